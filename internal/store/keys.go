@@ -1,0 +1,16 @@
+package store
+
+// Key prefixes. Each belongs to one package, which documents what stands
+// behind it; two packages never write the same prefix.
+var (
+	// PrefixBody is the queue's: chunks of message bodies.
+	PrefixBody = []byte("b")
+	// PrefixMessage is the queue's: envelopes and delivery state.
+	PrefixMessage = []byte("e")
+	// PrefixQueue is the queue's: marks that concern the queue as a whole.
+	PrefixQueue = []byte("q")
+	// PrefixPolicy is the policy cache's.
+	PrefixPolicy = []byte("p/")
+	// PrefixReport is the report counts'.
+	PrefixReport = []byte("t/")
+)

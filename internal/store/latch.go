@@ -1,0 +1,58 @@
+package store
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+	"sync/atomic"
+
+	"golang.org/x/sys/unix"
+)
+
+// latch is Badger's logger. It keeps the first error that Badger reports,
+// because for some of them (a failed msync of the value log) the log line is
+// the only report there is.
+type latch struct {
+	log   *slog.Logger
+	first atomic.Pointer[error]
+}
+
+func (l *latch) set(err error) {
+	err = fmt.Errorf("%w: %w; the relay takes no more mail until it is started anew", ErrFailed, err)
+	if l.first.CompareAndSwap(nil, &err) {
+		l.log.Error("the store has failed", "error", err)
+	}
+}
+
+func (l *latch) err() error {
+	if p := l.first.Load(); p != nil {
+		return *p
+	}
+	return nil
+}
+
+// Errorf implements badger.Logger.
+func (l *latch) Errorf(format string, args ...any) {
+	l.set(errors.New(strings.TrimSpace(fmt.Sprintf(format, args...))))
+}
+
+// Warningf implements badger.Logger.
+func (l *latch) Warningf(format string, args ...any) {
+	l.log.Warn("badger: " + strings.TrimSpace(fmt.Sprintf(format, args...)))
+}
+
+// Infof implements badger.Logger. Badger tells of every compaction at this
+// level, so it is debugging for us.
+func (l *latch) Infof(format string, args ...any) {
+	if l.log.Enabled(nil, slog.LevelDebug) { //nolint:staticcheck // no context here, and none is needed
+		l.log.Debug("badger: " + strings.TrimSpace(fmt.Sprintf(format, args...)))
+	}
+}
+
+// Debugf implements badger.Logger and says nothing.
+func (l *latch) Debugf(string, ...any) {}
+
+func isLocked(err error) bool {
+	return errors.Is(err, unix.EWOULDBLOCK) || strings.Contains(err.Error(), "Cannot acquire directory lock")
+}

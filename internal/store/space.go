@@ -1,0 +1,196 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+const (
+	// Floor is the free space in bytes below which the store is not opened:
+	// Badger writes through memory maps, and a full disk ends the process with
+	// SIGBUS instead of an error.
+	Floor = 64 << 20
+	// criticalSpace is where even deletions stop.
+	criticalSpace = 24 << 20
+	// watchEvery is how often free space is looked at when nobody asks.
+	watchEvery = 200 * time.Millisecond
+)
+
+// ErrDiskFull is wrapped by the errors about missing space. It is temporary.
+var ErrDiskFull = errors.New("disk full")
+
+// space watches the free space of the store's file system.
+type space struct {
+	dir     string
+	free    func(dir string) (int64, error)
+	limit   int64
+	ballast int64
+	log     *slog.Logger
+
+	inFlight atomic.Int64 // bytes submitted and not yet written
+	dropped  atomic.Bool  // the ballast was given up
+}
+
+func freeBytes(dir string) (int64, error) {
+	var st unix.Statfs_t
+	if err := unix.Statfs(dir, &st); err != nil {
+		return 0, fmt.Errorf("statfs %s: %w", dir, err)
+	}
+	return int64(st.Bavail) * st.Bsize, nil
+}
+
+func (s *space) ballastFile() string { return filepath.Join(s.dir, "ballast") }
+
+// prepare gives the ballast up where the disk is too full to open the store,
+// and makes it where it is missing and there is room.
+func (s *space) prepare() error {
+	free, err := s.free(s.dir)
+	if err != nil {
+		return err
+	}
+	if free < Floor {
+		if os.Remove(s.ballastFile()) == nil {
+			s.log.Warn("the disk is full: the ballast file was given up so that the store can be opened", "free_bytes", free)
+			s.dropped.Store(true)
+			if free, err = s.free(s.dir); err != nil {
+				return err
+			}
+		}
+	}
+	if free < criticalSpace || (free < Floor && !s.dropped.Load()) {
+		return fmt.Errorf("%w: %s has %s free, the store needs %s to be opened; free some space and start again",
+			ErrDiskFull, s.dir, mebibytes(free), mebibytes(Floor))
+	}
+	s.restoreBallast(free)
+	return nil
+}
+
+// restoreBallast makes the ballast file where it is missing and the disk has
+// room for it beside the limit.
+func (s *space) restoreBallast(free int64) {
+	if s.ballast <= 0 || free < s.limit+s.ballast+Floor {
+		return
+	}
+	if st, err := os.Stat(s.ballastFile()); err == nil && st.Size() == s.ballast {
+		s.dropped.Store(false)
+		return
+	}
+	f, err := os.OpenFile(s.ballastFile(), os.O_CREATE|os.O_WRONLY, 0o600)
+	if err != nil {
+		s.log.Warn("the ballast file cannot be made", "error", err)
+		return
+	}
+	err = unix.Fallocate(int(f.Fd()), 0, 0, s.ballast)
+	if err = errors.Join(err, f.Close()); err != nil {
+		_ = os.Remove(s.ballastFile())
+		s.log.Warn("the ballast file cannot be made", "error", err)
+		return
+	}
+	s.dropped.Store(false)
+}
+
+// watch gives the ballast up while the store is open and the disk runs full
+// under it, and makes it again when there is room.
+func (s *space) watch(ctx context.Context) {
+	t := time.NewTicker(watchEvery)
+	defer t.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-t.C:
+		}
+		free, err := s.free(s.dir)
+		if err != nil {
+			continue
+		}
+		switch {
+		case free < Floor && !s.dropped.Load() && s.ballast > 0:
+			s.dropBallast(free)
+		case s.dropped.Load():
+			s.restoreBallast(free)
+		}
+	}
+}
+
+func (s *space) dropBallast(free int64) {
+	s.dropped.Store(true)
+	if err := os.Remove(s.ballastFile()); err == nil {
+		s.log.Warn("the disk runs full: the ballast file was given up", "free_bytes", free)
+	}
+}
+
+// critical is asked by the committer before every transaction.
+func (s *space) critical() error {
+	free, err := s.free(s.dir)
+	if err != nil {
+		return fmt.Errorf("free space: %w", err)
+	}
+	if free >= criticalSpace {
+		return nil
+	}
+	if s.ballast > 0 && !s.dropped.Load() {
+		s.dropBallast(free)
+		if free, err = s.free(s.dir); err == nil && free >= criticalSpace {
+			return nil
+		}
+	}
+	return fmt.Errorf("%w: %s has %s free", ErrDiskFull, s.dir, mebibytes(free))
+}
+
+// Room reports whether n more bytes may be taken in: free space, less what is
+// on its way to the disk, must stay above Options.FreeSpace. The error wraps
+// ErrDiskFull.
+func (s *Store) Room(n int64) error {
+	free, err := s.space.free(s.dir)
+	if err != nil {
+		return err
+	}
+	if free-n-s.space.inFlight.Load() < s.space.limit {
+		return fmt.Errorf("%w: %s has %s free, at least %s must stay free", ErrDiskFull, s.dir, mebibytes(free), mebibytes(s.space.limit))
+	}
+	return nil
+}
+
+// Free returns the free bytes of the store's file system.
+func (s *Store) Free() (int64, error) { return s.space.free(s.dir) }
+
+func mebibytes(n int64) string { return fmt.Sprintf("%d MiB", n>>20) }
+
+// probe checks that the file system carries what the store stands on: shared
+// memory maps, msync and locks. Some network and desktop-container mounts do
+// not, and would lose data silently.
+func probe(dir string) error {
+	f, err := os.CreateTemp(dir, "probe-")
+	if err != nil {
+		return fmt.Errorf("the store's folder %s cannot be written: %w", dir, err)
+	}
+	defer os.Remove(f.Name())
+	defer f.Close()
+	unfit := func(what string, err error) error {
+		return fmt.Errorf("the file system of %s cannot carry the store (%s: %w); use a local disk (ext4 or XFS)", dir, what, err)
+	}
+	if err := f.Truncate(4096); err != nil {
+		return unfit("truncate", err)
+	}
+	m, err := unix.Mmap(int(f.Fd()), 0, 4096, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
+	if err != nil {
+		return unfit("mmap", err)
+	}
+	err = unix.Msync(m, unix.MS_SYNC)
+	if err = errors.Join(err, unix.Munmap(m)); err != nil {
+		return unfit("msync", err)
+	}
+	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		return unfit("flock", err)
+	}
+	return nil
+}

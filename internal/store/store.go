@@ -1,0 +1,239 @@
+// Package store opens Badger and is its only writer.
+//
+// Every change of the program goes through one committer: whatever waits is
+// put into one transaction, which costs one fsync however many callers share
+// it (Badger has no group commit of its own). A change is acknowledged after
+// that fsync and never before.
+//
+// The package knows keys and values, not messages: the queue, the policy cache
+// and the report counts each own a key prefix (see keys.go). It also watches
+// what can make Badger lose data without saying so: an fsync error that Badger
+// only logs, and a disk that runs full under a memory-mapped file.
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"sync"
+	"time"
+
+	"github.com/dgraph-io/badger/v4"
+	"github.com/dgraph-io/badger/v4/options"
+)
+
+// ErrFailed is wrapped by every error of a store that has met a write or fsync
+// error. Such a store acknowledges nothing more until the process starts anew:
+// after a failed fsync nobody knows what the disk holds.
+var ErrFailed = errors.New("store failed")
+
+// ErrClosed is the answer to a change that comes after Close.
+var ErrClosed = errors.New("store closed")
+
+// Options configures Open. Only Dir is required.
+type Options struct {
+	// Dir is the folder of the store; made if it is not there.
+	Dir string
+	// FreeSpace is how many bytes the file system must have free for Room to
+	// say yes. Less than Floor counts as Floor.
+	FreeSpace int64
+	// Ballast is the size in bytes of a file that start-up gives up when the
+	// disk is full, so that the store can be opened at all. 0: none.
+	Ballast int64
+	// GCInterval is the time between two rounds of value-log collection.
+	// Default 5s.
+	GCInterval time.Duration
+	// Free measures the free bytes of a folder's file system; default statfs.
+	Free func(dir string) (int64, error)
+	// Logger gets what Badger says; nil discards it.
+	Logger *slog.Logger
+}
+
+// Store is an open store. Its methods may be called from many goroutines.
+type Store struct {
+	db    *badger.DB
+	dir   string
+	log   *slog.Logger
+	latch *latch
+	space space
+
+	mu      sync.Mutex
+	pending []*request
+	closed  bool
+	wake    chan struct{} // capacity 1: there is something in pending, or closed
+
+	stop       context.CancelFunc
+	background sync.WaitGroup // collector and space watch
+	committer  sync.WaitGroup
+	stats      stats
+}
+
+// Open opens the store in o.Dir, or makes it. It refuses, with words, a folder
+// that another process uses, a file system that cannot carry it, and a disk
+// with less than Floor free.
+func Open(o Options) (*Store, error) {
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	if o.GCInterval == 0 {
+		o.GCInterval = 5 * time.Second
+	}
+	if o.Free == nil {
+		o.Free = freeBytes
+	}
+	if err := os.MkdirAll(o.Dir, 0o700); err != nil {
+		return nil, fmt.Errorf("make the store's folder: %w", err)
+	}
+	if err := probe(o.Dir); err != nil {
+		return nil, err
+	}
+	s := &Store{
+		dir:   o.Dir,
+		log:   o.Logger,
+		latch: &latch{log: o.Logger},
+		wake:  make(chan struct{}, 1),
+	}
+	s.space = space{dir: o.Dir, free: o.Free, limit: max(o.FreeSpace, Floor), ballast: o.Ballast, log: o.Logger}
+	if err := s.space.prepare(); err != nil {
+		return nil, err
+	}
+	db, err := badger.Open(badgerOptions(o.Dir, s.latch))
+	if err != nil {
+		return nil, openError(o.Dir, err)
+	}
+	s.db = db
+	ctx, stop := context.WithCancel(context.Background())
+	s.stop = stop
+	s.committer.Go(s.commitLoop)
+	s.background.Go(func() { s.collect(ctx, o.GCInterval) })
+	s.background.Go(func() { s.space.watch(ctx) })
+	return s, nil
+}
+
+// badgerOptions is what the measurements in docs/store.md led to: bodies in
+// the value log and envelopes in the tree (threshold 1 KiB), a small memtable
+// and few level-zero tables because garbage is invisible to the collector
+// until it is compacted, small value-log files because the active one can
+// never be collected, and no cache or compression because every body is
+// written once and read once.
+func badgerOptions(dir string, l badger.Logger) badger.Options {
+	return badger.DefaultOptions(dir).
+		WithSyncWrites(true).
+		WithValueThreshold(valueThreshold).
+		WithValueLogFileSize(64 << 20).
+		WithMemTableSize(8 << 20).
+		WithNumLevelZeroTables(2).
+		WithNumLevelZeroTablesStall(10).
+		WithNumMemtables(5).
+		WithNumCompactors(2).
+		WithCompression(options.None).
+		WithBlockCacheSize(0).
+		WithIndexCacheSize(0).
+		WithDetectConflicts(false).
+		WithMetricsEnabled(false).
+		WithNumVersionsToKeep(1).
+		WithLogger(l)
+}
+
+func openError(dir string, err error) error {
+	if errors.Is(err, os.ErrPermission) {
+		return fmt.Errorf("the store in %s cannot be opened: %w; the user that runs the relay must own the folder", dir, err)
+	}
+	if isLocked(err) {
+		return fmt.Errorf("the store in %s is in use by another process; stop that one, or give this one a data_dir of its own: %w", dir, err)
+	}
+	return fmt.Errorf("open the store in %s: %w", dir, err)
+}
+
+// Close writes what waits, stops the background work and closes Badger.
+func (s *Store) Close() error {
+	s.mu.Lock()
+	if s.closed {
+		s.mu.Unlock()
+		return nil
+	}
+	s.closed = true
+	s.mu.Unlock()
+	s.signal()
+	s.committer.Wait()
+	s.stop()
+	s.background.Wait()
+	if err := s.db.Close(); err != nil {
+		return fmt.Errorf("close the store in %s: %w", s.dir, err)
+	}
+	return nil
+}
+
+// Err is the error that made the store fail, nil while it works.
+func (s *Store) Err() error { return s.latch.err() }
+
+// Get returns a copy of the value of key, nil where there is none.
+func (s *Store) Get(key []byte) ([]byte, error) {
+	var value []byte
+	err := s.View(key, func(v []byte) error {
+		value = append([]byte{}, v...)
+		return nil
+	})
+	return value, err
+}
+
+// View calls fn with the value of key, which is valid only during the call and
+// must not be changed. Where there is no such key fn is not called.
+func (s *Store) View(key []byte, fn func(value []byte) error) error {
+	err := s.db.View(func(txn *badger.Txn) error {
+		item, err := txn.Get(key)
+		if errors.Is(err, badger.ErrKeyNotFound) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		return item.Value(fn)
+	})
+	if err != nil {
+		return fmt.Errorf("read %q: %w", key, err)
+	}
+	return nil
+}
+
+// Stop ends a Scan early without an error.
+var Stop = errors.New("stop the scan")
+
+// Scan calls fn for every key that begins with prefix and is not below from
+// (nil: from the first), in order. Key and value are valid only during the
+// call. fn ends the scan with Stop; any other error is returned.
+func (s *Store) Scan(prefix, from []byte, fn func(key, value []byte) error) error {
+	return s.scan(prefix, from, func(item *badger.Item) error {
+		return item.Value(func(v []byte) error { return fn(item.Key(), v) })
+	})
+}
+
+// ScanKeys is Scan without the values.
+func (s *Store) ScanKeys(prefix, from []byte, fn func(key []byte) error) error {
+	return s.scan(prefix, from, func(item *badger.Item) error { return fn(item.Key()) })
+}
+
+func (s *Store) scan(prefix, from []byte, fn func(*badger.Item) error) error {
+	if from == nil {
+		from = prefix
+	}
+	err := s.db.View(func(txn *badger.Txn) error {
+		o := badger.DefaultIteratorOptions
+		o.Prefix = prefix
+		o.PrefetchValues = false // small values lie beside their keys; bodies are not scanned
+		it := txn.NewIterator(o)
+		defer it.Close()
+		for it.Seek(from); it.ValidForPrefix(prefix); it.Next() {
+			if err := fn(it.Item()); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if errors.Is(err, Stop) {
+		return nil
+	}
+	return err
+}

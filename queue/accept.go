@@ -1,0 +1,210 @@
+package queue
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+
+	"github.com/stsrelay/stsrelay/internal/store"
+)
+
+// chunkSize is the most of a body that one store value holds; see docs/store.md
+// for the measurement. A session holds at most three chunks.
+const chunkSize = 256 << 10
+
+// chunksInFlight is how many chunks of one message may be on their way to the
+// disk while the next one fills.
+const chunksInFlight = 2
+
+// Incoming is a message that is coming in. Its body is written to the store in
+// chunks while it arrives; Commit makes it a message of the queue, Abort makes
+// it as if it had never been. It is used by one goroutine.
+type Incoming struct {
+	q      *Queue
+	entry  *entry
+	buf    []byte
+	chunks int
+	size   int64
+	slots  chan struct{} // one for each chunk in flight
+	ended  bool
+
+	mu  sync.Mutex
+	err error // the first chunk that failed
+}
+
+// Begin opens a message. The error wraps store.ErrDiskFull, store.ErrFailed or
+// ErrFull where no mail can be taken in now.
+func (q *Queue) Begin() (*Incoming, error) {
+	if err := q.Accepting(); err != nil {
+		return nil, err
+	}
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return &Incoming{q: q, entry: q.newEntry(), slots: make(chan struct{}, chunksInFlight)}, nil
+}
+
+// Accepting reports whether mail can be taken in now; the error is Begin's.
+func (q *Queue) Accepting() error {
+	if err := q.store.Err(); err != nil {
+		return err
+	}
+	if err := q.store.Room(0); err != nil {
+		return err
+	}
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.maxMessages > 0 && q.counts.Messages >= q.maxMessages {
+		return fmt.Errorf("%w: %d messages", ErrFull, q.counts.Messages)
+	}
+	return nil
+}
+
+// ID is the name that the message will have.
+func (in *Incoming) ID() ID { return in.entry.id }
+
+// Size is the number of octets written so far.
+func (in *Incoming) Size() int64 { return in.size }
+
+// Write adds to the body. An error means that the message cannot be stored.
+func (in *Incoming) Write(p []byte) (int, error) {
+	n := 0
+	for len(p) > 0 {
+		if len(in.buf) == chunkSize {
+			if err := in.flush(); err != nil {
+				return n, err
+			}
+		}
+		k := min(len(p), chunkSize-len(in.buf))
+		in.buf = append(in.buf, p[:k]...)
+		p = p[k:]
+		n += k
+		in.size += int64(k)
+	}
+	return n, nil
+}
+
+// flush hands the full buffer to the committer. It waits while too many chunks
+// are on their way, so that a fast client cannot fill the memory.
+func (in *Incoming) flush() error {
+	if err := in.q.store.Room(int64(len(in.buf))); err != nil {
+		return err
+	}
+	in.slots <- struct{}{}
+	if err := in.failure(); err != nil {
+		return err
+	}
+	var b store.Batch
+	b.Set(bodyKey(in.entry.seq, in.chunks), in.buf)
+	in.chunks++
+	in.buf = make([]byte, 0, chunkSize)
+	in.q.store.Submit(&b, func(err error) {
+		if err != nil {
+			in.mu.Lock()
+			in.err = errors.Join(in.err, err)
+			in.mu.Unlock()
+		}
+		<-in.slots
+	})
+	return nil
+}
+
+func (in *Incoming) failure() error {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	return in.err
+}
+
+// Commit stores the envelope with what is left of the body and returns when
+// both are durable: from then on the queue answers for the message. ID, Size,
+// ReceivedAt (where it is zero) and Chunks of env are set here. After an error
+// the message is not in the queue, except when ctx ended first: then it may be.
+func (in *Incoming) Commit(ctx context.Context, env Envelope) error {
+	if len(env.Recipients) == 0 {
+		return errors.New("a message needs a recipient")
+	}
+	if err := in.q.store.Room(int64(len(in.buf))); err != nil {
+		return err
+	}
+	in.ended = true
+	var b store.Batch
+	in.q.fill(in.entry, &env, in.buf, in.chunks, in.size, &b)
+	done := make(chan error, 1)
+	in.q.store.Submit(&b, func(err error) {
+		// All chunks were submitted before, so their results are known.
+		err = errors.Join(in.failure(), err)
+		in.q.commitAccepted(in.entry, &env, err)
+		done <- err
+	})
+	select {
+	case err := <-done:
+		return err
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+// fill completes the envelope and puts it and the rest of the body into b.
+func (q *Queue) fill(e *entry, env *Envelope, rest []byte, chunks int, size int64, b *store.Batch) {
+	env.ID = e.id
+	if env.ReceivedAt.IsZero() {
+		env.ReceivedAt = q.now()
+	}
+	env.ReceivedAt = env.ReceivedAt.UTC().Round(0)
+	env.Size = size
+	for len(rest) > 0 {
+		n := min(len(rest), chunkSize)
+		b.Set(bodyKey(e.seq, chunks), rest[:n])
+		rest = rest[n:]
+		chunks++
+	}
+	env.Chunks = chunks
+	b.Set(messageKey(e.seq), encode(env))
+}
+
+// commitAccepted takes the message into the schedule, or forgets it.
+func (q *Queue) commitAccepted(e *entry, env *Envelope, err error) {
+	q.mu.Lock()
+	if err != nil {
+		e.gone = true
+		q.unlink(e)
+		q.mu.Unlock()
+		q.dropBody(e.seq, env.Chunks)
+		return
+	}
+	now := q.clock()
+	e.receivedAt = now
+	q.index(e, env)
+	for i := range e.units {
+		u := &e.units[i]
+		q.wait(u)
+		q.place(u.domain, now)
+	}
+	q.mu.Unlock()
+	q.signal()
+}
+
+// Abort gives the message up: what is stored of its body is deleted. After
+// Commit it does nothing.
+func (in *Incoming) Abort() {
+	if in.ended {
+		return
+	}
+	in.ended = true
+	in.q.mu.Lock()
+	in.entry.gone = true
+	in.q.unlink(in.entry)
+	in.q.mu.Unlock()
+	in.q.dropBody(in.entry.seq, in.chunks)
+}
+
+func (q *Queue) dropBody(seq uint64, chunks int) {
+	if chunks == 0 {
+		return
+	}
+	var b store.Batch
+	for i := range chunks {
+		b.Delete(bodyKey(seq, i))
+	}
+	q.store.Submit(&b, nil) // what stays is swept at the next start
+}

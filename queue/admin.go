@@ -1,0 +1,391 @@
+package queue
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"io"
+	"slices"
+	"time"
+
+	"github.com/stsrelay/stsrelay/internal/store"
+)
+
+// Filter selects messages; the zero Filter selects all. Several conditions
+// must all hold.
+type Filter struct {
+	IDs    []ID
+	Domain string // a recipient that is not at its end has this domain
+	From   string // reverse-path, "<>" for the null sender
+	To     string // a recipient's address
+	State  State
+	// OlderThan selects what has been in the queue for longer.
+	OlderThan time.Duration
+}
+
+// List calls yield for the selected messages, oldest first, until it returns
+// false. Messages that come and go meanwhile may or may not be among them. IDs
+// that are not in the queue are passed over.
+func (q *Queue) List(ctx context.Context, f Filter, yield func(Message) bool) error {
+	var after uint64
+	for more := true; more; {
+		var batch []*entry
+		batch, after, more = q.selectBatch(f, after, 64)
+		for _, e := range batch {
+			if err := ctx.Err(); err != nil {
+				return err
+			}
+			m, ok, err := q.message(e)
+			if err != nil {
+				return err
+			}
+			if ok && f.matches(&m) && !yield(m) {
+				return nil
+			}
+		}
+	}
+	return nil
+}
+
+// selectBatch returns up to n entries from sequence number from on that memory
+// alone does not rule out, so that the lock is held for short times only.
+func (q *Queue) selectBatch(f Filter, from uint64, n int) (batch []*entry, next uint64, more bool) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if f.IDs != nil {
+		for _, id := range f.IDs {
+			if e := q.byID[id]; e != nil && q.mayMatch(f, e) {
+				batch = append(batch, e)
+			}
+		}
+		slices.SortFunc(batch, func(a, b *entry) int { return cmp.Compare(a.seq, b.seq) })
+		return slices.Compact(batch), 0, false
+	}
+	const looks = 20_000 // entries looked at under one lock
+	e := q.seek(from)
+	for i := 0; e != nil && i < looks && len(batch) < n; i++ {
+		if e.accepted && q.mayMatch(f, e) {
+			batch = append(batch, e)
+		}
+		next = e.seq + 1
+		e = e.next
+	}
+	q.cursor = e
+	return batch, next, e != nil
+}
+
+// seek returns the first entry whose number is not below from. A listing asks
+// for one stretch after the other, so it mostly is the cursor of the last one.
+func (q *Queue) seek(from uint64) *entry {
+	if c := q.cursor; c != nil && !c.gone && c.seq >= from && (c.prev == nil || c.prev.seq < from) {
+		return c
+	}
+	e := q.first
+	for e != nil && e.seq < from {
+		e = e.next
+	}
+	return e
+}
+
+func (q *Queue) mayMatch(f Filter, e *entry) bool {
+	if f.Domain != "" && !slices.ContainsFunc(e.units, func(u unit) bool { return !u.done && u.domain.name == f.Domain }) {
+		return false
+	}
+	if f.OlderThan > 0 && time.Duration(q.clock()-e.receivedAt) <= f.OlderThan {
+		return false
+	}
+	return f.State == "" || f.State == e.state()
+}
+
+func (f Filter) matches(m *Message) bool {
+	if f.From != "" && f.From != m.From && !(f.From == "<>" && m.From == "") {
+		return false
+	}
+	return f.To == "" || slices.ContainsFunc(m.Recipients, func(r Recipient) bool { return r.Address == f.To })
+}
+
+func (e *entry) state() State {
+	if e.held {
+		return Held
+	}
+	for i := range e.units {
+		if e.units[i].active {
+			return Active
+		}
+	}
+	return Queued
+}
+
+// Show returns one message; the error wraps ErrNotFound.
+func (q *Queue) Show(id ID) (Message, error) {
+	e, err := q.find(id)
+	if err != nil {
+		return Message{}, err
+	}
+	m, ok, err := q.message(e)
+	if err == nil && !ok {
+		err = fmt.Errorf("%s: %w", id, ErrNotFound)
+	}
+	return m, err
+}
+
+// Open returns a reader of the message's content; the error wraps ErrNotFound.
+func (q *Queue) Open(id ID) (io.Reader, error) {
+	m, err := q.Show(id)
+	if err != nil {
+		return nil, err
+	}
+	e, err := q.find(id)
+	if err != nil {
+		return nil, err
+	}
+	return newBody(q.store, e.seq, m.Chunks), nil
+}
+
+func (q *Queue) find(id ID) (*entry, error) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if e := q.byID[id]; e != nil {
+		return e, nil
+	}
+	return nil, fmt.Errorf("%s: %w", id, ErrNotFound)
+}
+
+// message reads the whole state of e; ok is false where it has left the queue.
+func (q *Queue) message(e *entry) (m Message, ok bool, err error) {
+	records := make(map[int]unitRecord)
+	var held holdRecord
+	err = q.store.Scan(messageKey(e.seq), nil, func(k, v []byte) error {
+		_, unit, _ := parseMessageKey(k)
+		switch unit {
+		case -1:
+			ok = true
+			return decode(v, &m.Envelope)
+		case holdSuffix:
+			return decode(v, &held)
+		default:
+			var r unitRecord
+			err := decode(v, &r)
+			records[unit] = r
+			return err
+		}
+	})
+	if err != nil || !ok {
+		return m, false, err
+	}
+	m.States = make([]RecipientState, len(m.Recipients))
+	m.LastErrors = make([]string, len(m.Recipients))
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if e.gone {
+		return m, false, nil
+	}
+	m.State = e.state()
+	if e.held {
+		m.HeldFor = held.Reason
+	}
+	var next int64
+	for n, group := range split(m.Recipients) {
+		u := &e.units[n]
+		for i, r := range group {
+			m.States[r].State = Queued
+			if rec := records[n]; len(rec.States) == len(group) {
+				m.States[r] = rec.States[i]
+			}
+			m.Attempts = max(m.Attempts, m.States[r].Attempts)
+			if u.domain.restStep > 0 && !u.done {
+				m.LastErrors[r] = u.domain.restReason
+			}
+		}
+		if !u.done && !e.held {
+			at := u.due
+			if u.domain.restStep > 0 {
+				at = max(at, u.domain.restUntil)
+			}
+			if next == 0 || at < next {
+				next = at
+			}
+		}
+	}
+	if next != 0 {
+		m.NextAttemptAt = q.wall(next)
+	}
+	return m, true, nil
+}
+
+// Summary returns what waits by domain, most messages first.
+func (q *Queue) Summary() []DomainSummary {
+	type sum struct {
+		messages, recipients int
+		oldest, next         int64
+	}
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	sums := make(map[*domain]*sum, len(q.domains))
+	for e := q.first; e != nil; e = e.next {
+		for i := range e.units {
+			u := &e.units[i]
+			if u.done {
+				continue
+			}
+			s := sums[u.domain]
+			if s == nil {
+				s = &sum{oldest: e.receivedAt, next: u.due}
+				sums[u.domain] = s
+			}
+			s.messages++
+			s.recipients += int(u.recipients)
+			s.oldest = min(s.oldest, e.receivedAt)
+			s.next = min(s.next, u.due)
+		}
+	}
+	out := make([]DomainSummary, 0, len(sums))
+	for d, s := range sums {
+		if d.restStep > 0 {
+			s.next = max(s.next, d.restUntil)
+		}
+		out = append(out, DomainSummary{Domain: d.name, Messages: s.messages, Recipients: s.recipients,
+			OldestAt: q.wall(s.oldest), NextAttemptAt: q.wall(s.next), LastError: d.lastError})
+	}
+	slices.SortFunc(out, func(a, b DomainSummary) int {
+		return cmp.Or(cmp.Compare(b.Messages, a.Messages), cmp.Compare(a.Domain, b.Domain))
+	})
+	return out
+}
+
+// Retry makes the selected messages due now and ends the rest of their
+// domains. Held ones stay held. It returns how many messages it touched.
+func (q *Queue) Retry(ctx context.Context, f Filter) (int, error) {
+	return q.each(ctx, f, func(e *entry, _ *Message) bool {
+		if e.held {
+			return false
+		}
+		q.dueNow(e)
+		return true
+	})
+}
+
+// dueNow makes all waiting units of e due.
+func (q *Queue) dueNow(e *entry) {
+	now := q.clock()
+	for i := range e.units {
+		u := &e.units[i]
+		if u.done || u.active {
+			continue
+		}
+		q.unwait(u)
+		u.due = now
+		q.wait(u)
+		u.domain.restUntil = min(u.domain.restUntil, now)
+		q.place(u.domain, now)
+	}
+}
+
+// Hold keeps the selected messages from being tried until Release, over
+// restarts too. It returns how many messages it touched.
+func (q *Queue) Hold(ctx context.Context, f Filter, reason string) (int, error) {
+	return q.each(ctx, f, func(e *entry, _ *Message) bool {
+		if e.held {
+			return false
+		}
+		q.hold(e, reason)
+		return true
+	})
+}
+
+func (q *Queue) hold(e *entry, reason string) {
+	if e.held {
+		return
+	}
+	for i := range e.units {
+		q.unwait(&e.units[i])
+		q.place(e.units[i].domain, q.clock())
+	}
+	e.held = true
+	e.stateKept = true
+	q.counts.Held++
+	var b store.Batch
+	b.Set(holdKey(e.seq), encode(holdRecord{Reason: reason, Since: q.now().UTC()}))
+	q.store.Submit(&b, nil)
+}
+
+// Unhold releases the selected held messages and makes them due now. It returns
+// how many messages it touched.
+func (q *Queue) Unhold(ctx context.Context, f Filter) (int, error) {
+	return q.each(ctx, f, func(e *entry, _ *Message) bool {
+		if !e.held {
+			return false
+		}
+		e.held = false
+		q.counts.Held--
+		var b store.Batch
+		b.Delete(holdKey(e.seq))
+		q.store.Submit(&b, nil)
+		q.dueNow(e)
+		return true
+	})
+}
+
+// Remove deletes the selected messages; nobody is told. A delivery that is
+// under way ends as it may. It returns how many messages it touched.
+func (q *Queue) Remove(ctx context.Context, f Filter) (int, error) {
+	return q.each(ctx, f, func(e *entry, m *Message) bool {
+		q.remove(e, m, nil)
+		return true
+	})
+}
+
+// Bounce gives the selected messages up: each is replaced by the notice that
+// notice makes of it (nil: none) in one commit. What is being delivered at the
+// moment is passed over. It returns how many messages it touched.
+func (q *Queue) Bounce(ctx context.Context, f Filter, notice func(Message) *NewMessage) (int, error) {
+	return q.each(ctx, f, func(e *entry, m *Message) bool {
+		if e.state() == Active {
+			return false
+		}
+		q.remove(e, m, notice(*m))
+		return true
+	})
+}
+
+func (q *Queue) remove(e *entry, m *Message, notice *NewMessage) {
+	now := q.clock()
+	var b store.Batch
+	if notice != nil {
+		q.addOwn([]NewMessage{*notice}, now, &b)
+	}
+	for i := range e.units {
+		u := &e.units[i]
+		if u.done {
+			continue
+		}
+		q.unwait(u)
+		u.done = true
+		u.domain.total--
+		q.counts.Recipients -= int(u.recipients)
+		q.place(u.domain, now)
+	}
+	q.forget(e)
+	q.deleteRecords(e, m.Chunks, &b)
+	q.store.Submit(&b, nil)
+}
+
+// each calls fn, under the lock, for every selected message that is still in
+// the queue, counts where it returns true, and waits until what fn changed is
+// durable.
+func (q *Queue) each(ctx context.Context, f Filter, fn func(*entry, *Message) bool) (int, error) {
+	n := 0
+	err := q.List(ctx, f, func(m Message) bool {
+		q.mu.Lock()
+		defer q.mu.Unlock()
+		if e := q.byID[m.ID]; e != nil && fn(e, &m) {
+			n++
+		}
+		return true
+	})
+	q.signal()
+	if err == nil {
+		err = q.store.Commit(ctx, new(store.Batch))
+	}
+	return n, err
+}

@@ -1,0 +1,247 @@
+package queue
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/stsrelay/stsrelay/internal/store"
+)
+
+// Work is a claimed unit: the recipients of one domain that have no end yet.
+// Every Work ends with one call of Finish or Release.
+type Work struct {
+	Envelope Envelope
+	// Domain is the recipients' domain.
+	Domain string
+	// Recipients are the indexes into Envelope.Recipients that are to be tried.
+	Recipients []int
+	// States is where each of them stands, by position in Recipients.
+	States []RecipientState
+	// Attempts is the number of attempts made before this one.
+	Attempts int
+	// Age is how long the message has been in the queue, by elapsed time where
+	// it is known.
+	Age time.Duration
+	// Expired says that the message is older than Schedule.Expire.
+	Expired bool
+	// LastError is why the domain rested before this claim, "" where it did not.
+	LastError string
+
+	q    *Queue
+	unit *unit
+	all  []RecipientState // of the unit, with those at their end
+	pos  []int            // position of Recipients in all
+}
+
+// Claim waits until something is due and claims it. The error is ctx's.
+func (q *Queue) Claim(ctx context.Context) (*Work, error) {
+	timer := time.NewTimer(time.Hour)
+	defer timer.Stop()
+	for {
+		q.mu.Lock()
+		now := q.clock()
+		u, wakeAt := q.claimNext(now)
+		q.mu.Unlock()
+		if u != nil {
+			if w := q.work(u); w != nil {
+				return w, nil
+			}
+			continue
+		}
+		wait := time.Hour
+		if wakeAt >= 0 {
+			wait = time.Duration(max(wakeAt-now, 0))
+		}
+		timer.Reset(wait)
+		select {
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		case <-q.wake:
+		case <-timer.C:
+		}
+	}
+}
+
+// ClaimFor claims the next unit of a domain if one is due now, for a session
+// that is open and could carry it. It returns nil where there is none.
+func (q *Queue) ClaimFor(domain string) *Work {
+	for {
+		q.mu.Lock()
+		var u *unit
+		if d := q.domains[domain]; d != nil && !q.paused {
+			u = q.claimIn(d, q.clock())
+		}
+		q.mu.Unlock()
+		if u == nil {
+			return nil
+		}
+		if w := q.work(u); w != nil {
+			return w
+		}
+	}
+}
+
+// work reads what the store has of u. A message that cannot be read is held
+// and logged, never dropped.
+func (q *Queue) work(u *unit) *Work {
+	w, err := q.load(u)
+	if err != nil {
+		q.log.Error("a queued message cannot be read; it is held", "queue_id", u.msg.id.String(), "error", err)
+		q.mu.Lock()
+		q.free(u)
+		if !u.msg.gone {
+			q.hold(u.msg, "its record cannot be read: "+err.Error())
+		}
+		q.place(u.domain, q.clock())
+		q.mu.Unlock()
+		return nil
+	}
+	q.mark()
+	return w
+}
+
+func (q *Queue) load(u *unit) (*Work, error) {
+	w := &Work{q: q, unit: u, Domain: u.domain.name}
+	found := false
+	err := q.store.View(messageKey(u.msg.seq), func(v []byte) error {
+		found = true
+		return decode(v, &w.Envelope)
+	})
+	if err == nil && !found {
+		err = errors.New("the envelope is not there")
+	}
+	if err != nil {
+		return nil, err
+	}
+	group := split(w.Envelope.Recipients)[u.number]
+	var rec unitRecord
+	if u.attempts > 0 {
+		if err := q.store.View(unitKey(u.msg.seq, int(u.number)), func(v []byte) error { return decode(v, &rec) }); err != nil {
+			return nil, err
+		}
+	}
+	w.all = rec.States
+	if len(w.all) != len(group) {
+		w.all = make([]RecipientState, len(group))
+		for i := range w.all {
+			w.all[i].State = Queued
+		}
+	}
+	for i, r := range group {
+		if w.all[i].State == Queued {
+			w.Recipients = append(w.Recipients, r)
+			w.States = append(w.States, w.all[i])
+			w.pos = append(w.pos, i)
+		}
+	}
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	w.Attempts = int(u.attempts)
+	w.Age = time.Duration(q.clock() - u.msg.receivedAt)
+	w.Expired = q.schedule.Expire > 0 && w.Age >= q.schedule.Expire
+	w.LastError = u.domain.restReason
+	return w, nil
+}
+
+// mark writes down which units are in flight. It rides with the next commit
+// and nobody waits for it: after a crash these are the units that may have
+// been delivered already.
+func (q *Queue) mark() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.markPending {
+		return
+	}
+	q.markPending = true
+	var b store.Batch
+	b.Update(keyInFlight, func([]byte) []byte {
+		q.mu.Lock()
+		defer q.mu.Unlock()
+		q.markPending = false
+		return q.encodeInFlight()
+	})
+	q.store.Submit(&b, nil)
+}
+
+func (q *Queue) encodeInFlight() []byte {
+	flights := make([]flight, 0, len(q.inFlight))
+	for u := range q.inFlight {
+		flights = append(flights, flight{Seq: u.msg.seq, Unit: u.number})
+	}
+	return encode(flights)
+}
+
+// flight names a unit that was being delivered.
+type flight struct {
+	_    struct{} `cbor:",toarray"`
+	Seq  uint64
+	Unit uint16
+}
+
+// Body returns a reader of the message. It reads one chunk at a time and
+// implements io.WriterTo.
+func (w *Work) Body() io.Reader { return newBody(w.q.store, w.unit.msg.seq, w.Envelope.Chunks) }
+
+type body struct {
+	store  *store.Store
+	seq    uint64
+	chunks int
+	next   int
+	mem    []byte // of the present chunk
+	buf    []byte // what is left of it
+}
+
+func newBody(s *store.Store, seq uint64, chunks int) *body {
+	return &body{store: s, seq: seq, chunks: chunks}
+}
+
+// ErrBodyGone says that a body was removed while it was read.
+var ErrBodyGone = errors.New("the message was removed")
+
+// load reads the next chunk. It copies: the store's own memory must not be held
+// while a slow host takes it.
+func (b *body) load() error {
+	found := false
+	err := b.store.View(bodyKey(b.seq, b.next), func(v []byte) error {
+		found = true
+		b.mem = append(b.mem[:0], v...)
+		return nil
+	})
+	if err == nil && !found {
+		err = fmt.Errorf("%w: chunk %d of its body is not there", ErrBodyGone, b.next)
+	}
+	b.next++
+	b.buf = b.mem
+	return err
+}
+
+func (b *body) Read(p []byte) (int, error) {
+	for len(b.buf) == 0 {
+		if b.next == b.chunks {
+			return 0, io.EOF
+		}
+		if err := b.load(); err != nil {
+			return 0, err
+		}
+	}
+	n := copy(p, b.buf)
+	b.buf = b.buf[n:]
+	return n, nil
+}
+
+func (b *body) WriteTo(w io.Writer) (total int64, err error) {
+	for {
+		n, err := w.Write(b.buf)
+		total += int64(n)
+		b.buf = nil
+		if err != nil || b.next == b.chunks {
+			return total, err
+		}
+		if err := b.load(); err != nil {
+			return total, err
+		}
+	}
+}

@@ -1,0 +1,330 @@
+// Package queue owns every message from the commit that accepts it until each
+// of its recipients has an end: delivered, bounced, or removed by the operator.
+//
+// It knows what is due, hands out work fairly by recipient domain, lets a
+// domain that fails as a whole rest, and keeps what became of each attempt. It
+// knows nothing of SMTP, DNS or TLS: what a message goes through is decided by
+// those who Claim it.
+//
+// A message is split into units: the recipients of one domain, at most
+// MaxUnit of them. A unit is what is due, what is claimed by one worker, and
+// what one attempt has a result for. What is due is known from memory, rebuilt
+// at start from the envelopes; claims are never stored, so a crash leaves no
+// lock behind. docs/store.md describes the keys.
+package queue
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"log/slog"
+	mathrand "math/rand/v2"
+	"sync"
+	"time"
+
+	"github.com/oklog/ulid/v2"
+
+	"github.com/stsrelay/stsrelay/internal/store"
+)
+
+// MaxUnit is the number of recipients that go in one SMTP transaction at most.
+const MaxUnit = 100
+
+// ErrNotFound says that there is no message of that ID in the queue.
+var ErrNotFound = errors.New("no such message in the queue")
+
+// ErrFull says that the queue holds as many messages as Options.MaxMessages.
+var ErrFull = errors.New("the queue is full")
+
+// Options configures Open. Store is required.
+type Options struct {
+	Store *store.Store
+	// Schedule says when a failed attempt is made again. Default DefaultSchedule.
+	Schedule Schedule
+	// DomainLimit is how many units of one domain are claimed at a time. Default 20.
+	DomainLimit int
+	// MaxMessages bounds the length of the queue; 0: no bound.
+	MaxMessages int
+	// Paused starts the queue with delivery paused.
+	Paused bool
+	// Now is the wall clock; default time.Now. What is due when within one run
+	// of the process does not depend on it.
+	Now func() time.Time
+	// Logger gets what concerns a message; nil discards it.
+	Logger *slog.Logger
+}
+
+// Schedule is when attempts are made.
+type Schedule struct {
+	// Retry are the waits after the first, second, … failed attempt; the last
+	// one repeats. Each is varied by ±20 %.
+	Retry []time.Duration
+	// Expire is the age at which a message is given up.
+	Expire time.Duration
+}
+
+// DefaultSchedule is the documented default of the configuration.
+func DefaultSchedule() Schedule {
+	return Schedule{
+		Retry:  []time.Duration{time.Minute, 5 * time.Minute, 15 * time.Minute, 30 * time.Minute, time.Hour, 2 * time.Hour, 4 * time.Hour},
+		Expire: 5 * 24 * time.Hour,
+	}
+}
+
+// wait is the time after the given number of failed attempts, with jitter.
+func (s Schedule) wait(attempts int) time.Duration {
+	d := s.Retry[min(max(attempts-1, 0), len(s.Retry)-1)]
+	return time.Duration(float64(d) * (0.8 + 0.4*mathrand.Float64()))
+}
+
+// Queue is an open queue. Its methods may be called from many goroutines.
+type Queue struct {
+	store *store.Store
+	log   *slog.Logger
+	now   func() time.Time
+	epoch time.Time // due times count from here, by the monotonic clock
+
+	wake chan struct{} // capacity 1: something may have become due
+
+	mu          sync.Mutex
+	schedule    Schedule
+	domainLimit int
+	maxMessages int
+	paused      bool
+	byID        map[ID]*entry
+	first, last *entry // all entries by sequence number, open ones too
+	cursor      *entry // where the last listing stands
+	domains     map[string]*domain
+	ready       ring       // domains with something to claim now
+	sleeping    domainHeap // domains by the time that they have something
+	counts      Counts
+	inFlight    map[*unit]struct{}
+	markPending bool
+	nextSeq     uint64
+	leasedSeq   uint64
+	entropy     *ulid.MonotonicEntropy
+	lastMS      uint64
+	lowWritten  uint64
+
+	stop       context.CancelFunc
+	background sync.WaitGroup
+}
+
+// entry is what is kept in memory of a message.
+type entry struct {
+	seq        uint64
+	id         ID
+	units      []unit
+	prev, next *entry
+	receivedAt int64 // on the queue's own clock
+	left       int32 // units that are not done
+	accepted   bool
+	held       bool
+	gone       bool // no longer in the queue
+	stateKept  bool // there are records beside the envelope
+}
+
+// unit is what is kept in memory of the recipients of one domain.
+type unit struct {
+	msg        *entry
+	domain     *domain
+	due        int64 // on the queue's own clock
+	heapIndex  int32 // in the domain's heap; -1 where it is not waiting
+	recipients int32 // not at their end yet
+	number     uint16
+	attempts   uint16
+	lane       lane
+	done       bool
+	active     bool
+}
+
+// Open rebuilds the queue from its store.
+func Open(o Options) (*Queue, error) {
+	if len(o.Schedule.Retry) == 0 {
+		o.Schedule = DefaultSchedule()
+	}
+	if o.DomainLimit == 0 {
+		o.DomainLimit = 20
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	q := &Queue{
+		store:       o.Store,
+		log:         o.Logger,
+		now:         o.Now,
+		epoch:       time.Now(),
+		wake:        make(chan struct{}, 1),
+		schedule:    o.Schedule,
+		domainLimit: o.DomainLimit,
+		maxMessages: o.MaxMessages,
+		paused:      o.Paused,
+		byID:        make(map[ID]*entry),
+		domains:     make(map[string]*domain),
+		inFlight:    make(map[*unit]struct{}),
+		entropy:     ulid.Monotonic(rand.Reader, 0),
+	}
+	if err := q.rebuild(); err != nil {
+		return nil, fmt.Errorf("rebuild the queue: %w", err)
+	}
+	ctx, stop := context.WithCancel(context.Background())
+	q.stop = stop
+	firstNew := q.nextSeq
+	q.background.Go(func() { q.sweepOrphans(ctx, firstNew) })
+	q.background.Go(func() { q.keepLow(ctx) })
+	return q, nil
+}
+
+// Close stops the background work of the queue. Messages that are still being
+// accepted or delivered must have ended before. The store stays open.
+func (q *Queue) Close() {
+	q.stop()
+	q.background.Wait()
+}
+
+// SetSchedule changes retry times and expiry; what is already due stays so.
+func (q *Queue) SetSchedule(s Schedule) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.schedule = s
+}
+
+// Counts returns the totals of the queue.
+func (q *Queue) Counts() Counts {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.counts
+}
+
+// Paused says whether delivery as a whole is paused.
+func (q *Queue) Paused() bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.paused
+}
+
+// SetPaused pauses or resumes delivery as a whole: nothing is claimed while it
+// is paused. It is forgotten at the next start.
+func (q *Queue) SetPaused(paused bool) {
+	q.mu.Lock()
+	q.paused = paused
+	q.mu.Unlock()
+	q.signal()
+}
+
+func (q *Queue) signal() {
+	select {
+	case q.wake <- struct{}{}:
+	default:
+	}
+}
+
+// clock is the queue's own clock: nanoseconds since the queue was opened. Steps
+// of the wall clock do not move it.
+func (q *Queue) clock() int64 { return int64(time.Since(q.epoch)) }
+
+// wall turns a time of the queue's own clock into wall-clock time.
+func (q *Queue) wall(at int64) time.Time {
+	return q.now().Add(time.Duration(at - q.clock())).UTC().Round(0)
+}
+
+const sequenceLease = 1 << 20
+
+// newEntry makes the entry of a new message, with a sequence number that was
+// never used before: numbers are reserved in the store, by a commit that comes
+// before every commit that uses one of them.
+func (q *Queue) newEntry() *entry {
+	if q.nextSeq == q.leasedSeq {
+		q.leasedSeq += sequenceLease
+		var b store.Batch
+		b.Set(keySeq, binary.BigEndian.AppendUint64(nil, q.leasedSeq))
+		q.store.Submit(&b, nil)
+	}
+	e := &entry{seq: q.nextSeq, id: q.newID()}
+	q.nextSeq++
+	q.link(e)
+	return e
+}
+
+// newID makes the next ID; a clock set back does not make it smaller.
+func (q *Queue) newID() ID {
+	q.lastMS = max(q.lastMS, ulid.Timestamp(q.now()))
+	id, err := ulid.New(q.lastMS, q.entropy)
+	for err != nil { // the entropy of this millisecond is used up
+		q.lastMS++
+		id, err = ulid.New(q.lastMS, q.entropy)
+	}
+	return id
+}
+
+func (q *Queue) link(e *entry) {
+	e.prev = q.last
+	if q.last == nil {
+		q.first = e
+	} else {
+		q.last.next = e
+	}
+	q.last = e
+}
+
+func (q *Queue) unlink(e *entry) {
+	if e.prev == nil {
+		q.first = e.next
+	} else {
+		e.prev.next = e.next
+	}
+	if e.next == nil {
+		q.last = e.prev
+	} else {
+		e.next.prev = e.prev
+	}
+	e.prev, e.next = nil, nil
+}
+
+// index takes an accepted message into the schedule, each unit due at once.
+func (q *Queue) index(e *entry, env *Envelope) {
+	e.accepted = true
+	e.id = env.ID
+	q.byID[e.id] = e
+	groups := split(env.Recipients)
+	e.units = make([]unit, len(groups))
+	e.left = int32(len(groups))
+	for i, g := range groups {
+		e.units[i] = unit{
+			msg:        e,
+			domain:     q.domain(env.Recipients[g[0]].Domain),
+			due:        e.receivedAt,
+			heapIndex:  -1,
+			recipients: int32(len(g)),
+			number:     uint16(i),
+			lane:       laneOf(env.Kind),
+		}
+		q.counts.Recipients += len(g)
+	}
+	q.counts.Messages++
+}
+
+// split groups the recipients by domain, at most MaxUnit in a group. It gives
+// the same answer for the same envelope for ever: units are known by number.
+func split(recipients []Recipient) [][]int {
+	if len(recipients) == 1 {
+		return [][]int{{0}}
+	}
+	var groups [][]int
+	open := make(map[string]int) // domain → group with room
+	for i, r := range recipients {
+		g, ok := open[r.Domain]
+		if !ok || len(groups[g]) == MaxUnit {
+			g = len(groups)
+			open[r.Domain] = g
+			groups = append(groups, nil)
+		}
+		groups[g] = append(groups[g], i)
+	}
+	return groups
+}

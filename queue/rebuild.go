@@ -1,0 +1,284 @@
+package queue
+
+import (
+	"context"
+	"encoding/binary"
+	"math/rand/v2"
+	"slices"
+	"time"
+
+	"github.com/stsrelay/stsrelay/internal/store"
+)
+
+const (
+	// overdueSpread is the longest time over which retries that are overdue at
+	// start are spread, overduePace the time that each of them adds to it.
+	overdueSpread = time.Minute
+	overduePace   = 2 * time.Millisecond
+	// lowEvery is how often the low-water number is written.
+	lowEvery = 5 * time.Second
+)
+
+// rebuild reads envelopes and states, not bodies.
+func (q *Queue) rebuild() error {
+	start := time.Now()
+	low, err := q.number(keyLow)
+	if err != nil {
+		return err
+	}
+	if q.nextSeq, err = q.number(keySeq); err != nil {
+		return err
+	}
+	q.leasedSeq = q.nextSeq
+	q.lowWritten = low
+	r := rebuilder{q: q, now: q.clock(), wall: q.now()}
+	if err := r.readFlights(); err != nil {
+		return err
+	}
+	if err := r.belowLow(low); err != nil {
+		return err
+	}
+	if err := q.store.Scan(store.PrefixMessage, messageKey(low), r.record); err != nil {
+		return err
+	}
+	r.finish()
+	r.spread()
+	if n := q.counts.Messages; n > 0 {
+		q.log.Info("queue opened", "messages", n, "recipients", q.counts.Recipients, "held", q.counts.Held, "took", time.Since(start).Round(time.Millisecond))
+	}
+	return nil
+}
+
+func (q *Queue) number(key []byte) (n uint64, err error) {
+	err = q.store.View(key, func(v []byte) error {
+		n = binary.BigEndian.Uint64(v)
+		return nil
+	})
+	return n, err
+}
+
+type rebuilder struct {
+	q       *Queue
+	now     int64
+	wall    time.Time
+	flights map[flight]bool
+	cur     *entry // the message whose records are being read
+	overdue []*unit
+}
+
+func (r *rebuilder) readFlights() error {
+	r.flights = make(map[flight]bool)
+	return r.q.store.View(keyInFlight, func(v []byte) error {
+		var list []flight
+		err := decode(v, &list)
+		for _, f := range list {
+			r.flights[f] = true
+		}
+		return err
+	})
+}
+
+// record takes in one record; those of a message follow its envelope.
+func (r *rebuilder) record(k, v []byte) error {
+	seq, n, ok := parseMessageKey(k)
+	if !ok {
+		return nil
+	}
+	var err error
+	switch {
+	case n < 0:
+		r.finish()
+		var env Envelope
+		if err = decode(v, &env); err == nil {
+			r.begin(seq, &env)
+		}
+	case r.cur == nil || r.cur.seq != seq: // the state of a message that is gone
+	case n == holdSuffix:
+		r.cur.held = true
+		r.cur.stateKept = true
+		r.q.counts.Held++
+	case n < len(r.cur.units):
+		var rec unitRecord
+		if err = decode(v, &rec); err == nil {
+			r.unit(&r.cur.units[n], rec)
+		}
+	}
+	if err != nil {
+		r.q.log.Error("a record of the queue cannot be read; it is left where it is", "key", k, "error", err)
+	}
+	return nil
+}
+
+func (r *rebuilder) begin(seq uint64, env *Envelope) {
+	q := r.q
+	e := &entry{seq: seq, id: env.ID}
+	e.receivedAt = r.now - int64(max(r.wall.Sub(env.ReceivedAt), 0))
+	q.nextSeq = max(q.nextSeq, seq+1)
+	q.lastMS = max(q.lastMS, env.ID.Time())
+	q.link(e)
+	q.index(e, env)
+	r.cur = e
+}
+
+func (r *rebuilder) unit(u *unit, rec unitRecord) {
+	q := r.q
+	r.cur.stateKept = true
+	u.attempts = uint16(rec.Attempts)
+	left := int32(0)
+	for _, s := range rec.States {
+		if s.State == Queued {
+			left++
+		}
+		if s.LastError != "" {
+			u.domain.lastError = s.LastError
+		}
+	}
+	q.counts.Recipients -= int(u.recipients - left)
+	u.recipients = left
+	if rec.Done {
+		u.done = true
+		u.domain.total--
+		u.msg.left--
+		return
+	}
+	// A clock that was set back must not make the wait longer than it was.
+	wait := min(rec.NextAttempt.Sub(r.wall), rec.NextAttempt.Sub(rec.LastAttempt))
+	u.due = r.now + int64(wait)
+	if wait <= 0 {
+		r.overdue = append(r.overdue, u)
+	}
+}
+
+// finish puts the units of the message that was read into the schedule.
+func (r *rebuilder) finish() {
+	q, e := r.q, r.cur
+	r.cur = nil
+	if e == nil {
+		return
+	}
+	for i := range e.units {
+		u := &e.units[i]
+		if r.flights[flight{Seq: e.seq, Unit: u.number}] && !u.done {
+			q.log.Warn("the last run ended during a delivery of this message: it may have been delivered; it is tried again later",
+				"queue_id", e.id.String(), "domain", u.domain.name)
+			u.due = max(u.due, r.now+int64(q.schedule.wait(1)))
+		}
+		q.wait(u)
+		q.place(u.domain, r.now)
+	}
+}
+
+// spread gives overdue retries a moment of their own each, so that a start
+// after an outage is no stampede.
+func (r *rebuilder) spread() {
+	over := min(overdueSpread, time.Duration(len(r.overdue))*overduePace)
+	for _, u := range r.overdue {
+		if u.heapIndex < 0 || over <= 0 {
+			continue
+		}
+		r.q.unwait(u)
+		u.due = r.now + rand.Int64N(int64(over))
+		r.q.wait(u)
+		r.q.place(u.domain, r.now)
+	}
+	r.overdue = nil
+}
+
+// belowLow looks for envelopes below the low-water number: such a message had
+// left the queue, and its key has come back. It is held for the operator.
+func (r *rebuilder) belowLow(low uint64) error {
+	var found [][]byte
+	err := r.q.store.ScanKeys(store.PrefixMessage, nil, func(k []byte) error {
+		seq, n, ok := parseMessageKey(k)
+		if ok && seq >= low {
+			return store.Stop
+		}
+		if ok && n < 0 {
+			found = append(found, slices.Clone(k))
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	for _, k := range found {
+		seq, _, _ := parseMessageKey(k)
+		var env Envelope
+		if err := r.q.store.View(k, func(v []byte) error { return decode(v, &env) }); err != nil {
+			return err
+		}
+		r.begin(seq, &env)
+		e := r.cur
+		r.cur = nil
+		r.q.log.Error("a message that had left the queue has come back; it is held", "queue_id", e.id.String())
+		r.q.hold(e, "it had left the queue before and has come back (low-water guard): release it only if it was never delivered")
+	}
+	return nil
+}
+
+// sweepOrphans deletes bodies whose envelope was never committed: their sender
+// got no 250. Only numbers below firstNew are looked at.
+func (q *Queue) sweepOrphans(ctx context.Context, firstNew uint64) {
+	q.mu.Lock()
+	live := make([]uint64, 0, q.counts.Messages) // ascending, as the keys are
+	for e := q.first; e != nil; e = e.next {
+		live = append(live, e.seq)
+	}
+	q.mu.Unlock()
+	var orphans store.Batch
+	err := q.store.ScanKeys(store.PrefixBody, nil, func(k []byte) error {
+		if ctx.Err() != nil || len(k) != len(store.PrefixBody)+12 {
+			return ctx.Err()
+		}
+		seq := binary.BigEndian.Uint64(k[len(store.PrefixBody):])
+		if seq >= firstNew {
+			return store.Stop
+		}
+		for len(live) > 0 && live[0] < seq {
+			live = live[1:]
+		}
+		if len(live) == 0 || live[0] != seq {
+			orphans.Delete(slices.Clone(k))
+		}
+		return nil
+	})
+	if err == nil && orphans.Len() > 0 {
+		q.log.Info("removed what was left of messages that were never accepted", "chunks", orphans.Len())
+		q.store.Submit(&orphans, nil)
+	}
+}
+
+// keepLow writes the low-water number now and then: the number of the oldest
+// message that is in the queue or coming in. The next start begins there.
+func (q *Queue) keepLow(ctx context.Context) {
+	t := time.NewTicker(lowEvery)
+	defer t.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			q.writeLow()
+			return
+		case <-t.C:
+			q.writeLow()
+		}
+	}
+}
+
+func (q *Queue) writeLow() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	low := q.nextSeq
+	for e := q.first; e != nil; e = e.next {
+		if e.seq >= q.lowWritten { // those below have come back and are held
+			low = e.seq
+			break
+		}
+	}
+	if low <= q.lowWritten {
+		return
+	}
+	q.lowWritten = low
+	var b store.Batch
+	b.Set(keyLow, binary.BigEndian.AppendUint64(nil, low))
+	q.store.Submit(&b, nil)
+}

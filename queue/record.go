@@ -1,0 +1,97 @@
+package queue
+
+import (
+	"encoding/binary"
+	"fmt"
+	"time"
+
+	"github.com/fxamacker/cbor/v2"
+
+	"github.com/stsrelay/stsrelay/internal/store"
+)
+
+// Keys. A message is known to the store by its sequence number, which never
+// comes from the clock:
+//
+//	b seq(8) n(4)     chunk n of the body
+//	e seq(8)          Envelope; its commit is the acceptance
+//	e seq(8) unit(2)  unitRecord, once an attempt did not end the unit
+//	e seq(8) ffff     holdRecord, while the message is held
+//	q low             the lowest live sequence number
+//	q seq             the sequence numbers below are taken
+//	q inflight        the units that are being delivered
+var (
+	keyLow      = append(append([]byte{}, store.PrefixQueue...), "low"...)
+	keySeq      = append(append([]byte{}, store.PrefixQueue...), "seq"...)
+	keyInFlight = append(append([]byte{}, store.PrefixQueue...), "inflight"...)
+)
+
+const holdSuffix = 0xffff
+
+func messageKey(seq uint64) []byte {
+	return binary.BigEndian.AppendUint64(append(make([]byte, 0, 11), store.PrefixMessage...), seq)
+}
+
+func unitKey(seq uint64, unit int) []byte {
+	return binary.BigEndian.AppendUint16(messageKey(seq), uint16(unit))
+}
+
+func holdKey(seq uint64) []byte { return unitKey(seq, holdSuffix) }
+
+func bodyKey(seq uint64, chunk int) []byte {
+	k := binary.BigEndian.AppendUint64(append(make([]byte, 0, 13), store.PrefixBody...), seq)
+	return binary.BigEndian.AppendUint32(k, uint32(chunk))
+}
+
+// parseMessageKey splits a key with store.PrefixMessage; unit is -1 for the
+// envelope itself.
+func parseMessageKey(key []byte) (seq uint64, unit int, ok bool) {
+	key = key[len(store.PrefixMessage):]
+	switch len(key) {
+	case 8:
+		return binary.BigEndian.Uint64(key), -1, true
+	case 10:
+		return binary.BigEndian.Uint64(key), int(binary.BigEndian.Uint16(key[8:])), true
+	}
+	return 0, 0, false
+}
+
+// unitRecord is the state of a unit between two attempts.
+type unitRecord struct {
+	// NextAttempt and LastAttempt are wall-clock times; their difference is
+	// what counts when the clock was set in between.
+	NextAttempt time.Time        `cbor:"1,keyasint"`
+	LastAttempt time.Time        `cbor:"2,keyasint"`
+	Attempts    int              `cbor:"3,keyasint"`
+	States      []RecipientState `cbor:"4,keyasint"` // in the unit's order
+	Done        bool             `cbor:"5,keyasint,omitempty"`
+}
+
+// holdRecord says why a message is held.
+type holdRecord struct {
+	Reason string    `cbor:"1,keyasint"`
+	Since  time.Time `cbor:"2,keyasint"`
+}
+
+// The encoding of times keeps nanoseconds and forgets the zone.
+var encoding, decoding = func() (cbor.EncMode, cbor.DecMode) {
+	enc, err := cbor.EncOptions{Time: cbor.TimeRFC3339NanoUTC}.EncMode()
+	if err != nil {
+		panic(err) // the options are constant
+	}
+	dec, err := cbor.DecOptions{MaxArrayElements: 1 << 20, DefaultByteStringType: nil}.DecMode()
+	if err != nil {
+		panic(err)
+	}
+	return enc, dec
+}()
+
+func encode(v any) []byte {
+	data, err := encoding.Marshal(v)
+	if err != nil {
+		panic(fmt.Sprintf("queue: encode %T: %v", v, err)) // only unsupported types can fail
+	}
+	return data
+}
+
+func decode(data []byte, v any) error { return decoding.Unmarshal(data, v) }

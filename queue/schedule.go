@@ -1,0 +1,290 @@
+package queue
+
+import (
+	"container/heap"
+	"time"
+)
+
+// lane orders mail of people before what the relay itself writes.
+type lane uint8
+
+const (
+	laneExpired lane = iota // to be given up, whatever rests
+	laneMail
+	laneOwn
+	lanes
+)
+
+func laneOf(k Kind) lane {
+	if k == Mail {
+		return laneMail
+	}
+	return laneOwn
+}
+
+// domain is the waiting mail of one recipient domain.
+type domain struct {
+	name    string
+	waiting [lanes]unitHeap
+	active  int // units claimed
+	total   int // units not done: waiting, active, held
+	limit   int // units that may be active
+
+	// A domain whose hosts all fail rests: nothing of it is claimed until
+	// restUntil, then one unit goes first as a probe.
+	restStep   int // rests in a row; 0: it does not rest
+	restUntil  int64
+	restReason string
+
+	lastError string // of the last attempt that did not end a unit
+
+	wakeAt    int64
+	heapIndex int // in Queue.sleeping; -1
+	inRing    bool
+}
+
+func (q *Queue) domain(name string) *domain {
+	d := q.domains[name]
+	if d == nil {
+		d = &domain{name: name, limit: q.domainLimit, heapIndex: -1}
+		q.domains[name] = d
+	}
+	d.total++
+	return d
+}
+
+// next returns the lane and the time of the domain's next claim.
+func (d *domain) next(now int64) (l lane, at int64, ok bool) {
+	for i := range d.waiting {
+		if len(d.waiting[i]) == 0 || d.active >= d.allowed(lane(i)) {
+			continue
+		}
+		due := d.waiting[i][0].due
+		if lane(i) == laneExpired {
+			due = now
+		} else if d.restStep > 0 {
+			due = max(due, d.restUntil)
+		}
+		if !ok || due < at && at > now {
+			l, at, ok = lane(i), due, true
+		}
+	}
+	return l, at, ok
+}
+
+func (d *domain) allowed(l lane) int {
+	if d.restStep > 0 && l != laneExpired {
+		return 1 // the probe
+	}
+	return d.limit
+}
+
+// place puts the domain where it belongs after a change: into the ring where
+// it has something to claim now, among the sleepers where it will, nowhere
+// where it waits for a claim to end, and out of memory where nothing is left.
+func (q *Queue) place(d *domain, now int64) {
+	_, at, ok := d.next(now)
+	switch {
+	case ok && at <= now:
+		q.awake(d)
+		q.ready.push(d)
+	case ok:
+		d.wakeAt = at
+		if d.heapIndex < 0 {
+			heap.Push(&q.sleeping, d)
+		} else {
+			heap.Fix(&q.sleeping, d.heapIndex)
+		}
+	default:
+		q.awake(d)
+		if d.total == 0 && q.domains[d.name] == d {
+			delete(q.domains, d.name)
+		}
+	}
+}
+
+func (q *Queue) awake(d *domain) {
+	if d.heapIndex >= 0 {
+		heap.Remove(&q.sleeping, d.heapIndex)
+	}
+}
+
+// wait puts u among its domain's waiting units. The caller places the domain.
+func (q *Queue) wait(u *unit) {
+	if u.heapIndex < 0 && !u.msg.held && !u.done {
+		heap.Push(&u.domain.waiting[u.lane], u)
+	}
+}
+
+// unwait takes u out of them.
+func (q *Queue) unwait(u *unit) {
+	if u.heapIndex >= 0 {
+		heap.Remove(&u.domain.waiting[u.lane], int(u.heapIndex))
+	}
+}
+
+// claimNext claims the unit whose turn it is, nil where none is due; then
+// wakeAt is when the next one will be, -1 where none is known of.
+func (q *Queue) claimNext(now int64) (u *unit, wakeAt int64) {
+	if q.paused {
+		return nil, -1
+	}
+	for len(q.sleeping) > 0 && q.sleeping[0].wakeAt <= now {
+		q.place(q.sleeping[0], now)
+	}
+	for d := q.ready.pop(); d != nil; d = q.ready.pop() {
+		if u := q.claimIn(d, now); u != nil {
+			return u, 0
+		}
+	}
+	if len(q.sleeping) > 0 {
+		return nil, q.sleeping[0].wakeAt
+	}
+	return nil, -1
+}
+
+// claimIn claims the next unit of d, if it may be claimed now.
+func (q *Queue) claimIn(d *domain, now int64) *unit {
+	var u *unit
+	if l, at, ok := d.next(now); ok && at <= now {
+		u = heap.Pop(&d.waiting[l]).(*unit)
+	}
+	if u != nil {
+		u.active = true
+		d.active++
+		q.inFlight[u] = struct{}{}
+	}
+	q.place(d, now)
+	return u
+}
+
+// free ends a claim. The caller places the domain.
+func (q *Queue) free(u *unit) {
+	u.active = false
+	u.domain.active--
+	delete(q.inFlight, u)
+}
+
+// rest lets d rest after it failed as a whole: as long as the schedule says
+// for so many failures in a row, but no longer than until its next retry. What
+// is too old by now does not wait with the rest.
+func (q *Queue) rest(d *domain, now int64, reason string) {
+	d.restStep++
+	d.restReason = reason
+	until := now + int64(q.schedule.wait(d.restStep))
+	var old []*unit
+	for l := laneMail; l < lanes; l++ {
+		for _, u := range d.waiting[l] {
+			if u.due > now {
+				until = min(until, u.due)
+			}
+			if q.expired(u.msg, now) {
+				old = append(old, u)
+			}
+		}
+	}
+	for _, u := range old {
+		q.unwait(u)
+		u.lane = laneExpired
+		q.wait(u)
+	}
+	d.restUntil = until
+}
+
+func (q *Queue) expired(e *entry, now int64) bool {
+	return q.schedule.Expire > 0 && time.Duration(now-e.receivedAt) >= q.schedule.Expire
+}
+
+// worked tells d that a unit of it went through: its rest ends, and it may
+// have twice as many units active, up to the limit.
+func (q *Queue) worked(d *domain) {
+	if d.restStep > 0 {
+		d.restStep, d.restReason = 0, ""
+		d.limit = 1
+	}
+	d.limit = min(2*d.limit, q.domainLimit)
+}
+
+// unitHeap orders units by due time.
+type unitHeap []*unit
+
+func (h unitHeap) Len() int { return len(h) }
+func (h unitHeap) Less(i, j int) bool {
+	if h[i].due != h[j].due {
+		return h[i].due < h[j].due
+	}
+	return h[i].msg.seq < h[j].msg.seq
+}
+func (h unitHeap) Swap(i, j int) {
+	h[i], h[j] = h[j], h[i]
+	h[i].heapIndex, h[j].heapIndex = int32(i), int32(j)
+}
+func (h *unitHeap) Push(x any) {
+	u := x.(*unit)
+	u.heapIndex = int32(len(*h))
+	*h = append(*h, u)
+}
+func (h *unitHeap) Pop() any {
+	old := *h
+	u := old[len(old)-1]
+	old[len(old)-1] = nil
+	*h = old[:len(old)-1]
+	u.heapIndex = -1
+	return u
+}
+
+// domainHeap orders sleeping domains by the time that they wake.
+type domainHeap []*domain
+
+func (h domainHeap) Len() int           { return len(h) }
+func (h domainHeap) Less(i, j int) bool { return h[i].wakeAt < h[j].wakeAt }
+func (h domainHeap) Swap(i, j int) {
+	h[i], h[j] = h[j], h[i]
+	h[i].heapIndex, h[j].heapIndex = i, j
+}
+func (h *domainHeap) Push(x any) {
+	d := x.(*domain)
+	d.heapIndex = len(*h)
+	*h = append(*h, d)
+}
+func (h *domainHeap) Pop() any {
+	old := *h
+	d := old[len(old)-1]
+	old[len(old)-1] = nil
+	*h = old[:len(old)-1]
+	d.heapIndex = -1
+	return d
+}
+
+// ring hands out domains in turn.
+type ring struct {
+	domains []*domain
+	head    int
+}
+
+func (r *ring) push(d *domain) {
+	if d.inRing {
+		return
+	}
+	d.inRing = true
+	if r.head > 0 && r.head == len(r.domains) {
+		r.domains, r.head = r.domains[:0], 0
+	}
+	r.domains = append(r.domains, d)
+}
+
+func (r *ring) pop() *domain {
+	if r.head == len(r.domains) {
+		return nil
+	}
+	d := r.domains[r.head]
+	r.domains[r.head] = nil
+	r.head++
+	if r.head > 1024 && 2*r.head > len(r.domains) {
+		n := copy(r.domains, r.domains[r.head:])
+		clear(r.domains[n:])
+		r.domains, r.head = r.domains[:n], 0
+	}
+	d.inRing = false
+	return d
+}
