@@ -98,6 +98,9 @@ type RecipientState struct {
 	Host string `cbor:"6,keyasint,omitempty"`
 	// Delayed says that the sender was told of the delay.
 	Delayed bool `cbor:"7,keyasint,omitempty"`
+	// Why is the reason of LastError as one word of a closed vocabulary, which
+	// belongs to those who deliver.
+	Why string `cbor:"8,keyasint,omitempty"`
 }
 
 // Message is a message as it stands in the queue now.

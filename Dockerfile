@@ -1,0 +1,26 @@
+# The build needs the network for modules only; the result needs nothing.
+FROM golang:1.26 AS build
+WORKDIR /src
+COPY go.mod go.sum ./
+RUN go mod download
+COPY . .
+ARG VERSION=dev
+RUN CGO_ENABLED=0 go build -trimpath -ldflags "-s -w -X main.version=${VERSION}" -o /out/stsrelay ./cmd/stsrelay \
+ && mkdir -p /out/data /out/etc/stsrelay /out/tmp
+
+FROM scratch
+COPY --from=build /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/ca-certificates.crt
+COPY --from=build /out/stsrelay /stsrelay
+COPY --from=build --chown=65532:65532 /out/data /var/lib/stsrelay
+COPY --from=build --chown=65532:65532 /out/tmp /tmp
+COPY --from=build /out/etc/stsrelay /etc/stsrelay
+# Docker lets an unprivileged user bind port 25 inside a container.
+USER 65532:65532
+ENV STSRELAY_DATA_DIR=/var/lib/stsrelay \
+    STSRELAY_LISTEN_0_ADDRESS=:25 \
+    STSRELAY_LISTEN_0_TLS=starttls
+VOLUME /var/lib/stsrelay
+EXPOSE 25
+HEALTHCHECK --interval=30s --timeout=5s --start-period=30s CMD ["/stsrelay", "status"]
+ENTRYPOINT ["/stsrelay"]
+CMD ["serve"]

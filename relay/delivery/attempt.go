@@ -1,0 +1,362 @@
+package delivery
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/stsrelay/stsrelay/internal/store"
+	"github.com/stsrelay/stsrelay/queue"
+	"github.com/stsrelay/stsrelay/relay/security"
+	"github.com/stsrelay/stsrelay/relay/smtpclient"
+	"github.com/stsrelay/stsrelay/sts"
+)
+
+// maxAddresses is how many addresses are tried for one domain in one attempt.
+const maxAddresses = 8
+
+// attempt is one try to deliver one unit.
+type attempt struct {
+	d        *Delivery
+	w        *queue.Work
+	settings *Settings
+	start    time.Time
+
+	policy  sts.Result
+	results []queue.RecipientState // by position in w.Recipients
+	open    []int                  // positions without a result yet
+	last    *failure               // of the last host that could not be used
+	tls     string                 // what the session that was used proved
+	dials   int
+	counts  []SessionCount
+	reached bool // a transaction was begun with some host
+}
+
+func newAttempt(d *Delivery, w *queue.Work) *attempt {
+	a := &attempt{d: d, w: w, settings: d.settings.Load(), start: d.now(), results: make([]queue.RecipientState, len(w.Recipients))}
+	for i := range w.Recipients {
+		a.open = append(a.open, i)
+	}
+	return a
+}
+
+// states gives all recipients of w the same failure.
+func (f *failure) states(w *queue.Work) []queue.RecipientState {
+	states := make([]queue.RecipientState, len(w.States))
+	for i := range states {
+		states[i] = f.state(w.States[i], "")
+	}
+	return states
+}
+
+// run makes the attempt and ends the claim.
+func (a *attempt) run(ctx context.Context) {
+	err := a.policyAndHosts(ctx)
+	if ctx.Err() != nil && len(a.open) > 0 && !a.reached {
+		a.d.queue.Release(a.w) // the relay stops; nothing was sent
+		return
+	}
+	if err == nil {
+		err = a.last
+	}
+	if f, ok := errors.AsType[*failure](err); ok && f != nil {
+		a.fail(f)
+	}
+	a.finish()
+}
+
+// policyAndHosts looks up what the domain requires and where it is, and tries
+// the hosts. Where an enforced policy left no host, the policy is fetched once
+// more whatever its id says, and the hosts are tried under the new one: many
+// owners change the policy and forget the id.
+func (a *attempt) policyAndHosts(ctx context.Context) error {
+	if err := a.lookupPolicy(ctx); err != nil {
+		return err
+	}
+	r, err := a.d.findRoute(ctx, a.w.Domain)
+	if err != nil {
+		return err
+	}
+	a.tryHosts(ctx, r)
+	if len(a.open) == 0 || a.last == nil || !a.last.policy || a.reached || !a.enforced() || ctx.Err() != nil {
+		return nil
+	}
+	if !a.lookAgain(ctx) {
+		return nil
+	}
+	a.last = nil
+	a.tryHosts(ctx, r)
+	return nil
+}
+
+func (a *attempt) enforced() bool {
+	return a.policy.Policy != nil && a.policy.Policy.Mode == sts.ModeEnforce
+}
+
+// tryHosts tries the hosts in order until every recipient has a result.
+func (a *attempt) tryHosts(ctx context.Context, r route) {
+	for _, c := range r.candidates {
+		if len(a.open) == 0 || ctx.Err() != nil || a.dials >= maxAddresses {
+			return
+		}
+		req := a.requirement(c.host, r)
+		if err := req.Admits(); err != nil {
+			s, _ := errors.AsType[*security.Shortfall](err)
+			a.last = policyFailure(s, req)
+			a.countSkipped(req, s)
+			continue
+		}
+		if f := a.tryHost(ctx, c, req); f != nil {
+			a.last = f
+			if f.why == whyLoop {
+				return // hosts behind this one are ours, or lead back here
+			}
+		}
+	}
+}
+
+// requirement is what is asked of host for this message.
+func (a *attempt) requirement(host string, r route) *security.Requirement {
+	req := &security.Requirement{
+		Domain:      a.w.Domain,
+		Host:        host,
+		Policy:      a.policy.Policy,
+		RequireTLS:  a.w.Envelope.RequireTLS,
+		TLSOptional: a.w.Envelope.TLSOptional || a.w.Envelope.Kind == queue.Report,
+		MXSecure:    r.secure,
+	}
+	if a.settings.RefusePlaintext && a.w.Envelope.Kind != queue.Report {
+		req.Level = security.Encrypt
+	}
+	return req
+}
+
+// tryHost tries one host. It returns nil where a transaction was made, even if
+// recipients were refused in it; what has no result then goes to the next host.
+func (a *attempt) tryHost(ctx context.Context, c candidate, req *security.Requirement) *failure {
+	for {
+		s, f := a.session(ctx, c, req)
+		if f != nil {
+			return f
+		}
+		fresh := s.messages == 0
+		a.tls = req.Describe(&s.evidence)
+		if gone := a.send(ctx, s); gone && !fresh {
+			continue // the host had closed the idle session: not its fault
+		}
+		return a.last
+	}
+}
+
+// send makes the transaction and takes in its results. It reports whether the
+// session turned out to be dead before the host saw anything of the message.
+func (a *attempt) send(ctx context.Context, s *session) (gone bool) {
+	a.last = nil
+	env := &a.w.Envelope
+	t := smtpclient.Transaction{
+		From: env.From, Size: env.Size, Body: a.w.Body(),
+		Bit8: env.EightBit, SMTPUTF8: env.SMTPUTF8, RequireTLS: env.RequireTLS, EnvID: env.EnvID, Ret: env.Ret,
+	}
+	if _, ok := s.client.Extension("8BITMIME"); !ok {
+		// Nearly every host takes 8-bit content whether it says so or not, and
+		// the alternatives are to rewrite the message or to bounce it.
+		t.Bit8 = false
+	}
+	for _, i := range a.open {
+		r := env.Recipients[a.w.Recipients[i]]
+		t.Recipients = append(t.Recipients, smtpclient.Recipient{Address: r.Address, Notify: r.Notify, ORcpt: r.ORcpt})
+	}
+	out, err := s.client.Send(ctx, t)
+	s.messages++
+	if err != nil && out.Mail.Code == 0 && !out.BodySent && !errors.Is(err, smtpclient.ErrTooLarge) && !errors.Is(err, smtpclient.ErrNeedsSMTPUTF8) {
+		a.d.pool.drop(s.host)
+		_ = s.client.Close()
+		a.last = a.connectionFailure(s, err)
+		return true
+	}
+	a.reached = true
+	a.take(s, out, err)
+	if err != nil && !s.client.Usable() {
+		a.d.pool.drop(s.host)
+		_ = s.client.Close()
+		return false
+	}
+	a.d.pool.put(s, a.d.now())
+	return false
+}
+
+// take gives the recipients their results.
+func (a *attempt) take(s *session, out smtpclient.Outcome, err error) {
+	var rest []int
+	for k, i := range a.open {
+		f, done := a.recipientResult(s, out, err, k)
+		switch {
+		case done && f == nil:
+			a.results[i] = queue.RecipientState{State: queue.Delivered, LastReply: out.Final.String(), TLS: a.tls, Host: s.host}
+		case done:
+			a.results[i] = f.state(a.w.States[i], a.tls)
+		default:
+			a.last = f
+			rest = append(rest, i)
+		}
+	}
+	a.open = rest
+}
+
+// recipientResult is what became of the k-th recipient of the transaction: f
+// nil is a delivery; done false sends it to the next host.
+func (a *attempt) recipientResult(s *session, out smtpclient.Outcome, err error, k int) (f *failure, done bool) {
+	host := s.host
+	switch {
+	case errors.Is(err, smtpclient.ErrTooLarge):
+		return &failure{permanent: true, status: "5.3.4", why: whySize, host: host, text: fmt.Sprintf("the message is too large for %s: %v", host, err)}, true
+	case errors.Is(err, smtpclient.ErrNeedsSMTPUTF8):
+		return &failure{permanent: true, status: "5.6.7", why: whyContent, host: host, text: fmt.Sprintf("the message needs SMTPUTF8, which %s does not offer", host)}, true
+	}
+	// The first reply that refuses decides; 421 anywhere is the host's trouble,
+	// not the recipient's.
+	for _, step := range []struct {
+		why string
+		r   smtpclient.Reply
+	}{{whyContent, out.Mail}, {whyRecipient, recipientReply(out, k)}, {whyContent, out.Data}, {whyContent, out.Final}} {
+		switch {
+		case step.r.Code == 421:
+			return replyFailure(whyBusy, host, step.r), false
+		case step.r.Code >= 400:
+			return replyFailure(step.why, host, step.r), true
+		}
+	}
+	if out.Final.Code/100 == 2 {
+		return nil, true
+	}
+	if out.BodySent {
+		return &failure{status: "4.4.2", why: whyUnknown, host: host,
+			text: fmt.Sprintf("%s did not answer after the whole message was sent (%v): it may have been delivered, and is sent again", host, err)}, true
+	}
+	return a.connectionFailure(s, err), false
+}
+
+func recipientReply(out smtpclient.Outcome, k int) smtpclient.Reply {
+	if k < len(out.Recipients) {
+		return out.Recipients[k].Reply
+	}
+	return smtpclient.Reply{}
+}
+
+func (a *attempt) connectionFailure(s *session, err error) *failure {
+	return &failure{status: "4.4.2", why: whyConnect, host: s.host, domainWide: true, text: fmt.Sprintf("the connection to %s [%s] was lost: %v", s.host, s.addr, err)}
+}
+
+// fail gives the recipients without a result the failure f.
+func (a *attempt) fail(f *failure) {
+	if a.w.Expired && !f.permanent {
+		f = &failure{permanent: true, status: "5.4.7", why: whyExpiry, host: f.host, reply: f.reply, domainWide: f.domainWide,
+			text: fmt.Sprintf("not delivered within %s; the last reason was: %s", age(a.w.Age), f.Error())}
+	}
+	for _, i := range a.open {
+		a.results[i] = f.state(a.w.States[i], a.tls)
+	}
+	a.last = f
+}
+
+// finish hands the results to the queue and writes the log line.
+func (a *attempt) finish() {
+	a.expire()
+	o := queue.Outcome{Results: a.results}
+	if !a.reached && a.last != nil && a.last.domainWide {
+		o.DomainFailed = a.last.Error()
+	}
+	a.addNotices(&o)
+	if a.d.count != nil && len(a.counts) > 0 {
+		o.Also = func(b *store.Batch) {
+			for _, c := range a.counts {
+				a.d.count(b, c)
+			}
+		}
+	}
+	a.logResults()
+	a.d.queue.Finish(a.w, o)
+}
+
+// expire gives up the recipients of an expired message that were put off.
+func (a *attempt) expire() {
+	if !a.w.Expired {
+		return
+	}
+	for i := range a.results {
+		if r := &a.results[i]; r.State == queue.Queued {
+			r.State, r.Why = queue.Bounced, whyExpiry
+			r.LastError = fmt.Sprintf("5.4.7 not delivered within %s; the last reason was: %s", age(a.w.Age), r.LastError)
+		}
+	}
+}
+
+func age(d time.Duration) string { return d.Round(time.Second).String() }
+
+func (a *attempt) addNotices(o *queue.Outcome) {
+	if a.d.notices == nil {
+		return
+	}
+	if m, ok := a.d.notices.Failure(a.w, a.results); ok {
+		o.Notices = append(o.Notices, m)
+	}
+	if s := a.settings.DelayNotice; s == 0 || a.w.Age < s {
+		return
+	}
+	if m, ok := a.d.notices.Delay(a.w, a.results); ok {
+		o.Notices = append(o.Notices, m)
+		for i := range a.results {
+			a.results[i].Delayed = true
+		}
+	}
+}
+
+// logResults writes one line for all recipients that ended alike.
+func (a *attempt) logResults() {
+	env := &a.w.Envelope
+	type line struct{ state, reply, why, text, host string }
+	lines := make(map[line][]string)
+	var order []line
+	for i, r := range a.results {
+		l := line{string(r.State), r.LastReply, r.Why, r.LastError, r.Host}
+		if lines[l] == nil {
+			order = append(order, l)
+		}
+		lines[l] = append(lines[l], env.Recipients[a.w.Recipients[i]].Address)
+	}
+	policy, mode := "none", ""
+	if a.policy.Policy != nil {
+		policy, mode = a.policy.ID, string(a.policy.Policy.Mode)
+	}
+	for _, l := range order {
+		level := slog.LevelInfo
+		verdict := l.state
+		if l.state == string(queue.Queued) {
+			verdict = "deferred"
+		}
+		a.d.log.LogAttrs(context.Background(), level, "attempt",
+			slog.String("queue_id", env.ID.String()), slog.String("from", env.From), slog.Any("to", lines[l]),
+			slog.String("domain", a.w.Domain), slog.String("host", l.host), slog.String("tls", a.tls),
+			slog.String("policy", policy), slog.String("mode", mode), slog.String("verdict", verdict),
+			slog.String("why", l.why), slog.String("reply", l.reply), slog.String("error", l.text),
+			slog.Int("attempt", a.w.Attempts+1), slog.Duration("took", a.d.now().Sub(a.start)), slog.Duration("age", a.w.Age))
+	}
+}
+
+// tlsConfig is that of a session with host. The certificate is judged by
+// security.Evidence after the handshake, where a failure is evidence too.
+func (a *attempt) tlsConfig(host string) *tls.Config {
+	c := &tls.Config{
+		ServerName:         host,
+		MinVersion:         tls.VersionTLS12,
+		InsecureSkipVerify: true, //nolint:gosec // verified by security.Evidence.Observe
+		ClientSessionCache: a.d.tickets,
+	}
+	if a.settings.LegacyTLS {
+		c.MinVersion = tls.VersionTLS10
+	}
+	return c
+}

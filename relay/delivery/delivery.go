@@ -1,0 +1,238 @@
+// Package delivery takes units of work from the queue and delivers them: it
+// finds the hosts of the domain and what the domain requires, picks or opens a
+// session, compares what the session proved with the requirement, sends, and
+// gives every recipient its own result.
+//
+// The decision itself is made in package security; the wire is smtpclient's;
+// when the next attempt is made is the queue's.
+package delivery
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"runtime/debug"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/stsrelay/stsrelay/internal/dnsclient"
+	"github.com/stsrelay/stsrelay/internal/publicaddr"
+	"github.com/stsrelay/stsrelay/internal/store"
+	"github.com/stsrelay/stsrelay/queue"
+	"github.com/stsrelay/stsrelay/relay/security"
+	"github.com/stsrelay/stsrelay/relay/smtpclient"
+	"github.com/stsrelay/stsrelay/sts"
+)
+
+// Options configures New. Queue and Resolver are required.
+type Options struct {
+	Queue    *queue.Queue
+	Resolver *dnsclient.Client
+	// Policies answers which MTA-STS policy is in force; nil: MTA-STS is off.
+	Policies *sts.Manager
+	// Hostname is our name in EHLO.
+	Hostname string
+	// Roots are the trusted authorities of MX hosts; nil: the system's.
+	Roots *x509.CertPool
+	// Dial opens connections; default net.Dialer. address is "IP:25".
+	Dial func(ctx context.Context, network, address string) (net.Conn, error)
+	// IsSelf says whether a host is this relay; nil: none is.
+	IsSelf func(host string, addrs []netip.Addr) bool
+	// Notices makes notices to senders; nil: none are sent.
+	Notices Notifier
+	// Count adds what a session proved to the counts of TLS reports, in the
+	// commit of the delivery's result; nil: nothing is counted.
+	Count func(b *store.Batch, s SessionCount)
+	// Settings are the values that may change while the relay runs.
+	Settings Settings
+	// Timeouts are those of the SMTP client; zero values are RFC 5321's.
+	Timeouts smtpclient.Timeouts
+	// Now is the wall clock; default time.Now.
+	Now    func() time.Time
+	Logger *slog.Logger
+}
+
+// Settings may be replaced while the relay runs.
+type Settings struct {
+	// Concurrency bounds the units that are delivered at a time, PerHost the
+	// sessions to one host. Defaults 500 and 10.
+	Concurrency int
+	PerHost     int
+	// RefusePlaintext keeps mail from leaving without TLS, whatever a domain
+	// publishes.
+	RefusePlaintext bool
+	// AllowPrivate permits MX hosts on private, loopback and link-local addresses.
+	AllowPrivate bool
+	// ConnectTimeout bounds one connection attempt. Default 30s.
+	ConnectTimeout time.Duration
+	// DelayNotice is the age at which the sender is told of a delay; 0: never.
+	DelayNotice time.Duration
+	// LegacyTLS speaks TLS 1.0 and 1.1 where nobody asks for more.
+	LegacyTLS bool
+}
+
+// Notifier makes notices to senders.
+type Notifier interface {
+	// Failure is a notice that the given recipients of w were given up, Delay
+	// one that they are still being tried. ok is false where none is owed.
+	Failure(w *queue.Work, states []queue.RecipientState) (m queue.NewMessage, ok bool)
+	Delay(w *queue.Work, states []queue.RecipientState) (m queue.NewMessage, ok bool)
+}
+
+// SessionCount is one result for TLS reports (RFC 8460, 4.3).
+type SessionCount struct {
+	Requirement *security.Requirement
+	Verdicts    []security.Verdict
+	// Policy is what became of the policy lookup.
+	Policy sts.Result
+	// LocalIP, RemoteIP and Helo describe the session; "" where there was none.
+	LocalIP, RemoteIP, Helo string
+	At                      time.Time
+}
+
+// Delivery delivers what the queue has due.
+type Delivery struct {
+	queue    *queue.Queue
+	resolver *dnsclient.Client
+	policies *sts.Manager
+	hostname string
+	roots    *x509.CertPool
+	dial     func(ctx context.Context, network, address string) (net.Conn, error)
+	isSelf   func(host string, addrs []netip.Addr) bool
+	notices  Notifier
+	count    func(b *store.Batch, s SessionCount)
+	timeouts smtpclient.Timeouts
+	now      func() time.Time
+	log      *slog.Logger
+
+	settings atomic.Pointer[Settings]
+	pool     *pool
+	tickets  tls.ClientSessionCache
+	active   atomic.Int64
+}
+
+// New returns a Delivery that does nothing until Run.
+func New(o Options) *Delivery {
+	if o.Dial == nil {
+		o.Dial = new(net.Dialer).DialContext
+	}
+	if o.IsSelf == nil {
+		o.IsSelf = func(string, []netip.Addr) bool { return false }
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	d := &Delivery{
+		queue: o.Queue, resolver: o.Resolver, policies: o.Policies, hostname: o.Hostname,
+		roots: o.Roots, dial: o.Dial, isSelf: o.IsSelf, notices: o.Notices, count: o.Count,
+		timeouts: o.Timeouts, now: o.Now, log: o.Logger,
+		pool:    newPool(0),
+		tickets: tls.NewLRUClientSessionCache(4096),
+	}
+	d.Set(o.Settings)
+	return d
+}
+
+// Set replaces the settings; attempts under way keep the old ones.
+func (d *Delivery) Set(s Settings) {
+	if s.Concurrency == 0 {
+		s.Concurrency = 500
+	}
+	if s.PerHost == 0 {
+		s.PerHost = 10
+	}
+	if s.ConnectTimeout == 0 {
+		s.ConnectTimeout = 30 * time.Second
+	}
+	d.settings.Store(&s)
+	d.pool.setLimit(s.PerHost)
+}
+
+// Sessions is the number of SMTP sessions that are open.
+func (d *Delivery) Sessions() int { return d.pool.size() }
+
+// public says whether an address may be contacted without leave.
+func (d *Delivery) public(a netip.Addr) bool { return publicaddr.Public(a) }
+
+// Run delivers until ctx ends. Then it claims nothing more, lets attempts under
+// way end for up to grace, gives the rest back to the queue, and closes all
+// sessions.
+func (d *Delivery) Run(ctx context.Context, grace time.Duration) {
+	// Attempts outlive ctx by the grace.
+	work, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	defer cancel()
+	var attempts, janitor sync.WaitGroup
+	janitor.Go(func() { d.closeIdle(work) })
+
+	for {
+		if !d.waitForSlot(ctx) {
+			break
+		}
+		w, err := d.queue.Claim(ctx)
+		if err != nil {
+			break
+		}
+		d.active.Add(1)
+		attempts.Go(func() {
+			defer d.active.Add(-1)
+			for w != nil {
+				d.deliverSafely(work, w)
+				if ctx.Err() != nil {
+					return
+				}
+				w = d.queue.ClaimFor(w.Domain)
+			}
+		})
+	}
+	timer := time.AfterFunc(grace, cancel)
+	defer timer.Stop()
+	attempts.Wait()
+	cancel()
+	janitor.Wait()
+	d.pool.closeIdle(d.now().Add(time.Hour))
+}
+
+// waitForSlot waits until another attempt may begin.
+func (d *Delivery) waitForSlot(ctx context.Context) bool {
+	for d.active.Load() >= int64(d.settings.Load().Concurrency) {
+		select {
+		case <-ctx.Done():
+			return false
+		case <-time.After(5 * time.Millisecond):
+		}
+	}
+	return ctx.Err() == nil
+}
+
+func (d *Delivery) closeIdle(ctx context.Context) {
+	t := time.NewTicker(time.Second)
+	defer t.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-t.C:
+			d.pool.closeIdle(d.now().Add(-idleTime))
+		}
+	}
+}
+
+// deliverSafely makes one attempt. A panic in it costs this attempt only.
+func (d *Delivery) deliverSafely(ctx context.Context, w *queue.Work) {
+	defer func() {
+		if p := recover(); p != nil {
+			d.log.Error("an attempt panicked; the message is tried again later", "queue_id", w.Envelope.ID.String(), "panic", p, "stack", string(debug.Stack()))
+			f := &failure{status: "4.3.0", why: whyLocal, text: fmt.Sprintf("internal error: %v", p)}
+			d.queue.Finish(w, queue.Outcome{Results: f.states(w), DomainFailed: f.Error()})
+		}
+	}()
+	newAttempt(d, w).run(ctx)
+}

@@ -1,0 +1,118 @@
+package delivery
+
+import (
+	"fmt"
+
+	"github.com/stsrelay/stsrelay/queue"
+	"github.com/stsrelay/stsrelay/relay/security"
+	"github.com/stsrelay/stsrelay/relay/smtpclient"
+	"github.com/stsrelay/stsrelay/tlsrpt"
+)
+
+// The closed vocabulary of reasons: the same words in queue, log and notices.
+const (
+	whyDNS       = "dns"
+	whyNullMX    = "dns-null"
+	whyLoop      = "loop"
+	whyConnect   = "connect"
+	whyBusy      = "busy"
+	whyGreeting  = "greeting"
+	whyTLSNone   = "tls-none"
+	whyHandshake = "tls-handshake"
+	whyTLSCert   = "tls-cert"
+	whyTLSName   = "tls-name"
+	whyExpired   = "tls-expired"
+	whySTSMX     = "sts-mx"
+	whySTSFetch  = "sts-fetch"
+	whyDANE      = "dane"
+	whyRequire   = "requiretls"
+	whyRule      = "rule"
+	whyRecipient = "rcpt"
+	whyContent   = "content"
+	whySize      = "size"
+	whyUnknown   = "unknown-result"
+	whyExpiry    = "expired"
+	whyLocal     = "local"
+)
+
+// failure is why an attempt, or a part of it, did not lead to a delivery.
+type failure struct {
+	permanent  bool
+	status     string // enhanced status code (RFC 3463)
+	why        string // of the vocabulary above
+	text       string // a sentence for people
+	reply      string // the host's SMTP reply, "" where we decided
+	host       string
+	policy     bool // a published policy held the message
+	domainWide bool // no host of the domain could be used, whatever the message
+}
+
+func (f *failure) Error() string {
+	if f.status == "" {
+		return f.text
+	}
+	return f.status + " " + f.text
+}
+
+// policyFailure tells of a host that does not meet its requirement.
+func policyFailure(s *security.Shortfall, req *security.Requirement) *failure {
+	f := &failure{status: "4.7.5", why: whyOf(s), host: req.Host, policy: true, domainWide: s.Source != security.RequireTLS}
+	switch s.Source {
+	case security.MTASTS:
+		f.text = fmt.Sprintf("%s asks for verified TLS (MTA-STS, mode %s), and %s; nothing was sent", req.Domain, req.Policy.Mode, s.Reason)
+	case security.DANE:
+		f.text = fmt.Sprintf("%s asks for verified TLS (DANE), and %s; nothing was sent", req.Host, s.Reason)
+	case security.Rule:
+		f.text = fmt.Sprintf("this relay asks for TLS to %s, and %s; nothing was sent", req.Domain, s.Reason)
+	default:
+		f.status = "5.7.30"
+		f.permanent = true
+		f.text = fmt.Sprintf("the sender asks for TLS all the way (REQUIRETLS), and %s; nothing was sent", s.Reason)
+	}
+	f.text += " (" + string(s.Type) + ")"
+	return f
+}
+
+func whyOf(s *security.Shortfall) string {
+	switch {
+	case s.Code == security.CodeMXMismatch:
+		return whySTSMX
+	case s.Type == tlsrpt.StartTLSNotSupported:
+		return whyTLSNone
+	case s.Type == tlsrpt.CertificateHostMismatch:
+		return whyTLSName
+	case s.Type == tlsrpt.CertificateExpired:
+		return whyExpired
+	case s.Type == tlsrpt.CertificateNotTrusted:
+		return whyTLSCert
+	case s.Code == "handshake-failed" || s.Code == "tls-version":
+		return whyHandshake
+	case s.Source == security.RequireTLS:
+		return whyRequire
+	case s.Source == security.Rule:
+		return whyRule
+	}
+	return whyDANE
+}
+
+// replyFailure tells of a reply that refuses.
+func replyFailure(why, host string, r smtpclient.Reply) *failure {
+	f := &failure{why: why, host: host, reply: r.String(), permanent: r.Permanent(), status: r.Enhanced}
+	if f.status == "" {
+		f.status = fmt.Sprintf("%d.0.0", r.Code/100)
+	}
+	f.text = fmt.Sprintf("%s said: %s", host, r)
+	return f
+}
+
+// state turns a failure into the state of a recipient.
+func (f *failure) state(old queue.RecipientState, tls string) queue.RecipientState {
+	s := queue.RecipientState{State: queue.Queued, LastReply: f.reply, LastError: f.Error(), Why: f.why, TLS: tls, Host: f.host, Delayed: old.Delayed}
+	if f.permanent {
+		s.State = queue.Bounced
+	}
+	if f.reply == "" {
+		s.LastReply = old.LastReply
+	}
+	return s
+}

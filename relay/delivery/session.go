@@ -1,0 +1,167 @@
+package delivery
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+
+	"github.com/stsrelay/stsrelay/queue"
+	"github.com/stsrelay/stsrelay/relay/security"
+	"github.com/stsrelay/stsrelay/relay/smtpclient"
+)
+
+// session returns a session that satisfies req: an idle one of the pool, or a
+// new one to one of the host's addresses.
+func (a *attempt) session(ctx context.Context, c candidate, req *security.Requirement) (*session, *failure) {
+	s, err := a.d.pool.get(ctx, c.host, func(s *session) bool { return req.Satisfied(&s.evidence) == nil })
+	if err != nil {
+		return nil, &failure{status: "4.3.2", why: whyLocal, host: c.host, text: "the relay is stopping"}
+	}
+	if s != nil {
+		a.countSession(req, s)
+		return s, nil
+	}
+	s, f := a.openSession(ctx, c, req)
+	if f != nil {
+		a.d.pool.drop(c.host)
+		return nil, f
+	}
+	return s, nil
+}
+
+func (a *attempt) openSession(ctx context.Context, c candidate, req *security.Requirement) (*session, *failure) {
+	addrs, err := a.d.addresses(ctx, c, a.settings)
+	if err != nil {
+		f, _ := errors.AsType[*failure](err)
+		return nil, f
+	}
+	if a.d.isSelf(c.host, addrs) {
+		return nil, &failure{permanent: true, status: "5.4.6", why: whyLoop, host: c.host,
+			text: fmt.Sprintf("mail for %s leads back to this relay (%s)", a.w.Domain, c.host)}
+	}
+	var last *failure
+	for _, addr := range addrs {
+		if a.dials >= maxAddresses || ctx.Err() != nil {
+			break
+		}
+		a.dials++
+		s, f := a.openTo(ctx, c.host, addr, req)
+		if f == nil {
+			return s, nil
+		}
+		last = f
+	}
+	if last == nil {
+		last = &failure{status: "4.4.1", why: whyConnect, host: c.host, text: "no address of " + c.host + " was tried", domainWide: true}
+	}
+	return nil, last
+}
+
+// openTo opens a session to one address, and once more in clear where the
+// handshake broke and nobody asks for TLS.
+func (a *attempt) openTo(ctx context.Context, host string, addr netip.Addr, req *security.Requirement) (*session, *failure) {
+	s, f := a.connect(ctx, host, addr, nil)
+	if f != nil {
+		return nil, f
+	}
+	a.countSession(req, s)
+	if err := req.Satisfied(&s.evidence); err != nil {
+		quit(s)
+		shortfall, _ := errors.AsType[*security.Shortfall](err)
+		a.tls = req.Describe(&s.evidence)
+		return nil, policyFailure(shortfall, req)
+	}
+	if s.evidence.StartTLS == security.Broken {
+		_ = s.client.Close()
+		return a.connect(ctx, host, addr, &s.evidence)
+	}
+	return s, nil
+}
+
+// connect opens a session and tries STARTTLS where it is offered. With before,
+// the evidence of a handshake that broke, it stays in clear.
+func (a *attempt) connect(ctx context.Context, host string, addr netip.Addr, before *security.Evidence) (*session, *failure) {
+	dialCtx, cancel := context.WithTimeout(ctx, a.settings.ConnectTimeout)
+	conn, err := a.d.dial(dialCtx, "tcp", net.JoinHostPort(addr.String(), "25"))
+	cancel()
+	if err != nil {
+		return nil, &failure{status: "4.4.1", why: whyConnect, host: host, domainWide: true, text: fmt.Sprintf("no connection to %s [%s]: %v", host, addr, err)}
+	}
+	client, err := smtpclient.New(ctx, conn, smtpclient.Options{Name: a.d.hostname, Timeouts: a.d.timeouts})
+	if err != nil {
+		return nil, greetingFailure(host, addr, err)
+	}
+	s := &session{client: client, host: host, addr: addr.String(), evidence: security.Evidence{Host: host}, counted: make(map[string]bool)}
+	if before != nil {
+		s.evidence = *before
+		return s, nil
+	}
+	if _, ok := client.Extension("STARTTLS"); !ok {
+		return s, nil
+	}
+	err = client.StartTLS(ctx, a.tlsConfig(host))
+	if refused, ok := errors.AsType[*smtpclient.ReplyError](err); ok && refused.Step == "STARTTLS" {
+		s.evidence.StartTLS, s.evidence.Failure = security.Refused, refused.Reply.String()
+		return s, nil
+	}
+	if err != nil {
+		s.evidence.StartTLS, s.evidence.Failure = security.Broken, err.Error()
+		return s, nil
+	}
+	cs, _ := client.TLS()
+	s.evidence.Observe(cs, a.d.roots, a.d.now())
+	_, s.evidence.OffersRequireTLS = client.Extension("REQUIRETLS")
+	return s, nil
+}
+
+// greetingFailure tells of a session that ended before STARTTLS: whatever the
+// host said, it is about the host, and another one may do better.
+func greetingFailure(host string, addr netip.Addr, err error) *failure {
+	f := &failure{status: "4.4.2", why: whyConnect, host: host, domainWide: true, text: fmt.Sprintf("%s [%s]: %v", host, addr, err)}
+	if refused, ok := errors.AsType[*smtpclient.ReplyError](err); ok {
+		f.reply = refused.Reply.String()
+		f.why, f.status = whyGreeting, "4.3.2"
+		if refused.Reply.Code == 421 {
+			f.why = whyBusy
+		}
+	}
+	return f
+}
+
+// countSession counts a session once for each policy domain that uses it (RFC
+// 8460, 4.3).
+func (a *attempt) countSession(req *security.Requirement, s *session) {
+	if s.counted[req.Domain] || !a.counted() {
+		return
+	}
+	s.counted[req.Domain] = true
+	a.counts = append(a.counts, SessionCount{
+		Requirement: req, Verdicts: req.Judge(&s.evidence, nil), Policy: a.policy,
+		LocalIP: ip(s.client.LocalAddr()), RemoteIP: s.addr, Helo: s.client.PeerName(), At: a.d.now(),
+	})
+}
+
+// countSkipped counts a host that was passed over because the policy does not
+// name it.
+func (a *attempt) countSkipped(req *security.Requirement, s *security.Shortfall) {
+	if !a.counted() {
+		return
+	}
+	a.counts = append(a.counts, SessionCount{
+		Requirement: req, Policy: a.policy, At: a.d.now(),
+		Verdicts: []security.Verdict{{Source: s.Source, Binding: true, Shortfall: s}},
+	})
+}
+
+// counted says whether this message's sessions are counted: those of TLS
+// reports are not (RFC 8460, 5.3).
+func (a *attempt) counted() bool { return a.d.count != nil && a.w.Envelope.Kind != queue.Report }
+
+func ip(addr net.Addr) string {
+	if t, ok := addr.(*net.TCPAddr); ok {
+		return t.AddrPort().Addr().Unmap().String()
+	}
+	return ""
+}

@@ -1,0 +1,186 @@
+package relay
+
+import (
+	"context"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"strings"
+	"time"
+
+	"golang.org/x/crypto/bcrypt"
+
+	"github.com/stsrelay/stsrelay/config"
+	"github.com/stsrelay/stsrelay/internal/dnsclient"
+	"github.com/stsrelay/stsrelay/internal/store"
+	"github.com/stsrelay/stsrelay/relay/delivery"
+	"github.com/stsrelay/stsrelay/relay/ingress"
+	"github.com/stsrelay/stsrelay/sts"
+)
+
+// unavailable refuses what this version cannot do and whose absence would send
+// mail elsewhere or make its way weaker than the operator asked for.
+func unavailable(c *config.Config) error {
+	if len(c.Domains) > 0 {
+		return fmt.Errorf("%s: [[domain]] is not available in this version; remove the table (its rules would not be kept)", configName(c))
+	}
+	return nil
+}
+
+// notYet lists what is configured, has no effect in this version, and whose
+// absence makes nothing weaker.
+func notYet(c *config.Config) []string {
+	var out []string
+	if c.TLSRPT.Enabled {
+		out = append(out, "[tlsrpt]: sessions are not counted and no reports are sent in this version")
+	}
+	if c.DANE.Enabled {
+		out = append(out, "[dane]: TLSA records are not looked up in this version")
+	}
+	if len(c.DKIM) > 0 {
+		out = append(out, "[[dkim]]: nothing is signed in this version")
+	}
+	return out
+}
+
+func configName(c *config.Config) string {
+	if c.File == "" {
+		return "configuration"
+	}
+	return c.File
+}
+
+// roots returns the trusted authorities of MX and policy hosts. An empty set is
+// an error: every certificate would look like an attack.
+func (r *Relay) roots(c *config.Config) (*x509.CertPool, error) {
+	if r.o.Roots != nil {
+		return r.o.Roots, nil
+	}
+	if c.Delivery.CAFile == "" {
+		pool, err := x509.SystemCertPool()
+		if err != nil || pool.Equal(x509.NewCertPool()) {
+			return nil, errors.New("the system has no trusted certificate authorities: install ca-certificates, or set delivery.ca_file")
+		}
+		return pool, nil
+	}
+	pem, err := os.ReadFile(c.Delivery.CAFile)
+	if err != nil {
+		return nil, fmt.Errorf("delivery.ca_file: %w", err)
+	}
+	pool := x509.NewCertPool()
+	if !pool.AppendCertsFromPEM(pem) {
+		return nil, fmt.Errorf("delivery.ca_file: no certificate in %s", c.Delivery.CAFile)
+	}
+	return pool, nil
+}
+
+// policyStore keeps the policy cache in the store, under its own prefix.
+type policyStore struct{ *store.Store }
+
+func (s policyStore) Delete(ctx context.Context, key []byte) error { return s.Remove(ctx, key) }
+
+func (s policyStore) Scan(prefix []byte, fn func(key, value []byte) error) error {
+	return s.Store.Scan(prefix, nil, fn)
+}
+
+func (r *Relay) openPolicies(c *config.Config, roots *x509.CertPool) (*sts.Manager, error) {
+	fetcher := sts.NewFetcher(sts.FetcherOptions{
+		Roots:        roots,
+		LookupAddrs:  r.lookupAddrs,
+		DialContext:  r.o.Dial,
+		AllowPrivate: c.Delivery.PrivateAddresses == "allow",
+	})
+	return sts.NewManager(sts.ManagerOptions{
+		Store: policyStore{r.store}, Fetcher: fetcher, LookupTXT: r.lookupTXT, Logger: r.log,
+	})
+}
+
+func (r *Relay) lookupAddrs(ctx context.Context, host string) ([]netip.Addr, error) {
+	a, err := r.resolver.Addrs(ctx, host)
+	return a.Addrs, err
+}
+
+// lookupTXT is the policy cache's view of the resolver: that there is no record
+// is an answer, anything else that goes wrong is not.
+func (r *Relay) lookupTXT(ctx context.Context, name string, fresh bool) ([]string, error) {
+	t, err := r.resolver.TXT(ctx, name, fresh)
+	if errors.Is(err, dnsclient.ErrNXDomain) || errors.Is(err, dnsclient.ErrNoData) {
+		return nil, sts.ErrNoTXT
+	}
+	return t.Records, err
+}
+
+func settings(c *config.Config) delivery.Settings {
+	return delivery.Settings{
+		Concurrency:     c.Delivery.Concurrency,
+		PerHost:         c.Delivery.ConcurrencyPerHost,
+		RefusePlaintext: c.Delivery.Plaintext == "refuse",
+		AllowPrivate:    c.Delivery.PrivateAddresses == "allow",
+		ConnectTimeout:  time.Duration(c.Delivery.ConnectTimeout),
+		DelayNotice:     time.Duration(c.Delivery.DelayNotice),
+		LegacyTLS:       c.Delivery.LegacyTLS,
+	}
+}
+
+func (r *Relay) openIngress(c *config.Config) (*ingress.Server, error) {
+	o, err := r.ingressOptions(c)
+	if err != nil {
+		return nil, err
+	}
+	return ingress.New(o)
+}
+
+func (r *Relay) ingressOptions(c *config.Config) (ingress.Options, error) {
+	o := ingress.Options{
+		Queue:    r.queue,
+		Hostname: c.Hostname,
+		TLS:      r.certs.config,
+		Limits: ingress.Limits{
+			MessageSize:          int64(c.Limits.MessageSize),
+			Recipients:           c.Limits.Recipients,
+			Connections:          c.Limits.Connections,
+			ConnectionsPerClient: c.Limits.ConnectionsPerClient,
+			Hops:                 c.Limits.Hops,
+			Rate:                 c.Limits.Rate,
+			BareNewline:          c.Limits.BareNewline,
+			LongLines:            c.Limits.LongLines,
+		},
+		HonorTLSRequiredNo: c.Delivery.HonorTLSRequiredNo,
+		Users:              r.authenticate,
+		Logger:             r.log,
+	}
+	for _, l := range c.Listen {
+		il := ingress.Listener{
+			Address: l.Address, TLS: string(l.TLS), RequireTLS: l.RequireTLS, Allow: l.Allow, Auth: l.Auth,
+			SenderDomains: l.SenderDomains, ProxyFrom: l.ProxyProtocol, MinTLS: minTLS(string(l.MinTLS)),
+		}
+		if l.ClientCA != "" {
+			pem, err := os.ReadFile(l.ClientCA)
+			if err != nil {
+				return o, fmt.Errorf("listen %s: client_ca: %w", l.Address, err)
+			}
+			il.ClientCAs = x509.NewCertPool()
+			if !il.ClientCAs.AppendCertsFromPEM(pem) {
+				return o, fmt.Errorf("listen %s: client_ca: no certificate in %s", l.Address, l.ClientCA)
+			}
+		}
+		o.Listeners = append(o.Listeners, il)
+	}
+	return o, nil
+}
+
+// nobody is a hash that no password has. It is compared where the user is not
+// known, so that the time taken does not tell who exists.
+const nobody = "$2a$10$x7mEkgkM9mk0TM5SvBogieM7PNz35caEwWyje3GVThEHlkaLiEM7e"
+
+func (r *Relay) authenticate(_ context.Context, name, password string) bool {
+	hash, known := nobody, false
+	for _, u := range r.config.Load().Users {
+		if strings.EqualFold(u.Name, name) {
+			hash, known = u.PasswordHash, true
+		}
+	}
+	return bcrypt.CompareHashAndPassword([]byte(hash), []byte(password)) == nil && known
+}

@@ -1,0 +1,286 @@
+// Package relay wires the parts to a running relay: it opens the store and the
+// queue, starts ingress, delivery, the policy cache and the admin socket, takes
+// a changed configuration over while it runs, and stops everything in order.
+// Nothing about mail is decided here.
+package relay
+
+import (
+	"context"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/stsrelay/stsrelay/config"
+	"github.com/stsrelay/stsrelay/internal/dnsclient"
+	"github.com/stsrelay/stsrelay/internal/store"
+	"github.com/stsrelay/stsrelay/queue"
+	"github.com/stsrelay/stsrelay/relay/admin"
+	"github.com/stsrelay/stsrelay/relay/delivery"
+	"github.com/stsrelay/stsrelay/relay/dsn"
+	"github.com/stsrelay/stsrelay/relay/ingress"
+	"github.com/stsrelay/stsrelay/sts"
+)
+
+const (
+	// ballast is the size of the file that is given up when the disk is full.
+	ballast = 256 << 20
+	// sessionGrace and deliveryGrace bound how long a stop waits for SMTP
+	// sessions and for attempts under way. Together they stay below the 30 s
+	// that service managers commonly give.
+	sessionGrace  = 10 * time.Second
+	deliveryGrace = 15 * time.Second
+)
+
+// Options configures New. Config is required.
+type Options struct {
+	Config *config.Config
+	// Load reads the configuration again, for a reload; nil: reload is refused.
+	Load func() (*config.Config, error)
+	// Version is what status and the log say.
+	Version string
+	// Dial opens the connections to MX and policy hosts; nil: net.Dialer. The
+	// address is an IP and port 25 or 443.
+	Dial func(ctx context.Context, network, address string) (net.Conn, error)
+	// Roots replaces the trusted authorities of the configuration.
+	Roots *x509.CertPool
+	// Logger gets everything; nil discards it.
+	Logger *slog.Logger
+	// Level, if set, is changed by a reload.
+	Level *slog.LevelVar
+}
+
+// Relay is a relay that was opened.
+type Relay struct {
+	o       Options
+	log     *slog.Logger
+	config  atomic.Pointer[config.Config]
+	started time.Time
+
+	store    *store.Store
+	queue    *queue.Queue
+	resolver *dnsclient.Client
+	policies *sts.Manager
+	delivery *delivery.Delivery
+	ingress  *ingress.Server
+	admin    *admin.Server
+	certs    *certificates
+	notices  *dsn.Reporter
+
+	reloading sync.Mutex
+}
+
+// New opens the store and binds the listeners: what can go wrong at a start
+// goes wrong here. Run must follow, or Close.
+func New(o Options) (*Relay, error) {
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	r := &Relay{o: o, log: o.Logger, started: time.Now()}
+	r.config.Store(o.Config)
+	if err := unavailable(o.Config); err != nil {
+		return nil, err
+	}
+	if err := r.open(); err != nil {
+		return nil, errors.Join(err, r.close())
+	}
+	return r, nil
+}
+
+func (r *Relay) open() error {
+	c := r.config.Load()
+	roots, err := r.roots(c)
+	if err != nil {
+		return err
+	}
+	if err := os.MkdirAll(c.DataDir, 0o700); err != nil {
+		return fmt.Errorf("data_dir: %w", err)
+	}
+	r.store, err = store.Open(store.Options{Dir: filepath.Join(c.DataDir, "queue"), FreeSpace: int64(c.Limits.FreeSpace), Ballast: ballast, Logger: r.log})
+	if err != nil {
+		return err
+	}
+	r.queue, err = queue.Open(queue.Options{Store: r.store, Schedule: schedule(c), DomainLimit: 2 * c.Delivery.ConcurrencyPerHost, Paused: c.Delivery.Paused, Logger: r.log})
+	if err != nil {
+		return err
+	}
+	r.resolver, err = dnsclient.New(dnsclient.Options{Servers: c.DNS.Servers, TrustAD: string(c.DNS.TrustAD), Roots: roots, Logger: r.log})
+	if err != nil {
+		return fmt.Errorf("dns: %w", err)
+	}
+	if c.STS.Enabled {
+		if r.policies, err = r.openPolicies(c, roots); err != nil {
+			return fmt.Errorf("policy cache: %w", err)
+		}
+	}
+	r.notices = &dsn.Reporter{
+		Hostname: c.Hostname,
+		Expire:   func() time.Duration { return time.Duration(r.config.Load().Delivery.Expire) },
+		Content:  r.queue.Open,
+	}
+	r.delivery = delivery.New(delivery.Options{
+		Queue: r.queue, Resolver: r.resolver, Policies: r.policies, Hostname: c.Hostname, Roots: roots,
+		Dial: r.o.Dial, IsSelf: r.isSelf, Notices: r.notices, Settings: settings(c), Logger: r.log,
+	})
+	if r.certs, err = openCertificates(c); err != nil {
+		return err
+	}
+	if r.ingress, err = r.openIngress(c); err != nil {
+		return err
+	}
+	r.admin = admin.New(admin.Options{
+		Queue: r.queue, Policies: r.policies, Status: r.status, Reload: r.Reload, Notice: r.removed, Logger: r.log,
+	})
+	return r.admin.Listen(c.SocketPath())
+}
+
+// Run relays until ctx ends; then it stops: new sessions get 421, running ones
+// and attempts under way end or are given back, and the store is closed.
+func (r *Relay) Run(ctx context.Context) error {
+	c := r.config.Load()
+	if err := r.ingress.Listen(); err != nil {
+		return errors.Join(err, r.close())
+	}
+	for _, a := range r.ingress.Addrs() {
+		r.log.Info("listening", "address", a.String())
+	}
+	for _, s := range r.resolver.Servers() {
+		r.log.Info("resolver", "address", s.Address, "ad_believed", s.Believed, "because", s.Why)
+	}
+	r.log.Info("stsrelay is running", "version", r.o.Version, "hostname", c.Hostname, "data_dir", c.DataDir, "socket", c.SocketPath())
+
+	// Parts are stopped in the order of a message's way, each when the one
+	// before it has ended.
+	stopping, stopped := context.WithCancel(context.WithoutCancel(ctx))
+	defer stopped()
+	var parts sync.WaitGroup
+	failed := make(chan error, 2)
+	serve := func(fn func() error) {
+		parts.Go(func() {
+			if err := fn(); err != nil {
+				failed <- err
+			}
+		})
+	}
+	serve(r.admin.Serve)
+	serve(r.ingress.Serve)
+	delivering, stopDelivery := context.WithCancel(stopping)
+	defer stopDelivery()
+	delivered := make(chan struct{})
+	parts.Go(func() { defer close(delivered); r.delivery.Run(delivering, deliveryGrace) })
+	if r.policies != nil {
+		parts.Go(func() { _ = r.policies.Run(stopping) })
+	}
+	parts.Go(func() { r.certs.watch(stopping, r.log) })
+
+	var err error
+	select {
+	case <-ctx.Done():
+		r.log.Info("stopping")
+	case err = <-failed:
+		r.log.Error("a part of the relay has ended; stopping", "error", err)
+	}
+	stopDelivery()
+	grace, cancel := context.WithTimeout(stopping, sessionGrace)
+	if e := r.ingress.Shutdown(grace); e != nil && !errors.Is(e, context.DeadlineExceeded) {
+		r.log.Warn("sessions did not end in time", "error", e)
+	}
+	cancel()
+	<-delivered
+	stopped()
+	adminGrace, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
+	_ = r.admin.Shutdown(adminGrace) // commands that run are cut off
+	cancel()
+	parts.Wait()
+	err = errors.Join(err, r.close())
+	r.log.Info("stopped")
+	return err
+}
+
+// close closes what is open, in reverse order.
+func (r *Relay) close() error {
+	if r.queue != nil {
+		r.queue.Close()
+	}
+	var err error
+	if r.resolver != nil {
+		err = r.resolver.Close()
+	}
+	if r.store != nil {
+		err = errors.Join(err, r.store.Close())
+	}
+	return err
+}
+
+// Queue is the relay's queue, for those who run a relay inside a program.
+func (r *Relay) Queue() *queue.Queue { return r.queue }
+
+// Addrs are the addresses of the listeners, once Run has bound them.
+func (r *Relay) Addrs() []net.Addr { return r.ingress.Addrs() }
+
+func (r *Relay) status() admin.Status {
+	n := r.queue.Counts()
+	return admin.Status{
+		Version:       r.o.Version,
+		UptimeSeconds: int64(time.Since(r.started).Seconds()),
+		Queue:         admin.QueueStatus{Messages: n.Messages, Recipients: n.Recipients, Held: n.Held},
+		Sessions:      admin.SessionStatus{In: r.ingress.Sessions(), Out: r.delivery.Sessions()},
+	}
+}
+
+func (r *Relay) removed(m queue.Message, reason string) *queue.NewMessage {
+	n, ok := r.notices.Removed(m, reason)
+	if !ok {
+		return nil
+	}
+	return &n
+}
+
+// isSelf says whether a host is this relay: our name, or exactly an address of
+// a listener of ours on port 25. A whole network is never meant.
+func (r *Relay) isSelf(host string, addrs []netip.Addr) bool {
+	if host == r.config.Load().Hostname {
+		return true
+	}
+	for _, l := range r.ingress.Addrs() {
+		tcp, ok := l.(*net.TCPAddr)
+		if !ok || tcp.Port != 25 {
+			continue
+		}
+		for _, a := range addrs {
+			if at := tcp.AddrPort().Addr().Unmap(); at == a || at.IsUnspecified() && isOwn(a) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// isOwn says whether a is an address of one of our interfaces.
+func isOwn(a netip.Addr) bool {
+	own, err := net.InterfaceAddrs()
+	if err != nil {
+		return false
+	}
+	for _, o := range own {
+		if p, err := netip.ParsePrefix(o.String()); err == nil && p.Addr() == a {
+			return true
+		}
+	}
+	return false
+}
+
+func schedule(c *config.Config) queue.Schedule {
+	s := queue.Schedule{Expire: time.Duration(c.Delivery.Expire)}
+	for _, d := range c.Delivery.Retry {
+		s.Retry = append(s.Retry, time.Duration(d))
+	}
+	return s
+}

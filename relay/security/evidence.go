@@ -1,0 +1,196 @@
+package security
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/stsrelay/stsrelay/sts/dane"
+	"github.com/stsrelay/stsrelay/tlsrpt"
+)
+
+// StartTLS is how far a session came towards TLS.
+type StartTLS uint8
+
+const (
+	// NotOffered: the host's EHLO reply has no STARTTLS, or it knows HELO only.
+	NotOffered StartTLS = iota
+	// Refused: STARTTLS was answered with 4xx or 5xx.
+	Refused
+	// Broken: the handshake failed, or clear text came in behind the go-ahead.
+	Broken
+	// Established: the session is encrypted.
+	Established
+)
+
+// Certificate is the verdict on a host's certificate.
+type Certificate uint8
+
+const (
+	// Trusted: a chain to a trusted root, all of it in date.
+	Trusted Certificate = iota
+	// Untrusted: no such chain.
+	Untrusted
+	// Outdated: expired or not yet valid.
+	Outdated
+)
+
+// Evidence is what one session proved. It says nothing about what was asked.
+type Evidence struct {
+	// Host is the name that the session was opened for, its SNI and reference
+	// identifier.
+	Host string
+	// StartTLS is how far it came, Failure why no further.
+	StartTLS StartTLS
+	Failure  string
+	// Version and Cipher as in crypto/tls, 0 where there is no TLS.
+	Version uint16
+	Cipher  uint16
+	// Chain is what the host showed, leaf first.
+	Chain []*x509.Certificate
+	// Certificate is the verdict on the chain, CertificateWhy its reason where
+	// it is not Trusted, CertificateCode the short form for reports.
+	Certificate     Certificate
+	CertificateWhy  string
+	CertificateCode string
+	// NameMatches says that the certificate names Host (RFC 8461, 4.2): a DNS
+	// name of the subject alternative names; the Common Name never counts.
+	NameMatches bool
+	// OffersRequireTLS says that the host offers REQUIRETLS after TLS.
+	OffersRequireTLS bool
+	// At is when the certificate was judged.
+	At time.Time
+}
+
+// Observe fills in what a completed handshake proved about the host: version,
+// cipher, and the verdicts on chain and name at the time now. They are made for
+// resumed sessions too, with today's date. roots nil: the system's.
+func (e *Evidence) Observe(cs tls.ConnectionState, roots *x509.CertPool, now time.Time) {
+	e.StartTLS = Established
+	e.Version, e.Cipher = cs.Version, cs.CipherSuite
+	e.Chain = cs.PeerCertificates
+	e.At = now
+	if len(e.Chain) == 0 {
+		e.Certificate, e.CertificateCode, e.CertificateWhy = Untrusted, "no-certificate", "it showed no certificate"
+		return
+	}
+	leaf := e.Chain[0]
+	e.NameMatches = leaf.VerifyHostname(e.Host) == nil
+	intermediates := x509.NewCertPool()
+	for _, c := range e.Chain[1:] {
+		intermediates.AddCert(c)
+	}
+	_, err := leaf.Verify(x509.VerifyOptions{
+		Roots:         roots,
+		Intermediates: intermediates,
+		CurrentTime:   now,
+		KeyUsages:     []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
+	})
+	e.Certificate, e.CertificateCode, e.CertificateWhy = classify(leaf, err, now)
+}
+
+func classify(leaf *x509.Certificate, err error, now time.Time) (verdict Certificate, code, why string) {
+	if err == nil {
+		return Trusted, "", ""
+	}
+	if invalid, ok := errors.AsType[x509.CertificateInvalidError](err); ok {
+		if invalid.Reason == x509.Expired {
+			c := invalid.Cert
+			if now.Before(c.NotBefore) {
+				return Outdated, "not-yet-valid", "its certificate is valid only from " + c.NotBefore.UTC().Format(time.DateTime) + " UTC on"
+			}
+			return Outdated, "expired", "its certificate expired on " + c.NotAfter.UTC().Format(time.DateTime) + " UTC"
+		}
+		return Untrusted, "invalid-chain", "its certificate chain is not valid: " + err.Error()
+	}
+	if _, ok := errors.AsType[x509.UnknownAuthorityError](err); ok {
+		if string(leaf.RawIssuer) == string(leaf.RawSubject) {
+			return Untrusted, "self-signed", "its certificate is self-signed"
+		}
+		return Untrusted, "unknown-authority", fmt.Sprintf("its certificate was issued by %q, which does not lead to a trusted authority (an intermediate certificate may be missing)", leaf.Issuer.String())
+	}
+	return Untrusted, "untrusted", "its certificate is not trusted: " + err.Error()
+}
+
+// encrypted is nil where the session is encrypted well enough for any demand:
+// TLS 1.2 or later (RFC 8996).
+func (e *Evidence) encrypted(by Source) *Shortfall {
+	switch {
+	case e.StartTLS == NotOffered:
+		return &Shortfall{Source: by, Type: tlsrpt.StartTLSNotSupported, Code: "not-offered", Reason: e.Host + " does not offer STARTTLS"}
+	case e.StartTLS == Refused:
+		return &Shortfall{Source: by, Type: tlsrpt.StartTLSNotSupported, Code: "refused", Reason: e.Host + " refused STARTTLS: " + e.Failure}
+	case e.StartTLS == Broken:
+		return &Shortfall{Source: by, Type: tlsrpt.ValidationFailure, Code: "handshake-failed", Reason: "the TLS handshake with " + e.Host + " failed: " + e.Failure}
+	case e.Version < tls.VersionTLS12:
+		return &Shortfall{Source: by, Type: tlsrpt.ValidationFailure, Code: "tls-version", Reason: e.Host + " speaks only " + tls.VersionName(e.Version)}
+	}
+	return nil
+}
+
+// verified is nil where the certificate is of a trusted authority, in date, and
+// for the host. It asks for a session that is encrypted.
+func (e *Evidence) verified(by Source) *Shortfall {
+	switch {
+	case e.Certificate == Outdated:
+		return &Shortfall{Source: by, Type: tlsrpt.CertificateExpired, Code: e.CertificateCode, Reason: e.Host + ": " + e.CertificateWhy}
+	case e.Certificate == Untrusted:
+		return &Shortfall{Source: by, Type: tlsrpt.CertificateNotTrusted, Code: e.CertificateCode, Reason: e.Host + ": " + e.CertificateWhy}
+	case !e.NameMatches:
+		return &Shortfall{Source: by, Type: tlsrpt.CertificateHostMismatch, Code: "name", Reason: fmt.Sprintf("%s: its certificate is for %s", e.Host, certificateNames(e.Chain))}
+	}
+	return nil
+}
+
+// matchTLSA compares the chain with TLSA records. The reference identifiers of
+// usage 2 are the TLSA base domain and the next-hop domain (RFC 7672, 3.2.2).
+func (e *Evidence) matchTLSA(set *dane.RRset, domain string) (dane.Record, error) {
+	return set.Verify(e.Chain, []string{set.Base, domain}, e.At)
+}
+
+// certificateNames lists the names of the leaf for people, three at most.
+func certificateNames(chain []*x509.Certificate) string {
+	if len(chain) == 0 {
+		return "nothing"
+	}
+	names := chain[0].DNSNames
+	if len(names) == 0 {
+		return fmt.Sprintf("no DNS name (Common Name %q does not count)", chain[0].Subject.CommonName)
+	}
+	out := ""
+	for i, n := range names {
+		if i == 3 {
+			return fmt.Sprintf("%s and %d more", out, len(names)-i)
+		}
+		if i > 0 {
+			out += ", "
+		}
+		out += n
+	}
+	return out
+}
+
+// Describe is what the session was worth for a requirement, for logs and for
+// the queue's display: "TLS 1.3, verified by MTA-STS".
+func (r *Requirement) Describe(e *Evidence) string {
+	if e.StartTLS != Established {
+		return "none"
+	}
+	version := tls.VersionName(e.Version)
+	if r.TLSA != nil && len(r.TLSA.Usable) > 0 {
+		if rec, err := e.matchTLSA(r.TLSA, r.Domain); err == nil {
+			return fmt.Sprintf("%s, verified by DANE (%d %d %d)", version, rec.Usage, rec.Selector, rec.MatchingType)
+		}
+		return version + ", not verified: no TLSA record matches"
+	}
+	s := e.verified(Opportunistic)
+	switch {
+	case s == nil && r.Policy != nil && r.mxMismatch() == nil && e.encrypted(MTASTS) == nil:
+		return fmt.Sprintf("%s, verified by MTA-STS (%s)", version, r.Policy.Mode)
+	case s == nil:
+		return version + ", verified certificate"
+	}
+	return version + ", not verified: " + s.Reason
+}

@@ -1,0 +1,292 @@
+// Package security decides whether a message may travel over a session.
+//
+// A Requirement is what is asked of one MX host for one recipient domain, with
+// the source of each demand: the domain's MTA-STS policy (RFC 8461), the
+// host's TLSA records (RFC 7672), a rule of the operator, REQUIRETLS (RFC
+// 8689). An Evidence is what one session proved. Requirement.Judge compares the
+// two; it is pure, and its answer is the only one there is: delivery, session
+// reuse, retry, notices, reports, the queue's display and `stsrelay check` all
+// read it.
+//
+// Demands are kept side by side and must all be met; none replaces another.
+// The one exception is written in Judge: TLS that DANE has verified need not
+// be verified by the certificate authorities too.
+package security
+
+import (
+	"fmt"
+
+	"github.com/stsrelay/stsrelay/sts"
+	"github.com/stsrelay/stsrelay/sts/dane"
+	"github.com/stsrelay/stsrelay/tlsrpt"
+)
+
+// Source is who asks something of a session.
+type Source uint8
+
+const (
+	// Opportunistic asks for nothing: TLS is used where it is offered. It
+	// stands for domains that publish no policy.
+	Opportunistic Source = iota
+	// MTASTS is the recipient domain's policy (RFC 8461).
+	MTASTS
+	// DANE is the MX host's TLSA records (RFC 7672).
+	DANE
+	// Rule is the operator's rule for the domain, or the operator's refusal to
+	// send in clear.
+	Rule
+	// RequireTLS is the sender's REQUIRETLS (RFC 8689).
+	RequireTLS
+
+	sources // their number
+)
+
+func (s Source) String() string {
+	switch s {
+	case MTASTS:
+		return "MTA-STS"
+	case DANE:
+		return "DANE"
+	case Rule:
+		return "the operator's rule"
+	case RequireTLS:
+		return "REQUIRETLS"
+	}
+	return "opportunistic TLS"
+}
+
+// Level is what an operator's rule asks for.
+type Level uint8
+
+const (
+	// NoLevel asks for nothing.
+	NoLevel Level = iota
+	// Encrypt asks for TLS with whatever certificate.
+	Encrypt
+	// Verify asks for TLS with a certificate of a trusted authority for the MX
+	// host's name.
+	Verify
+	// VerifyDANE asks for usable TLSA records and a match.
+	VerifyDANE
+)
+
+// Requirement is what is asked of one host for mail of one domain. The zero
+// value asks for nothing.
+type Requirement struct {
+	// Domain is the policy domain: the recipients' domain, or the next hop that
+	// the operator set for it.
+	Domain string
+	// Host is the name of the MX host, lower case without final dot.
+	Host string
+	// Policy is the domain's MTA-STS policy, nil where none is in force.
+	Policy *sts.Policy
+	// TLSA is the host's TLSA records, nil where DANE does not apply.
+	TLSA *dane.RRset
+	// Level is the operator's demand.
+	Level Level
+	// Override says that the operator's rule replaces what the domain publishes,
+	// which is then judged and counted, but does not hold a message.
+	Override bool
+	// RequireTLS says that the message came with REQUIRETLS.
+	RequireTLS bool
+	// TLSOptional says that the sender waived TLS for this message ("TLS-Required:
+	// No"), or that it is a TLS report: published policies do not hold it.
+	TLSOptional bool
+	// MXSecure says that the MX records were validated by DNSSEC.
+	MXSecure bool
+}
+
+// Verdict is what one source says of one session.
+type Verdict struct {
+	Source Source
+	// Binding says that the source may hold the message. A policy in mode
+	// testing, or one that the operator overrides, is not binding.
+	Binding bool
+	// Shortfall is what is missing, nil where the source is satisfied.
+	Shortfall *Shortfall
+}
+
+// Shortfall is what a session lacks for one source.
+type Shortfall struct {
+	Source Source
+	// Type is the result type that is reported (RFC 8460, 4.3).
+	Type tlsrpt.ResultType
+	// Code tells apart what the type lumps together: the failure-reason-code of
+	// the report (RFC 8460, 4.4).
+	Code string
+	// Reason is a sentence part for people: "its certificate expired on …".
+	Reason string
+}
+
+// Error tells who asked, and what is missing.
+func (s *Shortfall) Error() string {
+	return fmt.Sprintf("%s: %s (%s)", s.Source, s.Reason, s.Type)
+}
+
+// CodeMXMismatch is the code of a host that an MTA-STS policy does not name.
+// RFC 8460 has no type of its own for it.
+const CodeMXMismatch = "mta-sts-mx-mismatch"
+
+// Satisfied reports whether a message may travel over the session that e was
+// made of. The error is the *Shortfall of the first binding source that is not
+// met.
+func (r *Requirement) Satisfied(e *Evidence) error {
+	var buf [sources]Verdict
+	for _, v := range r.Judge(e, buf[:0]) {
+		if v.Binding && v.Shortfall != nil {
+			return v.Shortfall
+		}
+	}
+	return nil
+}
+
+// Admits reports whether it makes sense to open a session at all: a host that
+// an enforced policy does not name is passed over without a connection (RFC
+// 8461, 4.1). The error is a *Shortfall.
+func (r *Requirement) Admits() error {
+	if s := r.mxMismatch(); s != nil && r.publishedBinding() && r.Policy.Mode == sts.ModeEnforce {
+		return s
+	}
+	return nil
+}
+
+// Judge appends the verdict of every source that has a say to buf: published
+// policies first, in the order of the checks; where there is none, the verdict
+// of Opportunistic stands for it.
+func (r *Requirement) Judge(e *Evidence, buf []Verdict) []Verdict {
+	published := len(buf)
+	daneHolds := false
+	if r.TLSA != nil {
+		v := Verdict{Source: DANE, Binding: r.publishedBinding(), Shortfall: r.judgeDANE(e)}
+		daneHolds = v.Shortfall == nil && len(r.TLSA.Usable) > 0
+		if v.Shortfall == nil && !daneHolds {
+			// TLS was all that could be asked; the records are at fault, which
+			// is reported and holds nothing.
+			v.Binding, v.Shortfall = false, r.unusableTLSA()
+		}
+		buf = append(buf, v)
+	}
+	if r.Policy != nil && r.Policy.Mode != sts.ModeNone {
+		s := r.judgePolicy(e)
+		binding := r.publishedBinding() && r.Policy.Mode == sts.ModeEnforce
+		if daneHolds && s != nil && s.Code != CodeMXMismatch {
+			binding = false // verified already; still counted
+		}
+		buf = append(buf, Verdict{Source: MTASTS, Binding: binding, Shortfall: s})
+	}
+	if len(buf) == published {
+		buf = append(buf, Verdict{Source: Opportunistic, Shortfall: e.encrypted(Opportunistic)})
+	}
+	if r.Level != NoLevel {
+		buf = append(buf, Verdict{Source: Rule, Binding: true, Shortfall: r.judgeLevel(e)})
+	}
+	if r.RequireTLS {
+		buf = append(buf, Verdict{Source: RequireTLS, Binding: true, Shortfall: r.judgeRequireTLS(e, daneHolds)})
+	}
+	return buf
+}
+
+// publishedBinding says whether what the domain publishes may hold a message.
+func (r *Requirement) publishedBinding() bool {
+	return !r.Override && (!r.TLSOptional || r.RequireTLS)
+}
+
+func (r *Requirement) mxMismatch() *Shortfall {
+	if r.Policy == nil || r.Policy.Mode == sts.ModeNone {
+		return nil
+	}
+	if _, ok := r.Policy.Match(r.Host); ok {
+		return nil
+	}
+	return &Shortfall{
+		Source: MTASTS, Type: tlsrpt.ValidationFailure, Code: CodeMXMismatch,
+		Reason: fmt.Sprintf("the policy of %s does not name %s", r.Domain, r.Host),
+	}
+}
+
+// judgePolicy is RFC 8461, 4.1 and 4.2: the MX name, then TLS, chain and name.
+func (r *Requirement) judgePolicy(e *Evidence) *Shortfall {
+	if s := r.mxMismatch(); s != nil {
+		return s
+	}
+	if s := e.encrypted(MTASTS); s != nil {
+		return s
+	}
+	return e.verified(MTASTS)
+}
+
+// judgeDANE is RFC 7672, 2.2: usable records demand TLS and a match, unusable
+// ones TLS only.
+func (r *Requirement) judgeDANE(e *Evidence) *Shortfall {
+	if s := e.encrypted(DANE); s != nil {
+		return s
+	}
+	if len(r.TLSA.Usable) == 0 {
+		return nil
+	}
+	if _, err := e.matchTLSA(r.TLSA, r.Domain); err != nil {
+		return &Shortfall{
+			Source: DANE, Type: tlsrpt.ValidationFailure, Code: "tlsa-mismatch",
+			Reason: fmt.Sprintf("the TLSA records of %s do not fit its certificate: %v", r.TLSA.Base, err),
+		}
+	}
+	return nil
+}
+
+func (r *Requirement) unusableTLSA() *Shortfall {
+	return &Shortfall{
+		Source: DANE, Type: tlsrpt.TLSAInvalid, Code: "no-usable-tlsa",
+		Reason: fmt.Sprintf("none of the %d TLSA records of %s can be used", len(r.TLSA.Records), r.TLSA.Base),
+	}
+}
+
+func (r *Requirement) judgeLevel(e *Evidence) *Shortfall {
+	switch r.Level {
+	case Encrypt:
+		return e.encrypted(Rule)
+	case Verify:
+		if s := e.encrypted(Rule); s != nil {
+			return s
+		}
+		return e.verified(Rule)
+	case VerifyDANE:
+		if r.TLSA == nil || len(r.TLSA.Usable) == 0 {
+			return &Shortfall{
+				Source: Rule, Type: tlsrpt.DANERequired, Code: "no-usable-tlsa",
+				Reason: fmt.Sprintf("the operator's rule asks for DANE, and %s has no usable TLSA records in a signed zone", r.Host),
+			}
+		}
+		if s := r.judgeDANE(e); s != nil {
+			return &Shortfall{Source: Rule, Type: s.Type, Code: s.Code, Reason: s.Reason}
+		}
+	}
+	return nil
+}
+
+// judgeRequireTLS is RFC 8689, 4.2.1: the host is authenticated, by DANE or by
+// a name that a policy or DNSSEC vouches for and a trusted certificate, and
+// offers REQUIRETLS itself.
+func (r *Requirement) judgeRequireTLS(e *Evidence, daneHolds bool) *Shortfall {
+	if s := e.encrypted(RequireTLS); s != nil {
+		return s
+	}
+	if !daneHolds {
+		enforced := r.Policy != nil && r.Policy.Mode == sts.ModeEnforce && r.mxMismatch() == nil
+		if !enforced && !r.MXSecure {
+			return &Shortfall{
+				Source: RequireTLS, Type: tlsrpt.ValidationFailure, Code: "mx-not-authenticated",
+				Reason: fmt.Sprintf("neither MTA-STS nor DNSSEC vouches that %s is a mail host of %s", r.Host, r.Domain),
+			}
+		}
+		if s := e.verified(RequireTLS); s != nil {
+			return s
+		}
+	}
+	if !e.OffersRequireTLS {
+		return &Shortfall{
+			Source: RequireTLS, Type: tlsrpt.ValidationFailure, Code: "requiretls-not-offered",
+			Reason: fmt.Sprintf("%s does not offer REQUIRETLS", r.Host),
+		}
+	}
+	return nil
+}
