@@ -93,12 +93,15 @@ func (r *Relay) openPolicies(c *config.Config, roots *x509.CertPool) (*sts.Manag
 		AllowPrivate: c.Delivery.PrivateAddresses == "allow",
 	})
 	return sts.NewManager(sts.ManagerOptions{
-		Store: policyStore{r.store}, Fetcher: fetcher, LookupTXT: r.lookupTXT, Logger: r.log,
+		Store: policyStore{r.store}, Prefix: store.PrefixPolicy, Fetch: fetcher.Fetch, LookupTXT: r.lookupTXT, Logger: r.log,
 	})
 }
 
 func (r *Relay) lookupAddrs(ctx context.Context, host string) ([]netip.Addr, error) {
 	a, err := r.resolver.Addrs(ctx, host)
+	if errors.Is(err, dnsclient.ErrNXDomain) || errors.Is(err, dnsclient.ErrNoData) {
+		return nil, sts.ErrNoHost
+	}
 	return a.Addrs, err
 }
 

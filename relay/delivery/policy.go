@@ -1,0 +1,61 @@
+package delivery
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/stsrelay/stsrelay/queue"
+	"github.com/stsrelay/stsrelay/sts"
+)
+
+// unknownAttempts is for how many attempts a domain's mail waits while nobody
+// can tell whether it has a policy. One lost packet must not take a policy
+// away; name servers that fail for all names with an underscore must not stop
+// mail for good.
+const unknownAttempts = 2
+
+// lookupPolicy finds the policy in force. The error is a *failure.
+func (a *attempt) lookupPolicy(ctx context.Context) error {
+	if a.d.policies == nil || a.w.Envelope.Kind == queue.Report {
+		return nil
+	}
+	lookup := a.d.policies.Lookup
+	if a.w.Expired {
+		// The last attempt before the message is given up (RFC 8461, 5.1).
+		lookup = a.d.policies.Recheck
+	}
+	r, err := lookup(ctx, a.w.Domain)
+	if err != nil {
+		return &failure{status: "4.3.2", why: whyLocal, text: "the policy was not looked up: " + err.Error()}
+	}
+	if r.Policy != nil && r.Policy.Mode == sts.ModeNone {
+		r.Policy = nil // it says that there is none
+	}
+	a.policy = r
+	if !r.Unknown {
+		return nil
+	}
+	if a.w.Attempts < unknownAttempts {
+		return &failure{status: "4.7.5", why: whySTSFetch, policy: true, domainWide: true,
+			text: fmt.Sprintf("whether %s asks for verified TLS cannot be told now (%s); nothing was sent", a.w.Domain, r.Why)}
+	}
+	a.d.log.Warn("whether the domain has a policy could not be told for several attempts; going on without",
+		"queue_id", a.w.Envelope.ID.String(), "domain", a.w.Domain, "why", r.Why)
+	return nil
+}
+
+// lookAgain fetches the policy anew after it has refused every host. It reports
+// whether the attempt should be made again under another policy.
+func (a *attempt) lookAgain(ctx context.Context) bool {
+	r, changed, err := a.d.policies.Refetch(ctx, a.w.Domain)
+	if err != nil || !changed {
+		return false
+	}
+	a.d.log.Info("the policy has changed and its id has not; trying again under the new one",
+		"queue_id", a.w.Envelope.ID.String(), "domain", a.w.Domain, "policy", r.ID, "mode", string(r.Policy.Mode), "mx", r.Policy.MX)
+	if r.Policy.Mode == sts.ModeNone {
+		r.Policy = nil
+	}
+	a.policy = r
+	return true
+}

@@ -1,0 +1,302 @@
+// Package smtpclient is one SMTP session as a client (RFC 5321): greeting,
+// EHLO, STARTTLS (RFC 3207), and message after message with every recipient's
+// own reply, pipelined where the host offers it (RFC 2920).
+//
+// It is given a connection and knows nothing of DNS, policies or queues, and it
+// judges no certificate: what the handshake showed is there for the caller.
+package smtpclient
+
+import (
+	"bufio"
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"strings"
+	"time"
+)
+
+// Timeouts bound the steps of a session. Zero values are those of RFC 5321,
+// 4.5.3.2.
+type Timeouts struct {
+	Greeting time.Duration // default 5m
+	Hello    time.Duration // EHLO and HELO; default 5m
+	StartTLS time.Duration // with the handshake; default 2m
+	Mail     time.Duration // default 5m
+	Rcpt     time.Duration // default 5m
+	Data     time.Duration // default 2m
+	Block    time.Duration // each write of the body; default 3m
+	Final    time.Duration // the reply to the final dot; default 10m
+	Quit     time.Duration // default 5s
+}
+
+func (t Timeouts) withDefaults() Timeouts {
+	for _, d := range []struct {
+		v *time.Duration
+		d time.Duration
+	}{
+		{&t.Greeting, 5 * time.Minute}, {&t.Hello, 5 * time.Minute}, {&t.StartTLS, 2 * time.Minute},
+		{&t.Mail, 5 * time.Minute}, {&t.Rcpt, 5 * time.Minute}, {&t.Data, 2 * time.Minute},
+		{&t.Block, 3 * time.Minute}, {&t.Final, 10 * time.Minute}, {&t.Quit, 5 * time.Second},
+	} {
+		if *d.v == 0 {
+			*d.v = d.d
+		}
+	}
+	return t
+}
+
+// Options configures New.
+type Options struct {
+	// Name is our name in EHLO and HELO, before and after STARTTLS.
+	Name     string
+	Timeouts Timeouts
+}
+
+// ReplyError is a reply that ends a step badly.
+type ReplyError struct {
+	Step  string // "greeting", "EHLO", "HELO", "STARTTLS"
+	Reply Reply
+}
+
+func (e *ReplyError) Error() string { return fmt.Sprintf("%s answered with: %s", e.Step, e.Reply) }
+
+// TLSError is a handshake that failed, or that the host undid right after it.
+type TLSError struct{ Err error }
+
+func (e *TLSError) Error() string { return e.Err.Error() }
+func (e *TLSError) Unwrap() error { return e.Err }
+
+// ErrInjected says that the host sent clear text behind its answer to STARTTLS,
+// which somebody on the way may have written (RFC 3207, 6).
+var ErrInjected = errors.New("clear text came in behind the answer to STARTTLS")
+
+// Client is an open session. It is used by one goroutine.
+type Client struct {
+	conn     net.Conn
+	br       *bufio.Reader
+	bw       *bufio.Writer
+	name     string
+	timeouts Timeouts
+
+	ext    map[string]string
+	peer   string
+	tls    *tls.ConnectionState
+	broken bool
+}
+
+// New reads the greeting and says EHLO, or HELO to a host that does not know
+// EHLO. The connection is closed on an error; a *ReplyError tells of a host
+// that refused.
+func New(ctx context.Context, conn net.Conn, o Options) (*Client, error) {
+	c := &Client{name: o.Name, timeouts: o.Timeouts.withDefaults()}
+	c.use(conn)
+	defer c.watch(ctx)()
+	if err := c.greet(); err != nil {
+		c.Close()
+		return nil, ctxError(ctx, err)
+	}
+	return c, nil
+}
+
+func (c *Client) use(conn net.Conn) {
+	c.conn = conn
+	c.br = bufio.NewReaderSize(conn, maxReplyLine)
+	c.bw = bufio.NewWriterSize(conn, 32<<10)
+}
+
+// watch closes the connection when ctx ends; what runs then fails at once. The
+// function returned ends the watch.
+func (c *Client) watch(ctx context.Context) func() bool {
+	conn := c.conn
+	return context.AfterFunc(ctx, func() { conn.Close() })
+}
+
+func ctxError(ctx context.Context, err error) error {
+	if err != nil && ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	return err
+}
+
+func (c *Client) greet() error {
+	r, err := c.read("greeting", c.timeouts.Greeting)
+	if err != nil {
+		return err
+	}
+	if r.Code != 220 {
+		return &ReplyError{Step: "greeting", Reply: r}
+	}
+	c.peer = firstWord(r)
+	return c.hello()
+}
+
+// hello says EHLO. HELO is for hosts that do not know the command, not for
+// those that refuse us.
+func (c *Client) hello() error {
+	c.ext = nil
+	r, err := c.command("EHLO", c.timeouts.Hello, "EHLO "+c.name)
+	if err != nil {
+		return err
+	}
+	switch r.Code {
+	case 250:
+		c.ext = parseExtensions(r)
+		if w := firstWord(r); w != "" {
+			c.peer = w
+		}
+		return nil
+	case 500, 501, 502, 504:
+	default:
+		return &ReplyError{Step: "EHLO", Reply: r}
+	}
+	r, err = c.command("HELO", c.timeouts.Hello, "HELO "+c.name)
+	if err == nil && r.Code != 250 {
+		err = &ReplyError{Step: "HELO", Reply: r}
+	}
+	return err
+}
+
+func firstWord(r Reply) string {
+	w, _, _ := strings.Cut(r.Lines[0], " ")
+	return w
+}
+
+// parseExtensions reads the keywords of an EHLO reply, in upper case.
+func parseExtensions(r Reply) map[string]string {
+	ext := make(map[string]string, len(r.Lines))
+	for _, line := range r.Lines[1:] {
+		keyword, params, _ := strings.Cut(line, " ")
+		ext[strings.ToUpper(keyword)] = params
+	}
+	return ext
+}
+
+// Extension returns the parameters of an extension that the host offers now.
+func (c *Client) Extension(keyword string) (params string, ok bool) {
+	params, ok = c.ext[strings.ToUpper(keyword)]
+	return params, ok
+}
+
+// PeerName is the name by which the host calls itself.
+func (c *Client) PeerName() string { return c.peer }
+
+// LocalAddr is our end of the connection.
+func (c *Client) LocalAddr() net.Addr { return c.conn.LocalAddr() }
+
+// RemoteAddr is the host's end.
+func (c *Client) RemoteAddr() net.Addr { return c.conn.RemoteAddr() }
+
+// TLS is the state of the encrypted session; ok is false in clear.
+func (c *Client) TLS() (state tls.ConnectionState, ok bool) {
+	if c.tls == nil {
+		return state, false
+	}
+	return *c.tls, true
+}
+
+// Usable says whether the session can carry another message.
+func (c *Client) Usable() bool { return !c.broken }
+
+// StartTLS encrypts the session and says EHLO again; nothing that was learned
+// before is kept (RFC 3207, 4.2). After a *ReplyError with Step "STARTTLS" the
+// session goes on in clear; after every other error it is over.
+func (c *Client) StartTLS(ctx context.Context, cfg *tls.Config) error {
+	defer c.watch(ctx)()
+	r, err := c.command("STARTTLS", c.timeouts.StartTLS, "STARTTLS")
+	if err != nil {
+		return ctxError(ctx, err)
+	}
+	if r.Code != 220 {
+		return &ReplyError{Step: "STARTTLS", Reply: r}
+	}
+	if c.br.Buffered() > 0 {
+		c.Close()
+		return ErrInjected
+	}
+	conn := tls.Client(c.conn, cfg)
+	_ = c.conn.SetDeadline(time.Now().Add(c.timeouts.StartTLS))
+	if err := conn.HandshakeContext(ctx); err != nil {
+		c.Close()
+		return ctxError(ctx, &TLSError{Err: err})
+	}
+	c.use(conn)
+	if err := c.hello(); err != nil {
+		c.Close()
+		// In TLS 1.3 the host judges our part of the handshake last: its alert
+		// comes with the first read.
+		if _, refused := errors.AsType[*ReplyError](err); !refused {
+			err = &TLSError{Err: err}
+		}
+		return ctxError(ctx, err)
+	}
+	state := conn.ConnectionState()
+	c.tls = &state
+	return nil
+}
+
+// Reset gives up a transaction.
+func (c *Client) Reset(ctx context.Context) error {
+	defer c.watch(ctx)()
+	r, err := c.command("RSET", c.timeouts.Mail, "RSET")
+	if err == nil && r.Code != 250 {
+		c.broken = true
+		err = &ReplyError{Step: "RSET", Reply: r}
+	}
+	return ctxError(ctx, err)
+}
+
+// Quit ends the session politely and closes the connection.
+func (c *Client) Quit(ctx context.Context) error {
+	defer c.watch(ctx)()
+	defer c.Close()
+	if c.broken {
+		return nil
+	}
+	_, err := c.command("QUIT", c.timeouts.Quit, "QUIT")
+	return ctxError(ctx, err)
+}
+
+// Close closes the connection.
+func (c *Client) Close() error {
+	c.broken = true
+	return c.conn.Close()
+}
+
+// command sends one line and reads its reply. A 421 ends the session (RFC 5321,
+// 3.8), whatever it answers.
+func (c *Client) command(step string, timeout time.Duration, line string) (Reply, error) {
+	c.write(line)
+	if err := c.flush(step, timeout); err != nil {
+		return Reply{}, err
+	}
+	return c.read(step, timeout)
+}
+
+func (c *Client) write(line string) {
+	_, _ = c.bw.WriteString(line) // an error stays in the writer until flush
+	_, _ = c.bw.WriteString("\r\n")
+}
+
+func (c *Client) flush(step string, timeout time.Duration) error {
+	_ = c.conn.SetWriteDeadline(time.Now().Add(timeout))
+	if err := c.bw.Flush(); err != nil {
+		c.broken = true
+		return fmt.Errorf("%s: %w", step, err)
+	}
+	return nil
+}
+
+func (c *Client) read(step string, timeout time.Duration) (Reply, error) {
+	_ = c.conn.SetReadDeadline(time.Now().Add(timeout))
+	r, err := readReply(c.br)
+	if err != nil {
+		c.broken = true
+		return Reply{}, fmt.Errorf("%s: %w", step, err)
+	}
+	if r.Code == 421 {
+		c.broken = true
+	}
+	return r, nil
+}
