@@ -1,0 +1,343 @@
+package config
+
+import (
+	"crypto/ed25519"
+	"crypto/rsa"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/pem"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/crypto/bcrypt"
+	"golang.org/x/net/publicsuffix"
+
+	"github.com/stsrelay/stsrelay/internal/dnsclient"
+	"github.com/stsrelay/stsrelay/internal/mailbox"
+	"github.com/stsrelay/stsrelay/internal/store"
+)
+
+// complete fills in what depends on other values, and makes paths absolute:
+// files are relative to the configuration file's folder.
+func (l *loader) complete() {
+	c := l.config
+	if c.Hostname == "" {
+		c.Hostname = ownName()
+		if !strings.Contains(c.Hostname, ".") {
+			l.warn("hostname is not set and this machine's name, %q, has no domain: many hosts refuse such an EHLO; set hostname", c.Hostname)
+		}
+	}
+	c.Hostname = strings.TrimSuffix(strings.ToLower(c.Hostname), ".")
+	base := registered(c.Hostname)
+	if c.TLSRPT.Organization == "" {
+		c.TLSRPT.Organization = base
+	}
+	if c.TLSRPT.Contact == "" {
+		c.TLSRPT.Contact = "postmaster@" + base
+	}
+	if c.TLSRPT.Sender == "" {
+		c.TLSRPT.Sender = c.TLSRPT.Contact
+	}
+	folder := "."
+	if c.File != "" {
+		folder = filepath.Dir(c.File)
+	}
+	paths := []*string{&c.TLS.Certificate, &c.TLS.Key, &c.Delivery.CAFile, &c.Admin.TokenFile}
+	for i := range c.DKIM {
+		paths = append(paths, &c.DKIM[i].KeyFile)
+	}
+	for i := range c.Listen {
+		paths = append(paths, &c.Listen[i].ClientCA)
+	}
+	for _, p := range paths {
+		if *p != "" && !filepath.IsAbs(*p) {
+			*p = filepath.Join(folder, *p)
+		}
+	}
+	if int64(c.Limits.FreeSpace) < store.Floor {
+		l.warn("limits.free_space is below what the store needs; %d MiB is used", store.Floor>>20)
+		c.Limits.FreeSpace = store.Floor
+	}
+}
+
+func ownName() string {
+	name, err := os.Hostname()
+	if err != nil {
+		return "localhost"
+	}
+	if !strings.Contains(name, ".") {
+		if full, err := net.LookupCNAME(name); err == nil && strings.HasPrefix(full, name+".") {
+			name = strings.TrimSuffix(full, ".")
+		}
+	}
+	return name
+}
+
+func registered(hostname string) string {
+	if d, err := publicsuffix.EffectiveTLDPlusOne(hostname); err == nil {
+		return d
+	}
+	return hostname
+}
+
+// oneOf checks a value that comes from a closed set.
+func (l *loader) oneOf(key, value string, allowed ...string) {
+	if !slices.Contains(allowed, value) {
+		l.fail(key, value, "must be %s", quote(allowed))
+	}
+}
+
+func (l *loader) atLeast(key string, value, least int) {
+	if value < least {
+		l.fail(key, value, "must be at least %d", least)
+	}
+}
+
+func (l *loader) check() {
+	c := l.config
+	if _, err := mailbox.ParseDomain(c.Hostname); err != nil || strings.HasPrefix(c.Hostname, "[") {
+		l.fail("hostname", c.Hostname, "must be a host name such as relay.example.com")
+	}
+	if len(c.Listen) == 0 {
+		l.fail("listen", nil, "there must be at least one [[listen]]")
+	}
+	for i := range c.Listen {
+		l.checkListen(i)
+	}
+	l.checkFiles()
+	l.checkUsers()
+	l.checkLimits()
+	for i, s := range c.DNS.Servers {
+		if _, err := dnsclient.ParseServer(s); err != nil {
+			l.fail("dns.servers", c.DNS.Servers[i], "%v", err)
+		}
+	}
+	l.oneOf("dns.trust_ad", c.DNS.TrustAD, "auto", "always", "never")
+	l.checkDelivery()
+	for key, a := range map[string]string{"tlsrpt.contact": c.TLSRPT.Contact, "tlsrpt.sender": c.TLSRPT.Sender} {
+		if _, err := mailbox.Parse(a); err != nil {
+			l.fail(key, a, "must be a mail address")
+		}
+	}
+	l.checkDKIM()
+	l.checkDomains()
+	l.checkAdmin()
+	l.oneOf("log.level", c.Log.Level, "debug", "info", "warn", "error")
+	l.oneOf("log.format", c.Log.Format, "json", "text")
+}
+
+func (l *loader) checkListen(i int) {
+	li := &l.config.Listen[i]
+	key := func(name string) string { return fmt.Sprintf("listen[%d].%s", i, name) }
+	if !isHostPort(li.Address) {
+		l.fail(key("address"), li.Address, "must be an address and a port such as 0.0.0.0:25")
+	}
+	l.oneOf(key("tls"), li.TLS, "none", "starttls", "implicit")
+	l.oneOf(key("min_tls"), li.MinTLS, "1.0", "1.1", "1.2", "1.3")
+	if li.TLS == "none" && li.RequireTLS {
+		l.fail(key("require_tls"), nil, `cannot be true where tls is "none"`)
+	}
+	if li.TLS == "none" && li.Auth {
+		l.fail(key("auth"), nil, `cannot be true where tls is "none": passwords go over TLS only`)
+	}
+	if li.TLS == "none" && li.ClientCA != "" {
+		l.fail(key("client_ca"), li.ClientCA, `needs tls "starttls" or "implicit"`)
+	}
+	for _, n := range li.Allow {
+		if netip.Prefix(n).Bits() == 0 && !li.Open {
+			l.fail(key("allow"), netip.Prefix(n), "would let the whole Internet send through this relay; name your own networks, or say open = true beside it if that is what you want")
+		}
+	}
+	if len(li.Allow) == 0 && !li.Auth && li.ClientCA == "" {
+		l.fail(key("allow"), nil, "is empty, and neither auth nor client_ca is set: nobody could send; name the networks that may")
+	}
+	if li.ClientCA != "" {
+		l.checkPEM(key("client_ca"), li.ClientCA)
+	}
+	for _, d := range li.SenderDomains {
+		if _, err := mailbox.ParseDomain(d); err != nil {
+			l.fail(key("sender_domains"), d, "must be a list of domains")
+		}
+	}
+	for j := range i {
+		if l.config.Listen[j].Address == li.Address {
+			l.fail(key("address"), li.Address, "stands twice")
+		}
+	}
+}
+
+func isHostPort(s string) bool {
+	host, port, err := net.SplitHostPort(s)
+	if err != nil {
+		return false
+	}
+	n, err := strconv.Atoi(port)
+	if err != nil || n < 0 || n > 65535 {
+		return false
+	}
+	_, err = netip.ParseAddr(host)
+	return host == "" || host == "localhost" || err == nil
+}
+
+func (l *loader) checkFiles() {
+	t := &l.config.TLS
+	switch {
+	case (t.Certificate == "") != (t.Key == ""):
+		l.fail("tls", nil, "certificate and key must both be set, or neither")
+	case t.Certificate != "":
+		if _, err := tls.LoadX509KeyPair(t.Certificate, t.Key); err != nil {
+			l.fail("tls.certificate", t.Certificate, "cannot be used with its key: %v", err)
+		}
+	}
+	if f := l.config.Delivery.CAFile; f != "" {
+		l.checkPEM("delivery.ca_file", f)
+	}
+	if f := l.config.Admin.TokenFile; f != "" {
+		if _, err := os.ReadFile(f); err != nil {
+			l.fail("admin.token_file", f, "cannot be read: %v", err)
+		}
+	}
+}
+
+func (l *loader) checkPEM(key, file string) {
+	data, err := os.ReadFile(file)
+	if err != nil {
+		l.fail(key, file, "cannot be read: %v", err)
+	} else if !x509.NewCertPool().AppendCertsFromPEM(data) {
+		l.fail(key, file, "has no certificate in PEM form")
+	}
+}
+
+func (l *loader) checkUsers() {
+	for i, u := range l.config.Users {
+		if u.Name == "" {
+			l.fail(fmt.Sprintf("user[%d].name", i), nil, "is missing")
+		}
+		if _, err := bcrypt.Cost([]byte(u.PasswordHash)); err != nil {
+			l.fail(fmt.Sprintf("user[%d].password_hash", i), nil, "must be a bcrypt hash; make it with: stsrelay user hash")
+		}
+		for j := range i {
+			if strings.EqualFold(l.config.Users[j].Name, u.Name) {
+				l.fail(fmt.Sprintf("user[%d].name", i), u.Name, "stands twice")
+			}
+		}
+	}
+}
+
+func (l *loader) checkLimits() {
+	m := &l.config.Limits
+	if m.MessageSize < 64<<10 {
+		l.fail("limits.message_size", nil, "must be at least 64KiB (RFC 5321, 4.5.3.1.7)")
+	}
+	l.atLeast("limits.recipients", m.Recipients, 1)
+	l.atLeast("limits.connections", m.Connections, 1)
+	l.atLeast("limits.connections_per_client", m.ConnectionsPerClient, 1)
+	l.atLeast("limits.hops", m.Hops, 1)
+	l.atLeast("limits.rate", m.Rate, 0)
+	l.atLeast("limits.queue_length", m.QueueLength, 0)
+	l.oneOf("limits.bare_newline", m.BareNewline, "normalize", "reject")
+	l.oneOf("limits.long_lines", m.LongLines, "pass", "reject")
+}
+
+func (l *loader) checkDelivery() {
+	d := &l.config.Delivery
+	if len(d.Retry) == 0 {
+		l.fail("delivery.retry", nil, "must have at least one time")
+	}
+	for _, r := range d.Retry {
+		if time.Duration(r) < time.Second {
+			l.fail("delivery.retry", r, "must not be shorter than 1s")
+		}
+	}
+	if len(d.Retry) > 0 && d.Expire < d.Retry[0] {
+		l.fail("delivery.expire", d.Expire, "must not be shorter than the first retry (%s)", d.Retry[0])
+	}
+	l.atLeast("delivery.concurrency", d.Concurrency, 1)
+	l.atLeast("delivery.concurrency_per_host", d.ConcurrencyPerHost, 1)
+	l.oneOf("delivery.plaintext", d.Plaintext, "allow", "refuse")
+	l.oneOf("delivery.private_addresses", d.PrivateAddresses, "refuse", "allow")
+	if time.Duration(d.ConnectTimeout) < 100*time.Millisecond {
+		l.fail("delivery.connect_timeout", d.ConnectTimeout, "must be at least 100ms")
+	}
+}
+
+func (l *loader) checkDKIM() {
+	for i, k := range l.config.DKIM {
+		key := func(name string) string { return fmt.Sprintf("dkim[%d].%s", i, name) }
+		if _, err := mailbox.ParseDomain(k.Domain); err != nil {
+			l.fail(key("domain"), k.Domain, "must be a domain")
+		}
+		if _, err := mailbox.ParseDomain(k.Selector); err != nil {
+			l.fail(key("selector"), k.Selector, "must be a name such as relay1")
+		}
+		for _, s := range k.Sign {
+			l.oneOf(key("sign"), s, "reports", "mail")
+		}
+		if err := checkKey(k.KeyFile); err != nil {
+			l.fail(key("key_file"), k.KeyFile, "%v", err)
+		}
+	}
+}
+
+func checkKey(file string) error {
+	data, err := os.ReadFile(file)
+	if err != nil {
+		return fmt.Errorf("cannot be read: %w", err)
+	}
+	block, _ := pem.Decode(data)
+	if block == nil {
+		return fmt.Errorf("is not in PEM form")
+	}
+	k, err := x509.ParsePKCS8PrivateKey(block.Bytes)
+	if err != nil {
+		return fmt.Errorf("is no PKCS#8 key: %w", err)
+	}
+	switch k.(type) {
+	case *rsa.PrivateKey, ed25519.PrivateKey:
+		return nil
+	}
+	return fmt.Errorf("must be an RSA or Ed25519 key")
+}
+
+func (l *loader) checkDomains() {
+	for i, d := range l.config.Domains {
+		key := func(name string) string { return fmt.Sprintf("domain[%d].%s", i, name) }
+		if _, err := mailbox.ParseDomain(strings.TrimPrefix(d.Name, ".")); err != nil {
+			l.fail(key("name"), d.Name, "must be a domain, or .domain for all below it")
+		}
+		if d.TLS != "" {
+			l.oneOf(key("tls"), d.TLS, "verify", "dane", "encrypt", "opportunistic")
+		}
+		for j := range i {
+			if strings.EqualFold(l.config.Domains[j].Name, d.Name) {
+				l.fail(key("name"), d.Name, "stands twice")
+			}
+		}
+	}
+}
+
+func (l *loader) checkAdmin() {
+	a := &l.config.Admin
+	if a.Socket == "" {
+		l.fail("admin.socket", nil, "must be the path of a socket")
+	}
+	if a.HTTP == "" {
+		return
+	}
+	if !isHostPort(a.HTTP) {
+		l.fail("admin.http", a.HTTP, "must be an address and a port such as 127.0.0.1:8025")
+		return
+	}
+	host, _, _ := net.SplitHostPort(a.HTTP)
+	addr, err := netip.ParseAddr(host)
+	if loopback := host == "localhost" || err == nil && addr.IsLoopback(); !loopback && a.TokenFile == "" {
+		l.fail("admin.http", a.HTTP, "is reachable from other machines: set token_file, or use 127.0.0.1")
+	}
+}

@@ -1,0 +1,203 @@
+// Package config reads the configuration: a TOML file, the environment, the
+// defaults, and the checks that a value has to pass. The result is a plain
+// struct that is handed down; nothing here starts or opens anything but the
+// files that are checked.
+package config
+
+import (
+	"net/netip"
+	"path/filepath"
+	"time"
+)
+
+// Config is the whole configuration. The toml tags are the keys of the file.
+type Config struct {
+	// Hostname is the name in EHLO, Received and Reporting-MTA.
+	Hostname string   `toml:"hostname" json:"hostname"`
+	DataDir  string   `toml:"data_dir" json:"data_dir"`
+	Listen   []Listen `toml:"listen" json:"listen"`
+	TLS      TLS      `toml:"tls" json:"tls"`
+	Users    []User   `toml:"user" json:"user"`
+	Limits   Limits   `toml:"limits" json:"limits"`
+	DNS      DNS      `toml:"dns" json:"dns"`
+	Delivery Delivery `toml:"delivery" json:"delivery"`
+	STS      Switch   `toml:"sts" json:"sts"`
+	DANE     Switch   `toml:"dane" json:"dane"`
+	TLSRPT   TLSRPT   `toml:"tlsrpt" json:"tlsrpt"`
+	DKIM     []DKIM   `toml:"dkim" json:"dkim"`
+	Domains  []Domain `toml:"domain" json:"domain"`
+	Admin    Admin    `toml:"admin" json:"admin"`
+	Log      Log      `toml:"log" json:"log"`
+
+	// File is the file that was read, "" where there was none.
+	File string `toml:"-" json:"-"`
+}
+
+// Listen is a listener for mail.
+type Listen struct {
+	Address string `toml:"address" json:"address"`
+	// TLS is "none", "starttls" or "implicit".
+	TLS        string `toml:"tls" json:"tls"`
+	RequireTLS bool   `toml:"require_tls" json:"require_tls"`
+	// Allow are the networks that may relay without AUTH.
+	Allow []Network `toml:"allow" json:"allow"`
+	// Open is needed beside an Allow of a whole Internet.
+	Open bool `toml:"open" json:"open"`
+	Auth bool `toml:"auth" json:"auth"`
+	// MinTLS is "1.0", "1.1", "1.2" or "1.3".
+	MinTLS string `toml:"min_tls" json:"min_tls"`
+	// ClientCA is a file of the authorities whose client certificates may relay.
+	ClientCA string `toml:"client_ca" json:"client_ca"`
+	// SenderDomains are the domains that senders may claim; empty: any.
+	SenderDomains []string `toml:"sender_domains" json:"sender_domains"`
+	// ProxyProtocol are the load balancers whose PROXY header is believed.
+	ProxyProtocol []Network `toml:"proxy_protocol" json:"proxy_protocol"`
+}
+
+// TLS is the relay's own certificate.
+type TLS struct {
+	Certificate string `toml:"certificate" json:"certificate"`
+	Key         string `toml:"key" json:"key"`
+}
+
+// User may send with AUTH.
+type User struct {
+	Name         string `toml:"name" json:"name"`
+	PasswordHash string `toml:"password_hash" json:"password_hash" secret:"true"`
+}
+
+// Limits bound what comes in.
+type Limits struct {
+	MessageSize          Size `toml:"message_size" json:"message_size"`
+	Recipients           int  `toml:"recipients" json:"recipients"`
+	Connections          int  `toml:"connections" json:"connections"`
+	ConnectionsPerClient int  `toml:"connections_per_client" json:"connections_per_client"`
+	FreeSpace            Size `toml:"free_space" json:"free_space"`
+	Hops                 int  `toml:"hops" json:"hops"`
+	// BareNewline is "normalize" or "reject".
+	BareNewline string `toml:"bare_newline" json:"bare_newline"`
+	// LongLines is "pass" or "reject".
+	LongLines string `toml:"long_lines" json:"long_lines"`
+	// Rate is messages a minute for one client; 0: no limit.
+	Rate int `toml:"rate" json:"rate"`
+	// QueueLength is how many messages may wait; 0: no limit.
+	QueueLength int `toml:"queue_length" json:"queue_length"`
+}
+
+// DNS is the resolver.
+type DNS struct {
+	Servers []string `toml:"servers" json:"servers"`
+	// TrustAD is "auto", "always" or "never".
+	TrustAD string `toml:"trust_ad" json:"trust_ad"`
+}
+
+// Delivery is the way out.
+type Delivery struct {
+	Retry              []Duration `toml:"retry" json:"retry"`
+	Expire             Duration   `toml:"expire" json:"expire"`
+	DelayNotice        Duration   `toml:"delay_notice" json:"delay_notice"`
+	Concurrency        int        `toml:"concurrency" json:"concurrency"`
+	ConcurrencyPerHost int        `toml:"concurrency_per_host" json:"concurrency_per_host"`
+	// Plaintext is "allow" or "refuse".
+	Plaintext      string   `toml:"plaintext" json:"plaintext"`
+	CAFile         string   `toml:"ca_file" json:"ca_file"`
+	ConnectTimeout Duration `toml:"connect_timeout" json:"connect_timeout"`
+	// PrivateAddresses is "refuse" or "allow".
+	PrivateAddresses string `toml:"private_addresses" json:"private_addresses"`
+	Paused           bool   `toml:"paused" json:"paused"`
+	// LegacyTLS speaks TLS 1.0 and 1.1 to hosts of which nobody asks for more.
+	LegacyTLS bool `toml:"legacy_tls" json:"legacy_tls"`
+	// HonorTLSRequiredNo lets a sender waive TLS (RFC 8689).
+	HonorTLSRequiredNo bool `toml:"honor_tls_required_no" json:"honor_tls_required_no"`
+}
+
+// Switch is a feature that is on or off.
+type Switch struct {
+	Enabled bool `toml:"enabled" json:"enabled"`
+}
+
+// TLSRPT is the reports to recipient domains.
+type TLSRPT struct {
+	Enabled      bool   `toml:"enabled" json:"enabled"`
+	Organization string `toml:"organization" json:"organization"`
+	Contact      string `toml:"contact" json:"contact"`
+	Sender       string `toml:"sender" json:"sender"`
+}
+
+// DKIM is a signing key.
+type DKIM struct {
+	Domain   string `toml:"domain" json:"domain"`
+	Selector string `toml:"selector" json:"selector"`
+	KeyFile  string `toml:"key_file" json:"key_file"`
+	// Sign lists what is signed: "reports", "mail".
+	Sign []string `toml:"sign" json:"sign"`
+}
+
+// Domain is the operator's rule for a recipient domain.
+type Domain struct {
+	// Name is a domain, or with a leading dot all below it.
+	Name string `toml:"name" json:"name"`
+	// TLS is "verify", "dane", "encrypt" or "opportunistic".
+	TLS            string `toml:"tls" json:"tls"`
+	Route          string `toml:"route" json:"route"`
+	OverridePolicy bool   `toml:"override_policy" json:"override_policy"`
+}
+
+// Admin is how the operator reaches the relay.
+type Admin struct {
+	Socket    string `toml:"socket" json:"socket"`
+	HTTP      string `toml:"http" json:"http"`
+	TokenFile string `toml:"token_file" json:"token_file"`
+}
+
+// Log is what is written to standard error.
+type Log struct {
+	// Level is "debug", "info", "warn" or "error".
+	Level string `toml:"level" json:"level"`
+	// Format is "json" or "text".
+	Format string `toml:"format" json:"format"`
+}
+
+// Default returns the documented defaults. What depends on others (the host's
+// name, the report's contact) is empty here and filled in by Load.
+func Default() Config {
+	return Config{
+		DataDir: "./stsrelay-data",
+		Listen:  []Listen{defaultListen()},
+		Limits: Limits{
+			MessageSize: 50 << 20, Recipients: 1000, Connections: 1000, ConnectionsPerClient: 100,
+			FreeSpace: 1 << 30, Hops: 50, BareNewline: "normalize", LongLines: "pass",
+		},
+		DNS: DNS{TrustAD: "auto"},
+		Delivery: Delivery{
+			Retry:              []Duration{Duration(time.Minute), Duration(5 * time.Minute), Duration(15 * time.Minute), Duration(30 * time.Minute), Duration(time.Hour), Duration(2 * time.Hour), Duration(4 * time.Hour)},
+			Expire:             Duration(120 * time.Hour),
+			DelayNotice:        Duration(4 * time.Hour),
+			Concurrency:        500,
+			ConcurrencyPerHost: 10,
+			Plaintext:          "allow",
+			ConnectTimeout:     Duration(30 * time.Second),
+			PrivateAddresses:   "refuse",
+		},
+		STS:    Switch{Enabled: true},
+		DANE:   Switch{Enabled: true},
+		TLSRPT: TLSRPT{Enabled: true},
+		Admin:  Admin{Socket: "stsrelay.sock"},
+		Log:    Log{Level: "info", Format: "json"},
+	}
+}
+
+func defaultListen() Listen {
+	return Listen{
+		Address: "127.0.0.1:2525", TLS: "starttls", MinTLS: "1.2",
+		Allow: []Network{Network(netip.MustParsePrefix("127.0.0.0/8")), Network(netip.MustParsePrefix("::1/128"))},
+	}
+}
+
+// SocketPath is the admin socket; a relative one lies in the data folder.
+func (c *Config) SocketPath() string {
+	if filepath.IsAbs(c.Admin.Socket) {
+		return c.Admin.Socket
+	}
+	return filepath.Join(c.DataDir, c.Admin.Socket)
+}

@@ -1,0 +1,198 @@
+package config
+
+import (
+	"bytes"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+// load reads text as a file named stsrelay.toml in the present folder.
+func load(t *testing.T, text string, environ ...string) (*Config, []Warning, error) {
+	t.Helper()
+	t.Chdir(t.TempDir())
+	if err := os.WriteFile("stsrelay.toml", []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return Load("stsrelay.toml", environ)
+}
+
+func TestWrongValuesAreToldWithFileLineAndKey(t *testing.T) {
+	const hash = "$2a$10$x7mEkgkM9mk0TM5SvBogieM7PNz35caEwWyje3GVThEHlkaLiEM7e"
+	for _, tt := range []struct{ name, file, want string }{
+		{"unknown key", "hostnam = \"a.example\"\n", `stsrelay.toml:1: hostnam: there is no such key; did you mean "hostname"?`},
+		{"unknown key in a table", "\n[delivery]\nretrys = [\"1m\"]\n", `stsrelay.toml:3: delivery.retrys: there is no such key; did you mean "retry"?`},
+		{"unknown table", "[quue]\nx = 1\n", `stsrelay.toml:1: quue`},
+		{"closed set", "[delivery]\n\nplaintext = \"maybe\"\n", `stsrelay.toml:3: delivery.plaintext = "maybe": must be "allow" or "refuse"`},
+		{"wrong type", "[limits]\nrecipients = \"many\"\n", `stsrelay.toml:2: limits.recipients: must be a whole number`},
+		{"size", "[limits]\nmessage_size = \"50 apples\"\n", `stsrelay.toml:2: limits.message_size: must be a size in quotes such as "50MiB"`},
+		{"duration", "[delivery]\nexpire = \"five days\"\n", `stsrelay.toml:2: delivery.expire: must be a time in quotes`},
+		{"retry", "[delivery]\nretry = []\n", `stsrelay.toml:2: delivery.retry: must have at least one time`},
+		{"no TOML", "hostname = \n", `stsrelay.toml:1: column`},
+		{"second listener", "[[listen]]\naddress = \"127.0.0.1:25\"\n[[listen]]\naddress = \"127.0.0.1:26\"\ntls = \"tls\"\n", `stsrelay.toml:5: listen[1].tls = "tls": must be "none", "starttls" or "implicit"`},
+		{"open relay", "[[listen]]\naddress = \":25\"\nallow = [\"0.0.0.0/0\"]\n", `stsrelay.toml:3: listen[0].allow = "0.0.0.0/0": would let the whole Internet send`},
+		{"nobody may send", "[[listen]]\naddress = \":25\"\nallow = []\n", `stsrelay.toml:3: listen[0].allow: is empty`},
+		{"host bits", "[[listen]]\naddress = \":25\"\nallow = [\"10.0.0.1/8\"]\n", `stsrelay.toml:3: listen`},
+		{"AUTH in clear", "[[listen]]\naddress = \":25\"\ntls = \"none\"\nauth = true\n", `stsrelay.toml:4: listen[0].auth: cannot be true`},
+		{"half a certificate", "[tls]\ncertificate = \"a.pem\"\n", `stsrelay.toml:1: tls: certificate and key must both be set`},
+		{"no hash", "[[user]]\nname = \"a\"\npassword_hash = \"secret\"\n", `stsrelay.toml:3: user[0].password_hash: must be a bcrypt hash`},
+		{"user twice", "[[user]]\nname = \"a\"\npassword_hash = \"" + hash + "\"\n[[user]]\nname = \"A\"\npassword_hash = \"" + hash + "\"\n", `stsrelay.toml:5: user[1].name = "A": stands twice`},
+		{"DNS server", "[dns]\nservers = [\"resolver\"]\n", `stsrelay.toml:2: dns.servers = "resolver": "resolver" is not a DNS server`},
+		{"open admin page", "[admin]\nhttp = \"0.0.0.0:8025\"\n", `stsrelay.toml:2: admin.http = "0.0.0.0:8025": is reachable from other machines`},
+		{"hostname", "hostname = \"not a name\"\n", `stsrelay.toml:1: hostname = "not a name": must be a host name`},
+		{"CA file", "[delivery]\nca_file = \"nowhere.pem\"\n", `stsrelay.toml:2: delivery.ca_file`},
+		{"domain rule", "[[domain]]\nname = \"a.example\"\ntls = \"never\"\n", `stsrelay.toml:3: domain[0].tls = "never"`},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			_, _, err := load(t, tt.file)
+			if err == nil || !strings.Contains(err.Error(), tt.want) {
+				t.Errorf("error is\n%v\nwant\n%s", err, tt.want)
+			}
+		})
+	}
+}
+
+func TestAllProblemsAreToldAtOnceInOrder(t *testing.T) {
+	_, _, err := load(t, "[log]\nlevel = \"loud\"\nformat = \"xml\"\n[dns]\ntrust_ad = \"yes\"\n")
+	if err == nil {
+		t.Fatal("no error")
+	}
+	lines := strings.Split(err.Error(), "\n")
+	if len(lines) != 3 || !strings.Contains(lines[0], ":2: log.level") || !strings.Contains(lines[1], ":3: log.format") || !strings.Contains(lines[2], ":5: dns.trust_ad") {
+		t.Errorf("got\n%v", err)
+	}
+}
+
+func TestDefaultsWithoutAFile(t *testing.T) {
+	c, _, err := Load("", []string{"STSRELAY_HOSTNAME=relay.mail.example.com", "PATH=/bin"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c.TLSRPT.Contact != "postmaster@example.com" || c.TLSRPT.Organization != "example.com" || c.TLSRPT.Sender != c.TLSRPT.Contact {
+		t.Errorf("tlsrpt = %+v", c.TLSRPT)
+	}
+	if len(c.Listen) != 1 || c.Listen[0].Address != "127.0.0.1:2525" || len(c.Listen[0].Allow) != 2 {
+		t.Errorf("listen = %+v", c.Listen)
+	}
+	if c.SocketPath() != filepath.Join("stsrelay-data", "stsrelay.sock") {
+		t.Errorf("socket = %s", c.SocketPath())
+	}
+}
+
+func TestEveryKeyHasAnEnvironmentVariable(t *testing.T) {
+	c, _, err := Load("", []string{
+		"STSRELAY_HOSTNAME=relay.example.com", "STSRELAY_DATA_DIR=/data", "STSRELAY_DELIVERY_EXPIRE=2d",
+		"STSRELAY_DELIVERY_RETRY=1s, 5s", "STSRELAY_LISTEN_0_ADDRESS=:25", "STSRELAY_LISTEN_0_ALLOW=10.0.0.0/8,192.168.1.7",
+		"STSRELAY_LISTEN_1_ADDRESS=127.0.0.1:26", "STSRELAY_LIMITS_CONNECTIONS_PER_CLIENT=7", "STSRELAY_LIMITS_MESSAGE_SIZE=1MiB",
+		"STSRELAY_STS_ENABLED=false", "STSRELAY_DELIVERY_CONCURRENCY_PER_HOST=3", "STSRELAY_CONFIG=/ignored",
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if time.Duration(c.Delivery.Expire) != 48*time.Hour || len(c.Delivery.Retry) != 2 || c.Listen[0].Address != ":25" || len(c.Listen[0].Allow) != 2 ||
+		c.Listen[1].Address != "127.0.0.1:26" || c.Listen[1].TLS != "starttls" || c.Limits.ConnectionsPerClient != 7 || c.Limits.MessageSize != 1<<20 ||
+		c.STS.Enabled || c.DataDir != "/data" || c.Delivery.ConcurrencyPerHost != 3 {
+		t.Errorf("got %+v", c)
+	}
+}
+
+func TestWrongVariablesAreNamed(t *testing.T) {
+	for env, want := range map[string]string{
+		"STSRELAY_DELIVERY_EXPIRED=1h":   "environment variable STSRELAY_DELIVERY_EXPIRED",
+		"STSRELAY_DELIVERY_EXPIRE=soon":  `environment variable STSRELAY_DELIVERY_EXPIRE = "soon": must be a time`,
+		"STSRELAY_LISTEN_4_ADDRESS=:25":  "listen needs an index",
+		"STSRELAY_LOG_LEVEL=loud":        `environment variable STSRELAY_LOG_LEVEL = "loud": must be "debug"`,
+		"STSRELAY_STS_ENABLED=perhaps":   "must be true or false",
+		"STSRELAY_LIMITS_RECIPIENTS=all": "must be a whole number",
+	} {
+		_, _, err := Load("", []string{"STSRELAY_HOSTNAME=r.example.com", env})
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v, want %s", env, err, want)
+		}
+	}
+}
+
+func TestPrintMasksSecretsAndCanBeReadAgain(t *testing.T) {
+	c, _, err := load(t, Example)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.Users = []User{{Name: "exchange", PasswordHash: "$2a$10$verysecret"}}
+	var b bytes.Buffer
+	if err := c.Print(&b); err != nil {
+		t.Fatal(err)
+	}
+	if strings.Contains(b.String(), "verysecret") || !strings.Contains(b.String(), "exchange") {
+		t.Errorf("printed:\n%s", b.String())
+	}
+	c.Users = nil
+	b.Reset()
+	if err := c.Print(&b); err != nil {
+		t.Fatal(err)
+	}
+	again, _, err := load(t, b.String())
+	if err != nil {
+		t.Fatalf("what was printed cannot be read: %v\n%s", err, b.String())
+	}
+	if again.Delivery.Expire != c.Delivery.Expire || again.Limits != c.Limits || len(again.Listen) != len(c.Listen) {
+		t.Errorf("read again: %+v", again)
+	}
+}
+
+// The example shows the defaults; where it shows something else, a value must
+// be given, so what it leaves out is compared too.
+func TestTheExampleShowsTheDefaults(t *testing.T) {
+	c, warnings, err := load(t, Example)
+	if err != nil || len(warnings) > 0 {
+		t.Fatal(err, warnings)
+	}
+	d := Default()
+	if c.Limits != d.Limits || c.DNS.TrustAD != d.DNS.TrustAD || c.STS != d.STS || c.Admin != d.Admin || c.Log != d.Log {
+		t.Errorf("the example differs from the defaults: %+v", c)
+	}
+	var a, b bytes.Buffer
+	ec, ed := Config{Delivery: c.Delivery}, Config{Delivery: d.Delivery}
+	_, _ = ec.Print(&a), ed.Print(&b)
+	if a.String() != b.String() {
+		t.Errorf("delivery differs:\n%s\n%s", a.String(), b.String())
+	}
+}
+
+func TestSizesAndTimes(t *testing.T) {
+	for text, want := range map[string]int64{"50MiB": 50 << 20, "1GiB": 1 << 30, "10485760": 10485760, "2 KB": 2000, "7B": 7, "0": 0} {
+		var s Size
+		if err := s.UnmarshalText([]byte(text)); err != nil || int64(s) != want {
+			t.Errorf("%s = %d, %v", text, s, err)
+		}
+	}
+	for _, text := range []string{"", "-1", "MiB", "1.5GiB", "9999999999TiB"} {
+		var s Size
+		if s.UnmarshalText([]byte(text)) == nil {
+			t.Errorf("size %q is taken", text)
+		}
+	}
+	for text, want := range map[string]string{"120h": "120h", "5d": "120h", "90s": "1m30s", "4h0m0s": "4h", "0": "0s"} {
+		var d Duration
+		if err := d.UnmarshalText([]byte(text)); err != nil || d.String() != want {
+			t.Errorf("%s = %s, %v", text, d, err)
+		}
+	}
+}
+
+func FuzzLoad(f *testing.F) {
+	f.Add(Example)
+	f.Add("[[listen]]\naddress = 5\n")
+	f.Add("[delivery]\nretry = [1, \"x\"]\n[listen]\n")
+	f.Fuzz(func(t *testing.T, text string) {
+		file := filepath.Join(t.TempDir(), "f.toml")
+		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		_, _, err := Load(file, nil)
+		if err != nil && !strings.Contains(err.Error(), "f.toml") {
+			t.Errorf("the error does not name the file: %v", err)
+		}
+	})
+}

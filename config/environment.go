@@ -1,0 +1,118 @@
+package config
+
+import (
+	"encoding"
+	"fmt"
+	"reflect"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+const envPrefix = "STSRELAY_"
+
+// environment sets what the STSRELAY_ variables say: STSRELAY_DELIVERY_EXPIRE,
+// STSRELAY_LISTEN_0_ALLOW; lists are comma-separated.
+func (l *loader) environment(environ []string) {
+	environ = slices.Clone(environ)
+	slices.Sort(environ) // so that index 0 of a list comes before index 1
+	for _, kv := range environ {
+		name, value, _ := strings.Cut(kv, "=")
+		rest, ok := strings.CutPrefix(name, envPrefix)
+		if !ok || rest == "CONFIG" {
+			continue
+		}
+		key, err := setEnv(reflect.ValueOf(l.config).Elem(), strings.ToLower(rest), "", value)
+		if err != nil {
+			l.errs = append(l.errs, &Error{Env: name, Value: value, Problem: err.Error()})
+			continue
+		}
+		l.env[key] = name
+	}
+}
+
+// setEnv walks down name, whose parts are joined by "_", which keys hold too.
+func setEnv(v reflect.Value, name, path, value string) (key string, err error) {
+	t := v.Type()
+	for i := range t.NumField() {
+		tag := t.Field(i).Tag.Get("toml")
+		if tag == "-" {
+			continue
+		}
+		field := v.Field(i)
+		full := strings.TrimPrefix(path+"."+tag, ".")
+		if name == tag && !isTable(field.Type()) {
+			return full, setText(field, value)
+		}
+		rest, ok := strings.CutPrefix(name, tag+"_")
+		if !ok {
+			continue
+		}
+		if field.Kind() == reflect.Struct {
+			return setEnv(field, rest, full, value)
+		}
+		if field.Kind() == reflect.Slice && field.Type().Elem().Kind() == reflect.Struct && isTable(field.Type()) {
+			index, rest, _ := strings.Cut(rest, "_")
+			n, err := strconv.Atoi(index)
+			if err != nil || n < 0 || n > field.Len() {
+				return "", fmt.Errorf("%s needs an index, and there are %d of them: %s%s_%d_…", tag, field.Len(), envPrefix, strings.ToUpper(tag), field.Len())
+			}
+			if n == field.Len() {
+				elem := reflect.New(field.Type().Elem()).Elem()
+				if tag == "listen" {
+					elem.Set(reflect.ValueOf(defaultListen()))
+				}
+				field.Set(reflect.Append(field, elem))
+			}
+			return setEnv(field.Index(n), rest, fmt.Sprintf("%s[%d]", full, n), value)
+		}
+	}
+	return "", fmt.Errorf("there is no such key")
+}
+
+// isTable says that a type is a table or a list of tables, not a value.
+func isTable(t reflect.Type) bool {
+	if t.Kind() == reflect.Slice {
+		t = t.Elem()
+	}
+	_, text := reflect.New(t).Interface().(encoding.TextUnmarshaler)
+	return t.Kind() == reflect.Struct && !text
+}
+
+func setText(v reflect.Value, s string) error {
+	if v.Kind() == reflect.Slice {
+		out := reflect.MakeSlice(v.Type(), 0, 4)
+		for part := range strings.SplitSeq(s, ",") {
+			if part = strings.TrimSpace(part); part == "" {
+				continue
+			}
+			e := reflect.New(v.Type().Elem()).Elem()
+			if err := setText(e, part); err != nil {
+				return err
+			}
+			out = reflect.Append(out, e)
+		}
+		v.Set(out)
+		return nil
+	}
+	if u, ok := v.Addr().Interface().(encoding.TextUnmarshaler); ok {
+		return u.UnmarshalText([]byte(s))
+	}
+	switch v.Kind() {
+	case reflect.String:
+		v.SetString(s)
+	case reflect.Bool:
+		b, err := strconv.ParseBool(s)
+		if err != nil {
+			return fmt.Errorf("must be true or false")
+		}
+		v.SetBool(b)
+	case reflect.Int:
+		n, err := strconv.Atoi(s)
+		if err != nil {
+			return fmt.Errorf("must be a whole number")
+		}
+		v.SetInt(int64(n))
+	}
+	return nil
+}
