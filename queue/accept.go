@@ -60,6 +60,10 @@ func (q *Queue) Accepting() error {
 	return nil
 }
 
+// Room reports whether a message of n octets can be taken in; the error wraps
+// store.ErrDiskFull.
+func (q *Queue) Room(n int64) error { return q.store.Room(n) }
+
 // ID is the name that the message will have.
 func (in *Incoming) ID() ID { return in.entry.id }
 

@@ -1,0 +1,392 @@
+package ingress
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"os"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+const (
+	// maxCommand and maxAuth bound command lines (RFC 5321, 4.5.3.1; RFC 4954,
+	// 4), CRLF included.
+	maxCommand = 2000
+	maxAuth    = 12_288
+	// readBuffer bounds what of a session's input is in memory.
+	readBuffer = 16 << 10
+	// handshakeTime bounds a TLS handshake.
+	handshakeTime = 30 * time.Second
+	// blockTime bounds each read inside a body; a body that has taken longer
+	// than rateGrace must have come at minRate octets a second.
+	blockTime = 2 * time.Minute
+	rateGrace = time.Minute
+	minRate   = 100
+	writeTime = 2 * time.Minute
+)
+
+// conn stands between the network and go-smtp. It knows the framing of SMTP,
+// which go-smtp's own reading leaves open in places that matter:
+//
+//   - go-smtp is handed one command line at a time, of bounded length, so that
+//     nothing that was pipelined behind STARTTLS, or that follows a body which
+//     broke off, is ever read as a command;
+//   - bodies have a deadline by progress and a lowest rate, not one deadline
+//     for the whole;
+//   - a bare CR or LF in DATA is made a line end before go-smtp looks for the
+//     final dot, so that both agree where a message ends;
+//   - TLS lies below: STARTTLS is answered here, and everything above sees
+//     clear text only.
+//
+// After the first error a conn is dead: it reads nothing more. Its Read and
+// Write are called by one goroutine, go-smtp's.
+type conn struct {
+	net.Conn // TCP, or TLS once that is up
+	server   *Server
+	listener *listener
+
+	br    *bufio.Reader
+	out   []byte // for go-smtp, not yet taken
+	mode  mode
+	chunk int64 // octets left of a BDAT chunk
+	err   error
+
+	data      dataFilter
+	bodyStart time.Time
+	bodyBytes int64
+
+	remote  netip.Addr
+	tls     *tls.ConnectionState
+	started time.Time
+	command string // the verb of the last line
+	esmtp   bool   // the client said EHLO, not HELO
+	swallow bool   // the next reply answers a command that the client never gave
+	greeted bool
+	auth    bool // the next line answers a 334
+
+	inTransaction atomic.Bool
+	draining      atomic.Bool
+	closeOnce     sync.Once
+}
+
+type mode uint8
+
+const (
+	commands mode = iota
+	data
+	chunk
+)
+
+func newConn(c net.Conn, l *listener) *conn {
+	return &conn{Conn: c, server: l.server, listener: l, br: bufio.NewReaderSize(c, readBuffer), started: time.Now()}
+}
+
+// Read gives go-smtp what it may see next.
+func (c *conn) Read(p []byte) (int, error) {
+	for len(c.out) == 0 {
+		if c.err != nil {
+			return 0, c.err
+		}
+		var err error
+		switch c.mode {
+		case commands:
+			err = c.readCommand()
+		case data:
+			err = c.readData()
+		case chunk:
+			return c.readChunk(p)
+		}
+		if err != nil {
+			c.fail(err)
+		}
+	}
+	n := copy(p, c.out)
+	c.out = c.out[n:]
+	return n, nil
+}
+
+// fail makes the connection dead. A time-out stays one, so that go-smtp says so
+// to the client.
+func (c *conn) fail(err error) {
+	if c.err == nil {
+		c.err = err
+	}
+}
+
+func (c *conn) readCommand() error {
+	if c.draining.Load() && !c.inTransaction.Load() {
+		return c.goodbye()
+	}
+	deadline := time.Now().Add(c.server.limits().Idle)
+	if end := c.started.Add(c.server.limits().SessionTime); end.Before(deadline) {
+		deadline = end
+	}
+	_ = c.Conn.SetReadDeadline(deadline)
+	line, err := c.readLine()
+	if err != nil {
+		if c.draining.Load() && errors.Is(err, os.ErrDeadlineExceeded) {
+			return c.goodbye()
+		}
+		return err
+	}
+	return c.takeCommand(line)
+}
+
+func (c *conn) goodbye() error {
+	c.say("421 4.3.2 %s is shutting down; try again later", c.server.hostname)
+	return io.EOF
+}
+
+// readLine reads one command line, of the length that its verb may have.
+func (c *conn) readLine() ([]byte, error) {
+	line, err := c.br.ReadSlice('\n')
+	if err != nil && !errors.Is(err, bufio.ErrBufferFull) {
+		return nil, err
+	}
+	limit := maxCommand
+	if c.auth || len(line) > 4 && strings.EqualFold(string(line[:5]), "AUTH ") {
+		limit = maxAuth
+	}
+	if err != nil || len(line) > limit {
+		c.say("500 5.5.6 Command lines may have %d octets at most", limit)
+		return nil, io.EOF
+	}
+	return line, nil
+}
+
+// takeCommand passes a line on, but for STARTTLS, which is done here.
+func (c *conn) takeCommand(line []byte) error {
+	text := strings.TrimRight(string(line), "\r\n")
+	if c.auth {
+		c.auth = false
+		c.out = append(c.out[:0], line...)
+		return nil
+	}
+	verb, arg, _ := strings.Cut(text, " ")
+	c.command = strings.ToUpper(verb)
+	switch c.command {
+	case "EHLO", "HELO":
+		c.esmtp = c.command == "EHLO"
+	case "STARTTLS":
+		return c.startTLS(strings.TrimSpace(arg))
+	case "BDAT":
+		if n, ok := chunkSize(arg); ok {
+			c.mode, c.chunk = chunk, n
+			c.startBody()
+		}
+	}
+	c.out = append(c.out[:0], line...)
+	return nil
+}
+
+// chunkSize reads the size of a BDAT command as go-smtp does: what it refuses
+// to read has no chunk behind it.
+func chunkSize(arg string) (int64, bool) {
+	f := strings.Fields(arg)
+	if len(f) == 0 || len(f) > 2 || len(f) == 2 && !strings.EqualFold(f[1], "LAST") {
+		return 0, false
+	}
+	n, err := strconv.ParseUint(f[0], 10, 32)
+	return int64(n), err == nil
+}
+
+func (c *conn) startTLS(arg string) error {
+	switch {
+	case arg != "":
+		c.say("501 5.5.4 STARTTLS takes no arguments")
+		return nil
+	case c.tls != nil:
+		c.say("503 5.5.1 TLS is already in use")
+		return nil
+	case c.listener.tlsConfig == nil:
+		c.say("502 5.5.1 TLS is not offered here")
+		return nil
+	}
+	if n := c.br.Buffered(); n > 0 {
+		// It was sent in clear and could be anybody's (RFC 3207, 6).
+		c.server.log.Warn("clear text behind STARTTLS was thrown away", "client", c.remote.String(), "octets", n)
+		_, _ = c.br.Discard(n)
+	}
+	c.say("220 2.0.0 Go ahead")
+	if err := c.handshake(); err != nil {
+		return io.EOF
+	}
+	// What was said in clear counts no more (RFC 3207, 4.2).
+	c.out = append(c.out[:0], "RSET\r\n"...)
+	c.swallow = true
+	return nil
+}
+
+func (c *conn) handshake() error {
+	t := tls.Server(c.Conn, c.listener.tlsConfig)
+	ctx, cancel := context.WithTimeout(context.Background(), handshakeTime)
+	defer cancel()
+	if err := t.HandshakeContext(ctx); err != nil {
+		c.server.log.Info("TLS handshake failed", "client", c.remote.String(), "listener", c.listener.options.Address, "error", err)
+		return err
+	}
+	state := t.ConnectionState()
+	c.Conn, c.tls = t, &state
+	c.br.Reset(t)
+	return nil
+}
+
+func (c *conn) startBody() { c.bodyStart, c.bodyBytes = time.Now(), 0 }
+
+// bodyDeadline gives the next read of a body its time.
+func (c *conn) bodyDeadline() error {
+	if took := time.Since(c.bodyStart); took > rateGrace && float64(c.bodyBytes) < minRate*took.Seconds() {
+		return fmt.Errorf("the message comes in too slowly: %w", os.ErrDeadlineExceeded)
+	}
+	return c.Conn.SetReadDeadline(time.Now().Add(blockTime))
+}
+
+func (c *conn) readData() error {
+	if err := c.bodyDeadline(); err != nil {
+		return err
+	}
+	piece, err := c.br.ReadSlice('\n')
+	c.bodyBytes += int64(len(piece))
+	if err != nil && !errors.Is(err, bufio.ErrBufferFull) {
+		return err
+	}
+	var end bool
+	c.out, end = c.data.append(c.out[:0], piece)
+	if end {
+		c.mode = commands
+	}
+	// More of what is here already goes along.
+	for !end && c.br.Buffered() > 0 && len(c.out) < 2*readBuffer {
+		piece, _ = c.br.Peek(c.br.Buffered())
+		i := bytes.IndexByte(piece, '\n')
+		if i < 0 {
+			break // the filter wants whole lines
+		}
+		piece = piece[:i+1]
+		c.out, end = c.data.append(c.out, piece)
+		c.bodyBytes += int64(len(piece))
+		_, _ = c.br.Discard(len(piece))
+		if end {
+			c.mode = commands
+		}
+	}
+	return nil
+}
+
+func (c *conn) readChunk(p []byte) (int, error) {
+	if c.chunk == 0 {
+		c.mode = commands
+		return c.Read(p)
+	}
+	if err := c.bodyDeadline(); err != nil {
+		c.fail(err)
+		return 0, err
+	}
+	n, err := c.br.Read(p[:min(int64(len(p)), c.chunk)])
+	c.chunk -= int64(n)
+	c.bodyBytes += int64(n)
+	if err != nil {
+		c.fail(err)
+	}
+	return n, err
+}
+
+// Write sends a reply of go-smtp. The greeting is the moment to refuse a
+// client, and the reply to EHLO the place to offer what lies below go-smtp.
+func (c *conn) Write(p []byte) (int, error) {
+	if !c.greeted {
+		c.greeted = true
+		if !c.greet() {
+			return len(p), nil
+		}
+	}
+	switch {
+	case c.swallow:
+		c.swallow = false
+		return len(p), nil
+	case bytes.HasPrefix(p, []byte("354")):
+		c.mode = data
+		c.data = dataFilter{lineStart: true}
+		c.startBody()
+	case bytes.HasPrefix(p, []byte("334")):
+		c.auth = true
+	}
+	if err := c.send(p); err != nil {
+		return 0, err
+	}
+	if c.command == "EHLO" && bytes.HasPrefix(p, []byte("250-")) {
+		c.command = ""
+		if c.tls == nil && c.listener.tlsConfig != nil {
+			c.say("250-STARTTLS")
+		}
+		if c.tls != nil {
+			c.say("250-REQUIRETLS")
+		}
+	}
+	return len(p), nil
+}
+
+func (c *conn) send(p []byte) error {
+	_ = c.Conn.SetWriteDeadline(time.Now().Add(writeTime))
+	_, err := c.Conn.Write(p)
+	if err != nil {
+		c.fail(err)
+	}
+	return err
+}
+
+func (c *conn) say(format string, args ...any) {
+	_ = c.send(fmt.Appendf(nil, format+"\r\n", args...)) // a failure is kept in err
+}
+
+// greet admits the client, or says why not.
+func (c *conn) greet() bool {
+	if addr, ok := c.RemoteAddr().(*net.TCPAddr); ok {
+		c.remote = addr.AddrPort().Addr().Unmap().WithZone("")
+	}
+	if c.listener.options.TLS == "implicit" {
+		if c.handshake() != nil {
+			c.fail(io.EOF)
+			return false
+		}
+	}
+	if refusal := c.server.admit(c); refusal != "" {
+		c.say("%s", refusal)
+		c.fail(io.EOF)
+		return false
+	}
+	return true
+}
+
+// Close closes the connection once.
+func (c *conn) Close() (err error) {
+	c.closeOnce.Do(func() {
+		c.server.leave(c)
+		err = c.Conn.Close()
+	})
+	return err
+}
+
+// drain ends the session as soon as no message is on its way.
+func (c *conn) drain() {
+	c.draining.Store(true)
+	if !c.inTransaction.Load() {
+		_ = c.Conn.SetReadDeadline(time.Unix(1, 0)) // wakes a read that waits for a command
+	}
+}
+
+// go-smtp's own deadlines would be for whole bodies; they are not used.
+
+func (c *conn) SetDeadline(time.Time) error      { return nil }
+func (c *conn) SetReadDeadline(time.Time) error  { return nil }
+func (c *conn) SetWriteDeadline(time.Time) error { return nil }

@@ -1,0 +1,407 @@
+// Package ingress is the front door: it takes mail from the servers and
+// devices that may send through this relay, checks it, completes its header,
+// and streams it into the queue. The 250 is written when the queue has made the
+// message durable, never before.
+//
+// SMTP itself is go-smtp's, with conn (conn.go) between it and the network. One
+// listener has one go-smtp server.
+package ingress
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/netip"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/emersion/go-smtp"
+	"github.com/pires/go-proxyproto"
+
+	"github.com/stsrelay/stsrelay/queue"
+)
+
+// Options configures New. Queue, Hostname and Listeners are required.
+type Options struct {
+	Queue     *queue.Queue
+	Hostname  string
+	Listeners []Listener
+	// TLS makes the TLS configuration of a listener for its lowest version.
+	TLS func(minimum uint16) *tls.Config
+	// Users checks a name and a password; nil: there are no users. It must take
+	// as long for an unknown name as for a wrong password.
+	Users  func(ctx context.Context, name, password string) bool
+	Limits Limits
+	// HonorTLSRequiredNo takes note of the header "TLS-Required: No" (RFC 8689).
+	HonorTLSRequiredNo bool
+	// Now is the wall clock; default time.Now.
+	Now    func() time.Time
+	Logger *slog.Logger
+}
+
+// Listener is one address and who may send there.
+type Listener struct {
+	// Address is "host:port".
+	Address string
+	// TLS is "none", "starttls" or "implicit"; RequireTLS refuses mail in clear.
+	TLS        string
+	RequireTLS bool
+	// Allow are the networks that may send without AUTH.
+	Allow []netip.Prefix
+	// Auth offers AUTH PLAIN and LOGIN, over TLS only.
+	Auth bool
+	// MinTLS is the lowest TLS version, as in crypto/tls. Default TLS 1.2.
+	MinTLS uint16
+	// ClientCAs issue the certificates with which a client may send.
+	ClientCAs *x509.CertPool
+	// SenderDomains are the domains that senders may claim; empty: any.
+	SenderDomains []string
+	// ProxyFrom are the load balancers whose PROXY header is believed.
+	ProxyFrom []netip.Prefix
+}
+
+// Limits bound what clients may do. Zero values are the defaults.
+type Limits struct {
+	MessageSize          int64         // octets; default 50 MiB
+	Recipients           int           // of a message; default 1000
+	Connections          int           // default 1000
+	ConnectionsPerClient int           // default 100
+	Hops                 int           // Received fields; default 50
+	Rate                 int           // messages a minute for one client; 0: no limit
+	BareNewline          string        // "normalize" (default), "reject"
+	LongLines            string        // "pass" (default), "reject"
+	Idle                 time.Duration // between commands; default 5m
+	SessionTime          time.Duration // of a session; default 2h
+	AuthDelay            time.Duration // after a wrong password, doubled each time; default 1s
+}
+
+func (l Limits) withDefaults() Limits {
+	def := func(v *int, d int) {
+		if *v == 0 {
+			*v = d
+		}
+	}
+	def(&l.Recipients, 1000)
+	def(&l.Connections, 1000)
+	def(&l.ConnectionsPerClient, 100)
+	def(&l.Hops, 50)
+	if l.MessageSize == 0 {
+		l.MessageSize = 50 << 20
+	}
+	if l.Idle == 0 {
+		l.Idle = 5 * time.Minute
+	}
+	if l.SessionTime == 0 {
+		l.SessionTime = 2 * time.Hour
+	}
+	if l.AuthDelay == 0 {
+		l.AuthDelay = time.Second
+	}
+	return l
+}
+
+// Server listens and takes mail.
+type Server struct {
+	queue     *queue.Queue
+	hostname  string
+	now       func() time.Time
+	log       *slog.Logger
+	listeners []*listener
+	rules     atomic.Pointer[Options] // what a reload may change
+
+	stopped context.Context // ends when sessions are cut off
+	stop    context.CancelFunc
+
+	mu       sync.Mutex
+	draining bool
+	conns    map[*conn]bool
+	clients  map[netip.Addr]*client
+}
+
+// client is what is known of a client address while it matters.
+type client struct {
+	connections int
+	failures    int       // wrong passwords since the last right one
+	lastFailure time.Time // of them
+	minute      time.Time // the minute that messages counts
+	messages    int
+}
+
+// listener is one address with its go-smtp server.
+type listener struct {
+	server    *Server
+	index     int
+	options   Listener
+	tlsConfig *tls.Config
+	smtp      *smtp.Server
+	net       net.Listener
+}
+
+// New returns a server that does not listen yet.
+func New(o Options) (*Server, error) {
+	if len(o.Listeners) == 0 {
+		return nil, errors.New("ingress needs a listener")
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	o.Limits = o.Limits.withDefaults()
+	s := &Server{
+		queue: o.Queue, hostname: o.Hostname, now: o.Now, log: o.Logger,
+		conns: make(map[*conn]bool), clients: make(map[netip.Addr]*client),
+	}
+	s.stopped, s.stop = context.WithCancel(context.Background())
+	s.rules.Store(&o)
+	for i, lo := range o.Listeners {
+		if lo.MinTLS == 0 {
+			lo.MinTLS = tls.VersionTLS12
+		}
+		l := &listener{server: s, index: i, options: lo}
+		if lo.TLS != "none" {
+			if o.TLS == nil {
+				return nil, fmt.Errorf("listener %s offers TLS and there is no certificate", lo.Address)
+			}
+			l.tlsConfig = o.TLS(lo.MinTLS)
+			if lo.ClientCAs != nil {
+				l.requestClientCertificates(o.TLS)
+			}
+		}
+		l.smtp = l.newSMTP(&o)
+		s.listeners = append(s.listeners, l)
+	}
+	return s, nil
+}
+
+// requestClientCertificates asks for a certificate; who has none may still send
+// by address or with AUTH.
+func (l *listener) requestClientCertificates(base func(uint16) *tls.Config) {
+	l.tlsConfig = &tls.Config{GetConfigForClient: func(h *tls.ClientHelloInfo) (*tls.Config, error) {
+		c := base(l.options.MinTLS)
+		if c.GetConfigForClient != nil {
+			var err error
+			if c, err = c.GetConfigForClient(h); err != nil {
+				return nil, err
+			}
+		}
+		c.ClientAuth, c.ClientCAs = tls.VerifyClientCertIfGiven, l.options.ClientCAs
+		return c, nil
+	}}
+}
+
+func (l *listener) newSMTP(o *Options) *smtp.Server {
+	m := smtp.NewServer(smtp.BackendFunc(l.newSession))
+	m.Domain = o.Hostname
+	m.MaxMessageBytes = o.Limits.MessageSize
+	m.MaxLineLength = maxLine + readBuffer // command lines are bounded by conn
+	m.EnableSMTPUTF8 = true
+	m.EnableDSN = true
+	m.EnableREQUIRETLS = true
+	m.AllowInsecureAuth = true // TLS lies below go-smtp; AuthMechanisms looks at it
+	m.ErrorLog = errorLog{l.server.log}
+	return m
+}
+
+// errorLog takes go-smtp's own log, which is about broken connections.
+type errorLog struct{ log *slog.Logger }
+
+func (e errorLog) Printf(format string, v ...any) {
+	e.log.Debug("smtp: " + fmt.Sprintf(format, v...))
+}
+func (e errorLog) Println(v ...any) { e.log.Debug("smtp: " + fmt.Sprint(v...)) }
+
+// ctx ends when the server cuts its sessions off.
+func (s *Server) ctx() context.Context { return s.stopped }
+
+// limits are those in force now.
+func (s *Server) limits() *Limits { return &s.rules.Load().Limits }
+
+// rule is the listener's part of the options in force now.
+func (l *listener) rule() *Listener { return &l.server.rules.Load().Listeners[l.index] }
+
+// Update takes over limits, networks, users and senders' domains; addresses
+// and TLS modes stay as they are.
+func (s *Server) Update(o Options) error {
+	old := s.rules.Load()
+	if len(o.Listeners) != len(old.Listeners) {
+		return errors.New("the number of listeners changes with the next start only")
+	}
+	o.Limits = o.Limits.withDefaults()
+	s.rules.Store(&o)
+	return nil
+}
+
+// Listen binds all addresses.
+func (s *Server) Listen() error {
+	for _, l := range s.listeners {
+		ln, err := net.Listen("tcp", l.options.Address)
+		if err != nil {
+			for _, bound := range s.listeners {
+				if bound.net != nil {
+					bound.net.Close()
+				}
+			}
+			return fmt.Errorf("listen: %w", err)
+		}
+		if from := l.options.ProxyFrom; len(from) > 0 {
+			ln = &proxyproto.Listener{Listener: ln, ReadHeaderTimeout: 5 * time.Second, ConnPolicy: proxyPolicy(from)}
+		}
+		l.net = ln
+	}
+	return nil
+}
+
+// proxyPolicy demands the header of the balancers and takes none from others.
+func proxyPolicy(from []netip.Prefix) proxyproto.ConnPolicyFunc {
+	return func(o proxyproto.ConnPolicyOptions) (proxyproto.Policy, error) {
+		if t, ok := o.Upstream.(*net.TCPAddr); ok && contains(from, t.AddrPort().Addr().Unmap()) {
+			return proxyproto.REQUIRE, nil
+		}
+		return proxyproto.SKIP, nil
+	}
+}
+
+func contains(list []netip.Prefix, a netip.Addr) bool {
+	return slices.ContainsFunc(list, func(p netip.Prefix) bool { return p.Contains(a) })
+}
+
+// Addrs are the addresses that are listened on.
+func (s *Server) Addrs() (out []net.Addr) {
+	for _, l := range s.listeners {
+		if l.net != nil {
+			out = append(out, l.net.Addr())
+		}
+	}
+	return out
+}
+
+// Serve takes mail until Shutdown. Listen must have come before.
+func (s *Server) Serve() error {
+	errs := make(chan error, len(s.listeners))
+	for _, l := range s.listeners {
+		go func() { errs <- l.smtp.Serve(acceptor{l}) }()
+	}
+	var err error
+	for range s.listeners {
+		err = errors.Join(err, <-errs)
+	}
+	return err
+}
+
+// acceptor gives go-smtp connections that are conns.
+type acceptor struct{ l *listener }
+
+func (a acceptor) Accept() (net.Conn, error) {
+	c, err := a.l.net.Accept()
+	if err != nil {
+		return nil, err
+	}
+	return newConn(c, a.l), nil
+}
+
+func (a acceptor) Close() error   { return a.l.net.Close() }
+func (a acceptor) Addr() net.Addr { return a.l.net.Addr() }
+
+// admit counts a client in, or returns the reply that refuses it.
+func (s *Server) admit(c *conn) (refusal string) {
+	limits := s.limits()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case s.draining:
+		return fmt.Sprintf("421 4.3.2 %s is shutting down; try again later", s.hostname)
+	case len(s.conns) >= limits.Connections:
+		s.log.Warn("client refused: too many connections", "client", c.remote.String(), "limit", limits.Connections)
+		return fmt.Sprintf("421 4.7.0 %s has too many connections; try again later", s.hostname)
+	}
+	k := s.clients[c.remote]
+	if k == nil {
+		k = &client{}
+		s.clients[c.remote] = k
+	}
+	if k.connections >= limits.ConnectionsPerClient {
+		s.log.Warn("client refused: too many connections of its own", "client", c.remote.String(), "limit", limits.ConnectionsPerClient)
+		return fmt.Sprintf("421 4.7.0 too many connections from %s; try again later", c.remote)
+	}
+	k.connections++
+	s.conns[c] = true
+	return ""
+}
+
+// leave counts a client out again. What is known of its wrong passwords and its
+// rate is kept for a while.
+func (s *Server) leave(c *conn) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.conns[c] {
+		return
+	}
+	delete(s.conns, c)
+	k := s.clients[c.remote]
+	k.connections--
+	if k.connections == 0 && time.Since(k.lastFailure) > failureMemory && time.Since(k.minute) > time.Minute {
+		delete(s.clients, c.remote)
+	}
+	if len(s.clients) > 10*len(s.conns)+1000 {
+		for a, k := range s.clients {
+			if k.connections == 0 && time.Since(k.lastFailure) > time.Minute {
+				delete(s.clients, a)
+			}
+		}
+	}
+}
+
+// Sessions is the number of open sessions.
+func (s *Server) Sessions() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.conns)
+}
+
+// Shutdown refuses new sessions with 421, lets those end that are inside a
+// message, and ends the others. When ctx ends, the rest is cut off. It returns
+// when all sessions have ended.
+func (s *Server) Shutdown(ctx context.Context) error {
+	s.mu.Lock()
+	s.draining = true
+	for c := range s.conns {
+		c.drain()
+	}
+	s.mu.Unlock()
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for s.Sessions() > 0 && ctx.Err() == nil {
+		select {
+		case <-ctx.Done():
+		case <-tick.C:
+		}
+	}
+	err := ctx.Err()
+	s.stop()
+	for _, l := range s.listeners {
+		if l.net == nil {
+			continue
+		}
+		if e := l.smtp.Close(); e != nil && !errors.Is(e, net.ErrClosed) && !errors.Is(e, smtp.ErrServerClosed) {
+			err = errors.Join(err, e)
+		}
+	}
+	for _, l := range s.listeners { // its goroutines have ended when this returns
+		_ = l.smtp.Shutdown(context.Background())
+	}
+	return err
+}
+
+// mayClaim says whether a sender's domain is one that the listener allows.
+func (l *Listener) mayClaim(domain string) bool {
+	return len(l.SenderDomains) == 0 || slices.ContainsFunc(l.SenderDomains, func(d string) bool { return strings.EqualFold(d, domain) })
+}

@@ -1,0 +1,284 @@
+package ingress
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/emersion/go-smtp"
+
+	"github.com/stsrelay/stsrelay/internal/mailbox"
+	"github.com/stsrelay/stsrelay/internal/store"
+	"github.com/stsrelay/stsrelay/queue"
+)
+
+const (
+	// maxLine is the longest content line that is passed on.
+	maxLine = 1 << 20
+	// smtpLine is that of RFC 5321, 4.5.3.1.6, for long_lines = "reject".
+	smtpLine = 998
+	// maxRefusals is how many refusals a session is worth.
+	maxRefusals = 10
+)
+
+// session is the state of one SMTP session; its methods are called by go-smtp.
+type session struct {
+	server   *Server
+	listener *listener
+	conn     *conn
+	helo     string
+
+	user      string // by AUTH
+	attempts  int    // of AUTH
+	refusals  int
+	receiving bool // MAIL was taken
+
+	// A BDAT message is read by a goroutine of its own, which a RSET overtakes.
+	mu  sync.Mutex
+	env queue.Envelope
+}
+
+func (l *listener) newSession(c *smtp.Conn) (smtp.Session, error) {
+	conn, ok := c.Conn().(*conn)
+	if !ok {
+		return nil, errors.New("internal error: not a connection of ours")
+	}
+	return &session{server: l.server, listener: l, conn: conn, helo: clean(c.Hostname())}, nil
+}
+
+// clean makes a client's own name fit for headers and logs.
+func clean(s string) string {
+	s = strings.Map(func(r rune) rune {
+		if r <= ' ' || r >= 0x7f || strings.ContainsRune(`()<>[]@,;:\"`, r) {
+			return '_'
+		}
+		return r
+	}, s)
+	return s[:min(len(s), 255)]
+}
+
+func reply(code int, class, subject, detail int, format string, args ...any) *smtp.SMTPError {
+	return &smtp.SMTPError{Code: code, EnhancedCode: smtp.EnhancedCode{class, subject, detail}, Message: fmt.Sprintf(format, args...)}
+}
+
+// refuse counts and logs a refusal; after too many of them the session ends.
+func (s *session) refuse(e *smtp.SMTPError) error {
+	s.refusals++
+	s.server.log.Info("refused", "client", s.conn.remote.String(), "helo", s.helo, "from", s.env.From, "reply", fmt.Sprintf("%d %s", e.Code, e.Message))
+	if s.refusals >= maxRefusals {
+		s.conn.fail(io.EOF)
+		return reply(421, 4, 7, 0, "too many refused commands; goodbye (%s)", e.Message)
+	}
+	return e
+}
+
+// Mail implements smtp.Session.
+func (s *session) Mail(from string, o *smtp.MailOptions) error {
+	if s.receiving {
+		return s.refuse(reply(503, 5, 5, 1, "MAIL was given already; RSET begins anew"))
+	}
+	rule := s.listener.rule()
+	if rule.RequireTLS && s.conn.tls == nil {
+		return s.refuse(reply(530, 5, 7, 0, "this listener takes mail over TLS only: use STARTTLS"))
+	}
+	if !s.mayRelay(rule) {
+		if rule.Auth && s.conn.tls == nil {
+			return s.refuse(reply(530, 5, 7, 0, "%s is not in a network that may send here; use STARTTLS and AUTH", s.conn.remote))
+		}
+		return s.refuse(reply(550, 5, 7, 1, "%s may not send mail through this relay (its network is not in allow)", s.conn.remote))
+	}
+	env := queue.Envelope{EightBit: o.Body == smtp.Body8BitMIME, SMTPUTF8: o.UTF8, RequireTLS: o.RequireTLS, EnvID: o.EnvelopeID, Ret: string(o.Return)}
+	if o.RequireTLS && s.conn.tls == nil {
+		return s.refuse(reply(530, 5, 7, 0, "REQUIRETLS is for TLS sessions only (RFC 8689, 4.1)"))
+	}
+	if from != "" {
+		m, err := mailbox.FromUnquoted(from)
+		if err != nil {
+			return s.refuse(reply(501, 5, 1, 7, "%s", short(err)))
+		}
+		if m.NeedsUTF8() && !o.UTF8 {
+			return s.refuse(reply(553, 5, 6, 7, "the sender's address needs SMTPUTF8"))
+		}
+		if !rule.mayClaim(m.Domain) {
+			return s.refuse(reply(550, 5, 7, 1, "senders of %s may not use this listener (sender_domains)", m.Domain))
+		}
+		env.From = m.String()
+	}
+	if !s.server.withinRate(s.conn.remote) {
+		return s.refuse(reply(450, 4, 7, 1, "more than %d messages in a minute; try again later", s.server.limits().Rate))
+	}
+	if err := s.server.queue.Accepting(); err != nil {
+		return s.unavailable(err)
+	}
+	if free := s.server.queue.Room(o.Size); free != nil {
+		return s.unavailable(free)
+	}
+	s.receiving = true
+	s.conn.inTransaction.Store(true)
+	s.env = env
+	return nil
+}
+
+// mayRelay says whether the client has proved that it may send.
+func (s *session) mayRelay(rule *Listener) bool {
+	if s.user != "" || contains(rule.Allow, s.conn.remote) {
+		return true
+	}
+	return s.conn.tls != nil && len(s.conn.tls.VerifiedChains) > 0
+}
+
+// unavailable is the answer while no mail can be taken in.
+func (s *session) unavailable(err error) error {
+	s.server.log.Error("mail refused for now", "client", s.conn.remote.String(), "error", err)
+	switch {
+	case errors.Is(err, store.ErrDiskFull):
+		return reply(452, 4, 3, 1, "the disk of this relay is full; try again later")
+	case errors.Is(err, queue.ErrFull):
+		return reply(452, 4, 3, 1, "the queue of this relay is full; try again later")
+	}
+	return reply(451, 4, 3, 0, "this relay cannot store mail now; try again later")
+}
+
+// Rcpt implements smtp.Session.
+func (s *session) Rcpt(to string, o *smtp.RcptOptions) error {
+	if len(s.env.Recipients) >= s.server.limits().Recipients {
+		return s.refuse(reply(452, 4, 5, 3, "too many recipients (%d at most); send the rest in another message", s.server.limits().Recipients))
+	}
+	m, err := mailbox.FromUnquoted(to)
+	if err != nil {
+		return s.refuse(reply(501, 5, 1, 3, "%s", short(err)))
+	}
+	if m.NeedsUTF8() && !s.env.SMTPUTF8 {
+		return s.refuse(reply(553, 5, 6, 7, "the recipient's address needs SMTPUTF8"))
+	}
+	r := queue.Recipient{Address: m.String(), Domain: m.Domain}
+	for _, n := range o.Notify {
+		r.Notify = append(r.Notify, string(n))
+	}
+	if o.OriginalRecipient != "" {
+		r.ORcpt = string(o.OriginalRecipientType) + ";" + o.OriginalRecipient
+	}
+	s.env.Recipients = append(s.env.Recipients, r)
+	return nil
+}
+
+// Data implements smtp.Session, for DATA and BDAT.
+func (s *session) Data(r io.Reader) error {
+	s.mu.Lock()
+	env := s.env
+	s.mu.Unlock()
+	in, err := s.server.queue.Begin()
+	if err != nil {
+		return s.unavailable(err)
+	}
+	defer in.Abort()
+	err = s.read(r, in, &env)
+	if errors.Is(err, smtp.ErrDataReset) {
+		return err // the client gave the message up; nobody waits for an answer
+	}
+	if err != nil {
+		return s.refuse(s.contentError(err))
+	}
+	env.ReceivedAt = s.server.now()
+	env.Client = fmt.Sprintf("%s [%s]", s.helo, s.conn.remote)
+	env.Auth = s.user
+	if s.conn.tls != nil {
+		env.TLS = tlsName(s.conn.tls)
+	}
+	// Not the session's life but the store decides: when the client goes away
+	// now, the message is in the queue all the same.
+	if err := in.Commit(s.server.ctx(), env); err != nil {
+		return s.unavailable(err)
+	}
+	s.server.log.Info("accepted", "queue_id", in.ID().String(), "from", env.From, "recipients", len(env.Recipients),
+		"size", in.Size(), "client", env.Client, "tls", env.TLS, "user", env.Auth)
+	return reply(250, 2, 0, 0, "queued as %s", in.ID())
+}
+
+// read streams the content into the queue.
+func (s *session) read(r io.Reader, in *queue.Incoming, env *queue.Envelope) error {
+	limits := s.server.limits()
+	h := &headerReader{w: in, complete: func(h header) (string, error) { return s.complete(h, env, in.ID().String()) }}
+	c := &contentWriter{w: h, maxLine: maxLine}
+	if limits.LongLines == "reject" {
+		c.maxLine = smtpLine
+	}
+	_, err := io.CopyBuffer(struct{ io.Writer }{c}, r, make([]byte, readBuffer))
+	if err == nil {
+		err = c.end()
+	}
+	if err == nil {
+		err = h.end()
+	}
+	bare := c.bare + s.conn.data.bare
+	s.conn.data.bare = 0
+	if bare > 0 {
+		s.server.log.Info("bare newlines in a message", "queue_id", in.ID().String(), "client", s.conn.remote.String(), "count", bare, "action", limits.BareNewline)
+	}
+	if err == nil && bare > 0 && limits.BareNewline == "reject" {
+		err = reply(550, 5, 6, 11, "the message has %d bare CR or LF, which this relay refuses", bare)
+	}
+	return err
+}
+
+// contentError is the answer to a message that was not taken whole.
+func (s *session) contentError(err error) *smtp.SMTPError {
+	if e, ok := errors.AsType[*smtp.SMTPError](err); ok {
+		return e // go-smtp's own: too large
+	}
+	switch {
+	case errors.Is(err, errNUL):
+		return reply(550, 5, 6, 0, "the message has a NUL in it")
+	case errors.Is(err, errLongLine):
+		return reply(550, 5, 6, 0, "%v", err)
+	case errors.Is(err, errLongHeader):
+		return reply(552, 5, 3, 4, "%v", err)
+	case errors.Is(err, store.ErrDiskFull), errors.Is(err, store.ErrFailed), errors.Is(err, store.ErrClosed):
+		e, _ := errors.AsType[*smtp.SMTPError](s.unavailable(err))
+		return e
+	}
+	// The client went away, or trickled: whatever else it sends is no command.
+	s.conn.fail(io.EOF)
+	return reply(451, 4, 4, 2, "the message was cut off: %s", short(err))
+}
+
+// complete is the lines that go above the message's own header.
+func (s *session) complete(h header, env *queue.Envelope, id string) (string, error) {
+	if hops := s.server.limits().Hops; h.received >= hops {
+		return "", reply(554, 5, 4, 6, "the message has passed %d servers: it runs in a loop", h.received)
+	}
+	env.TLSOptional = h.tlsRequiredNo && h.tlsRequiredAll == 1 && !env.RequireTLS && s.server.rules.Load().HonorTLSRequiredNo
+	now := s.server.now()
+	add := s.received(env, id, now)
+	if !h.hasMessageID {
+		add += fmt.Sprintf("Message-ID: <%s@%s>\r\n", id, s.server.hostname)
+	}
+	if !h.hasDate {
+		add += "Date: " + now.Format(time.RFC1123Z) + "\r\n"
+	}
+	return add, nil
+}
+
+// Reset implements smtp.Session.
+func (s *session) Reset() {
+	s.receiving = false
+	s.mu.Lock()
+	s.env = queue.Envelope{}
+	s.mu.Unlock()
+	s.conn.inTransaction.Store(false)
+}
+
+// Logout implements smtp.Session.
+func (s *session) Logout() error {
+	s.Reset()
+	return nil
+}
+
+// short is an error for a reply line.
+func short(err error) string {
+	t := err.Error()
+	return t[:min(len(t), 120)]
+}
