@@ -156,8 +156,8 @@ func (r *Relay) ingressOptions(c *config.Config) (ingress.Options, error) {
 	}
 	for _, l := range c.Listen {
 		il := ingress.Listener{
-			Address: l.Address, TLS: string(l.TLS), RequireTLS: l.RequireTLS, Allow: l.Allow, Auth: l.Auth,
-			SenderDomains: l.SenderDomains, ProxyFrom: l.ProxyProtocol, MinTLS: minTLS(string(l.MinTLS)),
+			Address: l.Address, TLS: l.TLS, RequireTLS: l.RequireTLS, Allow: prefixes(l.Allow), Auth: l.Auth,
+			SenderDomains: l.SenderDomains, ProxyFrom: prefixes(l.ProxyProtocol), MinTLS: minTLS(l.MinTLS),
 		}
 		if l.ClientCA != "" {
 			pem, err := os.ReadFile(l.ClientCA)
@@ -172,6 +172,14 @@ func (r *Relay) ingressOptions(c *config.Config) (ingress.Options, error) {
 		o.Listeners = append(o.Listeners, il)
 	}
 	return o, nil
+}
+
+func prefixes(networks []config.Network) []netip.Prefix {
+	out := make([]netip.Prefix, len(networks))
+	for i, n := range networks {
+		out[i] = netip.Prefix(n)
+	}
+	return out
 }
 
 // nobody is a hash that no password has. It is compared where the user is not

@@ -107,11 +107,11 @@ func (r *Relay) open() error {
 	if err != nil {
 		return err
 	}
-	r.queue, err = queue.Open(queue.Options{Store: r.store, Schedule: schedule(c), DomainLimit: 2 * c.Delivery.ConcurrencyPerHost, Paused: c.Delivery.Paused, Logger: r.log})
+	r.queue, err = queue.Open(queue.Options{Store: r.store, Schedule: schedule(c), DomainLimit: 2 * c.Delivery.ConcurrencyPerHost, MaxMessages: c.Limits.QueueLength, Paused: c.Delivery.Paused, Logger: r.log})
 	if err != nil {
 		return err
 	}
-	r.resolver, err = dnsclient.New(dnsclient.Options{Servers: c.DNS.Servers, TrustAD: string(c.DNS.TrustAD), Roots: roots, Logger: r.log})
+	r.resolver, err = dnsclient.New(dnsclient.Options{Servers: c.DNS.Servers, TrustAD: c.DNS.TrustAD, Roots: roots, Logger: r.log})
 	if err != nil {
 		return fmt.Errorf("dns: %w", err)
 	}
@@ -206,10 +206,13 @@ func (r *Relay) Run(ctx context.Context) error {
 
 // close closes what is open, in reverse order.
 func (r *Relay) close() error {
+	var err error
+	if r.admin != nil {
+		_ = r.admin.Close() // it is closed already after a Run
+	}
 	if r.queue != nil {
 		r.queue.Close()
 	}
-	var err error
 	if r.resolver != nil {
 		err = r.resolver.Close()
 	}
@@ -227,12 +230,19 @@ func (r *Relay) Addrs() []net.Addr { return r.ingress.Addrs() }
 
 func (r *Relay) status() admin.Status {
 	n := r.queue.Counts()
-	return admin.Status{
+	status := admin.Status{
 		Version:       r.o.Version,
 		UptimeSeconds: int64(time.Since(r.started).Seconds()),
+		Hostname:      r.config.Load().Hostname,
+		Accepting:     true,
+		Delivering:    !r.queue.Paused(),
 		Queue:         admin.QueueStatus{Messages: n.Messages, Recipients: n.Recipients, Held: n.Held},
 		Sessions:      admin.SessionStatus{In: r.ingress.Sessions(), Out: r.delivery.Sessions()},
 	}
+	if err := r.queue.Accepting(); err != nil {
+		status.Accepting, status.Problem = false, err.Error()
+	}
+	return status
 }
 
 func (r *Relay) removed(m queue.Message, reason string) *queue.NewMessage {

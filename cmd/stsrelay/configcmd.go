@@ -1,0 +1,51 @@
+package main
+
+import (
+	"fmt"
+
+	"github.com/spf13/cobra"
+)
+
+func (a *app) configCommand() *cobra.Command {
+	return group("config", "Check and print the configuration", a.configCheck(), a.configPrint())
+}
+
+func (a *app) configCheck() *cobra.Command {
+	return &cobra.Command{
+		Use: "check", Short: "Check the configuration; exit 1 where it is wrong", Args: noArgs, Example: "  stsrelay config check --config relay.toml",
+		RunE: func(*cobra.Command, []string) error {
+			_, warnings, err := a.load()
+			for _, w := range warnings {
+				fmt.Fprintln(a.err, "warning:", w)
+			}
+			if err != nil {
+				return err
+			}
+			name := a.configPath()
+			if name == "" {
+				name = "defaults and environment"
+			}
+			if a.json {
+				return a.printJSON(map[string]any{"ok": true, "file": a.configPath(), "warnings": warnings})
+			}
+			_, err = fmt.Fprintln(a.out, name+": ok")
+			return err
+		},
+	}
+}
+
+func (a *app) configPrint() *cobra.Command {
+	return &cobra.Command{
+		Use: "print", Short: "Print the configuration in force, with its defaults", Args: noArgs, Example: "  stsrelay config print --json",
+		RunE: func(*cobra.Command, []string) error {
+			c, _, err := a.load()
+			if err != nil {
+				return err
+			}
+			if a.json {
+				return c.PrintJSON(a.out)
+			}
+			return c.Print(a.out)
+		},
+	}
+}

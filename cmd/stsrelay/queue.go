@@ -1,0 +1,285 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/stsrelay/stsrelay/relay/admin"
+)
+
+func (a *app) queueCommand() *cobra.Command {
+	return group("queue", "Look into the queue and change it",
+		a.queueList(), a.queueShow(), a.queueCat(), a.queueSummary(),
+		a.queueChange("retry", "Make messages due now; held ones stay held", "stsrelay queue retry --domain partner.example"),
+		a.queueChange("hold", "Keep messages from being tried", "stsrelay queue hold --from scanner@example.com"),
+		a.queueChange("release", "Let held messages go, now", "stsrelay queue release --all"),
+		a.queueChange("remove", "Delete messages; nobody is told", "stsrelay queue remove 01KAR7M3QVJ0Z6"),
+		a.queueChange("bounce", "Give messages up and tell their senders", "stsrelay queue bounce --domain gone.example --reason 'no such company'"),
+		a.queuePause("pause", "Pause delivery as a whole, until resume or the next start"),
+		a.queuePause("resume", "Resume delivery"),
+	)
+}
+
+func (a *app) queueList() *cobra.Command {
+	var sel admin.Selection
+	var limit int
+	c := &cobra.Command{
+		Use: "list", Short: "List the messages that wait, oldest first", Args: noArgs,
+		Example: "  stsrelay queue list --domain partner.example --limit 20",
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			q := url.Values{"domain": {sel.Domain}, "from": {sel.From}, "to": {sel.To}, "state": {sel.State}, "older_than": {sel.OlderThan}}
+			if limit > 0 {
+				q.Set("limit", strconv.Itoa(limit))
+			}
+			client, err := a.client()
+			if err != nil {
+				return err
+			}
+			body, err := client.Open(cmd.Context(), http.MethodGet, "/v1/queue", q, nil)
+			if err != nil {
+				return err
+			}
+			defer body.Close()
+			if a.json {
+				return a.copyJSON(body)
+			}
+			return a.printMessages(body)
+		},
+	}
+	selectionFlags(c, &sel)
+	c.Flags().IntVar(&limit, "limit", 0, "at most so many")
+	return c
+}
+
+func selectionFlags(c *cobra.Command, sel *admin.Selection) {
+	c.Flags().StringVar(&sel.Domain, "domain", "", "with recipients of this domain")
+	c.Flags().StringVar(&sel.From, "from", "", "from this sender (<> is the null sender)")
+	c.Flags().StringVar(&sel.To, "to", "", "to this recipient")
+	c.Flags().StringVar(&sel.State, "state", "", "queued, active or held")
+	c.Flags().StringVar(&sel.OlderThan, "older-than", "", "in the queue for longer, such as 2h")
+}
+
+// printMessages prints in portions, so that the first row of a long list does
+// not wait for the last.
+func (a *app) printMessages(r io.Reader) error {
+	dec := json.NewDecoder(r)
+	if _, err := dec.Token(); err != nil {
+		return err
+	}
+	t := newTable("ID", "AGE", "SIZE", "FROM", "TO", "TRY", "NEXT", "WHY")
+	n := 0
+	for dec.More() {
+		var m admin.Message
+		if err := dec.Decode(&m); err != nil {
+			return err
+		}
+		n++
+		t.add(m.ID, span(time.Since(m.ReceivedAt)), size(m.Size), shorten(sender(m.From), 28), shorten(recipients(&m), 32), strconv.Itoa(m.Attempts), next(&m), why(&m))
+	}
+	if n == 0 {
+		fmt.Fprintln(a.out, "no messages")
+		return nil
+	}
+	t.width = 160
+	t.print(a.out)
+	return nil
+}
+
+func recipients(m *admin.Message) string {
+	if len(m.Recipients) == 0 {
+		return ""
+	}
+	if len(m.Recipients) == 1 {
+		return m.Recipients[0].Address
+	}
+	return fmt.Sprintf("%s +%d", m.Recipients[0].Address, len(m.Recipients)-1)
+}
+
+func next(m *admin.Message) string {
+	if m.State != "queued" {
+		return m.State
+	}
+	return until(m.NextAttemptAt)
+}
+
+func why(m *admin.Message) string {
+	if m.HeldFor != "" {
+		return m.HeldFor
+	}
+	for _, r := range m.Recipients {
+		if r.State == "queued" && r.LastError != "" {
+			return r.LastError
+		}
+	}
+	return "new"
+}
+
+func (a *app) queueShow() *cobra.Command {
+	return &cobra.Command{
+		Use: "show ID", Short: "Show one message: envelope, recipients, and why it waits", Args: oneArg("ID"),
+		Example: "  stsrelay queue show 01KAR7M3",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			client, err := a.client()
+			if err != nil {
+				return err
+			}
+			var m admin.Message
+			if err := client.Get(cmd.Context(), "/v1/queue/"+args[0], nil, &m); err != nil {
+				return err
+			}
+			if a.json {
+				return a.printJSON(m)
+			}
+			a.printMessage(&m)
+			return nil
+		},
+	}
+}
+
+func (a *app) printMessage(m *admin.Message) {
+	fmt.Fprintf(a.out, "%s  %s, %s, in the queue for %s\n", m.ID, m.State, size(m.Size), span(time.Since(m.ReceivedAt)))
+	row := func(name, format string, args ...any) {
+		fmt.Fprintf(a.out, "%-9s %s\n", name, fmt.Sprintf(format, args...))
+	}
+	in := "in clear"
+	if m.TLSIn != "" {
+		in = m.TLSIn
+	}
+	if m.Auth != "" {
+		in += ", user " + m.Auth
+	}
+	row("from", "%s", sender(m.From))
+	row("client", "%s, %s, at %s", m.Client, in, clock(m.ReceivedAt))
+	if m.HeldFor != "" {
+		row("held", "%s", m.HeldFor)
+	}
+	if m.State == "queued" {
+		row("next", "%s, after %s", until(m.NextAttemptAt), plural(m.Attempts, "attempt"))
+	}
+	for _, r := range m.Recipients {
+		row("to", "%s  %s, %s", r.Address, r.State, plural(r.Attempts, "attempt"))
+		for _, d := range []struct{ name, text string }{{"host", r.Host}, {"TLS", r.TLS}, {"reply", r.LastReply}, {"why", r.LastError}} {
+			if d.text != "" {
+				row("", "  %-6s %s", d.name, d.text)
+			}
+		}
+	}
+}
+
+func (a *app) queueCat() *cobra.Command {
+	return &cobra.Command{
+		Use: "cat ID", Short: "Print the content of a message", Args: oneArg("ID"),
+		Example: "  stsrelay queue cat 01KAR7M3 > message.eml",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			client, err := a.client()
+			if err != nil {
+				return err
+			}
+			body, err := client.Open(cmd.Context(), http.MethodGet, "/v1/queue/"+args[0]+"/content", nil, nil)
+			if err != nil {
+				return err
+			}
+			defer body.Close()
+			_, err = io.Copy(a.out, body)
+			return err
+		},
+	}
+}
+
+func (a *app) queueSummary() *cobra.Command {
+	return &cobra.Command{
+		Use: "summary", Short: "Show what waits, by domain", Args: noArgs,
+		Example: "  stsrelay queue summary",
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			client, err := a.client()
+			if err != nil {
+				return err
+			}
+			var list []admin.DomainSummary
+			if err := client.Get(cmd.Context(), "/v1/summary", nil, &list); err != nil {
+				return err
+			}
+			if a.json {
+				return a.printJSON(list)
+			}
+			if len(list) == 0 {
+				fmt.Fprintln(a.out, "the queue is empty")
+				return nil
+			}
+			t := newTable("DOMAIN", "MSGS", "RCPT", "OLDEST", "NEXT", "WHY")
+			for _, d := range list {
+				t.add(d.Domain, strconv.Itoa(d.Messages), strconv.Itoa(d.Recipients), span(time.Since(d.OldestAt)), until(d.NextAttemptAt), d.LastError)
+			}
+			t.width = 160
+			t.print(a.out)
+			return nil
+		},
+	}
+}
+
+// queueChange is one of the commands that change messages.
+func (a *app) queueChange(action, short, example string) *cobra.Command {
+	var sel admin.Selection
+	c := &cobra.Command{
+		Use: action + " [ID…]", Short: short, Example: "  " + example,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			sel.IDs = args
+			filtered := sel.Domain != "" || sel.From != "" || sel.To != "" || sel.State != "" || sel.OlderThan != ""
+			if len(args) == 0 && !filtered && !sel.All {
+				return usageError{errors.New("say which messages: IDs, --domain, --from, or --all")}
+			}
+			client, err := a.client()
+			if err != nil {
+				return err
+			}
+			var done admin.Touched
+			if err := client.Do(cmd.Context(), http.MethodPost, "/v1/queue/"+action, sel, &done); err != nil {
+				return err
+			}
+			if a.json {
+				err = a.printJSON(done)
+			} else {
+				_, err = fmt.Fprintf(a.out, "%s: %s touched\n", action, plural(done.Touched, "message"))
+			}
+			if len(done.Missing) > 0 {
+				return fmt.Errorf("not in the queue: %s", strings.Join(done.Missing, ", "))
+			}
+			return err
+		},
+	}
+	selectionFlags(c, &sel)
+	c.Flags().BoolVar(&sel.All, "all", false, "all messages")
+	if action == "hold" || action == "bounce" {
+		c.Flags().StringVar(&sel.Reason, "reason", "", "why, for those who look later")
+	}
+	return c
+}
+
+func (a *app) queuePause(action, short string) *cobra.Command {
+	return &cobra.Command{
+		Use: action, Short: short, Args: noArgs, Example: "  stsrelay queue " + action,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			client, err := a.client()
+			if err != nil {
+				return err
+			}
+			if err := client.Do(cmd.Context(), http.MethodPost, "/v1/queue/"+action, nil, nil); err != nil {
+				return err
+			}
+			if a.json {
+				return a.printJSON(map[string]bool{"paused": action == "pause"})
+			}
+			fmt.Fprintf(a.out, "delivery %sd\n", strings.TrimSuffix(action, "d"))
+			return nil
+		},
+	}
+}

@@ -1,0 +1,190 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"slices"
+	"strings"
+	"syscall"
+
+	"github.com/spf13/cobra"
+
+	"github.com/stsrelay/stsrelay/config"
+	"github.com/stsrelay/stsrelay/relay/admin"
+)
+
+// version is set by the linker.
+var version = "dev"
+
+// defaultConfig is read where it exists and nothing else is said.
+const defaultConfig = "/etc/stsrelay/stsrelay.toml"
+
+// Exit statuses.
+const (
+	exitDone       = 0
+	exitFailed     = 1
+	exitUsage      = 2
+	exitNotRunning = 3
+)
+
+// app is what all commands share.
+type app struct {
+	in         io.Reader
+	out, err   io.Writer
+	environ    []string
+	configFile string
+	json       bool
+}
+
+// usageError is about how a command was called.
+type usageError struct{ err error }
+
+func (u usageError) Error() string { return u.err.Error() }
+
+// run is main without the process around it.
+func run(args []string, in io.Reader, out, errOut io.Writer, environ []string) int {
+	a := &app{in: in, out: out, err: errOut, environ: environ}
+	root := a.command()
+	root.SetArgs(args)
+	root.SetOut(out)
+	root.SetErr(errOut)
+	root.SetIn(in)
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	err := root.ExecuteContext(ctx)
+	if err == nil {
+		return exitDone
+	}
+	for line := range strings.SplitSeq(err.Error(), "\n") {
+		fmt.Fprintf(errOut, "stsrelay: %s\n", line)
+	}
+	switch {
+	case isUsage(err):
+		fmt.Fprintln(errOut, "Try: stsrelay help")
+		return exitUsage
+	case errors.Is(err, admin.ErrNotRunning):
+		return exitNotRunning
+	}
+	return exitFailed
+}
+
+// isUsage also knows the errors that cobra makes itself.
+func isUsage(err error) bool {
+	if _, ok := errors.AsType[usageError](err); ok {
+		return true
+	}
+	return slices.ContainsFunc([]string{"unknown command", "unknown flag", "unknown shorthand"}, func(s string) bool { return strings.HasPrefix(err.Error(), s) })
+}
+
+func (a *app) command() *cobra.Command {
+	root := &cobra.Command{
+		Use:   "stsrelay",
+		Short: "A smarthost that delivers over verified TLS where the recipient's domain asks for it",
+		Long: `stsrelay takes mail from servers and devices that know nothing of MTA-STS, keeps
+it in a queue that loses nothing, and delivers it over verified TLS where the
+recipient's domain asks for it.`,
+		SilenceErrors: true,
+		SilenceUsage:  true,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if len(args) > 0 {
+				return usageError{fmt.Errorf("there is no command %q", args[0])}
+			}
+			return cmd.Help()
+		},
+		Args: cobra.ArbitraryArgs,
+	}
+	root.PersistentFlags().StringVar(&a.configFile, "config", "", "configuration file (default $STSRELAY_CONFIG, or "+defaultConfig+" where it exists)")
+	root.PersistentFlags().BoolVar(&a.json, "json", false, "print JSON")
+	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
+	root.AddCommand(
+		a.serveCommand(),
+		a.demoCommand(),
+		a.queueCommand(),
+		a.policyCommand(),
+		a.statusCommand(),
+		a.reloadCommand(),
+		a.configCommand(),
+		a.userCommand(),
+		a.versionCommand(),
+	)
+	return root
+}
+
+// noArgs, oneArg are cobra's, with errors that count as wrong usage.
+func noArgs(_ *cobra.Command, args []string) error {
+	if len(args) > 0 {
+		return usageError{fmt.Errorf("%q is one argument too many", args[0])}
+	}
+	return nil
+}
+
+func oneArg(name string) cobra.PositionalArgs {
+	return func(_ *cobra.Command, args []string) error {
+		if len(args) != 1 {
+			return usageError{fmt.Errorf("this command takes one %s", name)}
+		}
+		return nil
+	}
+}
+
+// group is a command that only has others below it.
+func group(use, short string, commands ...*cobra.Command) *cobra.Command {
+	c := &cobra.Command{Use: use, Short: short, Args: cobra.ArbitraryArgs}
+	c.RunE = func(cmd *cobra.Command, args []string) error {
+		if len(args) > 0 {
+			return usageError{fmt.Errorf("there is no command %q below %q", args[0], use)}
+		}
+		_ = cmd.Help()
+		return usageError{fmt.Errorf("%q needs a command", use)}
+	}
+	c.AddCommand(commands...)
+	return c
+}
+
+// configPath is the file to read, "" for none.
+func (a *app) configPath() string {
+	if a.configFile != "" {
+		return a.configFile
+	}
+	for _, kv := range a.environ {
+		if v, ok := strings.CutPrefix(kv, "STSRELAY_CONFIG="); ok && v != "" {
+			return v
+		}
+	}
+	if _, err := os.Stat(defaultConfig); err == nil {
+		return defaultConfig
+	}
+	return ""
+}
+
+// load reads the configuration.
+func (a *app) load() (*config.Config, []config.Warning, error) {
+	return config.Load(a.configPath(), a.environ)
+}
+
+// client finds the running relay by the configuration.
+func (a *app) client() (*admin.Client, error) {
+	c, _, err := a.load()
+	if err != nil {
+		return nil, err
+	}
+	return admin.NewClient(c.SocketPath()), nil
+}
+
+// printJSON writes one value.
+func (a *app) printJSON(v any) error {
+	e := json.NewEncoder(a.out)
+	e.SetIndent("", "  ")
+	return e.Encode(v)
+}
+
+// copyJSON passes the relay's answer on as it comes.
+func (a *app) copyJSON(r io.Reader) error {
+	_, err := io.Copy(a.out, r)
+	return err
+}

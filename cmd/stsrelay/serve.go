@@ -1,0 +1,86 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"os/signal"
+	"sync"
+	"syscall"
+
+	"github.com/spf13/cobra"
+
+	"github.com/stsrelay/stsrelay/config"
+	"github.com/stsrelay/stsrelay/relay"
+)
+
+func (a *app) serveCommand() *cobra.Command {
+	return &cobra.Command{
+		Use: "serve", Short: "Run the relay", Args: noArgs,
+		Long: `Run the relay in the foreground until SIGTERM or SIGINT. SIGHUP reads the
+configuration and the certificates again. Without any configuration it listens
+on 127.0.0.1:2525 and keeps its data in ./stsrelay-data.`,
+		Example: "  stsrelay serve --config /etc/stsrelay/stsrelay.toml",
+		RunE:    func(cmd *cobra.Command, _ []string) error { return a.serve(cmd.Context()) },
+	}
+}
+
+func (a *app) serve(ctx context.Context) error {
+	c, warnings, err := a.load()
+	if err != nil {
+		return err
+	}
+	level := new(slog.LevelVar)
+	_ = level.UnmarshalText([]byte(c.Log.Level)) // checked by config
+	log := newLogger(a.err, c.Log.Format, level)
+	for _, w := range warnings {
+		log.Warn(string(w))
+	}
+	r, err := relay.New(relay.Options{
+		Config: c, Version: version, Logger: log, Level: level,
+		Load: func() (*config.Config, error) {
+			c, _, err := a.load()
+			return c, err
+		},
+	})
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	var signals sync.WaitGroup
+	signals.Go(func() { reloadOnHangup(ctx, r) })
+	err = r.Run(ctx)
+	cancel()
+	signals.Wait()
+	if err != nil {
+		return fmt.Errorf("the relay has stopped: %w", err)
+	}
+	return nil
+}
+
+// reloadOnHangup reloads at each SIGHUP until ctx ends; what is wrong is in the
+// log.
+func reloadOnHangup(ctx context.Context, r *relay.Relay) {
+	hangup := make(chan os.Signal, 1)
+	signal.Notify(hangup, syscall.SIGHUP)
+	defer signal.Stop(hangup)
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-hangup:
+			_ = r.Reload(ctx)
+		}
+	}
+}
+
+func newLogger(w io.Writer, format string, level slog.Leveler) *slog.Logger {
+	o := &slog.HandlerOptions{Level: level}
+	if format == "text" {
+		return slog.New(slog.NewTextHandler(w, o))
+	}
+	return slog.New(slog.NewJSONHandler(w, o))
+}

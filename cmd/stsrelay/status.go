@@ -1,0 +1,80 @@
+package main
+
+import (
+	"fmt"
+	"net/http"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/stsrelay/stsrelay/relay/admin"
+)
+
+func (a *app) statusCommand() *cobra.Command {
+	return &cobra.Command{
+		Use: "status", Short: "Show how the running relay is", Args: noArgs, Example: "  stsrelay status --json",
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			client, err := a.client()
+			if err != nil {
+				return err
+			}
+			var s admin.Status
+			if err := client.Get(cmd.Context(), "/v1/status", nil, &s); err != nil {
+				return err
+			}
+			if a.json {
+				return a.printJSON(s)
+			}
+			state := "accepting"
+			if !s.Accepting {
+				state = "NOT accepting"
+			}
+			if s.Delivering {
+				state += ", delivering"
+			} else {
+				state += ", delivery paused"
+			}
+			fmt.Fprintf(a.out, "stsrelay %s on %s, up %s: %s\n", s.Version, s.Hostname, span(time.Duration(s.UptimeSeconds)*time.Second), state)
+			fmt.Fprintf(a.out, "queue     %s to %s, %d held\n", plural(s.Queue.Messages, "message"), plural(s.Queue.Recipients, "recipient"), s.Queue.Held)
+			fmt.Fprintf(a.out, "sessions  %d in, %d out\n", s.Sessions.In, s.Sessions.Out)
+			if s.Problem != "" {
+				fmt.Fprintf(a.out, "trouble   %s\n", s.Problem)
+			}
+			return nil
+		},
+	}
+}
+
+func (a *app) reloadCommand() *cobra.Command {
+	return &cobra.Command{
+		Use: "reload", Short: "Let the running relay read its configuration and certificates again", Args: noArgs,
+		Long: "A configuration that is wrong changes nothing; what is wrong is printed.", Example: "  stsrelay reload",
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			client, err := a.client()
+			if err != nil {
+				return err
+			}
+			if err := client.Do(cmd.Context(), http.MethodPost, "/v1/reload", nil, nil); err != nil {
+				return err
+			}
+			if a.json {
+				return a.printJSON(map[string]bool{"reloaded": true})
+			}
+			fmt.Fprintln(a.out, "reloaded")
+			return nil
+		},
+	}
+}
+
+func (a *app) versionCommand() *cobra.Command {
+	return &cobra.Command{
+		Use: "version", Short: "Print the version", Args: noArgs, Example: "  stsrelay version",
+		RunE: func(*cobra.Command, []string) error {
+			if a.json {
+				return a.printJSON(map[string]string{"version": version})
+			}
+			_, err := fmt.Fprintln(a.out, "stsrelay", version)
+			return err
+		},
+	}
+}

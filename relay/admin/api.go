@@ -1,0 +1,149 @@
+// Package admin is how the operator reaches a running relay: HTTP and JSON on a
+// unix socket, used by the command line, and a small part of it on TCP for
+// health checks. It decides nothing; it asks the parts and shows what they say.
+// docs/admin-api.md lists the paths.
+package admin
+
+import (
+	"time"
+
+	"github.com/stsrelay/stsrelay/queue"
+	"github.com/stsrelay/stsrelay/sts"
+)
+
+// Message is a queued message as it is shown.
+type Message struct {
+	ID            string      `json:"id"`
+	State         string      `json:"state"` // queued, active, held
+	From          string      `json:"from"`
+	Size          int64       `json:"size"` // octets
+	ReceivedAt    time.Time   `json:"received_at"`
+	Client        string      `json:"client"`
+	NextAttemptAt *time.Time  `json:"next_attempt_at"`
+	Attempts      int         `json:"attempts"`
+	HeldFor       string      `json:"held_for,omitempty"`
+	Auth          string      `json:"auth,omitempty"`
+	TLSIn         string      `json:"tls_in,omitempty"`
+	EnvelopeID    string      `json:"envelope_id,omitempty"`
+	Recipients    []Recipient `json:"recipients"`
+}
+
+// Recipient is where the delivery to one recipient stands.
+type Recipient struct {
+	Address   string `json:"address"`
+	State     string `json:"state"` // queued, delivered, bounced
+	Attempts  int    `json:"attempts"`
+	LastReply string `json:"last_reply"`
+	LastError string `json:"last_error"`
+	TLS       string `json:"tls"`
+	Host      string `json:"host,omitempty"`
+	Why       string `json:"why,omitempty"`
+}
+
+// DomainSummary is what waits for one domain.
+type DomainSummary struct {
+	Domain        string     `json:"domain"`
+	Messages      int        `json:"messages"`
+	Recipients    int        `json:"recipients"`
+	OldestAt      time.Time  `json:"oldest_at"`
+	NextAttemptAt *time.Time `json:"next_attempt_at"`
+	LastError     string     `json:"last_error"`
+}
+
+// Policy is an entry of the policy cache.
+type Policy struct {
+	Domain        string     `json:"domain"`
+	ID            string     `json:"id"`
+	Mode          string     `json:"mode"`
+	MX            []string   `json:"mx"`
+	MaxAge        int64      `json:"max_age"` // seconds
+	FetchedAt     *time.Time `json:"fetched_at"`
+	ExpiresAt     *time.Time `json:"expires_at"`
+	LastUsedAt    *time.Time `json:"last_used_at"`
+	NextRefreshAt *time.Time `json:"next_refresh_at"`
+	LastError     string     `json:"last_error"`
+	LastErrorAt   *time.Time `json:"last_error_at,omitempty"`
+}
+
+// Status is the state of the relay as a whole.
+type Status struct {
+	Version       string        `json:"version"`
+	UptimeSeconds int64         `json:"uptime_seconds"`
+	Hostname      string        `json:"hostname"`
+	Accepting     bool          `json:"accepting"`
+	Delivering    bool          `json:"delivering"`
+	Problem       string        `json:"problem,omitempty"`
+	Queue         QueueStatus   `json:"queue"`
+	Sessions      SessionStatus `json:"sessions"`
+}
+
+// QueueStatus are the totals of the queue.
+type QueueStatus struct {
+	Messages   int `json:"messages"`
+	Recipients int `json:"recipients"`
+	Held       int `json:"held"`
+}
+
+// SessionStatus are the SMTP sessions that are open.
+type SessionStatus struct {
+	In  int `json:"in"`
+	Out int `json:"out"`
+}
+
+// Selection says which messages a change is for: IDs, or a filter, or all.
+type Selection struct {
+	IDs       []string `json:"ids,omitempty"`
+	Domain    string   `json:"domain,omitempty"`
+	From      string   `json:"from,omitempty"`
+	To        string   `json:"to,omitempty"`
+	State     string   `json:"state,omitempty"`
+	OlderThan string   `json:"older_than,omitempty"` // "2h"
+	All       bool     `json:"all,omitempty"`
+	Reason    string   `json:"reason,omitempty"`
+}
+
+// Touched is the answer to a change.
+type Touched struct {
+	Touched int `json:"touched"`
+	// Missing are the IDs that are not in the queue.
+	Missing []string `json:"missing,omitempty"`
+}
+
+func newMessage(m *queue.Message) Message {
+	out := Message{
+		ID: m.ID.String(), State: string(m.State), From: m.From, Size: m.Size, ReceivedAt: m.ReceivedAt.UTC(),
+		Client: m.Client, NextAttemptAt: timePointer(m.NextAttemptAt), Attempts: m.Attempts, HeldFor: m.HeldFor,
+		Auth: m.Auth, TLSIn: m.TLS, EnvelopeID: m.EnvID, Recipients: make([]Recipient, len(m.Recipients)),
+	}
+	for i, r := range m.Recipients {
+		s := m.States[i]
+		if s.LastError == "" && s.State == queue.Queued {
+			s.LastError = m.LastErrors[i] // its domain rests
+		}
+		out.Recipients[i] = Recipient{Address: r.Address, State: string(s.State), Attempts: s.Attempts,
+			LastReply: s.LastReply, LastError: s.LastError, TLS: s.TLS, Host: s.Host, Why: s.Why}
+	}
+	return out
+}
+
+func newPolicy(e sts.Entry) Policy {
+	p := Policy{
+		Domain: e.Domain, ID: e.ID, MX: []string{}, FetchedAt: timePointer(e.FetchedAt), ExpiresAt: timePointer(e.ExpiresAt),
+		LastUsedAt: timePointer(e.LastUsed), NextRefreshAt: timePointer(e.NextRefresh),
+		LastError: e.LastError, LastErrorAt: timePointer(e.LastErrorAt),
+	}
+	if e.Policy != nil {
+		p.Mode, p.MaxAge = string(e.Policy.Mode), int64(e.Policy.MaxAge/time.Second)
+		p.MX = append(p.MX, e.Policy.MX...)
+	}
+	return p
+}
+
+// timePointer is nil for the zero time, which JSON shows as null.
+func timePointer(t time.Time) *time.Time {
+	if t.IsZero() {
+		return nil
+	}
+	t = t.UTC().Truncate(time.Millisecond)
+	return &t
+}

@@ -1,0 +1,386 @@
+package admin
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/stsrelay/stsrelay/queue"
+	"github.com/stsrelay/stsrelay/sts"
+)
+
+// Options configures New. Queue and Status are required.
+type Options struct {
+	Queue *queue.Queue
+	// Policies is the policy cache; nil: MTA-STS is off.
+	Policies *sts.Manager
+	Status   func() Status
+	// Reload reads the configuration again.
+	Reload func(ctx context.Context) error
+	// Notice makes the notice for a message that the operator gives up; nil, or
+	// nil from it: none is sent.
+	Notice func(m queue.Message, reason string) *queue.NewMessage
+	Logger *slog.Logger
+}
+
+// Server serves the API.
+type Server struct {
+	o        Options
+	http     *http.Server
+	listener net.Listener
+}
+
+// New returns a server that does not listen yet.
+func New(o Options) *Server {
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	s := &Server{o: o}
+	s.http = &http.Server{Handler: s.Handler(), ReadHeaderTimeout: 10 * time.Second}
+	return s
+}
+
+// Listen makes the socket, for the user of the process only. A socket that was
+// left behind is removed; one on which somebody answers is not.
+func (s *Server) Listen(path string) error {
+	if len(path) > 100 {
+		return fmt.Errorf("admin.socket: the path %s is too long for a socket (100 octets)", path)
+	}
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		return fmt.Errorf("admin.socket: %w", err)
+	}
+	if _, err := os.Lstat(path); err == nil {
+		if c, err := net.DialTimeout("unix", path, time.Second); err == nil {
+			c.Close()
+			return fmt.Errorf("admin.socket: another relay answers on %s", path)
+		}
+		if err := os.Remove(path); err != nil {
+			return fmt.Errorf("admin.socket: %w", err)
+		}
+	}
+	l, err := net.Listen("unix", path)
+	if err != nil {
+		return fmt.Errorf("admin.socket: %w", err)
+	}
+	if err := os.Chmod(path, 0o600); err != nil {
+		l.Close()
+		return fmt.Errorf("admin.socket: %w", err)
+	}
+	s.listener = l
+	return nil
+}
+
+// Serve answers until Shutdown. Listen must have come before.
+func (s *Server) Serve() error {
+	if err := s.http.Serve(s.listener); !errors.Is(err, http.ErrServerClosed) {
+		return err
+	}
+	return nil
+}
+
+// Shutdown stops the server; what runs is cut off when ctx ends.
+func (s *Server) Shutdown(ctx context.Context) error {
+	err := s.http.Shutdown(ctx)
+	if err != nil {
+		err = errors.Join(err, s.http.Close())
+	}
+	return err
+}
+
+// Close removes a socket that is not served.
+func (s *Server) Close() error {
+	if s.listener == nil {
+		return nil
+	}
+	return s.listener.Close()
+}
+
+// Handler is the whole API.
+func (s *Server) Handler() http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /v1/status", func(w http.ResponseWriter, _ *http.Request) { answer(w, s.o.Status()) })
+	mux.HandleFunc("POST /v1/reload", s.reload)
+	mux.HandleFunc("GET /v1/queue", s.list)
+	mux.HandleFunc("GET /v1/queue/{id}", s.show)
+	mux.HandleFunc("GET /v1/queue/{id}/content", s.content)
+	mux.HandleFunc("GET /v1/summary", s.summary)
+	mux.HandleFunc("POST /v1/queue/{action}", s.change)
+	mux.HandleFunc("GET /v1/policies", s.policies)
+	mux.HandleFunc("GET /v1/policies/{domain}", s.policy)
+	mux.HandleFunc("POST /v1/policies/{domain}/refresh", s.refresh)
+	mux.HandleFunc("DELETE /v1/policies/{domain}", s.removePolicy)
+	return mux
+}
+
+// Health is what is served on TCP: whether the process works, and whether it
+// takes mail.
+func (s *Server) Health() http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "ok\n") })
+	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
+		if st := s.o.Status(); !st.Accepting {
+			http.Error(w, st.Problem, http.StatusServiceUnavailable)
+			return
+		}
+		_, _ = io.WriteString(w, "ok\n")
+	})
+	return mux
+}
+
+func answer(w http.ResponseWriter, v any) {
+	w.Header().Set("Content-Type", "application/json")
+	_ = json.NewEncoder(w).Encode(v) // the client has gone if it fails
+}
+
+func refuse(w http.ResponseWriter, code int, err error) {
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(code)
+	_ = json.NewEncoder(w).Encode(map[string]string{"error": err.Error()})
+}
+
+func (s *Server) reload(w http.ResponseWriter, r *http.Request) {
+	if err := s.o.Reload(r.Context()); err != nil {
+		refuse(w, http.StatusUnprocessableEntity, err)
+		return
+	}
+	answer(w, struct{}{})
+}
+
+// list streams an array, the oldest message first.
+func (s *Server) list(w http.ResponseWriter, r *http.Request) {
+	q := r.URL.Query()
+	sel := Selection{Domain: q.Get("domain"), From: q.Get("from"), To: q.Get("to"), State: q.Get("state"), OlderThan: q.Get("older_than"), All: true}
+	f, err := s.filter(&sel)
+	if err != nil {
+		refuse(w, http.StatusBadRequest, err)
+		return
+	}
+	limit := -1
+	if l := q.Get("limit"); l != "" {
+		if limit, err = strconv.Atoi(l); err != nil || limit < 0 {
+			refuse(w, http.StatusBadRequest, fmt.Errorf("limit %q is not a number", l))
+			return
+		}
+	}
+	w.Header().Set("Content-Type", "application/json")
+	enc := json.NewEncoder(w)
+	n := 0
+	_, _ = io.WriteString(w, "[")
+	if limit != 0 {
+		err = s.o.Queue.List(r.Context(), f, func(m queue.Message) bool {
+			if n > 0 {
+				_, _ = io.WriteString(w, ",")
+			}
+			n++
+			return enc.Encode(newMessage(&m)) == nil && n != limit
+		})
+	}
+	if err != nil {
+		s.o.Logger.Error("queue list was cut short", "error", err)
+		panic(http.ErrAbortHandler) // the client must not take it for the whole
+	}
+	_, _ = io.WriteString(w, "]\n")
+}
+
+func (s *Server) show(w http.ResponseWriter, r *http.Request) {
+	m, err := s.find(r.PathValue("id"))
+	if err != nil {
+		refuse(w, http.StatusNotFound, err)
+		return
+	}
+	answer(w, newMessage(&m))
+}
+
+func (s *Server) content(w http.ResponseWriter, r *http.Request) {
+	m, err := s.find(r.PathValue("id"))
+	if err != nil {
+		refuse(w, http.StatusNotFound, err)
+		return
+	}
+	body, err := s.o.Queue.Open(m.ID)
+	if err != nil {
+		refuse(w, http.StatusNotFound, err)
+		return
+	}
+	w.Header().Set("Content-Type", "message/rfc822")
+	w.Header().Set("Content-Length", strconv.FormatInt(m.Size, 10))
+	if _, err := io.Copy(w, body); err != nil {
+		panic(http.ErrAbortHandler) // the client must not take it for the whole
+	}
+}
+
+func (s *Server) find(id string) (queue.Message, error) {
+	full, err := s.o.Queue.Resolve(id)
+	if err != nil {
+		return queue.Message{}, err
+	}
+	return s.o.Queue.Show(full)
+}
+
+func (s *Server) summary(w http.ResponseWriter, _ *http.Request) {
+	out := []DomainSummary{}
+	for _, d := range s.o.Queue.Summary() {
+		out = append(out, DomainSummary{Domain: d.Domain, Messages: d.Messages, Recipients: d.Recipients,
+			OldestAt: d.OldestAt.UTC().Truncate(time.Millisecond), NextAttemptAt: timePointer(d.NextAttemptAt), LastError: d.LastError})
+	}
+	answer(w, out)
+}
+
+// filter turns a selection into the queue's.
+func (s *Server) filter(sel *Selection) (queue.Filter, error) {
+	f := queue.Filter{Domain: strings.ToLower(sel.Domain), From: sel.From, To: sel.To, State: queue.State(sel.State)}
+	if sel.OlderThan != "" {
+		d, err := time.ParseDuration(sel.OlderThan)
+		if err != nil {
+			return f, fmt.Errorf("older_than %q is not a time such as 2h", sel.OlderThan)
+		}
+		f.OlderThan = d
+	}
+	if !slices.Contains([]queue.State{"", queue.Queued, queue.Active, queue.Held}, f.State) {
+		return f, fmt.Errorf("state %q is not queued, active or held", sel.State)
+	}
+	if len(sel.IDs) == 0 && !sel.All && f.Domain == "" && f.From == "" && f.To == "" && f.State == "" && f.OlderThan == 0 {
+		return f, errors.New("say which messages: IDs, a filter, or all")
+	}
+	return f, nil
+}
+
+// change is POST /v1/queue/ retry, hold, release, remove, bounce, pause, resume.
+func (s *Server) change(w http.ResponseWriter, r *http.Request) {
+	action := r.PathValue("action")
+	if action == "pause" || action == "resume" {
+		s.o.Queue.SetPaused(action == "pause")
+		s.o.Logger.Info("delivery " + action + "d by the operator")
+		answer(w, struct{}{})
+		return
+	}
+	var sel Selection
+	if err := json.NewDecoder(io.LimitReader(r.Body, 16<<20)).Decode(&sel); err != nil {
+		refuse(w, http.StatusBadRequest, fmt.Errorf("the request is no selection: %w", err))
+		return
+	}
+	f, err := s.filter(&sel)
+	if err != nil {
+		refuse(w, http.StatusBadRequest, err)
+		return
+	}
+	var out Touched
+	for _, id := range sel.IDs {
+		full, err := s.o.Queue.Resolve(id)
+		if err != nil {
+			out.Missing = append(out.Missing, id)
+			continue
+		}
+		f.IDs = append(f.IDs, full)
+	}
+	if len(sel.IDs) > 0 && len(f.IDs) == 0 {
+		answer(w, out)
+		return
+	}
+	out.Touched, err = s.apply(r.Context(), action, f, sel.Reason)
+	if err != nil {
+		refuse(w, http.StatusInternalServerError, err)
+		return
+	}
+	s.o.Logger.Info("queue changed by the operator", "action", action, "selection", fmt.Sprintf("%+v", sel), "touched", out.Touched)
+	answer(w, out)
+}
+
+func (s *Server) apply(ctx context.Context, action string, f queue.Filter, reason string) (int, error) {
+	q := s.o.Queue
+	switch action {
+	case "retry":
+		return q.Retry(ctx, f)
+	case "hold":
+		if reason == "" {
+			reason = "by the operator"
+		}
+		return q.Hold(ctx, f, reason)
+	case "release":
+		return q.Unhold(ctx, f)
+	case "remove":
+		return q.Remove(ctx, f)
+	case "bounce":
+		return q.Bounce(ctx, f, func(m queue.Message) *queue.NewMessage {
+			if s.o.Notice == nil {
+				return nil
+			}
+			return s.o.Notice(m, reason)
+		})
+	}
+	return 0, fmt.Errorf("there is no action %q", action)
+}
+
+var errNoSTS = errors.New("MTA-STS is switched off (sts.enabled)")
+
+func (s *Server) policies(w http.ResponseWriter, _ *http.Request) {
+	out := []Policy{}
+	if s.o.Policies != nil {
+		for _, e := range s.o.Policies.List() {
+			out = append(out, newPolicy(e))
+		}
+	}
+	answer(w, out)
+}
+
+// policyDomain is the domain of the path, where the cache is on.
+func (s *Server) policyDomain(w http.ResponseWriter, r *http.Request) (string, bool) {
+	if s.o.Policies == nil {
+		refuse(w, http.StatusConflict, errNoSTS)
+		return "", false
+	}
+	return strings.ToLower(strings.TrimSuffix(r.PathValue("domain"), ".")), true
+}
+
+func (s *Server) policy(w http.ResponseWriter, r *http.Request) {
+	domain, ok := s.policyDomain(w, r)
+	if !ok {
+		return
+	}
+	e, ok := s.o.Policies.Show(domain)
+	if !ok {
+		refuse(w, http.StatusNotFound, fmt.Errorf("no policy of %s is cached", domain))
+		return
+	}
+	answer(w, newPolicy(e))
+}
+
+func (s *Server) refresh(w http.ResponseWriter, r *http.Request) {
+	domain, ok := s.policyDomain(w, r)
+	if !ok {
+		return
+	}
+	e, err := s.o.Policies.Refresh(r.Context(), domain)
+	if err != nil {
+		refuse(w, http.StatusBadGateway, err)
+		return
+	}
+	answer(w, newPolicy(e))
+}
+
+func (s *Server) removePolicy(w http.ResponseWriter, r *http.Request) {
+	domain, ok := s.policyDomain(w, r)
+	if !ok {
+		return
+	}
+	found, err := s.o.Policies.Remove(r.Context(), domain)
+	switch {
+	case err != nil:
+		refuse(w, http.StatusInternalServerError, err)
+	case !found:
+		refuse(w, http.StatusNotFound, fmt.Errorf("no policy of %s is cached", domain))
+	default:
+		answer(w, Touched{Touched: 1})
+	}
+}
