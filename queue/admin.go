@@ -6,10 +6,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
-	"strings"
 	"time"
-
-	"github.com/oklog/ulid/v2"
 
 	"github.com/stsrelay/stsrelay/internal/store"
 )
@@ -30,9 +27,11 @@ type Filter struct {
 // false. Messages that come and go meanwhile may or may not be among them. IDs
 // that are not in the queue are passed over.
 func (q *Queue) List(ctx context.Context, f Filter, yield func(Message) bool) error {
-	var c cursor
-	for !c.end {
-		for _, e := range q.selectBatch(f, &c, 64) {
+	var after uint64
+	for more := true; more; {
+		var batch []*entry
+		batch, after, more = q.selectBatch(f, after, 64)
+		for _, e := range batch {
 			if err := ctx.Err(); err != nil {
 				return err
 			}
@@ -48,16 +47,9 @@ func (q *Queue) List(ctx context.Context, f Filter, yield func(Message) bool) er
 	return nil
 }
 
-// cursor is where a listing stands.
-type cursor struct {
-	next *entry // to be looked at; nil at the beginning
-	seq  uint64 // its number, should it be gone by then
-	end  bool
-}
-
-// selectBatch returns up to n entries from c on that memory alone does not rule
-// out, and moves c; the lock is held for short times only.
-func (q *Queue) selectBatch(f Filter, c *cursor, n int) (batch []*entry) {
+// selectBatch returns up to n entries from sequence number from on that memory
+// alone does not rule out, so that the lock is held for short times only.
+func (q *Queue) selectBatch(f Filter, from uint64, n int) (batch []*entry, next uint64, more bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if f.IDs != nil {
@@ -67,25 +59,32 @@ func (q *Queue) selectBatch(f Filter, c *cursor, n int) (batch []*entry) {
 			}
 		}
 		slices.SortFunc(batch, func(a, b *entry) int { return cmp.Compare(a.seq, b.seq) })
-		c.end = true
-		return slices.Compact(batch)
+		return slices.Compact(batch), 0, false
 	}
 	const looks = 20_000 // entries looked at under one lock
-	e := c.next
-	if e == nil || e.gone {
-		for e = q.first; e != nil && e.seq < c.seq; e = e.next { //nolint:revive // the first that is not below
-		}
-	}
+	e := q.seek(from)
 	for i := 0; e != nil && i < looks && len(batch) < n; i++ {
 		if e.accepted && q.mayMatch(f, e) {
 			batch = append(batch, e)
 		}
+		next = e.seq + 1
 		e = e.next
 	}
-	if c.next, c.end = e, e == nil; e != nil {
-		c.seq = e.seq
+	q.cursor = e
+	return batch, next, e != nil
+}
+
+// seek returns the first entry whose number is not below from. A listing asks
+// for one stretch after the other, so it mostly is the cursor of the last one.
+func (q *Queue) seek(from uint64) *entry {
+	if c := q.cursor; c != nil && !c.gone && c.seq >= from && (c.prev == nil || c.prev.seq < from) {
+		return c
 	}
-	return batch
+	e := q.first
+	for e != nil && e.seq < from {
+		e = e.next
+	}
+	return e
 }
 
 func (q *Queue) mayMatch(f Filter, e *entry) bool {
@@ -153,29 +152,7 @@ func (q *Queue) find(id ID) (*entry, error) {
 }
 
 // message reads the whole state of e; ok is false where it has left the queue.
-// What it reads belongs together: it is read again where an attempt ended
-// meanwhile.
 func (q *Queue) message(e *entry) (m Message, ok bool, err error) {
-	for {
-		q.mu.Lock()
-		before := e.tries()
-		q.mu.Unlock()
-		m, ok, err = q.read(e)
-		if err != nil || !ok || m.tries == before {
-			return m, ok, err
-		}
-	}
-}
-
-// tries grows with every attempt of e.
-func (e *entry) tries() (n int) {
-	for i := range e.units {
-		n += int(e.units[i].attempts)
-	}
-	return n
-}
-
-func (q *Queue) read(e *entry) (m Message, ok bool, err error) {
 	records := make(map[int]unitRecord)
 	var held holdRecord
 	err = q.store.Scan(messageKey(e.seq), nil, func(k, v []byte) error {
@@ -203,7 +180,6 @@ func (q *Queue) read(e *entry) (m Message, ok bool, err error) {
 	if e.gone {
 		return m, false, nil
 	}
-	m.tries = e.tries()
 	m.State = e.state()
 	if e.held {
 		m.HeldFor = held.Reason
@@ -241,8 +217,7 @@ func (q *Queue) read(e *entry) (m Message, ok bool, err error) {
 func (q *Queue) Summary() []DomainSummary {
 	type sum struct {
 		messages, recipients int
-		oldest, next         int64  // next is 0 where nothing will be tried
-		last                 *entry // counted; a message may have several units
+		oldest, next         int64
 	}
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -255,31 +230,22 @@ func (q *Queue) Summary() []DomainSummary {
 			}
 			s := sums[u.domain]
 			if s == nil {
-				s = &sum{oldest: e.receivedAt}
+				s = &sum{oldest: e.receivedAt, next: u.due}
 				sums[u.domain] = s
 			}
-			if s.last != e {
-				s.last = e
-				s.messages++
-			}
+			s.messages++
 			s.recipients += int(u.recipients)
 			s.oldest = min(s.oldest, e.receivedAt)
-			if !e.held && (s.next == 0 || u.due < s.next) {
-				s.next = u.due
-			}
+			s.next = min(s.next, u.due)
 		}
 	}
 	out := make([]DomainSummary, 0, len(sums))
 	for d, s := range sums {
-		row := DomainSummary{Domain: d.name, Messages: s.messages, Recipients: s.recipients,
-			OldestAt: q.wall(s.oldest), LastError: d.lastError}
-		if s.next != 0 {
-			if d.restStep > 0 {
-				s.next = max(s.next, d.restUntil)
-			}
-			row.NextAttemptAt = q.wall(s.next)
+		if d.restStep > 0 {
+			s.next = max(s.next, d.restUntil)
 		}
-		out = append(out, row)
+		out = append(out, DomainSummary{Domain: d.name, Messages: s.messages, Recipients: s.recipients,
+			OldestAt: q.wall(s.oldest), NextAttemptAt: q.wall(s.next), LastError: d.lastError})
 	}
 	slices.SortFunc(out, func(a, b DomainSummary) int {
 		return cmp.Or(cmp.Compare(b.Messages, a.Messages), cmp.Compare(a.Domain, b.Domain))
@@ -288,8 +254,7 @@ func (q *Queue) Summary() []DomainSummary {
 }
 
 // Retry makes the selected messages due now and ends the rest of their
-// domains; one of them goes first as a probe. Held ones stay held. It returns
-// how many messages it touched.
+// domains. Held ones stay held. It returns how many messages it touched.
 func (q *Queue) Retry(ctx context.Context, f Filter) (int, error) {
 	return q.each(ctx, f, func(e *entry, _ *Message) bool {
 		if e.held {
@@ -300,12 +265,12 @@ func (q *Queue) Retry(ctx context.Context, f Filter) (int, error) {
 	})
 }
 
-// dueNow makes all units of e due that are not at their end.
+// dueNow makes all waiting units of e due.
 func (q *Queue) dueNow(e *entry) {
 	now := q.clock()
 	for i := range e.units {
 		u := &e.units[i]
-		if u.done {
+		if u.done || u.active {
 			continue
 		}
 		q.unwait(u)
@@ -316,7 +281,7 @@ func (q *Queue) dueNow(e *entry) {
 	}
 }
 
-// Hold keeps the selected messages from being tried until Unhold, over
+// Hold keeps the selected messages from being tried until Release, over
 // restarts too. It returns how many messages it touched.
 func (q *Queue) Hold(ctx context.Context, f Filter, reason string) (int, error) {
 	return q.each(ctx, f, func(e *entry, _ *Message) bool {
@@ -341,7 +306,7 @@ func (q *Queue) hold(e *entry, reason string) {
 	q.counts.Held++
 	var b store.Batch
 	b.Set(holdKey(e.seq), encode(holdRecord{Reason: reason, Since: q.now().UTC()}))
-	q.write(&b)
+	q.store.Submit(&b, nil)
 }
 
 // Unhold releases the selected held messages and makes them due now. It returns
@@ -355,7 +320,7 @@ func (q *Queue) Unhold(ctx context.Context, f Filter) (int, error) {
 		q.counts.Held--
 		var b store.Batch
 		b.Delete(holdKey(e.seq))
-		q.write(&b)
+		q.store.Submit(&b, nil)
 		q.dueNow(e)
 		return true
 	})
@@ -372,35 +337,22 @@ func (q *Queue) Remove(ctx context.Context, f Filter) (int, error) {
 
 // Bounce gives the selected messages up: each is replaced by the notice that
 // notice makes of it (nil: none) in one commit. What is being delivered at the
-// moment, or changes while its notice is made, is passed over. It returns how
-// many messages it touched. notice may call the queue.
+// moment is passed over. It returns how many messages it touched.
 func (q *Queue) Bounce(ctx context.Context, f Filter, notice func(Message) *NewMessage) (int, error) {
-	n := 0
-	err := q.List(ctx, f, func(m Message) bool {
-		if m.State == Active {
-			return true
+	return q.each(ctx, f, func(e *entry, m *Message) bool {
+		if e.state() == Active {
+			return false
 		}
-		answer := notice(m)
-		q.mu.Lock()
-		defer q.mu.Unlock()
-		e := q.byID[m.ID]
-		if e == nil || e.state() == Active || e.tries() != m.tries {
-			return true
-		}
-		q.remove(e, &m, answer)
-		n++
+		q.remove(e, m, notice(*m))
 		return true
 	})
-	return n, q.settled(ctx, err)
 }
 
 func (q *Queue) remove(e *entry, m *Message, notice *NewMessage) {
 	now := q.clock()
 	var b store.Batch
-	b.Patient()
-	var own []ownMessage
 	if notice != nil {
-		own = q.addOwn([]NewMessage{*notice}, &b)
+		q.addOwn([]NewMessage{*notice}, now, &b)
 	}
 	for i := range e.units {
 		u := &e.units[i]
@@ -415,7 +367,7 @@ func (q *Queue) remove(e *entry, m *Message, notice *NewMessage) {
 	}
 	q.forget(e)
 	q.deleteRecords(e, m.Chunks, &b)
-	q.submitOwn(&b, own, nil)
+	q.store.Submit(&b, nil)
 }
 
 // each calls fn, under the lock, for every selected message that is still in
@@ -431,15 +383,9 @@ func (q *Queue) each(ctx context.Context, f Filter, fn func(*entry, *Message) bo
 		}
 		return true
 	})
-	return n, q.settled(ctx, err)
-}
-
-// settled waits until what was submitted is durable. While the disk is full the
-// changes are made and wait to be written; the error says so.
-func (q *Queue) settled(ctx context.Context, err error) error {
 	q.signal()
-	if err != nil {
-		return err
+	if err == nil {
+		err = q.store.Commit(ctx, new(store.Batch))
 	}
-	return q.store.Commit(ctx, new(store.Batch))
+	return n, err
 }
