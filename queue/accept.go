@@ -34,7 +34,8 @@ type Incoming struct {
 }
 
 // Begin opens a message. The error wraps store.ErrDiskFull, store.ErrFailed or
-// ErrFull where no mail can be taken in now.
+// ErrFull where no mail can be taken in now. Every Incoming ends with Commit or
+// Abort; a Commit that was refused before it began still needs the Abort.
 func (q *Queue) Begin() (*Incoming, error) {
 	if err := q.Accepting(); err != nil {
 		return nil, err
@@ -133,10 +134,11 @@ func (in *Incoming) Commit(ctx context.Context, env Envelope) error {
 	in.ended = true
 	var b store.Batch
 	in.q.fill(in.entry, &env, in.buf, in.chunks, in.size, &b)
+	// An envelope is never written without its chunks: those that failed are
+	// known by the time that the committer asks.
+	b.If(in.failure)
 	done := make(chan error, 1)
 	in.q.store.Submit(&b, func(err error) {
-		// All chunks were submitted before, so their results are known.
-		err = errors.Join(in.failure(), err)
 		in.q.commitAccepted(in.entry, &env, err)
 		done <- err
 	})
@@ -176,20 +178,13 @@ func (q *Queue) commitAccepted(e *entry, env *Envelope, err error) {
 		q.dropBody(e.seq, env.Chunks)
 		return
 	}
-	now := q.clock()
-	e.receivedAt = now
-	q.index(e, env)
-	for i := range e.units {
-		u := &e.units[i]
-		q.wait(u)
-		q.place(u.domain, now)
-	}
+	q.admit(e, env)
 	q.mu.Unlock()
 	q.signal()
 }
 
 // Abort gives the message up: what is stored of its body is deleted. After
-// Commit it does nothing.
+// Commit was submitted it does nothing.
 func (in *Incoming) Abort() {
 	if in.ended {
 		return
@@ -210,5 +205,5 @@ func (q *Queue) dropBody(seq uint64, chunks int) {
 	for i := range chunks {
 		b.Delete(bodyKey(seq, i))
 	}
-	q.store.Submit(&b, nil) // what stays is swept at the next start
+	q.write(&b) // what stays is swept at the next start
 }

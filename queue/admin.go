@@ -6,7 +6,10 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strings"
 	"time"
+
+	"github.com/oklog/ulid/v2"
 
 	"github.com/stsrelay/stsrelay/internal/store"
 )
@@ -27,11 +30,9 @@ type Filter struct {
 // false. Messages that come and go meanwhile may or may not be among them. IDs
 // that are not in the queue are passed over.
 func (q *Queue) List(ctx context.Context, f Filter, yield func(Message) bool) error {
-	var after uint64
-	for more := true; more; {
-		var batch []*entry
-		batch, after, more = q.selectBatch(f, after, 64)
-		for _, e := range batch {
+	var c cursor
+	for !c.end {
+		for _, e := range q.selectBatch(f, &c, 64) {
 			if err := ctx.Err(); err != nil {
 				return err
 			}
@@ -47,9 +48,16 @@ func (q *Queue) List(ctx context.Context, f Filter, yield func(Message) bool) er
 	return nil
 }
 
-// selectBatch returns up to n entries from sequence number from on that memory
-// alone does not rule out, so that the lock is held for short times only.
-func (q *Queue) selectBatch(f Filter, from uint64, n int) (batch []*entry, next uint64, more bool) {
+// cursor is where a listing stands.
+type cursor struct {
+	next *entry // to be looked at; nil at the beginning
+	seq  uint64 // its number, should it be gone by then
+	end  bool
+}
+
+// selectBatch returns up to n entries from c on that memory alone does not rule
+// out, and moves c; the lock is held for short times only.
+func (q *Queue) selectBatch(f Filter, c *cursor, n int) (batch []*entry) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if f.IDs != nil {
@@ -59,32 +67,25 @@ func (q *Queue) selectBatch(f Filter, from uint64, n int) (batch []*entry, next 
 			}
 		}
 		slices.SortFunc(batch, func(a, b *entry) int { return cmp.Compare(a.seq, b.seq) })
-		return slices.Compact(batch), 0, false
+		c.end = true
+		return slices.Compact(batch)
 	}
 	const looks = 20_000 // entries looked at under one lock
-	e := q.seek(from)
+	e := c.next
+	if e == nil || e.gone {
+		for e = q.first; e != nil && e.seq < c.seq; e = e.next { //nolint:revive // the first that is not below
+		}
+	}
 	for i := 0; e != nil && i < looks && len(batch) < n; i++ {
 		if e.accepted && q.mayMatch(f, e) {
 			batch = append(batch, e)
 		}
-		next = e.seq + 1
 		e = e.next
 	}
-	q.cursor = e
-	return batch, next, e != nil
-}
-
-// seek returns the first entry whose number is not below from. A listing asks
-// for one stretch after the other, so it mostly is the cursor of the last one.
-func (q *Queue) seek(from uint64) *entry {
-	if c := q.cursor; c != nil && !c.gone && c.seq >= from && (c.prev == nil || c.prev.seq < from) {
-		return c
+	if c.next, c.end = e, e == nil; e != nil {
+		c.seq = e.seq
 	}
-	e := q.first
-	for e != nil && e.seq < from {
-		e = e.next
-	}
-	return e
+	return batch
 }
 
 func (q *Queue) mayMatch(f Filter, e *entry) bool {
@@ -142,6 +143,41 @@ func (q *Queue) Open(id ID) (io.Reader, error) {
 	return newBody(q.store, e.seq, m.Chunks), nil
 }
 
+// Resolve returns the ID in the queue that s names: the whole of it or its
+// beginning, in upper or lower case. The error wraps ErrNotFound where there is
+// none, and ErrAmbiguous where the beginning fits several.
+func (q *Queue) Resolve(s string) (ID, error) {
+	s = strings.ToUpper(s)
+	rest := ulid.EncodedSize - len(s)
+	if s == "" || rest < 0 {
+		return ID{}, fmt.Errorf("%q: %w", s, ErrNotFound)
+	}
+	low, err := ulid.ParseStrict(s + strings.Repeat("0", rest))
+	if err != nil {
+		return ID{}, fmt.Errorf("%q: %w", s, ErrNotFound)
+	}
+	high := ulid.MustParse(s + strings.Repeat("Z", rest))
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if rest == 0 && q.byID[low] != nil {
+		return low, nil
+	}
+	var found *entry
+	for e := q.first; e != nil && rest > 0; e = e.next {
+		if !e.accepted || e.id.Compare(low) < 0 || e.id.Compare(high) > 0 {
+			continue
+		}
+		if found != nil {
+			return ID{}, fmt.Errorf("%q: %w", s, ErrAmbiguous)
+		}
+		found = e
+	}
+	if found == nil {
+		return ID{}, fmt.Errorf("%q: %w", s, ErrNotFound)
+	}
+	return found.id, nil
+}
+
 func (q *Queue) find(id ID) (*entry, error) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -152,7 +188,29 @@ func (q *Queue) find(id ID) (*entry, error) {
 }
 
 // message reads the whole state of e; ok is false where it has left the queue.
+// What it reads belongs together: it is read again where an attempt ended
+// meanwhile.
 func (q *Queue) message(e *entry) (m Message, ok bool, err error) {
+	for {
+		q.mu.Lock()
+		before := e.tries()
+		q.mu.Unlock()
+		m, ok, err = q.read(e)
+		if err != nil || !ok || m.tries == before {
+			return m, ok, err
+		}
+	}
+}
+
+// tries grows with every attempt of e.
+func (e *entry) tries() (n int) {
+	for i := range e.units {
+		n += int(e.units[i].attempts)
+	}
+	return n
+}
+
+func (q *Queue) read(e *entry) (m Message, ok bool, err error) {
 	records := make(map[int]unitRecord)
 	var held holdRecord
 	err = q.store.Scan(messageKey(e.seq), nil, func(k, v []byte) error {
@@ -180,6 +238,7 @@ func (q *Queue) message(e *entry) (m Message, ok bool, err error) {
 	if e.gone {
 		return m, false, nil
 	}
+	m.tries = e.tries()
 	m.State = e.state()
 	if e.held {
 		m.HeldFor = held.Reason
@@ -217,7 +276,8 @@ func (q *Queue) message(e *entry) (m Message, ok bool, err error) {
 func (q *Queue) Summary() []DomainSummary {
 	type sum struct {
 		messages, recipients int
-		oldest, next         int64
+		oldest, next         int64  // next is 0 where nothing will be tried
+		last                 *entry // counted; a message may have several units
 	}
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -230,22 +290,31 @@ func (q *Queue) Summary() []DomainSummary {
 			}
 			s := sums[u.domain]
 			if s == nil {
-				s = &sum{oldest: e.receivedAt, next: u.due}
+				s = &sum{oldest: e.receivedAt}
 				sums[u.domain] = s
 			}
-			s.messages++
+			if s.last != e {
+				s.last = e
+				s.messages++
+			}
 			s.recipients += int(u.recipients)
 			s.oldest = min(s.oldest, e.receivedAt)
-			s.next = min(s.next, u.due)
+			if !e.held && (s.next == 0 || u.due < s.next) {
+				s.next = u.due
+			}
 		}
 	}
 	out := make([]DomainSummary, 0, len(sums))
 	for d, s := range sums {
-		if d.restStep > 0 {
-			s.next = max(s.next, d.restUntil)
+		row := DomainSummary{Domain: d.name, Messages: s.messages, Recipients: s.recipients,
+			OldestAt: q.wall(s.oldest), LastError: d.lastError}
+		if s.next != 0 {
+			if d.restStep > 0 {
+				s.next = max(s.next, d.restUntil)
+			}
+			row.NextAttemptAt = q.wall(s.next)
 		}
-		out = append(out, DomainSummary{Domain: d.name, Messages: s.messages, Recipients: s.recipients,
-			OldestAt: q.wall(s.oldest), NextAttemptAt: q.wall(s.next), LastError: d.lastError})
+		out = append(out, row)
 	}
 	slices.SortFunc(out, func(a, b DomainSummary) int {
 		return cmp.Or(cmp.Compare(b.Messages, a.Messages), cmp.Compare(a.Domain, b.Domain))
@@ -254,7 +323,8 @@ func (q *Queue) Summary() []DomainSummary {
 }
 
 // Retry makes the selected messages due now and ends the rest of their
-// domains. Held ones stay held. It returns how many messages it touched.
+// domains; one of them goes first as a probe. Held ones stay held. It returns
+// how many messages it touched.
 func (q *Queue) Retry(ctx context.Context, f Filter) (int, error) {
 	return q.each(ctx, f, func(e *entry, _ *Message) bool {
 		if e.held {
@@ -265,12 +335,12 @@ func (q *Queue) Retry(ctx context.Context, f Filter) (int, error) {
 	})
 }
 
-// dueNow makes all waiting units of e due.
+// dueNow makes all units of e due that are not at their end.
 func (q *Queue) dueNow(e *entry) {
 	now := q.clock()
 	for i := range e.units {
 		u := &e.units[i]
-		if u.done || u.active {
+		if u.done {
 			continue
 		}
 		q.unwait(u)
@@ -281,7 +351,7 @@ func (q *Queue) dueNow(e *entry) {
 	}
 }
 
-// Hold keeps the selected messages from being tried until Release, over
+// Hold keeps the selected messages from being tried until Unhold, over
 // restarts too. It returns how many messages it touched.
 func (q *Queue) Hold(ctx context.Context, f Filter, reason string) (int, error) {
 	return q.each(ctx, f, func(e *entry, _ *Message) bool {
@@ -306,7 +376,7 @@ func (q *Queue) hold(e *entry, reason string) {
 	q.counts.Held++
 	var b store.Batch
 	b.Set(holdKey(e.seq), encode(holdRecord{Reason: reason, Since: q.now().UTC()}))
-	q.store.Submit(&b, nil)
+	q.write(&b)
 }
 
 // Unhold releases the selected held messages and makes them due now. It returns
@@ -320,7 +390,7 @@ func (q *Queue) Unhold(ctx context.Context, f Filter) (int, error) {
 		q.counts.Held--
 		var b store.Batch
 		b.Delete(holdKey(e.seq))
-		q.store.Submit(&b, nil)
+		q.write(&b)
 		q.dueNow(e)
 		return true
 	})
@@ -337,22 +407,35 @@ func (q *Queue) Remove(ctx context.Context, f Filter) (int, error) {
 
 // Bounce gives the selected messages up: each is replaced by the notice that
 // notice makes of it (nil: none) in one commit. What is being delivered at the
-// moment is passed over. It returns how many messages it touched.
+// moment, or changes while its notice is made, is passed over. It returns how
+// many messages it touched. notice may call the queue.
 func (q *Queue) Bounce(ctx context.Context, f Filter, notice func(Message) *NewMessage) (int, error) {
-	return q.each(ctx, f, func(e *entry, m *Message) bool {
-		if e.state() == Active {
-			return false
+	n := 0
+	err := q.List(ctx, f, func(m Message) bool {
+		if m.State == Active {
+			return true
 		}
-		q.remove(e, m, notice(*m))
+		answer := notice(m)
+		q.mu.Lock()
+		defer q.mu.Unlock()
+		e := q.byID[m.ID]
+		if e == nil || e.state() == Active || e.tries() != m.tries {
+			return true
+		}
+		q.remove(e, &m, answer)
+		n++
 		return true
 	})
+	return n, q.settled(ctx, err)
 }
 
 func (q *Queue) remove(e *entry, m *Message, notice *NewMessage) {
 	now := q.clock()
 	var b store.Batch
+	b.Patient()
+	var own []ownMessage
 	if notice != nil {
-		q.addOwn([]NewMessage{*notice}, now, &b)
+		own = q.addOwn([]NewMessage{*notice}, &b)
 	}
 	for i := range e.units {
 		u := &e.units[i]
@@ -367,7 +450,7 @@ func (q *Queue) remove(e *entry, m *Message, notice *NewMessage) {
 	}
 	q.forget(e)
 	q.deleteRecords(e, m.Chunks, &b)
-	q.store.Submit(&b, nil)
+	q.submitOwn(&b, own, nil)
 }
 
 // each calls fn, under the lock, for every selected message that is still in
@@ -383,9 +466,15 @@ func (q *Queue) each(ctx context.Context, f Filter, fn func(*entry, *Message) bo
 		}
 		return true
 	})
+	return n, q.settled(ctx, err)
+}
+
+// settled waits until what was submitted is durable. While the disk is full the
+// changes are made and wait to be written; the error says so.
+func (q *Queue) settled(ctx context.Context, err error) error {
 	q.signal()
-	if err == nil {
-		err = q.store.Commit(ctx, new(store.Batch))
+	if err != nil {
+		return err
 	}
-	return n, err
+	return q.store.Commit(ctx, new(store.Batch))
 }

@@ -30,23 +30,30 @@ type Work struct {
 	// LastError is why the domain rested before this claim, "" where it did not.
 	LastError string
 
-	q    *Queue
-	unit *unit
-	all  []RecipientState // of the unit, with those at their end
-	pos  []int            // position of Recipients in all
+	q        *Queue
+	unit     *unit
+	restStep int              // of the domain when it was claimed
+	all      []RecipientState // of the unit, with those at their end
+	pos      []int            // position of Recipients in all
 }
 
-// Claim waits until something is due and claims it. The error is ctx's.
+// Claim waits until something is due and claims it. Nothing is claimed once ctx
+// has ended; the error is ctx's.
 func (q *Queue) Claim(ctx context.Context) (*Work, error) {
 	timer := time.NewTimer(time.Hour)
 	defer timer.Stop()
 	for {
+		if ctx.Err() != nil {
+			q.signal() // for the next one: the wake may have been meant for us
+			return nil, context.Cause(ctx)
+		}
 		q.mu.Lock()
 		now := q.clock()
-		u, wakeAt := q.claimNext(now)
+		w, wakeAt := q.claimNext(now)
 		q.mu.Unlock()
-		if u != nil {
-			if w := q.work(u); w != nil {
+		if w != nil {
+			q.signal() // there may be more, for another one who waits
+			if q.load(w) {
 				return w, nil
 			}
 			continue
@@ -70,41 +77,42 @@ func (q *Queue) Claim(ctx context.Context) (*Work, error) {
 func (q *Queue) ClaimFor(domain string) *Work {
 	for {
 		q.mu.Lock()
-		var u *unit
-		if d := q.domains[domain]; d != nil && !q.paused {
-			u = q.claimIn(d, q.clock())
+		var w *Work
+		if d := q.domains[domain]; d != nil && !q.paused && !q.store.Stalled() {
+			w = q.claimIn(d, q.clock())
 		}
 		q.mu.Unlock()
-		if u == nil {
-			return nil
-		}
-		if w := q.work(u); w != nil {
+		if w == nil || q.load(w) {
 			return w
 		}
 	}
 }
 
-// work reads what the store has of u. A message that cannot be read is held
-// and logged, never dropped.
-func (q *Queue) work(u *unit) *Work {
-	w, err := q.load(u)
-	if err != nil {
-		q.log.Error("a queued message cannot be read; it is held", "queue_id", u.msg.id.String(), "error", err)
-		q.mu.Lock()
-		q.free(u)
-		if !u.msg.gone {
-			q.hold(u.msg, "its record cannot be read: "+err.Error())
-		}
-		q.place(u.domain, q.clock())
-		q.mu.Unlock()
-		return nil
+// load fills w with what the store has of it. A message that cannot be read is
+// held and logged, never dropped.
+func (q *Queue) load(w *Work) bool {
+	err := w.read()
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if err == nil {
+		q.mark()
+		return true
 	}
-	q.mark()
-	return w
+	u := w.unit
+	u.domain.active--
+	q.free(u)
+	if !u.msg.gone {
+		q.log.Error("a queued message cannot be read; it is held", "queue_id", u.msg.id.String(), "error", err)
+		q.hold(u.msg, "its record cannot be read: "+err.Error())
+	}
+	q.place(u.domain, q.clock())
+	return false
 }
 
-func (q *Queue) load(u *unit) (*Work, error) {
-	w := &Work{q: q, unit: u, Domain: u.domain.name}
+// read reads what the store has of the unit. All that was written of it is
+// there: a unit is not claimable before the commit of its last attempt.
+func (w *Work) read() error {
+	q, u := w.q, w.unit
 	found := false
 	err := q.store.View(messageKey(u.msg.seq), func(v []byte) error {
 		found = true
@@ -114,13 +122,13 @@ func (q *Queue) load(u *unit) (*Work, error) {
 		err = errors.New("the envelope is not there")
 	}
 	if err != nil {
-		return nil, err
+		return err
 	}
 	group := split(w.Envelope.Recipients)[u.number]
 	var rec unitRecord
-	if u.attempts > 0 {
+	if w.Attempts > 0 {
 		if err := q.store.View(unitKey(u.msg.seq, int(u.number)), func(v []byte) error { return decode(v, &rec) }); err != nil {
-			return nil, err
+			return err
 		}
 	}
 	w.all = rec.States
@@ -137,21 +145,14 @@ func (q *Queue) load(u *unit) (*Work, error) {
 			w.pos = append(w.pos, i)
 		}
 	}
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	w.Attempts = int(u.attempts)
-	w.Age = time.Duration(q.clock() - u.msg.receivedAt)
-	w.Expired = q.schedule.Expire > 0 && w.Age >= q.schedule.Expire
-	w.LastError = u.domain.restReason
-	return w, nil
+	return nil
 }
 
 // mark writes down which units are in flight. It rides with the next commit
 // and nobody waits for it: after a crash these are the units that may have
-// been delivered already.
+// been delivered already. The number of the attempt tells whether its result
+// was written after all.
 func (q *Queue) mark() {
-	q.mu.Lock()
-	defer q.mu.Unlock()
 	if q.markPending {
 		return
 	}
@@ -163,22 +164,23 @@ func (q *Queue) mark() {
 		q.markPending = false
 		return q.encodeInFlight()
 	})
-	q.store.Submit(&b, nil)
+	q.write(&b)
 }
 
 func (q *Queue) encodeInFlight() []byte {
 	flights := make([]flight, 0, len(q.inFlight))
-	for u := range q.inFlight {
-		flights = append(flights, flight{Seq: u.msg.seq, Unit: u.number})
+	for u, attempts := range q.inFlight {
+		flights = append(flights, flight{Seq: u.msg.seq, Unit: u.number, Attempts: attempts})
 	}
 	return encode(flights)
 }
 
 // flight names a unit that was being delivered.
 type flight struct {
-	_    struct{} `cbor:",toarray"`
-	Seq  uint64
-	Unit uint16
+	_        struct{} `cbor:",toarray"`
+	Seq      uint64
+	Unit     uint16
+	Attempts uint16 // made before
 }
 
 // Body returns a reader of the message. It reads one chunk at a time and

@@ -1,6 +1,7 @@
 package queue
 
 import (
+	"errors"
 	"time"
 
 	"github.com/stsrelay/stsrelay/internal/store"
@@ -29,31 +30,55 @@ type NewMessage struct {
 }
 
 // Finish ends a claim with its results. It returns at once: the results ride in
-// the next commit, and what a crash takes of them is tried again.
+// the next commit, and what a crash takes of them is tried again. Until that
+// commit the message counts as active, and the notices are not in the queue.
+// While the disk is full the commit waits.
 func (q *Queue) Finish(w *Work, o Outcome) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	now := q.clock()
 	u, e, d := w.unit, w.unit.msg, w.unit.domain
-	q.free(u)
+	d.active--
 	var b store.Batch
+	b.Patient()
 	if o.Also != nil {
 		o.Also(&b)
 	}
-	q.addOwn(o.Notices, now, &b)
+	own := q.addOwn(o.Notices, &b)
 	if !e.gone {
 		q.settle(w, o, now, &b)
 	}
-	if o.DomainFailed != "" {
-		q.rest(d, now, o.DomainFailed)
-	} else {
+	if o.DomainFailed == "" {
 		q.worked(d)
+	} else {
+		if d.restStep == w.restStep { // else it rests already, after a claim of the same time
+			q.rest(d, now, o.DomainFailed)
+		}
+		if !u.done && !e.gone {
+			d.restUntil = min(d.restUntil, u.due)
+		}
 	}
 	q.place(d, now)
-	if b.Len() > 0 {
-		q.store.Submit(&b, nil)
-	}
+	q.store.Submit(&b, func(err error) { q.finished(u, own, err) })
 	q.signal()
+}
+
+// finished is called when the results of a claim are durable, or lost.
+func (q *Queue) finished(u *unit, own []ownMessage, err error) {
+	if errors.Is(err, store.ErrClosed) {
+		return // called under the lock; nothing is claimed any more
+	}
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if err != nil { // the unit stays claimed until the next start tries it again
+		q.log.Error("the results of a delivery could not be written; it will be made again after the next start",
+			"queue_id", u.msg.id.String(), "domain", u.domain.name, "error", err)
+	} else {
+		q.free(u)
+		q.wait(u)
+		q.place(u.domain, q.clock())
+	}
+	q.admitOwn(own, err)
 }
 
 // settle brings the results into the unit and its message.
@@ -93,7 +118,6 @@ func (q *Queue) settle(w *Work, o Outcome, now int64, b *store.Batch) {
 			u.due = min(u.due, expire)
 		}
 		rec.NextAttempt = q.wall(u.due)
-		q.wait(u)
 	}
 	e.stateKept = true
 	b.Set(unitKey(e.seq, int(u.number)), encode(rec))
@@ -104,11 +128,11 @@ func (q *Queue) Release(w *Work) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	u := w.unit
+	u.domain.active--
 	q.free(u)
-	if !u.msg.gone {
-		q.wait(u)
-	}
+	q.wait(u)
 	q.place(u.domain, q.clock())
+	q.mark()
 	q.signal()
 }
 
@@ -121,29 +145,56 @@ func (q *Queue) Add(messages []NewMessage, also func(*store.Batch)) error {
 	}
 	done := make(chan error, 1)
 	q.mu.Lock()
-	q.addOwn(messages, q.clock(), &b)
-	q.store.Submit(&b, func(err error) { done <- err })
+	own := q.addOwn(messages, &b)
+	q.submitOwn(&b, own, func(err error) { done <- err })
 	q.mu.Unlock()
-	q.signal()
 	return <-done
 }
 
-// addOwn puts messages into b and into the schedule. They are in the schedule
-// before they are durable, which is right for what the relay writes itself:
-// should the commit fail, the store has failed, and the cause of the message
-// was not committed either.
-func (q *Queue) addOwn(messages []NewMessage, now int64, b *store.Batch) {
+// submitOwn submits b, and takes what addOwn put into it into the schedule once
+// it is durable: what can be claimed must be there to be read. done may be nil.
+func (q *Queue) submitOwn(b *store.Batch, own []ownMessage, done func(error)) {
+	q.store.Submit(b, func(err error) {
+		if !errors.Is(err, store.ErrClosed) { // then the lock is held
+			q.mu.Lock()
+			q.admitOwn(own, err)
+			q.mu.Unlock()
+		}
+		if done != nil {
+			done(err)
+		}
+	})
+}
+
+// ownMessage is a message of the relay whose commit is not done.
+type ownMessage struct {
+	entry *entry
+	env   *Envelope
+}
+
+// addOwn puts messages into b.
+func (q *Queue) addOwn(messages []NewMessage, b *store.Batch) []ownMessage {
+	var own []ownMessage
 	for i := range messages {
 		m := &messages[i]
 		e := q.newEntry()
-		e.receivedAt = now
 		q.fill(e, &m.Envelope, m.Body, 0, int64(len(m.Body)), b)
-		q.index(e, &m.Envelope)
-		for j := range e.units {
-			q.wait(&e.units[j])
-			q.place(e.units[j].domain, now)
+		own = append(own, ownMessage{e, &m.Envelope})
+	}
+	return own
+}
+
+// admitOwn takes them into the schedule, or forgets them.
+func (q *Queue) admitOwn(own []ownMessage, err error) {
+	for _, o := range own {
+		if err != nil {
+			o.entry.gone = true
+			q.unlink(o.entry)
+		} else {
+			q.admit(o.entry, o.env)
 		}
 	}
+	q.signal()
 }
 
 // forget takes e out of memory.

@@ -113,6 +113,8 @@ type Message struct {
 	Attempts   int
 	States     []RecipientState // by index of Recipients
 	LastErrors []string         // of the domain that rests, by index; "" where it does not
+
+	tries int // of entry, when it was read
 }
 
 // DomainSummary is the mail that waits for one domain.

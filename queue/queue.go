@@ -35,6 +35,9 @@ const MaxUnit = 100
 // ErrNotFound says that there is no message of that ID in the queue.
 var ErrNotFound = errors.New("no such message in the queue")
 
+// ErrAmbiguous says that the beginning of an ID fits several messages.
+var ErrAmbiguous = errors.New("several messages have an ID that begins so")
+
 // ErrFull says that the queue holds as many messages as Options.MaxMessages.
 var ErrFull = errors.New("the queue is full")
 
@@ -95,12 +98,11 @@ type Queue struct {
 	paused      bool
 	byID        map[ID]*entry
 	first, last *entry // all entries by sequence number, open ones too
-	cursor      *entry // where the last listing stands
 	domains     map[string]*domain
 	ready       ring       // domains with something to claim now
 	sleeping    domainHeap // domains by the time that they have something
 	counts      Counts
-	inFlight    map[*unit]struct{}
+	inFlight    map[*unit]uint16 // attempts made before the claim
 	markPending bool
 	nextSeq     uint64
 	leasedSeq   uint64
@@ -137,7 +139,7 @@ type unit struct {
 	attempts   uint16
 	lane       lane
 	done       bool
-	active     bool
+	active     bool // claimed, until the commit that ends the claim
 }
 
 // Open rebuilds the queue from its store.
@@ -166,7 +168,7 @@ func Open(o Options) (*Queue, error) {
 		paused:      o.Paused,
 		byID:        make(map[ID]*entry),
 		domains:     make(map[string]*domain),
-		inFlight:    make(map[*unit]struct{}),
+		inFlight:    make(map[*unit]uint16),
 		entropy:     ulid.Monotonic(rand.Reader, 0),
 	}
 	if err := q.rebuild(); err != nil {
@@ -187,8 +189,12 @@ func (q *Queue) Close() {
 	q.background.Wait()
 }
 
-// SetSchedule changes retry times and expiry; what is already due stays so.
+// SetSchedule changes retry times and expiry; what is already due stays so. No
+// retry times: DefaultSchedule.
 func (q *Queue) SetSchedule(s Schedule) {
+	if len(s.Retry) == 0 {
+		s = DefaultSchedule()
+	}
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.schedule = s
@@ -217,6 +223,13 @@ func (q *Queue) SetPaused(paused bool) {
 	q.signal()
 }
 
+// write submits what nobody waits for and what must happen: it waits while the
+// disk is full.
+func (q *Queue) write(b *store.Batch) {
+	b.Patient()
+	q.store.Submit(b, nil)
+}
+
 func (q *Queue) signal() {
 	select {
 	case q.wake <- struct{}{}:
@@ -239,11 +252,11 @@ const sequenceLease = 1 << 20
 // never used before: numbers are reserved in the store, by a commit that comes
 // before every commit that uses one of them.
 func (q *Queue) newEntry() *entry {
-	if q.nextSeq == q.leasedSeq {
-		q.leasedSeq += sequenceLease
+	if q.nextSeq >= q.leasedSeq {
+		q.leasedSeq = q.nextSeq + sequenceLease
 		var b store.Batch
 		b.Set(keySeq, binary.BigEndian.AppendUint64(nil, q.leasedSeq))
-		q.store.Submit(&b, nil)
+		q.write(&b)
 	}
 	e := &entry{seq: q.nextSeq, id: q.newID()}
 	q.nextSeq++
@@ -286,7 +299,18 @@ func (q *Queue) unlink(e *entry) {
 	e.prev, e.next = nil, nil
 }
 
-// index takes an accepted message into the schedule, each unit due at once.
+// admit takes a message whose commit is done into the schedule.
+func (q *Queue) admit(e *entry, env *Envelope) {
+	now := q.clock()
+	e.receivedAt = now - int64(max(q.now().Sub(env.ReceivedAt), 0))
+	q.index(e, env)
+	for i := range e.units {
+		q.wait(&e.units[i])
+		q.place(e.units[i].domain, now)
+	}
+}
+
+// index takes an accepted message into memory, each unit due at once.
 func (q *Queue) index(e *entry, env *Envelope) {
 	e.accepted = true
 	e.id = env.ID

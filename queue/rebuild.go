@@ -3,6 +3,8 @@ package queue
 import (
 	"context"
 	"encoding/binary"
+	"errors"
+	"fmt"
 	"math/rand/v2"
 	"slices"
 	"time"
@@ -17,6 +19,8 @@ const (
 	overduePace   = 2 * time.Millisecond
 	// lowEvery is how often the low-water number is written.
 	lowEvery = 5 * time.Second
+	// sweepBatch is how many chunks are deleted in one transaction.
+	sweepBatch = 1000
 )
 
 // rebuild reads envelopes and states, not bodies.
@@ -31,14 +35,11 @@ func (q *Queue) rebuild() error {
 	}
 	q.leasedSeq = q.nextSeq
 	q.lowWritten = low
-	r := rebuilder{q: q, now: q.clock(), wall: q.now()}
+	r := rebuilder{q: q, now: q.clock(), wall: q.now(), low: low}
 	if err := r.readFlights(); err != nil {
-		return err
+		q.log.Error("the list of deliveries that were under way cannot be read", "error", err)
 	}
-	if err := r.belowLow(low); err != nil {
-		return err
-	}
-	if err := q.store.Scan(store.PrefixMessage, messageKey(low), r.record); err != nil {
+	if err := r.scan(); err != nil {
 		return err
 	}
 	r.finish()
@@ -61,6 +62,7 @@ type rebuilder struct {
 	q       *Queue
 	now     int64
 	wall    time.Time
+	low     uint64 // the low-water number
 	flights map[flight]bool
 	cur     *entry // the message whose records are being read
 	overdue []*unit
@@ -76,6 +78,32 @@ func (r *rebuilder) readFlights() error {
 		}
 		return err
 	})
+}
+
+// scan reads all records. One that cannot be read stays where it is, for a
+// person to look at, and keeps nothing else from its way.
+func (r *rebuilder) scan() error {
+	var from []byte
+	for {
+		err := r.q.store.Scan(store.PrefixMessage, from, r.record)
+		damaged, ok := errors.AsType[*store.ValueError](err)
+		if !ok {
+			return err
+		}
+		r.unreadable(damaged.Key, err)
+		from = append(damaged.Key, 0)
+	}
+}
+
+// unreadable logs a damaged record. In the place of an envelope it leaves an
+// entry that is never accepted, so that the body is not swept as an orphan.
+func (r *rebuilder) unreadable(k []byte, err error) {
+	r.q.log.Error("a record of the queue cannot be read; it is left where it is", "key", fmt.Sprintf("%x", k), "error", err)
+	if seq, n, ok := parseMessageKey(k); ok && n < 0 {
+		r.finish()
+		r.q.nextSeq = max(r.q.nextSeq, seq+1)
+		r.q.link(&entry{seq: seq})
+	}
 }
 
 // record takes in one record; those of a message follow its envelope.
@@ -104,7 +132,7 @@ func (r *rebuilder) record(k, v []byte) error {
 		}
 	}
 	if err != nil {
-		r.q.log.Error("a record of the queue cannot be read; it is left where it is", "key", k, "error", err)
+		r.unreadable(slices.Clone(k), err)
 	}
 	return nil
 }
@@ -149,16 +177,22 @@ func (r *rebuilder) unit(u *unit, rec unitRecord) {
 	}
 }
 
-// finish puts the units of the message that was read into the schedule.
+// finish puts the units of the message that was read into the schedule. A
+// message below the low-water number had left the queue, and its keys have come
+// back: it is held for the operator.
 func (r *rebuilder) finish() {
 	q, e := r.q, r.cur
 	r.cur = nil
 	if e == nil {
 		return
 	}
+	if e.seq < r.low {
+		q.log.Error("a message that had left the queue has come back; it is held", "queue_id", e.id.String())
+		q.hold(e, "it had left the queue before and has come back (low-water guard): release it only if it was never delivered")
+	}
 	for i := range e.units {
 		u := &e.units[i]
-		if r.flights[flight{Seq: e.seq, Unit: u.number}] && !u.done {
+		if r.flights[flight{Seq: e.seq, Unit: u.number, Attempts: u.attempts}] && !u.done {
 			q.log.Warn("the last run ended during a delivery of this message: it may have been delivered; it is tried again later",
 				"queue_id", e.id.String(), "domain", u.domain.name)
 			u.due = max(u.due, r.now+int64(q.schedule.wait(1)))
@@ -173,7 +207,7 @@ func (r *rebuilder) finish() {
 func (r *rebuilder) spread() {
 	over := min(overdueSpread, time.Duration(len(r.overdue))*overduePace)
 	for _, u := range r.overdue {
-		if u.heapIndex < 0 || over <= 0 {
+		if u.heapIndex < 0 || over <= 0 || u.due > r.now { // held, or in flight at the crash
 			continue
 		}
 		r.q.unwait(u)
@@ -182,38 +216,6 @@ func (r *rebuilder) spread() {
 		r.q.place(u.domain, r.now)
 	}
 	r.overdue = nil
-}
-
-// belowLow looks for envelopes below the low-water number: such a message had
-// left the queue, and its key has come back. It is held for the operator.
-func (r *rebuilder) belowLow(low uint64) error {
-	var found [][]byte
-	err := r.q.store.ScanKeys(store.PrefixMessage, nil, func(k []byte) error {
-		seq, n, ok := parseMessageKey(k)
-		if ok && seq >= low {
-			return store.Stop
-		}
-		if ok && n < 0 {
-			found = append(found, slices.Clone(k))
-		}
-		return nil
-	})
-	if err != nil {
-		return err
-	}
-	for _, k := range found {
-		seq, _, _ := parseMessageKey(k)
-		var env Envelope
-		if err := r.q.store.View(k, func(v []byte) error { return decode(v, &env) }); err != nil {
-			return err
-		}
-		r.begin(seq, &env)
-		e := r.cur
-		r.cur = nil
-		r.q.log.Error("a message that had left the queue has come back; it is held", "queue_id", e.id.String())
-		r.q.hold(e, "it had left the queue before and has come back (low-water guard): release it only if it was never delivered")
-	}
-	return nil
 }
 
 // sweepOrphans deletes bodies whose envelope was never committed: their sender
@@ -225,7 +227,7 @@ func (q *Queue) sweepOrphans(ctx context.Context, firstNew uint64) {
 		live = append(live, e.seq)
 	}
 	q.mu.Unlock()
-	var orphans store.Batch
+	orphans, chunks := new(store.Batch), 0
 	err := q.store.ScanKeys(store.PrefixBody, nil, func(k []byte) error {
 		if ctx.Err() != nil || len(k) != len(store.PrefixBody)+12 {
 			return ctx.Err()
@@ -239,12 +241,22 @@ func (q *Queue) sweepOrphans(ctx context.Context, firstNew uint64) {
 		}
 		if len(live) == 0 || live[0] != seq {
 			orphans.Delete(slices.Clone(k))
+			chunks++
+		}
+		if orphans.Len() == sweepBatch {
+			q.write(orphans)
+			orphans = new(store.Batch)
 		}
 		return nil
 	})
-	if err == nil && orphans.Len() > 0 {
-		q.log.Info("removed what was left of messages that were never accepted", "chunks", orphans.Len())
-		q.store.Submit(&orphans, nil)
+	if err != nil && ctx.Err() == nil {
+		q.log.Error("what was left of messages that were never accepted cannot be looked for", "error", err)
+	}
+	if orphans.Len() > 0 {
+		q.write(orphans)
+	}
+	if chunks > 0 {
+		q.log.Info("removed what was left of messages that were never accepted", "chunks", chunks)
 	}
 }
 
@@ -280,5 +292,5 @@ func (q *Queue) writeLow() {
 	q.lowWritten = low
 	var b store.Batch
 	b.Set(keyLow, binary.BigEndian.AppendUint64(nil, low))
-	q.store.Submit(&b, nil)
+	q.write(&b)
 }

@@ -60,9 +60,7 @@ func (d *domain) next(now int64) (l lane, at int64, ok bool) {
 			continue
 		}
 		due := d.waiting[i][0].due
-		if lane(i) == laneExpired {
-			due = now
-		} else if d.restStep > 0 {
+		if lane(i) != laneExpired && d.restStep > 0 {
 			due = max(due, d.restUntil)
 		}
 		if !ok || due < at && at > now {
@@ -97,7 +95,7 @@ func (q *Queue) place(d *domain, now int64) {
 		}
 	default:
 		q.awake(d)
-		if d.total == 0 && q.domains[d.name] == d {
+		if d.total == 0 && d.active == 0 && q.domains[d.name] == d {
 			delete(q.domains, d.name)
 		}
 	}
@@ -111,7 +109,7 @@ func (q *Queue) awake(d *domain) {
 
 // wait puts u among its domain's waiting units. The caller places the domain.
 func (q *Queue) wait(u *unit) {
-	if u.heapIndex < 0 && !u.msg.held && !u.done {
+	if u.heapIndex < 0 && !u.msg.held && !u.msg.gone && !u.done && !u.active {
 		heap.Push(&u.domain.waiting[u.lane], u)
 	}
 }
@@ -123,18 +121,26 @@ func (q *Queue) unwait(u *unit) {
 	}
 }
 
+// stalledPoll is how often Claim looks whether the store can write again.
+const stalledPoll = 200 * time.Millisecond
+
 // claimNext claims the unit whose turn it is, nil where none is due; then
-// wakeAt is when the next one will be, -1 where none is known of.
-func (q *Queue) claimNext(now int64) (u *unit, wakeAt int64) {
+// wakeAt is when the next one will be, -1 where none is known of. Nothing is
+// claimed while the store cannot write: each delivery would be made a second
+// time after the next start.
+func (q *Queue) claimNext(now int64) (w *Work, wakeAt int64) {
 	if q.paused {
 		return nil, -1
+	}
+	if q.store.Stalled() {
+		return nil, now + int64(stalledPoll)
 	}
 	for len(q.sleeping) > 0 && q.sleeping[0].wakeAt <= now {
 		q.place(q.sleeping[0], now)
 	}
 	for d := q.ready.pop(); d != nil; d = q.ready.pop() {
-		if u := q.claimIn(d, now); u != nil {
-			return u, 0
+		if w := q.claimIn(d, now); w != nil {
+			return w, 0
 		}
 	}
 	if len(q.sleeping) > 0 {
@@ -144,30 +150,29 @@ func (q *Queue) claimNext(now int64) (u *unit, wakeAt int64) {
 }
 
 // claimIn claims the next unit of d, if it may be claimed now.
-func (q *Queue) claimIn(d *domain, now int64) *unit {
-	var u *unit
+func (q *Queue) claimIn(d *domain, now int64) *Work {
+	var w *Work
 	if l, at, ok := d.next(now); ok && at <= now {
-		u = heap.Pop(&d.waiting[l]).(*unit)
-	}
-	if u != nil {
+		u := heap.Pop(&d.waiting[l]).(*unit)
 		u.active = true
 		d.active++
-		q.inFlight[u] = struct{}{}
+		q.inFlight[u] = u.attempts
+		w = &Work{q: q, unit: u, restStep: d.restStep, Domain: d.name, LastError: d.restReason, Attempts: int(u.attempts),
+			Age: time.Duration(now - u.msg.receivedAt), Expired: q.expired(u.msg, now)}
 	}
 	q.place(d, now)
-	return u
+	return w
 }
 
-// free ends a claim. The caller places the domain.
+// free makes u claimable again. The caller waits and places.
 func (q *Queue) free(u *unit) {
 	u.active = false
-	u.domain.active--
 	delete(q.inFlight, u)
 }
 
 // rest lets d rest after it failed as a whole: as long as the schedule says
 // for so many failures in a row, but no longer than until its next retry. What
-// is too old by now does not wait with the rest.
+// is too old by now does not wait with the rest; it has its own due times.
 func (q *Queue) rest(d *domain, now int64, reason string) {
 	d.restStep++
 	d.restReason = reason

@@ -142,8 +142,9 @@ func (r *Relay) open() error {
 }
 
 // Run relays until ctx ends; then it stops: new sessions get 421, running ones
-// and attempts under way end or are given back, and the store is closed.
-func (r *Relay) Run(ctx context.Context) error {
+// and attempts under way end or are given back, and the store is closed. ready,
+// if not nil, is called when the listeners are bound.
+func (r *Relay) Run(ctx context.Context, ready func()) error {
 	c := r.config.Load()
 	if err := r.ingress.Listen(); err != nil {
 		return errors.Join(err, r.close())
@@ -171,6 +172,9 @@ func (r *Relay) Run(ctx context.Context) error {
 	}
 	serve(r.admin.Serve)
 	serve(r.ingress.Serve)
+	if ready != nil {
+		ready()
+	}
 	delivering, stopDelivery := context.WithCancel(stopping)
 	defer stopDelivery()
 	delivered := make(chan struct{})

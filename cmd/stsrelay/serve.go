@@ -52,7 +52,7 @@ func (a *app) serve(ctx context.Context) error {
 	defer cancel()
 	var signals sync.WaitGroup
 	signals.Go(func() { reloadOnHangup(ctx, r) })
-	err = r.Run(ctx)
+	err = r.Run(ctx, nil)
 	cancel()
 	signals.Wait()
 	if err != nil {

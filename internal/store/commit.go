@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -26,9 +27,11 @@ const (
 // safe for use by several goroutines, and must not be changed once submitted;
 // the same holds for the keys and values in it.
 type Batch struct {
-	ops  []op
-	tree int // bytes that go into the tree
-	body int // bytes that go into the value log
+	ops     []op
+	tree    int // bytes that go into the tree
+	body    int // bytes that go into the value log
+	patient bool
+	check   func() error
 }
 
 type op struct {
@@ -50,7 +53,9 @@ func (b *Batch) Delete(key []byte) { b.add(op{key: key}, 0) }
 
 // Update stores under key what fn makes of its present value (nil where there
 // is none); a nil result deletes it. fn runs in the committer, after all
-// batches submitted before: it must be quick and must not call the store.
+// batches submitted before, perhaps more than once: it must be quick, must not
+// call the store, and must not count on being the last call. A present value
+// that cannot be read counts as none.
 func (b *Batch) Update(key []byte, fn func(old []byte) []byte) {
 	b.add(op{key: key, update: fn}, valueThreshold-1)
 }
@@ -61,6 +66,17 @@ func (b *Batch) Append(other *Batch) {
 	b.tree += other.tree
 	b.body += other.body
 }
+
+// Patient makes the batch wait while the disk is full instead of failing. It is
+// meant for what has happened already and cannot be taken back, such as the
+// result of a delivery. A patient batch still fails with the store, and when
+// the disk is full at Close.
+func (b *Batch) Patient() { b.patient = true }
+
+// If makes the batch depend on check, which the committer calls just before it
+// writes the batch, when every batch that was not written has its answer. The
+// error of check is then the answer to this batch.
+func (b *Batch) If(check func() error) { b.check = check }
 
 // Len is the number of changes.
 func (b *Batch) Len() int { return len(b.ops) }
@@ -78,12 +94,12 @@ func (b *Batch) add(o op, size int) {
 type request struct {
 	batch *Batch
 	done  func(error)
-	at    time.Time
 }
 
 // Submit hands b to the committer and returns at once; batches are committed
 // in the order of Submit. done is called from the committer when b is durable
-// or has failed; it must be quick. done may be nil.
+// or has failed; it must be quick. After Close it is called at once, with
+// ErrClosed. done may be nil.
 func (s *Store) Submit(b *Batch, done func(error)) {
 	s.mu.Lock()
 	if s.closed {
@@ -94,7 +110,7 @@ func (s *Store) Submit(b *Batch, done func(error)) {
 		return
 	}
 	s.space.inFlight.Add(int64(b.body + b.tree))
-	s.pending = append(s.pending, &request{batch: b, done: done, at: time.Now()})
+	s.pending = append(s.pending, &request{batch: b, done: done})
 	s.mu.Unlock()
 	s.signal()
 }
@@ -134,20 +150,68 @@ func (s *Store) signal() {
 }
 
 func (s *Store) commitLoop() {
-	for range s.wake {
-		for {
-			group, closed := s.take()
-			if len(group) > 0 {
-				s.commit(group)
-				continue
-			}
-			if closed {
-				return
-			}
-			break
+	for {
+		var again <-chan time.Time
+		if s.stalled.Load() {
+			again = time.After(watchEvery)
+		}
+		select {
+		case <-s.wake:
+		case <-again:
+		}
+		if s.drain() {
+			return
 		}
 	}
 }
+
+// drain commits what waits, or refuses it. It reports whether the store was
+// closed, so that nothing more can come.
+func (s *Store) drain() (closed bool) {
+	for {
+		err := s.latch.err()
+		if err == nil {
+			err = s.space.critical()
+		}
+		s.stalled.Store(err != nil)
+		if err != nil {
+			return s.refuse(err)
+		}
+		group, closed := s.take()
+		if len(group) == 0 {
+			return closed
+		}
+		s.commit(group)
+	}
+}
+
+// refuse answers what waits, except for the patient while there is hope.
+func (s *Store) refuse(err error) (closed bool) {
+	s.mu.Lock()
+	hope := s.latch.err() == nil && !s.closed
+	var kept, refused []*request
+	for _, r := range s.pending {
+		if hope && r.batch.patient {
+			kept = append(kept, r)
+		} else {
+			refused = append(refused, r)
+		}
+	}
+	s.pending = kept
+	closed = s.closed
+	s.mu.Unlock()
+	for _, r := range refused {
+		if r.batch.patient {
+			s.log.Error("a change that was due is lost", "error", err)
+		}
+		s.answer(r, err)
+	}
+	return closed
+}
+
+// Stalled says that nothing can be written now: the store has failed, or the
+// disk is full.
+func (s *Store) Stalled() bool { return s.stalled.Load() }
 
 // take removes from pending what fits into one transaction: always at least
 // one batch, so that a batch larger than the limits is tried by itself.
@@ -176,42 +240,61 @@ func (s *Store) take() (group []*request, closed bool) {
 }
 
 func (s *Store) commit(group []*request) {
+	group = slices.DeleteFunc(group, func(r *request) bool {
+		if r.batch.check == nil {
+			return false
+		}
+		err := r.batch.check()
+		if err != nil {
+			s.answer(r, err)
+		}
+		return err != nil
+	})
 	start := time.Now()
 	err := s.latch.err()
 	if err == nil {
-		err = s.space.critical()
+		err = s.write(group)
 	}
-	if err == nil {
-		if err = s.write(group); err != nil && !errors.Is(err, errTooLarge) {
-			s.latch.set(err)
-			err = s.latch.err()
+	if errors.Is(err, errNotWritten) {
+		if len(group) > 1 { // one of them is at fault: each by itself
+			for _, r := range group {
+				s.commit([]*request{r})
+			}
+			return
 		}
+	} else if err != nil {
+		s.latch.set(err)
 	}
 	// Badger reports a failed msync of the value log only to its logger, on
 	// this path and before Commit returns.
-	if err == nil {
-		err = s.latch.err()
+	if e := s.latch.err(); e != nil {
+		err = e
+		s.stalled.Store(true)
 	}
 	s.stats.add(len(group), time.Since(start))
 	for _, r := range group {
-		s.space.inFlight.Add(-int64(r.batch.body + r.batch.tree))
-		if r.done != nil {
-			r.done(err)
-		}
+		s.answer(r, err)
 	}
 }
 
-var errTooLarge = errors.New("the change is too large for one transaction")
+func (s *Store) answer(r *request, err error) {
+	s.space.inFlight.Add(-int64(r.batch.body + r.batch.tree))
+	if r.done != nil {
+		r.done(err)
+	}
+}
+
+// errNotWritten is wrapped by the errors of a batch that Badger will not take,
+// and that has changed nothing.
+var errNotWritten = errors.New("the change was not written")
 
 func (s *Store) write(group []*request) error {
 	txn := s.db.NewTransaction(true)
 	defer txn.Discard()
 	for _, r := range group {
 		for _, o := range r.batch.ops {
-			if err := apply(txn, o); errors.Is(err, badger.ErrTxnTooBig) && len(group) == 1 {
-				return errTooLarge
-			} else if err != nil {
-				return fmt.Errorf("write %q: %w", o.key, err)
+			if err := apply(txn, o); err != nil {
+				return fmt.Errorf("%w: %q: %w", errNotWritten, o.key, err)
 			}
 		}
 	}
@@ -225,11 +308,11 @@ func apply(txn *badger.Txn, o op) error {
 	value := o.value
 	if o.update != nil {
 		var old []byte
-		item, err := txn.Get(o.key)
-		if err == nil {
-			old, err = item.ValueCopy(nil)
-		}
-		if err != nil && !errors.Is(err, badger.ErrKeyNotFound) {
+		err := view(txn, o.key, func(v []byte) error {
+			old = append([]byte{}, v...)
+			return nil
+		})
+		if _, unreadable := errors.AsType[*ValueError](err); err != nil && !unreadable {
 			return err
 		}
 		value = o.update(old)

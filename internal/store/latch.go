@@ -32,9 +32,17 @@ func (l *latch) err() error {
 	return nil
 }
 
-// Errorf implements badger.Logger.
+// Errorf implements badger.Logger. What Badger says of a value that it cannot
+// read concerns that value and not the store: whoever reads gets a ValueError.
 func (l *latch) Errorf(format string, args ...any) {
-	l.set(errors.New(strings.TrimSpace(fmt.Sprintf(format, args...))))
+	text := strings.TrimSpace(fmt.Sprintf(format, args...))
+	for _, reading := range []string{"Unable to read:", "Key:", "Invalid read:"} {
+		if strings.HasPrefix(format, reading) {
+			l.log.Error("badger: " + text)
+			return
+		}
+	}
+	l.set(errors.New(text))
 }
 
 // Warningf implements badger.Logger.

@@ -18,6 +18,7 @@ import (
 	"log/slog"
 	"os"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/dgraph-io/badger/v4"
@@ -63,6 +64,7 @@ type Store struct {
 	pending []*request
 	closed  bool
 	wake    chan struct{} // capacity 1: there is something in pending, or closed
+	stalled atomic.Bool
 
 	stop       context.CancelFunc
 	background sync.WaitGroup // collector and space watch
@@ -72,7 +74,7 @@ type Store struct {
 
 // Open opens the store in o.Dir, or makes it. It refuses, with words, a folder
 // that another process uses, a file system that cannot carry it, and a disk
-// with less than Floor free.
+// with less than Floor free where no ballast could be given up.
 func Open(o Options) (*Store, error) {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
@@ -117,7 +119,8 @@ func Open(o Options) (*Store, error) {
 // and few level-zero tables because garbage is invisible to the collector
 // until it is compacted, small value-log files because the active one can
 // never be collected, and no cache or compression because every body is
-// written once and read once.
+// written once and read once. Checksums are verified on reading: a body that
+// is damaged must not go out.
 func badgerOptions(dir string, l badger.Logger) badger.Options {
 	return badger.DefaultOptions(dir).
 		WithSyncWrites(true).
@@ -131,6 +134,7 @@ func badgerOptions(dir string, l badger.Logger) badger.Options {
 		WithCompression(options.None).
 		WithBlockCacheSize(0).
 		WithIndexCacheSize(0).
+		WithVerifyValueChecksum(true).
 		WithDetectConflicts(false).
 		WithMetricsEnabled(false).
 		WithNumVersionsToKeep(1).
@@ -169,6 +173,12 @@ func (s *Store) Close() error {
 // Err is the error that made the store fail, nil while it works.
 func (s *Store) Err() error { return s.latch.err() }
 
+// ValueError says that the value of a key is there and cannot be read: its
+// part of the value log is torn or damaged.
+type ValueError struct{ Key []byte }
+
+func (e *ValueError) Error() string { return fmt.Sprintf("the value of %q is damaged", e.Key) }
+
 // Get returns a copy of the value of key, nil where there is none.
 func (s *Store) Get(key []byte) ([]byte, error) {
 	var value []byte
@@ -180,22 +190,36 @@ func (s *Store) Get(key []byte) ([]byte, error) {
 }
 
 // View calls fn with the value of key, which is valid only during the call and
-// must not be changed. Where there is no such key fn is not called.
+// must not be changed. Where there is no such key fn is not called. The error
+// wraps a *ValueError where the value is damaged.
 func (s *Store) View(key []byte, fn func(value []byte) error) error {
-	err := s.db.View(func(txn *badger.Txn) error {
-		item, err := txn.Get(key)
-		if errors.Is(err, badger.ErrKeyNotFound) {
-			return nil
-		}
-		if err != nil {
-			return err
-		}
-		return item.Value(fn)
-	})
+	err := s.db.View(func(txn *badger.Txn) error { return view(txn, key, fn) })
 	if err != nil {
 		return fmt.Errorf("read %q: %w", key, err)
 	}
 	return nil
+}
+
+func view(txn *badger.Txn, key []byte, fn func(value []byte) error) error {
+	item, err := txn.Get(key)
+	if errors.Is(err, badger.ErrKeyNotFound) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	return value(item, fn)
+}
+
+// value is item.Value with an error for what cannot be read: Badger logs it and
+// hands out an empty value.
+func value(item *badger.Item, fn func([]byte) error) error {
+	return item.Value(func(v []byte) error {
+		if len(v) == 0 && item.ValueSize() > 0 {
+			return &ValueError{Key: item.KeyCopy(nil)}
+		}
+		return fn(v)
+	})
 }
 
 // Stop ends a Scan early without an error.
@@ -203,10 +227,11 @@ var Stop = errors.New("stop the scan")
 
 // Scan calls fn for every key that begins with prefix and is not below from
 // (nil: from the first), in order. Key and value are valid only during the
-// call. fn ends the scan with Stop; any other error is returned.
+// call. fn ends the scan with Stop; any other error is returned. A damaged
+// value ends the scan with a *ValueError; the caller may go on behind its key.
 func (s *Store) Scan(prefix, from []byte, fn func(key, value []byte) error) error {
 	return s.scan(prefix, from, func(item *badger.Item) error {
-		return item.Value(func(v []byte) error { return fn(item.Key(), v) })
+		return value(item, func(v []byte) error { return fn(item.Key(), v) })
 	})
 }
 

@@ -1,0 +1,206 @@
+package testnet
+
+import (
+	"fmt"
+	"net"
+	"strings"
+	"sync"
+
+	"github.com/miekg/dns"
+)
+
+// Fault is what a question is answered with instead of the records.
+type Fault string
+
+// The faults of a name.
+const (
+	ServFail Fault = "SERVFAIL"
+	Refused  Fault = "REFUSED"
+	Silence  Fault = "no answer"
+	Bogus    Fault = "SERVFAIL, DNSSEC bogus"
+	Truncate Fault = "truncated over UDP"
+)
+
+// DNS answers for every name there is. It is served over UDP and TCP.
+type DNS struct {
+	addr    string
+	servers []*dns.Server
+
+	mu      sync.Mutex
+	records map[string][]dns.RR // by name, in lower case with final dot
+	faults  map[string]Fault    // by "name TYPE"
+	secure  map[string]bool     // by name: answers have the AD bit
+	asked   map[string]int      // by "name TYPE"
+}
+
+func newDNS(wg *sync.WaitGroup) (*DNS, error) {
+	d := &DNS{records: make(map[string][]dns.RR), faults: make(map[string]Fault), secure: make(map[string]bool), asked: make(map[string]int)}
+	var pc net.PacketConn
+	var l net.Listener
+	var err error
+	for range 20 { // the port must be free for both
+		if pc, err = net.ListenPacket("udp", "127.0.0.1:0"); err != nil {
+			return nil, err
+		}
+		if l, err = net.Listen("tcp", pc.LocalAddr().String()); err == nil {
+			break
+		}
+		pc.Close()
+	}
+	if err != nil {
+		return nil, fmt.Errorf("the fake DNS cannot listen: %w", err)
+	}
+	d.addr = pc.LocalAddr().String()
+	var started sync.WaitGroup
+	for _, s := range []*dns.Server{{PacketConn: pc, Handler: d}, {Listener: l, Handler: d}} {
+		started.Add(1)
+		s.NotifyStartedFunc = started.Done
+		d.servers = append(d.servers, s)
+		wg.Go(func() { _ = s.ActivateAndServe() })
+	}
+	started.Wait()
+	return d, nil
+}
+
+// Addr is where the server listens, "127.0.0.1:port".
+func (d *DNS) Addr() string { return d.addr }
+
+func (d *DNS) close() {
+	for _, s := range d.servers {
+		_ = s.Shutdown()
+	}
+}
+
+// Add adds records in the syntax of a zone file, with full names.
+func (d *DNS) Add(records ...string) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for _, r := range records {
+		rr, err := dns.NewRR(r)
+		if err != nil {
+			return fmt.Errorf("record %q: %w", r, err)
+		}
+		name := strings.ToLower(rr.Header().Name)
+		d.records[name] = append(d.records[name], rr)
+	}
+	return nil
+}
+
+// Remove removes the records of a name and type.
+func (d *DNS) Remove(name, rrtype string) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	name = strings.ToLower(dns.Fqdn(name))
+	var keep []dns.RR
+	for _, rr := range d.records[name] {
+		if dns.TypeToString[rr.Header().Rrtype] != rrtype {
+			keep = append(keep, rr)
+		}
+	}
+	d.records[name] = keep
+	if keep == nil {
+		delete(d.records, name)
+	}
+}
+
+// Fail lets questions for a name and type end in a fault; "" ends that.
+func (d *DNS) Fail(name, rrtype string, f Fault) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.faults[strings.ToLower(dns.Fqdn(name))+" "+rrtype] = f
+}
+
+// Secure gives the answers about a name the AD bit.
+func (d *DNS) Secure(name string, on bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.secure[strings.ToLower(dns.Fqdn(name))] = on
+}
+
+// Asked is how often a name and type was asked for.
+func (d *DNS) Asked(name, rrtype string) int {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.asked[strings.ToLower(dns.Fqdn(name))+" "+rrtype]
+}
+
+// ServeDNS implements dns.Handler.
+func (d *DNS) ServeDNS(w dns.ResponseWriter, q *dns.Msg) {
+	m, answer := d.answer(q, w.RemoteAddr().Network() == "udp")
+	if answer {
+		_ = w.WriteMsg(m)
+	}
+}
+
+func (d *DNS) answer(q *dns.Msg, udp bool) (m *dns.Msg, answer bool) {
+	m = new(dns.Msg)
+	m.SetReply(q)
+	m.RecursionAvailable = true
+	if len(q.Question) != 1 {
+		m.Rcode = dns.RcodeFormatError
+		return m, true
+	}
+	name := strings.ToLower(q.Question[0].Name)
+	key := name + " " + dns.TypeToString[q.Question[0].Qtype]
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.asked[key]++
+	switch d.faults[key] {
+	case ServFail:
+		m.Rcode = dns.RcodeServerFailure
+		return m, true
+	case Refused:
+		m.Rcode = dns.RcodeRefused
+		return m, true
+	case Silence:
+		return m, false
+	case Bogus:
+		m.Rcode = dns.RcodeServerFailure
+		m.SetEdns0(1232, false)
+		m.IsEdns0().Option = append(m.IsEdns0().Option, &dns.EDNS0_EDE{InfoCode: dns.ExtendedErrorCodeDNSBogus})
+		return m, true
+	case Truncate:
+		if udp {
+			m.Truncated = true
+			return m, true
+		}
+	}
+	m.AuthenticatedData = d.secure[name]
+	for range 10 {
+		next := ""
+		for _, rr := range d.records[name] {
+			if t := rr.Header().Rrtype; t == q.Question[0].Qtype {
+				m.Answer = append(m.Answer, rr)
+			} else if c, ok := rr.(*dns.CNAME); ok {
+				m.Answer = append(m.Answer, rr)
+				next = strings.ToLower(c.Target)
+			}
+		}
+		if next == "" {
+			break
+		}
+		name = next
+		m.AuthenticatedData = m.AuthenticatedData && d.secure[name]
+	}
+	if len(m.Answer) == 0 {
+		soa, _ := dns.NewRR(". 60 IN SOA a.root. b.root. 1 1 1 1 60")
+		m.Ns = append(m.Ns, soa)
+		if !d.exists(name) {
+			m.Rcode = dns.RcodeNameError
+		}
+	}
+	return m, true
+}
+
+// exists says whether there is a name, or one below it.
+func (d *DNS) exists(name string) bool {
+	if len(d.records[name]) > 0 {
+		return true
+	}
+	for n := range d.records {
+		if strings.HasSuffix(n, "."+name) {
+			return true
+		}
+	}
+	return false
+}
