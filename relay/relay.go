@@ -27,6 +27,7 @@ import (
 	"github.com/stsrelay/stsrelay/relay/dsn"
 	"github.com/stsrelay/stsrelay/relay/ingress"
 	"github.com/stsrelay/stsrelay/sts"
+	"github.com/stsrelay/stsrelay/tlsrpt"
 )
 
 const (
@@ -127,7 +128,7 @@ func (r *Relay) open() error {
 	}
 	r.delivery = delivery.New(delivery.Options{
 		Queue: r.queue, Resolver: r.resolver, Policies: r.policies, Hostname: c.Hostname, Roots: roots,
-		Dial: r.o.Dial, IsSelf: r.isSelf, Notices: r.notices, Settings: settings(c), Logger: r.log,
+		Dial: r.o.Dial, IsSelf: r.isSelf, Notices: r.notices, Count: counter(c), Settings: settings(c), Logger: r.log,
 	})
 	if r.certs, err = openCertificates(c); err != nil {
 		return err
@@ -136,7 +137,7 @@ func (r *Relay) open() error {
 		return err
 	}
 	r.admin = admin.New(admin.Options{
-		Queue: r.queue, Policies: r.policies, Status: r.status, Reload: r.Reload, Notice: r.removed, Logger: r.log,
+		Queue: r.queue, Policies: r.policies, Status: r.status, Reload: r.Reload, Notice: r.removed, Reports: r.reports(), Logger: r.log,
 	})
 	return r.admin.Listen(c.SocketPath())
 }
@@ -228,6 +229,14 @@ func (r *Relay) close() error {
 
 // Queue is the relay's queue, for those who run a relay inside a program.
 func (r *Relay) Queue() *queue.Queue { return r.queue }
+
+// Reports makes the TLS reports of a day as they stand.
+func (r *Relay) Reports(_ context.Context, day string, yield func(*tlsrpt.Report) bool) error {
+	if make := r.reports(); make != nil {
+		return make(day, "", yield)
+	}
+	return nil
+}
 
 // Addrs are the addresses of the listeners, once Run has bound them.
 func (r *Relay) Addrs() []net.Addr { return r.ingress.Addrs() }

@@ -1,5 +1,221 @@
 package main
 
-import "github.com/spf13/cobra"
+import (
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"time"
 
-func (a *app) demoCommand() *cobra.Command { return &cobra.Command{Use: "demo"} }
+	"github.com/spf13/cobra"
+
+	"github.com/stsrelay/stsrelay/config"
+	"github.com/stsrelay/stsrelay/internal/testnet"
+	"github.com/stsrelay/stsrelay/queue"
+	"github.com/stsrelay/stsrelay/relay"
+)
+
+func (a *app) demoCommand() *cobra.Command {
+	var keep bool
+	c := &cobra.Command{
+		Use: "demo", Short: "Show what the relay does, with a whole Internet on loopback", Args: noArgs,
+		Long: `Start a fake Internet (DNS, policy hosts, mail hosts, a certificate authority)
+and the relay in one process, all on loopback, and send real mail through real
+sockets: a delivery over verified TLS, the same domain attacked, a domain that
+tests its policy, a domain without one. The exit status is 0 only if everything
+went as it should.`,
+		Example: "  stsrelay demo --keep",
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			ctx, cancel := context.WithTimeout(cmd.Context(), demoTime)
+			defer cancel()
+			d, err := startDemo(a.out)
+			if err != nil {
+				return fmt.Errorf("demo: %w", err)
+			}
+			defer d.close()
+			if err := d.play(ctx); err != nil {
+				return fmt.Errorf("demo: %w", err)
+			}
+			if keep {
+				d.invite()
+				<-cmd.Context().Done()
+			}
+			return d.close()
+		},
+	}
+	c.Flags().BoolVar(&keep, "keep", false, "go on running, to play with")
+	return c
+}
+
+// demoTime bounds the whole show.
+const demoTime = 30 * time.Second
+
+// demo is the fake Internet with a relay in it.
+type demo struct {
+	out     io.Writer
+	net     *testnet.Net
+	relay   *relay.Relay
+	dir     string
+	file    string
+	stop    context.CancelFunc
+	done    chan error
+	hosts   map[string]*testnet.Host
+	closed  bool
+	color   bool
+	started time.Time
+}
+
+const demoConfig = `hostname = "relay.demo.example"
+data_dir = %q
+[[listen]]
+address = "127.0.0.1:0"
+[dns]
+servers = [%q]
+[limits]
+free_space = "64MiB"
+[delivery]
+retry = ["1s", "1s", "2s"]
+private_addresses = "allow"
+[log]
+format = "text"
+`
+
+func startDemo(out io.Writer) (*demo, error) {
+	d := &demo{out: out, hosts: make(map[string]*testnet.Host), started: time.Now()}
+	if f, ok := out.(*os.File); ok {
+		st, err := f.Stat()
+		d.color = err == nil && st.Mode()&os.ModeCharDevice != 0 && os.Getenv("NO_COLOR") == ""
+	}
+	if err := d.start(); err != nil {
+		return nil, joinErrors(err, d.close())
+	}
+	return d, nil
+}
+
+func (d *demo) start() (err error) {
+	if d.net, err = testnet.New(testnet.Options{}); err != nil {
+		return err
+	}
+	if err := d.populate(); err != nil {
+		return err
+	}
+	if d.dir, err = os.MkdirTemp("", "stsrelay-demo-"); err != nil {
+		return err
+	}
+	d.file = filepath.Join(d.dir, "demo.toml")
+	if err := os.WriteFile(d.file, fmt.Appendf(nil, demoConfig, d.dir, d.net.DNS.Addr()), 0o600); err != nil {
+		return err
+	}
+	c, _, err := config.Load(d.file, nil)
+	if err != nil {
+		return err
+	}
+	logFile, err := os.Create(filepath.Join(d.dir, "relay.log"))
+	if err != nil {
+		return err
+	}
+	log := slog.New(slog.NewTextHandler(logFile, nil))
+	d.relay, err = relay.New(relay.Options{Config: c, Version: version, Logger: log, Dial: d.net.DialContext, Roots: d.net.CA.Roots()})
+	if err != nil {
+		return err
+	}
+	var ctx context.Context
+	ctx, d.stop = context.WithCancel(context.Background())
+	d.done = make(chan error, 1)
+	ready := make(chan struct{})
+	go func() {
+		defer logFile.Close()
+		d.done <- d.relay.Run(ctx, func() { close(ready) })
+	}()
+	select {
+	case <-ready:
+		return nil
+	case err := <-d.done:
+		d.stop = nil
+		return err
+	}
+}
+
+// populate makes three domains: one that enforces its policy, one that tests
+// it on a host with a bad certificate, and one that publishes nothing.
+func (d *demo) populate() error {
+	for _, site := range []struct {
+		domain, mode string
+		faults       testnet.Faults
+	}{
+		{"bank.example", "enforce", testnet.Faults{}},
+		{"shop.example", "testing", testnet.Faults{Cert: testnet.CertSpec{SelfSigned: true}}},
+		{"plain.example", "", testnet.Faults{Cert: testnet.CertSpec{SelfSigned: true}}},
+	} {
+		mx := "mx1." + site.domain
+		h, err := d.net.AddHost(mx)
+		if err != nil {
+			return err
+		}
+		if err := h.Set(site.faults); err != nil {
+			return err
+		}
+		d.hosts[site.domain] = h
+		pub := testnet.Domain{MX: []string{mx}, TLSRPT: "mailto:tls@" + site.domain}
+		if site.mode != "" {
+			pub.Policy = testnet.Policy{ID: "20261123", Mode: site.mode, MX: []string{mx}, MaxAge: 604800}
+		}
+		if err := d.net.AddDomain(site.domain, pub); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// close stops everything and removes the data. It may be called twice.
+func (d *demo) close() error {
+	if d.closed {
+		return nil
+	}
+	d.closed = true
+	var err error
+	if d.stop != nil {
+		d.stop()
+		err = <-d.done
+	}
+	if d.net != nil {
+		d.net.Close()
+	}
+	if d.dir != "" {
+		err = joinErrors(err, os.RemoveAll(d.dir))
+	}
+	return err
+}
+
+// invite tells where things are.
+func (d *demo) invite() {
+	d.say("")
+	d.say("Everything goes on running until Ctrl-C:")
+	d.say("  relay     %s", d.relay.Addrs()[0])
+	d.say("  DNS       %s", d.net.DNS.Addr())
+	d.say("  queue     stsrelay queue list --config %s", d.file)
+	d.say("  log       %s", filepath.Join(d.dir, "relay.log"))
+	d.say("Try:  swaks --server %s --from you@demo.example --to someone@bank.example", d.relay.Addrs()[0])
+}
+
+// waiting returns the message with a result, gone where it was delivered.
+func (d *demo) result(ctx context.Context, id queue.ID) (m queue.Message, gone bool, err error) {
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		m, err = d.relay.Queue().Show(id)
+		if err != nil {
+			return m, true, nil
+		}
+		if m.Attempts > 0 && m.State == queue.Queued {
+			return m, false, nil
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return m, false, fmt.Errorf("message %s had no result in time", id)
+		}
+	}
+}

@@ -143,6 +143,15 @@ func (h *Host) closeSessions() {
 	}
 }
 
+// Cut closes all sessions that are open.
+func (h *Host) Cut() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for c := range h.conns {
+		c.Close()
+	}
+}
+
 // Set replaces the faults; it counts from the next connection on.
 func (h *Host) Set(f Faults) error {
 	h.mu.Lock()

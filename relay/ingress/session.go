@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -251,6 +252,9 @@ func (s *session) complete(h header, env *queue.Envelope, id string) (string, er
 		return "", reply(554, 5, 4, 6, "the message has passed %d servers: it runs in a loop", h.received)
 	}
 	env.TLSOptional = h.tlsRequiredNo && h.tlsRequiredAll == 1 && !env.RequireTLS && s.server.rules.Load().HonorTLSRequiredNo
+	// Some clients declare SMTPUTF8 wherever it is offered. Only what needs it
+	// may be refused by hosts that do not know it.
+	env.SMTPUTF8 = env.SMTPUTF8 && (h.nonASCII || needsUTF8(env))
 	now := s.server.now()
 	add := s.received(env, id, now)
 	if !h.hasMessageID {
@@ -260,6 +264,10 @@ func (s *session) complete(h header, env *queue.Envelope, id string) (string, er
 		add += "Date: " + now.Format(time.RFC1123Z) + "\r\n"
 	}
 	return add, nil
+}
+
+func needsUTF8(env *queue.Envelope) bool {
+	return !isASCII([]byte(env.From)) || slices.ContainsFunc(env.Recipients, func(r queue.Recipient) bool { return !isASCII([]byte(r.Address)) })
 }
 
 // Reset implements smtp.Session.

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"time"
 
@@ -34,6 +35,7 @@ type header struct {
 	hasMessageID   bool
 	tlsRequiredNo  bool
 	tlsRequiredAll int // fields of that name
+	nonASCII       bool
 }
 
 func (h *headerReader) Write(p []byte) (int, error) {
@@ -86,6 +88,7 @@ func headerEnd(b []byte) int {
 }
 
 func parseHeader(b []byte) (h header) {
+	h.nonASCII = !isASCII(b)
 	for line := range bytes.Lines(b) {
 		name, value, ok := bytes.Cut(line, []byte(":"))
 		if !ok || line[0] == ' ' || line[0] == '\t' {
@@ -104,6 +107,10 @@ func parseHeader(b []byte) (h header) {
 		}
 	}
 	return h
+}
+
+func isASCII(b []byte) bool {
+	return !slices.ContainsFunc(b, func(c byte) bool { return c >= 0x80 })
 }
 
 // received is the trace line (RFC 5321, 4.4; RFC 3848 for the protocol).

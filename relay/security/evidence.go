@@ -50,8 +50,9 @@ type Evidence struct {
 	Cipher  uint16
 	// Chain is what the host showed, leaf first.
 	Chain []*x509.Certificate
-	// Certificate is the verdict on the chain, CertificateWhy its reason where
-	// it is not Trusted, CertificateCode the short form for reports.
+	// Certificate is the verdict on the chain. Where it is not Trusted,
+	// CertificateWhy says what is the matter, "expired on …", and
+	// CertificateCode says so in short, for reports.
 	Certificate     Certificate
 	CertificateWhy  string
 	CertificateCode string
@@ -73,7 +74,7 @@ func (e *Evidence) Observe(cs tls.ConnectionState, roots *x509.CertPool, now tim
 	e.Chain = cs.PeerCertificates
 	e.At = now
 	if len(e.Chain) == 0 {
-		e.Certificate, e.CertificateCode, e.CertificateWhy = Untrusted, "no-certificate", "it showed no certificate"
+		e.Certificate, e.CertificateCode, e.CertificateWhy = Untrusted, "no-certificate", "was not shown"
 		return
 	}
 	leaf := e.Chain[0]
@@ -99,19 +100,19 @@ func classify(leaf *x509.Certificate, err error, now time.Time) (verdict Certifi
 		if invalid.Reason == x509.Expired {
 			c := invalid.Cert
 			if now.Before(c.NotBefore) {
-				return Outdated, "not-yet-valid", "its certificate is valid only from " + c.NotBefore.UTC().Format(time.DateTime) + " UTC on"
+				return Outdated, "not-yet-valid", "is valid only from " + c.NotBefore.UTC().Format(time.DateTime) + " UTC on"
 			}
-			return Outdated, "expired", "its certificate expired on " + c.NotAfter.UTC().Format(time.DateTime) + " UTC"
+			return Outdated, "expired", "expired on " + c.NotAfter.UTC().Format(time.DateTime) + " UTC"
 		}
-		return Untrusted, "invalid-chain", "its certificate chain is not valid: " + err.Error()
+		return Untrusted, "invalid-chain", "has a chain that is not valid: " + err.Error()
 	}
 	if _, ok := errors.AsType[x509.UnknownAuthorityError](err); ok {
 		if string(leaf.RawIssuer) == string(leaf.RawSubject) {
-			return Untrusted, "self-signed", "its certificate is self-signed"
+			return Untrusted, "self-signed", "is self-signed"
 		}
-		return Untrusted, "unknown-authority", fmt.Sprintf("its certificate was issued by %q, which does not lead to a trusted authority (an intermediate certificate may be missing)", leaf.Issuer.String())
+		return Untrusted, "unknown-authority", fmt.Sprintf("was issued by %q, which leads to no trusted authority (an intermediate certificate may be missing)", leaf.Issuer.String())
 	}
-	return Untrusted, "untrusted", "its certificate is not trusted: " + err.Error()
+	return Untrusted, "untrusted", "is not trusted: " + err.Error()
 }
 
 // encrypted is nil where the session is encrypted well enough for any demand:
@@ -135,11 +136,11 @@ func (e *Evidence) encrypted(by Source) *Shortfall {
 func (e *Evidence) verified(by Source) *Shortfall {
 	switch {
 	case e.Certificate == Outdated:
-		return &Shortfall{Source: by, Type: tlsrpt.CertificateExpired, Code: e.CertificateCode, Reason: e.Host + ": " + e.CertificateWhy}
+		return &Shortfall{Source: by, Type: tlsrpt.CertificateExpired, Code: e.CertificateCode, Reason: "the certificate of " + e.Host + " " + e.CertificateWhy}
 	case e.Certificate == Untrusted:
-		return &Shortfall{Source: by, Type: tlsrpt.CertificateNotTrusted, Code: e.CertificateCode, Reason: e.Host + ": " + e.CertificateWhy}
+		return &Shortfall{Source: by, Type: tlsrpt.CertificateNotTrusted, Code: e.CertificateCode, Reason: "the certificate of " + e.Host + " " + e.CertificateWhy}
 	case !e.NameMatches:
-		return &Shortfall{Source: by, Type: tlsrpt.CertificateHostMismatch, Code: "name", Reason: fmt.Sprintf("%s: its certificate is for %s", e.Host, certificateNames(e.Chain))}
+		return &Shortfall{Source: by, Type: tlsrpt.CertificateHostMismatch, Code: "name", Reason: fmt.Sprintf("the certificate of %s is for %s", e.Host, certificateNames(e.Chain))}
 	}
 	return nil
 }
