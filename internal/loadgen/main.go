@@ -1,0 +1,42 @@
+// Command loadgen puts load on a real stsrelay process: it starts the fake
+// Internet on ports 25 and 443 of loopback addresses, starts the program, sends
+// messages, and counts what arrives: rates, lost ones, ones that came twice.
+// With -kill it kills the process (SIGKILL) at random moments meanwhile and
+// starts it again. It needs the right to bind ports below 1024.
+//
+//	go build -o stsrelay ./cmd/stsrelay
+//	go run ./internal/loadgen -binary ./stsrelay -sessions 20 -messages 50
+//	go run ./internal/loadgen -binary ./stsrelay -client smtp-source -messages 250
+//	go run ./internal/loadgen -binary ./stsrelay -messages 250 -kill 5
+package main
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"time"
+)
+
+func main() {
+	var o options
+	flag.StringVar(&o.binary, "binary", "./stsrelay", "the program under load")
+	flag.StringVar(&o.client, "client", "builtin", "who sends: builtin, smtp-source (Postfix's), swaks (one message)")
+	flag.IntVar(&o.sessions, "sessions", 20, "SMTP sessions that send at the same time")
+	flag.IntVar(&o.messages, "messages", 50, "messages a session")
+	flag.IntVar(&o.size, "size", 10<<10, "octets a message")
+	flag.IntVar(&o.domains, "domains", 1, "recipient domains, with enforced policies")
+	flag.IntVar(&o.hosts, "hosts", 1, "MX hosts that they share")
+	flag.IntVar(&o.kills, "kill", 0, "how often the process is killed under load")
+	flag.DurationVar(&o.timeout, "timeout", 5*time.Minute, "for everything")
+	flag.Uint64Var(&o.seed, "seed", rand.Uint64(), "of the moments of the kills")
+	flag.Parse()
+	ctx, cancel := context.WithTimeout(context.Background(), o.timeout)
+	defer cancel()
+	if err := run(ctx, o); err != nil {
+		fmt.Fprintln(os.Stderr, "loadgen:", err)
+		cancel()
+		os.Exit(1) //nolint:gocritic // cancel was called
+	}
+}

@@ -1,0 +1,370 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net"
+	"net/smtp"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"github.com/stsrelay/stsrelay/internal/testnet"
+)
+
+type options struct {
+	binary, client           string
+	sessions, messages, size int
+	domains, hosts, kills    int
+	timeout                  time.Duration
+	seed                     uint64
+}
+
+// load is one run.
+type load struct {
+	options
+	net     *testnet.Net
+	hosts   []*testnet.Host
+	dir     string
+	addr    string
+	process *process
+
+	mu        sync.Mutex
+	accepted  map[string]bool // queue IDs that were acknowledged
+	anonymous atomic.Int64    // acknowledged by a client that does not tell the IDs
+	refused   atomic.Int64
+}
+
+func run(ctx context.Context, o options) error {
+	l := &load{options: o, accepted: make(map[string]bool)}
+	if err := l.prepare(); err != nil {
+		return err
+	}
+	defer os.RemoveAll(l.dir)
+	defer l.net.Close()
+	if err := l.startRelay(ctx); err != nil {
+		return err
+	}
+	defer func() { _ = l.process.stop(syscall.SIGTERM) }()
+
+	start := time.Now()
+	killed := make(chan error, 1)
+	killCtx, stopKilling := context.WithCancel(ctx)
+	go func() { killed <- l.killNowAndThen(killCtx) }()
+	if err := l.send(ctx); err != nil {
+		stopKilling()
+		return errors.Join(err, <-killed)
+	}
+	sent := time.Since(start)
+	stopKilling()
+	if err := <-killed; err != nil {
+		return err
+	}
+	if err := l.arrive(ctx); err != nil {
+		return err
+	}
+	return l.tell(sent, time.Since(start))
+}
+
+// prepare makes the fake Internet and the configuration.
+func (l *load) prepare() (err error) {
+	if l.net, err = testnet.New(testnet.Options{RealPorts: true}); err != nil {
+		return err
+	}
+	for i := range l.options.hosts {
+		h, err := l.net.AddHost(fmt.Sprintf("mx%d.load.example", i))
+		if err != nil {
+			return fmt.Errorf("%w (ports 25 and 443 are needed: run as root)", err)
+		}
+		l.hosts = append(l.hosts, h)
+	}
+	for i := range l.domains {
+		h := l.hosts[i%len(l.hosts)]
+		d := testnet.Domain{MX: []string{h.Name}, Policy: testnet.Policy{ID: "1", Mode: "enforce", MX: []string{h.Name}, MaxAge: 86400}}
+		if err := l.net.AddDomain(domainName(i), d); err != nil {
+			return err
+		}
+	}
+	if l.dir, err = os.MkdirTemp("", "stsrelay-load-"); err != nil {
+		return err
+	}
+	port, err := freePort()
+	if err != nil {
+		return err
+	}
+	l.addr = "127.0.0.1:" + port
+	if err := os.WriteFile(filepath.Join(l.dir, "ca.pem"), l.net.CA.PEM(), 0o600); err != nil {
+		return err
+	}
+	return os.WriteFile(filepath.Join(l.dir, "stsrelay.toml"), fmt.Appendf(nil, `hostname = "relay.load.example"
+data_dir = %q
+[[listen]]
+address = %q
+[limits]
+free_space = "64MiB"
+[dns]
+servers = [%q]
+[delivery]
+retry = ["1s", "2s"]
+private_addresses = "allow"
+ca_file = "ca.pem"
+`, filepath.Join(l.dir, "data"), l.addr, l.net.DNS.Addr()), 0o600)
+}
+
+func domainName(i int) string { return fmt.Sprintf("d%d.load.example", i) }
+
+func freePort() (string, error) {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return "", err
+	}
+	defer ln.Close()
+	_, port, err := net.SplitHostPort(ln.Addr().String())
+	return port, err
+}
+
+// process is the program under load.
+type process struct {
+	cmd  *exec.Cmd
+	done chan struct{}
+}
+
+func (l *load) startRelay(ctx context.Context) error {
+	log, err := os.OpenFile(filepath.Join(l.dir, "relay.log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	defer log.Close()
+	cmd := exec.Command(l.binary, "serve", "--config", filepath.Join(l.dir, "stsrelay.toml"))
+	cmd.Stderr = log
+	if err := cmd.Start(); err != nil {
+		return err
+	}
+	p := &process{cmd: cmd, done: make(chan struct{})}
+	go func() {
+		_ = cmd.Wait()
+		close(p.done)
+	}()
+	for {
+		if c, err := net.Dial("tcp", l.addr); err == nil {
+			c.Close()
+			break
+		}
+		select {
+		case <-p.done:
+			data, _ := os.ReadFile(log.Name())
+			return fmt.Errorf("the relay has ended: %s", data)
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(10 * time.Millisecond):
+		}
+	}
+	l.mu.Lock()
+	l.process = p
+	l.mu.Unlock()
+	return nil
+}
+
+// stop sends a signal and waits for the end.
+func (p *process) stop(s syscall.Signal) error {
+	err := p.cmd.Process.Signal(s)
+	<-p.done
+	return err
+}
+
+// killNowAndThen kills the process as often as it should, and starts it again.
+func (l *load) killNowAndThen(ctx context.Context) error {
+	random := rand.New(rand.NewPCG(l.seed, 0))
+	for i := range l.kills {
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("all was sent after %d of %d kills: send more", i, l.kills)
+		case <-time.After(time.Duration(200+random.IntN(600)) * time.Millisecond):
+		}
+		if err := l.process.stop(syscall.SIGKILL); err != nil {
+			return err
+		}
+		if err := l.startRelay(context.WithoutCancel(ctx)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (l *load) send(ctx context.Context) error {
+	switch l.client {
+	case "builtin":
+		return l.sendBuiltin(ctx)
+	case "smtp-source":
+		return l.sendCommand(ctx, l.sessions*l.messages, "smtp-source", "-s", strconv.Itoa(l.sessions), "-m", strconv.Itoa(l.sessions*l.messages),
+			"-l", strconv.Itoa(l.size), "-f", "anna@sender.example", "-t", "kurt@"+domainName(0), l.addr)
+	case "swaks":
+		host, port, _ := net.SplitHostPort(l.addr)
+		return l.sendCommand(ctx, 1, "swaks", "--server", host, "--port", port, "--tls", "--from", "anna@sender.example", "--to", "kurt@"+domainName(0))
+	}
+	return fmt.Errorf("there is no client %q", l.client)
+}
+
+// sendCommand lets another program send, which fails if a message is refused.
+func (l *load) sendCommand(ctx context.Context, n int, name string, args ...string) error {
+	out, err := exec.CommandContext(ctx, name, args...).CombinedOutput()
+	if err != nil {
+		return fmt.Errorf("%s: %w\n%s", name, err, out)
+	}
+	l.anonymous.Add(int64(n))
+	return nil
+}
+
+func (l *load) sendBuiltin(ctx context.Context) error {
+	body := strings.Repeat(strings.Repeat("x", 76)+"\r\n", l.size/78+1)[:l.size]
+	var wg sync.WaitGroup
+	for s := range l.sessions {
+		wg.Go(func() {
+			for n := 0; n < l.messages && ctx.Err() == nil; {
+				n += l.session(s, n, body)
+			}
+		})
+	}
+	wg.Wait()
+	return ctx.Err()
+}
+
+// session sends from message n on until something breaks, and returns how many
+// messages were acknowledged.
+func (l *load) session(s, n int, body string) (done int) {
+	c, err := smtp.Dial(l.addr)
+	if err != nil {
+		l.refused.Add(1)
+		time.Sleep(20 * time.Millisecond) // it is being started
+		return 0
+	}
+	defer c.Close()
+	for ; n+done < l.messages; done++ {
+		id, err := l.transaction(c, domainName((s+n+done)%l.domains), body)
+		if err != nil {
+			l.refused.Add(1)
+			return done
+		}
+		l.mu.Lock()
+		l.accepted[id] = true
+		l.mu.Unlock()
+	}
+	_ = c.Quit()
+	return done
+}
+
+func (l *load) transaction(c *smtp.Client, domain, body string) (id string, err error) {
+	if err := c.Mail("anna@sender.example"); err != nil {
+		return "", err
+	}
+	if err := c.Rcpt("kurt@" + domain); err != nil {
+		return "", err
+	}
+	if err := c.Text.PrintfLine("DATA"); err != nil {
+		return "", err
+	}
+	if _, _, err := c.Text.ReadResponse(354); err != nil {
+		return "", err
+	}
+	if _, err := io.WriteString(c.Text.W, "Subject: load\r\n\r\n"+body+"\r\n.\r\n"); err != nil {
+		return "", err
+	}
+	if err := c.Text.W.Flush(); err != nil {
+		return "", err
+	}
+	_, msg, err := c.Text.ReadResponse(250)
+	_, id, _ = strings.Cut(msg, "queued as ")
+	return id, err
+}
+
+// arrive waits until as many messages have come as were acknowledged, and a
+// little longer for those that come twice.
+func (l *load) arrive(ctx context.Context) error {
+	for {
+		distinct, _ := l.arrived()
+		missing := 0
+		for id := range l.accepted {
+			if distinct[id] == 0 {
+				missing++
+			}
+		}
+		if missing == 0 && int64(len(distinct)) >= l.anonymous.Load() {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("%d of %d acknowledged messages have not arrived", missing, len(l.accepted))
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
+}
+
+var queueID = regexp.MustCompile(`(?s)^Received: .*?\sid ([0-9A-Z]{26})`)
+
+// arrived counts the messages that have come by their queue ID.
+func (l *load) arrived() (distinct map[string]int, total int) {
+	distinct = make(map[string]int)
+	for _, h := range l.hosts {
+		for _, m := range h.Messages() {
+			total++
+			if id := queueID.FindSubmatch(m.Data[:min(len(m.Data), 2000)]); id != nil {
+				distinct[string(id[1])]++
+			}
+		}
+	}
+	return distinct, total
+}
+
+// tell prints the result; a message that came twice without a kill, or in
+// clear, is an error.
+func (l *load) tell(sent, all time.Duration) error {
+	distinct, total := l.arrived()
+	n := len(l.accepted) + int(l.anonymous.Load())
+	var connections, handshakes, inClear int64
+	for _, h := range l.hosts {
+		c := h.Counts()
+		connections += c.Connections
+		handshakes += c.Handshakes
+		inClear += c.MailsInClear
+	}
+	cpu := l.process.cpu()
+	fmt.Printf("%-12s %d sessions × %d messages of %d octets to %d domains on %d hosts, %d kills (seed %d)\n",
+		l.client, l.sessions, l.messages, l.size, l.domains, len(l.hosts), l.kills, l.seed)
+	fmt.Printf("accepted     %d in %.2f s: %.0f a second\n", n, sent.Seconds(), float64(n)/sent.Seconds())
+	fmt.Printf("delivered    %d in %.2f s: %.0f a second, over verified TLS\n", total, all.Seconds(), float64(total)/all.Seconds())
+	fmt.Printf("sessions out %d, handshakes %d; CPU of the relay %.2f s, %.2f s a thousand messages\n", connections, handshakes, cpu.Seconds(), cpu.Seconds()*1000/float64(max(n, 1)))
+	fmt.Printf("lost 0, twice %d\n", total-len(distinct))
+	switch {
+	case inClear > 0:
+		return fmt.Errorf("%d messages went in clear", inClear)
+	case l.kills == 0 && total != len(distinct):
+		return errors.New("messages came twice")
+	}
+	return nil
+}
+
+// cpu is the processor time that the present process has used.
+func (p *process) cpu() time.Duration {
+	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", p.cmd.Process.Pid))
+	if err != nil {
+		return 0
+	}
+	_, rest, _ := strings.Cut(string(data), ") ")
+	f := strings.Fields(rest)
+	if len(f) < 13 {
+		return 0
+	}
+	user, _ := strconv.ParseInt(f[11], 10, 64)
+	system, _ := strconv.ParseInt(f[12], 10, 64)
+	return time.Duration(user+system) * 10 * time.Millisecond
+}
