@@ -21,7 +21,7 @@ import (
 // world is a fake Internet with a relay in it.
 type world struct {
 	*testnet.Net
-	t     *testing.T
+	t     testing.TB
 	dir   string
 	relay *relay.Relay
 	addr  string
@@ -30,7 +30,7 @@ type world struct {
 
 // newWorld starts a relay with the given configuration beside what it needs to
 // live in the fake Internet.
-func newWorld(t *testing.T, toml string) *world {
+func newWorld(t testing.TB, toml string) *world {
 	t.Helper()
 	n, err := testnet.New(testnet.Options{})
 	if err != nil {
