@@ -210,7 +210,7 @@ func (m *Manager) fetchNow(ctx context.Context, domain, id string, old *entry) (
 	e := old.with(func(r *record) {
 		*r = record{
 			ID: id, Mode: f.Policy.Mode, MaxAge: int64(f.Policy.MaxAge / time.Second), MX: f.Policy.MX,
-			FetchedAt: now.Unix(), UsedAt: max(r.UsedAt, now.Unix()),
+			FetchedAt: now.Unix(), UsedAt: usedAt(r, now),
 		}
 		r.RefreshAt = refreshAt(now, f.Policy.MaxAge).Unix()
 	})
@@ -221,6 +221,14 @@ func (m *Manager) fetchNow(ctx context.Context, domain, id string, old *entry) (
 		m.put(ctx, domain, e)
 	}
 	return e, nil
+}
+
+// usedAt is the last use. A refresh is none; a first fetch is.
+func usedAt(r *record, now time.Time) int64 {
+	if r.UsedAt == 0 {
+		return now.Unix()
+	}
+	return r.UsedAt
 }
 
 // failed remembers a failed fetch beside whatever policy there is.
@@ -236,7 +244,7 @@ func (m *Manager) failed(ctx context.Context, domain, id string, old *entry, err
 		r.Failures++
 		r.FailedID, r.FailedAt, r.FailedWhy, r.FailedType, r.FailedText = id, now.Unix(), fe.Err.Error(), fe.Type, cut(fe.Text, 4096)
 		r.NoHost = errors.Is(err, ErrNoHost)
-		r.UsedAt = max(r.UsedAt, now.Unix())
+		r.UsedAt = usedAt(r, now)
 		r.RefreshAt = now.Add(min(minBackoff<<min(r.Failures-1, 10), maxBackoff)).Unix()
 	})
 	level := slog.LevelWarn
