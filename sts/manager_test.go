@@ -373,7 +373,8 @@ func TestTheOperatorsRefresh(t *testing.T) {
 func TestPoliciesInUseAreRefreshedDaily(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var fetches, dead atomic.Int64
-		mode := sts.ModeEnforce
+		var mode atomic.Value
+		mode.Store(sts.ModeEnforce)
 		m, err := sts.NewManager(sts.ManagerOptions{
 			Store: &memory{values: make(map[string][]byte)}, Prefix: []byte("p/"),
 			LookupTXT: func(context.Context, string, bool) ([]string, error) { return []string{"v=STSv1; id=1"}, nil },
@@ -382,7 +383,7 @@ func TestPoliciesInUseAreRefreshedDaily(t *testing.T) {
 				if dead.Load() > 0 {
 					return nil, &sts.FetchError{Type: sts.PolicyFetchError, Err: errors.New("dead")}
 				}
-				return &sts.Fetched{Policy: &sts.Policy{Mode: mode, MaxAge: 7 * 24 * time.Hour, MX: []string{"a.example"}}}, nil
+				return &sts.Fetched{Policy: &sts.Policy{Mode: mode.Load().(sts.Mode), MaxAge: 7 * 24 * time.Hour, MX: []string{"a.example"}}}, nil
 			},
 		})
 		if err != nil {
@@ -394,7 +395,7 @@ func TestPoliciesInUseAreRefreshedDaily(t *testing.T) {
 		if _, err := m.Lookup(ctx, domain); err != nil {
 			t.Fatal(err)
 		}
-		mode = sts.ModeTesting // the id stays
+		mode.Store(sts.ModeTesting) // the id stays
 		time.Sleep(17 * time.Hour)
 		synctest.Wait()
 		if n := fetches.Load(); n != 1 {
