@@ -26,6 +26,9 @@ type world struct {
 	relay *relay.Relay
 	addr  string
 	stop  func()
+
+	listen string // more keys of the listener
+	public bool   // private addresses are refused
 }
 
 // newWorld starts a relay with the given configuration beside what it needs to
@@ -45,21 +48,7 @@ func newWorld(t testing.TB, toml string) *world {
 // start starts the relay, again after a stop.
 func (w *world) start(toml string) {
 	w.t.Helper()
-	file := filepath.Join(w.dir, "stsrelay.toml")
-	text := fmt.Sprintf(`hostname = "relay.test.example"
-data_dir = %q
-[[listen]]
-address = "127.0.0.1:0"
-[dns]
-servers = [%q]
-[limits]
-free_space = "64MiB"
-[delivery]
-private_addresses = "allow"
-`, w.dir, w.DNS.Addr()) + toml
-	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
-		w.t.Fatal(err)
-	}
+	file := w.configure(toml)
 	load := func() (*config.Config, error) {
 		c, _, err := config.Load(file, nil)
 		return c, err
@@ -90,6 +79,31 @@ private_addresses = "allow"
 		w.stop = func() {}
 	}
 	w.t.Cleanup(func() { w.stop() })
+}
+
+// configure writes the configuration; toml goes on with [delivery].
+func (w *world) configure(toml string) (file string) {
+	w.t.Helper()
+	file = filepath.Join(w.dir, "stsrelay.toml")
+	private := "allow"
+	if w.public {
+		private = "refuse"
+	}
+	text := fmt.Sprintf(`hostname = "relay.test.example"
+data_dir = %q
+[[listen]]
+address = "127.0.0.1:0"
+%s[dns]
+servers = [%q]
+[limits]
+free_space = "64MiB"
+[delivery]
+private_addresses = %q
+`, w.dir, w.listen, w.DNS.Addr(), private) + toml
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		w.t.Fatal(err)
+	}
+	return file
 }
 
 // send hands a message to the relay and returns its queue ID.

@@ -67,6 +67,8 @@ type Result struct {
 	Unknown bool
 	// Why tells of an Unknown.
 	Why string
+	// Fresh says that Policy was fetched just now, for this answer.
+	Fresh bool
 }
 
 // NewManager reads the cache from the store.
@@ -131,7 +133,7 @@ func (m *Manager) lookup(ctx context.Context, domain string, fresh bool) (Result
 		return Result{}, context.Cause(ctx)
 	}
 	if ferr == nil {
-		return Result{Domain: domain, Policy: e.policy, ID: e.ID}, nil
+		return Result{Domain: domain, Policy: e.policy, ID: e.ID, Fresh: true}, nil
 	}
 	return m.without(domain, e, now, announced, err), nil
 }

@@ -107,7 +107,7 @@ func (m *Manager) Refetch(ctx context.Context, domain string) (r Result, changed
 		return Result{Domain: domain}, false, nil
 	}
 	last := e.forcedAt.Load()
-	if since := now.Unix() - last; last != 0 && since >= 0 && since < int64(forcedEvery/time.Second) || now.Unix()-e.FetchedAt < 1 {
+	if since := now.Unix() - last; last != 0 && since >= 0 && since < int64(forcedEvery/time.Second) {
 		return m.result(domain, e, now), false, nil
 	}
 	e.forcedAt.Store(now.Unix())
@@ -118,7 +118,7 @@ func (m *Manager) Refetch(ctx context.Context, domain string) (r Result, changed
 	if err != nil {
 		return m.result(domain, e, now), false, nil
 	}
-	return Result{Domain: domain, Policy: n.policy, ID: n.ID}, n.policy.Text() != e.policy.Text(), nil
+	return Result{Domain: domain, Policy: n.policy, ID: n.ID, Fresh: true}, n.policy.Text() != e.policy.Text(), nil
 }
 
 // Refresh fetches the policy of a domain for the operator: the record is looked

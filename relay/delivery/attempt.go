@@ -81,7 +81,7 @@ func (a *attempt) policyAndHosts(ctx context.Context) error {
 		return err
 	}
 	a.tryHosts(ctx, r)
-	if len(a.open) == 0 || a.last == nil || !a.last.policy || a.reached || !a.enforced() || ctx.Err() != nil {
+	if len(a.open) == 0 || a.last == nil || !a.last.policy || a.reached || !a.enforced() || a.policy.Fresh || ctx.Err() != nil {
 		return nil
 	}
 	if !a.lookAgain(ctx) {
