@@ -10,12 +10,12 @@ import (
 )
 
 // chunkSize is the most of a body that one store value holds; see docs/store.md
-// for the measurement. A session holds at most three chunks.
+// for the measurement. A session holds at most four chunks, 1 MiB.
 const chunkSize = 256 << 10
 
 // chunksInFlight is how many chunks of one message may be on their way to the
 // disk while the next one fills.
-const chunksInFlight = 2
+const chunksInFlight = 3
 
 // Incoming is a message that is coming in. Its body is written to the store in
 // chunks while it arrives; Commit makes it a message of the queue, Abort makes

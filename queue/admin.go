@@ -106,15 +106,17 @@ func (f Filter) matches(m *Message) bool {
 }
 
 func (e *entry) state() State {
-	if e.held {
+	switch {
+	case e.held:
 		return Held
-	}
-	for i := range e.units {
-		if e.units[i].active {
-			return Active
-		}
+	case e.active():
+		return Active
 	}
 	return Queued
+}
+
+func (e *entry) active() bool {
+	return slices.ContainsFunc(e.units, func(u unit) bool { return u.active })
 }
 
 // Show returns one message; the error wraps ErrNotFound.
@@ -419,7 +421,7 @@ func (q *Queue) Bounce(ctx context.Context, f Filter, notice func(Message) *NewM
 		q.mu.Lock()
 		defer q.mu.Unlock()
 		e := q.byID[m.ID]
-		if e == nil || e.state() == Active || e.tries() != m.tries {
+		if e == nil || e.active() || e.tries() != m.tries {
 			return true
 		}
 		q.remove(e, &m, answer)

@@ -142,7 +142,7 @@ func (r *rebuilder) begin(seq uint64, env *Envelope) {
 	e := &entry{seq: seq, id: env.ID}
 	e.receivedAt = r.now - int64(max(r.wall.Sub(env.ReceivedAt), 0))
 	q.nextSeq = max(q.nextSeq, seq+1)
-	q.lastMS = max(q.lastMS, env.ID.Time())
+	q.lastMS = max(q.lastMS, env.ID.Time()+1) // new IDs sort after it, whatever the clock says
 	q.link(e)
 	q.index(e, env)
 	r.cur = e

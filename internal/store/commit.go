@@ -20,7 +20,7 @@ const (
 	maxEntries   = 6000
 	// More body bytes in one transaction make the small messages in it wait
 	// for the large ones.
-	maxBodyBytes = 4 << 20
+	maxBodyBytes = 8 << 20
 )
 
 // Batch is a set of changes that are made together or not at all. It is not

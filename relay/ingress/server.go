@@ -391,6 +391,9 @@ func (s *Server) Shutdown(ctx context.Context) error {
 		if l.net == nil {
 			continue
 		}
+		// go-smtp closes only a listener that it has seen in Serve, which may
+		// not have come that far yet.
+		_ = l.net.Close()
 		if e := l.smtp.Close(); e != nil && !errors.Is(e, net.ErrClosed) && !errors.Is(e, smtp.ErrServerClosed) {
 			err = errors.Join(err, e)
 		}

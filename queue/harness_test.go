@@ -1,0 +1,286 @@
+package queue
+
+import (
+	"bytes"
+	"context"
+	"flag"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"github.com/stsrelay/stsrelay/internal/store"
+)
+
+func TestMain(m *testing.M) {
+	_ = flag.Set("rapid.checks", "40") // a few seconds; the command line may ask for more
+	goleak.VerifyTestMain(m)
+}
+
+// bench is a queue on a store of its own, with both of its clocks in the hand
+// of the test: Now is set by it, and advance moves the queue's own clock.
+type bench struct {
+	testing.TB
+	*Queue
+	st   *store.Store
+	dir  string
+	o    Options
+	so   store.Options
+	logs *logs
+
+	mu  sync.Mutex
+	now time.Time
+}
+
+type logs struct {
+	mu  sync.Mutex
+	buf bytes.Buffer
+}
+
+func (l *logs) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.buf.Write(p)
+}
+
+func (l *logs) has(s string) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return strings.Contains(l.buf.String(), s)
+}
+
+func newBench(t testing.TB, o Options) *bench {
+	t.Helper()
+	b := &bench{TB: t, dir: t.TempDir(), o: o, now: time.Date(2026, 5, 4, 12, 0, 0, 0, time.UTC)}
+	b.o.Now = func() time.Time {
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		return b.now
+	}
+	b.start()
+	t.Cleanup(func() { b.stop() })
+	return b
+}
+
+func (b *bench) start() {
+	b.Helper()
+	b.logs = new(logs)
+	b.o.Logger = slog.New(slog.NewTextHandler(b.logs, nil))
+	b.so.Dir = b.dir
+	var err error
+	if b.st, err = store.Open(b.so); err != nil {
+		b.Fatal(err)
+	}
+	b.o.Store = b.st
+	if b.Queue, err = Open(b.o); err != nil {
+		b.Fatal(err)
+	}
+}
+
+func (b *bench) stop() {
+	b.Queue.Close()
+	if err := b.st.Close(); err != nil {
+		b.Error(err)
+	}
+}
+
+func (b *bench) restart() {
+	b.Helper()
+	b.stop()
+	b.start()
+}
+
+// crash goes on with a copy of the store as it lies on the disk now.
+func (b *bench) crash(change ...func(dir string)) {
+	b.Helper()
+	to := b.TempDir()
+	entries, err := os.ReadDir(b.dir)
+	if err != nil {
+		b.Fatal(err)
+	}
+	for _, e := range entries {
+		if err := copySparse(filepath.Join(to, e.Name()), filepath.Join(b.dir, e.Name())); err != nil {
+			b.Fatal(err)
+		}
+	}
+	b.stop()
+	for _, f := range change {
+		f(to)
+	}
+	b.dir = to
+	b.start()
+}
+
+func copySparse(to, from string) error {
+	in, err := os.Open(from)
+	if err != nil {
+		return err
+	}
+	defer in.Close()
+	out, err := os.Create(to)
+	if err != nil {
+		return err
+	}
+	defer out.Close()
+	buf, zero := make([]byte, 1<<20), make([]byte, 1<<20)
+	for at := int64(0); ; {
+		n, err := io.ReadFull(in, buf)
+		if !bytes.Equal(buf[:n], zero[:n]) {
+			if _, err := out.WriteAt(buf[:n], at); err != nil {
+				return err
+			}
+		}
+		at += int64(n)
+		if err != nil {
+			return out.Truncate(at)
+		}
+	}
+}
+
+// advance moves the queue's own clock and the wall clock.
+func (b *bench) advance(d time.Duration) {
+	b.Queue.mu.Lock()
+	b.epoch = b.epoch.Add(-d)
+	b.Queue.mu.Unlock()
+	b.step(d)
+}
+
+// step moves the wall clock only.
+func (b *bench) step(d time.Duration) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.now = b.now.Add(d)
+}
+
+// sync waits until what was submitted is written.
+func (b *bench) sync() {
+	b.Helper()
+	if err := b.st.Commit(context.Background(), new(store.Batch)); err != nil {
+		b.Fatal(err)
+	}
+}
+
+// to makes an envelope; a recipient's domain is what stands behind its @.
+func to(addresses ...string) Envelope {
+	env := Envelope{From: "sender@example.org", Client: "ex01 [10.0.0.5]"}
+	for _, a := range addresses {
+		_, domain, _ := strings.Cut(a, "@")
+		env.Recipients = append(env.Recipients, Recipient{Address: a, Domain: domain})
+	}
+	return env
+}
+
+func (b *bench) accept(body string, env Envelope) ID {
+	b.Helper()
+	in, err := b.Begin()
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer in.Abort()
+	if _, err := io.WriteString(in, body); err != nil {
+		b.Fatal(err)
+	}
+	if err := in.Commit(context.Background(), env); err != nil {
+		b.Fatal(err)
+	}
+	return in.ID()
+}
+
+// try claims what is due now, nil where nothing is.
+func (b *bench) try() *Work {
+	b.sync()
+	for {
+		b.Queue.mu.Lock()
+		w, _ := b.claimNext(b.clock())
+		b.Queue.mu.Unlock()
+		if w == nil || b.load(w) {
+			return w
+		}
+	}
+}
+
+func (b *bench) claim() *Work {
+	b.Helper()
+	w := b.try()
+	if w == nil {
+		b.Fatal("nothing is due")
+	}
+	return w
+}
+
+func (b *bench) nothing(when string) {
+	b.Helper()
+	if w := b.try(); w != nil {
+		b.Fatalf("%s %s was claimed, attempt %d", when, w.Domain, w.Attempts+1)
+	}
+}
+
+func all(w *Work, s State) []RecipientState {
+	out := make([]RecipientState, len(w.Recipients))
+	for i := range out {
+		out[i] = RecipientState{State: s, LastReply: "reply " + string(s)}
+		if s == Queued {
+			out[i].LastError = "put off"
+		}
+	}
+	return out
+}
+
+func (b *bench) finish(w *Work, s State) {
+	b.Finish(w, Outcome{Results: all(w, s)})
+	b.sync()
+}
+
+func (b *bench) fail(w *Work) {
+	b.Finish(w, Outcome{Results: all(w, Queued), DomainFailed: "connection refused"})
+	b.sync()
+}
+
+func (b *bench) show(id ID) Message {
+	b.Helper()
+	m, err := b.Show(id)
+	if err != nil {
+		b.Fatal(err)
+	}
+	return m
+}
+
+func (b *bench) ids(f Filter) (ids []ID) {
+	b.Helper()
+	if err := b.List(context.Background(), f, func(m Message) bool { ids = append(ids, m.ID); return true }); err != nil {
+		b.Fatal(err)
+	}
+	return ids
+}
+
+func (b *bench) keys(prefix []byte) (n int) {
+	b.Helper()
+	if err := b.st.ScanKeys(prefix, nil, func([]byte) error { n++; return nil }); err != nil {
+		b.Fatal(err)
+	}
+	return n
+}
+
+// touched is for the answers of Retry, Hold and the like.
+func (b *bench) touched(want int) func(int, error) {
+	return func(n int, err error) {
+		b.Helper()
+		if err != nil || n != want {
+			b.Fatalf("touched %d, want %d; %v", n, want, err)
+		}
+	}
+}
+
+func numbered(domain string, n int) (addresses []string) {
+	for i := range n {
+		addresses = append(addresses, fmt.Sprintf("user%d@%s", i, domain))
+	}
+	return addresses
+}
