@@ -47,7 +47,7 @@ type Envelope struct {
 	SMTPUTF8 bool `cbor:"11,keyasint,omitempty"`
 	// RequireTLS is the parameter REQUIRETLS of MAIL (RFC 8689).
 	RequireTLS bool `cbor:"12,keyasint,omitempty"`
-	// TLSOptional is the header "TLS-Required: No" (RFC 8689), where it is honoured.
+	// TLSOptional is the header "TLS-Required: No" (RFC 8689), where it is honored.
 	TLSOptional bool `cbor:"13,keyasint,omitempty"`
 	// EnvID and Ret are the DSN parameters of MAIL (RFC 3461), decoded.
 	EnvID string `cbor:"14,keyasint,omitempty"`

@@ -34,7 +34,7 @@ func unavailable(c *config.Config) error {
 func notYet(c *config.Config) []string {
 	var out []string
 	if c.TLSRPT.Enabled {
-		out = append(out, "[tlsrpt]: sessions are not counted and no reports are sent in this version")
+		out = append(out, "[tlsrpt]: sessions are counted, and reports can be looked at; they are not sent in this version")
 	}
 	if c.DANE.Enabled {
 		out = append(out, "[dane]: TLSA records are not looked up in this version")

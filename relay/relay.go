@@ -89,6 +89,9 @@ func New(o Options) (*Relay, error) {
 	if err := unavailable(o.Config); err != nil {
 		return nil, err
 	}
+	for _, w := range notYet(o.Config) {
+		r.log.Warn(w)
+	}
 	if err := r.open(); err != nil {
 		return nil, errors.Join(err, r.close())
 	}

@@ -286,10 +286,10 @@ func TestMaxAgeZeroIsForThisAttemptOnly(t *testing.T) {
 func TestAHundredFirstDeliveriesShareOneFetch(t *testing.T) {
 	l := newLab(t)
 	l.gate, l.inside = make(chan struct{}), make(chan struct{}, 200)
-	cancelled, cancel := context.WithCancel(t.Context())
+	impatient, cancel := context.WithCancel(t.Context())
 	first := make(chan error, 1)
 	go func() {
-		_, err := l.manager.Lookup(cancelled, domain)
+		_, err := l.manager.Lookup(impatient, domain)
 		first <- err
 	}()
 	<-l.inside

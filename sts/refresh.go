@@ -116,7 +116,7 @@ func (m *Manager) Refetch(ctx context.Context, domain string) (r Result, changed
 		return Result{}, false, context.Cause(ctx)
 	}
 	if err != nil {
-		return m.result(domain, e, now), false, nil
+		return m.result(domain, e, now), false, nil //nolint:nilerr // the old policy stays; the failure is logged and kept
 	}
 	return Result{Domain: domain, Policy: n.policy, ID: n.ID, Fresh: true}, n.policy.Text() != e.policy.Text(), nil
 }

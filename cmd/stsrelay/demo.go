@@ -34,7 +34,7 @@ went as it should.`,
 			if err != nil {
 				return fmt.Errorf("demo: %w", err)
 			}
-			defer d.close()
+			defer func() { _ = d.close() }() // where it goes wrong; else it is closed below
 			if err := d.play(ctx); err != nil {
 				return fmt.Errorf("demo: %w", err)
 			}

@@ -18,7 +18,7 @@ func joinErrors(errs ...error) error { return errors.Join(errs...) }
 
 func (d *demo) say(format string, args ...any) { fmt.Fprintf(d.out, format+"\n", args...) }
 
-// paint colours a word where the output is a terminal.
+// paint colors a word where the output is a terminal.
 func (d *demo) paint(code, s string) string {
 	if !d.color {
 		return s
@@ -26,9 +26,7 @@ func (d *demo) paint(code, s string) string {
 	return "\x1b[" + code + "m" + s + "\x1b[0m"
 }
 
-func (d *demo) title(format string, args ...any) {
-	d.say("\n%s", d.paint("1", fmt.Sprintf(format, args...)))
-}
+func (d *demo) title(text string) { d.say("\n%s", d.paint("1", text)) }
 
 func (d *demo) good(format string, args ...any) {
 	d.say("  %s %s", d.paint("32", "✓"), fmt.Sprintf(format, args...))

@@ -43,9 +43,9 @@ func (e *Error) Error() string {
 	switch {
 	case e.Err != nil:
 		b.WriteString(e.Err.Error())
-	case e.Kind == ErrNXDomain:
+	case errors.Is(e.Kind, ErrNXDomain):
 		b.WriteString("the name does not exist")
-	case e.Kind == ErrNoData:
+	case errors.Is(e.Kind, ErrNoData):
 		b.WriteString("there is no such record")
 	default:
 		b.WriteString(dns.RcodeToString[e.Rcode])
@@ -69,7 +69,7 @@ func (e *Error) Unwrap() []error {
 
 func isSecureDenial(err error) bool {
 	e, ok := errors.AsType[*Error](err)
-	return ok && e.Kind != ErrTemporary && e.Secure
+	return ok && e.Secure
 }
 
 // worse picks the error that tells more about a host of which neither family

@@ -73,9 +73,10 @@ func (c *Client) resolve(ctx context.Context, q question) *answer {
 
 func (c *Client) failed(q question, result *answer, e *Error) *answer {
 	e.Name, e.Type = canonical(q.name), dns.TypeToString[q.qtype]
-	e.Secure = result.secure && e.Kind != ErrTemporary
+	temporary := errors.Is(e.Kind, ErrTemporary)
+	e.Secure = result.secure && !temporary
 	ttl := time.Duration(0)
-	if e.Kind == ErrTemporary {
+	if temporary {
 		ttl = failureTTL
 	}
 	return &answer{err: e, ttl: ttl, secure: e.Secure}

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"net"
 	"slices"
@@ -431,7 +432,7 @@ func (p *peer) data() bool {
 	var data []byte
 	for {
 		line, err := p.br.ReadSlice('\n')
-		if err != nil && err != bufio.ErrBufferFull {
+		if err != nil && !errors.Is(err, bufio.ErrBufferFull) {
 			return false
 		}
 		if string(line) == ".\r\n" && (len(data) == 0 || data[len(data)-1] == '\n') {

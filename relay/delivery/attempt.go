@@ -29,6 +29,7 @@ type attempt struct {
 	results []queue.RecipientState // by position in w.Recipients
 	open    []int                  // positions without a result yet
 	last    *failure               // of the last host that could not be used
+	held    *failure               // of the first host that was refused by a policy
 	tls     string                 // what the session that was used proved
 	dials   int
 	counts  []SessionCount
@@ -59,13 +60,26 @@ func (a *attempt) run(ctx context.Context) {
 		a.d.queue.Release(a.w) // the relay stops; nothing was sent
 		return
 	}
-	if err == nil {
-		err = a.last
+	f, _ := errors.AsType[*failure](err)
+	if f == nil {
+		f = a.reason()
 	}
-	if f, ok := errors.AsType[*failure](err); ok && f != nil {
+	if len(a.open) > 0 {
 		a.fail(f)
 	}
 	a.finish()
+}
+
+// reason is why recipients are without a result. Where a policy has refused a
+// host, that tells more than that another host is down.
+func (a *attempt) reason() *failure {
+	switch {
+	case a.held != nil && !a.reached:
+		return a.held
+	case a.last != nil:
+		return a.last
+	}
+	return &failure{status: "4.4.4", why: whyConnect, text: "no host of " + a.w.Domain + " was tried", domainWide: true}
 }
 
 // policyAndHosts looks up what the domain requires and where it is, and tries
@@ -81,14 +95,13 @@ func (a *attempt) policyAndHosts(ctx context.Context) error {
 		return err
 	}
 	a.tryHosts(ctx, r)
-	if len(a.open) == 0 || a.last == nil || !a.last.policy || a.reached || !a.enforced() || a.policy.Fresh || ctx.Err() != nil {
+	if a.held == nil || len(a.open) == 0 || a.reached || !a.enforced() || a.policy.Fresh {
 		return nil
 	}
-	if !a.lookAgain(ctx) {
-		return nil
+	if a.lookAgain(ctx) {
+		a.last, a.held = nil, nil
+		a.tryHosts(ctx, r)
 	}
-	a.last = nil
-	a.tryHosts(ctx, r)
 	return nil
 }
 
@@ -105,16 +118,24 @@ func (a *attempt) tryHosts(ctx context.Context, r route) {
 		req := a.requirement(c.host, r)
 		if err := req.Admits(); err != nil {
 			s, _ := errors.AsType[*security.Shortfall](err)
-			a.last = policyFailure(s, req)
+			a.failed(policyFailure(s, req))
 			a.countSkipped(req, s)
 			continue
 		}
 		if f := a.tryHost(ctx, c, req); f != nil {
-			a.last = f
+			a.failed(f)
 			if f.why == whyLoop {
 				return // hosts behind this one are ours, or lead back here
 			}
 		}
+	}
+}
+
+// failed takes note of a host that could not be used.
+func (a *attempt) failed(f *failure) {
+	a.last = f
+	if f.policy && a.held == nil {
+		a.held = f
 	}
 }
 

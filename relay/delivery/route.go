@@ -58,7 +58,7 @@ func (d *Delivery) findRoute(ctx context.Context, domain string) (route, error) 
 	return r, nil
 }
 
-// addresses returns the addresses of a candidate that may be dialled. The error
+// addresses returns the addresses of a candidate that may be dialed. The error
 // is a *failure.
 func (d *Delivery) addresses(ctx context.Context, c candidate, s *Settings) ([]netip.Addr, error) {
 	addrs := []netip.Addr{c.addr}

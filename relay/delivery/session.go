@@ -108,7 +108,7 @@ func (a *attempt) connect(ctx context.Context, host string, addr netip.Addr, bef
 	}
 	if err != nil {
 		s.evidence.StartTLS, s.evidence.Failure = security.Broken, err.Error()
-		return s, nil
+		return s, nil //nolint:nilerr // it is evidence
 	}
 	cs, _ := client.TLS()
 	s.evidence.Observe(cs, a.d.roots, a.d.now())

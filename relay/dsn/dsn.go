@@ -15,6 +15,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/stsrelay/stsrelay/internal/mailbox"
 	"github.com/stsrelay/stsrelay/queue"
 )
 
@@ -28,6 +29,7 @@ const (
 // Action is what a notice says of a recipient (RFC 3464, 2.3.3).
 type Action string
 
+// The actions of this relay's notices.
 const (
 	Failed  Action = "failed"
 	Delayed Action = "delayed"
@@ -93,12 +95,15 @@ func (r *Reporter) notice(action Action, env *queue.Envelope, recipients []int, 
 	if len(n.entries) == 0 {
 		return queue.NewMessage{}, false
 	}
+	to, err := mailbox.Parse(env.From)
+	if err != nil {
+		return queue.NewMessage{}, false // it was checked when the message came in
+	}
 	body := n.write()
-	domain := env.From[strings.LastIndexByte(env.From, '@')+1:]
 	return queue.NewMessage{
 		Envelope: queue.Envelope{
 			Kind: queue.Notice, From: "",
-			Recipients: []queue.Recipient{{Address: env.From, Domain: strings.ToLower(domain), Notify: []string{"NEVER"}}},
+			Recipients: []queue.Recipient{{Address: env.From, Domain: to.Domain, Notify: []string{"NEVER"}}},
 			Client:     r.Hostname + " (notice)",
 			EightBit:   !isASCII(body),
 			SMTPUTF8:   !isASCII([]byte(env.From)),

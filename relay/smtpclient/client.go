@@ -94,7 +94,7 @@ func New(ctx context.Context, conn net.Conn, o Options) (*Client, error) {
 	c.use(conn)
 	defer c.watch(ctx)()
 	if err := c.greet(); err != nil {
-		c.Close()
+		_ = c.Close()
 		return nil, ctxError(ctx, err)
 	}
 	return c, nil
@@ -212,18 +212,18 @@ func (c *Client) StartTLS(ctx context.Context, cfg *tls.Config) error {
 		return &ReplyError{Step: "STARTTLS", Reply: r}
 	}
 	if c.br.Buffered() > 0 {
-		c.Close()
+		_ = c.Close()
 		return ErrInjected
 	}
 	conn := tls.Client(c.conn, cfg)
 	_ = c.conn.SetDeadline(time.Now().Add(c.timeouts.StartTLS))
 	if err := conn.HandshakeContext(ctx); err != nil {
-		c.Close()
+		_ = c.Close()
 		return ctxError(ctx, &TLSError{Err: err})
 	}
 	c.use(conn)
 	if err := c.hello(); err != nil {
-		c.Close()
+		_ = c.Close()
 		// In TLS 1.3 the host judges our part of the handshake last: its alert
 		// comes with the first read.
 		if _, refused := errors.AsType[*ReplyError](err); !refused {

@@ -162,7 +162,7 @@ func (c *Client) content(t *Transaction, out *Outcome) error {
 	if accepted {
 		if err := c.body(t.Body, &out.BodySent); err != nil {
 			// Without the dot the host must throw away what it has.
-			c.Close()
+			_ = c.Close()
 			return err
 		}
 	} else {
