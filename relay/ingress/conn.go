@@ -45,6 +45,8 @@ const (
 //     for the whole;
 //   - a bare CR or LF in DATA is made a line end before go-smtp looks for the
 //     final dot, so that both agree where a message ends;
+//   - BDAT (RFC 3030) becomes DATA on the way up: go-smtp reads chunks in a
+//     goroutine of its own, which a RSET and the next message overtake;
 //   - TLS lies below: STARTTLS is answered here, and everything above sees
 //     clear text only.
 //
@@ -55,11 +57,15 @@ type conn struct {
 	server   *Server
 	listener *listener
 
-	br    *bufio.Reader
-	out   []byte // for go-smtp, not yet taken
-	mode  mode
-	chunk int64 // octets left of a BDAT chunk
-	err   error
+	br   *bufio.Reader
+	out  []byte // for go-smtp, not yet taken
+	mode mode
+	err  error
+
+	transfer bool  // a BDAT message has begun and not ended
+	chunk    int64 // octets left of the present chunk
+	last     bool  // it is the last one
+	aborted  bool  // the client gave the message up
 
 	data      dataFilter
 	bodyStart time.Time
@@ -83,8 +89,10 @@ type mode uint8
 
 const (
 	commands mode = iota
-	data
-	chunk
+	data          // the content of DATA
+	opening       // BDAT: go-smtp has been told DATA and has not answered
+	chunk         // the content of BDAT
+	discard       // a chunk that was refused
 )
 
 func newConn(c net.Conn, l *listener) *conn {
@@ -103,8 +111,10 @@ func (c *conn) Read(p []byte) (int, error) {
 			err = c.readCommand()
 		case data:
 			err = c.readData()
-		case chunk:
-			return c.readChunk(p)
+		case chunk, discard:
+			err = c.readChunk()
+		default:
+			err = io.ErrUnexpectedEOF // go-smtp reads only after it has answered
 		}
 		if err != nil {
 			c.fail(err)
@@ -180,24 +190,55 @@ func (c *conn) takeCommand(line []byte) error {
 	case "STARTTLS":
 		return c.startTLS(strings.TrimSpace(arg))
 	case "BDAT":
-		if n, ok := chunkSize(arg); ok {
-			c.mode, c.chunk = chunk, n
-			c.startBody()
-		}
+		return c.startChunk(arg)
+	}
+	if c.transfer {
+		return c.betweenChunks()
 	}
 	c.out = append(c.out[:0], line...)
 	return nil
 }
 
-// chunkSize reads the size of a BDAT command as go-smtp does: what it refuses
-// to read has no chunk behind it.
-func chunkSize(arg string) (int64, bool) {
+// startChunk is BDAT (RFC 3030, 2). The chunk follows the command whatever the
+// answer will be.
+func (c *conn) startChunk(arg string) error {
 	f := strings.Fields(arg)
 	if len(f) == 0 || len(f) > 2 || len(f) == 2 && !strings.EqualFold(f[1], "LAST") {
-		return 0, false
+		c.say("501 5.5.4 BDAT takes a size, and LAST for the last chunk")
+		return nil
 	}
 	n, err := strconv.ParseUint(f[0], 10, 32)
-	return int64(n), err == nil
+	if err != nil {
+		c.say("501 5.5.4 the size of the chunk is not a number")
+		return nil
+	}
+	c.chunk, c.last = int64(n), len(f) == 2
+	if c.transfer {
+		c.mode = chunk
+		return nil
+	}
+	c.mode = opening
+	c.out = append(c.out[:0], "DATA\r\n"...)
+	return nil
+}
+
+// betweenChunks answers what is not BDAT while a message comes in chunks.
+func (c *conn) betweenChunks() error {
+	switch c.command {
+	case "RSET":
+		// go-smtp sees the end of the message, and Session.Data that it is none;
+		// what that answers is the answer to RSET.
+		c.aborted, c.transfer = true, false
+		c.out = c.data.end(c.out[:0])
+	case "QUIT":
+		c.say("221 2.0.0 Bye")
+		return io.EOF
+	case "NOOP":
+		c.say("250 2.0.0 ok")
+	default:
+		c.say("503 5.5.1 a message is coming in chunks: BDAT, or RSET to give it up")
+	}
+	return nil
 }
 
 func (c *conn) startTLS(arg string) error {
@@ -283,22 +324,38 @@ func (c *conn) readData() error {
 	return nil
 }
 
-func (c *conn) readChunk(p []byte) (int, error) {
-	if c.chunk == 0 {
-		c.mode = commands
-		return c.Read(p)
+// readChunk reads a part of a chunk, and answers the chunk when it is whole.
+func (c *conn) readChunk() error {
+	if c.chunk > 0 {
+		if err := c.bodyDeadline(); err != nil {
+			return err
+		}
+		if _, err := c.br.Peek(1); err != nil {
+			return err
+		}
+		piece, _ := c.br.Peek(int(min(int64(c.br.Buffered()), c.chunk)))
+		c.out = c.out[:0]
+		if c.mode == chunk {
+			c.out = c.data.appendChunk(c.out, piece)
+		}
+		c.chunk -= int64(len(piece))
+		c.bodyBytes += int64(len(piece))
+		_, _ = c.br.Discard(len(piece))
 	}
-	if err := c.bodyDeadline(); err != nil {
-		c.fail(err)
-		return 0, err
+	if c.chunk > 0 {
+		return nil
 	}
-	n, err := c.br.Read(p[:min(int64(len(p)), c.chunk)])
-	c.chunk -= int64(n)
-	c.bodyBytes += int64(n)
-	if err != nil {
-		c.fail(err)
+	refused := c.mode == discard
+	c.mode = commands
+	switch {
+	case refused:
+	case c.last:
+		c.transfer = false
+		c.out = c.data.end(c.out)
+	default:
+		c.say("250 2.0.0 go on")
 	}
-	return n, err
+	return nil
 }
 
 // Write sends a reply of go-smtp. The greeting is the moment to refuse a
@@ -314,6 +371,14 @@ func (c *conn) Write(p []byte) (int, error) {
 	case c.swallow:
 		c.swallow = false
 		return len(p), nil
+	case c.mode == opening && bytes.HasPrefix(p, []byte("354")):
+		c.mode, c.transfer, c.aborted = chunk, true, false
+		c.data = dataFilter{lineStart: true, chunks: true}
+		c.startBody()
+		return len(p), nil
+	case c.mode == opening:
+		c.mode = discard
+		c.startBody()
 	case bytes.HasPrefix(p, []byte("354")):
 		c.mode = data
 		c.data = dataFilter{lineStart: true}

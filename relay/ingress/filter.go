@@ -16,12 +16,39 @@ type dataFilter struct {
 	made      bool // the present line was begun by a bare CR or LF
 	cr        bool // the last octet was a CR, not yet passed on
 	bare      int  // bare CRs and LFs so far
+	chunks    bool // the content comes by BDAT, without stuffed dots
+}
+
+// appendChunk adds a part of a BDAT chunk.
+func (f *dataFilter) appendChunk(out, part []byte) []byte {
+	for len(part) > 0 {
+		n := bytes.IndexByte(part, '\n') + 1
+		if n == 0 {
+			n = len(part)
+		}
+		out, _ = f.append(out, part[:n])
+		part = part[n:]
+	}
+	return out
+}
+
+// end adds what ends a message that came by BDAT.
+func (f *dataFilter) end(out []byte) []byte {
+	if f.cr {
+		f.cr = false
+		f.bare++
+		out = f.newline(out, true)
+	}
+	if !f.lineStart {
+		out = f.newline(out, true)
+	}
+	return append(out, ".\r\n"...)
 }
 
 // append adds piece, which has an LF only at its end, to out. end says that it
 // was the final dot.
 func (f *dataFilter) append(out, piece []byte) (_ []byte, end bool) {
-	if f.lineStart && !f.made && !f.cr && string(piece) == ".\r\n" {
+	if f.lineStart && !f.made && !f.cr && !f.chunks && string(piece) == ".\r\n" {
 		return append(out, piece...), true
 	}
 	for len(piece) > 0 {
@@ -68,7 +95,7 @@ func (f *dataFilter) text(out, text, rest []byte) []byte {
 		// A line that was made, or one that a bare CR or LF would make into a
 		// dot alone, must not look like the end.
 		alone := len(text) == 1 && len(rest) > 0 && string(rest) != "\r\n"
-		if f.made || alone {
+		if f.made || f.chunks || alone {
 			out = append(out, '.')
 		}
 	}
@@ -88,73 +115,32 @@ var (
 )
 
 // contentWriter checks the content of a message on its way to the queue: no
-// NUL, no line over the limit, and no bare CR or LF, which become CRLF. What
-// came by DATA is clean of those already, what came by BDAT is not.
+// NUL, no line over the limit. Its lines end in CRLF: dataFilter has seen to it.
 type contentWriter struct {
 	w       io.Writer
 	maxLine int
-	cr      bool
 	length  int // of the present line
-	bare    int
-	buf     []byte
 }
 
 func (c *contentWriter) Write(p []byte) (int, error) {
-	n := len(p)
 	if bytes.IndexByte(p, 0) >= 0 {
 		return 0, errNUL
 	}
-	c.buf = c.buf[:0]
-	for len(p) > 0 {
-		if c.cr {
-			c.cr = false
-			if p[0] == '\n' {
-				p = p[1:]
-			} else {
-				c.bare++
-			}
-			c.buf = append(c.buf, '\r', '\n')
-			c.length = 0
-			continue
+	for rest := p; len(rest) > 0; {
+		i := bytes.IndexByte(rest, '\n') + 1
+		if i == 0 {
+			c.length += len(rest)
+			rest = nil
+		} else {
+			c.length += i - len("\r\n")
+			rest = rest[i:]
 		}
-		i := bytes.IndexByte(p, '\n')
-		if i < 0 {
-			i = len(p)
-		}
-		if j := bytes.IndexByte(p[:i], '\r'); j >= 0 {
-			i = j
-		}
-		c.buf = append(c.buf, p[:i]...)
-		if c.length += i; c.length > c.maxLine {
+		if c.length > c.maxLine {
 			return 0, fmt.Errorf("%w (over %d octets)", errLongLine, c.maxLine)
 		}
-		if p = p[i:]; len(p) == 0 {
-			break
-		}
-		if p[0] == '\r' {
-			c.cr = true
-		} else {
-			c.bare++
-			c.buf = append(c.buf, '\r', '\n')
+		if i > 0 {
 			c.length = 0
 		}
-		p = p[1:]
 	}
-	if _, err := c.w.Write(c.buf); err != nil {
-		return 0, err
-	}
-	return n, nil
-}
-
-// end writes what a message needs at its end: a last line that is ended.
-func (c *contentWriter) end() error {
-	if !c.cr && c.length == 0 {
-		return nil
-	}
-	if c.cr {
-		c.cr = false
-		c.bare++
-	}
-	_, err := c.w.Write([]byte("\r\n"))
-	return err
+	return c.w.Write(p)
 }

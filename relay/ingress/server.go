@@ -288,7 +288,13 @@ func (s *Server) Addrs() (out []net.Addr) {
 func (s *Server) Serve() error {
 	errs := make(chan error, len(s.listeners))
 	for _, l := range s.listeners {
-		go func() { errs <- l.smtp.Serve(acceptor{l}) }()
+		go func() {
+			err := l.smtp.Serve(acceptor{l})
+			if s.stopped.Err() != nil && errors.Is(err, net.ErrClosed) {
+				err = nil
+			}
+			errs <- err
+		}()
 	}
 	var err error
 	for range s.listeners {

@@ -6,7 +6,6 @@ import (
 	"io"
 	"slices"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/emersion/go-smtp"
@@ -36,10 +35,7 @@ type session struct {
 	attempts  int    // of AUTH
 	refusals  int
 	receiving bool // MAIL was taken
-
-	// A BDAT message is read by a goroutine of its own, which a RSET overtakes.
-	mu  sync.Mutex
-	env queue.Envelope
+	env       queue.Envelope
 }
 
 func (l *listener) newSession(c *smtp.Conn) (smtp.Session, error) {
@@ -166,19 +162,18 @@ func (s *session) Rcpt(to string, o *smtp.RcptOptions) error {
 	return nil
 }
 
-// Data implements smtp.Session, for DATA and BDAT.
+// Data implements smtp.Session. BDAT comes here too, see conn.
 func (s *session) Data(r io.Reader) error {
-	s.mu.Lock()
 	env := s.env
-	s.mu.Unlock()
 	in, err := s.server.queue.Begin()
 	if err != nil {
 		return s.unavailable(err)
 	}
 	defer in.Abort()
 	err = s.read(r, in, &env)
-	if errors.Is(err, smtp.ErrDataReset) {
-		return err // the client gave the message up; nobody waits for an answer
+	if s.conn.aborted {
+		s.conn.aborted = false
+		return reply(250, 2, 0, 0, "the message is forgotten")
 	}
 	if err != nil {
 		return s.refuse(s.contentError(err))
@@ -209,13 +204,9 @@ func (s *session) read(r io.Reader, in *queue.Incoming, env *queue.Envelope) err
 	}
 	_, err := io.CopyBuffer(struct{ io.Writer }{c}, r, make([]byte, readBuffer))
 	if err == nil {
-		err = c.end()
-	}
-	if err == nil {
 		err = h.end()
 	}
-	bare := c.bare + s.conn.data.bare
-	s.conn.data.bare = 0
+	bare := s.conn.data.bare
 	if bare > 0 {
 		s.server.log.Info("bare newlines in a message", "queue_id", in.ID().String(), "client", s.conn.remote.String(), "count", bare, "action", limits.BareNewline)
 	}
@@ -273,9 +264,7 @@ func needsUTF8(env *queue.Envelope) bool {
 // Reset implements smtp.Session.
 func (s *session) Reset() {
 	s.receiving = false
-	s.mu.Lock()
 	s.env = queue.Envelope{}
-	s.mu.Unlock()
 	s.conn.inTransaction.Store(false)
 }
 

@@ -1,0 +1,677 @@
+package ingress
+
+import (
+	"bufio"
+	"context"
+	"crypto/tls"
+	"encoding/base64"
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"strings"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"github.com/stsrelay/stsrelay/internal/store"
+	"github.com/stsrelay/stsrelay/queue"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// door is a running server with a real queue behind it.
+type door struct {
+	t      testing.TB
+	server *Server
+	queue  *queue.Queue
+	addr   string
+}
+
+var loopback = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}
+
+func openDoor(t testing.TB, change func(*Options)) *door {
+	t.Helper()
+	dir := t.TempDir()
+	st, err := store.Open(store.Options{Dir: dir + "/queue"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	q, err := queue.Open(queue.Options{Store: st, Paused: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	certs, err := SelfSigned("relay.example.com", dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	o := Options{
+		Queue: q, Hostname: "relay.example.com",
+		Listeners: []Listener{{Address: "127.0.0.1:0", TLS: "starttls", Allow: loopback}},
+		TLS:       func(v uint16) *tls.Config { return &tls.Config{Certificates: certs, MinVersion: v} },
+		Users: func(_ context.Context, name, password string) bool {
+			return name == "exchange" && password == "secret"
+		},
+		Limits: Limits{AuthDelay: time.Millisecond},
+	}
+	if change != nil {
+		change(&o)
+	}
+	s, err := New(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Listen(); err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan error, 1)
+	go func() { done <- s.Serve() }()
+	t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), 100*time.Millisecond)
+		defer cancel()
+		_ = s.Shutdown(ctx)
+		if err := <-done; err != nil {
+			t.Errorf("Serve: %v", err)
+		}
+		q.Close()
+		if err := st.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return &door{t: t, server: s, queue: q, addr: s.Addrs()[0].String()}
+}
+
+// raw is a client that sends what it is told, octet by octet.
+type raw struct {
+	t    testing.TB
+	conn net.Conn
+	br   *bufio.Reader
+}
+
+func (d *door) dial() *raw {
+	d.t.Helper()
+	c, err := net.Dial("tcp", d.addr)
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	d.t.Cleanup(func() { c.Close() })
+	_ = c.SetDeadline(time.Now().Add(10 * time.Second))
+	return &raw{t: d.t, conn: c, br: bufio.NewReader(c)}
+}
+
+// hello greets and gets past EHLO.
+func (d *door) hello() *raw {
+	c := d.dial()
+	c.want("220 ")
+	c.do("EHLO client.example", "250 ")
+	return c
+}
+
+func (c *raw) send(s string) {
+	c.t.Helper()
+	if _, err := io.WriteString(c.conn, s); err != nil {
+		c.t.Fatalf("send %.60q: %v", s, err)
+	}
+}
+
+// reply reads one reply, of one line or several, and returns its last line.
+func (c *raw) reply() string {
+	c.t.Helper()
+	for {
+		line, err := c.br.ReadString('\n')
+		if err != nil {
+			return "EOF"
+		}
+		if !strings.HasSuffix(line, "\r\n") || len(line) < 6 {
+			c.t.Fatalf("malformed reply %q", line)
+		}
+		if line[3] == ' ' {
+			return strings.TrimSpace(line)
+		}
+	}
+}
+
+func (c *raw) want(prefix string) string {
+	c.t.Helper()
+	got := c.reply()
+	if !strings.HasPrefix(got, prefix) {
+		c.t.Fatalf("reply %q, want %q", got, prefix)
+	}
+	return got
+}
+
+func (c *raw) do(line, prefix string) string {
+	c.t.Helper()
+	c.send(line + "\r\n")
+	return c.want(prefix)
+}
+
+func (c *raw) startTLS() {
+	c.t.Helper()
+	c.do("STARTTLS", "220 ")
+	t := tls.Client(c.conn, &tls.Config{InsecureSkipVerify: true})
+	if err := t.Handshake(); err != nil {
+		c.t.Fatal(err)
+	}
+	c.conn, c.br = t, bufio.NewReader(t)
+	c.do("EHLO client.example", "250 ")
+}
+
+// contents are the bodies of all queued messages below their trace lines.
+func (d *door) contents() (out []string) {
+	d.t.Helper()
+	err := d.queue.List(context.Background(), queue.Filter{}, func(m queue.Message) bool {
+		r, err := d.queue.Open(m.ID)
+		if err != nil {
+			d.t.Fatal(err)
+		}
+		data, err := io.ReadAll(r)
+		if err != nil {
+			d.t.Fatal(err)
+		}
+		out = append(out, string(data))
+		return true
+	})
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	return out
+}
+
+const headers = "Date: x\r\nMessage-ID: <1@x>\r\n\r\n"
+
+// body is what stands below the headers of a content.
+func body(content string) string {
+	_, b, _ := strings.Cut(content, headers)
+	return b
+}
+
+func TestAMessageIsQueuedWithItsTrace(t *testing.T) {
+	d := openDoor(t, nil)
+	c := d.hello()
+	c.startTLS()
+	c.do("MAIL FROM:<Anna@Example.com> SIZE=100 BODY=8BITMIME RET=HDRS ENVID=abc", "250 ")
+	c.do(`RCPT TO:<"x y"@example.org> NOTIFY=FAILURE,DELAY ORCPT=rfc822;o@example.org`, "250 ")
+	c.do("DATA", "354 ")
+	c.send("Subject: hello\r\n\r\n..dot\r\n.\r\n")
+	reply := c.want("250 2.0.0 queued as ")
+	id := strings.TrimPrefix(reply, "250 2.0.0 queued as ")
+	c.do("QUIT", "221 ")
+	m, err := d.queue.Show(must(d.queue.Resolve(id)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := m.Recipients[0]
+	if m.From != "Anna@example.com" || r.Address != `"x y"@example.org` || r.Domain != "example.org" || !m.EightBit || m.Ret != "HDRS" || m.EnvID != "abc" ||
+		strings.Join(r.Notify, ",") != "FAILURE,DELAY" || r.ORcpt != "RFC822;o@example.org" && r.ORcpt != "rfc822;o@example.org" || m.TLS != "TLS 1.3" || m.Client != "client.example [127.0.0.1]" {
+		t.Errorf("%+v", m)
+	}
+	got := d.contents()[0]
+	for _, want := range []string{"Received: from client.example ([127.0.0.1])\r\n\t(using TLS 1.3 with cipher ", "by relay.example.com with ESMTPS id " + id + "\r\n\tfor <\"x y\"@example.org>;", "Message-ID: <" + id + "@relay.example.com>\r\n", "\r\nDate: "} {
+		if !strings.Contains(got, want) {
+			t.Errorf("%q lacks %q", got, want)
+		}
+	}
+	if !strings.HasSuffix(got, "Subject: hello\r\n\r\n.dot\r\n") {
+		t.Errorf("content %q", got)
+	}
+}
+
+func must[T any](v T, err error) T {
+	if err != nil {
+		panic(err)
+	}
+	return v
+}
+
+// What ends a message, and what only looks like it.
+func TestNewlines(t *testing.T) {
+	for _, tt := range []struct{ name, data, want string }{
+		{"plain", "a\r\nb\r\n.\r\n", "a\r\nb\r\n"},
+		{"bare LF", "a\nb\r\n.\r\n", "a\r\nb\r\n"},
+		{"bare CR", "a\rb\r\n.\r\n", "a\r\nb\r\n"},
+		{"LF . LF", "a\n.\nb\r\n.\r\n", "a\r\n.\r\nb\r\n"},
+		{"LF . CRLF", "a\n.\r\nb\r\n.\r\n", "a\r\n.\r\nb\r\n"},
+		{"CR . CR", "a\r.\rb\r\n.\r\n", "a\r\n.\r\nb\r\n"},
+		{"CR . CRLF", "a\r.\r\nb\r\n.\r\n", "a\r\n.\r\nb\r\n"},
+		{"CRLF . LF", "a\r\n.\nb\r\n.\r\n", "a\r\n.\r\nb\r\n"},
+		{"CRLF . CR", "a\r\n.\rb\r\n.\r\n", "a\r\n.\r\nb\r\n"},
+		{"CR CR LF . CR LF", "a\r\r\n.\r\n", "a\r\n\r\n"},
+		{"LF MAIL smuggled", "a\n.\nMAIL FROM:<evil@example.com>\r\n.\r\n", "a\r\n.\r\nMAIL FROM:<evil@example.com>\r\n"},
+		{"dots", "..\r\n...\r\n.a\r\n.\r\n", ".\r\n..\r\na\r\n"},
+		{"empty lines", "\r\n\r\n.\r\n", "\r\n\r\n"},
+		{"long line", strings.Repeat("x", 100_000) + "\r\n.\r\n", strings.Repeat("x", 100_000) + "\r\n"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			d := openDoor(t, nil)
+			for _, step := range []int{0, 1} { // at once, and octet by octet
+				if step == 1 && len(tt.data) > 1000 {
+					continue
+				}
+				c := d.hello()
+				c.do("MAIL FROM:<a@example.com>", "250 ")
+				c.do("RCPT TO:<b@example.org>", "250 ")
+				c.do("DATA", "354 ")
+				if step == 0 {
+					c.send(headers + tt.data)
+				} else {
+					c.send(headers)
+					for i := range len(tt.data) {
+						c.send(tt.data[i : i+1])
+					}
+				}
+				c.want("250 2.0.0 queued")
+				c.do("NOOP", "250 ")
+			}
+			for _, got := range d.contents() {
+				if body(got) != tt.want {
+					t.Errorf("content %.100q, want %.100q", body(got), tt.want)
+				}
+			}
+		})
+	}
+}
+
+func TestBareNewlinesCanBeRefused(t *testing.T) {
+	d := openDoor(t, func(o *Options) { o.Limits.BareNewline = "reject" })
+	for _, data := range []string{"a\nb\r\n.\r\n", "a\rb\r\n.\r\n", "a\r\r\n.\r\n"} {
+		c := d.hello()
+		c.do("MAIL FROM:<a@example.com>", "250 ")
+		c.do("RCPT TO:<b@example.org>", "250 ")
+		c.do("DATA", "354 ")
+		c.send(headers + data)
+		c.want("550 5.6.11 ")
+		c.do("NOOP", "250 ")
+	}
+	c := d.hello()
+	c.bdat("a\nb\r\n", "550 5.6.11 ")
+	if got := d.contents(); len(got) > 0 {
+		t.Errorf("%q", got)
+	}
+}
+
+// bdat sends a message in one chunk.
+func (c *raw) bdat(content, want string) {
+	c.t.Helper()
+	c.do("MAIL FROM:<a@example.com>", "250 ")
+	c.do("RCPT TO:<b@example.org>", "250 ")
+	c.send(fmt.Sprintf("BDAT %d LAST\r\n%s", len(content), content))
+	c.want(want)
+}
+
+func TestChunksAsExchangeSendsThem(t *testing.T) {
+	d := openDoor(t, nil)
+	c := d.hello()
+	big := strings.Repeat(strings.Repeat("y", 5000)+"\r\n", 100)
+	c.bdat(headers+big, "250 2.0.0 queued")
+	c.bdat(headers+"bare\nlf\r\n", "250 2.0.0 queued")
+	c.bdat(headers+".\r\nQUIT\r\n", "250 2.0.0 queued")
+	// Several chunks, the last one empty, everything in one write.
+	c.send("MAIL FROM:<a@example.com> BODY=8BITMIME\r\nRCPT TO:<b@example.org>\r\n")
+	c.want("250 ")
+	c.want("250 ")
+	c.send(fmt.Sprintf("BDAT %d\r\n%sBDAT 5\r\nab\r\n.BDAT 0 LAST\r\n", len(headers), headers))
+	c.want("250 ")
+	c.want("250 ")
+	c.want("250 2.0.0 queued")
+	// RSET between chunks gives the message up.
+	c.do("MAIL FROM:<a@example.com>", "250 ")
+	c.do("RCPT TO:<b@example.org>", "250 ")
+	c.send("BDAT 4\r\nlost")
+	c.want("250 ")
+	c.do("RSET", "250 ")
+	c.bdat(headers+"after\r\n", "250 2.0.0 queued")
+	// A chunk that is refused is swallowed all the same.
+	c.send("BDAT 6 LAST\r\nQUIT\r\n")
+	c.want("502 ")
+	c.do("NOOP", "250 ")
+	var got []string
+	for _, x := range d.contents() {
+		got = append(got, body(x))
+	}
+	want := []string{big, "bare\r\nlf\r\n", ".\r\nQUIT\r\n", "ab\r\n.\r\n", "after\r\n"}
+	if strings.Join(got, "|") != strings.Join(want, "|") {
+		t.Errorf("%d messages; the last: %q", len(got), got[len(got)-1])
+	}
+}
+
+func TestWhatBreaksOffInsideABodyIsNeverReadAsCommands(t *testing.T) {
+	d := openDoor(t, nil)
+	for _, tail := range []string{"", "half a line", "MAIL FROM:<evil@example.com>\r\nRCPT TO:<b@example.org>\r\nDATA\r\n"} {
+		c := d.hello()
+		c.do("MAIL FROM:<a@example.com>", "250 ")
+		c.do("RCPT TO:<b@example.org>", "250 ")
+		c.do("DATA", "354 ")
+		c.send(headers + tail)
+		c.conn.(*net.TCPConn).CloseWrite()
+		c.want("451 ")
+		c.want("EOF")
+	}
+	c := d.hello()
+	c.do("MAIL FROM:<a@example.com>", "250 ")
+	c.do("RCPT TO:<b@example.org>", "250 ")
+	c.do("DATA", "354 ")
+	c.send(headers + "a\x00b\r\n.\r\n")
+	c.want("550 5.6.0 ")
+	c.do("NOOP", "250 ")
+	if got := d.contents(); len(got) > 0 {
+		t.Errorf("queued: %q", got)
+	}
+}
+
+func TestOrderOfCommands(t *testing.T) {
+	d := openDoor(t, nil)
+	c := d.hello()
+	c.do("RCPT TO:<b@example.org>", "502 ")
+	c.do("DATA", "502 ")
+	c.do("MAIL FROM:<a@example.com>", "250 ")
+	c.do("MAIL FROM:<other@example.com>", "503 ")
+	c.do("DATA", "502 ")
+	c.do("RCPT TO:<b@example.org>", "250 ")
+	c.do("DATA", "354 ")
+	c.send(headers + "x\r\n.\r\n")
+	c.want("250 2.0.0 queued")
+	m := d.messages()
+	if len(m) != 1 || m[0].From != "a@example.com" {
+		t.Errorf("%+v", m)
+	}
+	// Pipelined, with errors in it.
+	c.send("MAIL FROM:<no domain>\r\nRCPT TO:<b@example.org>\r\nDATA\r\nRSET\r\nMAIL FROM:<>\r\nRCPT TO:<b@example.org>\r\nDATA\r\n")
+	for _, want := range []string{"501 ", "502 ", "502 ", "250 ", "250 ", "250 ", "354 "} {
+		c.want(want)
+	}
+	c.send(headers + "y\r\n.\r\n")
+	c.want("250 2.0.0 queued")
+}
+
+func (d *door) messages() (out []queue.Message) {
+	err := d.queue.List(context.Background(), queue.Filter{}, func(m queue.Message) bool { out = append(out, m); return true })
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	return out
+}
+
+func TestLimits(t *testing.T) {
+	for _, tt := range []struct {
+		name   string
+		change func(*Options)
+		play   func(*door, *raw)
+	}{
+		{"size at MAIL", func(o *Options) { o.Limits.MessageSize = 1000 }, func(_ *door, c *raw) {
+			c.do("MAIL FROM:<a@example.com> SIZE=1001", "552 5.3.4 ")
+		}},
+		{"size while reading", func(o *Options) { o.Limits.MessageSize = 1000 }, func(_ *door, c *raw) {
+			c.do("MAIL FROM:<a@example.com>", "250 ")
+			c.do("RCPT TO:<b@example.org>", "250 ")
+			c.do("DATA", "354 ")
+			c.send(headers + strings.Repeat("x\r\n", 1000) + ".\r\n")
+			c.want("552 5.3.4 ")
+			c.do("NOOP", "250 ")
+		}},
+		{"recipients", func(o *Options) { o.Limits.Recipients = 2 }, func(_ *door, c *raw) {
+			c.do("MAIL FROM:<a@example.com>", "250 ")
+			c.do("RCPT TO:<b@example.org>", "250 ")
+			c.do("RCPT TO:<c@example.org>", "250 ")
+			c.do("RCPT TO:<d@example.org>", "452 4.5.3 ")
+		}},
+		{"hops", func(o *Options) { o.Limits.Hops = 3 }, func(_ *door, c *raw) {
+			c.do("MAIL FROM:<a@example.com>", "250 ")
+			c.do("RCPT TO:<b@example.org>", "250 ")
+			c.do("DATA", "354 ")
+			c.send(strings.Repeat("Received: x\r\n", 3) + headers + ".\r\n")
+			c.want("554 5.4.6 ")
+		}},
+		{"rate", func(o *Options) { o.Limits.Rate = 1 }, func(_ *door, c *raw) {
+			c.do("MAIL FROM:<a@example.com>", "250 ")
+			c.do("RSET", "250 ")
+			c.do("MAIL FROM:<a@example.com>", "450 4.7.1 ")
+		}},
+		{"refusals", nil, func(_ *door, c *raw) {
+			c.do("MAIL FROM:<a@example.com>", "250 ")
+			for range maxRefusals - 1 {
+				c.do("MAIL FROM:<b@example.com>", "503 ")
+			}
+			c.do("MAIL FROM:<b@example.com>", "421 ")
+			c.want("EOF")
+		}},
+		{"command line", nil, func(_ *door, c *raw) {
+			c.do("MAIL FROM:<"+strings.Repeat("a", 3000)+"@example.com>", "500 ")
+			c.want("EOF")
+		}},
+		{"command line without an end", nil, func(_ *door, c *raw) {
+			c.send(strings.Repeat("a", 20_000))
+			c.want("500 ")
+		}},
+		{"long lines refused", func(o *Options) { o.Limits.LongLines = "reject" }, func(_ *door, c *raw) {
+			c.do("MAIL FROM:<a@example.com>", "250 ")
+			c.do("RCPT TO:<b@example.org>", "250 ")
+			c.do("DATA", "354 ")
+			c.send(headers + strings.Repeat("x", 999) + "\r\n.\r\n")
+			c.want("550 5.6.0 ")
+		}},
+		{"connections", func(o *Options) { o.Limits.Connections = 1 }, func(d *door, _ *raw) {
+			d.dial().want("421 4.7.0 ")
+		}},
+		{"connections of one client", func(o *Options) { o.Limits.ConnectionsPerClient = 1 }, func(d *door, c *raw) {
+			d.dial().want("421 4.7.0 ")
+			c.do("QUIT", "221 ")
+		}},
+		{"REQUIRETLS in clear", nil, func(_ *door, c *raw) { c.do("MAIL FROM:<a@example.com> REQUIRETLS", "530 ") }},
+		{"TLS demanded", func(o *Options) { o.Listeners[0].RequireTLS = true }, func(_ *door, c *raw) {
+			c.do("MAIL FROM:<a@example.com>", "530 5.7.0 ")
+			c.startTLS()
+			c.do("MAIL FROM:<a@example.com>", "250 ")
+		}},
+		{"sender domains", func(o *Options) { o.Listeners[0].SenderDomains = []string{"example.com"} }, func(_ *door, c *raw) {
+			c.do("MAIL FROM:<a@other.example>", "550 5.7.1 ")
+			c.do("MAIL FROM:<a@Example.COM>", "250 ")
+		}},
+		{"idle", func(o *Options) { o.Limits.Idle = 30 * time.Millisecond }, func(_ *door, c *raw) { c.want("421 4.4.2 ") }},
+		{"session time", func(o *Options) { o.Limits.SessionTime = 30 * time.Millisecond }, func(_ *door, c *raw) { c.want("421 4.4.2 ") }},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			d := openDoor(t, tt.change)
+			tt.play(d, d.hello())
+			if n := len(d.messages()); n > 0 {
+				t.Errorf("%d messages are queued", n)
+			}
+		})
+	}
+}
+
+// Nobody sends through this relay who has not proved that he may.
+func TestOpenRelay(t *testing.T) {
+	outside := []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24")}
+	for _, mode := range []string{"none", "starttls", "implicit"} {
+		for _, auth := range []bool{false, true} {
+			for _, requireTLS := range []bool{false, true} {
+				for _, inside := range []bool{false, true} {
+					if mode == "none" && (auth || requireTLS) {
+						continue // refused by the configuration
+					}
+					t.Run(fmt.Sprintf("tls %s, auth %t, require %t, inside %t", mode, auth, requireTLS, inside), func(t *testing.T) {
+						d := openDoor(t, func(o *Options) {
+							l := &o.Listeners[0]
+							l.TLS, l.Auth, l.RequireTLS, l.Allow = mode, auth, requireTLS, outside
+							if inside {
+								l.Allow = loopback
+							}
+						})
+						c := d.dial()
+						if mode == "implicit" {
+							c.conn = tls.Client(c.conn, &tls.Config{InsecureSkipVerify: true})
+							c.br = bufio.NewReader(c.conn)
+						}
+						c.want("220 ")
+						c.do("EHLO x", "250 ")
+						encrypted := mode == "implicit"
+						for {
+							c.send("MAIL FROM:<a@example.com>\r\n")
+							got := c.reply()
+							if may := inside && (encrypted || !requireTLS); strings.HasPrefix(got, "250") != may {
+								t.Fatalf("encrypted %t: %s", encrypted, got)
+							}
+							if mode != "starttls" || encrypted {
+								break
+							}
+							c.do("RSET", "250 ")
+							c.startTLS()
+							encrypted = true
+						}
+					})
+				}
+			}
+		}
+	}
+}
+
+func plain(user, password string) string {
+	return base64.StdEncoding.EncodeToString([]byte("\x00" + user + "\x00" + password))
+}
+
+func b64(s string) string { return base64.StdEncoding.EncodeToString([]byte(s)) }
+
+func TestAuth(t *testing.T) {
+	d := openDoor(t, func(o *Options) {
+		o.Listeners[0].Auth = true
+		o.Listeners[0].Allow = nil
+	})
+	c := d.hello()
+	c.do("AUTH PLAIN "+plain("exchange", "secret"), "538 ")
+	c.do("MAIL FROM:<a@example.com>", "530 ")
+	c.startTLS()
+	c.do("MAIL FROM:<a@example.com>", "550 5.7.1 ")
+	c.do("AUTH PLAIN "+plain("exchange", "wrong"), "535 5.7.8 ")
+	c.do("AUTH LOGIN", "334 VXNlcm5hbWU6")
+	c.do(b64("exchange"), "334 UGFzc3dvcmQ6")
+	c.do(b64("secret"), "235 ")
+	c.do("AUTH PLAIN "+plain("exchange", "secret"), "503 ")
+	c.do("MAIL FROM:<a@example.com>", "250 ")
+	c.do("RCPT TO:<b@example.org>", "250 ")
+	c.do("DATA", "354 ")
+	c.send(headers + ".\r\n")
+	c.want("250 2.0.0 queued")
+	if m := d.messages(); m[0].Auth != "exchange" || !strings.Contains(d.contents()[0], " with ESMTPSA id ") {
+		t.Errorf("%+v", m[0])
+	}
+
+	c = d.hello()
+	c.startTLS()
+	c.do("AUTH LOGIN "+b64("exchange"), "334 UGFzc3dvcmQ6")
+	c.do("*", "501 ")
+	for range maxAuthAttempts {
+		c.do("AUTH PLAIN "+plain("nobody", "secret"), "535 5.7.8 ")
+	}
+	c.want("EOF")
+
+	c = d.hello()
+	c.startTLS()
+	c.do("AUTH PLAIN "+base64.StdEncoding.EncodeToString([]byte("boss\x00exchange\x00secret")), "535 ")
+}
+
+func TestClearTextBehindSTARTTLSIsThrownAway(t *testing.T) {
+	d := openDoor(t, nil)
+	c := d.hello()
+	c.do("MAIL FROM:<a@example.com>", "250 ") // forgotten as well
+	c.send("STARTTLS\r\nMAIL FROM:<evil@example.com>\r\nRCPT TO:<b@example.org>\r\n")
+	c.want("220 ")
+	tc := tls.Client(c.conn, &tls.Config{InsecureSkipVerify: true})
+	if err := tc.Handshake(); err != nil {
+		t.Fatal(err)
+	}
+	c.conn, c.br = tc, bufio.NewReader(tc)
+	c.do("RCPT TO:<b@example.org>", "502 ")
+	c.do("STARTTLS", "503 ")
+	c.do("EHLO x", "250 ")
+	c.do("MAIL FROM:<good@example.com>", "250 ")
+}
+
+func TestAHandshakeThatFailsEndsTheSession(t *testing.T) {
+	d := openDoor(t, nil)
+	c := d.hello()
+	c.do("STARTTLS", "220 ")
+	c.send("MAIL FROM:<evil@example.com>\r\nRCPT TO:<b@example.org>\r\n")
+	rest, _ := io.ReadAll(c.br)
+	if strings.Contains(string(rest), "250") {
+		t.Errorf("commands were answered: %q", rest)
+	}
+}
+
+func TestShutdownLetsAMessageEndAndRefusesNewSessions(t *testing.T) {
+	d := openDoor(t, nil)
+	idle, busy := d.hello(), d.hello()
+	busy.do("MAIL FROM:<a@example.com>", "250 ")
+	busy.do("RCPT TO:<b@example.org>", "250 ")
+	busy.do("DATA", "354 ")
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+	defer cancel()
+	done := make(chan error, 1)
+	go func() { done <- d.server.Shutdown(ctx) }()
+	idle.want("421 4.3.2 ")
+	idle.want("EOF")
+	d.dial().want("421 4.3.2 ")
+	busy.send(headers + "x\r\n.\r\n")
+	busy.want("250 2.0.0 queued")
+	busy.want("421 4.3.2 ")
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+	if n := len(d.messages()); n != 1 {
+		t.Errorf("%d messages", n)
+	}
+}
+
+func TestAFullDiskIsTemporary(t *testing.T) {
+	dir := t.TempDir()
+	free := int64(1 << 40)
+	st, err := store.Open(store.Options{Dir: dir, Free: func(string) (int64, error) { return free, nil }, FreeSpace: 1 << 30})
+	if err != nil {
+		t.Fatal(err)
+	}
+	q, err := queue.Open(queue.Options{Store: st, Paused: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { q.Close(); _ = st.Close() }()
+	d := openDoor(t, func(o *Options) {
+		o.Queue.Close() // the door's own is not used here
+		o.Queue = q
+	})
+	c := d.hello()
+	free = 1 << 29
+	c.do("MAIL FROM:<a@example.com>", "452 4.3.1 ")
+	free = 1 << 40
+	c.do("MAIL FROM:<a@example.com>", "250 ")
+}
+
+func FuzzSession(f *testing.F) {
+	f.Add([]byte("EHLO x\r\nMAIL FROM:<a@b.example>\r\nRCPT TO:<c@d.example>\r\nDATA\r\nx\r\n.\r\nQUIT\r\n"))
+	f.Add([]byte("EHLO x\r\nMAIL FROM:<a@b.example>\r\nRCPT TO:<c@d.example>\r\nBDAT 3\r\nabcBDAT 0 LAST\r\nRSET\r\n"))
+	f.Add([]byte("HELO x\r\nSTARTTLS\r\n\x16\x03\x01"))
+	f.Add([]byte("EHLO x\r\nAUTH LOGIN\r\n*\r\n\r\n\r\n\r\n"))
+	d := openDoor(f, func(o *Options) { o.Limits.Idle = time.Second; o.Listeners[0].Auth = true })
+	f.Fuzz(func(t *testing.T, in []byte) {
+		c, err := net.Dial("tcp", d.addr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		_ = c.SetDeadline(time.Now().Add(5 * time.Second))
+		go func() {
+			_, _ = c.Write(in)
+			_ = c.(*net.TCPConn).CloseWrite()
+		}()
+		sc := bufio.NewScanner(c)
+		for sc.Scan() {
+			line := sc.Text()
+			if len(line) > 0 && line[0] == 0x15 { // a TLS alert
+				return
+			}
+			if len(line) < 3 || line[0] < '2' || line[0] > '5' || len(line) > 3 && line[3] != ' ' && line[3] != '-' {
+				t.Fatalf("%q was answered with %q", in, line)
+			}
+		}
+	})
+}
