@@ -2,7 +2,6 @@ package sts
 
 import (
 	"errors"
-	"log/slog"
 	"sync/atomic"
 	"time"
 
@@ -13,122 +12,173 @@ const (
 	// The back-off of failed fetches of one id (RFC 8461, 3.3: five minutes).
 	minBackoff = 5 * time.Minute
 	maxBackoff = time.Hour
-	// forcedEvery bounds the fetches that a refused delivery asks for.
+	// forcedEvery bounds the fetches that refused deliveries ask for.
 	forcedEvery = 5 * time.Minute
+	// keptFailure is how much is kept of what came instead of a policy.
+	keptFailure = 4 << 10
 )
 
-// Entry is what the cache knows of a domain.
+// Entry is what the cache knows of a domain. Times that never were are zero.
 type Entry struct {
 	Domain string
 	// ID is the record's id that Policy was fetched under, "" if there was no
 	// record to be had then.
 	ID string
 	// Policy is the last one that was fetched, nil where none ever was.
-	Policy      *Policy
-	FetchedAt   time.Time
+	Policy    *Policy
+	FetchedAt time.Time
+	// ExpiresAt may lie in the past: an expired policy is kept for a while to
+	// be looked at, and is not applied.
 	ExpiresAt   time.Time
 	LastUsed    time.Time
 	NextRefresh time.Time
+	// RefetchedAt is the last fetch that a refused delivery asked for,
+	// ChangedAt the last time that a policy changed and its id did not.
+	RefetchedAt time.Time
+	ChangedAt   time.Time
 	// LastError tells of the last fetch if it failed.
 	LastError   string
 	LastErrorAt time.Time
 }
 
-// record is an entry as it is kept, in memory and in the store. It is never
-// changed: a change makes a new one.
+// record is what the store keeps under the prefix and a domain's name, as CBOR.
+// Times are Unix seconds. What a stranger sends is a byte string: it need not
+// be UTF-8, as CBOR's text must.
 type record struct {
-	ID        string   `cbor:"1,keyasint,omitempty"`
-	Mode      Mode     `cbor:"2,keyasint,omitempty"` // "": no policy
-	MaxAge    int64    `cbor:"3,keyasint,omitempty"` // seconds
-	MX        []string `cbor:"4,keyasint,omitempty"`
-	FetchedAt int64    `cbor:"5,keyasint,omitempty"` // Unix seconds, as all times here
-	UsedAt    int64    `cbor:"6,keyasint,omitempty"`
-	RefreshAt int64    `cbor:"7,keyasint,omitempty"`
-
-	// The last failure, and for which id it was.
-	FailedID   string      `cbor:"8,keyasint,omitempty"`
-	FailedAt   int64       `cbor:"9,keyasint,omitempty"`
-	Failures   int         `cbor:"10,keyasint,omitempty"` // in a row, for FailedID
-	FailedWhy  string      `cbor:"11,keyasint,omitempty"`
-	FailedType FailureType `cbor:"12,keyasint,omitempty"`
-	FailedText string      `cbor:"13,keyasint,omitempty"` // what was received instead of a policy
-	NoHost     bool        `cbor:"14,keyasint,omitempty"` // the policy host does not exist
+	ID          string          `cbor:"1,keyasint,omitempty"`
+	Text        cbor.ByteString `cbor:"2,keyasint,omitempty"` // the policy as fetched; "": there is none
+	FetchedAt   int64           `cbor:"3,keyasint,omitempty"`
+	UsedAt      int64           `cbor:"4,keyasint,omitempty"`
+	RefreshAt   int64           `cbor:"5,keyasint,omitempty"`
+	RefetchedAt int64           `cbor:"6,keyasint,omitempty"`
+	ChangedAt   int64           `cbor:"7,keyasint,omitempty"`
+	Failure     *failure        `cbor:"8,keyasint,omitempty"`
 }
 
-// entry is a record in use.
+// failure is the last fetch, where it failed.
+type failure struct {
+	ID     string          `cbor:"1,keyasint,omitempty"` // what the record announced
+	At     int64           `cbor:"2,keyasint"`
+	Count  int             `cbor:"3,keyasint"` // in a row, for ID
+	Type   FailureType     `cbor:"4,keyasint"`
+	Why    cbor.ByteString `cbor:"5,keyasint"`
+	Text   cbor.ByteString `cbor:"6,keyasint,omitempty"` // what came instead of a policy
+	NoHost bool            `cbor:"7,keyasint,omitempty"` // the policy host does not exist
+}
+
+// entry is a record in memory. Only its time of use ever changes; any other
+// change makes a new one. The methods that say so may be called on nil.
 type entry struct {
 	record
-	policy   *Policy      // of the record, nil where it has none
-	used     atomic.Int64 // Unix seconds of the last lookup
-	forcedAt atomic.Int64 // of the last fetch that a refused delivery asked for
+	policy *Policy // of Text, nil where there is none
+	used   atomic.Int64
 }
 
-func newEntry(r record) *entry {
-	e := &entry{record: r}
-	if r.Mode != "" {
-		e.policy = &Policy{Mode: r.Mode, MaxAge: time.Duration(r.MaxAge) * time.Second, MX: r.MX}
-	}
+func newEntry(r record, p *Policy) *entry {
+	e := &entry{record: r, policy: p}
 	e.used.Store(r.UsedAt)
 	return e
 }
 
-// with returns a changed copy.
-func (e *entry) with(change func(*record)) *entry {
-	r := record{}
-	if e != nil {
-		r = e.record
-		r.UsedAt = e.used.Load()
+func (e *entry) encode() ([]byte, error) { return cbor.Marshal(e.record) }
+
+// decode reads an entry from the store. The policy is read from its text again:
+// what is no policy, for whatever reason, is not applied.
+func decode(value []byte) (*entry, error) {
+	var r record
+	if err := cbor.Unmarshal(value, &r); err != nil {
+		return nil, err
 	}
-	change(&r)
-	n := newEntry(r)
-	if e != nil {
-		n.forcedAt.Store(e.forcedAt.Load())
+	if r.Text == "" {
+		return newEntry(r, nil), nil
 	}
-	return n
+	p, _, err := parsePolicy(string(r.Text))
+	if err != nil {
+		return nil, err
+	}
+	return newEntry(r, p), nil
+}
+
+// size is how many octets of strangers' text e holds; it may be nil.
+func (e *entry) size() int {
+	switch {
+	case e == nil:
+		return 0
+	case e.Failure == nil:
+		return len(e.Text)
+	}
+	return len(e.Text) + len(e.Failure.Why) + len(e.Failure.Text)
+}
+
+// copyRecord is what a changed entry begins with; e may be nil.
+func (e *entry) copyRecord(now time.Time) record {
+	if e == nil {
+		return record{UsedAt: now.Unix()}
+	}
+	r := e.record
+	r.UsedAt = e.used.Load()
+	r.FetchedAt = min(r.FetchedAt, now.Unix()) // the clock was set back
+	return r
 }
 
 // expires is when the policy ends. A clock that was set back does not make it
 // last longer than its max_age from now.
 func (e *entry) expires(now time.Time) time.Time {
-	age := time.Duration(e.MaxAge) * time.Second
-	end := time.Unix(e.FetchedAt, 0).Add(age)
-	if limit := now.Add(age); end.After(limit) {
-		return limit
-	}
-	return end
+	fetched := min(e.FetchedAt, now.Unix())
+	return time.Unix(fetched, 0).Add(e.policy.MaxAge)
 }
 
-// valid says that e has a policy that is in force.
+// valid says that e has a policy that is in force; e may be nil.
 func (e *entry) valid(now time.Time) bool {
 	return e != nil && e.policy != nil && now.Before(e.expires(now))
 }
 
+// wait is the time until the next fetch.
+func (f *failure) wait() time.Duration { return min(minBackoff<<min(f.Count-1, 10), maxBackoff) }
+
 // backingOff says that a fetch for id failed so short a time ago that it is not
-// tried again yet.
+// tried again yet; where no id is known, "", that holds after any failure. e may
+// be nil.
 func (e *entry) backingOff(id string, now time.Time) bool {
-	if e == nil || e.Failures == 0 || e.FailedID != id {
-		return false
-	}
-	wait := min(minBackoff<<min(e.Failures-1, 10), maxBackoff)
-	since := now.Sub(time.Unix(e.FailedAt, 0))
-	return since >= 0 && since < wait
+	return e != nil && e.Failure != nil && (e.Failure.ID == id || id == "") && within(e.Failure.At, e.Failure.wait(), now)
 }
 
-// failure is the last failed fetch as an error.
-func (e *entry) failure(domain string) *FetchError {
-	if e == nil || e.Failures == 0 {
+// forced says that a refused delivery has had the policy fetched a short time
+// ago; e may be nil.
+func (e *entry) forced(now time.Time) bool {
+	return e != nil && within(e.RefetchedAt, forcedEvery, now)
+}
+
+// within says that now is less than d after at. A time in the future, by a
+// clock that was set back since, is no reason to wait.
+func within(at int64, d time.Duration, now time.Time) bool {
+	since := now.Sub(time.Unix(at, 0))
+	return since >= 0 && since < d
+}
+
+// lastFailure is the last failed fetch as an error, nil where none failed.
+func (e *entry) lastFailure(domain string) *FetchError {
+	if e.Failure == nil {
 		return nil
 	}
-	return &FetchError{Type: e.FailedType, Domain: domain, Text: e.FailedText, Err: errors.New(e.FailedWhy)}
+	f := e.Failure
+	err := errors.New(string(f.Why))
+	if f.NoHost {
+		err = ErrNoHost
+	}
+	return &FetchError{Type: f.Type, Domain: domain, Text: string(f.Text), Err: err}
 }
 
 func (e *entry) export(domain string, now time.Time) Entry {
-	out := Entry{Domain: domain, ID: e.ID, Policy: e.policy, LastUsed: unix(e.used.Load()), NextRefresh: unix(e.RefreshAt)}
+	out := Entry{
+		Domain: domain, ID: e.ID, Policy: e.policy, LastUsed: unix(e.used.Load()), NextRefresh: unix(e.RefreshAt),
+		RefetchedAt: unix(e.RefetchedAt), ChangedAt: unix(e.ChangedAt),
+	}
 	if e.policy != nil {
 		out.FetchedAt, out.ExpiresAt = unix(e.FetchedAt), e.expires(now).UTC()
 	}
-	if e.Failures > 0 {
-		out.LastError, out.LastErrorAt = e.FailedWhy, unix(e.FailedAt)
+	if e.Failure != nil {
+		out.LastError, out.LastErrorAt = string(e.Failure.Why), unix(e.Failure.At)
 	}
 	return out
 }
@@ -138,23 +188,4 @@ func unix(sec int64) time.Time {
 		return time.Time{}
 	}
 	return time.Unix(sec, 0).UTC()
-}
-
-// load reads all entries. One that cannot be read is as if it were not there,
-// and is fetched again when it is needed.
-func (m *Manager) load() error {
-	return m.o.Store.Scan(m.o.Prefix, func(k, v []byte) error {
-		domain := string(k[len(m.o.Prefix):])
-		var r record
-		if err := cbor.Unmarshal(v, &r); err != nil {
-			m.o.Logger.Error("a cached policy cannot be read and is fetched again when it is needed", slog.String("domain", domain), slog.Any("error", err))
-			return nil
-		}
-		m.entries[domain] = newEntry(r)
-		return nil
-	})
-}
-
-func (m *Manager) key(domain string) []byte {
-	return append(append(make([]byte, 0, len(m.o.Prefix)+len(domain)), m.o.Prefix...), domain...)
 }

@@ -82,6 +82,8 @@ type Fetcher struct{ o FetcherOptions }
 type Fetched struct {
 	Policy  *Policy
 	Remarks []Remark
+	// Text is the policy as it was received.
+	Text string
 	// TLS is the state of the connection, Addr the address that answered.
 	TLS  *tls.ConnectionState
 	Addr string
@@ -101,7 +103,9 @@ func NewFetcher(o FetcherOptions) *Fetcher {
 	return &Fetcher{o: o}
 }
 
-// Fetch gets the policy of a domain now. The error is a *FetchError.
+// Fetch gets the policy of a domain now. The error is a *FetchError; it wraps
+// ErrNoHost where there is no policy host, and ErrPrivateAddress where it must
+// not be contacted.
 func (f *Fetcher) Fetch(ctx context.Context, domain string) (*Fetched, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, f.o.Timeout, fmt.Errorf("no policy within %s", f.o.Timeout))
 	defer cancel()
@@ -110,19 +114,18 @@ func (f *Fetcher) Fetch(ctx context.Context, domain string) (*Fetched, error) {
 	if err != nil {
 		return nil, &FetchError{Type: fetchType(err), Domain: domain, Err: err}
 	}
-	out.Policy, out.Remarks, err = ParsePolicy(body)
+	out.Text = string(body)
+	policy, remarks, err := parsePolicy(out.Text)
 	if err != nil {
-		return nil, &FetchError{Type: PolicyInvalid, Domain: domain, Text: string(body), Err: err}
+		return nil, &FetchError{Type: PolicyInvalid, Domain: domain, Text: out.Text, Err: err}
 	}
+	out.Policy, out.Remarks = policy, append(out.Remarks, remarks...)
 	return out, nil
 }
 
 // fetchType tells a certificate that does not hold from all other trouble.
 func fetchType(err error) FailureType {
 	if _, ok := errors.AsType[*tls.CertificateVerificationError](err); ok {
-		return WebPKIInvalid
-	}
-	if _, ok := errors.AsType[x509.HostnameError](err); ok {
 		return WebPKIInvalid
 	}
 	return PolicyFetchError

@@ -8,16 +8,17 @@ import (
 	"strings"
 	"sync"
 	"time"
-
-	"github.com/fxamacker/cbor/v2"
-	"golang.org/x/sync/singleflight"
 )
 
 // ErrNoTXT is what ManagerOptions.LookupTXT says of a name without TXT records,
 // or of one that does not exist. Every other error means that nobody knows.
 var ErrNoTXT = errors.New("no TXT record")
 
-// Store is where the cache is kept. Its values are small.
+// ErrClosed is the answer of a Manager that is closed, where it would have to
+// ask others.
+var ErrClosed = errors.New("the policy cache is closed")
+
+// Store is where the cache is kept.
 type Store interface {
 	// Put and Delete are durable when they return.
 	Put(ctx context.Context, key, value []byte) error
@@ -28,42 +29,54 @@ type Store interface {
 // ManagerOptions configures NewManager. Store, Fetch and LookupTXT are required.
 type ManagerOptions struct {
 	Store Store
-	// Prefix begins the cache's keys.
+	// Prefix begins the cache's keys; a domain's name follows.
 	Prefix []byte
-	// Fetch gets a policy; it is the method of a Fetcher.
+	// Fetch gets a policy; it is the method of a Fetcher. Where it leaves Text
+	// empty, the policy is kept in the form of Policy.Text.
 	Fetch func(ctx context.Context, domain string) (*Fetched, error)
-	// LookupTXT looks up TXT records, past the cache where fresh is set.
+	// LookupTXT looks up TXT records, each with its strings joined, past the
+	// DNS cache where fresh is set. It gives up by itself after a while.
 	LookupTXT func(ctx context.Context, name string, fresh bool) ([]string, error)
 	// MaxDomains bounds the cache. Default 100,000.
 	MaxDomains int
 	// Now is the wall clock; default time.Now.
-	Now    func() time.Time
+	Now func() time.Time
+	// Logger is told of policies that come, change and fail; nil discards it.
 	Logger *slog.Logger
 }
 
 // Manager answers which policy is in force for a domain. Its methods may be
-// called from many goroutines.
+// called from many goroutines. The whole cache is in memory; the store is read
+// once, at the start, so that no trouble with it can hide a policy later.
 type Manager struct {
-	o     ManagerOptions
-	group singleflight.Group
+	o   ManagerOptions
+	run context.Context // of the flights; ends with Close
+	end context.CancelFunc
 
 	mu      sync.RWMutex
 	entries map[string]*entry
+	text    int // octets of strangers' text in entries
+	maxText int
+	flights map[string]*flight
+	closed  bool
+	flying  sync.WaitGroup
 }
 
 // Result is the policy in force for a domain, and what became of looking for it.
 type Result struct {
 	Domain string
-	// Policy is the policy in force, nil where there is none.
+	// Policy is the policy in force, nil where there is none. Mode none is a
+	// policy here.
 	Policy *Policy
-	// ID is the id that it was fetched under.
+	// ID is the id that Policy was fetched under.
 	ID string
-	// Failure is why a policy that is announced could not be had; it may be
-	// set beside an older Policy that is still in force.
+	// Failure is why a policy that a valid record announces could not be had.
+	// It may stand beside an older Policy that is still in force.
 	Failure *FetchError
-	// Unknown says that nobody could tell whether there is a policy: the
-	// record could not be looked up, nothing is cached, and the policy host
-	// gave no answer. Delivery waits a while then instead of going on without.
+	// Unknown says that nobody can tell whether there is a policy: the record
+	// could not be looked up, nothing is cached, and the policy host exists, or
+	// may exist, and gave no policy. Delivery waits a while then instead of
+	// going on without.
 	Unknown bool
 	// Why tells of an Unknown.
 	Why string
@@ -71,7 +84,8 @@ type Result struct {
 	Fresh bool
 }
 
-// NewManager reads the cache from the store.
+// NewManager reads the cache from the store. Run must have returned, or Close,
+// before the store is closed.
 func NewManager(o ManagerOptions) (*Manager, error) {
 	if o.MaxDomains == 0 {
 		o.MaxDomains = 100_000
@@ -82,83 +96,122 @@ func NewManager(o ManagerOptions) (*Manager, error) {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
-	m := &Manager{o: o, entries: make(map[string]*entry)}
+	m := &Manager{o: o, maxText: maxText, entries: make(map[string]*entry), flights: make(map[string]*flight)}
 	if err := m.load(); err != nil {
 		return nil, fmt.Errorf("read the policy cache: %w", err)
 	}
+	m.run, m.end = context.WithCancel(context.Background())
 	return m, nil
+}
+
+// Close ends the lookups and fetches that are under way, and waits for them.
+// Those who wait for one get ErrClosed. It may be called twice.
+func (m *Manager) Close() {
+	m.mu.Lock()
+	m.closed = true
+	m.mu.Unlock()
+	m.end()
+	m.flying.Wait()
 }
 
 // Lookup returns the policy in force for domain, a lower-case name in A-labels.
 // The policy in the cache is used while the record's id is the same; whatever
 // is wrong with the record or with a newer policy, a cached one stays in force
-// until it expires (RFC 8461, 3.3). The error is ctx's.
+// until it expires (RFC 8461, 3.3). The error is ctx's cause or ErrClosed; it
+// never means that there is no policy.
 func (m *Manager) Lookup(ctx context.Context, domain string) (Result, error) {
-	if strings.HasPrefix(domain, "[") {
-		return Result{Domain: domain}, nil // RFC 8461, 3.4
+	if isLiteral(domain) {
+		return Result{Domain: domain}, nil
 	}
-	return m.lookup(ctx, domain, false)
+	now := m.o.Now()
+	if e := m.use(domain, now); e.valid(now) {
+		rec, err := m.lookupRecord(ctx, domain, false)
+		if ctx.Err() != nil {
+			return Result{}, context.Cause(ctx)
+		}
+		if err != nil || rec.ID == e.ID {
+			return inForce(domain, e, now), nil //nolint:nilerr // whatever is wrong with the record, the policy stays
+		}
+	}
+	return m.result(m.join(ctx, domain, ask))
 }
 
 // Recheck is Lookup with the record looked up past the DNS cache: it comes
 // before a message is given up because of a policy (RFC 8461, 5.1).
 func (m *Manager) Recheck(ctx context.Context, domain string) (Result, error) {
-	return m.lookup(ctx, domain, true)
-}
-
-func (m *Manager) lookup(ctx context.Context, domain string, fresh bool) (Result, error) {
-	e := m.get(domain)
-	now := m.o.Now()
-	if e != nil {
-		e.used.Store(now.Unix())
-	}
-	rec, err := m.lookupRecord(ctx, domain, fresh)
-	if ctx.Err() != nil {
-		return Result{}, context.Cause(ctx)
-	}
-	announced := err == nil
-	absent := errors.Is(err, ErrNoRecord) || errors.Is(err, ErrInvalidRecord)
-	switch {
-	case e.valid(now) && (!announced || rec.ID == e.ID):
-		return m.result(domain, e, now), nil
-	case absent:
+	if isLiteral(domain) {
 		return Result{Domain: domain}, nil
-	case e.backingOff(rec.ID, now):
-		return m.without(domain, e, now, announced, err), nil
 	}
-	// A new id, nothing cached, or nobody knows whether there is a record: the
-	// policy host is asked (for the last, with the id "").
-	e, ferr := m.fetch(ctx, domain, rec.ID, false)
-	if ctx.Err() != nil {
-		return Result{}, context.Cause(ctx)
-	}
-	if ferr == nil {
-		return Result{Domain: domain, Policy: e.policy, ID: e.ID, Fresh: true}, nil
-	}
-	return m.without(domain, e, now, announced, err), nil
+	m.use(domain, m.o.Now())
+	return m.result(m.join(ctx, domain, askFresh))
 }
 
-// result is a cached policy, if one is in force.
-func (m *Manager) result(domain string, e *entry, now time.Time) Result {
-	r := Result{Domain: domain, ID: e.ID}
-	if e.valid(now) {
-		r.Policy = e.policy
+func (m *Manager) result(f *flight, err error) (Result, error) {
+	if err != nil {
+		return Result{}, err
 	}
-	return r
+	return f.result, nil
 }
 
-// without is the result after a failed fetch.
-func (m *Manager) without(domain string, e *entry, now time.Time, announced bool, recordErr error) Result {
-	r := m.result(domain, e, now)
-	if announced {
-		r.Failure = e.failure(domain)
-		return r
+// Refetch fetches the policy of a domain after it has refused every host,
+// whatever the id: an owner may have changed the policy and forgotten the id.
+// That is done at most once in five minutes a domain, together for all who ask.
+// changed says that it has brought other demands; Policy is set then. A fetch
+// that failed leaves the old policy in force, and is the Failure.
+func (m *Manager) Refetch(ctx context.Context, domain string) (r Result, changed bool, err error) {
+	now := m.o.Now()
+	m.mu.RLock()
+	e, flying := m.entries[domain], m.flights[domain] != nil
+	m.mu.RUnlock()
+	switch {
+	case !e.valid(now):
+		return Result{Domain: domain}, false, nil
+	case e.forced(now) && !flying:
+		return inForce(domain, e, now), false, nil
 	}
-	if r.Policy == nil && !e.NoHost {
-		r.Unknown = true
-		r.Why = fmt.Sprintf("%v; and %s", recordErr, e.FailedWhy)
+	f, err := m.join(ctx, domain, fetchRefused)
+	if err != nil {
+		return Result{}, false, err
 	}
-	return r
+	return f.result, f.changed, nil
+}
+
+// Refresh fetches the policy of a domain for the operator: the record is looked
+// up past the DNS cache, and neither id nor back-off keep from it. The error
+// says why there is no new policy, and wraps ErrNoRecord, ErrInvalidRecord or a
+// *FetchError; the old policy stays in force then.
+func (m *Manager) Refresh(ctx context.Context, domain string) (Entry, error) {
+	if isLiteral(domain) {
+		return Entry{Domain: domain}, ErrNoRecord
+	}
+	f, err := m.join(ctx, domain, fetch)
+	if err == nil {
+		err = f.err
+	}
+	if err != nil {
+		return Entry{Domain: domain}, err
+	}
+	return f.entry.export(domain, m.o.Now()), nil
+}
+
+// Remove forgets a domain; ok says that there was something to forget.
+func (m *Manager) Remove(ctx context.Context, domain string) (ok bool, err error) {
+	f, err := m.join(ctx, domain, drop)
+	if err != nil {
+		return false, err
+	}
+	return f.entry != nil, f.err
+}
+
+// isLiteral finds address literals, which have no policy (RFC 8461, 3.4).
+func isLiteral(domain string) bool { return strings.HasPrefix(domain, "[") }
+
+// inForce is the cached policy, if it is in force.
+func inForce(domain string, e *entry, now time.Time) Result {
+	if !e.valid(now) {
+		return Result{Domain: domain}
+	}
+	return Result{Domain: domain, Policy: e.policy, ID: e.ID}
 }
 
 func (m *Manager) lookupRecord(ctx context.Context, domain string, fresh bool) (Record, error) {
@@ -167,132 +220,7 @@ func (m *Manager) lookupRecord(ctx context.Context, domain string, fresh bool) (
 		return Record{}, ErrNoRecord
 	}
 	if err != nil {
-		return Record{}, err
+		return Record{}, fmt.Errorf("look up _mta-sts.%s: %w", domain, err)
 	}
 	return ParseRecord(txt)
-}
-
-func (m *Manager) get(domain string) *entry {
-	m.mu.RLock()
-	defer m.mu.RUnlock()
-	return m.entries[domain]
-}
-
-// fetch gets the policy that is announced under id and keeps it. All who want
-// it at the same time share one fetch, and one who gives up does not end it for
-// the others. On an error the entry tells of the failure. always fetches even
-// what another fetch has brought in the meantime.
-func (m *Manager) fetch(ctx context.Context, domain, id string, always bool) (*entry, error) {
-	ch := m.group.DoChan(domain+" "+id, func() (any, error) {
-		old := m.get(domain)
-		if now := m.o.Now(); !always && old.valid(now) && old.ID == id && id != "" {
-			return old, nil
-		} else if !always && old.backingOff(id, now) {
-			return old, old.failure(domain)
-		}
-		return m.fetchNow(context.WithoutCancel(ctx), domain, id, old)
-	})
-	select {
-	case <-ctx.Done():
-		return nil, context.Cause(ctx)
-	case r := <-ch:
-		return r.Val.(*entry), r.Err
-	}
-}
-
-func (m *Manager) fetchNow(ctx context.Context, domain, id string, old *entry) (*entry, error) {
-	f, err := m.o.Fetch(ctx, domain)
-	now := m.o.Now()
-	if err != nil {
-		return m.failed(ctx, domain, id, old, err, now), err
-	}
-	for _, r := range f.Remarks {
-		m.o.Logger.Debug("policy fetched with a remark", "domain", domain, "remark", string(r))
-	}
-	e := old.with(func(r *record) {
-		*r = record{
-			ID: id, Mode: f.Policy.Mode, MaxAge: int64(f.Policy.MaxAge / time.Second), MX: f.Policy.MX,
-			FetchedAt: now.Unix(), UsedAt: usedAt(r, now),
-		}
-		r.RefreshAt = refreshAt(now, f.Policy.MaxAge).Unix()
-	})
-	if old == nil || old.policy == nil || old.policy.Text() != f.Policy.Text() {
-		m.o.Logger.Info("policy fetched", "domain", domain, "policy", id, "mode", string(f.Policy.Mode), "mx", f.Policy.MX, "max_age", f.Policy.MaxAge)
-	}
-	if f.Policy.MaxAge > 0 { // else it is for this attempt only
-		m.put(ctx, domain, e)
-	}
-	return e, nil
-}
-
-// usedAt is the last use. A refresh is none; a first fetch is.
-func usedAt(r *record, now time.Time) int64 {
-	if r.UsedAt == 0 {
-		return now.Unix()
-	}
-	return r.UsedAt
-}
-
-// failed remembers a failed fetch beside whatever policy there is.
-func (m *Manager) failed(ctx context.Context, domain, id string, old *entry, err error, now time.Time) *entry {
-	fe, ok := errors.AsType[*FetchError](err)
-	if !ok {
-		fe = &FetchError{Domain: domain, Err: err}
-	}
-	e := old.with(func(r *record) {
-		if r.FailedID != id {
-			r.Failures = 0
-		}
-		r.Failures++
-		r.FailedID, r.FailedAt, r.FailedWhy, r.FailedType, r.FailedText = id, now.Unix(), fe.Err.Error(), fe.Type, cut(fe.Text, 4096)
-		r.NoHost = errors.Is(err, ErrNoHost)
-		r.UsedAt = usedAt(r, now)
-		r.RefreshAt = now.Add(min(minBackoff<<min(r.Failures-1, 10), maxBackoff)).Unix()
-	})
-	level := slog.LevelWarn
-	if e.Mode == ModeNone || id == "" {
-		level = slog.LevelInfo
-	}
-	m.o.Logger.Log(ctx, level, "policy not fetched", "domain", domain, "policy", id, "error", err, "older_policy_in_force", e.valid(now))
-	m.put(ctx, domain, e)
-	return e
-}
-
-// put keeps e in memory whatever the store says: a store in trouble must not
-// take a policy away from the delivery that waits for it.
-func (m *Manager) put(ctx context.Context, domain string, e *entry) {
-	m.mu.Lock()
-	m.entries[domain] = e
-	victim := ""
-	if len(m.entries) > m.o.MaxDomains {
-		victim = m.victim(domain)
-		delete(m.entries, victim)
-	}
-	m.mu.Unlock()
-	value, err := cbor.Marshal(e.record)
-	if err == nil {
-		err = m.o.Store.Put(ctx, m.key(domain), value)
-	}
-	if err == nil && victim != "" {
-		err = m.o.Store.Delete(ctx, m.key(victim))
-	}
-	if err != nil {
-		m.o.Logger.Error("the policy cache cannot be written; the policy is kept in memory", "domain", domain, "error", err)
-	}
-}
-
-// victim picks the entry that makes room: the one that was used longest ago,
-// an enforced policy last. The caller holds the lock.
-func (m *Manager) victim(except string) string {
-	worst, worstUsed, worstEnforced := "", int64(0), true
-	for domain, e := range m.entries {
-		if domain == except {
-			continue
-		}
-		used, enforced := e.used.Load(), e.Mode == ModeEnforce
-		if worst == "" || worstEnforced && !enforced || worstEnforced == enforced && used < worstUsed {
-			worst, worstUsed, worstEnforced = domain, used, enforced
-		}
-	}
-	return worst
 }

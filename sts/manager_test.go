@@ -62,6 +62,7 @@ type lab struct {
 	store    *memory
 	manager  *sts.Manager
 	now      time.Time
+	clock    func() time.Time // instead of now, if set
 	txt      []string
 	txtErr   error
 	body     string
@@ -84,7 +85,12 @@ func (l *lab) restart() {
 	l.t.Helper()
 	var err error
 	l.manager, err = sts.NewManager(sts.ManagerOptions{
-		Store: l.store, Prefix: []byte("p/"), Now: func() time.Time { return l.now },
+		Store: l.store, Prefix: []byte("p/"), Now: func() time.Time {
+			if l.clock != nil {
+				return l.clock()
+			}
+			return l.now
+		},
 		LookupTXT: func(context.Context, string, bool) ([]string, error) {
 			l.lookups.Add(1)
 			return l.txt, l.txtErr
@@ -102,7 +108,7 @@ func (l *lab) restart() {
 			if err != nil {
 				return nil, &sts.FetchError{Type: sts.PolicyInvalid, Domain: domain, Text: l.body, Err: err}
 			}
-			return &sts.Fetched{Policy: p, Remarks: remarks}, nil
+			return &sts.Fetched{Policy: p, Remarks: remarks, Text: l.body}, nil
 		},
 	})
 	if err != nil {
@@ -286,10 +292,10 @@ func TestMaxAgeZeroIsForThisAttemptOnly(t *testing.T) {
 func TestAHundredFirstDeliveriesShareOneFetch(t *testing.T) {
 	l := newLab(t)
 	l.gate, l.inside = make(chan struct{}), make(chan struct{}, 200)
-	impatient, cancel := context.WithCancel(t.Context())
+	cancelled, cancel := context.WithCancel(t.Context())
 	first := make(chan error, 1)
 	go func() {
-		_, err := l.manager.Lookup(impatient, domain)
+		_, err := l.manager.Lookup(cancelled, domain)
 		first <- err
 	}()
 	<-l.inside

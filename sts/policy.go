@@ -1,8 +1,10 @@
 package sts
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -29,7 +31,8 @@ const MaxMaxAge = 31_557_600 * time.Second
 // ErrInvalidPolicy is wrapped by the errors of ParsePolicy.
 var ErrInvalidPolicy = errors.New("invalid MTA-STS policy")
 
-// Policy is a policy as it was read (RFC 8461, 3.2).
+// Policy is a policy as it was read (RFC 8461, 3.2). The cache shares it with
+// all who ask: it is never changed.
 type Policy struct {
 	Mode Mode
 	// MaxAge is how long the policy may be kept after its fetch.
@@ -44,28 +47,36 @@ type Policy struct {
 type Remark string
 
 // ParsePolicy reads a policy's text. Its error wraps ErrInvalidPolicy.
-func ParsePolicy(body []byte) (*Policy, []Remark, error) {
+//
+// An mx line that is no pattern is dropped with a remark while a good one is
+// left: a refused policy protects nobody, and a pattern less can only narrow
+// what is allowed. A version, mode or max_age is never made up.
+func ParsePolicy(body []byte) (*Policy, []Remark, error) { return parsePolicy(string(body)) }
+
+func parsePolicy(text string) (*Policy, []Remark, error) {
 	var (
 		p       Policy
 		remarks []Remark
 		seen    = make(map[string]bool)
-		badMX   []string
+		badMX   string // the first one
 	)
-	invalid := func(format string, args ...any) (*Policy, []Remark, error) {
+	invalid := func(format string, args ...any) (*Policy, []Remark, error) { //nolint:unparam // the results of ParsePolicy
 		return nil, remarks, fmt.Errorf("%w: %s", ErrInvalidPolicy, fmt.Sprintf(format, args...))
 	}
-	text, bom := strings.CutPrefix(string(body), "\ufeff")
+	text, bom := strings.CutPrefix(text, "\ufeff")
 	if bom {
 		remarks = append(remarks, "the text begins with a byte order mark")
 	}
-	for n, line := range strings.Split(text, "\n") {
+	n := 0
+	for line := range strings.SplitSeq(text, "\n") {
+		n++
 		line = strings.TrimSuffix(line, "\r")
 		if strings.Trim(line, " \t") == "" {
 			continue
 		}
 		key, value, ok := strings.Cut(line, ":")
 		if !ok || key == "" || strings.ContainsFunc(key, func(r rune) bool { return !isAlnum(r) && r != '_' && r != '-' && r != '.' && r != ' ' && r != '\t' }) {
-			return invalid("line %d, %q, is not a key and a value", n+1, cut(line, 80))
+			return invalid("line %d, %q, is not a key and a value", n, cut(line, 80))
 		}
 		value = strings.Trim(value, " \t")
 		if key != "mx" && seen[key] {
@@ -89,11 +100,13 @@ func ParsePolicy(body []byte) (*Policy, []Remark, error) {
 		case "mx":
 			pattern, ok := normalPattern(value)
 			if !ok {
-				badMX = append(badMX, value)
+				badMX = cmp.Or(badMX, value, "nothing")
 				remarks = append(remarks, Remark(fmt.Sprintf("the mx %q is not a host name or *. and a host name; it names no host", cut(value, 80))))
 				continue
 			}
 			p.MX = append(p.MX, pattern)
+		default:
+			remarks = append(remarks, Remark(fmt.Sprintf("the key %q is not known and is ignored", cut(key, 80))))
 		}
 		if err != nil {
 			return invalid("%v", err)
@@ -105,8 +118,8 @@ func ParsePolicy(body []byte) (*Policy, []Remark, error) {
 		}
 	}
 	if len(p.MX) == 0 && p.Mode != ModeNone {
-		if len(badMX) > 0 {
-			return invalid("no mx of it is valid: %q", badMX)
+		if badMX != "" {
+			return invalid("no mx of it is valid; the first one is %q", cut(badMX, 80))
 		}
 		return invalid("the mode is %s and there is no mx", p.Mode)
 	}
@@ -134,6 +147,9 @@ func parseMaxAge(value string, remarks *[]Remark) (time.Duration, error) {
 
 // normalPattern checks an mx pattern: a host name in A-labels, or "*." and one.
 func normalPattern(s string) (string, bool) {
+	if !isASCII(s) {
+		return "", false // before ToLower, which makes ASCII of some other letters
+	}
 	s = strings.TrimSuffix(strings.ToLower(s), ".")
 	host := strings.TrimPrefix(s, "*.")
 	return s, isHostName(host)
@@ -158,11 +174,18 @@ func isHostName(s string) bool {
 	return strings.Trim(labels[len(labels)-1], "0123456789") != ""
 }
 
+func isASCII(s string) bool {
+	return !strings.ContainsFunc(s, func(r rune) bool { return r >= 0x80 })
+}
+
 // Match finds the pattern that covers an MX host's name (RFC 8461, 4.1): the
 // name itself, or a wildcard for exactly its first label. Case and a final dot
 // do not count.
 func (p *Policy) Match(host string) (pattern string, ok bool) {
 	host = strings.TrimSuffix(host, ".")
+	if !isASCII(host) {
+		return "", false // EqualFold takes some other letters for ASCII, too
+	}
 	_, parent, _ := strings.Cut(host, ".")
 	for _, m := range p.MX {
 		if rest, wild := strings.CutPrefix(m, "*."); wild {
@@ -187,6 +210,9 @@ func (p *Policy) Lines() []string {
 
 // Text is the policy in the form that ParsePolicy reads.
 func (p *Policy) Text() string { return strings.Join(p.Lines(), "\n") + "\n" }
+
+// sameDemands reports whether two policies ask the same of a host.
+func sameDemands(a, b *Policy) bool { return a.Mode == b.Mode && slices.Equal(a.MX, b.MX) }
 
 func cut(s string, n int) string {
 	if len(s) > n {

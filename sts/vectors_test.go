@@ -95,6 +95,12 @@ func TestRecords(t *testing.T) {
 		{"extension first", []string{"v=STSv1; foo=bar; id=1"}, "1", nil},
 		{"tabs", []string{"v=STSv1\t;\tid=1\t;\t"}, "1", nil},
 		{"STSv2", []string{"v=STSv2; id=1;"}, "", ErrNoRecord},
+		{"split over two strings", []string{"v=STSv1; i" + "d=1"}, "1", nil},
+		{"id with a hyphen", []string{"v=STSv1; id=2026-11-23"}, "", ErrInvalidRecord},
+		{"one of two is broken", []string{"v=STSv1; id=1", "v=STSv1; foo"}, "", ErrInvalidRecord},
+		{"no id", []string{"v=STSv1; foo=bar;"}, "", ErrInvalidRecord},
+		{"empty field", []string{"v=STSv1;; id=1"}, "", ErrInvalidRecord},
+		{"white space around =", []string{"v=STSv1; id = 1"}, "", ErrInvalidRecord},
 		{"not ASCII", []string{"v=STSv1; id=1; x=\xc3\xa9"}, "", ErrInvalidRecord},
 		{"field without a value", []string{"v=STSv1; id=1; foo"}, "", ErrInvalidRecord},
 		{"field name too long", []string{"v=STSv1; id=1; " + strings.Repeat("a", 33) + "=1"}, "", ErrInvalidRecord},
@@ -129,6 +135,11 @@ func TestPolicies(t *testing.T) {
 		{"final dot", head + "mx: A.Example.\nmax_age: 86400\n", true, 86400, "a.example", 0},
 		{"byte order mark", "\ufeff" + head + "mx: a.example\nmax_age: 86400\n", true, 86400, "a.example", 1},
 		{"max_age twice, the second is garbage", head + "mx: a.example\nmax_age: 86400\nmax_age: x\n", true, 86400, "a.example", 1},
+		{"letter that only looks like ASCII in lower case", head + "mx: \u212aelvin.example\nmax_age: 86400\n", false, 0, "", 0},
+		{"mistyped mx", head + "nmx: a.example\nmax_age: 86400\n", false, 0, "", 0},
+		{"mistyped mx beside a good one", head + "nmx: b.example\nmx: a.example\nmax_age: 86400\n", true, 86400, "a.example", 1},
+		{"all mx lines bad", head + "mx: *\nmx:\nmx: a b.example\nmax_age: 86400\n", false, 0, "", 0},
+		{"white space before a key", "version: STSv1\n mode: enforce\nmx: a.example\nmax_age: 86400\n", false, 0, "", 0},
 		{"HTML", "<html><body>hello</body></html>", false, 0, "", 0},
 		{"version of another case", "version: stsv1\nmode: enforce\nmx: a.example\nmax_age: 86400\n", false, 0, "", 0},
 	} {
@@ -145,6 +156,26 @@ func TestPolicies(t *testing.T) {
 		}
 		if p.MaxAge != time.Duration(tt.maxAge)*time.Second || strings.Join(p.MX, ",") != tt.mx || len(remarks) != tt.remarks {
 			t.Errorf("%s: %+v, remarks %q", tt.name, p, remarks)
+		}
+	}
+}
+
+func TestMatchesThatAreNone(t *testing.T) {
+	for _, tt := range []struct{ pattern, host string }{
+		{"*.example.com", "example.com"},
+		{"*.example.com", ".example.com"},
+		{"*.example.com", "a.b.example.com"},
+		{"*.example.com", "a.example.com.example.net"},
+		{"mx.example.com", "xmx.example.com"},
+		{"mx.example.com", "*.example.com"},
+		{"mx.example.com", ""},
+		{"*.example.com", ""},
+		{"kelvin.example", "\u212aelvin.example"},
+		{"*.kelvin.example", "a.\u212aelvin.example"},
+	} {
+		p := Policy{MX: []string{tt.pattern}}
+		if got, ok := p.Match(tt.host); ok {
+			t.Errorf("%q matches %q", tt.host, got)
 		}
 	}
 }

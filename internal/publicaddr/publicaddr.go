@@ -11,7 +11,10 @@ var special = func() []netip.Prefix {
 	var out []netip.Prefix
 	for _, s := range []string{
 		"0.0.0.0/8", "100.64.0.0/10", "192.0.0.0/24", "192.0.2.0/24", "198.18.0.0/15", "198.51.100.0/24",
-		"203.0.113.0/24", "240.0.0.0/4", "100::/64", "2001:db8::/32", "fec0::/10",
+		"192.88.99.0/24", "203.0.113.0/24", "240.0.0.0/4", "100::/64", "2001:db8::/32", "fec0::/10",
+		// These can carry any IPv4 address in them: compatible, NAT64 of a
+		// site's own, Teredo, 6to4. No mail or policy host has one.
+		"::/96", "64:ff9b:1::/48", "2001::/23", "2002::/16",
 	} {
 		out = append(out, netip.MustParsePrefix(s))
 	}

@@ -47,8 +47,10 @@ func (a *attempt) lookupPolicy(ctx context.Context) error {
 // lookAgain fetches the policy anew after it has refused every host. It reports
 // whether the attempt should be made again under another policy.
 func (a *attempt) lookAgain(ctx context.Context) bool {
-	r, changed, err := a.d.policies.Refetch(ctx, a.w.Domain)
-	if err != nil || !changed {
+	// Whether it has changed is asked of the policy that was used: the fetch may
+	// have been made for another message meanwhile.
+	r, _, err := a.d.policies.Refetch(ctx, a.w.Domain)
+	if err != nil || r.Policy == nil || r.Policy.Text() == a.policy.Policy.Text() {
 		return false
 	}
 	a.d.log.Info("the policy has changed and its id has not; trying again under the new one",

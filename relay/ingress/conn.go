@@ -210,7 +210,7 @@ func (c *conn) startChunk(arg string) error {
 	n, err := strconv.ParseUint(f[0], 10, 32)
 	if err != nil {
 		c.say("501 5.5.4 the size of the chunk is not a number")
-		return nil
+		return nil //nolint:nilerr // the client was told
 	}
 	c.chunk, c.last = int64(n), len(f) == 2
 	if c.transfer {
