@@ -192,15 +192,29 @@ func (n *notice) writeText(b *bytes.Buffer) {
 		fmt.Fprintf(w, "Your message of %s could not be delivered to:\r\n\r\n", n.env.ReceivedAt.Format(time.RFC1123Z))
 	}
 	for _, e := range n.entries {
-		fmt.Fprintf(w, "  <%s>\r\n    %s\r\n\r\n", e.recipient.Address, e.state.LastError)
+		fmt.Fprintf(w, "  <%s>\r\n%s\r\n", e.recipient.Address, wrap(e.state.LastError, "    ", 72))
 	}
 	if n.action == Delayed {
 		fmt.Fprintf(w, "You need not send it again: this server goes on trying until %s,\r\nand tells you if it gives up.\r\n", n.until().Format(time.RFC1123Z))
 	} else {
-		b2 := "The message was given up and is not tried again. Check the address, or\r\nsend this notice to the postmaster of the recipient.\r\n"
-		_, _ = io.WriteString(w, b2)
+		fmt.Fprint(w, "The message was given up and is not tried again. Check the address, or\r\nsend this notice to the postmaster of the recipient.\r\n")
 	}
 	_ = w.Close() // into a buffer
+}
+
+// wrap breaks a text into indented lines of at most width columns, where it has
+// words that allow it.
+func wrap(text, indent string, width int) string {
+	var b strings.Builder
+	line := ""
+	for _, word := range strings.Fields(text) {
+		if line != "" && len(indent)+len(line)+1+len(word) > width {
+			b.WriteString(indent + line + "\r\n")
+			line = ""
+		}
+		line = strings.TrimPrefix(line+" "+word, " ")
+	}
+	return b.String() + indent + line + "\r\n"
 }
 
 // writeStatus is RFC 3464, 2.2 and 2.3.
