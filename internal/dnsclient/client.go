@@ -321,6 +321,12 @@ func (c *Client) lookup(ctx context.Context, name string, qtype uint16, fresh bo
 		}
 	}
 	ch := c.group.DoChan(key.String(), func() (any, error) {
+		if !fresh {
+			// An exchange may have ended between the look above and here.
+			if a, ok := c.cache.get(key); ok {
+				return a, nil
+			}
+		}
 		// No caller's context: the answer is for all of them. The exchanges are
 		// bounded by their own timeouts.
 		a := c.resolve(context.WithoutCancel(ctx), key)
