@@ -28,7 +28,6 @@ func newCache(size int, now func() time.Time) *cache {
 }
 
 func (c *cache) get(q question) (*answer, bool) {
-	now := c.now()
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	el, ok := c.entries[q]
@@ -36,6 +35,7 @@ func (c *cache) get(q question) (*answer, bool) {
 		return nil, false
 	}
 	e := el.Value.(*cached)
+	now := c.now() // under the lock: not earlier than any put
 	// A clock that was set back must not keep an answer longer than its TTL.
 	if left := e.until.Sub(now); left <= 0 || left > e.answer.ttl {
 		c.remove(el)
