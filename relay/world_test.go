@@ -185,7 +185,11 @@ func (w *world) sendRequireTLS(from, to, body string) error {
 
 // context ends when a test has waited for too long.
 func (w *world) context() context.Context {
-	ctx, cancel := context.WithTimeout(w.t.Context(), 20*time.Second)
+	limit := 20 * time.Second
+	if _, ok := w.t.(*testing.B); ok {
+		limit = 5 * time.Minute
+	}
+	ctx, cancel := context.WithTimeout(w.t.Context(), limit)
 	w.t.Cleanup(cancel)
 	return ctx
 }

@@ -43,7 +43,9 @@ type attempt struct {
 	counts  []SessionCount
 	reached bool // a transaction was begun with some host
 
-	busy *errBusy // too many wait for the host already
+	key   string   // of the host that is tried
+	fresh bool     // the session was opened for this attempt
+	busy  *errBusy // too many wait for the host already
 	// refusedOver is an address over which the host has refused the relay (5.7.x):
 	// it is asked once more over the other family. refusals are what it said, by
 	// position.
@@ -217,7 +219,7 @@ func (a *attempt) tryHost(ctx context.Context, c candidate, req *security.Requir
 		if f != nil {
 			return f
 		}
-		fresh := s.messages == 0
+		fresh := a.fresh
 		a.tls = req.Describe(&s.evidence)
 		if gone := a.send(ctx, s); gone && !fresh {
 			continue // the host had closed the idle session: not its fault
@@ -276,28 +278,24 @@ func (a *attempt) send(ctx context.Context, s *session) (gone bool) {
 	}
 	start := a.d.now()
 	out, err := s.client.Send(ctx, t)
-	s.messages++
+	defer func() { a.d.pool.put(s, a.d.now()) }()
+	if errors.Is(err, smtpclient.ErrChunking) {
+		a.d.pool.distrust(s.key)
+		a.last, a.fresh = a.connectionFailure(s, err), false
+		return true
+	}
 	if err != nil && out.Mail.Code == 0 && !out.BodySent && !errors.Is(err, smtpclient.ErrTooLarge) && !errors.Is(err, smtpclient.ErrNeedsSMTPUTF8) {
-		a.d.pool.drop(s.key, a.d.now())
-		_ = s.client.Close()
 		a.last = a.connectionFailure(s, err)
 		return true
 	}
 	a.reached = true
 	a.take(s, out, err)
-	now := a.d.now()
 	switch {
 	case out.Final.Code/100 == 2:
-		a.d.pool.took(s.key, now.Sub(start))
+		a.d.pool.took(s.key, a.d.now().Sub(start))
 	case !s.client.Usable():
 		a.d.pool.strained(s.key) // it said 421, or went away
 	}
-	if err != nil && !s.client.Usable() {
-		a.d.pool.drop(s.key, now)
-		_ = s.client.Close()
-		return false
-	}
-	a.d.pool.put(s, now)
 	return false
 }
 
