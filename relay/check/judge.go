@@ -1,0 +1,210 @@
+package check
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/stsrelay/stsrelay/relay/security"
+	"github.com/stsrelay/stsrelay/sts"
+)
+
+// requirement is what is asked of a host for a message that asks for nothing
+// itself.
+func (c *checker) requirement(h *host) *security.Requirement {
+	return &security.Requirement{
+		Domain: c.next, Host: h.Name, Policy: c.policy.Policy, TLSA: h.set,
+		Level: c.level(), Override: c.rule.Override, MXSecure: c.report.MX.Secure,
+	}
+}
+
+// judge compares what was asked with what was found, host by host.
+func (c *checker) judge() {
+	for _, h := range c.hosts {
+		req := c.requirement(h)
+		c.judgeName(h, req)
+		for _, v := range h.visits {
+			if v.open {
+				c.judgeVisit(h, v, req)
+			}
+			h.Sessions = append(h.Sessions, v.Session)
+		}
+		c.report.Hosts = append(c.report.Hosts, h.Host)
+	}
+	c.patterns()
+}
+
+// judgeName holds the host's name against the policy.
+func (c *checker) judgeName(h *host, req *security.Requirement) {
+	h.Admitted = true
+	if req.Policy == nil {
+		return
+	}
+	h.Pattern, _ = req.Policy.Match(h.Name)
+	if h.Pattern != "" {
+		return
+	}
+	severity := Warning
+	if req.Admits() != nil {
+		h.Admitted, severity = false, Fault
+	}
+	// The verdict on any session says it in the one way there is.
+	for _, v := range req.Judge(&security.Evidence{Host: h.Name}, nil) {
+		if v.Shortfall != nil && v.Shortfall.Code == security.CodeMXMismatch {
+			h.Problems = append(h.Problems, problemOf(v.Shortfall, severity))
+		}
+	}
+}
+
+func (c *checker) judgeVisit(h *host, v *visit, req *security.Requirement) {
+	v.Usable = h.Admitted && !h.own && h.failed == "" && req.Satisfied(&v.evidence) == nil
+	v.Worth = worth(req, &v.evidence)
+	for _, verdict := range req.Judge(&v.evidence, nil) {
+		out := Verdict{Source: verdict.Source.String(), Binding: verdict.Binding, Met: verdict.Shortfall == nil}
+		if s := verdict.Shortfall; s != nil {
+			out.Type, out.Reason = string(s.Type), s.Reason
+			if s.Code != security.CodeMXMismatch { // told of the host
+				v.addShortfall(s, verdict.Binding)
+			}
+		}
+		v.Verdicts = append(v.Verdicts, out)
+	}
+	c.remark(h, v)
+}
+
+// addShortfall takes a shortfall up once, however many ask for the same; one
+// that holds mail comes before one that does not.
+func (v *visit) addShortfall(s *security.Shortfall, binding bool) {
+	severity := Warning
+	if binding {
+		severity = Fault
+	}
+	p := problemOf(s, severity)
+	for i := range v.Problems {
+		if old := &v.Problems[i]; old.Text == p.Text {
+			if binding && old.Severity != Fault {
+				*old = p
+			}
+			return
+		}
+	}
+	v.Problems = append(v.Problems, p)
+}
+
+// remark says what nobody asks for, and what is to come.
+func (c *checker) remark(h *host, v *visit) {
+	if v.Certificate == nil {
+		return
+	}
+	verified := security.Requirement{Domain: c.next, Host: h.Name, Level: security.Verify}
+	if s, ok := errors.AsType[*security.Shortfall](verified.Satisfied(&v.evidence)); ok && v.TLSA == "" {
+		p := problemOf(s, Note)
+		p.Rule, p.Mend = advices["certificate-not-by-anybody"].rule, advices["certificate-not-by-anybody"].mend
+		v.Problems = add(v.Problems, p)
+	}
+	if v.TLSA == "" || !strings.HasPrefix(v.TLSA, "3 ") {
+		v.Problems = append(v.Problems, c.endsSoon(h.Name, v.Certificate)...)
+	}
+}
+
+// worth is what a session is worth, in words.
+func worth(req *security.Requirement, e *security.Evidence) string {
+	if s := req.Describe(e); s != "none" {
+		return s
+	}
+	return "no TLS"
+}
+
+// outcome goes through the hosts as an attempt to deliver does.
+func (c *checker) outcome() Outcome {
+	switch {
+	case c.policyErr != nil:
+		return wait("whether " + c.next + " asks for verified TLS could not be told: " + c.policyErr.Error())
+	case c.policy.Unknown:
+		return wait("whether " + c.next + " asks for verified TLS cannot be told now, as neither its record nor its policy can be had; after two attempts mail goes on without")
+	case c.mxErr != nil:
+		return wait("the MX records could not be looked up: " + c.mxErr.Error())
+	case c.mxDenial.Action != "":
+		return c.mxDenial
+	}
+	var held, last string
+	dials := 0
+	for _, h := range c.hosts {
+		switch {
+		case !h.Admitted:
+			if held == "" {
+				held = fmt.Sprintf("the policy of %s does not name %s", c.next, h.Name)
+			}
+			continue
+		case h.own:
+			return Outcome{Action: "bounce", Text: "mail bounces at once: " + h.Name + " is this relay itself"}
+		case h.failed != "":
+			last = h.Name + ": " + h.failed
+			continue
+		}
+		for _, v := range h.visits {
+			if dials++; dials > maxDials {
+				break
+			}
+			if v.Usable {
+				return c.delivered(h, v)
+			}
+			if !v.open {
+				last = h.Name + " [" + v.Address + "]: " + firstFault(v.Problems)
+			} else if held == "" {
+				held = shortfall(c.requirement(h), &v.evidence)
+			}
+		}
+	}
+	switch {
+	case held != "":
+		return wait(held)
+	case last != "":
+		return wait(last)
+	}
+	return wait("no host of " + c.next + " was found")
+}
+
+func shortfall(req *security.Requirement, e *security.Evidence) string {
+	if s, ok := errors.AsType[*security.Shortfall](req.Satisfied(e)); ok {
+		return s.Source.String() + " asks for more: " + s.Reason
+	}
+	return ""
+}
+
+func firstFault(problems []Problem) string {
+	for _, p := range problems {
+		if p.Severity == Fault {
+			return p.Text
+		}
+	}
+	if len(problems) > 0 {
+		return problems[0].Text
+	}
+	return "no session"
+}
+
+func wait(why string) Outcome {
+	return Outcome{Action: "wait", Text: "mail waits, and nothing is sent: " + why}
+}
+
+func (c *checker) delivered(h *host, v *visit) Outcome {
+	out := Outcome{Goes: true, Action: "deliver", Host: h.Name, Address: v.Address, TLS: v.Worth}
+	over := "over " + v.Worth
+	if v.evidence.StartTLS != security.Established {
+		over = "in clear, since nobody asks for TLS and " + map[security.StartTLS]string{
+			security.NotOffered: "the host does not offer it", security.Refused: "the host refuses it", security.Broken: "the handshake breaks",
+		}[v.evidence.StartTLS]
+	}
+	out.Text = fmt.Sprintf("mail goes to %s [%s] %s", h.Name, v.Address, over)
+	if c.policy.Failure != nil {
+		out.Text += "; without MTA-STS, since the policy that the record announces could not be had"
+	}
+	if p := c.policy.Policy; p != nil && p.Mode == sts.ModeTesting && h.Pattern == "" {
+		out.Text += "; the policy does not name the host, and is only being tested"
+	}
+	if c.rule.Override {
+		out.Text += "; by override_policy, whatever the domain publishes"
+	}
+	return out
+}
