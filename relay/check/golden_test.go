@@ -18,9 +18,9 @@ var update = flag.Bool("update", false, "write the golden files anew")
 // scenarios are states of a domain and what becomes of its mail. Each is a file
 // under testdata.
 var scenarios = []struct {
-	name   string
-	goes   bool
-	setup  func(w *world, domain string)
+	name  string
+	goes  bool
+	setup func(w *world, domain string)
 }{
 	{name: "good-sts", goes: true, setup: func(w *world, d string) {
 		w.host("mx1."+d, testnet.Faults{})
@@ -35,6 +35,14 @@ var scenarios = []struct {
 	}},
 	{name: "nothing-published", goes: true, setup: func(w *world, d string) {
 		w.host("mx1."+d, testnet.Faults{Cert: testnet.CertSpec{Names: []string{"other." + d}}})
+		w.ok(w.AddDomain(d, testnet.Domain{MX: []string{"mx1." + d}}))
+	}},
+	{name: "in-clear", goes: true, setup: func(w *world, d string) {
+		w.host("mx1."+d, testnet.Faults{NoStartTLS: true})
+		w.ok(w.AddDomain(d, testnet.Domain{MX: []string{"mx1." + d}}))
+	}},
+	{name: "handshake-broken", goes: true, setup: func(w *world, d string) {
+		w.host("mx1."+d, testnet.Faults{InjectAfter220: true})
 		w.ok(w.AddDomain(d, testnet.Domain{MX: []string{"mx1." + d}}))
 	}},
 	{name: "record-malformed", goes: true, setup: func(w *world, d string) {
@@ -208,7 +216,7 @@ var scenarios = []struct {
 	{name: "control-characters", goes: true, setup: func(w *world, d string) {
 		w.host("mx1."+d, testnet.Faults{Replies: map[string]string{"greeting": "220 mx1 \x1b]0;owned\x07 \u202eEVIL"}})
 		w.enforced(d, "mx1."+d)
-		w.ok(w.DNS.Add(fmt.Sprintf("_mta-sts.%s. 60 IN TXT %q", d, "x\\027[31mred\\007")))
+		w.ok(w.DNS.Add("_mta-sts." + d + `. 60 IN TXT "x\027[31mred\007"`))
 		w.site(d, testnet.PolicyFaults{Body: "version: STSv1\nmode: testing\nmx: mx1." + d + "\nmax_age: 1209600\n\x1b[2Jfoo: \x1b[31m\u009b31m\n"})
 	}},
 }

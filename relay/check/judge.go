@@ -32,16 +32,26 @@ func (c *checker) judge() {
 		c.report.Hosts = append(c.report.Hosts, h.Host)
 	}
 	c.patterns()
+	if c.mxDenial.Action == "" {
+		return
+	}
+	// What a domain without mail leaves out is no fault of it.
+	if c.report.TLSRPT = nil; c.report.Record != nil && len(c.report.Record.TXT) == 0 {
+		c.report.Record = nil
+	}
 }
 
 // judgeName holds the host's name against the policy.
 func (c *checker) judgeName(h *host, req *security.Requirement) {
 	h.Admitted = true
-	if req.Policy == nil {
-		return
+	if req.Policy != nil {
+		h.Pattern, _ = req.Policy.Match(h.Name)
 	}
-	h.Pattern, _ = req.Policy.Match(h.Name)
-	if h.Pattern != "" {
+	if vouched := h.Pattern != "" && req.Policy.Mode == sts.ModeEnforce; h.set != nil && len(h.set.Usable) > 0 && !c.report.MX.Secure && c.report.MX.From == "mx" && !vouched {
+		h.Problems = append(h.Problems, Problem{Note, "DANE verifies the host, but nobody vouches for the MX records that name it: whoever forges them can name another host",
+			"RFC 7672, 2.2.1", "the domain's owner: sign the domain's zone, or publish an MTA-STS policy in mode enforce"})
+	}
+	if req.Policy == nil || h.Pattern != "" {
 		return
 	}
 	severity := Warning
@@ -64,7 +74,11 @@ func (c *checker) judgeVisit(h *host, v *visit, req *security.Requirement) {
 		if s := verdict.Shortfall; s != nil {
 			out.Type, out.Reason = string(s.Type), s.Reason
 			if s.Code != security.CodeMXMismatch { // told of the host
-				v.addShortfall(s, verdict.Binding)
+				p := *s
+				if !verdict.Binding && s.Source == security.MTASTS && v.TLSA != "" && req.Policy.Mode == sts.ModeEnforce && !c.rule.Override {
+					p.Reason += "; DANE verifies it, so mail goes all the same, from those who know DANE"
+				}
+				v.addShortfall(&p, verdict.Binding)
 			}
 		}
 		v.Verdicts = append(v.Verdicts, out)
@@ -159,6 +173,8 @@ func (c *checker) outcome() Outcome {
 	switch {
 	case held != "":
 		return wait(held)
+	case last != "" && len(c.hosts) > 1:
+		return wait("no host can be used; the last one is " + last)
 	case last != "":
 		return wait(last)
 	}
@@ -192,7 +208,7 @@ func (c *checker) delivered(h *host, v *visit) Outcome {
 	out := Outcome{Goes: true, Action: "deliver", Host: h.Name, Address: v.Address, TLS: v.Worth}
 	over := "over " + v.Worth
 	if v.evidence.StartTLS != security.Established {
-		over = "in clear, since nobody asks for TLS and " + map[security.StartTLS]string{
+		over = "in clear, since nobody insists on TLS and " + map[security.StartTLS]string{
 			security.NotOffered: "the host does not offer it", security.Refused: "the host refuses it", security.Broken: "the handshake breaks",
 		}[v.evidence.StartTLS]
 	}

@@ -42,7 +42,9 @@ func (c *checker) findHosts(ctx context.Context) {
 	}
 	var wg sync.WaitGroup
 	for _, h := range c.hosts {
-		wg.Go(func() { c.look(ctx, h) })
+		if h.failed == "" {
+			wg.Go(func() { c.look(ctx, h) })
+		}
 	}
 	wg.Wait()
 }
@@ -106,9 +108,10 @@ func (c *checker) fromMX(mx dnsclient.MXs) {
 			m.Problems = append(m.Problems, Problem{Warning, "a null MX stands beside other MX records; it is passed over", "RFC 7505, 3", "the domain's owner: remove it, or all others"})
 			continue
 		}
-		h := &host{Host: Host{Name: r.Host, Preference: r.Preference, Port: c.Port, Secure: false}}
+		h := &host{Host: Host{Name: r.Host, Preference: r.Preference, Port: c.Port}}
 		if _, err := netip.ParseAddr(r.Host); err == nil {
-			h.Problems = append(h.Problems, Problem{Fault, "the MX record holds an address instead of a name", "RFC 5321, 5.1", "the domain's owner: give the host a name and put that into the MX record"})
+			h.failed = "the MX record holds an address instead of a name"
+			h.Problems = append(h.Problems, Problem{Fault, h.failed, "RFC 5321, 5.1", "the domain's owner: give the host a name and put that into the MX record"})
 		}
 		if !slices.ContainsFunc(c.hosts, func(o *host) bool { return o.Name == h.Name }) {
 			c.hosts = append(c.hosts, h)
@@ -165,7 +168,11 @@ func (c *checker) look(ctx context.Context, h *host) {
 	if c.rule.Route == "" && !c.AllowPrivate {
 		public := slices.DeleteFunc(slices.Clone(h.addrs), func(a netip.Addr) bool { return !publicaddr.Public(a) })
 		if len(public) < len(h.addrs) {
-			problem(Fault, "delivery.private_addresses", "the host's owner: give it a public address; in a network of your own, set private_addresses = \"allow\" or a route", "some of its addresses are not public, and are not contacted: %v", h.addrs)
+			severity := Warning
+			if len(public) == 0 {
+				severity = Fault
+			}
+			problem(severity, "delivery.private_addresses", "the host's owner: give it a public address; in a network of your own, set private_addresses = \"allow\" or a route", "not all of its addresses are public; the others are not contacted: %v", h.addrs)
 		}
 		if h.addrs = public; len(public) == 0 {
 			h.failed = "it has only private addresses, which are not contacted"
@@ -235,9 +242,6 @@ func (c *checker) tlsaProblems(h *host, a dnsclient.Addrs) {
 		problem(Warning, "address-insecure", "the host has TLSA records, and its addresses are not validated by DNSSEC: the records are not used")
 	case !t.Secure:
 		problem(Warning, "tlsa-insecure", "the TLSA records are not validated by DNSSEC, and are not used")
-	case !c.report.MX.Secure && c.report.MX.From == "mx":
-		h.Problems = append(h.Problems, Problem{Note, "the host is verified by DANE, but the MX records that name it are not validated: whoever forges them can name another host",
-			"RFC 7672, 2.2.1", "the domain's owner: sign the domain's zone, or publish an MTA-STS policy"})
 	}
 	if t.Applies && t.Usable > 0 && t.Usable < len(t.Records) {
 		h.Problems = append(h.Problems, Problem{Note, fmt.Sprintf("%d of the %d TLSA records are not used: weaker digests beside stronger ones, or a usage that mail cannot use", len(t.Records)-t.Usable, len(t.Records)),

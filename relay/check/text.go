@@ -219,11 +219,11 @@ func (t *text) policy(p *Policy) {
 		t.line("  | %s", l)
 	}
 	if p.Valid {
-		force := "in force"
+		kind, force := "ok", "in force"
 		if !p.InForce {
-			force = "not in force"
+			kind, force = "note", "not in force"
 		}
-		t.mark("ok", fmt.Sprintf("mode %s, kept for %s, %s", p.Mode, age(time.Duration(p.MaxAge)*time.Second), force))
+		t.mark(kind, fmt.Sprintf("mode %s, kept for %s, %s", p.Mode, age(time.Duration(p.MaxAge)*time.Second), force))
 	}
 	t.problems(p.Problems)
 }
