@@ -1,6 +1,9 @@
 package check
 
-import "time"
+import (
+	"reflect"
+	"time"
+)
 
 // Severity is what a Problem means for mail.
 type Severity string
@@ -219,4 +222,10 @@ type Outcome struct {
 	TLS     string `json:"tls,omitempty"`
 	// Text says all that in a sentence.
 	Text string `json:"text"`
+}
+
+// Cache adds what the running relay has in its policy cache; nil: nothing.
+func (r *Report) Cache(c *Cached) {
+	r.Cached = c
+	escapeValue(reflect.ValueOf(&r.Cached))
 }

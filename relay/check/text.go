@@ -19,8 +19,14 @@ func (r *Report) Text(w io.Writer, colour bool) error {
 	return err
 }
 
-// Line is the outcome in one line, without its mark.
-func (r *Report) Line() string { return r.Domain + ": " + r.Outcome.Text }
+// Mark is the word that an outcome begins with.
+func Mark(goes, colour bool) string {
+	t := &text{colour: colour}
+	if goes {
+		return t.paint(green, "ok  ")
+	}
+	return t.paint(red, "FAIL")
+}
 
 // text builds the page.
 type text struct {

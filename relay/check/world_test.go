@@ -21,6 +21,7 @@ type world struct {
 	*testnet.Net
 	t       testing.TB
 	options Options
+	mx1     *testnet.Host
 }
 
 func newWorld(t testing.TB) *world {
