@@ -21,7 +21,6 @@ import (
 	"time"
 
 	"github.com/stsrelay/stsrelay/internal/dnsclient"
-	"github.com/stsrelay/stsrelay/internal/publicaddr"
 	"github.com/stsrelay/stsrelay/internal/store"
 	"github.com/stsrelay/stsrelay/queue"
 	"github.com/stsrelay/stsrelay/relay/security"
@@ -39,10 +38,10 @@ type Options struct {
 	Hostname string
 	// Roots are the trusted authorities of MX hosts; nil: the system's.
 	Roots *x509.CertPool
-	// Dial opens connections; default net.Dialer. address is "IP:25".
+	// Dial opens connections; default net.Dialer. address is "IP:port".
 	Dial func(ctx context.Context, network, address string) (net.Conn, error)
 	// IsSelf says whether a host is this relay; nil: none is.
-	IsSelf func(host string, addrs []netip.Addr) bool
+	IsSelf func(host string, port uint16, addrs []netip.Addr) bool
 	// Notices makes notices to senders; nil: none are sent.
 	Notices Notifier
 	// Count adds what a session proved to the counts of TLS reports, in the
@@ -74,6 +73,10 @@ type Settings struct {
 	DelayNotice time.Duration
 	// LegacyTLS speaks TLS 1.0 and 1.1 where nobody asks for more.
 	LegacyTLS bool
+	// DANE looks TLSA records up.
+	DANE bool
+	// Rules are the operator's rules for domains.
+	Rules Rules
 }
 
 // Notifier makes notices to senders.
@@ -103,7 +106,7 @@ type Delivery struct {
 	hostname string
 	roots    *x509.CertPool
 	dial     func(ctx context.Context, network, address string) (net.Conn, error)
-	isSelf   func(host string, addrs []netip.Addr) bool
+	isSelf   func(host string, port uint16, addrs []netip.Addr) bool
 	notices  Notifier
 	count    func(b *store.Batch, s SessionCount)
 	timeouts smtpclient.Timeouts
@@ -122,7 +125,7 @@ func New(o Options) *Delivery {
 		o.Dial = new(net.Dialer).DialContext
 	}
 	if o.IsSelf == nil {
-		o.IsSelf = func(string, []netip.Addr) bool { return false }
+		o.IsSelf = func(string, uint16, []netip.Addr) bool { return false }
 	}
 	if o.Now == nil {
 		o.Now = time.Now
@@ -134,7 +137,7 @@ func New(o Options) *Delivery {
 		queue: o.Queue, resolver: o.Resolver, policies: o.Policies, hostname: o.Hostname,
 		roots: o.Roots, dial: o.Dial, isSelf: o.IsSelf, notices: o.Notices, count: o.Count,
 		timeouts: o.Timeouts, now: o.Now, log: o.Logger,
-		pool:    newPool(0),
+		pool:    newPool(),
 		tickets: tls.NewLRUClientSessionCache(4096),
 	}
 	d.Set(o.Settings)
@@ -153,14 +156,10 @@ func (d *Delivery) Set(s Settings) {
 		s.ConnectTimeout = 30 * time.Second
 	}
 	d.settings.Store(&s)
-	d.pool.setLimit(s.PerHost)
 }
 
 // Sessions is the number of SMTP sessions that are open.
 func (d *Delivery) Sessions() int { return d.pool.size() }
-
-// public says whether an address may be contacted without leave.
-func (d *Delivery) public(a netip.Addr) bool { return publicaddr.Public(a) }
 
 // Run delivers until ctx ends. Then it claims nothing more, lets attempts under
 // way end for up to grace, gives the rest back to the queue, and closes all

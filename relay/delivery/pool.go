@@ -21,6 +21,7 @@ const (
 type session struct {
 	client   *smtpclient.Client
 	evidence security.Evidence
+	key      string // of the pool: host, port, user
 	host     string
 	addr     string // "192.0.2.1"
 	messages int
@@ -28,14 +29,12 @@ type session struct {
 	counted  map[string]bool // policy domains that have counted it
 }
 
-// pool keeps sessions by host name and bounds their number. A session is not
+// pool keeps sessions by host and bounds their number. A session is not
 // kept for a domain: whether it may carry a message is asked of its evidence
 // every time.
 type pool struct {
-	limit int // sessions a host, idle ones included
-
 	mu    sync.Mutex
-	hosts map[string]*hostSessions
+	hosts map[string]*hostSessions // by candidate.key
 }
 
 type hostSessions struct {
@@ -44,20 +43,18 @@ type hostSessions struct {
 	waiting []chan struct{}
 }
 
-func newPool(limit int) *pool {
-	return &pool{limit: limit, hosts: make(map[string]*hostSessions)}
-}
+func newPool() *pool { return &pool{hosts: make(map[string]*hostSessions)} }
 
-// get returns an idle session of host that fits, or nil and the right to open
-// one; that right ends with put or drop. It waits while host has as many
-// sessions as it may.
-func (p *pool) get(ctx context.Context, host string, fits func(*session) bool) (*session, error) {
+// get returns an idle session of a host that fits, or nil and the right to open
+// one; that right ends with put or drop. It waits while the host has limit
+// sessions, idle ones included.
+func (p *pool) get(ctx context.Context, key string, limit int, fits func(*session) bool) (*session, error) {
 	for {
 		p.mu.Lock()
-		h := p.hosts[host]
+		h := p.hosts[key]
 		if h == nil {
 			h = &hostSessions{}
-			p.hosts[host] = h
+			p.hosts[key] = h
 		}
 		for i := len(h.idle) - 1; i >= 0; i-- {
 			if s := h.idle[i]; fits(s) {
@@ -67,11 +64,11 @@ func (p *pool) get(ctx context.Context, host string, fits func(*session) bool) (
 			}
 		}
 		var evicted *session
-		if h.open >= p.limit && len(h.idle) > 0 {
+		if h.open >= limit && len(h.idle) > 0 {
 			evicted, h.idle = h.idle[0], h.idle[1:]
 			h.open--
 		}
-		if h.open < p.limit {
+		if h.open < limit {
 			h.open++
 			p.mu.Unlock()
 			if evicted != nil {
@@ -96,27 +93,27 @@ func (p *pool) get(ctx context.Context, host string, fits func(*session) bool) (
 // put gives a session back after use.
 func (p *pool) put(s *session, now time.Time) {
 	if !s.client.Usable() || s.messages >= sessionMessages {
-		p.drop(s.host)
+		p.drop(s.key)
 		quit(s)
 		return
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	h := p.hosts[s.host]
+	h := p.hosts[s.key]
 	s.used = now
 	h.idle = append(h.idle, s)
 	p.wake(h)
 }
 
 // drop ends the right to a session that was not opened or is closed.
-func (p *pool) drop(host string) {
+func (p *pool) drop(key string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	h := p.hosts[host]
+	h := p.hosts[key]
 	h.open--
 	p.wake(h)
 	if h.open == 0 && len(h.waiting) == 0 {
-		delete(p.hosts, host)
+		delete(p.hosts, key)
 	}
 }
 
@@ -131,7 +128,7 @@ func (p *pool) wake(h *hostSessions) {
 func (p *pool) closeIdle(t time.Time) {
 	var old []*session
 	p.mu.Lock()
-	for host, h := range p.hosts {
+	for key, h := range p.hosts {
 		keep := h.idle[:0]
 		for _, s := range h.idle {
 			if s.used.Before(t) {
@@ -145,7 +142,7 @@ func (p *pool) closeIdle(t time.Time) {
 		clear(h.idle[len(keep):])
 		h.idle = keep
 		if h.open == 0 && len(h.waiting) == 0 {
-			delete(p.hosts, host)
+			delete(p.hosts, key)
 		}
 	}
 	p.mu.Unlock()
@@ -165,13 +162,6 @@ func (p *pool) size() int {
 		n += h.open
 	}
 	return n
-}
-
-// setLimit changes the number of sessions a host.
-func (p *pool) setLimit(n int) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.limit = n
 }
 
 // quit says goodbye; a host that does not answer is given a short time only.

@@ -15,7 +15,11 @@ import (
 // session returns a session that satisfies req: an idle one of the pool, or a
 // new one to one of the host's addresses.
 func (a *attempt) session(ctx context.Context, c candidate, req *security.Requirement) (*session, *failure) {
-	s, err := a.d.pool.get(ctx, c.host, func(s *session) bool { return req.Satisfied(&s.evidence) == nil })
+	key, limit := c.key(a.user()), a.settings.PerHost
+	if a.rule != nil && a.rule.PerHost > 0 {
+		limit = a.rule.PerHost
+	}
+	s, err := a.d.pool.get(ctx, key, limit, func(s *session) bool { return req.Satisfied(&s.evidence) == nil })
 	if err != nil {
 		return nil, &failure{status: "4.3.2", why: whyLocal, host: c.host, text: "the relay is stopping"}
 	}
@@ -25,19 +29,28 @@ func (a *attempt) session(ctx context.Context, c candidate, req *security.Requir
 	}
 	s, f := a.openSession(ctx, c, req)
 	if f != nil {
-		a.d.pool.drop(c.host)
+		a.d.pool.drop(key)
 		return nil, f
 	}
+	s.key = key
 	return s, nil
 }
 
+// user is who we are at the next hop, "" where it does not want to know.
+func (a *attempt) user() string {
+	if a.rule == nil || a.rule.Route == nil {
+		return ""
+	}
+	return a.rule.Route.User
+}
+
 func (a *attempt) openSession(ctx context.Context, c candidate, req *security.Requirement) (*session, *failure) {
-	addrs, err := a.d.addresses(ctx, c, a.settings)
+	addrs, err := a.addresses(ctx, c)
 	if err != nil {
 		f, _ := errors.AsType[*failure](err)
 		return nil, f
 	}
-	if a.d.isSelf(c.host, addrs) {
+	if a.d.isSelf(c.host, c.port, addrs) {
 		return nil, &failure{permanent: true, status: "5.4.6", why: whyLoop, host: c.host,
 			text: fmt.Sprintf("mail for %s leads back to this relay (%s)", a.w.Domain, c.host)}
 	}
@@ -47,7 +60,7 @@ func (a *attempt) openSession(ctx context.Context, c candidate, req *security.Re
 			break
 		}
 		a.dials++
-		s, f := a.openTo(ctx, c.host, addr, req)
+		s, f := a.openTo(ctx, netip.AddrPortFrom(addr, c.port), req)
 		if f == nil {
 			return s, nil
 		}
@@ -61,8 +74,8 @@ func (a *attempt) openSession(ctx context.Context, c candidate, req *security.Re
 
 // openTo opens a session to one address, and once more in clear where the
 // handshake broke and nobody asks for TLS.
-func (a *attempt) openTo(ctx context.Context, host string, addr netip.Addr, req *security.Requirement) (*session, *failure) {
-	s, f := a.connect(ctx, host, addr, nil)
+func (a *attempt) openTo(ctx context.Context, addr netip.AddrPort, req *security.Requirement) (*session, *failure) {
+	s, f := a.connect(ctx, addr, req, nil)
 	if f != nil {
 		return nil, f
 	}
@@ -75,25 +88,51 @@ func (a *attempt) openTo(ctx context.Context, host string, addr netip.Addr, req 
 	}
 	if s.evidence.StartTLS == security.Broken {
 		_ = s.client.Close()
-		return a.connect(ctx, host, addr, &s.evidence)
+		return a.connect(ctx, addr, req, &s.evidence)
+	}
+	if a.user() != "" {
+		if f := a.authenticate(ctx, s); f != nil {
+			quit(s)
+			return nil, f
+		}
 	}
 	return s, nil
 }
 
+// authenticate says who we are to a next hop that wants to know. What goes
+// wrong there is the operator's to mend: the mail waits.
+func (a *attempt) authenticate(ctx context.Context, s *session) *failure {
+	if s.evidence.StartTLS != security.Established {
+		return &failure{status: "4.7.11", why: whyAuth, host: s.host, domainWide: true,
+			text: fmt.Sprintf("the password for %s is not sent in clear: it gave no TLS", s.host)}
+	}
+	err := s.client.Auth(ctx, a.rule.Route.User, a.rule.Route.Password)
+	if err == nil {
+		return nil
+	}
+	f := &failure{status: "4.7.8", why: whyAuth, host: s.host, domainWide: true,
+		text: fmt.Sprintf("the log-in of %q at %s failed: %v", a.rule.Route.User, s.host, err)}
+	if refused, ok := errors.AsType[*smtpclient.ReplyError](err); ok {
+		f.reply = refused.Reply.String()
+	}
+	return f
+}
+
 // connect opens a session and tries STARTTLS where it is offered. With before,
 // the evidence of a handshake that broke, it stays in clear.
-func (a *attempt) connect(ctx context.Context, host string, addr netip.Addr, before *security.Evidence) (*session, *failure) {
+func (a *attempt) connect(ctx context.Context, addr netip.AddrPort, req *security.Requirement, before *security.Evidence) (*session, *failure) {
+	host := req.Host
 	dialCtx, cancel := context.WithTimeout(ctx, a.settings.ConnectTimeout)
-	conn, err := a.d.dial(dialCtx, "tcp", net.JoinHostPort(addr.String(), "25"))
+	conn, err := a.d.dial(dialCtx, "tcp", addr.String())
 	cancel()
 	if err != nil {
-		return nil, &failure{status: "4.4.1", why: whyConnect, host: host, domainWide: true, text: fmt.Sprintf("no connection to %s [%s]: %v", host, addr, err)}
+		return nil, &failure{status: "4.4.1", why: whyConnect, host: host, domainWide: true, text: fmt.Sprintf("no connection to %s [%s]: %v", host, addr.Addr(), err)}
 	}
 	client, err := smtpclient.New(ctx, conn, smtpclient.Options{Name: a.d.hostname, Timeouts: a.d.timeouts})
 	if err != nil {
-		return nil, greetingFailure(host, addr, err)
+		return nil, greetingFailure(host, addr.Addr(), err)
 	}
-	s := &session{client: client, host: host, addr: addr.String(), evidence: security.Evidence{Host: host}, counted: make(map[string]bool)}
+	s := &session{client: client, host: host, addr: addr.Addr().String(), evidence: security.Evidence{Host: host}, counted: make(map[string]bool)}
 	if before != nil {
 		s.evidence = *before
 		return s, nil
@@ -101,7 +140,7 @@ func (a *attempt) connect(ctx context.Context, host string, addr netip.Addr, bef
 	if _, ok := client.Extension("STARTTLS"); !ok {
 		return s, nil
 	}
-	err = client.StartTLS(ctx, a.tlsConfig(host))
+	err = client.StartTLS(ctx, a.tlsConfig(req))
 	if refused, ok := errors.AsType[*smtpclient.ReplyError](err); ok && refused.Step == "STARTTLS" {
 		s.evidence.StartTLS, s.evidence.Failure = security.Refused, refused.Reply.String()
 		return s, nil
@@ -156,8 +195,11 @@ func (a *attempt) countSkipped(req *security.Requirement, s *security.Shortfall)
 }
 
 // counted says whether this message's sessions are counted: those of TLS
-// reports are not (RFC 8460, 5.3).
-func (a *attempt) counted() bool { return a.d.count != nil && a.w.Envelope.Kind != queue.Report }
+// reports are not (RFC 8460, 5.3), nor those to an address, which has no domain
+// to report to.
+func (a *attempt) counted() bool {
+	return a.d.count != nil && a.policyDomain != "" && a.w.Envelope.Kind != queue.Report
+}
 
 func ip(addr net.Addr) string {
 	if t, ok := addr.(*net.TCPAddr); ok {
