@@ -18,6 +18,7 @@ import (
 	"github.com/stsrelay/stsrelay/config"
 	"github.com/stsrelay/stsrelay/internal/dnsclient"
 	"github.com/stsrelay/stsrelay/internal/mailbox"
+	"github.com/stsrelay/stsrelay/relay"
 	"github.com/stsrelay/stsrelay/relay/admin"
 	"github.com/stsrelay/stsrelay/relay/check"
 )
@@ -164,6 +165,10 @@ func (a *app) checkOptions(c *config.Config, timeout time.Duration) (o check.Opt
 	if err != nil {
 		return o, nil, err
 	}
+	rules, err := relay.Rules(c)
+	if err != nil {
+		return o, nil, err
+	}
 	resolver, err := dnsclient.New(dnsclient.Options{Servers: c.DNS.Servers, TrustAD: c.DNS.TrustAD, Roots: roots, Timeout: min(2*time.Second, timeout)})
 	if err != nil {
 		return o, nil, fmt.Errorf("dns: %w", err)
@@ -175,10 +180,7 @@ func (a *app) checkOptions(c *config.Config, timeout time.Duration) (o check.Opt
 		RefusePlaintext: c.Delivery.Plaintext == "refuse",
 		LegacyTLS:       c.Delivery.LegacyTLS,
 		NoSTS:           !c.STS.Enabled, NoDANE: !c.DANE.Enabled,
-		IsSelf: isSelf(c),
-	}
-	for _, d := range c.Domains {
-		o.Rules = append(o.Rules, check.Rule{Name: d.Name, TLS: d.TLS, Route: d.Route, Override: d.OverridePolicy})
+		Rules: rules, IsSelf: isSelf(c),
 	}
 	return o, func() { _ = resolver.Close() }, nil
 }
@@ -204,21 +206,22 @@ func trustedRoots(c *config.Config) (*x509.CertPool, error) {
 }
 
 // isSelf says whether a host is the relay that the configuration describes: its
-// name, or an address of this machine that it listens on, on port 25.
-func isSelf(c *config.Config) func(host string, addrs []netip.Addr) bool {
-	var listens []netip.Addr
+// name on the port for mail between servers, or an address of this machine that
+// it listens on.
+func isSelf(c *config.Config) func(host string, port uint16, addrs []netip.Addr) bool {
+	var listens []netip.AddrPort
 	for _, l := range c.Listen {
-		if a, err := netip.ParseAddrPort(l.Address); err == nil && a.Port() == 25 {
-			listens = append(listens, a.Addr().Unmap())
+		if a, err := netip.ParseAddrPort(l.Address); err == nil {
+			listens = append(listens, a)
 		}
 	}
-	return func(host string, addrs []netip.Addr) bool {
-		if host == c.Hostname {
+	return func(host string, port uint16, addrs []netip.Addr) bool {
+		if port == 25 && host == c.Hostname {
 			return true
 		}
 		for _, l := range listens {
 			for _, a := range addrs {
-				if l == a || l.IsUnspecified() && isOwn(a) {
+				if at := l.Addr().Unmap(); l.Port() == port && (at == a || at.IsUnspecified() && isOwn(a)) {
 					return true
 				}
 			}

@@ -27,7 +27,7 @@ var advices = map[string]advice{
 	"tlsa-mismatch":              {"RFC 7672, 3.1", "the host's owner: publish the TLSA record of the certificate in use beside the old one (3 1 1, made from its key); next time, before the certificate changes (RFC 7671, 8.1)"},
 	"no-usable-tlsa":             {"RFC 7672, 3.1.3", "the host's owner: publish records that senders can use: 3 1 1, or 2 1 1 for the authority"},
 	"mx-not-authenticated":       {"RFC 8689, 4.2.1", "the domain's owner: publish an MTA-STS policy, or sign the zone"},
-	"requiretls-not-offered":     {"RFC 8689, 4.2.1", "the host's owner: offer REQUIRETLS; few hosts do"},
+	security.CodeNoRequireTLS:    {"RFC 8689, 4.2.1", "the host's owner: offer REQUIRETLS; few hosts do"},
 	"tlsa-lookup":                {"RFC 7672, 2.1.2", "the host's owner: let the name servers answer for TLSA records, and check the zone's signatures (dnsviz.net shows them)"},
 	"tlsa-insecure":              {"RFC 7672, 2.1", "the host's owner: sign the zone with DNSSEC and put its DS record into the parent zone; until then nobody may use the records. If the zone is signed, the resolver of this relay does not validate: see dns.trust_ad"},
 	"address-insecure":           {"RFC 7672, 2.2.2", "the host's owner: sign the zone of the host's address records too"},

@@ -19,7 +19,7 @@ import (
 	"time"
 
 	"github.com/stsrelay/stsrelay/internal/dnsclient"
-	"github.com/stsrelay/stsrelay/relay/security"
+	"github.com/stsrelay/stsrelay/relay/delivery"
 	"github.com/stsrelay/stsrelay/sts"
 )
 
@@ -44,8 +44,6 @@ type Options struct {
 	Dial func(ctx context.Context, network, address string) (net.Conn, error)
 	// Hostname is our name in EHLO.
 	Hostname string
-	// Port is where MX hosts are asked. Default "25".
-	Port string
 	// ConnectTimeout bounds one connection attempt. Default 30s, and never more
 	// than Timeout.
 	ConnectTimeout time.Duration
@@ -62,11 +60,11 @@ type Options struct {
 	LegacyTLS bool
 	// NoSTS and NoDANE say that the operator has switched them off.
 	NoSTS, NoDANE bool
-	// Rules are the operator's rules for domains.
-	Rules []Rule
+	// Rules are the operator's rules for domains. Nobody is logged in to.
+	Rules delivery.Rules
 	// IsSelf says whether a host is this relay; default: where it has its
 	// Hostname.
-	IsSelf func(host string, addrs []netip.Addr) bool
+	IsSelf func(host string, port uint16, addrs []netip.Addr) bool
 	// Now is the date for certificates; default time.Now.
 	Now func() time.Time
 }
@@ -74,9 +72,6 @@ type Options struct {
 func (o Options) withDefaults() Options {
 	if o.Dial == nil {
 		o.Dial = new(net.Dialer).DialContext
-	}
-	if o.Port == "" {
-		o.Port = "25"
 	}
 	if o.ConnectTimeout == 0 {
 		o.ConnectTimeout = 30 * time.Second
@@ -89,7 +84,7 @@ func (o Options) withDefaults() Options {
 	}
 	if o.IsSelf == nil {
 		name := o.Hostname
-		o.IsSelf = func(host string, _ []netip.Addr) bool { return host == name }
+		o.IsSelf = func(host string, _ uint16, _ []netip.Addr) bool { return host == name }
 	}
 	if o.Now == nil {
 		o.Now = time.Now
@@ -103,12 +98,12 @@ func Run(ctx context.Context, domain string, o Options) *Report {
 	o = o.withDefaults()
 	ctx, cancel := context.WithTimeoutCause(ctx, o.Timeout, timedOut(o.Timeout))
 	defer cancel()
-	c := &checker{Options: o, domain: domain, next: domain, slots: make(chan struct{}, o.Concurrency)}
+	c := &checker{Options: o, domain: domain, slots: make(chan struct{}, o.Concurrency)}
 	c.report = &Report{Domain: domain, At: o.Now().UTC().Truncate(time.Second), Hosts: []Host{}}
 	c.applyRule()
 
 	var wg sync.WaitGroup
-	if !isLiteral(c.next) {
+	if _, ok := literal(c.policyDomain); !ok && c.policyDomain != "" {
 		wg.Go(func() { c.findPolicy(ctx) })
 		wg.Go(func() { c.findTLSRPT(ctx) })
 	}
@@ -132,12 +127,12 @@ func (t timedOut) Error() string {
 type checker struct {
 	Options
 	domain string
-	// next is the policy domain: the domain, or the next hop that the operator
-	// set for it (RFC 8461, 3.4).
-	next   string
-	rule   Rule
-	report *Report
-	slots  chan struct{} // connections to hosts that may be open
+	// policyDomain is the domain, or the next hop that the operator set for it;
+	// "" where that is an address (RFC 8461, 3.4).
+	policyDomain string
+	rule         *delivery.Rule // nil where there is none
+	report       *Report
+	slots        chan struct{} // connections to hosts that may be open
 
 	// What findPolicy leaves: the decision, what was served, and why there is
 	// no decision.
@@ -146,16 +141,7 @@ type checker struct {
 	policyErr error
 
 	// What findHosts leaves.
-	mxErr    error // a lookup without an answer
-	mxDenial Outcome
+	mxErr    error   // a lookup without an answer
+	mxDenial Outcome // there is no host
 	hosts    []*host
-}
-
-// level is what the operator asks for, by a rule or for all mail.
-func (c *checker) level() security.Level {
-	level := c.rule.level()
-	if level == security.NoLevel && c.RefusePlaintext {
-		level = security.Encrypt
-	}
-	return level
 }

@@ -142,30 +142,6 @@ func TestTheNumberOfHostsAndConnectionsIsBounded(t *testing.T) {
 	}
 }
 
-func TestRules(t *testing.T) {
-	rules := []Rule{{Name: ".example.org", TLS: "encrypt"}, {Name: "a.example.org", TLS: "verify"}, {Name: ".b.example.org", TLS: "dane"}, {Name: "Upper.example", TLS: "opportunistic"}}
-	for domain, want := range map[string]string{
-		"example.org": "none", "x.example.org": "encrypt", "a.example.org": "verify", "b.example.org": "encrypt",
-		"c.b.example.org": "dane", "notexample.org": "none", "upper.example": "opportunistic", "x.a.example.org": "encrypt",
-	} {
-		r, ok := findRule(rules, domain)
-		if !ok {
-			r.TLS = "none"
-		}
-		if r.TLS != want {
-			t.Errorf("%s: %s, want %s", domain, r.TLS, want)
-		}
-	}
-	for route, want := range map[string][2]string{
-		"smtp.example.org:587": {"smtp.example.org", "587"}, "smtp.example.org": {"smtp.example.org", "25"},
-		"[192.0.2.1]:25": {"192.0.2.1", "25"}, "[2001:db8::1]:2525": {"2001:db8::1", "2525"}, "[2001:db8::1]": {"2001:db8::1", "25"},
-	} {
-		if h, p := (Rule{Route: route}).route(); h != want[0] || p != want[1] {
-			t.Errorf("%s: %s, %s", route, h, p)
-		}
-	}
-}
-
 // Every shortfall that there is has a rule and a mend.
 func TestEveryShortfallIsExplained(t *testing.T) {
 	n, err := testnet.New(testnet.Options{})

@@ -12,10 +12,14 @@ import (
 // requirement is what is asked of a host for a message that asks for nothing
 // itself.
 func (c *checker) requirement(h *host) *security.Requirement {
-	return &security.Requirement{
-		Domain: c.next, Host: h.Name, Policy: c.policy.Policy, TLSA: h.set,
-		Level: c.level(), Override: c.rule.Override, MXSecure: c.report.MX.Secure,
+	req := &security.Requirement{
+		Domain: c.policyDomain, Host: h.Name, Policy: c.policy.Policy, TLSA: h.set,
+		Level: c.level(), Override: c.overridden(), MXSecure: c.report.MX.Secure,
 	}
+	if req.Domain == "" {
+		req.Domain = c.domain
+	}
+	return req
 }
 
 // judge compares what was asked with what was found, host by host.
@@ -51,31 +55,29 @@ func (c *checker) judgeName(h *host, req *security.Requirement) {
 		h.Problems = append(h.Problems, Problem{Note, "DANE verifies the host, but nobody vouches for the MX records that name it: whoever forges them can name another host",
 			"RFC 7672, 2.2.1", "the domain's owner: sign the domain's zone, or publish an MTA-STS policy in mode enforce"})
 	}
-	if req.Policy == nil || h.Pattern != "" {
-		return
+	refused, _ := errors.AsType[*security.Shortfall](req.Admits())
+	if refused != nil {
+		h.Admitted, h.refused = false, refused
+		h.Problems = append(h.Problems, problemOf(refused, Fault))
 	}
-	severity := Warning
-	if req.Admits() != nil {
-		h.Admitted, severity = false, Fault
-	}
-	// The verdict on any session says it in the one way there is.
+	// The verdict on any session says that the policy does not name the host.
 	for _, v := range req.Judge(&security.Evidence{Host: h.Name}, nil) {
-		if v.Shortfall != nil && v.Shortfall.Code == security.CodeMXMismatch {
-			h.Problems = append(h.Problems, problemOf(v.Shortfall, severity))
+		if s := v.Shortfall; s != nil && s.Code == security.CodeMXMismatch {
+			h.Problems = add(h.Problems, problemOf(s, Warning))
 		}
 	}
 }
 
 func (c *checker) judgeVisit(h *host, v *visit, req *security.Requirement) {
-	v.Usable = h.Admitted && !h.own && h.failed == "" && req.Satisfied(&v.evidence) == nil
+	v.Usable = h.Admitted && !h.own && h.failed == "" && req.Satisfied(&v.evidence) == nil && !c.mustLogIn(v)
 	v.Worth = worth(req, &v.evidence)
 	for _, verdict := range req.Judge(&v.evidence, nil) {
 		out := Verdict{Source: verdict.Source.String(), Binding: verdict.Binding, Met: verdict.Shortfall == nil}
 		if s := verdict.Shortfall; s != nil {
 			out.Type, out.Reason = string(s.Type), s.Reason
-			if s.Code != security.CodeMXMismatch { // told of the host
+			if s.Code != security.CodeMXMismatch && (h.refused == nil || s.Code != h.refused.Code) { // told of the host
 				p := *s
-				if !verdict.Binding && s.Source == security.MTASTS && v.TLSA != "" && req.Policy.Mode == sts.ModeEnforce && !c.rule.Override {
+				if !verdict.Binding && s.Source == security.MTASTS && v.TLSA != "" && req.Policy.Mode == sts.ModeEnforce && !c.overridden() {
 					p.Reason += "; DANE verifies it, so mail goes all the same, from those who know DANE"
 				}
 				v.addShortfall(&p, verdict.Binding)
@@ -83,7 +85,17 @@ func (c *checker) judgeVisit(h *host, v *visit, req *security.Requirement) {
 		}
 		v.Verdicts = append(v.Verdicts, out)
 	}
+	if c.mustLogIn(v) {
+		v.Problems = append(v.Problems, Problem{Fault, "the relay has to log in here, and its password is not sent in clear", "domain.user", "the host's owner: offer STARTTLS"})
+	}
 	c.remark(h, v)
+}
+
+// mustLogIn says that the relay has to log in over a session without TLS, which
+// it does not do.
+func (c *checker) mustLogIn(v *visit) bool {
+	r := c.route()
+	return r != nil && r.User != "" && v.evidence.StartTLS != security.Established
 }
 
 // addShortfall takes a shortfall up once, however many ask for the same; one
@@ -110,7 +122,7 @@ func (c *checker) remark(h *host, v *visit) {
 	if v.Certificate == nil {
 		return
 	}
-	verified := security.Requirement{Domain: c.next, Host: h.Name, Level: security.Verify}
+	verified := security.Requirement{Domain: c.policyDomain, Host: h.Name, Level: security.Verify}
 	if s, ok := errors.AsType[*security.Shortfall](verified.Satisfied(&v.evidence)); ok && v.TLSA == "" {
 		p := problemOf(s, Note)
 		p.Rule, p.Mend = advices["certificate-not-by-anybody"].rule, advices["certificate-not-by-anybody"].mend
@@ -133,9 +145,9 @@ func worth(req *security.Requirement, e *security.Evidence) string {
 func (c *checker) outcome() Outcome {
 	switch {
 	case c.policyErr != nil:
-		return wait("whether " + c.next + " asks for verified TLS could not be told: " + c.policyErr.Error())
-	case c.policy.Unknown:
-		return wait("whether " + c.next + " asks for verified TLS cannot be told now, as neither its record nor its policy can be had; after two attempts mail goes on without")
+		return wait("whether " + c.policyDomain + " asks for verified TLS could not be told: " + c.policyErr.Error())
+	case c.policy.Unknown && !c.overridden():
+		return wait("whether " + c.policyDomain + " asks for verified TLS cannot be told now, as neither its record nor its policy can be had; after two attempts mail goes on without")
 	case c.mxErr != nil:
 		return wait("the MX records could not be looked up: " + c.mxErr.Error())
 	case c.mxDenial.Action != "":
@@ -147,11 +159,16 @@ func (c *checker) outcome() Outcome {
 		switch {
 		case !h.Admitted:
 			if held == "" {
-				held = fmt.Sprintf("the policy of %s does not name %s", c.next, h.Name)
+				held = h.refused.Reason
 			}
 			continue
 		case h.own:
 			return Outcome{Action: "bounce", Text: "mail bounces at once: " + h.Name + " is this relay itself"}
+		case h.failed != "" && h.undecided:
+			if held == "" {
+				held = h.Name + ": " + h.failed
+			}
+			continue
 		case h.failed != "":
 			last = h.Name + ": " + h.failed
 			continue
@@ -162,6 +179,10 @@ func (c *checker) outcome() Outcome {
 			}
 			if v.Usable {
 				return c.delivered(h, v)
+			}
+			if v.open && c.mustLogIn(v) {
+				last = h.Name + " gives no TLS, and the password is not sent in clear"
+				continue
 			}
 			if !v.open {
 				last = h.Name + " [" + v.Address + "]: " + firstFault(v.Problems)
@@ -178,7 +199,7 @@ func (c *checker) outcome() Outcome {
 	case last != "":
 		return wait(last)
 	}
-	return wait("no host of " + c.next + " was found")
+	return wait("no host was found")
 }
 
 func shortfall(req *security.Requirement, e *security.Evidence) string {
@@ -219,7 +240,7 @@ func (c *checker) delivered(h *host, v *visit) Outcome {
 	if p := c.policy.Policy; p != nil && p.Mode == sts.ModeTesting && h.Pattern == "" {
 		out.Text += "; the policy does not name the host, and is only being tested"
 	}
-	if c.rule.Override {
+	if c.overridden() && v.evidence.StartTLS != security.Established {
 		out.Text += "; by override_policy, whatever the domain publishes"
 	}
 	return out

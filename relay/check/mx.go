@@ -15,15 +15,21 @@ import (
 	"github.com/stsrelay/stsrelay/sts/dane"
 )
 
+// smtpPort is where MX hosts take mail.
+const smtpPort = 25
+
 // host is a mail host and what its probes left.
 type host struct {
 	Host
-	addr   netip.Addr // of a literal; else looked up
-	addrs  []netip.Addr
-	set    *dane.RRset // where DANE applies
-	failed string      // why the relay cannot use the host, whatever it shows
-	own    bool        // it is this relay
-	visits []*visit
+	addr    netip.Addr // of a literal or a route; else looked up
+	addrs   []netip.Addr
+	set     *dane.RRset         // where DANE applies
+	refused *security.Shortfall // why it is not contacted
+	failed  string              // why the relay cannot use it, whatever it shows
+	// undecided says that it failed because nobody can tell what it asks for.
+	undecided bool
+	own       bool // it is this relay
+	visits    []*visit
 }
 
 // visit is a session with one address.
@@ -52,63 +58,78 @@ func (c *checker) findHosts(ctx context.Context) {
 // candidates fills in c.hosts, in the order of delivery.
 func (c *checker) candidates(ctx context.Context) {
 	m := &c.report.MX
-	switch {
-	case c.rule.Route != "":
-		m.From = "route"
-		name, port := c.rule.route()
-		h := &host{Host: Host{Name: name, Port: port}}
-		h.addr, _ = netip.ParseAddr(name)
-		c.hosts = []*host{h}
-		return
-	case isLiteral(c.domain):
-		m.From = "literal"
-		h := &host{Host: Host{Name: c.domain, Port: c.Port}}
-		h.addr, _ = netip.ParseAddr(strings.TrimPrefix(strings.Trim(c.domain, "[]"), "IPv6:"))
-		c.hosts = []*host{h}
-		return
+	if !c.NoDANE {
+		c.believed()
 	}
-	mx, err := c.Resolver.MX(ctx, c.domain)
+	r := c.route()
+	switch a, ok := literal(c.domain); {
+	case r != nil && r.MX:
+		m.From = "route"
+		c.findMX(ctx, r.Host, r.Port)
+	case r != nil:
+		m.From, m.Secure = "route", true
+		h := &host{Host: Host{Name: r.Host, Port: r.Port}}
+		h.addr, _ = netip.ParseAddr(r.Host)
+		c.hosts = []*host{h}
+	case ok:
+		m.From = "literal"
+		c.hosts = []*host{{Host: Host{Name: c.domain, Port: smtpPort}, addr: a}}
+	default:
+		c.findMX(ctx, c.domain, smtpPort)
+	}
+}
+
+// findMX looks up the MX hosts of a domain, or of the operator's next hop.
+func (c *checker) findMX(ctx context.Context, domain string, port uint16) {
+	m := &c.report.MX
+	mx, err := c.Resolver.MX(ctx, domain)
 	m.Secure, m.CNAME = mx.Secure, mx.CNAME
 	if e, ok := errors.AsType[*dnsclient.Error](err); ok && isDenial(err) {
 		m.Secure = e.Secure
 	}
-	if !c.NoDANE {
-		c.believed()
+	found := func(from string) {
+		if m.From == "" {
+			m.From = from
+		}
 	}
 	switch {
 	case errors.Is(err, dnsclient.ErrNXDomain):
-		c.deny("the domain does not exist", "RFC 5321, 5.1", "look for a slip of the pen in the address; the domain's owner: renew the domain")
+		c.deny("the domain "+domain+" does not exist", "RFC 5321, 5.1", "look for a slip of the pen in the name; the domain's owner: renew the domain")
 	case errors.Is(err, dnsclient.ErrNoData):
-		m.From = "address"
+		found("address")
 		m.Problems = append(m.Problems, Problem{Note, "there is no MX record: the domain itself is the mail host", "RFC 5321, 5.1",
-			"the domain's owner: publish an MX record; a domain that takes no mail says so with \"0 .\" (RFC 7505)"})
-		c.hosts = []*host{{Host: Host{Name: c.domain, Port: c.Port}}}
+			"the domain's owner: publish an MX record; a domain that takes no mail says so with a null MX (RFC 7505)"})
+		c.hosts = []*host{{Host: Host{Name: domain, Port: port}}}
 	case err != nil:
 		c.mxErr = err
 		m.Problems = append(m.Problems, Problem{Fault, "the MX records could not be looked up: " + err.Error(), "RFC 5321, 5.1",
 			"look at [dns] and the resolver first; the domain's owner: check the name servers and the zone's signatures (dnsviz.net shows them)"})
 	case len(mx.Records) == 1 && mx.Records[0].Host == ".":
-		c.deny("the domain takes no mail: it has a null MX", "RFC 7505, 3", "nothing, if the domain is to have no mail; else the domain's owner: publish the hosts")
+		c.deny("the domain "+domain+" takes no mail: it has a null MX", "RFC 7505, 3", "nothing, if the domain is to have no mail; else the domain's owner: publish the hosts")
 	default:
-		c.fromMX(mx)
+		found("mx")
+		c.fromMX(mx, port)
 	}
 }
 
-// deny ends the search with an answer that bounces mail.
+// deny ends the search with an answer that bounces mail. Where the operator set
+// a route, that is at fault, and mail waits.
 func (c *checker) deny(text, rule, mend string) {
 	c.report.MX.Problems = append(c.report.MX.Problems, Problem{Fault, text, rule, mend})
 	c.mxDenial = Outcome{Action: "bounce", Text: "mail bounces at once: " + text}
+	if c.route() != nil {
+		c.mxDenial = wait("the operator's route leads nowhere: " + text)
+	}
 }
 
-func (c *checker) fromMX(mx dnsclient.MXs) {
+func (c *checker) fromMX(mx dnsclient.MXs, port uint16) {
 	m := &c.report.MX
-	m.From = "mx"
 	for _, r := range mx.Records {
 		if r.Host == "." {
 			m.Problems = append(m.Problems, Problem{Warning, "a null MX stands beside other MX records; it is passed over", "RFC 7505, 3", "the domain's owner: remove it, or all others"})
 			continue
 		}
-		h := &host{Host: Host{Name: r.Host, Preference: r.Preference, Port: c.Port}}
+		h := &host{Host: Host{Name: r.Host, Preference: r.Preference, Port: port}}
 		if _, err := netip.ParseAddr(r.Host); err == nil {
 			h.failed = "the MX record holds an address instead of a name"
 			h.Problems = append(h.Problems, Problem{Fault, h.failed, "RFC 5321, 5.1", "the domain's owner: give the host a name and put that into the MX record"})
@@ -161,18 +182,19 @@ func (c *checker) look(ctx context.Context, h *host) {
 	for _, a := range h.addrs {
 		h.Addrs = append(h.Addrs, a.String())
 	}
-	if h.own = c.IsSelf(h.Name, h.addrs); h.own {
+	if h.own = c.IsSelf(h.Name, h.Port, h.addrs); h.own {
 		problem(Fault, "RFC 5321, 6.3", "deliver the domain's mail locally, or set a route for it in a [[domain]] table", "the host is this relay itself: mail would go round in a circle")
 		return
 	}
-	if c.rule.Route == "" && !c.AllowPrivate {
-		public := slices.DeleteFunc(slices.Clone(h.addrs), func(a netip.Addr) bool { return !publicaddr.Public(a) })
-		if len(public) < len(h.addrs) {
+	if c.route() == nil && !c.AllowPrivate {
+		private := slices.DeleteFunc(slices.Clone(h.addrs), publicaddr.Public)
+		public := slices.DeleteFunc(h.addrs, func(a netip.Addr) bool { return !publicaddr.Public(a) })
+		if len(private) > 0 {
 			severity := Warning
 			if len(public) == 0 {
 				severity = Fault
 			}
-			problem(severity, "delivery.private_addresses", "the host's owner: give it a public address; in a network of your own, set private_addresses = \"allow\" or a route", "not all of its addresses are public; the others are not contacted: %v", h.addrs)
+			problem(severity, "delivery.private_addresses", "the host's owner: give it a public address; in a network of your own, set private_addresses = \"allow\" or a route", "these of its addresses are not public, and are not contacted: %v", private)
 		}
 		if h.addrs = public; len(public) == 0 {
 			h.failed = "it has only private addresses, which are not contacted"
@@ -180,71 +202,4 @@ func (c *checker) look(ctx context.Context, h *host) {
 		}
 	}
 	c.visitAll(ctx, h)
-}
-
-// findTLSA looks up the TLSA records: at the end of a chain of aliases first,
-// else at the name itself (RFC 7672, 2.2.2). Records count where they, and the
-// addresses, were validated; a lookup without an answer keeps mail from the
-// host (2.1.2).
-func (c *checker) findTLSA(ctx context.Context, h *host, a dnsclient.Addrs) {
-	bases := []string{h.Name}
-	if a.Name != h.Name && a.Secure {
-		bases = []string{a.Name, h.Name}
-	}
-	for _, base := range bases {
-		name := "_" + h.Port + "._tcp." + base
-		found, err := c.Resolver.TLSA(ctx, name)
-		if isDenial(err) {
-			continue
-		}
-		if err != nil {
-			c.tlsaFailed(h, a, err)
-			return
-		}
-		t := &TLSA{Name: name, Base: base, Secure: found.Secure}
-		var records []dane.Record
-		for _, r := range found.Records {
-			records = append(records, dane.Record(r))
-			t.Records = append(t.Records, dane.Record(r).String())
-		}
-		set := dane.NewRRset(base, records)
-		t.Usable = len(set.Usable)
-		t.Applies = found.Secure && a.Secure && !c.NoDANE
-		h.TLSA = t
-		if t.Applies {
-			h.set = set
-		}
-		c.tlsaProblems(h, a)
-		return
-	}
-}
-
-func (c *checker) tlsaFailed(h *host, a dnsclient.Addrs, err error) {
-	if !a.Secure || c.NoDANE {
-		return // the relay does not ask
-	}
-	if !c.rule.Override {
-		h.failed = "its TLSA records could not be looked up: " + err.Error()
-	}
-	h.Problems = append(h.Problems, Problem{Fault, "the TLSA records could not be looked up: " + err.Error() + "; a host of which that cannot be told gets no mail",
-		advices["tlsa-lookup"].rule, advices["tlsa-lookup"].mend})
-}
-
-func (c *checker) tlsaProblems(h *host, a dnsclient.Addrs) {
-	problem := func(severity Severity, code, text string) {
-		h.Problems = append(h.Problems, Problem{severity, text, advices[code].rule, advices[code].mend})
-	}
-	t := h.TLSA
-	switch {
-	case c.NoDANE:
-		h.Problems = append(h.Problems, Problem{Note, "DANE is switched off: the TLSA records are not used", "dane.enabled", "switch it on"})
-	case !a.Secure:
-		problem(Warning, "address-insecure", "the host has TLSA records, and its addresses are not validated by DNSSEC: the records are not used")
-	case !t.Secure:
-		problem(Warning, "tlsa-insecure", "the TLSA records are not validated by DNSSEC, and are not used")
-	}
-	if t.Applies && t.Usable > 0 && t.Usable < len(t.Records) {
-		h.Problems = append(h.Problems, Problem{Note, fmt.Sprintf("%d of the %d TLSA records are not used: weaker digests beside stronger ones, or a usage that mail cannot use", len(t.Records)-t.Usable, len(t.Records)),
-			"RFC 7671, 9; RFC 7672, 3.1.3", "nothing, if one that is used matches"})
-	}
 }

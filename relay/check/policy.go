@@ -74,13 +74,13 @@ func (c *checker) findPolicy(ctx context.Context) {
 		c.policyErr = err // cannot be: there is nothing to read
 		return
 	}
-	c.policy, c.policyErr = manager.Lookup(ctx, c.next)
+	c.policy, c.policyErr = manager.Lookup(ctx, c.policyDomain)
 	manager.Close()
 	if !p.asked && ctx.Err() == nil {
-		_, _ = fetch(ctx, c.next)
+		_, _ = fetch(ctx, c.policyDomain)
 	}
 	if c.NoSTS {
-		c.policy, c.policyErr = sts.Result{Domain: c.next}, nil
+		c.policy, c.policyErr = sts.Result{Domain: c.policyDomain}, nil
 	}
 	if c.policy.Policy != nil && c.policy.Policy.Mode == sts.ModeNone {
 		c.policy.Policy = nil // it says that there is none
@@ -97,7 +97,7 @@ func isDenial(err error) bool {
 }
 
 func (c *checker) describeRecord(p *policyRun) *Record {
-	r := &Record{Name: "_mta-sts." + c.next, TXT: p.txt.Records, CNAME: p.txt.CNAME}
+	r := &Record{Name: "_mta-sts." + c.policyDomain, TXT: p.txt.Records, CNAME: p.txt.CNAME}
 	fault := func(mend, format string, args ...any) {
 		r.Problems = append(r.Problems, Problem{Fault, fmt.Sprintf(format, args...), "RFC 8461, 3.1", mend})
 	}
@@ -142,7 +142,7 @@ func (c *checker) describePolicyHost(p *policyRun) *PolicyHost {
 	if !p.asked || errors.Is(errorOf(p.fetchErr), sts.ErrNoHost) && !announced {
 		return nil // no MTA-STS, as most domains
 	}
-	host := "mta-sts." + c.next
+	host := "mta-sts." + c.policyDomain
 	out := &PolicyHost{URL: "https://" + host + "/.well-known/mta-sts.txt"}
 	for _, a := range p.addrs {
 		out.Addrs = append(out.Addrs, a.String())
@@ -186,7 +186,7 @@ func errorOf(err *sts.FetchError) error {
 // fetchProblem explains why there is no policy.
 func (c *checker) fetchProblem(err *sts.FetchError, e *security.Evidence) Problem {
 	p := Problem{Severity: Fault, Text: err.Err.Error(), Rule: "RFC 8461, 3.3"}
-	host := "mta-sts." + c.next
+	host := "mta-sts." + c.policyDomain
 	seen := err.Seen
 	if seen == nil {
 		seen = &sts.Fetched{}
@@ -291,7 +291,7 @@ func lines(text string) []string {
 // patterns says which mx of the policy cover no host of the domain.
 func (c *checker) patterns() {
 	p := c.report.Policy
-	if p == nil || !p.Valid || c.rule.Route != "" || len(c.hosts) == 0 {
+	if p == nil || !p.Valid || c.report.MX.From == "route" || len(c.hosts) == 0 {
 		return
 	}
 	var idle []string

@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
-	"net"
 	"net/netip"
 	"sync"
 	"syscall"
@@ -37,7 +36,7 @@ func (c *checker) visitAll(ctx context.Context, h *host) {
 // it.
 func (c *checker) visit(ctx context.Context, h *host, v *visit, addr netip.Addr) {
 	dialCtx, cancel := context.WithTimeout(ctx, c.ConnectTimeout)
-	conn, err := c.Dial(dialCtx, "tcp", net.JoinHostPort(addr.String(), h.Port))
+	conn, err := c.Dial(dialCtx, "tcp", netip.AddrPortFrom(addr, h.Port).String())
 	cancel()
 	if err != nil {
 		if ctx.Err() != nil {
@@ -84,7 +83,7 @@ func (c *checker) startTLS(ctx context.Context, h *host, v *visit, client *smtpc
 	v.RequireTLS = v.evidence.OffersRequireTLS
 	v.Certificate = c.certificate(&v.evidence)
 	if h.set != nil && len(h.set.Usable) > 0 {
-		if rec, err := h.set.Verify(v.evidence.Chain, []string{h.set.Base, c.next}, v.evidence.At); err == nil {
+		if rec, err := h.set.Verify(v.evidence.Chain, []string{h.set.Base, c.requirement(h).Domain}, v.evidence.At); err == nil {
 			v.TLSA = rec.String()
 		}
 	}
@@ -98,7 +97,7 @@ func (c *checker) tlsConfig(h *host) *tls.Config {
 		MinVersion:         tls.VersionTLS12,
 		InsecureSkipVerify: true, //nolint:gosec // verified by security.Evidence.Observe
 	}
-	if h.set != nil && len(h.set.Usable) > 0 {
+	if h.set != nil {
 		cfg.ServerName = h.set.Base // RFC 7672, 8.1
 	}
 	if c.LegacyTLS {

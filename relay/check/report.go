@@ -51,7 +51,12 @@ type Report struct {
 
 // OperatorRule is a [[domain]] table of the configuration.
 type OperatorRule struct {
-	Rule
+	Name     string    `json:"name"`
+	TLS      string    `json:"tls"`
+	Route    string    `json:"route"` // host:port, or ""
+	MX       bool      `json:"mx"`
+	User     string    `json:"user"`
+	Override bool      `json:"override_policy"`
 	Problems []Problem `json:"problems,omitempty"`
 }
 
@@ -111,7 +116,8 @@ type MX struct {
 	// From is "mx", "address" (no MX record: the domain itself), "literal",
 	// "route" (the operator's), or "" where there is none.
 	From string `json:"from"`
-	// Secure says that the answer was validated by DNSSEC.
+	// Secure says that the answer was validated by DNSSEC, or that the operator
+	// named the host.
 	Secure   bool      `json:"dnssec"`
 	CNAME    string    `json:"cname,omitempty"`
 	Problems []Problem `json:"problems,omitempty"`
@@ -121,14 +127,14 @@ type MX struct {
 type Host struct {
 	Name       string   `json:"name"`
 	Preference uint16   `json:"preference"`
-	Port       string   `json:"port"`
+	Port       uint16   `json:"port"`
 	Addrs      []string `json:"addresses"`
 	Secure     bool     `json:"dnssec"` // of the addresses
 	CNAME      string   `json:"cname,omitempty"`
 	// Pattern is the mx of the policy that covers the host.
 	Pattern string `json:"pattern,omitempty"`
 	// Admitted says that the relay would contact it: no enforced policy leaves
-	// it out.
+	// it out, and it can meet a demand for DANE.
 	Admitted bool      `json:"admitted"`
 	TLSA     *TLSA     `json:"tlsa,omitempty"`
 	Sessions []Session `json:"sessions"`

@@ -135,6 +135,9 @@ func (t *text) rule(r *OperatorRule) {
 	if r.Route != "" {
 		t.line("  route = %q", r.Route)
 	}
+	if r.MX {
+		t.line("  mx = true")
+	}
 	if r.Override {
 		t.line("  override_policy = true")
 	}
@@ -150,7 +153,7 @@ func (t *text) mx(r *Report) {
 		case "address":
 			t.line("  %s itself", h.Name)
 		case "route":
-			t.line("  %s, port %s, by the operator's route", h.Name, h.Port)
+			t.line("  %s, port %d, by the operator's route", h.Name, h.Port)
 		default:
 			t.line("  %s", h.Name)
 		}
@@ -158,7 +161,7 @@ func (t *text) mx(r *Report) {
 	if r.MX.CNAME != "" {
 		t.line("  the domain is an alias of %s", r.MX.CNAME)
 	}
-	if r.MX.Secure {
+	if r.MX.Secure && r.MX.From != "route" {
 		t.line("  validated by DNSSEC")
 	}
 	t.problems(r.MX.Problems)
