@@ -206,6 +206,9 @@ func TestColoursAndCache(t *testing.T) {
 	if strings.Contains(plain.String(), "\x1b") || !strings.Contains(coloured.String(), green+"ok") {
 		t.Errorf("%q", coloured.String())
 	}
+	if !strings.Contains(plain.String(), "mail goes; the running relay still enforces the policy in its cache\n") {
+		t.Error(plain.String())
+	}
 	if !strings.Contains(plain.String(), `mode enforce, id 1, mx mx1.\x1b[31mexample.org, until 2026-06-01 13:00:00 UTC`) {
 		t.Error(plain.String())
 	}

@@ -230,8 +230,14 @@ type Outcome struct {
 	Text string `json:"text"`
 }
 
-// Cache adds what the running relay has in its policy cache; nil: nothing.
+// Cache adds what the running relay has in its policy cache; nil: nothing. The
+// outcome stays that of a relay that knows nothing yet; where the running one
+// does better, that is said.
 func (r *Report) Cache(c *Cached) {
 	r.Cached = c
 	escapeValue(reflect.ValueOf(&r.Cached))
+	live := r.Policy != nil && r.Policy.InForce
+	if c != nil && c.Mode == "enforce" && c.ExpiresAt != nil && c.ExpiresAt.After(r.At) && !live {
+		r.Outcome.Text += "; the running relay still enforces the policy in its cache"
+	}
 }
