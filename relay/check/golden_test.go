@@ -194,12 +194,12 @@ var scenarios = []struct {
 	{name: "rule-verify", setup: func(w *world, d string) {
 		w.host("mx1."+d, testnet.Faults{Cert: testnet.CertSpec{UnknownCA: true}})
 		w.ok(w.AddDomain(d, testnet.Domain{MX: []string{"mx1." + d}}))
-		w.options.Rules = delivery.Rules{".org": {Level: security.Encrypt}, d: {Level: security.Verify}}
+		w.options.Rules = delivery.Rules{parent(d): {Level: security.Encrypt}, d: {Level: security.Verify}}
 	}},
 	{name: "rule-dane", setup: func(w *world, d string) {
 		w.host("mx1."+d, testnet.Faults{})
 		w.enforced(d, "mx1."+d)
-		w.options.Rules = delivery.Rules{".org": {Level: security.VerifyDANE}}
+		w.options.Rules = delivery.Rules{parent(d): {Level: security.VerifyDANE}}
 	}},
 	{name: "rule-override", goes: true, setup: func(w *world, d string) {
 		w.host("mx1."+d, testnet.Faults{Cert: testnet.CertSpec{Expired: true}})
@@ -235,6 +235,15 @@ var scenarios = []struct {
 		w.enforced(d, "mx1."+d)
 		w.options.AllowPrivate = false
 	}},
+	{name: "tls-rpt-faults", goes: true, setup: func(w *world, d string) {
+		w.host("mx1."+d, testnet.Faults{})
+		w.ok(w.AddDomain(d, testnet.Domain{MX: []string{"mx1." + d}, TLSRPT: "mailto:tls@" + d + ",http://reports." + d + "/v1"}))
+	}},
+	{name: "tls-rpt-misspelt", goes: true, setup: func(w *world, d string) {
+		w.host("mx1."+d, testnet.Faults{})
+		w.ok(w.AddDomain(d, testnet.Domain{MX: []string{"mx1." + d}}))
+		w.ok(w.DNS.Add(fmt.Sprintf("_smtp._tls.%s. 60 IN TXT %q", d, "v=TLSRPT1; rua=mailto:tls@"+d)))
+	}},
 	{name: "control-characters", goes: true, setup: func(w *world, d string) {
 		w.host("mx1."+d, testnet.Faults{Replies: map[string]string{"greeting": "220 mx1 \x1b]0;owned\x07 \u202eEVIL"}})
 		w.enforced(d, "mx1."+d)
@@ -242,6 +251,9 @@ var scenarios = []struct {
 		w.site(d, testnet.PolicyFaults{Body: "version: STSv1\nmode: testing\nmx: mx1." + d + "\nmax_age: 1209600\n\x1b[2Jfoo: \x1b[31m\u009b31m\n"})
 	}},
 }
+
+// parent is the name of a rule for all that lies beside a domain.
+func parent(domain string) string { return domain[strings.IndexByte(domain, '.'):] }
 
 func TestReports(t *testing.T) {
 	for _, tt := range scenarios {

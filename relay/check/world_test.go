@@ -22,11 +22,17 @@ type world struct {
 	t       testing.TB
 	options Options
 	mx1     *testnet.Host
+	hosts   []*testnet.Host
 }
 
 func newWorld(t testing.TB) *world {
 	t.Helper()
-	n, err := testnet.New(testnet.Options{Now: func() time.Time { return today }})
+	return newWorldAt(t, func() time.Time { return today })
+}
+
+func newWorldAt(t testing.TB, now func() time.Time) *world {
+	t.Helper()
+	n, err := testnet.New(testnet.Options{Now: now})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -38,7 +44,7 @@ func newWorld(t testing.TB) *world {
 	t.Cleanup(func() { _ = resolver.Close() })
 	return &world{Net: n, t: t, options: Options{
 		Resolver: resolver, Roots: n.CA.Roots(), Dial: n.DialContext, Hostname: "relay.test.example",
-		AllowPrivate: true, Now: func() time.Time { return today },
+		AllowPrivate: true, Now: now,
 	}}
 }
 
@@ -55,6 +61,7 @@ func (w *world) host(name string, f testnet.Faults) *testnet.Host {
 	h, err := w.AddHost(name)
 	w.ok(err)
 	w.ok(h.Set(f))
+	w.hosts = append(w.hosts, h)
 	return h
 }
 
