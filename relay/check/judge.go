@@ -71,6 +71,11 @@ func (c *checker) judgeName(h *host, req *security.Requirement) {
 func (c *checker) judgeVisit(h *host, v *visit, req *security.Requirement) {
 	v.Usable = h.Admitted && !h.own && h.failed == "" && req.Satisfied(&v.evidence) == nil && !c.mustLogIn(v)
 	v.Worth = worth(req, &v.evidence)
+	if h.set != nil {
+		if rec, err := h.set.Verify(v.evidence.Chain, []string{h.set.Base, req.Domain}, v.evidence.At); err == nil {
+			v.TLSA = rec.String()
+		}
+	}
 	for _, verdict := range req.Judge(&v.evidence, nil) {
 		out := Verdict{Source: verdict.Source.String(), Binding: verdict.Binding, Met: verdict.Shortfall == nil}
 		if s := verdict.Shortfall; s != nil {

@@ -82,11 +82,6 @@ func (c *checker) startTLS(ctx context.Context, h *host, v *visit, client *smtpc
 	v.TLS, v.Cipher = tls.VersionName(cs.Version), tls.CipherSuiteName(cs.CipherSuite)
 	v.RequireTLS = v.evidence.OffersRequireTLS
 	v.Certificate = c.certificate(&v.evidence)
-	if h.set != nil && len(h.set.Usable) > 0 {
-		if rec, err := h.set.Verify(v.evidence.Chain, []string{h.set.Base, c.requirement(h).Domain}, v.evidence.At); err == nil {
-			v.TLSA = rec.String()
-		}
-	}
 }
 
 // tlsConfig is that of a delivery: the certificate is judged by
