@@ -251,6 +251,17 @@ func (l *loader) checkLimits() {
 }
 
 func (l *loader) checkDelivery() {
+	l.oneOf("delivery.ip_family", l.config.Delivery.IPFamily, "any", "ipv4", "ipv6")
+	families := make(map[bool]string)
+	for _, s := range l.config.Delivery.SourceIP {
+		addr, err := netip.ParseAddr(s)
+		if err != nil {
+			l.fail("delivery.source_ip", s, "must be an IP address of this machine")
+		} else if other := families[addr.Is4()]; other != "" {
+			l.fail("delivery.source_ip", s, "is of the same family as %s: there may be one IPv4 and one IPv6 address", other)
+		}
+		families[addr.Is4()] = s
+	}
 	d := &l.config.Delivery
 	if len(d.Retry) == 0 {
 		l.fail("delivery.retry", nil, "must have at least one time")

@@ -107,6 +107,11 @@ type Delivery struct {
 	Paused           bool   `toml:"paused" json:"paused"`
 	// LegacyTLS speaks TLS 1.0 and 1.1 to hosts of which nobody asks for more.
 	LegacyTLS bool `toml:"legacy_tls" json:"legacy_tls"`
+	// SourceIP are the addresses that connections to hosts come from, at most one
+	// of each family; empty: the system's choice.
+	SourceIP []string `toml:"source_ip" json:"source_ip"`
+	// IPFamily is "any", "ipv4" or "ipv6".
+	IPFamily string `toml:"ip_family" json:"ip_family"`
 	// HonorTLSRequiredNo lets a sender waive TLS (RFC 8689).
 	HonorTLSRequiredNo bool `toml:"honor_tls_required_no" json:"honor_tls_required_no"`
 }
@@ -187,6 +192,7 @@ func Default() Config {
 			Plaintext:          "allow",
 			ConnectTimeout:     Duration(30 * time.Second),
 			PrivateAddresses:   "refuse",
+			IPFamily:           "any",
 			HonorTLSRequiredNo: true,
 		},
 		STS:    Switch{Enabled: true},

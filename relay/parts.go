@@ -5,6 +5,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"net"
 	"net/netip"
 	"os"
 	"strings"
@@ -107,6 +108,17 @@ func (r *Relay) lookupTXT(ctx context.Context, name string, fresh bool) ([]strin
 
 func settings(c *config.Config) (delivery.Settings, error) {
 	rules, err := Rules(c)
+	var sources []netip.Addr
+	for _, s := range c.Delivery.SourceIP {
+		addr, perr := netip.ParseAddr(s)
+		if perr == nil {
+			perr = bindable(addr)
+		}
+		if perr != nil {
+			err = errors.Join(err, fmt.Errorf("%s: delivery.source_ip: %w", configName(c), perr))
+		}
+		sources = append(sources, addr)
+	}
 	return delivery.Settings{
 		Concurrency:     c.Delivery.Concurrency,
 		PerHost:         c.Delivery.ConcurrencyPerHost,
@@ -115,9 +127,20 @@ func settings(c *config.Config) (delivery.Settings, error) {
 		ConnectTimeout:  time.Duration(c.Delivery.ConnectTimeout),
 		DelayNotice:     time.Duration(c.Delivery.DelayNotice),
 		LegacyTLS:       c.Delivery.LegacyTLS,
+		Family:          delivery.IPFamily(c.Delivery.IPFamily),
+		SourceIPs:       sources,
 		DANE:            c.DANE.Enabled,
 		Rules:           rules,
 	}, err
+}
+
+// bindable says whether connections can come from an address.
+func bindable(addr netip.Addr) error {
+	l, err := net.Listen("tcp", netip.AddrPortFrom(addr, 0).String())
+	if err != nil {
+		return fmt.Errorf("%s is no address of this machine: %w", addr, err)
+	}
+	return l.Close()
 }
 
 // domainName is the name of a rule in the form in which recipients' domains are.

@@ -82,6 +82,7 @@ type Host struct {
 
 	mu       sync.Mutex
 	faults   Faults
+	also     []string // other addresses that lead here, "IP:port"
 	cert     *tls.Certificate
 	discard  bool
 	messages []Message
@@ -164,9 +165,42 @@ func (h *Host) Cut() {
 
 // Alias lets the host be reached on another port too.
 func (h *Host) Alias(port string) {
+	h.mu.Lock()
+	h.also = append(h.also, net.JoinHostPort(h.IP, port))
+	h.mu.Unlock()
+	h.lead()
+}
+
+// Answer makes ip an address of name that leads to this host.
+func (h *Host) Answer(name, ip string) error {
+	rrtype := "A"
+	if strings.Contains(ip, ":") {
+		rrtype = "AAAA"
+	}
+	if err := h.net.DNS.Add(fmt.Sprintf("%s. 60 IN %s %s", name, rrtype, ip)); err != nil {
+		return err
+	}
+	h.mu.Lock()
+	h.also = append(h.also, net.JoinHostPort(ip, "25"))
+	h.mu.Unlock()
+	h.lead()
+	return nil
+}
+
+// lead lets all addresses of the host lead to where it listens, or nowhere.
+func (h *Host) lead() {
+	h.mu.Lock()
+	also, down := slices.Clone(h.also), h.faults.Down
+	h.mu.Unlock()
 	h.net.mu.Lock()
 	defer h.net.mu.Unlock()
-	h.net.ports[net.JoinHostPort(h.IP, port)] = h.listener.Addr().String()
+	for _, a := range also {
+		if down {
+			delete(h.net.ports, a)
+		} else {
+			h.net.ports[a] = h.listener.Addr().String()
+		}
+	}
 }
 
 // TLSA is a TLSA record that fits the certificate that the host has now, as its
@@ -200,8 +234,11 @@ func (h *Host) Set(f Faults) error {
 	case f.Down && !down:
 		h.net.unlisten(h.listener, h.IP, "25")
 	case !f.Down && down:
-		return h.start()
+		if err := h.start(); err != nil {
+			return err
+		}
 	}
+	h.lead()
 	return nil
 }
 

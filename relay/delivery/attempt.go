@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/netip"
+	"slices"
 	"time"
 
 	"github.com/stsrelay/stsrelay/internal/store"
@@ -40,6 +42,13 @@ type attempt struct {
 	dials   int
 	counts  []SessionCount
 	reached bool // a transaction was begun with some host
+
+	busy *errBusy // too many wait for the host already
+	// refusedOver is an address over which the host has refused the relay (5.7.x):
+	// it is asked once more over the other family. refusals are what it said, by
+	// position.
+	refusedOver netip.Addr
+	refusals    map[int]*failure
 }
 
 func newAttempt(d *Delivery, w *queue.Work) *attempt {
@@ -75,6 +84,10 @@ func (a *attempt) run(ctx context.Context) {
 	f, _ := errors.AsType[*failure](err)
 	if f == nil {
 		f = a.reason()
+	}
+	if a.busy != nil && !a.reached && f.why == whyBusy {
+		a.d.queue.Postpone(a.w, a.busy.wait)
+		return
 	}
 	if len(a.open) > 0 {
 		a.fail(f)
@@ -141,10 +154,15 @@ func (a *attempt) tryHosts(ctx context.Context, r route) {
 			continue
 		}
 		if f := a.tryHost(ctx, c, req); f != nil {
-			a.failed(f)
 			if f.why == whyLoop {
-				return // hosts behind this one are ours, or lead back here
+				// Hosts behind this one are ours, or lead back here (RFC 5321, 5.1).
+				// Where better ones are only down, the mail waits for them.
+				if a.last == nil {
+					a.failed(f)
+				}
+				return
 			}
+			a.failed(f)
 		}
 	}
 }
@@ -204,8 +222,37 @@ func (a *attempt) tryHost(ctx context.Context, c candidate, req *security.Requir
 		if gone := a.send(ctx, s); gone && !fresh {
 			continue // the host had closed the idle session: not its fault
 		}
+		if a.refusals == nil || a.refusedOver.IsValid() || !a.hasOtherFamily(ctx, c, s.addr) {
+			a.accept(a.refusals)
+			return a.last
+		}
+		a.refusedOver = s.addr
+		if f := a.tryHost(ctx, c, req); f != nil {
+			a.last = f
+		}
+		a.accept(a.refusals)
+		a.refusedOver = netip.Addr{}
 		return a.last
 	}
+}
+
+// hasOtherFamily says whether the host has an address of the other family.
+func (a *attempt) hasOtherFamily(ctx context.Context, c candidate, used netip.Addr) bool {
+	addrs, err := a.addresses(ctx, c)
+	return err == nil && slices.ContainsFunc(addrs, func(x netip.Addr) bool { return x.Is4() != used.Is4() })
+}
+
+// accept makes refusals the results of the recipients that still have none.
+func (a *attempt) accept(refusals map[int]*failure) {
+	a.open = slices.DeleteFunc(a.open, func(i int) bool {
+		f := refusals[i]
+		if f == nil {
+			return false
+		}
+		a.results[i] = f.state(a.w.States[i], a.tls)
+		return true
+	})
+	a.refusals = nil
 }
 
 // send makes the transaction and takes in its results. It reports whether the
@@ -227,22 +274,30 @@ func (a *attempt) send(ctx context.Context, s *session) (gone bool) {
 		r := env.Recipients[a.w.Recipients[i]]
 		t.Recipients = append(t.Recipients, smtpclient.Recipient{Address: r.Address, Notify: r.Notify, ORcpt: r.ORcpt})
 	}
+	start := a.d.now()
 	out, err := s.client.Send(ctx, t)
 	s.messages++
 	if err != nil && out.Mail.Code == 0 && !out.BodySent && !errors.Is(err, smtpclient.ErrTooLarge) && !errors.Is(err, smtpclient.ErrNeedsSMTPUTF8) {
-		a.d.pool.drop(s.key)
+		a.d.pool.drop(s.key, a.d.now())
 		_ = s.client.Close()
 		a.last = a.connectionFailure(s, err)
 		return true
 	}
 	a.reached = true
 	a.take(s, out, err)
+	now := a.d.now()
+	switch {
+	case out.Final.Code/100 == 2:
+		a.d.pool.took(s.key, now.Sub(start))
+	case !s.client.Usable():
+		a.d.pool.strained(s.key) // it said 421, or went away
+	}
 	if err != nil && !s.client.Usable() {
-		a.d.pool.drop(s.key)
+		a.d.pool.drop(s.key, now)
 		_ = s.client.Close()
 		return false
 	}
-	a.d.pool.put(s, a.d.now())
+	a.d.pool.put(s, now)
 	return false
 }
 
@@ -254,6 +309,12 @@ func (a *attempt) take(s *session, out smtpclient.Outcome, err error) {
 		switch {
 		case done && f == nil:
 			a.results[i] = queue.RecipientState{State: queue.Delivered, LastReply: out.Final.String(), TLS: a.tls, Host: s.host}
+		case done && f.refusesUs() && !a.refusedOver.IsValid():
+			if a.refusals == nil {
+				a.refusals = make(map[int]*failure)
+			}
+			a.refusals[i] = f
+			rest = append(rest, i)
 		case done:
 			a.results[i] = f.state(a.w.States[i], a.tls)
 		default:

@@ -38,7 +38,7 @@ type Options struct {
 	Hostname string
 	// Roots are the trusted authorities of MX hosts; nil: the system's.
 	Roots *x509.CertPool
-	// Dial opens connections; default net.Dialer. address is "IP:port".
+	// Dial opens connections; nil: from Settings.SourceIPs. address is "IP:port".
 	Dial func(ctx context.Context, network, address string) (net.Conn, error)
 	// IsSelf says whether a host is this relay; nil: none is.
 	IsSelf func(host string, port uint16, addrs []netip.Addr) bool
@@ -73,6 +73,11 @@ type Settings struct {
 	DelayNotice time.Duration
 	// LegacyTLS speaks TLS 1.0 and 1.1 where nobody asks for more.
 	LegacyTLS bool
+	// Family restricts the addresses that are contacted; default AnyFamily.
+	Family IPFamily
+	// SourceIPs are the addresses that connections come from, at most one of each
+	// family; none: the system's choice.
+	SourceIPs []netip.Addr
 	// DANE looks TLSA records up.
 	DANE bool
 	// Rules are the operator's rules for domains.
@@ -115,15 +120,13 @@ type Delivery struct {
 
 	settings atomic.Pointer[Settings]
 	pool     *pool
+	families families
 	tickets  tls.ClientSessionCache
 	active   atomic.Int64
 }
 
 // New returns a Delivery that does nothing until Run.
 func New(o Options) *Delivery {
-	if o.Dial == nil {
-		o.Dial = new(net.Dialer).DialContext
-	}
 	if o.IsSelf == nil {
 		o.IsSelf = func(string, uint16, []netip.Addr) bool { return false }
 	}
@@ -140,6 +143,10 @@ func New(o Options) *Delivery {
 		pool:    newPool(),
 		tickets: tls.NewLRUClientSessionCache(4096),
 	}
+	if d.dial == nil {
+		d.dial = d.dialFrom
+	}
+	d.families.now = d.now
 	d.Set(o.Settings)
 	return d
 }
