@@ -56,7 +56,7 @@ var scenarios = []struct {
 	}},
 	{name: "record-two", goes: true, setup: func(w *world, d string) {
 		w.host("mx1."+d, testnet.Faults{})
-		w.enforced(d, "mx1."+d)
+		w.domain(d, "enforce", []string{"mx1." + d}, []string{"*.mx." + d})
 		w.ok(w.DNS.Add(fmt.Sprintf("_mta-sts.%s. 60 IN TXT %q", d, "v=STSv1; id=20250101;")))
 	}},
 	{name: "record-missing", goes: true, setup: func(w *world, d string) {

@@ -45,23 +45,28 @@ func (c *checker) judge() {
 	}
 }
 
-// judgeName holds the host's name against the policy.
+// judgeName holds the host's name against the policy: that in force, else that
+// which would be if its owner mended the record.
 func (c *checker) judgeName(h *host, req *security.Requirement) {
 	h.Admitted = true
-	if req.Policy != nil {
-		h.Pattern, _ = req.Policy.Match(h.Name)
+	published := *req
+	if published.Policy == nil && c.fetched != nil {
+		published.Policy = c.fetched.Policy
 	}
-	if vouched := h.Pattern != "" && req.Policy.Mode == sts.ModeEnforce; h.set != nil && len(h.set.Usable) > 0 && !c.report.MX.Secure && c.report.MX.From == "mx" && !vouched {
+	if published.Policy != nil {
+		h.Pattern, _ = published.Policy.Match(h.Name)
+	}
+	vouched := c.report.MX.Secure || c.report.MX.From != "mx" || req.Policy != nil && req.Policy.Mode == sts.ModeEnforce && h.Pattern != ""
+	if h.set != nil && len(h.set.Usable) > 0 && !vouched {
 		h.Problems = append(h.Problems, Problem{Note, "DANE verifies the host, but nobody vouches for the MX records that name it: whoever forges them can name another host",
 			"RFC 7672, 2.2.1", "the domain's owner: sign the domain's zone, or publish an MTA-STS policy in mode enforce"})
 	}
-	refused, _ := errors.AsType[*security.Shortfall](req.Admits())
-	if refused != nil {
+	if refused, ok := errors.AsType[*security.Shortfall](req.Admits()); ok {
 		h.Admitted, h.refused = false, refused
 		h.Problems = append(h.Problems, problemOf(refused, Fault))
 	}
 	// The verdict on any session says that the policy does not name the host.
-	for _, v := range req.Judge(&security.Evidence{Host: h.Name}, nil) {
+	for _, v := range published.Judge(&security.Evidence{Host: h.Name}, nil) {
 		if s := v.Shortfall; s != nil && s.Code == security.CodeMXMismatch {
 			h.Problems = add(h.Problems, problemOf(s, Warning))
 		}

@@ -243,6 +243,8 @@ func (c *checker) describePolicy(p *policyRun) *Policy {
 			continue // told of the policy host
 		case strings.HasPrefix(text, "max_age is less"):
 			out.Problems = append(out.Problems, Problem{Warning, text, "RFC 8461, 3.2", "the domain's owner: raise max_age to weeks (1209600); mode testing is the place for short ones"})
+		case strings.HasSuffix(text, "is not known and is ignored"):
+			out.Problems = append(out.Problems, Problem{Note, text, "RFC 8461, 3.2", "the domain's owner: remove the line, if it was meant for senders"})
 		default:
 			out.Problems = append(out.Problems, Problem{Warning, text, "RFC 8461, 3.2", policyMend})
 		}

@@ -262,7 +262,7 @@ func (t *text) cached(c *Cached, now time.Time) {
 func (t *text) host(h *Host) {
 	detail := ""
 	if h.Pattern != "" {
-		detail = "covered by the policy's mx " + h.Pattern
+		detail = "named by the policy's mx " + h.Pattern
 	}
 	t.head("Host "+h.Name, detail)
 	if h.CNAME != "" {
