@@ -21,6 +21,7 @@ import (
 	"github.com/stsrelay/stsrelay/relay"
 	"github.com/stsrelay/stsrelay/relay/admin"
 	"github.com/stsrelay/stsrelay/relay/check"
+	"github.com/stsrelay/stsrelay/relay/delivery"
 )
 
 const (
@@ -179,8 +180,14 @@ func (a *app) checkOptions(c *config.Config, timeout time.Duration) (o check.Opt
 		AllowPrivate:    c.Delivery.PrivateAddresses == "allow",
 		RefusePlaintext: c.Delivery.Plaintext == "refuse",
 		LegacyTLS:       c.Delivery.LegacyTLS,
+		Family:          delivery.IPFamily(c.Delivery.IPFamily),
 		NoSTS:           !c.STS.Enabled, NoDANE: !c.DANE.Enabled,
 		Rules: rules, IsSelf: isSelf(c),
+	}
+	for _, s := range c.Delivery.SourceIP {
+		if a, err := netip.ParseAddr(s); err == nil { // checked by config
+			o.SourceIPs = append(o.SourceIPs, a)
+		}
 	}
 	return o, func() { _ = resolver.Close() }, nil
 }

@@ -40,7 +40,7 @@ type Options struct {
 	// system's.
 	Roots *x509.CertPool
 	// Dial opens connections to "IP:25", "IP:443" and to routes; default
-	// net.Dialer.
+	// net.Dialer, to mail hosts from SourceIPs.
 	Dial func(ctx context.Context, network, address string) (net.Conn, error)
 	// Hostname is our name in EHLO.
 	Hostname string
@@ -56,6 +56,12 @@ type Options struct {
 	AllowPrivate bool
 	// RefusePlaintext keeps mail from leaving without TLS.
 	RefusePlaintext bool
+	// Family restricts the addresses of hosts that are contacted; default
+	// delivery.AnyFamily.
+	Family delivery.IPFamily
+	// SourceIPs are the addresses that connections to hosts come from, at most one
+	// of each family; none: the system's choice.
+	SourceIPs []netip.Addr
 	// LegacyTLS speaks TLS 1.0 and 1.1 where nobody asks for more.
 	LegacyTLS bool
 	// NoSTS and NoDANE say that the operator has switched them off.
@@ -70,9 +76,6 @@ type Options struct {
 }
 
 func (o Options) withDefaults() Options {
-	if o.Dial == nil {
-		o.Dial = new(net.Dialer).DialContext
-	}
 	if o.ConnectTimeout == 0 {
 		o.ConnectTimeout = 30 * time.Second
 	}

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/netip"
 	"strings"
 	"testing"
 	"time"
@@ -16,6 +17,7 @@ import (
 
 	"github.com/stsrelay/stsrelay/internal/dnsclient"
 	"github.com/stsrelay/stsrelay/internal/testnet"
+	"github.com/stsrelay/stsrelay/relay/delivery"
 	"github.com/stsrelay/stsrelay/relay/security"
 	"github.com/stsrelay/stsrelay/sts"
 	"github.com/stsrelay/stsrelay/sts/dane"
@@ -291,4 +293,28 @@ func zoneText(b []byte) string {
 		out.WriteString(`"`)
 	}
 	return out.String()
+}
+
+func TestConnectionsToHostsComeFromSourceIP(t *testing.T) {
+	w := newWorld(t)
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	w.ok(err)
+	defer l.Close()
+	from := make(chan string, 1)
+	go func() {
+		c, err := l.Accept()
+		if err != nil {
+			return
+		}
+		from <- c.RemoteAddr().(*net.TCPAddr).IP.String()
+		_, _ = io.WriteString(c, "421 busy\r\n")
+		c.Close()
+	}()
+	w.options.Dial = nil
+	w.options.SourceIPs = []netip.Addr{netip.MustParseAddr("2001:db8::1"), netip.MustParseAddr("127.9.8.7")}
+	w.options.Rules = delivery.Rules{"example.org": {Route: &delivery.Route{Host: "127.0.0.1", Port: uint16(l.Addr().(*net.TCPAddr).Port)}}}
+	r := Run(t.Context(), "example.org", w.options)
+	if got := <-from; got != "127.9.8.7" || !strings.Contains(r.Outcome.Text, "421 busy") {
+		t.Errorf("from %s: %s", got, r.Outcome.Text)
+	}
 }

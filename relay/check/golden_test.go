@@ -230,6 +230,21 @@ var scenarios = []struct {
 		w.ok(w.AddDomain(d, testnet.Domain{MX: []string{"mx1." + d}}))
 		w.options.RefusePlaintext = true
 	}},
+	{name: "this-relay-is-second", setup: func(w *world, d string) {
+		w.host("mx1."+d, testnet.Faults{Down: true})
+		w.host("mx3."+d, testnet.Faults{})
+		w.ok(w.AddDomain(d, testnet.Domain{MX: []string{"mx1." + d, w.options.Hostname, "mx3." + d}}))
+	}},
+	{name: "this-relay-is-best", setup: func(w *world, d string) {
+		w.host("mx2."+d, testnet.Faults{})
+		w.ok(w.AddDomain(d, testnet.Domain{MX: []string{w.options.Hostname, "mx2." + d}}))
+	}},
+	{name: "ip-family", goes: true, setup: func(w *world, d string) {
+		w.host("mx1."+d, testnet.Faults{})
+		w.ok(w.AddDomain(d, testnet.Domain{MX: []string{"mx1." + d}}))
+		w.ok(w.DNS.Add("mx1." + d + ". 60 IN AAAA 2001:db8::1"))
+		w.options.Family = delivery.IPv4Only
+	}},
 	{name: "private-address", setup: func(w *world, d string) {
 		w.host("mx1."+d, testnet.Faults{})
 		w.enforced(d, "mx1."+d)

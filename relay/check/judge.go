@@ -1,6 +1,7 @@
 package check
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"strings"
@@ -172,6 +173,9 @@ func (c *checker) outcome() Outcome {
 				held = h.refused.Reason
 			}
 			continue
+		case h.own && (held != "" || last != ""):
+			// Better hosts are only down: the mail waits for them.
+			return wait(cmp.Or(held, last))
 		case h.own:
 			return Outcome{Action: "bounce", Text: "mail bounces at once: " + h.Name + " is this relay itself"}
 		case h.failed != "" && h.undecided:

@@ -11,6 +11,7 @@ import (
 
 	"github.com/stsrelay/stsrelay/internal/dnsclient"
 	"github.com/stsrelay/stsrelay/internal/publicaddr"
+	"github.com/stsrelay/stsrelay/relay/delivery"
 	"github.com/stsrelay/stsrelay/relay/security"
 	"github.com/stsrelay/stsrelay/sts/dane"
 )
@@ -138,6 +139,23 @@ func (c *checker) fromMX(mx dnsclient.MXs, port uint16) {
 			c.hosts = append(c.hosts, h)
 		}
 	}
+	c.betterThanUs()
+}
+
+// betterThanUs leaves out this relay, where it is an MX host by name, and all
+// that are not preferred to it (RFC 5321, 5.1).
+func (c *checker) betterThanUs() {
+	us := slices.IndexFunc(c.hosts, func(h *host) bool { return h.Name == c.Hostname && c.IsSelf(h.Name, h.Port, nil) })
+	if us < 0 {
+		return
+	}
+	ours := c.hosts[us].Preference
+	c.hosts = slices.DeleteFunc(c.hosts, func(h *host) bool { return h.Preference >= ours })
+	if len(c.hosts) == 0 {
+		c.deny("mail leads back to this relay, the domain's best MX host", "RFC 5321, 5.1", "deliver the domain's mail locally, or set a route for it in a [[domain]] table")
+		return
+	}
+	c.report.MX.Problems = append(c.report.MX.Problems, Problem{Note, fmt.Sprintf("this relay is an MX host of the domain itself, with preference %d; only better ones are tried", ours), "RFC 5321, 5.1", "nothing"})
 }
 
 // believed notes that DANE is off because no resolver is believed.
@@ -158,8 +176,9 @@ func (c *checker) look(ctx context.Context, h *host) {
 	problem := func(severity Severity, rule, mend, format string, args ...any) {
 		h.Problems = append(h.Problems, Problem{severity, fmt.Sprintf(format, args...), rule, mend})
 	}
-	h.addrs = []netip.Addr{h.addr}
-	if !h.addr.IsValid() {
+	if h.addr.IsValid() {
+		h.addrs = []netip.Addr{h.addr}
+	} else {
 		a, err := c.Resolver.Addrs(ctx, h.Name)
 		if err != nil {
 			h.failed = err.Error()
@@ -170,7 +189,10 @@ func (c *checker) look(ctx context.Context, h *host) {
 			problem(Fault, "RFC 5321, 5.1", mend, "the host has no address: %v", err)
 			return
 		}
-		h.addrs, h.Secure = a.Addrs, a.Secure
+		for _, addr := range a.Addrs {
+			h.addrs = append(h.addrs, addr.Unmap())
+		}
+		h.Secure = a.Secure
 		if a.Name != h.Name {
 			h.CNAME = a.Name
 			if c.report.MX.From == "mx" {
@@ -186,20 +208,32 @@ func (c *checker) look(ctx context.Context, h *host) {
 		problem(Fault, "RFC 5321, 6.3", "deliver the domain's mail locally, or set a route for it in a [[domain]] table", "the host is this relay itself: mail would go round in a circle")
 		return
 	}
-	if c.route() == nil && !c.AllowPrivate {
-		private := slices.DeleteFunc(slices.Clone(h.addrs), publicaddr.Public)
-		public := slices.DeleteFunc(h.addrs, func(a netip.Addr) bool { return !publicaddr.Public(a) })
-		if len(private) > 0 {
-			severity := Warning
-			if len(public) == 0 {
-				severity = Fault
-			}
-			problem(severity, "delivery.private_addresses", "the host's owner: give it a public address; in a network of your own, set private_addresses = \"allow\" or a route", "these of its addresses are not public, and are not contacted: %v", private)
-		}
-		if h.addrs = public; len(public) == 0 {
-			h.failed = "it has only private addresses, which are not contacted"
+	c.contactable(h)
+	if len(h.addrs) > 0 {
+		c.visitAll(ctx, h)
+	}
+}
+
+// contactable leaves out the addresses that the operator keeps the relay from.
+// Those of a route may be private: the operator named it.
+func (c *checker) contactable(h *host) {
+	leave := func(key, what, mend string, out func(netip.Addr) bool) {
+		left := slices.DeleteFunc(slices.Clone(h.addrs), func(a netip.Addr) bool { return !out(a) })
+		if len(left) == 0 {
 			return
 		}
+		h.addrs = slices.DeleteFunc(h.addrs, out)
+		severity := Warning
+		if len(h.addrs) == 0 {
+			severity, h.failed = Fault, "it has only addresses that are not contacted ("+key+")"
+		}
+		h.Problems = append(h.Problems, Problem{severity, fmt.Sprintf("these of its addresses %s, and are not contacted: %v", what, left), key, mend})
 	}
-	c.visitAll(ctx, h)
+	if c.Family == delivery.IPv4Only || c.Family == delivery.IPv6Only {
+		leave("delivery.ip_family", "are not "+string(c.Family), "set ip_family = \"any\", if this machine can reach both families", func(a netip.Addr) bool { return a.Is4() != (c.Family == delivery.IPv4Only) })
+	}
+	if c.route() == nil && !c.AllowPrivate {
+		leave("delivery.private_addresses", "are not public", "the host's owner: give it a public address; in a network of your own, set private_addresses = \"allow\" or a route",
+			func(a netip.Addr) bool { return !publicaddr.Public(a) })
+	}
 }

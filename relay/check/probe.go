@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
+	"net"
 	"net/netip"
 	"sync"
 	"syscall"
@@ -36,7 +37,7 @@ func (c *checker) visitAll(ctx context.Context, h *host) {
 // it.
 func (c *checker) visit(ctx context.Context, h *host, v *visit, addr netip.Addr) {
 	dialCtx, cancel := context.WithTimeout(ctx, c.ConnectTimeout)
-	conn, err := c.Dial(dialCtx, "tcp", netip.AddrPortFrom(addr, h.Port).String())
+	conn, err := c.dialHost(dialCtx, netip.AddrPortFrom(addr, h.Port))
 	cancel()
 	if err != nil {
 		if ctx.Err() != nil {
@@ -57,6 +58,20 @@ func (c *checker) visit(ctx context.Context, h *host, v *visit, addr netip.Addr)
 	quitCtx, cancel := context.WithTimeout(ctx, time.Second)
 	defer cancel()
 	_ = client.Quit(quitCtx)
+}
+
+// dialHost connects to a mail host from source_ip, where the operator has set it.
+func (c *checker) dialHost(ctx context.Context, to netip.AddrPort) (net.Conn, error) {
+	if c.Dial != nil {
+		return c.Dial(ctx, "tcp", to.String())
+	}
+	var dialer net.Dialer
+	for _, from := range c.SourceIPs {
+		if from.Is4() == to.Addr().Is4() {
+			dialer.LocalAddr = net.TCPAddrFromAddrPort(netip.AddrPortFrom(from, 0))
+		}
+	}
+	return dialer.DialContext(ctx, "tcp", to.String())
 }
 
 func (c *checker) startTLS(ctx context.Context, h *host, v *visit, client *smtpclient.Client) {
