@@ -27,8 +27,14 @@ var scenarios = []struct {
 }{
 	{name: "good-sts", goes: true, setup: func(w *world, d string) {
 		w.host("mx1."+d, testnet.Faults{})
-		w.host("mx2."+d, testnet.Faults{})
+		w.host("mx2."+d, testnet.Faults{Cert: testnet.CertSpec{Intermediate: true}})
 		w.enforced(d, "mx1."+d, "mx2."+d)
+	}},
+	{name: "good-hosted", goes: true, setup: func(w *world, d string) {
+		w.host("mx1."+d, testnet.Faults{})
+		w.enforced(d, "mx1."+d)
+		w.DNS.Remove("_mta-sts."+d, "TXT")
+		w.ok(w.DNS.Add("_mta-sts."+d+". 60 IN CNAME _mta-sts."+d+".provider.example.", "_mta-sts."+d+".provider.example. 60 IN TXT \"v=STSv1; id=7;\""))
 	}},
 	{name: "good-dane", goes: true, setup: func(w *world, d string) {
 		h := w.host("mx1."+d, testnet.Faults{Cert: testnet.CertSpec{SelfSigned: true}})
@@ -106,6 +112,31 @@ var scenarios = []struct {
 		w.enforced(d, "mx1."+d)
 		w.site(d, testnet.PolicyFaults{Body: "version: STSv1\nmode: enforced\nmx: mx1." + d + "\nmax_age: 86400\n"})
 	}},
+	{name: "policy-bare-cr", goes: true, setup: func(w *world, d string) {
+		w.host("mx1."+d, testnet.Faults{})
+		w.enforced(d, "mx1."+d)
+		w.site(d, testnet.PolicyFaults{Body: "version: STSv1\rmode: enforce\rmx: mx1." + d + "\rmax_age: 86400\r"})
+	}},
+	{name: "policy-endless", goes: true, setup: func(w *world, d string) {
+		w.host("mx1."+d, testnet.Faults{})
+		w.enforced(d, "mx1."+d)
+		w.site(d, testnet.PolicyFaults{Endless: true})
+	}},
+	{name: "policy-host-down", goes: true, setup: func(w *world, d string) {
+		w.host("mx1."+d, testnet.Faults{})
+		w.enforced(d, "mx1."+d)
+		w.site(d, testnet.PolicyFaults{Down: true})
+	}},
+	{name: "policy-host-tls11", goes: true, setup: func(w *world, d string) {
+		w.host("mx1."+d, testnet.Faults{})
+		w.enforced(d, "mx1."+d)
+		w.site(d, testnet.PolicyFaults{TLS11: true})
+	}},
+	{name: "policy-host-self-signed", goes: true, setup: func(w *world, d string) {
+		w.host("mx1."+d, testnet.Faults{})
+		w.enforced(d, "mx1."+d)
+		w.site(d, testnet.PolicyFaults{Cert: testnet.CertSpec{SelfSigned: true}})
+	}},
 	{name: "policy-remarks", goes: true, setup: func(w *world, d string) {
 		w.host("mx1."+d, testnet.Faults{})
 		w.host("mx2."+d, testnet.Faults{})
@@ -164,6 +195,18 @@ var scenarios = []struct {
 		h := w.host("mx1."+d, testnet.Faults{Cert: testnet.CertSpec{Expired: true}})
 		w.enforced(d, h.Name)
 		w.tlsa(h, false)
+	}},
+	{name: "dane-unusable", goes: true, setup: func(w *world, d string) {
+		h := w.host("mx1."+d, testnet.Faults{})
+		w.ok(w.AddDomain(d, testnet.Domain{MX: []string{h.Name}}))
+		w.ok(w.DNS.Add("_25._tcp." + h.Name + ". 60 IN TLSA 1 1 1 " + strings.Repeat("ab", 32)))
+		w.sign(d, h.Name, "_25._tcp."+h.Name)
+	}},
+	{name: "dane-unusable-no-tls", setup: func(w *world, d string) {
+		h := w.host("mx1."+d, testnet.Faults{NoStartTLS: true})
+		w.ok(w.AddDomain(d, testnet.Domain{MX: []string{h.Name}}))
+		w.ok(w.DNS.Add("_25._tcp." + h.Name + ". 60 IN TLSA 1 1 1 " + strings.Repeat("ab", 32)))
+		w.sign(d, h.Name, "_25._tcp."+h.Name)
 	}},
 	{name: "dane-unsigned", goes: true, setup: func(w *world, d string) {
 		h := w.host("mx1."+d, testnet.Faults{})

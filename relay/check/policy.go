@@ -214,8 +214,10 @@ func (c *checker) fetchProblem(err *sts.FetchError, e *security.Evidence) Proble
 	case seen.Status == http.StatusOK:
 		p.Mend = "the domain's owner: serve a text of at most 64 KiB, and all of it within seconds"
 	case seen.Addr != "":
+		p.Text = "the policy could not be fetched: " + p.Text
 		p.Mend = "the domain's owner: let the policy host speak TLS 1.2 or 1.3 and HTTP on port 443, and answer within seconds"
 	default:
+		p.Text = "the policy could not be fetched: " + p.Text
 		p.Mend = "the domain's owner: let the policy host answer on port 443; on this side, see that the firewall lets this machine reach port 443"
 	}
 	return p

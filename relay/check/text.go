@@ -3,6 +3,7 @@ package check
 import (
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -333,7 +334,7 @@ func (t *text) certificate(c *Certificate, indent string) {
 	if !c.Named {
 		state += ", not for this name"
 	}
-	t.wrap(indent, indent, fmt.Sprintf("certificate for %s; issued by %s; %s; %s", names, c.Issuer, left, state))
+	t.wrap(indent, indent, fmt.Sprintf("certificate for %s; issued by %s; %s; %s", names, strings.Join(slices.Compact(slices.Clone(c.Chain[:min(len(c.Chain), 5)])), " ← "), left, state))
 }
 
 func (t *text) tlsrpt(r *TLSRPT) {
