@@ -27,6 +27,7 @@ import (
 	"github.com/stsrelay/stsrelay/relay/delivery"
 	"github.com/stsrelay/stsrelay/relay/dsn"
 	"github.com/stsrelay/stsrelay/relay/ingress"
+	"github.com/stsrelay/stsrelay/relay/smtpclient"
 	"github.com/stsrelay/stsrelay/sts"
 	"github.com/stsrelay/stsrelay/tlsrpt"
 )
@@ -51,6 +52,8 @@ type Options struct {
 	// Dial opens the connections to MX and policy hosts; nil: net.Dialer. The
 	// address is an IP and port 25 or 443.
 	Dial func(ctx context.Context, network, address string) (net.Conn, error)
+	// Timeouts replaces those of RFC 5321 towards hosts, where they are not zero.
+	Timeouts smtpclient.Timeouts
 	// Roots replaces the trusted authorities of the configuration.
 	Roots *x509.CertPool
 	// Logger gets everything; nil discards it.
@@ -133,7 +136,7 @@ func (r *Relay) open() error {
 	}
 	r.delivery = delivery.New(delivery.Options{
 		Queue: r.queue, Resolver: r.resolver, Policies: r.policies, Hostname: c.Hostname, Roots: roots,
-		Dial: r.o.Dial, IsSelf: r.isSelf, Notices: r.notices, Count: counter(c), Settings: deliverySettings, Logger: r.log,
+		Dial: r.o.Dial, IsSelf: r.isSelf, Notices: r.notices, Count: counter(c), Settings: deliverySettings, Timeouts: r.o.Timeouts, Logger: r.log,
 	})
 	if r.certs, err = openCertificates(c); err != nil {
 		return err

@@ -17,6 +17,7 @@ import (
 	"github.com/stsrelay/stsrelay/internal/testnet"
 	"github.com/stsrelay/stsrelay/queue"
 	"github.com/stsrelay/stsrelay/relay"
+	"github.com/stsrelay/stsrelay/relay/smtpclient"
 )
 
 // world is a fake Internet with a relay in it.
@@ -28,8 +29,9 @@ type world struct {
 	addr  string
 	stop  func()
 
-	listen string // more keys of the listener
-	public bool   // private addresses are refused
+	listen   string // more keys of the listener
+	timeouts smtpclient.Timeouts
+	public   bool // private addresses are refused
 }
 
 // newWorld starts a relay with the given configuration beside what it needs to
@@ -58,7 +60,7 @@ func (w *world) start(toml string) {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	r, err := relay.New(relay.Options{Config: c, Load: load, Dial: w.DialContext, Roots: w.CA.Roots(), Version: "test", Logger: testLogger(w.t)})
+	r, err := relay.New(relay.Options{Config: c, Load: load, Dial: w.DialContext, Roots: w.CA.Roots(), Version: "test", Timeouts: w.timeouts, Logger: testLogger(w.t)})
 	if err != nil {
 		w.t.Fatal(err)
 	}

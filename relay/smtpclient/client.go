@@ -84,9 +84,10 @@ type Client struct {
 	name     string
 	timeouts Timeouts
 
-	ext  map[string]string
-	peer string
-	tls  *tls.ConnectionState
+	ext      map[string]string
+	greeting Reply
+	peer     string
+	tls      *tls.ConnectionState
 
 	line     line
 	answered atomic.Int64 // when a transaction was answered last, in Unix nanoseconds
@@ -138,7 +139,7 @@ func (c *Client) greet() error {
 	if r.Code != 220 {
 		return &ReplyError{Step: "greeting", Reply: r}
 	}
-	c.peer = firstWord(r)
+	c.greeting, c.peer = r, firstWord(r)
 	return c.hello()
 }
 
@@ -188,6 +189,9 @@ func (c *Client) Extension(keyword string) (params string, ok bool) {
 	params, ok = c.ext[strings.ToUpper(keyword)]
 	return params, ok
 }
+
+// Greeting is what the host said first.
+func (c *Client) Greeting() Reply { return c.greeting }
 
 // PeerName is the name by which the host calls itself.
 func (c *Client) PeerName() string { return c.peer }

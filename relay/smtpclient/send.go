@@ -208,6 +208,11 @@ func (c *Client) content(t *Transaction, out *Outcome, p *place) error {
 	if out.Data.Code != 354 {
 		return nil
 	}
+	if !out.Mail.OK() {
+		// It refused the sender and waits for the message all the same: whatever
+		// goes out now might be delivered.
+		return c.Close()
+	}
 	accepted := out.accepted()
 	if accepted {
 		if err := c.body(t.Body, &out.BodySent); err != nil {
