@@ -43,12 +43,9 @@ func configName(c *config.Config) string {
 	return c.File
 }
 
-// roots returns the trusted authorities of MX and policy hosts. An empty set is
+// Roots returns the trusted authorities of MX and policy hosts. An empty set is
 // an error: every certificate would look like an attack.
-func (r *Relay) roots(c *config.Config) (*x509.CertPool, error) {
-	if r.o.Roots != nil {
-		return r.o.Roots, nil
-	}
+func Roots(c *config.Config) (*x509.CertPool, error) {
 	if c.Delivery.CAFile == "" {
 		pool, err := x509.SystemCertPool()
 		if err != nil || pool.Equal(x509.NewCertPool()) {

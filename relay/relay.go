@@ -11,7 +11,6 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
-	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
@@ -101,7 +100,10 @@ func New(o Options) (*Relay, error) {
 
 func (r *Relay) open() error {
 	c := r.config.Load()
-	roots, err := r.roots(c)
+	roots, err := r.o.Roots, error(nil)
+	if roots == nil {
+		roots, err = Roots(c)
+	}
 	if err != nil {
 		return err
 	}
@@ -275,41 +277,6 @@ func (r *Relay) removed(m queue.Message, reason string) *queue.NewMessage {
 		return nil
 	}
 	return &n
-}
-
-// isSelf says whether a host is this relay: our name on the port for mail
-// between servers, or exactly an address of a listener of ours. A whole network
-// is never meant.
-func (r *Relay) isSelf(host string, port uint16, addrs []netip.Addr) bool {
-	if port == 25 && host == r.config.Load().Hostname {
-		return true
-	}
-	for _, l := range r.ingress.Addrs() {
-		tcp, ok := l.(*net.TCPAddr)
-		if !ok || tcp.Port != int(port) {
-			continue
-		}
-		for _, a := range addrs {
-			if at := tcp.AddrPort().Addr().Unmap(); at == a || at.IsUnspecified() && isOwn(a) {
-				return true
-			}
-		}
-	}
-	return false
-}
-
-// isOwn says whether a is an address of one of our interfaces.
-func isOwn(a netip.Addr) bool {
-	own, err := net.InterfaceAddrs()
-	if err != nil {
-		return false
-	}
-	for _, o := range own {
-		if p, err := netip.ParsePrefix(o.String()); err == nil && p.Addr() == a {
-			return true
-		}
-	}
-	return false
 }
 
 func schedule(c *config.Config) queue.Schedule {

@@ -2,10 +2,8 @@ package main
 
 import (
 	"context"
-	"crypto/x509"
 	"errors"
 	"fmt"
-	"net"
 	"net/netip"
 	"net/url"
 	"os"
@@ -162,7 +160,7 @@ func (a *app) checkQueued(ctx context.Context, client *admin.Client, o check.Opt
 // checkOptions are those of a check by the configuration. done frees what they
 // hold.
 func (a *app) checkOptions(c *config.Config, timeout time.Duration) (o check.Options, done func(), err error) {
-	roots, err := trustedRoots(c)
+	roots, err := relay.Roots(c)
 	if err != nil {
 		return o, nil, err
 	}
@@ -182,7 +180,9 @@ func (a *app) checkOptions(c *config.Config, timeout time.Duration) (o check.Opt
 		LegacyTLS:       c.Delivery.LegacyTLS,
 		Family:          delivery.IPFamily(c.Delivery.IPFamily),
 		NoSTS:           !c.STS.Enabled, NoDANE: !c.DANE.Enabled,
-		Rules: rules, IsSelf: isSelf(c),
+		Rules: rules, IsSelf: func(host string, port uint16, addrs []netip.Addr) bool {
+			return relay.IsSelf(c.Hostname, relay.Listens(c), host, port, addrs)
+		},
 	}
 	for _, s := range c.Delivery.SourceIP {
 		if a, err := netip.ParseAddr(s); err == nil { // checked by config
@@ -190,65 +190,6 @@ func (a *app) checkOptions(c *config.Config, timeout time.Duration) (o check.Opt
 		}
 	}
 	return o, func() { _ = resolver.Close() }, nil
-}
-
-// trustedRoots are the authorities that the relay would trust.
-func trustedRoots(c *config.Config) (*x509.CertPool, error) {
-	if c.Delivery.CAFile == "" {
-		pool, err := x509.SystemCertPool()
-		if err != nil || pool.Equal(x509.NewCertPool()) {
-			return nil, errors.New("the system has no trusted certificate authorities: install ca-certificates, or set delivery.ca_file")
-		}
-		return pool, nil
-	}
-	pem, err := os.ReadFile(c.Delivery.CAFile)
-	if err != nil {
-		return nil, fmt.Errorf("delivery.ca_file: %w", err)
-	}
-	pool := x509.NewCertPool()
-	if !pool.AppendCertsFromPEM(pem) {
-		return nil, fmt.Errorf("delivery.ca_file: no certificate in %s", c.Delivery.CAFile)
-	}
-	return pool, nil
-}
-
-// isSelf says whether a host is the relay that the configuration describes: its
-// name on the port for mail between servers, or an address of this machine that
-// it listens on.
-func isSelf(c *config.Config) func(host string, port uint16, addrs []netip.Addr) bool {
-	var listens []netip.AddrPort
-	for _, l := range c.Listen {
-		if a, err := netip.ParseAddrPort(l.Address); err == nil {
-			listens = append(listens, a)
-		}
-	}
-	return func(host string, port uint16, addrs []netip.Addr) bool {
-		if port == 25 && host == c.Hostname {
-			return true
-		}
-		for _, l := range listens {
-			for _, a := range addrs {
-				if at := l.Addr().Unmap(); l.Port() == port && (at == a || at.IsUnspecified() && isOwn(a)) {
-					return true
-				}
-			}
-		}
-		return false
-	}
-}
-
-// isOwn says whether a is an address of one of this machine's interfaces.
-func isOwn(a netip.Addr) bool {
-	own, err := net.InterfaceAddrs()
-	if err != nil {
-		return false
-	}
-	for _, o := range own {
-		if p, err := netip.ParsePrefix(o.String()); err == nil && p.Addr() == a {
-			return true
-		}
-	}
-	return false
 }
 
 // colour says whether standard output is a terminal that wants colours
