@@ -208,6 +208,8 @@ func (r *Relay) ingressOptions(c *config.Config) (ingress.Options, error) {
 		},
 		HonorTLSRequiredNo: c.Delivery.HonorTLSRequiredNo,
 		Users:              r.authenticate,
+		Accepted:           r.metrics.Accepted,
+		Refused:            r.metrics.Refused,
 		Logger:             r.log,
 	}
 	for _, l := range c.Listen {

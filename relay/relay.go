@@ -26,6 +26,7 @@ import (
 	"github.com/stsrelay/stsrelay/relay/delivery"
 	"github.com/stsrelay/stsrelay/relay/dsn"
 	"github.com/stsrelay/stsrelay/relay/ingress"
+	"github.com/stsrelay/stsrelay/relay/metrics"
 	"github.com/stsrelay/stsrelay/relay/smtpclient"
 	"github.com/stsrelay/stsrelay/sts"
 	"github.com/stsrelay/stsrelay/tlsrpt"
@@ -77,6 +78,7 @@ type Relay struct {
 	admin    *admin.Server
 	certs    *certificates
 	notices  *dsn.Reporter
+	metrics  *metrics.Metrics
 
 	reloading sync.Mutex
 }
@@ -87,7 +89,7 @@ func New(o Options) (*Relay, error) {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
-	r := &Relay{o: o, log: o.Logger, started: time.Now()}
+	r := &Relay{o: o, log: o.Logger, metrics: metrics.New(), started: time.Now()}
 	r.config.Store(o.Config)
 	for _, w := range notYet(o.Config) {
 		r.log.Warn(w)
@@ -138,7 +140,8 @@ func (r *Relay) open() error {
 	}
 	r.delivery = delivery.New(delivery.Options{
 		Queue: r.queue, Resolver: r.resolver, Policies: r.policies, Hostname: c.Hostname, Roots: roots,
-		Dial: r.o.Dial, IsSelf: r.isSelf, Notices: r.notices, Count: counter(c), Settings: deliverySettings, Timeouts: r.o.Timeouts, Logger: r.log,
+		Dial: r.o.Dial, IsSelf: r.isSelf, Notices: r.notices, Count: counter(c), Settings: deliverySettings, Timeouts: r.o.Timeouts,
+		Attempted: r.metrics.Attempted, Opened: r.metrics.Session, Logger: r.log,
 	})
 	if r.certs, err = openCertificates(c); err != nil {
 		return err
@@ -146,10 +149,14 @@ func (r *Relay) open() error {
 	if r.ingress, err = r.openIngress(c); err != nil {
 		return err
 	}
+	r.gauges()
 	r.admin = admin.New(admin.Options{
-		Queue: r.queue, Policies: r.policies, Status: r.status, Reload: r.Reload, Notice: r.removed, Reports: r.reports(), Logger: r.log,
+		Queue: r.queue, Policies: r.policies, Status: r.status, Reload: r.Reload, Notice: r.removed, Reports: r.reports(), Metrics: r.metrics.Write, Logger: r.log,
 	})
-	return r.admin.Listen(c.SocketPath())
+	if err := r.admin.Listen(c.SocketPath()); err != nil {
+		return err
+	}
+	return r.listenHTTP(c)
 }
 
 // Run relays until ctx ends; then it stops: new sessions get 421, running ones
@@ -162,6 +169,9 @@ func (r *Relay) Run(ctx context.Context, ready func()) error {
 	}
 	for _, a := range r.ingress.Addrs() {
 		r.log.Info("listening", "address", a.String())
+	}
+	if a := r.admin.HTTPAddr(); a != nil {
+		r.log.Info("health and metrics", "address", a.String())
 	}
 	for _, s := range r.resolver.Servers() {
 		r.log.Info("resolver", "address", s.Address, "ad_believed", s.Believed, "because", s.Why)

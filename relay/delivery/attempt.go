@@ -454,6 +454,7 @@ func (a *attempt) logResults() {
 		if l.state == string(queue.Queued) {
 			verdict = "deferred"
 		}
+		a.d.tried(verdict, l.why, len(lines[l]))
 		a.d.log.LogAttrs(context.Background(), level, "attempt",
 			slog.String("queue_id", env.ID.String()), slog.String("from", env.From), slog.Any("to", lines[l]),
 			slog.String("domain", a.w.Domain), slog.String("host", l.host), slog.String("tls", a.tls),

@@ -46,6 +46,7 @@ func (a *attempt) session(ctx context.Context, c candidate, req *security.Requir
 		return nil, f
 	}
 	s.key = key
+	a.d.opened(s.evidence.TLSName())
 	a.d.pool.opened(key, a.d.now().Sub(start))
 	a.d.pool.add(s)
 	a.fresh = true

@@ -41,6 +41,11 @@ type Options struct {
 	Limits Limits
 	// HonorTLSRequiredNo takes note of the header "TLS-Required: No" (RFC 8689).
 	HonorTLSRequiredNo bool
+	// Accepted is told of every message, with its size in octets; Refused of
+	// every reply that refuses, with its code and enhanced status ("" where it
+	// has none). Either may be nil.
+	Accepted func(size int64)
+	Refused  func(code, status string)
 	// Now is the wall clock; default time.Now.
 	Now    func() time.Time
 	Logger *slog.Logger
@@ -114,6 +119,8 @@ type Server struct {
 	now       func() time.Time
 	log       *slog.Logger
 	listeners []*listener
+	accepted  func(size int64)
+	refused   func(code, status string)
 	rules     atomic.Pointer[Options] // what a reload may change
 
 	stopped context.Context // ends when sessions are cut off
@@ -161,6 +168,7 @@ func New(o Options) (*Server, error) {
 		conns: make(map[*conn]bool), clients: make(map[netip.Addr]*client),
 	}
 	s.stopped, s.stop = context.WithCancel(context.Background())
+	s.accepted, s.refused = o.Accepted, o.Refused
 	s.rules.Store(&o)
 	for i, lo := range o.Listeners {
 		if lo.MinTLS == 0 {

@@ -189,6 +189,9 @@ func (s *session) Data(io.Reader) error {
 	if err := in.Commit(s.server.ctx(), env); err != nil {
 		return s.unavailable(err)
 	}
+	if s.server.accepted != nil {
+		s.server.accepted(in.Size())
+	}
 	s.server.log.Info("accepted", "queue_id", in.ID().String(), "from", env.From, "recipients", len(env.Recipients),
 		"size", in.Size(), "client", env.Client, "tls", env.TLS, "user", env.Auth)
 	return reply(250, 2, 0, 0, "queued as %s", in.ID())
