@@ -8,6 +8,11 @@
 //	go run ./internal/loadgen -binary ./stsrelay -sessions 20 -messages 50
 //	go run ./internal/loadgen -binary ./stsrelay -client smtp-source -messages 250
 //	go run ./internal/loadgen -binary ./stsrelay -messages 250 -kill 5
+//
+// With -steady it needs neither program nor ports: it puts a load on queue and
+// store alone and watches the disk use.
+//
+//	go run ./internal/loadgen -steady 30m -rate 1000 -size 10240
 package main
 
 import (
@@ -31,10 +36,19 @@ func main() {
 	flag.IntVar(&o.kills, "kill", 0, "how often the process is killed under load")
 	flag.DurationVar(&o.timeout, "timeout", 5*time.Minute, "for everything")
 	flag.Uint64Var(&o.seed, "seed", rand.Uint64(), "of the moments of the kills")
+	length := flag.Duration("steady", 0, "only queue and store, in = out for so long: what does the disk hold?")
+	rate := flag.Int("rate", 1000, "messages a second with -steady")
+	dir := flag.String("dir", "", "folder of the store with -steady; default a temporary one")
 	flag.Parse()
 	ctx, cancel := context.WithTimeout(context.Background(), o.timeout)
 	defer cancel()
-	if err := run(ctx, o); err != nil {
+	var err error
+	if *length > 0 {
+		err = steady(context.Background(), *dir, *rate, o.size, *length)
+	} else {
+		err = run(ctx, o)
+	}
+	if err != nil {
 		fmt.Fprintln(os.Stderr, "loadgen:", err)
 		cancel()
 		os.Exit(1) //nolint:gocritic // cancel was called
