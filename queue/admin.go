@@ -214,7 +214,7 @@ func (e *entry) tries() (n int) {
 
 func (q *Queue) read(e *entry) (m Message, ok bool, err error) {
 	records := make(map[int]unitRecord)
-	var held holdRecord
+	m.records = records
 	err = q.store.Scan(messageKey(e.seq), nil, func(k, v []byte) error {
 		_, unit, _ := parseMessageKey(k)
 		switch unit {
@@ -222,7 +222,7 @@ func (q *Queue) read(e *entry) (m Message, ok bool, err error) {
 			ok = true
 			return decode(v, &m.Envelope)
 		case holdSuffix:
-			return decode(v, &held)
+			return decode(v, &m.held)
 		default:
 			var r unitRecord
 			err := decode(v, &r)
@@ -243,7 +243,7 @@ func (q *Queue) read(e *entry) (m Message, ok bool, err error) {
 	m.tries = e.tries()
 	m.State = e.state()
 	if e.held {
-		m.HeldFor = held.Reason
+		m.HeldFor = m.held.Reason
 	}
 	var next int64
 	for n, group := range split(m.Recipients) {

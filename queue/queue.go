@@ -22,6 +22,7 @@ import (
 	"log/slog"
 	mathrand "math/rand/v2"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/oklog/ulid/v2"
@@ -90,6 +91,8 @@ type Queue struct {
 	epoch time.Time // due times count from here, by the monotonic clock
 
 	wake chan struct{} // capacity 1: something may have become due
+
+	importing atomic.Bool
 
 	mu          sync.Mutex
 	schedule    Schedule
