@@ -377,6 +377,7 @@ func (q *Queue) hold(e *entry, reason string) {
 	e.stateKept = true
 	q.counts.Held++
 	var b store.Batch
+	ifThere(e, &b)
 	b.Set(holdKey(e.seq), encode(holdRecord{Reason: reason, Since: q.now().UTC()}))
 	q.write(&b)
 }
@@ -432,25 +433,14 @@ func (q *Queue) Bounce(ctx context.Context, f Filter, notice func(Message) *NewM
 }
 
 func (q *Queue) remove(e *entry, m *Message, notice *NewMessage) {
-	now := q.clock()
 	var b store.Batch
 	b.Patient()
+	ifThere(e, &b)
 	var own []ownMessage
 	if notice != nil {
 		own = q.addOwn([]NewMessage{*notice}, &b)
 	}
-	for i := range e.units {
-		u := &e.units[i]
-		if u.done {
-			continue
-		}
-		q.unwait(u)
-		u.done = true
-		u.domain.total--
-		q.counts.Recipients -= int(u.recipients)
-		q.place(u.domain, now)
-	}
-	q.forget(e)
+	q.drop(e)
 	q.deleteRecords(e, m.Chunks, &b)
 	q.submitOwn(&b, own, nil)
 }
@@ -478,5 +468,5 @@ func (q *Queue) settled(ctx context.Context, err error) error {
 	if err != nil {
 		return err
 	}
-	return q.store.Commit(ctx, new(store.Batch))
+	return q.commit(ctx, new(store.Batch))
 }

@@ -70,7 +70,12 @@ func (q *Queue) finished(u *unit, own []ownMessage, err error) {
 	}
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if err != nil { // the unit stays claimed until the next start tries it again
+	if errors.Is(err, store.ErrChanged) {
+		q.free(u)
+		q.lost(u)
+		q.wait(u)
+		q.place(u.domain, q.clock())
+	} else if err != nil { // the unit stays claimed until the next start tries it again
 		q.log.Error("the results of a delivery could not be written; it will be made again after the next start",
 			"queue_id", u.msg.id.String(), "domain", u.domain.name, "error", err)
 	} else {
@@ -84,6 +89,7 @@ func (q *Queue) finished(u *unit, own []ownMessage, err error) {
 // settle brings the results into the unit and its message.
 func (q *Queue) settle(w *Work, o Outcome, now int64, b *store.Batch) {
 	u, e := w.unit, w.unit.msg
+	ifUntouched(u, int(u.attempts), b)
 	queued := int32(0)
 	for i, p := range w.pos {
 		r := o.Results[i]

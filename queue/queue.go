@@ -44,7 +44,7 @@ var ErrFull = errors.New("the queue is full")
 
 // Options configures Open. Store is required.
 type Options struct {
-	Store *store.Store
+	Store Store
 	// Schedule says when a failed attempt is made again. Default DefaultSchedule.
 	Schedule Schedule
 	// DomainLimit is how many units of one domain are claimed at a time. Default 20.
@@ -85,7 +85,7 @@ func (s Schedule) wait(attempts int) time.Duration {
 
 // Queue is an open queue. Its methods may be called from many goroutines.
 type Queue struct {
-	store *store.Store
+	store Store
 	log   *slog.Logger
 	now   func() time.Time
 	epoch time.Time // due times count from here, by the monotonic clock
@@ -93,6 +93,7 @@ type Queue struct {
 	wake chan struct{} // capacity 1: something may have become due
 
 	importing atomic.Bool
+	follower  *follower
 
 	mu          sync.Mutex
 	schedule    Schedule
@@ -113,7 +114,7 @@ type Queue struct {
 	lastMS      uint64
 	lowWritten  uint64
 
-	stop       context.CancelFunc
+	stop       func()
 	background sync.WaitGroup
 }
 
@@ -173,15 +174,22 @@ func Open(o Options) (*Queue, error) {
 		domains:     make(map[string]*domain),
 		inFlight:    make(map[*unit]uint16),
 		entropy:     ulid.Monotonic(rand.Reader, 0),
+		follower:    newFollower(),
 	}
+	unwatch := q.store.Watch(store.PrefixMessage, q.follower.changed) // before the scan: nothing falls between
 	if err := q.rebuild(); err != nil {
+		unwatch()
 		return nil, fmt.Errorf("rebuild the queue: %w", err)
 	}
 	ctx, stop := context.WithCancel(context.Background())
-	q.stop = stop
+	q.stop = func() {
+		unwatch()
+		stop()
+	}
 	firstNew := q.nextSeq
 	q.background.Go(func() { q.sweepOrphans(ctx, firstNew) })
 	q.background.Go(func() { q.keepLow(ctx) })
+	q.background.Go(func() { q.follow(ctx) })
 	return q, nil
 }
 
