@@ -38,7 +38,6 @@ func (q *Queue) Finish(w *Work, o Outcome) {
 	defer q.mu.Unlock()
 	now := q.clock()
 	u, e, d := w.unit, w.unit.msg, w.unit.domain
-	d.active--
 	var b store.Batch
 	b.Patient()
 	if o.Also != nil {
@@ -70,12 +69,12 @@ func (q *Queue) finished(u *unit, own []ownMessage, err error) {
 	}
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if errors.Is(err, store.ErrChanged) {
-		q.free(u)
+	u.domain.active--
+	changed := errors.Is(err, store.ErrChanged)
+	if changed {
 		q.lost(u)
-		q.wait(u)
-		q.place(u.domain, q.clock())
-	} else if err != nil { // the unit stays claimed until the next start tries it again
+	}
+	if err != nil && !changed { // the unit stays claimed until the next start tries it again
 		q.log.Error("the results of a delivery could not be written; it will be made again after the next start",
 			"queue_id", u.msg.id.String(), "domain", u.domain.name, "error", err)
 	} else {

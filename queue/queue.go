@@ -49,6 +49,10 @@ type Options struct {
 	Schedule Schedule
 	// DomainLimit is how many units of one domain are claimed at a time. Default 20.
 	DomainLimit int
+	// ClaimLimit is how many units are claimed at a time in all, until their
+	// results are durable: no crash makes more deliveries twice than that. 0:
+	// no bound.
+	ClaimLimit int
 	// MaxMessages bounds the length of the queue; 0: no bound.
 	MaxMessages int
 	// Paused starts the queue with delivery paused.
@@ -98,6 +102,7 @@ type Queue struct {
 	mu          sync.Mutex
 	schedule    Schedule
 	domainLimit int
+	claimLimit  int
 	maxMessages int
 	paused      bool
 	byID        map[ID]*entry
@@ -168,6 +173,7 @@ func Open(o Options) (*Queue, error) {
 		wake:        make(chan struct{}, 1),
 		schedule:    o.Schedule,
 		domainLimit: o.DomainLimit,
+		claimLimit:  o.ClaimLimit,
 		maxMessages: o.MaxMessages,
 		paused:      o.Paused,
 		byID:        make(map[ID]*entry),
