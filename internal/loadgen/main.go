@@ -1,13 +1,15 @@
 // Command loadgen puts load on a real stsrelay process: it starts the fake
 // Internet on ports 25 and 443 of loopback addresses, starts the program, sends
 // messages, and counts what arrives: rates, lost ones, ones that came twice.
-// With -kill it kills the process (SIGKILL) at random moments meanwhile and
-// starts it again. It needs the right to bind ports below 1024.
+// With -kill it kills the process (SIGKILL) at random moments under load that
+// goes on until the last of them, and starts it again. It needs the right to
+// bind ports below 1024, and takes it in a network namespace of its own where
+// it has it not.
 //
 //	go build -o stsrelay ./cmd/stsrelay
 //	go run ./internal/loadgen -binary ./stsrelay -sessions 20 -messages 50
 //	go run ./internal/loadgen -binary ./stsrelay -client smtp-source -messages 250
-//	go run ./internal/loadgen -binary ./stsrelay -messages 250 -kill 5
+//	go run ./internal/loadgen -binary ./stsrelay -size 1024 -kill 50
 //
 // With -steady it needs neither program nor ports: it puts a load on queue and
 // store alone and watches the disk use.
@@ -39,13 +41,14 @@ func main() {
 	length := flag.Duration("steady", 0, "only queue and store, in = out for so long: what does the disk hold?")
 	rate := flag.Int("rate", 1000, "messages a second with -steady")
 	dir := flag.String("dir", "", "folder of the store with -steady; default a temporary one")
+	flag.BoolVar(&o.verbose, "v", false, "a line for every round")
 	flag.Parse()
 	ctx, cancel := context.WithTimeout(context.Background(), o.timeout)
 	defer cancel()
 	var err error
 	if *length > 0 {
 		err = steady(context.Background(), *dir, *rate, o.size, *length)
-	} else {
+	} else if err = ownNetwork(); err == nil {
 		err = run(ctx, o)
 	}
 	if err != nil {
