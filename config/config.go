@@ -107,6 +107,11 @@ type Delivery struct {
 	Paused           bool   `toml:"paused" json:"paused"`
 	// LegacyTLS speaks TLS 1.0 and 1.1 to hosts of which nobody asks for more.
 	LegacyTLS bool `toml:"legacy_tls" json:"legacy_tls"`
+	// SourceIP are the addresses that connections to hosts come from, at most one
+	// of each family; empty: the system's choice.
+	SourceIP []string `toml:"source_ip" json:"source_ip"`
+	// IPFamily is "any", "ipv4" or "ipv6".
+	IPFamily string `toml:"ip_family" json:"ip_family"`
 	// HonorTLSRequiredNo lets a sender waive TLS (RFC 8689).
 	HonorTLSRequiredNo bool `toml:"honor_tls_required_no" json:"honor_tls_required_no"`
 }
@@ -138,9 +143,18 @@ type Domain struct {
 	// Name is a domain, or with a leading dot all below it.
 	Name string `toml:"name" json:"name"`
 	// TLS is "verify", "dane", "encrypt" or "opportunistic".
-	TLS            string `toml:"tls" json:"tls"`
-	Route          string `toml:"route" json:"route"`
-	OverridePolicy bool   `toml:"override_policy" json:"override_policy"`
+	TLS string `toml:"tls" json:"tls"`
+	// Route is the next hop, "host", "host:port" or "[IPv6]:port".
+	Route string `toml:"route" json:"route"`
+	// MX sends to the MX hosts of the route's host, not to that host itself.
+	MX bool `toml:"mx" json:"mx"`
+	// User and the first line of PasswordFile log in at the route (RFC 4954).
+	User         string `toml:"user" json:"user"`
+	PasswordFile string `toml:"password_file" json:"password_file"`
+	// OverridePolicy lets the rule stand in for what the domain publishes.
+	OverridePolicy bool `toml:"override_policy" json:"override_policy"`
+	// Concurrency bounds the sessions to one host; 0: concurrency_per_host.
+	Concurrency int `toml:"concurrency" json:"concurrency"`
 }
 
 // Admin is how the operator reaches the relay.
@@ -178,6 +192,8 @@ func Default() Config {
 			Plaintext:          "allow",
 			ConnectTimeout:     Duration(30 * time.Second),
 			PrivateAddresses:   "refuse",
+			IPFamily:           "any",
+			HonorTLSRequiredNo: true,
 		},
 		STS:    Switch{Enabled: true},
 		DANE:   Switch{Enabled: true},

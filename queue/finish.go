@@ -132,7 +132,19 @@ func (q *Queue) settle(w *Work, o Outcome, now int64, b *store.Batch) {
 func (q *Queue) Release(w *Work) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	u := w.unit
+	q.giveBack(w.unit)
+}
+
+// Postpone gives a claim back for d: it was no attempt, and another one makes no
+// sense before.
+func (q *Queue) Postpone(w *Work, d time.Duration) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	w.unit.due = q.clock() + int64(d)
+	q.giveBack(w.unit)
+}
+
+func (q *Queue) giveBack(u *unit) {
 	u.domain.active--
 	q.free(u)
 	q.wait(u)

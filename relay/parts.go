@@ -5,6 +5,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"net"
 	"net/netip"
 	"os"
 	"strings"
@@ -14,20 +15,13 @@ import (
 
 	"github.com/stsrelay/stsrelay/config"
 	"github.com/stsrelay/stsrelay/internal/dnsclient"
+	"github.com/stsrelay/stsrelay/internal/mailbox"
 	"github.com/stsrelay/stsrelay/internal/store"
 	"github.com/stsrelay/stsrelay/relay/delivery"
 	"github.com/stsrelay/stsrelay/relay/ingress"
+	"github.com/stsrelay/stsrelay/relay/security"
 	"github.com/stsrelay/stsrelay/sts"
 )
-
-// unavailable refuses what this version cannot do and whose absence would send
-// mail elsewhere or make its way weaker than the operator asked for.
-func unavailable(c *config.Config) error {
-	if len(c.Domains) > 0 {
-		return fmt.Errorf("%s: [[domain]] is not available in this version; remove the table (its rules would not be kept)", configName(c))
-	}
-	return nil
-}
 
 // notYet lists what is configured, has no effect in this version, and whose
 // absence makes nothing weaker.
@@ -35,9 +29,6 @@ func notYet(c *config.Config) []string {
 	var out []string
 	if c.TLSRPT.Enabled {
 		out = append(out, "[tlsrpt]: sessions are counted, and reports can be looked at; they are not sent in this version")
-	}
-	if c.DANE.Enabled {
-		out = append(out, "[dane]: TLSA records are not looked up in this version")
 	}
 	if len(c.DKIM) > 0 {
 		out = append(out, "[[dkim]]: nothing is signed in this version")
@@ -115,7 +106,19 @@ func (r *Relay) lookupTXT(ctx context.Context, name string, fresh bool) ([]strin
 	return t.Records, err
 }
 
-func settings(c *config.Config) delivery.Settings {
+func settings(c *config.Config) (delivery.Settings, error) {
+	rules, err := Rules(c)
+	var sources []netip.Addr
+	for _, s := range c.Delivery.SourceIP {
+		addr, perr := netip.ParseAddr(s)
+		if perr == nil {
+			perr = bindable(addr)
+		}
+		if perr != nil {
+			err = errors.Join(err, fmt.Errorf("%s: delivery.source_ip: %w", configName(c), perr))
+		}
+		sources = append(sources, addr)
+	}
 	return delivery.Settings{
 		Concurrency:     c.Delivery.Concurrency,
 		PerHost:         c.Delivery.ConcurrencyPerHost,
@@ -124,7 +127,63 @@ func settings(c *config.Config) delivery.Settings {
 		ConnectTimeout:  time.Duration(c.Delivery.ConnectTimeout),
 		DelayNotice:     time.Duration(c.Delivery.DelayNotice),
 		LegacyTLS:       c.Delivery.LegacyTLS,
+		Family:          delivery.IPFamily(c.Delivery.IPFamily),
+		SourceIPs:       sources,
+		DANE:            c.DANE.Enabled,
+		Rules:           rules,
+	}, err
+}
+
+// bindable says whether connections can come from an address.
+func bindable(addr netip.Addr) error {
+	l, err := net.Listen("tcp", netip.AddrPortFrom(addr, 0).String())
+	if err != nil {
+		return fmt.Errorf("%s is no address of this machine: %w", addr, err)
 	}
+	return l.Close()
+}
+
+// domainName is the name of a rule in the form in which recipients' domains are.
+func domainName(name string) string {
+	rest, below := strings.CutPrefix(name, ".")
+	if d, err := mailbox.ParseDomain(rest); err == nil { // checked by config
+		rest = d
+	}
+	if below {
+		return "." + rest
+	}
+	return rest
+}
+
+// Rules are the operator's rules for domains. The error is a password file that
+// cannot be read.
+func Rules(c *config.Config) (delivery.Rules, error) {
+	rules := make(delivery.Rules, len(c.Domains))
+	levels := map[string]security.Level{"encrypt": security.Encrypt, "verify": security.Verify, "dane": security.VerifyDANE}
+	for i, d := range c.Domains {
+		rule := &delivery.Rule{Level: levels[d.TLS], Opportunistic: d.TLS == "opportunistic", Override: d.OverridePolicy, PerHost: d.Concurrency}
+		rules[domainName(d.Name)] = rule
+		if d.Route == "" {
+			continue
+		}
+		host, port, err := config.ParseRoute(d.Route)
+		if err != nil {
+			return nil, fmt.Errorf("%s: domain[%d].route: %w", configName(c), i, err)
+		}
+		rule.Route = &delivery.Route{Host: host, Port: port, MX: d.MX, User: d.User}
+		if d.User == "" {
+			continue
+		}
+		if d.TLS == "" {
+			rule.Level = security.Verify // a password goes to nobody unknown
+		}
+		password, err := os.ReadFile(d.PasswordFile)
+		if err != nil {
+			return nil, fmt.Errorf("%s: domain[%d].password_file: %w", configName(c), i, err)
+		}
+		rule.Route.Password = strings.TrimRight(string(password), "\r\n")
+	}
+	return rules, nil
 }
 
 func (r *Relay) openIngress(c *config.Config) (*ingress.Server, error) {

@@ -14,6 +14,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -86,9 +87,6 @@ func New(o Options) (*Relay, error) {
 	}
 	r := &Relay{o: o, log: o.Logger, started: time.Now()}
 	r.config.Store(o.Config)
-	if err := unavailable(o.Config); err != nil {
-		return nil, err
-	}
 	for _, w := range notYet(o.Config) {
 		r.log.Warn(w)
 	}
@@ -129,9 +127,13 @@ func (r *Relay) open() error {
 		Expire:   func() time.Duration { return time.Duration(r.config.Load().Delivery.Expire) },
 		Content:  r.queue.Open,
 	}
+	deliverySettings, err := settings(c)
+	if err != nil {
+		return err
+	}
 	r.delivery = delivery.New(delivery.Options{
 		Queue: r.queue, Resolver: r.resolver, Policies: r.policies, Hostname: c.Hostname, Roots: roots,
-		Dial: r.o.Dial, IsSelf: r.isSelf, Notices: r.notices, Count: counter(c), Settings: settings(c), Logger: r.log,
+		Dial: r.o.Dial, IsSelf: r.isSelf, Notices: r.notices, Count: counter(c), Settings: deliverySettings, Logger: r.log,
 	})
 	if r.certs, err = openCertificates(c); err != nil {
 		return err
@@ -158,6 +160,9 @@ func (r *Relay) Run(ctx context.Context, ready func()) error {
 	}
 	for _, s := range r.resolver.Servers() {
 		r.log.Info("resolver", "address", s.Address, "ad_believed", s.Believed, "because", s.Why)
+	}
+	if believed := slices.ContainsFunc(r.resolver.Servers(), func(s dnsclient.ServerStatus) bool { return s.Believed }); c.DANE.Enabled && !believed {
+		r.log.Warn("DANE is off: no resolver is believed to have validated its answers (dns.trust_ad); use one on this machine, or DNS over TLS")
 	}
 	r.log.Info("stsrelay is running", "version", r.o.Version, "hostname", c.Hostname, "data_dir", c.DataDir, "socket", c.SocketPath())
 
@@ -269,15 +274,16 @@ func (r *Relay) removed(m queue.Message, reason string) *queue.NewMessage {
 	return &n
 }
 
-// isSelf says whether a host is this relay: our name, or exactly an address of
-// a listener of ours on port 25. A whole network is never meant.
-func (r *Relay) isSelf(host string, addrs []netip.Addr) bool {
-	if host == r.config.Load().Hostname {
+// isSelf says whether a host is this relay: our name on the port for mail
+// between servers, or exactly an address of a listener of ours. A whole network
+// is never meant.
+func (r *Relay) isSelf(host string, port uint16, addrs []netip.Addr) bool {
+	if port == 25 && host == r.config.Load().Hostname {
 		return true
 	}
 	for _, l := range r.ingress.Addrs() {
 		tcp, ok := l.(*net.TCPAddr)
-		if !ok || tcp.Port != 25 {
+		if !ok || tcp.Port != int(port) {
 			continue
 		}
 		for _, a := range addrs {

@@ -19,9 +19,11 @@ func (r *Relay) Reload(context.Context) error {
 		return errors.New("this relay has no configuration file to read again")
 	}
 	c, err := r.o.Load()
-	if err == nil {
-		err = unavailable(c)
+	if err != nil {
+		r.log.Error("reload: the configuration is not taken over", "error", err)
+		return err
 	}
+	deliverySettings, err := settings(c)
 	if err != nil {
 		r.log.Error("reload: the configuration is not taken over", "error", err)
 		return err
@@ -46,7 +48,7 @@ func (r *Relay) Reload(context.Context) error {
 	r.certs.set(certs)
 	r.queue.SetSchedule(schedule(c))
 	r.queue.SetPaused(c.Delivery.Paused)
-	r.delivery.Set(settings(c))
+	r.delivery.Set(deliverySettings)
 	r.setLevel(c)
 	r.config.Store(c)
 	r.log.Info("configuration reloaded", "file", configName(c))

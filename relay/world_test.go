@@ -2,6 +2,7 @@ package relay_test
 
 import (
 	"context"
+	"crypto/tls"
 	"fmt"
 	"net/smtp"
 	"os"
@@ -57,10 +58,17 @@ func (w *world) start(toml string) {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	w.relay, err = relay.New(relay.Options{Config: c, Load: load, Dial: w.DialContext, Roots: w.CA.Roots(), Version: "test", Logger: testLogger(w.t)})
+	r, err := relay.New(relay.Options{Config: c, Load: load, Dial: w.DialContext, Roots: w.CA.Roots(), Version: "test", Logger: testLogger(w.t)})
 	if err != nil {
 		w.t.Fatal(err)
 	}
+	w.run(r)
+}
+
+// run lets a relay run until stop, or the end of the test.
+func (w *world) run(r *relay.Relay) {
+	w.t.Helper()
+	w.relay = r
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	ready := make(chan struct{})
@@ -149,6 +157,30 @@ func sendMail(addr, from, body string, to ...string) (string, error) {
 	}
 	_, id, _ := strings.Cut(msg, "queued as ")
 	return id, nil
+}
+
+// sendRequireTLS hands a message with REQUIRETLS to the relay, over TLS.
+func (w *world) sendRequireTLS(from, to, body string) error {
+	c, err := smtp.Dial(w.addr)
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	if err := c.StartTLS(&tls.Config{InsecureSkipVerify: true}); err != nil { //nolint:gosec // the relay's own, made for the test
+		return err
+	}
+	for _, step := range []struct {
+		line string
+		code int
+	}{{"MAIL FROM:<" + from + "> REQUIRETLS", 250}, {"RCPT TO:<" + to + ">", 250}, {"DATA", 354}, {body + ".", 250}} {
+		if _, err := c.Text.Cmd("%s", step.line); err != nil {
+			return err
+		}
+		if _, _, err := c.Text.ReadResponse(step.code); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // context ends when a test has waited for too long.

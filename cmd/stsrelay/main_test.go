@@ -78,17 +78,6 @@ func TestExitStatusAndWords(t *testing.T) {
 	}
 }
 
-func TestDomainRulesAreRefusedRatherThanNotKept(t *testing.T) {
-	t.Chdir(t.TempDir())
-	if err := os.WriteFile("rule.toml", []byte("[[domain]]\nname = \"a.example\"\ntls = \"verify\"\n"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	r := command(t, "", "serve", "--config", "rule.toml")
-	if r.status != 1 || !strings.Contains(r.err, "[[domain]] is not available in this version") {
-		t.Errorf("%+v", r)
-	}
-}
-
 func TestUserHash(t *testing.T) {
 	r := command(t, "secret\n", "user", "hash")
 	if r.status != 0 || bcrypt.CompareHashAndPassword([]byte(strings.TrimSpace(r.out)), []byte("secret")) != nil {

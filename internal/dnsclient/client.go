@@ -10,6 +10,7 @@ package dnsclient
 import (
 	"context"
 	"crypto/x509"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/netip"
@@ -254,7 +255,12 @@ func (c *Client) Addrs(ctx context.Context, host string) (Addrs, error) {
 		a   *answer
 		err error
 	}{{v6, err6}, {v4, err4}} {
-		if f.err != nil {
+		switch {
+		case errors.Is(f.err, ErrTemporary):
+			// Both families are in one zone: what is known of the other counts. An
+			// attacker who drops packets must not make a signed zone look unsigned.
+			continue
+		case f.err != nil:
 			out.Secure = out.Secure && isSecureDenial(f.err)
 			continue
 		}

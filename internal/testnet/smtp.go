@@ -2,8 +2,11 @@ package testnet
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"crypto/tls"
+	"crypto/x509"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"net"
@@ -12,6 +15,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/miekg/dns"
 )
 
 // Faults are what an MX host does instead of working well.
@@ -42,6 +47,9 @@ type Faults struct {
 	Without, With []string
 	// LowerCase writes the keywords in lower case.
 	LowerCase bool
+	// Login is "user:password": the host takes mail after AUTH only, which it
+	// offers over TLS as AuthMechanism, "PLAIN" or "LOGIN".
+	Login, AuthMechanism string
 }
 
 // Message is what a host has received.
@@ -55,6 +63,7 @@ type Message struct {
 	SNI        string
 	Hello      string // of the last EHLO or HELO
 	Session    int64
+	User       string // who had logged in
 }
 
 // Counts are a host's totals.
@@ -73,6 +82,7 @@ type Host struct {
 
 	mu       sync.Mutex
 	faults   Faults
+	also     []string // other addresses that lead here, "IP:port"
 	cert     *tls.Certificate
 	discard  bool
 	messages []Message
@@ -153,6 +163,67 @@ func (h *Host) Cut() {
 	}
 }
 
+// Alias lets the host be reached on another port too.
+func (h *Host) Alias(port string) {
+	h.mu.Lock()
+	h.also = append(h.also, net.JoinHostPort(h.IP, port))
+	h.mu.Unlock()
+	h.lead()
+}
+
+// Answer makes ip an address of name that leads to this host.
+func (h *Host) Answer(name, ip string) error {
+	rrtype := "A"
+	if strings.Contains(ip, ":") {
+		rrtype = "AAAA"
+	}
+	if err := h.net.DNS.Add(fmt.Sprintf("%s. 60 IN %s %s", name, rrtype, ip)); err != nil {
+		return err
+	}
+	h.mu.Lock()
+	h.also = append(h.also, net.JoinHostPort(ip, "25"))
+	h.mu.Unlock()
+	h.lead()
+	return nil
+}
+
+// lead lets all addresses of the host lead to where it listens, or nowhere.
+func (h *Host) lead() {
+	h.mu.Lock()
+	also, down := slices.Clone(h.also), h.faults.Down
+	h.mu.Unlock()
+	h.net.mu.Lock()
+	defer h.net.mu.Unlock()
+	for _, a := range also {
+		if down {
+			delete(h.net.ports, a)
+		} else {
+			h.net.ports[a] = h.listener.Addr().String()
+		}
+	}
+}
+
+// TLSA is a TLSA record that fits the certificate that the host has now, as its
+// data in a zone file: "3 1 1 <hex>". Usage 2 is about the last certificate that
+// the host shows.
+func (h *Host) TLSA(usage, selector, matching uint8) (string, error) {
+	c, err := h.certificate()
+	if err != nil {
+		return "", err
+	}
+	raw := c.Certificate[0]
+	if usage == 0 || usage == 2 {
+		raw = c.Certificate[len(c.Certificate)-1]
+	}
+	cert, err := x509.ParseCertificate(raw)
+	if err != nil {
+		return "", err
+	}
+	t := new(dns.TLSA)
+	err = t.Sign(int(usage), int(selector), int(matching), cert)
+	return fmt.Sprintf("%d %d %d %s", usage, selector, matching, t.Certificate), err
+}
+
 // Set replaces the faults; it counts from the next connection on.
 func (h *Host) Set(f Faults) error {
 	h.mu.Lock()
@@ -163,8 +234,11 @@ func (h *Host) Set(f Faults) error {
 	case f.Down && !down:
 		h.net.unlisten(h.listener, h.IP, "25")
 	case !f.Down && down:
-		return h.start()
+		if err := h.start(); err != nil {
+			return err
+		}
 	}
+	h.lead()
 	return nil
 }
 
@@ -243,6 +317,7 @@ type peer struct {
 	hello string
 	n     int64
 	mail  Message
+	user  string
 }
 
 func (h *Host) serve(c net.Conn) {
@@ -298,7 +373,12 @@ func (p *peer) command(line string) bool {
 		return p.reply("helo", "250 "+p.host.Name)
 	case "STARTTLS":
 		return p.startTLS()
+	case "AUTH":
+		return p.auth(arg)
 	case "MAIL":
+		if p.f.Login != "" && p.user == "" {
+			return p.reply("mail", "530 5.7.0 log in first")
+		}
 		p.host.counts.mails.Add(1)
 		if p.tls == nil {
 			p.host.counts.mailsInClear.Add(1)
@@ -341,6 +421,34 @@ func (p *peer) command(line string) bool {
 	return p.reply("unknown", "502 5.5.1 what?")
 }
 
+// auth takes the password in one step (PLAIN) or in two (LOGIN).
+func (p *peer) auth(arg string) bool {
+	mechanism, initial, _ := strings.Cut(arg, " ")
+	given, _ := base64.StdEncoding.DecodeString(initial)
+	switch {
+	case p.f.Login == "" || p.tls == nil || mechanism != p.f.AuthMechanism:
+		return p.reply("auth", "504 5.5.4 no")
+	case mechanism == "PLAIN":
+		given = bytes.TrimPrefix(given, []byte{0})
+		given = bytes.Replace(given, []byte{0}, []byte(":"), 1)
+	default:
+		if !p.reply("auth", "334 UGFzc3dvcmQ6") {
+			return false
+		}
+		line, err := p.br.ReadString('\n')
+		if err != nil {
+			return false
+		}
+		password, _ := base64.StdEncoding.DecodeString(strings.TrimSpace(line))
+		given = append(append(given, ':'), password...)
+	}
+	if string(given) != p.f.Login {
+		return p.reply("auth", "535 5.7.8 wrong user or password")
+	}
+	p.user, _, _ = strings.Cut(p.f.Login, ":")
+	return p.reply("auth", "235 2.7.0 welcome")
+}
+
 // at hangs or drops at a step that has several replies.
 func (p *peer) at(step string) bool {
 	if p.f.Hang == step {
@@ -368,6 +476,9 @@ func (p *peer) extensions() string {
 		return slices.Contains(p.f.Without, word)
 	})
 	ext = append(ext, p.f.With...)
+	if p.f.Login != "" && p.tls != nil {
+		ext = append(ext, "AUTH "+p.f.AuthMechanism)
+	}
 	if p.f.LowerCase {
 		for i := range ext {
 			ext[i] = strings.ToLower(ext[i])
@@ -444,7 +555,7 @@ func (p *peer) data() bool {
 		data = append(data, line...)
 	}
 	m := p.mail
-	m.Data, m.To, m.Hello, m.Session = data, strings.Join(m.Recipients, ","), p.hello, p.n
+	m.Data, m.To, m.Hello, m.Session, m.User = data, strings.Join(m.Recipients, ","), p.hello, p.n, p.user
 	if p.tls != nil {
 		m.TLS, m.TLSVersion, m.SNI = true, p.tls.Version, p.tls.ServerName
 	}

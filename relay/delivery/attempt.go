@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/netip"
+	"slices"
 	"time"
 
 	"github.com/stsrelay/stsrelay/internal/store"
@@ -25,19 +27,38 @@ type attempt struct {
 	settings *Settings
 	start    time.Time
 
-	policy  sts.Result
+	rule *Rule // nil: none
+	// policyDomain is whose published policies apply: the recipients' domain, or
+	// the next hop that the operator set for it; "" for addresses.
+	policyDomain string
+	policy       sts.Result
+
 	results []queue.RecipientState // by position in w.Recipients
 	open    []int                  // positions without a result yet
 	last    *failure               // of the last host that could not be used
 	held    *failure               // of the first host that was refused by a policy
+	down    *failure               // of the last host that could not be reached
 	tls     string                 // what the session that was used proved
 	dials   int
 	counts  []SessionCount
 	reached bool // a transaction was begun with some host
+
+	busy *errBusy // too many wait for the host already
+	// refusedOver is an address over which the host has refused the relay (5.7.x):
+	// it is asked once more over the other family. refusals are what it said, by
+	// position.
+	refusedOver netip.Addr
+	refusals    map[int]*failure
 }
 
 func newAttempt(d *Delivery, w *queue.Work) *attempt {
 	a := &attempt{d: d, w: w, settings: d.settings.Load(), start: d.now(), results: make([]queue.RecipientState, len(w.Recipients))}
+	a.rule = a.settings.Rules.For(w.Domain)
+	if a.rule != nil && a.rule.Route != nil {
+		a.policyDomain = a.rule.Route.PolicyDomain()
+	} else if _, ok := literal(w.Domain); !ok {
+		a.policyDomain = w.Domain
+	}
 	for i := range w.Recipients {
 		a.open = append(a.open, i)
 	}
@@ -64,6 +85,10 @@ func (a *attempt) run(ctx context.Context) {
 	if f == nil {
 		f = a.reason()
 	}
+	if a.busy != nil && !a.reached && f.why == whyBusy {
+		a.d.queue.Postpone(a.w, a.busy.wait)
+		return
+	}
 	if len(a.open) > 0 {
 		a.fail(f)
 	}
@@ -74,6 +99,8 @@ func (a *attempt) run(ctx context.Context) {
 // host, that tells more than that another host is down.
 func (a *attempt) reason() *failure {
 	switch {
+	case a.held != nil && a.held.permanent && a.down != nil:
+		return a.down // that host might do what the others cannot
 	case a.held != nil && !a.reached:
 		return a.held
 	case a.last != nil:
@@ -90,7 +117,7 @@ func (a *attempt) policyAndHosts(ctx context.Context) error {
 	if err := a.lookupPolicy(ctx); err != nil {
 		return err
 	}
-	r, err := a.d.findRoute(ctx, a.w.Domain)
+	r, err := a.findRoute(ctx)
 	if err != nil {
 		return err
 	}
@@ -99,7 +126,7 @@ func (a *attempt) policyAndHosts(ctx context.Context) error {
 		return nil
 	}
 	if a.lookAgain(ctx) {
-		a.last, a.held = nil, nil
+		a.last, a.held, a.down = nil, nil, nil
 		a.tryHosts(ctx, r)
 	}
 	return nil
@@ -116,6 +143,10 @@ func (a *attempt) tryHosts(ctx context.Context, r route) {
 			return
 		}
 		req := a.requirement(c.host, r)
+		if f := a.addTLSA(ctx, c, req); f != nil {
+			a.failed(f)
+			continue
+		}
 		if err := req.Admits(); err != nil {
 			s, _ := errors.AsType[*security.Shortfall](err)
 			a.failed(policyFailure(s, req))
@@ -123,10 +154,15 @@ func (a *attempt) tryHosts(ctx context.Context, r route) {
 			continue
 		}
 		if f := a.tryHost(ctx, c, req); f != nil {
-			a.failed(f)
 			if f.why == whyLoop {
-				return // hosts behind this one are ours, or lead back here
+				// Hosts behind this one are ours, or lead back here (RFC 5321, 5.1).
+				// Where better ones are only down, the mail waits for them.
+				if a.last == nil {
+					a.failed(f)
+				}
+				return
 			}
+			a.failed(f)
 		}
 	}
 }
@@ -134,7 +170,10 @@ func (a *attempt) tryHosts(ctx context.Context, r route) {
 // failed takes note of a host that could not be used.
 func (a *attempt) failed(f *failure) {
 	a.last = f
-	if f.policy && a.held == nil {
+	switch {
+	case !f.policy:
+		a.down = f
+	case a.held == nil:
 		a.held = f
 	}
 }
@@ -142,15 +181,30 @@ func (a *attempt) failed(f *failure) {
 // requirement is what is asked of host for this message.
 func (a *attempt) requirement(host string, r route) *security.Requirement {
 	req := &security.Requirement{
-		Domain:      a.w.Domain,
-		Host:        host,
-		Policy:      a.policy.Policy,
-		RequireTLS:  a.w.Envelope.RequireTLS,
+		Domain: a.policyDomain,
+		Host:   host,
+		Policy: a.policy.Policy,
+		// A notice about such a message is not lost for want of REQUIRETLS (RFC
+		// 8689, 5).
+		RequireTLS:  a.w.Envelope.RequireTLS && a.w.Envelope.From != "",
 		TLSOptional: a.w.Envelope.TLSOptional || a.w.Envelope.Kind == queue.Report,
 		MXSecure:    r.secure,
 	}
-	if a.settings.RefusePlaintext && a.w.Envelope.Kind != queue.Report {
+	if req.Domain == "" {
+		req.Domain = a.w.Domain
+	}
+	if a.w.Envelope.Kind == queue.Report {
+		return req
+	}
+	if a.settings.RefusePlaintext {
 		req.Level = security.Encrypt
+	}
+	if a.rule != nil {
+		req.Override = a.rule.Override
+		req.Level = max(req.Level, a.rule.Level)
+		if a.rule.Opportunistic {
+			req.Level = security.NoLevel
+		}
 	}
 	return req
 }
@@ -168,8 +222,37 @@ func (a *attempt) tryHost(ctx context.Context, c candidate, req *security.Requir
 		if gone := a.send(ctx, s); gone && !fresh {
 			continue // the host had closed the idle session: not its fault
 		}
+		if a.refusals == nil || a.refusedOver.IsValid() || !a.hasOtherFamily(ctx, c, s.addr) {
+			a.accept(a.refusals)
+			return a.last
+		}
+		a.refusedOver = s.addr
+		if f := a.tryHost(ctx, c, req); f != nil {
+			a.last = f
+		}
+		a.accept(a.refusals)
+		a.refusedOver = netip.Addr{}
 		return a.last
 	}
+}
+
+// hasOtherFamily says whether the host has an address of the other family.
+func (a *attempt) hasOtherFamily(ctx context.Context, c candidate, used netip.Addr) bool {
+	addrs, err := a.addresses(ctx, c)
+	return err == nil && slices.ContainsFunc(addrs, func(x netip.Addr) bool { return x.Is4() != used.Is4() })
+}
+
+// accept makes refusals the results of the recipients that still have none.
+func (a *attempt) accept(refusals map[int]*failure) {
+	a.open = slices.DeleteFunc(a.open, func(i int) bool {
+		f := refusals[i]
+		if f == nil {
+			return false
+		}
+		a.results[i] = f.state(a.w.States[i], a.tls)
+		return true
+	})
+	a.refusals = nil
 }
 
 // send makes the transaction and takes in its results. It reports whether the
@@ -179,7 +262,8 @@ func (a *attempt) send(ctx context.Context, s *session) (gone bool) {
 	env := &a.w.Envelope
 	t := smtpclient.Transaction{
 		From: env.From, Size: env.Size, Body: a.w.Body(),
-		Bit8: env.EightBit, SMTPUTF8: env.SMTPUTF8, RequireTLS: env.RequireTLS, EnvID: env.EnvID, Ret: env.Ret,
+		Bit8: env.EightBit, SMTPUTF8: env.SMTPUTF8, RequireTLS: env.RequireTLS && s.evidence.OffersRequireTLS,
+		EnvID: env.EnvID, Ret: env.Ret,
 	}
 	if _, ok := s.client.Extension("8BITMIME"); !ok {
 		// Nearly every host takes 8-bit content whether it says so or not, and
@@ -190,22 +274,30 @@ func (a *attempt) send(ctx context.Context, s *session) (gone bool) {
 		r := env.Recipients[a.w.Recipients[i]]
 		t.Recipients = append(t.Recipients, smtpclient.Recipient{Address: r.Address, Notify: r.Notify, ORcpt: r.ORcpt})
 	}
+	start := a.d.now()
 	out, err := s.client.Send(ctx, t)
 	s.messages++
 	if err != nil && out.Mail.Code == 0 && !out.BodySent && !errors.Is(err, smtpclient.ErrTooLarge) && !errors.Is(err, smtpclient.ErrNeedsSMTPUTF8) {
-		a.d.pool.drop(s.host)
+		a.d.pool.drop(s.key, a.d.now())
 		_ = s.client.Close()
 		a.last = a.connectionFailure(s, err)
 		return true
 	}
 	a.reached = true
 	a.take(s, out, err)
+	now := a.d.now()
+	switch {
+	case out.Final.Code/100 == 2:
+		a.d.pool.took(s.key, now.Sub(start))
+	case !s.client.Usable():
+		a.d.pool.strained(s.key) // it said 421, or went away
+	}
 	if err != nil && !s.client.Usable() {
-		a.d.pool.drop(s.host)
+		a.d.pool.drop(s.key, now)
 		_ = s.client.Close()
 		return false
 	}
-	a.d.pool.put(s, a.d.now())
+	a.d.pool.put(s, now)
 	return false
 }
 
@@ -217,6 +309,12 @@ func (a *attempt) take(s *session, out smtpclient.Outcome, err error) {
 		switch {
 		case done && f == nil:
 			a.results[i] = queue.RecipientState{State: queue.Delivered, LastReply: out.Final.String(), TLS: a.tls, Host: s.host}
+		case done && f.refusesUs() && !a.refusedOver.IsValid():
+			if a.refusals == nil {
+				a.refusals = make(map[int]*failure)
+			}
+			a.refusals[i] = f
+			rest = append(rest, i)
 		case done:
 			a.results[i] = f.state(a.w.States[i], a.tls)
 		default:
@@ -367,14 +465,17 @@ func (a *attempt) logResults() {
 	}
 }
 
-// tlsConfig is that of a session with host. The certificate is judged by
+// tlsConfig is that of a session for req. The certificate is judged by
 // security.Evidence after the handshake, where a failure is evidence too.
-func (a *attempt) tlsConfig(host string) *tls.Config {
+func (a *attempt) tlsConfig(req *security.Requirement) *tls.Config {
 	c := &tls.Config{
-		ServerName:         host,
+		ServerName:         req.Host,
 		MinVersion:         tls.VersionTLS12,
 		InsecureSkipVerify: true, //nolint:gosec // verified by security.Evidence.Observe
 		ClientSessionCache: a.d.tickets,
+	}
+	if req.TLSA != nil {
+		c.ServerName = req.TLSA.Base // RFC 7672, 8.1
 	}
 	if a.settings.LegacyTLS {
 		c.MinVersion = tls.VersionTLS10

@@ -21,7 +21,6 @@ import (
 	"time"
 
 	"github.com/stsrelay/stsrelay/internal/dnsclient"
-	"github.com/stsrelay/stsrelay/internal/publicaddr"
 	"github.com/stsrelay/stsrelay/internal/store"
 	"github.com/stsrelay/stsrelay/queue"
 	"github.com/stsrelay/stsrelay/relay/security"
@@ -39,10 +38,10 @@ type Options struct {
 	Hostname string
 	// Roots are the trusted authorities of MX hosts; nil: the system's.
 	Roots *x509.CertPool
-	// Dial opens connections; default net.Dialer. address is "IP:25".
+	// Dial opens connections; nil: from Settings.SourceIPs. address is "IP:port".
 	Dial func(ctx context.Context, network, address string) (net.Conn, error)
 	// IsSelf says whether a host is this relay; nil: none is.
-	IsSelf func(host string, addrs []netip.Addr) bool
+	IsSelf func(host string, port uint16, addrs []netip.Addr) bool
 	// Notices makes notices to senders; nil: none are sent.
 	Notices Notifier
 	// Count adds what a session proved to the counts of TLS reports, in the
@@ -74,6 +73,15 @@ type Settings struct {
 	DelayNotice time.Duration
 	// LegacyTLS speaks TLS 1.0 and 1.1 where nobody asks for more.
 	LegacyTLS bool
+	// Family restricts the addresses that are contacted; default AnyFamily.
+	Family IPFamily
+	// SourceIPs are the addresses that connections come from, at most one of each
+	// family; none: the system's choice.
+	SourceIPs []netip.Addr
+	// DANE looks TLSA records up.
+	DANE bool
+	// Rules are the operator's rules for domains.
+	Rules Rules
 }
 
 // Notifier makes notices to senders.
@@ -103,7 +111,7 @@ type Delivery struct {
 	hostname string
 	roots    *x509.CertPool
 	dial     func(ctx context.Context, network, address string) (net.Conn, error)
-	isSelf   func(host string, addrs []netip.Addr) bool
+	isSelf   func(host string, port uint16, addrs []netip.Addr) bool
 	notices  Notifier
 	count    func(b *store.Batch, s SessionCount)
 	timeouts smtpclient.Timeouts
@@ -112,17 +120,15 @@ type Delivery struct {
 
 	settings atomic.Pointer[Settings]
 	pool     *pool
+	families families
 	tickets  tls.ClientSessionCache
 	active   atomic.Int64
 }
 
 // New returns a Delivery that does nothing until Run.
 func New(o Options) *Delivery {
-	if o.Dial == nil {
-		o.Dial = new(net.Dialer).DialContext
-	}
 	if o.IsSelf == nil {
-		o.IsSelf = func(string, []netip.Addr) bool { return false }
+		o.IsSelf = func(string, uint16, []netip.Addr) bool { return false }
 	}
 	if o.Now == nil {
 		o.Now = time.Now
@@ -134,9 +140,13 @@ func New(o Options) *Delivery {
 		queue: o.Queue, resolver: o.Resolver, policies: o.Policies, hostname: o.Hostname,
 		roots: o.Roots, dial: o.Dial, isSelf: o.IsSelf, notices: o.Notices, count: o.Count,
 		timeouts: o.Timeouts, now: o.Now, log: o.Logger,
-		pool:    newPool(0),
+		pool:    newPool(),
 		tickets: tls.NewLRUClientSessionCache(4096),
 	}
+	if d.dial == nil {
+		d.dial = d.dialFrom
+	}
+	d.families.now = d.now
 	d.Set(o.Settings)
 	return d
 }
@@ -153,14 +163,10 @@ func (d *Delivery) Set(s Settings) {
 		s.ConnectTimeout = 30 * time.Second
 	}
 	d.settings.Store(&s)
-	d.pool.setLimit(s.PerHost)
 }
 
 // Sessions is the number of SMTP sessions that are open.
 func (d *Delivery) Sessions() int { return d.pool.size() }
-
-// public says whether an address may be contacted without leave.
-func (d *Delivery) public(a netip.Addr) bool { return publicaddr.Public(a) }
 
 // Run delivers until ctx ends. Then it claims nothing more, lets attempts under
 // way end for up to grace, gives the rest back to the queue, and closes all

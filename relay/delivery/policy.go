@@ -16,7 +16,7 @@ const unknownAttempts = 2
 
 // lookupPolicy finds the policy in force. The error is a *failure.
 func (a *attempt) lookupPolicy(ctx context.Context) error {
-	if a.d.policies == nil || a.w.Envelope.Kind == queue.Report {
+	if a.d.policies == nil || a.policyDomain == "" || a.w.Envelope.Kind == queue.Report {
 		return nil
 	}
 	lookup := a.d.policies.Lookup
@@ -24,7 +24,7 @@ func (a *attempt) lookupPolicy(ctx context.Context) error {
 		// The last attempt before the message is given up (RFC 8461, 5.1).
 		lookup = a.d.policies.Recheck
 	}
-	r, err := lookup(ctx, a.w.Domain)
+	r, err := lookup(ctx, a.policyDomain)
 	if err != nil {
 		return &failure{status: "4.3.2", why: whyLocal, text: "the policy was not looked up: " + err.Error()}
 	}
@@ -32,16 +32,21 @@ func (a *attempt) lookupPolicy(ctx context.Context) error {
 		r.Policy = nil // it says that there is none
 	}
 	a.policy = r
-	if !r.Unknown {
+	if !r.Unknown || a.overridden() {
 		return nil
 	}
 	if a.w.Attempts < unknownAttempts {
 		return &failure{status: "4.7.5", why: whySTSFetch, policy: true, domainWide: true,
-			text: fmt.Sprintf("whether %s asks for verified TLS cannot be told now (%s); nothing was sent", a.w.Domain, r.Why)}
+			text: fmt.Sprintf("whether %s asks for verified TLS cannot be told now (%s); nothing was sent", a.policyDomain, r.Why)}
 	}
 	a.d.log.Warn("whether the domain has a policy could not be told for several attempts; going on without",
-		"queue_id", a.w.Envelope.ID.String(), "domain", a.w.Domain, "why", r.Why)
+		"queue_id", a.w.Envelope.ID.String(), "domain", a.policyDomain, "why", r.Why)
 	return nil
+}
+
+// overridden says that no published policy may hold this message.
+func (a *attempt) overridden() bool {
+	return a.rule != nil && a.rule.Override || a.w.Envelope.TLSOptional && !a.w.Envelope.RequireTLS
 }
 
 // lookAgain fetches the policy anew after it has refused every host. It reports
@@ -49,12 +54,12 @@ func (a *attempt) lookupPolicy(ctx context.Context) error {
 func (a *attempt) lookAgain(ctx context.Context) bool {
 	// Whether it has changed is asked of the policy that was used: the fetch may
 	// have been made for another message meanwhile.
-	r, _, err := a.d.policies.Refetch(ctx, a.w.Domain)
+	r, _, err := a.d.policies.Refetch(ctx, a.policyDomain)
 	if err != nil || r.Policy == nil || r.Policy.Text() == a.policy.Policy.Text() {
 		return false
 	}
 	a.d.log.Info("the policy has changed and its id has not; trying again under the new one",
-		"queue_id", a.w.Envelope.ID.String(), "domain", a.w.Domain, "policy", r.ID, "mode", string(r.Policy.Mode), "mx", r.Policy.MX)
+		"queue_id", a.w.Envelope.ID.String(), "domain", a.policyDomain, "policy", r.ID, "mode", string(r.Policy.Mode), "mx", r.Policy.MX)
 	if r.Policy.Mode == sts.ModeNone {
 		r.Policy = nil
 	}

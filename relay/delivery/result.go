@@ -2,6 +2,7 @@ package delivery
 
 import (
 	"fmt"
+	"strings"
 
 	"github.com/stsrelay/stsrelay/queue"
 	"github.com/stsrelay/stsrelay/relay/security"
@@ -27,6 +28,7 @@ const (
 	whyDANE      = "dane"
 	whyRequire   = "requiretls"
 	whyRule      = "rule"
+	whyAuth      = "route-auth"
 	whyRecipient = "rcpt"
 	whyContent   = "content"
 	whySize      = "size"
@@ -45,6 +47,7 @@ type failure struct {
 	host       string
 	policy     bool // a published policy held the message
 	domainWide bool // no host of the domain could be used, whatever the message
+	strained   bool // the host may have had too much of us
 }
 
 func (f *failure) Error() string {
@@ -56,7 +59,7 @@ func (f *failure) Error() string {
 
 // policyFailure tells of a host that does not meet its requirement.
 func policyFailure(s *security.Shortfall, req *security.Requirement) *failure {
-	f := &failure{status: "4.7.5", why: whyOf(s), host: req.Host, policy: true, domainWide: s.Source != security.RequireTLS}
+	f := &failure{status: "4.7.5", why: whyOf(s), host: req.Host, policy: true, domainWide: true}
 	switch s.Source {
 	case security.MTASTS:
 		f.text = fmt.Sprintf("%s asks for verified TLS (MTA-STS, mode %s), and %s; nothing was sent", req.Domain, req.Policy.Mode, s.Reason)
@@ -65,9 +68,15 @@ func policyFailure(s *security.Shortfall, req *security.Requirement) *failure {
 	case security.Rule:
 		f.text = fmt.Sprintf("this relay asks for TLS to %s, and %s; nothing was sent", req.Domain, s.Reason)
 	default:
-		f.status = "5.7.30"
-		f.permanent = true
 		f.text = fmt.Sprintf("the sender asks for TLS all the way (REQUIRETLS), and %s; nothing was sent", s.Reason)
+	}
+	if req.RequireTLS {
+		// RFC 8689, 4.2.1: not to be waited for. "REQUIRETLS support required",
+		// or "encryption needed".
+		f.permanent, f.domainWide, f.status = true, false, "5.7.10"
+		if s.Code == security.CodeNoRequireTLS {
+			f.status = "5.7.30"
+		}
 	}
 	f.text += " (" + string(s.Type) + ")"
 	return f
@@ -103,6 +112,12 @@ func replyFailure(why, host string, r smtpclient.Reply) *failure {
 	}
 	f.text = fmt.Sprintf("%s said: %s", host, r)
 	return f
+}
+
+// refusesUs says that the host's reply may be about the relay's address, not
+// about the message: another address of ours may be welcome (RFC 3463, X.7).
+func (f *failure) refusesUs() bool {
+	return f.permanent && f.reply != "" && strings.HasPrefix(f.status, "5.7.")
 }
 
 // state turns a failure into the state of a recipient.

@@ -10,35 +10,72 @@ import (
 	"strings"
 
 	"github.com/stsrelay/stsrelay/internal/dnsclient"
+	"github.com/stsrelay/stsrelay/internal/publicaddr"
 )
 
 // candidate is a host that may take mail for a domain.
 type candidate struct {
 	host       string
 	preference uint16
-	addr       netip.Addr // of an address literal; else looked up
+	port       uint16
+	addr       netip.Addr // of an address literal or a route; else looked up
 }
+
+// key is what sessions to the candidate are kept by.
+func (c candidate) key(user string) string {
+	if c.port == smtpPort && user == "" {
+		return c.host
+	}
+	return fmt.Sprintf("%s:%d %s", c.host, c.port, user)
+}
+
+const smtpPort = 25
 
 // route is where mail for a domain goes.
 type route struct {
 	candidates []candidate // in the order in which they are tried
-	secure     bool        // the MX records were validated
-	literal    bool        // the domain is an address literal: no policy applies
+	secure     bool        // nobody can have forged them
 }
 
-// findRoute looks up the hosts of a domain (RFC 5321, 5.1; RFC 7505). The error
-// is a *failure.
-func (d *Delivery) findRoute(ctx context.Context, domain string) (route, error) {
-	if addr, ok := literal(domain); ok {
-		return route{candidates: []candidate{{host: domain, addr: addr}}, literal: true}, nil
+// findRoute finds the hosts: those that the operator set, or those of the
+// domain. The error is a *failure.
+func (a *attempt) findRoute(ctx context.Context) (route, error) {
+	set := (*Route)(nil)
+	if a.rule != nil {
+		set = a.rule.Route
 	}
+	if set == nil {
+		if addr, ok := literal(a.w.Domain); ok {
+			return route{candidates: []candidate{{host: a.w.Domain, port: smtpPort, addr: addr}}}, nil
+		}
+		return a.d.findMX(ctx, a.w.Domain, smtpPort)
+	}
+	if set.MX {
+		r, err := a.d.findMX(ctx, set.Host, set.Port)
+		if f, ok := errors.AsType[*failure](err); ok && f.permanent {
+			// The route is at fault, not the recipients' domain.
+			f.permanent, f.status, f.domainWide = false, "4.4.4", true
+		}
+		return r, err
+	}
+	c := candidate{host: set.Host, port: set.Port}
+	if addr, err := netip.ParseAddr(set.Host); err == nil {
+		c.addr = addr
+	}
+	return route{candidates: []candidate{c}, secure: true}, nil
+}
+
+// findMX looks up the hosts of a domain (RFC 5321, 5.1; RFC 7505). The error is
+// a *failure.
+func (d *Delivery) findMX(ctx context.Context, domain string, port uint16) (route, error) {
 	mx, err := d.resolver.MX(ctx, domain)
 	switch {
 	case errors.Is(err, dnsclient.ErrNXDomain):
 		return route{}, &failure{permanent: true, status: "5.1.2", why: whyDNS, text: fmt.Sprintf("the domain %s does not exist", domain)}
 	case errors.Is(err, dnsclient.ErrNoData):
 		// No MX record: the domain itself is the host (RFC 5321, 5.1).
-		return route{candidates: []candidate{{host: domain}}}, nil
+		none, _ := errors.AsType[*dnsclient.Error](err)
+		return route{candidates: []candidate{{host: domain, port: port}}, secure: none.Secure}, nil
 	case err != nil:
 		return route{}, &failure{status: "4.4.3", why: whyDNS, text: err.Error(), domainWide: true}
 	}
@@ -48,8 +85,11 @@ func (d *Delivery) findRoute(ctx context.Context, domain string) (route, error) 
 	r := route{secure: mx.Secure}
 	for _, m := range mx.Records {
 		if m.Host != "." {
-			r.candidates = append(r.candidates, candidate{host: m.Host, preference: m.Preference})
+			r.candidates = append(r.candidates, candidate{host: m.Host, port: port, preference: m.Preference})
 		}
+	}
+	if r.candidates = d.betterThanUs(r.candidates, port); len(r.candidates) == 0 {
+		return route{}, &failure{permanent: true, status: "5.4.6", why: whyLoop, text: fmt.Sprintf("mail for %s leads back to this relay, its best MX host", domain)}
 	}
 	rand.Shuffle(len(r.candidates), func(i, j int) {
 		r.candidates[i], r.candidates[j] = r.candidates[j], r.candidates[i]
@@ -58,22 +98,42 @@ func (d *Delivery) findRoute(ctx context.Context, domain string) (route, error) 
 	return r, nil
 }
 
-// addresses returns the addresses of a candidate that may be dialed. The error
-// is a *failure.
-func (d *Delivery) addresses(ctx context.Context, c candidate, s *Settings) ([]netip.Addr, error) {
+// betterThanUs leaves out this relay, where it is an MX host by name, and all
+// that are not preferred to it (RFC 5321, 5.1).
+func (d *Delivery) betterThanUs(hosts []candidate, port uint16) []candidate {
+	us := slices.IndexFunc(hosts, func(c candidate) bool { return c.host == d.hostname && d.isSelf(c.host, port, nil) })
+	if us < 0 {
+		return hosts
+	}
+	ours := hosts[us].preference
+	return slices.DeleteFunc(hosts, func(c candidate) bool { return c.preference >= ours })
+}
+
+// addresses returns the addresses of a candidate that may be dialed. Those of a
+// route may be private: the operator named it. The error is a *failure.
+func (a *attempt) addresses(ctx context.Context, c candidate) ([]netip.Addr, error) {
+	anywhere := a.settings.AllowPrivate || a.rule != nil && a.rule.Route != nil
 	addrs := []netip.Addr{c.addr}
 	if !c.addr.IsValid() {
-		a, err := d.resolver.Addrs(ctx, c.host)
+		found, err := a.d.resolver.Addrs(ctx, c.host)
 		if err != nil {
 			return nil, &failure{status: "4.4.3", why: whyDNS, host: c.host, text: err.Error(), domainWide: true}
 		}
-		addrs = a.Addrs
+		addrs = found.Addrs
 	}
 	allowed := make([]netip.Addr, 0, len(addrs))
-	for _, a := range addrs {
-		if s.AllowPrivate || d.public(a) {
-			allowed = append(allowed, a)
+	for _, addr := range addrs {
+		addr = addr.Unmap()
+		if !a.settings.Family.admits(addr) {
+			continue
 		}
+		if anywhere || publicaddr.Public(addr) {
+			allowed = append(allowed, addr)
+		}
+	}
+	if len(allowed) == 0 && !slices.ContainsFunc(addrs, func(x netip.Addr) bool { return a.settings.Family.admits(x.Unmap()) }) {
+		return nil, &failure{status: "4.4.4", why: whyDNS, host: c.host, domainWide: true,
+			text: fmt.Sprintf("%s has no %s address (%v), and no other is contacted (delivery.ip_family)", c.host, a.settings.Family, addrs)}
 	}
 	if len(allowed) == 0 {
 		return nil, &failure{status: "4.4.4", why: whyDNS, host: c.host, domainWide: true,

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"strings"
 
 	"github.com/stsrelay/stsrelay/queue"
 	"github.com/stsrelay/stsrelay/relay/security"
@@ -15,7 +16,17 @@ import (
 // session returns a session that satisfies req: an idle one of the pool, or a
 // new one to one of the host's addresses.
 func (a *attempt) session(ctx context.Context, c candidate, req *security.Requirement) (*session, *failure) {
-	s, err := a.d.pool.get(ctx, c.host, func(s *session) bool { return req.Satisfied(&s.evidence) == nil })
+	key, limit := c.key(a.user()), a.settings.PerHost
+	if a.rule != nil && a.rule.PerHost > 0 {
+		limit = a.rule.PerHost
+	}
+	s, err := a.d.pool.get(ctx, key, limit, func(s *session) bool {
+		return a.mayUse(s.addr) && req.Satisfied(&s.evidence) == nil
+	})
+	if busy, ok := errors.AsType[*errBusy](err); ok {
+		a.busy = busy
+		return nil, &failure{status: "4.3.2", why: whyBusy, host: c.host, text: fmt.Sprintf("%s: %v", c.host, busy)}
+	}
 	if err != nil {
 		return nil, &failure{status: "4.3.2", why: whyLocal, host: c.host, text: "the relay is stopping"}
 	}
@@ -23,46 +34,77 @@ func (a *attempt) session(ctx context.Context, c candidate, req *security.Requir
 		a.countSession(req, s)
 		return s, nil
 	}
+	start := a.d.now()
 	s, f := a.openSession(ctx, c, req)
 	if f != nil {
-		a.d.pool.drop(c.host)
+		if f.strained {
+			a.d.pool.strained(key)
+		}
+		a.d.pool.drop(key, a.d.now())
 		return nil, f
 	}
+	s.key = key
+	a.d.pool.opened(key, a.d.now().Sub(start))
 	return s, nil
 }
 
+// mayUse says whether the host may be contacted at an address: not over a family
+// of addresses over which it has refused the relay.
+func (a *attempt) mayUse(addr netip.Addr) bool {
+	return !a.refusedOver.IsValid() || a.refusedOver.Is4() != addr.Is4()
+}
+
+// user is who we are at the next hop, "" where it does not want to know.
+func (a *attempt) user() string {
+	if a.rule == nil || a.rule.Route == nil {
+		return ""
+	}
+	return a.rule.Route.User
+}
+
 func (a *attempt) openSession(ctx context.Context, c candidate, req *security.Requirement) (*session, *failure) {
-	addrs, err := a.d.addresses(ctx, c, a.settings)
+	addrs, err := a.addresses(ctx, c)
 	if err != nil {
 		f, _ := errors.AsType[*failure](err)
 		return nil, f
 	}
-	if a.d.isSelf(c.host, addrs) {
+	if a.d.isSelf(c.host, c.port, addrs) {
 		return nil, &failure{permanent: true, status: "5.4.6", why: whyLoop, host: c.host,
 			text: fmt.Sprintf("mail for %s leads back to this relay (%s)", a.w.Domain, c.host)}
 	}
-	var last *failure
-	for _, addr := range addrs {
-		if a.dials >= maxAddresses || ctx.Err() != nil {
-			break
+	var at []netip.AddrPort
+	for _, addr := range a.d.families.order(addrs) {
+		if a.mayUse(addr) {
+			at = append(at, netip.AddrPortFrom(addr, c.port))
 		}
-		a.dials++
-		s, f := a.openTo(ctx, c.host, addr, req)
+	}
+	last := &failure{status: "4.4.1", why: whyConnect, host: c.host, text: "no address of " + c.host + " was tried", domainWide: true}
+	for len(at) > 0 && a.dials < maxAddresses && ctx.Err() == nil {
+		at = at[:min(len(at), maxAddresses-a.dials)]
+		conn, won, tried, err := a.d.race(ctx, at, a.settings.ConnectTimeout)
+		a.dials += tried
+		if err != nil {
+			return nil, &failure{status: "4.4.1", why: whyConnect, host: c.host, domainWide: true, strained: true,
+				text: fmt.Sprintf("no connection to %s %v: %s", c.host, addrs, lines(err))}
+		}
+		s, f := a.openOn(ctx, conn, at[won], req)
 		if f == nil {
 			return s, nil
 		}
 		last = f
-	}
-	if last == nil {
-		last = &failure{status: "4.4.1", why: whyConnect, host: c.host, text: "no address of " + c.host + " was tried", domainWide: true}
+		// Those that lost the race were not heard.
+		at = append(at[:won:won], at[won+1:]...)
 	}
 	return nil, last
 }
 
-// openTo opens a session to one address, and once more in clear where the
+// lines are the lines of an error in one.
+func lines(err error) string { return strings.ReplaceAll(err.Error(), "\n", "; ") }
+
+// openOn opens a session on a connection, and once more in clear where the
 // handshake broke and nobody asks for TLS.
-func (a *attempt) openTo(ctx context.Context, host string, addr netip.Addr, req *security.Requirement) (*session, *failure) {
-	s, f := a.connect(ctx, host, addr, nil)
+func (a *attempt) openOn(ctx context.Context, conn net.Conn, addr netip.AddrPort, req *security.Requirement) (*session, *failure) {
+	s, f := a.greet(ctx, conn, addr, req, nil)
 	if f != nil {
 		return nil, f
 	}
@@ -75,25 +117,49 @@ func (a *attempt) openTo(ctx context.Context, host string, addr netip.Addr, req 
 	}
 	if s.evidence.StartTLS == security.Broken {
 		_ = s.client.Close()
-		return a.connect(ctx, host, addr, &s.evidence)
+		conn, _, _, err := a.d.race(ctx, []netip.AddrPort{addr}, a.settings.ConnectTimeout)
+		if err != nil {
+			return nil, &failure{status: "4.4.1", why: whyConnect, host: req.Host, domainWide: true, text: fmt.Sprintf("no second connection to %s: %s", req.Host, lines(err))}
+		}
+		return a.greet(ctx, conn, addr, req, &s.evidence)
+	}
+	if a.user() != "" {
+		if f := a.authenticate(ctx, s); f != nil {
+			quit(s)
+			return nil, f
+		}
 	}
 	return s, nil
 }
 
-// connect opens a session and tries STARTTLS where it is offered. With before,
-// the evidence of a handshake that broke, it stays in clear.
-func (a *attempt) connect(ctx context.Context, host string, addr netip.Addr, before *security.Evidence) (*session, *failure) {
-	dialCtx, cancel := context.WithTimeout(ctx, a.settings.ConnectTimeout)
-	conn, err := a.d.dial(dialCtx, "tcp", net.JoinHostPort(addr.String(), "25"))
-	cancel()
-	if err != nil {
-		return nil, &failure{status: "4.4.1", why: whyConnect, host: host, domainWide: true, text: fmt.Sprintf("no connection to %s [%s]: %v", host, addr, err)}
+// authenticate says who we are to a next hop that wants to know. What goes
+// wrong there is the operator's to mend: the mail waits.
+func (a *attempt) authenticate(ctx context.Context, s *session) *failure {
+	if s.evidence.StartTLS != security.Established {
+		return &failure{status: "4.7.11", why: whyAuth, host: s.host, domainWide: true,
+			text: fmt.Sprintf("the password for %s is not sent in clear: it gave no TLS", s.host)}
 	}
+	err := s.client.Auth(ctx, a.rule.Route.User, a.rule.Route.Password)
+	if err == nil {
+		return nil
+	}
+	f := &failure{status: "4.7.8", why: whyAuth, host: s.host, domainWide: true,
+		text: fmt.Sprintf("the log-in of %q at %s failed: %v", a.rule.Route.User, s.host, err)}
+	if refused, ok := errors.AsType[*smtpclient.ReplyError](err); ok {
+		f.reply = refused.Reply.String()
+	}
+	return f
+}
+
+// greet begins the session and tries STARTTLS where it is offered. With before,
+// the evidence of a handshake that broke, it stays in clear.
+func (a *attempt) greet(ctx context.Context, conn net.Conn, addr netip.AddrPort, req *security.Requirement, before *security.Evidence) (*session, *failure) {
+	host := req.Host
 	client, err := smtpclient.New(ctx, conn, smtpclient.Options{Name: a.d.hostname, Timeouts: a.d.timeouts})
 	if err != nil {
-		return nil, greetingFailure(host, addr, err)
+		return nil, greetingFailure(host, addr.Addr(), err)
 	}
-	s := &session{client: client, host: host, addr: addr.String(), evidence: security.Evidence{Host: host}, counted: make(map[string]bool)}
+	s := &session{client: client, host: host, addr: addr.Addr(), evidence: security.Evidence{Host: host}, counted: make(map[string]bool)}
 	if before != nil {
 		s.evidence = *before
 		return s, nil
@@ -101,7 +167,7 @@ func (a *attempt) connect(ctx context.Context, host string, addr netip.Addr, bef
 	if _, ok := client.Extension("STARTTLS"); !ok {
 		return s, nil
 	}
-	err = client.StartTLS(ctx, a.tlsConfig(host))
+	err = client.StartTLS(ctx, a.tlsConfig(req))
 	if refused, ok := errors.AsType[*smtpclient.ReplyError](err); ok && refused.Step == "STARTTLS" {
 		s.evidence.StartTLS, s.evidence.Failure = security.Refused, refused.Reply.String()
 		return s, nil
@@ -119,7 +185,7 @@ func (a *attempt) connect(ctx context.Context, host string, addr netip.Addr, bef
 // greetingFailure tells of a session that ended before STARTTLS: whatever the
 // host said, it is about the host, and another one may do better.
 func greetingFailure(host string, addr netip.Addr, err error) *failure {
-	f := &failure{status: "4.4.2", why: whyConnect, host: host, domainWide: true, text: fmt.Sprintf("%s [%s]: %v", host, addr, err)}
+	f := &failure{status: "4.4.2", why: whyConnect, host: host, domainWide: true, strained: true, text: fmt.Sprintf("%s [%s]: %v", host, addr, err)}
 	if refused, ok := errors.AsType[*smtpclient.ReplyError](err); ok {
 		f.reply = refused.Reply.String()
 		f.why, f.status = whyGreeting, "4.3.2"
@@ -139,7 +205,7 @@ func (a *attempt) countSession(req *security.Requirement, s *session) {
 	s.counted[req.Domain] = true
 	a.counts = append(a.counts, SessionCount{
 		Requirement: req, Verdicts: req.Judge(&s.evidence, nil), Policy: a.policy,
-		LocalIP: ip(s.client.LocalAddr()), RemoteIP: s.addr, Helo: s.client.PeerName(), At: a.d.now(),
+		LocalIP: ip(s.client.LocalAddr()), RemoteIP: s.addr.String(), Helo: s.client.PeerName(), At: a.d.now(),
 	})
 }
 
@@ -156,8 +222,11 @@ func (a *attempt) countSkipped(req *security.Requirement, s *security.Shortfall)
 }
 
 // counted says whether this message's sessions are counted: those of TLS
-// reports are not (RFC 8460, 5.3).
-func (a *attempt) counted() bool { return a.d.count != nil && a.w.Envelope.Kind != queue.Report }
+// reports are not (RFC 8460, 5.3), nor those to an address, which has no domain
+// to report to.
+func (a *attempt) counted() bool {
+	return a.d.count != nil && a.policyDomain != "" && a.w.Envelope.Kind != queue.Report
+}
 
 func ip(addr net.Addr) string {
 	if t, ok := addr.(*net.TCPAddr); ok {

@@ -43,8 +43,9 @@ const (
 //     broke off, is ever read as a command;
 //   - bodies have a deadline by progress and a lowest rate, not one deadline
 //     for the whole;
-//   - a bare CR or LF in DATA is made a line end before go-smtp looks for the
-//     final dot, so that both agree where a message ends;
+//   - a message's content goes to the session straight from here, by body, and
+//     go-smtp sees no more of it than the final dot: there is one opinion about
+//     where a message ends, and one pass over its octets;
 //   - BDAT (RFC 3030) becomes DATA on the way up: go-smtp reads chunks in a
 //     goroutine of its own, which a RSET and the next message overtake;
 //   - TLS lies below: STARTTLS is answered here, and everything above sees
@@ -62,12 +63,13 @@ type conn struct {
 	mode mode
 	err  error
 
-	transfer bool  // a BDAT message has begun and not ended
-	chunk    int64 // octets left of the present chunk
-	last     bool  // it is the last one
-	aborted  bool  // the client gave the message up
+	receiving bool  // a message's content has begun and not ended
+	chunk     int64 // octets left of the present chunk
+	last      bool  // it is the last one
+	aborted   bool  // the client gave the message up
 
 	data      dataFilter
+	part      []byte // of the content, read last
 	bodyStart time.Time
 	bodyBytes int64
 
@@ -99,19 +101,19 @@ func newConn(c net.Conn, l *listener) *conn {
 	return &conn{Conn: c, server: l.server, listener: l, br: bufio.NewReaderSize(c, readBuffer), started: time.Now()}
 }
 
-// Read gives go-smtp what it may see next.
+// Read gives go-smtp what it may see next: a command line, or the final dot of
+// a message. Content that the session has left unread is thrown away.
 func (c *conn) Read(p []byte) (int, error) {
 	for len(c.out) == 0 {
-		if c.err != nil {
-			return 0, c.err
-		}
 		var err error
-		switch c.mode {
-		case commands:
+		switch {
+		case c.err != nil:
+			return 0, c.err
+		case c.receiving:
+			_, _ = c.body() // ends with an error that is kept, or with the final dot in out
+		case c.mode == commands:
 			err = c.readCommand()
-		case data:
-			err = c.readData()
-		case chunk, discard:
+		case c.mode == discard:
 			err = c.readChunk()
 		default:
 			err = io.ErrUnexpectedEOF // go-smtp reads only after it has answered
@@ -123,6 +125,48 @@ func (c *conn) Read(p []byte) (int, error) {
 	n := copy(p, c.out)
 	c.out = c.out[n:]
 	return n, nil
+}
+
+// body gives the next part of a message's content, dots unstuffed, every line
+// ended by CRLF. It is good until the next call. The error is io.EOF after the
+// last part, or where the client has given the message up (aborted).
+func (c *conn) body() ([]byte, error) {
+	for c.receiving {
+		if errors.Is(c.err, io.EOF) {
+			return nil, io.ErrUnexpectedEOF
+		} else if c.err != nil {
+			return nil, c.err
+		}
+		c.part = c.part[:0]
+		var err error
+		switch c.mode {
+		case data:
+			err = c.readData()
+		case chunk:
+			err = c.readChunk()
+		default:
+			err = c.readCommand() // between two chunks
+		}
+		if err != nil {
+			c.fail(err)
+		}
+		if len(c.part) > 0 {
+			return c.part, nil
+		}
+	}
+	return nil, io.EOF
+}
+
+// beginBody and endBody stand around the content of a message.
+func (c *conn) beginBody(m mode) {
+	c.mode, c.receiving, c.aborted = m, true, false
+	c.data = dataFilter{lineStart: true, chunks: m == chunk}
+	c.bodyStart, c.bodyBytes = time.Now(), 0
+}
+
+func (c *conn) endBody() {
+	c.mode, c.receiving = commands, false
+	c.out = append(c.out[:0], ".\r\n"...)
 }
 
 // fail makes the connection dead. A time-out stays one, so that go-smtp says so
@@ -184,16 +228,17 @@ func (c *conn) takeCommand(line []byte) error {
 	}
 	verb, arg, _ := strings.Cut(text, " ")
 	c.command = strings.ToUpper(verb)
+	if c.command == "BDAT" {
+		return c.startChunk(arg)
+	}
+	if c.receiving {
+		return c.betweenChunks()
+	}
 	switch c.command {
 	case "EHLO", "HELO":
 		c.esmtp = c.command == "EHLO"
 	case "STARTTLS":
 		return c.startTLS(strings.TrimSpace(arg))
-	case "BDAT":
-		return c.startChunk(arg)
-	}
-	if c.transfer {
-		return c.betweenChunks()
 	}
 	c.out = append(c.out[:0], line...)
 	return nil
@@ -213,7 +258,7 @@ func (c *conn) startChunk(arg string) error {
 		return nil //nolint:nilerr // the client was told
 	}
 	c.chunk, c.last = int64(n), len(f) == 2
-	if c.transfer {
+	if c.receiving {
 		c.mode = chunk
 		return nil
 	}
@@ -228,8 +273,8 @@ func (c *conn) betweenChunks() error {
 	case "RSET":
 		// go-smtp sees the end of the message, and Session.Data that it is none;
 		// what that answers is the answer to RSET.
-		c.aborted, c.transfer = true, false
-		c.out = c.data.end(c.out[:0])
+		c.aborted = true
+		c.endBody()
 	case "QUIT":
 		c.say("221 2.0.0 Bye")
 		return io.EOF
@@ -282,8 +327,6 @@ func (c *conn) handshake() error {
 	return nil
 }
 
-func (c *conn) startBody() { c.bodyStart, c.bodyBytes = time.Now(), 0 }
-
 // bodyDeadline gives the next read of a body its time.
 func (c *conn) bodyDeadline() error {
 	if took := time.Since(c.bodyStart); took > rateGrace && float64(c.bodyBytes) < minRate*took.Seconds() {
@@ -302,24 +345,21 @@ func (c *conn) readData() error {
 		return err
 	}
 	var end bool
-	c.out, end = c.data.append(c.out[:0], piece)
-	if end {
-		c.mode = commands
-	}
+	c.part, end = c.data.append(c.part, piece)
 	// More of what is here already goes along.
-	for !end && c.br.Buffered() > 0 && len(c.out) < 2*readBuffer {
+	for !end && c.br.Buffered() > 0 && len(c.part) < 2*readBuffer {
 		piece, _ = c.br.Peek(c.br.Buffered())
 		i := bytes.IndexByte(piece, '\n')
 		if i < 0 {
 			break // the filter wants whole lines
 		}
 		piece = piece[:i+1]
-		c.out, end = c.data.append(c.out, piece)
+		c.part, end = c.data.append(c.part, piece)
 		c.bodyBytes += int64(len(piece))
 		_, _ = c.br.Discard(len(piece))
-		if end {
-			c.mode = commands
-		}
+	}
+	if end {
+		c.endBody()
 	}
 	return nil
 }
@@ -334,25 +374,22 @@ func (c *conn) readChunk() error {
 			return err
 		}
 		piece, _ := c.br.Peek(int(min(int64(c.br.Buffered()), c.chunk)))
-		c.out = c.out[:0]
 		if c.mode == chunk {
-			c.out = c.data.appendChunk(c.out, piece)
+			c.part = c.data.appendChunk(c.part, piece)
 		}
 		c.chunk -= int64(len(piece))
 		c.bodyBytes += int64(len(piece))
 		_, _ = c.br.Discard(len(piece))
 	}
-	if c.chunk > 0 {
-		return nil
-	}
-	refused := c.mode == discard
-	c.mode = commands
 	switch {
-	case refused:
+	case c.chunk > 0:
+	case c.mode == discard:
+		c.mode = commands
 	case c.last:
-		c.transfer = false
-		c.out = c.data.end(c.out)
+		c.part = c.data.end(c.part)
+		c.endBody()
 	default:
+		c.mode = commands
 		c.say("250 2.0.0 go on")
 	}
 	return nil
@@ -372,17 +409,13 @@ func (c *conn) Write(p []byte) (int, error) {
 		c.swallow = false
 		return len(p), nil
 	case c.mode == opening && bytes.HasPrefix(p, []byte("354")):
-		c.mode, c.transfer, c.aborted = chunk, true, false
-		c.data = dataFilter{lineStart: true, chunks: true}
-		c.startBody()
+		c.beginBody(chunk)
 		return len(p), nil
 	case c.mode == opening:
 		c.mode = discard
-		c.startBody()
+		c.bodyStart, c.bodyBytes = time.Now(), 0
 	case bytes.HasPrefix(p, []byte("354")):
-		c.mode = data
-		c.data = dataFilter{lineStart: true}
-		c.startBody()
+		c.beginBody(data)
 	case bytes.HasPrefix(p, []byte("334")):
 		c.auth = true
 	}

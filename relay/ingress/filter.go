@@ -7,10 +7,10 @@ import (
 	"io"
 )
 
-// dataFilter makes the content of DATA clean before the final dot is looked
-// for: only CRLF ends a line, and only a dot alone on a line that a real CRLF
-// has begun ends the message. A bare CR or LF becomes CRLF; where a line that
-// is made so begins with a dot, the dot is content and is stuffed.
+// dataFilter takes the content of a message out of DATA or BDAT. Only CRLF ends
+// a line, and only a dot alone on a line that a real CRLF has begun ends DATA. A
+// bare CR or LF becomes CRLF; where a line that is made so begins with a dot,
+// the dot is content.
 type dataFilter struct {
 	lineStart bool // nothing of the present line has been passed on
 	made      bool // the present line was begun by a bare CR or LF
@@ -32,7 +32,7 @@ func (f *dataFilter) appendChunk(out, part []byte) []byte {
 	return out
 }
 
-// end adds what ends a message that came by BDAT.
+// end completes the last line of a message that came by BDAT.
 func (f *dataFilter) end(out []byte) []byte {
 	if f.cr {
 		f.cr = false
@@ -42,14 +42,14 @@ func (f *dataFilter) end(out []byte) []byte {
 	if !f.lineStart {
 		out = f.newline(out, true)
 	}
-	return append(out, ".\r\n"...)
+	return out
 }
 
-// append adds piece, which has an LF only at its end, to out. end says that it
-// was the final dot.
+// append adds the content of piece, which has an LF only at its end, to out. end
+// says that it was the final dot.
 func (f *dataFilter) append(out, piece []byte) (_ []byte, end bool) {
 	if f.lineStart && !f.made && !f.cr && !f.chunks && string(piece) == ".\r\n" {
-		return append(out, piece...), true
+		return out, true
 	}
 	for len(piece) > 0 {
 		if f.cr {
@@ -91,12 +91,11 @@ func (f *dataFilter) text(out, text, rest []byte) []byte {
 	if len(text) == 0 {
 		return out
 	}
-	if f.lineStart && text[0] == '.' {
-		// A line that was made, or one that a bare CR or LF would make into a
-		// dot alone, must not look like the end.
-		alone := len(text) == 1 && len(rest) > 0 && string(rest) != "\r\n"
-		if f.made || f.chunks || alone {
-			out = append(out, '.')
+	if f.lineStart && text[0] == '.' && !f.made && !f.chunks {
+		// The dot was stuffed (RFC 5321, 4.5.2), but for one that stands alone
+		// before a bare CR or LF.
+		if len(text) > 1 || len(rest) == 0 {
+			text = text[1:]
 		}
 	}
 	f.lineStart = false

@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/netip"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -625,8 +626,9 @@ func TestShutdownLetsAMessageEndAndRefusesNewSessions(t *testing.T) {
 
 func TestAFullDiskIsTemporary(t *testing.T) {
 	dir := t.TempDir()
-	free := int64(1 << 40)
-	st, err := store.Open(store.Options{Dir: dir, Free: func(string) (int64, error) { return free, nil }, FreeSpace: 1 << 30})
+	var free atomic.Int64
+	free.Store(1 << 40)
+	st, err := store.Open(store.Options{Dir: dir, Free: func(string) (int64, error) { return free.Load(), nil }, FreeSpace: 1 << 30})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -640,9 +642,9 @@ func TestAFullDiskIsTemporary(t *testing.T) {
 		o.Queue = q
 	})
 	c := d.hello()
-	free = 1 << 29
+	free.Store(1 << 29)
 	c.do("MAIL FROM:<a@example.com>", "452 4.3.1 ")
-	free = 1 << 40
+	free.Store(1 << 40)
 	c.do("MAIL FROM:<a@example.com>", "250 ")
 }
 

@@ -163,14 +163,14 @@ func (s *session) Rcpt(to string, o *smtp.RcptOptions) error {
 }
 
 // Data implements smtp.Session. BDAT comes here too, see conn.
-func (s *session) Data(r io.Reader) error {
+func (s *session) Data(io.Reader) error {
 	env := s.env
 	in, err := s.server.queue.Begin()
 	if err != nil {
 		return s.unavailable(err)
 	}
 	defer in.Abort()
-	err = s.read(r, in, &env)
+	err = s.read(in, &env)
 	if s.conn.aborted {
 		s.conn.aborted = false
 		return reply(250, 2, 0, 0, "the message is forgotten")
@@ -195,14 +195,14 @@ func (s *session) Data(r io.Reader) error {
 }
 
 // read streams the content into the queue.
-func (s *session) read(r io.Reader, in *queue.Incoming, env *queue.Envelope) error {
+func (s *session) read(in *queue.Incoming, env *queue.Envelope) error {
 	limits := s.server.limits()
 	h := &headerReader{w: in, complete: func(h header) (string, error) { return s.complete(h, env, in.ID().String()) }}
 	c := &contentWriter{w: h, maxLine: maxLine}
 	if limits.LongLines == "reject" {
 		c.maxLine = smtpLine
 	}
-	_, err := io.CopyBuffer(struct{ io.Writer }{c}, r, make([]byte, readBuffer))
+	err := s.copy(c)
 	if err == nil {
 		err = h.end()
 	}
@@ -216,10 +216,30 @@ func (s *session) read(r io.Reader, in *queue.Incoming, env *queue.Envelope) err
 	return err
 }
 
+// copy passes the content on as it comes in.
+func (s *session) copy(w io.Writer) error {
+	left := s.server.limits().MessageSize
+	for {
+		part, err := s.conn.body()
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		if left -= int64(len(part)); left < 0 {
+			return reply(552, 5, 3, 4, "the message is larger than %d octets, the most that this relay takes", s.server.limits().MessageSize)
+		}
+		if _, err := w.Write(part); err != nil {
+			return err
+		}
+	}
+}
+
 // contentError is the answer to a message that was not taken whole.
 func (s *session) contentError(err error) *smtp.SMTPError {
 	if e, ok := errors.AsType[*smtp.SMTPError](err); ok {
-		return e // go-smtp's own: too large
+		return e
 	}
 	switch {
 	case errors.Is(err, errNUL):

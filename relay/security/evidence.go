@@ -39,8 +39,8 @@ const (
 
 // Evidence is what one session proved. It says nothing about what was asked.
 type Evidence struct {
-	// Host is the name that the session was opened for, its SNI and reference
-	// identifier.
+	// Host is the name that the session was opened for, the reference
+	// identifier of its certificate.
 	Host string
 	// StartTLS is how far it came, Failure why no further.
 	StartTLS StartTLS
@@ -174,17 +174,27 @@ func certificateNames(chain []*x509.Certificate) string {
 }
 
 // Describe is what the session was worth for a requirement, for logs and for
-// the queue's display: "TLS 1.3, verified by MTA-STS".
+// the queue's display: "TLS 1.3, TLS_AES_128_GCM_SHA256, verified by MTA-STS
+// (enforce)".
 func (r *Requirement) Describe(e *Evidence) string {
+	d := r.describe(e)
+	if r.Override && (r.TLSA != nil || r.Policy != nil) {
+		d += "; the operator's rule overrides what the domain publishes"
+	}
+	return d
+}
+
+func (r *Requirement) describe(e *Evidence) string {
 	if e.StartTLS != Established {
 		return "none"
 	}
-	version := tls.VersionName(e.Version)
+	version := tls.VersionName(e.Version) + ", " + tls.CipherSuiteName(e.Cipher)
 	if r.TLSA != nil && len(r.TLSA.Usable) > 0 {
-		if rec, err := e.matchTLSA(r.TLSA, r.Domain); err == nil {
-			return fmt.Sprintf("%s, verified by DANE (%d %d %d)", version, rec.Usage, rec.Selector, rec.MatchingType)
+		rec, err := e.matchTLSA(r.TLSA, r.Domain)
+		if err == nil {
+			return fmt.Sprintf("%s, verified by DANE (%d %d %d %.4x…)", version, rec.Usage, rec.Selector, rec.MatchingType, rec.Data)
 		}
-		return version + ", not verified: no TLSA record matches"
+		return fmt.Sprintf("%s, not verified: the TLSA records do not fit: %v", version, err)
 	}
 	s := e.verified(Opportunistic)
 	switch {

@@ -92,7 +92,8 @@ type Requirement struct {
 	// TLSOptional says that the sender waived TLS for this message ("TLS-Required:
 	// No"), or that it is a TLS report: published policies do not hold it.
 	TLSOptional bool
-	// MXSecure says that the MX records were validated by DNSSEC.
+	// MXSecure says that nobody can have forged which host it is: the MX records
+	// were validated by DNSSEC, or the operator named the host.
 	MXSecure bool
 }
 
@@ -127,6 +128,9 @@ func (s *Shortfall) Error() string {
 // RFC 8460 has no type of its own for it.
 const CodeMXMismatch = "mta-sts-mx-mismatch"
 
+// CodeNoRequireTLS is the code of a host that does not offer REQUIRETLS.
+const CodeNoRequireTLS = "requiretls-not-offered"
+
 // Satisfied reports whether a message may travel over the session that e was
 // made of. The error is the *Shortfall of the first binding source that is not
 // met.
@@ -142,9 +146,13 @@ func (r *Requirement) Satisfied(e *Evidence) error {
 
 // Admits reports whether it makes sense to open a session at all: a host that
 // an enforced policy does not name is passed over without a connection (RFC
-// 8461, 4.1). The error is a *Shortfall.
+// 8461, 4.1), and so is one that cannot meet an operator's demand for DANE. The
+// error is a *Shortfall.
 func (r *Requirement) Admits() error {
-	if s := r.mxMismatch(); s != nil && r.publishedBinding() && r.Policy.Mode == sts.ModeEnforce {
+	if r.Level == VerifyDANE && (r.TLSA == nil || len(r.TLSA.Usable) == 0) {
+		return r.noDANE()
+	}
+	if s := r.mxMismatch(); s != nil && r.PublishedBinding() && r.Policy.Mode == sts.ModeEnforce {
 		return s
 	}
 	return nil
@@ -157,7 +165,7 @@ func (r *Requirement) Judge(e *Evidence, buf []Verdict) []Verdict {
 	published := len(buf)
 	daneHolds := false
 	if r.TLSA != nil {
-		v := Verdict{Source: DANE, Binding: r.publishedBinding(), Shortfall: r.judgeDANE(e)}
+		v := Verdict{Source: DANE, Binding: r.PublishedBinding(), Shortfall: r.judgeDANE(e)}
 		daneHolds = v.Shortfall == nil && len(r.TLSA.Usable) > 0
 		if v.Shortfall == nil && !daneHolds {
 			// TLS was all that could be asked; the records are at fault, which
@@ -168,7 +176,7 @@ func (r *Requirement) Judge(e *Evidence, buf []Verdict) []Verdict {
 	}
 	if r.Policy != nil && r.Policy.Mode != sts.ModeNone {
 		s := r.judgePolicy(e)
-		binding := r.publishedBinding() && r.Policy.Mode == sts.ModeEnforce
+		binding := r.PublishedBinding() && r.Policy.Mode == sts.ModeEnforce
 		if daneHolds && s != nil && s.Code != CodeMXMismatch {
 			binding = false // verified already; still counted
 		}
@@ -186,8 +194,8 @@ func (r *Requirement) Judge(e *Evidence, buf []Verdict) []Verdict {
 	return buf
 }
 
-// publishedBinding says whether what the domain publishes may hold a message.
-func (r *Requirement) publishedBinding() bool {
+// PublishedBinding says whether what the domain publishes may hold a message.
+func (r *Requirement) PublishedBinding() bool {
 	return !r.Override && (!r.TLSOptional || r.RequireTLS)
 }
 
@@ -240,6 +248,13 @@ func (r *Requirement) unusableTLSA() *Shortfall {
 	}
 }
 
+func (r *Requirement) noDANE() *Shortfall {
+	return &Shortfall{
+		Source: Rule, Type: tlsrpt.DANERequired, Code: "no-usable-tlsa",
+		Reason: r.Host + " has no usable TLSA records in a signed zone",
+	}
+}
+
 func (r *Requirement) judgeLevel(e *Evidence) *Shortfall {
 	switch r.Level {
 	case Encrypt:
@@ -251,10 +266,7 @@ func (r *Requirement) judgeLevel(e *Evidence) *Shortfall {
 		return e.verified(Rule)
 	case VerifyDANE:
 		if r.TLSA == nil || len(r.TLSA.Usable) == 0 {
-			return &Shortfall{
-				Source: Rule, Type: tlsrpt.DANERequired, Code: "no-usable-tlsa",
-				Reason: fmt.Sprintf("the operator's rule asks for DANE, and %s has no usable TLSA records in a signed zone", r.Host),
-			}
+			return r.noDANE()
 		}
 		if s := r.judgeDANE(e); s != nil {
 			return &Shortfall{Source: Rule, Type: s.Type, Code: s.Code, Reason: s.Reason}
@@ -284,7 +296,7 @@ func (r *Requirement) judgeRequireTLS(e *Evidence, daneHolds bool) *Shortfall {
 	}
 	if !e.OffersRequireTLS {
 		return &Shortfall{
-			Source: RequireTLS, Type: tlsrpt.ValidationFailure, Code: "requiretls-not-offered",
+			Source: RequireTLS, Type: tlsrpt.ValidationFailure, Code: CodeNoRequireTLS,
 			Reason: fmt.Sprintf("%s does not offer REQUIRETLS", r.Host),
 		}
 	}

@@ -1,0 +1,73 @@
+package delivery
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/stsrelay/stsrelay/internal/dnsclient"
+	"github.com/stsrelay/stsrelay/queue"
+	"github.com/stsrelay/stsrelay/relay/security"
+	"github.com/stsrelay/stsrelay/sts/dane"
+	"github.com/stsrelay/stsrelay/tlsrpt"
+)
+
+// LookupTLSA finds the TLSA records that apply to host, whose addresses were
+// found as addrs (RFC 7672, 2.2). nil without an error: DANE does not apply. An
+// error: whether it does cannot be told, and the host must not be used.
+func LookupTLSA(ctx context.Context, resolver *dnsclient.Client, host string, port uint16, addrs dnsclient.Addrs) (*dane.RRset, error) {
+	if !addrs.Secure {
+		return nil, nil // its zone is not signed, or nobody who is believed has checked
+	}
+	bases := []string{addrs.Name}
+	if addrs.Name != host {
+		bases = append(bases, host) // 2.2.2: the end of a secure alias chain first
+	}
+	for _, base := range bases {
+		t, err := resolver.TLSA(ctx, fmt.Sprintf("_%d._tcp.%s", port, base))
+		switch {
+		case errors.Is(err, dnsclient.ErrNXDomain), errors.Is(err, dnsclient.ErrNoData):
+			continue
+		case err != nil:
+			return nil, err
+		case !t.Secure:
+			continue
+		}
+		records := make([]dane.Record, len(t.Records))
+		for i, r := range t.Records {
+			records[i] = dane.Record{Usage: r.Usage, Selector: r.Selector, MatchingType: r.MatchingType, Data: r.Data}
+		}
+		return dane.NewRRset(base, records), nil
+	}
+	return nil, nil
+}
+
+// addTLSA asks for the TLSA records of a candidate and puts them into req. A
+// lookup that fails makes the host unusable, unless nothing that is published
+// may hold this message.
+func (a *attempt) addTLSA(ctx context.Context, c candidate, req *security.Requirement) *failure {
+	if !a.settings.DANE || c.addr.IsValid() || a.w.Envelope.Kind == queue.Report {
+		return nil
+	}
+	addrs, err := a.d.resolver.Addrs(ctx, c.host)
+	if err != nil {
+		return nil //nolint:nilerr // the session that needs the addresses will tell
+	}
+	req.TLSA, err = LookupTLSA(ctx, a.d.resolver, c.host, c.port, addrs)
+	if err == nil {
+		return nil
+	}
+	s := &security.Shortfall{
+		Source: security.DANE, Type: tlsrpt.DNSSECInvalid, Code: "tlsa-lookup-failed",
+		Reason: fmt.Sprintf("its TLSA records cannot be looked up (%v)", err),
+	}
+	failed := *req
+	failed.TLSA = dane.NewRRset(c.host, nil)
+	a.countSkipped(&failed, s)
+	if !req.PublishedBinding() {
+		return nil
+	}
+	f := policyFailure(s, req)
+	f.text = fmt.Sprintf("the TLSA records of %s cannot be looked up (%v); they might ask for verified TLS, so nothing was sent", c.host, err)
+	return f
+}

@@ -1,0 +1,268 @@
+package relay_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/stsrelay/stsrelay/config"
+	"github.com/stsrelay/stsrelay/internal/testnet"
+	"github.com/stsrelay/stsrelay/relay"
+)
+
+// The operator's rules meet what a domain publishes: the stricter one holds,
+// unless the rule overrides it.
+func TestRulesMeetPolicies(t *testing.T) {
+	selfSigned := testnet.Faults{Cert: testnet.CertSpec{SelfSigned: true}}
+	clearOnly := testnet.Faults{NoStartTLS: true}
+	for _, tt := range []struct {
+		rule   string
+		mode   string // of the policy; "" for none
+		faults testnet.Faults
+		dane   bool
+		want   outcome
+		why    string
+	}{
+		{`tls = "verify"`, "", testnet.Faults{}, false, verified, ""},
+		{`tls = "verify"`, "", selfSigned, false, held, "this relay asks for"},
+		{`tls = "verify"`, "testing", selfSigned, false, held, "this relay asks for"},
+		{`tls = "verify"`, "", clearOnly, false, held, "does not offer STARTTLS"},
+		{`tls = "encrypt"`, "", selfSigned, false, encrypted, ""},
+		{`tls = "encrypt"`, "", clearOnly, false, held, "does not offer STARTTLS"},
+		{`tls = "encrypt"`, "enforce", selfSigned, false, held, "MTA-STS"},
+		{`tls = "dane"`, "", selfSigned, true, verified, ""},
+		{`tls = "dane"`, "", testnet.Faults{}, false, held, "no usable TLSA records"},
+		{`tls = "dane"`, "enforce", testnet.Faults{}, false, held, "dane-required"},
+		{`tls = "opportunistic"`, "", clearOnly, false, clear, ""},
+		{`tls = "opportunistic"`, "enforce", clearOnly, false, held, "MTA-STS"},
+		{"tls = \"opportunistic\"\noverride_policy = true", "enforce", clearOnly, false, clear, ""},
+		{"tls = \"encrypt\"\noverride_policy = true", "enforce", selfSigned, false, encrypted, ""},
+		{"tls = \"encrypt\"\noverride_policy = true", "enforce", clearOnly, false, held, "this relay asks for"},
+	} {
+		name := fmt.Sprintf("%s/%s/%+v", strings.ReplaceAll(tt.rule, "\n", " "), tt.mode, tt.faults)
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t, "[[domain]]\nname = \".example\"\ntls = \"dane\"\n[[domain]]\nname = \"rule.example\"\n"+tt.rule+"\n")
+			h := w.host("mx1.rule.example")
+			if err := h.Set(tt.faults); err != nil {
+				t.Fatal(err)
+			}
+			if tt.dane {
+				w.secureHost(h, w.tlsa(h, 3, 1, 1))
+			}
+			d := testnet.Domain{MX: []string{h.Name}}
+			if tt.mode != "" {
+				d.Policy = policyFor(tt.mode, h.Name)
+			}
+			w.domain("rule.example", d)
+			w.expect(h, tt.want, tt.why, "rule.example")
+		})
+	}
+}
+
+// plaintext = "refuse" is for all domains but those whose rule says otherwise.
+func TestPlaintextRefusedButForARule(t *testing.T) {
+	w := newWorld(t, "plaintext = \"refuse\"\n[[domain]]\nname = \"old.example\"\ntls = \"opportunistic\"\n")
+	for domain, want := range map[string]outcome{"old.example": clear, "new.example": held} {
+		h := w.host("mx." + domain)
+		if err := h.Set(testnet.Faults{NoStartTLS: true}); err != nil {
+			t.Fatal(err)
+		}
+		w.domain(domain, testnet.Domain{MX: []string{h.Name}})
+		w.expect(h, want, "", domain)
+	}
+}
+
+// A route leads elsewhere, logs in there, and never in clear.
+func TestRoutes(t *testing.T) {
+	for _, tt := range []struct {
+		name   string
+		rule   string
+		faults testnet.Faults
+		want   outcome
+		why    string
+		user   string
+	}{
+		{"host and port", `route = "next.hop.example:587"`, testnet.Faults{}, verified, "", ""},
+		{"address", `route = "IP:587"`, testnet.Faults{NoStartTLS: true}, clear, "", ""},
+		{"MX hosts of another domain", "route = \"hop.example\"\nmx = true", testnet.Faults{}, verified, "", ""},
+		{"PLAIN", "route = \"next.hop.example:587\"\nuser = \"anna\"\npassword_file = \"password\"", testnet.Faults{Login: "anna:secret", AuthMechanism: "PLAIN"}, verified, "", "anna"},
+		{"LOGIN", "route = \"next.hop.example:587\"\nuser = \"anna\"\npassword_file = \"password\"", testnet.Faults{Login: "anna:secret", AuthMechanism: "LOGIN"}, verified, "", "anna"},
+		{"wrong password", "route = \"next.hop.example:587\"\nuser = \"anna\"\npassword_file = \"password\"", testnet.Faults{Login: "anna:other", AuthMechanism: "PLAIN"}, held, "535", ""},
+		{"no AUTH there", "route = \"next.hop.example:587\"\nuser = \"anna\"\npassword_file = \"password\"", testnet.Faults{}, held, "neither AUTH PLAIN nor AUTH LOGIN", ""},
+		{
+			"a stranger's certificate", "route = \"next.hop.example:587\"\nuser = \"anna\"\npassword_file = \"password\"",
+			testnet.Faults{Login: "anna:secret", AuthMechanism: "PLAIN", Cert: testnet.CertSpec{SelfSigned: true}}, held, "self-signed", "",
+		},
+		{
+			"encrypt is enough", "route = \"next.hop.example:587\"\ntls = \"encrypt\"\nuser = \"anna\"\npassword_file = \"password\"",
+			testnet.Faults{Login: "anna:secret", AuthMechanism: "PLAIN", Cert: testnet.CertSpec{SelfSigned: true}}, encrypted, "", "anna",
+		},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t, "paused = true\n")
+			w.stop()
+			if err := os.WriteFile(filepath.Join(w.dir, "password"), []byte("secret\n"), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			h := w.host("next.hop.example")
+			h.Alias("587")
+			if err := h.Set(tt.faults); err != nil {
+				t.Fatal(err)
+			}
+			w.domain("hop.example", testnet.Domain{MX: []string{h.Name}})
+			// The recipients' own policy and hosts are not asked.
+			w.domain("routed.example", testnet.Domain{MX: []string{"mx.elsewhere.example"}, Policy: policyFor("enforce", "mx.elsewhere.example")})
+			w.public = true // a route may lead to a private address
+			w.start("[[domain]]\nname = \"routed.example\"\n" + strings.ReplaceAll(tt.rule, "IP", h.IP) + "\n")
+			w.expect(h, tt.want, tt.why, "routed.example")
+			if got := h.Messages(); tt.want != held && got[0].User != tt.user {
+				t.Errorf("logged in as %q, want %q", got[0].User, tt.user)
+			}
+		})
+	}
+}
+
+// REQUIRETLS (RFC 8689): the message goes to a host that is authenticated and
+// offers it, with the parameter; else it comes back without its body.
+func TestRequireTLS(t *testing.T) {
+	offers := []string{"REQUIRETLS"}
+	for _, tt := range []struct {
+		name   string
+		policy string
+		faults testnet.Faults
+		goes   bool
+		why    string
+	}{
+		{"authenticated by MTA-STS and offered", "enforce", testnet.Faults{With: offers}, true, ""},
+		{"not offered", "enforce", testnet.Faults{}, false, "5.7.30"},
+		{"MX not authenticated", "", testnet.Faults{With: offers}, false, "5.7.10"},
+		{"a testing policy authenticates nothing", "testing", testnet.Faults{With: offers}, false, "5.7.10"},
+		{"certificate not trusted", "enforce", testnet.Faults{With: offers, Cert: testnet.CertSpec{SelfSigned: true}}, false, "5.7.10"},
+		{"no TLS", "", testnet.Faults{With: offers, NoStartTLS: true}, false, "5.7.10"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t, "")
+			h := w.host("mx1.require.example")
+			if err := h.Set(tt.faults); err != nil {
+				t.Fatal(err)
+			}
+			back := w.host("mx1.sender.example")
+			w.domain("sender.example", testnet.Domain{MX: []string{back.Name}})
+			d := testnet.Domain{MX: []string{h.Name}}
+			if tt.policy != "" {
+				d.Policy = policyFor(tt.policy, h.Name)
+			}
+			w.domain("require.example", d)
+			if err := w.sendRequireTLS("anna@sender.example", "kurt@require.example", "Subject: secret\r\n\r\nthe plan\r\n"); err != nil {
+				t.Fatal(err)
+			}
+			if tt.goes {
+				got, err := h.Wait(w.context(), 1)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if !strings.Contains(got[0].Params, "REQUIRETLS") || !got[0].TLS {
+					t.Errorf("it went out with %q", got[0].Params)
+				}
+				return
+			}
+			got, err := back.Wait(w.context(), 1)
+			if err != nil {
+				t.Fatal(err)
+			}
+			notice := string(got[0].Data)
+			if !strings.Contains(notice, "Status: "+tt.why) || strings.Contains(notice, "the plan") {
+				t.Errorf("the notice is:\n%s", notice)
+			}
+			if h.Counts().Mails != 0 {
+				t.Error("MAIL was sent")
+			}
+		})
+	}
+}
+
+// A sender's "TLS-Required: No" lifts a policy, where the operator lets it.
+func TestTLSRequiredNo(t *testing.T) {
+	for _, honor := range []bool{true, false} {
+		w := newWorld(t, fmt.Sprintf("honor_tls_required_no = %t\n", honor))
+		h := w.host("mx1.no.example")
+		if err := h.Set(testnet.Faults{NoStartTLS: true}); err != nil {
+			t.Fatal(err)
+		}
+		w.domain("no.example", testnet.Domain{MX: []string{h.Name}, Policy: policyFor("enforce", h.Name)})
+		id, err := sendMail(w.addr, "anna@sender.example", "TLS-Required: No\r\nSubject: never mind\r\n\r\nHello\r\n", "kurt@no.example")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, gone := w.attempted(id); gone != honor {
+			t.Errorf("honor_tls_required_no = %t: delivered %t", honor, gone)
+		}
+	}
+}
+
+// Nothing that a stranger publishes leads the relay to a private address.
+func TestPrivateAddressesAreNotContacted(t *testing.T) {
+	for _, addr := range []string{"127.0.0.1", "10.0.0.1", "169.254.169.254", "192.168.1.1", "::1", "fe80::1", "::ffff:10.0.0.1", "fd00::1", "0.0.0.0"} {
+		t.Run(addr, func(t *testing.T) {
+			t.Parallel()
+			n, err := testnet.New(testnet.Options{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(n.Close)
+			w := &world{Net: n, t: t, dir: t.TempDir(), public: true}
+			record := "A"
+			if strings.Contains(addr, ":") {
+				record = "AAAA"
+			}
+			if err := w.DNS.Add("mx1.inside.example. 60 IN "+record+" "+addr, "mta-sts.inside.example. 60 IN "+record+" "+addr,
+				`_mta-sts.inside.example. 60 IN TXT "v=STSv1; id=1"`); err != nil {
+				t.Fatal(err)
+			}
+			w.domain("inside.example", testnet.Domain{MX: []string{"mx1.inside.example"}})
+			dials := w.startCounting()
+			m, gone := w.attempted(w.send("anna@sender.example", "kurt@inside.example"))
+			if gone || !strings.Contains(m.States[0].LastError, "private") {
+				t.Errorf("gone %t: %+v", gone, m.States)
+			}
+			if got := dials(); len(got) > 0 {
+				t.Errorf("the relay dialled %v", got)
+			}
+		})
+	}
+}
+
+// startCounting starts the relay with a dialler that only takes notes.
+func (w *world) startCounting() (dials func() []string) {
+	w.t.Helper()
+	c, _, err := config.Load(w.configure(""), nil)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	var mu sync.Mutex
+	var seen []string
+	r, err := relay.New(relay.Options{Config: c, Roots: w.CA.Roots(), Logger: testLogger(w.t), Dial: func(_ context.Context, _, address string) (net.Conn, error) {
+		mu.Lock()
+		defer mu.Unlock()
+		seen = append(seen, address)
+		return nil, errors.New("refused")
+	}})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	w.run(r)
+	return func() []string {
+		mu.Lock()
+		defer mu.Unlock()
+		return seen
+	}
+}
