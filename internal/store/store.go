@@ -173,6 +173,10 @@ func (s *Store) Close() error {
 // Err is the error that made the store fail, nil while it works.
 func (s *Store) Err() error { return s.latch.err() }
 
+// Watch would tell of changes by others, which there are none of: Badger's lock
+// keeps every other process out.
+func (s *Store) Watch([]byte, func(key []byte)) (stop func()) { return func() {} }
+
 // ValueError says that the value of a key is there and cannot be read: its
 // part of the value log is torn or damaged.
 type ValueError struct{ Key []byte }

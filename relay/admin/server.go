@@ -161,6 +161,8 @@ func (s *Server) Handler() http.Handler {
 	mux.HandleFunc("GET /v1/status", func(w http.ResponseWriter, _ *http.Request) { answer(w, s.o.Status()) })
 	mux.HandleFunc("POST /v1/reload", s.reload)
 	mux.HandleFunc("GET /v1/queue", s.list)
+	mux.HandleFunc("GET /v1/queue/export", s.exportQueue)
+	mux.HandleFunc("POST /v1/queue/import", s.importQueue)
 	mux.HandleFunc("GET /v1/queue/{id}", s.show)
 	mux.HandleFunc("GET /v1/queue/{id}/content", s.content)
 	mux.HandleFunc("GET /v1/summary", s.summary)
