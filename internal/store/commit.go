@@ -30,6 +30,7 @@ type Batch struct {
 	ops     []op
 	tree    int // bytes that go into the tree
 	body    int // bytes that go into the value log
+	extra   int // entries beyond one an op
 	patient bool
 	check   func() error
 }
@@ -38,6 +39,7 @@ type op struct {
 	key    []byte
 	value  []byte                  // nil: delete
 	update func(old []byte) []byte // if set, value is made inside the transaction
+	change func(*Txn) error        // if set, it makes all changes itself
 }
 
 // Set stores value under key.
@@ -60,11 +62,53 @@ func (b *Batch) Update(key []byte, fn func(old []byte) []byte) {
 	b.add(op{key: key, update: fn}, valueThreshold-1)
 }
 
+// Change runs fn inside the transaction, where several keys depend on each
+// other: it sees all batches submitted before. entries and size bound what it
+// writes, in keys and in bytes. What is said of Update's fn holds for it too;
+// an error of it is the answer to the whole batch, which then changes nothing.
+func (b *Batch) Change(entries, size int, fn func(*Txn) error) {
+	b.ops = append(b.ops, op{change: fn})
+	b.extra += entries - 1
+	b.tree += size + 64*entries
+}
+
+// Txn is what a Change may do. It is valid only during the call.
+type Txn struct {
+	txn   *badger.Txn
+	epoch int
+}
+
+// Epoch changes whenever changes were made that then were not written. Who
+// remembers what he wrote, instead of reading it again, may believe it as long
+// as the epoch is the same.
+func (t *Txn) Epoch() int { return t.epoch }
+
+// Get returns a copy of the value of key, nil where there is none or where it
+// cannot be read.
+func (t *Txn) Get(key []byte) ([]byte, error) {
+	var value []byte
+	err := view(t.txn, key, func(v []byte) error {
+		value = append([]byte{}, v...)
+		return nil
+	})
+	if _, unreadable := errors.AsType[*ValueError](err); unreadable {
+		return nil, nil
+	}
+	return value, err
+}
+
+// Set stores value under key; both must not be changed afterwards.
+func (t *Txn) Set(key, value []byte) error { return t.txn.Set(key, value) }
+
+// Delete removes key.
+func (t *Txn) Delete(key []byte) error { return t.txn.Delete(key) }
+
 // Append adds the changes of other behind those of b.
 func (b *Batch) Append(other *Batch) {
 	b.ops = append(b.ops, other.ops...)
 	b.tree += other.tree
 	b.body += other.body
+	b.extra += other.extra
 }
 
 // Patient makes the batch wait while the disk is full instead of failing. It is
@@ -222,7 +266,7 @@ func (s *Store) take() (group []*request, closed bool) {
 	n := 0
 	for n < len(s.pending) {
 		b := s.pending[n].batch
-		entries += len(b.ops)
+		entries += len(b.ops) + b.extra
 		tree += b.tree
 		body += b.body
 		if n > 0 && (entries > maxEntries || tree > maxTreeBytes || body > maxBodyBytes) {
@@ -256,6 +300,7 @@ func (s *Store) commit(group []*request) {
 		err = s.write(group)
 	}
 	if errors.Is(err, errNotWritten) {
+		s.epoch++
 		if len(group) > 1 { // one of them is at fault: each by itself
 			for _, r := range group {
 				s.commit([]*request{r})
@@ -293,7 +338,7 @@ func (s *Store) write(group []*request) error {
 	defer txn.Discard()
 	for _, r := range group {
 		for _, o := range r.batch.ops {
-			if err := apply(txn, o); err != nil {
+			if err := s.apply(txn, o); err != nil {
 				return fmt.Errorf("%w: %q: %w", errNotWritten, o.key, err)
 			}
 		}
@@ -304,7 +349,10 @@ func (s *Store) write(group []*request) error {
 	return nil
 }
 
-func apply(txn *badger.Txn, o op) error {
+func (s *Store) apply(txn *badger.Txn, o op) error {
+	if o.change != nil {
+		return o.change(&Txn{txn, s.epoch})
+	}
 	value := o.value
 	if o.update != nil {
 		var old []byte

@@ -88,7 +88,11 @@ func (a *attempt) openTo(ctx context.Context, addr netip.AddrPort, req *security
 	}
 	if s.evidence.StartTLS == security.Broken {
 		_ = s.client.Close()
-		return a.connect(ctx, addr, req, &s.evidence)
+		clear, f := a.connect(ctx, addr, req, &s.evidence)
+		if f == nil {
+			clear.counted = s.counted // for the reports the two are one
+		}
+		return clear, f
 	}
 	if a.user() != "" {
 		if f := a.authenticate(ctx, s); f != nil {
@@ -178,7 +182,7 @@ func (a *attempt) countSession(req *security.Requirement, s *session) {
 	s.counted[req.Domain] = true
 	a.counts = append(a.counts, SessionCount{
 		Requirement: req, Verdicts: req.Judge(&s.evidence, nil), Policy: a.policy,
-		LocalIP: ip(s.client.LocalAddr()), RemoteIP: s.addr, Helo: s.client.PeerName(), At: a.d.now(),
+		LocalIP: ip(s.client.LocalAddr()), RemoteIP: s.addr, Helo: s.client.PeerName(),
 	})
 }
 
@@ -189,7 +193,7 @@ func (a *attempt) countSkipped(req *security.Requirement, s *security.Shortfall)
 		return
 	}
 	a.counts = append(a.counts, SessionCount{
-		Requirement: req, Policy: a.policy, At: a.d.now(),
+		Requirement: req, Policy: a.policy,
 		Verdicts: []security.Verdict{{Source: s.Source, Binding: true, Shortfall: s}},
 	})
 }
