@@ -67,7 +67,7 @@ const maxReceived = 4 << 10
 // 4.3.2.2), beside whatever older one was applied.
 func fetchFailure(s *delivery.SessionCount) *tlsrpt.Result {
 	f := s.Policy.Failure
-	if f == nil {
+	if f == nil || s.RemoteIP == "" { // once a session
 		return nil
 	}
 	p := tlsrpt.Policy{Type: tlsrpt.PolicySTS}

@@ -154,6 +154,14 @@ func (r *Relay) Reports(_ context.Context, day string, yield func(*tlsrpt.Report
 	return r.reporter.Preview(day, "", yield)
 }
 
+// ReportStatus says where the TLS reports of the last days stand.
+func (r *Relay) ReportStatus(yield func(tlsrpt.Status) bool) error {
+	if r.reporter == nil {
+		return nil
+	}
+	return r.reporter.List("", "", yield)
+}
+
 // runReports sends reports until ctx ends. A failure does not stop the mail.
 func (r *Relay) runReports(ctx context.Context) {
 	for ctx.Err() == nil {

@@ -103,6 +103,18 @@ func (d *DNS) Remove(name, rrtype string) {
 	}
 }
 
+// TXT are the TXT records of a name, each with its strings joined.
+func (d *DNS) TXT(name string) (out []string) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for _, rr := range d.records[strings.ToLower(dns.Fqdn(name))] {
+		if t, ok := rr.(*dns.TXT); ok {
+			out = append(out, strings.Join(t.Txt, ""))
+		}
+	}
+	return out
+}
+
 // Fail lets questions for a name and type end in a fault; "" ends that.
 func (d *DNS) Fail(name, rrtype string, f Fault) {
 	d.mu.Lock()
