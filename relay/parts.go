@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -27,11 +28,8 @@ import (
 // absence makes nothing weaker.
 func notYet(c *config.Config) []string {
 	var out []string
-	if c.TLSRPT.Enabled {
-		out = append(out, "[tlsrpt]: sessions are counted, and reports can be looked at; they are not sent in this version")
-	}
-	if len(c.DKIM) > 0 {
-		out = append(out, "[[dkim]]: nothing is signed in this version")
+	if slices.ContainsFunc(c.DKIM, func(k config.DKIM) bool { return slices.Contains(k.Sign, "mail") }) {
+		out = append(out, "[[dkim]]: mail is not signed in this version, reports are")
 	}
 	return out
 }

@@ -24,6 +24,7 @@ import (
 	"github.com/stsrelay/stsrelay/queue"
 	"github.com/stsrelay/stsrelay/relay/admin"
 	"github.com/stsrelay/stsrelay/relay/delivery"
+	"github.com/stsrelay/stsrelay/relay/dkim"
 	"github.com/stsrelay/stsrelay/relay/dsn"
 	"github.com/stsrelay/stsrelay/relay/ingress"
 	"github.com/stsrelay/stsrelay/relay/metrics"
@@ -56,6 +57,10 @@ type Options struct {
 	Timeouts smtpclient.Timeouts
 	// Roots replaces the trusted authorities of the configuration.
 	Roots *x509.CertPool
+	// Now and After are the clock of what depends on the day, and of
+	// certificates; nil: time.Now and time.After.
+	Now   func() time.Time
+	After func(time.Duration) <-chan time.Time
 	// Logger gets everything; nil discards it.
 	Logger *slog.Logger
 	// Level, if set, is changed by a reload.
@@ -79,6 +84,9 @@ type Relay struct {
 	certs    *certificates
 	notices  *dsn.Reporter
 	metrics  *metrics.Metrics
+	reporter *tlsrpt.Reporter            // nil: TLS reports are off
+	signer   atomic.Pointer[dkim.Signer] // of reports
+	rootCAs  *x509.CertPool
 
 	reloading sync.Mutex
 }
@@ -134,13 +142,17 @@ func (r *Relay) open() error {
 		Expire:   func() time.Duration { return time.Duration(r.config.Load().Delivery.Expire) },
 		Content:  r.queue.Open,
 	}
+	r.rootCAs = roots
+	if err := r.openReports(c); err != nil {
+		return err
+	}
 	deliverySettings, err := settings(c)
 	if err != nil {
 		return err
 	}
 	r.delivery = delivery.New(delivery.Options{
 		Queue: r.queue, Resolver: r.resolver, Policies: r.policies, Hostname: c.Hostname, Roots: roots,
-		Dial: r.o.Dial, IsSelf: r.isSelf, Notices: r.notices, Count: counter(c), Settings: deliverySettings, Timeouts: r.o.Timeouts,
+		Dial: r.o.Dial, IsSelf: r.isSelf, Notices: r.notifier(), Count: r.counter(), Now: r.o.Now, Settings: deliverySettings, Timeouts: r.o.Timeouts,
 		Attempted: r.metrics.Attempted, Opened: r.metrics.Session, Logger: r.log,
 	})
 	if r.certs, err = openCertificates(c); err != nil {
@@ -151,7 +163,7 @@ func (r *Relay) open() error {
 	}
 	r.gauges()
 	r.admin = admin.New(admin.Options{
-		Queue: r.queue, Policies: r.policies, Status: r.status, Reload: r.Reload, Notice: r.removed, Reports: r.reports(), Metrics: r.metrics.Write, Logger: r.log,
+		Queue: r.queue, Policies: r.policies, Status: r.status, Reload: r.Reload, Notice: r.removed, Reports: r.reporter, Metrics: r.metrics.Write, Logger: r.log,
 	})
 	if err := r.admin.Listen(c.SocketPath()); err != nil {
 		return err
@@ -206,6 +218,9 @@ func (r *Relay) Run(ctx context.Context, ready func()) error {
 	if r.policies != nil {
 		parts.Go(func() { _ = r.policies.Run(stopping) })
 	}
+	if r.reporter != nil {
+		parts.Go(func() { r.runReports(delivering) })
+	}
 	parts.Go(func() { r.certs.watch(stopping, r.log) })
 
 	var err error
@@ -252,14 +267,6 @@ func (r *Relay) close() error {
 
 // Queue is the relay's queue, for those who run a relay inside a program.
 func (r *Relay) Queue() *queue.Queue { return r.queue }
-
-// Reports makes the TLS reports of a day as they stand.
-func (r *Relay) Reports(_ context.Context, day string, yield func(*tlsrpt.Report) bool) error {
-	if make := r.reports(); make != nil {
-		return make(day, "", yield)
-	}
-	return nil
-}
 
 // Addrs are the addresses of the listeners, once Run has bound them.
 func (r *Relay) Addrs() []net.Addr { return r.ingress.Addrs() }

@@ -31,7 +31,8 @@ type world struct {
 
 	listen   string // more keys of the listener
 	timeouts smtpclient.Timeouts
-	public   bool // private addresses are refused
+	public   bool   // private addresses are refused
+	clock    *clock // nil: the real one
 }
 
 // newWorld starts a relay with the given configuration beside what it needs to
@@ -60,7 +61,11 @@ func (w *world) start(toml string) {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	r, err := relay.New(relay.Options{Config: c, Load: load, Dial: w.DialContext, Roots: w.CA.Roots(), Version: "test", Timeouts: w.timeouts, Logger: testLogger(w.t)})
+	o := relay.Options{Config: c, Load: load, Dial: w.DialContext, Roots: w.CA.Roots(), Version: "test", Timeouts: w.timeouts, Logger: testLogger(w.t)}
+	if w.clock != nil {
+		o.Now, o.After = w.clock.Now, w.clock.After
+	}
+	r, err := relay.New(o)
 	if err != nil {
 		w.t.Fatal(err)
 	}

@@ -33,9 +33,8 @@ type Options struct {
 	// Notice makes the notice for a message that the operator gives up; nil, or
 	// nil from it: none is sent.
 	Notice func(m queue.Message, reason string) *queue.NewMessage
-	// Reports makes the TLS reports of a day as they stand, for one domain or
-	// ("") for all; nil: reports are switched off.
-	Reports func(day, domain string, yield func(*tlsrpt.Report) bool) error
+	// Reports makes and sends TLS reports; nil: they are switched off.
+	Reports *tlsrpt.Reporter
 	// Metrics writes the counters in the format of Prometheus.
 	Metrics func(io.Writer)
 	Logger  *slog.Logger
@@ -167,7 +166,9 @@ func (s *Server) Handler() http.Handler {
 	mux.HandleFunc("GET /v1/queue/{id}/content", s.content)
 	mux.HandleFunc("GET /v1/summary", s.summary)
 	mux.HandleFunc("POST /v1/queue/{action}", s.change)
-	mux.HandleFunc("GET /v1/reports/{day}", s.reports)
+	mux.HandleFunc("GET /v1/reports", s.reportList)
+	mux.HandleFunc("GET /v1/reports/{day}", s.reportPreview)
+	mux.HandleFunc("POST /v1/reports/{day}/send", s.reportSend)
 	mux.HandleFunc("GET /v1/policies", s.policies)
 	mux.HandleFunc("GET /v1/policies/{domain}", s.policy)
 	mux.HandleFunc("POST /v1/policies/{domain}/refresh", s.refresh)
@@ -383,29 +384,6 @@ func (s *Server) apply(ctx context.Context, action string, f queue.Filter, reaso
 		})
 	}
 	return 0, fmt.Errorf("there is no action %q", action)
-}
-
-// reports streams the reports of a day as an array.
-func (s *Server) reports(w http.ResponseWriter, r *http.Request) {
-	if s.o.Reports == nil {
-		refuse(w, http.StatusConflict, errors.New("TLS reports are switched off (tlsrpt.enabled)"))
-		return
-	}
-	day := r.PathValue("day")
-	if _, err := time.Parse(tlsrpt.DayFormat, day); err != nil {
-		refuse(w, http.StatusBadRequest, fmt.Errorf("%q is not a date such as 2026-11-23", day))
-		return
-	}
-	out := []*tlsrpt.Report{}
-	err := s.o.Reports(day, strings.ToLower(r.URL.Query().Get("domain")), func(r *tlsrpt.Report) bool {
-		out = append(out, r)
-		return true
-	})
-	if err != nil {
-		refuse(w, http.StatusInternalServerError, err)
-		return
-	}
-	answer(w, out)
 }
 
 var errNoSTS = errors.New("MTA-STS is switched off (sts.enabled)")

@@ -388,8 +388,10 @@ func (a *attempt) finish() {
 	}
 	a.addNotices(&o)
 	if a.d.count != nil && len(a.counts) > 0 {
+		end := a.d.now() // its day is what the sessions count for
 		o.Also = func(b *store.Batch) {
 			for _, c := range a.counts {
+				c.At = end
 				a.d.count(b, c)
 			}
 		}

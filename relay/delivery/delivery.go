@@ -105,7 +105,8 @@ type SessionCount struct {
 	Policy sts.Result
 	// LocalIP, RemoteIP and Helo describe the session; "" where there was none.
 	LocalIP, RemoteIP, Helo string
-	At                      time.Time
+	// At is the end of the attempt.
+	At time.Time
 }
 
 // Delivery delivers what the queue has due.
