@@ -139,6 +139,7 @@ func (r *Relay) open() error {
 	}
 	r.notices = &dsn.Reporter{
 		Hostname: c.Hostname,
+		Language: func() string { return r.config.Load().Notices.Language },
 		Expire:   func() time.Duration { return time.Duration(r.config.Load().Delivery.Expire) },
 		Content:  r.queue.Open,
 	}
