@@ -11,6 +11,11 @@
 //	go run ./internal/loadgen -binary ./stsrelay -client smtp-source -messages 250
 //	go run ./internal/loadgen -binary ./stsrelay -size 1024 -kill 50
 //
+// With -fulldisk another program fills the disk of the relay under load, a small
+// one of its own (root).
+//
+//	go run ./internal/loadgen -binary ./stsrelay -fulldisk 20
+//
 // With -steady it needs neither program nor ports: it puts a load on queue and
 // store alone and watches the disk use.
 //
@@ -41,6 +46,7 @@ func main() {
 	length := flag.Duration("steady", 0, "only queue and store, in = out for so long: what does the disk hold?")
 	rate := flag.Int("rate", 1000, "messages a second with -steady")
 	dir := flag.String("dir", "", "folder of the store with -steady; default a temporary one")
+	full := flag.Int("fulldisk", 0, "rounds in which the relay's disk, a small one of its own, is filled under load")
 	flag.BoolVar(&o.verbose, "v", false, "a line for every round")
 	flag.Parse()
 	ctx, cancel := context.WithTimeout(context.Background(), o.timeout)
@@ -48,6 +54,8 @@ func main() {
 	var err error
 	if *length > 0 {
 		err = steady(context.Background(), *dir, *rate, o.size, *length)
+	} else if *full > 0 {
+		err = fullDisk(ctx, o, *full)
 	} else if err = ownNetwork(); err == nil {
 		err = run(ctx, o)
 	}

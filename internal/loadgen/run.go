@@ -40,6 +40,10 @@ type load struct {
 	addr    string
 	process *process
 
+	data      string // the relay's folder; "": in dir
+	freeSpace int64
+	slowest   time.Duration // until mail was accepted again after the disk was full
+
 	mu        sync.Mutex
 	accepted  map[string]bool // queue IDs that were acknowledged
 	anonymous atomic.Int64    // acknowledged by a client that does not tell the IDs
@@ -55,8 +59,12 @@ type load struct {
 // that one kill may make twice.
 const inFlight = 20
 
+func newLoad(o options) *load {
+	return &load{options: o, accepted: make(map[string]bool), came: make(map[string]int), read: make(map[*testnet.Host]int), freeSpace: 64 << 20}
+}
+
 func run(ctx context.Context, o options) error {
-	l := &load{options: o, accepted: make(map[string]bool), came: make(map[string]int), read: make(map[*testnet.Host]int)}
+	l := newLoad(o)
 	if err := l.prepare(); err != nil {
 		return err
 	}
@@ -117,6 +125,9 @@ func (l *load) prepare() (err error) {
 		return err
 	}
 	l.addr = "127.0.0.1:" + port
+	if l.data == "" {
+		l.data = filepath.Join(l.dir, "data")
+	}
 	if err := os.WriteFile(filepath.Join(l.dir, "ca.pem"), l.net.CA.PEM(), 0o600); err != nil {
 		return err
 	}
@@ -125,7 +136,7 @@ data_dir = %q
 [[listen]]
 address = %q
 [limits]
-free_space = "64MiB"
+free_space = "%dMiB"
 [dns]
 servers = [%q]
 [delivery]
@@ -133,7 +144,7 @@ retry = ["1s", "2s"]
 concurrency = %d
 private_addresses = "allow"
 ca_file = "ca.pem"
-`, filepath.Join(l.dir, "data"), l.addr, l.net.DNS.Addr(), l.concurrency()), 0o600)
+`, l.data, l.addr, l.freeSpace>>20, l.net.DNS.Addr(), l.concurrency()), 0o600)
 }
 
 func (l *load) concurrency() int {
@@ -290,6 +301,7 @@ func (l *load) session(s, n int, body string) (done int) {
 		id, err := l.transaction(c, domainName((s+n+done)%l.domains), body)
 		if err != nil {
 			l.refused.Add(1)
+			time.Sleep(20 * time.Millisecond)
 			return done
 		}
 		l.mu.Lock()
@@ -331,13 +343,8 @@ func (l *load) transaction(c *smtp.Client, domain, body string) (id string, err 
 // little longer for those that come twice.
 func (l *load) arrive(ctx context.Context) error {
 	for {
+		missing := l.missing()
 		distinct, _ := l.arrived()
-		missing := 0
-		for id := range l.accepted {
-			if distinct[id] == 0 {
-				missing++
-			}
-		}
 		if missing == 0 && int64(len(distinct)) >= l.anonymous.Load() {
 			return nil
 		}
@@ -347,6 +354,19 @@ func (l *load) arrive(ctx context.Context) error {
 		case <-time.After(20 * time.Millisecond):
 		}
 	}
+}
+
+// missing is the number of messages that were acknowledged and have not come.
+func (l *load) missing() (n int) {
+	distinct, _ := l.arrived()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for id := range l.accepted {
+		if distinct[id] == 0 {
+			n++
+		}
+	}
+	return n
 }
 
 var queueID = regexp.MustCompile(`(?s)^Received: .*?\sid ([0-9A-Z]{26})`)
@@ -379,8 +399,12 @@ func (l *load) tell(sent, all time.Duration) error {
 		inClear += c.MailsInClear
 	}
 	cpu := l.process.cpu()
-	fmt.Printf("%-12s %d sessions × %d messages of %d octets to %d domains on %d hosts, %d kills (seed %d)\n",
-		l.client, l.sessions, l.messages, l.size, l.domains, len(l.hosts), l.kills, l.seed)
+	messages := fmt.Sprintf("%d", l.messages)
+	if l.kills > 0 {
+		messages = "many"
+	}
+	fmt.Printf("%-12s %d sessions × %s messages of %d octets to %d domains on %d hosts, %d kills (seed %d)\n",
+		l.client, l.sessions, messages, l.size, l.domains, len(l.hosts), l.kills, l.seed)
 	fmt.Printf("accepted     %d in %.2f s: %.0f a second\n", n, sent.Seconds(), float64(n)/sent.Seconds())
 	fmt.Printf("delivered    %d in %.2f s: %.0f a second, over verified TLS\n", total, all.Seconds(), float64(total)/all.Seconds())
 	fmt.Printf("sessions out %d, handshakes %d; CPU of the relay %.2f s, %.2f s a thousand messages\n", connections, handshakes, cpu.Seconds(), cpu.Seconds()*1000/float64(max(n, 1)))

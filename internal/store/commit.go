@@ -12,7 +12,9 @@ import (
 )
 
 const (
-	valueThreshold = 1 << 10
+	valueThreshold   = 1 << 10
+	valueLogFileSize = 64 << 20
+	memTableSize     = 8 << 20
 	// One transaction holds at most 15 % of the memtable in keys and small
 	// values, and as many entries as that divided by the size of a node
 	// (Badger refuses more); these limits stay well below both.
@@ -114,6 +116,7 @@ func (s *Store) drain() (closed bool) {
 		if len(group) == 0 {
 			return closed
 		}
+		s.reserve.ahead()
 		s.commit(group)
 	}
 }

@@ -60,6 +60,8 @@ type Store struct {
 	latch *latch
 	space space
 
+	reserve *reserver // the committer's
+
 	mu      sync.Mutex
 	pending []*request
 	closed  bool
@@ -107,6 +109,7 @@ func Open(o Options) (*Store, error) {
 		return nil, openError(o.Dir, err)
 	}
 	s.db = db
+	s.reserve = newReserver(o.Dir)
 	ctx, stop := context.WithCancel(context.Background())
 	s.stop = stop
 	s.committer.Go(s.commitLoop)
@@ -126,8 +129,8 @@ func badgerOptions(dir string, l badger.Logger) badger.Options {
 	return badger.DefaultOptions(dir).
 		WithSyncWrites(true).
 		WithValueThreshold(valueThreshold).
-		WithValueLogFileSize(64 << 20).
-		WithMemTableSize(8 << 20).
+		WithValueLogFileSize(valueLogFileSize).
+		WithMemTableSize(memTableSize).
 		WithNumLevelZeroTables(2).
 		WithNumLevelZeroTablesStall(10).
 		WithNumMemtables(5).
