@@ -24,16 +24,6 @@ import (
 	"github.com/stsrelay/stsrelay/sts"
 )
 
-// notYet lists what is configured, has no effect in this version, and whose
-// absence makes nothing weaker.
-func notYet(c *config.Config) []string {
-	var out []string
-	if slices.ContainsFunc(c.DKIM, func(k config.DKIM) bool { return slices.Contains(k.Sign, "mail") }) {
-		out = append(out, "[[dkim]]: mail is not signed in this version, reports are")
-	}
-	return out
-}
-
 func configName(c *config.Config) string {
 	if c.File == "" {
 		return "configuration"
@@ -190,6 +180,10 @@ func (r *Relay) openIngress(c *config.Config) (*ingress.Server, error) {
 }
 
 func (r *Relay) ingressOptions(c *config.Config) (ingress.Options, error) {
+	sign, err := mailSigner(c)
+	if err != nil {
+		return ingress.Options{}, err
+	}
 	o := ingress.Options{
 		Queue:    r.queue,
 		Hostname: c.Hostname,
@@ -206,6 +200,7 @@ func (r *Relay) ingressOptions(c *config.Config) (ingress.Options, error) {
 		},
 		HonorTLSRequiredNo: c.Delivery.HonorTLSRequiredNo,
 		Users:              r.authenticate,
+		Sign:               sign,
 		Accepted:           r.metrics.Accepted,
 		Refused:            r.metrics.Refused,
 		Logger:             r.log,
@@ -236,6 +231,21 @@ func prefixes(networks []config.Network) []netip.Prefix {
 		out[i] = netip.Prefix(n)
 	}
 	return out
+}
+
+// mailSigner signs relayed mail, nil where no key is for that.
+func mailSigner(c *config.Config) (func(domain string) ingress.Signing, error) {
+	signer, err := newSigner(c, "mail")
+	if err != nil || !slices.ContainsFunc(c.DKIM, func(k config.DKIM) bool { return slices.Contains(k.Sign, "mail") }) {
+		return nil, err
+	}
+	return func(domain string) ingress.Signing {
+		signing, err := signer.Begin(domain)
+		if err != nil {
+			return nil // no key of that domain
+		}
+		return signing
+	}, nil
 }
 
 // nobody is a hash that no password has. It is compared where the user is not

@@ -99,9 +99,6 @@ func New(o Options) (*Relay, error) {
 	}
 	r := &Relay{o: o, log: o.Logger, metrics: metrics.New(), started: time.Now()}
 	r.config.Store(o.Config)
-	for _, w := range notYet(o.Config) {
-		r.log.Warn(w)
-	}
 	if err := r.open(); err != nil {
 		return nil, errors.Join(err, r.close())
 	}

@@ -13,6 +13,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"net/netip"
@@ -41,6 +42,9 @@ type Options struct {
 	Limits Limits
 	// HonorTLSRequiredNo takes note of the header "TLS-Required: No" (RFC 8689).
 	HonorTLSRequiredNo bool
+	// Sign begins the DKIM signatures of a message by the domain of its From
+	// field; nil, or nil from it: it is not signed.
+	Sign func(domain string) Signing
 	// Accepted is told of every message, with its size in octets; Refused of
 	// every reply that refuses, with its code and enhanced status ("" where it
 	// has none). Either may be nil.
@@ -70,6 +74,13 @@ type Listener struct {
 	SenderDomains []string
 	// ProxyFrom are the load balancers whose PROXY header is believed.
 	ProxyFrom []netip.Prefix
+}
+
+// Signing is a message that is being signed. It is written once; Close gives the
+// fields that go in front of it.
+type Signing interface {
+	io.Writer
+	Close() (fields []byte, err error)
 }
 
 // Limits bound what clients may do. Zero values are the defaults.
