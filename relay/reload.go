@@ -33,17 +33,17 @@ func (r *Relay) Reload(context.Context) error {
 		r.log.Error("reload: the configuration is not taken over", "error", err)
 		return err
 	}
+	signer, err := newSigner(c, "reports")
+	if err != nil {
+		r.log.Error("reload: the configuration is not taken over", "error", err)
+		return err
+	}
 	io, err := r.ingressOptions(c)
 	if err == nil {
 		err = r.ingress.Update(io)
 	}
 	if err != nil {
 		err = fmt.Errorf("reload: %w", err)
-		r.log.Error("reload: the configuration is not taken over", "error", err)
-		return err
-	}
-	signer, err := newSigner(c, "reports")
-	if err != nil {
 		r.log.Error("reload: the configuration is not taken over", "error", err)
 		return err
 	}

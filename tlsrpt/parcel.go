@@ -2,6 +2,7 @@ package tlsrpt
 
 import (
 	"bytes"
+	"compress/gzip"
 	"context"
 	"errors"
 	"fmt"
@@ -25,9 +26,22 @@ func (p *parcel) make() error {
 	}
 	p.identity = p.r.o.Identity()
 	var b bytes.Buffer
-	d, err := p.identity.compressed(&b, p.r.o.Store, p.key, p.r.id(p.key))
+	z := <-p.r.zips
+	defer func() { p.r.zips <- z }()
+	if z == nil {
+		z = gzip.NewWriter(&b)
+	} else {
+		z.Reset(&b)
+	}
+	d, err := p.identity.write(z, p.r.o.Store, p.key, p.r.id(p.key))
+	if err == nil {
+		err = z.Close()
+	}
+	if err != nil {
+		return fmt.Errorf("make the TLS report of %s for %s: %w", p.key.Domain, p.key.Day, err)
+	}
 	p.data, p.digest = b.Bytes(), d
-	return err
+	return nil
 }
 
 // post submits the report to a URL. The error is not the receiver's.

@@ -1,7 +1,6 @@
 package tlsrpt
 
 import (
-	"compress/gzip"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -140,19 +139,6 @@ func (i Identity) write(w io.Writer, s *store.Store, k reportKey, id string) (*d
 		_, err = io.WriteString(w, tail)
 	}
 	return d, err
-}
-
-// compressed is write through gzip.
-func (i Identity) compressed(w io.Writer, s *store.Store, k reportKey, id string) (*digest, error) {
-	z := gzip.NewWriter(w)
-	d, err := i.write(z, s, k, id)
-	if err == nil {
-		err = z.Close()
-	}
-	if err != nil {
-		return nil, fmt.Errorf("make the TLS report of %s for %s: %w", k.Domain, k.Day, err)
-	}
-	return d, nil
 }
 
 // fileName is the name of a compressed report (RFC 8460, 5.1).

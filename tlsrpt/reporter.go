@@ -1,6 +1,7 @@
 package tlsrpt
 
 import (
+	"compress/gzip"
 	"context"
 	"crypto/rand"
 	"crypto/sha256"
@@ -52,8 +53,11 @@ var ErrNoKey = errors.New("no DKIM key")
 var ErrRefused = errors.New("refused")
 
 const (
-	// workers is how many reports are made and sent at a time.
-	workers = 16
+	// workers is how many reports are under way at a time; they share commits
+	// and wait for receivers. makers is how many of them are being written: a
+	// compressor needs about 1 MiB.
+	workers = 64
+	makers  = 4
 	// keepDays is for how many days counts and reports are kept, and sent.
 	keepDays = 7
 	// spread is the time after midnight in which reports are sent, so that
@@ -76,6 +80,8 @@ type Reporter struct {
 	due  schedule
 	busy map[reportKey]bool // being sent
 
+	zips chan *gzip.Writer // idle ones, nil where it was not needed yet
+
 	today string // of the last newDay
 	wake  chan struct{}
 }
@@ -96,6 +102,10 @@ func New(o Options) (*Reporter, error) {
 	}
 	r := &Reporter{o: o, log: o.Logger, tally: NewTally(o.Logger), due: newSchedule(), busy: make(map[reportKey]bool), wake: make(chan struct{}, 1)}
 	r.tally.late = r.planOpen
+	r.zips = make(chan *gzip.Writer, makers)
+	for range makers {
+		r.zips <- nil
+	}
 	var err error
 	if r.seed, err = o.Store.Get(seedKey()); err != nil {
 		return nil, fmt.Errorf("TLS reports: %w", err)

@@ -175,7 +175,7 @@ func (t *Tally) begin(txn store.Txn, day string, r *Result, policy []byte, n *po
 	if known || err != nil {
 		return base, err
 	}
-	if d.Policies > maxPolicies && len(r.Policy.Strings) > 0 {
+	if d.Policies >= maxPolicies && len(r.Policy.Strings) > 0 {
 		r.Policy = Policy{Type: r.Policy.Type}
 		return t.begin(txn, day, r, encode(r.Policy), n)
 	}

@@ -4,12 +4,14 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"log/slog"
 	"reflect"
 	"slices"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
+	"unicode/utf8"
 
 	"github.com/stsrelay/stsrelay/internal/store"
 )
@@ -217,4 +219,95 @@ func cpuTime(t testing.TB) time.Duration {
 		t.Fatal(err)
 	}
 	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
+}
+
+func TestBoundsAreKeptAndTold(t *testing.T) {
+	var log bytes.Buffer
+	s := openStore(t, t.TempDir())
+	tally := NewTally(slog.New(slog.NewTextHandler(&log, nil)))
+	tally.maxDomains, tally.maxDetails = 3, 5
+	policy := Policy{Type: PolicyNone}
+	for i := range 20 {
+		f := &Failure{Type: CertificateExpired, MXHost: fmt.Sprintf("mx%d", i), MXIP: "192.0.2.1"}
+		countIn(t, tally, s, Result{"a.example", policy, f, noon}, Result{"a.example", policy, f, noon})
+	}
+	countIn(t, tally, s, Result{"a.example", policy, &Failure{Type: StartTLSNotSupported, MXHost: "new"}, noon})
+	for i := range 120 {
+		countIn(t, tally, s, Result{"b.example", Policy{Type: PolicySTS, Strings: []string{fmt.Sprint(i)}}, nil, noon})
+	}
+	for i := range 10 {
+		countIn(t, tally, s, Result{fmt.Sprintf("more%d.example", i), policy, nil, noon})
+	}
+	got := read(t, s, "2026-11-23")
+	if len(got) != 3 || len(got[1].Policies) != maxPolicies+1 {
+		t.Fatalf("%d domains, %d policies", len(got), len(got[1].Policies))
+	}
+	var summed []FailureCount
+	for _, f := range got[0].Policies[0].Failures {
+		if f.MXHost == "" {
+			summed = append(summed, f)
+		} else if f.Count != 2 {
+			t.Errorf("%+v", f)
+		}
+	}
+	want := []FailureCount{{Failure{Type: CertificateExpired}, 30}, {Failure{Type: StartTLSNotSupported}, 1}}
+	if n := got[0].Policies[0].Failed(); n != 41 || !reflect.DeepEqual(summed, want) {
+		t.Errorf("%d failures, summed %+v", n, summed)
+	}
+	var total int64
+	for _, p := range got[1].Policies {
+		total += p.Successes
+	}
+	if total != 120 {
+		t.Errorf("%d sessions of a domain with many policies", total)
+	}
+	for _, want := range []string{"more domains", "too many policies", "too many ways"} {
+		if n := strings.Count(log.String(), want); n != 1 {
+			t.Errorf("%q stands %d times in the log", want, n)
+		}
+	}
+}
+
+// What strangers say cannot make the counts unreadable.
+func TestTextsOfStrangersAreMadeFit(t *testing.T) {
+	s := openStore(t, t.TempDir())
+	bad := "\xff\xfe" + strings.Repeat("x", 1000)
+	count(t, s, Result{"A.example", Policy{Type: PolicySTS, Strings: []string{"good", bad}}, &Failure{Type: STSPolicyInvalid, MXHelo: bad, Code: bad}, noon})
+	got := read(t, s, "2026-11-23", "a.example")
+	if len(got) != 1 || len(got[0].Policies) != 1 || len(got[0].Policies[0].Failures) != 1 {
+		t.Fatalf("%+v", got)
+	}
+	f := got[0].Policies[0].Failures[0]
+	if len(f.MXHelo) > maxText || !utf8.ValidString(f.MXHelo+f.Code+got[0].Policies[0].Policy.Strings[1]) {
+		t.Errorf("%+v", f)
+	}
+}
+
+// A commit that is refused takes its counts with it, also those that were
+// remembered instead of read.
+func TestARefusedCommitIsNotCounted(t *testing.T) {
+	s := openStore(t, t.TempDir())
+	tally := NewTally(nil)
+	countIn(t, tally, s, success)
+	var b store.Batch
+	tally.Count(&b, success)
+	b.Set(make([]byte, 70_000), nil) // no key of Badger is so long
+	if err := s.Commit(t.Context(), &b); err == nil {
+		t.Fatal("the commit was taken")
+	}
+	countIn(t, tally, s, success)
+	if n := read(t, s, "2026-11-23")[0].Policies[0].Successes; n != 2 {
+		t.Errorf("%d successes", n)
+	}
+}
+
+func TestADamagedCountLeavesTheRestOfTheReport(t *testing.T) {
+	s := openStore(t, t.TempDir())
+	count(t, s, success, Result{"a.example", Policy{Type: PolicySTS, Strings: []string{"x"}}, &Failure{Type: CertificateExpired}, noon})
+	if err := s.Put(t.Context(), append(countsPrefix("2026-11-23", "a.example", "0000"), "ffffffffffffffff/n"...), []byte{0xff}); err != nil {
+		t.Fatal(err)
+	}
+	if got := read(t, s, "2026-11-23"); len(got) != 1 || len(got[0].Policies) != 3 {
+		t.Errorf("%+v", got)
+	}
 }
