@@ -95,6 +95,9 @@ type Notifier interface {
 	// one that they are still being tried. ok is false where none is owed.
 	Failure(w *queue.Work, states []queue.RecipientState) (m queue.NewMessage, ok bool)
 	Delay(w *queue.Work, states []queue.RecipientState) (m queue.NewMessage, ok bool)
+	// Success is one that recipients were handed to hosts that will send none
+	// themselves: relayed says which, by position.
+	Success(w *queue.Work, states []queue.RecipientState, relayed []bool) (m queue.NewMessage, ok bool)
 }
 
 // SessionCount is one result for TLS reports (RFC 8460, 4.3).
