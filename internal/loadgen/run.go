@@ -23,7 +23,7 @@ import (
 )
 
 type options struct {
-	binary, client           string
+	relay, binary, client    string
 	sessions, messages, size int
 	domains, hosts, kills    int
 	timeout                  time.Duration
@@ -173,12 +173,19 @@ type process struct {
 }
 
 func (l *load) startRelay(ctx context.Context) error {
-	log, err := os.OpenFile(filepath.Join(l.dir, "relay.log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if l.relay == "postfix" {
+		return l.startPostfix(ctx)
+	}
+	return l.await(ctx, exec.Command(l.binary, "serve", "--config", filepath.Join(l.dir, "stsrelay.toml")), filepath.Join(l.dir, "relay.log"))
+}
+
+// await starts the program and waits until it listens.
+func (l *load) await(ctx context.Context, cmd *exec.Cmd, logFile string) error {
+	log, err := os.OpenFile(logFile, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
 		return err
 	}
 	defer log.Close()
-	cmd := exec.Command(l.binary, "serve", "--config", filepath.Join(l.dir, "stsrelay.toml"))
 	cmd.Stderr = log
 	if err := cmd.Start(); err != nil {
 		return err
@@ -304,6 +311,10 @@ func (l *load) session(s, n int, body string) (done int) {
 			time.Sleep(20 * time.Millisecond)
 			return done
 		}
+		if l.relay == "postfix" { // its IDs come again
+			l.anonymous.Add(1)
+			continue
+		}
 		l.mu.Lock()
 		l.accepted[id] = true
 		l.mu.Unlock()
@@ -344,8 +355,11 @@ func (l *load) transaction(c *smtp.Client, domain, body string) (id string, err 
 func (l *load) arrive(ctx context.Context) error {
 	for {
 		missing := l.missing()
-		distinct, _ := l.arrived()
-		if missing == 0 && int64(len(distinct)) >= l.anonymous.Load() {
+		distinct, total := l.arrived()
+		if l.relay == "postfix" {
+			missing = int(l.anonymous.Load()) - total
+		}
+		if missing == 0 && (l.relay == "postfix" || int64(len(distinct)) >= l.anonymous.Load()) {
 			return nil
 		}
 		select {
@@ -398,17 +412,24 @@ func (l *load) tell(sent, all time.Duration) error {
 		handshakes += c.Handshakes
 		inClear += c.MailsInClear
 	}
-	cpu := l.process.cpu()
+	cpu, memory := l.process.cpu(), l.process.memory()
 	messages := fmt.Sprintf("%d", l.messages)
 	if l.kills > 0 {
 		messages = "many"
+	}
+	if l.relay == "postfix" {
+		l.client, memory = "postfix < "+l.client, "not counted"
 	}
 	fmt.Printf("%-12s %d sessions × %s messages of %d octets to %d domains on %d hosts, %d kills (seed %d)\n",
 		l.client, l.sessions, messages, l.size, l.domains, len(l.hosts), l.kills, l.seed)
 	fmt.Printf("accepted     %d in %.2f s: %.0f a second\n", n, sent.Seconds(), float64(n)/sent.Seconds())
 	fmt.Printf("delivered    %d in %.2f s: %.0f a second, over verified TLS\n", total, all.Seconds(), float64(total)/all.Seconds())
-	fmt.Printf("sessions out %d, handshakes %d; CPU of the relay %.2f s, %.2f s a thousand messages\n", connections, handshakes, cpu.Seconds(), cpu.Seconds()*1000/float64(max(n, 1)))
+	fmt.Printf("sessions out %d, handshakes %d; CPU of the relay %.2f s, %.2f s a thousand messages; memory %s\n",
+		connections, handshakes, cpu.Seconds(), cpu.Seconds()*1000/float64(max(n, 1)), memory)
 	twice, bound := total-len(distinct), l.kills*inFlight
+	if l.relay == "postfix" {
+		twice = total - n
+	}
 	fmt.Printf("rounds %d, acknowledged %d, lost 0, twice %d (at most %d: deliveries in flight at the kills)\n", l.kills, n, twice, bound)
 	switch {
 	case inClear > 0:
@@ -420,17 +441,36 @@ func (l *load) tell(sent, all time.Duration) error {
 }
 
 // cpu is the processor time that the present process has used.
-func (p *process) cpu() time.Duration {
-	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", p.cmd.Process.Pid))
+// memory is the most that the process has had in memory.
+func (p *process) memory() string {
+	data, _ := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.cmd.Process.Pid))
+	_, rest, _ := strings.Cut(string(data), "VmHWM:")
+	kib, _, _ := strings.Cut(strings.TrimSpace(rest), " ")
+	n, err := strconv.Atoi(kib)
 	if err != nil {
-		return 0
+		return "not known"
 	}
-	_, rest, _ := strings.Cut(string(data), ") ")
-	f := strings.Fields(rest)
-	if len(f) < 13 {
-		return 0
+	return fmt.Sprintf("%d MiB", n>>10)
+}
+
+func (p *process) cpu() time.Duration {
+	self := strconv.Itoa(p.cmd.Process.Pid)
+	files, _ := filepath.Glob("/proc/[0-9]*/stat")
+	ticks := int64(0)
+	for _, file := range files {
+		data, err := os.ReadFile(file)
+		if err != nil {
+			continue // it has ended
+		}
+		_, rest, _ := strings.Cut(string(data), ") ")
+		f := strings.Fields(rest)
+		if len(f) < 15 || f[1] != self && filepath.Base(filepath.Dir(file)) != self {
+			continue
+		}
+		for _, v := range f[11:15] { // its own time, and that of its children that have ended
+			n, _ := strconv.ParseInt(v, 10, 64)
+			ticks += n
+		}
 	}
-	user, _ := strconv.ParseInt(f[11], 10, 64)
-	system, _ := strconv.ParseInt(f[12], 10, 64)
-	return time.Duration(user+system) * 10 * time.Millisecond
+	return time.Duration(ticks) * 10 * time.Millisecond
 }
