@@ -56,7 +56,11 @@ func (l *load) startPostfix(ctx context.Context) error {
 	}
 	cmd := exec.CommandContext(context.WithoutCancel(ctx), "postfix", "-c", etc, "start-fg")
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	return l.await(ctx, cmd, filepath.Join(l.dir, "postfix.log"))
+	if err := l.await(ctx, cmd, filepath.Join(l.dir, "postfix.log")); err != nil {
+		return err
+	}
+	l.process.stopBy = []string{"postfix", "-c", etc, "stop"}
+	return nil
 }
 
 const mainCF = `compatibility_level = 3.6

@@ -168,8 +168,9 @@ func freePort() (string, error) {
 
 // process is the program under load.
 type process struct {
-	cmd  *exec.Cmd
-	done chan struct{}
+	cmd    *exec.Cmd
+	stopBy []string // a command that stops it; nil: a signal does
+	done   chan struct{}
 }
 
 func (l *load) startRelay(ctx context.Context) error {
@@ -217,6 +218,11 @@ func (l *load) await(ctx context.Context, cmd *exec.Cmd, logFile string) error {
 
 // stop sends a signal and waits for the end.
 func (p *process) stop(s syscall.Signal) error {
+	if p.stopBy != nil {
+		_ = exec.Command(p.stopBy[0], p.stopBy[1:]...).Run() //nolint:gosec,noctx // our own
+		<-p.done
+		return nil
+	}
 	err := p.cmd.Process.Signal(s)
 	<-p.done
 	return err
@@ -453,10 +459,16 @@ func (p *process) memory() string {
 	return fmt.Sprintf("%d MiB", n>>10)
 }
 
+// cpu is the time that the process and all below it have used.
 func (p *process) cpu() time.Duration {
-	self := strconv.Itoa(p.cmd.Process.Pid)
 	files, _ := filepath.Glob("/proc/[0-9]*/stat")
-	ticks := int64(0)
+	type entry struct {
+		pid   string
+		ticks int64
+	}
+	children := make(map[string][]entry)
+	root := strconv.Itoa(p.cmd.Process.Pid)
+	total := int64(0)
 	for _, file := range files {
 		data, err := os.ReadFile(file)
 		if err != nil {
@@ -464,13 +476,23 @@ func (p *process) cpu() time.Duration {
 		}
 		_, rest, _ := strings.Cut(string(data), ") ")
 		f := strings.Fields(rest)
-		if len(f) < 15 || f[1] != self && filepath.Base(filepath.Dir(file)) != self {
+		if len(f) < 15 {
 			continue
 		}
+		e := entry{pid: filepath.Base(filepath.Dir(file))}
 		for _, v := range f[11:15] { // its own time, and that of its children that have ended
 			n, _ := strconv.ParseInt(v, 10, 64)
-			ticks += n
+			e.ticks += n
 		}
+		if e.pid == root {
+			total = e.ticks
+		}
+		children[f[1]] = append(children[f[1]], e)
 	}
-	return time.Duration(ticks) * 10 * time.Millisecond
+	for next := children[root]; len(next) > 0; {
+		e := next[0]
+		next = append(next[1:], children[e.pid]...)
+		total += e.ticks
+	}
+	return time.Duration(total) * 10 * time.Millisecond
 }
