@@ -332,6 +332,9 @@ func claim(t *testing.T, q *Queue) *Work {
 	if err != nil {
 		t.Fatal(err)
 	}
+	if !w.Load() {
+		t.Fatal("what was claimed cannot be read")
+	}
 	return w
 }
 
