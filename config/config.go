@@ -5,8 +5,11 @@
 package config
 
 import (
+	"fmt"
 	"net/netip"
 	"path/filepath"
+	"slices"
+	"strings"
 	"time"
 )
 
@@ -26,6 +29,8 @@ type Config struct {
 	TLSRPT   TLSRPT   `toml:"tlsrpt" json:"tlsrpt"`
 	DKIM     []DKIM   `toml:"dkim" json:"dkim"`
 	Domains  []Domain `toml:"domain" json:"domain"`
+	Headers  Headers  `toml:"headers" json:"headers"`
+	Notices  Notices  `toml:"notices" json:"notices"`
 	Admin    Admin    `toml:"admin" json:"admin"`
 	Log      Log      `toml:"log" json:"log"`
 
@@ -64,6 +69,8 @@ type TLS struct {
 type User struct {
 	Name         string `toml:"name" json:"name"`
 	PasswordHash string `toml:"password_hash" json:"password_hash" secret:"true"`
+	// SenderDomains are the domains that the user may claim; empty: any.
+	SenderDomains []string `toml:"sender_domains" json:"sender_domains"`
 }
 
 // Limits bound what comes in.
@@ -78,10 +85,25 @@ type Limits struct {
 	BareNewline string `toml:"bare_newline" json:"bare_newline"`
 	// LongLines is "pass" or "reject".
 	LongLines string `toml:"long_lines" json:"long_lines"`
-	// Rate is messages a minute for one client; 0: no limit.
+	// Rate is messages a minute for one client address, and for one user; 0: no
+	// limit.
 	Rate int `toml:"rate" json:"rate"`
 	// QueueLength is how many messages may wait; 0: no limit.
 	QueueLength int `toml:"queue_length" json:"queue_length"`
+}
+
+// Headers is what is done to the headers of relayed mail.
+type Headers struct {
+	// Strip lists fields that are removed; a final * stands for any ending.
+	Strip []string `toml:"strip" json:"strip"`
+	// HideInternalHops removes the Received fields from before this relay.
+	HideInternalHops bool `toml:"hide_internal_hops" json:"hide_internal_hops"`
+}
+
+// Notices are the messages to senders about delays and failures.
+type Notices struct {
+	// Language is "en" or "de".
+	Language string `toml:"language" json:"language"`
 }
 
 // DNS is the resolver.
@@ -127,6 +149,38 @@ type TLSRPT struct {
 	Organization string `toml:"organization" json:"organization"`
 	Contact      string `toml:"contact" json:"contact"`
 	Sender       string `toml:"sender" json:"sender"`
+	// InsecureHTTPS posts reports to receivers whose certificate does not hold.
+	InsecureHTTPS bool `toml:"insecure_https" json:"insecure_https"`
+	// Skip are the domains, or with a leading dot all below them, that nothing
+	// is counted of and no report is sent to.
+	Skip []string `toml:"skip" json:"skip"`
+}
+
+// UnsignedReports says, where no DKIM key signs the mailed reports, that they
+// are not sent and what to do; else "". Receivers throw unsigned ones away (RFC
+// 8460, 3).
+func (c *Config) UnsignedReports() string {
+	if !c.TLSRPT.Enabled || c.ReportKey() != nil {
+		return ""
+	}
+	domain := c.ReportDomain()
+	return fmt.Sprintf("tlsrpt: no [[dkim]] key of %s signs \"reports\": mailed TLS reports are not sent. "+
+		"`stsrelay report setup` makes one and prints the TXT record to publish (SELECTOR._domainkey.%s, \"v=DKIM1; k=…; s=tlsrpt; p=…\")", domain, domain)
+}
+
+// ReportDomain is the domain that reports are mailed from, which must sign them.
+func (c *Config) ReportDomain() string {
+	return strings.ToLower(c.TLSRPT.Sender[strings.LastIndexByte(c.TLSRPT.Sender, '@')+1:])
+}
+
+// ReportKey is the first DKIM key that signs reports, nil where there is none.
+func (c *Config) ReportKey() *DKIM {
+	for i := range c.DKIM {
+		if k := &c.DKIM[i]; strings.EqualFold(k.Domain, c.ReportDomain()) && slices.Contains(k.Sign, "reports") {
+			return k
+		}
+	}
+	return nil
 }
 
 // DKIM is a signing key.
@@ -195,11 +249,12 @@ func Default() Config {
 			IPFamily:           "any",
 			HonorTLSRequiredNo: true,
 		},
-		STS:    Switch{Enabled: true},
-		DANE:   Switch{Enabled: true},
-		TLSRPT: TLSRPT{Enabled: true},
-		Admin:  Admin{Socket: "stsrelay.sock"},
-		Log:    Log{Level: "info", Format: "json"},
+		STS:     Switch{Enabled: true},
+		DANE:    Switch{Enabled: true},
+		TLSRPT:  TLSRPT{Enabled: true},
+		Notices: Notices{Language: "en"},
+		Admin:   Admin{Socket: "stsrelay.sock"},
+		Log:     Log{Level: "info", Format: "json"},
 	}
 }
 

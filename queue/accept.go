@@ -32,6 +32,8 @@ type Incoming struct {
 	size   int64
 	slots  chan struct{} // one for each pair in flight
 	ended  bool
+	fronts bool   // the first chunk is for front
+	front  []byte // what stands in front of the body
 
 	mu  sync.Mutex
 	err error // the first chunk that failed
@@ -74,6 +76,16 @@ func (in *Incoming) ID() ID { return in.entry.id }
 
 // Size is the number of octets written so far.
 func (in *Incoming) Size() int64 { return in.size }
+
+// Reserve keeps a place in front of the body for what is known only when all of
+// it has come in, such as a signature. It comes before the first Write.
+func (in *Incoming) Reserve() { in.fronts, in.chunks = true, 1 }
+
+// Front puts fields into the reserved place.
+func (in *Incoming) Front(fields []byte) {
+	in.front = fields
+	in.size += int64(len(fields))
+}
 
 // Write adds to the body. An error means that the message cannot be stored.
 func (in *Incoming) Write(p []byte) (int, error) {
@@ -158,6 +170,9 @@ func (in *Incoming) submit(env *Envelope, imported *exportedMessage, done func(e
 	in.ended = true
 	b := in.batch
 	in.q.fill(in.entry, env, in.buf, in.chunks, in.size, b)
+	if in.fronts {
+		b.Set(bodyKey(in.entry.seq, 0), in.front)
+	}
 	if imported != nil {
 		in.entry.restore(imported, b)
 	}

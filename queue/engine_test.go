@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -20,6 +21,7 @@ import (
 type memory struct {
 	mu      sync.Mutex
 	values  map[string][]byte
+	epoch   int
 	handles []*memoryHandle
 }
 
@@ -105,7 +107,18 @@ func (h *memoryHandle) apply(b *store.Batch) (keys [][]byte, err error) {
 			return nil, store.ErrChanged
 		}
 	}
+	before := maps.Clone(h.values)
 	for _, o := range b.Ops() {
+		if o.Change != nil {
+			t := &memoryTxn{values: h.values, epoch: h.epoch}
+			if err := o.Change(t); err != nil {
+				h.values = before
+				h.epoch++
+				return nil, err
+			}
+			keys = append(keys, t.keys...)
+			continue
+		}
 		value := o.Value
 		if o.Update != nil {
 			value = o.Update(h.values[string(o.Key)])
@@ -118,6 +131,26 @@ func (h *memoryHandle) apply(b *store.Batch) (keys [][]byte, err error) {
 		keys = append(keys, o.Key)
 	}
 	return keys, nil
+}
+
+// memoryTxn is what a change may do.
+type memoryTxn struct {
+	values map[string][]byte
+	epoch  int
+	keys   [][]byte
+}
+
+func (t *memoryTxn) Epoch() int                     { return t.epoch }
+func (t *memoryTxn) Get(key []byte) ([]byte, error) { return bytes.Clone(t.values[string(key)]), nil }
+func (t *memoryTxn) Set(key, value []byte) error {
+	t.values[string(key)] = bytes.Clone(value)
+	t.keys = append(t.keys, key)
+	return nil
+}
+func (t *memoryTxn) Delete(key []byte) error {
+	delete(t.values, string(key))
+	t.keys = append(t.keys, key)
+	return nil
 }
 
 // tell lets the others know.
@@ -255,6 +288,16 @@ func TestAnEngineKeepsItsPromises(t *testing.T) {
 				b.If(func() error { return no })
 			}); !errors.Is(err, no) || get("e9") != nil {
 				t.Errorf("a condition: %v", err)
+			}
+
+			if err := commit(func(b *store.Batch) {
+				b.Set([]byte("e9"), nil)
+				b.Change(1, 10, func(t store.Txn) error {
+					_ = t.Set([]byte("e8"), nil)
+					return no
+				})
+			}); !errors.Is(err, no) || get("e9") != nil || get("e8") != nil {
+				t.Errorf("a change that fails: %v", err)
 			}
 
 			// A thousand batches at once: in order, each seeing those before.

@@ -154,15 +154,16 @@ func (q *Queue) giveBack(u *unit) {
 }
 
 // Add queues messages of the relay itself in a commit of their own, together
-// with the changes of also (nil: none). It returns when they are durable.
+// with the changes of also (nil: none), which is called when the messages have
+// their IDs. It returns when they are durable.
 func (q *Queue) Add(messages []NewMessage, also func(*store.Batch)) error {
 	var b store.Batch
-	if also != nil {
-		also(&b)
-	}
 	done := make(chan error, 1)
 	q.mu.Lock()
 	own := q.addOwn(messages, &b)
+	if also != nil {
+		also(&b)
+	}
 	q.submitOwn(&b, own, func(err error) { done <- err })
 	q.mu.Unlock()
 	return <-done

@@ -83,7 +83,7 @@ func storied(t *testing.T) (b *bench, bodies map[ID]string) {
 
 func state(m Message) Message {
 	m.tries, m.records, m.Chunks = 0, nil, 0
-	m.NextAttemptAt = m.NextAttemptAt.Round(time.Second)
+	m.NextAttemptAt = time.Time{} // compared by itself: it is told from the time that is left
 	return m
 }
 
@@ -95,7 +95,8 @@ func TestAnExportedQueueComesBackAsItWas(t *testing.T) {
 		t.Helper()
 		for id, body := range bodies {
 			want, got := state(a.show(id)), state(b.show(id))
-			if gs, ws := encode(got), encode(want); !bytes.Equal(gs, ws) || got.HeldFor != want.HeldFor || got.NextAttemptAt != want.NextAttemptAt {
+			later := b.show(id).NextAttemptAt.Sub(a.show(id).NextAttemptAt).Abs()
+			if gs, ws := encode(got), encode(want); !bytes.Equal(gs, ws) || got.HeldFor != want.HeldFor || later > 2*time.Second {
 				t.Errorf("%s message %s is\n%+v, was\n%+v", when, id, got, want)
 			}
 			if b.content(id) != body {

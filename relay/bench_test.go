@@ -110,13 +110,26 @@ func feedOne(c *smtp.Client, to, body string) error {
 // domains that enforce it.
 func BenchmarkEndToEnd(b *testing.B) {
 	body := strings.Repeat(strings.Repeat("x", 76)+"\r\n", 10<<10/78)
-	for _, tt := range []struct{ domains, hosts int }{{1, 1}, {200, 50}} {
-		b.Run(fmt.Sprintf("domains=%d/hosts=%d", tt.domains, tt.hosts), func(b *testing.B) {
+	for _, tt := range []struct {
+		name           string
+		domains, hosts int
+		faults         testnet.Faults
+	}{
+		{"domains=1/hosts=1", 1, 1, testnet.Faults{}},
+		{"domains=1/hosts=1/chunking", 1, 1, testnet.Faults{With: []string{"CHUNKING"}}},
+		{"domains=200/hosts=50", 200, 50, testnet.Faults{}},
+		{"domains=1/hosts=1/50ms", 1, 1, testnet.Faults{Latency: 50 * time.Millisecond}},
+		{"domains=1/hosts=1/50ms/chunking", 1, 1, testnet.Faults{Latency: 50 * time.Millisecond, With: []string{"CHUNKING"}}},
+	} {
+		b.Run(tt.name, func(b *testing.B) {
 			w := newWorld(b, "")
 			var hosts []*testnet.Host
 			for i := range tt.hosts {
 				h := w.host(fmt.Sprintf("mx%d.load.example", i))
 				h.Discard()
+				if err := h.Set(tt.faults); err != nil {
+					b.Fatal(err)
+				}
 				hosts = append(hosts, h)
 			}
 			for i := range tt.domains {

@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -23,19 +24,6 @@ import (
 	"github.com/stsrelay/stsrelay/sts"
 )
 
-// notYet lists what is configured, has no effect in this version, and whose
-// absence makes nothing weaker.
-func notYet(c *config.Config) []string {
-	var out []string
-	if c.TLSRPT.Enabled {
-		out = append(out, "[tlsrpt]: sessions are counted, and reports can be looked at; they are not sent in this version")
-	}
-	if len(c.DKIM) > 0 {
-		out = append(out, "[[dkim]]: nothing is signed in this version")
-	}
-	return out
-}
-
 func configName(c *config.Config) string {
 	if c.File == "" {
 		return "configuration"
@@ -43,12 +31,9 @@ func configName(c *config.Config) string {
 	return c.File
 }
 
-// roots returns the trusted authorities of MX and policy hosts. An empty set is
+// Roots returns the trusted authorities of MX and policy hosts. An empty set is
 // an error: every certificate would look like an attack.
-func (r *Relay) roots(c *config.Config) (*x509.CertPool, error) {
-	if r.o.Roots != nil {
-		return r.o.Roots, nil
-	}
+func Roots(c *config.Config) (*x509.CertPool, error) {
 	if c.Delivery.CAFile == "" {
 		pool, err := x509.SystemCertPool()
 		if err != nil || pool.Equal(x509.NewCertPool()) {
@@ -195,6 +180,10 @@ func (r *Relay) openIngress(c *config.Config) (*ingress.Server, error) {
 }
 
 func (r *Relay) ingressOptions(c *config.Config) (ingress.Options, error) {
+	sign, err := mailSigner(c)
+	if err != nil {
+		return ingress.Options{}, err
+	}
 	o := ingress.Options{
 		Queue:    r.queue,
 		Hostname: c.Hostname,
@@ -211,6 +200,9 @@ func (r *Relay) ingressOptions(c *config.Config) (ingress.Options, error) {
 		},
 		HonorTLSRequiredNo: c.Delivery.HonorTLSRequiredNo,
 		Users:              r.authenticate,
+		Sign:               sign,
+		Accepted:           r.metrics.Accepted,
+		Refused:            r.metrics.Refused,
 		Logger:             r.log,
 	}
 	for _, l := range c.Listen {
@@ -239,6 +231,21 @@ func prefixes(networks []config.Network) []netip.Prefix {
 		out[i] = netip.Prefix(n)
 	}
 	return out
+}
+
+// mailSigner signs relayed mail, nil where no key is for that.
+func mailSigner(c *config.Config) (func(domain string) ingress.Signing, error) {
+	signer, err := newSigner(c, "mail")
+	if err != nil || !slices.ContainsFunc(c.DKIM, func(k config.DKIM) bool { return slices.Contains(k.Sign, "mail") }) {
+		return nil, err
+	}
+	return func(domain string) ingress.Signing {
+		signing, err := signer.Begin(domain)
+		if err != nil {
+			return nil // no key of that domain
+		}
+		return signing
+	}, nil
 }
 
 // nobody is a hash that no password has. It is compared where the user is not

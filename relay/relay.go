@@ -11,7 +11,6 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
-	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
@@ -25,8 +24,11 @@ import (
 	"github.com/stsrelay/stsrelay/queue"
 	"github.com/stsrelay/stsrelay/relay/admin"
 	"github.com/stsrelay/stsrelay/relay/delivery"
+	"github.com/stsrelay/stsrelay/relay/dkim"
 	"github.com/stsrelay/stsrelay/relay/dsn"
 	"github.com/stsrelay/stsrelay/relay/ingress"
+	"github.com/stsrelay/stsrelay/relay/metrics"
+	"github.com/stsrelay/stsrelay/relay/smtpclient"
 	"github.com/stsrelay/stsrelay/sts"
 	"github.com/stsrelay/stsrelay/tlsrpt"
 )
@@ -51,8 +53,14 @@ type Options struct {
 	// Dial opens the connections to MX and policy hosts; nil: net.Dialer. The
 	// address is an IP and port 25 or 443.
 	Dial func(ctx context.Context, network, address string) (net.Conn, error)
+	// Timeouts replaces those of RFC 5321 towards hosts, where they are not zero.
+	Timeouts smtpclient.Timeouts
 	// Roots replaces the trusted authorities of the configuration.
 	Roots *x509.CertPool
+	// Now and After are the clock of what depends on the day, and of
+	// certificates; nil: time.Now and time.After.
+	Now   func() time.Time
+	After func(time.Duration) <-chan time.Time
 	// Logger gets everything; nil discards it.
 	Logger *slog.Logger
 	// Level, if set, is changed by a reload.
@@ -75,6 +83,10 @@ type Relay struct {
 	admin    *admin.Server
 	certs    *certificates
 	notices  *dsn.Reporter
+	metrics  *metrics.Metrics
+	reporter *tlsrpt.Reporter            // nil: TLS reports are off
+	signer   atomic.Pointer[dkim.Signer] // of reports
+	rootCAs  *x509.CertPool
 
 	reloading sync.Mutex
 }
@@ -85,11 +97,8 @@ func New(o Options) (*Relay, error) {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
-	r := &Relay{o: o, log: o.Logger, started: time.Now()}
+	r := &Relay{o: o, log: o.Logger, metrics: metrics.New(), started: time.Now()}
 	r.config.Store(o.Config)
-	for _, w := range notYet(o.Config) {
-		r.log.Warn(w)
-	}
 	if err := r.open(); err != nil {
 		return nil, errors.Join(err, r.close())
 	}
@@ -98,7 +107,10 @@ func New(o Options) (*Relay, error) {
 
 func (r *Relay) open() error {
 	c := r.config.Load()
-	roots, err := r.roots(c)
+	roots, err := r.o.Roots, error(nil)
+	if roots == nil {
+		roots, err = Roots(c)
+	}
 	if err != nil {
 		return err
 	}
@@ -109,7 +121,7 @@ func (r *Relay) open() error {
 	if err != nil {
 		return err
 	}
-	r.queue, err = queue.Open(queue.Options{Store: r.store, Schedule: schedule(c), DomainLimit: 2 * c.Delivery.ConcurrencyPerHost, ClaimLimit: c.Delivery.Concurrency, MaxMessages: c.Limits.QueueLength, Paused: c.Delivery.Paused, Logger: r.log})
+	r.queue, err = queue.Open(queue.Options{Store: r.store, Schedule: schedule(c), DomainLimit: 4 * c.Delivery.ConcurrencyPerHost, ClaimLimit: c.Delivery.Concurrency, MaxMessages: c.Limits.QueueLength, Paused: c.Delivery.Paused, Logger: r.log})
 	if err != nil {
 		return err
 	}
@@ -124,8 +136,13 @@ func (r *Relay) open() error {
 	}
 	r.notices = &dsn.Reporter{
 		Hostname: c.Hostname,
+		Language: func() string { return r.config.Load().Notices.Language },
 		Expire:   func() time.Duration { return time.Duration(r.config.Load().Delivery.Expire) },
 		Content:  r.queue.Open,
+	}
+	r.rootCAs = roots
+	if err := r.openReports(c); err != nil {
+		return err
 	}
 	deliverySettings, err := settings(c)
 	if err != nil {
@@ -133,7 +150,8 @@ func (r *Relay) open() error {
 	}
 	r.delivery = delivery.New(delivery.Options{
 		Queue: r.queue, Resolver: r.resolver, Policies: r.policies, Hostname: c.Hostname, Roots: roots,
-		Dial: r.o.Dial, IsSelf: r.isSelf, Notices: r.notices, Count: counter(c), Settings: deliverySettings, Logger: r.log,
+		Dial: r.o.Dial, IsSelf: r.isSelf, Notices: r.notifier(), Count: r.counter(), Now: r.o.Now, Settings: deliverySettings, Timeouts: r.o.Timeouts,
+		Attempted: r.metrics.Attempted, Opened: r.metrics.Session, Logger: r.log,
 	})
 	if r.certs, err = openCertificates(c); err != nil {
 		return err
@@ -141,10 +159,14 @@ func (r *Relay) open() error {
 	if r.ingress, err = r.openIngress(c); err != nil {
 		return err
 	}
+	r.gauges()
 	r.admin = admin.New(admin.Options{
-		Queue: r.queue, Policies: r.policies, Status: r.status, Reload: r.Reload, Notice: r.removed, Reports: r.reports(), Logger: r.log,
+		Queue: r.queue, Policies: r.policies, Status: r.status, Reload: r.Reload, Notice: r.removed, Reports: r.reporter, Metrics: r.metrics.Write, Logger: r.log,
 	})
-	return r.admin.Listen(c.SocketPath())
+	if err := r.admin.Listen(c.SocketPath()); err != nil {
+		return err
+	}
+	return r.listenHTTP(c)
 }
 
 // Run relays until ctx ends; then it stops: new sessions get 421, running ones
@@ -157,6 +179,9 @@ func (r *Relay) Run(ctx context.Context, ready func()) error {
 	}
 	for _, a := range r.ingress.Addrs() {
 		r.log.Info("listening", "address", a.String())
+	}
+	if a := r.admin.HTTPAddr(); a != nil {
+		r.log.Info("health and metrics", "address", a.String())
 	}
 	for _, s := range r.resolver.Servers() {
 		r.log.Info("resolver", "address", s.Address, "ad_believed", s.Believed, "because", s.Why)
@@ -190,6 +215,9 @@ func (r *Relay) Run(ctx context.Context, ready func()) error {
 	parts.Go(func() { defer close(delivered); r.delivery.Run(delivering, deliveryGrace) })
 	if r.policies != nil {
 		parts.Go(func() { _ = r.policies.Run(stopping) })
+	}
+	if r.reporter != nil {
+		parts.Go(func() { r.runReports(delivering) })
 	}
 	parts.Go(func() { r.certs.watch(stopping, r.log) })
 
@@ -238,14 +266,6 @@ func (r *Relay) close() error {
 // Queue is the relay's queue, for those who run a relay inside a program.
 func (r *Relay) Queue() *queue.Queue { return r.queue }
 
-// Reports makes the TLS reports of a day as they stand.
-func (r *Relay) Reports(_ context.Context, day string, yield func(*tlsrpt.Report) bool) error {
-	if make := r.reports(); make != nil {
-		return make(day, "", yield)
-	}
-	return nil
-}
-
 // Addrs are the addresses of the listeners, once Run has bound them.
 func (r *Relay) Addrs() []net.Addr { return r.ingress.Addrs() }
 
@@ -272,41 +292,6 @@ func (r *Relay) removed(m queue.Message, reason string) *queue.NewMessage {
 		return nil
 	}
 	return &n
-}
-
-// isSelf says whether a host is this relay: our name on the port for mail
-// between servers, or exactly an address of a listener of ours. A whole network
-// is never meant.
-func (r *Relay) isSelf(host string, port uint16, addrs []netip.Addr) bool {
-	if port == 25 && host == r.config.Load().Hostname {
-		return true
-	}
-	for _, l := range r.ingress.Addrs() {
-		tcp, ok := l.(*net.TCPAddr)
-		if !ok || tcp.Port != int(port) {
-			continue
-		}
-		for _, a := range addrs {
-			if at := tcp.AddrPort().Addr().Unmap(); at == a || at.IsUnspecified() && isOwn(a) {
-				return true
-			}
-		}
-	}
-	return false
-}
-
-// isOwn says whether a is an address of one of our interfaces.
-func isOwn(a netip.Addr) bool {
-	own, err := net.InterfaceAddrs()
-	if err != nil {
-		return false
-	}
-	for _, o := range own {
-		if p, err := netip.ParsePrefix(o.String()); err == nil && p.Addr() == a {
-			return true
-		}
-	}
-	return false
 }
 
 func schedule(c *config.Config) queue.Schedule {

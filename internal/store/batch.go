@@ -15,6 +15,7 @@ type Batch struct {
 	compares []Comparison
 	tree     int // bytes that go into the tree
 	body     int // bytes that go into the value log
+	extra    int // entries beyond one an op
 	patient  bool
 	check    func() error
 }
@@ -26,6 +27,22 @@ type Op struct {
 	Value []byte
 	// Update, if set, makes the value inside the transaction; see Batch.Update.
 	Update func(old []byte) []byte
+	// Change, if set, makes all changes itself; see Batch.Change.
+	Change func(Txn) error
+}
+
+// Txn is what a Change may do. It is valid only during the call.
+type Txn interface {
+	// Epoch changes whenever changes were made that then were not written. Who
+	// remembers what he wrote, instead of reading it again, may believe it as
+	// long as the epoch is the same.
+	Epoch() int
+	// Get returns a copy of the value of key, nil where there is none or where it
+	// cannot be read.
+	Get(key []byte) ([]byte, error)
+	// Set stores value under key; both must not be changed afterwards.
+	Set(key, value []byte) error
+	Delete(key []byte) error
 }
 
 // Comparison is a condition of a batch; see Batch.Compare.
@@ -54,6 +71,16 @@ func (b *Batch) Update(key []byte, fn func(old []byte) []byte) {
 	b.add(Op{Key: key, Update: fn}, valueThreshold-1)
 }
 
+// Change runs fn inside the transaction, where several keys depend on each
+// other: it sees all batches submitted before. entries and size bound what it
+// writes, in keys and in bytes. What is said of Update's fn holds for it too;
+// an error of it is the answer to the whole batch, which then changes nothing.
+func (b *Batch) Change(entries, size int, fn func(Txn) error) {
+	b.ops = append(b.ops, Op{Change: fn})
+	b.extra += entries - 1
+	b.tree += size + 64*entries
+}
+
 // Compare makes the whole batch depend on the present value of key (nil where
 // there is none, empty where it cannot be read): where same says no, nothing of
 // it is written and its answer is ErrChanged. Batches submitted before have been
@@ -68,6 +95,7 @@ func (b *Batch) Append(other *Batch) {
 	b.compares = append(b.compares, other.compares...)
 	b.tree += other.tree
 	b.body += other.body
+	b.extra += other.extra
 }
 
 // Patient makes the batch wait while the disk is full instead of failing. It is

@@ -158,7 +158,7 @@ func (s *Store) take() (group []*request, closed bool) {
 	n := 0
 	for n < len(s.pending) {
 		b := s.pending[n].batch
-		entries += len(b.ops)
+		entries += len(b.ops) + b.extra
 		tree += b.tree
 		body += b.body
 		if n > 0 && (entries > maxEntries || tree > maxTreeBytes || body > maxBodyBytes) {
@@ -189,6 +189,7 @@ func (s *Store) commit(group []*request) {
 		err = s.write(group)
 	}
 	if errors.Is(err, errNotWritten) {
+		s.epoch++
 		if len(group) > 1 { // one of them is at fault: each by itself
 			for _, r := range group {
 				s.commit([]*request{r})
@@ -243,7 +244,7 @@ func (s *Store) write(group []*request) error {
 			continue
 		}
 		for _, o := range r.batch.ops {
-			if err := apply(txn, o); err != nil {
+			if err := s.apply(txn, o); err != nil {
 				return fmt.Errorf("%w: %q: %w", errNotWritten, o.Key, err)
 			}
 		}
@@ -253,6 +254,17 @@ func (s *Store) write(group []*request) error {
 	}
 	return nil
 }
+
+// transaction is what a Change may do.
+type transaction struct {
+	txn   *badger.Txn
+	epoch int
+}
+
+func (t *transaction) Epoch() int                     { return t.epoch }
+func (t *transaction) Get(key []byte) ([]byte, error) { return present(t.txn, key, nil) }
+func (t *transaction) Set(key, value []byte) error    { return t.txn.Set(key, value) }
+func (t *transaction) Delete(key []byte) error        { return t.txn.Delete(key) }
 
 // present is the value of key, nil where there is none, damaged where it cannot
 // be read.
@@ -267,7 +279,10 @@ func present(txn *badger.Txn, key, damaged []byte) (value []byte, err error) {
 	return value, err
 }
 
-func apply(txn *badger.Txn, o Op) error {
+func (s *Store) apply(txn *badger.Txn, o Op) error {
+	if o.Change != nil {
+		return o.Change(&transaction{txn, s.epoch})
+	}
 	value := o.Value
 	if o.Update != nil {
 		old, err := present(txn, o.Key, nil)

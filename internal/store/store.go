@@ -67,6 +67,7 @@ type Store struct {
 	closed  bool
 	wake    chan struct{} // capacity 1: there is something in pending, or closed
 	stalled atomic.Bool
+	epoch   int // of Txn.Epoch; the committer's
 
 	stop       context.CancelFunc
 	background sync.WaitGroup // collector and space watch

@@ -34,6 +34,7 @@ type attempt struct {
 	policy       sts.Result
 
 	results []queue.RecipientState // by position in w.Recipients
+	relayed []bool                 // handed to a host that does not know DSN
 	open    []int                  // positions without a result yet
 	last    *failure               // of the last host that could not be used
 	held    *failure               // of the first host that was refused by a policy
@@ -43,7 +44,9 @@ type attempt struct {
 	counts  []SessionCount
 	reached bool // a transaction was begun with some host
 
-	busy *errBusy // too many wait for the host already
+	key   string   // of the host that is tried
+	fresh bool     // the session was opened for this attempt
+	busy  *errBusy // too many wait for the host already
 	// refusedOver is an address over which the host has refused the relay (5.7.x):
 	// it is asked once more over the other family. refusals are what it said, by
 	// position.
@@ -52,7 +55,7 @@ type attempt struct {
 }
 
 func newAttempt(d *Delivery, w *queue.Work) *attempt {
-	a := &attempt{d: d, w: w, settings: d.settings.Load(), start: d.now(), results: make([]queue.RecipientState, len(w.Recipients))}
+	a := &attempt{d: d, w: w, settings: d.settings.Load(), start: d.now(), results: make([]queue.RecipientState, len(w.Recipients)), relayed: make([]bool, len(w.Recipients))}
 	a.rule = a.settings.Rules.For(w.Domain)
 	if a.rule != nil && a.rule.Route != nil {
 		a.policyDomain = a.rule.Route.PolicyDomain()
@@ -217,7 +220,7 @@ func (a *attempt) tryHost(ctx context.Context, c candidate, req *security.Requir
 		if f != nil {
 			return f
 		}
-		fresh := s.messages == 0
+		fresh := a.fresh
 		a.tls = req.Describe(&s.evidence)
 		if gone := a.send(ctx, s); gone && !fresh {
 			continue // the host had closed the idle session: not its fault
@@ -276,28 +279,24 @@ func (a *attempt) send(ctx context.Context, s *session) (gone bool) {
 	}
 	start := a.d.now()
 	out, err := s.client.Send(ctx, t)
-	s.messages++
+	defer func() { a.d.pool.put(s, a.d.now()) }()
+	if errors.Is(err, smtpclient.ErrChunking) {
+		a.d.pool.distrust(s.key)
+		a.last, a.fresh = a.connectionFailure(s, err), false
+		return true
+	}
 	if err != nil && out.Mail.Code == 0 && !out.BodySent && !errors.Is(err, smtpclient.ErrTooLarge) && !errors.Is(err, smtpclient.ErrNeedsSMTPUTF8) {
-		a.d.pool.drop(s.key, a.d.now())
-		_ = s.client.Close()
 		a.last = a.connectionFailure(s, err)
 		return true
 	}
 	a.reached = true
 	a.take(s, out, err)
-	now := a.d.now()
 	switch {
 	case out.Final.Code/100 == 2:
-		a.d.pool.took(s.key, now.Sub(start))
+		a.d.pool.took(s.key, a.d.now().Sub(start))
 	case !s.client.Usable():
 		a.d.pool.strained(s.key) // it said 421, or went away
 	}
-	if err != nil && !s.client.Usable() {
-		a.d.pool.drop(s.key, now)
-		_ = s.client.Close()
-		return false
-	}
-	a.d.pool.put(s, now)
 	return false
 }
 
@@ -308,6 +307,8 @@ func (a *attempt) take(s *session, out smtpclient.Outcome, err error) {
 		f, done := a.recipientResult(s, out, err, k)
 		switch {
 		case done && f == nil:
+			_, dsn := s.client.Extension("DSN")
+			a.relayed[i] = !dsn
 			a.results[i] = queue.RecipientState{State: queue.Delivered, LastReply: out.Final.String(), TLS: a.tls, Host: s.host}
 		case done && f.refusesUs() && !a.refusedOver.IsValid():
 			if a.refusals == nil {
@@ -390,8 +391,10 @@ func (a *attempt) finish() {
 	}
 	a.addNotices(&o)
 	if a.d.count != nil && len(a.counts) > 0 {
+		end := a.d.now() // its day is what the sessions count for
 		o.Also = func(b *store.Batch) {
 			for _, c := range a.counts {
+				c.At = end
 				a.d.count(b, c)
 			}
 		}
@@ -420,6 +423,9 @@ func (a *attempt) addNotices(o *queue.Outcome) {
 		return
 	}
 	if m, ok := a.d.notices.Failure(a.w, a.results); ok {
+		o.Notices = append(o.Notices, m)
+	}
+	if m, ok := a.d.notices.Success(a.w, a.results, a.relayed); ok {
 		o.Notices = append(o.Notices, m)
 	}
 	if s := a.settings.DelayNotice; s == 0 || a.w.Age < s {
@@ -456,6 +462,7 @@ func (a *attempt) logResults() {
 		if l.state == string(queue.Queued) {
 			verdict = "deferred"
 		}
+		a.d.tried(verdict, l.why, len(lines[l]))
 		a.d.log.LogAttrs(context.Background(), level, "attempt",
 			slog.String("queue_id", env.ID.String()), slog.String("from", env.From), slog.Any("to", lines[l]),
 			slog.String("domain", a.w.Domain), slog.String("host", l.host), slog.String("tls", a.tls),

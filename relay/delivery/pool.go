@@ -25,19 +25,45 @@ const (
 	// maxWaiting is how many attempts may wait for a session to one host, for
 	// each session that it may have. More give their units back: they would only
 	// hold what other hosts' mail needs.
-	maxWaiting = 2
+	maxWaiting = 4
 )
 
-// session is an open SMTP session with what it proved.
+// session is an open SMTP session with what it proved. Several attempts may use
+// it at a time, see smtpclient.Client.Depth.
 type session struct {
 	client   *smtpclient.Client
 	evidence security.Evidence
 	key      string // of the pool: host, port, user
 	host     string
 	addr     netip.Addr
-	messages int
+
+	mu      sync.Mutex
+	counted map[string]bool // policy domains that have counted it
+
+	// The pool's:
+	load     int // attempts that use it
+	messages int // handed to it so far
 	used     time.Time
-	counted  map[string]bool // policy domains that have counted it
+}
+
+// countsFor reports whether the session has not been counted for a policy domain
+// yet, and notes that it is now.
+func (s *session) countsFor(domain string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.counted[domain] {
+		return false
+	}
+	if s.counted == nil {
+		s.counted = make(map[string]bool)
+	}
+	s.counted[domain] = true
+	return true
+}
+
+// takesMore says whether another attempt may use the session.
+func (s *session) takesMore() bool {
+	return s.client.Usable() && s.messages < sessionMessages && s.load < s.client.Depth()
 }
 
 // pool keeps sessions by host and decides how many a host gets. A session is not
@@ -51,14 +77,15 @@ type pool struct {
 // hostSessions is what is known of one host. How many sessions it may have grows
 // with every message that it takes and is halved when it is too much for it.
 type hostSessions struct {
-	open    int // sessions in use, idle, or being opened
-	idle    []*session
-	waiting []chan struct{}
-	used    time.Time
+	sessions []*session
+	opening  int // that are being opened
+	waiting  []chan struct{}
+	used     time.Time
+	noChunks bool // it offers CHUNKING and does not know BDAT
 
 	window  float64       // sessions that the host may have
 	steady  bool          // the window was halved: it grows slowly now
-	opening time.Duration // what it takes to open a session, averaged
+	open    time.Duration // what it takes to open a session, averaged
 	message time.Duration // what a message takes, averaged
 }
 
@@ -83,32 +110,37 @@ func (p *pool) host(key string) *hostSessions {
 	return h
 }
 
-// get returns an idle session of a host that fits, or nil and the right to open
-// one; that right ends with put or drop. It waits while the host has as many
-// sessions as it may, at most limit, and while waiting for one is shorter than
-// opening one. The error is of ctx, or an *errBusy.
+// get returns a session of a host that fits, or nil and the right to open one,
+// which ends with add or cancel; what get and add give out ends with put. A
+// session that nobody uses comes first, then another one, then one that others
+// use. It waits while the host has as many as it may, at most limit. The error is
+// of ctx, or an *errBusy.
 func (p *pool) get(ctx context.Context, key string, limit int, fits func(*session) bool) (*session, error) {
 	for {
 		p.mu.Lock()
 		h := p.host(key)
 		limit := min(limit, max(int(h.window), 1))
-		if i := slices.IndexFunc(h.idle, fits); i >= 0 {
-			s := h.idle[i]
-			h.idle = slices.Delete(h.idle, i, i+1)
+		s := h.best(fits)
+		if s != nil && s.load == 0 {
+			s.take()
 			p.mu.Unlock()
 			return s, nil
 		}
-		var evicted *session
-		if h.open >= limit && len(h.idle) > 0 {
-			evicted, h.idle = h.idle[0], slices.Delete(h.idle, 0, 1)
-			h.open--
-		}
-		if h.open < limit && (evicted != nil || !h.worthWaiting()) {
-			h.open++
+		if h.total() < limit && !h.worthWaiting() {
+			h.opening++
 			p.mu.Unlock()
-			if evicted != nil {
-				quit(evicted)
-			}
+			return nil, nil
+		}
+		if s != nil {
+			s.take()
+			p.mu.Unlock()
+			return s, nil
+		}
+		if idle := h.idle(); idle != nil { // it does not fit
+			h.remove(idle)
+			h.opening++
+			p.mu.Unlock()
+			quit(idle)
 			return nil, nil
 		}
 		if len(h.waiting) >= maxWaiting*limit {
@@ -134,15 +166,54 @@ func (p *pool) get(ctx context.Context, key string, limit int, fits func(*sessio
 	}
 }
 
+func (s *session) take() {
+	s.load++
+	s.messages++
+}
+
+func (h *hostSessions) total() int { return len(h.sessions) + h.opening }
+
+// best is the session that fits and is used least, nil where none takes more.
+func (h *hostSessions) best(fits func(*session) bool) (best *session) {
+	for _, s := range h.sessions {
+		if s.takesMore() && (best == nil || s.load < best.load) && fits(s) {
+			best = s
+		}
+	}
+	return best
+}
+
+// idle is a session that nobody uses.
+func (h *hostSessions) idle() *session {
+	for _, s := range h.sessions {
+		if s.load == 0 {
+			return s
+		}
+	}
+	return nil
+}
+
+func (h *hostSessions) remove(s *session) bool {
+	i := slices.Index(h.sessions, s)
+	if i >= 0 {
+		h.sessions = slices.Delete(h.sessions, i, i+1)
+	}
+	return i >= 0
+}
+
 // expected is how long the next one who waits will wait.
 func (h *hostSessions) expected() time.Duration {
-	return h.message * time.Duration(len(h.waiting)+1) / time.Duration(max(h.open, 1))
+	ahead := len(h.waiting) + 1
+	for _, s := range h.sessions {
+		ahead += max(s.load-1, 0)
+	}
+	return h.message * time.Duration(ahead) / time.Duration(max(h.total(), 1))
 }
 
 // worthWaiting says whether a session will be free sooner than another one could
 // be opened.
 func (h *hostSessions) worthWaiting() bool {
-	return len(h.idle) == 0 && h.open >= firstSessions && h.message > 0 && h.expected() < h.opening
+	return len(h.sessions) >= firstSessions && h.message > 0 && h.expected() < h.open
 }
 
 // wake lets the one who has waited longest look again.
@@ -166,7 +237,7 @@ func (p *pool) opened(key string, d time.Duration) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	h := p.host(key)
-	h.opening = average(h.opening, d)
+	h.open = average(h.open, d)
 }
 
 // took notes that the host took a message within d.
@@ -188,35 +259,61 @@ func (p *pool) strained(key string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	h := p.host(key)
-	h.window, h.steady = max(min(h.window, float64(h.open))/2, 1), true
+	h.window, h.steady = max(min(h.window, float64(h.total()))/2, 1), true
 }
 
-// put gives a session back after use.
-func (p *pool) put(s *session, now time.Time) {
+// chunking says whether CHUNKING may be used with the host; distrust ends it.
+func (p *pool) chunking(key string) bool {
 	p.mu.Lock()
-	h := p.host(s.key)
-	if !s.client.Usable() || s.messages >= sessionMessages || h.open > max(int(h.window), 1) {
-		h.open--
-		h.used = now
-		h.wake()
-		p.mu.Unlock()
-		quit(s)
-		return
-	}
-	s.used, h.used = now, now
-	h.idle = append(h.idle, s)
-	h.wake()
-	p.mu.Unlock()
+	defer p.mu.Unlock()
+	return !p.host(key).noChunks
 }
 
-// drop ends the right to a session that was not opened or is closed.
-func (p *pool) drop(key string, now time.Time) {
+func (p *pool) distrust(key string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.host(key).noChunks = true
+}
+
+// add brings a session in that was opened, for the use of who opened it.
+func (p *pool) add(s *session) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	h := p.host(s.key)
+	h.opening--
+	h.sessions = append(h.sessions, s)
+	s.take()
+	h.wake() // somebody may share it
+}
+
+// cancel ends the right to open a session.
+func (p *pool) cancel(key string, now time.Time) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	h := p.host(key)
-	h.open--
+	h.opening--
 	h.used = now
 	h.wake()
+}
+
+// put ends one use of a session.
+func (p *pool) put(s *session, now time.Time) {
+	p.mu.Lock()
+	h := p.host(s.key)
+	s.load--
+	s.used, h.used = now, now
+	last := false
+	if usable := s.client.Usable(); !usable || s.load == 0 && (s.messages >= sessionMessages || h.total() > max(int(h.window), 1)) {
+		last = h.remove(s) && usable
+		if !usable {
+			_ = s.client.Close()
+		}
+	}
+	h.wake()
+	p.mu.Unlock()
+	if last {
+		quit(s)
+	}
 }
 
 // closeIdle closes the sessions that were last used before t, and forgets the
@@ -225,16 +322,15 @@ func (p *pool) closeIdle(t time.Time) {
 	var old []*session
 	p.mu.Lock()
 	for key, h := range p.hosts {
-		h.idle = slices.DeleteFunc(h.idle, func(s *session) bool {
-			if !s.used.Before(t) {
+		h.sessions = slices.DeleteFunc(h.sessions, func(s *session) bool {
+			if s.load > 0 || !s.used.Before(t) {
 				return false
 			}
 			old = append(old, s)
-			h.open--
 			h.wake()
 			return true
 		})
-		if h.open == 0 && len(h.waiting) == 0 && h.used.Before(t.Add(-hostMemory)) {
+		if h.total() == 0 && len(h.waiting) == 0 && h.used.Before(t.Add(-hostMemory)) {
 			delete(p.hosts, key)
 		}
 	}
@@ -252,7 +348,7 @@ func (p *pool) size() int {
 	defer p.mu.Unlock()
 	n := 0
 	for _, h := range p.hosts {
-		n += h.open
+		n += h.total()
 	}
 	return n
 }

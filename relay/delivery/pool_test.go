@@ -22,13 +22,15 @@ func take(t *testing.T, p *pool, key string, limit int) (s *session, opened bool
 	if s != nil {
 		return s, false
 	}
-	return &session{key: key, client: new(smtpclient.Client)}, true
+	s = &session{key: key, client: new(smtpclient.Client)}
+	p.add(s)
+	return s, true
 }
 
 // free says how many sessions a host may open now before someone has to wait.
 func free(p *pool, key string, limit int) int {
 	h := p.host(key)
-	return min(limit, max(int(h.window), 1)) - h.open
+	return min(limit, max(int(h.window), 1)) - h.total()
 }
 
 func TestAHostGetsMoreSessionsWhileItTakesThem(t *testing.T) {
@@ -97,7 +99,7 @@ func TestASessionIsWaitedForWhereThatIsShorterThanOpeningOne(t *testing.T) {
 func TestTooManyWhoWaitAreSentAway(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newPool()
-		take(t, p, "mx", 1)
+		s, _ := take(t, p, "mx", 1)
 		ctx, cancel := context.WithCancel(t.Context())
 		for range maxWaiting {
 			go func() { _, _ = p.get(ctx, "mx", 1, anySession) }()
@@ -112,9 +114,9 @@ func TestTooManyWhoWaitAreSentAway(t *testing.T) {
 		if n := len(p.host("mx").waiting); n != 0 {
 			t.Errorf("%d still wait", n)
 		}
-		p.drop("mx", time.Now())
-		if _, opened := take(t, p, "mx", 1); !opened {
-			t.Error("the free place was lost")
+		p.put(s, time.Now())
+		if _, opened := take(t, p, "mx", 1); opened {
+			t.Error("the free session was lost")
 		}
 	})
 }
@@ -122,8 +124,10 @@ func TestTooManyWhoWaitAreSentAway(t *testing.T) {
 func TestAHostIsForgottenAfterAWhile(t *testing.T) {
 	p := newPool()
 	now := time.Unix(1e9, 0)
-	take(t, p, "mx", 10)
-	p.drop("mx", now)
+	if s, err := p.get(t.Context(), "mx", 10, anySession); s != nil || err != nil {
+		t.Fatal(s, err)
+	}
+	p.cancel("mx", now)
 	p.closeIdle(now)
 	if len(p.hosts) != 1 {
 		t.Error("forgotten at once")

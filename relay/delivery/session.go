@@ -17,6 +17,7 @@ import (
 // new one to one of the host's addresses.
 func (a *attempt) session(ctx context.Context, c candidate, req *security.Requirement) (*session, *failure) {
 	key, limit := c.key(a.user()), a.settings.PerHost
+	a.key = key
 	if a.rule != nil && a.rule.PerHost > 0 {
 		limit = a.rule.PerHost
 	}
@@ -32,6 +33,7 @@ func (a *attempt) session(ctx context.Context, c candidate, req *security.Requir
 	}
 	if s != nil {
 		a.countSession(req, s)
+		a.fresh = false
 		return s, nil
 	}
 	start := a.d.now()
@@ -40,11 +42,14 @@ func (a *attempt) session(ctx context.Context, c candidate, req *security.Requir
 		if f.strained {
 			a.d.pool.strained(key)
 		}
-		a.d.pool.drop(key, a.d.now())
+		a.d.pool.cancel(key, a.d.now())
 		return nil, f
 	}
 	s.key = key
+	a.d.opened(s.evidence.TLSName())
 	a.d.pool.opened(key, a.d.now().Sub(start))
+	a.d.pool.add(s)
+	a.fresh = true
 	return s, nil
 }
 
@@ -121,7 +126,11 @@ func (a *attempt) openOn(ctx context.Context, conn net.Conn, addr netip.AddrPort
 		if err != nil {
 			return nil, &failure{status: "4.4.1", why: whyConnect, host: req.Host, domainWide: true, text: fmt.Sprintf("no second connection to %s: %s", req.Host, lines(err))}
 		}
-		return a.greet(ctx, conn, addr, req, &s.evidence)
+		clear, f := a.greet(ctx, conn, addr, req, &s.evidence)
+		if f == nil {
+			clear.counted = s.counted // for the reports the two are one
+		}
+		return clear, f
 	}
 	if a.user() != "" {
 		if f := a.authenticate(ctx, s); f != nil {
@@ -155,11 +164,11 @@ func (a *attempt) authenticate(ctx context.Context, s *session) *failure {
 // the evidence of a handshake that broke, it stays in clear.
 func (a *attempt) greet(ctx context.Context, conn net.Conn, addr netip.AddrPort, req *security.Requirement, before *security.Evidence) (*session, *failure) {
 	host := req.Host
-	client, err := smtpclient.New(ctx, conn, smtpclient.Options{Name: a.d.hostname, Timeouts: a.d.timeouts})
+	client, err := smtpclient.New(ctx, conn, smtpclient.Options{Name: a.d.hostname, NoChunking: !a.d.pool.chunking(a.key), Timeouts: a.d.timeouts})
 	if err != nil {
 		return nil, greetingFailure(host, addr.Addr(), err)
 	}
-	s := &session{client: client, host: host, addr: addr.Addr(), evidence: security.Evidence{Host: host}, counted: make(map[string]bool)}
+	s := &session{client: client, host: host, addr: addr.Addr(), evidence: security.Evidence{Host: host}}
 	if before != nil {
 		s.evidence = *before
 		return s, nil
@@ -199,13 +208,12 @@ func greetingFailure(host string, addr netip.Addr, err error) *failure {
 // countSession counts a session once for each policy domain that uses it (RFC
 // 8460, 4.3).
 func (a *attempt) countSession(req *security.Requirement, s *session) {
-	if s.counted[req.Domain] || !a.counted() {
+	if !a.counted() || !s.countsFor(req.Domain) {
 		return
 	}
-	s.counted[req.Domain] = true
 	a.counts = append(a.counts, SessionCount{
 		Requirement: req, Verdicts: req.Judge(&s.evidence, nil), Policy: a.policy,
-		LocalIP: ip(s.client.LocalAddr()), RemoteIP: s.addr.String(), Helo: s.client.PeerName(), At: a.d.now(),
+		LocalIP: ip(s.client.LocalAddr()), RemoteIP: s.addr.String(), Helo: s.client.PeerName(),
 	})
 }
 
@@ -216,7 +224,7 @@ func (a *attempt) countSkipped(req *security.Requirement, s *security.Shortfall)
 		return
 	}
 	a.counts = append(a.counts, SessionCount{
-		Requirement: req, Policy: a.policy, At: a.d.now(),
+		Requirement: req, Policy: a.policy,
 		Verdicts: []security.Verdict{{Source: s.Source, Binding: true, Shortfall: s}},
 	})
 }
