@@ -398,11 +398,12 @@ func TestAQueueFollowsWhatAnotherChangesInTheStore(t *testing.T) {
 	late := accept(t, b, "late", to("x@three.test"))
 	both := func(ok func(q *Queue) bool) func() bool { return func() bool { return ok(a) && ok(b) } }
 	eventually(t, "both know both", both(func(q *Queue) bool { return q.Counts() == Counts{Messages: 2, Recipients: 4} }))
-	if e, _ := a.find(late); a.last != e || a.first.id != id {
-		t.Error("the messages of a are not in the order of their numbers")
-	}
-	if e, _ := b.find(late); b.last != e || b.first.id != id {
-		t.Error("the messages of b are not in the order of their numbers")
+	for name, q := range map[string]*Queue{"a": a, "b": b} {
+		q.mu.Lock()
+		if q.last != q.byID[late] || q.first != q.byID[id] {
+			t.Errorf("the messages of %s are not in the order of their numbers", name)
+		}
+		q.mu.Unlock()
 	}
 
 	_, _ = b.Hold(context.Background(), Filter{IDs: []ID{late}}, "by b")
@@ -433,7 +434,11 @@ func TestAQueueFollowsWhatAnotherChangesInTheStore(t *testing.T) {
 	eventually(t, "one.test is done", both(func(q *Queue) bool { return q.Counts().Recipients == 1 }))
 	w = claim(t, a)
 	a.Finish(w, Outcome{Results: all(w, Delivered)})
-	eventually(t, "the end", both(func(q *Queue) bool { return q.Counts() == Counts{} && q.first == nil && len(q.domains) == 0 }))
+	eventually(t, "the end", both(func(q *Queue) bool {
+		q.mu.Lock()
+		defer q.mu.Unlock()
+		return q.counts == Counts{} && q.first == nil && len(q.domains) == 0
+	}))
 }
 
 // Both deliver the same message: the first result counts, and the notice of the
