@@ -202,11 +202,11 @@ func noDuplicates(d *json.Decoder) error {
 			if err != nil {
 				return err
 			}
-			if n, _ := name.(string); seen[n] {
+			n, _ := name.(string)
+			if seen[n] {
 				return fmt.Errorf("%q stands twice", n)
-			} else {
-				seen[n] = true
 			}
+			seen[n] = true
 		}
 		if err := noDuplicates(d); err != nil {
 			return err
