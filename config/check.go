@@ -118,6 +118,8 @@ func (l *loader) check() {
 	l.checkFiles()
 	l.checkUsers()
 	l.checkLimits()
+	l.checkHeaders()
+	l.oneOf("notices.language", c.Notices.Language, "en", "de")
 	for i, s := range c.DNS.Servers {
 		if _, err := dnsclient.ParseServer(s); err != nil {
 			l.fail("dns.servers", c.DNS.Servers[i], "%v", err)
@@ -235,6 +237,11 @@ func (l *loader) checkUsers() {
 		if _, err := bcrypt.Cost([]byte(u.PasswordHash)); err != nil {
 			l.fail(fmt.Sprintf("user[%d].password_hash", i), nil, "must be a bcrypt hash; make it with: stsrelay user hash")
 		}
+		for _, d := range u.SenderDomains {
+			if _, err := mailbox.ParseDomain(d); err != nil {
+				l.fail(fmt.Sprintf("user[%d].sender_domains", i), d, "must be a list of domains")
+			}
+		}
 		for j := range i {
 			if strings.EqualFold(l.config.Users[j].Name, u.Name) {
 				l.fail(fmt.Sprintf("user[%d].name", i), u.Name, "stands twice")
@@ -258,7 +265,37 @@ func (l *loader) checkLimits() {
 	l.oneOf("limits.long_lines", m.LongLines, "pass", "reject")
 }
 
+// kept are the fields that a message cannot do without, and those by which
+// loops are found.
+var kept = []string{"from", "date", "received", "message-id", "mime-version", "content-type", "content-transfer-encoding"}
+
+func (l *loader) checkHeaders() {
+	for _, name := range l.config.Headers.Strip {
+		stem := strings.ToLower(strings.TrimSuffix(name, "*"))
+		if stem == "" || strings.ContainsFunc(stem, func(r rune) bool { return r <= ' ' || r > '~' || r == ':' || r == '*' }) {
+			l.fail("headers.strip", name, "must be the name of a header field, such as X-Originating-IP or X-MS-Exchange-*")
+			continue
+		}
+		for _, k := range kept {
+			if stem == k || strings.HasSuffix(name, "*") && strings.HasPrefix(k, stem) {
+				l.fail("headers.strip", name, "must not take away %s (for Received there is hide_internal_hops)", k)
+			}
+		}
+	}
+}
+
 func (l *loader) checkDelivery() {
+	l.oneOf("delivery.ip_family", l.config.Delivery.IPFamily, "any", "ipv4", "ipv6")
+	families := make(map[bool]string)
+	for _, s := range l.config.Delivery.SourceIP {
+		addr, err := netip.ParseAddr(s)
+		if err != nil {
+			l.fail("delivery.source_ip", s, "must be an IP address of this machine")
+		} else if other := families[addr.Is4()]; other != "" {
+			l.fail("delivery.source_ip", s, "is of the same family as %s: there may be one IPv4 and one IPv6 address", other)
+		}
+		families[addr.Is4()] = s
+	}
 	d := &l.config.Delivery
 	if len(d.Retry) == 0 {
 		l.fail("delivery.retry", nil, "must have at least one time")

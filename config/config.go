@@ -29,6 +29,8 @@ type Config struct {
 	TLSRPT   TLSRPT   `toml:"tlsrpt" json:"tlsrpt"`
 	DKIM     []DKIM   `toml:"dkim" json:"dkim"`
 	Domains  []Domain `toml:"domain" json:"domain"`
+	Headers  Headers  `toml:"headers" json:"headers"`
+	Notices  Notices  `toml:"notices" json:"notices"`
 	Admin    Admin    `toml:"admin" json:"admin"`
 	Log      Log      `toml:"log" json:"log"`
 
@@ -67,6 +69,8 @@ type TLS struct {
 type User struct {
 	Name         string `toml:"name" json:"name"`
 	PasswordHash string `toml:"password_hash" json:"password_hash" secret:"true"`
+	// SenderDomains are the domains that the user may claim; empty: any.
+	SenderDomains []string `toml:"sender_domains" json:"sender_domains"`
 }
 
 // Limits bound what comes in.
@@ -81,10 +85,25 @@ type Limits struct {
 	BareNewline string `toml:"bare_newline" json:"bare_newline"`
 	// LongLines is "pass" or "reject".
 	LongLines string `toml:"long_lines" json:"long_lines"`
-	// Rate is messages a minute for one client; 0: no limit.
+	// Rate is messages a minute for one client address, and for one user; 0: no
+	// limit.
 	Rate int `toml:"rate" json:"rate"`
 	// QueueLength is how many messages may wait; 0: no limit.
 	QueueLength int `toml:"queue_length" json:"queue_length"`
+}
+
+// Headers is what is done to the headers of relayed mail.
+type Headers struct {
+	// Strip lists fields that are removed; a final * stands for any ending.
+	Strip []string `toml:"strip" json:"strip"`
+	// HideInternalHops removes the Received fields from before this relay.
+	HideInternalHops bool `toml:"hide_internal_hops" json:"hide_internal_hops"`
+}
+
+// Notices are the messages to senders about delays and failures.
+type Notices struct {
+	// Language is "en" or "de".
+	Language string `toml:"language" json:"language"`
 }
 
 // DNS is the resolver.
@@ -110,6 +129,11 @@ type Delivery struct {
 	Paused           bool   `toml:"paused" json:"paused"`
 	// LegacyTLS speaks TLS 1.0 and 1.1 to hosts of which nobody asks for more.
 	LegacyTLS bool `toml:"legacy_tls" json:"legacy_tls"`
+	// SourceIP are the addresses that connections to hosts come from, at most one
+	// of each family; empty: the system's choice.
+	SourceIP []string `toml:"source_ip" json:"source_ip"`
+	// IPFamily is "any", "ipv4" or "ipv6".
+	IPFamily string `toml:"ip_family" json:"ip_family"`
 	// HonorTLSRequiredNo lets a sender waive TLS (RFC 8689).
 	HonorTLSRequiredNo bool `toml:"honor_tls_required_no" json:"honor_tls_required_no"`
 }
@@ -222,13 +246,15 @@ func Default() Config {
 			Plaintext:          "allow",
 			ConnectTimeout:     Duration(30 * time.Second),
 			PrivateAddresses:   "refuse",
+			IPFamily:           "any",
 			HonorTLSRequiredNo: true,
 		},
-		STS:    Switch{Enabled: true},
-		DANE:   Switch{Enabled: true},
-		TLSRPT: TLSRPT{Enabled: true},
-		Admin:  Admin{Socket: "stsrelay.sock"},
-		Log:    Log{Level: "info", Format: "json"},
+		STS:     Switch{Enabled: true},
+		DANE:    Switch{Enabled: true},
+		TLSRPT:  TLSRPT{Enabled: true},
+		Notices: Notices{Language: "en"},
+		Admin:   Admin{Socket: "stsrelay.sock"},
+		Log:     Log{Level: "info", Format: "json"},
 	}
 }
 

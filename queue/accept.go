@@ -28,6 +28,8 @@ type Incoming struct {
 	size   int64
 	slots  chan struct{} // one for each chunk in flight
 	ended  bool
+	fronts bool   // the first chunk is for front
+	front  []byte // what stands in front of the body
 
 	mu  sync.Mutex
 	err error // the first chunk that failed
@@ -70,6 +72,16 @@ func (in *Incoming) ID() ID { return in.entry.id }
 
 // Size is the number of octets written so far.
 func (in *Incoming) Size() int64 { return in.size }
+
+// Reserve keeps a place in front of the body for what is known only when all of
+// it has come in, such as a signature. It comes before the first Write.
+func (in *Incoming) Reserve() { in.fronts, in.chunks = true, 1 }
+
+// Front puts fields into the reserved place.
+func (in *Incoming) Front(fields []byte) {
+	in.front = fields
+	in.size += int64(len(fields))
+}
 
 // Write adds to the body. An error means that the message cannot be stored.
 func (in *Incoming) Write(p []byte) (int, error) {
@@ -125,6 +137,21 @@ func (in *Incoming) failure() error {
 // ReceivedAt (where it is zero) and Chunks of env are set here. After an error
 // the message is not in the queue, except when ctx ended first: then it may be.
 func (in *Incoming) Commit(ctx context.Context, env Envelope) error {
+	done := make(chan error, 1)
+	if err := in.submit(&env, nil, func(err error) { done <- err }); err != nil {
+		return err
+	}
+	select {
+	case err := <-done:
+		return err
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+// submit hands the envelope and the rest of the body to the committer; done is
+// called unless there is an error. imported is nil for a message that is new.
+func (in *Incoming) submit(env *Envelope, imported *exportedMessage, done func(error)) error {
 	if len(env.Recipients) == 0 {
 		return errors.New("a message needs a recipient")
 	}
@@ -133,21 +160,21 @@ func (in *Incoming) Commit(ctx context.Context, env Envelope) error {
 	}
 	in.ended = true
 	var b store.Batch
-	in.q.fill(in.entry, &env, in.buf, in.chunks, in.size, &b)
+	in.q.fill(in.entry, env, in.buf, in.chunks, in.size, &b)
+	if in.fronts {
+		b.Set(bodyKey(in.entry.seq, 0), in.front)
+	}
+	if imported != nil {
+		in.entry.restore(imported, &b)
+	}
 	// An envelope is never written without its chunks: those that failed are
 	// known by the time that the committer asks.
 	b.If(in.failure)
-	done := make(chan error, 1)
 	in.q.store.Submit(&b, func(err error) {
-		in.q.commitAccepted(in.entry, &env, err)
-		done <- err
+		in.q.commitAccepted(in.entry, env, imported, err)
+		done(err)
 	})
-	select {
-	case err := <-done:
-		return err
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	}
+	return nil
 }
 
 // fill completes the envelope and puts it and the rest of the body into b.
@@ -169,7 +196,7 @@ func (q *Queue) fill(e *entry, env *Envelope, rest []byte, chunks int, size int6
 }
 
 // commitAccepted takes the message into the schedule, or forgets it.
-func (q *Queue) commitAccepted(e *entry, env *Envelope, err error) {
+func (q *Queue) commitAccepted(e *entry, env *Envelope, imported *exportedMessage, err error) {
 	q.mu.Lock()
 	if err != nil {
 		e.gone = true
@@ -178,7 +205,11 @@ func (q *Queue) commitAccepted(e *entry, env *Envelope, err error) {
 		q.dropBody(e.seq, env.Chunks)
 		return
 	}
-	q.admit(e, env)
+	if imported == nil {
+		q.admit(e, env)
+	} else {
+		q.admitRestored(e, imported)
+	}
 	q.mu.Unlock()
 	q.signal()
 }

@@ -214,7 +214,7 @@ func (e *entry) tries() (n int) {
 
 func (q *Queue) read(e *entry) (m Message, ok bool, err error) {
 	records := make(map[int]unitRecord)
-	var held holdRecord
+	m.records = records
 	err = q.store.Scan(messageKey(e.seq), nil, func(k, v []byte) error {
 		_, unit, _ := parseMessageKey(k)
 		switch unit {
@@ -222,7 +222,7 @@ func (q *Queue) read(e *entry) (m Message, ok bool, err error) {
 			ok = true
 			return decode(v, &m.Envelope)
 		case holdSuffix:
-			return decode(v, &held)
+			return decode(v, &m.held)
 		default:
 			var r unitRecord
 			err := decode(v, &r)
@@ -243,7 +243,7 @@ func (q *Queue) read(e *entry) (m Message, ok bool, err error) {
 	m.tries = e.tries()
 	m.State = e.state()
 	if e.held {
-		m.HeldFor = held.Reason
+		m.HeldFor = m.held.Reason
 	}
 	var next int64
 	for n, group := range split(m.Recipients) {
@@ -377,6 +377,7 @@ func (q *Queue) hold(e *entry, reason string) {
 	e.stateKept = true
 	q.counts.Held++
 	var b store.Batch
+	ifThere(e, &b)
 	b.Set(holdKey(e.seq), encode(holdRecord{Reason: reason, Since: q.now().UTC()}))
 	q.write(&b)
 }
@@ -432,25 +433,14 @@ func (q *Queue) Bounce(ctx context.Context, f Filter, notice func(Message) *NewM
 }
 
 func (q *Queue) remove(e *entry, m *Message, notice *NewMessage) {
-	now := q.clock()
 	var b store.Batch
 	b.Patient()
+	ifThere(e, &b)
 	var own []ownMessage
 	if notice != nil {
 		own = q.addOwn([]NewMessage{*notice}, &b)
 	}
-	for i := range e.units {
-		u := &e.units[i]
-		if u.done {
-			continue
-		}
-		q.unwait(u)
-		u.done = true
-		u.domain.total--
-		q.counts.Recipients -= int(u.recipients)
-		q.place(u.domain, now)
-	}
-	q.forget(e)
+	q.drop(e)
 	q.deleteRecords(e, m.Chunks, &b)
 	q.submitOwn(&b, own, nil)
 }
@@ -478,5 +468,5 @@ func (q *Queue) settled(ctx context.Context, err error) error {
 	if err != nil {
 		return err
 	}
-	return q.store.Commit(ctx, new(store.Batch))
+	return q.commit(ctx, new(store.Batch))
 }

@@ -78,7 +78,7 @@ func (q *Queue) ClaimFor(domain string) *Work {
 	for {
 		q.mu.Lock()
 		var w *Work
-		if d := q.domains[domain]; d != nil && !q.paused && !q.store.Stalled() {
+		if d := q.domains[domain]; d != nil && !q.paused && !q.atLimit() && !q.store.Stalled() {
 			w = q.claimIn(d, q.clock())
 		}
 		q.mu.Unlock()
@@ -188,7 +188,7 @@ type flight struct {
 func (w *Work) Body() io.Reader { return newBody(w.q.store, w.unit.msg.seq, w.Envelope.Chunks) }
 
 type body struct {
-	store  *store.Store
+	store  Store
 	seq    uint64
 	chunks int
 	next   int
@@ -196,7 +196,7 @@ type body struct {
 	buf    []byte // what is left of it
 }
 
-func newBody(s *store.Store, seq uint64, chunks int) *body {
+func newBody(s Store, seq uint64, chunks int) *body {
 	return &body{store: s, seq: seq, chunks: chunks}
 }
 

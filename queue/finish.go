@@ -38,7 +38,6 @@ func (q *Queue) Finish(w *Work, o Outcome) {
 	defer q.mu.Unlock()
 	now := q.clock()
 	u, e, d := w.unit, w.unit.msg, w.unit.domain
-	d.active--
 	var b store.Batch
 	b.Patient()
 	if o.Also != nil {
@@ -70,7 +69,12 @@ func (q *Queue) finished(u *unit, own []ownMessage, err error) {
 	}
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if err != nil { // the unit stays claimed until the next start tries it again
+	u.domain.active--
+	changed := errors.Is(err, store.ErrChanged)
+	if changed {
+		q.lost(u)
+	}
+	if err != nil && !changed { // the unit stays claimed until the next start tries it again
 		q.log.Error("the results of a delivery could not be written; it will be made again after the next start",
 			"queue_id", u.msg.id.String(), "domain", u.domain.name, "error", err)
 	} else {
@@ -84,6 +88,7 @@ func (q *Queue) finished(u *unit, own []ownMessage, err error) {
 // settle brings the results into the unit and its message.
 func (q *Queue) settle(w *Work, o Outcome, now int64, b *store.Batch) {
 	u, e := w.unit, w.unit.msg
+	ifUntouched(u, int(u.attempts), b)
 	queued := int32(0)
 	for i, p := range w.pos {
 		r := o.Results[i]
@@ -127,7 +132,19 @@ func (q *Queue) settle(w *Work, o Outcome, now int64, b *store.Batch) {
 func (q *Queue) Release(w *Work) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	u := w.unit
+	q.giveBack(w.unit)
+}
+
+// Postpone gives a claim back for d: it was no attempt, and another one makes no
+// sense before.
+func (q *Queue) Postpone(w *Work, d time.Duration) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	w.unit.due = q.clock() + int64(d)
+	q.giveBack(w.unit)
+}
+
+func (q *Queue) giveBack(u *unit) {
 	u.domain.active--
 	q.free(u)
 	q.wait(u)

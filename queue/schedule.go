@@ -129,8 +129,8 @@ const stalledPoll = 200 * time.Millisecond
 // claimed while the store cannot write: each delivery would be made a second
 // time after the next start.
 func (q *Queue) claimNext(now int64) (w *Work, wakeAt int64) {
-	if q.paused {
-		return nil, -1
+	if q.paused || q.atLimit() {
+		return nil, -1 // the change of that wakes
 	}
 	if q.store.Stalled() {
 		return nil, now + int64(stalledPoll)
@@ -148,6 +148,9 @@ func (q *Queue) claimNext(now int64) (w *Work, wakeAt int64) {
 	}
 	return nil, -1
 }
+
+// atLimit says that as many units are claimed as may be.
+func (q *Queue) atLimit() bool { return q.claimLimit > 0 && len(q.inFlight) >= q.claimLimit }
 
 // claimIn claims the next unit of d, if it may be claimed now.
 func (q *Queue) claimIn(d *domain, now int64) *Work {

@@ -7,8 +7,12 @@ import (
 	"os"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/stsrelay/stsrelay/internal/testnet"
+	"github.com/stsrelay/stsrelay/queue"
 )
 
 // Acceptance over real sockets, every 250 behind an fsync, beside the same
@@ -55,15 +59,19 @@ func BenchmarkAcceptance(b *testing.B) {
 	})
 }
 
-// feed sends n messages, 50 a session.
+// feed sends n messages to one recipient, feedTo to whom to says; 50 a session.
 func feed(addr string, n int, body string) error {
+	return feedTo(addr, n, body, func() string { return "kurt@load.example" })
+}
+
+func feedTo(addr string, n int, body string, to func() string) error {
 	for n > 0 {
 		c, err := smtp.Dial(addr)
 		if err != nil {
 			return err
 		}
 		for range min(n, 50) {
-			if err := feedOne(c, body); err != nil {
+			if err := feedOne(c, to(), body); err != nil {
 				return err
 			}
 			n--
@@ -75,11 +83,11 @@ func feed(addr string, n int, body string) error {
 	return nil
 }
 
-func feedOne(c *smtp.Client, body string) error {
+func feedOne(c *smtp.Client, to, body string) error {
 	if err := c.Mail("anna@sender.example"); err != nil {
 		return err
 	}
-	if err := c.Rcpt("kurt@load.example"); err != nil {
+	if err := c.Rcpt(to); err != nil {
 		return err
 	}
 	if err := c.Text.PrintfLine("DATA"); err != nil {
@@ -96,4 +104,67 @@ func feedOne(c *smtp.Client, body string) error {
 	}
 	_, _, err := c.Text.ReadResponse(250)
 	return err
+}
+
+// The whole way: in over real sockets, out over verified TLS to hosts of
+// domains that enforce it.
+func BenchmarkEndToEnd(b *testing.B) {
+	body := strings.Repeat(strings.Repeat("x", 76)+"\r\n", 10<<10/78)
+	for _, tt := range []struct {
+		name           string
+		domains, hosts int
+		faults         testnet.Faults
+	}{
+		{"domains=1/hosts=1", 1, 1, testnet.Faults{}},
+		{"domains=1/hosts=1/chunking", 1, 1, testnet.Faults{With: []string{"CHUNKING"}}},
+		{"domains=200/hosts=50", 200, 50, testnet.Faults{}},
+		{"domains=1/hosts=1/50ms", 1, 1, testnet.Faults{Latency: 50 * time.Millisecond}},
+		{"domains=1/hosts=1/50ms/chunking", 1, 1, testnet.Faults{Latency: 50 * time.Millisecond, With: []string{"CHUNKING"}}},
+	} {
+		b.Run(tt.name, func(b *testing.B) {
+			w := newWorld(b, "")
+			var hosts []*testnet.Host
+			for i := range tt.hosts {
+				h := w.host(fmt.Sprintf("mx%d.load.example", i))
+				h.Discard()
+				if err := h.Set(tt.faults); err != nil {
+					b.Fatal(err)
+				}
+				hosts = append(hosts, h)
+			}
+			for i := range tt.domains {
+				h := hosts[i%len(hosts)]
+				w.domain(fmt.Sprintf("d%d.load.example", i), testnet.Domain{MX: []string{h.Name}, Policy: policyFor("enforce", h.Name)})
+			}
+			b.ResetTimer()
+			var wg sync.WaitGroup
+			var next atomic.Int64
+			for s := range 20 {
+				n := b.N / 20
+				if s < b.N%20 {
+					n++
+				}
+				wg.Go(func() {
+					if err := feedTo(w.addr, n, body, func() string {
+						return fmt.Sprintf("kurt@d%d.load.example", int(next.Add(1))%tt.domains)
+					}); err != nil {
+						b.Error(err)
+					}
+				})
+			}
+			wg.Wait()
+			b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "accepted/s")
+			delivered := func() (n, handshakes int64) {
+				for _, h := range hosts {
+					n += h.Counts().Messages
+					handshakes += h.Counts().Handshakes
+				}
+				return n, handshakes
+			}
+			w.waitFor("all messages to arrive", func(*queue.Queue) bool { n, _ := delivered(); return n >= int64(b.N) })
+			_, handshakes := delivered()
+			b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "delivered/s")
+			b.ReportMetric(float64(handshakes), "handshakes")
+		})
+	}
 }

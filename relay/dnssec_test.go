@@ -209,10 +209,20 @@ func (d *dnssec) forge(zone, rrtype string) {
 }
 
 // serve starts nsd with the zones and unbound with their keys, and returns the
-// address of unbound.
+// address of unbound. A port may be taken between the look for it and its use.
 func (d *dnssec) serve() string {
 	d.t.Helper()
-	authority, resolver := freePort(d.t), freePort(d.t)
+	for range 5 {
+		if addr, ok := d.tryToServe(freePort(d.t), freePort(d.t)); ok {
+			return addr
+		}
+	}
+	d.t.Fatal("nsd and unbound do not answer")
+	return ""
+}
+
+func (d *dnssec) tryToServe(authority, resolver int) (addr string, ok bool) {
+	d.t.Helper()
 	nsd := fmt.Sprintf("server:\n ip-address: 127.0.0.1\n port: %d\n username: \"\"\n chroot: \"\"\n zonesdir: %q\n database: \"\"\n pidfile: \"\"\n zonelistfile: %q\n xfrdfile: %q\n server-count: 1\nremote-control:\n control-enable: no\n",
 		authority, d.dir, filepath.Join(d.dir, "zones.list"), filepath.Join(d.dir, "xfrd.state"))
 	unbound := fmt.Sprintf("server:\n interface: 127.0.0.1\n port: %d\n username: \"\"\n chroot: \"\"\n directory: %q\n pidfile: \"\"\n use-syslog: no\n do-not-query-localhost: no\n do-ip6: no\n module-config: \"validator iterator\"\n",
@@ -225,15 +235,12 @@ func (d *dnssec) serve() string {
 		nsd += fmt.Sprintf("zone:\n name: %q\n zonefile: %q\n", z, z)
 		unbound += fmt.Sprintf("stub-zone:\n name: %q\n stub-addr: 127.0.0.1@%d\n", z, authority)
 	}
-	d.start("nsd", nsd)
-	d.start("unbound", unbound)
-	addr := fmt.Sprintf("127.0.0.1:%d", resolver)
-	d.wait(fmt.Sprintf("127.0.0.1:%d", authority), "nsd")
-	d.wait(addr, "unbound")
-	return addr
+	addr = fmt.Sprintf("127.0.0.1:%d", resolver)
+	return addr, d.start("nsd", nsd, fmt.Sprintf("127.0.0.1:%d", authority)) && d.start("unbound", unbound, addr)
 }
 
-func (d *dnssec) start(program, conf string) {
+// start starts a program and asks until it answers; false: it has ended.
+func (d *dnssec) start(program, conf, addr string) bool {
 	d.t.Helper()
 	file := filepath.Join(d.dir, program+".conf")
 	if err := os.WriteFile(file, []byte(conf), 0o600); err != nil {
@@ -248,34 +255,42 @@ func (d *dnssec) start(program, conf string) {
 	if err := cmd.Start(); err != nil {
 		d.t.Fatal(err)
 	}
+	ended := make(chan struct{})
+	go func() { defer close(ended); _ = cmd.Wait() }()
 	d.t.Cleanup(func() {
 		cancel()
-		_ = cmd.Wait()
+		<-ended
 		if d.t.Failed() {
 			d.t.Logf("%s said:\n%s", program, &out)
 		}
 	})
-}
-
-// wait asks until the server answers.
-func (d *dnssec) wait(addr, program string) {
-	d.t.Helper()
 	q := new(dns.Msg).SetQuestion("good.example.", dns.TypeSOA)
-	for range 100 {
+	for range 200 {
 		if m, err := dns.Exchange(q, addr); err == nil && len(m.Answer) > 0 {
-			return
+			return true
 		}
-		time.Sleep(50 * time.Millisecond) // another process: there is nothing to wait on
+		select {
+		case <-ended:
+			return false
+		case <-time.After(50 * time.Millisecond): // another process: there is nothing else to wait on
+		}
 	}
-	d.t.Fatalf("%s does not answer", program)
+	return false
 }
 
+// freePort is a port that is free for UDP and TCP.
 func freePort(t *testing.T) int {
 	t.Helper()
-	c, err := net.ListenPacket("udp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	for {
+		c, err := net.ListenPacket("udp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		l, err := net.Listen("tcp", c.LocalAddr().String())
+		c.Close()
+		if err == nil {
+			l.Close()
+			return c.LocalAddr().(*net.UDPAddr).Port
+		}
 	}
-	defer c.Close()
-	return c.LocalAddr().(*net.UDPAddr).Port
 }

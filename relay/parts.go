@@ -5,6 +5,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"net"
 	"net/netip"
 	"os"
 	"slices"
@@ -23,16 +24,6 @@ import (
 	"github.com/stsrelay/stsrelay/sts"
 )
 
-// notYet lists what is configured, has no effect in this version, and whose
-// absence makes nothing weaker.
-func notYet(c *config.Config) []string {
-	var out []string
-	if slices.ContainsFunc(c.DKIM, func(k config.DKIM) bool { return slices.Contains(k.Sign, "mail") }) {
-		out = append(out, "[[dkim]]: mail is not signed in this version, reports are")
-	}
-	return out
-}
-
 func configName(c *config.Config) string {
 	if c.File == "" {
 		return "configuration"
@@ -40,12 +31,9 @@ func configName(c *config.Config) string {
 	return c.File
 }
 
-// roots returns the trusted authorities of MX and policy hosts. An empty set is
+// Roots returns the trusted authorities of MX and policy hosts. An empty set is
 // an error: every certificate would look like an attack.
-func (r *Relay) roots(c *config.Config) (*x509.CertPool, error) {
-	if r.o.Roots != nil {
-		return r.o.Roots, nil
-	}
+func Roots(c *config.Config) (*x509.CertPool, error) {
 	if c.Delivery.CAFile == "" {
 		pool, err := x509.SystemCertPool()
 		if err != nil || pool.Equal(x509.NewCertPool()) {
@@ -105,6 +93,17 @@ func (r *Relay) lookupTXT(ctx context.Context, name string, fresh bool) ([]strin
 
 func settings(c *config.Config) (delivery.Settings, error) {
 	rules, err := Rules(c)
+	var sources []netip.Addr
+	for _, s := range c.Delivery.SourceIP {
+		addr, perr := netip.ParseAddr(s)
+		if perr == nil {
+			perr = bindable(addr)
+		}
+		if perr != nil {
+			err = errors.Join(err, fmt.Errorf("%s: delivery.source_ip: %w", configName(c), perr))
+		}
+		sources = append(sources, addr)
+	}
 	return delivery.Settings{
 		Concurrency:     c.Delivery.Concurrency,
 		PerHost:         c.Delivery.ConcurrencyPerHost,
@@ -113,9 +112,20 @@ func settings(c *config.Config) (delivery.Settings, error) {
 		ConnectTimeout:  time.Duration(c.Delivery.ConnectTimeout),
 		DelayNotice:     time.Duration(c.Delivery.DelayNotice),
 		LegacyTLS:       c.Delivery.LegacyTLS,
+		Family:          delivery.IPFamily(c.Delivery.IPFamily),
+		SourceIPs:       sources,
 		DANE:            c.DANE.Enabled,
 		Rules:           rules,
 	}, err
+}
+
+// bindable says whether connections can come from an address.
+func bindable(addr netip.Addr) error {
+	l, err := net.Listen("tcp", netip.AddrPortFrom(addr, 0).String())
+	if err != nil {
+		return fmt.Errorf("%s is no address of this machine: %w", addr, err)
+	}
+	return l.Close()
 }
 
 // domainName is the name of a rule in the form in which recipients' domains are.
@@ -170,6 +180,10 @@ func (r *Relay) openIngress(c *config.Config) (*ingress.Server, error) {
 }
 
 func (r *Relay) ingressOptions(c *config.Config) (ingress.Options, error) {
+	sign, err := mailSigner(c)
+	if err != nil {
+		return ingress.Options{}, err
+	}
 	o := ingress.Options{
 		Queue:    r.queue,
 		Hostname: c.Hostname,
@@ -186,6 +200,9 @@ func (r *Relay) ingressOptions(c *config.Config) (ingress.Options, error) {
 		},
 		HonorTLSRequiredNo: c.Delivery.HonorTLSRequiredNo,
 		Users:              r.authenticate,
+		Sign:               sign,
+		Accepted:           r.metrics.Accepted,
+		Refused:            r.metrics.Refused,
 		Logger:             r.log,
 	}
 	for _, l := range c.Listen {
@@ -214,6 +231,21 @@ func prefixes(networks []config.Network) []netip.Prefix {
 		out[i] = netip.Prefix(n)
 	}
 	return out
+}
+
+// mailSigner signs relayed mail, nil where no key is for that.
+func mailSigner(c *config.Config) (func(domain string) ingress.Signing, error) {
+	signer, err := newSigner(c, "mail")
+	if err != nil || !slices.ContainsFunc(c.DKIM, func(k config.DKIM) bool { return slices.Contains(k.Sign, "mail") }) {
+		return nil, err
+	}
+	return func(domain string) ingress.Signing {
+		signing, err := signer.Begin(domain)
+		if err != nil {
+			return nil // no key of that domain
+		}
+		return signing
+	}, nil
 }
 
 // nobody is a hash that no password has. It is compared where the user is not

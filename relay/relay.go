@@ -11,7 +11,6 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
-	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
@@ -28,6 +27,8 @@ import (
 	"github.com/stsrelay/stsrelay/relay/dkim"
 	"github.com/stsrelay/stsrelay/relay/dsn"
 	"github.com/stsrelay/stsrelay/relay/ingress"
+	"github.com/stsrelay/stsrelay/relay/metrics"
+	"github.com/stsrelay/stsrelay/relay/smtpclient"
 	"github.com/stsrelay/stsrelay/sts"
 	"github.com/stsrelay/stsrelay/tlsrpt"
 )
@@ -52,6 +53,8 @@ type Options struct {
 	// Dial opens the connections to MX and policy hosts; nil: net.Dialer. The
 	// address is an IP and port 25 or 443.
 	Dial func(ctx context.Context, network, address string) (net.Conn, error)
+	// Timeouts replaces those of RFC 5321 towards hosts, where they are not zero.
+	Timeouts smtpclient.Timeouts
 	// Roots replaces the trusted authorities of the configuration.
 	Roots *x509.CertPool
 	// Now and After are the clock of what depends on the day, and of
@@ -80,6 +83,7 @@ type Relay struct {
 	admin    *admin.Server
 	certs    *certificates
 	notices  *dsn.Reporter
+	metrics  *metrics.Metrics
 	reporter *tlsrpt.Reporter            // nil: TLS reports are off
 	signer   atomic.Pointer[dkim.Signer] // of reports
 	rootCAs  *x509.CertPool
@@ -93,11 +97,8 @@ func New(o Options) (*Relay, error) {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
-	r := &Relay{o: o, log: o.Logger, started: time.Now()}
+	r := &Relay{o: o, log: o.Logger, metrics: metrics.New(), started: time.Now()}
 	r.config.Store(o.Config)
-	for _, w := range notYet(o.Config) {
-		r.log.Warn(w)
-	}
 	if err := r.open(); err != nil {
 		return nil, errors.Join(err, r.close())
 	}
@@ -106,7 +107,10 @@ func New(o Options) (*Relay, error) {
 
 func (r *Relay) open() error {
 	c := r.config.Load()
-	roots, err := r.roots(c)
+	roots, err := r.o.Roots, error(nil)
+	if roots == nil {
+		roots, err = Roots(c)
+	}
 	if err != nil {
 		return err
 	}
@@ -117,7 +121,7 @@ func (r *Relay) open() error {
 	if err != nil {
 		return err
 	}
-	r.queue, err = queue.Open(queue.Options{Store: r.store, Schedule: schedule(c), DomainLimit: 2 * c.Delivery.ConcurrencyPerHost, MaxMessages: c.Limits.QueueLength, Paused: c.Delivery.Paused, Logger: r.log})
+	r.queue, err = queue.Open(queue.Options{Store: r.store, Schedule: schedule(c), DomainLimit: 4 * c.Delivery.ConcurrencyPerHost, ClaimLimit: c.Delivery.Concurrency, MaxMessages: c.Limits.QueueLength, Paused: c.Delivery.Paused, Logger: r.log})
 	if err != nil {
 		return err
 	}
@@ -132,6 +136,7 @@ func (r *Relay) open() error {
 	}
 	r.notices = &dsn.Reporter{
 		Hostname: c.Hostname,
+		Language: func() string { return r.config.Load().Notices.Language },
 		Expire:   func() time.Duration { return time.Duration(r.config.Load().Delivery.Expire) },
 		Content:  r.queue.Open,
 	}
@@ -145,7 +150,8 @@ func (r *Relay) open() error {
 	}
 	r.delivery = delivery.New(delivery.Options{
 		Queue: r.queue, Resolver: r.resolver, Policies: r.policies, Hostname: c.Hostname, Roots: roots,
-		Dial: r.o.Dial, IsSelf: r.isSelf, Notices: r.notifier(), Count: r.counter(), Now: r.o.Now, Settings: deliverySettings, Logger: r.log,
+		Dial: r.o.Dial, IsSelf: r.isSelf, Notices: r.notifier(), Count: r.counter(), Now: r.o.Now, Settings: deliverySettings, Timeouts: r.o.Timeouts,
+		Attempted: r.metrics.Attempted, Opened: r.metrics.Session, Logger: r.log,
 	})
 	if r.certs, err = openCertificates(c); err != nil {
 		return err
@@ -153,10 +159,14 @@ func (r *Relay) open() error {
 	if r.ingress, err = r.openIngress(c); err != nil {
 		return err
 	}
+	r.gauges()
 	r.admin = admin.New(admin.Options{
-		Queue: r.queue, Policies: r.policies, Status: r.status, Reload: r.Reload, Notice: r.removed, Reports: r.reporter, Logger: r.log,
+		Queue: r.queue, Policies: r.policies, Status: r.status, Reload: r.Reload, Notice: r.removed, Reports: r.reporter, Metrics: r.metrics.Write, Logger: r.log,
 	})
-	return r.admin.Listen(c.SocketPath())
+	if err := r.admin.Listen(c.SocketPath()); err != nil {
+		return err
+	}
+	return r.listenHTTP(c)
 }
 
 // Run relays until ctx ends; then it stops: new sessions get 421, running ones
@@ -169,6 +179,9 @@ func (r *Relay) Run(ctx context.Context, ready func()) error {
 	}
 	for _, a := range r.ingress.Addrs() {
 		r.log.Info("listening", "address", a.String())
+	}
+	if a := r.admin.HTTPAddr(); a != nil {
+		r.log.Info("health and metrics", "address", a.String())
 	}
 	for _, s := range r.resolver.Servers() {
 		r.log.Info("resolver", "address", s.Address, "ad_believed", s.Believed, "because", s.Why)
@@ -279,41 +292,6 @@ func (r *Relay) removed(m queue.Message, reason string) *queue.NewMessage {
 		return nil
 	}
 	return &n
-}
-
-// isSelf says whether a host is this relay: our name on the port for mail
-// between servers, or exactly an address of a listener of ours. A whole network
-// is never meant.
-func (r *Relay) isSelf(host string, port uint16, addrs []netip.Addr) bool {
-	if port == 25 && host == r.config.Load().Hostname {
-		return true
-	}
-	for _, l := range r.ingress.Addrs() {
-		tcp, ok := l.(*net.TCPAddr)
-		if !ok || tcp.Port != int(port) {
-			continue
-		}
-		for _, a := range addrs {
-			if at := tcp.AddrPort().Addr().Unmap(); at == a || at.IsUnspecified() && isOwn(a) {
-				return true
-			}
-		}
-	}
-	return false
-}
-
-// isOwn says whether a is an address of one of our interfaces.
-func isOwn(a netip.Addr) bool {
-	own, err := net.InterfaceAddrs()
-	if err != nil {
-		return false
-	}
-	for _, o := range own {
-		if p, err := netip.ParsePrefix(o.String()); err == nil && p.Addr() == a {
-			return true
-		}
-	}
-	return false
 }
 
 func schedule(c *config.Config) queue.Schedule {

@@ -47,6 +47,9 @@ type FetchError struct {
 	Domain string
 	// Text is what was received instead of a policy, "" if nothing.
 	Text string
+	// Seen is what the fetch has shown before it failed, without a Policy. It is
+	// nil where the failure is remembered only.
+	Seen *Fetched
 	Err  error
 }
 
@@ -87,6 +90,11 @@ type Fetched struct {
 	// TLS is the state of the connection, Addr the address that answered.
 	TLS  *tls.ConnectionState
 	Addr string
+	// Status, ContentType and Location are those of the HTTP answer, 0 and ""
+	// where there was none.
+	Status      int
+	ContentType string
+	Location    string
 }
 
 // NewFetcher returns a Fetcher.
@@ -112,12 +120,12 @@ func (f *Fetcher) Fetch(ctx context.Context, domain string) (*Fetched, error) {
 	out := &Fetched{}
 	body, err := f.get(ctx, domain, out)
 	if err != nil {
-		return nil, &FetchError{Type: fetchType(err), Domain: domain, Err: err}
+		return nil, &FetchError{Type: fetchType(err), Domain: domain, Seen: out, Err: err}
 	}
 	out.Text = string(body)
 	policy, remarks, err := parsePolicy(out.Text)
 	if err != nil {
-		return nil, &FetchError{Type: PolicyInvalid, Domain: domain, Text: out.Text, Err: err}
+		return nil, &FetchError{Type: PolicyInvalid, Domain: domain, Text: out.Text, Seen: out, Err: err}
 	}
 	out.Policy, out.Remarks = policy, append(out.Remarks, remarks...)
 	return out, nil
@@ -157,7 +165,8 @@ func (f *Fetcher) get(ctx context.Context, domain string, out *Fetched) ([]byte,
 		return nil, causeOf(ctx, err)
 	}
 	defer resp.Body.Close()
-	out.TLS = resp.TLS
+	out.TLS, out.Status = resp.TLS, resp.StatusCode
+	out.ContentType, out.Location = resp.Header.Get("Content-Type"), resp.Header.Get("Location")
 	return f.body(ctx, resp, out)
 }
 

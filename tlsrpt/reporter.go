@@ -200,7 +200,7 @@ func (r *Reporter) begin(ctx context.Context, k reportKey) (submission, error) {
 		}
 		closed := false
 		var b store.Batch
-		b.Change(len(policies)+3, 4096, func(txn *store.Txn) error {
+		b.Change(len(policies)+3, 4096, func(txn store.Txn) error {
 			if closed, err = r.tally.close(txn, k, policies); err != nil || !closed {
 				return err
 			}

@@ -112,7 +112,7 @@ func (t *Tally) Count(b *store.Batch, r Result) {
 	}
 	policy := encode(r.Policy.cleaned())
 	// Eight records at most are written, for the first failure of a domain.
-	b.Change(8, len(policy)+1024, func(txn *store.Txn) error { return t.count(txn, &r, policy) })
+	b.Change(8, len(policy)+1024, func(txn store.Txn) error { return t.count(txn, &r, policy) })
 }
 
 // clean makes a host's text fit to be kept: valid UTF-8 of bounded length.
@@ -138,7 +138,7 @@ func (p Policy) cleaned() Policy {
 
 // count runs in the committer. What has been counted before costs one read and
 // one write.
-func (t *Tally) count(txn *store.Txn, r *Result, policy []byte) error {
+func (t *Tally) count(txn store.Txn, r *Result, policy []byte) error {
 	day := DayOf(r.At)
 	base := policyKey(day, r.Domain, 0, policy)
 	var n policyCount
@@ -158,7 +158,7 @@ func (t *Tally) count(txn *store.Txn, r *Result, policy []byte) error {
 
 // begin finds out where a policy is counted that is not in the day's first
 // report, or not yet, and brings n in. A nil base: it is not counted.
-func (t *Tally) begin(txn *store.Txn, day string, r *Result, policy []byte, n *policyCount) (base []byte, err error) {
+func (t *Tally) begin(txn store.Txn, day string, r *Result, policy []byte, n *policyCount) (base []byte, err error) {
 	var d domainRecord
 	known, err := t.get(txn, domainKey(day, r.Domain), &d)
 	if err != nil {
@@ -196,7 +196,7 @@ func (t *Tally) begin(txn *store.Txn, day string, r *Result, policy []byte, n *p
 }
 
 // newDomain counts one more domain of the day, or says that there is no room.
-func (t *Tally) newDomain(txn *store.Txn, day string) (full bool, err error) {
+func (t *Tally) newDomain(txn store.Txn, day string) (full bool, err error) {
 	var n int
 	if _, err := t.get(txn, dayKey(day), &n); err != nil {
 		return false, err
@@ -211,7 +211,7 @@ func (t *Tally) newDomain(txn *store.Txn, day string) (full bool, err error) {
 	return full, t.set(txn, dayKey(day), n+1)
 }
 
-func (t *Tally) countFailure(txn *store.Txn, base []byte, n *policyCount, r *Result) error {
+func (t *Tally) countFailure(txn store.Txn, base []byte, n *policyCount, r *Result) error {
 	f := failureCount{Failure: *r.Failure}
 	k := failureKey(base, &f.Failure)
 	found, err := t.get(txn, k, &f)
@@ -243,7 +243,7 @@ func (t *Tally) countFailure(txn *store.Txn, base []byte, n *policyCount, r *Res
 }
 
 // get reads a record; one that cannot be read counts as none.
-func (t *Tally) get(txn *store.Txn, key []byte, v any) (found bool, err error) {
+func (t *Tally) get(txn store.Txn, key []byte, v any) (found bool, err error) {
 	var data []byte
 	if w := t.written[string(key)]; w != nil && w.epoch == txn.Epoch() {
 		data = w.data
@@ -253,7 +253,7 @@ func (t *Tally) get(txn *store.Txn, key []byte, v any) (found bool, err error) {
 	return data != nil && cbor.Unmarshal(data, v) == nil, nil
 }
 
-func (t *Tally) set(txn *store.Txn, key []byte, v any) error {
+func (t *Tally) set(txn store.Txn, key []byte, v any) error {
 	data := encode(v)
 	if w := t.written[string(key)]; w != nil {
 		w.data, w.epoch = data, txn.Epoch()
@@ -269,7 +269,7 @@ func (t *Tally) set(txn *store.Txn, key []byte, v any) error {
 // close ends a generation with the given policies: what is counted from now on
 // goes into the next one. It runs in the committer. It is not done where there
 // are more policies by now.
-func (t *Tally) close(txn *store.Txn, k reportKey, policies []string) (done bool, err error) {
+func (t *Tally) close(txn store.Txn, k reportKey, policies []string) (done bool, err error) {
 	var d domainRecord
 	if _, err := t.get(txn, domainKey(k.Day, k.Domain), &d); err != nil {
 		return false, err

@@ -97,28 +97,7 @@ func operated(t *testing.T) (file string, ids []string) {
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	load := func() (*config.Config, error) {
-		c, _, err := config.Load(file, nil)
-		return c, err
-	}
-	c, err := load()
-	if err != nil {
-		t.Fatal(err)
-	}
-	r, err := relay.New(relay.Options{Config: c, Load: load, Version: "1.2.3"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, cancel := context.WithCancel(context.Background())
-	done, ready := make(chan error, 1), make(chan struct{})
-	go func() { done <- r.Run(ctx, func() { close(ready) }) }()
-	t.Cleanup(func() {
-		cancel()
-		if err := <-done; err != nil {
-			t.Error(err)
-		}
-	})
-	<-ready
+	r := started(t, file, relay.Options{Version: "1.2.3"})
 	for _, to := range []string{"kurt@one.example", "kurt@two.example"} {
 		if err := smtp.SendMail(r.Addrs()[0].String(), nil, "anna@example.com", []string{to}, []byte("Subject: for "+to+"\r\n\r\nhello\r\n")); err != nil &&
 			!strings.Contains(err.Error(), "certificate") { // SendMail wants to verify ours
@@ -133,6 +112,34 @@ func operated(t *testing.T) (file string, ids []string) {
 		ids = append(ids, m.ID)
 	}
 	return file, ids
+}
+
+// started is a relay that runs by a configuration until the test ends.
+func started(t *testing.T, file string, o relay.Options) *relay.Relay {
+	t.Helper()
+	o.Load = func() (*config.Config, error) {
+		c, _, err := config.Load(file, nil)
+		return c, err
+	}
+	var err error
+	if o.Config, err = o.Load(); err != nil {
+		t.Fatal(err)
+	}
+	r, err := relay.New(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	done, ready := make(chan error, 1), make(chan struct{})
+	go func() { done <- r.Run(ctx, func() { close(ready) }) }()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	})
+	<-ready
+	return r
 }
 
 func sendInClear(t *testing.T, addr, to string) {

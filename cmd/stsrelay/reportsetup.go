@@ -145,7 +145,7 @@ func checkPublished(ctx context.Context, c *config.Config, s *keySetup) error {
 	if err != nil {
 		return fmt.Errorf("dns: %w", err)
 	}
-	defer func() { _ = resolver.Close() }()
+	defer func() { _ = resolver.Close() }() // nothing was written
 	txt, err := resolver.TXT(ctx, s.Name, true)
 	switch {
 	case errors.Is(err, dnsclient.ErrNXDomain), errors.Is(err, dnsclient.ErrNoData):

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"os/signal"
 	"slices"
@@ -39,6 +40,8 @@ type app struct {
 	environ    []string
 	configFile string
 	json       bool
+	// dial replaces net.Dialer in tests of commands that go out themselves.
+	dial func(ctx context.Context, network, address string) (net.Conn, error)
 }
 
 // usageError is about how a command was called.
@@ -46,26 +49,38 @@ type usageError struct{ err error }
 
 func (u usageError) Error() string { return u.err.Error() }
 
+// errAnswered says that a command's answer is on standard output, and that it is
+// no: exit status 1 without a word more.
+var errAnswered = errors.New("the answer is no")
+
 // run is main without the process around it.
 func run(args []string, in io.Reader, out, errOut io.Writer, environ []string) int {
 	a := &app{in: in, out: out, err: errOut, environ: environ}
+	return a.run(args)
+}
+
+// run runs a command and returns the exit status.
+func (a *app) run(args []string) int {
 	root := a.command()
 	root.SetArgs(args)
-	root.SetOut(out)
-	root.SetErr(errOut)
-	root.SetIn(in)
+	root.SetOut(a.out)
+	root.SetErr(a.err)
+	root.SetIn(a.in)
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	err := root.ExecuteContext(ctx)
-	if err == nil {
+	switch {
+	case err == nil:
 		return exitDone
+	case errors.Is(err, errAnswered):
+		return exitFailed
 	}
 	for line := range strings.SplitSeq(err.Error(), "\n") {
-		fmt.Fprintf(errOut, "stsrelay: %s\n", line)
+		fmt.Fprintf(a.err, "stsrelay: %s\n", line)
 	}
 	switch {
 	case isUsage(err):
-		fmt.Fprintln(errOut, "Try: stsrelay help")
+		fmt.Fprintln(a.err, "Try: stsrelay help")
 		return exitUsage
 	case errors.Is(err, admin.ErrNotRunning):
 		return exitNotRunning
@@ -104,6 +119,7 @@ recipient's domain asks for it.`,
 	root.AddCommand(
 		a.serveCommand(),
 		a.demoCommand(),
+		a.checkCommand(),
 		a.queueCommand(),
 		a.policyCommand(),
 		a.reportCommand(),

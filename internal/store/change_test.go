@@ -15,7 +15,7 @@ func TestAChangeSeesWhatCameBeforeAndIsMadeWholeOrNotAtAll(t *testing.T) {
 		return binary.BigEndian.Uint64(data)
 	}
 	add := func(b *Batch, fail error) {
-		b.Change(2, 16, func(txn *Txn) error {
+		b.Change(2, 16, func(txn Txn) error {
 			for _, k := range []string{"a", "b"} {
 				old, err := txn.Get([]byte(k))
 				if err != nil {
@@ -59,7 +59,7 @@ func TestTheEpochChangesWhenChangesWereNotWritten(t *testing.T) {
 	s := open(t, Options{})
 	epoch := func() (n int) {
 		var b Batch
-		b.Change(1, 16, func(txn *Txn) error { n = txn.Epoch(); return nil })
+		b.Change(1, 16, func(txn Txn) error { n = txn.Epoch(); return nil })
 		commit(t, s, &b)
 		return n
 	}
@@ -68,7 +68,7 @@ func TestTheEpochChangesWhenChangesWereNotWritten(t *testing.T) {
 		t.Error("it changes without need")
 	}
 	var b Batch
-	b.Change(1, 16, func(*Txn) error { return errors.New("no") })
+	b.Change(1, 16, func(Txn) error { return errors.New("no") })
 	if err := s.Commit(t.Context(), &b); err == nil {
 		t.Fatal("the commit was taken")
 	}

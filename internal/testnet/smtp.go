@@ -9,6 +9,7 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"slices"
 	"strings"
@@ -34,16 +35,21 @@ type Faults struct {
 	// Down refuses connections.
 	Down bool
 	// Replies replaces the reply to a step: "greeting", "ehlo", "mail", "rcpt",
-	// "data", "dot". A 421 closes the connection behind it.
+	// "data", "dot", "bdat". A 421 closes the connection behind it.
 	Replies map[string]string
 	// Recipients replaces the reply to RCPT for an address.
 	Recipients map[string]string
 	// Hang says nothing from a step on, Drop closes there: the steps above, and
 	// "starttls", "handshake", "body".
 	Hang, Drop string
-	// Delay comes before every reply.
-	Delay time.Duration
-	// Without leaves extensions out, "PIPELINING"; With adds them, "REQUIRETLS".
+	// Delay comes before every reply, one after the other: a slow host. Latency
+	// is how long what the host writes is on its way: a far one.
+	Delay, Latency time.Duration
+	// SessionMessages is how many messages a session may carry; the next MAIL is
+	// answered with 421.
+	SessionMessages int
+	// Without leaves extensions out, "PIPELINING"; With adds them, "REQUIRETLS",
+	// "CHUNKING".
 	Without, With []string
 	// LowerCase writes the keywords in lower case.
 	LowerCase bool
@@ -82,6 +88,7 @@ type Host struct {
 
 	mu       sync.Mutex
 	faults   Faults
+	also     []string // other addresses that lead here, "IP:port"
 	cert     *tls.Certificate
 	discard  bool
 	messages []Message
@@ -164,9 +171,42 @@ func (h *Host) Cut() {
 
 // Alias lets the host be reached on another port too.
 func (h *Host) Alias(port string) {
+	h.mu.Lock()
+	h.also = append(h.also, net.JoinHostPort(h.IP, port))
+	h.mu.Unlock()
+	h.lead()
+}
+
+// Answer makes ip an address of name that leads to this host.
+func (h *Host) Answer(name, ip string) error {
+	rrtype := "A"
+	if strings.Contains(ip, ":") {
+		rrtype = "AAAA"
+	}
+	if err := h.net.DNS.Add(fmt.Sprintf("%s. 60 IN %s %s", name, rrtype, ip)); err != nil {
+		return err
+	}
+	h.mu.Lock()
+	h.also = append(h.also, net.JoinHostPort(ip, "25"))
+	h.mu.Unlock()
+	h.lead()
+	return nil
+}
+
+// lead lets all addresses of the host lead to where it listens, or nowhere.
+func (h *Host) lead() {
+	h.mu.Lock()
+	also, down := slices.Clone(h.also), h.faults.Down
+	h.mu.Unlock()
 	h.net.mu.Lock()
 	defer h.net.mu.Unlock()
-	h.net.ports[net.JoinHostPort(h.IP, port)] = h.listener.Addr().String()
+	for _, a := range also {
+		if down {
+			delete(h.net.ports, a)
+		} else {
+			h.net.ports[a] = h.listener.Addr().String()
+		}
+	}
 }
 
 // TLSA is a TLSA record that fits the certificate that the host has now, as its
@@ -200,8 +240,11 @@ func (h *Host) Set(f Faults) error {
 	case f.Down && !down:
 		h.net.unlisten(h.listener, h.IP, "25")
 	case !f.Down && down:
-		return h.start()
+		if err := h.start(); err != nil {
+			return err
+		}
 	}
+	h.lead()
 	return nil
 }
 
@@ -273,7 +316,6 @@ func (h *Host) certificate() (*tls.Certificate, error) {
 type peer struct {
 	host  *Host
 	conn  net.Conn
-	raw   net.Conn
 	br    *bufio.Reader
 	f     Faults
 	tls   *tls.ConnectionState
@@ -281,13 +323,20 @@ type peer struct {
 	n     int64
 	mail  Message
 	user  string
+
+	messages int
 }
 
 func (h *Host) serve(c net.Conn) {
 	h.mu.Lock()
 	f := h.faults
 	h.mu.Unlock()
-	p := &peer{host: h, conn: c, raw: c, br: bufio.NewReaderSize(c, 64<<10), f: f, n: h.counts.connections.Add(1)}
+	if f.Latency > 0 {
+		far := newFar(c, f.Latency)
+		defer far.stop()
+		c = far
+	}
+	p := &peer{host: h, conn: c, br: bufio.NewReaderSize(c, 64<<10), f: f, n: h.counts.connections.Add(1)}
 	if !p.reply("greeting", "220 "+h.Name+" ESMTP testnet") {
 		return
 	}
@@ -342,6 +391,10 @@ func (p *peer) command(line string) bool {
 		if p.f.Login != "" && p.user == "" {
 			return p.reply("mail", "530 5.7.0 log in first")
 		}
+		if p.f.SessionMessages > 0 && p.messages == p.f.SessionMessages {
+			p.reply("enough", "421 4.7.0 enough for this session")
+			return false
+		}
 		p.host.counts.mails.Add(1)
 		if p.tls == nil {
 			p.host.counts.mailsInClear.Add(1)
@@ -372,6 +425,8 @@ func (p *peer) command(line string) bool {
 			return true
 		}
 		return p.data()
+	case "BDAT":
+		return p.chunk(arg)
 	case "RSET":
 		p.mail = Message{}
 		return p.reply("rset", "250 2.0.0 ok")
@@ -498,6 +553,23 @@ func (p *peer) startTLS() bool {
 	return true
 }
 
+// chunk reads a chunk (RFC 3030), the whole message only.
+func (p *peer) chunk(arg string) bool {
+	var size int
+	var last string
+	if n, _ := fmt.Sscanf(arg, "%d %s", &size, &last); n < 2 || size > 100<<20 {
+		return p.reply("bdat", "501 5.5.4 BDAT size LAST")
+	}
+	data := make([]byte, size)
+	if _, err := io.ReadFull(p.br, data); err != nil {
+		return false
+	}
+	if len(p.mail.Recipients) == 0 {
+		return p.reply("bdat", "503 5.5.1 no valid recipients")
+	}
+	return p.taken(data, "bdat")
+}
+
 // data reads to the final dot.
 func (p *peer) data() bool {
 	if p.at("body") {
@@ -517,14 +589,20 @@ func (p *peer) data() bool {
 		}
 		data = append(data, line...)
 	}
+	return p.taken(data, "dot")
+}
+
+// taken is the end of a message.
+func (p *peer) taken(data []byte, step string) bool {
 	m := p.mail
+	p.messages++
 	m.Data, m.To, m.Hello, m.Session, m.User = data, strings.Join(m.Recipients, ","), p.hello, p.n, p.user
 	if p.tls != nil {
 		m.TLS, m.TLSVersion, m.SNI = true, p.tls.Version, p.tls.ServerName
 	}
 	p.mail = Message{}
-	if r := p.f.Replies["dot"]; r == "" || strings.HasPrefix(r, "2") {
+	if r := p.f.Replies[step]; r == "" || strings.HasPrefix(r, "2") {
 		p.host.received(m)
 	}
-	return p.reply("dot", "250 2.0.0 taken")
+	return p.reply(step, "250 2.0.0 taken")
 }

@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/netip"
+	"slices"
 	"time"
 
 	"github.com/stsrelay/stsrelay/internal/store"
@@ -32,6 +34,7 @@ type attempt struct {
 	policy       sts.Result
 
 	results []queue.RecipientState // by position in w.Recipients
+	relayed []bool                 // handed to a host that does not know DSN
 	open    []int                  // positions without a result yet
 	last    *failure               // of the last host that could not be used
 	held    *failure               // of the first host that was refused by a policy
@@ -40,10 +43,19 @@ type attempt struct {
 	dials   int
 	counts  []SessionCount
 	reached bool // a transaction was begun with some host
+
+	key   string   // of the host that is tried
+	fresh bool     // the session was opened for this attempt
+	busy  *errBusy // too many wait for the host already
+	// refusedOver is an address over which the host has refused the relay (5.7.x):
+	// it is asked once more over the other family. refusals are what it said, by
+	// position.
+	refusedOver netip.Addr
+	refusals    map[int]*failure
 }
 
 func newAttempt(d *Delivery, w *queue.Work) *attempt {
-	a := &attempt{d: d, w: w, settings: d.settings.Load(), start: d.now(), results: make([]queue.RecipientState, len(w.Recipients))}
+	a := &attempt{d: d, w: w, settings: d.settings.Load(), start: d.now(), results: make([]queue.RecipientState, len(w.Recipients)), relayed: make([]bool, len(w.Recipients))}
 	a.rule = a.settings.Rules.For(w.Domain)
 	if a.rule != nil && a.rule.Route != nil {
 		a.policyDomain = a.rule.Route.PolicyDomain()
@@ -75,6 +87,10 @@ func (a *attempt) run(ctx context.Context) {
 	f, _ := errors.AsType[*failure](err)
 	if f == nil {
 		f = a.reason()
+	}
+	if a.busy != nil && !a.reached && f.why == whyBusy {
+		a.d.queue.Postpone(a.w, a.busy.wait)
+		return
 	}
 	if len(a.open) > 0 {
 		a.fail(f)
@@ -141,10 +157,15 @@ func (a *attempt) tryHosts(ctx context.Context, r route) {
 			continue
 		}
 		if f := a.tryHost(ctx, c, req); f != nil {
-			a.failed(f)
 			if f.why == whyLoop {
-				return // hosts behind this one are ours, or lead back here
+				// Hosts behind this one are ours, or lead back here (RFC 5321, 5.1).
+				// Where better ones are only down, the mail waits for them.
+				if a.last == nil {
+					a.failed(f)
+				}
+				return
 			}
+			a.failed(f)
 		}
 	}
 }
@@ -199,13 +220,42 @@ func (a *attempt) tryHost(ctx context.Context, c candidate, req *security.Requir
 		if f != nil {
 			return f
 		}
-		fresh := s.messages == 0
+		fresh := a.fresh
 		a.tls = req.Describe(&s.evidence)
 		if gone := a.send(ctx, s); gone && !fresh {
 			continue // the host had closed the idle session: not its fault
 		}
+		if a.refusals == nil || a.refusedOver.IsValid() || !a.hasOtherFamily(ctx, c, s.addr) {
+			a.accept(a.refusals)
+			return a.last
+		}
+		a.refusedOver = s.addr
+		if f := a.tryHost(ctx, c, req); f != nil {
+			a.last = f
+		}
+		a.accept(a.refusals)
+		a.refusedOver = netip.Addr{}
 		return a.last
 	}
+}
+
+// hasOtherFamily says whether the host has an address of the other family.
+func (a *attempt) hasOtherFamily(ctx context.Context, c candidate, used netip.Addr) bool {
+	addrs, err := a.addresses(ctx, c)
+	return err == nil && slices.ContainsFunc(addrs, func(x netip.Addr) bool { return x.Is4() != used.Is4() })
+}
+
+// accept makes refusals the results of the recipients that still have none.
+func (a *attempt) accept(refusals map[int]*failure) {
+	a.open = slices.DeleteFunc(a.open, func(i int) bool {
+		f := refusals[i]
+		if f == nil {
+			return false
+		}
+		a.results[i] = f.state(a.w.States[i], a.tls)
+		return true
+	})
+	a.refusals = nil
 }
 
 // send makes the transaction and takes in its results. It reports whether the
@@ -227,22 +277,26 @@ func (a *attempt) send(ctx context.Context, s *session) (gone bool) {
 		r := env.Recipients[a.w.Recipients[i]]
 		t.Recipients = append(t.Recipients, smtpclient.Recipient{Address: r.Address, Notify: r.Notify, ORcpt: r.ORcpt})
 	}
+	start := a.d.now()
 	out, err := s.client.Send(ctx, t)
-	s.messages++
+	defer func() { a.d.pool.put(s, a.d.now()) }()
+	if errors.Is(err, smtpclient.ErrChunking) {
+		a.d.pool.distrust(s.key)
+		a.last, a.fresh = a.connectionFailure(s, err), false
+		return true
+	}
 	if err != nil && out.Mail.Code == 0 && !out.BodySent && !errors.Is(err, smtpclient.ErrTooLarge) && !errors.Is(err, smtpclient.ErrNeedsSMTPUTF8) {
-		a.d.pool.drop(s.key)
-		_ = s.client.Close()
 		a.last = a.connectionFailure(s, err)
 		return true
 	}
 	a.reached = true
 	a.take(s, out, err)
-	if err != nil && !s.client.Usable() {
-		a.d.pool.drop(s.key)
-		_ = s.client.Close()
-		return false
+	switch {
+	case out.Final.Code/100 == 2:
+		a.d.pool.took(s.key, a.d.now().Sub(start))
+	case !s.client.Usable():
+		a.d.pool.strained(s.key) // it said 421, or went away
 	}
-	a.d.pool.put(s, a.d.now())
 	return false
 }
 
@@ -253,7 +307,15 @@ func (a *attempt) take(s *session, out smtpclient.Outcome, err error) {
 		f, done := a.recipientResult(s, out, err, k)
 		switch {
 		case done && f == nil:
+			_, dsn := s.client.Extension("DSN")
+			a.relayed[i] = !dsn
 			a.results[i] = queue.RecipientState{State: queue.Delivered, LastReply: out.Final.String(), TLS: a.tls, Host: s.host}
+		case done && f.refusesUs() && !a.refusedOver.IsValid():
+			if a.refusals == nil {
+				a.refusals = make(map[int]*failure)
+			}
+			a.refusals[i] = f
+			rest = append(rest, i)
 		case done:
 			a.results[i] = f.state(a.w.States[i], a.tls)
 		default:
@@ -363,6 +425,9 @@ func (a *attempt) addNotices(o *queue.Outcome) {
 	if m, ok := a.d.notices.Failure(a.w, a.results); ok {
 		o.Notices = append(o.Notices, m)
 	}
+	if m, ok := a.d.notices.Success(a.w, a.results, a.relayed); ok {
+		o.Notices = append(o.Notices, m)
+	}
 	if s := a.settings.DelayNotice; s == 0 || a.w.Age < s {
 		return
 	}
@@ -397,6 +462,7 @@ func (a *attempt) logResults() {
 		if l.state == string(queue.Queued) {
 			verdict = "deferred"
 		}
+		a.d.tried(verdict, l.why, len(lines[l]))
 		a.d.log.LogAttrs(context.Background(), level, "attempt",
 			slog.String("queue_id", env.ID.String()), slog.String("from", env.From), slog.Any("to", lines[l]),
 			slog.String("domain", a.w.Domain), slog.String("host", l.host), slog.String("tls", a.tls),

@@ -38,7 +38,7 @@ type Options struct {
 	Hostname string
 	// Roots are the trusted authorities of MX hosts; nil: the system's.
 	Roots *x509.CertPool
-	// Dial opens connections; default net.Dialer. address is "IP:port".
+	// Dial opens connections; nil: from Settings.SourceIPs. address is "IP:port".
 	Dial func(ctx context.Context, network, address string) (net.Conn, error)
 	// IsSelf says whether a host is this relay; nil: none is.
 	IsSelf func(host string, port uint16, addrs []netip.Addr) bool
@@ -47,6 +47,11 @@ type Options struct {
 	// Count adds what a session proved to the counts of TLS reports, in the
 	// commit of the delivery's result; nil: nothing is counted.
 	Count func(b *store.Batch, s SessionCount)
+	// Attempted is told what became of n recipients: the verdict, and the reason
+	// where they were not delivered. Opened is told of every session to a host,
+	// with its TLS version or "none". Either may be nil.
+	Attempted func(verdict, why string, n int)
+	Opened    func(tls string)
 	// Settings are the values that may change while the relay runs.
 	Settings Settings
 	// Timeouts are those of the SMTP client; zero values are RFC 5321's.
@@ -73,6 +78,11 @@ type Settings struct {
 	DelayNotice time.Duration
 	// LegacyTLS speaks TLS 1.0 and 1.1 where nobody asks for more.
 	LegacyTLS bool
+	// Family restricts the addresses that are contacted; default AnyFamily.
+	Family IPFamily
+	// SourceIPs are the addresses that connections come from, at most one of each
+	// family; none: the system's choice.
+	SourceIPs []netip.Addr
 	// DANE looks TLSA records up.
 	DANE bool
 	// Rules are the operator's rules for domains.
@@ -85,6 +95,9 @@ type Notifier interface {
 	// one that they are still being tried. ok is false where none is owed.
 	Failure(w *queue.Work, states []queue.RecipientState) (m queue.NewMessage, ok bool)
 	Delay(w *queue.Work, states []queue.RecipientState) (m queue.NewMessage, ok bool)
+	// Success is one that recipients were handed to hosts that will send none
+	// themselves: relayed says which, by position.
+	Success(w *queue.Work, states []queue.RecipientState, relayed []bool) (m queue.NewMessage, ok bool)
 }
 
 // SessionCount is one result for TLS reports (RFC 8460, 4.3).
@@ -111,20 +124,20 @@ type Delivery struct {
 	notices  Notifier
 	count    func(b *store.Batch, s SessionCount)
 	timeouts smtpclient.Timeouts
+	tried    func(verdict, why string, n int)
+	opened   func(tls string)
 	now      func() time.Time
 	log      *slog.Logger
 
 	settings atomic.Pointer[Settings]
 	pool     *pool
+	families families
 	tickets  tls.ClientSessionCache
 	active   atomic.Int64
 }
 
 // New returns a Delivery that does nothing until Run.
 func New(o Options) *Delivery {
-	if o.Dial == nil {
-		o.Dial = new(net.Dialer).DialContext
-	}
 	if o.IsSelf == nil {
 		o.IsSelf = func(string, uint16, []netip.Addr) bool { return false }
 	}
@@ -141,6 +154,16 @@ func New(o Options) *Delivery {
 		pool:    newPool(),
 		tickets: tls.NewLRUClientSessionCache(4096),
 	}
+	if d.tried = o.Attempted; d.tried == nil {
+		d.tried = func(string, string, int) {}
+	}
+	if d.opened = o.Opened; d.opened == nil {
+		d.opened = func(string) {}
+	}
+	if d.dial == nil {
+		d.dial = d.dialFrom
+	}
+	d.families.now = d.now
 	d.Set(o.Settings)
 	return d
 }

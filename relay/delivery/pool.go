@@ -2,6 +2,8 @@ package delivery
 
 import (
 	"context"
+	"net/netip"
+	"slices"
 	"sync"
 	"time"
 
@@ -15,21 +17,56 @@ const (
 	idleTime = 8 * time.Second
 	// sessionMessages is how many messages go through one session at most.
 	sessionMessages = 100
+	// firstSessions is how many sessions a host gets before it has shown that it
+	// takes more.
+	firstSessions = 2
+	// hostMemory is how long it is remembered how a host took its mail.
+	hostMemory = 10 * time.Minute
+	// maxWaiting is how many attempts may wait for a session to one host, for
+	// each session that it may have. More give their units back: they would only
+	// hold what other hosts' mail needs.
+	maxWaiting = 4
 )
 
-// session is an open SMTP session with what it proved.
+// session is an open SMTP session with what it proved. Several attempts may use
+// it at a time, see smtpclient.Client.Depth.
 type session struct {
 	client   *smtpclient.Client
 	evidence security.Evidence
 	key      string // of the pool: host, port, user
 	host     string
-	addr     string // "192.0.2.1"
-	messages int
+	addr     netip.Addr
+
+	mu      sync.Mutex
+	counted map[string]bool // policy domains that have counted it
+
+	// The pool's:
+	load     int // attempts that use it
+	messages int // handed to it so far
 	used     time.Time
-	counted  map[string]bool // policy domains that have counted it
 }
 
-// pool keeps sessions by host and bounds their number. A session is not
+// countsFor reports whether the session has not been counted for a policy domain
+// yet, and notes that it is now.
+func (s *session) countsFor(domain string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.counted[domain] {
+		return false
+	}
+	if s.counted == nil {
+		s.counted = make(map[string]bool)
+	}
+	s.counted[domain] = true
+	return true
+}
+
+// takesMore says whether another attempt may use the session.
+func (s *session) takesMore() bool {
+	return s.client.Usable() && s.messages < sessionMessages && s.load < s.client.Depth()
+}
+
+// pool keeps sessions by host and decides how many a host gets. A session is not
 // kept for a domain: whether it may carry a message is asked of its evidence
 // every time.
 type pool struct {
@@ -37,44 +74,79 @@ type pool struct {
 	hosts map[string]*hostSessions // by candidate.key
 }
 
+// hostSessions is what is known of one host. How many sessions it may have grows
+// with every message that it takes and is halved when it is too much for it.
 type hostSessions struct {
-	open    int // sessions in use, idle, or being opened
-	idle    []*session
-	waiting []chan struct{}
+	sessions []*session
+	opening  int // that are being opened
+	waiting  []chan struct{}
+	used     time.Time
+	noChunks bool // it offers CHUNKING and does not know BDAT
+
+	window  float64       // sessions that the host may have
+	steady  bool          // the window was halved: it grows slowly now
+	open    time.Duration // what it takes to open a session, averaged
+	message time.Duration // what a message takes, averaged
+}
+
+// errBusy says that too many wait for a host already.
+type errBusy struct {
+	// wait is when another try makes sense.
+	wait time.Duration
+}
+
+func (e *errBusy) Error() string {
+	return "the host is busy with mail of this relay; it is tried again in " + e.wait.String()
 }
 
 func newPool() *pool { return &pool{hosts: make(map[string]*hostSessions)} }
 
-// get returns an idle session of a host that fits, or nil and the right to open
-// one; that right ends with put or drop. It waits while the host has limit
-// sessions, idle ones included.
+func (p *pool) host(key string) *hostSessions {
+	h := p.hosts[key]
+	if h == nil {
+		h = &hostSessions{window: firstSessions}
+		p.hosts[key] = h
+	}
+	return h
+}
+
+// get returns a session of a host that fits, or nil and the right to open one,
+// which ends with add or cancel; what get and add give out ends with put. A
+// session that nobody uses comes first, then another one, then one that others
+// use. It waits while the host has as many as it may, at most limit. The error is
+// of ctx, or an *errBusy.
 func (p *pool) get(ctx context.Context, key string, limit int, fits func(*session) bool) (*session, error) {
 	for {
 		p.mu.Lock()
-		h := p.hosts[key]
-		if h == nil {
-			h = &hostSessions{}
-			p.hosts[key] = h
-		}
-		for i := len(h.idle) - 1; i >= 0; i-- {
-			if s := h.idle[i]; fits(s) {
-				h.idle = append(h.idle[:i], h.idle[i+1:]...)
-				p.mu.Unlock()
-				return s, nil
-			}
-		}
-		var evicted *session
-		if h.open >= limit && len(h.idle) > 0 {
-			evicted, h.idle = h.idle[0], h.idle[1:]
-			h.open--
-		}
-		if h.open < limit {
-			h.open++
+		h := p.host(key)
+		limit := min(limit, max(int(h.window), 1))
+		s := h.best(fits)
+		if s != nil && s.load == 0 {
+			s.take()
 			p.mu.Unlock()
-			if evicted != nil {
-				quit(evicted)
-			}
+			return s, nil
+		}
+		if h.total() < limit && !h.worthWaiting() {
+			h.opening++
+			p.mu.Unlock()
 			return nil, nil
+		}
+		if s != nil {
+			s.take()
+			p.mu.Unlock()
+			return s, nil
+		}
+		if idle := h.idle(); idle != nil { // it does not fit
+			h.remove(idle)
+			h.opening++
+			p.mu.Unlock()
+			quit(idle)
+			return nil, nil
+		}
+		if len(h.waiting) >= maxWaiting*limit {
+			wait := min(max(h.expected(), time.Second), time.Minute)
+			p.mu.Unlock()
+			return nil, &errBusy{wait: wait}
 		}
 		ready := make(chan struct{})
 		h.waiting = append(h.waiting, ready)
@@ -83,65 +155,182 @@ func (p *pool) get(ctx context.Context, key string, limit int, fits func(*sessio
 		case <-ready:
 		case <-ctx.Done():
 			p.mu.Lock()
-			p.wake(h) // it may have been our turn
+			if i := slices.Index(h.waiting, ready); i >= 0 {
+				h.waiting = slices.Delete(h.waiting, i, i+1)
+			} else {
+				h.wake() // it was our turn
+			}
 			p.mu.Unlock()
 			return nil, context.Cause(ctx)
 		}
 	}
 }
 
-// put gives a session back after use.
-func (p *pool) put(s *session, now time.Time) {
-	if !s.client.Usable() || s.messages >= sessionMessages {
-		p.drop(s.key)
-		quit(s)
-		return
-	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	h := p.hosts[s.key]
-	s.used = now
-	h.idle = append(h.idle, s)
-	p.wake(h)
+func (s *session) take() {
+	s.load++
+	s.messages++
 }
 
-// drop ends the right to a session that was not opened or is closed.
-func (p *pool) drop(key string) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	h := p.hosts[key]
-	h.open--
-	p.wake(h)
-	if h.open == 0 && len(h.waiting) == 0 {
-		delete(p.hosts, key)
+func (h *hostSessions) total() int { return len(h.sessions) + h.opening }
+
+// best is the session that fits and is used least, nil where none takes more.
+func (h *hostSessions) best(fits func(*session) bool) (best *session) {
+	for _, s := range h.sessions {
+		if s.takesMore() && (best == nil || s.load < best.load) && fits(s) {
+			best = s
+		}
 	}
+	return best
 }
 
-func (p *pool) wake(h *hostSessions) {
+// idle is a session that nobody uses.
+func (h *hostSessions) idle() *session {
+	for _, s := range h.sessions {
+		if s.load == 0 {
+			return s
+		}
+	}
+	return nil
+}
+
+func (h *hostSessions) remove(s *session) bool {
+	i := slices.Index(h.sessions, s)
+	if i >= 0 {
+		h.sessions = slices.Delete(h.sessions, i, i+1)
+	}
+	return i >= 0
+}
+
+// expected is how long the next one who waits will wait.
+func (h *hostSessions) expected() time.Duration {
+	ahead := len(h.waiting) + 1
+	for _, s := range h.sessions {
+		ahead += max(s.load-1, 0)
+	}
+	return h.message * time.Duration(ahead) / time.Duration(max(h.total(), 1))
+}
+
+// worthWaiting says whether a session will be free sooner than another one could
+// be opened.
+func (h *hostSessions) worthWaiting() bool {
+	return len(h.sessions) >= firstSessions && h.message > 0 && h.expected() < h.open
+}
+
+// wake lets the one who has waited longest look again.
+func (h *hostSessions) wake() {
 	if len(h.waiting) > 0 {
 		close(h.waiting[0])
 		h.waiting = h.waiting[1:]
 	}
 }
 
-// closeIdle closes the sessions that were last used before t.
+// average is a moving average.
+func average(old, v time.Duration) time.Duration {
+	if old == 0 {
+		return v
+	}
+	return old + (v-old)/4
+}
+
+// opened notes that a session of the host was opened within d.
+func (p *pool) opened(key string, d time.Duration) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	h := p.host(key)
+	h.open = average(h.open, d)
+}
+
+// took notes that the host took a message within d.
+func (p *pool) took(key string, d time.Duration) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	h := p.host(key)
+	h.message = average(h.message, d)
+	if h.steady {
+		h.window += 1 / h.window
+	} else {
+		h.window++
+	}
+	h.window = min(h.window, 1000)
+}
+
+// strained notes that the host has had too much: it said 421, or did not answer.
+func (p *pool) strained(key string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	h := p.host(key)
+	h.window, h.steady = max(min(h.window, float64(h.total()))/2, 1), true
+}
+
+// chunking says whether CHUNKING may be used with the host; distrust ends it.
+func (p *pool) chunking(key string) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return !p.host(key).noChunks
+}
+
+func (p *pool) distrust(key string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.host(key).noChunks = true
+}
+
+// add brings a session in that was opened, for the use of who opened it.
+func (p *pool) add(s *session) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	h := p.host(s.key)
+	h.opening--
+	h.sessions = append(h.sessions, s)
+	s.take()
+	h.wake() // somebody may share it
+}
+
+// cancel ends the right to open a session.
+func (p *pool) cancel(key string, now time.Time) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	h := p.host(key)
+	h.opening--
+	h.used = now
+	h.wake()
+}
+
+// put ends one use of a session.
+func (p *pool) put(s *session, now time.Time) {
+	p.mu.Lock()
+	h := p.host(s.key)
+	s.load--
+	s.used, h.used = now, now
+	last := false
+	if usable := s.client.Usable(); !usable || s.load == 0 && (s.messages >= sessionMessages || h.total() > max(int(h.window), 1)) {
+		last = h.remove(s) && usable
+		if !usable {
+			_ = s.client.Close()
+		}
+	}
+	h.wake()
+	p.mu.Unlock()
+	if last {
+		quit(s)
+	}
+}
+
+// closeIdle closes the sessions that were last used before t, and forgets the
+// hosts that have had none for long.
 func (p *pool) closeIdle(t time.Time) {
 	var old []*session
 	p.mu.Lock()
 	for key, h := range p.hosts {
-		keep := h.idle[:0]
-		for _, s := range h.idle {
-			if s.used.Before(t) {
-				old = append(old, s)
-				h.open--
-				p.wake(h)
-			} else {
-				keep = append(keep, s)
+		h.sessions = slices.DeleteFunc(h.sessions, func(s *session) bool {
+			if s.load > 0 || !s.used.Before(t) {
+				return false
 			}
-		}
-		clear(h.idle[len(keep):])
-		h.idle = keep
-		if h.open == 0 && len(h.waiting) == 0 {
+			old = append(old, s)
+			h.wake()
+			return true
+		})
+		if h.total() == 0 && len(h.waiting) == 0 && h.used.Before(t.Add(-hostMemory)) {
 			delete(p.hosts, key)
 		}
 	}
@@ -159,7 +348,7 @@ func (p *pool) size() int {
 	defer p.mu.Unlock()
 	n := 0
 	for _, h := range p.hosts {
-		n += h.open
+		n += h.total()
 	}
 	return n
 }

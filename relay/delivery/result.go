@@ -2,6 +2,7 @@ package delivery
 
 import (
 	"fmt"
+	"strings"
 
 	"github.com/stsrelay/stsrelay/queue"
 	"github.com/stsrelay/stsrelay/relay/security"
@@ -46,6 +47,7 @@ type failure struct {
 	host       string
 	policy     bool // a published policy held the message
 	domainWide bool // no host of the domain could be used, whatever the message
+	strained   bool // the host may have had too much of us
 }
 
 func (f *failure) Error() string {
@@ -110,6 +112,12 @@ func replyFailure(why, host string, r smtpclient.Reply) *failure {
 	}
 	f.text = fmt.Sprintf("%s said: %s", host, r)
 	return f
+}
+
+// refusesUs says that the host's reply may be about the relay's address, not
+// about the message: another address of ours may be welcome (RFC 3463, X.7).
+func (f *failure) refusesUs() bool {
+	return f.permanent && f.reply != "" && strings.HasPrefix(f.status, "5.7.")
 }
 
 // state turns a failure into the state of a recipient.

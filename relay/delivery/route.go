@@ -88,11 +88,25 @@ func (d *Delivery) findMX(ctx context.Context, domain string, port uint16) (rout
 			r.candidates = append(r.candidates, candidate{host: m.Host, port: port, preference: m.Preference})
 		}
 	}
+	if r.candidates = d.betterThanUs(r.candidates, port); len(r.candidates) == 0 {
+		return route{}, &failure{permanent: true, status: "5.4.6", why: whyLoop, text: fmt.Sprintf("mail for %s leads back to this relay, its best MX host", domain)}
+	}
 	rand.Shuffle(len(r.candidates), func(i, j int) {
 		r.candidates[i], r.candidates[j] = r.candidates[j], r.candidates[i]
 	})
 	slices.SortStableFunc(r.candidates, func(a, b candidate) int { return int(a.preference) - int(b.preference) })
 	return r, nil
+}
+
+// betterThanUs leaves out this relay, where it is an MX host by name, and all
+// that are not preferred to it (RFC 5321, 5.1).
+func (d *Delivery) betterThanUs(hosts []candidate, port uint16) []candidate {
+	us := slices.IndexFunc(hosts, func(c candidate) bool { return c.host == d.hostname && d.isSelf(c.host, port, nil) })
+	if us < 0 {
+		return hosts
+	}
+	ours := hosts[us].preference
+	return slices.DeleteFunc(hosts, func(c candidate) bool { return c.preference >= ours })
 }
 
 // addresses returns the addresses of a candidate that may be dialed. Those of a
@@ -109,9 +123,17 @@ func (a *attempt) addresses(ctx context.Context, c candidate) ([]netip.Addr, err
 	}
 	allowed := make([]netip.Addr, 0, len(addrs))
 	for _, addr := range addrs {
+		addr = addr.Unmap()
+		if !a.settings.Family.admits(addr) {
+			continue
+		}
 		if anywhere || publicaddr.Public(addr) {
 			allowed = append(allowed, addr)
 		}
+	}
+	if len(allowed) == 0 && !slices.ContainsFunc(addrs, func(x netip.Addr) bool { return a.settings.Family.admits(x.Unmap()) }) {
+		return nil, &failure{status: "4.4.4", why: whyDNS, host: c.host, domainWide: true,
+			text: fmt.Sprintf("%s has no %s address (%v), and no other is contacted (delivery.ip_family)", c.host, a.settings.Family, addrs)}
 	}
 	if len(allowed) == 0 {
 		return nil, &failure{status: "4.4.4", why: whyDNS, host: c.host, domainWide: true,

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"strings"
 
 	"github.com/stsrelay/stsrelay/queue"
 	"github.com/stsrelay/stsrelay/relay/security"
@@ -16,24 +17,46 @@ import (
 // new one to one of the host's addresses.
 func (a *attempt) session(ctx context.Context, c candidate, req *security.Requirement) (*session, *failure) {
 	key, limit := c.key(a.user()), a.settings.PerHost
+	a.key = key
 	if a.rule != nil && a.rule.PerHost > 0 {
 		limit = a.rule.PerHost
 	}
-	s, err := a.d.pool.get(ctx, key, limit, func(s *session) bool { return req.Satisfied(&s.evidence) == nil })
+	s, err := a.d.pool.get(ctx, key, limit, func(s *session) bool {
+		return a.mayUse(s.addr) && req.Satisfied(&s.evidence) == nil
+	})
+	if busy, ok := errors.AsType[*errBusy](err); ok {
+		a.busy = busy
+		return nil, &failure{status: "4.3.2", why: whyBusy, host: c.host, text: fmt.Sprintf("%s: %v", c.host, busy)}
+	}
 	if err != nil {
 		return nil, &failure{status: "4.3.2", why: whyLocal, host: c.host, text: "the relay is stopping"}
 	}
 	if s != nil {
 		a.countSession(req, s)
+		a.fresh = false
 		return s, nil
 	}
+	start := a.d.now()
 	s, f := a.openSession(ctx, c, req)
 	if f != nil {
-		a.d.pool.drop(key)
+		if f.strained {
+			a.d.pool.strained(key)
+		}
+		a.d.pool.cancel(key, a.d.now())
 		return nil, f
 	}
 	s.key = key
+	a.d.opened(s.evidence.TLSName())
+	a.d.pool.opened(key, a.d.now().Sub(start))
+	a.d.pool.add(s)
+	a.fresh = true
 	return s, nil
+}
+
+// mayUse says whether the host may be contacted at an address: not over a family
+// of addresses over which it has refused the relay.
+func (a *attempt) mayUse(addr netip.Addr) bool {
+	return !a.refusedOver.IsValid() || a.refusedOver.Is4() != addr.Is4()
 }
 
 // user is who we are at the next hop, "" where it does not want to know.
@@ -54,28 +77,39 @@ func (a *attempt) openSession(ctx context.Context, c candidate, req *security.Re
 		return nil, &failure{permanent: true, status: "5.4.6", why: whyLoop, host: c.host,
 			text: fmt.Sprintf("mail for %s leads back to this relay (%s)", a.w.Domain, c.host)}
 	}
-	var last *failure
-	for _, addr := range addrs {
-		if a.dials >= maxAddresses || ctx.Err() != nil {
-			break
+	var at []netip.AddrPort
+	for _, addr := range a.d.families.order(addrs) {
+		if a.mayUse(addr) {
+			at = append(at, netip.AddrPortFrom(addr, c.port))
 		}
-		a.dials++
-		s, f := a.openTo(ctx, netip.AddrPortFrom(addr, c.port), req)
+	}
+	last := &failure{status: "4.4.1", why: whyConnect, host: c.host, text: "no address of " + c.host + " was tried", domainWide: true}
+	for len(at) > 0 && a.dials < maxAddresses && ctx.Err() == nil {
+		at = at[:min(len(at), maxAddresses-a.dials)]
+		conn, won, tried, err := a.d.race(ctx, at, a.settings.ConnectTimeout)
+		a.dials += tried
+		if err != nil {
+			return nil, &failure{status: "4.4.1", why: whyConnect, host: c.host, domainWide: true, strained: true,
+				text: fmt.Sprintf("no connection to %s %v: %s", c.host, addrs, lines(err))}
+		}
+		s, f := a.openOn(ctx, conn, at[won], req)
 		if f == nil {
 			return s, nil
 		}
 		last = f
-	}
-	if last == nil {
-		last = &failure{status: "4.4.1", why: whyConnect, host: c.host, text: "no address of " + c.host + " was tried", domainWide: true}
+		// Those that lost the race were not heard.
+		at = append(at[:won:won], at[won+1:]...)
 	}
 	return nil, last
 }
 
-// openTo opens a session to one address, and once more in clear where the
+// lines are the lines of an error in one.
+func lines(err error) string { return strings.ReplaceAll(err.Error(), "\n", "; ") }
+
+// openOn opens a session on a connection, and once more in clear where the
 // handshake broke and nobody asks for TLS.
-func (a *attempt) openTo(ctx context.Context, addr netip.AddrPort, req *security.Requirement) (*session, *failure) {
-	s, f := a.connect(ctx, addr, req, nil)
+func (a *attempt) openOn(ctx context.Context, conn net.Conn, addr netip.AddrPort, req *security.Requirement) (*session, *failure) {
+	s, f := a.greet(ctx, conn, addr, req, nil)
 	if f != nil {
 		return nil, f
 	}
@@ -88,7 +122,11 @@ func (a *attempt) openTo(ctx context.Context, addr netip.AddrPort, req *security
 	}
 	if s.evidence.StartTLS == security.Broken {
 		_ = s.client.Close()
-		clear, f := a.connect(ctx, addr, req, &s.evidence)
+		conn, _, _, err := a.d.race(ctx, []netip.AddrPort{addr}, a.settings.ConnectTimeout)
+		if err != nil {
+			return nil, &failure{status: "4.4.1", why: whyConnect, host: req.Host, domainWide: true, text: fmt.Sprintf("no second connection to %s: %s", req.Host, lines(err))}
+		}
+		clear, f := a.greet(ctx, conn, addr, req, &s.evidence)
 		if f == nil {
 			clear.counted = s.counted // for the reports the two are one
 		}
@@ -122,21 +160,15 @@ func (a *attempt) authenticate(ctx context.Context, s *session) *failure {
 	return f
 }
 
-// connect opens a session and tries STARTTLS where it is offered. With before,
+// greet begins the session and tries STARTTLS where it is offered. With before,
 // the evidence of a handshake that broke, it stays in clear.
-func (a *attempt) connect(ctx context.Context, addr netip.AddrPort, req *security.Requirement, before *security.Evidence) (*session, *failure) {
+func (a *attempt) greet(ctx context.Context, conn net.Conn, addr netip.AddrPort, req *security.Requirement, before *security.Evidence) (*session, *failure) {
 	host := req.Host
-	dialCtx, cancel := context.WithTimeout(ctx, a.settings.ConnectTimeout)
-	conn, err := a.d.dial(dialCtx, "tcp", addr.String())
-	cancel()
-	if err != nil {
-		return nil, &failure{status: "4.4.1", why: whyConnect, host: host, domainWide: true, text: fmt.Sprintf("no connection to %s [%s]: %v", host, addr.Addr(), err)}
-	}
-	client, err := smtpclient.New(ctx, conn, smtpclient.Options{Name: a.d.hostname, Timeouts: a.d.timeouts})
+	client, err := smtpclient.New(ctx, conn, smtpclient.Options{Name: a.d.hostname, NoChunking: !a.d.pool.chunking(a.key), Timeouts: a.d.timeouts})
 	if err != nil {
 		return nil, greetingFailure(host, addr.Addr(), err)
 	}
-	s := &session{client: client, host: host, addr: addr.Addr().String(), evidence: security.Evidence{Host: host}, counted: make(map[string]bool)}
+	s := &session{client: client, host: host, addr: addr.Addr(), evidence: security.Evidence{Host: host}}
 	if before != nil {
 		s.evidence = *before
 		return s, nil
@@ -162,7 +194,7 @@ func (a *attempt) connect(ctx context.Context, addr netip.AddrPort, req *securit
 // greetingFailure tells of a session that ended before STARTTLS: whatever the
 // host said, it is about the host, and another one may do better.
 func greetingFailure(host string, addr netip.Addr, err error) *failure {
-	f := &failure{status: "4.4.2", why: whyConnect, host: host, domainWide: true, text: fmt.Sprintf("%s [%s]: %v", host, addr, err)}
+	f := &failure{status: "4.4.2", why: whyConnect, host: host, domainWide: true, strained: true, text: fmt.Sprintf("%s [%s]: %v", host, addr, err)}
 	if refused, ok := errors.AsType[*smtpclient.ReplyError](err); ok {
 		f.reply = refused.Reply.String()
 		f.why, f.status = whyGreeting, "4.3.2"
@@ -176,13 +208,12 @@ func greetingFailure(host string, addr netip.Addr, err error) *failure {
 // countSession counts a session once for each policy domain that uses it (RFC
 // 8460, 4.3).
 func (a *attempt) countSession(req *security.Requirement, s *session) {
-	if s.counted[req.Domain] || !a.counted() {
+	if !a.counted() || !s.countsFor(req.Domain) {
 		return
 	}
-	s.counted[req.Domain] = true
 	a.counts = append(a.counts, SessionCount{
 		Requirement: req, Verdicts: req.Judge(&s.evidence, nil), Policy: a.policy,
-		LocalIP: ip(s.client.LocalAddr()), RemoteIP: s.addr, Helo: s.client.PeerName(),
+		LocalIP: ip(s.client.LocalAddr()), RemoteIP: s.addr.String(), Helo: s.client.PeerName(),
 	})
 }
 

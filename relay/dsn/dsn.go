@@ -1,16 +1,13 @@
-// Package dsn writes delivery status notifications (RFC 3464): the message
-// that tells a sender what became of his own.
+// Package dsn writes delivery status notifications (RFC 3464, and RFC 6533 for
+// internationalized mail): the message that tells a sender what became of his
+// own.
 //
 // It decides to whom a notice is owed (RFC 3461) and what stands in it; when
-// one is due is decided by those who deliver.
+// one is due is decided by those who deliver. What people read is in texts/.
 package dsn
 
 import (
-	"bytes"
-	"fmt"
 	"io"
-	"mime/quotedprintable"
-	"net/textproto"
 	"slices"
 	"strings"
 	"time"
@@ -19,26 +16,24 @@ import (
 	"github.com/stsrelay/stsrelay/queue"
 )
 
-// maxReturned is the most of a message that comes back whole; of a longer one
-// only the headers do. maxHeader bounds those.
-const (
-	maxReturned = 50 << 10
-	maxHeader   = 64 << 10
-)
-
 // Action is what a notice says of a recipient (RFC 3464, 2.3.3).
 type Action string
 
-// The actions of this relay's notices.
+// The actions of this relay's notices. It never says "delivered": it hands
+// mail to other servers only.
 const (
 	Failed  Action = "failed"
 	Delayed Action = "delayed"
+	Relayed Action = "relayed"
 )
 
 // Reporter writes notices in the name of one relay.
 type Reporter struct {
 	// Hostname is the Reporting-MTA and the domain of MAILER-DAEMON.
 	Hostname string
+	// Language is that of the text, "en" or "de"; nil and others: English. It is
+	// asked for each notice.
+	Language func() string
 	// Expire is when a delayed message is given up, counted from its arrival.
 	Expire func() time.Duration
 	// Now is the wall clock; nil: time.Now.
@@ -50,54 +45,81 @@ type Reporter struct {
 // Failure is the notice that recipients of w were given up; ok is false where
 // none is owed. states are by position in w.Recipients.
 func (r *Reporter) Failure(w *queue.Work, states []queue.RecipientState) (queue.NewMessage, bool) {
-	return r.notice(Failed, &w.Envelope, w.Recipients, states, func(i int) bool { return states[i].State == queue.Bounced })
+	return r.notice(Failed, &w.Envelope, entries(w, states, func(i int) bool { return states[i].State == queue.Bounced }), "")
 }
 
 // Delay is the notice that recipients of w are still being tried; ok is false
 // where none is owed.
 func (r *Reporter) Delay(w *queue.Work, states []queue.RecipientState) (queue.NewMessage, bool) {
-	return r.notice(Delayed, &w.Envelope, w.Recipients, states, func(i int) bool {
+	return r.notice(Delayed, &w.Envelope, entries(w, states, func(i int) bool {
 		return states[i].State == queue.Queued && !states[i].Delayed
-	})
+	}), "")
+}
+
+// Success is the notice that recipients of w, for whom the sender asked for it,
+// were handed to hosts that send no notices of their own; ok is false where
+// none is owed. relayed says, by position in w.Recipients, whose host did not
+// offer DSN: where one does, it has the sender's parameters, and the notice is
+// its matter (RFC 3461, 5.2.2).
+func (r *Reporter) Success(w *queue.Work, states []queue.RecipientState, relayed []bool) (queue.NewMessage, bool) {
+	return r.notice(Relayed, &w.Envelope, entries(w, states, func(i int) bool {
+		return states[i].State == queue.Delivered && i < len(relayed) && relayed[i]
+	}), "")
 }
 
 // Removed is the notice that the operator gave a message up.
 func (r *Reporter) Removed(m queue.Message, reason string) (queue.NewMessage, bool) {
-	var indexes []int
-	var states []queue.RecipientState
+	var list []entry
 	for i, s := range m.States {
 		if s.State != queue.Queued {
 			continue
 		}
-		indexes = append(indexes, i)
-		s.LastError = "5.7.0 the operator of this mail server gave the message up"
+		s.LastError, s.LastReply, s.Why = "5.7.0 the operator of this mail server gave the message up", "", ""
 		if reason != "" {
 			s.LastError += ": " + reason
 		}
-		s.LastReply = ""
-		states = append(states, s)
+		list = append(list, entry{recipient: m.Recipients[i], state: s, cause: causeRemoved})
 	}
-	return r.notice(Failed, &m.Envelope, indexes, states, func(int) bool { return true })
+	return r.notice(Failed, &m.Envelope, list, reason)
 }
 
-func (r *Reporter) notice(action Action, env *queue.Envelope, recipients []int, states []queue.RecipientState, owed func(int) bool) (queue.NewMessage, bool) {
+// entry is one recipient of a notice.
+type entry struct {
+	recipient queue.Recipient
+	state     queue.RecipientState
+	cause     string // of the texts
+}
+
+func entries(w *queue.Work, states []queue.RecipientState, choose func(int) bool) (out []entry) {
+	for i, n := range w.Recipients {
+		if !choose(i) {
+			continue
+		}
+		why := states[i].Why
+		if why == whyExpired && i < len(w.States) {
+			why = w.States[i].Why // what it waited for all the time
+		}
+		out = append(out, entry{recipient: w.Envelope.Recipients[n], state: states[i], cause: cause(why, statusOf(states[i]))})
+	}
+	return out
+}
+
+func (r *Reporter) notice(action Action, env *queue.Envelope, list []entry, note string) (queue.NewMessage, bool) {
 	// Nothing is ever sent to the null sender (RFC 5321, 4.5.5).
 	if env.From == "" || env.Kind != queue.Mail {
 		return queue.NewMessage{}, false
 	}
-	n := notice{reporter: r, action: action, env: env}
-	for i := range recipients {
-		rcpt := env.Recipients[recipients[i]]
-		if owed(i) && asked(rcpt, action) {
-			n.entries = append(n.entries, entry{recipient: rcpt, state: states[i]})
-		}
-	}
-	if len(n.entries) == 0 {
+	list = slices.DeleteFunc(list, func(e entry) bool { return !asked(e.recipient, action) })
+	if len(list) == 0 {
 		return queue.NewMessage{}, false
 	}
 	to, err := mailbox.Parse(env.From)
 	if err != nil {
 		return queue.NewMessage{}, false // it was checked when the message came in
+	}
+	n := notice{reporter: r, action: action, env: env, entries: list, note: note, now: time.Now().UTC()}
+	if r.Now != nil {
+		n.now = r.Now().UTC()
 	}
 	body := n.write()
 	return queue.NewMessage{
@@ -106,7 +128,8 @@ func (r *Reporter) notice(action Action, env *queue.Envelope, recipients []int, 
 			Recipients: []queue.Recipient{{Address: env.From, Domain: to.Domain, Notify: []string{"NEVER"}}},
 			Client:     r.Hostname + " (notice)",
 			EightBit:   !isASCII(body),
-			SMTPUTF8:   !isASCII([]byte(env.From)),
+			// The header has no other address than the sender's.
+			SMTPUTF8: !isASCII([]byte(env.From)),
 		},
 		Body: body,
 	}, true
@@ -116,202 +139,8 @@ func (r *Reporter) notice(action Action, env *queue.Envelope, recipients []int, 
 // failures and delays, with it of what it lists.
 func asked(rcpt queue.Recipient, action Action) bool {
 	if len(rcpt.Notify) == 0 {
-		return true
+		return action != Relayed
 	}
-	want := "FAILURE"
-	if action == Delayed {
-		want = "DELAY"
-	}
+	want := map[Action]string{Failed: "FAILURE", Delayed: "DELAY", Relayed: "SUCCESS"}[action]
 	return slices.ContainsFunc(rcpt.Notify, func(n string) bool { return strings.EqualFold(n, want) })
-}
-
-type entry struct {
-	recipient queue.Recipient
-	state     queue.RecipientState
-}
-
-type notice struct {
-	reporter *Reporter
-	action   Action
-	env      *queue.Envelope
-	entries  []entry
-}
-
-func (n *notice) now() time.Time {
-	if n.reporter.Now != nil {
-		return n.reporter.Now()
-	}
-	return time.Now()
-}
-
-// write makes the multipart/report (RFC 6522).
-func (n *notice) write() []byte {
-	var b bytes.Buffer
-	boundary := "=_" + n.env.ID.String()
-	original, whole := n.original()
-	host := n.reporter.Hostname
-	now := n.now().UTC()
-	fmt.Fprintf(&b, "From: Mail Delivery System <MAILER-DAEMON@%s>\r\n", host)
-	fmt.Fprintf(&b, "To: <%s>\r\n", n.env.From)
-	fmt.Fprintf(&b, "Subject: %s\r\n", n.subject())
-	fmt.Fprintf(&b, "Date: %s\r\n", now.Format(time.RFC1123Z))
-	fmt.Fprintf(&b, "Message-ID: <%s.%d@%s>\r\n", n.env.ID, now.UnixNano(), host)
-	b.WriteString("Auto-Submitted: auto-replied\r\nMIME-Version: 1.0\r\n")
-	fmt.Fprintf(&b, "Content-Type: multipart/report; report-type=delivery-status;\r\n\tboundary=%q\r\n\r\n", boundary)
-	b.WriteString("This is a MIME-encapsulated message.\r\n")
-	part := func(contentType, extra string) {
-		fmt.Fprintf(&b, "\r\n--%s\r\nContent-Type: %s\r\n%s\r\n", boundary, contentType, extra)
-	}
-	part("text/plain; charset=utf-8", "Content-Transfer-Encoding: quoted-printable\r\n")
-	n.writeText(&b)
-	part("message/delivery-status", "")
-	n.writeStatus(&b)
-	if whole {
-		part("message/rfc822", encodingOf(original))
-	} else {
-		part("text/rfc822-headers", encodingOf(original))
-	}
-	b.Write(original)
-	fmt.Fprintf(&b, "\r\n--%s--\r\n", boundary)
-	return b.Bytes()
-}
-
-func (n *notice) subject() string {
-	if n.action == Delayed {
-		return "Delayed: your message is still waiting"
-	}
-	return "Undelivered: your message could not be delivered"
-}
-
-func (n *notice) writeText(b *bytes.Buffer) {
-	w := quotedprintable.NewWriter(b)
-	fmt.Fprintf(w, "This is the mail server %s.\r\n\r\n", n.reporter.Hostname)
-	if n.action == Delayed {
-		fmt.Fprintf(w, "Your message of %s has not been delivered yet to:\r\n\r\n", n.env.ReceivedAt.Format(time.RFC1123Z))
-	} else {
-		fmt.Fprintf(w, "Your message of %s could not be delivered to:\r\n\r\n", n.env.ReceivedAt.Format(time.RFC1123Z))
-	}
-	for _, e := range n.entries {
-		fmt.Fprintf(w, "  <%s>\r\n%s\r\n", e.recipient.Address, wrap(e.state.LastError, "    ", 72))
-	}
-	if n.action == Delayed {
-		fmt.Fprintf(w, "You need not send it again: this server goes on trying until %s,\r\nand tells you if it gives up.\r\n", n.until().Format(time.RFC1123Z))
-	} else {
-		fmt.Fprint(w, "The message was given up and is not tried again. Check the address, or\r\nsend this notice to the postmaster of the recipient.\r\n")
-	}
-	_ = w.Close() // into a buffer
-}
-
-// wrap breaks a text into indented lines of at most width columns, where it has
-// words that allow it.
-func wrap(text, indent string, width int) string {
-	var b strings.Builder
-	line := ""
-	for _, word := range strings.Fields(text) {
-		if line != "" && len(indent)+len(line)+1+len(word) > width {
-			b.WriteString(indent + line + "\r\n")
-			line = ""
-		}
-		line = strings.TrimPrefix(line+" "+word, " ")
-	}
-	return b.String() + indent + line + "\r\n"
-}
-
-// writeStatus is RFC 3464, 2.2 and 2.3.
-func (n *notice) writeStatus(b *bytes.Buffer) {
-	if n.env.EnvID != "" {
-		fmt.Fprintf(b, "Original-Envelope-Id: %s\r\n", oneLine(n.env.EnvID))
-	}
-	fmt.Fprintf(b, "Reporting-MTA: dns; %s\r\n", n.reporter.Hostname)
-	fmt.Fprintf(b, "Arrival-Date: %s\r\n", n.env.ReceivedAt.Format(time.RFC1123Z))
-	for _, e := range n.entries {
-		b.WriteString("\r\n")
-		if e.recipient.ORcpt != "" {
-			fmt.Fprintf(b, "Original-Recipient: %s\r\n", oneLine(e.recipient.ORcpt))
-		}
-		fmt.Fprintf(b, "Final-Recipient: rfc822; %s\r\n", e.recipient.Address)
-		fmt.Fprintf(b, "Action: %s\r\n", n.action)
-		fmt.Fprintf(b, "Status: %s\r\n", n.status(e.state))
-		if e.state.LastReply != "" {
-			if e.state.Host != "" {
-				fmt.Fprintf(b, "Remote-MTA: dns; %s\r\n", e.state.Host)
-			}
-			fmt.Fprintf(b, "Diagnostic-Code: smtp; %s\r\n", oneLine(e.state.LastReply))
-		}
-		fmt.Fprintf(b, "Last-Attempt-Date: %s\r\n", n.now().UTC().Format(time.RFC1123Z))
-		fmt.Fprintf(b, "Final-Log-ID: %s\r\n", n.env.ID)
-		if n.action == Delayed {
-			fmt.Fprintf(b, "Will-Retry-Until: %s\r\n", n.until().Format(time.RFC1123Z))
-		}
-	}
-}
-
-func (n *notice) until() time.Time {
-	if n.reporter.Expire == nil {
-		return n.env.ReceivedAt
-	}
-	return n.env.ReceivedAt.Add(n.reporter.Expire())
-}
-
-// status is the enhanced status code that the error begins with, in the class
-// of the action (RFC 3463).
-func (n *notice) status(s queue.RecipientState) string {
-	class := "5"
-	if n.action == Delayed {
-		class = "4"
-	}
-	code, _, _ := strings.Cut(s.LastError, " ")
-	if parts := strings.Split(code, "."); len(parts) == 3 && isDigits(parts[0]+parts[1]+parts[2]) {
-		return class + "." + parts[1] + "." + parts[2]
-	}
-	return class + ".0.0"
-}
-
-func isDigits(s string) bool {
-	return s != "" && strings.Trim(s, "0123456789") == ""
-}
-
-// original is what comes back of the message: the whole of a small one where
-// the sender asked for it (RET=FULL), else its header.
-func (n *notice) original() (data []byte, whole bool) {
-	if n.reporter.Content == nil {
-		return nil, false
-	}
-	r, err := n.reporter.Content(n.env.ID)
-	if err != nil {
-		return nil, false
-	}
-	whole = n.action == Failed && strings.EqualFold(n.env.Ret, "FULL") && n.env.Size <= maxReturned && !n.env.RequireTLS
-	if whole {
-		if data, err = io.ReadAll(r); err == nil {
-			return data, true
-		}
-		return nil, false
-	}
-	data, _ = io.ReadAll(io.LimitReader(r, maxHeader))
-	if i := bytes.Index(data, []byte("\r\n\r\n")); i >= 0 {
-		return data[:i+2], false
-	}
-	i := bytes.LastIndexByte(data, '\n') // a cut header: whole lines only
-	return data[:i+1], false
-}
-
-func encodingOf(data []byte) string {
-	if isASCII(data) {
-		return ""
-	}
-	return "Content-Transfer-Encoding: 8bit\r\n"
-}
-
-func isASCII(data []byte) bool {
-	return !slices.ContainsFunc(data, func(c byte) bool { return c >= 0x80 })
-}
-
-func oneLine(s string) string {
-	return textproto.TrimString(strings.Map(func(r rune) rune {
-		if r < ' ' || r == 0x7f {
-			return ' '
-		}
-		return r
-	}, s))
 }

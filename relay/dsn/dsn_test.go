@@ -45,13 +45,16 @@ func parts(t *testing.T, m queue.NewMessage) (header mail.Header, types []string
 		t.Fatal(err)
 	}
 	mediaType, params, err := mime.ParseMediaType(msg.Header.Get("Content-Type"))
-	if err != nil || mediaType != "multipart/report" || params["report-type"] != "delivery-status" {
+	if err != nil || mediaType != "multipart/report" || !strings.HasSuffix(params["report-type"], "delivery-status") {
 		t.Fatalf("%s %v, %v", mediaType, params, err)
 	}
 	r := multipart.NewReader(msg.Body, params["boundary"])
 	for {
 		p, err := r.NextRawPart()
 		if errors.Is(err, io.EOF) {
+			if len(types) != 3 || types[1] != "message/"+params["report-type"] { // RFC 6522, 3
+				t.Fatalf("%v, %v", types, params)
+			}
 			return msg.Header, types, bodies
 		}
 		if err != nil {
@@ -79,7 +82,7 @@ func TestAFailureNotice(t *testing.T) {
 	if strings.Join(types, "|") != "text/plain; charset=utf-8|message/delivery-status|text/rfc822-headers" {
 		t.Errorf("%q", types)
 	}
-	for _, want := range []string{"Original-Envelope-Id: e 1", "Reporting-MTA: dns; relay.example.com", "Original-Recipient: rfc822;k@example.org", "Final-Recipient: rfc822; kurt@example.org",
+	for _, want := range []string{"Original-Envelope-Id: e 1", "Reporting-MTA: dns; relay.example.com", "Original-Recipient: rfc822; k@example.org", "Final-Recipient: rfc822; kurt@example.org",
 		"Action: failed", "Status: 5.1.1", "Remote-MTA: dns; mx.example.org", "Diagnostic-Code: smtp; 550 5.1.1 no", "Arrival-Date: Mon, 23 Nov 2026 07:00:00 +0000"} {
 		if !strings.Contains(bodies[1], want) {
 			t.Errorf("the status lacks %q:\n%s", want, bodies[1])

@@ -6,10 +6,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/mail"
 	"slices"
 	"strings"
 	"time"
 
+	"github.com/stsrelay/stsrelay/internal/mailbox"
 	"github.com/stsrelay/stsrelay/queue"
 )
 
@@ -36,6 +38,7 @@ type header struct {
 	tlsRequiredNo  bool
 	tlsRequiredAll int // fields of that name
 	nonASCII       bool
+	from           string // the first From field, unfolded
 }
 
 func (h *headerReader) Write(p []byte) (int, error) {
@@ -89,14 +92,25 @@ func headerEnd(b []byte) int {
 
 func parseHeader(b []byte) (h header) {
 	h.nonASCII = !isASCII(b)
+	inFrom := false
 	for line := range bytes.Lines(b) {
+		folded := line[0] == ' ' || line[0] == '\t'
+		if folded && inFrom {
+			h.from += string(line)
+		}
 		name, value, ok := bytes.Cut(line, []byte(":"))
-		if !ok || line[0] == ' ' || line[0] == '\t' {
+		if !ok || folded {
 			continue
 		}
+		inFrom = false
 		switch strings.ToLower(strings.TrimRight(string(name), " \t")) {
 		case "received":
 			h.received++
+		case "from":
+			inFrom = h.from == ""
+			if inFrom {
+				h.from = string(value)
+			}
 		case "date":
 			h.hasDate = true
 		case "message-id":
@@ -107,6 +121,20 @@ func parseHeader(b []byte) (h header) {
 		}
 	}
 	return h
+}
+
+// fromDomain is the domain of the first address of a From field, in A-labels, ""
+// where there is none.
+func fromDomain(field string) string {
+	list, err := mail.ParseAddressList(strings.TrimSpace(strings.ReplaceAll(field, "\r\n", "")))
+	if err != nil || len(list) == 0 {
+		return ""
+	}
+	m, err := mailbox.FromUnquoted(list[0].Address)
+	if err != nil {
+		return ""
+	}
+	return m.Domain
 }
 
 func isASCII(b []byte) bool {

@@ -14,6 +14,7 @@ import (
 	"fmt"
 	"net"
 	"strings"
+	"sync/atomic"
 	"time"
 )
 
@@ -26,7 +27,7 @@ type Timeouts struct {
 	Mail     time.Duration // default 5m
 	Rcpt     time.Duration // default 5m
 	Data     time.Duration // default 2m
-	Block    time.Duration // each write of the body; default 3m
+	Block    time.Duration // each write; default 3m
 	Final    time.Duration // the reply to the final dot; default 10m
 	Quit     time.Duration // default 5s
 }
@@ -50,8 +51,10 @@ func (t Timeouts) withDefaults() Timeouts {
 // Options configures New.
 type Options struct {
 	// Name is our name in EHLO and HELO, before and after STARTTLS.
-	Name     string
-	Timeouts Timeouts
+	Name string
+	// NoChunking leaves CHUNKING (RFC 3030) unused where it is offered.
+	NoChunking bool
+	Timeouts   Timeouts
 }
 
 // ReplyError is a reply that ends a step badly.
@@ -72,7 +75,8 @@ func (e *TLSError) Unwrap() error { return e.Err }
 // which somebody on the way may have written (RFC 3207, 6).
 var ErrInjected = errors.New("clear text came in behind the answer to STARTTLS")
 
-// Client is an open session. It is used by one goroutine.
+// Client is an open session. Send may be called by several goroutines, the rest
+// by one, while nobody sends.
 type Client struct {
 	conn     net.Conn
 	br       *bufio.Reader
@@ -80,17 +84,24 @@ type Client struct {
 	name     string
 	timeouts Timeouts
 
-	ext    map[string]string
-	peer   string
-	tls    *tls.ConnectionState
-	broken bool
+	ext      map[string]string
+	greeting Reply
+	peer     string
+	tls      *tls.ConnectionState
+
+	line     line
+	answered atomic.Int64 // when a transaction was answered last, in Unix nanoseconds
+	noChunks bool
+	broken   atomic.Bool
+	// provenChunks: BDAT was accepted; goodbye: the host has said 421.
+	provenChunks, goodbye atomic.Bool
 }
 
 // New reads the greeting and says EHLO, or HELO to a host that does not know
 // EHLO. The connection is closed on an error; a *ReplyError tells of a host
 // that refused.
 func New(ctx context.Context, conn net.Conn, o Options) (*Client, error) {
-	c := &Client{name: o.Name, timeouts: o.Timeouts.withDefaults()}
+	c := &Client{name: o.Name, noChunks: o.NoChunking, timeouts: o.Timeouts.withDefaults()}
 	c.use(conn)
 	defer c.watch(ctx)()
 	if err := c.greet(); err != nil {
@@ -103,7 +114,7 @@ func New(ctx context.Context, conn net.Conn, o Options) (*Client, error) {
 func (c *Client) use(conn net.Conn) {
 	c.conn = conn
 	c.br = bufio.NewReaderSize(conn, maxReplyLine)
-	c.bw = bufio.NewWriterSize(conn, 32<<10)
+	c.bw = bufio.NewWriterSize(deadlineWriter{conn, c.timeouts.Block}, 32<<10)
 }
 
 // watch closes the connection when ctx ends; what runs then fails at once. The
@@ -128,7 +139,7 @@ func (c *Client) greet() error {
 	if r.Code != 220 {
 		return &ReplyError{Step: "greeting", Reply: r}
 	}
-	c.peer = firstWord(r)
+	c.greeting, c.peer = r, firstWord(r)
 	return c.hello()
 }
 
@@ -179,6 +190,9 @@ func (c *Client) Extension(keyword string) (params string, ok bool) {
 	return params, ok
 }
 
+// Greeting is what the host said first.
+func (c *Client) Greeting() Reply { return c.greeting }
+
 // PeerName is the name by which the host calls itself.
 func (c *Client) PeerName() string { return c.peer }
 
@@ -197,7 +211,7 @@ func (c *Client) TLS() (state tls.ConnectionState, ok bool) {
 }
 
 // Usable says whether the session can carry another message.
-func (c *Client) Usable() bool { return !c.broken }
+func (c *Client) Usable() bool { return !c.broken.Load() }
 
 // StartTLS encrypts the session and says EHLO again; nothing that was learned
 // before is kept (RFC 3207, 4.2). After a *ReplyError with Step "STARTTLS" the
@@ -241,7 +255,7 @@ func (c *Client) Reset(ctx context.Context) error {
 	defer c.watch(ctx)()
 	r, err := c.command("RSET", c.timeouts.Mail, "RSET")
 	if err == nil && r.Code != 250 {
-		c.broken = true
+		c.broken.Store(true)
 		err = &ReplyError{Step: "RSET", Reply: r}
 	}
 	return ctxError(ctx, err)
@@ -251,7 +265,7 @@ func (c *Client) Reset(ctx context.Context) error {
 func (c *Client) Quit(ctx context.Context) error {
 	defer c.watch(ctx)()
 	defer c.Close()
-	if c.broken {
+	if c.broken.Load() {
 		return nil
 	}
 	_, err := c.command("QUIT", c.timeouts.Quit, "QUIT")
@@ -260,7 +274,7 @@ func (c *Client) Quit(ctx context.Context) error {
 
 // Close closes the connection.
 func (c *Client) Close() error {
-	c.broken = true
+	c.broken.Store(true)
 	return c.conn.Close()
 }
 
@@ -268,7 +282,7 @@ func (c *Client) Close() error {
 // 3.8), whatever it answers.
 func (c *Client) command(step string, timeout time.Duration, line string) (Reply, error) {
 	c.write(line)
-	if err := c.flush(step, timeout); err != nil {
+	if err := c.flush(step); err != nil {
 		return Reply{}, err
 	}
 	return c.read(step, timeout)
@@ -279,10 +293,9 @@ func (c *Client) write(line string) {
 	_, _ = c.bw.WriteString("\r\n")
 }
 
-func (c *Client) flush(step string, timeout time.Duration) error {
-	_ = c.conn.SetWriteDeadline(time.Now().Add(timeout))
+func (c *Client) flush(step string) error {
 	if err := c.bw.Flush(); err != nil {
-		c.broken = true
+		c.broken.Store(true)
 		return fmt.Errorf("%s: %w", step, err)
 	}
 	return nil
@@ -292,11 +305,12 @@ func (c *Client) read(step string, timeout time.Duration) (Reply, error) {
 	_ = c.conn.SetReadDeadline(time.Now().Add(timeout))
 	r, err := readReply(c.br)
 	if err != nil {
-		c.broken = true
+		c.broken.Store(true)
 		return Reply{}, fmt.Errorf("%s: %w", step, err)
 	}
 	if r.Code == 421 {
-		c.broken = true
+		c.broken.Store(true)
+		c.goodbye.Store(true)
 	}
 	return r, nil
 }

@@ -176,7 +176,7 @@ func TestNothingButADotIsSentWhereNobodyIsAccepted(t *testing.T) {
 		t.Errorf("%+v, %v", out, err)
 	}
 	c.write("NOOP")
-	_ = c.flush("NOOP", time.Second)
+	_ = c.flush("NOOP")
 	finish(t, done)
 }
 
@@ -214,7 +214,7 @@ func TestWhatTheHostCannotTakeIsNotSent(t *testing.T) {
 			t.Errorf("%s: %v", tt.name, err)
 		}
 		c.write("NOOP")
-		_ = c.flush("NOOP", time.Second)
+		_ = c.flush("NOOP")
 		finish(t, done)
 	}
 }

@@ -1,11 +1,12 @@
 package smtpclient
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"fmt"
 	"io"
+	"net"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -65,22 +66,53 @@ type RecipientOutcome struct {
 // Send makes one transaction. Refusals of the host are in the outcome; the
 // error is about the connection, or one of the Err values above, which come
 // before anything was sent. After it, Usable says whether the session goes on.
+//
+// Up to Depth goroutines may Send at a time: where the host offers PIPELINING,
+// the next transaction goes out behind the end of the one before, without
+// waiting for its answer.
 func (c *Client) Send(ctx context.Context, t Transaction) (Outcome, error) {
 	if err := c.check(&t); err != nil {
 		return Outcome{}, err
 	}
-	defer c.watch(ctx)()
 	out := Outcome{Recipients: make([]RecipientOutcome, len(t.Recipients))}
+	p := c.line.enter()
+	defer p.leave()
+	p.write()
+	if c.broken.Load() {
+		return out, errOver
+	}
+	defer c.watch(ctx)()
 	var err error
-	if _, ok := c.ext["PIPELINING"]; ok {
-		err = c.pipelined(&t, &out)
-	} else {
-		err = c.stepByStep(&t, &out)
+	_, pipelining := c.ext["PIPELINING"]
+	switch {
+	case !pipelining:
+		err = c.stepByStep(&t, &out, p)
+	case c.chunks(&t):
+		err = c.chunked(&t, &out, p)
+	default:
+		err = c.pipelined(&t, &out, p)
 	}
-	if err == nil && out.Data.Code == 354 {
-		err = c.content(&t, &out)
+	if err != nil {
+		// Without the end of its content the host must throw the message away.
+		_ = c.Close()
 	}
+	c.answered.Store(time.Now().UnixNano())
 	return out, ctxError(ctx, err)
+}
+
+// errOver says that the session ended with a transaction before this one.
+var errOver = errors.New("the session is over")
+
+// Depth is how many transactions may be on their way at a time.
+func (c *Client) Depth() int {
+	_, pipelining := c.ext["PIPELINING"]
+	switch {
+	case !pipelining:
+		return 1
+	case c.knowsChunks():
+		return 8
+	}
+	return 2
 }
 
 func (c *Client) check(t *Transaction) error {
@@ -101,74 +133,95 @@ func (c *Client) check(t *Transaction) error {
 
 // pipelined sends the whole envelope in one write (RFC 2920). All replies are
 // read, whatever the first ones say.
-func (c *Client) pipelined(t *Transaction, out *Outcome) error {
-	c.write(c.mail(t))
-	for i := range t.Recipients {
-		c.write(c.rcpt(&t.Recipients[i]))
-	}
+func (c *Client) pipelined(t *Transaction, out *Outcome, p *place) error {
+	c.envelope(t)
 	c.write("DATA")
-	if err := c.flush("MAIL", c.timeouts.Mail); err != nil {
+	if err := c.flush("MAIL"); err != nil {
+		return err
+	}
+	p.read()
+	if err := c.readEnvelope(out); err != nil || c.broken.Load() {
 		return err
 	}
 	var err error
-	if out.Mail, err = c.read("MAIL", c.timeouts.Mail); err != nil || c.broken {
-		return err
-	}
-	for i := range t.Recipients {
-		r, err := c.read("RCPT", c.timeouts.Rcpt)
-		out.Recipients[i] = RecipientOutcome{Reply: r, Accepted: r.OK()}
-		if err != nil || c.broken {
-			return err
-		}
-	}
 	if out.Data, err = c.read("DATA", c.timeouts.Data); err != nil {
 		return err
 	}
 	if out.Data.Code/100 == 3 && out.Data.Code != 354 {
-		c.broken = true
 		return fmt.Errorf("DATA: %w: %s", ErrProtocol, out.Data)
+	}
+	return c.content(t, out, p)
+}
+
+// envelope writes MAIL and RCPT.
+func (c *Client) envelope(t *Transaction) {
+	c.write(c.mail(t))
+	for i := range t.Recipients {
+		c.write(c.rcpt(&t.Recipients[i]))
+	}
+}
+
+// readEnvelope reads the replies to MAIL and RCPT.
+func (c *Client) readEnvelope(out *Outcome) (err error) {
+	if out.Mail, err = c.read("MAIL", c.timeouts.Mail); err != nil || c.broken.Load() {
+		return err
+	}
+	for i := range out.Recipients {
+		r, err := c.read("RCPT", c.timeouts.Rcpt)
+		out.Recipients[i] = RecipientOutcome{Reply: r, Accepted: r.OK()}
+		if err != nil || c.broken.Load() {
+			return err
+		}
 	}
 	return nil
 }
 
-func (c *Client) stepByStep(t *Transaction, out *Outcome) (err error) {
-	if out.Mail, err = c.command("MAIL", c.timeouts.Mail, c.mail(t)); err != nil || c.broken || !out.Mail.OK() {
+func (o *Outcome) accepted() bool {
+	return slices.ContainsFunc(o.Recipients, func(r RecipientOutcome) bool { return r.Accepted })
+}
+
+func (c *Client) stepByStep(t *Transaction, out *Outcome, p *place) (err error) {
+	p.read()
+	if out.Mail, err = c.command("MAIL", c.timeouts.Mail, c.mail(t)); err != nil || c.broken.Load() || !out.Mail.OK() {
 		return err
 	}
-	accepted := false
 	for i := range t.Recipients {
 		r, err := c.command("RCPT", c.timeouts.Rcpt, c.rcpt(&t.Recipients[i]))
 		out.Recipients[i] = RecipientOutcome{Reply: r, Accepted: r.OK()}
-		if err != nil || c.broken {
+		if err != nil || c.broken.Load() {
 			return err
 		}
-		accepted = accepted || r.OK()
 	}
-	if !accepted {
+	if !out.accepted() {
 		_, err = c.command("RSET", c.timeouts.Mail, "RSET")
 		return err
 	}
-	out.Data, err = c.command("DATA", c.timeouts.Data, "DATA")
-	return err
+	if out.Data, err = c.command("DATA", c.timeouts.Data, "DATA"); err != nil {
+		return err
+	}
+	return c.content(t, out, p)
 }
 
-// content sends the message, or nothing but the dot where the host wants one
-// although it took no recipient (RFC 2920, 3.1).
-func (c *Client) content(t *Transaction, out *Outcome) error {
-	accepted := false
-	for _, r := range out.Recipients {
-		accepted = accepted || r.Accepted
+// content sends the message where the host waits for it, or nothing but the dot
+// where it took no recipient and waits all the same (RFC 2920, 3.1).
+func (c *Client) content(t *Transaction, out *Outcome, p *place) error {
+	if out.Data.Code != 354 {
+		return nil
 	}
+	if !out.Mail.OK() {
+		// It refused the sender and waits for the message all the same: whatever
+		// goes out now might be delivered.
+		return c.Close()
+	}
+	accepted := out.accepted()
 	if accepted {
 		if err := c.body(t.Body, &out.BodySent); err != nil {
-			// Without the dot the host must throw away what it has.
-			_ = c.Close()
 			return err
 		}
 	} else {
 		c.write(".")
 	}
-	if err := c.flush("final dot", c.timeouts.Block); err != nil {
+	if err := c.endOfWriting("final dot", p); err != nil {
 		return err
 	}
 	var err error
@@ -179,17 +232,25 @@ func (c *Client) content(t *Transaction, out *Outcome) error {
 	return err
 }
 
-// body sends the message with its final dot; complete is set when the dot is
+// endOfWriting sends what is written, or leaves that to the transaction behind.
+func (c *Client) endOfWriting(step string, p *place) error {
+	if !p.followed() {
+		if err := c.flush(step); err != nil {
+			return err
+		}
+	}
+	p.written()
+	return nil
+}
+
+// body writes the message with its final dot; complete is set when the dot is
 // about to go out.
 func (c *Client) body(r io.Reader, complete *bool) error {
-	w := &bodyWriter{w: bufio.NewWriterSize(deadlineWriter{c}, 64<<10)}
+	w := &bodyWriter{w: c.bw}
 	_, err := io.Copy(w, r)
 	if err == nil {
 		*complete = true
 		err = w.end()
-	}
-	if err == nil {
-		err = w.w.Flush()
 	}
 	if err != nil {
 		return fmt.Errorf("message body: %w", err)
@@ -197,12 +258,15 @@ func (c *Client) body(r io.Reader, complete *bool) error {
 	return nil
 }
 
-// deadlineWriter gives every block its own time.
-type deadlineWriter struct{ c *Client }
+// deadlineWriter gives every write its own time.
+type deadlineWriter struct {
+	conn net.Conn
+	time time.Duration
+}
 
 func (d deadlineWriter) Write(p []byte) (int, error) {
-	_ = d.c.conn.SetWriteDeadline(time.Now().Add(d.c.timeouts.Block))
-	return d.c.conn.Write(p)
+	_ = d.conn.SetWriteDeadline(time.Now().Add(d.time))
+	return d.conn.Write(p)
 }
 
 // mail is the MAIL command with the parameters that the host knows.

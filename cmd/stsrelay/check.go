@@ -1,0 +1,205 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"net/url"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/term"
+
+	"github.com/stsrelay/stsrelay/config"
+	"github.com/stsrelay/stsrelay/internal/dnsclient"
+	"github.com/stsrelay/stsrelay/internal/mailbox"
+	"github.com/stsrelay/stsrelay/relay"
+	"github.com/stsrelay/stsrelay/relay/admin"
+	"github.com/stsrelay/stsrelay/relay/check"
+	"github.com/stsrelay/stsrelay/relay/delivery"
+)
+
+const (
+	// checksAtOnce is how many domains of the queue are checked at a time.
+	checksAtOnce = 8
+	// cacheTime is how long the running relay may take to say what it has in
+	// its cache.
+	cacheTime = time.Second
+)
+
+func (a *app) checkCommand() *cobra.Command {
+	var (
+		timeout time.Duration
+		queued  bool
+	)
+	c := &cobra.Command{
+		Use:   "check DOMAIN",
+		Short: "Say what this relay would do with mail for a domain, and why",
+		Long: `Say what this relay would do with mail for a domain, and why: how its hosts are
+found, its MTA-STS record and policy, each host's TLS, certificate and TLSA
+records, its TLS-RPT record, what is wrong, by which rule, and how to mend it.
+Nothing is sent. The configuration is enough; the relay need not run.
+
+Exit status 0: mail would go; 1: it would wait or bounce.`,
+		Example: "  stsrelay check example.com\n  stsrelay check --all-queued",
+		Args: func(_ *cobra.Command, args []string) error {
+			switch {
+			case queued && len(args) > 0:
+				return usageError{errors.New("give a domain or --all-queued, not both")}
+			case !queued && len(args) != 1:
+				return usageError{errors.New("this command takes one domain, or --all-queued")}
+			case timeout <= 0:
+				return usageError{errors.New("--timeout must be longer than nothing, such as 10s")}
+			}
+			return nil
+		},
+		RunE: func(cmd *cobra.Command, args []string) error {
+			conf, _, err := a.load()
+			if err != nil {
+				return err
+			}
+			o, done, err := a.checkOptions(conf, timeout)
+			if err != nil {
+				return err
+			}
+			defer done()
+			client := admin.NewClient(conf.SocketPath())
+			if queued {
+				return a.checkQueued(cmd.Context(), client, o)
+			}
+			return a.checkOne(cmd.Context(), client, args[0], o)
+		},
+	}
+	c.Flags().DurationVar(&timeout, "timeout", 10*time.Second, "how long the whole may take")
+	c.Flags().BoolVar(&queued, "all-queued", false, "check the domains that wait in the running relay's queue, one line each")
+	return c
+}
+
+func (a *app) checkOne(ctx context.Context, client *admin.Client, arg string, o check.Options) error {
+	// An address will do as well as its domain.
+	domain, err := mailbox.ParseDomain(strings.TrimSuffix(arg[strings.LastIndexByte(arg, '@')+1:], "."))
+	if err != nil {
+		return usageError{err}
+	}
+	cached := make(chan *check.Cached, 1)
+	go func() { cached <- askCache(ctx, client, domain) }()
+	report := check.Run(ctx, domain, o)
+	report.Cache(<-cached)
+	if a.json {
+		err = a.printJSON(report)
+	} else {
+		err = report.Text(a.out, a.colour())
+	}
+	if err == nil && !report.Outcome.Goes {
+		err = errAnswered
+	}
+	return err
+}
+
+// askCache asks the running relay what it has in its policy cache; nil where it
+// does not answer, or has nothing.
+func askCache(ctx context.Context, client *admin.Client, domain string) *check.Cached {
+	ctx, cancel := context.WithTimeout(ctx, cacheTime)
+	defer cancel()
+	var p admin.Policy
+	if client.Get(ctx, "/v1/policies/"+url.PathEscape(domain), nil, &p) != nil {
+		return nil
+	}
+	return &check.Cached{ID: p.ID, Mode: p.Mode, MX: p.MX, FetchedAt: p.FetchedAt, ExpiresAt: p.ExpiresAt, LastError: p.LastError}
+}
+
+// queuedCheck is a line of --all-queued.
+type queuedCheck struct {
+	Domain   string        `json:"domain"`
+	Messages int           `json:"messages"`
+	Outcome  check.Outcome `json:"outcome"`
+}
+
+// checkQueued checks the domains that wait, several at a time, and prints them
+// in the queue's order.
+func (a *app) checkQueued(ctx context.Context, client *admin.Client, o check.Options) error {
+	var summary []admin.DomainSummary
+	if err := client.Get(ctx, "/v1/summary", nil, &summary); err != nil {
+		return err
+	}
+	results := make([]chan queuedCheck, len(summary))
+	slots := make(chan struct{}, checksAtOnce)
+	for i, s := range summary {
+		results[i] = make(chan queuedCheck, 1)
+		go func() {
+			slots <- struct{}{}
+			defer func() { <-slots }()
+			results[i] <- queuedCheck{s.Domain, s.Messages, check.Run(ctx, s.Domain, o).Outcome}
+		}()
+	}
+	all, goes := make([]queuedCheck, len(summary)), true
+	for i := range summary {
+		all[i] = <-results[i]
+		goes = goes && all[i].Outcome.Goes
+		if !a.json {
+			fmt.Fprintf(a.out, "%s  %s  %s: %s\n", check.Mark(all[i].Outcome.Goes, a.colour()), all[i].Domain, plural(all[i].Messages, "message"), all[i].Outcome.Text)
+		}
+	}
+	switch {
+	case a.json:
+		if err := a.printJSON(all); err != nil {
+			return err
+		}
+	case len(all) == 0:
+		fmt.Fprintln(a.out, "nothing is queued")
+	}
+	if !goes {
+		return errAnswered
+	}
+	return nil
+}
+
+// checkOptions are those of a check by the configuration. done frees what they
+// hold.
+func (a *app) checkOptions(c *config.Config, timeout time.Duration) (o check.Options, done func(), err error) {
+	roots, err := relay.Roots(c)
+	if err != nil {
+		return o, nil, err
+	}
+	rules, err := relay.Rules(c)
+	if err != nil {
+		return o, nil, err
+	}
+	resolver, err := dnsclient.New(dnsclient.Options{Servers: c.DNS.Servers, TrustAD: c.DNS.TrustAD, Roots: roots, Timeout: min(2*time.Second, timeout)})
+	if err != nil {
+		return o, nil, fmt.Errorf("dns: %w", err)
+	}
+	o = check.Options{
+		Resolver: resolver, Roots: roots, Dial: a.dial, Hostname: c.Hostname, Timeout: timeout,
+		ConnectTimeout:  time.Duration(c.Delivery.ConnectTimeout),
+		AllowPrivate:    c.Delivery.PrivateAddresses == "allow",
+		RefusePlaintext: c.Delivery.Plaintext == "refuse",
+		LegacyTLS:       c.Delivery.LegacyTLS,
+		Family:          delivery.IPFamily(c.Delivery.IPFamily),
+		NoSTS:           !c.STS.Enabled, NoDANE: !c.DANE.Enabled,
+		Rules: rules, IsSelf: func(host string, port uint16, addrs []netip.Addr) bool {
+			return relay.IsSelf(c.Hostname, relay.Listens(c), host, port, addrs)
+		},
+	}
+	for _, s := range c.Delivery.SourceIP {
+		if a, err := netip.ParseAddr(s); err == nil { // checked by config
+			o.SourceIPs = append(o.SourceIPs, a)
+		}
+	}
+	return o, func() { _ = resolver.Close() }, nil
+}
+
+// colour says whether standard output is a terminal that wants colours
+// (no-color.org).
+func (a *app) colour() bool {
+	for _, kv := range a.environ {
+		if name, value, _ := strings.Cut(kv, "="); name == "NO_COLOR" && value != "" || name == "TERM" && value == "dumb" {
+			return false
+		}
+	}
+	f, ok := a.out.(*os.File)
+	return ok && term.IsTerminal(int(f.Fd()))
+}

@@ -1,0 +1,173 @@
+package check
+
+import (
+	"context"
+	"fmt"
+	"net/smtp"
+	"os"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/oklog/ulid/v2"
+
+	"github.com/stsrelay/stsrelay/config"
+	"github.com/stsrelay/stsrelay/queue"
+	"github.com/stsrelay/stsrelay/relay"
+	"github.com/stsrelay/stsrelay/relay/delivery"
+)
+
+// What a check says, a relay does: every scenario is checked, and then gets a
+// message by a real relay in the same Internet.
+func TestARelayDoesWhatACheckSays(t *testing.T) {
+	w := newWorldAt(t, time.Now)
+	defaults, rules := w.options, make(delivery.Rules)
+	domains := make(map[string]string)
+	for _, s := range scenarios {
+		w.options = defaults
+		d := "d." + s.name + ".example"
+		s.setup(w, d)
+		own := w.options
+		own.Rules = nil
+		// One relay has one set of options, and logs in at no fake host.
+		if reflect.DeepEqual(bare(own), bare(defaults)) && !strings.Contains(s.name, "rule-route") || s.name == "rule-route-nowhere" {
+			domains[s.name] = d
+			for name, r := range w.options.Rules {
+				rules[name] = r
+			}
+		}
+	}
+	w.options = defaults
+	w.options.Rules = rules
+	r := w.relay(t, rules)
+	checked := make(map[string]*Report)
+	ids := make(map[string]ulid.ULID)
+	for name, d := range domains {
+		checked[name] = Run(t.Context(), d, w.options)
+		ids[name] = send(t, r.Addrs()[0].String(), "kurt@"+d)
+	}
+	for name, c := range checked {
+		action, why := fate(t, r.Queue(), ids[name])
+		if action == "gone" {
+			if action = "bounce"; w.receiver(domains[name]) != "" {
+				action = "deliver"
+			}
+		}
+		if action != c.Outcome.Action {
+			t.Errorf("%s: the check says %q, the relay does %q (%s)", name, c.Outcome.Text, action, why)
+		}
+		if action == "deliver" && w.receiver(domains[name]) != c.Outcome.Address {
+			t.Errorf("%s: the check says %s, the relay sent it to %s", name, c.Outcome.Address, w.receiver(domains[name]))
+		}
+	}
+	t.Logf("%d scenarios", len(domains))
+}
+
+// bare leaves out what cannot be compared.
+func bare(o Options) Options {
+	o.Dial, o.Now, o.IsSelf = nil, nil, nil
+	return o
+}
+
+// relay starts a relay in the world.
+func (w *world) relay(t *testing.T, rules delivery.Rules) *relay.Relay {
+	t.Helper()
+	dir := t.TempDir()
+	file := filepath.Join(dir, "stsrelay.toml")
+	text := fmt.Sprintf("hostname = %q\ndata_dir = %q\n[[listen]]\naddress = \"127.0.0.1:0\"\n[dns]\nservers = [%q]\n[limits]\nfree_space = \"64MiB\"\n[delivery]\nprivate_addresses = \"allow\"\n",
+		w.options.Hostname, dir, w.DNS.Addr())
+	for name, r := range rules {
+		text += fmt.Sprintf("[[domain]]\nname = %q\noverride_policy = %t\n", name, r.Override)
+		if level := levelName(r); level != "" {
+			text += fmt.Sprintf("tls = %q\n", level)
+		}
+		if r.Route != nil {
+			text += fmt.Sprintf("route = \"%s:%d\"\nmx = %t\n", r.Route.Host, r.Route.Port, r.Route.MX)
+		}
+	}
+	w.ok(os.WriteFile(file, []byte(text), 0o600))
+	conf, _, err := config.Load(file, nil)
+	w.ok(err)
+	r, err := relay.New(relay.Options{Config: conf, Dial: w.DialContext, Roots: w.CA.Roots()})
+	w.ok(err)
+	ctx, cancel := context.WithCancel(context.Background())
+	done, ready := make(chan error, 1), make(chan struct{})
+	go func() { done <- r.Run(ctx, func() { close(ready) }) }()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	})
+	<-ready
+	return r
+}
+
+// send hands a message to the relay and returns its queue ID.
+func send(t *testing.T, addr, to string) ulid.ULID {
+	t.Helper()
+	c, err := smtp.Dial(addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	for _, step := range []struct {
+		code int
+		line string
+	}{{250, "EHLO test"}, {250, "MAIL FROM:<>"}, {250, "RCPT TO:<" + to + ">"}, {354, "DATA"}, {250, "Subject: test\r\n\r\nhello\r\n."}} {
+		if _, err := c.Text.Cmd("%s", step.line); err != nil {
+			t.Fatal(err)
+		}
+		_, msg, err := c.Text.ReadResponse(step.code)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, id, ok := strings.Cut(msg, "queued as "); ok {
+			parsed, err := ulid.ParseStrict(id)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return parsed
+		}
+	}
+	t.Fatal("no queue ID")
+	return ulid.ULID{}
+}
+
+// fate waits until a message was tried and tells whether it waits or is gone.
+// Nobody is told of a bounce: its sender is null.
+func fate(t *testing.T, q *queue.Queue, id ulid.ULID) (action, why string) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		m, err := q.Show(id)
+		if err != nil {
+			return "gone", ""
+		}
+		if m.Attempts > 0 && m.State == queue.Queued {
+			return "wait", m.States[0].LastError
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			t.Fatalf("%s was not tried", id)
+		}
+	}
+}
+
+// receiver is the address of the host that has a message for a domain.
+func (w *world) receiver(domain string) string {
+	for _, h := range w.hosts {
+		for _, m := range h.Messages() {
+			if strings.HasSuffix(m.To, "@"+domain) {
+				return h.IP
+			}
+		}
+	}
+	return ""
+}

@@ -1,0 +1,150 @@
+// Package check finds out what this relay would do with mail for a domain, and
+// why, without sending any: how the domain's hosts are found, its MTA-STS record
+// and policy (RFC 8461), each host's TLS, certificate and TLSA records (RFC
+// 7672), its TLS-RPT record (RFC 8460), and what is wrong with each, by which
+// rule, and how to mend it.
+//
+// It decides nothing itself. Whether a policy is in force is said by
+// sts.Manager, with a cache that begins empty; whether mail may travel over a
+// session by security.Requirement; both as in a delivery. The policy cache of a
+// running relay is neither read nor changed.
+package check
+
+import (
+	"context"
+	"crypto/x509"
+	"net"
+	"net/netip"
+	"sync"
+	"time"
+
+	"github.com/stsrelay/stsrelay/internal/dnsclient"
+	"github.com/stsrelay/stsrelay/relay/delivery"
+	"github.com/stsrelay/stsrelay/sts"
+)
+
+const (
+	// maxDials is how many addresses a delivery tries for one domain in one
+	// attempt, and so how many are looked at here.
+	maxDials = 8
+	// maxHosts bounds the hosts that are looked at.
+	maxHosts = 10
+	// soon is when a certificate that ends is worth a warning.
+	soon = 14 * 24 * time.Hour
+)
+
+// Options configures Run. Resolver is required.
+type Options struct {
+	Resolver *dnsclient.Client
+	// Roots are the trusted authorities of MX and policy hosts; nil: the
+	// system's.
+	Roots *x509.CertPool
+	// Dial opens connections to "IP:25", "IP:443" and to routes; default
+	// net.Dialer, to mail hosts from SourceIPs.
+	Dial func(ctx context.Context, network, address string) (net.Conn, error)
+	// Hostname is our name in EHLO.
+	Hostname string
+	// ConnectTimeout bounds one connection attempt. Default 30s, and never more
+	// than Timeout.
+	ConnectTimeout time.Duration
+	// Timeout bounds the whole. Default 10s.
+	Timeout time.Duration
+	// Concurrency bounds the connections to hosts at a time. Default 8.
+	Concurrency int
+	// AllowPrivate permits MX and policy hosts on private, loopback and
+	// link-local addresses.
+	AllowPrivate bool
+	// RefusePlaintext keeps mail from leaving without TLS.
+	RefusePlaintext bool
+	// Family restricts the addresses of hosts that are contacted; default
+	// delivery.AnyFamily.
+	Family delivery.IPFamily
+	// SourceIPs are the addresses that connections to hosts come from, at most one
+	// of each family; none: the system's choice.
+	SourceIPs []netip.Addr
+	// LegacyTLS speaks TLS 1.0 and 1.1 where nobody asks for more.
+	LegacyTLS bool
+	// NoSTS and NoDANE say that the operator has switched them off.
+	NoSTS, NoDANE bool
+	// Rules are the operator's rules for domains. Nobody is logged in to.
+	Rules delivery.Rules
+	// IsSelf says whether a host is this relay; default: where it has its
+	// Hostname.
+	IsSelf func(host string, port uint16, addrs []netip.Addr) bool
+	// Now is the date for certificates; default time.Now.
+	Now func() time.Time
+}
+
+func (o Options) withDefaults() Options {
+	if o.ConnectTimeout == 0 {
+		o.ConnectTimeout = 30 * time.Second
+	}
+	if o.Timeout == 0 {
+		o.Timeout = 10 * time.Second
+	}
+	if o.Concurrency == 0 {
+		o.Concurrency = 8
+	}
+	if o.IsSelf == nil {
+		name := o.Hostname
+		o.IsSelf = func(host string, _ uint16, _ []netip.Addr) bool { return host == name }
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	return o
+}
+
+// Run checks a domain, a lower-case name in A-labels or an address literal. It
+// always returns a report: what could not be found out is in it.
+func Run(ctx context.Context, domain string, o Options) *Report {
+	o = o.withDefaults()
+	ctx, cancel := context.WithTimeoutCause(ctx, o.Timeout, timedOut(o.Timeout))
+	defer cancel()
+	c := &checker{Options: o, domain: domain, slots: make(chan struct{}, o.Concurrency)}
+	c.report = &Report{Domain: domain, At: o.Now().UTC().Truncate(time.Second), Hosts: []Host{}}
+	c.applyRule()
+
+	var wg sync.WaitGroup
+	if _, ok := literal(c.policyDomain); !ok && c.policyDomain != "" {
+		wg.Go(func() { c.findPolicy(ctx) })
+		wg.Go(func() { c.findTLSRPT(ctx) })
+	}
+	c.findHosts(ctx)
+	wg.Wait()
+
+	c.judge()
+	c.report.Outcome = c.outcome()
+	c.report.escape()
+	return c.report
+}
+
+// timedOut is the cause of a check that took too long.
+type timedOut time.Duration
+
+func (t timedOut) Error() string {
+	return "no answer within " + time.Duration(t).String() + " (the relay itself would wait for longer; see --timeout)"
+}
+
+// checker is one run.
+type checker struct {
+	Options
+	domain string
+	// policyDomain is the domain, or the next hop that the operator set for it;
+	// "" where that is an address (RFC 8461, 3.4).
+	policyDomain string
+	rule         *delivery.Rule // nil where there is none
+	report       *Report
+	slots        chan struct{} // connections to hosts that may be open
+
+	// What findPolicy leaves: the decision, what was served, and why there is
+	// no decision.
+	policy    sts.Result
+	fetched   *sts.Fetched
+	policyErr error
+
+	// What findHosts leaves.
+	mxErr    error   // a lookup without an answer
+	mxDenial Outcome // there is no host
+	hosts    []*host
+}

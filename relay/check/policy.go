@@ -1,0 +1,328 @@
+package check
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/netip"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/stsrelay/stsrelay/internal/dnsclient"
+	"github.com/stsrelay/stsrelay/relay/security"
+	"github.com/stsrelay/stsrelay/sts"
+)
+
+// noStore is where a policy cache of one run is kept: nowhere.
+type noStore struct{}
+
+func (noStore) Put(context.Context, []byte, []byte) error { return nil }
+func (noStore) Delete(context.Context, []byte) error      { return nil }
+func (noStore) Scan([]byte, func(_, _ []byte) error) error {
+	return nil
+}
+
+// policyRun is what the lookup of one policy came by on its way.
+type policyRun struct {
+	txt      dnsclient.TXT
+	txtErr   error
+	asked    bool
+	addrs    []netip.Addr
+	fetched  *sts.Fetched
+	fetchErr *sts.FetchError
+}
+
+// findPolicy lets an sts.Manager decide which policy is in force for a domain of
+// which nothing is cached, and keeps what it saw. Where the Manager has no reason
+// to fetch a policy, it is fetched all the same: one that no record announces is
+// a common mistake.
+func (c *checker) findPolicy(ctx context.Context) {
+	var p policyRun
+	fetcher := sts.NewFetcher(sts.FetcherOptions{
+		Roots: c.Roots, DialContext: c.Dial, AllowPrivate: c.AllowPrivate, Now: c.Now,
+		Timeout: c.Timeout * 9 / 10, // so that the failure is the fetch's own
+		LookupAddrs: func(ctx context.Context, host string) ([]netip.Addr, error) {
+			a, err := c.Resolver.Addrs(ctx, host)
+			if isDenial(err) {
+				return nil, sts.ErrNoHost
+			}
+			p.addrs = a.Addrs
+			return a.Addrs, err
+		},
+	})
+	fetch := func(ctx context.Context, domain string) (*sts.Fetched, error) {
+		p.asked = true
+		f, err := fetcher.Fetch(ctx, domain)
+		p.fetched = f
+		p.fetchErr, _ = errors.AsType[*sts.FetchError](err)
+		return f, err
+	}
+	manager, err := sts.NewManager(sts.ManagerOptions{
+		Store: noStore{}, Fetch: fetch, Now: c.Now,
+		LookupTXT: func(ctx context.Context, name string, fresh bool) ([]string, error) {
+			p.txt, p.txtErr = c.Resolver.TXT(ctx, name, fresh)
+			if isDenial(p.txtErr) {
+				return nil, sts.ErrNoTXT
+			}
+			return p.txt.Records, p.txtErr
+		},
+	})
+	if err != nil {
+		c.policyErr = err // cannot be: there is nothing to read
+		return
+	}
+	c.policy, c.policyErr = manager.Lookup(ctx, c.policyDomain)
+	manager.Close()
+	if !p.asked && ctx.Err() == nil {
+		_, _ = fetch(ctx, c.policyDomain)
+	}
+	if c.NoSTS {
+		c.policy, c.policyErr = sts.Result{Domain: c.policyDomain}, nil
+	}
+	if c.policy.Policy != nil && c.policy.Policy.Mode == sts.ModeNone {
+		c.policy.Policy = nil // it says that there is none
+	}
+	c.fetched = p.fetched
+	c.report.Record = c.describeRecord(&p)
+	c.report.PolicyHost = c.describePolicyHost(&p)
+	c.report.Policy = c.describePolicy(&p)
+}
+
+// isDenial says that there is nothing, which is an answer.
+func isDenial(err error) bool {
+	return errors.Is(err, dnsclient.ErrNXDomain) || errors.Is(err, dnsclient.ErrNoData)
+}
+
+func (c *checker) describeRecord(p *policyRun) *Record {
+	r := &Record{Name: "_mta-sts." + c.policyDomain, TXT: p.txt.Records, CNAME: p.txt.CNAME}
+	fault := func(mend, format string, args ...any) {
+		r.Problems = append(r.Problems, Problem{Fault, fmt.Sprintf(format, args...), "RFC 8461, 3.1", mend})
+	}
+	if p.txtErr != nil && !isDenial(p.txtErr) {
+		fault("the domain's owner: let the name servers answer for names with an underscore; on this side, look at [dns] and the resolver",
+			"the record could not be looked up: %v", p.txtErr)
+		return r
+	}
+	rec, err := sts.ParseRecord(p.txt.Records)
+	r.ID = rec.ID
+	switch {
+	case errors.Is(err, sts.ErrInvalidRecord) && candidates(p.txt.Records) > 1:
+		fault("the domain's owner: remove all records but one; with several, senders take it that there is no policy", "%v", err)
+	case errors.Is(err, sts.ErrInvalidRecord):
+		fault(fmt.Sprintf("the domain's owner: write it as in \"v=STSv1; id=%s\"", c.Now().UTC().Format("20060102150405")), "%v", err)
+	case err != nil && p.fetched != nil:
+		fault(fmt.Sprintf("the domain's owner: publish a TXT record at %s, such as \"v=STSv1; id=%s\"", r.Name, c.Now().UTC().Format("20060102150405")),
+			"the policy host serves a policy, and no record announces it: senders do not look for it")
+	}
+	for _, t := range p.txt.Records {
+		if err != nil && !errors.Is(err, sts.ErrInvalidRecord) && strings.Contains(strings.ToLower(t), "stsv1") {
+			fault("the domain's owner: let the record begin with exactly v=STSv1; and in that case of letters", "the record %q looks like one of MTA-STS, and does not begin with \"v=STSv1;\"", shorten(t, 80))
+		}
+	}
+	if c.NoSTS {
+		r.Problems = append(r.Problems, Problem{Warning, "MTA-STS is switched off: what follows is judged, and not applied", "sts.enabled", "switch it on"})
+	}
+	return r
+}
+
+func candidates(txt []string) (n int) {
+	for _, t := range txt {
+		if strings.HasPrefix(t, "v=STSv1") {
+			n++
+		}
+	}
+	return n
+}
+
+func (c *checker) describePolicyHost(p *policyRun) *PolicyHost {
+	announced := c.report.Record.ID != ""
+	if !p.asked || errors.Is(errorOf(p.fetchErr), sts.ErrNoHost) && !announced {
+		return nil // no MTA-STS, as most domains
+	}
+	host := "mta-sts." + c.policyDomain
+	out := &PolicyHost{URL: "https://" + host + "/.well-known/mta-sts.txt"}
+	for _, a := range p.addrs {
+		out.Addrs = append(out.Addrs, a.String())
+	}
+	seen := p.fetched
+	if seen == nil && p.fetchErr != nil {
+		seen = p.fetchErr.Seen
+	}
+	if seen != nil {
+		out.Address, out.Status, out.ContentType, out.Location = seen.Addr, seen.Status, seen.ContentType, seen.Location
+	}
+	e := security.Evidence{Host: host}
+	if seen != nil && seen.TLS != nil {
+		out.TLS = tls.VersionName(seen.TLS.Version)
+		e.Observe(*seen.TLS, c.Roots, c.Now())
+	} else if v, ok := errors.AsType[*tls.CertificateVerificationError](errorOf(p.fetchErr)); ok {
+		// The handshake ended before there was a version to speak of.
+		e.Observe(tls.ConnectionState{Version: tls.VersionTLS13, PeerCertificates: v.UnverifiedCertificates}, c.Roots, c.Now())
+	}
+	out.Certificate = c.certificate(&e)
+	if p.fetchErr != nil && p.fetchErr.Type != sts.PolicyInvalid {
+		out.Problems = append(out.Problems, c.fetchProblem(p.fetchErr, &e))
+	}
+	if seen != nil && seen.Status == http.StatusOK && seen.ContentType == "" {
+		out.Problems = append(out.Problems, Problem{Warning, "the answer has no Content-Type", "RFC 8461, 3.2", "the domain's owner: serve the policy as text/plain; some senders refuse anything else"})
+	}
+	if out.Certificate != nil {
+		out.Problems = append(out.Problems, c.endsSoon(host, out.Certificate)...)
+	}
+	return out
+}
+
+// errorOf is the failure as an error, nil where there is none.
+func errorOf(err *sts.FetchError) error {
+	if err == nil {
+		return nil
+	}
+	return err
+}
+
+// fetchProblem explains why there is no policy.
+func (c *checker) fetchProblem(err *sts.FetchError, e *security.Evidence) Problem {
+	p := Problem{Severity: Fault, Text: err.Err.Error(), Rule: "RFC 8461, 3.3"}
+	host := "mta-sts." + c.policyDomain
+	seen := err.Seen
+	if seen == nil {
+		seen = &sts.Fetched{}
+	}
+	switch {
+	case errors.Is(err, sts.ErrNoHost):
+		p.Text = "the record announces a policy, and " + host + " does not exist"
+		p.Mend = "the domain's owner: add an A, AAAA or CNAME record for the policy host and serve the policy there; or remove the record"
+	case errors.Is(err, sts.ErrPrivateAddress):
+		p.Text = host + " leads to addresses that are not public: " + err.Err.Error()
+		p.Rule = "delivery.private_addresses"
+		p.Mend = "the domain's owner: give the policy host a public address; in a network of your own, set private_addresses = \"allow\""
+	case err.Type == sts.WebPKIInvalid:
+		req := security.Requirement{Host: host, Level: security.Verify}
+		if s, ok := errors.AsType[*security.Shortfall](req.Satisfied(e)); ok {
+			p.Text = s.Reason
+		}
+		p.Mend = "the domain's owner: give the policy host a certificate of a public authority for " + host + ", with its whole chain, and renew it in time"
+	case seen.Location != "" && seen.Status/100 == 3:
+		p.Mend = "the domain's owner: serve the policy itself at this address; where it is kept elsewhere, pass the request on (reverse proxy) or make mta-sts a CNAME to a host that has a certificate for it"
+	case seen.Status != 0 && seen.Status != http.StatusOK:
+		p.Mend = "the domain's owner: serve the policy at exactly " + "https://" + host + "/.well-known/mta-sts.txt with status 200"
+	case seen.Status == http.StatusOK && strings.Contains(p.Text, "Content-Type"):
+		p.Rule, p.Mend = "RFC 8461, 3.2", "the domain's owner: serve the policy as text/plain"
+	case seen.Status == http.StatusOK:
+		p.Mend = "the domain's owner: serve a text of at most 64 KiB, and all of it within seconds"
+	case seen.Addr != "":
+		p.Text = "the policy could not be fetched: " + p.Text
+		p.Mend = "the domain's owner: let the policy host speak TLS 1.2 or 1.3 and HTTP on port 443, and answer within seconds"
+	default:
+		p.Text = "the policy could not be fetched: " + p.Text
+		p.Mend = "the domain's owner: let the policy host answer on port 443; on this side, see that the firewall lets this machine reach port 443"
+	}
+	return p
+}
+
+func (c *checker) describePolicy(p *policyRun) *Policy {
+	if p.fetched == nil && (p.fetchErr == nil || p.fetchErr.Text == "") {
+		return nil
+	}
+	if p.fetched == nil {
+		out := &Policy{Lines: lines(p.fetchErr.Text)}
+		out.Problems = []Problem{{Fault, p.fetchErr.Err.Error(), "RFC 8461, 3.2", policyMend}}
+		out.Problems = append(out.Problems, lineEnds(p.fetchErr.Text)...)
+		return out
+	}
+	policy := p.fetched.Policy
+	out := &Policy{
+		Lines: lines(p.fetched.Text), Valid: true, Mode: string(policy.Mode), MaxAge: int64(policy.MaxAge / time.Second), MX: policy.MX,
+		InForce: c.policy.Policy != nil,
+	}
+	for _, remark := range p.fetched.Remarks {
+		text := string(remark)
+		switch {
+		case strings.Contains(text, "Content-Type"):
+			continue // told of the policy host
+		case strings.HasPrefix(text, "max_age is less"):
+			out.Problems = append(out.Problems, Problem{Warning, text, "RFC 8461, 3.2", "the domain's owner: raise max_age to weeks (1209600); mode testing is the place for short ones"})
+		case strings.HasSuffix(text, "is not known and is ignored"):
+			out.Problems = append(out.Problems, Problem{Note, text, "RFC 8461, 3.2", "the domain's owner: remove the line, if it was meant for senders"})
+		default:
+			out.Problems = append(out.Problems, Problem{Warning, text, "RFC 8461, 3.2", policyMend})
+		}
+		if len(out.Problems) == maxList {
+			break
+		}
+	}
+	switch policy.Mode {
+	case sts.ModeTesting:
+		out.Problems = append(out.Problems, Problem{Warning, "the mode is testing: failures are reported, and mail goes on unprotected; for how long that has been so cannot be told from here",
+			"RFC 8461, 5", "the domain's owner: when TLS reports have been clean for some weeks, change the mode to enforce, and the id"})
+	case sts.ModeNone:
+		out.Problems = append(out.Problems, Problem{Note, "the mode is none: the domain has no policy any more, or not yet", "RFC 8461, 8.3", "nothing, if that is meant"})
+	}
+	out.Problems = append(out.Problems, lineEnds(p.fetched.Text)...)
+	return out
+}
+
+const policyMend = "the domain's owner: correct the text, then change the id in the record"
+
+// lineEnds looks for what a reader of the lines cannot see.
+func lineEnds(text string) []Problem {
+	crlf := strings.Count(text, "\r\n")
+	bareCR, bareLF := strings.Count(text, "\r")-crlf, strings.Count(text, "\n")-crlf
+	switch {
+	case bareCR > 0:
+		return []Problem{{Fault, "the text has a CR without LF; that ends no line", "RFC 8461, 3.2", "the domain's owner: end every line with LF or CRLF"}}
+	case crlf > 0 && bareLF > 0:
+		return []Problem{{Note, "some lines end with CRLF, some with LF; this relay takes both, others may not", "RFC 8461, 3.2", "the domain's owner: end every line in the same way"}}
+	}
+	return nil
+}
+
+// lines takes a text apart for display.
+func lines(text string) []string {
+	var out []string
+	for line := range strings.SplitSeq(strings.TrimSuffix(text, "\n"), "\n") {
+		if len(out) == maxList {
+			break
+		}
+		out = append(out, strings.TrimSuffix(line, "\r"))
+	}
+	return out
+}
+
+// patterns says which mx of the policy cover no host of the domain.
+func (c *checker) patterns() {
+	p := c.report.Policy
+	if p == nil || !p.Valid || c.report.MX.From == "route" || len(c.hosts) == 0 {
+		return
+	}
+	var idle []string
+	for _, m := range p.MX {
+		one := sts.Policy{MX: []string{m}}
+		if !slices.ContainsFunc(c.hosts, func(h *host) bool { _, ok := one.Match(h.Name); return ok }) {
+			idle = append(idle, m)
+		}
+	}
+	if len(idle) == 0 {
+		return
+	}
+	n := len(idle)
+	p.Problems = append(p.Problems, Problem{Warning, "no MX host is covered by the mx " + strings.Join(idle[:min(n, 5)], ", ") + more(n-5), "RFC 8461, 3.2",
+		"the domain's owner: remove it, if it is not there for hosts to come; whoever can get such a name into the MX records may receive the mail"})
+}
+
+func more(n int) string {
+	if n <= 0 {
+		return ""
+	}
+	return fmt.Sprintf(" and %d more", n)
+}
+
+func shorten(s string, n int) string {
+	if len(s) > n {
+		return s[:n] + "…"
+	}
+	return s
+}

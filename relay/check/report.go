@@ -1,0 +1,243 @@
+package check
+
+import (
+	"reflect"
+	"time"
+)
+
+// Severity is what a Problem means for mail.
+type Severity string
+
+const (
+	// Fault: something that is published or offered does not work.
+	Fault Severity = "fault"
+	// Warning: it works, and will or may not for long, or for others.
+	Warning Severity = "warning"
+	// Note: worth knowing.
+	Note Severity = "note"
+)
+
+// Problem is something that is wrong, or worth knowing.
+type Problem struct {
+	Severity Severity `json:"severity"`
+	// Text says what it is.
+	Text string `json:"text"`
+	// Rule is where it is asked for, "RFC 8461, 4.1", or a key of the
+	// configuration.
+	Rule string `json:"rule"`
+	// Mend says what to do about it.
+	Mend string `json:"mend"`
+}
+
+// Report is what was found out about a domain. It is plain data: Text and JSON
+// both say all of it. What strangers sent is in it with whatever cannot be
+// printed escaped.
+type Report struct {
+	Domain string    `json:"domain"`
+	At     time.Time `json:"at"`
+	// Rule is the operator's own rule for the domain, nil where there is none.
+	Rule *OperatorRule `json:"rule,omitempty"`
+	// Cached is what the running relay has in its policy cache, where it was
+	// asked.
+	Cached     *Cached     `json:"cached,omitempty"`
+	Record     *Record     `json:"mta_sts_record,omitempty"`
+	PolicyHost *PolicyHost `json:"policy_host,omitempty"`
+	Policy     *Policy     `json:"policy,omitempty"`
+	MX         MX          `json:"mx"`
+	Hosts      []Host      `json:"hosts"`
+	TLSRPT     *TLSRPT     `json:"tls_rpt,omitempty"`
+	Outcome    Outcome     `json:"outcome"`
+}
+
+// OperatorRule is a [[domain]] table of the configuration.
+type OperatorRule struct {
+	Name     string    `json:"name"`
+	TLS      string    `json:"tls"`
+	Route    string    `json:"route"` // host:port, or ""
+	MX       bool      `json:"mx"`
+	User     string    `json:"user"`
+	Override bool      `json:"override_policy"`
+	Problems []Problem `json:"problems,omitempty"`
+}
+
+// Cached is an entry of the running relay's policy cache.
+type Cached struct {
+	ID        string     `json:"id"`
+	Mode      string     `json:"mode"` // "": no policy, only a failure to get one
+	MX        []string   `json:"mx"`
+	FetchedAt *time.Time `json:"fetched_at"`
+	ExpiresAt *time.Time `json:"expires_at"`
+	LastError string     `json:"last_error"`
+}
+
+// Record is the TXT records at _mta-sts.DOMAIN.
+type Record struct {
+	Name string `json:"name"`
+	// TXT are the records as they stand there, each with its strings joined;
+	// CNAME is where an alias leads.
+	TXT   []string `json:"txt"`
+	CNAME string   `json:"cname,omitempty"`
+	// ID is that of the one valid record, "" where there is none.
+	ID       string    `json:"id"`
+	Problems []Problem `json:"problems,omitempty"`
+}
+
+// PolicyHost is mta-sts.DOMAIN and its answer.
+type PolicyHost struct {
+	URL     string   `json:"url"`
+	Addrs   []string `json:"addresses"`
+	Address string   `json:"address,omitempty"` // the one that answered
+	TLS     string   `json:"tls,omitempty"`     // "TLS 1.3"
+	// Status is the HTTP status, 0 without an answer.
+	Status      int          `json:"status,omitempty"`
+	ContentType string       `json:"content_type,omitempty"`
+	Location    string       `json:"location,omitempty"`
+	Certificate *Certificate `json:"certificate,omitempty"`
+	Problems    []Problem    `json:"problems,omitempty"`
+}
+
+// Policy is the text that the policy host served.
+type Policy struct {
+	// Lines are the text as it was received.
+	Lines []string `json:"lines"`
+	// Valid says that it is a policy; the rest is as it was read then.
+	Valid  bool     `json:"valid"`
+	Mode   string   `json:"mode,omitempty"`
+	MaxAge int64    `json:"max_age,omitempty"` // seconds
+	MX     []string `json:"mx,omitempty"`
+	// InForce says that this relay would apply it: there is a record for it,
+	// and MTA-STS is switched on.
+	InForce  bool      `json:"in_force"`
+	Problems []Problem `json:"problems,omitempty"`
+}
+
+// MX is how the domain's hosts were found.
+type MX struct {
+	// From is "mx", "address" (no MX record: the domain itself), "literal",
+	// "route" (the operator's), or "" where there is none.
+	From string `json:"from"`
+	// Secure says that the answer was validated by DNSSEC, or that the operator
+	// named the host.
+	Secure   bool      `json:"dnssec"`
+	CNAME    string    `json:"cname,omitempty"`
+	Problems []Problem `json:"problems,omitempty"`
+}
+
+// Host is one that may take the domain's mail, in the order of delivery.
+type Host struct {
+	Name       string   `json:"name"`
+	Preference uint16   `json:"preference"`
+	Port       uint16   `json:"port"`
+	Addrs      []string `json:"addresses"`
+	Secure     bool     `json:"dnssec"` // of the addresses
+	CNAME      string   `json:"cname,omitempty"`
+	// Pattern is the mx of the policy that covers the host.
+	Pattern string `json:"pattern,omitempty"`
+	// Admitted says that the relay would contact it: no enforced policy leaves
+	// it out, and it can meet a demand for DANE.
+	Admitted bool      `json:"admitted"`
+	TLSA     *TLSA     `json:"tlsa,omitempty"`
+	Sessions []Session `json:"sessions"`
+	Problems []Problem `json:"problems,omitempty"`
+}
+
+// TLSA is the host's TLSA records.
+type TLSA struct {
+	// Name is where they were found, Base the name of the host there.
+	Name string `json:"name"`
+	Base string `json:"base"`
+	// Records are all of them; Secure says that they were validated.
+	Records []string `json:"records"`
+	Secure  bool     `json:"dnssec"`
+	// Applies says that DANE decides for this host: validated records, and DANE
+	// is switched on. Usable is how many of them can authenticate.
+	Applies bool `json:"applies"`
+	Usable  int  `json:"usable"`
+}
+
+// Session is what one address of a host showed.
+type Session struct {
+	Address string `json:"address"`
+	// Greeting is what the host said first.
+	Greeting string `json:"greeting,omitempty"`
+	// STARTTLS is "not offered", "refused", "broken" or "established", "" where
+	// there was no session.
+	STARTTLS    string       `json:"starttls,omitempty"`
+	TLS         string       `json:"tls,omitempty"` // "TLS 1.3"
+	Cipher      string       `json:"cipher,omitempty"`
+	Certificate *Certificate `json:"certificate,omitempty"`
+	// TLSA is the record that the certificate matches.
+	TLSA       string `json:"tlsa_match,omitempty"`
+	RequireTLS bool   `json:"offers_requiretls"`
+	// Verdicts are those of all who ask something of the session.
+	Verdicts []Verdict `json:"verdicts"`
+	// Usable says that mail may travel over it; Worth what it is worth then.
+	Usable   bool      `json:"usable"`
+	Worth    string    `json:"worth,omitempty"`
+	Problems []Problem `json:"problems,omitempty"`
+}
+
+// Verdict is what one source says of a session.
+type Verdict struct {
+	Source string `json:"source"`
+	// Binding says that it may hold mail.
+	Binding bool `json:"binding"`
+	Met     bool `json:"met"`
+	// Type is the result type of TLS reports where it is not met.
+	Type   string `json:"type,omitempty"`
+	Reason string `json:"reason,omitempty"`
+}
+
+// Certificate is a host's own certificate and the verdict on its chain.
+type Certificate struct {
+	Names      []string  `json:"names"`
+	CommonName string    `json:"common_name,omitempty"`
+	Issuer     string    `json:"issuer"`
+	NotBefore  time.Time `json:"not_before"`
+	NotAfter   time.Time `json:"not_after"`
+	// DaysLeft is whole days until NotAfter, negative after it.
+	DaysLeft int `json:"days_left"`
+	// Chain are the issuers of the certificates that were shown, leaf first.
+	Chain []string `json:"chain"`
+	// Trusted says that the chain leads to a trusted root, all in date; Why what
+	// is the matter where it does not.
+	Trusted bool   `json:"trusted"`
+	Why     string `json:"why,omitempty"`
+	// Named says that it is for the host's name.
+	Named bool `json:"named"`
+}
+
+// TLSRPT is the TXT records at _smtp._tls.DOMAIN.
+type TLSRPT struct {
+	Name     string    `json:"name"`
+	TXT      []string  `json:"txt"`
+	CNAME    string    `json:"cname,omitempty"`
+	RUA      []string  `json:"rua"`
+	Problems []Problem `json:"problems,omitempty"`
+}
+
+// Outcome is what would become of mail that were due now.
+type Outcome struct {
+	// Goes says that it would leave.
+	Goes bool `json:"goes"`
+	// Action is "deliver", "wait" or "bounce".
+	Action string `json:"action"`
+	// Host, Address and TLS are where it would go to, and over what.
+	Host    string `json:"host,omitempty"`
+	Address string `json:"address,omitempty"`
+	TLS     string `json:"tls,omitempty"`
+	// Text says all that in a sentence.
+	Text string `json:"text"`
+}
+
+// Cache adds what the running relay has in its policy cache; nil: nothing. The
+// outcome stays that of a relay that knows nothing yet; where the running one
+// does better, that is said.
+func (r *Report) Cache(c *Cached) {
+	r.Cached = c
+	escapeValue(reflect.ValueOf(&r.Cached))
+	live := r.Policy != nil && r.Policy.InForce
+	if c != nil && c.Mode == "enforce" && c.ExpiresAt != nil && c.ExpiresAt.After(r.At) && !live {
+		r.Outcome.Text += "; the running relay still enforces the policy in its cache"
+	}
+}

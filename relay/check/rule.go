@@ -1,0 +1,92 @@
+package check
+
+import (
+	"net"
+	"net/netip"
+	"strconv"
+	"strings"
+
+	"github.com/stsrelay/stsrelay/relay/delivery"
+	"github.com/stsrelay/stsrelay/relay/security"
+)
+
+// applyRule looks for the operator's rule and says what is remarkable about it.
+func (c *checker) applyRule() {
+	c.rule = c.Rules.For(c.domain)
+	c.policyDomain = c.domain
+	if c.rule == nil {
+		return
+	}
+	out := &OperatorRule{TLS: levelName(c.rule), Override: c.rule.Override}
+	for name, r := range c.Rules {
+		if r == c.rule {
+			out.Name = name
+		}
+	}
+	note := func(severity Severity, text, rule, mend string) {
+		out.Problems = append(out.Problems, Problem{severity, text, rule, mend})
+	}
+	if r := c.rule.Route; r != nil {
+		out.Route, out.MX, out.User = net.JoinHostPort(r.Host, strconv.Itoa(int(r.Port))), r.MX, r.User
+		c.policyDomain = r.PolicyDomain()
+		note(Note, "mail goes to the operator's next hop, not to the domain's own MX hosts; what the next hop publishes counts, not what the domain does",
+			"RFC 8461, 3.4", "nothing, if that is meant; else remove route from the [[domain]] table")
+	}
+	if out.User != "" {
+		note(Note, "the relay logs in there; a check does not, and cannot tell whether the password is right", "domain.user", "nothing")
+	}
+	if c.rule.Override {
+		note(Warning, "override_policy is set: what the domain publishes is judged and counted, but does not hold mail",
+			"domain.override_policy", "remove it as soon as what the domain publishes can be met again")
+	}
+	if c.rule.Opportunistic && c.RefusePlaintext {
+		note(Note, `the rule lets mail go in clear, against delivery.plaintext = "refuse"`, "domain.tls", "nothing, if that is meant")
+	}
+	if c.rule.Level == security.VerifyDANE && c.NoDANE {
+		note(Fault, "the rule asks for DANE, and DANE is switched off: all mail of the domain waits", "dane.enabled", "switch it on, or ask for tls = \"verify\"")
+	}
+	c.report.Rule = out
+}
+
+// levelName is the rule's tls as it stands in the configuration.
+func levelName(r *delivery.Rule) string {
+	if r.Opportunistic {
+		return "opportunistic"
+	}
+	return map[security.Level]string{security.Encrypt: "encrypt", security.Verify: "verify", security.VerifyDANE: "dane"}[r.Level]
+}
+
+// route is the operator's next hop, nil where there is none.
+func (c *checker) route() *delivery.Route {
+	if c.rule == nil {
+		return nil
+	}
+	return c.rule.Route
+}
+
+func (c *checker) overridden() bool { return c.rule != nil && c.rule.Override }
+
+// level is what the operator asks for, by a rule or for all mail.
+func (c *checker) level() security.Level {
+	level := security.NoLevel
+	if c.RefusePlaintext {
+		level = security.Encrypt
+	}
+	if c.rule != nil {
+		level = max(level, c.rule.Level)
+		if c.rule.Opportunistic {
+			level = security.NoLevel
+		}
+	}
+	return level
+}
+
+// literal reads an address literal (RFC 5321, 4.1.3) in the form of
+// mailbox.ParseDomain.
+func literal(domain string) (netip.Addr, bool) {
+	if !strings.HasPrefix(domain, "[") {
+		return netip.Addr{}, false
+	}
+	a, err := netip.ParseAddr(strings.TrimPrefix(strings.Trim(domain, "[]"), "IPv6:"))
+	return a, err == nil
+}

@@ -1,0 +1,347 @@
+package check
+
+import (
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"time"
+	"unicode/utf8"
+)
+
+// width is where lines of prose are broken, in characters.
+const width = 100
+
+// Text writes a report for people, with colours where they are wanted.
+func (r *Report) Text(w io.Writer, colour bool) error {
+	t := &text{colour: colour}
+	t.report(r)
+	_, err := io.WriteString(w, t.b.String())
+	return err
+}
+
+// Mark is the word that an outcome begins with.
+func Mark(goes, colour bool) string {
+	t := &text{colour: colour}
+	if goes {
+		return t.paint(green, "ok  ")
+	}
+	return t.paint(red, "FAIL")
+}
+
+// text builds the page.
+type text struct {
+	b      strings.Builder
+	colour bool
+}
+
+// The colours of marks.
+const (
+	bold   = "\x1b[1m"
+	red    = "\x1b[31m"
+	yellow = "\x1b[33m"
+	green  = "\x1b[32m"
+	faint  = "\x1b[2m"
+	plain  = "\x1b[0m"
+)
+
+func (t *text) paint(colour, s string) string {
+	if !t.colour {
+		return s
+	}
+	return colour + s + plain
+}
+
+func (t *text) line(format string, args ...any) {
+	t.b.WriteString(strings.TrimRight(fmt.Sprintf(format, args...), " ") + "\n")
+}
+
+// head begins a section.
+func (t *text) head(title, detail string) {
+	t.b.WriteByte('\n')
+	if detail != "" {
+		detail = "  " + detail
+	}
+	t.line("%s%s", t.paint(bold, title), detail)
+}
+
+// mark is a line that begins with what it is worth.
+func (t *text) mark(kind, s string) {
+	t.wrap("  "+t.paint(map[string]string{"ok": green, "FAIL": red, "warn": yellow, "note": faint}[kind], fmt.Sprintf("%-4s", kind))+"  ", "        ", s)
+}
+
+// wrap breaks prose into lines; what follows the first begins with indent.
+func (t *text) wrap(first, indent, s string) {
+	room := width - utf8.RuneCountInString(indent)
+	line := ""
+	flush := func() {
+		t.line("%s%s", first, line)
+		first, line = indent, ""
+	}
+	for word := range strings.FieldsSeq(s) {
+		if line != "" && utf8.RuneCountInString(line)+1+utf8.RuneCountInString(word) > room {
+			flush()
+		}
+		if line != "" {
+			line += " "
+		}
+		line += word
+	}
+	flush()
+}
+
+func (t *text) problems(list []Problem) {
+	for _, p := range list {
+		t.mark(map[Severity]string{Fault: "FAIL", Warning: "warn", Note: "note"}[p.Severity], p.Text)
+		t.wrap("        "+t.paint(faint, "rule")+"  ", "              ", p.Rule)
+		t.wrap("        "+t.paint(faint, "mend")+"  ", "              ", p.Mend)
+	}
+}
+
+func (t *text) report(r *Report) {
+	t.line("%s  checked %s", t.paint(bold, r.Domain), r.At.Format(time.DateTime)+" UTC")
+	if r.Rule != nil {
+		t.rule(r.Rule)
+	}
+	t.mx(r)
+	t.record(r.Record)
+	if r.PolicyHost != nil {
+		t.policyHost(r.PolicyHost)
+	}
+	if r.Policy != nil {
+		t.policy(r.Policy)
+	}
+	if r.Cached != nil {
+		t.cached(r.Cached, r.At)
+	}
+	for i := range r.Hosts {
+		t.host(&r.Hosts[i])
+	}
+	if r.TLSRPT != nil {
+		t.tlsrpt(r.TLSRPT)
+	}
+	t.head("Outcome", "")
+	kind := "FAIL"
+	if r.Outcome.Goes {
+		kind = "ok"
+	}
+	t.mark(kind, r.Outcome.Text)
+}
+
+func (t *text) rule(r *OperatorRule) {
+	t.head("Rule of this relay", "[[domain]] "+r.Name)
+	if r.TLS != "" {
+		t.line("  tls = %q", r.TLS)
+	}
+	if r.Route != "" {
+		t.line("  route = %q", r.Route)
+	}
+	if r.MX {
+		t.line("  mx = true")
+	}
+	if r.Override {
+		t.line("  override_policy = true")
+	}
+	t.problems(r.Problems)
+}
+
+func (t *text) mx(r *Report) {
+	t.head("Mail hosts", "")
+	for _, h := range r.Hosts {
+		switch r.MX.From {
+		case "mx":
+			t.line("  MX %d %s", h.Preference, h.Name)
+		case "address":
+			t.line("  %s itself", h.Name)
+		case "route":
+			t.line("  %s, port %d, by the operator's route", h.Name, h.Port)
+		default:
+			t.line("  %s", h.Name)
+		}
+	}
+	if r.MX.CNAME != "" {
+		t.line("  the domain is an alias of %s", r.MX.CNAME)
+	}
+	if r.MX.Secure && r.MX.From != "route" {
+		t.line("  validated by DNSSEC")
+	}
+	t.problems(r.MX.Problems)
+}
+
+func (t *text) record(r *Record) {
+	if r == nil {
+		return
+	}
+	t.head("MTA-STS record", r.Name)
+	t.txt(r.TXT, r.CNAME)
+	if r.ID != "" {
+		t.mark("ok", "id "+r.ID)
+	} else if len(r.Problems) == 0 {
+		t.line("  none: the domain has no MTA-STS")
+	}
+	t.problems(r.Problems)
+}
+
+func (t *text) txt(records []string, cname string) {
+	for _, s := range records {
+		t.line("  \"%s\"", s)
+	}
+	if cname != "" {
+		t.line("  by an alias of %s", cname)
+	}
+}
+
+func (t *text) policyHost(p *PolicyHost) {
+	t.head("Policy host", p.URL)
+	var parts []string
+	switch {
+	case p.Address != "":
+		parts = append(parts, p.Address)
+	case len(p.Addrs) > 0:
+		parts = append(parts, strings.Join(p.Addrs, ", "))
+	}
+	if p.TLS != "" {
+		parts = append(parts, p.TLS)
+	}
+	if p.Status != 0 {
+		parts = append(parts, fmt.Sprintf("HTTP status %d", p.Status))
+	}
+	if p.ContentType != "" {
+		parts = append(parts, p.ContentType)
+	}
+	if len(parts) > 0 {
+		t.line("  %s", strings.Join(parts, ", "))
+	}
+	if p.Location != "" {
+		t.line("  redirects to %s", p.Location)
+	}
+	t.certificate(p.Certificate, "  ")
+	t.problems(p.Problems)
+}
+
+func (t *text) policy(p *Policy) {
+	t.head("Policy", "")
+	for i, l := range p.Lines {
+		if i == 40 {
+			t.line("  | (%d more lines)", len(p.Lines)-i)
+			break
+		}
+		t.line("  | %s", l)
+	}
+	if p.Valid {
+		kind, force := "ok", "in force"
+		if !p.InForce {
+			kind, force = "note", "not in force"
+		}
+		t.mark(kind, fmt.Sprintf("mode %s, kept for %s, %s", p.Mode, age(time.Duration(p.MaxAge)*time.Second), force))
+	}
+	t.problems(p.Problems)
+}
+
+func age(d time.Duration) string {
+	if d >= 48*time.Hour {
+		return fmt.Sprintf("%d days", int(d/(24*time.Hour)))
+	}
+	return strings.TrimSuffix(strings.TrimSuffix(d.String(), "0s"), "0m")
+}
+
+func (t *text) cached(c *Cached, now time.Time) {
+	t.head("In the cache of the running relay", "")
+	switch {
+	case c.Mode == "":
+		t.line("  no policy")
+	case c.ExpiresAt != nil && c.ExpiresAt.Before(now):
+		t.line("  mode %s, id %s, ended %s; it is not applied", c.Mode, c.ID, c.ExpiresAt.UTC().Format(time.DateTime))
+	default:
+		t.wrap("  ", "  ", fmt.Sprintf("mode %s, id %s, mx %s, until %s UTC; it is applied as long as the domain announces no newer one that can be had", c.Mode, c.ID, strings.Join(c.MX, ", "), c.ExpiresAt.UTC().Format(time.DateTime)))
+	}
+	if c.LastError != "" {
+		t.wrap("  ", "  ", "the last fetch failed: "+c.LastError)
+	}
+}
+
+func (t *text) host(h *Host) {
+	detail := ""
+	if h.Pattern != "" {
+		detail = "named by the policy's mx " + h.Pattern
+	}
+	t.head("Host "+h.Name, detail)
+	if h.CNAME != "" {
+		t.line("  an alias of %s", h.CNAME)
+	}
+	if h.TLSA != nil {
+		for _, r := range h.TLSA.Records {
+			t.line("  TLSA %s", shortTLSA(r))
+		}
+		if h.TLSA.Applies {
+			t.line("  at %s, validated by DNSSEC, %d usable", h.TLSA.Name, h.TLSA.Usable)
+		}
+	}
+	t.problems(h.Problems)
+	for i := range h.Sessions {
+		t.session(&h.Sessions[i])
+	}
+}
+
+// shortTLSA leaves out the middle of long data.
+func shortTLSA(s string) string {
+	if len(s) <= 80 {
+		return s
+	}
+	return s[:60] + "…" + s[len(s)-8:]
+}
+
+// shortMatch is usage, selector and matching type, "3 1 1".
+func shortMatch(s string) string { return s[:min(len(s), 5)] }
+
+func (t *text) session(s *Session) {
+	t.wrap("  ["+s.Address+"]  ", "        ", s.Greeting)
+	if s.TLS != "" {
+		tail := ""
+		if s.RequireTLS {
+			tail = ", offers REQUIRETLS"
+		}
+		t.line("        %s, %s%s", s.TLS, s.Cipher, tail)
+	}
+	t.certificate(s.Certificate, "        ")
+	for _, v := range s.Verdicts {
+		if v.Met && v.Source != "opportunistic TLS" {
+			t.mark("ok", v.Source+" is satisfied"+map[bool]string{true: ": the certificate matches TLSA " + shortMatch(s.TLSA)}[v.Source == "DANE" && s.TLSA != ""])
+		}
+	}
+	t.problems(s.Problems)
+}
+
+func (t *text) certificate(c *Certificate, indent string) {
+	if c == nil {
+		return
+	}
+	names := "no DNS name, Common Name " + c.CommonName
+	if n := len(c.Names); n > 0 {
+		names = strings.Join(c.Names[:min(n, 3)], ", ") + more(n-3)
+	}
+	left := fmt.Sprintf("%d days left", c.DaysLeft)
+	switch {
+	case c.DaysLeft == 1:
+		left = "1 day left"
+	case c.DaysLeft < 0:
+		left = "ended " + c.NotAfter.Format(time.DateOnly)
+	}
+	state := "trusted"
+	if !c.Trusted {
+		state = "not trusted"
+	}
+	if !c.Named {
+		state += ", not for this name"
+	}
+	t.wrap(indent, indent, fmt.Sprintf("certificate for %s; issued by %s; %s; %s", names, strings.Join(slices.Compact(slices.Clone(c.Chain[:min(len(c.Chain), 5)])), " ← "), left, state))
+}
+
+func (t *text) tlsrpt(r *TLSRPT) {
+	t.head("TLS reports", r.Name)
+	t.txt(r.TXT, r.CNAME)
+	if len(r.RUA) > 0 {
+		t.mark("ok", "reports go to "+strings.Join(r.RUA, ", "))
+	}
+	t.problems(r.Problems)
+}

@@ -1,0 +1,69 @@
+package check
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/stsrelay/stsrelay/internal/dnsclient"
+	"github.com/stsrelay/stsrelay/relay/delivery"
+	"github.com/stsrelay/stsrelay/sts/dane"
+)
+
+// findTLSA finds the TLSA records that apply to a host, as a delivery does, and
+// those that stand there and do not.
+func (c *checker) findTLSA(ctx context.Context, h *host, a dnsclient.Addrs) {
+	if c.NoDANE {
+		c.unusedTLSA(ctx, h, a)
+		return
+	}
+	set, err := delivery.LookupTLSA(ctx, c.Resolver, h.Name, h.Port, a)
+	switch {
+	case err != nil:
+		if !c.overridden() {
+			h.failed, h.undecided = "its TLSA records could not be looked up: "+err.Error(), true
+		}
+		h.tlsaProblem(Fault, "tlsa-lookup", "the TLSA records could not be looked up: "+err.Error()+"; a host of which that cannot be told gets no mail")
+	case set == nil:
+		c.unusedTLSA(ctx, h, a)
+	default:
+		h.set = set
+		h.TLSA = &TLSA{Name: tlsaName(h, set.Base), Base: set.Base, Secure: true, Applies: true, Usable: len(set.Usable)}
+		for _, r := range set.Records {
+			h.TLSA.Records = append(h.TLSA.Records, r.String())
+		}
+		if n := len(set.Records) - len(set.Usable); n > 0 && len(set.Usable) > 0 {
+			h.Problems = append(h.Problems, Problem{Note, fmt.Sprintf("%d of the %d TLSA records are not used: weaker digests beside stronger ones, or a usage that mail cannot use", n, len(set.Records)),
+				"RFC 7671, 9; RFC 7672, 3.1.3", "nothing, if one that is used matches"})
+		}
+	}
+}
+
+func tlsaName(h *host, base string) string { return fmt.Sprintf("_%d._tcp.%s", h.Port, base) }
+
+// unusedTLSA looks whether there are records that DNSSEC, or the operator, keeps
+// from being used.
+func (c *checker) unusedTLSA(ctx context.Context, h *host, a dnsclient.Addrs) {
+	t, err := c.Resolver.TLSA(ctx, tlsaName(h, h.Name))
+	if err != nil || len(t.Records) == 0 {
+		return // the relay does not ask either
+	}
+	var records []dane.Record
+	h.TLSA = &TLSA{Name: tlsaName(h, h.Name), Base: h.Name, Secure: t.Secure}
+	for _, r := range t.Records {
+		records = append(records, dane.Record(r))
+		h.TLSA.Records = append(h.TLSA.Records, dane.Record(r).String())
+	}
+	h.TLSA.Usable = len(dane.NewRRset(h.Name, records).Usable)
+	switch {
+	case c.NoDANE:
+		h.Problems = append(h.Problems, Problem{Note, "DANE is switched off: the TLSA records are not used", "dane.enabled", "switch it on"})
+	case t.Secure && !a.Secure:
+		h.tlsaProblem(Warning, "address-insecure", "the host has TLSA records, and its addresses are not validated by DNSSEC: the records are not used")
+	default:
+		h.tlsaProblem(Warning, "tlsa-insecure", "the TLSA records are not validated by DNSSEC, and are not used")
+	}
+}
+
+func (h *host) tlsaProblem(severity Severity, code, text string) {
+	h.Problems = append(h.Problems, Problem{severity, text, advices[code].rule, advices[code].mend})
+}

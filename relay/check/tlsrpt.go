@@ -1,0 +1,48 @@
+package check
+
+import (
+	"context"
+	"errors"
+	"strings"
+
+	"github.com/stsrelay/stsrelay/tlsrpt"
+)
+
+// findTLSRPT looks up where the domain wants TLS reports.
+func (c *checker) findTLSRPT(ctx context.Context) {
+	out := &TLSRPT{Name: tlsrpt.RecordName(c.policyDomain), TXT: []string{}, RUA: []string{}}
+	c.report.TLSRPT = out
+	problem := func(severity Severity, text, mend string) {
+		out.Problems = append(out.Problems, Problem{severity, text, "RFC 8460, 3", mend})
+	}
+	example := "\"v=TLSRPTv1; rua=mailto:tls-reports@" + c.policyDomain + "\""
+	txt, err := c.Resolver.TXT(ctx, out.Name, false)
+	out.CNAME = txt.CNAME
+	if err != nil && !isDenial(err) {
+		problem(Warning, "the TLS-RPT record could not be looked up: "+err.Error(), "the domain's owner: let the name servers answer for names with an underscore")
+		return
+	}
+	out.TXT = append(out.TXT, txt.Records...)
+	rec, err := tlsrpt.ParseRecord(txt.Records)
+	for _, d := range rec.RUA {
+		out.RUA = append(out.RUA, d.String())
+	}
+	switch {
+	case errors.Is(err, tlsrpt.ErrNoRecord):
+		for _, t := range txt.Records {
+			if strings.Contains(strings.ToLower(t), "tlsrpt") {
+				problem(Warning, "the record \""+shorten(t, 80)+"\" looks like one of TLS-RPT, and does not begin with \"v=TLSRPTv1;\"", "the domain's owner: let the record begin with exactly v=TLSRPTv1; and in that case of letters")
+			}
+		}
+		if len(out.Problems) == 0 {
+			problem(Note, "there is no TLS-RPT record: nobody tells the domain's owner of failures", "the domain's owner: publish a TXT record "+example)
+		}
+	case err != nil:
+		problem(Warning, err.Error(), "the domain's owner: publish one record, as in "+example)
+	case len(rec.RUA) == 0:
+		problem(Warning, "the TLS-RPT record names no destination that can be used", "the domain's owner: write it as in "+example)
+	}
+	for _, uri := range rec.Ignored {
+		problem(Warning, "a destination is passed over: "+uri, "the domain's owner: use mailto: and an address, or https: and a URL, separated by commas")
+	}
+}

@@ -1,0 +1,139 @@
+package delivery
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stsrelay/stsrelay/relay/smtpclient"
+)
+
+func anySession(*session) bool { return true }
+
+// take gets a session of a host, opened by hand where there is none.
+func take(t *testing.T, p *pool, key string, limit int) (s *session, opened bool) {
+	t.Helper()
+	s, err := p.get(t.Context(), key, limit, anySession)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if s != nil {
+		return s, false
+	}
+	s = &session{key: key, client: new(smtpclient.Client)}
+	p.add(s)
+	return s, true
+}
+
+// free says how many sessions a host may open now before someone has to wait.
+func free(p *pool, key string, limit int) int {
+	h := p.host(key)
+	return min(limit, max(int(h.window), 1)) - h.total()
+}
+
+func TestAHostGetsMoreSessionsWhileItTakesThem(t *testing.T) {
+	p := newPool()
+	if n := free(p, "mx", 10); n != firstSessions {
+		t.Fatalf("%d sessions at first", n)
+	}
+	s, _ := take(t, p, "mx", 10)
+	for range 5 {
+		p.took("mx", time.Millisecond)
+	}
+	if n := free(p, "mx", 10); n != firstSessions+5-1 {
+		t.Errorf("%d more sessions after five messages", n)
+	}
+	for range 50 {
+		p.took("mx", time.Millisecond)
+	}
+	if n := free(p, "mx", 10); n != 10-1 {
+		t.Errorf("%d more sessions: the limit is 10", n)
+	}
+	p.strained("mx") // with one session open
+	if n := free(p, "mx", 10); n != 0 {
+		t.Errorf("%d more sessions after a 421", n)
+	}
+	p.put(s, time.Now())
+	for range 3 {
+		p.took("mx", time.Millisecond)
+	}
+	if h := p.host("mx"); h.window < 2 || h.window > 3 {
+		t.Errorf("the window is %.1f after a 421 and three messages", h.window)
+	}
+}
+
+func TestASessionIsWaitedForWhereThatIsShorterThanOpeningOne(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newPool()
+		a, _ := take(t, p, "mx", 10)
+		b, _ := take(t, p, "mx", 10)
+		for range 20 {
+			p.opened("mx", 100*time.Millisecond)
+			p.took("mx", 10*time.Millisecond)
+		}
+		got := make(chan bool)
+		go func() { _, opened := take(t, p, "mx", 10); got <- opened }()
+		synctest.Wait()
+		select {
+		case <-got:
+			t.Fatal("it did not wait")
+		default:
+		}
+		p.put(a, time.Now())
+		if opened := <-got; opened {
+			t.Error("it opened one although one was free")
+		}
+		// Now messages take longer than a session takes to open.
+		for range 50 {
+			p.took("mx", time.Second)
+		}
+		if _, opened := take(t, p, "mx", 10); !opened {
+			t.Error("it waited for a slow host")
+		}
+		p.put(b, time.Now())
+	})
+}
+
+func TestTooManyWhoWaitAreSentAway(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newPool()
+		s, _ := take(t, p, "mx", 1)
+		ctx, cancel := context.WithCancel(t.Context())
+		for range maxWaiting {
+			go func() { _, _ = p.get(ctx, "mx", 1, anySession) }()
+		}
+		synctest.Wait()
+		_, err := p.get(ctx, "mx", 1, anySession)
+		if busy, ok := errors.AsType[*errBusy](err); !ok || busy.wait < time.Second {
+			t.Errorf("the error is %v", err)
+		}
+		cancel()
+		synctest.Wait()
+		if n := len(p.host("mx").waiting); n != 0 {
+			t.Errorf("%d still wait", n)
+		}
+		p.put(s, time.Now())
+		if _, opened := take(t, p, "mx", 1); opened {
+			t.Error("the free session was lost")
+		}
+	})
+}
+
+func TestAHostIsForgottenAfterAWhile(t *testing.T) {
+	p := newPool()
+	now := time.Unix(1e9, 0)
+	if s, err := p.get(t.Context(), "mx", 10, anySession); s != nil || err != nil {
+		t.Fatal(s, err)
+	}
+	p.cancel("mx", now)
+	p.closeIdle(now)
+	if len(p.hosts) != 1 {
+		t.Error("forgotten at once")
+	}
+	p.closeIdle(now.Add(hostMemory + time.Second))
+	if len(p.hosts) != 0 {
+		t.Error("never forgotten")
+	}
+}
