@@ -267,7 +267,7 @@ func (c *conn) Write(p []byte) (int, error) {
 		c.auth = true
 	}
 	c.note(p)
-	if err := c.send(p); err != nil {
+	if err := c.send(printable(p)); err != nil {
 		return 0, err
 	}
 	if c.command == "EHLO" && bytes.HasPrefix(p, []byte("250-")) {
@@ -280,6 +280,34 @@ func (c *conn) Write(p []byte) (int, error) {
 		}
 	}
 	return len(p), nil
+}
+
+// printable is a reply as RFC 5321, 4.2, has it: go-smtp quotes what it was sent.
+func printable(p []byte) []byte {
+	ok := func(i int) bool {
+		switch b := p[i]; b {
+		case '\n', '\t':
+			return true
+		case '\r':
+			return i+1 == len(p) || p[i+1] == '\n'
+		default:
+			return b >= ' ' && b <= '~'
+		}
+	}
+	var out []byte
+	for i := range p {
+		if ok(i) {
+			continue
+		}
+		if out == nil {
+			out = bytes.Clone(p)
+		}
+		out[i] = '?'
+	}
+	if out == nil {
+		return p
+	}
+	return out
 }
 
 func (c *conn) send(p []byte) error {

@@ -41,7 +41,7 @@ func FuzzSession(f *testing.F) {
 		defer c.Close()
 		_ = c.SetDeadline(time.Now().Add(5 * time.Second))
 		br := bufio.NewReader(c)
-		var end func() error = c.(*net.TCPConn).CloseWrite
+		end := c.(*net.TCPConn).CloseWrite
 		if secure {
 			readReply(t, br)
 			_, _ = c.Write([]byte("STARTTLS\r\n"))

@@ -9,7 +9,9 @@ import (
 	"io"
 	"net"
 	"net/netip"
+	"os"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -21,6 +23,16 @@ import (
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// ownCertificates are made once: an RSA key takes its time.
+var ownCertificates = sync.OnceValues(func() ([]tls.Certificate, error) {
+	dir, err := os.MkdirTemp("", "stsrelay")
+	if err != nil {
+		return nil, err
+	}
+	defer os.RemoveAll(dir)
+	return SelfSigned("relay.example.com", dir)
+})
 
 // door is a running server with a real queue behind it.
 type door struct {
@@ -43,7 +55,7 @@ func openDoor(t testing.TB, change func(*Options)) *door {
 	if err != nil {
 		t.Fatal(err)
 	}
-	certs, err := SelfSigned("relay.example.com", dir)
+	certs, err := ownCertificates()
 	if err != nil {
 		t.Fatal(err)
 	}
