@@ -84,9 +84,11 @@ type Relay struct {
 	certs    *certificates
 	notices  *dsn.Reporter
 	metrics  *metrics.Metrics
-	reporter *tlsrpt.Reporter            // nil: TLS reports are off
-	signer   atomic.Pointer[dkim.Signer] // of reports
-	rootCAs  *x509.CertPool
+
+	passwords *passwords
+	reporter  *tlsrpt.Reporter            // nil: TLS reports are off
+	signer    atomic.Pointer[dkim.Signer] // of reports
+	rootCAs   *x509.CertPool
 
 	reloading sync.Mutex
 }
@@ -97,7 +99,7 @@ func New(o Options) (*Relay, error) {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
-	r := &Relay{o: o, log: o.Logger, metrics: metrics.New(), started: time.Now()}
+	r := &Relay{o: o, log: o.Logger, metrics: metrics.New(), passwords: newPasswords(), started: time.Now()}
 	r.config.Store(o.Config)
 	if err := r.open(); err != nil {
 		return nil, errors.Join(err, r.close())
