@@ -414,7 +414,7 @@ func checkMail(w *world, m testnet.Message, day string, signatures int) {
 		w.t.Fatal(err, text)
 	}
 	words, _ := io.ReadAll(text)
-	for _, want := range []string{"a.example", day, "1 × certificate-not-trusted", "mx.a.example", "postmaster@test.example"} {
+	for _, want := range []string{"a.example", day, "1 failed: certificate-not-trusted", "mx.a.example", "postmaster@test.example"} {
 		if !strings.Contains(string(words), want) {
 			w.t.Errorf("the text lacks %q:\n%s", want, words)
 		}

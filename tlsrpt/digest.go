@@ -52,11 +52,11 @@ func (d *digest) add(p *ReportPolicy) {
 func (d *digest) write(w io.Writer, i Identity, domain string) {
 	day := d.report.DateRange.Start.Format(DayFormat)
 	fmt.Fprintf(w, "This is a daily report on TLS (RFC 8460) from the mail server of\n%s to the owner of %s.\n\n", i.Organization, domain)
-	fmt.Fprintf(w, "Day (UTC):              %s\n", day)
-	fmt.Fprintf(w, "Sessions as they should: %d\n", d.successful)
-	fmt.Fprintf(w, "Sessions that failed:    %d\n", d.failed)
+	fmt.Fprintf(w, "Day (UTC):                %s\n", day)
+	fmt.Fprintf(w, "Sessions that went well:  %d\n", d.successful)
+	fmt.Fprintf(w, "Sessions that failed:     %d\n", d.failed)
 	if names := d.policyNames(); names != "" {
-		fmt.Fprintf(w, "Judged by:               %s\n", names)
+		fmt.Fprintf(w, "Judged by:                %s\n", names)
 	}
 	if d.failed == 0 {
 		fmt.Fprint(w, "\nAll is well; there is nothing to do.\n")
@@ -96,7 +96,10 @@ func (d *digest) writeFailures(w io.Writer) {
 		if host == "" {
 			host = "(before any host was contacted)"
 		}
-		fmt.Fprintf(w, "\n  %s\n    %d × %s: %s\n", host, d.failures[k], k.kind, advice(k.kind))
+		fmt.Fprintf(w, "\n  %s\n    %d failed: %s\n", host, d.failures[k], k.kind)
+		for line := range strings.Lines(advice(k.kind)) {
+			fmt.Fprintf(w, "    %s\n", strings.TrimSuffix(line, "\n"))
+		}
 	}
 }
 
@@ -104,25 +107,25 @@ func (d *digest) writeFailures(w io.Writer) {
 func advice(t ResultType) string {
 	switch t {
 	case StartTLSNotSupported:
-		return "the host did not offer STARTTLS, or refused it.\n    Switch TLS on there, or look for a firewall that takes it away."
+		return "The host did not offer STARTTLS, or refused it. Switch TLS on there,\nor look for a firewall that takes it away."
 	case CertificateHostMismatch:
-		return "the certificate is not for the host's name.\n    It must name the host as the MX record does."
+		return "The certificate is not for the host's name. It must name the host as\nthe MX record does."
 	case CertificateNotTrusted:
-		return "the certificate is self-signed, or its chain leads\n    to no known authority. Send the intermediate certificates too."
+		return "The certificate is self-signed, or its chain leads to no known\nauthority. Let the host send the intermediate certificates too."
 	case CertificateExpired:
-		return "the certificate is out of date. Renew it."
+		return "The certificate is out of date. Renew it."
 	case TLSAInvalid:
-		return "no TLSA record of the host can be used. Publish \"3 1 1\"."
+		return "No TLSA record of the host can be used. Publish one of \"3 1 1\"."
 	case DNSSECInvalid:
-		return "the DNS answers did not pass DNSSEC. Check the signatures."
+		return "The answers of your DNS did not pass DNSSEC. Check the signatures."
 	case DANERequired:
-		return "the host has no usable TLSA records."
+		return "The host has no TLSA records that can be used."
 	case STSPolicyFetchError:
-		return "the policy is announced and could not be fetched.\n    Check https://mta-sts.<domain>/.well-known/mta-sts.txt."
+		return "The policy is announced and could not be fetched. Check\nhttps://mta-sts.DOMAIN/.well-known/mta-sts.txt."
 	case STSPolicyInvalid:
-		return "the policy was fetched and is malformed. Check its text."
+		return "The policy was fetched and is malformed. Check its text."
 	case STSWebPKIInvalid:
-		return "the certificate of the policy host is not valid for it."
+		return "The certificate of the policy's web server does not hold."
 	}
-	return "the session did not pass; the code in the attached\n    file says why (a name that the policy lacks, a TLSA mismatch, a broken\n    handshake)."
+	return "The session did not pass. The code in the attached file says why: a\nname that the policy lacks, TLSA records that do not fit, a handshake\nthat broke."
 }

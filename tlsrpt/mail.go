@@ -32,6 +32,7 @@ type letter struct {
 // domain may have 253 octets, a line 998.
 func (l *letter) write() []byte {
 	var b bytes.Buffer
+	b.Grow(4<<10 + len(l.report)*3/2)
 	submitter := l.identity.Submitter()
 	id := l.digest.report.ReportID
 	boundary := "=_tlsrpt_" + l.unique

@@ -101,7 +101,7 @@ func New(o Options) (*Reporter, error) {
 		o.Skip = func(string) bool { return false }
 	}
 	r := &Reporter{o: o, log: o.Logger, tally: NewTally(o.Logger), due: newSchedule(), busy: make(map[reportKey]bool), wake: make(chan struct{}, 1)}
-	r.tally.late = r.planOpen
+	r.tally.begun = r.planOpen
 	r.zips = make(chan *gzip.Writer, makers)
 	for range makers {
 		r.zips <- nil

@@ -485,6 +485,20 @@ func TestCountsAfterTheirReportGoIntoAnother(t *testing.T) {
 	}
 }
 
+// An attempt may end before midnight and its commit come after it.
+func TestCountsThatAreWrittenAfterMidnightAreReported(t *testing.T) {
+	o := newOffice(t)
+	h := o.receiver("r.example")
+	o.publish("a.example", "v=TLSRPTv1; rua=https://r.example/")
+	o.count(Result{Domain: "other.example", Policy: Policy{Type: PolicyNone}, At: noon})
+	o.at(noon.Truncate(24 * time.Hour).Add(24*time.Hour + time.Second))
+	o.count(success)
+	o.at(nextDay)
+	if n := len(h.Posts()); n != 1 {
+		t.Errorf("%d posts", n)
+	}
+}
+
 func TestMissedDaysAreSentAndOldOnesDropped(t *testing.T) {
 	o := newOffice(t)
 	h := o.receiver("r.example")

@@ -61,8 +61,11 @@ func (s *schedule) next(now time.Time) (k reportKey, wait time.Duration, ok bool
 func (r *Reporter) plan(k reportKey, at time.Time) {
 	r.mu.Lock()
 	r.due.add(k, at)
+	first := r.due.items[0].at >= at.Unix()
 	r.mu.Unlock()
-	r.Wake()
+	if first {
+		r.Wake()
+	}
 }
 
 // Wake lets Run look at the clock.
@@ -110,10 +113,15 @@ func (r *Reporter) Run(ctx context.Context) error {
 			})
 			continue
 		}
+		wait = min(wait, time.Minute) // the clock may be set at any time
+		timer := r.o.After(wait)
+		if !r.o.Now().Before(now.Add(wait)) {
+			continue // it was set meanwhile
+		}
 		select {
 		case <-ctx.Done():
 		case <-r.wake:
-		case <-r.o.After(min(wait, time.Minute)): // the clock may be set at any time
+		case <-timer:
 		}
 	}
 	return nil
@@ -171,8 +179,8 @@ func (r *Reporter) resume() error {
 	return nil
 }
 
-// newDay plans the reports of the days that are over since the last call, and
-// removes what is too old.
+// newDay plans the reports of the days that are over since the last call, which
+// is what a start does not know, and removes what is too old.
 func (r *Reporter) newDay(ctx context.Context, now time.Time) error {
 	today := DayOf(now)
 	if r.today == today {

@@ -72,9 +72,9 @@ const (
 // Tally counts the results of sessions.
 type Tally struct {
 	log *slog.Logger
-	// late is told of a count that came after its day was reported; it is called
-	// from the store's committer.
-	late func(k reportKey)
+	// begun is told of the first count for a report; it is called from the
+	// store's committer, before that count is durable.
+	begun func(k reportKey)
 
 	maxDomains, maxDetails int
 
@@ -179,8 +179,8 @@ func (t *Tally) begin(txn store.Txn, day string, r *Result, policy []byte, n *po
 		r.Policy = Policy{Type: r.Policy.Type}
 		return t.begin(txn, day, r, encode(r.Policy), n)
 	}
-	if t.late != nil && d.Generation > 0 && d.Policies == 0 {
-		t.late(reportKey{day, r.Domain, d.Generation})
+	if t.begun != nil && d.Policies == 0 {
+		t.begun(reportKey{day, r.Domain, d.Generation})
 	}
 	if d.Policies++; d.Policies == maxPolicies+1 {
 		t.log.Warn("a domain has had too many policies in one day; more are not told apart in the TLS report", "domain", r.Domain, "day", day, "policies", maxPolicies)

@@ -175,16 +175,23 @@ func (s *Signer) Keys(domain string) (out []*Key) {
 	return out
 }
 
-// headers are the fields that are signed, those that are there. From is listed
-// once more than it may occur, so that none can be added (RFC 6376, 8.15).
+// headers are the fields that are signed where they are there (RFC 6376, 5.4.1).
 var headers = []string{
-	"From", "From", "Sender", "Reply-To", "To", "Cc", "Subject", "Date", "Message-ID", "In-Reply-To", "References",
-	"MIME-Version", "Content-Type", "Content-Transfer-Encoding", "List-Unsubscribe", "List-Unsubscribe-Post",
+	"From", "Sender", "Reply-To", "To", "Cc", "Subject", "Date", "Message-ID", "In-Reply-To", "References",
+	"MIME-Version", "Content-Type", "Content-Transfer-Encoding", "List-Id", "List-Unsubscribe", "List-Unsubscribe-Post",
 	"TLS-Report-Domain", "TLS-Report-Submitter", "TLS-Required", "Auto-Submitted",
 }
 
+// maxHeader bounds the header of a message that is signed.
+const maxHeader = 1 << 20
+
 // Signing is a message that is being signed.
-type Signing struct{ signers []*dkim.Signer }
+type Signing struct {
+	keys    []*Key
+	header  []byte // until it is whole
+	signers []*dkim.Signer
+	err     error
+}
 
 // Begin starts the signatures of a domain. The error wraps ErrNoKey where there
 // is no key. Close must follow.
@@ -193,35 +200,76 @@ func (s *Signer) Begin(domain string) (*Signing, error) {
 	if len(keys) == 0 {
 		return nil, fmt.Errorf("%w of %s", ErrNoKey, domain)
 	}
-	out := &Signing{}
-	for _, k := range keys {
-		signer, err := dkim.NewSigner(&dkim.SignOptions{
-			Domain: k.Domain, Selector: k.Selector, Signer: k.Signer, HeaderKeys: headers,
-			HeaderCanonicalization: dkim.CanonicalizationRelaxed, BodyCanonicalization: dkim.CanonicalizationRelaxed,
-		})
-		if err != nil {
-			_, _ = out.Close()
-			return nil, fmt.Errorf("DKIM key %s: %w", k.RecordName(), err)
-		}
-		out.signers = append(out.signers, signer)
-	}
-	return out, nil
+	return &Signing{keys: keys}, nil
 }
 
 // Write adds to the message, which has CRLF line ends.
 func (s *Signing) Write(p []byte) (int, error) {
+	n := len(p)
+	if s.signers == nil && s.err == nil {
+		// Which fields there are must be known before they are signed.
+		s.header = append(s.header, p...)
+		end := bytes.Index(s.header, []byte("\r\n\r\n"))
+		switch {
+		case end >= 0:
+			s.err = s.start(s.header[:end+2])
+		case len(s.header) > maxHeader:
+			s.err = errors.New("the header is too long to be signed")
+		}
+		if s.signers == nil {
+			return n, s.err
+		}
+		p, s.header = s.header, nil
+	}
 	for _, w := range s.signers {
 		if _, err := w.Write(p); err != nil {
 			return 0, err
 		}
 	}
-	return len(p), nil
+	return n, s.err
+}
+
+// start begins the signatures of a message with that header.
+func (s *Signing) start(header []byte) error {
+	for _, k := range s.keys {
+		signer, err := dkim.NewSigner(&dkim.SignOptions{
+			Domain: k.Domain, Selector: k.Selector, Signer: k.Signer, HeaderKeys: signed(header),
+			HeaderCanonicalization: dkim.CanonicalizationRelaxed, BodyCanonicalization: dkim.CanonicalizationRelaxed,
+		})
+		if err != nil {
+			return fmt.Errorf("DKIM key %s: %w", k.RecordName(), err)
+		}
+		s.signers = append(s.signers, signer)
+	}
+	return nil
+}
+
+// signed lists the fields of a header to sign, each as often as it is there,
+// and From once more, so that none can be added (RFC 6376, 8.15).
+func signed(header []byte) []string {
+	there := make(map[string]int)
+	for line := range bytes.Lines(header) {
+		if name, _, ok := bytes.Cut(line, []byte(":")); ok && line[0] != ' ' && line[0] != '\t' {
+			there[strings.ToLower(string(bytes.TrimRight(name, " \t")))]++
+		}
+	}
+	keys := []string{"From"}
+	for _, h := range headers {
+		for range there[strings.ToLower(h)] {
+			keys = append(keys, h)
+		}
+	}
+	return keys
 }
 
 // Close ends the message and returns the DKIM-Signature fields that go in front
 // of it. After a message that was cut off its error is to be expected.
 func (s *Signing) Close() (fields []byte, err error) {
 	var b bytes.Buffer
+	err = s.err
+	if s.signers == nil && err == nil {
+		err = errors.New("the message has no end of its header")
+	}
 	for _, w := range s.signers {
 		if e := w.Close(); e != nil {
 			err = errors.Join(err, e)

@@ -75,6 +75,9 @@ func TestEveryKeyOfTheDomainSigns(t *testing.T) {
 	if strings.Contains(string(fields), "l=") {
 		t.Errorf("a length stands in %s", fields)
 	}
+	if strings.Contains(string(fields), "Reply-To") || strings.Count(string(fields), "From:From:To:Subject:TLS-Report-Domain;") != 2 {
+		t.Errorf("fields that are signed: %s", fields)
+	}
 	signed := string(fields) + message
 	good := verify(t, signed, rsa, ed, other)
 	if len(good) != 2 {
