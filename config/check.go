@@ -168,8 +168,8 @@ func (l *loader) checkListen(i int) {
 		l.fail(key("client_ca"), li.ClientCA, `needs tls "starttls" or "implicit"`)
 	}
 	for _, n := range li.Allow {
-		if netip.Prefix(n).Bits() == 0 && !li.Open {
-			l.fail(key("allow"), netip.Prefix(n), "would let the whole Internet send through this relay; name your own networks, or say open = true beside it if that is what you want")
+		if tooWide(netip.Prefix(n)) && !li.Open {
+			l.fail(key("allow"), netip.Prefix(n), "would let the whole Internet, or a great part of it, send through this relay; name your own networks, or say open = true beside it if that is what you want")
 		}
 	}
 	if len(li.Allow) == 0 && !li.Auth && li.ClientCA == "" {
@@ -188,6 +188,15 @@ func (l *loader) checkListen(i int) {
 			l.fail(key("address"), li.Address, "stands twice")
 		}
 	}
+}
+
+// tooWide says that a network is no organization's own: several of them could
+// make up the whole Internet.
+func tooWide(p netip.Prefix) bool {
+	if p.Addr().Is4() {
+		return p.Bits() < 8
+	}
+	return p.Bits() < 16 && !p.Addr().IsPrivate() && !p.Addr().IsLinkLocalUnicast()
 }
 
 func isHostPort(s string) bool {
@@ -209,8 +218,16 @@ func (l *loader) checkFiles() {
 	case (t.Certificate == "") != (t.Key == ""):
 		l.fail("tls", nil, "certificate and key must both be set, or neither")
 	case t.Certificate != "":
-		if _, err := tls.LoadX509KeyPair(t.Certificate, t.Key); err != nil {
+		cert, err := tls.LoadX509KeyPair(t.Certificate, t.Key)
+		if err != nil {
 			l.fail("tls.certificate", t.Certificate, "cannot be used with its key: %v", err)
+			break
+		}
+		_, isRSA := cert.PrivateKey.(*rsa.PrivateKey)
+		for i, li := range l.config.Listen {
+			if !isRSA && (li.MinTLS == "1.0" || li.MinTLS == "1.1") {
+				l.warn("listen[%d].min_tls is %s and the certificate is not RSA: devices that know nothing newer will not be able to use it", i, li.MinTLS)
+			}
 		}
 	}
 	if f := l.config.Delivery.CAFile; f != "" {

@@ -13,9 +13,12 @@ import (
 // for the measurement. A session holds at most four chunks, 1 MiB.
 const chunkSize = 256 << 10
 
-// chunksInFlight is how many chunks of one message may be on their way to the
-// disk while the next one fills.
-const chunksInFlight = 3
+// Chunks go to the committer in pairs, and one pair may be on its way to the
+// disk while the next one fills: each commit costs two syncs.
+const (
+	chunksTogether = 2
+	pairsInFlight  = 1
+)
 
 // Incoming is a message that is coming in. Its body is written to the store in
 // chunks while it arrives; Commit makes it a message of the queue, Abort makes
@@ -24,9 +27,10 @@ type Incoming struct {
 	q      *Queue
 	entry  *entry
 	buf    []byte
+	batch  *store.Batch // full chunks that are not submitted
 	chunks int
 	size   int64
-	slots  chan struct{} // one for each chunk in flight
+	slots  chan struct{} // one for each pair in flight
 	ended  bool
 	fronts bool   // the first chunk is for front
 	front  []byte // what stands in front of the body
@@ -44,7 +48,7 @@ func (q *Queue) Begin() (*Incoming, error) {
 	}
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	return &Incoming{q: q, entry: q.newEntry(), slots: make(chan struct{}, chunksInFlight)}, nil
+	return &Incoming{q: q, entry: q.newEntry(), batch: new(store.Batch), slots: make(chan struct{}, pairsInFlight)}, nil
 }
 
 // Accepting reports whether mail can be taken in now; the error is Begin's.
@@ -101,21 +105,25 @@ func (in *Incoming) Write(p []byte) (int, error) {
 	return n, nil
 }
 
-// flush hands the full buffer to the committer. It waits while too many chunks
-// are on their way, so that a fast client cannot fill the memory.
+// flush takes the full buffer among those that are to be stored, and hands them
+// to the committer. It waits while too many are on their way, so that a fast
+// client cannot fill the memory.
 func (in *Incoming) flush() error {
-	if err := in.q.store.Room(int64(len(in.buf))); err != nil {
+	in.batch.Set(bodyKey(in.entry.seq, in.chunks), in.buf)
+	in.chunks++
+	in.buf = nil
+	if in.batch.Len() < chunksTogether {
+		in.buf = make([]byte, 0, chunkSize)
+		return in.failure()
+	}
+	if err := in.q.store.Room(chunksTogether * chunkSize); err != nil {
 		return err
 	}
 	in.slots <- struct{}{}
 	if err := in.failure(); err != nil {
 		return err
 	}
-	var b store.Batch
-	b.Set(bodyKey(in.entry.seq, in.chunks), in.buf)
-	in.chunks++
-	in.buf = make([]byte, 0, chunkSize)
-	in.q.store.Submit(&b, func(err error) {
+	in.q.store.Submit(in.batch, func(err error) {
 		if err != nil {
 			in.mu.Lock()
 			in.err = errors.Join(in.err, err)
@@ -123,6 +131,7 @@ func (in *Incoming) flush() error {
 		}
 		<-in.slots
 	})
+	in.batch, in.buf = new(store.Batch), make([]byte, 0, chunkSize)
 	return nil
 }
 
@@ -155,22 +164,22 @@ func (in *Incoming) submit(env *Envelope, imported *exportedMessage, done func(e
 	if len(env.Recipients) == 0 {
 		return errors.New("a message needs a recipient")
 	}
-	if err := in.q.store.Room(int64(len(in.buf))); err != nil {
+	if err := in.q.store.Room(int64(in.batch.Len()*chunkSize + len(in.buf))); err != nil {
 		return err
 	}
 	in.ended = true
-	var b store.Batch
-	in.q.fill(in.entry, env, in.buf, in.chunks, in.size, &b)
+	b := in.batch
+	in.q.fill(in.entry, env, in.buf, in.chunks, in.size, b)
 	if in.fronts {
 		b.Set(bodyKey(in.entry.seq, 0), in.front)
 	}
 	if imported != nil {
-		in.entry.restore(imported, &b)
+		in.entry.restore(imported, b)
 	}
 	// An envelope is never written without its chunks: those that failed are
 	// known by the time that the committer asks.
 	b.If(in.failure)
-	in.q.store.Submit(&b, func(err error) {
+	in.q.store.Submit(b, func(err error) {
 		in.q.commitAccepted(in.entry, env, imported, err)
 		done(err)
 	})

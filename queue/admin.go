@@ -53,6 +53,9 @@ type cursor struct {
 	next *entry // to be looked at; nil at the beginning
 	seq  uint64 // its number, should it be gone by then
 	end  bool
+
+	domain []*entry // of the domain that is asked for; found once
+	found  bool
 }
 
 // selectBatch returns up to n entries from c on that memory alone does not rule
@@ -70,6 +73,9 @@ func (q *Queue) selectBatch(f Filter, c *cursor, n int) (batch []*entry) {
 		c.end = true
 		return slices.Compact(batch)
 	}
+	if f.Domain != "" {
+		return q.selectDomain(f, c, n)
+	}
 	const looks = 20_000 // entries looked at under one lock
 	e := c.next
 	if e == nil || e.gone {
@@ -85,6 +91,31 @@ func (q *Queue) selectBatch(f Filter, c *cursor, n int) (batch []*entry) {
 	if c.next, c.end = e, e == nil; e != nil {
 		c.seq = e.seq
 	}
+	return batch
+}
+
+// selectDomain is selectBatch for one domain: it looks at the units of that
+// domain and at no others.
+func (q *Queue) selectDomain(f Filter, c *cursor, n int) (batch []*entry) {
+	if !c.found {
+		c.found = true
+		if d := q.domains[f.Domain]; d != nil {
+			c.domain = make([]*entry, 0, d.total)
+			for u := d.first; u != nil; u = u.sibling.next {
+				c.domain = append(c.domain, u.msg)
+			}
+		}
+		slices.Reverse(c.domain) // the newest stood first, so little is left to be sorted
+		slices.SortFunc(c.domain, func(a, b *entry) int { return cmp.Compare(a.seq, b.seq) })
+		c.domain = slices.Compact(c.domain) // a message may have several units there
+	}
+	for len(c.domain) > 0 && len(batch) < n {
+		if e := c.domain[0]; !e.gone && q.mayMatch(f, e) {
+			batch = append(batch, e)
+		}
+		c.domain = c.domain[1:]
+	}
+	c.end = len(c.domain) == 0
 	return batch
 }
 

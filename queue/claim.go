@@ -11,8 +11,9 @@ import (
 )
 
 // Work is a claimed unit: the recipients of one domain that have no end yet.
-// Every Work ends with one call of Finish or Release.
+// Every Work ends with one call of Finish or Release, or with a Load that fails.
 type Work struct {
+	// Envelope, Recipients and States are there after Load.
 	Envelope Envelope
 	// Domain is the recipients' domain.
 	Domain string
@@ -32,13 +33,15 @@ type Work struct {
 
 	q        *Queue
 	unit     *unit
+	loaded   bool
 	restStep int              // of the domain when it was claimed
 	all      []RecipientState // of the unit, with those at their end
 	pos      []int            // position of Recipients in all
 }
 
-// Claim waits until something is due and claims it. Nothing is claimed once ctx
-// has ended; the error is ctx's.
+// Claim waits until something is due and claims it, from memory alone: whoever
+// works on it calls Load first. Nothing is claimed once ctx has ended; the error
+// is ctx's.
 func (q *Queue) Claim(ctx context.Context) (*Work, error) {
 	timer := time.NewTimer(time.Hour)
 	defer timer.Stop()
@@ -53,10 +56,7 @@ func (q *Queue) Claim(ctx context.Context) (*Work, error) {
 		q.mu.Unlock()
 		if w != nil {
 			q.signal() // there may be more, for another one who waits
-			if q.load(w) {
-				return w, nil
-			}
-			continue
+			return w, nil
 		}
 		wait := time.Hour
 		if wakeAt >= 0 {
@@ -72,7 +72,7 @@ func (q *Queue) Claim(ctx context.Context) (*Work, error) {
 	}
 }
 
-// ClaimFor claims the next unit of a domain if one is due now, for a session
+// ClaimFor claims and loads the next unit of a domain if one is due now, for a session
 // that is open and could carry it. It returns nil where there is none.
 func (q *Queue) ClaimFor(domain string) *Work {
 	for {
@@ -82,19 +82,25 @@ func (q *Queue) ClaimFor(domain string) *Work {
 			w = q.claimIn(d, q.clock())
 		}
 		q.mu.Unlock()
-		if w == nil || q.load(w) {
+		if w == nil || w.Load() {
 			return w
 		}
 	}
 }
 
-// load fills w with what the store has of it. A message that cannot be read is
-// held and logged, never dropped.
-func (q *Queue) load(w *Work) bool {
+// Load reads what the store has of w; it may take as long as a commit. A message
+// that cannot be read is held and logged, never dropped, and false is returned:
+// the claim is over then.
+func (w *Work) Load() bool {
+	if w.loaded {
+		return true
+	}
+	q := w.q
 	err := w.read()
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if err == nil {
+		w.loaded = true
 		q.mark()
 		return true
 	}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -20,6 +21,7 @@ import (
 type memory struct {
 	mu      sync.Mutex
 	values  map[string][]byte
+	epoch   int
 	handles []*memoryHandle
 }
 
@@ -105,7 +107,18 @@ func (h *memoryHandle) apply(b *store.Batch) (keys [][]byte, err error) {
 			return nil, store.ErrChanged
 		}
 	}
+	before := maps.Clone(h.values)
 	for _, o := range b.Ops() {
+		if o.Change != nil {
+			t := &memoryTxn{values: h.values, epoch: h.epoch}
+			if err := o.Change(t); err != nil {
+				h.values = before
+				h.epoch++
+				return nil, err
+			}
+			keys = append(keys, t.keys...)
+			continue
+		}
 		value := o.Value
 		if o.Update != nil {
 			value = o.Update(h.values[string(o.Key)])
@@ -118,6 +131,26 @@ func (h *memoryHandle) apply(b *store.Batch) (keys [][]byte, err error) {
 		keys = append(keys, o.Key)
 	}
 	return keys, nil
+}
+
+// memoryTxn is what a change may do.
+type memoryTxn struct {
+	values map[string][]byte
+	epoch  int
+	keys   [][]byte
+}
+
+func (t *memoryTxn) Epoch() int                     { return t.epoch }
+func (t *memoryTxn) Get(key []byte) ([]byte, error) { return bytes.Clone(t.values[string(key)]), nil }
+func (t *memoryTxn) Set(key, value []byte) error {
+	t.values[string(key)] = bytes.Clone(value)
+	t.keys = append(t.keys, key)
+	return nil
+}
+func (t *memoryTxn) Delete(key []byte) error {
+	delete(t.values, string(key))
+	t.keys = append(t.keys, key)
+	return nil
 }
 
 // tell lets the others know.
@@ -257,6 +290,16 @@ func TestAnEngineKeepsItsPromises(t *testing.T) {
 				t.Errorf("a condition: %v", err)
 			}
 
+			if err := commit(func(b *store.Batch) {
+				b.Set([]byte("e9"), nil)
+				b.Change(1, 10, func(t store.Txn) error {
+					_ = t.Set([]byte("e8"), nil)
+					return no
+				})
+			}); !errors.Is(err, no) || get("e9") != nil || get("e8") != nil {
+				t.Errorf("a change that fails: %v", err)
+			}
+
 			// A thousand batches at once: in order, each seeing those before.
 			var wg sync.WaitGroup
 			var order []int
@@ -332,6 +375,9 @@ func claim(t *testing.T, q *Queue) *Work {
 	if err != nil {
 		t.Fatal(err)
 	}
+	if !w.Load() {
+		t.Fatal("what was claimed cannot be read")
+	}
 	return w
 }
 
@@ -352,11 +398,12 @@ func TestAQueueFollowsWhatAnotherChangesInTheStore(t *testing.T) {
 	late := accept(t, b, "late", to("x@three.test"))
 	both := func(ok func(q *Queue) bool) func() bool { return func() bool { return ok(a) && ok(b) } }
 	eventually(t, "both know both", both(func(q *Queue) bool { return q.Counts() == Counts{Messages: 2, Recipients: 4} }))
-	if e, _ := a.find(late); a.last != e || a.first.id != id {
-		t.Error("the messages of a are not in the order of their numbers")
-	}
-	if e, _ := b.find(late); b.last != e || b.first.id != id {
-		t.Error("the messages of b are not in the order of their numbers")
+	for name, q := range map[string]*Queue{"a": a, "b": b} {
+		q.mu.Lock()
+		if q.last != q.byID[late] || q.first != q.byID[id] {
+			t.Errorf("the messages of %s are not in the order of their numbers", name)
+		}
+		q.mu.Unlock()
 	}
 
 	_, _ = b.Hold(context.Background(), Filter{IDs: []ID{late}}, "by b")
@@ -387,7 +434,11 @@ func TestAQueueFollowsWhatAnotherChangesInTheStore(t *testing.T) {
 	eventually(t, "one.test is done", both(func(q *Queue) bool { return q.Counts().Recipients == 1 }))
 	w = claim(t, a)
 	a.Finish(w, Outcome{Results: all(w, Delivered)})
-	eventually(t, "the end", both(func(q *Queue) bool { return q.Counts() == Counts{} && q.first == nil && len(q.domains) == 0 }))
+	eventually(t, "the end", both(func(q *Queue) bool {
+		q.mu.Lock()
+		defer q.mu.Unlock()
+		return q.counts == Counts{} && q.first == nil && len(q.domains) == 0
+	}))
 }
 
 // Both deliver the same message: the first result counts, and the notice of the

@@ -105,7 +105,7 @@ func (q *Queue) settle(w *Work, o Outcome, now int64, b *store.Batch) {
 	rec := unitRecord{LastAttempt: q.now().UTC().Round(0), Attempts: int(u.attempts), States: w.all}
 	if queued == 0 {
 		u.done = true
-		u.domain.total--
+		u.domain.leave(u)
 		e.left--
 		if e.left == 0 {
 			q.forget(e)

@@ -177,7 +177,7 @@ func (q *Queue) drop(e *entry) {
 		}
 		q.unwait(u)
 		u.done = true
-		u.domain.total--
+		u.domain.leave(u)
 		q.counts.Recipients -= int(u.recipients)
 		q.place(u.domain, now)
 	}
@@ -217,7 +217,7 @@ func (q *Queue) renew(u *unit, recipients int) {
 	if u.done {
 		u.done = false
 		u.msg.left++
-		u.domain = q.domain(u.domain.name) // it may have left the memory
+		q.domain(u.domain.name).join(u) // it may have left the memory
 	}
 	q.counts.Recipients += recipients - int(u.recipients)
 	u.recipients = int32(recipients)

@@ -141,15 +141,18 @@ type entry struct {
 type unit struct {
 	msg        *entry
 	domain     *domain
-	due        int64 // on the queue's own clock
-	heapIndex  int32 // in the domain's heap; -1 where it is not waiting
-	recipients int32 // not at their end yet
+	sibling    siblings // in the domain, until it is done
+	due        int64    // on the queue's own clock
+	heapIndex  int32    // in the domain's heap; -1 where it is not waiting
+	recipients int32    // not at their end yet
 	number     uint16
 	attempts   uint16
 	lane       lane
 	done       bool
 	active     bool // claimed, until the commit that ends the claim
 }
+
+type siblings struct{ prev, next *unit }
 
 // Open rebuilds the queue from its store.
 func Open(o Options) (*Queue, error) {
@@ -338,13 +341,13 @@ func (q *Queue) index(e *entry, env *Envelope) {
 	for i, g := range groups {
 		e.units[i] = unit{
 			msg:        e,
-			domain:     q.domain(env.Recipients[g[0]].Domain),
 			due:        e.receivedAt,
 			heapIndex:  -1,
 			recipients: int32(len(g)),
 			number:     uint16(i),
 			lane:       laneOf(env.Kind),
 		}
+		q.domain(env.Recipients[g[0]].Domain).join(&e.units[i])
 		q.counts.Recipients += len(g)
 	}
 	q.counts.Messages++

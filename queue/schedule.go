@@ -26,9 +26,10 @@ func laneOf(k Kind) lane {
 type domain struct {
 	name    string
 	waiting [lanes]unitHeap
-	active  int // units claimed
-	total   int // units not done: waiting, active, held
-	limit   int // units that may be active
+	first   *unit // of those that are not done, the last to join first; for listings
+	active  int   // units claimed
+	total   int   // units not done: waiting, active, held
+	limit   int   // units that may be active
 
 	// A domain whose hosts all fail rests: nothing of it is claimed until
 	// restUntil, then one unit goes first as a probe.
@@ -51,6 +52,30 @@ func (q *Queue) domain(name string) *domain {
 	}
 	d.total++
 	return d
+}
+
+// join makes u one of the units of d, leave ends that.
+func (d *domain) join(u *unit) {
+	u.domain = d
+	u.sibling.next = d.first
+	if d.first != nil {
+		d.first.sibling.prev = u
+	}
+	d.first = u
+}
+
+func (d *domain) leave(u *unit) {
+	s := u.sibling
+	if s.prev == nil {
+		d.first = s.next
+	} else {
+		s.prev.sibling.next = s.next
+	}
+	if s.next != nil {
+		s.next.sibling.prev = s.prev
+	}
+	u.sibling = siblings{}
+	d.total--
 }
 
 // next returns the lane and the time of the domain's next claim.

@@ -1,12 +1,15 @@
 package relay
 
 import (
+	"bytes"
 	"context"
 	"crypto/tls"
 	"fmt"
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -19,19 +22,27 @@ const certificateCheck = 30 * time.Second
 
 // certificates are the relay's own: read from files, or made by itself once.
 type certificates struct {
-	now   atomic.Pointer[[]tls.Certificate]
+	now atomic.Pointer[[]tls.Certificate]
+
+	mu    sync.Mutex
 	files [2]string // certificate and key; empty: self-made
-	seen  [2]time.Time
+	seen  [2]fileState
+	told  string // the last trouble, which is logged once
+}
+
+// fileState is by what a change of a file is noticed.
+type fileState struct {
+	modified time.Time
+	size     int64
 }
 
 func openCertificates(c *config.Config) (*certificates, error) {
+	r := &certificates{}
 	certs, err := readCertificates(c)
 	if err != nil {
 		return nil, err
 	}
-	r := &certificates{files: [2]string{c.TLS.Certificate, c.TLS.Key}}
-	r.seen, _ = r.modified()
-	r.set(certs)
+	r.set(c, certs)
 	return r, nil
 }
 
@@ -50,7 +61,15 @@ func readCertificates(c *config.Config) ([]tls.Certificate, error) {
 	return []tls.Certificate{cert}, nil
 }
 
-func (r *certificates) set(certs []tls.Certificate) { r.now.Store(&certs) }
+// set takes over what was read for a configuration.
+func (r *certificates) set(c *config.Config, certs []tls.Certificate) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.files = [2]string{c.TLS.Certificate, c.TLS.Key}
+	// What changes between the reading and now is read again: nothing is seen yet.
+	r.seen = [2]fileState{}
+	r.now.Store(&certs)
+}
 
 // config is the TLS configuration of a listener. It follows changes of the
 // certificate.
@@ -89,23 +108,8 @@ func minTLS(s string) uint16 {
 	return tls.VersionTLS12
 }
 
-func (r *certificates) modified() (times [2]time.Time, err error) {
-	for i, f := range r.files {
-		st, err := os.Stat(f)
-		if err != nil {
-			return times, err
-		}
-		times[i] = st.ModTime()
-	}
-	return times, nil
-}
-
-// watch reads the files again when they change, until ctx ends. A pair that
-// does not fit together yet is tried again later.
+// watch reads the files again when they change, until ctx ends.
 func (r *certificates) watch(ctx context.Context, log *slog.Logger) {
-	if r.files[0] == "" {
-		return
-	}
 	t := time.NewTicker(certificateCheck)
 	defer t.Stop()
 	for {
@@ -113,18 +117,48 @@ func (r *certificates) watch(ctx context.Context, log *slog.Logger) {
 		case <-ctx.Done():
 			return
 		case <-t.C:
+			r.refresh(log)
 		}
-		times, err := r.modified()
-		if err != nil || times == r.seen {
-			continue
-		}
-		cert, err := tls.LoadX509KeyPair(r.files[0], r.files[1])
+	}
+}
+
+// refresh reads the files again if they have changed. A pair that cannot be
+// read, or does not fit together yet, is tried again the next time; the old one
+// stays.
+func (r *certificates) refresh(log *slog.Logger) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.files[0] == "" {
+		return
+	}
+	var states [2]fileState
+	for i, f := range r.files {
+		st, err := os.Stat(f)
 		if err != nil {
-			log.Warn("the relay's certificate has changed and cannot be read; the old one stays", "error", err)
-			continue
+			r.trouble(log, err)
+			return
 		}
-		r.seen = times
-		r.set([]tls.Certificate{cert})
-		log.Info("the relay's certificate was read again", "not_after", cert.Leaf.NotAfter)
+		states[i] = fileState{st.ModTime(), st.Size()}
+	}
+	if states == r.seen {
+		return
+	}
+	cert, err := tls.LoadX509KeyPair(r.files[0], r.files[1])
+	if err != nil {
+		r.trouble(log, err)
+		return
+	}
+	r.seen, r.told = states, ""
+	if old := *r.now.Load(); len(old) == 1 && slices.EqualFunc(old[0].Certificate, cert.Certificate, bytes.Equal) {
+		return
+	}
+	r.now.Store(&[]tls.Certificate{cert})
+	log.Info("the relay's certificate was read again", "not_after", cert.Leaf.NotAfter)
+}
+
+func (r *certificates) trouble(log *slog.Logger, err error) {
+	if r.told != err.Error() {
+		r.told = err.Error()
+		log.Warn("the relay's certificate has changed and cannot be used; the old one stays", "error", err)
 	}
 }

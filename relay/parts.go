@@ -198,6 +198,7 @@ func (r *Relay) ingressOptions(c *config.Config) (ingress.Options, error) {
 			BareNewline:          c.Limits.BareNewline,
 			LongLines:            c.Limits.LongLines,
 		},
+		Headers:            ingress.Headers{Strip: c.Headers.Strip, HideInternalHops: c.Headers.HideInternalHops},
 		HonorTLSRequiredNo: c.Delivery.HonorTLSRequiredNo,
 		Users:              r.authenticate,
 		Sign:               sign,
@@ -208,7 +209,7 @@ func (r *Relay) ingressOptions(c *config.Config) (ingress.Options, error) {
 	for _, l := range c.Listen {
 		il := ingress.Listener{
 			Address: l.Address, TLS: l.TLS, RequireTLS: l.RequireTLS, Allow: prefixes(l.Allow), Auth: l.Auth,
-			SenderDomains: l.SenderDomains, ProxyFrom: prefixes(l.ProxyProtocol), MinTLS: minTLS(l.MinTLS),
+			SenderDomains: domains(l.SenderDomains), ProxyFrom: prefixes(l.ProxyProtocol), MinTLS: minTLS(l.MinTLS),
 		}
 		if l.ClientCA != "" {
 			pem, err := os.ReadFile(l.ClientCA)
@@ -252,12 +253,23 @@ func mailSigner(c *config.Config) (func(domain string) ingress.Signing, error) {
 // known, so that the time taken does not tell who exists.
 const nobody = "$2a$10$x7mEkgkM9mk0TM5SvBogieM7PNz35caEwWyje3GVThEHlkaLiEM7e"
 
-func (r *Relay) authenticate(_ context.Context, name, password string) bool {
-	hash, known := nobody, false
+func (r *Relay) authenticate(_ context.Context, name, password string) (ingress.User, bool) {
+	hash, known := nobody, ingress.User{}
 	for _, u := range r.config.Load().Users {
 		if strings.EqualFold(u.Name, name) {
-			hash, known = u.PasswordHash, true
+			hash, known = u.PasswordHash, ingress.User{Name: u.Name, SenderDomains: domains(u.SenderDomains)}
 		}
 	}
-	return bcrypt.CompareHashAndPassword([]byte(hash), []byte(password)) == nil && known
+	return known, bcrypt.CompareHashAndPassword([]byte(hash), []byte(password)) == nil && known.Name != ""
+}
+
+// domains are names as they are compared: lower case, A-labels.
+func domains(names []string) []string {
+	out := slices.Clone(names)
+	for i, n := range out {
+		if d, err := mailbox.ParseDomain(n); err == nil { // checked by config
+			out[i] = d
+		}
+	}
+	return out
 }

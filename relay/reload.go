@@ -50,7 +50,7 @@ func (r *Relay) Reload(context.Context) error {
 	for _, k := range needRestart(r.config.Load(), c) {
 		r.log.Warn("reload: this key changes with the next start only", "key", k)
 	}
-	r.certs.set(certs)
+	r.certs.set(c, certs)
 	r.signer.Store(signer)
 	r.warnUnsigned(c)
 	r.queue.SetSchedule(schedule(c))

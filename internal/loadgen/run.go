@@ -23,7 +23,7 @@ import (
 )
 
 type options struct {
-	binary, client           string
+	relay, binary, client    string
 	sessions, messages, size int
 	domains, hosts, kills    int
 	timeout                  time.Duration
@@ -168,17 +168,25 @@ func freePort() (string, error) {
 
 // process is the program under load.
 type process struct {
-	cmd  *exec.Cmd
-	done chan struct{}
+	cmd    *exec.Cmd
+	stopBy []string // a command that stops it; nil: a signal does
+	done   chan struct{}
 }
 
 func (l *load) startRelay(ctx context.Context) error {
-	log, err := os.OpenFile(filepath.Join(l.dir, "relay.log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if l.relay == "postfix" {
+		return l.startPostfix(ctx)
+	}
+	return l.await(ctx, exec.Command(l.binary, "serve", "--config", filepath.Join(l.dir, "stsrelay.toml")), filepath.Join(l.dir, "relay.log"))
+}
+
+// await starts the program and waits until it listens.
+func (l *load) await(ctx context.Context, cmd *exec.Cmd, logFile string) error {
+	log, err := os.OpenFile(logFile, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
 		return err
 	}
 	defer log.Close()
-	cmd := exec.Command(l.binary, "serve", "--config", filepath.Join(l.dir, "stsrelay.toml"))
 	cmd.Stderr = log
 	if err := cmd.Start(); err != nil {
 		return err
@@ -210,6 +218,11 @@ func (l *load) startRelay(ctx context.Context) error {
 
 // stop sends a signal and waits for the end.
 func (p *process) stop(s syscall.Signal) error {
+	if p.stopBy != nil {
+		_ = exec.Command(p.stopBy[0], p.stopBy[1:]...).Run() //nolint:gosec,noctx // our own
+		<-p.done
+		return nil
+	}
 	err := p.cmd.Process.Signal(s)
 	<-p.done
 	return err
@@ -304,6 +317,10 @@ func (l *load) session(s, n int, body string) (done int) {
 			time.Sleep(20 * time.Millisecond)
 			return done
 		}
+		if l.relay == "postfix" { // its IDs come again
+			l.anonymous.Add(1)
+			continue
+		}
 		l.mu.Lock()
 		l.accepted[id] = true
 		l.mu.Unlock()
@@ -344,8 +361,11 @@ func (l *load) transaction(c *smtp.Client, domain, body string) (id string, err 
 func (l *load) arrive(ctx context.Context) error {
 	for {
 		missing := l.missing()
-		distinct, _ := l.arrived()
-		if missing == 0 && int64(len(distinct)) >= l.anonymous.Load() {
+		distinct, total := l.arrived()
+		if l.relay == "postfix" {
+			missing = int(l.anonymous.Load()) - total
+		}
+		if missing == 0 && (l.relay == "postfix" || int64(len(distinct)) >= l.anonymous.Load()) {
 			return nil
 		}
 		select {
@@ -398,17 +418,24 @@ func (l *load) tell(sent, all time.Duration) error {
 		handshakes += c.Handshakes
 		inClear += c.MailsInClear
 	}
-	cpu := l.process.cpu()
+	cpu, memory := l.process.cpu(), l.process.memory()
 	messages := fmt.Sprintf("%d", l.messages)
 	if l.kills > 0 {
 		messages = "many"
+	}
+	if l.relay == "postfix" {
+		l.client, memory = "postfix < "+l.client, "not counted"
 	}
 	fmt.Printf("%-12s %d sessions × %s messages of %d octets to %d domains on %d hosts, %d kills (seed %d)\n",
 		l.client, l.sessions, messages, l.size, l.domains, len(l.hosts), l.kills, l.seed)
 	fmt.Printf("accepted     %d in %.2f s: %.0f a second\n", n, sent.Seconds(), float64(n)/sent.Seconds())
 	fmt.Printf("delivered    %d in %.2f s: %.0f a second, over verified TLS\n", total, all.Seconds(), float64(total)/all.Seconds())
-	fmt.Printf("sessions out %d, handshakes %d; CPU of the relay %.2f s, %.2f s a thousand messages\n", connections, handshakes, cpu.Seconds(), cpu.Seconds()*1000/float64(max(n, 1)))
+	fmt.Printf("sessions out %d, handshakes %d; CPU of the relay %.2f s, %.2f s a thousand messages; memory %s\n",
+		connections, handshakes, cpu.Seconds(), cpu.Seconds()*1000/float64(max(n, 1)), memory)
 	twice, bound := total-len(distinct), l.kills*inFlight
+	if l.relay == "postfix" {
+		twice = total - n
+	}
 	fmt.Printf("rounds %d, acknowledged %d, lost 0, twice %d (at most %d: deliveries in flight at the kills)\n", l.kills, n, twice, bound)
 	switch {
 	case inClear > 0:
@@ -420,17 +447,52 @@ func (l *load) tell(sent, all time.Duration) error {
 }
 
 // cpu is the processor time that the present process has used.
-func (p *process) cpu() time.Duration {
-	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", p.cmd.Process.Pid))
+// memory is the most that the process has had in memory.
+func (p *process) memory() string {
+	data, _ := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.cmd.Process.Pid))
+	_, rest, _ := strings.Cut(string(data), "VmHWM:")
+	kib, _, _ := strings.Cut(strings.TrimSpace(rest), " ")
+	n, err := strconv.Atoi(kib)
 	if err != nil {
-		return 0
+		return "not known"
 	}
-	_, rest, _ := strings.Cut(string(data), ") ")
-	f := strings.Fields(rest)
-	if len(f) < 13 {
-		return 0
+	return fmt.Sprintf("%d MiB", n>>10)
+}
+
+// cpu is the time that the process and all below it have used.
+func (p *process) cpu() time.Duration {
+	files, _ := filepath.Glob("/proc/[0-9]*/stat")
+	type entry struct {
+		pid   string
+		ticks int64
 	}
-	user, _ := strconv.ParseInt(f[11], 10, 64)
-	system, _ := strconv.ParseInt(f[12], 10, 64)
-	return time.Duration(user+system) * 10 * time.Millisecond
+	children := make(map[string][]entry)
+	root := strconv.Itoa(p.cmd.Process.Pid)
+	total := int64(0)
+	for _, file := range files {
+		data, err := os.ReadFile(file)
+		if err != nil {
+			continue // it has ended
+		}
+		_, rest, _ := strings.Cut(string(data), ") ")
+		f := strings.Fields(rest)
+		if len(f) < 15 {
+			continue
+		}
+		e := entry{pid: filepath.Base(filepath.Dir(file))}
+		for _, v := range f[11:15] { // its own time, and that of its children that have ended
+			n, _ := strconv.ParseInt(v, 10, 64)
+			e.ticks += n
+		}
+		if e.pid == root {
+			total = e.ticks
+		}
+		children[f[1]] = append(children[f[1]], e)
+	}
+	for next := children[root]; len(next) > 0; {
+		e := next[0]
+		next = append(next[1:], children[e.pid]...)
+		total += e.ticks
+	}
+	return time.Duration(total) * 10 * time.Millisecond
 }

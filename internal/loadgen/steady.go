@@ -144,6 +144,10 @@ func (w *watched) deliver(ctx context.Context) {
 		if err != nil {
 			return
 		}
+		if !work.Load() {
+			w.fail(errors.New("a message cannot be read"))
+			return
+		}
 		if _, err := io.Copy(io.Discard, work.Body()); err != nil {
 			w.fail(err)
 		}

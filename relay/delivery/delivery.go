@@ -207,7 +207,9 @@ func (d *Delivery) Run(ctx context.Context, grace time.Duration) {
 		attempts.Go(func() {
 			defer d.active.Add(-1)
 			for w != nil {
-				d.deliverSafely(work, w)
+				if w.Load() {
+					d.deliverSafely(work, w)
+				}
 				if ctx.Err() != nil {
 					return
 				}

@@ -5,7 +5,6 @@ import (
 	"context"
 	"crypto/tls"
 	"io"
-	"net/netip"
 	"time"
 
 	"github.com/emersion/go-sasl"
@@ -15,10 +14,12 @@ import (
 const (
 	// maxAuthAttempts is how often a session may try.
 	maxAuthAttempts = 3
-	// maxAuthDelay bounds the growing wait, failureMemory how long wrong
-	// passwords of an address count.
-	maxAuthDelay  = 30 * time.Second
-	failureMemory = 15 * time.Minute
+	// maxAuthDelay bounds the growing wait.
+	maxAuthDelay = 30 * time.Second
+	// checksAtATime bounds the passwords that are checked at a time.
+	checksAtATime = 2
+	// refusalsAtATime bounds the TLS handshakes that are made to refuse a client.
+	refusalsAtATime = 50
 )
 
 // AuthMechanisms implements smtp.AuthSession: passwords go over TLS only.
@@ -56,14 +57,23 @@ func (s *session) Auth(mechanism string) (sasl.Server, error) {
 }
 
 // authenticate checks a password. A wrong one costs time, more each time for
-// the same address.
+// the same address; after some of them the address gets one try at a time.
 func (s *session) authenticate(name, password string) error {
 	s.attempts++
-	users := s.server.rules.Load().Users
-	if users != nil && users(context.Background(), name, password) {
-		s.server.rightPassword(s.conn.remote)
-		s.user = name
-		return nil
+	if wait := s.server.brake(s.conn.remote); wait > 0 {
+		if s.attempts >= maxAuthAttempts {
+			s.conn.fail(io.EOF)
+		}
+		return s.refuse(reply(454, 4, 7, 0, "too many wrong passwords came from %s; try again in %d seconds", s.conn.remote, int(wait.Seconds())+1))
+	}
+	if users := s.server.rules.Load().Users; users != nil && s.server.checking.enter(s.server.ctx()) {
+		user, ok := users(s.server.ctx(), name, password)
+		s.server.checking.leave()
+		if ok {
+			s.server.rightPassword(s.conn.remote)
+			s.user = user
+			return nil
+		}
 	}
 	delay := s.server.wrongPassword(s.conn.remote)
 	s.server.log.Warn("AUTH failed", "client", s.conn.remote.String(), "user", name, "delay", delay)
@@ -77,48 +87,29 @@ func (s *session) authenticate(name, password string) error {
 	return s.refuse(reply(535, 5, 7, 8, "the user name or the password is wrong"))
 }
 
-func (s *Server) rightPassword(a netip.Addr) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if k := s.clients[a]; k != nil {
-		k.failures = 0
+// semaphore bounds how many passwords are checked at a time: a check is made to
+// be expensive, and strangers can ask for it.
+type semaphore chan struct{}
+
+func (s semaphore) enter(ctx context.Context) bool {
+	select {
+	case s <- struct{}{}:
+		return true
+	case <-ctx.Done():
+		return false
 	}
 }
 
-func (s *Server) wrongPassword(a netip.Addr) time.Duration {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	k := s.clients[a]
-	if k == nil {
-		return maxAuthDelay
+func (s semaphore) tryEnter() bool {
+	select {
+	case s <- struct{}{}:
+		return true
+	default:
+		return false
 	}
-	if time.Since(k.lastFailure) > failureMemory {
-		k.failures = 0
-	}
-	delay := min(s.rules.Load().Limits.AuthDelay<<min(k.failures, 10), maxAuthDelay)
-	k.failures++
-	k.lastFailure = time.Now()
-	return delay
 }
 
-// withinRate counts a message of a client and says whether it may send it.
-func (s *Server) withinRate(a netip.Addr) bool {
-	limit := s.limits().Rate
-	if limit == 0 {
-		return true
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	k := s.clients[a]
-	if k == nil {
-		return true
-	}
-	if now := time.Now(); now.Sub(k.minute) >= time.Minute {
-		k.minute, k.messages = now, 0
-	}
-	k.messages++
-	return k.messages <= limit
-}
+func (s semaphore) leave() { <-s }
 
 // loginServer is the server side of AUTH LOGIN, which go-sasl does not have: a
 // user name and a password, each asked for by its name.

@@ -11,7 +11,6 @@ import (
 	"net"
 	"net/netip"
 	"os"
-	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -27,11 +26,7 @@ const (
 	readBuffer = 16 << 10
 	// handshakeTime bounds a TLS handshake.
 	handshakeTime = 30 * time.Second
-	// blockTime bounds each read inside a body; a body that has taken longer
-	// than rateGrace must have come at minRate octets a second.
-	blockTime = 2 * time.Minute
-	rateGrace = time.Minute
-	minRate   = 100
+	// writeTime bounds the sending of a reply.
 	writeTime = 2 * time.Minute
 )
 
@@ -81,6 +76,7 @@ type conn struct {
 	swallow bool   // the next reply answers a command that the client never gave
 	greeted bool
 	auth    bool // the next line answers a 334
+	logged  bool // the refusal that goes out next is in the log already
 
 	inTransaction atomic.Bool
 	draining      atomic.Bool
@@ -127,48 +123,6 @@ func (c *conn) Read(p []byte) (int, error) {
 	return n, nil
 }
 
-// body gives the next part of a message's content, dots unstuffed, every line
-// ended by CRLF. It is good until the next call. The error is io.EOF after the
-// last part, or where the client has given the message up (aborted).
-func (c *conn) body() ([]byte, error) {
-	for c.receiving {
-		if errors.Is(c.err, io.EOF) {
-			return nil, io.ErrUnexpectedEOF
-		} else if c.err != nil {
-			return nil, c.err
-		}
-		c.part = c.part[:0]
-		var err error
-		switch c.mode {
-		case data:
-			err = c.readData()
-		case chunk:
-			err = c.readChunk()
-		default:
-			err = c.readCommand() // between two chunks
-		}
-		if err != nil {
-			c.fail(err)
-		}
-		if len(c.part) > 0 {
-			return c.part, nil
-		}
-	}
-	return nil, io.EOF
-}
-
-// beginBody and endBody stand around the content of a message.
-func (c *conn) beginBody(m mode) {
-	c.mode, c.receiving, c.aborted = m, true, false
-	c.data = dataFilter{lineStart: true, chunks: m == chunk}
-	c.bodyStart, c.bodyBytes = time.Now(), 0
-}
-
-func (c *conn) endBody() {
-	c.mode, c.receiving = commands, false
-	c.out = append(c.out[:0], ".\r\n"...)
-}
-
 // fail makes the connection dead. A time-out stays one, so that go-smtp says so
 // to the client.
 func (c *conn) fail(err error) {
@@ -197,6 +151,7 @@ func (c *conn) readCommand() error {
 }
 
 func (c *conn) goodbye() error {
+	c.logged = true
 	c.say("421 4.3.2 %s is shutting down; try again later", c.server.hostname)
 	return io.EOF
 }
@@ -244,48 +199,6 @@ func (c *conn) takeCommand(line []byte) error {
 	return nil
 }
 
-// startChunk is BDAT (RFC 3030, 2). The chunk follows the command whatever the
-// answer will be.
-func (c *conn) startChunk(arg string) error {
-	f := strings.Fields(arg)
-	if len(f) == 0 || len(f) > 2 || len(f) == 2 && !strings.EqualFold(f[1], "LAST") {
-		c.say("501 5.5.4 BDAT takes a size, and LAST for the last chunk")
-		return nil
-	}
-	n, err := strconv.ParseUint(f[0], 10, 32)
-	if err != nil {
-		c.say("501 5.5.4 the size of the chunk is not a number")
-		return nil //nolint:nilerr // the client was told
-	}
-	c.chunk, c.last = int64(n), len(f) == 2
-	if c.receiving {
-		c.mode = chunk
-		return nil
-	}
-	c.mode = opening
-	c.out = append(c.out[:0], "DATA\r\n"...)
-	return nil
-}
-
-// betweenChunks answers what is not BDAT while a message comes in chunks.
-func (c *conn) betweenChunks() error {
-	switch c.command {
-	case "RSET":
-		// go-smtp sees the end of the message, and Session.Data that it is none;
-		// what that answers is the answer to RSET.
-		c.aborted = true
-		c.endBody()
-	case "QUIT":
-		c.say("221 2.0.0 Bye")
-		return io.EOF
-	case "NOOP":
-		c.say("250 2.0.0 ok")
-	default:
-		c.say("503 5.5.1 a message is coming in chunks: BDAT, or RSET to give it up")
-	}
-	return nil
-}
-
 func (c *conn) startTLS(arg string) error {
 	switch {
 	case arg != "":
@@ -322,76 +235,10 @@ func (c *conn) handshake() error {
 		return err
 	}
 	state := t.ConnectionState()
+	c.server.mu.Lock() // drain and Close come from other goroutines
 	c.Conn, c.tls = t, &state
+	c.server.mu.Unlock()
 	c.br.Reset(t)
-	return nil
-}
-
-// bodyDeadline gives the next read of a body its time.
-func (c *conn) bodyDeadline() error {
-	if took := time.Since(c.bodyStart); took > rateGrace && float64(c.bodyBytes) < minRate*took.Seconds() {
-		return fmt.Errorf("the message comes in too slowly: %w", os.ErrDeadlineExceeded)
-	}
-	return c.Conn.SetReadDeadline(time.Now().Add(blockTime))
-}
-
-func (c *conn) readData() error {
-	if err := c.bodyDeadline(); err != nil {
-		return err
-	}
-	piece, err := c.br.ReadSlice('\n')
-	c.bodyBytes += int64(len(piece))
-	if err != nil && !errors.Is(err, bufio.ErrBufferFull) {
-		return err
-	}
-	var end bool
-	c.part, end = c.data.append(c.part, piece)
-	// More of what is here already goes along.
-	for !end && c.br.Buffered() > 0 && len(c.part) < 2*readBuffer {
-		piece, _ = c.br.Peek(c.br.Buffered())
-		i := bytes.IndexByte(piece, '\n')
-		if i < 0 {
-			break // the filter wants whole lines
-		}
-		piece = piece[:i+1]
-		c.part, end = c.data.append(c.part, piece)
-		c.bodyBytes += int64(len(piece))
-		_, _ = c.br.Discard(len(piece))
-	}
-	if end {
-		c.endBody()
-	}
-	return nil
-}
-
-// readChunk reads a part of a chunk, and answers the chunk when it is whole.
-func (c *conn) readChunk() error {
-	if c.chunk > 0 {
-		if err := c.bodyDeadline(); err != nil {
-			return err
-		}
-		if _, err := c.br.Peek(1); err != nil {
-			return err
-		}
-		piece, _ := c.br.Peek(int(min(int64(c.br.Buffered()), c.chunk)))
-		if c.mode == chunk {
-			c.part = c.data.appendChunk(c.part, piece)
-		}
-		c.chunk -= int64(len(piece))
-		c.bodyBytes += int64(len(piece))
-		_, _ = c.br.Discard(len(piece))
-	}
-	switch {
-	case c.chunk > 0:
-	case c.mode == discard:
-		c.mode = commands
-	case c.last:
-		c.part = c.data.end(c.part)
-		c.endBody()
-	default:
-		c.mode = commands
-		c.say("250 2.0.0 go on")
-	}
 	return nil
 }
 
@@ -419,7 +266,8 @@ func (c *conn) Write(p []byte) (int, error) {
 	case bytes.HasPrefix(p, []byte("334")):
 		c.auth = true
 	}
-	if err := c.send(p); err != nil {
+	c.note(p)
+	if err := c.send(printable(p)); err != nil {
 		return 0, err
 	}
 	if c.command == "EHLO" && bytes.HasPrefix(p, []byte("250-")) {
@@ -432,6 +280,34 @@ func (c *conn) Write(p []byte) (int, error) {
 		}
 	}
 	return len(p), nil
+}
+
+// printable is a reply as RFC 5321, 4.2, has it: go-smtp quotes what it was sent.
+func printable(p []byte) []byte {
+	ok := func(i int) bool {
+		switch b := p[i]; b {
+		case '\n', '\t':
+			return true
+		case '\r':
+			return i+1 == len(p) || p[i+1] == '\n'
+		default:
+			return b >= ' ' && b <= '~'
+		}
+	}
+	var out []byte
+	for i := range p {
+		if ok(i) {
+			continue
+		}
+		if out == nil {
+			out = bytes.Clone(p)
+		}
+		out[i] = '?'
+	}
+	if out == nil {
+		return p
+	}
+	return out
 }
 
 func (c *conn) send(p []byte) error {
@@ -456,7 +332,19 @@ func replyCodes(p []byte) (code, status string) {
 }
 
 func (c *conn) say(format string, args ...any) {
-	_ = c.send(fmt.Appendf(nil, format+"\r\n", args...)) // a failure is kept in err
+	p := fmt.Appendf(nil, format+"\r\n", args...)
+	c.note(p)
+	_ = c.send(p) // a failure is kept in err
+}
+
+// note logs a reply that refuses something, where nobody has yet: what go-smtp
+// refuses itself, and what is refused here.
+func (c *conn) note(p []byte) {
+	logged := c.logged
+	c.logged = false
+	if !logged && len(p) > 0 && (p[0] == '4' || p[0] == '5') {
+		c.server.log.Info("refused", "client", c.remote.String(), "command", clean(c.command[:min(len(c.command), 20)]), "reply", string(bytes.TrimSpace(p)))
+	}
 }
 
 // greet admits the client, or says why not.
@@ -464,13 +352,26 @@ func (c *conn) greet() bool {
 	if addr, ok := c.RemoteAddr().(*net.TCPAddr); ok {
 		c.remote = addr.AddrPort().Addr().Unmap().WithZone("")
 	}
+	refusal := c.server.admit(c)
 	if c.listener.options.TLS == "implicit" {
-		if c.handshake() != nil {
+		// The handshake comes after the counting, so that clients that never
+		// make one are counted. Who is refused is told so over TLS only as long
+		// as there are few of them.
+		if refusal != "" && !c.server.refusing.tryEnter() {
+			c.fail(io.EOF)
+			return false
+		}
+		err := c.handshake()
+		if refusal != "" {
+			c.server.refusing.leave()
+		}
+		if err != nil {
 			c.fail(io.EOF)
 			return false
 		}
 	}
-	if refusal := c.server.admit(c); refusal != "" {
+	if refusal != "" {
+		c.logged = true
 		c.say("%s", refusal)
 		c.fail(io.EOF)
 		return false
@@ -482,7 +383,10 @@ func (c *conn) greet() bool {
 func (c *conn) Close() (err error) {
 	c.closeOnce.Do(func() {
 		c.server.leave(c)
-		err = c.Conn.Close()
+		c.server.mu.Lock()
+		conn := c.Conn
+		c.server.mu.Unlock()
+		err = conn.Close()
 	})
 	return err
 }

@@ -38,8 +38,9 @@ type Options struct {
 	TLS func(minimum uint16) *tls.Config
 	// Users checks a name and a password; nil: there are no users. It must take
 	// as long for an unknown name as for a wrong password.
-	Users  func(ctx context.Context, name, password string) bool
-	Limits Limits
+	Users   func(ctx context.Context, name, password string) (User, bool)
+	Limits  Limits
+	Headers Headers
 	// HonorTLSRequiredNo takes note of the header "TLS-Required: No" (RFC 8689).
 	HonorTLSRequiredNo bool
 	// Sign begins the DKIM signatures of a message by the domain of its From
@@ -53,6 +54,13 @@ type Options struct {
 	// Now is the wall clock; default time.Now.
 	Now    func() time.Time
 	Logger *slog.Logger
+}
+
+// User is who has proved by AUTH who he is.
+type User struct {
+	Name string
+	// SenderDomains are the domains that the user may claim; empty: any.
+	SenderDomains []string
 }
 
 // Listener is one address and who may send there.
@@ -90,7 +98,7 @@ type Limits struct {
 	Connections          int           // default 1000
 	ConnectionsPerClient int           // default 100
 	Hops                 int           // Received fields; default 50
-	Rate                 int           // messages a minute for one client; 0: no limit
+	Rate                 int           // messages a minute for one client address, and for one user; 0: no limit
 	BareNewline          string        // "normalize" (default), "reject"
 	LongLines            string        // "pass" (default), "reject"
 	Idle                 time.Duration // between commands; default 5m
@@ -137,19 +145,13 @@ type Server struct {
 	stopped context.Context // ends when sessions are cut off
 	stop    context.CancelFunc
 
+	checking semaphore // of passwords
+	refusing semaphore // by TLS handshakes
+
 	mu       sync.Mutex
 	draining bool
 	conns    map[*conn]bool
-	clients  map[netip.Addr]*client
-}
-
-// client is what is known of a client address while it matters.
-type client struct {
-	connections int
-	failures    int       // wrong passwords since the last right one
-	lastFailure time.Time // of them
-	minute      time.Time // the minute that messages counts
-	messages    int
+	clients  clients
 }
 
 // listener is one address with its go-smtp server.
@@ -176,7 +178,8 @@ func New(o Options) (*Server, error) {
 	o.Limits = o.Limits.withDefaults()
 	s := &Server{
 		queue: o.Queue, hostname: o.Hostname, now: o.Now, log: o.Logger,
-		conns: make(map[*conn]bool), clients: make(map[netip.Addr]*client),
+		checking: make(semaphore, checksAtATime), refusing: make(semaphore, refusalsAtATime),
+		conns: make(map[*conn]bool), clients: newClients(),
 	}
 	s.stopped, s.stop = context.WithCancel(context.Background())
 	s.accepted, s.refused = o.Accepted, o.Refused
@@ -348,11 +351,7 @@ func (s *Server) admit(c *conn) (refusal string) {
 		s.log.Warn("client refused: too many connections", "client", c.remote.String(), "limit", limits.Connections)
 		return fmt.Sprintf("421 4.7.0 %s has too many connections; try again later", s.hostname)
 	}
-	k := s.clients[c.remote]
-	if k == nil {
-		k = &client{}
-		s.clients[c.remote] = k
-	}
+	k := s.clients.of(c.remote)
 	if k.connections >= limits.ConnectionsPerClient {
 		s.log.Warn("client refused: too many connections of its own", "client", c.remote.String(), "limit", limits.ConnectionsPerClient)
 		return fmt.Sprintf("421 4.7.0 too many connections from %s; try again later", c.remote)
@@ -371,18 +370,8 @@ func (s *Server) leave(c *conn) {
 		return
 	}
 	delete(s.conns, c)
-	k := s.clients[c.remote]
-	k.connections--
-	if k.connections == 0 && time.Since(k.lastFailure) > failureMemory && time.Since(k.minute) > time.Minute {
-		delete(s.clients, c.remote)
-	}
-	if len(s.clients) > 10*len(s.conns)+1000 {
-		for a, k := range s.clients {
-			if k.connections == 0 && time.Since(k.lastFailure) > time.Minute {
-				delete(s.clients, a)
-			}
-		}
-	}
+	s.clients.of(c.remote).connections--
+	s.clients.forget(s.now(), 10*len(s.conns)+1000)
 }
 
 // Sessions is the number of open sessions.
@@ -429,7 +418,7 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	return err
 }
 
-// mayClaim says whether a sender's domain is one that the listener allows.
-func (l *Listener) mayClaim(domain string) bool {
-	return len(l.SenderDomains) == 0 || slices.ContainsFunc(l.SenderDomains, func(d string) bool { return strings.EqualFold(d, domain) })
+// mayClaim says whether a sender's domain is one of those that are allowed.
+func mayClaim(allowed []string, domain string) bool {
+	return len(allowed) == 0 || slices.ContainsFunc(allowed, func(d string) bool { return strings.EqualFold(d, domain) })
 }

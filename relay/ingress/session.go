@@ -31,8 +31,8 @@ type session struct {
 	conn     *conn
 	helo     string
 
-	user      string // by AUTH
-	attempts  int    // of AUTH
+	user      User // by AUTH; without a name: none
+	attempts  int  // of AUTH
 	refusals  int
 	receiving bool // MAIL was taken
 	env       queue.Envelope
@@ -64,6 +64,7 @@ func reply(code int, class, subject, detail int, format string, args ...any) *sm
 // refuse counts and logs a refusal; after too many of them the session ends.
 func (s *session) refuse(e *smtp.SMTPError) error {
 	s.refusals++
+	s.conn.logged = true
 	s.server.log.Info("refused", "client", s.conn.remote.String(), "helo", s.helo, "from", s.env.From, "reply", fmt.Sprintf("%d %s", e.Code, e.Message))
 	if s.refusals >= maxRefusals {
 		s.conn.fail(io.EOF)
@@ -99,13 +100,16 @@ func (s *session) Mail(from string, o *smtp.MailOptions) error {
 		if m.NeedsUTF8() && !o.UTF8 {
 			return s.refuse(reply(553, 5, 6, 7, "the sender's address needs SMTPUTF8"))
 		}
-		if !rule.mayClaim(m.Domain) {
+		if !mayClaim(rule.SenderDomains, m.Domain) {
 			return s.refuse(reply(550, 5, 7, 1, "senders of %s may not use this listener (sender_domains)", m.Domain))
+		}
+		if !mayClaim(s.user.SenderDomains, m.Domain) {
+			return s.refuse(reply(550, 5, 7, 1, "the user %s may not send as %s (sender_domains)", clean(s.user.Name), m.Domain))
 		}
 		env.From = m.String()
 	}
-	if !s.server.withinRate(s.conn.remote) {
-		return s.refuse(reply(450, 4, 7, 1, "more than %d messages in a minute; try again later", s.server.limits().Rate))
+	if !s.server.withinRate(s.conn.remote, s.user.Name) {
+		return s.refuse(reply(450, 4, 7, 1, "more than %d messages in a minute (limits.rate); try again later", s.server.limits().Rate))
 	}
 	if err := s.server.queue.Accepting(); err != nil {
 		return s.unavailable(err)
@@ -121,7 +125,7 @@ func (s *session) Mail(from string, o *smtp.MailOptions) error {
 
 // mayRelay says whether the client has proved that it may send.
 func (s *session) mayRelay(rule *Listener) bool {
-	if s.user != "" || contains(rule.Allow, s.conn.remote) {
+	if s.user.Name != "" || contains(rule.Allow, s.conn.remote) {
 		return true
 	}
 	return s.conn.tls != nil && len(s.conn.tls.VerifiedChains) > 0
@@ -129,6 +133,7 @@ func (s *session) mayRelay(rule *Listener) bool {
 
 // unavailable is the answer while no mail can be taken in.
 func (s *session) unavailable(err error) error {
+	s.conn.logged = true
 	s.server.log.Error("mail refused for now", "client", s.conn.remote.String(), "error", err)
 	switch {
 	case errors.Is(err, store.ErrDiskFull):
@@ -180,7 +185,7 @@ func (s *session) Data(io.Reader) error {
 	}
 	env.ReceivedAt = s.server.now()
 	env.Client = fmt.Sprintf("%s [%s]", s.helo, s.conn.remote)
-	env.Auth = s.user
+	env.Auth = s.user.Name
 	if s.conn.tls != nil {
 		env.TLS = tlsName(s.conn.tls)
 	}
@@ -200,7 +205,7 @@ func (s *session) Data(io.Reader) error {
 // read streams the content into the queue.
 func (s *session) read(in *queue.Incoming, env *queue.Envelope) error {
 	limits := s.server.limits()
-	h := &headerReader{w: in}
+	h := &headerReader{w: in, keep: s.server.rules.Load().Headers.keeps(s.server.hostname)}
 	var signing Signing
 	h.complete = func(head header) (string, error) {
 		if signing = s.sign(head.from); signing != nil {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"iter"
 	"net/mail"
 	"slices"
 	"strings"
@@ -26,6 +27,7 @@ var errLongHeader = errors.New("the header of the message is larger than 256 KiB
 type headerReader struct {
 	w        io.Writer
 	complete func(h header) (add string, err error)
+	keep     func(field []byte) bool // nil: all
 	buf      []byte
 	done     bool
 }
@@ -45,8 +47,9 @@ func (h *headerReader) Write(p []byte) (int, error) {
 	if h.done {
 		return h.w.Write(p)
 	}
+	from := max(len(h.buf)-3, 0) // what is before has been searched
 	h.buf = append(h.buf, p...)
-	end := headerEnd(h.buf)
+	end := headerEnd(h.buf, from)
 	if end < 0 {
 		if len(h.buf) > maxHeader {
 			return 0, errLongHeader
@@ -66,49 +69,86 @@ func (h *headerReader) end() error {
 
 func (h *headerReader) flush(end int) error {
 	h.done = true
-	add, err := h.complete(parseHeader(h.buf[:end]))
+	head, rest := h.buf[:end], h.buf[end:]
+	h.buf = nil
+	if len(head) > 0 && fieldName(head) == "" {
+		// A text without any header. The lines that are added would make it one
+		// without the empty line that ends a header.
+		head, rest = nil, append([]byte("\r\n"), append(head, rest...)...)
+	}
+	add, err := h.complete(parseHeader(head))
 	if err != nil {
 		return err
 	}
-	if _, err := io.WriteString(h.w, add); err != nil {
+	out := []byte(add)
+	for field := range fields(head) {
+		if h.keep == nil || h.keep(field) {
+			out = append(out, field...)
+		}
+	}
+	if _, err := h.w.Write(out); err != nil {
 		return err
 	}
-	_, err = h.w.Write(h.buf)
-	h.buf = nil
+	_, err = h.w.Write(rest)
 	return err
 }
 
 // headerEnd is the index behind the header's last line, -1 while it has not
-// been seen. A first line that is no field ends a header that is not there.
-func headerEnd(b []byte) int {
+// been seen. It is looked for from an index on.
+func headerEnd(b []byte, from int) int {
 	if bytes.HasPrefix(b, []byte("\r\n")) {
 		return 0
 	}
-	if i := bytes.Index(b, []byte("\r\n\r\n")); i >= 0 {
-		return i + 2
+	if i := bytes.Index(b[from:], []byte("\r\n\r\n")); i >= 0 {
+		return from + i + 2
 	}
 	return -1
 }
 
+// fields are the fields of a header, each with the lines that continue it.
+func fields(b []byte) iter.Seq[[]byte] {
+	return func(yield func([]byte) bool) {
+		for len(b) > 0 {
+			end := 0
+			for {
+				i := bytes.IndexByte(b[end:], '\n')
+				if i < 0 {
+					end = len(b)
+					break
+				}
+				end += i + 1
+				if end == len(b) || b[end] != ' ' && b[end] != '\t' {
+					break
+				}
+			}
+			if !yield(b[:end]) {
+				return
+			}
+			b = b[end:]
+		}
+	}
+}
+
+// fieldName is the name that a field begins with, in lower case, "" where it
+// begins with none.
+func fieldName(field []byte) string {
+	name, _, ok := bytes.Cut(field, []byte(":"))
+	name = bytes.TrimRight(name, " \t")
+	if !ok || len(name) == 0 || bytes.ContainsFunc(name, func(r rune) bool { return r <= ' ' || r > '~' }) {
+		return ""
+	}
+	return strings.ToLower(string(name))
+}
+
 func parseHeader(b []byte) (h header) {
 	h.nonASCII = !isASCII(b)
-	inFrom := false
-	for line := range bytes.Lines(b) {
-		folded := line[0] == ' ' || line[0] == '\t'
-		if folded && inFrom {
-			h.from += string(line)
-		}
-		name, value, ok := bytes.Cut(line, []byte(":"))
-		if !ok || folded {
-			continue
-		}
-		inFrom = false
-		switch strings.ToLower(strings.TrimRight(string(name), " \t")) {
+	for field := range fields(b) {
+		switch fieldName(field) {
 		case "received":
 			h.received++
 		case "from":
-			inFrom = h.from == ""
-			if inFrom {
+			if h.from == "" {
+				_, value, _ := bytes.Cut(field, []byte(":"))
 				h.from = string(value)
 			}
 		case "date":
@@ -116,6 +156,7 @@ func parseHeader(b []byte) (h header) {
 		case "message-id":
 			h.hasMessageID = true
 		case "tls-required":
+			_, value, _ := bytes.Cut(field, []byte(":"))
 			h.tlsRequiredAll++
 			h.tlsRequiredNo = strings.EqualFold(strings.TrimSpace(string(value)), "no")
 		}
@@ -137,6 +178,35 @@ func fromDomain(field string) string {
 	return m.Domain
 }
 
+// Headers is what is done to the headers of what comes in, beside what is
+// added.
+type Headers struct {
+	// Strip are the fields that are removed; a final * stands for any ending.
+	Strip []string
+	// HideInternalHops removes the Received fields from before this relay.
+	HideInternalHops bool
+}
+
+// keeps returns what to keep, nil for everything.
+func (h *Headers) keeps(hostname string) func([]byte) bool {
+	if len(h.Strip) == 0 && !h.HideInternalHops {
+		return nil
+	}
+	return func(field []byte) bool {
+		name := fieldName(field)
+		if h.HideInternalHops && name == "received" {
+			// The relay's own stay: by them a loop is found.
+			return bytes.Contains(field, []byte("by "+hostname+" with "))
+		}
+		return !slices.ContainsFunc(h.Strip, func(s string) bool {
+			if stem, ok := strings.CutSuffix(s, "*"); ok {
+				return len(name) >= len(stem) && strings.EqualFold(name[:len(stem)], stem)
+			}
+			return strings.EqualFold(name, s)
+		})
+	}
+}
+
 func isASCII(b []byte) bool {
 	return !slices.ContainsFunc(b, func(c byte) bool { return c >= 0x80 })
 }
@@ -152,7 +222,7 @@ func (s *session) received(env *queue.Envelope, id string, now time.Time) string
 		if s.conn.tls != nil {
 			protocol += "S"
 		}
-		if s.user != "" {
+		if s.user.Name != "" {
 			protocol += "A"
 		}
 	}

@@ -1,0 +1,201 @@
+package ingress
+
+import (
+	"bufio"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"fmt"
+	"math/big"
+	"net/netip"
+	"strings"
+	"testing"
+	"time"
+)
+
+// authority issues client certificates.
+func authority(t testing.TB) (*x509.CertPool, func() tls.Certificate) {
+	t.Helper()
+	key := must(ecdsa.GenerateKey(elliptic.P256(), rand.Reader))
+	root := &x509.Certificate{
+		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "clients"}, IsCA: true, BasicConstraintsValid: true,
+		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour), KeyUsage: x509.KeyUsageCertSign,
+	}
+	ca := must(x509.ParseCertificate(must(x509.CreateCertificate(rand.Reader, root, root, key.Public(), key))))
+	pool := x509.NewCertPool()
+	pool.AddCert(ca)
+	return pool, func() tls.Certificate {
+		leaf := &x509.Certificate{
+			SerialNumber: big.NewInt(2), Subject: pkix.Name{CommonName: "ex01"}, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
+			ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
+		}
+		leafKey := must(ecdsa.GenerateKey(elliptic.P256(), rand.Reader))
+		der := must(x509.CreateCertificate(rand.Reader, leaf, ca, leafKey.Public(), key))
+		return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: leafKey}
+	}
+}
+
+// secure makes the TLS handshake with a client certificate, or none.
+func (c *raw) secure(certs ...tls.Certificate) {
+	c.t.Helper()
+	tc := tls.Client(c.conn, &tls.Config{InsecureSkipVerify: true, Certificates: certs})
+	if err := tc.Handshake(); err != nil {
+		c.t.Fatal(err)
+	}
+	c.conn, c.br = tc, bufio.NewReader(tc)
+}
+
+// Every combination of what a listener can be told, tried from outside its
+// networks, by a client that comes with nothing, with a certificate of a
+// stranger, with a wrong password, and with what the listener asks for.
+func TestOpenRelay(t *testing.T) {
+	outside := []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24")}
+	pool, issue := authority(t)
+	_, stranger := authority(t)
+	type options struct {
+		mode                                               string
+		auth, requireTLS, clientCA, proxy, domains, inside bool
+	}
+	var table []options
+	for bits := range 64 {
+		for _, mode := range []string{"none", "starttls", "implicit"} {
+			bit := func(n int) bool { return bits>>n&1 == 1 }
+			o := options{mode: mode, auth: bit(0), requireTLS: bit(1), clientCA: bit(2), proxy: bit(3), domains: bit(4), inside: bit(5)}
+			if mode == "none" && (o.auth || o.requireTLS || o.clientCA) {
+				continue // refused by the configuration
+			}
+			table = append(table, o)
+		}
+	}
+	// All of them are listeners of one server: none may lend its rules to another.
+	d := openDoor(t, func(o *Options) {
+		o.Listeners = nil
+		for _, x := range table {
+			l := Listener{Address: "127.0.0.1:0", TLS: x.mode, Auth: x.auth, RequireTLS: x.requireTLS, Allow: outside}
+			if x.clientCA {
+				l.ClientCAs = pool
+			}
+			if x.proxy {
+				l.ProxyFrom = loopback // the header below says who the client is
+			}
+			if x.domains {
+				l.SenderDomains = []string{"example.com"}
+			}
+			if x.inside {
+				l.Allow = loopback
+			}
+			o.Listeners = append(o.Listeners, l)
+		}
+		o.Limits.AuthDelay = 1
+	})
+	addrs := d.server.Addrs()
+	tried, allowed := 0, 0
+	for i, x := range table {
+		for _, client := range []string{"nothing", "stranger", "wrong password", "certificate", "password"} {
+			for _, sender := range []string{"", "a@example.com", "a@other.example"} {
+				name := fmt.Sprintf("%+v, client with %s, sender <%s>", x, client, sender)
+				c := (&door{t: t, addr: addrs[i].String()}).dial()
+				if x.proxy {
+					// A balancer brings a client of the network, or of none.
+					from := "198.51.100.7"
+					if x.inside {
+						from = "127.0.0.9"
+					}
+					c.send("PROXY TCP4 " + from + " 127.0.0.1 1234 25\r\n")
+				}
+				var certs []tls.Certificate
+				switch client {
+				case "stranger":
+					certs = append(certs, stranger())
+				case "certificate":
+					certs = append(certs, issue())
+				}
+				if client == "stranger" && x.clientCA {
+					continue // its handshake fails, see below
+				}
+				if x.mode == "implicit" {
+					c.secure(certs...)
+				}
+				c.want("220 ")
+				c.do("EHLO x", "250 ")
+				encrypted := x.mode == "implicit"
+				if x.mode == "starttls" {
+					c.send("MAIL FROM:<" + sender + ">\r\n")
+					may := x.inside && !x.requireTLS && (!x.domains || sender != "a@other.example")
+					if got := c.reply(); strings.HasPrefix(got, "250") != may {
+						t.Fatalf("%s: in clear: %s", name, got)
+					}
+					c.do("STARTTLS", "220 ")
+					c.secure(certs...)
+					c.do("EHLO x", "250 ")
+					encrypted = true
+				}
+				proved := client == "certificate" && x.clientCA && encrypted
+				switch client {
+				case "password", "wrong password":
+					c.send("AUTH PLAIN " + plain("exchange", map[string]string{"password": "secret"}[client]) + "\r\n")
+					ok := strings.HasPrefix(c.reply(), "235")
+					if want := client == "password" && x.auth && encrypted; ok != want {
+						t.Fatalf("%s: AUTH %t", name, ok)
+					}
+					proved = proved || ok
+				}
+				may := (x.inside || proved) && (encrypted || !x.requireTLS) && (!x.domains || sender != "a@other.example")
+				c.send("MAIL FROM:<" + sender + ">\r\n")
+				if got := c.reply(); strings.HasPrefix(got, "250") != may {
+					t.Fatalf("%s: %s", name, got)
+				}
+				// Whatever was said to MAIL, the way on must be closed as well.
+				c.send("RCPT TO:<victim@example.org>\r\nDATA\r\n")
+				for _, want := range []bool{may, may} {
+					if got := c.reply(); strings.HasPrefix(got, "250") != want && !strings.HasPrefix(got, "354") || !may && !strings.HasPrefix(got, "5") {
+						t.Fatalf("%s: behind MAIL: %s", name, got)
+					}
+				}
+				tried++
+				if may {
+					allowed++
+				}
+				c.conn.Close()
+			}
+		}
+	}
+	if allowed == 0 || allowed == tried {
+		t.Errorf("%d of %d sessions may send", allowed, tried)
+	}
+	t.Logf("%d listeners, %d sessions, %d may send", len(table), tried, allowed)
+}
+
+// A certificate that the listener's authority did not issue ends the handshake.
+func TestACertificateOfAStranger(t *testing.T) {
+	pool, _ := authority(t)
+	_, stranger := authority(t)
+	d := openDoor(t, func(o *Options) { o.Listeners[0].ClientCAs = pool })
+	c := d.hello()
+	c.do("STARTTLS", "220 ")
+	tc := tls.Client(c.conn, &tls.Config{InsecureSkipVerify: true, Certificates: []tls.Certificate{stranger()}})
+	err := tc.Handshake()
+	if err == nil {
+		_, err = tc.Read(make([]byte, 1)) // TLS 1.3 tells with the first read
+	}
+	if err == nil {
+		t.Error("the handshake succeeded")
+	}
+}
+
+// Who is not the balancer cannot say who he is.
+func TestAPROXYHeaderOfAnybodyIsNotBelieved(t *testing.T) {
+	d := openDoor(t, func(o *Options) {
+		o.Listeners[0].ProxyFrom = []netip.Prefix{netip.MustParsePrefix("192.0.2.1/32")}
+		o.Listeners[0].Allow = []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}
+	})
+	c := d.dial()
+	c.send("PROXY TCP4 10.0.0.1 127.0.0.1 1234 25\r\n")
+	c.want("220 ")
+	c.want("501 ")
+	c.do("EHLO x", "250 ")
+	c.do("MAIL FROM:<a@example.com>", "550 5.7.1 ")
+}
