@@ -289,6 +289,9 @@ func (r *Relay) status() admin.Status {
 }
 
 func (r *Relay) removed(m queue.Message, reason string) *queue.NewMessage {
+	if m.Kind == queue.Report && r.reporter != nil {
+		r.reporter.Mailed(context.Background(), m.ID.String(), "the operator gave its mail up")
+	}
 	n, ok := r.notices.Removed(m, reason)
 	if !ok {
 		return nil
