@@ -12,8 +12,6 @@ import (
 	"strings"
 	"time"
 
-	"golang.org/x/crypto/bcrypt"
-
 	"github.com/stsrelay/stsrelay/config"
 	"github.com/stsrelay/stsrelay/internal/dnsclient"
 	"github.com/stsrelay/stsrelay/internal/mailbox"
@@ -238,20 +236,6 @@ func prefixes(networks []config.Network) []netip.Prefix {
 		out[i] = netip.Prefix(n)
 	}
 	return out
-}
-
-// nobody is a hash that no password has. It is compared where the user is not
-// known, so that the time taken does not tell who exists.
-const nobody = "$2a$10$x7mEkgkM9mk0TM5SvBogieM7PNz35caEwWyje3GVThEHlkaLiEM7e"
-
-func (r *Relay) authenticate(_ context.Context, name, password string) (ingress.User, bool) {
-	hash, known := nobody, ingress.User{}
-	for _, u := range r.config.Load().Users {
-		if strings.EqualFold(u.Name, name) {
-			hash, known = u.PasswordHash, ingress.User{Name: u.Name, SenderDomains: domains(u.SenderDomains)}
-		}
-	}
-	return known, bcrypt.CompareHashAndPassword([]byte(hash), []byte(password)) == nil && known.Name != ""
 }
 
 // domains are names as they are compared: lower case, A-labels.

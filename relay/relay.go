@@ -77,6 +77,7 @@ type Relay struct {
 	admin    *admin.Server
 	certs    *certificates
 	notices  *dsn.Reporter
+	known    passwords
 
 	reloading sync.Mutex
 }
