@@ -132,7 +132,15 @@ func (l *loader) check() {
 			l.fail(key, a, "must be a mail address")
 		}
 	}
+	for _, d := range c.TLSRPT.Skip {
+		if _, err := mailbox.ParseDomain(strings.TrimPrefix(d, ".")); err != nil {
+			l.fail("tlsrpt.skip", d, "must be a list of domains, or .domain for all below one")
+		}
+	}
 	l.checkDKIM()
+	if w := c.UnsignedReports(); w != "" {
+		l.warn("%s", w)
+	}
 	l.checkDomains()
 	l.checkAdmin()
 	l.oneOf("log.level", c.Log.Level, "debug", "info", "warn", "error")

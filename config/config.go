@@ -5,8 +5,11 @@
 package config
 
 import (
+	"fmt"
 	"net/netip"
 	"path/filepath"
+	"slices"
+	"strings"
 	"time"
 )
 
@@ -146,6 +149,38 @@ type TLSRPT struct {
 	Organization string `toml:"organization" json:"organization"`
 	Contact      string `toml:"contact" json:"contact"`
 	Sender       string `toml:"sender" json:"sender"`
+	// InsecureHTTPS posts reports to receivers whose certificate does not hold.
+	InsecureHTTPS bool `toml:"insecure_https" json:"insecure_https"`
+	// Skip are the domains, or with a leading dot all below them, that nothing
+	// is counted of and no report is sent to.
+	Skip []string `toml:"skip" json:"skip"`
+}
+
+// UnsignedReports says, where no DKIM key signs the mailed reports, that they
+// are not sent and what to do; else "". Receivers throw unsigned ones away (RFC
+// 8460, 3).
+func (c *Config) UnsignedReports() string {
+	if !c.TLSRPT.Enabled || c.ReportKey() != nil {
+		return ""
+	}
+	domain := c.ReportDomain()
+	return fmt.Sprintf("tlsrpt: no [[dkim]] key of %s signs \"reports\": mailed TLS reports are not sent. "+
+		"`stsrelay report setup` makes one and prints the TXT record to publish (SELECTOR._domainkey.%s, \"v=DKIM1; k=…; s=tlsrpt; p=…\")", domain, domain)
+}
+
+// ReportDomain is the domain that reports are mailed from, which must sign them.
+func (c *Config) ReportDomain() string {
+	return strings.ToLower(c.TLSRPT.Sender[strings.LastIndexByte(c.TLSRPT.Sender, '@')+1:])
+}
+
+// ReportKey is the first DKIM key that signs reports, nil where there is none.
+func (c *Config) ReportKey() *DKIM {
+	for i := range c.DKIM {
+		if k := &c.DKIM[i]; strings.EqualFold(k.Domain, c.ReportDomain()) && slices.Contains(k.Sign, "reports") {
+			return k
+		}
+	}
+	return nil
 }
 
 // DKIM is a signing key.

@@ -13,9 +13,12 @@ import (
 // for the measurement. A session holds at most four chunks, 1 MiB.
 const chunkSize = 256 << 10
 
-// chunksInFlight is how many chunks of one message may be on their way to the
-// disk while the next one fills.
-const chunksInFlight = 3
+// Chunks go to the committer in pairs, and one pair may be on its way to the
+// disk while the next one fills: each commit costs two syncs.
+const (
+	chunksTogether = 2
+	pairsInFlight  = 1
+)
 
 // Incoming is a message that is coming in. Its body is written to the store in
 // chunks while it arrives; Commit makes it a message of the queue, Abort makes
@@ -24,10 +27,13 @@ type Incoming struct {
 	q      *Queue
 	entry  *entry
 	buf    []byte
+	batch  *store.Batch // full chunks that are not submitted
 	chunks int
 	size   int64
-	slots  chan struct{} // one for each chunk in flight
+	slots  chan struct{} // one for each pair in flight
 	ended  bool
+	fronts bool   // the first chunk is for front
+	front  []byte // what stands in front of the body
 
 	mu  sync.Mutex
 	err error // the first chunk that failed
@@ -42,7 +48,7 @@ func (q *Queue) Begin() (*Incoming, error) {
 	}
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	return &Incoming{q: q, entry: q.newEntry(), slots: make(chan struct{}, chunksInFlight)}, nil
+	return &Incoming{q: q, entry: q.newEntry(), batch: new(store.Batch), slots: make(chan struct{}, pairsInFlight)}, nil
 }
 
 // Accepting reports whether mail can be taken in now; the error is Begin's.
@@ -71,6 +77,16 @@ func (in *Incoming) ID() ID { return in.entry.id }
 // Size is the number of octets written so far.
 func (in *Incoming) Size() int64 { return in.size }
 
+// Reserve keeps a place in front of the body for what is known only when all of
+// it has come in, such as a signature. It comes before the first Write.
+func (in *Incoming) Reserve() { in.fronts, in.chunks = true, 1 }
+
+// Front puts fields into the reserved place.
+func (in *Incoming) Front(fields []byte) {
+	in.front = fields
+	in.size += int64(len(fields))
+}
+
 // Write adds to the body. An error means that the message cannot be stored.
 func (in *Incoming) Write(p []byte) (int, error) {
 	n := 0
@@ -89,21 +105,25 @@ func (in *Incoming) Write(p []byte) (int, error) {
 	return n, nil
 }
 
-// flush hands the full buffer to the committer. It waits while too many chunks
-// are on their way, so that a fast client cannot fill the memory.
+// flush takes the full buffer among those that are to be stored, and hands them
+// to the committer. It waits while too many are on their way, so that a fast
+// client cannot fill the memory.
 func (in *Incoming) flush() error {
-	if err := in.q.store.Room(int64(len(in.buf))); err != nil {
+	in.batch.Set(bodyKey(in.entry.seq, in.chunks), in.buf)
+	in.chunks++
+	in.buf = nil
+	if in.batch.Len() < chunksTogether {
+		in.buf = make([]byte, 0, chunkSize)
+		return in.failure()
+	}
+	if err := in.q.store.Room(chunksTogether * chunkSize); err != nil {
 		return err
 	}
 	in.slots <- struct{}{}
 	if err := in.failure(); err != nil {
 		return err
 	}
-	var b store.Batch
-	b.Set(bodyKey(in.entry.seq, in.chunks), in.buf)
-	in.chunks++
-	in.buf = make([]byte, 0, chunkSize)
-	in.q.store.Submit(&b, func(err error) {
+	in.q.store.Submit(in.batch, func(err error) {
 		if err != nil {
 			in.mu.Lock()
 			in.err = errors.Join(in.err, err)
@@ -111,6 +131,7 @@ func (in *Incoming) flush() error {
 		}
 		<-in.slots
 	})
+	in.batch, in.buf = new(store.Batch), make([]byte, 0, chunkSize)
 	return nil
 }
 
@@ -125,29 +146,44 @@ func (in *Incoming) failure() error {
 // ReceivedAt (where it is zero) and Chunks of env are set here. After an error
 // the message is not in the queue, except when ctx ended first: then it may be.
 func (in *Incoming) Commit(ctx context.Context, env Envelope) error {
-	if len(env.Recipients) == 0 {
-		return errors.New("a message needs a recipient")
-	}
-	if err := in.q.store.Room(int64(len(in.buf))); err != nil {
+	done := make(chan error, 1)
+	if err := in.submit(&env, nil, func(err error) { done <- err }); err != nil {
 		return err
 	}
-	in.ended = true
-	var b store.Batch
-	in.q.fill(in.entry, &env, in.buf, in.chunks, in.size, &b)
-	// An envelope is never written without its chunks: those that failed are
-	// known by the time that the committer asks.
-	b.If(in.failure)
-	done := make(chan error, 1)
-	in.q.store.Submit(&b, func(err error) {
-		in.q.commitAccepted(in.entry, &env, err)
-		done <- err
-	})
 	select {
 	case err := <-done:
 		return err
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	}
+}
+
+// submit hands the envelope and the rest of the body to the committer; done is
+// called unless there is an error. imported is nil for a message that is new.
+func (in *Incoming) submit(env *Envelope, imported *exportedMessage, done func(error)) error {
+	if len(env.Recipients) == 0 {
+		return errors.New("a message needs a recipient")
+	}
+	if err := in.q.store.Room(int64(in.batch.Len()*chunkSize + len(in.buf))); err != nil {
+		return err
+	}
+	in.ended = true
+	b := in.batch
+	in.q.fill(in.entry, env, in.buf, in.chunks, in.size, b)
+	if in.fronts {
+		b.Set(bodyKey(in.entry.seq, 0), in.front)
+	}
+	if imported != nil {
+		in.entry.restore(imported, b)
+	}
+	// An envelope is never written without its chunks: those that failed are
+	// known by the time that the committer asks.
+	b.If(in.failure)
+	in.q.store.Submit(b, func(err error) {
+		in.q.commitAccepted(in.entry, env, imported, err)
+		done(err)
+	})
+	return nil
 }
 
 // fill completes the envelope and puts it and the rest of the body into b.
@@ -169,7 +205,7 @@ func (q *Queue) fill(e *entry, env *Envelope, rest []byte, chunks int, size int6
 }
 
 // commitAccepted takes the message into the schedule, or forgets it.
-func (q *Queue) commitAccepted(e *entry, env *Envelope, err error) {
+func (q *Queue) commitAccepted(e *entry, env *Envelope, imported *exportedMessage, err error) {
 	q.mu.Lock()
 	if err != nil {
 		e.gone = true
@@ -178,7 +214,11 @@ func (q *Queue) commitAccepted(e *entry, env *Envelope, err error) {
 		q.dropBody(e.seq, env.Chunks)
 		return
 	}
-	q.admit(e, env)
+	if imported == nil {
+		q.admit(e, env)
+	} else {
+		q.admitRestored(e, imported)
+	}
 	q.mu.Unlock()
 	q.signal()
 }

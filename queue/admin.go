@@ -53,6 +53,9 @@ type cursor struct {
 	next *entry // to be looked at; nil at the beginning
 	seq  uint64 // its number, should it be gone by then
 	end  bool
+
+	domain []*entry // of the domain that is asked for; found once
+	found  bool
 }
 
 // selectBatch returns up to n entries from c on that memory alone does not rule
@@ -70,6 +73,9 @@ func (q *Queue) selectBatch(f Filter, c *cursor, n int) (batch []*entry) {
 		c.end = true
 		return slices.Compact(batch)
 	}
+	if f.Domain != "" {
+		return q.selectDomain(f, c, n)
+	}
 	const looks = 20_000 // entries looked at under one lock
 	e := c.next
 	if e == nil || e.gone {
@@ -85,6 +91,31 @@ func (q *Queue) selectBatch(f Filter, c *cursor, n int) (batch []*entry) {
 	if c.next, c.end = e, e == nil; e != nil {
 		c.seq = e.seq
 	}
+	return batch
+}
+
+// selectDomain is selectBatch for one domain: it looks at the units of that
+// domain and at no others.
+func (q *Queue) selectDomain(f Filter, c *cursor, n int) (batch []*entry) {
+	if !c.found {
+		c.found = true
+		if d := q.domains[f.Domain]; d != nil {
+			c.domain = make([]*entry, 0, d.total)
+			for u := d.first; u != nil; u = u.sibling.next {
+				c.domain = append(c.domain, u.msg)
+			}
+		}
+		slices.Reverse(c.domain) // the newest stood first, so little is left to be sorted
+		slices.SortFunc(c.domain, func(a, b *entry) int { return cmp.Compare(a.seq, b.seq) })
+		c.domain = slices.Compact(c.domain) // a message may have several units there
+	}
+	for len(c.domain) > 0 && len(batch) < n {
+		if e := c.domain[0]; !e.gone && q.mayMatch(f, e) {
+			batch = append(batch, e)
+		}
+		c.domain = c.domain[1:]
+	}
+	c.end = len(c.domain) == 0
 	return batch
 }
 
@@ -214,7 +245,7 @@ func (e *entry) tries() (n int) {
 
 func (q *Queue) read(e *entry) (m Message, ok bool, err error) {
 	records := make(map[int]unitRecord)
-	var held holdRecord
+	m.records = records
 	err = q.store.Scan(messageKey(e.seq), nil, func(k, v []byte) error {
 		_, unit, _ := parseMessageKey(k)
 		switch unit {
@@ -222,7 +253,7 @@ func (q *Queue) read(e *entry) (m Message, ok bool, err error) {
 			ok = true
 			return decode(v, &m.Envelope)
 		case holdSuffix:
-			return decode(v, &held)
+			return decode(v, &m.held)
 		default:
 			var r unitRecord
 			err := decode(v, &r)
@@ -243,7 +274,7 @@ func (q *Queue) read(e *entry) (m Message, ok bool, err error) {
 	m.tries = e.tries()
 	m.State = e.state()
 	if e.held {
-		m.HeldFor = held.Reason
+		m.HeldFor = m.held.Reason
 	}
 	var next int64
 	for n, group := range split(m.Recipients) {
@@ -377,6 +408,7 @@ func (q *Queue) hold(e *entry, reason string) {
 	e.stateKept = true
 	q.counts.Held++
 	var b store.Batch
+	ifThere(e, &b)
 	b.Set(holdKey(e.seq), encode(holdRecord{Reason: reason, Since: q.now().UTC()}))
 	q.write(&b)
 }
@@ -432,25 +464,14 @@ func (q *Queue) Bounce(ctx context.Context, f Filter, notice func(Message) *NewM
 }
 
 func (q *Queue) remove(e *entry, m *Message, notice *NewMessage) {
-	now := q.clock()
 	var b store.Batch
 	b.Patient()
+	ifThere(e, &b)
 	var own []ownMessage
 	if notice != nil {
 		own = q.addOwn([]NewMessage{*notice}, &b)
 	}
-	for i := range e.units {
-		u := &e.units[i]
-		if u.done {
-			continue
-		}
-		q.unwait(u)
-		u.done = true
-		u.domain.total--
-		q.counts.Recipients -= int(u.recipients)
-		q.place(u.domain, now)
-	}
-	q.forget(e)
+	q.drop(e)
 	q.deleteRecords(e, m.Chunks, &b)
 	q.submitOwn(&b, own, nil)
 }
@@ -478,5 +499,5 @@ func (q *Queue) settled(ctx context.Context, err error) error {
 	if err != nil {
 		return err
 	}
-	return q.store.Commit(ctx, new(store.Batch))
+	return q.commit(ctx, new(store.Batch))
 }

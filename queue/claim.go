@@ -11,8 +11,9 @@ import (
 )
 
 // Work is a claimed unit: the recipients of one domain that have no end yet.
-// Every Work ends with one call of Finish or Release.
+// Every Work ends with one call of Finish or Release, or with a Load that fails.
 type Work struct {
+	// Envelope, Recipients and States are there after Load.
 	Envelope Envelope
 	// Domain is the recipients' domain.
 	Domain string
@@ -32,13 +33,15 @@ type Work struct {
 
 	q        *Queue
 	unit     *unit
+	loaded   bool
 	restStep int              // of the domain when it was claimed
 	all      []RecipientState // of the unit, with those at their end
 	pos      []int            // position of Recipients in all
 }
 
-// Claim waits until something is due and claims it. Nothing is claimed once ctx
-// has ended; the error is ctx's.
+// Claim waits until something is due and claims it, from memory alone: whoever
+// works on it calls Load first. Nothing is claimed once ctx has ended; the error
+// is ctx's.
 func (q *Queue) Claim(ctx context.Context) (*Work, error) {
 	timer := time.NewTimer(time.Hour)
 	defer timer.Stop()
@@ -53,10 +56,7 @@ func (q *Queue) Claim(ctx context.Context) (*Work, error) {
 		q.mu.Unlock()
 		if w != nil {
 			q.signal() // there may be more, for another one who waits
-			if q.load(w) {
-				return w, nil
-			}
-			continue
+			return w, nil
 		}
 		wait := time.Hour
 		if wakeAt >= 0 {
@@ -72,29 +72,35 @@ func (q *Queue) Claim(ctx context.Context) (*Work, error) {
 	}
 }
 
-// ClaimFor claims the next unit of a domain if one is due now, for a session
+// ClaimFor claims and loads the next unit of a domain if one is due now, for a session
 // that is open and could carry it. It returns nil where there is none.
 func (q *Queue) ClaimFor(domain string) *Work {
 	for {
 		q.mu.Lock()
 		var w *Work
-		if d := q.domains[domain]; d != nil && !q.paused && !q.store.Stalled() {
+		if d := q.domains[domain]; d != nil && !q.paused && !q.atLimit() && !q.store.Stalled() {
 			w = q.claimIn(d, q.clock())
 		}
 		q.mu.Unlock()
-		if w == nil || q.load(w) {
+		if w == nil || w.Load() {
 			return w
 		}
 	}
 }
 
-// load fills w with what the store has of it. A message that cannot be read is
-// held and logged, never dropped.
-func (q *Queue) load(w *Work) bool {
+// Load reads what the store has of w; it may take as long as a commit. A message
+// that cannot be read is held and logged, never dropped, and false is returned:
+// the claim is over then.
+func (w *Work) Load() bool {
+	if w.loaded {
+		return true
+	}
+	q := w.q
 	err := w.read()
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if err == nil {
+		w.loaded = true
 		q.mark()
 		return true
 	}
@@ -188,7 +194,7 @@ type flight struct {
 func (w *Work) Body() io.Reader { return newBody(w.q.store, w.unit.msg.seq, w.Envelope.Chunks) }
 
 type body struct {
-	store  *store.Store
+	store  Store
 	seq    uint64
 	chunks int
 	next   int
@@ -196,7 +202,7 @@ type body struct {
 	buf    []byte // what is left of it
 }
 
-func newBody(s *store.Store, seq uint64, chunks int) *body {
+func newBody(s Store, seq uint64, chunks int) *body {
 	return &body{store: s, seq: seq, chunks: chunks}
 }
 

@@ -38,7 +38,6 @@ func (q *Queue) Finish(w *Work, o Outcome) {
 	defer q.mu.Unlock()
 	now := q.clock()
 	u, e, d := w.unit, w.unit.msg, w.unit.domain
-	d.active--
 	var b store.Batch
 	b.Patient()
 	if o.Also != nil {
@@ -70,7 +69,12 @@ func (q *Queue) finished(u *unit, own []ownMessage, err error) {
 	}
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if err != nil { // the unit stays claimed until the next start tries it again
+	u.domain.active--
+	changed := errors.Is(err, store.ErrChanged)
+	if changed {
+		q.lost(u)
+	}
+	if err != nil && !changed { // the unit stays claimed until the next start tries it again
 		q.log.Error("the results of a delivery could not be written; it will be made again after the next start",
 			"queue_id", u.msg.id.String(), "domain", u.domain.name, "error", err)
 	} else {
@@ -84,6 +88,7 @@ func (q *Queue) finished(u *unit, own []ownMessage, err error) {
 // settle brings the results into the unit and its message.
 func (q *Queue) settle(w *Work, o Outcome, now int64, b *store.Batch) {
 	u, e := w.unit, w.unit.msg
+	ifUntouched(u, int(u.attempts), b)
 	queued := int32(0)
 	for i, p := range w.pos {
 		r := o.Results[i]
@@ -100,7 +105,7 @@ func (q *Queue) settle(w *Work, o Outcome, now int64, b *store.Batch) {
 	rec := unitRecord{LastAttempt: q.now().UTC().Round(0), Attempts: int(u.attempts), States: w.all}
 	if queued == 0 {
 		u.done = true
-		u.domain.total--
+		u.domain.leave(u)
 		e.left--
 		if e.left == 0 {
 			q.forget(e)
@@ -149,15 +154,16 @@ func (q *Queue) giveBack(u *unit) {
 }
 
 // Add queues messages of the relay itself in a commit of their own, together
-// with the changes of also (nil: none). It returns when they are durable.
+// with the changes of also (nil: none), which is called when the messages have
+// their IDs. It returns when they are durable.
 func (q *Queue) Add(messages []NewMessage, also func(*store.Batch)) error {
 	var b store.Batch
-	if also != nil {
-		also(&b)
-	}
 	done := make(chan error, 1)
 	q.mu.Lock()
 	own := q.addOwn(messages, &b)
+	if also != nil {
+		also(&b)
+	}
 	q.submitOwn(&b, own, func(err error) { done <- err })
 	q.mu.Unlock()
 	return <-done

@@ -193,6 +193,16 @@ func (b *bench) accept(body string, env Envelope) ID {
 	return in.ID()
 }
 
+// Claim claims and loads.
+func (b *bench) Claim(ctx context.Context) (*Work, error) {
+	for {
+		w, err := b.Queue.Claim(ctx)
+		if err != nil || w.Load() {
+			return w, err
+		}
+	}
+}
+
 // try claims what is due now, nil where nothing is.
 func (b *bench) try() *Work {
 	b.sync()
@@ -200,7 +210,7 @@ func (b *bench) try() *Work {
 		b.Queue.mu.Lock()
 		w, _ := b.claimNext(b.clock())
 		b.Queue.mu.Unlock()
-		if w == nil || b.load(w) {
+		if w == nil || w.Load() {
 			return w
 		}
 	}

@@ -114,7 +114,9 @@ type Message struct {
 	States     []RecipientState // by index of Recipients
 	LastErrors []string         // of the domain that rests, by index; "" where it does not
 
-	tries int // of entry, when it was read
+	tries   int // of entry, when it was read
+	records map[int]unitRecord
+	held    holdRecord
 }
 
 // DomainSummary is the mail that waits for one domain.

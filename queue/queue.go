@@ -22,6 +22,7 @@ import (
 	"log/slog"
 	mathrand "math/rand/v2"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/oklog/ulid/v2"
@@ -43,11 +44,15 @@ var ErrFull = errors.New("the queue is full")
 
 // Options configures Open. Store is required.
 type Options struct {
-	Store *store.Store
+	Store Store
 	// Schedule says when a failed attempt is made again. Default DefaultSchedule.
 	Schedule Schedule
 	// DomainLimit is how many units of one domain are claimed at a time. Default 20.
 	DomainLimit int
+	// ClaimLimit is how many units are claimed at a time in all, until their
+	// results are durable: no crash makes more deliveries twice than that. 0:
+	// no bound.
+	ClaimLimit int
 	// MaxMessages bounds the length of the queue; 0: no bound.
 	MaxMessages int
 	// Paused starts the queue with delivery paused.
@@ -84,16 +89,20 @@ func (s Schedule) wait(attempts int) time.Duration {
 
 // Queue is an open queue. Its methods may be called from many goroutines.
 type Queue struct {
-	store *store.Store
+	store Store
 	log   *slog.Logger
 	now   func() time.Time
 	epoch time.Time // due times count from here, by the monotonic clock
 
 	wake chan struct{} // capacity 1: something may have become due
 
+	importing atomic.Bool
+	follower  *follower
+
 	mu          sync.Mutex
 	schedule    Schedule
 	domainLimit int
+	claimLimit  int
 	maxMessages int
 	paused      bool
 	byID        map[ID]*entry
@@ -110,7 +119,7 @@ type Queue struct {
 	lastMS      uint64
 	lowWritten  uint64
 
-	stop       context.CancelFunc
+	stop       func()
 	background sync.WaitGroup
 }
 
@@ -132,15 +141,18 @@ type entry struct {
 type unit struct {
 	msg        *entry
 	domain     *domain
-	due        int64 // on the queue's own clock
-	heapIndex  int32 // in the domain's heap; -1 where it is not waiting
-	recipients int32 // not at their end yet
+	sibling    siblings // in the domain, until it is done
+	due        int64    // on the queue's own clock
+	heapIndex  int32    // in the domain's heap; -1 where it is not waiting
+	recipients int32    // not at their end yet
 	number     uint16
 	attempts   uint16
 	lane       lane
 	done       bool
 	active     bool // claimed, until the commit that ends the claim
 }
+
+type siblings struct{ prev, next *unit }
 
 // Open rebuilds the queue from its store.
 func Open(o Options) (*Queue, error) {
@@ -164,21 +176,29 @@ func Open(o Options) (*Queue, error) {
 		wake:        make(chan struct{}, 1),
 		schedule:    o.Schedule,
 		domainLimit: o.DomainLimit,
+		claimLimit:  o.ClaimLimit,
 		maxMessages: o.MaxMessages,
 		paused:      o.Paused,
 		byID:        make(map[ID]*entry),
 		domains:     make(map[string]*domain),
 		inFlight:    make(map[*unit]uint16),
 		entropy:     ulid.Monotonic(rand.Reader, 0),
+		follower:    newFollower(),
 	}
+	unwatch := q.store.Watch(store.PrefixMessage, q.follower.changed) // before the scan: nothing falls between
 	if err := q.rebuild(); err != nil {
+		unwatch()
 		return nil, fmt.Errorf("rebuild the queue: %w", err)
 	}
 	ctx, stop := context.WithCancel(context.Background())
-	q.stop = stop
+	q.stop = func() {
+		unwatch()
+		stop()
+	}
 	firstNew := q.nextSeq
 	q.background.Go(func() { q.sweepOrphans(ctx, firstNew) })
 	q.background.Go(func() { q.keepLow(ctx) })
+	q.background.Go(func() { q.follow(ctx) })
 	return q, nil
 }
 
@@ -321,13 +341,13 @@ func (q *Queue) index(e *entry, env *Envelope) {
 	for i, g := range groups {
 		e.units[i] = unit{
 			msg:        e,
-			domain:     q.domain(env.Recipients[g[0]].Domain),
 			due:        e.receivedAt,
 			heapIndex:  -1,
 			recipients: int32(len(g)),
 			number:     uint16(i),
 			lane:       laneOf(env.Kind),
 		}
+		q.domain(env.Recipients[g[0]].Domain).join(&e.units[i])
 		q.counts.Recipients += len(g)
 	}
 	q.counts.Messages++

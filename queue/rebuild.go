@@ -165,7 +165,7 @@ func (r *rebuilder) unit(u *unit, rec unitRecord) {
 	u.recipients = left
 	if rec.Done {
 		u.done = true
-		u.domain.total--
+		u.domain.leave(u)
 		u.msg.left--
 		return
 	}

@@ -128,6 +128,27 @@ func TestTheWallClockMayStepWithoutForgettingOrHammering(t *testing.T) {
 	}
 }
 
+// Within one run expiry goes by elapsed time, whatever the wall clock does.
+func TestAStepOfTheWallClockExpiresNothing(t *testing.T) {
+	schedule := Schedule{Retry: []time.Duration{time.Hour}, Expire: 12 * time.Hour}
+	for _, step := range []time.Duration{-time.Hour, 24 * time.Hour} {
+		b := newBench(t, Options{Schedule: schedule})
+		b.accept("x", to("a@x.test"))
+		b.finish(b.claim(), Queued)
+		b.step(step)
+		b.advance(2 * time.Hour)
+		w := b.claim()
+		if w.Expired || w.Age < 2*time.Hour || w.Age > 2*time.Hour+time.Minute {
+			t.Errorf("step %v: age %v, expired %v after two hours", step, w.Age, w.Expired)
+		}
+		b.finish(w, Queued)
+		b.advance(10 * time.Hour)
+		if w := b.claim(); !w.Expired {
+			t.Errorf("step %v: it is not expired after twelve hours", step)
+		}
+	}
+}
+
 func TestAMessageThatComesBackFromBelowTheLowWaterMarkIsHeld(t *testing.T) {
 	b := newBench(t, Options{})
 	ghost := b.accept("ghost", to("a@x.test", "b@x.test"))

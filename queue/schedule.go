@@ -26,9 +26,10 @@ func laneOf(k Kind) lane {
 type domain struct {
 	name    string
 	waiting [lanes]unitHeap
-	active  int // units claimed
-	total   int // units not done: waiting, active, held
-	limit   int // units that may be active
+	first   *unit // of those that are not done, the last to join first; for listings
+	active  int   // units claimed
+	total   int   // units not done: waiting, active, held
+	limit   int   // units that may be active
 
 	// A domain whose hosts all fail rests: nothing of it is claimed until
 	// restUntil, then one unit goes first as a probe.
@@ -51,6 +52,30 @@ func (q *Queue) domain(name string) *domain {
 	}
 	d.total++
 	return d
+}
+
+// join makes u one of the units of d, leave ends that.
+func (d *domain) join(u *unit) {
+	u.domain = d
+	u.sibling.next = d.first
+	if d.first != nil {
+		d.first.sibling.prev = u
+	}
+	d.first = u
+}
+
+func (d *domain) leave(u *unit) {
+	s := u.sibling
+	if s.prev == nil {
+		d.first = s.next
+	} else {
+		s.prev.sibling.next = s.next
+	}
+	if s.next != nil {
+		s.next.sibling.prev = s.prev
+	}
+	u.sibling = siblings{}
+	d.total--
 }
 
 // next returns the lane and the time of the domain's next claim.
@@ -129,8 +154,8 @@ const stalledPoll = 200 * time.Millisecond
 // claimed while the store cannot write: each delivery would be made a second
 // time after the next start.
 func (q *Queue) claimNext(now int64) (w *Work, wakeAt int64) {
-	if q.paused {
-		return nil, -1
+	if q.paused || q.atLimit() {
+		return nil, -1 // the change of that wakes
 	}
 	if q.store.Stalled() {
 		return nil, now + int64(stalledPoll)
@@ -148,6 +173,9 @@ func (q *Queue) claimNext(now int64) (w *Work, wakeAt int64) {
 	}
 	return nil, -1
 }
+
+// atLimit says that as many units are claimed as may be.
+func (q *Queue) atLimit() bool { return q.claimLimit > 0 && len(q.inFlight) >= q.claimLimit }
 
 // claimIn claims the next unit of d, if it may be claimed now.
 func (q *Queue) claimIn(d *domain, now int64) *Work {

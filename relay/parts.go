@@ -22,19 +22,6 @@ import (
 	"github.com/stsrelay/stsrelay/sts"
 )
 
-// notYet lists what is configured, has no effect in this version, and whose
-// absence makes nothing weaker.
-func notYet(c *config.Config) []string {
-	var out []string
-	if c.TLSRPT.Enabled {
-		out = append(out, "[tlsrpt]: sessions are counted, and reports can be looked at; they are not sent in this version")
-	}
-	if len(c.DKIM) > 0 {
-		out = append(out, "[[dkim]]: nothing is signed in this version")
-	}
-	return out
-}
-
 func configName(c *config.Config) string {
 	if c.File == "" {
 		return "configuration"
@@ -191,6 +178,10 @@ func (r *Relay) openIngress(c *config.Config) (*ingress.Server, error) {
 }
 
 func (r *Relay) ingressOptions(c *config.Config) (ingress.Options, error) {
+	sign, err := mailSigner(c)
+	if err != nil {
+		return ingress.Options{}, err
+	}
 	o := ingress.Options{
 		Queue:    r.queue,
 		Hostname: c.Hostname,
@@ -208,6 +199,9 @@ func (r *Relay) ingressOptions(c *config.Config) (ingress.Options, error) {
 		Headers:            ingress.Headers{Strip: c.Headers.Strip, HideInternalHops: c.Headers.HideInternalHops},
 		HonorTLSRequiredNo: c.Delivery.HonorTLSRequiredNo,
 		Users:              r.authenticate,
+		Sign:               sign,
+		Accepted:           r.metrics.Accepted,
+		Refused:            r.metrics.Refused,
 		Logger:             r.log,
 	}
 	for _, l := range c.Listen {
@@ -236,6 +230,21 @@ func prefixes(networks []config.Network) []netip.Prefix {
 		out[i] = netip.Prefix(n)
 	}
 	return out
+}
+
+// mailSigner signs relayed mail, nil where no key is for that.
+func mailSigner(c *config.Config) (func(domain string) ingress.Signing, error) {
+	signer, err := newSigner(c, "mail")
+	if err != nil || !slices.ContainsFunc(c.DKIM, func(k config.DKIM) bool { return slices.Contains(k.Sign, "mail") }) {
+		return nil, err
+	}
+	return func(domain string) ingress.Signing {
+		signing, err := signer.Begin(domain)
+		if err != nil {
+			return nil // no key of that domain
+		}
+		return signing
+	}, nil
 }
 
 // domains are names as they are compared: lower case, A-labels.

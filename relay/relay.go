@@ -24,8 +24,10 @@ import (
 	"github.com/stsrelay/stsrelay/queue"
 	"github.com/stsrelay/stsrelay/relay/admin"
 	"github.com/stsrelay/stsrelay/relay/delivery"
+	"github.com/stsrelay/stsrelay/relay/dkim"
 	"github.com/stsrelay/stsrelay/relay/dsn"
 	"github.com/stsrelay/stsrelay/relay/ingress"
+	"github.com/stsrelay/stsrelay/relay/metrics"
 	"github.com/stsrelay/stsrelay/relay/smtpclient"
 	"github.com/stsrelay/stsrelay/sts"
 	"github.com/stsrelay/stsrelay/tlsrpt"
@@ -55,6 +57,10 @@ type Options struct {
 	Timeouts smtpclient.Timeouts
 	// Roots replaces the trusted authorities of the configuration.
 	Roots *x509.CertPool
+	// Now and After are the clock of what depends on the day, and of
+	// certificates; nil: time.Now and time.After.
+	Now   func() time.Time
+	After func(time.Duration) <-chan time.Time
 	// Logger gets everything; nil discards it.
 	Logger *slog.Logger
 	// Level, if set, is changed by a reload.
@@ -78,6 +84,10 @@ type Relay struct {
 	certs    *certificates
 	notices  *dsn.Reporter
 	known    passwords
+	metrics  *metrics.Metrics
+	reporter *tlsrpt.Reporter            // nil: TLS reports are off
+	signer   atomic.Pointer[dkim.Signer] // of reports
+	rootCAs  *x509.CertPool
 
 	reloading sync.Mutex
 }
@@ -88,11 +98,8 @@ func New(o Options) (*Relay, error) {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
-	r := &Relay{o: o, log: o.Logger, started: time.Now()}
+	r := &Relay{o: o, log: o.Logger, metrics: metrics.New(), started: time.Now()}
 	r.config.Store(o.Config)
-	for _, w := range notYet(o.Config) {
-		r.log.Warn(w)
-	}
 	if err := r.open(); err != nil {
 		return nil, errors.Join(err, r.close())
 	}
@@ -115,7 +122,7 @@ func (r *Relay) open() error {
 	if err != nil {
 		return err
 	}
-	r.queue, err = queue.Open(queue.Options{Store: r.store, Schedule: schedule(c), DomainLimit: 4 * c.Delivery.ConcurrencyPerHost, MaxMessages: c.Limits.QueueLength, Paused: c.Delivery.Paused, Logger: r.log})
+	r.queue, err = queue.Open(queue.Options{Store: r.store, Schedule: schedule(c), DomainLimit: 4 * c.Delivery.ConcurrencyPerHost, ClaimLimit: c.Delivery.Concurrency, MaxMessages: c.Limits.QueueLength, Paused: c.Delivery.Paused, Logger: r.log})
 	if err != nil {
 		return err
 	}
@@ -134,13 +141,18 @@ func (r *Relay) open() error {
 		Expire:   func() time.Duration { return time.Duration(r.config.Load().Delivery.Expire) },
 		Content:  r.queue.Open,
 	}
+	r.rootCAs = roots
+	if err := r.openReports(c); err != nil {
+		return err
+	}
 	deliverySettings, err := settings(c)
 	if err != nil {
 		return err
 	}
 	r.delivery = delivery.New(delivery.Options{
 		Queue: r.queue, Resolver: r.resolver, Policies: r.policies, Hostname: c.Hostname, Roots: roots,
-		Dial: r.o.Dial, IsSelf: r.isSelf, Notices: r.notices, Count: counter(c), Settings: deliverySettings, Timeouts: r.o.Timeouts, Logger: r.log,
+		Dial: r.o.Dial, IsSelf: r.isSelf, Notices: r.notifier(), Count: r.counter(), Now: r.o.Now, Settings: deliverySettings, Timeouts: r.o.Timeouts,
+		Attempted: r.metrics.Attempted, Opened: r.metrics.Session, Logger: r.log,
 	})
 	if r.certs, err = openCertificates(c); err != nil {
 		return err
@@ -148,10 +160,14 @@ func (r *Relay) open() error {
 	if r.ingress, err = r.openIngress(c); err != nil {
 		return err
 	}
+	r.gauges()
 	r.admin = admin.New(admin.Options{
-		Queue: r.queue, Policies: r.policies, Status: r.status, Reload: r.Reload, Notice: r.removed, Reports: r.reports(), Logger: r.log,
+		Queue: r.queue, Policies: r.policies, Status: r.status, Reload: r.Reload, Notice: r.removed, Reports: r.reporter, Metrics: r.metrics.Write, Logger: r.log,
 	})
-	return r.admin.Listen(c.SocketPath())
+	if err := r.admin.Listen(c.SocketPath()); err != nil {
+		return err
+	}
+	return r.listenHTTP(c)
 }
 
 // Run relays until ctx ends; then it stops: new sessions get 421, running ones
@@ -164,6 +180,9 @@ func (r *Relay) Run(ctx context.Context, ready func()) error {
 	}
 	for _, a := range r.ingress.Addrs() {
 		r.log.Info("listening", "address", a.String())
+	}
+	if a := r.admin.HTTPAddr(); a != nil {
+		r.log.Info("health and metrics", "address", a.String())
 	}
 	for _, s := range r.resolver.Servers() {
 		r.log.Info("resolver", "address", s.Address, "ad_believed", s.Believed, "because", s.Why)
@@ -197,6 +216,9 @@ func (r *Relay) Run(ctx context.Context, ready func()) error {
 	parts.Go(func() { defer close(delivered); r.delivery.Run(delivering, deliveryGrace) })
 	if r.policies != nil {
 		parts.Go(func() { _ = r.policies.Run(stopping) })
+	}
+	if r.reporter != nil {
+		parts.Go(func() { r.runReports(delivering) })
 	}
 	parts.Go(func() { r.certs.watch(stopping, r.log) })
 
@@ -244,14 +266,6 @@ func (r *Relay) close() error {
 
 // Queue is the relay's queue, for those who run a relay inside a program.
 func (r *Relay) Queue() *queue.Queue { return r.queue }
-
-// Reports makes the TLS reports of a day as they stand.
-func (r *Relay) Reports(_ context.Context, day string, yield func(*tlsrpt.Report) bool) error {
-	if make := r.reports(); make != nil {
-		return make(day, "", yield)
-	}
-	return nil
-}
 
 // Addrs are the addresses of the listeners, once Run has bound them.
 func (r *Relay) Addrs() []net.Addr { return r.ingress.Addrs() }

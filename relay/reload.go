@@ -33,6 +33,11 @@ func (r *Relay) Reload(context.Context) error {
 		r.log.Error("reload: the configuration is not taken over", "error", err)
 		return err
 	}
+	signer, err := newSigner(c, "reports")
+	if err != nil {
+		r.log.Error("reload: the configuration is not taken over", "error", err)
+		return err
+	}
 	io, err := r.ingressOptions(c)
 	if err == nil {
 		err = r.ingress.Update(io)
@@ -46,6 +51,8 @@ func (r *Relay) Reload(context.Context) error {
 		r.log.Warn("reload: this key changes with the next start only", "key", k)
 	}
 	r.certs.set(c, certs)
+	r.signer.Store(signer)
+	r.warnUnsigned(c)
 	r.queue.SetSchedule(schedule(c))
 	r.queue.SetPaused(c.Delivery.Paused)
 	r.delivery.Set(deliverySettings)
@@ -64,6 +71,7 @@ func needRestart(old, c *config.Config) []string {
 		"dns":                  slices.Equal(old.DNS.Servers, c.DNS.Servers) && old.DNS.TrustAD == c.DNS.TrustAD,
 		"delivery.ca_file":     old.Delivery.CAFile == c.Delivery.CAFile,
 		"sts.enabled":          old.STS == c.STS,
+		"tlsrpt.enabled":       old.TLSRPT.Enabled == c.TLSRPT.Enabled,
 		"limits.free_space":    old.Limits.FreeSpace == c.Limits.FreeSpace,
 		"admin":                old.Admin == c.Admin,
 		"log.format":           old.Log.Format == c.Log.Format,

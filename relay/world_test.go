@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"fmt"
 	"net/smtp"
+	"net/textproto"
 	"os"
 	"path/filepath"
 	"strings"
@@ -31,7 +32,8 @@ type world struct {
 
 	listen   string // more keys of the listener
 	timeouts smtpclient.Timeouts
-	public   bool // private addresses are refused
+	public   bool   // private addresses are refused
+	clock    *clock // nil: the real one
 }
 
 // newWorld starts a relay with the given configuration beside what it needs to
@@ -60,7 +62,11 @@ func (w *world) start(toml string) {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	r, err := relay.New(relay.Options{Config: c, Load: load, Dial: w.DialContext, Roots: w.CA.Roots(), Version: "test", Timeouts: w.timeouts, Logger: testLogger(w.t)})
+	o := relay.Options{Config: c, Load: load, Dial: w.DialContext, Roots: w.CA.Roots(), Version: "test", Timeouts: w.timeouts, Logger: testLogger(w.t)}
+	if w.clock != nil {
+		o.Now, o.After = w.clock.Now, w.clock.After
+	}
+	r, err := relay.New(o)
 	if err != nil {
 		w.t.Fatal(err)
 	}
@@ -161,6 +167,37 @@ func sendMail(addr, from, body string, to ...string) (string, error) {
 	return id, nil
 }
 
+// step is a command and the code of the reply to it.
+type step struct {
+	line string
+	code int
+}
+
+// dialogue speaks SMTP with the relay, line by line.
+func (w *world) dialogue(steps []step) error {
+	c, err := textproto.Dial("tcp", w.addr)
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	if _, _, err := c.ReadResponse(220); err != nil {
+		return err
+	}
+	return talk(c, steps)
+}
+
+func talk(c *textproto.Conn, steps []step) error {
+	for _, s := range steps {
+		if _, err := c.Cmd("%s", s.line); err != nil {
+			return err
+		}
+		if _, _, err := c.ReadResponse(s.code); err != nil {
+			return fmt.Errorf("%.40s: %w", s.line, err)
+		}
+	}
+	return nil
+}
+
 // sendRequireTLS hands a message with REQUIRETLS to the relay, over TLS.
 func (w *world) sendRequireTLS(from, to, body string) error {
 	c, err := smtp.Dial(w.addr)
@@ -171,18 +208,7 @@ func (w *world) sendRequireTLS(from, to, body string) error {
 	if err := c.StartTLS(&tls.Config{InsecureSkipVerify: true}); err != nil { //nolint:gosec // the relay's own, made for the test
 		return err
 	}
-	for _, step := range []struct {
-		line string
-		code int
-	}{{"MAIL FROM:<" + from + "> REQUIRETLS", 250}, {"RCPT TO:<" + to + ">", 250}, {"DATA", 354}, {body + ".", 250}} {
-		if _, err := c.Text.Cmd("%s", step.line); err != nil {
-			return err
-		}
-		if _, _, err := c.Text.ReadResponse(step.code); err != nil {
-			return err
-		}
-	}
-	return nil
+	return talk(c.Text, []step{{"MAIL FROM:<" + from + "> REQUIRETLS", 250}, {"RCPT TO:<" + to + ">", 250}, {"DATA", 354}, {body + ".", 250}})
 }
 
 // context ends when a test has waited for too long.

@@ -1,8 +1,13 @@
 package tlsrpt
 
 import (
+	"encoding/json"
 	"fmt"
+	"io"
+	"strings"
 	"time"
+
+	"github.com/stsrelay/stsrelay/internal/store"
 )
 
 // Report is a report as it is sent (RFC 8460, 4.4). Its JSON is I-JSON (RFC
@@ -33,7 +38,8 @@ type ReportedPolicy struct {
 	Type    PolicyType `json:"policy-type"`
 	Strings []string   `json:"policy-string,omitempty"`
 	Domain  string     `json:"policy-domain"`
-	MXHosts []string   `json:"mx-host,omitempty"`
+	// MXHosts is an array: a policy has several patterns.
+	MXHosts []string `json:"mx-host,omitempty"`
 }
 
 // Summary counts sessions.
@@ -53,37 +59,89 @@ type FailureDetail struct {
 	FailureReasonCode   string     `json:"failure-reason-code,omitempty"`
 }
 
-// Sender is in whose name reports are made.
-type Sender struct {
+// Identity is in whose name reports are made.
+type Identity struct {
 	Organization string
-	Contact      string // a mail address
+	// Contact is a mail address for the receivers' questions.
+	Contact string
+	// Sender is the mail address that reports come from.
+	Sender string
 }
 
-// NewReport makes the report of one domain's day. id is unique for ever.
-func (s Sender) NewReport(c DomainCounts, id string) (*Report, error) {
-	day, err := time.ParseInLocation(DayFormat, c.Day, time.UTC)
+// Submitter is the domain that the reports are of (RFC 8460, 5.3).
+func (i Identity) Submitter() string { return domainOf(i.Contact) }
+
+func domainOf(address string) string { return address[strings.LastIndexByte(address, '@')+1:] }
+
+// begin makes a report without policies.
+func (i Identity) begin(day, id string) (*Report, error) {
+	start, err := ParseDay(day)
 	if err != nil {
-		return nil, fmt.Errorf("the day %q is not a date such as 2026-11-23", c.Day)
+		return nil, err
 	}
-	r := &Report{
-		OrganizationName: s.Organization,
-		DateRange:        DateRange{Start: day, End: day.Add(24*time.Hour - time.Second)},
-		ContactInfo:      s.Contact,
+	return &Report{
+		OrganizationName: i.Organization,
+		DateRange:        DateRange{Start: start, End: start.Add(24*time.Hour - time.Second)},
+		ContactInfo:      i.Contact,
 		ReportID:         id,
+		Policies:         []ReportPolicy{},
+	}, nil
+}
+
+func newPolicy(domain string, c *Counts) ReportPolicy {
+	p := ReportPolicy{
+		Policy:  ReportedPolicy{Type: c.Policy.Type, Strings: c.Policy.Strings, Domain: domain, MXHosts: c.Policy.MXHosts},
+		Summary: Summary{Successful: c.Successes, Failed: c.Failed()},
 	}
-	for i := range c.Policies {
-		p := &c.Policies[i]
-		rp := ReportPolicy{
-			Policy:  ReportedPolicy{Type: p.Policy.Type, Strings: p.Policy.Strings, Domain: c.Domain, MXHosts: p.Policy.MXHosts},
-			Summary: Summary{Successful: p.Successes, Failed: p.Failed()},
-		}
-		for _, f := range p.Failures {
-			rp.Details = append(rp.Details, FailureDetail{
-				ResultType: f.Type, SendingMTAIP: f.SendingIP, ReceivingMXHostname: f.MXHost, ReceivingMXHelo: f.MXHelo,
-				ReceivingIP: f.MXIP, FailedSessionCount: f.Count, FailureReasonCode: f.Code,
-			})
-		}
-		r.Policies = append(r.Policies, rp)
+	for _, f := range c.Failures {
+		p.Details = append(p.Details, FailureDetail{
+			ResultType: f.Type, SendingMTAIP: f.SendingIP, ReceivingMXHostname: f.MXHost, ReceivingMXHelo: f.MXHelo,
+			ReceivingIP: f.MXIP, FailedSessionCount: f.Count, FailureReasonCode: f.Code,
+		})
 	}
-	return r, nil
+	return p
+}
+
+// write writes one report as JSON, policy by policy, so that its size does not
+// matter, and returns what it says in short.
+func (i Identity) write(w io.Writer, s *store.Store, k reportKey, id string) (*digest, error) {
+	r, err := i.begin(k.Day, id)
+	if err != nil {
+		return nil, err
+	}
+	head, err := json.Marshal(r)
+	if err != nil {
+		return nil, err
+	}
+	head, tail := head[:len(head)-len("]}")], "]}"
+	if _, err := w.Write(head); err != nil {
+		return nil, err
+	}
+	d := newDigest(r)
+	var failed error
+	err = readPolicies(s, countsPrefix(k.Day, k.Domain, generationName(k.Generation)), func(_ reportKey, c *Counts) bool {
+		p := newPolicy(k.Domain, c)
+		d.add(&p)
+		var data []byte
+		if data, failed = json.Marshal(p); failed != nil {
+			return false
+		}
+		if d.policies > 1 {
+			data = append([]byte{','}, data...)
+		}
+		_, failed = w.Write(data)
+		return failed == nil
+	})
+	if err == nil {
+		err = failed
+	}
+	if err == nil {
+		_, err = io.WriteString(w, tail)
+	}
+	return d, err
+}
+
+// fileName is the name of a compressed report (RFC 8460, 5.1).
+func fileName(submitter string, r *Report, domain, unique string) string {
+	return fmt.Sprintf("%s!%s!%d!%d!%s.json.gz", submitter, domain, r.DateRange.Start.Unix(), r.DateRange.End.Unix(), unique)
 }

@@ -4,9 +4,10 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
-	"slices"
+	"log/slog"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/fxamacker/cbor/v2"
 
@@ -54,58 +55,245 @@ type Result struct {
 	At time.Time
 }
 
-// Keys. A count is a value of its own, so that counting costs the same however
-// much there is:
-//
-//	t/DAY/DOMAIN/POLICY        Policy
-//	t/DAY/DOMAIN/POLICY/s      number of successes
-//	t/DAY/DOMAIN/POLICY/f HASH failureCount
-type failureCount struct {
-	Failure Failure `cbor:"1,keyasint"`
-	Count   int64   `cbor:"2,keyasint"`
+// The bounds of what is kept of one day.
+const (
+	// maxDomains is how many domains are counted.
+	maxDomains = 200_000
+	// maxDetails is how many kinds of failure are told apart for one policy;
+	// the rest is summed by its type alone.
+	maxDetails = 1000
+	// maxPolicies is how many policies of one domain are told apart; the rest is
+	// summed by its type alone. An honest domain has one or two.
+	maxPolicies = 100
+	// maxText is the most octets that are kept of a text that a host says.
+	maxText = 200
+)
+
+// Tally counts the results of sessions.
+type Tally struct {
+	log *slog.Logger
+	// begun is told of the first count for a report; it is called from the
+	// store's committer, before that count is durable.
+	begun func(k reportKey)
+
+	maxDomains, maxDetails int
+
+	// written is what was written last under some keys, so that counting reads
+	// nothing; it belongs to the store's committer. Reading costs as much as
+	// writing.
+	written map[string]*value
 }
 
-// DayFormat is how days are written.
-const DayFormat = "2006-01-02"
+// value is a record as it was written in an epoch of the store.
+type value struct {
+	data  []byte
+	epoch int
+}
 
-func dayKey(day, domain string) []byte {
-	k := append([]byte{}, store.PrefixReport...)
-	k = append(k, day...)
-	k = append(k, '/')
-	if domain != "" {
-		k = append(k, domain...)
-		k = append(k, '/')
+// maxWritten bounds Tally.written.
+const maxWritten = 20_000
+
+// NewTally returns a Tally that says in the log when a bound is reached; nil
+// discards that.
+func NewTally(log *slog.Logger) *Tally {
+	if log == nil {
+		log = slog.New(slog.DiscardHandler)
 	}
-	return k
+	return &Tally{log: log, maxDomains: maxDomains, maxDetails: maxDetails, written: make(map[string]*value)}
 }
 
 // Count adds a result to b, to be committed with what led to it.
-func Count(b *store.Batch, r Result) {
-	policy := encode(r.Policy)
-	sum := sha256.Sum256(policy)
-	base := hex.AppendEncode(dayKey(r.At.UTC().Format(DayFormat), r.Domain), sum[:8])
-	b.Update(base, func(old []byte) []byte {
-		if old != nil {
-			return old
-		}
-		return policy
-	})
-	if r.Failure == nil {
-		b.Update(append(slices.Clone(base), "/s"...), func(old []byte) []byte {
-			var n int64
-			_ = cbor.Unmarshal(old, &n) // a count that cannot be read begins anew
-			return encode(n + 1)
-		})
-		return
+func (t *Tally) Count(b *store.Batch, r Result) {
+	r.Domain = strings.ToLower(r.Domain)
+	if r.Failure != nil {
+		f := *r.Failure
+		f.MXHelo, f.Code = clean(f.MXHelo), clean(f.Code)
+		r.Failure = &f
 	}
-	failure := *r.Failure
-	sum = sha256.Sum256(encode(failure))
-	b.Update(append(slices.Clone(base), "/f"+string(sum[:8])...), func(old []byte) []byte {
-		f := failureCount{Failure: failure}
-		_ = cbor.Unmarshal(old, &f)
-		f.Count++
-		return encode(f)
-	})
+	policy := encode(r.Policy.cleaned())
+	// Eight records at most are written, for the first failure of a domain.
+	b.Change(8, len(policy)+1024, func(txn store.Txn) error { return t.count(txn, &r, policy) })
+}
+
+// clean makes a host's text fit to be kept: valid UTF-8 of bounded length.
+func clean(s string) string {
+	if len(s) > maxText {
+		s = s[:maxText]
+	}
+	return strings.ToValidUTF8(s, "")
+}
+
+func (p Policy) cleaned() Policy {
+	for i, s := range p.Strings {
+		if !utf8.ValidString(s) {
+			p.Strings = append([]string(nil), p.Strings...)
+			for ; i < len(p.Strings); i++ {
+				p.Strings[i] = strings.ToValidUTF8(p.Strings[i], "\uFFFD")
+			}
+			break
+		}
+	}
+	return p
+}
+
+// count runs in the committer. What has been counted before costs one read and
+// one write.
+func (t *Tally) count(txn store.Txn, r *Result, policy []byte) error {
+	day := DayOf(r.At)
+	base := policyKey(day, r.Domain, 0, policy)
+	var n policyCount
+	known, err := t.get(txn, countKey(base), &n)
+	if err == nil && (!known || n.Closed) {
+		base, err = t.begin(txn, day, r, policy, &n)
+	}
+	if err != nil || base == nil {
+		return err
+	}
+	if r.Failure != nil {
+		return t.countFailure(txn, base, &n, r)
+	}
+	n.Successes++
+	return t.set(txn, countKey(base), n)
+}
+
+// begin finds out where a policy is counted that is not in the day's first
+// report, or not yet, and brings n in. A nil base: it is not counted.
+func (t *Tally) begin(txn store.Txn, day string, r *Result, policy []byte, n *policyCount) (base []byte, err error) {
+	var d domainRecord
+	known, err := t.get(txn, domainKey(day, r.Domain), &d)
+	if err != nil {
+		return nil, err
+	}
+	if !known {
+		if full, err := t.newDomain(txn, day); full || err != nil {
+			return nil, err
+		}
+	}
+	base = policyKey(day, r.Domain, d.Generation, policy)
+	*n = policyCount{}
+	known, err = t.get(txn, countKey(base), n)
+	if known || err != nil {
+		return base, err
+	}
+	if d.Policies >= maxPolicies && len(r.Policy.Strings) > 0 {
+		r.Policy = Policy{Type: r.Policy.Type}
+		return t.begin(txn, day, r, encode(r.Policy), n)
+	}
+	if t.begun != nil && d.Policies == 0 {
+		t.begun(reportKey{day, r.Domain, d.Generation})
+	}
+	if d.Policies++; d.Policies == maxPolicies+1 {
+		t.log.Warn("a domain has had too many policies in one day; more are not told apart in the TLS report", "domain", r.Domain, "day", day, "policies", maxPolicies)
+	}
+	err = t.set(txn, domainKey(day, r.Domain), d)
+	if err == nil {
+		err = txn.Set(base, policy)
+	}
+	if err == nil {
+		err = t.set(txn, countKey(base), n)
+	}
+	return base, err
+}
+
+// newDomain counts one more domain of the day, or says that there is no room.
+func (t *Tally) newDomain(txn store.Txn, day string) (full bool, err error) {
+	var n int
+	if _, err := t.get(txn, dayKey(day), &n); err != nil {
+		return false, err
+	}
+	if n > t.maxDomains {
+		return true, nil
+	}
+	if n == t.maxDomains {
+		t.log.Warn("sessions to more domains are not counted for TLS reports on this day", "day", day, "domains", n)
+		full = true
+	}
+	return full, t.set(txn, dayKey(day), n+1)
+}
+
+func (t *Tally) countFailure(txn store.Txn, base []byte, n *policyCount, r *Result) error {
+	f := failureCount{Failure: *r.Failure}
+	k := failureKey(base, &f.Failure)
+	found, err := t.get(txn, k, &f)
+	if err != nil {
+		return err
+	}
+	if !found && n.Details >= t.maxDetails {
+		if n.Details == t.maxDetails {
+			t.log.Warn("a policy has failed in too many ways in one day; more are only summed in the TLS report",
+				"domain", r.Domain, "day", DayOf(r.At), "details", n.Details)
+			n.Details++
+			if err := t.set(txn, countKey(base), n); err != nil {
+				return err
+			}
+		}
+		f = failureCount{Failure: Failure{Type: r.Failure.Type}}
+		k = failureKey(base, &f.Failure)
+		if _, err = t.get(txn, k, &f); err != nil {
+			return err
+		}
+	} else if !found {
+		n.Details++
+		if err := t.set(txn, countKey(base), n); err != nil {
+			return err
+		}
+	}
+	f.Count++
+	return t.set(txn, k, f)
+}
+
+// get reads a record; one that cannot be read counts as none.
+func (t *Tally) get(txn store.Txn, key []byte, v any) (found bool, err error) {
+	var data []byte
+	if w := t.written[string(key)]; w != nil && w.epoch == txn.Epoch() {
+		data = w.data
+	} else if data, err = txn.Get(key); err != nil {
+		return false, err
+	}
+	return data != nil && cbor.Unmarshal(data, v) == nil, nil
+}
+
+func (t *Tally) set(txn store.Txn, key []byte, v any) error {
+	data := encode(v)
+	if w := t.written[string(key)]; w != nil {
+		w.data, w.epoch = data, txn.Epoch()
+	} else {
+		if len(t.written) == maxWritten {
+			clear(t.written)
+		}
+		t.written[string(key)] = &value{data, txn.Epoch()}
+	}
+	return txn.Set(key, data)
+}
+
+// close ends a generation with the given policies: what is counted from now on
+// goes into the next one. It runs in the committer. It is not done where there
+// are more policies by now.
+func (t *Tally) close(txn store.Txn, k reportKey, policies []string) (done bool, err error) {
+	var d domainRecord
+	if _, err := t.get(txn, domainKey(k.Day, k.Domain), &d); err != nil {
+		return false, err
+	}
+	if d.Generation != k.Generation {
+		return true, nil // it is closed
+	}
+	if d.Policies > len(policies) {
+		return false, nil
+	}
+	if k.Generation == 0 { // where count looks first
+		for _, p := range policies {
+			var n policyCount
+			base := append(countsPrefix(k.Day, k.Domain, generationName(0)), p...)
+			if _, err := t.get(txn, countKey(base), &n); err != nil {
+				return false, err
+			}
+			n.Closed = true
+			if err := t.set(txn, countKey(base), n); err != nil {
+				return false, err
+			}
+		}
+	}
+	return true, t.set(txn, domainKey(k.Day, k.Domain), domainRecord{Generation: k.Generation + 1})
 }
 
 func encode(v any) []byte {
@@ -116,87 +304,7 @@ func encode(v any) []byte {
 	return data
 }
 
-// Counts is what was counted of one policy of one domain on one day.
-type Counts struct {
-	Policy    Policy
-	Successes int64
-	Failures  []FailureCount // most first
-}
-
-// FailureCount is a failure and how often it was met.
-type FailureCount struct {
-	Failure
-	Count int64
-}
-
-// Failed is the number of sessions that failed.
-func (c *Counts) Failed() (n int64) {
-	for _, f := range c.Failures {
-		n += f.Count
-	}
-	return n
-}
-
-// DomainCounts is what was counted of one domain on one day.
-type DomainCounts struct {
-	Day      string
-	Domain   string
-	Policies []Counts
-}
-
-// Read calls yield for every domain of a day, or for one domain ("": all), in
-// the order of their names, until it returns false.
-func Read(s *store.Store, day, domain string, yield func(DomainCounts) bool) error {
-	var cur *DomainCounts
-	var last string // the key of the policy that is being read
-	stopped := false
-	emit := func() bool {
-		if cur == nil {
-			return true
-		}
-		for i := range cur.Policies {
-			slices.SortStableFunc(cur.Policies[i].Failures, func(a, b FailureCount) int { return int(b.Count - a.Count) })
-		}
-		return yield(*cur)
-	}
-	err := s.Scan(dayKey(day, domain), nil, func(k, v []byte) error {
-		parts := strings.SplitN(string(k[len(store.PrefixReport):]), "/", 4)
-		if len(parts) < 3 {
-			return nil
-		}
-		if cur == nil || cur.Domain != parts[1] {
-			if !emit() {
-				stopped = true
-				return store.Stop
-			}
-			cur, last = &DomainCounts{Day: parts[0], Domain: parts[1]}, ""
-		}
-		if last != parts[2] {
-			cur.Policies, last = append(cur.Policies, Counts{}), parts[2]
-		}
-		return cur.Policies[len(cur.Policies)-1].read(parts, v)
-	})
-	if err != nil {
-		return fmt.Errorf("read the counts of %s: %w", day, err)
-	}
-	if !stopped {
-		emit()
-	}
-	return nil
-}
-
-// read takes in one value.
-func (c *Counts) read(parts []string, v []byte) error {
-	switch {
-	case len(parts) == 3:
-		return cbor.Unmarshal(v, &c.Policy)
-	case parts[3] == "s":
-		return cbor.Unmarshal(v, &c.Successes)
-	}
-	var f failureCount
-	if err := cbor.Unmarshal(v, &f); err != nil {
-		return err
-	}
-	c.Failures = append(c.Failures, FailureCount{Failure: f.Failure, Count: f.Count})
-	return nil
+func hash(data []byte) []byte {
+	sum := sha256.Sum256(data)
+	return hex.AppendEncode(nil, sum[:8])
 }

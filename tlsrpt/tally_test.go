@@ -1,10 +1,17 @@
 package tlsrpt
 
 import (
+	"bytes"
 	"encoding/json"
+	"fmt"
+	"log/slog"
 	"reflect"
+	"slices"
+	"strings"
+	"syscall"
 	"testing"
 	"time"
+	"unicode/utf8"
 
 	"github.com/stsrelay/stsrelay/internal/store"
 )
@@ -23,18 +30,37 @@ func openStore(t testing.TB, dir string) *store.Store {
 
 func count(t testing.TB, s *store.Store, results ...Result) {
 	t.Helper()
+	countIn(t, NewTally(nil), s, results...)
+}
+
+func countIn(t testing.TB, tally *Tally, s *store.Store, results ...Result) {
+	t.Helper()
 	var b store.Batch
 	for _, r := range results {
-		Count(&b, r)
+		tally.Count(&b, r)
 	}
 	if err := s.Commit(t.Context(), &b); err != nil {
 		t.Fatal(err)
 	}
 }
 
-func read(t testing.TB, s *store.Store, day, domain string) (out []DomainCounts) {
+// dayCounts is what was counted of one domain for one report.
+type dayCounts struct {
+	reportKey
+	Policies []Counts
+}
+
+func read(t testing.TB, s *store.Store, parts ...string) (out []dayCounts) {
 	t.Helper()
-	if err := Read(s, day, domain, func(c DomainCounts) bool { out = append(out, c); return true }); err != nil {
+	err := readPolicies(s, countsPrefix(parts...), func(k reportKey, c *Counts) bool {
+		if len(out) == 0 || out[len(out)-1].reportKey != k {
+			out = append(out, dayCounts{reportKey: k})
+		}
+		last := &out[len(out)-1]
+		last.Policies = append(last.Policies, *c)
+		return true
+	})
+	if err != nil {
 		t.Fatal(err)
 	}
 	return out
@@ -53,10 +79,10 @@ func TestCountsAddUpOverCommitsAndRestarts(t *testing.T) {
 		t.Fatal(err)
 	}
 	s = openStore(t, dir)
-	got := read(t, s, "2026-11-23", "")
-	want := []DomainCounts{
-		{Day: "2026-11-23", Domain: "a.example", Policies: []Counts{{Policy: sts, Successes: 2, Failures: []FailureCount{{*failure, 2}, {*other, 1}}}}},
-		{Day: "2026-11-23", Domain: "b.example", Policies: []Counts{{Policy: Policy{Type: PolicyNone}, Successes: 1}}},
+	got := read(t, s, "2026-11-23")
+	want := []dayCounts{
+		{reportKey{"2026-11-23", "a.example", 0}, []Counts{{Policy: sts, Successes: 2, Failures: []FailureCount{{*failure, 2}, {*other, 1}}}}},
+		{reportKey{"2026-11-23", "b.example", 0}, []Counts{{Policy: Policy{Type: PolicyNone}, Successes: 1}}},
 	}
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("got  %+v\nwant %+v", got, want)
@@ -67,14 +93,26 @@ func TestCountsAddUpOverCommitsAndRestarts(t *testing.T) {
 }
 
 func TestAReportSaysWhatWasCounted(t *testing.T) {
-	c := DomainCounts{Day: "2026-11-23", Domain: "a.example", Policies: []Counts{{
-		Policy:    Policy{Type: PolicySTS, Strings: []string{"version: STSv1", "mode: enforce", "mx: *.a.example", "max_age: 86400"}, MXHosts: []string{"*.a.example"}},
-		Successes: 5, Failures: []FailureCount{{Failure{Type: CertificateHostMismatch, SendingIP: "192.0.2.1", MXHost: "mx.a.example", MXHelo: "mx", MXIP: "2001:db8::1", Code: "name"}, 3}},
-	}, {Policy: Policy{Type: PolicyNone}, Successes: 1}}}
-	r, err := Sender{Organization: "Example", Contact: "postmaster@example.com"}.NewReport(c, "id-1")
+	s := openStore(t, t.TempDir())
+	sts := Policy{Type: PolicySTS, Strings: []string{"version: STSv1", "mode: enforce", "mx: *.a.example", "max_age: 86400"}, MXHosts: []string{"*.a.example"}}
+	failure := &Failure{CertificateHostMismatch, "192.0.2.1", "mx.a.example", "mx", "2001:db8::1", "name"}
+	for range 5 {
+		count(t, s, Result{"a.example", sts, nil, noon})
+	}
+	for range 3 {
+		count(t, s, Result{"a.example", sts, failure, noon})
+	}
+	count(t, s, Result{"a.example", Policy{Type: PolicyNone}, nil, noon})
+	var b bytes.Buffer
+	_, err := Identity{Organization: "Example", Contact: "postmaster@example.com"}.write(&b, s, reportKey{"2026-11-23", "a.example", 0}, "id-1")
 	if err != nil {
 		t.Fatal(err)
 	}
+	var r Report
+	if err := json.Unmarshal(b.Bytes(), &r); err != nil {
+		t.Fatalf("%v in %s", err, b.Bytes())
+	}
+	slices.SortFunc(r.Policies, func(a, b ReportPolicy) int { return -strings.Compare(string(a.Policy.Type), string(b.Policy.Type)) })
 	got, err := json.MarshalIndent(r, "", " ")
 	if err != nil {
 		t.Fatal(err)
@@ -135,17 +173,141 @@ func TestAReportSaysWhatWasCounted(t *testing.T) {
 	}
 }
 
+// What counting adds to a delivery in CPU time (the machine may have other work): commits of a hundred deliveries with their
+// counts, less the same commits without.
 func BenchmarkCount(b *testing.B) {
-	s := openStore(b, b.TempDir())
-	r := Result{"a.example", Policy{Type: PolicySTS, Strings: []string{"version: STSv1"}}, nil, noon}
-	for b.Loop() {
-		var batch store.Batch
-		for range 100 { // a hundred deliveries share a commit under load
-			Count(&batch, r)
-		}
-		if err := s.Commit(b.Context(), &batch); err != nil {
-			b.Fatal(err)
+	policy := Policy{Type: PolicySTS, Strings: []string{"version: STSv1", "mode: enforce", "mx: mx1.a.example", "mx: mx2.a.example", "max_age: 86400"}, MXHosts: []string{"mx1.a.example", "mx2.a.example"}}
+	failure := &Failure{Type: CertificateExpired, SendingIP: "192.0.2.1", MXHost: "mx1.a.example", MXHelo: "mx1.a.example", MXIP: "192.0.2.2", Code: "expired"}
+	for _, bm := range []struct {
+		name    string
+		failure *Failure
+	}{{"success", nil}, {"failure", failure}} {
+		b.Run(bm.name, func(b *testing.B) {
+			s := openStore(b, b.TempDir())
+			tally := NewTally(nil)
+			domains := make([]string, 100)
+			for i := range domains {
+				domains[i] = fmt.Sprintf("d%d.example", i)
+			}
+			run := func(counting bool) time.Duration {
+				start := cpuTime(b)
+				var batch store.Batch
+				for i, d := range domains { // a hundred deliveries share a commit under load
+					batch.Set(fmt.Appendf(nil, "x%d", i), make([]byte, 200))
+					if counting {
+						tally.Count(&batch, Result{d, policy, bm.failure, noon})
+					}
+				}
+				if err := s.Commit(b.Context(), &batch); err != nil {
+					b.Fatal(err)
+				}
+				return cpuTime(b) - start
+			}
+			var with, without time.Duration
+			for b.Loop() {
+				without += run(false)
+				with += run(true)
+			}
+			b.ReportMetric(float64((with-without).Nanoseconds())/float64(b.N)/100, "cpu-ns/count")
+		})
+	}
+}
+
+func cpuTime(t testing.TB) time.Duration {
+	var u syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
+		t.Fatal(err)
+	}
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
+}
+
+func TestBoundsAreKeptAndTold(t *testing.T) {
+	var log bytes.Buffer
+	s := openStore(t, t.TempDir())
+	tally := NewTally(slog.New(slog.NewTextHandler(&log, nil)))
+	tally.maxDomains, tally.maxDetails = 3, 5
+	policy := Policy{Type: PolicyNone}
+	for i := range 20 {
+		f := &Failure{Type: CertificateExpired, MXHost: fmt.Sprintf("mx%d", i), MXIP: "192.0.2.1"}
+		countIn(t, tally, s, Result{"a.example", policy, f, noon}, Result{"a.example", policy, f, noon})
+	}
+	countIn(t, tally, s, Result{"a.example", policy, &Failure{Type: StartTLSNotSupported, MXHost: "new"}, noon})
+	for i := range 120 {
+		countIn(t, tally, s, Result{"b.example", Policy{Type: PolicySTS, Strings: []string{fmt.Sprint(i)}}, nil, noon})
+	}
+	for i := range 10 {
+		countIn(t, tally, s, Result{fmt.Sprintf("more%d.example", i), policy, nil, noon})
+	}
+	got := read(t, s, "2026-11-23")
+	if len(got) != 3 || len(got[1].Policies) != maxPolicies+1 {
+		t.Fatalf("%d domains, %d policies", len(got), len(got[1].Policies))
+	}
+	var summed []FailureCount
+	for _, f := range got[0].Policies[0].Failures {
+		if f.MXHost == "" {
+			summed = append(summed, f)
+		} else if f.Count != 2 {
+			t.Errorf("%+v", f)
 		}
 	}
-	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/100, "ns/count")
+	want := []FailureCount{{Failure{Type: CertificateExpired}, 30}, {Failure{Type: StartTLSNotSupported}, 1}}
+	if n := got[0].Policies[0].Failed(); n != 41 || !reflect.DeepEqual(summed, want) {
+		t.Errorf("%d failures, summed %+v", n, summed)
+	}
+	var total int64
+	for _, p := range got[1].Policies {
+		total += p.Successes
+	}
+	if total != 120 {
+		t.Errorf("%d sessions of a domain with many policies", total)
+	}
+	for _, want := range []string{"more domains", "too many policies", "too many ways"} {
+		if n := strings.Count(log.String(), want); n != 1 {
+			t.Errorf("%q stands %d times in the log", want, n)
+		}
+	}
+}
+
+// What strangers say cannot make the counts unreadable.
+func TestTextsOfStrangersAreMadeFit(t *testing.T) {
+	s := openStore(t, t.TempDir())
+	bad := "\xff\xfe" + strings.Repeat("x", 1000)
+	count(t, s, Result{"A.example", Policy{Type: PolicySTS, Strings: []string{"good", bad}}, &Failure{Type: STSPolicyInvalid, MXHelo: bad, Code: bad}, noon})
+	got := read(t, s, "2026-11-23", "a.example")
+	if len(got) != 1 || len(got[0].Policies) != 1 || len(got[0].Policies[0].Failures) != 1 {
+		t.Fatalf("%+v", got)
+	}
+	f := got[0].Policies[0].Failures[0]
+	if len(f.MXHelo) > maxText || !utf8.ValidString(f.MXHelo+f.Code+got[0].Policies[0].Policy.Strings[1]) {
+		t.Errorf("%+v", f)
+	}
+}
+
+// A commit that is refused takes its counts with it, also those that were
+// remembered instead of read.
+func TestARefusedCommitIsNotCounted(t *testing.T) {
+	s := openStore(t, t.TempDir())
+	tally := NewTally(nil)
+	countIn(t, tally, s, success)
+	var b store.Batch
+	tally.Count(&b, success)
+	b.Set(make([]byte, 70_000), nil) // no key of Badger is so long
+	if err := s.Commit(t.Context(), &b); err == nil {
+		t.Fatal("the commit was taken")
+	}
+	countIn(t, tally, s, success)
+	if n := read(t, s, "2026-11-23")[0].Policies[0].Successes; n != 2 {
+		t.Errorf("%d successes", n)
+	}
+}
+
+func TestADamagedCountLeavesTheRestOfTheReport(t *testing.T) {
+	s := openStore(t, t.TempDir())
+	count(t, s, success, Result{"a.example", Policy{Type: PolicySTS, Strings: []string{"x"}}, &Failure{Type: CertificateExpired}, noon})
+	if err := s.Put(t.Context(), append(countsPrefix("2026-11-23", "a.example", "0000"), "ffffffffffffffff/n"...), []byte{0xff}); err != nil {
+		t.Fatal(err)
+	}
+	if got := read(t, s, "2026-11-23"); len(got) != 1 || len(got[0].Policies) != 3 {
+		t.Errorf("%+v", got)
+	}
 }

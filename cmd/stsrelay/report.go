@@ -1,48 +1,169 @@
 package main
 
 import (
+	"encoding/json"
 	"fmt"
+	"net/http"
 	"net/url"
 	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
+	"github.com/stsrelay/stsrelay/internal/mailbox"
 	"github.com/stsrelay/stsrelay/tlsrpt"
 )
 
 func (a *app) reportCommand() *cobra.Command {
-	return group("report", "Look at what is counted for TLS reports (RFC 8460)", a.reportPreview())
+	return group("report", "Daily TLS reports to the owners of domains (RFC 8460)", a.reportList(), a.reportPreview(), a.reportSend(), a.reportSetup())
 }
 
-func (a *app) reportPreview() *cobra.Command {
-	var date, domain string
+// selection are the flags that say which reports.
+type selection struct{ date, domain string }
+
+func (s *selection) flags(c *cobra.Command) {
+	c.Flags().StringVar(&s.date, "date", "", "the day (UTC), such as 2026-11-23")
+	c.Flags().StringVar(&s.domain, "domain", "", "the recipients' domain")
+}
+
+// check checks the flags; a date that is left out becomes day.
+func (s *selection) check(day string) error {
+	if s.date == "" {
+		s.date = day
+	} else if _, err := tlsrpt.ParseDay(s.date); err != nil {
+		return usageError{fmt.Errorf("--date: %w", err)}
+	}
+	if s.domain != "" {
+		if _, err := mailbox.ParseDomain(s.domain); err != nil {
+			return usageError{fmt.Errorf("--domain: %w", err)}
+		}
+	}
+	return nil
+}
+
+func (s *selection) query() url.Values {
+	q := url.Values{}
+	if s.domain != "" {
+		q.Set("domain", s.domain)
+	}
+	return q
+}
+
+func (a *app) reportList() *cobra.Command {
+	var sel selection
 	c := &cobra.Command{
-		Use: "preview", Short: "Print the reports of a day as they stand, as JSON", Args: noArgs,
-		Long:    "Today (UTC) where no date is given. With --domain the one report is printed, without it an array.",
-		Example: "  stsrelay report preview --domain example.com",
+		Use: "list", Short: "List the reports of the last days and where they stand", Args: noArgs,
+		Example: "  stsrelay report list --date 2026-11-23",
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if date == "" {
-				date = time.Now().UTC().Format(tlsrpt.DayFormat)
+			if err := sel.check(""); err != nil {
+				return err
 			}
 			client, err := a.client()
 			if err != nil {
 				return err
 			}
-			var reports []tlsrpt.Report
-			if err := client.Get(cmd.Context(), "/v1/reports/"+date, url.Values{"domain": {domain}}, &reports); err != nil {
+			q := sel.query()
+			q.Set("date", sel.date)
+			list := []tlsrpt.Status{}
+			if err := client.Get(cmd.Context(), "/v1/reports", q, &list); err != nil {
 				return err
 			}
-			if domain == "" {
+			return a.printReports(list)
+		},
+	}
+	sel.flags(c)
+	return c
+}
+
+// printReports prints where reports stand.
+func (a *app) printReports(list []tlsrpt.Status) error {
+	if a.json {
+		return a.printJSON(list)
+	}
+	if len(list) == 0 {
+		fmt.Fprintln(a.out, "nothing was counted")
+		return nil
+	}
+	t := newTable("DAY", "DOMAIN", "SESSIONS", "FAILURES", "STATE", "NEXT", "WHY")
+	for _, s := range list {
+		t.add(s.Day, s.Domain, fmt.Sprint(s.Sessions), fmt.Sprint(s.Failures), string(s.State), until(s.NextAt), s.Why)
+	}
+	t.width = 200
+	t.print(a.out)
+	return nil
+}
+
+func (a *app) reportPreview() *cobra.Command {
+	var sel selection
+	c := &cobra.Command{
+		Use: "preview", Short: "Print the reports of a day as they would be sent, as JSON", Args: noArgs,
+		Long:    "Today (UTC) where no date is given. With --domain the one report is printed, without it an array.",
+		Example: "  stsrelay report preview --domain example.com",
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := sel.check(tlsrpt.DayOf(time.Now())); err != nil {
+				return err
+			}
+			client, err := a.client()
+			if err != nil {
+				return err
+			}
+			reports := []json.RawMessage{} // printed as the relay gives them
+			if err := client.Get(cmd.Context(), "/v1/reports/"+sel.date, sel.query(), &reports); err != nil {
+				return err
+			}
+			if sel.domain == "" {
 				return a.printJSON(reports)
 			}
 			if len(reports) == 0 {
-				return fmt.Errorf("nothing was counted for %s on %s", strings.ToLower(domain), date)
+				return fmt.Errorf("nothing was counted for %s on %s", strings.ToLower(sel.domain), sel.date)
 			}
 			return a.printJSON(reports[0])
 		},
 	}
-	c.Flags().StringVar(&date, "date", "", "the day, such as 2026-11-23")
-	c.Flags().StringVar(&domain, "domain", "", "the policy domain")
+	sel.flags(c)
+	return c
+}
+
+func (a *app) reportSend() *cobra.Command {
+	var sel selection
+	c := &cobra.Command{
+		Use: "send", Short: "Send the reports of a day now", Args: noArgs,
+		Long: `Send the reports of a day (UTC) now, yesterday's where no date is given. What a
+receiver has accepted already is not sent again; what was given up is tried once
+more. The date may be today: what is counted later goes into a second report.`,
+		Example: "  stsrelay report send --date 2026-11-23 --domain example.com",
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := sel.check(tlsrpt.DayOf(time.Now().AddDate(0, 0, -1))); err != nil {
+				return err
+			}
+			client, err := a.client()
+			if err != nil {
+				return err
+			}
+			body, err := client.Open(cmd.Context(), http.MethodPost, "/v1/reports/"+sel.date+"/send", sel.query(), nil)
+			if err != nil {
+				return err
+			}
+			defer body.Close()
+			list := []tlsrpt.Status{}
+			if err := json.NewDecoder(body).Decode(&list); err != nil {
+				return fmt.Errorf("the relay's answer was cut short: %w", err)
+			}
+			if err := a.printReports(list); err != nil {
+				return err
+			}
+			failed := 0
+			for _, s := range list {
+				if s.State == tlsrpt.Failed {
+					failed++
+				}
+			}
+			if failed > 0 {
+				return fmt.Errorf("%s could not be sent", plural(failed, "report"))
+			}
+			return nil
+		},
+	}
+	sel.flags(c)
 	return c
 }

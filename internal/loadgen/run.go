@@ -23,10 +23,11 @@ import (
 )
 
 type options struct {
-	binary, client           string
+	relay, binary, client    string
 	sessions, messages, size int
 	domains, hosts, kills    int
 	timeout                  time.Duration
+	verbose                  bool
 	seed                     uint64
 }
 
@@ -39,14 +40,31 @@ type load struct {
 	addr    string
 	process *process
 
+	data      string // the relay's folder; "": in dir
+	freeSpace int64
+	slowest   time.Duration // until mail was accepted again after the disk was full
+
 	mu        sync.Mutex
 	accepted  map[string]bool // queue IDs that were acknowledged
 	anonymous atomic.Int64    // acknowledged by a client that does not tell the IDs
 	refused   atomic.Int64
+	stop      atomic.Bool // of the senders, once all kills were made
+
+	came map[string]int // by queue ID
+	read map[*testnet.Host]int
+	sum  int
+}
+
+// inFlight is the configured bound of deliveries at a time, and so of those
+// that one kill may make twice.
+const inFlight = 20
+
+func newLoad(o options) *load {
+	return &load{options: o, accepted: make(map[string]bool), came: make(map[string]int), read: make(map[*testnet.Host]int), freeSpace: 64 << 20}
 }
 
 func run(ctx context.Context, o options) error {
-	l := &load{options: o, accepted: make(map[string]bool)}
+	l := newLoad(o)
 	if err := l.prepare(); err != nil {
 		return err
 	}
@@ -60,7 +78,11 @@ func run(ctx context.Context, o options) error {
 	start := time.Now()
 	killed := make(chan error, 1)
 	killCtx, stopKilling := context.WithCancel(ctx)
-	go func() { killed <- l.killNowAndThen(killCtx) }()
+	go func() {
+		err := l.killNowAndThen(killCtx)
+		l.stop.Store(l.kills > 0)
+		killed <- err
+	}()
 	if err := l.send(ctx); err != nil {
 		stopKilling()
 		return errors.Join(err, <-killed)
@@ -84,7 +106,7 @@ func (l *load) prepare() (err error) {
 	for i := range l.options.hosts {
 		h, err := l.net.AddHost(fmt.Sprintf("mx%d.load.example", i))
 		if err != nil {
-			return fmt.Errorf("%w (ports 25 and 443 are needed: run as root)", err)
+			return fmt.Errorf("%w (ports 25 and 443 are needed: run as root, or allow user namespaces)", err)
 		}
 		l.hosts = append(l.hosts, h)
 	}
@@ -103,6 +125,9 @@ func (l *load) prepare() (err error) {
 		return err
 	}
 	l.addr = "127.0.0.1:" + port
+	if l.data == "" {
+		l.data = filepath.Join(l.dir, "data")
+	}
 	if err := os.WriteFile(filepath.Join(l.dir, "ca.pem"), l.net.CA.PEM(), 0o600); err != nil {
 		return err
 	}
@@ -111,14 +136,22 @@ data_dir = %q
 [[listen]]
 address = %q
 [limits]
-free_space = "64MiB"
+free_space = "%dMiB"
 [dns]
 servers = [%q]
 [delivery]
 retry = ["1s", "2s"]
+concurrency = %d
 private_addresses = "allow"
 ca_file = "ca.pem"
-`, filepath.Join(l.dir, "data"), l.addr, l.net.DNS.Addr()), 0o600)
+`, l.data, l.addr, l.freeSpace>>20, l.net.DNS.Addr(), l.concurrency()), 0o600)
+}
+
+func (l *load) concurrency() int {
+	if l.kills > 0 {
+		return inFlight
+	}
+	return 500
 }
 
 func domainName(i int) string { return fmt.Sprintf("d%d.load.example", i) }
@@ -135,17 +168,25 @@ func freePort() (string, error) {
 
 // process is the program under load.
 type process struct {
-	cmd  *exec.Cmd
-	done chan struct{}
+	cmd    *exec.Cmd
+	stopBy []string // a command that stops it; nil: a signal does
+	done   chan struct{}
 }
 
 func (l *load) startRelay(ctx context.Context) error {
-	log, err := os.OpenFile(filepath.Join(l.dir, "relay.log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if l.relay == "postfix" {
+		return l.startPostfix(ctx)
+	}
+	return l.await(ctx, exec.Command(l.binary, "serve", "--config", filepath.Join(l.dir, "stsrelay.toml")), filepath.Join(l.dir, "relay.log"))
+}
+
+// await starts the program and waits until it listens.
+func (l *load) await(ctx context.Context, cmd *exec.Cmd, logFile string) error {
+	log, err := os.OpenFile(logFile, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
 		return err
 	}
 	defer log.Close()
-	cmd := exec.Command(l.binary, "serve", "--config", filepath.Join(l.dir, "stsrelay.toml"))
 	cmd.Stderr = log
 	if err := cmd.Start(); err != nil {
 		return err
@@ -177,6 +218,11 @@ func (l *load) startRelay(ctx context.Context) error {
 
 // stop sends a signal and waits for the end.
 func (p *process) stop(s syscall.Signal) error {
+	if p.stopBy != nil {
+		_ = exec.Command(p.stopBy[0], p.stopBy[1:]...).Run() //nolint:gosec,noctx // our own
+		<-p.done
+		return nil
+	}
 	err := p.cmd.Process.Signal(s)
 	<-p.done
 	return err
@@ -188,8 +234,14 @@ func (l *load) killNowAndThen(ctx context.Context) error {
 	for i := range l.kills {
 		select {
 		case <-ctx.Done():
-			return fmt.Errorf("all was sent after %d of %d kills: send more", i, l.kills)
-		case <-time.After(time.Duration(200+random.IntN(600)) * time.Millisecond):
+			return fmt.Errorf("ended after %d of %d kills", i, l.kills)
+		case <-time.After(time.Duration(50+random.IntN(750)) * time.Millisecond):
+		}
+		l.mu.Lock()
+		n := len(l.accepted)
+		l.mu.Unlock()
+		if l.verbose {
+			fmt.Printf("round %d: killed after %d acknowledged messages\n", i+1, n)
 		}
 		if err := l.process.stop(syscall.SIGKILL); err != nil {
 			return err
@@ -230,13 +282,22 @@ func (l *load) sendBuiltin(ctx context.Context) error {
 	var wg sync.WaitGroup
 	for s := range l.sessions {
 		wg.Go(func() {
-			for n := 0; n < l.messages && ctx.Err() == nil; {
+			for n := 0; l.more(n) && ctx.Err() == nil; {
 				n += l.session(s, n, body)
 			}
 		})
 	}
 	wg.Wait()
 	return ctx.Err()
+}
+
+// more says whether message n of a session is to be sent: those that are wanted,
+// or what comes until all kills were made.
+func (l *load) more(n int) bool {
+	if l.kills > 0 {
+		return !l.stop.Load()
+	}
+	return n < l.messages
 }
 
 // session sends from message n on until something breaks, and returns how many
@@ -249,15 +310,23 @@ func (l *load) session(s, n int, body string) (done int) {
 		return 0
 	}
 	defer c.Close()
-	for ; n+done < l.messages; done++ {
+	for ; l.more(n + done); done++ {
 		id, err := l.transaction(c, domainName((s+n+done)%l.domains), body)
 		if err != nil {
 			l.refused.Add(1)
+			time.Sleep(20 * time.Millisecond)
 			return done
+		}
+		if l.relay == "postfix" { // its IDs come again
+			l.anonymous.Add(1)
+			continue
 		}
 		l.mu.Lock()
 		l.accepted[id] = true
 		l.mu.Unlock()
+		if l.kills > 0 {
+			time.Sleep(20 * time.Millisecond) // deliveries keep up
+		}
 	}
 	_ = c.Quit()
 	return done
@@ -291,14 +360,12 @@ func (l *load) transaction(c *smtp.Client, domain, body string) (id string, err 
 // little longer for those that come twice.
 func (l *load) arrive(ctx context.Context) error {
 	for {
-		distinct, _ := l.arrived()
-		missing := 0
-		for id := range l.accepted {
-			if distinct[id] == 0 {
-				missing++
-			}
+		missing := l.missing()
+		distinct, total := l.arrived()
+		if l.relay == "postfix" {
+			missing = int(l.anonymous.Load()) - total
 		}
-		if missing == 0 && int64(len(distinct)) >= l.anonymous.Load() {
+		if missing == 0 && (l.relay == "postfix" || int64(len(distinct)) >= l.anonymous.Load()) {
 			return nil
 		}
 		select {
@@ -309,20 +376,34 @@ func (l *load) arrive(ctx context.Context) error {
 	}
 }
 
+// missing is the number of messages that were acknowledged and have not come.
+func (l *load) missing() (n int) {
+	distinct, _ := l.arrived()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for id := range l.accepted {
+		if distinct[id] == 0 {
+			n++
+		}
+	}
+	return n
+}
+
 var queueID = regexp.MustCompile(`(?s)^Received: .*?\sid ([0-9A-Z]{26})`)
 
 // arrived counts the messages that have come by their queue ID.
 func (l *load) arrived() (distinct map[string]int, total int) {
-	distinct = make(map[string]int)
 	for _, h := range l.hosts {
-		for _, m := range h.Messages() {
-			total++
+		messages := h.Messages()
+		for _, m := range messages[l.read[h]:] {
+			l.sum++
 			if id := queueID.FindSubmatch(m.Data[:min(len(m.Data), 2000)]); id != nil {
-				distinct[string(id[1])]++
+				l.came[string(id[1])]++
 			}
 		}
+		l.read[h] = len(messages)
 	}
-	return distinct, total
+	return l.came, l.sum
 }
 
 // tell prints the result; a message that came twice without a kill, or in
@@ -337,34 +418,81 @@ func (l *load) tell(sent, all time.Duration) error {
 		handshakes += c.Handshakes
 		inClear += c.MailsInClear
 	}
-	cpu := l.process.cpu()
-	fmt.Printf("%-12s %d sessions × %d messages of %d octets to %d domains on %d hosts, %d kills (seed %d)\n",
-		l.client, l.sessions, l.messages, l.size, l.domains, len(l.hosts), l.kills, l.seed)
+	cpu, memory := l.process.cpu(), l.process.memory()
+	messages := fmt.Sprintf("%d", l.messages)
+	if l.kills > 0 {
+		messages = "many"
+	}
+	if l.relay == "postfix" {
+		l.client, memory = "postfix < "+l.client, "not counted"
+	}
+	fmt.Printf("%-12s %d sessions × %s messages of %d octets to %d domains on %d hosts, %d kills (seed %d)\n",
+		l.client, l.sessions, messages, l.size, l.domains, len(l.hosts), l.kills, l.seed)
 	fmt.Printf("accepted     %d in %.2f s: %.0f a second\n", n, sent.Seconds(), float64(n)/sent.Seconds())
 	fmt.Printf("delivered    %d in %.2f s: %.0f a second, over verified TLS\n", total, all.Seconds(), float64(total)/all.Seconds())
-	fmt.Printf("sessions out %d, handshakes %d; CPU of the relay %.2f s, %.2f s a thousand messages\n", connections, handshakes, cpu.Seconds(), cpu.Seconds()*1000/float64(max(n, 1)))
-	fmt.Printf("lost 0, twice %d\n", total-len(distinct))
+	fmt.Printf("sessions out %d, handshakes %d; CPU of the relay %.2f s, %.2f s a thousand messages; memory %s\n",
+		connections, handshakes, cpu.Seconds(), cpu.Seconds()*1000/float64(max(n, 1)), memory)
+	twice, bound := total-len(distinct), l.kills*inFlight
+	if l.relay == "postfix" {
+		twice = total - n
+	}
+	fmt.Printf("rounds %d, acknowledged %d, lost 0, twice %d (at most %d: deliveries in flight at the kills)\n", l.kills, n, twice, bound)
 	switch {
 	case inClear > 0:
 		return fmt.Errorf("%d messages went in clear", inClear)
-	case l.kills == 0 && total != len(distinct):
-		return errors.New("messages came twice")
+	case twice > bound:
+		return errors.New("more messages came twice than were in flight")
 	}
 	return nil
 }
 
 // cpu is the processor time that the present process has used.
-func (p *process) cpu() time.Duration {
-	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", p.cmd.Process.Pid))
+// memory is the most that the process has had in memory.
+func (p *process) memory() string {
+	data, _ := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.cmd.Process.Pid))
+	_, rest, _ := strings.Cut(string(data), "VmHWM:")
+	kib, _, _ := strings.Cut(strings.TrimSpace(rest), " ")
+	n, err := strconv.Atoi(kib)
 	if err != nil {
-		return 0
+		return "not known"
 	}
-	_, rest, _ := strings.Cut(string(data), ") ")
-	f := strings.Fields(rest)
-	if len(f) < 13 {
-		return 0
+	return fmt.Sprintf("%d MiB", n>>10)
+}
+
+// cpu is the time that the process and all below it have used.
+func (p *process) cpu() time.Duration {
+	files, _ := filepath.Glob("/proc/[0-9]*/stat")
+	type entry struct {
+		pid   string
+		ticks int64
 	}
-	user, _ := strconv.ParseInt(f[11], 10, 64)
-	system, _ := strconv.ParseInt(f[12], 10, 64)
-	return time.Duration(user+system) * 10 * time.Millisecond
+	children := make(map[string][]entry)
+	root := strconv.Itoa(p.cmd.Process.Pid)
+	total := int64(0)
+	for _, file := range files {
+		data, err := os.ReadFile(file)
+		if err != nil {
+			continue // it has ended
+		}
+		_, rest, _ := strings.Cut(string(data), ") ")
+		f := strings.Fields(rest)
+		if len(f) < 15 {
+			continue
+		}
+		e := entry{pid: filepath.Base(filepath.Dir(file))}
+		for _, v := range f[11:15] { // its own time, and that of its children that have ended
+			n, _ := strconv.ParseInt(v, 10, 64)
+			e.ticks += n
+		}
+		if e.pid == root {
+			total = e.ticks
+		}
+		children[f[1]] = append(children[f[1]], e)
+	}
+	for next := children[root]; len(next) > 0; {
+		e := next[0]
+		next = append(next[1:], children[e.pid]...)
+		total += e.ticks
+	}
+	return time.Duration(total) * 10 * time.Millisecond
 }

@@ -12,7 +12,9 @@ import (
 )
 
 const (
-	valueThreshold = 1 << 10
+	valueThreshold   = 1 << 10
+	valueLogFileSize = 64 << 20
+	memTableSize     = 8 << 20
 	// One transaction holds at most 15 % of the memtable in keys and small
 	// values, and as many entries as that divided by the size of a node
 	// (Badger refuses more); these limits stay well below both.
@@ -23,77 +25,10 @@ const (
 	maxBodyBytes = 8 << 20
 )
 
-// Batch is a set of changes that are made together or not at all. It is not
-// safe for use by several goroutines, and must not be changed once submitted;
-// the same holds for the keys and values in it.
-type Batch struct {
-	ops     []op
-	tree    int // bytes that go into the tree
-	body    int // bytes that go into the value log
-	patient bool
-	check   func() error
-}
-
-type op struct {
-	key    []byte
-	value  []byte                  // nil: delete
-	update func(old []byte) []byte // if set, value is made inside the transaction
-}
-
-// Set stores value under key.
-func (b *Batch) Set(key, value []byte) {
-	if value == nil {
-		value = []byte{}
-	}
-	b.add(op{key: key, value: value}, len(value))
-}
-
-// Delete removes key; that it is not there is no error.
-func (b *Batch) Delete(key []byte) { b.add(op{key: key}, 0) }
-
-// Update stores under key what fn makes of its present value (nil where there
-// is none); a nil result deletes it. fn runs in the committer, after all
-// batches submitted before, perhaps more than once: it must be quick, must not
-// call the store, and must not count on being the last call. A present value
-// that cannot be read counts as none.
-func (b *Batch) Update(key []byte, fn func(old []byte) []byte) {
-	b.add(op{key: key, update: fn}, valueThreshold-1)
-}
-
-// Append adds the changes of other behind those of b.
-func (b *Batch) Append(other *Batch) {
-	b.ops = append(b.ops, other.ops...)
-	b.tree += other.tree
-	b.body += other.body
-}
-
-// Patient makes the batch wait while the disk is full instead of failing. It is
-// meant for what has happened already and cannot be taken back, such as the
-// result of a delivery. A patient batch still fails with the store, and when
-// the disk is full at Close.
-func (b *Batch) Patient() { b.patient = true }
-
-// If makes the batch depend on check, which the committer calls just before it
-// writes the batch, when every batch that was not written has its answer. The
-// error of check is then the answer to this batch.
-func (b *Batch) If(check func() error) { b.check = check }
-
-// Len is the number of changes.
-func (b *Batch) Len() int { return len(b.ops) }
-
-func (b *Batch) add(o op, size int) {
-	b.ops = append(b.ops, o)
-	b.tree += len(o.key) + 32
-	if size < valueThreshold {
-		b.tree += size
-	} else {
-		b.body += size
-	}
-}
-
 type request struct {
-	batch *Batch
-	done  func(error)
+	batch   *Batch
+	done    func(error)
+	changed bool // by another, before it was written
 }
 
 // Submit hands b to the committer and returns at once; batches are committed
@@ -181,6 +116,7 @@ func (s *Store) drain() (closed bool) {
 		if len(group) == 0 {
 			return closed
 		}
+		s.reserve.ahead()
 		s.commit(group)
 	}
 }
@@ -222,7 +158,7 @@ func (s *Store) take() (group []*request, closed bool) {
 	n := 0
 	for n < len(s.pending) {
 		b := s.pending[n].batch
-		entries += len(b.ops)
+		entries += len(b.ops) + b.extra
 		tree += b.tree
 		body += b.body
 		if n > 0 && (entries > maxEntries || tree > maxTreeBytes || body > maxBodyBytes) {
@@ -241,10 +177,7 @@ func (s *Store) take() (group []*request, closed bool) {
 
 func (s *Store) commit(group []*request) {
 	group = slices.DeleteFunc(group, func(r *request) bool {
-		if r.batch.check == nil {
-			return false
-		}
-		err := r.batch.check()
+		err := r.batch.Check()
 		if err != nil {
 			s.answer(r, err)
 		}
@@ -256,6 +189,7 @@ func (s *Store) commit(group []*request) {
 		err = s.write(group)
 	}
 	if errors.Is(err, errNotWritten) {
+		s.epoch++
 		if len(group) > 1 { // one of them is at fault: each by itself
 			for _, r := range group {
 				s.commit([]*request{r})
@@ -273,7 +207,11 @@ func (s *Store) commit(group []*request) {
 	}
 	s.stats.add(len(group), time.Since(start))
 	for _, r := range group {
-		s.answer(r, err)
+		if err == nil && r.changed {
+			s.answer(r, ErrChanged)
+		} else {
+			s.answer(r, err)
+		}
 	}
 }
 
@@ -288,13 +226,26 @@ func (s *Store) answer(r *request, err error) {
 // and that has changed nothing.
 var errNotWritten = errors.New("the change was not written")
 
+// write makes the changes of group in one transaction, except for batches whose
+// comparisons fail: they get an outcome of ErrChanged.
 func (s *Store) write(group []*request) error {
 	txn := s.db.NewTransaction(true)
 	defer txn.Discard()
 	for _, r := range group {
+		r.changed = false
+		for _, c := range r.batch.compares {
+			now, err := present(txn, c.Key, []byte{})
+			if err != nil {
+				return fmt.Errorf("%w: %q: %w", errNotWritten, c.Key, err)
+			}
+			r.changed = r.changed || !c.Same(now)
+		}
+		if r.changed {
+			continue
+		}
 		for _, o := range r.batch.ops {
-			if err := apply(txn, o); err != nil {
-				return fmt.Errorf("%w: %q: %w", errNotWritten, o.key, err)
+			if err := s.apply(txn, o); err != nil {
+				return fmt.Errorf("%w: %q: %w", errNotWritten, o.Key, err)
 			}
 		}
 	}
@@ -304,23 +255,46 @@ func (s *Store) write(group []*request) error {
 	return nil
 }
 
-func apply(txn *badger.Txn, o op) error {
-	value := o.value
-	if o.update != nil {
-		var old []byte
-		err := view(txn, o.key, func(v []byte) error {
-			old = append([]byte{}, v...)
-			return nil
-		})
-		if _, unreadable := errors.AsType[*ValueError](err); err != nil && !unreadable {
+// transaction is what a Change may do.
+type transaction struct {
+	txn   *badger.Txn
+	epoch int
+}
+
+func (t *transaction) Epoch() int                     { return t.epoch }
+func (t *transaction) Get(key []byte) ([]byte, error) { return present(t.txn, key, nil) }
+func (t *transaction) Set(key, value []byte) error    { return t.txn.Set(key, value) }
+func (t *transaction) Delete(key []byte) error        { return t.txn.Delete(key) }
+
+// present is the value of key, nil where there is none, damaged where it cannot
+// be read.
+func present(txn *badger.Txn, key, damaged []byte) (value []byte, err error) {
+	err = view(txn, key, func(v []byte) error {
+		value = append([]byte{}, v...)
+		return nil
+	})
+	if _, unreadable := errors.AsType[*ValueError](err); unreadable {
+		return damaged, nil
+	}
+	return value, err
+}
+
+func (s *Store) apply(txn *badger.Txn, o Op) error {
+	if o.Change != nil {
+		return o.Change(&transaction{txn, s.epoch})
+	}
+	value := o.Value
+	if o.Update != nil {
+		old, err := present(txn, o.Key, nil)
+		if err != nil {
 			return err
 		}
-		value = o.update(old)
+		value = o.Update(old)
 	}
 	if value == nil {
-		return txn.Delete(o.key)
+		return txn.Delete(o.Key)
 	}
-	return txn.Set(o.key, value)
+	return txn.Set(o.Key, value)
 }
 
 // Stats are counts since Open.

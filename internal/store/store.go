@@ -60,11 +60,14 @@ type Store struct {
 	latch *latch
 	space space
 
+	reserve *reserver // the committer's
+
 	mu      sync.Mutex
 	pending []*request
 	closed  bool
 	wake    chan struct{} // capacity 1: there is something in pending, or closed
 	stalled atomic.Bool
+	epoch   int // of Txn.Epoch; the committer's
 
 	stop       context.CancelFunc
 	background sync.WaitGroup // collector and space watch
@@ -106,6 +109,7 @@ func Open(o Options) (*Store, error) {
 		return nil, openError(o.Dir, err)
 	}
 	s.db = db
+	s.reserve = newReserver(o.Dir)
 	ctx, stop := context.WithCancel(context.Background())
 	s.stop = stop
 	s.committer.Go(s.commitLoop)
@@ -125,8 +129,8 @@ func badgerOptions(dir string, l badger.Logger) badger.Options {
 	return badger.DefaultOptions(dir).
 		WithSyncWrites(true).
 		WithValueThreshold(valueThreshold).
-		WithValueLogFileSize(64 << 20).
-		WithMemTableSize(8 << 20).
+		WithValueLogFileSize(valueLogFileSize).
+		WithMemTableSize(memTableSize).
 		WithNumLevelZeroTables(2).
 		WithNumLevelZeroTablesStall(10).
 		WithNumMemtables(5).
@@ -172,6 +176,10 @@ func (s *Store) Close() error {
 
 // Err is the error that made the store fail, nil while it works.
 func (s *Store) Err() error { return s.latch.err() }
+
+// Watch would tell of changes by others, which there are none of: Badger's lock
+// keeps every other process out.
+func (s *Store) Watch([]byte, func(key []byte)) (stop func()) { return func() {} }
 
 // ValueError says that the value of a key is there and cannot be read: its
 // part of the value log is torn or damaged.

@@ -103,6 +103,30 @@ func (d *DNS) Remove(name, rrtype string) {
 	}
 }
 
+// TXT are the TXT records of a name, each with its strings joined.
+func (d *DNS) TXT(name string) (out []string) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for _, rr := range d.records[strings.ToLower(dns.Fqdn(name))] {
+		if t, ok := rr.(*dns.TXT); ok {
+			out = append(out, strings.Join(t.Txt, ""))
+		}
+	}
+	return out
+}
+
+// A is the address of a name, "" where it has none.
+func (d *DNS) A(name string) string {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for _, rr := range d.records[strings.ToLower(dns.Fqdn(name))] {
+		if a, ok := rr.(*dns.A); ok {
+			return a.A.String()
+		}
+	}
+	return ""
+}
+
 // Fail lets questions for a name and type end in a fault; "" ends that.
 func (d *DNS) Fail(name, rrtype string, f Fault) {
 	d.mu.Lock()

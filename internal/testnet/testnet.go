@@ -56,6 +56,7 @@ type Net struct {
 	listeners map[net.Listener]bool
 	hosts     map[string]*Host
 	web       *web
+	receivers []*ReportHost
 }
 
 // New starts the DNS server; hosts and domains are added later.
@@ -94,6 +95,12 @@ func (n *Net) Close() {
 		h.closeSessions()
 	}
 	n.web.close()
+	n.mu.Lock()
+	receivers := n.receivers
+	n.mu.Unlock()
+	for _, h := range receivers {
+		h.server.Close()
+	}
 	n.wg.Wait()
 }
 

@@ -2,6 +2,7 @@ package admin
 
 import (
 	"context"
+	"crypto/subtle"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -32,17 +33,20 @@ type Options struct {
 	// Notice makes the notice for a message that the operator gives up; nil, or
 	// nil from it: none is sent.
 	Notice func(m queue.Message, reason string) *queue.NewMessage
-	// Reports makes the TLS reports of a day as they stand, for one domain or
-	// ("") for all; nil: reports are switched off.
-	Reports func(day, domain string, yield func(*tlsrpt.Report) bool) error
+	// Reports makes and sends TLS reports; nil: they are switched off.
+	Reports *tlsrpt.Reporter
+	// Metrics writes the counters in the format of Prometheus.
+	Metrics func(io.Writer)
 	Logger  *slog.Logger
 }
 
-// Server serves the API.
+// Server serves the API on a unix socket, and health and metrics on TCP.
 type Server struct {
 	o        Options
 	http     *http.Server
 	listener net.Listener
+	health   *http.Server
+	tcp      net.Listener
 }
 
 // New returns a server that does not listen yet.
@@ -85,29 +89,69 @@ func (s *Server) Listen(path string) error {
 	return nil
 }
 
-// Serve answers until Shutdown. Listen must have come before.
-func (s *Server) Serve() error {
-	if err := s.http.Serve(s.listener); !errors.Is(err, http.ErrServerClosed) {
-		return err
+// ListenHTTP binds the TCP address for health and metrics. token is what clients
+// must show ("Authorization: Bearer"), "" for none.
+func (s *Server) ListenHTTP(address, token string) error {
+	l, err := net.Listen("tcp", address)
+	if err != nil {
+		return fmt.Errorf("admin.http: %w", err)
+	}
+	s.tcp = l
+	s.health = &http.Server{
+		Handler: s.Health(token), ReadHeaderTimeout: 10 * time.Second, ReadTimeout: 10 * time.Second, WriteTimeout: 30 * time.Second, IdleTimeout: time.Minute,
 	}
 	return nil
 }
 
-// Shutdown stops the server; what runs is cut off when ctx ends.
-func (s *Server) Shutdown(ctx context.Context) error {
-	err := s.http.Shutdown(ctx)
-	if err != nil {
-		err = errors.Join(err, s.http.Close())
+// HTTPAddr is the TCP address that is bound, nil for none.
+func (s *Server) HTTPAddr() net.Addr {
+	if s.tcp == nil {
+		return nil
+	}
+	return s.tcp.Addr()
+}
+
+// Serve answers until Shutdown. Listen must have come before.
+func (s *Server) Serve() error {
+	done := make(chan error, 2)
+	go func() { done <- s.http.Serve(s.listener) }()
+	n := 1
+	if s.health != nil {
+		n++
+		go func() { done <- s.health.Serve(s.tcp) }()
+	}
+	var err error
+	for range n {
+		if e := <-done; !errors.Is(e, http.ErrServerClosed) {
+			err = errors.Join(err, e, s.Shutdown(context.Background()))
+		}
 	}
 	return err
 }
 
-// Close removes a socket that is not served.
-func (s *Server) Close() error {
-	if s.listener == nil {
-		return nil
+// Shutdown stops the server; what runs is cut off when ctx ends.
+func (s *Server) Shutdown(ctx context.Context) error {
+	var err error
+	for _, h := range []*http.Server{s.http, s.health} {
+		if h == nil {
+			continue
+		}
+		if e := h.Shutdown(ctx); e != nil {
+			err = errors.Join(err, e, h.Close())
+		}
 	}
-	return s.listener.Close()
+	return err
+}
+
+// Close closes what is bound and not served.
+func (s *Server) Close() error {
+	var err error
+	for _, l := range []net.Listener{s.listener, s.tcp} {
+		if l != nil {
+			err = errors.Join(err, l.Close())
+		}
+	}
+	return err
 }
 
 // Handler is the whole API.
@@ -116,11 +160,15 @@ func (s *Server) Handler() http.Handler {
 	mux.HandleFunc("GET /v1/status", func(w http.ResponseWriter, _ *http.Request) { answer(w, s.o.Status()) })
 	mux.HandleFunc("POST /v1/reload", s.reload)
 	mux.HandleFunc("GET /v1/queue", s.list)
+	mux.HandleFunc("GET /v1/queue/export", s.exportQueue)
+	mux.HandleFunc("POST /v1/queue/import", s.importQueue)
 	mux.HandleFunc("GET /v1/queue/{id}", s.show)
 	mux.HandleFunc("GET /v1/queue/{id}/content", s.content)
 	mux.HandleFunc("GET /v1/summary", s.summary)
 	mux.HandleFunc("POST /v1/queue/{action}", s.change)
-	mux.HandleFunc("GET /v1/reports/{day}", s.reports)
+	mux.HandleFunc("GET /v1/reports", s.reportList)
+	mux.HandleFunc("GET /v1/reports/{day}", s.reportPreview)
+	mux.HandleFunc("POST /v1/reports/{day}/send", s.reportSend)
 	mux.HandleFunc("GET /v1/policies", s.policies)
 	mux.HandleFunc("GET /v1/policies/{domain}", s.policy)
 	mux.HandleFunc("POST /v1/policies/{domain}/refresh", s.refresh)
@@ -128,10 +176,21 @@ func (s *Server) Handler() http.Handler {
 	return mux
 }
 
-// Health is what is served on TCP: whether the process works, and whether it
-// takes mail.
-func (s *Server) Health() http.Handler {
+// Health is what is served on TCP: whether the process works, whether it takes
+// mail, and the metrics. The first two say nothing that a stranger could use;
+// metrics are for those who have the token.
+func (s *Server) Health(token string) http.Handler {
 	mux := http.NewServeMux()
+	mux.HandleFunc("GET /metrics", func(w http.ResponseWriter, r *http.Request) {
+		given, _ := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
+		if token != "" && subtle.ConstantTimeCompare([]byte(given), []byte(token)) != 1 {
+			w.Header().Set("WWW-Authenticate", "Bearer")
+			http.Error(w, "the token of admin.token_file is needed", http.StatusUnauthorized)
+			return
+		}
+		w.Header().Set("Content-Type", "text/plain; version=0.0.4; charset=utf-8")
+		s.o.Metrics(w)
+	})
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "ok\n") })
 	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
 		if st := s.o.Status(); !st.Accepting {
@@ -325,29 +384,6 @@ func (s *Server) apply(ctx context.Context, action string, f queue.Filter, reaso
 		})
 	}
 	return 0, fmt.Errorf("there is no action %q", action)
-}
-
-// reports streams the reports of a day as an array.
-func (s *Server) reports(w http.ResponseWriter, r *http.Request) {
-	if s.o.Reports == nil {
-		refuse(w, http.StatusConflict, errors.New("TLS reports are switched off (tlsrpt.enabled)"))
-		return
-	}
-	day := r.PathValue("day")
-	if _, err := time.Parse(tlsrpt.DayFormat, day); err != nil {
-		refuse(w, http.StatusBadRequest, fmt.Errorf("%q is not a date such as 2026-11-23", day))
-		return
-	}
-	out := []*tlsrpt.Report{}
-	err := s.o.Reports(day, strings.ToLower(r.URL.Query().Get("domain")), func(r *tlsrpt.Report) bool {
-		out = append(out, r)
-		return true
-	})
-	if err != nil {
-		refuse(w, http.StatusInternalServerError, err)
-		return
-	}
-	answer(w, out)
 }
 
 var errNoSTS = errors.New("MTA-STS is switched off (sts.enabled)")

@@ -34,6 +34,7 @@ type attempt struct {
 	policy       sts.Result
 
 	results []queue.RecipientState // by position in w.Recipients
+	relayed []bool                 // handed to a host that does not know DSN
 	open    []int                  // positions without a result yet
 	last    *failure               // of the last host that could not be used
 	held    *failure               // of the first host that was refused by a policy
@@ -54,7 +55,7 @@ type attempt struct {
 }
 
 func newAttempt(d *Delivery, w *queue.Work) *attempt {
-	a := &attempt{d: d, w: w, settings: d.settings.Load(), start: d.now(), results: make([]queue.RecipientState, len(w.Recipients))}
+	a := &attempt{d: d, w: w, settings: d.settings.Load(), start: d.now(), results: make([]queue.RecipientState, len(w.Recipients)), relayed: make([]bool, len(w.Recipients))}
 	a.rule = a.settings.Rules.For(w.Domain)
 	if a.rule != nil && a.rule.Route != nil {
 		a.policyDomain = a.rule.Route.PolicyDomain()
@@ -306,6 +307,8 @@ func (a *attempt) take(s *session, out smtpclient.Outcome, err error) {
 		f, done := a.recipientResult(s, out, err, k)
 		switch {
 		case done && f == nil:
+			_, dsn := s.client.Extension("DSN")
+			a.relayed[i] = !dsn
 			a.results[i] = queue.RecipientState{State: queue.Delivered, LastReply: out.Final.String(), TLS: a.tls, Host: s.host}
 		case done && f.refusesUs() && !a.refusedOver.IsValid():
 			if a.refusals == nil {
@@ -388,8 +391,10 @@ func (a *attempt) finish() {
 	}
 	a.addNotices(&o)
 	if a.d.count != nil && len(a.counts) > 0 {
+		end := a.d.now() // its day is what the sessions count for
 		o.Also = func(b *store.Batch) {
 			for _, c := range a.counts {
+				c.At = end
 				a.d.count(b, c)
 			}
 		}
@@ -418,6 +423,9 @@ func (a *attempt) addNotices(o *queue.Outcome) {
 		return
 	}
 	if m, ok := a.d.notices.Failure(a.w, a.results); ok {
+		o.Notices = append(o.Notices, m)
+	}
+	if m, ok := a.d.notices.Success(a.w, a.results, a.relayed); ok {
 		o.Notices = append(o.Notices, m)
 	}
 	if s := a.settings.DelayNotice; s == 0 || a.w.Age < s {
@@ -454,6 +462,7 @@ func (a *attempt) logResults() {
 		if l.state == string(queue.Queued) {
 			verdict = "deferred"
 		}
+		a.d.tried(verdict, l.why, len(lines[l]))
 		a.d.log.LogAttrs(context.Background(), level, "attempt",
 			slog.String("queue_id", env.ID.String()), slog.String("from", env.From), slog.Any("to", lines[l]),
 			slog.String("domain", a.w.Domain), slog.String("host", l.host), slog.String("tls", a.tls),

@@ -47,6 +47,11 @@ type Options struct {
 	// Count adds what a session proved to the counts of TLS reports, in the
 	// commit of the delivery's result; nil: nothing is counted.
 	Count func(b *store.Batch, s SessionCount)
+	// Attempted is told what became of n recipients: the verdict, and the reason
+	// where they were not delivered. Opened is told of every session to a host,
+	// with its TLS version or "none". Either may be nil.
+	Attempted func(verdict, why string, n int)
+	Opened    func(tls string)
 	// Settings are the values that may change while the relay runs.
 	Settings Settings
 	// Timeouts are those of the SMTP client; zero values are RFC 5321's.
@@ -90,6 +95,9 @@ type Notifier interface {
 	// one that they are still being tried. ok is false where none is owed.
 	Failure(w *queue.Work, states []queue.RecipientState) (m queue.NewMessage, ok bool)
 	Delay(w *queue.Work, states []queue.RecipientState) (m queue.NewMessage, ok bool)
+	// Success is one that recipients were handed to hosts that will send none
+	// themselves: relayed says which, by position.
+	Success(w *queue.Work, states []queue.RecipientState, relayed []bool) (m queue.NewMessage, ok bool)
 }
 
 // SessionCount is one result for TLS reports (RFC 8460, 4.3).
@@ -100,7 +108,8 @@ type SessionCount struct {
 	Policy sts.Result
 	// LocalIP, RemoteIP and Helo describe the session; "" where there was none.
 	LocalIP, RemoteIP, Helo string
-	At                      time.Time
+	// At is the end of the attempt.
+	At time.Time
 }
 
 // Delivery delivers what the queue has due.
@@ -115,6 +124,8 @@ type Delivery struct {
 	notices  Notifier
 	count    func(b *store.Batch, s SessionCount)
 	timeouts smtpclient.Timeouts
+	tried    func(verdict, why string, n int)
+	opened   func(tls string)
 	now      func() time.Time
 	log      *slog.Logger
 
@@ -142,6 +153,12 @@ func New(o Options) *Delivery {
 		timeouts: o.Timeouts, now: o.Now, log: o.Logger,
 		pool:    newPool(),
 		tickets: tls.NewLRUClientSessionCache(4096),
+	}
+	if d.tried = o.Attempted; d.tried == nil {
+		d.tried = func(string, string, int) {}
+	}
+	if d.opened = o.Opened; d.opened == nil {
+		d.opened = func(string) {}
 	}
 	if d.dial == nil {
 		d.dial = d.dialFrom
@@ -190,7 +207,9 @@ func (d *Delivery) Run(ctx context.Context, grace time.Duration) {
 		attempts.Go(func() {
 			defer d.active.Add(-1)
 			for w != nil {
-				d.deliverSafely(work, w)
+				if w.Load() {
+					d.deliverSafely(work, w)
+				}
 				if ctx.Err() != nil {
 					return
 				}

@@ -23,9 +23,12 @@ const (
 	// hostMemory is how long it is remembered how a host took its mail.
 	hostMemory = 10 * time.Minute
 	// maxWaiting is how many attempts may wait for a session to one host, for
-	// each session that it may have. More give their units back: they would only
-	// hold what other hosts' mail needs.
+	// each session that it may have at most. More give their units back: they
+	// would only hold what other hosts' mail needs.
 	maxWaiting = 4
+	// minBusy and maxBusy bound when a unit that was given back is tried again.
+	minBusy = 200 * time.Millisecond
+	maxBusy = time.Minute
 )
 
 // session is an open SMTP session with what it proved. Several attempts may use
@@ -119,14 +122,14 @@ func (p *pool) get(ctx context.Context, key string, limit int, fits func(*sessio
 	for {
 		p.mu.Lock()
 		h := p.host(key)
-		limit := min(limit, max(int(h.window), 1))
+		window := min(limit, max(int(h.window), 1))
 		s := h.best(fits)
 		if s != nil && s.load == 0 {
 			s.take()
 			p.mu.Unlock()
 			return s, nil
 		}
-		if h.total() < limit && !h.worthWaiting() {
+		if h.total() < window && !h.worthWaiting() {
 			h.opening++
 			p.mu.Unlock()
 			return nil, nil
@@ -144,7 +147,7 @@ func (p *pool) get(ctx context.Context, key string, limit int, fits func(*sessio
 			return nil, nil
 		}
 		if len(h.waiting) >= maxWaiting*limit {
-			wait := min(max(h.expected(), time.Second), time.Minute)
+			wait := min(max(h.expected(), minBusy), maxBusy)
 			p.mu.Unlock()
 			return nil, &errBusy{wait: wait}
 		}
@@ -210,10 +213,11 @@ func (h *hostSessions) expected() time.Duration {
 	return h.message * time.Duration(ahead) / time.Duration(max(h.total(), 1))
 }
 
-// worthWaiting says whether a session will be free sooner than another one could
-// be opened.
+// worthWaiting says whether a session will be free before another one could be
+// opened, or so soon after that the handshake is not worth its cost, which is
+// more than time, and the host's too.
 func (h *hostSessions) worthWaiting() bool {
-	return len(h.sessions) >= firstSessions && h.message > 0 && h.expected() < h.open
+	return len(h.sessions) >= firstSessions && h.message > 0 && h.expected() < 2*h.open
 }
 
 // wake lets the one who has waited longest look again.

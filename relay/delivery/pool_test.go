@@ -106,7 +106,7 @@ func TestTooManyWhoWaitAreSentAway(t *testing.T) {
 		}
 		synctest.Wait()
 		_, err := p.get(ctx, "mx", 1, anySession)
-		if busy, ok := errors.AsType[*errBusy](err); !ok || busy.wait < time.Second {
+		if busy, ok := errors.AsType[*errBusy](err); !ok || busy.wait < minBusy {
 			t.Errorf("the error is %v", err)
 		}
 		cancel()

@@ -46,6 +46,7 @@ func (a *attempt) session(ctx context.Context, c candidate, req *security.Requir
 		return nil, f
 	}
 	s.key = key
+	a.d.opened(s.evidence.TLSName())
 	a.d.pool.opened(key, a.d.now().Sub(start))
 	a.d.pool.add(s)
 	a.fresh = true
@@ -125,7 +126,11 @@ func (a *attempt) openOn(ctx context.Context, conn net.Conn, addr netip.AddrPort
 		if err != nil {
 			return nil, &failure{status: "4.4.1", why: whyConnect, host: req.Host, domainWide: true, text: fmt.Sprintf("no second connection to %s: %s", req.Host, lines(err))}
 		}
-		return a.greet(ctx, conn, addr, req, &s.evidence)
+		clear, f := a.greet(ctx, conn, addr, req, &s.evidence)
+		if f == nil {
+			clear.counted = s.counted // for the reports the two are one
+		}
+		return clear, f
 	}
 	if a.user() != "" {
 		if f := a.authenticate(ctx, s); f != nil {
@@ -208,7 +213,7 @@ func (a *attempt) countSession(req *security.Requirement, s *session) {
 	}
 	a.counts = append(a.counts, SessionCount{
 		Requirement: req, Verdicts: req.Judge(&s.evidence, nil), Policy: a.policy,
-		LocalIP: ip(s.client.LocalAddr()), RemoteIP: s.addr.String(), Helo: s.client.PeerName(), At: a.d.now(),
+		LocalIP: ip(s.client.LocalAddr()), RemoteIP: s.addr.String(), Helo: s.client.PeerName(),
 	})
 }
 
@@ -219,7 +224,7 @@ func (a *attempt) countSkipped(req *security.Requirement, s *security.Shortfall)
 		return
 	}
 	a.counts = append(a.counts, SessionCount{
-		Requirement: req, Policy: a.policy, At: a.d.now(),
+		Requirement: req, Policy: a.policy,
 		Verdicts: []security.Verdict{{Source: s.Source, Binding: true, Shortfall: s}},
 	})
 }

@@ -312,11 +312,23 @@ func printable(p []byte) []byte {
 
 func (c *conn) send(p []byte) error {
 	_ = c.Conn.SetWriteDeadline(time.Now().Add(writeTime))
+	if c.server.refused != nil && len(p) > 4 && (p[0] == '4' || p[0] == '5') {
+		c.server.refused(replyCodes(p))
+	}
 	_, err := c.Conn.Write(p)
 	if err != nil {
 		c.fail(err)
 	}
 	return err
+}
+
+// replyCodes are the code and the enhanced status of a reply (RFC 3463).
+func replyCodes(p []byte) (code, status string) {
+	word, _, _ := strings.Cut(string(p[4:]), " ")
+	if len(word) > 9 || strings.Count(word, ".") != 2 || strings.Trim(word, "0123456789.") != "" {
+		word = ""
+	}
+	return string(p[:3]), word
 }
 
 func (c *conn) say(format string, args ...any) {

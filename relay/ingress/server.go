@@ -13,6 +13,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"net/netip"
@@ -42,6 +43,14 @@ type Options struct {
 	Headers Headers
 	// HonorTLSRequiredNo takes note of the header "TLS-Required: No" (RFC 8689).
 	HonorTLSRequiredNo bool
+	// Sign begins the DKIM signatures of a message by the domain of its From
+	// field; nil, or nil from it: it is not signed.
+	Sign func(domain string) Signing
+	// Accepted is told of every message, with its size in octets; Refused of
+	// every reply that refuses, with its code and enhanced status ("" where it
+	// has none). Either may be nil.
+	Accepted func(size int64)
+	Refused  func(code, status string)
 	// Now is the wall clock; default time.Now.
 	Now    func() time.Time
 	Logger *slog.Logger
@@ -73,6 +82,13 @@ type Listener struct {
 	SenderDomains []string
 	// ProxyFrom are the load balancers whose PROXY header is believed.
 	ProxyFrom []netip.Prefix
+}
+
+// Signing is a message that is being signed. It is written once; Close gives the
+// fields that go in front of it.
+type Signing interface {
+	io.Writer
+	Close() (fields []byte, err error)
 }
 
 // Limits bound what clients may do. Zero values are the defaults.
@@ -122,6 +138,8 @@ type Server struct {
 	now       func() time.Time
 	log       *slog.Logger
 	listeners []*listener
+	accepted  func(size int64)
+	refused   func(code, status string)
 	rules     atomic.Pointer[Options] // what a reload may change
 
 	stopped context.Context // ends when sessions are cut off
@@ -164,6 +182,7 @@ func New(o Options) (*Server, error) {
 		conns: make(map[*conn]bool), clients: newClients(),
 	}
 	s.stopped, s.stop = context.WithCancel(context.Background())
+	s.accepted, s.refused = o.Accepted, o.Refused
 	s.rules.Store(&o)
 	for i, lo := range o.Listeners {
 		if lo.MinTLS == 0 {

@@ -194,6 +194,9 @@ func (s *session) Data(io.Reader) error {
 	if err := in.Commit(s.server.ctx(), env); err != nil {
 		return s.unavailable(err)
 	}
+	if s.server.accepted != nil {
+		s.server.accepted(in.Size())
+	}
 	s.server.log.Info("accepted", "queue_id", in.ID().String(), "from", env.From, "recipients", len(env.Recipients),
 		"size", in.Size(), "client", env.Client, "tls", env.TLS, "user", env.Auth)
 	return reply(250, 2, 0, 0, "queued as %s", in.ID())
@@ -202,7 +205,15 @@ func (s *session) Data(io.Reader) error {
 // read streams the content into the queue.
 func (s *session) read(in *queue.Incoming, env *queue.Envelope) error {
 	limits := s.server.limits()
-	h := &headerReader{w: in, keep: s.server.rules.Load().Headers.keeps(s.server.hostname), complete: func(h header) (string, error) { return s.complete(h, env, in.ID().String()) }}
+	h := &headerReader{w: in, keep: s.server.rules.Load().Headers.keeps(s.server.hostname)}
+	var signing Signing
+	h.complete = func(head header) (string, error) {
+		if signing = s.sign(head.from); signing != nil {
+			in.Reserve()
+			h.w = io.MultiWriter(in, signing)
+		}
+		return s.complete(head, env, in.ID().String())
+	}
 	c := &contentWriter{w: h, maxLine: maxLine}
 	if limits.LongLines == "reject" {
 		c.maxLine = smtpLine
@@ -210,6 +221,13 @@ func (s *session) read(in *queue.Incoming, env *queue.Envelope) error {
 	err := s.copy(c)
 	if err == nil {
 		err = h.end()
+	}
+	if signing != nil {
+		fields, signErr := signing.Close()
+		if signErr != nil && err == nil {
+			s.server.log.Warn("a message goes out unsigned", "queue_id", in.ID().String(), "error", signErr)
+		}
+		in.Front(fields)
 	}
 	bare := s.conn.data.bare
 	if bare > 0 {
@@ -219,6 +237,20 @@ func (s *session) read(in *queue.Incoming, env *queue.Envelope) error {
 		err = reply(550, 5, 6, 11, "the message has %d bare CR or LF, which this relay refuses", bare)
 	}
 	return err
+}
+
+// sign begins the signatures by the domain of a From field, nil where there are
+// none to make.
+func (s *session) sign(from string) Signing {
+	sign := s.server.rules.Load().Sign
+	if sign == nil {
+		return nil
+	}
+	domain := fromDomain(from)
+	if domain == "" {
+		return nil
+	}
+	return sign(domain)
 }
 
 // copy passes the content on as it comes in.

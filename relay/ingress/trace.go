@@ -7,10 +7,12 @@ import (
 	"fmt"
 	"io"
 	"iter"
+	"net/mail"
 	"slices"
 	"strings"
 	"time"
 
+	"github.com/stsrelay/stsrelay/internal/mailbox"
 	"github.com/stsrelay/stsrelay/queue"
 )
 
@@ -38,6 +40,7 @@ type header struct {
 	tlsRequiredNo  bool
 	tlsRequiredAll int // fields of that name
 	nonASCII       bool
+	from           string // the first From field, unfolded
 }
 
 func (h *headerReader) Write(p []byte) (int, error) {
@@ -143,6 +146,11 @@ func parseHeader(b []byte) (h header) {
 		switch fieldName(field) {
 		case "received":
 			h.received++
+		case "from":
+			if h.from == "" {
+				_, value, _ := bytes.Cut(field, []byte(":"))
+				h.from = string(value)
+			}
 		case "date":
 			h.hasDate = true
 		case "message-id":
@@ -154,6 +162,20 @@ func parseHeader(b []byte) (h header) {
 		}
 	}
 	return h
+}
+
+// fromDomain is the domain of the first address of a From field, in A-labels, ""
+// where there is none.
+func fromDomain(field string) string {
+	list, err := mail.ParseAddressList(strings.TrimSpace(strings.ReplaceAll(field, "\r\n", "")))
+	if err != nil || len(list) == 0 {
+		return ""
+	}
+	m, err := mailbox.FromUnquoted(list[0].Address)
+	if err != nil {
+		return ""
+	}
+	return m.Domain
 }
 
 // Headers is what is done to the headers of what comes in, beside what is

@@ -65,6 +65,14 @@ type Evidence struct {
 	At time.Time
 }
 
+// TLSName is the version of TLS, "TLS 1.3", or "none".
+func (e *Evidence) TLSName() string {
+	if e.StartTLS != Established {
+		return "none"
+	}
+	return tls.VersionName(e.Version)
+}
+
 // Observe fills in what a completed handshake proved about the host: version,
 // cipher, and the verdicts on chain and name at the time now. They are made for
 // resumed sessions too, with today's date. roots nil: the system's.

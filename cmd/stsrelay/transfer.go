@@ -1,0 +1,172 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+
+	"github.com/spf13/cobra"
+
+	"github.com/stsrelay/stsrelay/queue"
+	"github.com/stsrelay/stsrelay/relay/admin"
+)
+
+func (a *app) queueExport() *cobra.Command {
+	return &cobra.Command{
+		Use: "export FILE", Short: "Write all messages into one file, while the relay runs (- is standard output)", Args: oneArg("FILE"),
+		Long: `Write all messages with the state of their recipients into one file with
+checksums, while the relay runs: for a backup, or to move to another machine.
+The file holds mail; it is made for your eyes only (0600).
+
+To move: queue pause, queue export, stop the relay, queue import on the new one.
+What is delivered after the export is in the file all the same, and would be
+delivered a second time from there.`,
+		Example: "  stsrelay queue export /backup/queue.export",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			client, err := a.client()
+			if err != nil {
+				return err
+			}
+			body, err := client.Export(cmd.Context())
+			if err != nil {
+				return err
+			}
+			defer body.Close()
+			if args[0] == "-" {
+				t, err := copyExport(a.out, body)
+				if err != nil {
+					return err
+				}
+				return a.exported(a.err, t, "standard output")
+			}
+			t, err := saveExport(args[0], body)
+			if err != nil {
+				return err
+			}
+			return a.exported(a.out, t, args[0])
+		},
+	}
+}
+
+// copyExport checks what it copies: a stream that was cut off on its way is no
+// backup.
+func copyExport(to io.Writer, from io.Reader) (queue.Transfer, error) {
+	t, err := queue.CheckExport(io.TeeReader(from, to))
+	switch {
+	case err != nil:
+		return t, fmt.Errorf("the export was cut short: %w", err)
+	case !t.Whole():
+		return t, fmt.Errorf("the export did not arrive whole: %v", t.Problems)
+	}
+	return t, nil
+}
+
+// saveExport makes the file, which appears under its name when it is whole and
+// on the disk.
+func saveExport(name string, from io.Reader) (t queue.Transfer, err error) {
+	if _, err := os.Lstat(name); err == nil {
+		return t, fmt.Errorf("%s is there already; name another file", name)
+	}
+	part := name + ".part"
+	f, err := os.OpenFile(part, os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o600)
+	if err != nil {
+		return t, err
+	}
+	t, err = copyExport(f, from)
+	if err == nil {
+		err = f.Sync()
+	}
+	if err = errors.Join(err, f.Close()); err == nil {
+		err = os.Rename(part, name)
+	}
+	if err != nil {
+		_ = os.Remove(part)
+	}
+	return t, err
+}
+
+func (a *app) exported(to io.Writer, t queue.Transfer, name string) error {
+	out := admin.NewTransfer(t)
+	var err error
+	if a.json && to == a.out {
+		err = a.printJSON(out)
+	} else {
+		_, err = fmt.Fprintf(to, "exported %s, %s, to %s\n", plural(t.Messages, "message"), size(t.Octets), name)
+	}
+	if t.Unreadable > 0 {
+		return fmt.Errorf("%s could not be read in the store and stay there: see the log of the relay", plural(t.Unreadable, "message"))
+	}
+	return err
+}
+
+func (a *app) queueImport() *cobra.Command {
+	var hold, check bool
+	c := &cobra.Command{
+		Use: "import FILE", Short: "Take the messages of an export into the queue, while the relay runs (- is standard input)", Args: oneArg("FILE"),
+		Long: `Take the messages of an export into the queue, with their IDs, attempts and due
+times. What is in the queue already is passed over, so that an import that was
+cut short can be made again. A damaged message costs itself and nothing else.
+
+What was delivered since the export is delivered a second time: with --hold
+nothing goes out before "queue release".`,
+		Example: "  stsrelay queue import --check /backup/queue.export\n  stsrelay queue import --hold /backup/queue.export",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			in := a.in
+			if args[0] != "-" {
+				f, err := os.Open(args[0])
+				if err != nil {
+					return err
+				}
+				defer f.Close()
+				in = f
+			}
+			t, err := a.importFrom(cmd.Context(), in, hold, check)
+			if err != nil {
+				return fmt.Errorf("%s: %w", args[0], err)
+			}
+			return a.imported(t, check)
+		},
+	}
+	c.Flags().BoolVar(&hold, "hold", false, "hold all that is imported")
+	c.Flags().BoolVar(&check, "check", false, "only read the file and say what it holds; needs no relay")
+	return c
+}
+
+func (a *app) importFrom(ctx context.Context, in io.Reader, hold, check bool) (admin.Transfer, error) {
+	if check {
+		t, err := queue.CheckExport(in)
+		return admin.NewTransfer(t), err
+	}
+	client, err := a.client()
+	if err != nil {
+		return admin.Transfer{}, err
+	}
+	return client.Import(ctx, in, hold)
+}
+
+// imported prints what became of the file; anything that is not right with it
+// is an error.
+func (a *app) imported(t admin.Transfer, check bool) error {
+	var errs []error
+	if a.json {
+		errs = append(errs, a.printJSON(t))
+	} else {
+		verb := "imported"
+		if check {
+			verb = "whole:"
+		}
+		fmt.Fprintf(a.out, "%s %s, %s; %d in the queue already, %d damaged, %d unreadable when it was exported\n",
+			verb, plural(t.Messages, "message"), size(t.Octets), t.Present, t.Damaged, t.Unreadable)
+	}
+	if t.Error != "" {
+		errs = append(errs, errors.New(t.Error))
+	} else if !t.Whole() {
+		errs = append(errs, errors.New("the file is not what was exported"))
+	}
+	for _, p := range t.Problems {
+		errs = append(errs, errors.New(p))
+	}
+	return errors.Join(errs...)
+}

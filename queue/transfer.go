@@ -1,0 +1,227 @@
+package queue
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"sync"
+
+	"github.com/stsrelay/stsrelay/internal/store"
+)
+
+// Export writes all messages as one file that Import reads, here or on another
+// machine, while the queue goes on. What is accepted or ends meanwhile may or
+// may not be in it. No body is in memory as a whole.
+func (q *Queue) Export(ctx context.Context, w io.Writer) (Transfer, error) {
+	var t Transfer
+	x, err := newExportWriter(w)
+	var c cursor
+	for err == nil && !c.end {
+		for _, e := range q.selectBatch(Filter{}, &c, 64) {
+			if err = ctx.Err(); err == nil {
+				err = q.exportOne(e, x, &t)
+			}
+			if err != nil {
+				break
+			}
+		}
+	}
+	if err == nil {
+		err = x.record(recordLast, encode(exportedLast{Messages: t.Messages, Octets: t.Octets, Unreadable: t.Unreadable}))
+	}
+	if err == nil {
+		err = x.w.Flush()
+	}
+	if err != nil {
+		return t, fmt.Errorf("export the queue: %w", err)
+	}
+	t.Complete = true
+	return t, nil
+}
+
+// exportOne writes one message. What cannot be read of it is logged and left
+// out; the error is one of writing.
+func (q *Queue) exportOne(e *entry, x *exportWriter, t *Transfer) error {
+	m, ok, err := q.message(e)
+	if err == nil && !ok {
+		return nil // it has left the queue
+	}
+	if err != nil {
+		q.unreadable(e, t, err)
+		return nil
+	}
+	if err := x.record(recordMessage, encode(exported(&m))); err != nil {
+		return err
+	}
+	b := newBody(q.store, e.seq, m.Chunks)
+	for b.next < b.chunks {
+		if err := b.load(); err != nil {
+			if !errors.Is(err, ErrBodyGone) || q.has(e.id) {
+				q.unreadable(e, t, err)
+			}
+			return x.record(recordEnd, encode(exportedEnd{LeftOut: err.Error()}))
+		}
+		if err := x.record(recordBody, b.buf); err != nil {
+			return err
+		}
+	}
+	t.Messages++
+	t.Octets += m.Size
+	return x.end()
+}
+
+func (q *Queue) unreadable(e *entry, t *Transfer, err error) {
+	t.Unreadable++
+	t.problem("message %s: %v", e.id, err)
+	q.log.Error("a queued message cannot be read; the export goes on without it", "queue_id", e.id.String(), "error", err)
+}
+
+func exported(m *Message) *exportedMessage {
+	x := &exportedMessage{Envelope: m.Envelope, States: make([]exportedState, len(m.Recipients)), HeldFor: m.HeldFor, HeldAt: m.held.Since}
+	x.Envelope.Chunks = 0
+	for n, group := range split(m.Recipients) {
+		rec := m.records[n]
+		for _, r := range group {
+			x.States[r] = exportedState{State: m.States[r], LastAttempt: rec.LastAttempt}
+			if m.States[r].State == Queued {
+				x.States[r].NextAttempt = rec.NextAttempt
+			}
+		}
+	}
+	return x
+}
+
+// ErrImporting says that another import runs.
+var ErrImporting = errors.New("another import is running")
+
+// Import takes the messages of an export file into the queue, with their IDs,
+// their attempts and their due times; what is held stays held, and with hold
+// (why, "" for none) all of it is. A message whose ID is in the queue is passed
+// over, so that an import that was cut short can be made again. Each message is
+// durable or not there at all. The error is about this queue or about reading;
+// what is wrong with the file is in the Transfer.
+func (q *Queue) Import(ctx context.Context, r io.Reader, hold string) (Transfer, error) {
+	if !q.importing.CompareAndSwap(false, true) {
+		return Transfer{}, ErrImporting
+	}
+	defer q.importing.Store(false)
+	in := &importer{q: q, ctx: ctx, hold: hold, slots: make(chan struct{}, importsInFlight), pending: make(map[ID]bool)}
+	t, err := readExport(r, q.now(), in)
+	for range importsInFlight { // those on their way have ended
+		in.slots <- struct{}{}
+	}
+	t.Messages -= in.failed
+	if err = errors.Join(err, in.err); err != nil {
+		err = fmt.Errorf("import: %w; the file can be imported again to go on", err)
+	}
+	return t, err
+}
+
+// importsInFlight is how many messages of an import wait for the disk at a time.
+const importsInFlight = 32
+
+// importer is the sink of an import.
+type importer struct {
+	q       *Queue
+	ctx     context.Context //nolint:containedctx // of the one call that it lives for
+	hold    string
+	slots   chan struct{}
+	present *exportedMessage
+	in      *Incoming
+
+	mu      sync.Mutex
+	pending map[ID]bool // submitted
+	failed  int
+	err     error // the first of a commit
+}
+
+func (i *importer) begin(m *exportedMessage) error {
+	if err := i.ctx.Err(); err != nil {
+		return err
+	}
+	i.mu.Lock()
+	err, busy := i.err, i.pending[m.Envelope.ID]
+	i.mu.Unlock()
+	if err != nil {
+		return err
+	}
+	if busy || i.q.has(m.Envelope.ID) {
+		return errPresent
+	}
+	in, err := i.q.Begin()
+	if err != nil {
+		return err
+	}
+	in.entry.id = m.Envelope.ID
+	i.in, i.present = in, m
+	return nil
+}
+
+func (i *importer) Write(p []byte) (int, error) { return i.in.Write(p) }
+
+func (i *importer) abort() { i.in.Abort() }
+
+func (i *importer) commit() error {
+	m := i.present
+	if i.hold != "" {
+		m.HeldFor, m.HeldAt = i.hold, i.q.now().UTC()
+	}
+	i.slots <- struct{}{}
+	i.mu.Lock()
+	i.pending[m.Envelope.ID] = true
+	i.mu.Unlock()
+	err := i.in.submit(&m.Envelope, m, func(err error) {
+		i.mu.Lock()
+		delete(i.pending, m.Envelope.ID)
+		if err != nil {
+			i.failed++
+			if i.err == nil {
+				i.err = err
+			}
+		}
+		i.mu.Unlock()
+		<-i.slots
+	})
+	if err != nil {
+		<-i.slots
+		i.in.Abort()
+	}
+	return err
+}
+
+func (q *Queue) has(id ID) bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.byID[id] != nil
+}
+
+// restore adds the state of an imported message to the batch of its envelope.
+func (e *entry) restore(m *exportedMessage, b *store.Batch) {
+	for n, rec := range m.records() {
+		b.Set(unitKey(e.seq, n), encode(rec))
+	}
+	if m.HeldFor != "" {
+		b.Set(holdKey(e.seq), encode(holdRecord{Reason: m.HeldFor, Since: m.HeldAt}))
+	}
+}
+
+// admitRestored is admit for an imported message.
+func (q *Queue) admitRestored(e *entry, m *exportedMessage) {
+	env := &m.Envelope
+	r := rebuilder{q: q, now: q.clock(), wall: q.now(), cur: e}
+	e.receivedAt = r.now - int64(max(r.wall.Sub(env.ReceivedAt), 0))
+	q.index(e, env)
+	for n, rec := range m.records() {
+		r.unit(&e.units[n], rec)
+	}
+	if m.HeldFor != "" {
+		e.held = true
+		e.stateKept = true
+		q.counts.Held++
+	}
+	for i := range e.units {
+		q.wait(&e.units[i])
+		q.place(e.units[i].domain, r.now)
+	}
+}

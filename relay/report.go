@@ -1,0 +1,178 @@
+package relay
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/stsrelay/stsrelay/config"
+	"github.com/stsrelay/stsrelay/internal/dnsclient"
+	"github.com/stsrelay/stsrelay/internal/store"
+	"github.com/stsrelay/stsrelay/queue"
+	"github.com/stsrelay/stsrelay/relay/delivery"
+	"github.com/stsrelay/stsrelay/relay/dkim"
+	"github.com/stsrelay/stsrelay/tlsrpt"
+)
+
+// openReports opens what counts sessions and sends reports, nothing where that
+// is switched off.
+func (r *Relay) openReports(c *config.Config) error {
+	if !c.TLSRPT.Enabled {
+		return nil
+	}
+	signer, err := newSigner(c, "reports")
+	if err != nil {
+		return err
+	}
+	r.signer.Store(signer)
+	poster := tlsrpt.NewPoster(tlsrpt.PosterOptions{
+		Roots: r.rootCAs, LookupAddrs: r.lookupAddrs, DialContext: r.o.Dial, Logger: r.log,
+		AllowPrivate: func() bool { return r.config.Load().Delivery.PrivateAddresses == "allow" },
+		Insecure:     func() bool { return r.config.Load().TLSRPT.InsecureHTTPS },
+	})
+	r.reporter, err = tlsrpt.New(tlsrpt.Options{
+		Store: r.store, Queue: r.queueReport, Post: poster.Post, LookupTXT: r.lookupReportTXT,
+		Identity: func() tlsrpt.Identity { return identity(r.config.Load()) },
+		Sign: func(domain string, write func(io.Writer) error) ([]byte, error) {
+			return r.signer.Load().Sign(domain, write)
+		},
+		Skip: func(domain string) bool { return skips(r.config.Load(), domain) },
+		Now:  r.o.Now, After: r.o.After, Logger: r.log,
+	})
+	return err
+}
+
+func identity(c *config.Config) tlsrpt.Identity {
+	return tlsrpt.Identity{Organization: c.TLSRPT.Organization, Contact: c.TLSRPT.Contact, Sender: c.TLSRPT.Sender}
+}
+
+// skips says whether the operator has switched reports off for a domain.
+func skips(c *config.Config, domain string) bool {
+	return slices.ContainsFunc(c.TLSRPT.Skip, func(s string) bool {
+		return strings.EqualFold(s, domain) || strings.HasPrefix(s, ".") && len(domain) > len(s) && strings.EqualFold(domain[len(domain)-len(s):], s)
+	})
+}
+
+// newSigner reads the DKIM keys that sign a kind of mail.
+func newSigner(c *config.Config, kind string) (*dkim.Signer, error) {
+	var keys []*dkim.Key
+	for i, k := range c.DKIM {
+		if !slices.Contains(k.Sign, kind) {
+			continue
+		}
+		key, err := dkim.Load(k.Domain, k.Selector, k.KeyFile)
+		if err != nil {
+			return nil, fmt.Errorf("dkim[%d]: %w", i, err)
+		}
+		keys = append(keys, key)
+	}
+	return dkim.NewSigner(keys...), nil
+}
+
+// warnUnsigned says that reports cannot be mailed. At a start the check of the
+// configuration has said so.
+func (r *Relay) warnUnsigned(c *config.Config) {
+	if w := c.UnsignedReports(); w != "" {
+		r.log.Warn(w)
+	}
+}
+
+// queueReport puts a report into the queue. Nobody is told of what becomes of
+// it but the reporter: a notice could not be answered by anybody.
+func (r *Relay) queueReport(m *tlsrpt.Mail, also func(*store.Batch, string)) error {
+	if err := r.queue.Room(int64(len(m.Body))); err != nil {
+		return err
+	}
+	messages := []queue.NewMessage{{
+		Envelope: queue.Envelope{
+			Kind: queue.Report, From: m.From, Client: r.config.Load().Hostname + " (TLS report)",
+			Recipients: []queue.Recipient{{Address: m.To, Domain: m.To[strings.LastIndexByte(m.To, '@')+1:], Notify: []string{"NEVER"}}},
+			SMTPUTF8:   strings.ContainsFunc(m.To, func(r rune) bool { return r >= 0x80 }),
+		},
+		Body: m.Body,
+	}}
+	return r.queue.Add(messages, func(b *store.Batch) { also(b, messages[0].Envelope.ID.String()) })
+}
+
+// lookupReportTXT asks for a TLS-RPT record past the cache.
+func (r *Relay) lookupReportTXT(ctx context.Context, name string) ([]string, error) {
+	t, err := r.resolver.TXT(ctx, name, true)
+	if errors.Is(err, dnsclient.ErrNXDomain) || errors.Is(err, dnsclient.ErrNoData) {
+		return nil, nil
+	}
+	return t.Records, err
+}
+
+// reportNotices tells the reporter what became of its mail; of other mail it
+// leaves the notices to others.
+type reportNotices struct {
+	delivery.Notifier
+	reporter *tlsrpt.Reporter
+}
+
+// Failure implements delivery.Notifier.
+func (n reportNotices) Failure(w *queue.Work, states []queue.RecipientState) (queue.NewMessage, bool) {
+	if w.Envelope.Kind != queue.Report {
+		return n.Notifier.Failure(w, states)
+	}
+	for _, s := range states { // there is one recipient
+		switch s.State {
+		case queue.Delivered:
+			n.reporter.Mailed(context.Background(), w.Envelope.ID.String(), "")
+		case queue.Bounced:
+			n.reporter.Mailed(context.Background(), w.Envelope.ID.String(), s.LastError)
+		}
+	}
+	return queue.NewMessage{}, false
+}
+
+// Delay implements delivery.Notifier.
+func (n reportNotices) Delay(w *queue.Work, states []queue.RecipientState) (queue.NewMessage, bool) {
+	if w.Envelope.Kind == queue.Report {
+		return queue.NewMessage{}, false
+	}
+	return n.Notifier.Delay(w, states)
+}
+
+// notifier is who writes notices.
+func (r *Relay) notifier() delivery.Notifier {
+	if r.reporter == nil {
+		return r.notices
+	}
+	return reportNotices{r.notices, r.reporter}
+}
+
+// Reports makes the TLS reports of a day as they stand.
+func (r *Relay) Reports(_ context.Context, day string, yield func(*tlsrpt.Report) bool) error {
+	if r.reporter == nil {
+		return nil
+	}
+	return r.reporter.Preview(day, "", yield)
+}
+
+// ReportStatus says where the TLS reports of the last days stand.
+func (r *Relay) ReportStatus(yield func(tlsrpt.Status) bool) error {
+	if r.reporter == nil {
+		return nil
+	}
+	return r.reporter.List("", "", yield)
+}
+
+// runReports sends reports until ctx ends. A failure does not stop the mail.
+func (r *Relay) runReports(ctx context.Context) {
+	for ctx.Err() == nil {
+		err := r.reporter.Run(ctx)
+		if err == nil {
+			return
+		}
+		r.log.Error("TLS reports cannot be sent; it is tried again", "error", err)
+		select {
+		case <-ctx.Done():
+		case <-time.After(time.Minute):
+		}
+	}
+}

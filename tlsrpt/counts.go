@@ -1,0 +1,136 @@
+package tlsrpt
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/fxamacker/cbor/v2"
+
+	"github.com/stsrelay/stsrelay/internal/store"
+)
+
+// Counts is what was counted of one policy of one domain on one day.
+type Counts struct {
+	Policy    Policy
+	Successes int64
+	Failures  []FailureCount // most first
+}
+
+// FailureCount is a failure and how often it was met.
+type FailureCount struct {
+	Failure
+	Count int64
+}
+
+// Failed is the number of sessions that failed.
+func (c *Counts) Failed() (n int64) {
+	for _, f := range c.Failures {
+		n += f.Count
+	}
+	return n
+}
+
+// readPolicies calls yield for every policy below prefix, in the order of days,
+// domains and generations, until it returns false. A value that is damaged is
+// left out: the rest is still worth a report.
+func readPolicies(s *store.Store, prefix []byte, yield func(reportKey, *Counts) bool) error {
+	r := reader{yield: yield}
+	var from []byte
+	for {
+		err := s.Scan(prefix, from, r.add)
+		damaged, ok := errors.AsType[*store.ValueError](err)
+		if !ok {
+			if err != nil {
+				return fmt.Errorf("read the counts of TLS reports: %w", err)
+			}
+			break
+		}
+		from = append(damaged.Key, 0)
+	}
+	r.emit()
+	return nil
+}
+
+// reader puts the records of one policy together.
+type reader struct {
+	yield   func(reportKey, *Counts) bool
+	key     reportKey
+	policy  string // the part of the key that names the policy
+	counts  *Counts
+	stopped bool
+}
+
+func (r *reader) add(k, v []byte) error {
+	// c, day, domain, generation, policy, and what there is of it
+	parts := strings.SplitN(string(k[len(store.PrefixReport):]), "/", 6)
+	if len(parts) < 5 {
+		return nil
+	}
+	if name := strings.Join(parts[1:5], "/"); r.policy != name {
+		if !r.emit() {
+			return store.Stop
+		}
+		key, ok := parseReportKey([]byte(strings.Join(parts[1:4], "/")))
+		if !ok {
+			return nil
+		}
+		r.key, r.policy, r.counts = key, name, &Counts{}
+	}
+	r.counts.read(parts[5:], v)
+	return nil
+}
+
+// emit hands on what was read and says whether more is wanted.
+func (r *reader) emit() bool {
+	if r.counts != nil && !r.stopped {
+		slices.SortStableFunc(r.counts.Failures, func(a, b FailureCount) int { return cmp.Compare(b.Count, a.Count) })
+		r.stopped = !r.yield(r.key, r.counts)
+		r.counts = nil
+	}
+	return !r.stopped
+}
+
+// read takes in one value; what cannot be decoded is left out.
+func (c *Counts) read(rest []string, v []byte) {
+	switch {
+	case len(rest) == 0:
+		_ = cbor.Unmarshal(v, &c.Policy)
+	case rest[0] == "n":
+		var n policyCount
+		_ = cbor.Unmarshal(v, &n)
+		c.Successes = n.Successes
+	default:
+		var f failureCount
+		if cbor.Unmarshal(v, &f) == nil {
+			c.Failures = append(c.Failures, FailureCount{Failure: f.Failure, Count: f.Count})
+		}
+	}
+}
+
+// days are the days of which something is kept, in order.
+func days(s *store.Store) (out []string, err error) {
+	prefix := dayKey("")
+	err = s.ScanKeys(prefix, nil, func(k []byte) error {
+		if day := string(k[len(prefix):]); isDay(day) {
+			out = append(out, day)
+		}
+		return nil
+	})
+	return out, err
+}
+
+// generations calls yield for every domain of a day with the generation that is
+// open, and whether anything was counted in it.
+func generations(s *store.Store, day string, yield func(k reportKey, counted bool)) error {
+	prefix := domainKey(day, "")
+	return s.Scan(prefix, nil, func(k, v []byte) error {
+		var d domainRecord
+		if cbor.Unmarshal(v, &d) == nil {
+			yield(reportKey{day, string(k[len(prefix):]), d.Generation}, d.Policies > 0)
+		}
+		return nil
+	})
+}

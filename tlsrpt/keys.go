@@ -1,0 +1,142 @@
+package tlsrpt
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/fxamacker/cbor/v2"
+
+	"github.com/stsrelay/stsrelay/internal/store"
+)
+
+// Keys. A count is a value of its own, so that counting costs the same however
+// much there is. A generation is what goes into one report: what is counted
+// after a day was reported belongs to the next one.
+//
+//	t/n/DAY                            number of domains
+//	t/d/DAY/DOMAIN                     domainRecord
+//	t/c/DAY/DOMAIN/GENERATION/POLICY   Policy
+//	t/c/DAY/DOMAIN/GENERATION/POLICY/n policyCount
+//	t/c/DAY/DOMAIN/GENERATION/POLICY/f HASH   failureCount
+//	t/s/DAY/DOMAIN/GENERATION          submission, once the counts are closed
+//	t/m/QUEUE-ID                       which report a queued mail is
+//	t/seed                             what report-ids and times are drawn from
+
+// DayFormat is how days are written.
+const DayFormat = "2006-01-02"
+
+// domainRecord is what is known of a domain on a day.
+type domainRecord struct {
+	// Generation is the one that is counted in; those below are closed.
+	Generation int `cbor:"1,keyasint,omitempty"`
+	// Policies is the number of policies in it; 0: nothing was counted yet.
+	Policies int `cbor:"2,keyasint,omitempty"`
+}
+
+type policyCount struct {
+	Successes int64 `cbor:"1,keyasint,omitempty"`
+	// Details is the number of failureCounts.
+	Details int `cbor:"2,keyasint,omitempty"`
+	// Closed says that the report is made: nothing is added any more.
+	Closed bool `cbor:"3,keyasint,omitempty"`
+}
+
+type failureCount struct {
+	Failure Failure `cbor:"1,keyasint"`
+	Count   int64   `cbor:"2,keyasint"`
+}
+
+func key(parts ...string) []byte {
+	n := len(store.PrefixReport)
+	for _, p := range parts {
+		n += len(p) + 1
+	}
+	k := append(make([]byte, 0, n+24), store.PrefixReport...)
+	for i, p := range parts {
+		if i > 0 {
+			k = append(k, '/')
+		}
+		k = append(k, p...)
+	}
+	return k
+}
+
+func dayKey(day string) []byte            { return key("n", day) }
+func domainKey(day, domain string) []byte { return key("d", day, domain) }
+func seedKey() []byte                     { return key("seed") }
+func mailKey(queueID string) []byte       { return key("m", queueID) }
+
+func generationName(g int) string { return fmt.Sprintf("%04d", g) }
+
+func submissionKey(r reportKey) []byte {
+	return key("s", r.Day, r.Domain, generationName(r.Generation))
+}
+
+// countsPrefix is that of the counts of a day, of a domain, or of a generation.
+func countsPrefix(parts ...string) []byte {
+	return append(key(append([]string{"c"}, parts...)...), '/')
+}
+
+func policyKey(day, domain string, generation int, policy []byte) []byte {
+	g := "0000"
+	if generation > 0 {
+		g = generationName(generation)
+	}
+	return append(append(key("c", day, domain, g), '/'), hash(policy)...)
+}
+
+func countKey(base []byte) []byte { return append(base[:len(base):len(base)], "/n"...) }
+
+func failureKey(base []byte, f *Failure) []byte {
+	return append(append(base[:len(base):len(base)], "/f"...), hash(encode(f))...)
+}
+
+// reportKey names one report.
+type reportKey struct {
+	Day        string `cbor:"1,keyasint"`
+	Domain     string `cbor:"2,keyasint"`
+	Generation int    `cbor:"3,keyasint,omitempty"`
+}
+
+// parseReportKey reads the end of a key, "DAY/DOMAIN" or "DAY/DOMAIN/GENERATION".
+func parseReportKey(k []byte) (r reportKey, ok bool) {
+	parts := strings.Split(string(k), "/")
+	if len(parts) == 3 {
+		if _, err := fmt.Sscanf(parts[2], "%d", &r.Generation); err != nil {
+			return r, false
+		}
+		parts = parts[:2]
+	}
+	if len(parts) != 2 {
+		return r, false
+	}
+	r.Day, r.Domain = parts[0], parts[1]
+	return r, isDay(r.Day)
+}
+
+func isDay(s string) bool {
+	_, err := time.Parse(DayFormat, s)
+	return err == nil
+}
+
+// ParseDay reads a day; the error says what a day looks like.
+func ParseDay(s string) (time.Time, error) {
+	t, err := time.ParseInLocation(DayFormat, s, time.UTC)
+	if err != nil {
+		return t, fmt.Errorf("%q is not a date such as 2026-11-23", s)
+	}
+	return t, nil
+}
+
+// DayOf is the day (UTC) of a time.
+func DayOf(t time.Time) string { return t.UTC().Format(DayFormat) }
+
+// load reads one record outside of a commit.
+func load(s *store.Store, key []byte, v any) (found bool, err error) {
+	err = s.View(key, func(data []byte) error {
+		found = true
+		return cbor.Unmarshal(data, v)
+	})
+	return found, err
+}

@@ -1,0 +1,215 @@
+package tlsrpt
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"time"
+)
+
+// Status is where one report stands, for the operator.
+type Status struct {
+	Day    string `json:"date"`
+	Domain string `json:"domain"`
+	// ReportID is what the report has, or will have.
+	ReportID string `json:"report_id"`
+	Sessions int64  `json:"sessions"`
+	Failures int64  `json:"failures"`
+	State    State  `json:"state"`
+	Why      string `json:"why,omitempty"`
+	// NextAt is when it is sent, or tried again; nil where that is not planned.
+	NextAt  *time.Time `json:"next_attempt_at"`
+	EndedAt *time.Time `json:"ended_at,omitempty"`
+	// To is what became of it at each destination of the record.
+	To []DestinationStatus `json:"destinations"`
+}
+
+// DestinationStatus is where a report stands at one destination.
+type DestinationStatus struct {
+	URI     string   `json:"uri"`
+	State   Progress `json:"state"`
+	Why     string   `json:"why,omitempty"`
+	QueueID string   `json:"queue_id,omitempty"`
+}
+
+// Preview calls yield with the reports of a day as they would be sent now, for
+// one domain or ("") for all, until it returns false. Of a day of which several
+// reports are made it is the last.
+func (r *Reporter) Preview(day, domain string, yield func(*Report) bool) error {
+	if _, err := ParseDay(day); err != nil {
+		return err
+	}
+	identity := r.o.Identity()
+	var cur *Report
+	var of reportKey
+	stopped := false
+	err := readPolicies(r.o.Store, selection(day, domain), func(k reportKey, c *Counts) bool {
+		if cur == nil || k != of {
+			if cur != nil && k.Domain != of.Domain && !yield(cur) {
+				stopped = true
+				return false
+			}
+			of = k
+			cur, _ = identity.begin(k.Day, r.id(k)) // the day is one
+		}
+		cur.Policies = append(cur.Policies, newPolicy(k.Domain, c))
+		return true
+	})
+	if err == nil && cur != nil && !stopped {
+		yield(cur)
+	}
+	return err
+}
+
+func selection(day, domain string) []byte {
+	if domain == "" {
+		return countsPrefix(day)
+	}
+	return countsPrefix(day, domain)
+}
+
+// List calls yield with where the reports stand, the newest day first, for one
+// day and one domain or ("") for all, until it returns false.
+func (r *Reporter) List(day, domain string, yield func(Status) bool) error {
+	all := []string{day}
+	if day == "" {
+		var err error
+		if all, err = days(r.o.Store); err != nil {
+			return err
+		}
+		slices.Reverse(all)
+	} else if _, err := ParseDay(day); err != nil {
+		return err
+	}
+	for _, d := range all {
+		more, err := r.list(d, domain, yield)
+		if err != nil || !more {
+			return err
+		}
+	}
+	return nil
+}
+
+func (r *Reporter) list(day, domain string, yield func(Status) bool) (more bool, err error) {
+	var k reportKey
+	var cur *Status
+	stopped := false
+	emit := func() bool {
+		if cur != nil && !stopped {
+			if err = r.complete(k, cur); err == nil {
+				stopped = !yield(*cur)
+			}
+		}
+		return err == nil && !stopped
+	}
+	e := readPolicies(r.o.Store, selection(day, domain), func(of reportKey, c *Counts) bool {
+		if cur == nil || of != k {
+			if !emit() {
+				return false
+			}
+			k, cur = of, &Status{Day: of.Day, Domain: of.Domain, ReportID: r.id(of), To: []DestinationStatus{}}
+		}
+		failed := c.Failed()
+		cur.Sessions += c.Successes + failed
+		cur.Failures += failed
+		return true
+	})
+	if e != nil {
+		return false, e
+	}
+	if err == nil && !stopped {
+		emit()
+	}
+	return !stopped, err
+}
+
+// complete fills in what became of a report.
+func (r *Reporter) complete(k reportKey, st *Status) error {
+	var s submission
+	found, err := load(r.o.Store, submissionKey(k), &s)
+	if err != nil {
+		return fmt.Errorf("the record of the TLS report to %s: %w", k.Domain, err)
+	}
+	if !found {
+		at := r.dueAt(k)
+		st.State, st.NextAt = Waiting, &at
+		if k.Day >= DayOf(r.o.Now()) {
+			st.State = Counting
+		}
+		return nil
+	}
+	st.State, st.Why = s.State, s.Why
+	if !s.Next.IsZero() {
+		st.NextAt = &s.Next
+	}
+	if !s.Ended.IsZero() {
+		st.EndedAt = &s.Ended
+	}
+	for _, d := range s.To {
+		st.To = append(st.To, DestinationStatus{URI: d.URI, State: d.Progress, Why: d.Why, QueueID: d.QueueID})
+		if s.State == Waiting && d.Progress == InQueue && st.Why == "" {
+			st.Why = "its mail is in the queue as " + d.QueueID
+		}
+	}
+	return nil
+}
+
+// SendNow sends the reports of a day at once, for one domain or ("") for all,
+// and calls yield with what came of each. Today's count up to now: what comes
+// later goes into another report. What a receiver has accepted, or what is in
+// the queue, is not sent again; what was given up is tried once more.
+func (r *Reporter) SendNow(ctx context.Context, day, domain string, yield func(Status) bool) error {
+	if _, err := ParseDay(day); err != nil {
+		return err
+	}
+	var last []reportKey // the last report of each domain
+	err := readPolicies(r.o.Store, selection(day, domain), func(k reportKey, _ *Counts) bool {
+		if n := len(last); n > 0 && last[n-1].Domain == k.Domain {
+			last[n-1] = k
+		} else {
+			last = append(last, k)
+		}
+		return true
+	})
+	if err != nil {
+		return err
+	}
+	if len(last) == 0 && domain != "" {
+		return fmt.Errorf("nothing was counted for %s on %s", domain, day)
+	}
+	for _, k := range last {
+		if r.claim(k) {
+			err := r.again(ctx, k)
+			if err == nil {
+				err = r.send(ctx, k)
+			}
+			r.release(k)
+			if err != nil {
+				return err
+			}
+		}
+		more := true
+		_, err := r.list(k.Day, k.Domain, func(s Status) bool {
+			if s.ReportID == r.id(k) {
+				more = yield(s)
+			}
+			return true
+		})
+		if err != nil || !more {
+			return err
+		}
+	}
+	return nil
+}
+
+// again opens a report that was given up or skipped.
+func (r *Reporter) again(ctx context.Context, k reportKey) error {
+	var s submission
+	found, err := load(r.o.Store, submissionKey(k), &s)
+	if err != nil || !found || s.State != Failed && s.State != Skipped {
+		return err
+	}
+	s.State, s.First, s.Ended, s.Attempts = Waiting, r.o.Now().UTC().Truncate(time.Second), time.Time{}, 0
+	s.To = slices.DeleteFunc(s.To, func(d destination) bool { return d.Progress != InQueue })
+	return r.o.Store.Put(ctx, submissionKey(k), encode(s))
+}

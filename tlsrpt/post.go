@@ -1,0 +1,192 @@
+package tlsrpt
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/stsrelay/stsrelay/internal/publicaddr"
+)
+
+// PosterOptions configures NewPoster. LookupAddrs is required.
+type PosterOptions struct {
+	// Roots are the trusted authorities; nil: the system's.
+	Roots *x509.CertPool
+	// LookupAddrs finds the addresses of a host.
+	LookupAddrs func(ctx context.Context, host string) ([]netip.Addr, error)
+	// DialContext opens connections to an IP and a port; default net.Dialer.
+	DialContext func(ctx context.Context, network, address string) (net.Conn, error)
+	// AllowPrivate permits private, loopback and link-local addresses, which are
+	// refused otherwise: the domain's owner chooses them.
+	AllowPrivate func() bool
+	// Insecure permits certificates that do not hold (RFC 8460, 5.4), with a
+	// warning in the log.
+	Insecure func() bool
+	// Timeout bounds a whole submission. Default 2m.
+	Timeout time.Duration
+	Logger  *slog.Logger
+}
+
+// Poster submits reports over HTTPS (RFC 8460, 5.4).
+type Poster struct{ o PosterOptions }
+
+// NewPoster returns a Poster.
+func NewPoster(o PosterOptions) *Poster {
+	if o.DialContext == nil {
+		o.DialContext = new(net.Dialer).DialContext
+	}
+	if o.Timeout == 0 {
+		o.Timeout = 2 * time.Minute
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	return &Poster{o: o}
+}
+
+// maxRedirects is how often a report goes on to another path of the same host.
+const maxRedirects = 3
+
+// Post submits a compressed report. Any 2xx accepts it; a redirect is followed
+// on the same host only. The error wraps ErrRefused where the receiver says that
+// it does not want it. A server that fails (5xx), a path that is not there now
+// (404) and a redirect elsewhere are mistakes of its owner that may be mended.
+func (p *Poster) Post(ctx context.Context, target string, report []byte) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, p.o.Timeout, fmt.Errorf("no answer within %s", p.o.Timeout))
+	defer cancel()
+	u, err := url.Parse(target)
+	if err != nil {
+		return fmt.Errorf("%w: it is no URL", ErrRefused)
+	}
+	for range maxRedirects + 1 {
+		to, err := p.post(ctx, u, report)
+		if err != nil || to == nil {
+			return causeOf(ctx, err)
+		}
+		if to.Scheme != "https" || !strings.EqualFold(to.Host, u.Host) {
+			return fmt.Errorf("it redirects to %s, and redirects to other hosts are not followed", cut(to.String(), 120))
+		}
+		u = to
+	}
+	return errors.New("it redirects too often")
+}
+
+// post makes one request; to is where it redirects.
+func (p *Poster) post(ctx context.Context, u *url.URL, report []byte) (to *url.URL, err error) {
+	resp, err := p.request(ctx, u, report, false)
+	if bad, ok := errors.AsType[*tls.CertificateVerificationError](err); ok && p.o.Insecure != nil && p.o.Insecure() {
+		p.o.Logger.Warn("the certificate of a receiver of TLS reports does not hold; sent nevertheless (tlsrpt.insecure_https)", "url", u.String(), "error", bad)
+		resp, err = p.request(ctx, u, report, true)
+	}
+	if err != nil {
+		return nil, err
+	}
+	defer resp.Body.Close()
+	switch code := resp.StatusCode; {
+	case code/100 == 2:
+		return nil, nil
+	case code/100 == 3:
+		if to, err := resp.Location(); err == nil {
+			return to, nil
+		}
+	case code == http.StatusNotFound, code == http.StatusRequestTimeout, code == http.StatusTooEarly, code == http.StatusTooManyRequests:
+	case code/100 == 4, code == http.StatusNotImplemented:
+		return nil, fmt.Errorf("%w: it answered %q%s", ErrRefused, resp.Status, said(resp.Body))
+	}
+	return nil, fmt.Errorf("it answered %q%s", resp.Status, said(resp.Body))
+}
+
+// said is the beginning of what a receiver has to say, for people.
+func said(r io.Reader) string {
+	data, _ := io.ReadAll(io.LimitReader(r, 200))
+	text := strings.Join(strings.Fields(strings.ToValidUTF8(string(data), "")), " ")
+	if text == "" || strings.HasPrefix(text, "<") { // a page for browsers
+		return ""
+	}
+	return fmt.Sprintf(": %q", text)
+}
+
+func (p *Poster) request(ctx context.Context, u *url.URL, report []byte, insecure bool) (*http.Response, error) {
+	// A transport of its own for every request: receivers are many and are
+	// contacted once a day, and no proxy of the environment is used.
+	transport := &http.Transport{
+		DialContext: func(ctx context.Context, network, address string) (net.Conn, error) {
+			return p.dial(ctx, network, address)
+		},
+		TLSClientConfig:        &tls.Config{RootCAs: p.o.Roots, MinVersion: tls.VersionTLS12, InsecureSkipVerify: insecure}, //nolint:gosec // the operator's choice
+		TLSHandshakeTimeout:    20 * time.Second,
+		DisableCompression:     true,
+		DisableKeepAlives:      true,
+		MaxResponseHeaderBytes: 32 << 10,
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, u.String(), bytes.NewReader(report))
+	if err != nil {
+		return nil, err
+	}
+	req.Header.Set("Content-Type", "application/tlsrpt+gzip")
+	req.Header.Set("User-Agent", "stsrelay (TLS-RPT, RFC 8460)")
+	return transport.RoundTrip(req) // a RoundTripper follows no redirect
+}
+
+// dial tries the public addresses of a host in turn.
+func (p *Poster) dial(ctx context.Context, network, address string) (net.Conn, error) {
+	host, port, err := net.SplitHostPort(address)
+	if err != nil {
+		return nil, err
+	}
+	addrs, err := p.addrs(ctx, host)
+	if err != nil {
+		return nil, err
+	}
+	var errs []error
+	for _, a := range addrs {
+		if !publicaddr.Public(a) && (p.o.AllowPrivate == nil || !p.o.AllowPrivate()) {
+			errs = append(errs, fmt.Errorf("%s is not a public address, and is not contacted (delivery.private_addresses)", a))
+			continue
+		}
+		dialCtx, cancel := context.WithTimeout(ctx, 20*time.Second)
+		conn, err := p.o.DialContext(dialCtx, network, net.JoinHostPort(a.String(), port))
+		cancel()
+		if err == nil {
+			return conn, nil
+		}
+		errs = append(errs, err)
+	}
+	if len(errs) == 0 {
+		return nil, fmt.Errorf("%s has no address", host)
+	}
+	return nil, errors.Join(errs...)
+}
+
+func (p *Poster) addrs(ctx context.Context, host string) ([]netip.Addr, error) {
+	if a, err := netip.ParseAddr(host); err == nil {
+		return []netip.Addr{a}, nil
+	}
+	return p.o.LookupAddrs(ctx, host)
+}
+
+// causeOf gives the reason why ctx ended, where it did.
+func causeOf(ctx context.Context, err error) error {
+	if err != nil && ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	return err
+}
+
+func cut(s string, n int) string {
+	if len(s) > n {
+		return s[:n] + "…"
+	}
+	return s
+}

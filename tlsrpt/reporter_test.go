@@ -1,0 +1,630 @@
+package tlsrpt
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/netip"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stsrelay/stsrelay/internal/store"
+	"github.com/stsrelay/stsrelay/internal/testnet"
+)
+
+// office is a reporter in a fake Internet, with a clock that only the test
+// moves. Nothing runs by itself: the test says when the reporter looks at the
+// clock.
+type office struct {
+	*testnet.Net
+	*Reporter
+	t     *testing.T
+	dir   string
+	store *store.Store
+	now   time.Time
+
+	mu       sync.Mutex
+	records  map[string][]string
+	dnsErr   error
+	queued   []Mail
+	insecure bool
+	public   bool
+	noKey    bool
+}
+
+func newOffice(t *testing.T) *office {
+	t.Helper()
+	n, err := testnet.New(testnet.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(n.Close)
+	o := &office{Net: n, t: t, dir: t.TempDir(), now: noon, records: make(map[string][]string)}
+	o.open()
+	return o
+}
+
+// open opens the store and a reporter of it.
+func (o *office) open() {
+	o.t.Helper()
+	o.store = openStore(o.t, o.dir)
+	o.attach(o.store)
+}
+
+func (o *office) attach(s *store.Store) {
+	o.t.Helper()
+	poster := NewPoster(PosterOptions{
+		Roots: o.CA.Roots(), DialContext: o.DialContext, LookupAddrs: o.lookupAddrs,
+		AllowPrivate: func() bool { return !o.public }, Insecure: func() bool { return o.insecure },
+	})
+	var err error
+	o.Reporter, err = New(Options{
+		Store:    s,
+		Identity: func() Identity { return Identity{"Example", "postmaster@sender.example", "tls@sender.example"} },
+		Post:     poster.Post,
+		LookupTXT: func(_ context.Context, name string) ([]string, error) {
+			o.mu.Lock()
+			defer o.mu.Unlock()
+			return o.records[name], o.dnsErr
+		},
+		Sign: func(domain string, write func(io.Writer) error) ([]byte, error) {
+			if o.noKey {
+				return nil, fmt.Errorf("%w of %s", ErrNoKey, domain)
+			}
+			return []byte("X-Signed: by " + domain + "\r\n"), write(io.Discard)
+		},
+		Queue: func(m *Mail, also func(*store.Batch, string)) error {
+			o.mu.Lock()
+			defer o.mu.Unlock()
+			var b store.Batch
+			also(&b, fmt.Sprintf("Q%d", len(o.queued)))
+			if err := s.Commit(context.Background(), &b); err != nil {
+				return err
+			}
+			o.queued = append(o.queued, *m)
+			return nil
+		},
+		Now: func() time.Time { return o.now },
+	})
+	if err != nil {
+		o.t.Fatal(err)
+	}
+}
+
+func (o *office) lookupAddrs(_ context.Context, host string) ([]netip.Addr, error) {
+	a, err := netip.ParseAddr(o.DNS.A(host))
+	return []netip.Addr{a}, err
+}
+
+// restart closes the store and opens everything anew.
+func (o *office) restart() {
+	o.t.Helper()
+	if err := o.store.Close(); err != nil {
+		o.t.Fatal(err)
+	}
+	o.open()
+	if err := o.resume(); err != nil {
+		o.t.Fatal(err)
+	}
+}
+
+func (o *office) publish(domain string, txt ...string) { o.records[RecordName(domain)] = txt }
+
+func (o *office) receiver(name string) *testnet.ReportHost {
+	o.t.Helper()
+	h, err := o.AddReportHost(name)
+	if err != nil {
+		o.t.Fatal(err)
+	}
+	return h
+}
+
+func (o *office) count(results ...Result) {
+	o.t.Helper()
+	var b store.Batch
+	for _, r := range results {
+		o.Count(&b, r)
+	}
+	if err := o.store.Commit(o.t.Context(), &b); err != nil {
+		o.t.Fatal(err)
+	}
+}
+
+// at moves the clock and makes what is due by then.
+func (o *office) at(now time.Time) {
+	o.t.Helper()
+	o.now = now
+	if err := o.newDay(o.t.Context(), now); err != nil {
+		o.t.Fatal(err)
+	}
+	for {
+		o.Reporter.mu.Lock()
+		k, _, ok := o.due.next(now)
+		o.Reporter.mu.Unlock()
+		if !ok {
+			return
+		}
+		o.attempt(o.t.Context(), k)
+	}
+}
+
+func (o *office) list() (out []Status) {
+	o.t.Helper()
+	if err := o.List("", "", func(s Status) bool { out = append(out, s); return true }); err != nil {
+		o.t.Fatal(err)
+	}
+	return out
+}
+
+// state is that of the only report.
+func (o *office) state() Status {
+	o.t.Helper()
+	l := o.list()
+	if len(l) != 1 {
+		o.t.Fatalf("%d reports: %+v", len(l), l)
+	}
+	return l[0]
+}
+
+var (
+	success = Result{Domain: "a.example", Policy: Policy{Type: PolicyNone}, At: noon}
+	nextDay = noon.Truncate(24 * time.Hour).Add(28 * time.Hour) // when all reports of the day are due
+)
+
+func TestReceiversThatDoNotTakeAReport(t *testing.T) {
+	answers := func(a ...testnet.Answer) func(*office, *testnet.ReportHost) {
+		return func(_ *office, h *testnet.ReportHost) { h.Answer(a...) }
+	}
+	const url = "https://r.example/in"
+	for _, tt := range []struct {
+		name   string
+		record string
+		set    func(*office, *testnet.ReportHost)
+		first  State // after the first attempt
+		last   State // after a day
+		posts  int   // in all; -1: many
+		why    string
+	}{
+		{"200", url, answers(), Sent, Sent, 1, ""},
+		{"202", url, answers(testnet.Answer{Status: 202}), Sent, Sent, 1, ""},
+		{"301 to another host, then 200", url, answers(testnet.Answer{Status: 301, Location: "https://evil.example/"}), Waiting, Sent, 2, "not followed"},
+		{"308 to http", url, answers(testnet.Answer{Status: 308, Location: "http://r.example/"}), Waiting, Sent, 2, "not followed"},
+		{"308 to another path", url, answers(testnet.Answer{Status: 308, Location: "/other"}), Sent, Sent, 2, ""},
+		{"404, then 200", url, answers(testnet.Answer{Status: 404}), Waiting, Sent, 2, "404"},
+		{"500, 503, then 200", url, answers(testnet.Answer{Status: 500}, testnet.Answer{Status: 503}), Waiting, Sent, 3, "500"},
+		{"410", url, answers(testnet.Answer{Status: 410}), Failed, Failed, 1, "refused"},
+		{"413", url, answers(testnet.Answer{Status: 413}), Failed, Failed, 1, "refused"},
+		{"500 for ever", url, answers(repeat(testnet.Answer{Status: 500}, 100)...), Waiting, Failed, -1, "given up after 24 hours"},
+		{"a certificate that does not hold", url, func(_ *office, h *testnet.ReportHost) { h.SetCert(testnet.CertSpec{SelfSigned: true}) }, Waiting, Failed, 0, "certificate"},
+		{"a certificate that does not hold, and the operator does not mind", url, func(o *office, h *testnet.ReportHost) {
+			h.SetCert(testnet.CertSpec{SelfSigned: true})
+			o.insecure = true
+		}, Sent, Sent, 1, ""},
+		{"a private address", url, func(o *office, _ *testnet.ReportHost) { o.public = true }, Waiting, Failed, 0, "not a public address"},
+		{"no such host", "https://nowhere.example/", answers(), Waiting, Failed, 0, "nowhere.example"},
+		{"two, one dead", "https://nowhere.example/," + url, answers(), Sent, Sent, 1, ""},
+		{"two, one refuses and one comes back", "https://r.example/1,https://r.example/2", answers(testnet.Answer{Status: 410}, testnet.Answer{Status: 500}), Waiting, Sent, 3, "refused"},
+		{"an unknown scheme only", "ftp://r.example/", answers(), Skipped, Skipped, 0, "ftp"},
+		{"a comma in the path", "https://r.example/a%2Cb", answers(), Sent, Sent, 1, ""},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			o := newOffice(t)
+			h := o.receiver("r.example")
+			tt.set(o, h)
+			o.publish("a.example", "v=TLSRPTv1; rua="+tt.record)
+			o.count(success)
+			o.at(nextDay)
+			if s := o.state(); s.State != tt.first || !strings.Contains(s.Why, tt.why) && tt.first == tt.last {
+				t.Errorf("first: %+v", s)
+			}
+			var before time.Time
+			for n := 0; o.state().NextAt != nil; n++ { // every retry at its time
+				if before = *o.state().NextAt; n > 30 {
+					t.Fatal("it is tried for ever")
+				}
+				if n%3 == 0 {
+					o.restart()
+				}
+				o.at(before)
+			}
+			s := o.state()
+			if s.State != tt.last || tt.last != Sent && !strings.Contains(s.Why, tt.why) {
+				t.Errorf("last: %+v", s)
+			}
+			if d := o.now.Sub(nextDay); d > 24*time.Hour {
+				t.Errorf("it was tried for %s", d)
+			}
+			posts := h.Posts()
+			if len(posts) != tt.posts && tt.posts >= 0 || tt.posts < 0 && len(posts) < 5 {
+				t.Errorf("%d posts", len(posts))
+			}
+			for _, p := range posts {
+				if !bytes.Equal(p.Report, posts[0].Report) {
+					t.Errorf("another report at a retry:\n%s\n%s", posts[0].Report, p.Report)
+				}
+			}
+		})
+	}
+}
+
+func repeat(a testnet.Answer, n int) (out []testnet.Answer) {
+	for range n {
+		out = append(out, a)
+	}
+	return out
+}
+
+func TestRecordsAreLookedUpWhenAReportIsMadeAndAgainWhenItIsTriedAgain(t *testing.T) {
+	o := newOffice(t)
+	h := o.receiver("r.example")
+	o.publish("a.example", "v=TLSRPTv1; rua=https://r.example/1")
+	for _, d := range []string{"gone.example", "two.example", "later.example"} {
+		o.count(Result{Domain: d, Policy: Policy{Type: PolicyNone}, At: noon})
+	}
+	o.publish("two.example", "v=TLSRPTv1; rua=https://r.example/", "v=TLSRPTv1; rua=https://r.example/")
+	o.count(success)
+	o.dnsErr = errors.New("the name server is down")
+	o.at(nextDay)
+	for _, s := range o.list() {
+		if s.State != Waiting || !strings.Contains(s.Why, "name server is down") {
+			t.Errorf("%+v", s)
+		}
+	}
+	o.dnsErr = nil
+	o.publish("later.example", "v=TLSRPTv1; rua=https://r.example/1")
+	h.Answer(repeat(testnet.Answer{Status: 500}, 2)...)
+	o.at(nextDay.Add(5 * time.Minute))
+	want := map[string]State{"a.example": Waiting, "gone.example": Skipped, "two.example": Skipped, "later.example": Waiting}
+	for _, s := range o.list() {
+		if s.State != want[s.Domain] {
+			t.Errorf("%+v", s)
+		}
+	}
+	o.publish("a.example", "v=TLSRPTv1; rua=https://r.example/2")
+	o.publish("later.example")
+	o.at(nextDay.Add(time.Hour))
+	want["a.example"], want["later.example"] = Sent, Skipped
+	for _, s := range o.list() {
+		if s.State != want[s.Domain] {
+			t.Errorf("%+v", s)
+		}
+	}
+	if p := h.Posts(); len(p) != 3 || p[2].Path != "POST /2" {
+		t.Errorf("%+v", p)
+	}
+}
+
+func TestAMailIsQueuedOnceAndWhatBecomesOfItIsTheReports(t *testing.T) {
+	o := newOffice(t)
+	o.publish("a.example", "v=TLSRPTv1; rua=mailto:x@r.example,https://nowhere.example/")
+	o.noKey = true
+	o.count(success)
+	o.at(nextDay)
+	if s := o.state(); s.State != Waiting || !strings.Contains(s.Why, "no DKIM key of sender.example") {
+		t.Errorf("%+v", s)
+	}
+	o.noKey = false
+	o.at(*o.state().NextAt)
+	o.restart()
+	for range 3 {
+		o.at(*o.state().NextAt)
+	}
+	if len(o.queued) != 1 || !bytes.HasPrefix(o.queued[0].Body, []byte("X-Signed: by sender.example\r\nFrom: <tls@sender.example>\r\nTo: <x@r.example>\r\n")) {
+		t.Fatalf("%d mails: %.200s", len(o.queued), o.queued)
+	}
+	o.Mailed(t.Context(), "Q0", "550 5.1.1 gone")
+	o.Mailed(t.Context(), "unknown", "")
+	flush(t, o.store)
+	if s := o.state(); s.State != Waiting || !strings.Contains(s.Why, "gone") {
+		t.Errorf("%+v", s)
+	}
+	for o.state().NextAt != nil {
+		o.at(*o.state().NextAt)
+	}
+	if s := o.state(); s.State != Failed || len(o.queued) != 1 {
+		t.Errorf("%d mails, %+v", len(o.queued), s)
+	}
+	err := o.SendNow(t.Context(), "2026-11-23", "a.example", func(s Status) bool { return true })
+	if err != nil || len(o.queued) != 2 {
+		t.Errorf("sent by the operator: %d mails, %v", len(o.queued), err)
+	}
+	o.Mailed(t.Context(), "Q1", "")
+	flush(t, o.store)
+	if s := o.state(); s.State != Sent {
+		t.Errorf("%+v", s)
+	}
+}
+
+// flush waits for what was submitted before.
+func flush(t testing.TB, s *store.Store) {
+	t.Helper()
+	if err := s.Commit(t.Context(), new(store.Batch)); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// A crash loses no count and no report, and sends nothing a second time but what
+// nobody had written down; that has the same report-id.
+func TestACrashSendsNothingTwice(t *testing.T) {
+	o := newOffice(t)
+	h := o.receiver("r.example")
+	o.publish("a.example", "v=TLSRPTv1; rua=mailto:x@r.example")
+	o.publish("b.example", "v=TLSRPTv1; rua=https://r.example/")
+	o.count(success, Result{Domain: "b.example", Policy: Policy{Type: PolicyNone}, At: noon})
+	o.now = nextDay
+	if err := o.newDay(t.Context(), nextDay); err != nil {
+		t.Fatal(err)
+	}
+	// The process dies behind the first steps of an attempt: the counts are
+	// closed, the mail is queued, the report is posted, and no more.
+	for _, d := range []string{"a.example", "b.example"} {
+		k := reportKey{Day: "2026-11-23", Domain: d}
+		s, err := o.begin(t.Context(), k)
+		if err != nil {
+			t.Fatal(err)
+		}
+		rua, _, err := o.destinations(t.Context(), k)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := o.submit(t.Context(), k, &s, rua); err != nil {
+			t.Fatal(err)
+		}
+	}
+	o.restart()
+	o.at(nextDay)
+	if len(o.queued) != 1 {
+		t.Errorf("%d mails of one report", len(o.queued))
+	}
+	posts := h.Posts()
+	if len(posts) != 2 || !bytes.Equal(posts[0].Report, posts[1].Report) {
+		t.Errorf("%d posts, the same: %t", len(posts), bytes.Equal(posts[0].Report, posts[len(posts)-1].Report))
+	}
+	o.restart()
+	o.at(nextDay.Add(3 * time.Hour))
+	if len(o.queued) != 1 || len(h.Posts()) != 2 {
+		t.Errorf("after another start: %d mails, %d posts", len(o.queued), len(h.Posts()))
+	}
+}
+
+func TestWhenAReportIsSent(t *testing.T) {
+	o := newOffice(t)
+	midnight := noon.Truncate(24 * time.Hour).Add(24 * time.Hour)
+	var quarters [4]int
+	for i := range 4000 {
+		k := reportKey{Day: "2026-11-23", Domain: fmt.Sprintf("d%d.example", i)}
+		at := o.dueAt(k)
+		after := at.Sub(midnight)
+		if after < time.Minute || after >= 4*time.Hour {
+			t.Fatalf("due %s after midnight", after)
+		}
+		quarters[after/time.Hour]++
+	}
+	for _, n := range quarters {
+		if n < 800 {
+			t.Errorf("not spread evenly: %v", quarters)
+		}
+	}
+	k := reportKey{Day: "2026-11-23", Domain: "a.example"}
+	at, id := o.dueAt(k), o.id(k)
+	h := o.receiver("r.example")
+	o.publish("a.example", "v=TLSRPTv1; rua=https://r.example/")
+	o.count(success)
+	o.restart()
+	if o.dueAt(k) != at || o.id(k) != id {
+		t.Error("the time was drawn again")
+	}
+	o.at(at.Add(-time.Second))
+	if s := o.state(); s.State != Waiting || !s.NextAt.Equal(at) || len(h.Posts()) != 0 {
+		t.Errorf("before its time: %+v", s)
+	}
+	o.at(at)
+	if s := o.state(); s.State != Sent || s.ReportID != id {
+		t.Errorf("at its time: %+v", s)
+	}
+	other := newOffice(t)
+	if other.id(k) == id {
+		t.Error("two relays have the same report-id")
+	}
+}
+
+func TestCountsAfterTheirReportGoIntoAnother(t *testing.T) {
+	for _, how := range []string{"a clock set back", "sent by the operator"} {
+		t.Run(how, func(t *testing.T) {
+			o := newOffice(t)
+			h := o.receiver("r.example")
+			o.publish("a.example", "v=TLSRPTv1; rua=https://r.example/")
+			sts := Policy{Type: PolicySTS, Strings: []string{"version: STSv1"}}
+			o.count(success, Result{"a.example", sts, &Failure{Type: CertificateExpired, MXHost: "mx"}, noon})
+			if how == "a clock set back" {
+				o.at(nextDay)
+				o.at(noon)
+			} else if err := o.SendNow(t.Context(), "2026-11-23", "a.example", func(s Status) bool { return s.State == Sent }); err != nil {
+				t.Fatal(err)
+			}
+			o.count(success, success, Result{"a.example", sts, &Failure{Type: CertificateExpired, MXHost: "mx"}, noon})
+			if l := o.list(); len(l) != 2 || l[0].State != Sent || l[1].State != Counting || l[0].ReportID == l[1].ReportID {
+				t.Errorf("%+v", l)
+			}
+			o.at(nextDay)
+			o.at(nextDay.Add(time.Hour))
+			posts := h.Posts()
+			if len(posts) != 2 {
+				t.Fatalf("%d posts", len(posts))
+			}
+			var sums []uint64
+			for _, p := range posts {
+				r, err := testnet.ReadTLSReport(p.Report)
+				if err != nil {
+					t.Fatal(err)
+				}
+				sum := uint64(0)
+				for _, p := range r.Policies {
+					sum += *p.Summary.Successful*10 + *p.Summary.Failed
+				}
+				sums = append(sums, sum)
+			}
+			if sums[0] != 11 || sums[1] != 21 {
+				t.Errorf("successes ×10 + failures: %v", sums)
+			}
+			o.restart()
+			o.at(nextDay.Add(20 * time.Hour))
+			if n := len(h.Posts()); n != 2 {
+				t.Errorf("%d posts after another start", n)
+			}
+		})
+	}
+}
+
+// An attempt may end before midnight and its commit come after it.
+func TestCountsThatAreWrittenAfterMidnightAreReported(t *testing.T) {
+	o := newOffice(t)
+	h := o.receiver("r.example")
+	o.publish("a.example", "v=TLSRPTv1; rua=https://r.example/")
+	o.count(Result{Domain: "other.example", Policy: Policy{Type: PolicyNone}, At: noon})
+	o.at(noon.Truncate(24 * time.Hour).Add(24*time.Hour + time.Second))
+	o.count(success)
+	o.at(nextDay)
+	if n := len(h.Posts()); n != 1 {
+		t.Errorf("%d posts", n)
+	}
+}
+
+func TestMissedDaysAreSentAndOldOnesDropped(t *testing.T) {
+	o := newOffice(t)
+	h := o.receiver("r.example")
+	o.publish("a.example", "v=TLSRPTv1; rua=https://r.example/")
+	for i := range 10 {
+		r := success
+		r.At = noon.AddDate(0, 0, i)
+		o.count(r)
+	}
+	o.at(noon.AddDate(0, 0, 10)) // it was down for ten days
+	posts := h.Posts()
+	if len(posts) != 7 {
+		t.Errorf("%d reports of missed days", len(posts))
+	}
+	if l := o.list(); len(l) != 7 || l[6].Day != "2026-11-26" || l[0].State != Sent {
+		t.Errorf("%+v", l)
+	}
+	o.at(noon.AddDate(0, 0, 30))
+	left := 0
+	if err := o.store.ScanKeys(store.PrefixReport, nil, func(k []byte) error {
+		if !bytes.Equal(k, seedKey()) {
+			left++
+		}
+		return nil
+	}); err != nil || left > 0 {
+		t.Errorf("%d records are left of old days, %v", left, err)
+	}
+}
+
+func TestARunningReporterSendsByItsClockAndStops(t *testing.T) {
+	o := newOffice(t)
+	h := o.receiver("r.example")
+	o.publish("a.example", "v=TLSRPTv1; rua=https://r.example/")
+	o.count(success)
+	o.now = nextDay
+	ctx, stop := context.WithCancel(t.Context())
+	done := make(chan error)
+	go func() { done <- o.Run(ctx) }()
+	wait, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	if _, err := h.Wait(wait, 1); err != nil {
+		t.Error(err)
+	}
+	stop()
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+}
+
+func TestALargeReportArrivesWhole(t *testing.T) {
+	o := newOffice(t)
+	h := o.receiver("r.example")
+	o.publish("a.example", "v=TLSRPTv1; rua=https://r.example/,mailto:x@r.example")
+	for p := range 60 {
+		var b store.Batch
+		policy := Policy{Type: PolicySTS, Strings: []string{fmt.Sprintf("max_age: %d", p)}}
+		for i := range 1000 {
+			o.Count(&b, Result{"a.example", policy, &Failure{CertificateNotTrusted, "192.0.2.1", fmt.Sprintf("mx%d.a.example", i), "mx", "192.0.2.2", "self-signed"}, noon})
+			if i%200 == 199 {
+				if err := o.store.Commit(t.Context(), &b); err != nil {
+					t.Fatal(err)
+				}
+				b = store.Batch{}
+			}
+		}
+	}
+	o.at(nextDay)
+	post := h.Posts()[0]
+	if len(post.Report) < 10<<20 {
+		t.Errorf("only %d octets", len(post.Report))
+	}
+	r, err := testnet.ReadTLSReport(post.Report)
+	if err != nil || len(r.Policies) != 60 || len(r.Policies[7].Details) != 1000 {
+		t.Errorf("%v", err)
+	}
+	if len(o.queued) != 1 || len(o.queued[0].Body) < len(post.Raw)*4/3 {
+		t.Errorf("%d mails", len(o.queued))
+	}
+	t.Logf("%d octets of JSON, %d compressed", len(post.Report), len(post.Raw))
+}
+
+// A child process counts and says so after each commit, until it is killed.
+func TestKill9LosesNoCountAndDoublesNone(t *testing.T) {
+	dir := os.Getenv("TLSRPT_TEST_COUNT")
+	if dir != "" {
+		s, err := store.Open(store.Options{Dir: dir})
+		if err != nil {
+			t.Fatal(err)
+		}
+		tally := NewTally(nil)
+		for n := 1; ; n++ {
+			var b store.Batch
+			tally.Count(&b, success)
+			b.Set([]byte("x"), fmt.Append(nil, n)) // the result of the delivery
+			if err := s.Commit(context.Background(), &b); err != nil {
+				t.Fatal(err)
+			}
+			fmt.Println(n)
+		}
+	}
+	for round := range 3 {
+		dir := filepath.Join(t.TempDir(), fmt.Sprint(round))
+		c := exec.Command(os.Args[0], "-test.run=^TestKill9LosesNoCountAndDoublesNone$")
+		c.Env = append(os.Environ(), "TLSRPT_TEST_COUNT="+dir)
+		out, err := c.StdoutPipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := c.Start(); err != nil {
+			t.Fatal(err)
+		}
+		said := 0
+		for lines := bufio.NewScanner(out); lines.Scan(); {
+			if _, err := fmt.Sscan(lines.Text(), &said); err == nil && said == 50+round {
+				_ = c.Process.Kill()
+			}
+		}
+		_ = c.Wait()
+		s := openStore(t, dir)
+		delivered, err := s.Get([]byte("x"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := read(t, s, "2026-11-23")
+		if n := got[0].Policies[0].Successes; fmt.Sprint(n) != string(delivered) || int(n) < said {
+			t.Errorf("%d counted, %s delivered, %d acknowledged", n, delivered, said)
+		}
+	}
+}

@@ -1,0 +1,267 @@
+package tlsrpt
+
+import (
+	"container/heap"
+	"context"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/fxamacker/cbor/v2"
+
+	"github.com/stsrelay/stsrelay/internal/store"
+)
+
+// schedule is what is due when, each report once.
+type schedule struct {
+	items []item
+	known map[reportKey]bool
+}
+
+type item struct {
+	at  int64 // Unix time in seconds
+	key reportKey
+}
+
+func newSchedule() schedule { return schedule{known: make(map[reportKey]bool)} }
+
+// Len, Less, Swap, Push and Pop implement heap.Interface.
+func (s *schedule) Len() int           { return len(s.items) }
+func (s *schedule) Less(i, j int) bool { return s.items[i].at < s.items[j].at }
+func (s *schedule) Swap(i, j int)      { s.items[i], s.items[j] = s.items[j], s.items[i] }
+func (s *schedule) Push(x any)         { s.items = append(s.items, x.(item)) }
+
+func (s *schedule) Pop() any {
+	last := s.items[len(s.items)-1]
+	s.items = s.items[:len(s.items)-1]
+	return last
+}
+
+func (s *schedule) add(k reportKey, at time.Time) {
+	if !s.known[k] {
+		s.known[k] = true
+		heap.Push(s, item{at.Unix(), k})
+	}
+}
+
+// next removes what is due, or says when the next is.
+func (s *schedule) next(now time.Time) (k reportKey, wait time.Duration, ok bool) {
+	if len(s.items) == 0 {
+		return k, time.Hour, false
+	}
+	if at := time.Unix(s.items[0].at, 0); at.After(now) {
+		return k, at.Sub(now), false
+	}
+	k = heap.Pop(s).(item).key
+	delete(s.known, k)
+	return k, 0, true
+}
+
+// plan notes when a report is to be sent, or sent again.
+func (r *Reporter) plan(k reportKey, at time.Time) {
+	r.mu.Lock()
+	r.due.add(k, at)
+	first := r.due.items[0].at >= at.Unix()
+	r.mu.Unlock()
+	if first {
+		r.Wake()
+	}
+}
+
+// Wake lets Run look at the clock.
+func (r *Reporter) Wake() {
+	select {
+	case r.wake <- struct{}{}:
+	default:
+	}
+}
+
+// planOpen plans the report of counts that are open.
+func (r *Reporter) planOpen(k reportKey) {
+	at := r.dueAt(k)
+	if now := r.o.Now(); k.Generation > 0 && at.Before(now) {
+		at = now.Add(lateWait)
+	}
+	r.plan(k, at)
+}
+
+// Run sends what is due until ctx ends, and waits for what it has begun.
+func (r *Reporter) Run(ctx context.Context) error {
+	if err := r.resume(); err != nil {
+		return err
+	}
+	var sending sync.WaitGroup
+	defer sending.Wait()
+	slots := make(chan struct{}, workers)
+	for ctx.Err() == nil {
+		now := r.o.Now()
+		if err := r.newDay(ctx, now); err != nil {
+			r.log.Error("TLS reports: the day that is over could not be read; it is tried again", "error", err)
+		}
+		r.mu.Lock()
+		k, wait, ok := r.due.next(now)
+		r.mu.Unlock()
+		if ok {
+			select {
+			case slots <- struct{}{}:
+			case <-ctx.Done():
+				return nil
+			}
+			sending.Go(func() {
+				defer func() { <-slots }()
+				r.attempt(ctx, k)
+			})
+			continue
+		}
+		wait = min(wait, time.Minute) // the clock may be set at any time
+		timer := r.o.After(wait)
+		if !r.o.Now().Before(now.Add(wait)) {
+			continue // it was set meanwhile
+		}
+		select {
+		case <-ctx.Done():
+		case <-r.wake:
+		case <-timer:
+		}
+	}
+	return nil
+}
+
+// attempt is send for one at a time.
+func (r *Reporter) attempt(ctx context.Context, k reportKey) {
+	if !r.claim(k) {
+		return // the operator sends it now
+	}
+	err := r.send(ctx, k)
+	r.release(k)
+	if err != nil && ctx.Err() == nil {
+		r.log.Error("a TLS report could not be made; it is tried again", "domain", k.Domain, "day", k.Day, "error", err)
+		r.plan(k, r.o.Now().Add(waits[0]))
+	}
+}
+
+func (r *Reporter) claim(k reportKey) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.busy[k] {
+		return false
+	}
+	r.busy[k] = true
+	return true
+}
+
+func (r *Reporter) release(k reportKey) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	delete(r.busy, k)
+}
+
+// resume plans what a start finds: reports of days that are over, and those
+// that were being sent.
+func (r *Reporter) resume() error {
+	prefix := key("s", "")
+	err := r.o.Store.Scan(prefix, nil, func(k, v []byte) error {
+		var s submission
+		rk, ok := parseReportKey(k[len(prefix):])
+		if ok && cbor.Unmarshal(v, &s) == nil && !s.ended() {
+			switch {
+			case !s.Next.IsZero():
+				r.plan(rk, s.Next)
+			case s.Attempts == 0: // cut off in the first attempt
+				r.plan(rk, r.o.Now())
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("TLS reports: %w", err)
+	}
+	return nil
+}
+
+// newDay plans the reports of the days that are over since the last call, which
+// is what a start does not know, and removes what is too old.
+func (r *Reporter) newDay(ctx context.Context, now time.Time) error {
+	today := DayOf(now)
+	if r.today == today {
+		return nil
+	}
+	all, err := days(r.o.Store)
+	if err != nil {
+		return err
+	}
+	cutoff := DayOf(now.AddDate(0, 0, -keepDays))
+	for _, day := range all {
+		switch {
+		case day < cutoff:
+			err = r.forget(ctx, day)
+		case day < today && day >= r.today:
+			err = generations(r.o.Store, day, func(k reportKey, counted bool) {
+				if counted {
+					r.planOpen(k)
+				}
+			})
+		}
+		if err != nil {
+			return err
+		}
+	}
+	r.today = today
+	return nil
+}
+
+// forget removes all that is kept of a day.
+func (r *Reporter) forget(ctx context.Context, day string) error {
+	unsent := 0
+	err := generations(r.o.Store, day, func(_ reportKey, counted bool) {
+		if counted {
+			unsent++
+		}
+	})
+	if err != nil {
+		return err
+	}
+	if unsent > 0 {
+		r.log.Warn("TLS reports are dropped: they are too old to be sent", "day", day, "domains", unsent, "days", keepDays)
+	}
+	for _, prefix := range [][]byte{countsPrefix(day), domainKey(day, ""), append(key("s", day), '/'), dayKey(day)} {
+		if err := r.removeAll(ctx, prefix, func([]byte) bool { return true }); err != nil {
+			return err
+		}
+	}
+	return r.removeAll(ctx, mailKey(""), func(v []byte) bool {
+		var k reportKey
+		return cbor.Unmarshal(v, &k) != nil || k.Day <= day
+	})
+}
+
+// removeAll removes what lies below a prefix and is old, some at a time.
+func (r *Reporter) removeAll(ctx context.Context, prefix []byte, old func(value []byte) bool) error {
+	const some = 2000
+	var from []byte
+	for {
+		var b store.Batch
+		err := r.o.Store.Scan(prefix, from, func(k, v []byte) error {
+			if b.Len() == some {
+				from = append([]byte{}, k...)
+				return store.Stop
+			}
+			if old(v) {
+				b.Delete(append([]byte{}, k...))
+			}
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+		n := b.Len()
+		if n > 0 {
+			if err := r.o.Store.Commit(ctx, &b); err != nil {
+				return err
+			}
+		}
+		if n < some {
+			return nil
+		}
+	}
+}

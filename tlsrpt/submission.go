@@ -1,0 +1,153 @@
+package tlsrpt
+
+import (
+	"strings"
+	"time"
+
+	"github.com/fxamacker/cbor/v2"
+
+	"github.com/stsrelay/stsrelay/internal/store"
+)
+
+// State is where a report stands.
+type State string
+
+// The states of a report.
+const (
+	// Counting: its day is not over.
+	Counting State = "counting"
+	// Waiting: it is due later, or tried again later, or its mail is queued.
+	Waiting State = "waiting"
+	// Sent: a receiver has accepted it.
+	Sent State = "sent"
+	// Failed: it was given up.
+	Failed State = "failed"
+	// Skipped: nobody wants it.
+	Skipped State = "skipped"
+)
+
+// submission is what became of a report since its counts were closed.
+type submission struct {
+	State State `cbor:"1,keyasint"`
+	// Why tells of a state that is not Sent.
+	Why string `cbor:"2,keyasint,omitempty"`
+	// First is the time of the first attempt, Next that of the next one (zero:
+	// none is planned), Ended when it was sent or given up.
+	First    time.Time     `cbor:"3,keyasint"`
+	Next     time.Time     `cbor:"4,keyasint"`
+	Ended    time.Time     `cbor:"5,keyasint"`
+	Attempts int           `cbor:"6,keyasint,omitempty"`
+	To       []destination `cbor:"7,keyasint,omitempty"`
+}
+
+// Progress is how far a report came at one destination.
+type Progress string
+
+// The progress at a destination.
+const (
+	Pending  Progress = "pending"  // to be tried again
+	InQueue  Progress = "queued"   // its mail is in the queue
+	Accepted Progress = "accepted" // by the receiver's host
+	Refused  Progress = "refused"  // not tried again
+)
+
+type destination struct {
+	URI      string   `cbor:"1,keyasint"`
+	Progress Progress `cbor:"2,keyasint"`
+	Why      string   `cbor:"3,keyasint,omitempty"`
+	QueueID  string   `cbor:"4,keyasint,omitempty"`
+}
+
+// giveUp is for how long a report is tried (RFC 8460, 5.5).
+const giveUp = 24 * time.Hour
+
+// waits are those after the first, second, … attempt; the last one repeats.
+var waits = [...]time.Duration{5 * time.Minute, 15 * time.Minute, 30 * time.Minute, time.Hour, 2 * time.Hour, 4 * time.Hour}
+
+func (s *submission) ended() bool { return s.State != Waiting }
+
+// find returns the destination of that URI, nil where there is none.
+func (s *submission) find(uri string) *destination {
+	for i := range s.To {
+		if s.To[i].URI == uri {
+			return &s.To[i]
+		}
+	}
+	return nil
+}
+
+func (s *submission) end(state State, why string, now time.Time) {
+	s.State, s.Why, s.Next, s.Ended = state, why, time.Time{}, now
+}
+
+// merge takes the results of an attempt in. What is in the queue, or came of
+// it meanwhile, stands, also where the record names it no more.
+func (s *submission) merge(results []destination) {
+	var to []destination
+	for _, d := range s.To {
+		if d.QueueID != "" {
+			to = append(to, d)
+		}
+	}
+	s.To = to
+	for _, d := range results {
+		if s.find(d.URI) == nil {
+			s.To = append(s.To, d)
+		}
+	}
+}
+
+// settle draws the sum of what the destinations have come to.
+func (s *submission) settle(now time.Time) {
+	over := !now.Before(s.First.Add(giveUp))
+	var why []string
+	queued, pending, accepted := 0, 0, 0
+	for i := range s.To {
+		d := &s.To[i]
+		if over && d.Progress == Pending {
+			d.Progress, d.Why = Refused, "given up after 24 hours: "+d.Why
+		}
+		switch d.Progress {
+		case Accepted:
+			accepted++
+		case InQueue:
+			queued++
+		case Pending:
+			pending++
+		}
+		if d.Why != "" {
+			why = append(why, d.URI+": "+d.Why)
+		}
+	}
+	s.State, s.Why = Waiting, strings.Join(why, "; ")
+	switch {
+	case accepted > 0:
+		s.end(Sent, s.Why, now)
+	case pending > 0:
+		s.Next = now.Add(waits[min(max(s.Attempts-1, 0), len(waits)-1)])
+		if last := s.First.Add(giveUp); s.Next.After(last) {
+			s.Next = last
+		}
+	case queued > 0:
+		s.Next = time.Time{}
+	default:
+		s.end(Failed, s.Why, now)
+	}
+}
+
+// change adds to b a change of the submission of k, made on what it is when b is
+// written. fn must not count on being the last call.
+func change(b *store.Batch, k reportKey, fn func(*submission)) {
+	b.Change(1, 4096, func(txn store.Txn) error {
+		data, err := txn.Get(submissionKey(k))
+		if err != nil || data == nil {
+			return err // it was removed with its day
+		}
+		var s submission
+		if err := cbor.Unmarshal(data, &s); err != nil {
+			return nil //nolint:nilerr // a damaged record must not hold the delivery of a mail
+		}
+		fn(&s)
+		return txn.Set(submissionKey(k), encode(s))
+	})
+}
