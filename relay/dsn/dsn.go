@@ -8,8 +8,10 @@ package dsn
 
 import (
 	"io"
+	"maps"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/stsrelay/stsrelay/internal/mailbox"
@@ -40,6 +42,45 @@ type Reporter struct {
 	Now func() time.Time
 	// Content opens the message that the notice is about; it may be nil.
 	Content func(id queue.ID) (io.Reader, error)
+
+	mu   sync.Mutex
+	told map[held]time.Time
+}
+
+// held is whose mail to where waits for protection.
+type held struct{ sender, domain string }
+
+const (
+	// tellAgain is how often a sender is told that mail to a domain waits for a
+	// protected connection.
+	tellAgain = 24 * time.Hour
+	// maxTold bounds how many of those are remembered.
+	maxTold = 10_000
+)
+
+// untold leaves those out of a delay notice that wait for a protected connection
+// to a domain about which the sender has been told already, on account of this
+// message or another.
+func (r *Reporter) untold(sender string, list []entry, now time.Time) []entry {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.told == nil {
+		r.told = make(map[held]time.Time)
+	}
+	if len(r.told) >= maxTold {
+		maps.DeleteFunc(r.told, func(_ held, at time.Time) bool { return now.Sub(at) >= tellAgain })
+	}
+	before := func(e entry) bool {
+		at, ok := r.told[held{sender, e.recipient.Domain}]
+		return ok && now.Sub(at) < tellAgain
+	}
+	list = slices.DeleteFunc(list, func(e entry) bool { return forProtection(e.cause) && before(e) })
+	for _, e := range list {
+		if forProtection(e.cause) && len(r.told) < maxTold {
+			r.told[held{sender, e.recipient.Domain}] = now
+		}
+	}
+	return list
 }
 
 // Failure is the notice that recipients of w were given up; ok is false where
@@ -110,6 +151,13 @@ func (r *Reporter) notice(action Action, env *queue.Envelope, list []entry, note
 		return queue.NewMessage{}, false
 	}
 	list = slices.DeleteFunc(list, func(e entry) bool { return !asked(e.recipient, action) })
+	now := time.Now().UTC()
+	if r.Now != nil {
+		now = r.Now().UTC()
+	}
+	if action == Delayed {
+		list = r.untold(env.From, list, now)
+	}
 	if len(list) == 0 {
 		return queue.NewMessage{}, false
 	}
@@ -117,10 +165,7 @@ func (r *Reporter) notice(action Action, env *queue.Envelope, list []entry, note
 	if err != nil {
 		return queue.NewMessage{}, false // it was checked when the message came in
 	}
-	n := notice{reporter: r, action: action, env: env, entries: list, note: note, now: time.Now().UTC()}
-	if r.Now != nil {
-		n.now = r.Now().UTC()
-	}
+	n := notice{reporter: r, action: action, env: env, entries: list, note: note, now: now}
 	body := n.write()
 	return queue.NewMessage{
 		Envelope: queue.Envelope{

@@ -168,3 +168,57 @@ func TestRepliesAreKeptInOneLine(t *testing.T) {
 		t.Errorf("%s", m.Body)
 	}
 }
+
+// Mail that waits for protection: one notice for a sender and a domain in a day,
+// however many messages wait; other delays are told for each.
+func TestOneNoticeADayAboutProtection(t *testing.T) {
+	at := now
+	r := reporter()
+	r.Now = func() time.Time { return at }
+	delay := func(from, why string, domains ...string) string {
+		var list []queue.Recipient
+		for _, d := range domains {
+			list = append(list, queue.Recipient{Address: "k@" + d, Domain: d})
+		}
+		w, states := work(queue.Envelope{From: from}, list...)
+		for i := range states {
+			states[i].State, states[i].Why, states[i].LastError = queue.Queued, why, "4.7.5 no"
+		}
+		m, ok := r.Delay(w, states)
+		if !ok {
+			return ""
+		}
+		var told []string
+		for line := range strings.SplitSeq(string(m.Body), "\r\n") {
+			if a, ok := strings.CutPrefix(line, "Final-Recipient: rfc822; k@"); ok {
+				told = append(told, a)
+			}
+		}
+		return strings.Join(told, " ")
+	}
+	for _, tt := range []struct {
+		after     time.Duration
+		from, why string
+		domains   []string
+		want      string
+	}{
+		{0, "a@x.example", "tls-cert", []string{"bank.example", "bank.example"}, "bank.example bank.example"},
+		{time.Hour, "a@x.example", "tls-name", []string{"bank.example"}, ""},
+		{0, "a@x.example", "tls-cert", []string{"bank.example", "shop.example"}, "shop.example"},
+		{0, "b@x.example", "tls-cert", []string{"bank.example"}, "bank.example"},
+		{0, "a@x.example", "connect", []string{"bank.example"}, "bank.example"},
+		{0, "a@x.example", "connect", []string{"bank.example"}, "bank.example"},
+		{23 * time.Hour, "a@x.example", "tls-cert", []string{"bank.example"}, "bank.example"},
+	} {
+		at = at.Add(tt.after)
+		if got := delay(tt.from, tt.why, tt.domains...); got != tt.want {
+			t.Errorf("%s, %s, %v: told of %q, want %q", tt.from, tt.why, tt.domains, got, tt.want)
+		}
+	}
+	// A failure is told whatever was said before.
+	w, states := work(queue.Envelope{From: "a@x.example"}, queue.Recipient{Address: "k@bank.example", Domain: "bank.example"})
+	states[0].Why = "tls-cert"
+	if _, ok := r.Failure(w, states); !ok {
+		t.Error("no notice of the failure")
+	}
+}

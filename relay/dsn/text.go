@@ -47,12 +47,14 @@ const (
 // enhanced status code (RFC 3463) to people.
 func cause(why, status string) string {
 	_, code, _ := strings.Cut(status, ".")
-	switch why {
-	case "tls-none", "tls-handshake", "tls-cert", "tls-name", "tls-expired", "sts-mx", "sts-fetch", "dane":
+	switch {
+	case forProtection(why):
 		if code == "7.10" || code == "7.30" {
 			return "requiretls"
 		}
 		return why
+	}
+	switch why {
 	case "dns":
 		if code == "1.2" {
 			return "no-domain"
@@ -81,6 +83,18 @@ func cause(why, status string) string {
 	}
 	return "other"
 }
+
+// forProtection says that a cause is the want of a protected connection.
+func forProtection(cause string) bool {
+	switch cause {
+	case "tls-none", "tls-handshake", "tls-cert", "tls-name", "tls-expired", "sts-mx", "sts-fetch", "dane":
+		return true
+	}
+	return false
+}
+
+// Once says that the sender hears of the cause only once a day.
+func (g *group) Once() bool { return forProtection(g.cause) }
 
 // group is recipients to whom the same happened.
 type group struct {

@@ -221,3 +221,33 @@ func TestOctetsOfCommands(t *testing.T) {
 		}
 	}
 }
+
+// What scanners and old programs send, each in its own way.
+func TestDevices(t *testing.T) {
+	for _, tt := range []struct{ name, hello, mail, rcpt string }{
+		{"no brackets", "HELO scanner", "MAIL FROM: a@example.com", "RCPT TO: b@example.org"},
+		{"a space", "EHLO scanner", "MAIL FROM: <a@example.com>", "RCPT TO: <b@example.org>"},
+		{"lower case", "helo scanner", "mail from:<a@example.com>", "rcpt to:<b@example.org>"},
+		{"a name that is none", "HELO My_Printer #2", "MAIL FROM:<a@example.com>", "RCPT TO:<b@example.org>"},
+		{"an address", "EHLO [10.0.0.7]", "MAIL FROM:<a@example.com>", "RCPT TO:<b@example.org>"},
+		{"a bare address", "EHLO 10.0.0.7", "MAIL FROM:<a@example.com>", "RCPT TO:<b@example.org>"},
+		{"an underscore", "EHLO BRN_0080", "MAIL FROM:<a@example.com> SIZE=0", "RCPT TO:<b@example.org>"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			d := openDoor(t, nil)
+			c := d.dial()
+			c.want("220 ")
+			c.do(tt.hello, "250 ")
+			c.do(tt.mail, "250 ")
+			c.do(tt.rcpt, "250 ")
+			c.send("DATA\r\n")
+			c.want("354 ")
+			c.send("Subject: scan\n\nbare\n\r\n.\r\n")
+			c.want("250 2.0.0 queued")
+			got := d.contents()[0]
+			if !strings.HasPrefix(got, "Received: from ") || !strings.HasSuffix(got, "Subject: scan\r\n\r\nbare\r\n\r\n") || strings.Contains(strings.SplitN(got, "\r\n", 2)[0], "#") {
+				t.Errorf("%q", got)
+			}
+		})
+	}
+}

@@ -1,0 +1,45 @@
+package config
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// The pieces of configuration in the documentation have only keys and values
+// that there are.
+func TestTheConfigurationInTheDocumentation(t *testing.T) {
+	files, err := filepath.Glob("../docs/*.md")
+	if err != nil || len(files) == 0 {
+		t.Fatal(files, err)
+	}
+	texts := make(map[string]string)
+	for _, f := range append(files, "../README.md") {
+		data, err := os.ReadFile(f)
+		if err != nil {
+			t.Fatal(err)
+		}
+		texts[f] = string(data)
+	}
+	n := 0
+	for f, text := range texts {
+		for i, block := range strings.Split(text, "```toml\n")[1:] {
+			block, _, _ = strings.Cut(block, "```")
+			block = strings.ReplaceAll(block, "$2a$10$...", "$2a$10$x7mEkgkM9mk0TM5SvBogieM7PNz35caEwWyje3GVThEHlkaLiEM7e")
+			_, _, err := load(t, block)
+			n++
+			if err == nil {
+				continue
+			}
+			for line := range strings.SplitSeq(err.Error(), "\n") {
+				if !strings.Contains(line, "no such file") { // certificates of the reader's own
+					t.Errorf("%s, block %d: %s\n%s", f, i+1, line, block)
+				}
+			}
+		}
+	}
+	if n < 4 {
+		t.Errorf("%d blocks only", n)
+	}
+}
