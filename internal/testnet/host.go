@@ -1,0 +1,308 @@
+package testnet
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"fmt"
+	"net"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/miekg/dns"
+)
+
+// Faults are what an MX host does instead of working well.
+type Faults struct {
+	// Cert replaces the certificate.
+	Cert CertSpec
+	// NoStartTLS does not offer it; StartTLSReply answers it, "454 4.7.0 no".
+	NoStartTLS    bool
+	StartTLSReply string
+	// GarbageAfter220 breaks the handshake; InjectAfter220 sends clear text
+	// behind the go-ahead.
+	GarbageAfter220, InjectAfter220 bool
+	// TLS11 speaks TLS 1.1 at most.
+	TLS11 bool
+	// Down refuses connections.
+	Down bool
+	// Replies replaces the reply to a step: "greeting", "ehlo", "mail", "rcpt",
+	// "data", "dot", "bdat". A 421 closes the connection behind it.
+	Replies map[string]string
+	// Recipients replaces the reply to RCPT for an address.
+	Recipients map[string]string
+	// Hang says nothing from a step on, Drop closes there: the steps above, and
+	// "starttls", "handshake", "body".
+	Hang, Drop string
+	// Delay comes before every reply, one after the other: a slow host. Latency
+	// is how long what the host writes is on its way: a far one.
+	Delay, Latency time.Duration
+	// SessionMessages is how many messages a session may carry; the next MAIL is
+	// answered with 421.
+	SessionMessages int
+	// Without leaves extensions out, "PIPELINING"; With adds them, "REQUIRETLS",
+	// "CHUNKING".
+	Without, With []string
+	// LowerCase writes the keywords in lower case.
+	LowerCase bool
+	// Login is "user:password": the host takes mail after AUTH only, which it
+	// offers over TLS as AuthMechanism, "PLAIN" or "LOGIN".
+	Login, AuthMechanism string
+}
+
+// Message is what a host has received.
+type Message struct {
+	From, To   string // the MAIL and RCPT lines' paths; To joined by commas
+	Params     string // of MAIL
+	Recipients []string
+	Data       []byte // without dot-stuffing
+	TLS        bool
+	TLSVersion uint16
+	SNI        string
+	Hello      string // of the last EHLO or HELO
+	Session    int64
+	User       string // who had logged in
+}
+
+// Counts are a host's totals.
+type Counts struct {
+	Connections, Handshakes, Mails, MailsInClear, Messages int64
+}
+
+// Host is an SMTP host.
+type Host struct {
+	Name string
+	IP   string
+
+	net      *Net
+	listener net.Listener
+	counts   struct{ connections, handshakes, mails, mailsInClear, messages atomic.Int64 }
+
+	mu       sync.Mutex
+	faults   Faults
+	also     []string // other addresses that lead here, "IP:port"
+	cert     *tls.Certificate
+	discard  bool
+	messages []Message
+	changed  chan struct{}
+	conns    map[net.Conn]bool
+	closed   bool
+	done     chan struct{}
+}
+
+// AddHost starts an SMTP host with an address record.
+func (n *Net) AddHost(name string) (*Host, error) {
+	h := &Host{Name: name, IP: n.address(), net: n, changed: make(chan struct{}), conns: make(map[net.Conn]bool), done: make(chan struct{})}
+	if err := h.start(); err != nil {
+		return nil, err
+	}
+	if err := n.DNS.Add(fmt.Sprintf("%s. 60 IN A %s", name, h.IP)); err != nil {
+		return nil, err
+	}
+	n.mu.Lock()
+	n.hosts[name] = h
+	n.mu.Unlock()
+	return h, nil
+}
+
+func (h *Host) start() error {
+	l, err := h.net.listen(h.IP, "25")
+	if err != nil {
+		return err
+	}
+	h.listener = l
+	h.net.wg.Go(func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			if h.track(c, true) {
+				h.net.wg.Go(func() {
+					h.serve(c)
+					h.track(c, false)
+				})
+			}
+		}
+	})
+	return nil
+}
+
+func (h *Host) track(c net.Conn, open bool) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if !open || h.closed {
+		delete(h.conns, c)
+		c.Close()
+		return false
+	}
+	h.conns[c] = true
+	return true
+}
+
+func (h *Host) closeSessions() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if !h.closed {
+		h.closed = true
+		close(h.done)
+	}
+	for c := range h.conns {
+		c.Close()
+	}
+}
+
+// Cut closes all sessions that are open.
+func (h *Host) Cut() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for c := range h.conns {
+		c.Close()
+	}
+}
+
+// Alias lets the host be reached on another port too.
+func (h *Host) Alias(port string) {
+	h.mu.Lock()
+	h.also = append(h.also, net.JoinHostPort(h.IP, port))
+	h.mu.Unlock()
+	h.lead()
+}
+
+// Answer makes ip an address of name that leads to this host.
+func (h *Host) Answer(name, ip string) error {
+	rrtype := "A"
+	if strings.Contains(ip, ":") {
+		rrtype = "AAAA"
+	}
+	if err := h.net.DNS.Add(fmt.Sprintf("%s. 60 IN %s %s", name, rrtype, ip)); err != nil {
+		return err
+	}
+	h.mu.Lock()
+	h.also = append(h.also, net.JoinHostPort(ip, "25"))
+	h.mu.Unlock()
+	h.lead()
+	return nil
+}
+
+// lead lets all addresses of the host lead to where it listens, or nowhere.
+func (h *Host) lead() {
+	h.mu.Lock()
+	also, down := slices.Clone(h.also), h.faults.Down
+	h.mu.Unlock()
+	h.net.mu.Lock()
+	defer h.net.mu.Unlock()
+	for _, a := range also {
+		if down {
+			delete(h.net.ports, a)
+		} else {
+			h.net.ports[a] = h.listener.Addr().String()
+		}
+	}
+}
+
+// TLSA is a TLSA record that fits the certificate that the host has now, as its
+// data in a zone file: "3 1 1 <hex>". Usage 2 is about the last certificate that
+// the host shows.
+func (h *Host) TLSA(usage, selector, matching uint8) (string, error) {
+	c, err := h.certificate()
+	if err != nil {
+		return "", err
+	}
+	raw := c.Certificate[0]
+	if usage == 0 || usage == 2 {
+		raw = c.Certificate[len(c.Certificate)-1]
+	}
+	cert, err := x509.ParseCertificate(raw)
+	if err != nil {
+		return "", err
+	}
+	t := new(dns.TLSA)
+	err = t.Sign(int(usage), int(selector), int(matching), cert)
+	return fmt.Sprintf("%d %d %d %s", usage, selector, matching, t.Certificate), err
+}
+
+// Set replaces the faults; it counts from the next connection on.
+func (h *Host) Set(f Faults) error {
+	h.mu.Lock()
+	down := h.faults.Down
+	h.faults, h.cert = f, nil
+	h.mu.Unlock()
+	switch {
+	case f.Down && !down:
+		h.net.unlisten(h.listener, h.IP, "25")
+	case !f.Down && down:
+		if err := h.start(); err != nil {
+			return err
+		}
+	}
+	h.lead()
+	return nil
+}
+
+// Discard lets the host count messages and not keep them, for load.
+func (h *Host) Discard() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.discard = true
+}
+
+// Counts are the totals so far.
+func (h *Host) Counts() Counts {
+	return Counts{h.counts.connections.Load(), h.counts.handshakes.Load(), h.counts.mails.Load(), h.counts.mailsInClear.Load(), h.counts.messages.Load()}
+}
+
+// Messages are those received so far.
+func (h *Host) Messages() []Message {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return slices.Clone(h.messages)
+}
+
+// Wait waits until the host has received n messages and returns them all.
+func (h *Host) Wait(ctx context.Context, n int) ([]Message, error) {
+	for {
+		h.mu.Lock()
+		got, changed := slices.Clone(h.messages), h.changed
+		total := int(h.counts.messages.Load())
+		h.mu.Unlock()
+		if total >= n {
+			return got, nil
+		}
+		select {
+		case <-changed:
+		case <-h.done:
+			return got, errClosed
+		case <-ctx.Done():
+			return got, fmt.Errorf("%s has %d of %d messages: %w", h.Name, total, n, ctx.Err())
+		}
+	}
+}
+
+func (h *Host) received(m Message) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.counts.messages.Add(1)
+	if !h.discard {
+		h.messages = append(h.messages, m)
+	}
+	close(h.changed)
+	h.changed = make(chan struct{})
+}
+
+// certificate is issued once and kept until the faults change.
+func (h *Host) certificate() (*tls.Certificate, error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.cert == nil {
+		c, err := h.net.CA.Issue(h.Name, h.faults.Cert)
+		if err != nil {
+			return nil, err
+		}
+		h.cert = &c
+	}
+	return h.cert, nil
+}
