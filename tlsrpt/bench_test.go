@@ -58,7 +58,7 @@ func BenchmarkReportsOfADay(b *testing.B) {
 		ctx, stop := context.WithCancel(b.Context())
 		done := make(chan error, 1)
 		b.StartTimer()
-		start := time.Now()
+		start, cpu := time.Now(), cpuTime(b)
 		go func() { done <- r.Run(ctx) }()
 		peak := before
 		for i := range domains {
@@ -68,6 +68,7 @@ func BenchmarkReportsOfADay(b *testing.B) {
 			}
 		}
 		b.ReportMetric(time.Since(start).Seconds(), "s/day")
+		b.ReportMetric((cpuTime(b) - cpu).Seconds(), "cpu-s/day")
 		b.ReportMetric(float64(before)/1024, "MiB-before")
 		b.ReportMetric(float64(peak)/1024, "MiB-peak")
 		stop()
