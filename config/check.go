@@ -52,6 +52,9 @@ func (l *loader) complete() {
 	}
 	paths := []*string{&c.TLS.Certificate, &c.TLS.Key, &c.Delivery.CAFile, &c.Admin.TokenFile}
 	for i := range c.DKIM {
+		if c.DKIM[i].Sign == nil {
+			c.DKIM[i].Sign = []string{"reports"}
+		}
 		paths = append(paths, &c.DKIM[i].KeyFile)
 	}
 	for i := range c.Listen {

@@ -188,7 +188,7 @@ type DKIM struct {
 	Domain   string `toml:"domain" json:"domain"`
 	Selector string `toml:"selector" json:"selector"`
 	KeyFile  string `toml:"key_file" json:"key_file"`
-	// Sign lists what is signed: "reports", "mail".
+	// Sign lists what is signed: "reports", "mail"; default reports.
 	Sign []string `toml:"sign" json:"sign"`
 }
 

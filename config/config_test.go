@@ -2,6 +2,11 @@ package config
 
 import (
 	"bytes"
+	"crypto/ed25519"
+	"crypto/rand"
+	"crypto/x509"
+	"encoding/pem"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -201,4 +206,39 @@ func FuzzLoad(f *testing.F) {
 			t.Errorf("the error does not name the file: %v", err)
 		}
 	})
+}
+
+func TestWhoSignsReports(t *testing.T) {
+	key := filepath.Join(t.TempDir(), "key.pem")
+	_, private, err := ed25519.GenerateKey(rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	der, err := x509.MarshalPKCS8PrivateKey(private)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(key, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	dkim := func(domain, rest string) string {
+		return fmt.Sprintf("hostname = \"relay.example.com\"\n[[dkim]]\ndomain = %q\nselector = \"a\"\nkey_file = %q\n%s", domain, key, rest)
+	}
+	for text, signed := range map[string]bool{
+		dkim("example.com", ""):                                                true,
+		dkim("Example.COM", "sign = [\"mail\", \"reports\"]\n"):                true,
+		dkim("example.com", "sign = [\"mail\"]\n"):                             false,
+		dkim("example.net", ""):                                                false,
+		dkim("example.net", "[tlsrpt]\nsender = \"tls@example.net\"\n"):        true,
+		dkim("example.net", "[tlsrpt]\nenabled = false\n"):                     true, // none are sent
+		"hostname = \"relay.example.com\"\n[tlsrpt]\nskip = [\"a.example\"]\n": false,
+	} {
+		_, warnings, err := load(t, text)
+		if err != nil || (len(warnings) == 0) != signed {
+			t.Errorf("%s\n%v %v", text, warnings, err)
+		}
+	}
+	if _, _, err := load(t, "[tlsrpt]\nskip = [\"a b\"]\n"); err == nil || !strings.Contains(err.Error(), "tlsrpt.skip") {
+		t.Errorf("error %v", err)
+	}
 }

@@ -83,11 +83,12 @@ type Relay struct {
 	admin    *admin.Server
 	certs    *certificates
 	notices  *dsn.Reporter
-	known    passwords
 	metrics  *metrics.Metrics
-	reporter *tlsrpt.Reporter            // nil: TLS reports are off
-	signer   atomic.Pointer[dkim.Signer] // of reports
-	rootCAs  *x509.CertPool
+
+	passwords *passwords
+	reporter  *tlsrpt.Reporter            // nil: TLS reports are off
+	signer    atomic.Pointer[dkim.Signer] // of reports
+	rootCAs   *x509.CertPool
 
 	reloading sync.Mutex
 }
@@ -98,7 +99,7 @@ func New(o Options) (*Relay, error) {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
-	r := &Relay{o: o, log: o.Logger, metrics: metrics.New(), started: time.Now()}
+	r := &Relay{o: o, log: o.Logger, metrics: metrics.New(), passwords: newPasswords(), started: time.Now()}
 	r.config.Store(o.Config)
 	if err := r.open(); err != nil {
 		return nil, errors.Join(err, r.close())
@@ -288,6 +289,9 @@ func (r *Relay) status() admin.Status {
 }
 
 func (r *Relay) removed(m queue.Message, reason string) *queue.NewMessage {
+	if m.Kind == queue.Report && r.reporter != nil {
+		r.reporter.Mailed(context.Background(), m.ID.String(), "the operator gave its mail up")
+	}
 	n, ok := r.notices.Removed(m, reason)
 	if !ok {
 		return nil

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/netip"
 	"slices"
 	"strings"
 	"time"
@@ -30,7 +31,7 @@ func (r *Relay) openReports(c *config.Config) error {
 	}
 	r.signer.Store(signer)
 	poster := tlsrpt.NewPoster(tlsrpt.PosterOptions{
-		Roots: r.rootCAs, LookupAddrs: r.lookupAddrs, DialContext: r.o.Dial, Logger: r.log,
+		Roots: r.rootCAs, LookupAddrs: r.lookupReceiver, DialContext: r.o.Dial, Logger: r.log,
 		AllowPrivate: func() bool { return r.config.Load().Delivery.PrivateAddresses == "allow" },
 		Insecure:     func() bool { return r.config.Load().TLSRPT.InsecureHTTPS },
 	})
@@ -105,6 +106,12 @@ func (r *Relay) lookupReportTXT(ctx context.Context, name string) ([]string, err
 		return nil, nil
 	}
 	return t.Records, err
+}
+
+// lookupReceiver finds the addresses of a host that takes reports.
+func (r *Relay) lookupReceiver(ctx context.Context, host string) ([]netip.Addr, error) {
+	a, err := r.resolver.Addrs(ctx, host)
+	return a.Addrs, err
 }
 
 // reportNotices tells the reporter what became of its mail; of other mail it

@@ -9,6 +9,7 @@ import (
 	"io"
 	"mime"
 	"mime/multipart"
+	"net/http"
 	"net/mail"
 	"os"
 	"path/filepath"
@@ -21,6 +22,7 @@ import (
 
 	"github.com/stsrelay/stsrelay/internal/testnet"
 	"github.com/stsrelay/stsrelay/queue"
+	"github.com/stsrelay/stsrelay/relay/admin"
 	ourdkim "github.com/stsrelay/stsrelay/relay/dkim"
 	"github.com/stsrelay/stsrelay/tlsrpt"
 )
@@ -476,6 +478,30 @@ func TestAMailThatBouncesIsNotAnsweredAndTheReportFails(t *testing.T) {
 	w.stands("a.example", tlsrpt.Failed)
 	if n := box.Counts().Mails; n != mails {
 		t.Errorf("a receiver that refused was tried again")
+	}
+}
+
+func TestAMailThatTheOperatorGivesUpEndsItsReport(t *testing.T) {
+	w := newReportWorld(t, ourdkim.Ed25519)
+	mx, box := w.host("mx.a.example"), w.host("mx.reports.example")
+	w.set(box, testnet.Faults{Down: true})
+	w.domain("reports.example", testnet.Domain{MX: []string{box.Name}})
+	w.domain("a.example", testnet.Domain{MX: []string{mx.Name}, TLSRPT: "mailto:x@reports.example"})
+	w.deliver("b@a.example")
+	w.clock.tomorrow()
+	w.waitFor("the mail", func(q *queue.Queue) bool { return q.Counts().Messages == 1 })
+	client := admin.NewClient(filepath.Join(w.dir, "stsrelay.sock"))
+	var list []tlsrpt.Status
+	if err := client.Get(t.Context(), "/v1/reports", nil, &list); err != nil || len(list) != 1 || list[0].State != tlsrpt.Waiting {
+		t.Errorf("%+v %v", list, err)
+	}
+	w.waitFor("the message to be given up", func(q *queue.Queue) bool {
+		var done admin.Touched
+		err := client.Do(t.Context(), http.MethodPost, "/v1/queue/bounce", admin.Selection{All: true}, &done)
+		return err == nil && q.Counts().Messages == 0
+	})
+	if st := w.stands("a.example", tlsrpt.Failed); !strings.Contains(st.Why, "operator") {
+		t.Errorf("%+v", st)
 	}
 }
 

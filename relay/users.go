@@ -7,6 +7,7 @@ import (
 	"crypto/sha256"
 	"strings"
 	"sync"
+	"time"
 
 	"golang.org/x/crypto/bcrypt"
 
@@ -17,7 +18,6 @@ import (
 // known, so that the time taken does not tell who exists.
 const nobody = "$2a$10$x7mEkgkM9mk0TM5SvBogieM7PNz35caEwWyje3GVThEHlkaLiEM7e"
 
-// authenticate checks a name and a password.
 func (r *Relay) authenticate(_ context.Context, name, password string) (ingress.User, bool) {
 	hash, known := nobody, ingress.User{}
 	for _, u := range r.config.Load().Users {
@@ -25,27 +25,44 @@ func (r *Relay) authenticate(_ context.Context, name, password string) (ingress.
 			hash, known = u.PasswordHash, ingress.User{Name: u.Name, SenderDomains: domains(u.SenderDomains)}
 		}
 	}
-	return known, r.known.match(hash, password) && known.Name != ""
+	return known, r.passwords.match(hash, password) && known.Name != ""
 }
 
-// passwords remembers which passwords were right. A bcrypt hash is made to be
-// slow, and a mail server that makes a session for each message would spend
-// more time on its password than on its mail. What is kept is worth nothing
-// outside this process: a MAC under a key that was made at its start.
+const (
+	// passwordMemory is how long it is remembered that a password was right.
+	passwordMemory = 10 * time.Minute
+	// maxPasswords bounds how many are.
+	maxPasswords = 1000
+)
+
+// passwords compares passwords with bcrypt hashes. That takes a good part of a
+// second's CPU time on purpose, and a mail server that logs in for every message
+// would keep a core busy with it: so that a password was right is remembered, by
+// a digest that is worth nothing outside this process. Wrong ones are compared
+// every time.
 type passwords struct {
+	key [32]byte
+
 	mu    sync.Mutex
-	key   []byte
-	right map[string][]byte // by hash
+	right map[[sha256.Size]byte]time.Time // until when
 }
 
-// match compares a password with a hash. One that is not the right one costs the
-// whole comparison, every time.
+func newPasswords() *passwords {
+	p := &passwords{right: make(map[[sha256.Size]byte]time.Time)}
+	_, _ = rand.Read(p.key[:]) // it does not fail
+	return p
+}
+
 func (p *passwords) match(hash, password string) bool {
-	mac := p.mac(hash, password)
+	mac := hmac.New(sha256.New, p.key[:])
+	mac.Write([]byte(hash)) // of a fixed length
+	mac.Write([]byte(password))
+	digest := [sha256.Size]byte(mac.Sum(nil))
+	now := time.Now()
 	p.mu.Lock()
-	right := hmac.Equal(p.right[hash], mac)
+	known := now.Before(p.right[digest])
 	p.mu.Unlock()
-	if right {
+	if known {
 		return true
 	}
 	if bcrypt.CompareHashAndPassword([]byte(hash), []byte(password)) != nil {
@@ -53,24 +70,9 @@ func (p *passwords) match(hash, password string) bool {
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if len(p.right) >= maxRemembered {
-		clear(p.right) // hashes of before some reloads
+	if len(p.right) >= maxPasswords {
+		clear(p.right)
 	}
-	p.right[hash] = mac
+	p.right[digest] = now.Add(passwordMemory)
 	return true
-}
-
-const maxRemembered = 1000
-
-func (p *passwords) mac(hash, password string) []byte {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.key == nil {
-		p.key = make([]byte, sha256.Size)
-		_, _ = rand.Read(p.key) // never fails
-		p.right = make(map[string][]byte)
-	}
-	m := hmac.New(sha256.New, p.key)
-	m.Write([]byte(hash + "\x00" + password))
-	return m.Sum(nil)
 }

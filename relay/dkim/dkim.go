@@ -203,30 +203,32 @@ func (s *Signer) Begin(domain string) (*Signing, error) {
 	return &Signing{keys: keys}, nil
 }
 
-// Write adds to the message, which has CRLF line ends.
+// Write adds to the message, which has CRLF line ends. It never fails: what
+// goes wrong is told by Close, and is no reason to stop the message.
 func (s *Signing) Write(p []byte) (int, error) {
 	n := len(p)
 	if s.signers == nil && s.err == nil {
 		// Which fields there are must be known before they are signed.
+		before := max(len(s.header)-3, 0)
 		s.header = append(s.header, p...)
-		end := bytes.Index(s.header, []byte("\r\n\r\n"))
+		end := bytes.Index(s.header[before:], []byte("\r\n\r\n"))
 		switch {
 		case end >= 0:
-			s.err = s.start(s.header[:end+2])
+			s.err = s.start(s.header[:before+end+2])
 		case len(s.header) > maxHeader:
 			s.err = errors.New("the header is too long to be signed")
 		}
 		if s.signers == nil {
-			return n, s.err
+			return n, nil
 		}
 		p, s.header = s.header, nil
 	}
 	for _, w := range s.signers {
-		if _, err := w.Write(p); err != nil {
-			return 0, err
+		if _, err := w.Write(p); err != nil && s.err == nil {
+			s.err = err
 		}
 	}
-	return n, s.err
+	return n, nil
 }
 
 // start begins the signatures of a message with that header.

@@ -106,6 +106,23 @@ func TestWithoutAKeyNothingIsSigned(t *testing.T) {
 	if _, err := s.Sign("example.com", func(io.Writer) error { return nil }); !errors.Is(err, ErrNoKey) {
 		t.Errorf("error %v", err)
 	}
+	for name, message := range map[string]string{
+		"no end of the header": "From: a@example.net\r\n",
+		"an endless header":    "From: a@example.net\r\n" + strings.Repeat("X: y\r\n", maxHeader/5),
+	} {
+		signing, err := s.Begin("example.net")
+		if err != nil {
+			t.Fatal(err)
+		}
+		for c := range strings.SplitAfterSeq(message, "\n") {
+			if n, err := io.WriteString(signing, c); n != len(c) || err != nil {
+				t.Fatalf("%s: a message must not be stopped: %d, %v", name, n, err)
+			}
+		}
+		if fields, err := signing.Close(); err == nil {
+			t.Errorf("%s: signed as %s", name, fields)
+		}
+	}
 	broken := errors.New("broken")
 	if _, err := s.Sign("example.net", func(io.Writer) error { return broken }); !errors.Is(err, broken) {
 		t.Errorf("error %v", err)

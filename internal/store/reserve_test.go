@@ -1,0 +1,55 @@
+package store
+
+import (
+	"bytes"
+	"errors"
+	"os"
+	"path/filepath"
+	"syscall"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+// What Badger writes next has its blocks before it is written, from the start
+// on and after each change of the file.
+func TestTheFilesThatAreWrittenNextHaveTheirBlocks(t *testing.T) {
+	dir := t.TempDir()
+	if f, err := os.Create(filepath.Join(t.TempDir(), "probe")); err != nil {
+		t.Fatal(err)
+	} else if err := errors.Join(unix.Fallocate(int(f.Fd()), 0, 0, 4096), f.Close()); err != nil {
+		t.Skipf("the file system of %s reserves no blocks: %v", dir, err)
+	}
+	s := open(t, Options{Dir: dir})
+	blocks := func(name string) int64 {
+		t.Helper()
+		st, err := os.Stat(filepath.Join(dir, name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return st.Sys().(*syscall.Stat_t).Blocks * 512
+	}
+	write := func(i int) {
+		var b Batch
+		b.Set(key(i), bytes.Repeat([]byte{1}, 1<<20))
+		commit(t, s, &b)
+	}
+	write(0)
+	if n := blocks(filepath.Base(newest(t, dir, "*.vlog"))); n < valueLogFileSize {
+		t.Errorf("the value log has %d bytes", n)
+	}
+	if n := blocks(filepath.Base(newest(t, dir, "*.mem"))); n < memTableSize {
+		t.Errorf("the write-ahead log has %d bytes", n)
+	}
+	first := newest(t, dir, "*.vlog")
+	for i := 1; newest(t, dir, "*.vlog") == first; i++ {
+		write(i)
+	}
+	write(1000)
+	if n := blocks(filepath.Base(newest(t, dir, "*.vlog"))); n < valueLogFileSize {
+		t.Errorf("the second value log has %d bytes", n)
+	}
+	if n := blocks(filepath.Base(first)); n > valueLogFileSize+maxBodyBytes+1<<20 {
+		t.Errorf("the first one still has %d bytes", n)
+	}
+}
