@@ -66,16 +66,18 @@ func (r *Relay) Reload(context.Context) error {
 func needRestart(old, c *config.Config) []string {
 	var keys []string
 	for key, same := range map[string]bool{
-		"hostname":             old.Hostname == c.Hostname,
-		"data_dir":             old.DataDir == c.DataDir,
-		"dns":                  slices.Equal(old.DNS.Servers, c.DNS.Servers) && old.DNS.TrustAD == c.DNS.TrustAD,
-		"delivery.ca_file":     old.Delivery.CAFile == c.Delivery.CAFile,
-		"sts.enabled":          old.STS == c.STS,
-		"tlsrpt.enabled":       old.TLSRPT.Enabled == c.TLSRPT.Enabled,
-		"limits.free_space":    old.Limits.FreeSpace == c.Limits.FreeSpace,
-		"admin":                old.Admin == c.Admin,
-		"log.format":           old.Log.Format == c.Log.Format,
-		"listen (the address)": slices.EqualFunc(old.Listen, c.Listen, func(a, b config.Listen) bool { return a.Address == b.Address }),
+		"hostname":          old.Hostname == c.Hostname,
+		"data_dir":          old.DataDir == c.DataDir,
+		"dns":               slices.Equal(old.DNS.Servers, c.DNS.Servers) && old.DNS.TrustAD == c.DNS.TrustAD,
+		"delivery.ca_file":  old.Delivery.CAFile == c.Delivery.CAFile,
+		"sts.enabled":       old.STS == c.STS,
+		"tlsrpt.enabled":    old.TLSRPT.Enabled == c.TLSRPT.Enabled,
+		"limits.free_space": old.Limits.FreeSpace == c.Limits.FreeSpace,
+		"admin":             old.Admin == c.Admin,
+		"log.format":        old.Log.Format == c.Log.Format,
+		"listen (address, tls, min_tls, proxy_protocol)": slices.EqualFunc(old.Listen, c.Listen, func(a, b config.Listen) bool {
+			return a.Address == b.Address && a.TLS == b.TLS && a.MinTLS == b.MinTLS && slices.Equal(a.ProxyProtocol, b.ProxyProtocol)
+		}),
 	} {
 		if !same {
 			keys = append(keys, key)

@@ -267,7 +267,11 @@ func (c *conn) Write(p []byte) (int, error) {
 		c.auth = true
 	}
 	c.note(p)
-	if err := c.send(printable(p)); err != nil {
+	reply := printable(p)
+	if rest, ok := bytes.CutPrefix(reply, []byte("235 2.0.0 ")); ok {
+		reply = append([]byte("235 2.7.0 "), rest...) // RFC 4954, 6
+	}
+	if err := c.send(reply); err != nil {
 		return 0, err
 	}
 	if c.command == "EHLO" && bytes.HasPrefix(p, []byte("250-")) {

@@ -50,7 +50,7 @@ func TestASessionOfExchange(t *testing.T) {
 	}
 	c.do("AUTH LOGIN", "334 VXNlcm5hbWU6")
 	c.do(b64("exchange"), "334 UGFzc3dvcmQ6")
-	c.do(b64("secret"), "235 ")
+	c.do(b64("secret"), "235 2.7.0 ")
 
 	header := "Received: from EX01.corp.example.com (10.0.0.5) by EX02.corp.example.com (10.0.0.6)\r\n" +
 		" with Microsoft SMTP Server (version=TLS1_2,\r\n cipher=TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384) id 15.2.1258.28; Mon, 23 Nov 2026 08:00:00 +0100\r\n" +

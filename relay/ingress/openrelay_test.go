@@ -199,3 +199,51 @@ func TestAPROXYHeaderOfAnybodyIsNotBelieved(t *testing.T) {
 	c.do("EHLO x", "250 ")
 	c.do("MAIL FROM:<a@example.com>", "550 5.7.1 ")
 }
+
+// Listeners that change places in the file keep their rules.
+func TestARuleStaysWithItsAddress(t *testing.T) {
+	pool, issue := authority(t)
+	var o Options
+	d := openDoor(t, func(p *Options) {
+		p.Listeners = []Listener{
+			{Address: "127.0.0.1:0", TLS: "starttls", Allow: loopback, ClientCAs: pool},
+			{Address: "localhost:0", TLS: "starttls", Auth: true, ClientCAs: pool},
+		}
+		o = *p
+	})
+	inner, outer := &door{t: t, addr: d.server.Addrs()[0].String()}, &door{t: t, addr: d.server.Addrs()[1].String()}
+	mail := func(d *door, want string, certs ...tls.Certificate) {
+		t.Helper()
+		c := d.hello()
+		if len(certs) > 0 {
+			c.do("STARTTLS", "220 ")
+			c.secure(certs...)
+			c.do("EHLO x", "250 ")
+		}
+		c.do("MAIL FROM:<a@example.com>", want)
+		c.conn.Close()
+	}
+	mail(inner, "250 ")
+	mail(outer, "530 ")
+	mail(outer, "250 ", issue())
+	o.Listeners = []Listener{o.Listeners[1], o.Listeners[0]}
+	if err := d.server.Update(o); err != nil {
+		t.Fatal(err)
+	}
+	mail(inner, "250 ")
+	mail(outer, "530 ")
+	// An authority that is taken away counts no more.
+	o.Listeners[0].ClientCAs = nil
+	o.Listeners[1].Allow = nil
+	if err := d.server.Update(o); err != nil {
+		t.Fatal(err)
+	}
+	mail(inner, "550 ")
+	mail(outer, "550 ", issue())
+	// An address that is not in the file keeps the rules that it had.
+	o.Listeners[0].Address, o.Listeners[0].Allow = "192.0.2.1:25", loopback
+	if err := d.server.Update(o); err != nil {
+		t.Fatal(err)
+	}
+	mail(outer, "530 ")
+}

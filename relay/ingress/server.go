@@ -215,7 +215,10 @@ func (l *listener) requestClientCertificates(base func(uint16) *tls.Config) {
 				return nil, err
 			}
 		}
-		c.ClientAuth, c.ClientCAs = tls.VerifyClientCertIfGiven, l.options.ClientCAs
+		c.ClientAuth, c.ClientCAs = tls.VerifyClientCertIfGiven, l.rule().ClientCAs
+		if c.ClientCAs == nil {
+			c.ClientAuth = tls.NoClientCert // nil would be the system's
+		}
 		return c, nil
 	}}
 }
@@ -258,6 +261,15 @@ func (s *Server) Update(o Options) error {
 		return errors.New("the number of listeners changes with the next start only")
 	}
 	o.Limits = o.Limits.withDefaults()
+	// Rules belong to an address, not to a place in the file: the wide ones of an
+	// inner address must never come to stand at an outer one.
+	given := o.Listeners
+	o.Listeners = slices.Clone(old.Listeners)
+	for i := range o.Listeners {
+		if n := slices.IndexFunc(given, func(l Listener) bool { return l.Address == old.Listeners[i].Address }); n >= 0 {
+			o.Listeners[i] = given[n]
+		}
+	}
 	s.rules.Store(&o)
 	return nil
 }

@@ -128,7 +128,7 @@ func (s *session) mayRelay(rule *Listener) bool {
 	if s.user.Name != "" || contains(rule.Allow, s.conn.remote) {
 		return true
 	}
-	return s.conn.tls != nil && len(s.conn.tls.VerifiedChains) > 0
+	return rule.ClientCAs != nil && s.conn.tls != nil && len(s.conn.tls.VerifiedChains) > 0
 }
 
 // unavailable is the answer while no mail can be taken in.
