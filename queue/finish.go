@@ -27,6 +27,9 @@ type Outcome struct {
 type NewMessage struct {
 	Envelope Envelope // ID, Size, ReceivedAt and Chunks are set by the queue
 	Body     []byte
+	// Keep, if set, is called in its place: the message is not queued, and what is
+	// kept of it goes into the same commit.
+	Keep func(*store.Batch)
 }
 
 // Finish ends a claim with its results. It returns at once: the results ride in
@@ -195,6 +198,10 @@ func (q *Queue) addOwn(messages []NewMessage, b *store.Batch) []ownMessage {
 	var own []ownMessage
 	for i := range messages {
 		m := &messages[i]
+		if m.Keep != nil {
+			m.Keep(b)
+			continue
+		}
 		e := q.newEntry()
 		q.fill(e, &m.Envelope, m.Body, 0, int64(len(m.Body)), b)
 		own = append(own, ownMessage{e, &m.Envelope})

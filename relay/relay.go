@@ -142,6 +142,9 @@ func (r *Relay) open() error {
 		Expire:   func() time.Duration { return time.Duration(r.config.Load().Delivery.Expire) },
 		Content:  r.queue.Open,
 	}
+	if r.notices.Digest, err = dsn.NewDigest(r.notices, r.store); err != nil {
+		return err
+	}
 	r.rootCAs = roots
 	if err := r.openReports(c); err != nil {
 		return err
@@ -222,6 +225,7 @@ func (r *Relay) Run(ctx context.Context, ready func()) error {
 		parts.Go(func() { r.runReports(delivering) })
 	}
 	parts.Go(func() { r.certs.watch(stopping, r.log) })
+	parts.Go(func() { r.notices.Digest.Run(stopping, r.queue, r.log) })
 
 	var err error
 	select {

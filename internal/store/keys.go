@@ -11,6 +11,8 @@ var (
 	PrefixQueue = []byte("q")
 	// PrefixPolicy is the policy cache's.
 	PrefixPolicy = []byte("p/")
+	// PrefixNotice is relay/dsn's: notices that wait for a digest.
+	PrefixNotice = []byte("n/")
 	// PrefixReport is the report counts'.
 	PrefixReport = []byte("t/")
 )

@@ -43,8 +43,18 @@ type Reporter struct {
 	// Content opens the message that the notice is about; it may be nil.
 	Content func(id queue.ID) (io.Reader, error)
 
+	// Digest caps the notices to one sender; nil: nothing does.
+	Digest *Digest
+
 	mu   sync.Mutex
 	told map[held]time.Time
+}
+
+func (r *Reporter) now() time.Time {
+	if r.Now != nil {
+		return r.Now().UTC()
+	}
+	return time.Now().UTC()
 }
 
 // held is whose mail to where waits for protection.
@@ -151,10 +161,7 @@ func (r *Reporter) notice(action Action, env *queue.Envelope, list []entry, note
 		return queue.NewMessage{}, false
 	}
 	list = slices.DeleteFunc(list, func(e entry) bool { return !asked(e.recipient, action) })
-	now := time.Now().UTC()
-	if r.Now != nil {
-		now = r.Now().UTC()
-	}
+	now := r.now()
 	if action == Delayed {
 		list = r.untold(env.From, list, now)
 	}
@@ -167,7 +174,7 @@ func (r *Reporter) notice(action Action, env *queue.Envelope, list []entry, note
 	}
 	n := notice{reporter: r, action: action, env: env, entries: list, note: note, now: now}
 	body := n.write()
-	return queue.NewMessage{
+	m := queue.NewMessage{
 		Envelope: queue.Envelope{
 			Kind: queue.Notice, From: "",
 			Recipients: []queue.Recipient{{Address: env.From, Domain: to.Domain, Notify: []string{"NEVER"}}},
@@ -177,7 +184,11 @@ func (r *Reporter) notice(action Action, env *queue.Envelope, list []entry, note
 			SMTPUTF8: !isASCII([]byte(env.From)),
 		},
 		Body: body,
-	}, true
+	}
+	if r.Digest != nil {
+		r.Digest.cap(&n, &m)
+	}
+	return m, true
 }
 
 // asked says whether the sender wants to know (RFC 3461, 4.1): without NOTIFY of

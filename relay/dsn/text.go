@@ -165,8 +165,13 @@ func render(t *template.Template, name string, data any) string {
 // writeText writes the part for people.
 func (n *notice) writeText(w io.Writer, p page) {
 	t := n.reporter.texts()
+	writeQuoted(w, render(t, string(n.action)+".text", p)+render(t, "details", p))
+}
+
+// writeQuoted writes a text in lines of bearable length, as quoted-printable.
+func writeQuoted(w io.Writer, text string) {
 	q := quotedprintable.NewWriter(w)
-	for line := range strings.Lines(render(t, string(n.action)+".text", p) + render(t, "details", p)) {
+	for line := range strings.Lines(text) {
 		line = strings.TrimRight(line, "\n")
 		indent := line[:len(line)-len(strings.TrimLeft(line, " "))]
 		_, _ = io.WriteString(q, wrap(line, indent, 76)) // into a buffer
