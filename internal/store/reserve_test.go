@@ -3,8 +3,10 @@ package store
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"testing"
 
@@ -51,5 +53,37 @@ func TestTheFilesThatAreWrittenNextHaveTheirBlocks(t *testing.T) {
 	}
 	if n := blocks(filepath.Base(first)); n > valueLogFileSize+maxBodyBytes+1<<20 {
 		t.Errorf("the first one still has %d bytes", n)
+	}
+}
+
+// What goes to the device is about what was stored, not the large folios that
+// read-ahead would lay under it.
+func TestTheDeviceGetsAboutWhatWasStored(t *testing.T) {
+	written := func() (n int64) {
+		t.Helper()
+		text, err := os.ReadFile("/proc/self/io")
+		if err != nil {
+			t.Skipf("the kernel does not tell what was written: %v", err)
+		}
+		for line := range strings.Lines(string(text)) {
+			if _, err := fmt.Sscanf(line, "write_bytes: %d", &n); err == nil {
+				return n
+			}
+		}
+		t.Skip("the kernel does not tell what was written")
+		return 0
+	}
+	s := open(t, Options{})
+	s.reserve.filling.Wait()
+	const pieces, size = 600, 64 << 10
+	before := written()
+	for i := range pieces {
+		var b Batch
+		b.Set(key(i), make([]byte, size))
+		commit(t, s, &b)
+	}
+	// A page at each end of a piece, the write-ahead log, what the tree compacts.
+	if n, most := written()-before, int64(2*pieces*size); n > most {
+		t.Errorf("%d bytes written for %d", n, pieces*size)
 	}
 }

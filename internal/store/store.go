@@ -166,6 +166,7 @@ func (s *Store) Close() error {
 	s.mu.Unlock()
 	s.signal()
 	s.committer.Wait()
+	s.reserve.filling.Wait()
 	s.stop()
 	s.background.Wait()
 	if err := s.db.Close(); err != nil {
