@@ -217,7 +217,7 @@ func (h *hostSessions) expected() time.Duration {
 // opened, or so soon after that the handshake is not worth its cost, which is
 // more than time, and the host's too.
 func (h *hostSessions) worthWaiting() bool {
-	return len(h.sessions) >= firstSessions && h.message > 0 && h.expected() < 2*h.open
+	return h.total() >= firstSessions && h.message > 0 && h.expected() < 2*h.open
 }
 
 // wake lets the one who has waited longest look again.

@@ -96,6 +96,32 @@ func TestASessionIsWaitedForWhereThatIsShorterThanOpeningOne(t *testing.T) {
 	})
 }
 
+func TestASessionThatIsBeingOpenedIsWaitedFor(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newPool()
+		take(t, p, "mx", 10)
+		p.opened("mx", 100*time.Millisecond)
+		p.took("mx", 10*time.Millisecond)
+		if s, err := p.get(t.Context(), "mx", 10, anySession); s != nil || err != nil {
+			t.Fatal("the second session is not opened:", s, err)
+		}
+		got := make(chan bool)
+		go func() { _, opened := take(t, p, "mx", 10); got <- opened }()
+		synctest.Wait()
+		select {
+		case <-got:
+			t.Fatal("a third one was opened although the second is on its way")
+		default:
+		}
+		second := &session{key: "mx", client: new(smtpclient.Client)}
+		p.add(second)
+		p.put(second, time.Now())
+		if opened := <-got; opened {
+			t.Error("it opened one although the second is free")
+		}
+	})
+}
+
 func TestTooManyWhoWaitAreSentAway(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newPool()
