@@ -36,6 +36,7 @@ func main() {
 	flag.StringVar(&o.binary, "binary", "./stsrelay", "the program under load")
 	flag.StringVar(&o.relay, "relay", "stsrelay", "who is under load: stsrelay, or a Postfix with the same ways in and out, to compare")
 	flag.StringVar(&o.client, "client", "builtin", "who sends: builtin, smtp-source (Postfix's), swaks (one message)")
+	flag.BoolVar(&o.lockstep, "lockstep", false, "the builtin client waits for the reply to each command")
 	flag.IntVar(&o.sessions, "sessions", 20, "SMTP sessions that send at the same time")
 	flag.IntVar(&o.messages, "messages", 50, "messages a session")
 	flag.IntVar(&o.size, "size", 10<<10, "octets a message")

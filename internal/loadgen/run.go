@@ -27,7 +27,7 @@ type options struct {
 	sessions, messages, size int
 	domains, hosts, kills    int
 	timeout                  time.Duration
-	verbose                  bool
+	verbose, lockstep        bool
 	seed                     uint64
 }
 
@@ -308,6 +308,9 @@ func (l *load) more(n int) bool {
 // messages were acknowledged.
 func (l *load) session(s, n int, body string) (done int) {
 	c, err := smtp.Dial(l.addr)
+	if err == nil {
+		err = c.Hello("load.example")
+	}
 	if err != nil {
 		l.refused.Add(1)
 		time.Sleep(20 * time.Millisecond) // it is being started
@@ -336,18 +339,32 @@ func (l *load) session(s, n int, body string) (done int) {
 	return done
 }
 
+// transaction sends one message. The envelope goes in one packet (RFC 2920), as
+// mail servers send it, or a command at a time.
 func (l *load) transaction(c *smtp.Client, domain, body string) (id string, err error) {
-	if err := c.Mail("anna@sender.example"); err != nil {
-		return "", err
-	}
-	if err := c.Rcpt("kurt@" + domain); err != nil {
-		return "", err
-	}
-	if err := c.Text.PrintfLine("DATA"); err != nil {
-		return "", err
-	}
-	if _, _, err := c.Text.ReadResponse(354); err != nil {
-		return "", err
+	replies := 0 // that are still to come
+	for _, command := range []struct {
+		text string
+		code int
+	}{{"MAIL FROM:<anna@sender.example>", 250}, {"RCPT TO:<kurt@" + domain + ">", 250}, {"DATA", 354}} {
+		if _, err := io.WriteString(c.Text.W, command.text+"\r\n"); err != nil {
+			return "", err
+		}
+		if replies++; !l.lockstep && command.code != 354 {
+			continue
+		}
+		if err := c.Text.W.Flush(); err != nil {
+			return "", err
+		}
+		for ; replies > 0; replies-- {
+			code := 250
+			if replies == 1 {
+				code = command.code
+			}
+			if _, _, err := c.Text.ReadResponse(code); err != nil {
+				return "", err
+			}
+		}
 	}
 	if _, err := io.WriteString(c.Text.W, "Subject: load\r\n\r\n"+body+"\r\n.\r\n"); err != nil {
 		return "", err

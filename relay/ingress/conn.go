@@ -55,6 +55,7 @@ type conn struct {
 
 	br   *bufio.Reader
 	out  []byte // for go-smtp, not yet taken
+	held []byte // replies that go out with the next one
 	mode mode
 	err  error
 
@@ -257,7 +258,7 @@ func (c *conn) Write(p []byte) (int, error) {
 		return len(p), nil
 	case c.mode == opening && bytes.HasPrefix(p, []byte("354")):
 		c.beginBody(chunk)
-		return len(p), nil
+		return len(p), c.release()
 	case c.mode == opening:
 		c.mode = discard
 		c.bodyStart, c.bodyBytes = time.Now(), 0
@@ -314,16 +315,52 @@ func printable(p []byte) []byte {
 	return out
 }
 
+// send sends a reply, or holds it until the reply to the command that the client
+// has sent behind this one (RFC 2920, 3.2): a group of commands gets its replies
+// in one packet.
 func (c *conn) send(p []byte) error {
-	_ = c.Conn.SetWriteDeadline(time.Now().Add(writeTime))
 	if c.server.refused != nil && len(p) > 4 && (p[0] == '4' || p[0] == '5') {
 		c.server.refused(replyCodes(p))
 	}
+	if c.holds(p) {
+		c.held = append(c.held, p...)
+		return nil
+	}
+	if len(c.held) > 0 {
+		p = append(c.held, p...)
+		c.held = p[:0]
+	}
+	_ = c.Conn.SetWriteDeadline(time.Now().Add(writeTime))
 	_, err := c.Conn.Write(p)
 	if err != nil {
 		c.fail(err)
 	}
 	return err
+}
+
+// release sends what is held, where no reply follows soon.
+func (c *conn) release() error {
+	if len(c.held) == 0 {
+		return nil
+	}
+	p := c.held
+	c.held = nil
+	return c.send(p)
+}
+
+// holds says whether a reply may wait for the next one: it is good news of a
+// command that may be followed by another, and that one is here, whole.
+func (c *conn) holds(p []byte) bool {
+	switch c.command {
+	case "MAIL", "RCPT", "RSET":
+	default:
+		return false
+	}
+	if c.mode != commands || !bytes.HasPrefix(p, []byte("2")) {
+		return false
+	}
+	next, _ := c.br.Peek(c.br.Buffered())
+	return bytes.IndexByte(next, '\n') >= 0
 }
 
 // replyCodes are the code and the enhanced status of a reply (RFC 3463).
