@@ -165,6 +165,67 @@ func BenchmarkClaimFinish(b *testing.B) {
 	bench.sync()
 }
 
+// BenchmarkDepth is the cost of a message, accepted and delivered, while others
+// wait: 16 at a time, so that a commit is shared alike.
+//
+//	go test -run - -bench Depth -benchtime 30000x ./queue
+func BenchmarkDepth(b *testing.B) {
+	for _, depth := range []int{1_000, 1_000_000} {
+		b.Run(fmt.Sprint(depth), func(b *testing.B) {
+			bench := newBench(b, Options{DomainLimit: 1 << 20})
+			fill(b, bench, depth)
+			body := make([]byte, 10<<10)
+			one := func() error {
+				in, err := bench.Begin()
+				if err != nil {
+					return err
+				}
+				if _, err := in.Write(body); err != nil {
+					return err
+				}
+				if err := in.Commit(context.Background(), benchEnvelope); err != nil {
+					return err
+				}
+				w, err := bench.Claim(context.Background())
+				if err != nil {
+					return err
+				}
+				bench.Finish(w, Outcome{Results: []RecipientState{{State: Delivered}}})
+				return nil
+			}
+			var next atomic.Int64
+			cpu := cpuTime(b)
+			b.ResetTimer()
+			var wg sync.WaitGroup
+			for range 16 {
+				wg.Go(func() {
+					for next.Add(1) <= int64(b.N) {
+						if err := one(); err != nil {
+							b.Error(err)
+							return
+						}
+					}
+				})
+			}
+			wg.Wait()
+			bench.sync()
+			b.StopTimer()
+			b.ReportMetric(float64((cpuTime(b)-cpu).Microseconds())/float64(b.N), "cpu-µs/msg")
+			b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "msg/s")
+		})
+	}
+}
+
+// cpuTime is what the process has used.
+func cpuTime(b *testing.B) time.Duration {
+	b.Helper()
+	var u unix.Rusage
+	if err := unix.Getrusage(unix.RUSAGE_SELF, &u); err != nil {
+		b.Fatal(err)
+	}
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
+}
+
 // fill writes n messages of 1,000 domains, without bodies, and opens the queue
 // anew.
 func fill(b *testing.B, bench *bench, n int) {

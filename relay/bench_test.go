@@ -5,6 +5,7 @@ import (
 	"io"
 	"net/smtp"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -104,6 +105,32 @@ func feedOne(c *smtp.Client, to, body string) error {
 	}
 	_, _, err := c.Text.ReadResponse(250)
 	return err
+}
+
+// The way of one message when nothing else is to do: from MAIL to its arrival at
+// the host, over a session that is open already.
+func BenchmarkOneMessage(b *testing.B) {
+	w := newWorld(b, "")
+	h := w.host("mx.load.example")
+	w.domain("load.example", testnet.Domain{MX: []string{h.Name}, Policy: policyFor("enforce", h.Name)})
+	body := strings.Repeat(strings.Repeat("x", 76)+"\r\n", 10<<10/78)
+	c, err := smtp.Dial(w.addr)
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer c.Close()
+	var took []time.Duration
+	for b.Loop() {
+		start := time.Now()
+		if err := feedOne(c, "kurt@load.example", body); err != nil {
+			b.Fatal(err)
+		}
+		w.wait(h, len(took)+1)
+		took = append(took, time.Since(start))
+	}
+	slices.Sort(took)
+	b.ReportMetric(took[len(took)/2].Seconds()*1000, "p50-ms")
+	b.ReportMetric(took[len(took)*99/100].Seconds()*1000, "p99-ms")
 }
 
 // The whole way: in over real sockets, out over verified TLS to hosts of
