@@ -189,10 +189,19 @@ func (r *Reporter) send(ctx context.Context, k reportKey) error {
 // begin closes the counts of a report.
 func (r *Reporter) begin(ctx context.Context, k reportKey) (submission, error) {
 	s := submission{State: Waiting, First: r.o.Now().UTC().Truncate(time.Second)}
-	for {
+	for settled := false; ; {
 		policies, err := r.policies(k)
 		if err != nil {
 			return s, err
+		}
+		if len(policies) == 0 && !settled {
+			// What is counted late is due at once, and so maybe before its commit,
+			// which is over when another one is.
+			if err := r.o.Store.Commit(ctx, new(store.Batch)); err != nil {
+				return s, err
+			}
+			settled = true
+			continue
 		}
 		if len(policies) == 0 { // it was removed with its day
 			s.State = Skipped

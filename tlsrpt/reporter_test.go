@@ -499,6 +499,41 @@ func TestCountsThatAreWrittenAfterMidnightAreReported(t *testing.T) {
 	}
 }
 
+// A count that comes when its report is due already is waited for while it is
+// being written.
+func TestAReportThatIsDueBeforeItsCountIsWrittenWaitsForIt(t *testing.T) {
+	o := newOffice(t)
+	writing, write := make(chan bool), make(chan bool)
+	var b store.Batch
+	o.Count(&b, success)
+	b.Change(1, 0, func(store.Txn) error {
+		close(writing)
+		<-write
+		return nil
+	})
+	counted := make(chan error, 1)
+	o.store.Submit(&b, func(err error) { counted <- err })
+	<-writing
+	began := make(chan error, 1)
+	go func() {
+		s, err := o.begin(t.Context(), reportKey{Day: DayOf(noon), Domain: success.Domain})
+		if err == nil && s.State != Waiting {
+			err = fmt.Errorf("the report is %s", s.State)
+		}
+		began <- err
+	}()
+	select {
+	case err := <-began:
+		t.Errorf("it did not wait: %v", err)
+		began <- nil
+	case <-time.After(50 * time.Millisecond):
+	}
+	close(write)
+	if err := errors.Join(<-counted, <-began); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestMissedDaysAreSentAndOldOnesDropped(t *testing.T) {
 	o := newOffice(t)
 	h := o.receiver("r.example")
