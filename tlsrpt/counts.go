@@ -122,6 +122,21 @@ func days(s *store.Store) (out []string, err error) {
 	return out, err
 }
 
+// closedDays are the days of which a report was begun.
+func closedDays(s *store.Store) (map[string]bool, error) {
+	closed := make(map[string]bool)
+	all, err := days(s)
+	for _, day := range all {
+		if err == nil {
+			err = s.ScanKeys(append(key("s", day), '/'), nil, func([]byte) error {
+				closed[day] = true
+				return store.Stop
+			})
+		}
+	}
+	return closed, err
+}
+
 // generations calls yield for every domain of a day with the generation that is
 // open, and whether anything was counted in it.
 func generations(s *store.Store, day string, yield func(k reportKey, counted bool)) error {

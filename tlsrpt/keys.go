@@ -38,8 +38,6 @@ type policyCount struct {
 	Successes int64 `cbor:"1,keyasint,omitempty"`
 	// Details is the number of failureCounts.
 	Details int `cbor:"2,keyasint,omitempty"`
-	// Closed says that the report is made: nothing is added any more.
-	Closed bool `cbor:"3,keyasint,omitempty"`
 }
 
 type failureCount struct {

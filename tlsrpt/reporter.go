@@ -102,11 +102,14 @@ func New(o Options) (*Reporter, error) {
 	}
 	r := &Reporter{o: o, log: o.Logger, tally: NewTally(o.Logger), due: newSchedule(), busy: make(map[reportKey]bool), wake: make(chan struct{}, 1)}
 	r.tally.begun = r.planOpen
+	var err error
+	if r.tally.closed, err = closedDays(o.Store); err != nil {
+		return nil, fmt.Errorf("TLS reports: %w", err)
+	}
 	r.zips = make(chan *gzip.Writer, makers)
 	for range makers {
 		r.zips <- nil
 	}
-	var err error
 	if r.seed, err = o.Store.Get(seedKey()); err != nil {
 		return nil, fmt.Errorf("TLS reports: %w", err)
 	}
@@ -186,51 +189,23 @@ func (r *Reporter) send(ctx context.Context, k reportKey) error {
 	return r.finish(ctx, k, skip, results)
 }
 
-// begin closes the counts of a report.
+// begin closes the counts of a report. The committer comes to it after all that
+// was counted before, also where that is still being written.
 func (r *Reporter) begin(ctx context.Context, k reportKey) (submission, error) {
 	s := submission{State: Waiting, First: r.o.Now().UTC().Truncate(time.Second)}
-	for settled := false; ; {
-		policies, err := r.policies(k)
-		if err != nil {
-			return s, err
+	counted := false
+	var b store.Batch
+	b.Change(2, 1024, func(txn store.Txn) (err error) {
+		if counted, err = r.tally.close(txn, k); err != nil || !counted {
+			return err
 		}
-		if len(policies) == 0 && !settled {
-			// What is counted late is due at once, and so maybe before its commit,
-			// which is over when another one is.
-			if err := r.o.Store.Commit(ctx, new(store.Batch)); err != nil {
-				return s, err
-			}
-			settled = true
-			continue
-		}
-		if len(policies) == 0 { // it was removed with its day
-			s.State = Skipped
-			return s, nil
-		}
-		closed := false
-		var b store.Batch
-		b.Change(len(policies)+3, 4096, func(txn store.Txn) error {
-			if closed, err = r.tally.close(txn, k, policies); err != nil || !closed {
-				return err
-			}
-			return txn.Set(submissionKey(k), encode(s))
-		})
-		if err := r.o.Store.Commit(ctx, &b); err != nil || closed {
-			return s, err
-		}
-	}
-}
-
-// policies are the hashes of the policies of a report.
-func (r *Reporter) policies(k reportKey) (out []string, err error) {
-	prefix := countsPrefix(k.Day, k.Domain, generationName(k.Generation))
-	err = r.o.Store.ScanKeys(prefix, nil, func(key []byte) error {
-		if name := string(key[len(prefix):]); !strings.Contains(name, "/") {
-			out = append(out, name)
-		}
-		return nil
+		return txn.Set(submissionKey(k), encode(s))
 	})
-	return out, err
+	err := r.o.Store.Commit(ctx, &b)
+	if err == nil && !counted {
+		s.State = Skipped // it was removed with its day
+	}
+	return s, err
 }
 
 // destinations looks the domain's record up. skip says why there is nothing to

@@ -256,6 +256,7 @@ func (r *Reporter) removeAll(ctx context.Context, prefix []byte, old func(value 
 		}
 		n := b.Len()
 		if n > 0 {
+			r.tally.forget(&b)
 			if err := r.o.Store.Commit(ctx, &b); err != nil {
 				return err
 			}

@@ -78,6 +78,9 @@ type Tally struct {
 
 	maxDomains, maxDetails int
 
+	// closed are the days of which some domain's counts are closed: there, where
+	// to count has to be looked up. It belongs to the store's committer.
+	closed map[string]bool
 	// written is what was written last under some keys, so that counting reads
 	// nothing; it belongs to the store's committer. Reading costs as much as
 	// writing.
@@ -99,7 +102,7 @@ func NewTally(log *slog.Logger) *Tally {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
-	return &Tally{log: log, maxDomains: maxDomains, maxDetails: maxDetails, written: make(map[string]*value)}
+	return &Tally{log: log, maxDomains: maxDomains, maxDetails: maxDetails, closed: make(map[string]bool), written: make(map[string]*value)}
 }
 
 // Count adds a result to b, to be committed with what led to it.
@@ -137,13 +140,17 @@ func (p Policy) cleaned() Policy {
 }
 
 // count runs in the committer. What has been counted before costs one read and
-// one write.
+// one write, as long as no report of the day is made.
 func (t *Tally) count(txn store.Txn, r *Result, policy []byte) error {
 	day := DayOf(r.At)
 	base := policyKey(day, r.Domain, 0, policy)
 	var n policyCount
-	known, err := t.get(txn, countKey(base), &n)
-	if err == nil && (!known || n.Closed) {
+	known := false
+	var err error
+	if !t.closed[day] {
+		known, err = t.get(txn, countKey(base), &n)
+	}
+	if err == nil && !known {
 		base, err = t.begin(txn, day, r, policy, &n)
 	}
 	if err != nil || base == nil {
@@ -266,10 +273,9 @@ func (t *Tally) set(txn store.Txn, key []byte, v any) error {
 	return txn.Set(key, data)
 }
 
-// close ends a generation with the given policies: what is counted from now on
-// goes into the next one. It runs in the committer. It is not done where there
-// are more policies by now.
-func (t *Tally) close(txn store.Txn, k reportKey, policies []string) (done bool, err error) {
+// close ends a generation: what is counted from now on goes into the next one.
+// It runs in the committer. It reports whether there is anything to tell.
+func (t *Tally) close(txn store.Txn, k reportKey) (counted bool, err error) {
 	var d domainRecord
 	if _, err := t.get(txn, domainKey(k.Day, k.Domain), &d); err != nil {
 		return false, err
@@ -277,23 +283,19 @@ func (t *Tally) close(txn store.Txn, k reportKey, policies []string) (done bool,
 	if d.Generation != k.Generation {
 		return true, nil // it is closed
 	}
-	if d.Policies > len(policies) {
-		return false, nil
+	if d.Policies == 0 {
+		return false, nil // it was removed with its day
 	}
-	if k.Generation == 0 { // where count looks first
-		for _, p := range policies {
-			var n policyCount
-			base := append(countsPrefix(k.Day, k.Domain, generationName(0)), p...)
-			if _, err := t.get(txn, countKey(base), &n); err != nil {
-				return false, err
-			}
-			n.Closed = true
-			if err := t.set(txn, countKey(base), n); err != nil {
-				return false, err
-			}
-		}
-	}
+	t.closed[k.Day] = true
 	return true, t.set(txn, domainKey(k.Day, k.Domain), domainRecord{Generation: k.Generation + 1})
+}
+
+// forget adds to b, which removes records, that they are not remembered.
+func (t *Tally) forget(b *store.Batch) {
+	b.Change(0, 0, func(store.Txn) error {
+		clear(t.written)
+		return nil
+	})
 }
 
 func encode(v any) []byte {
