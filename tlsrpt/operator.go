@@ -181,7 +181,7 @@ func (r *Reporter) SendNow(ctx context.Context, day, domain string, yield func(S
 		if r.claim(k) {
 			err := r.again(ctx, k)
 			if err == nil {
-				err = r.send(ctx, k)
+				err = r.send(ctx, k, true)
 			}
 			r.release(k)
 			if err != nil {

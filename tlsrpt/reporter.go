@@ -76,14 +76,13 @@ type Reporter struct {
 	tally *Tally
 	seed  []byte
 
-	mu   sync.Mutex
-	due  schedule
-	busy map[reportKey]bool // being sent
+	mu    sync.Mutex
+	due   schedule
+	busy  map[reportKey]bool // being sent
+	today string             // of the last newDay
 
 	zips chan *gzip.Writer // idle ones, nil where it was not needed yet
-
-	today string // of the last newDay
-	wake  chan struct{}
+	wake chan struct{}
 }
 
 // New opens the reporter of a store. Run must follow for anything to be sent.
@@ -100,8 +99,8 @@ func New(o Options) (*Reporter, error) {
 	if o.Skip == nil {
 		o.Skip = func(string) bool { return false }
 	}
-	r := &Reporter{o: o, log: o.Logger, tally: NewTally(o.Logger), due: newSchedule(), busy: make(map[reportKey]bool), wake: make(chan struct{}, 1)}
-	r.tally.begun = r.planOpen
+	r := &Reporter{o: o, log: o.Logger, tally: NewTally(o.Logger), busy: make(map[reportKey]bool), wake: make(chan struct{}, 1)}
+	r.tally.begun = r.begun
 	var err error
 	if r.tally.closed, err = closedDays(o.Store); err != nil {
 		return nil, fmt.Errorf("TLS reports: %w", err)
@@ -156,8 +155,9 @@ func (r *Reporter) dueAt(k reportKey) time.Time {
 	return day.Add(24*time.Hour + quiet + time.Duration(n%uint64(spread-quiet)))
 }
 
-// send makes an attempt at a report. The error is one of the store, or of ctx.
-func (r *Reporter) send(ctx context.Context, k reportKey) error {
+// send makes an attempt at a report, before its time only if it is asked for
+// now. The error is one of the store, or of ctx.
+func (r *Reporter) send(ctx context.Context, k reportKey, now bool) error {
 	var s submission
 	found, err := load(r.o.Store, submissionKey(k), &s)
 	if err != nil {
@@ -168,7 +168,7 @@ func (r *Reporter) send(ctx context.Context, k reportKey) error {
 			return err
 		}
 	}
-	if s.ended() {
+	if s.ended() || !now && !s.due(r.o.Now()) {
 		return nil
 	}
 	rua, skip, err := r.destinations(ctx, k)

@@ -12,56 +12,46 @@ import (
 	"github.com/stsrelay/stsrelay/internal/store"
 )
 
-// schedule is what is due when, each report once.
-type schedule struct {
-	items []item
-	known map[reportKey]bool
-}
+// schedule is what is due when. A report may be in it twice: whoever comes to it
+// looks whether it is due.
+type schedule []item
 
 type item struct {
 	at  int64 // Unix time in seconds
 	key reportKey
 }
 
-func newSchedule() schedule { return schedule{known: make(map[reportKey]bool)} }
-
 // Len, Less, Swap, Push and Pop implement heap.Interface.
-func (s *schedule) Len() int           { return len(s.items) }
-func (s *schedule) Less(i, j int) bool { return s.items[i].at < s.items[j].at }
-func (s *schedule) Swap(i, j int)      { s.items[i], s.items[j] = s.items[j], s.items[i] }
-func (s *schedule) Push(x any)         { s.items = append(s.items, x.(item)) }
+func (s schedule) Len() int           { return len(s) }
+func (s schedule) Less(i, j int) bool { return s[i].at < s[j].at }
+func (s schedule) Swap(i, j int)      { s[i], s[j] = s[j], s[i] }
+func (s *schedule) Push(x any)        { *s = append(*s, x.(item)) }
 
 func (s *schedule) Pop() any {
-	last := s.items[len(s.items)-1]
-	s.items = s.items[:len(s.items)-1]
+	n := len(*s) - 1
+	last := (*s)[n]
+	(*s)[n] = item{}
+	*s = (*s)[:n]
 	return last
-}
-
-func (s *schedule) add(k reportKey, at time.Time) {
-	if !s.known[k] {
-		s.known[k] = true
-		heap.Push(s, item{at.Unix(), k})
-	}
 }
 
 // next removes what is due, or says when the next is.
 func (s *schedule) next(now time.Time) (k reportKey, wait time.Duration, ok bool) {
-	if len(s.items) == 0 {
+	if len(*s) == 0 {
+		*s = nil // a day's reports are many, and the next ones are far
 		return k, time.Hour, false
 	}
-	if at := time.Unix(s.items[0].at, 0); at.After(now) {
+	if at := time.Unix((*s)[0].at, 0); at.After(now) {
 		return k, at.Sub(now), false
 	}
-	k = heap.Pop(s).(item).key
-	delete(s.known, k)
-	return k, 0, true
+	return heap.Pop(s).(item).key, 0, true
 }
 
 // plan notes when a report is to be sent, or sent again.
 func (r *Reporter) plan(k reportKey, at time.Time) {
 	r.mu.Lock()
-	r.due.add(k, at)
-	first := r.due.items[0].at >= at.Unix()
+	heap.Push(&r.due, item{at.Unix(), k})
+	first := r.due[0].at >= at.Unix()
 	r.mu.Unlock()
 	if first {
 		r.Wake()
@@ -73,6 +63,17 @@ func (r *Reporter) Wake() {
 	select {
 	case r.wake <- struct{}{}:
 	default:
+	}
+}
+
+// begun is told of the first count for a report. What is counted of today is
+// planned when the day is over.
+func (r *Reporter) begun(k reportKey) {
+	r.mu.Lock()
+	over := k.Day < r.today
+	r.mu.Unlock()
+	if over {
+		r.planOpen(k)
 	}
 }
 
@@ -132,7 +133,7 @@ func (r *Reporter) attempt(ctx context.Context, k reportKey) {
 	if !r.claim(k) {
 		return // the operator sends it now
 	}
-	err := r.send(ctx, k)
+	err := r.send(ctx, k, false)
 	r.release(k)
 	if err != nil && ctx.Err() == nil {
 		r.log.Error("a TLS report could not be made; it is tried again", "domain", k.Domain, "day", k.Day, "error", err)
@@ -179,23 +180,44 @@ func (r *Reporter) resume() error {
 	return nil
 }
 
-// newDay plans the reports of the days that are over since the last call, which
-// is what a start does not know, and removes what is too old.
+// newDay plans the reports of the days that are over since the last call, and
+// removes what is too old.
 func (r *Reporter) newDay(ctx context.Context, now time.Time) error {
 	today := DayOf(now)
-	if r.today == today {
+	before := r.turn(today)
+	if before == today {
 		return nil
 	}
+	// From now on begun plans what is counted late; what it left is in the store
+	// when the committer comes to this.
+	err := r.o.Store.Commit(ctx, new(store.Batch))
+	if err == nil {
+		err = r.planDays(ctx, before, today, DayOf(now.AddDate(0, 0, -keepDays)))
+	}
+	if err != nil {
+		r.turn(before)
+	}
+	return err
+}
+
+// turn makes day today and returns what was.
+func (r *Reporter) turn(day string) (before string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	before, r.today = r.today, day
+	return before
+}
+
+func (r *Reporter) planDays(ctx context.Context, from, today, cutoff string) error {
 	all, err := days(r.o.Store)
 	if err != nil {
 		return err
 	}
-	cutoff := DayOf(now.AddDate(0, 0, -keepDays))
 	for _, day := range all {
 		switch {
 		case day < cutoff:
 			err = r.forget(ctx, day)
-		case day < today && day >= r.today:
+		case day < today && day >= from:
 			err = generations(r.o.Store, day, func(k reportKey, counted bool) {
 				if counted {
 					r.planOpen(k)
@@ -206,7 +228,6 @@ func (r *Reporter) newDay(ctx context.Context, now time.Time) error {
 			return err
 		}
 	}
-	r.today = today
 	return nil
 }
 

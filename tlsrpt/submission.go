@@ -66,6 +66,11 @@ var waits = [...]time.Duration{5 * time.Minute, 15 * time.Minute, 30 * time.Minu
 
 func (s *submission) ended() bool { return s.State != Waiting }
 
+// due says whether an attempt is to be made.
+func (s *submission) due(now time.Time) bool {
+	return s.Attempts == 0 || !s.Next.IsZero() && !s.Next.After(now)
+}
+
 // find returns the destination of that URI, nil where there is none.
 func (s *submission) find(uri string) *destination {
 	for i := range s.To {
