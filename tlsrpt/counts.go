@@ -23,6 +23,8 @@ type Counts struct {
 type FailureCount struct {
 	Failure
 	Count int64
+	// First and Last are when, in seconds since 1970; 0 where that is not known.
+	First, Last int64
 }
 
 // Failed is the number of sessions that failed.
@@ -105,7 +107,7 @@ func (c *Counts) read(rest []string, v []byte) {
 	default:
 		var f failureCount
 		if cbor.Unmarshal(v, &f) == nil {
-			c.Failures = append(c.Failures, FailureCount{Failure: f.Failure, Count: f.Count})
+			c.Failures = append(c.Failures, FailureCount{f.Failure, f.Count, f.First, f.Last})
 		}
 	}
 }

@@ -7,23 +7,27 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"time"
 )
 
 // digest is what a report says in short, for the text that goes with it.
 type digest struct {
-	report     *Report // without its policies
-	policies   int
-	types      map[PolicyType]bool
-	successful int64
-	failed     int64
-	failures   map[failureKind]int64
+	report   *Report // without its policies
+	policies int
+	failed   int64
+	judged   map[string]*Summary // by the name of a policy, for people
+	failures map[failureKind]*failureSum
 }
 
 // failureKind is what a postmaster has to look for, and where.
 type failureKind struct {
 	host string
 	kind ResultType
+	code string
 }
+
+// failureSum is how often, and when: in seconds since 1970.
+type failureSum struct{ count, first, last int64 }
 
 // maxKinds and maxTold bound the failures that are remembered and told.
 const (
@@ -32,18 +36,26 @@ const (
 )
 
 func newDigest(r *Report) *digest {
-	return &digest{report: r, types: make(map[PolicyType]bool), failures: make(map[failureKind]int64)}
+	return &digest{report: r, judged: make(map[string]*Summary), failures: make(map[failureKind]*failureSum)}
 }
 
-func (d *digest) add(p *ReportPolicy) {
+func (d *digest) add(c *Counts) {
 	d.policies++
-	d.types[p.Policy.Type] = true
-	d.successful += p.Summary.Successful
-	d.failed += p.Summary.Failed
-	for _, f := range p.Details {
-		k := failureKind{f.ReceivingMXHostname, f.ResultType}
-		if _, known := d.failures[k]; known || len(d.failures) < maxKinds {
-			d.failures[k] += f.FailedSessionCount
+	name, failed := c.Policy.name(), c.Failed()
+	if d.judged[name] == nil {
+		d.judged[name] = new(Summary)
+	}
+	d.judged[name].Successful += c.Successes
+	d.judged[name].Failed += failed
+	d.failed += failed
+	for _, f := range c.Failures {
+		k := failureKind{f.MXHost, f.Type, f.Code}
+		sum := d.failures[k]
+		switch {
+		case sum != nil:
+			sum.count, sum.first, sum.last = sum.count+f.Count, min(sum.first, f.First), max(sum.last, f.Last)
+		case len(d.failures) < maxKinds:
+			d.failures[k] = &failureSum{f.Count, f.First, f.Last}
 		}
 	}
 }
@@ -52,39 +64,38 @@ func (d *digest) add(p *ReportPolicy) {
 func (d *digest) write(w io.Writer, i Identity, domain string) {
 	day := d.report.DateRange.Start.Format(DayFormat)
 	fmt.Fprintf(w, "This is a daily report on TLS (RFC 8460) from the mail server of\n%s to the owner of %s.\n\n", i.Organization, domain)
-	fmt.Fprintf(w, "Day (UTC):                %s\n", day)
-	fmt.Fprintf(w, "Sessions that went well:  %d\n", d.successful)
-	fmt.Fprintf(w, "Sessions that failed:     %d\n", d.failed)
-	if names := d.policyNames(); names != "" {
-		fmt.Fprintf(w, "Judged by:                %s\n", names)
+	fmt.Fprintf(w, "Day (UTC): %s\n\nSessions, judged by\n", day)
+	for _, name := range slices.Sorted(maps.Keys(d.judged)) {
+		fmt.Fprintf(w, "  %-36s %d went well, %d failed\n", name+":", d.judged[name].Successful, d.judged[name].Failed)
 	}
 	if d.failed == 0 {
 		fmt.Fprint(w, "\nAll is well; there is nothing to do.\n")
 	} else {
-		d.writeFailures(w)
+		d.writeFailures(w, domain)
 	}
 	fmt.Fprintf(w, "\nThe attached file has the details for programs (JSON, compressed).\n"+
 		"You get this because %s names you; questions go to\n%s.\n", RecordName(domain), i.Contact)
 }
 
-func (d *digest) policyNames() string {
-	var names []string
-	for _, t := range slices.Sorted(maps.Keys(d.types)) {
-		switch t {
-		case PolicySTS:
-			names = append(names, "your MTA-STS policy")
-		case PolicyTLSA:
-			names = append(names, "your TLSA records (DANE)")
-		case PolicyNone:
-			names = append(names, "no policy (none was found)")
+// name is what the owner of the domain knows the policy as.
+func (p *Policy) name() string {
+	switch p.Type {
+	case PolicyTLSA:
+		return "your TLSA records (DANE)"
+	case PolicyNone:
+		return "no policy (none was found)"
+	}
+	for _, mode := range []string{"enforce", "testing"} {
+		if slices.Contains(p.Strings, "mode: "+mode) {
+			return "your MTA-STS policy (mode " + mode + ")"
 		}
 	}
-	return strings.Join(names, ", ")
+	return "your MTA-STS policy (not to be had)"
 }
 
-func (d *digest) writeFailures(w io.Writer) {
+func (d *digest) writeFailures(w io.Writer, domain string) {
 	kinds := slices.SortedFunc(maps.Keys(d.failures), func(a, b failureKind) int {
-		return cmp.Or(cmp.Compare(d.failures[b], d.failures[a]), cmp.Compare(a.host, b.host), cmp.Compare(a.kind, b.kind))
+		return cmp.Or(cmp.Compare(d.failures[b].count, d.failures[a].count), cmp.Compare(a.host, b.host), cmp.Compare(a.kind, b.kind), cmp.Compare(a.code, b.code))
 	})
 	fmt.Fprint(w, "\nWhat failed:\n")
 	for n, k := range kinds {
@@ -92,20 +103,46 @@ func (d *digest) writeFailures(w io.Writer) {
 			fmt.Fprintf(w, "\n  and %d more kinds, which the attached file has\n", len(kinds)-n)
 			break
 		}
-		host := k.host
-		if host == "" {
-			host = "(before any host was contacted)"
-		}
-		fmt.Fprintf(w, "\n  %s\n    %d failed: %s\n", host, d.failures[k], k.kind)
-		for line := range strings.Lines(advice(k.kind)) {
+		sum := d.failures[k]
+		fmt.Fprintf(w, "\n  %s\n    %d failed%s: %s%s\n", k.where(), sum.count, sum.when(), k.kind, k.why())
+		for line := range strings.Lines(k.advice(domain)) {
 			fmt.Fprintf(w, "    %s\n", strings.TrimSuffix(line, "\n"))
 		}
 	}
 }
 
-// advice says what a result type means and what helps.
-func advice(t ResultType) string {
-	switch t {
+// when is the time of day.
+func (f *failureSum) when() string {
+	if f.first == 0 {
+		return ""
+	}
+	first, last := time.Unix(f.first, 0).UTC().Format("15:04"), time.Unix(f.last, 0).UTC().Format("15:04")
+	if first == last {
+		return " at " + first + " UTC"
+	}
+	return " between " + first + " and " + last + " UTC"
+}
+
+func (k *failureKind) where() string {
+	switch {
+	case k.host != "":
+		return k.host
+	case k.kind == STSPolicyFetchError || k.kind == STSPolicyInvalid || k.kind == STSWebPKIInvalid:
+		return "(the MTA-STS policy, before any host was contacted)"
+	}
+	return "(more hosts, summed)"
+}
+
+func (k *failureKind) why() string {
+	if k.code == "" {
+		return ""
+	}
+	return "\n    (" + strings.Join(strings.Fields(k.code), " ") + ")"
+}
+
+// advice says what a failure means and what helps.
+func (k *failureKind) advice(domain string) string {
+	switch k.kind {
 	case StartTLSNotSupported:
 		return "The host did not offer STARTTLS, or refused it. Switch TLS on there,\nor look for a firewall that takes it away."
 	case CertificateHostMismatch:
@@ -119,13 +156,23 @@ func advice(t ResultType) string {
 	case DNSSECInvalid:
 		return "The answers of your DNS did not pass DNSSEC. Check the signatures."
 	case DANERequired:
-		return "The host has no TLSA records that can be used."
+		return "This relay wants DANE for your domain, and the host has no TLSA\nrecords that can be used."
 	case STSPolicyFetchError:
-		return "The policy is announced and could not be fetched. Check\nhttps://mta-sts.DOMAIN/.well-known/mta-sts.txt."
+		return "The policy is announced and could not be fetched. Check\nhttps://mta-sts." + domain + "/.well-known/mta-sts.txt"
 	case STSPolicyInvalid:
-		return "The policy was fetched and is malformed. Check its text."
+		return "The policy was fetched and is malformed. Check the text of\nhttps://mta-sts." + domain + "/.well-known/mta-sts.txt"
 	case STSWebPKIInvalid:
-		return "The certificate of the policy's web server does not hold."
+		return "The certificate of the policy's web server does not hold: that of\nmta-sts." + domain + "."
 	}
-	return "The session did not pass. The code in the attached file says why: a\nname that the policy lacks, TLSA records that do not fit, a handshake\nthat broke."
+	switch k.code {
+	case "mta-sts-mx-mismatch":
+		return "Your MTA-STS policy does not name this host. Add a line \"mx:\" for it,\nand change the id of the record."
+	case "tlsa-mismatch":
+		return "The TLSA records do not fit the host's certificate. Publish the new\nrecord before the certificate changes."
+	case "tls-version":
+		return "The host speaks only versions of TLS that are out of date. Let it\nspeak TLS 1.2 or later."
+	case "handshake-failed":
+		return "The host offered STARTTLS, and the handshake broke. Look into its log."
+	}
+	return "The session did not pass."
 }

@@ -43,6 +43,18 @@ type policyCount struct {
 type failureCount struct {
 	Failure Failure `cbor:"1,keyasint"`
 	Count   int64   `cbor:"2,keyasint"`
+	// First and Last are when it was met, in seconds since 1970.
+	First int64 `cbor:"3,keyasint,omitempty"`
+	Last  int64 `cbor:"4,keyasint,omitempty"`
+}
+
+func (f *failureCount) met(at time.Time) {
+	f.Count++
+	t := at.Unix()
+	if f.First == 0 || t < f.First {
+		f.First = t
+	}
+	f.Last = max(f.Last, t)
 }
 
 func key(parts ...string) []byte {

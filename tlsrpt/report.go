@@ -120,10 +120,9 @@ func (i Identity) write(w io.Writer, s *store.Store, k reportKey, id string) (*d
 	d := newDigest(r)
 	var failed error
 	err = readPolicies(s, countsPrefix(k.Day, k.Domain, generationName(k.Generation)), func(_ reportKey, c *Counts) bool {
-		p := newPolicy(k.Domain, c)
-		d.add(&p)
+		d.add(c)
 		var data []byte
-		if data, failed = json.Marshal(p); failed != nil {
+		if data, failed = json.Marshal(newPolicy(k.Domain, c)); failed != nil {
 			return false
 		}
 		if d.policies > 1 {

@@ -245,7 +245,7 @@ func (t *Tally) countFailure(txn store.Txn, base []byte, n *policyCount, r *Resu
 			return err
 		}
 	}
-	f.Count++
+	f.met(r.At)
 	return t.set(txn, k, f)
 }
 

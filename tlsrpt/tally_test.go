@@ -73,7 +73,7 @@ func TestCountsAddUpOverCommitsAndRestarts(t *testing.T) {
 	failure := &Failure{Type: CertificateExpired, MXHost: "mx.a.example", Code: "expired"}
 	other := &Failure{Type: StartTLSNotSupported, MXHost: "mx.a.example"}
 	count(t, s, Result{"a.example", sts, nil, noon}, Result{"a.example", sts, failure, noon}, Result{"a.example", sts, nil, noon})
-	count(t, s, Result{"a.example", sts, failure, noon}, Result{"a.example", sts, other, noon}, Result{"b.example", Policy{Type: PolicyNone}, nil, noon},
+	count(t, s, Result{"a.example", sts, failure, noon.Add(time.Hour)}, Result{"a.example", sts, other, noon}, Result{"b.example", Policy{Type: PolicyNone}, nil, noon},
 		Result{"a.example", sts, nil, noon.Add(12 * time.Hour)})
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
@@ -81,7 +81,7 @@ func TestCountsAddUpOverCommitsAndRestarts(t *testing.T) {
 	s = openStore(t, dir)
 	got := read(t, s, "2026-11-23")
 	want := []dayCounts{
-		{reportKey{"2026-11-23", "a.example", 0}, []Counts{{Policy: sts, Successes: 2, Failures: []FailureCount{{*failure, 2}, {*other, 1}}}}},
+		{reportKey{"2026-11-23", "a.example", 0}, []Counts{{Policy: sts, Successes: 2, Failures: []FailureCount{{*failure, 2, noon.Unix(), noon.Add(time.Hour).Unix()}, {*other, 1, noon.Unix(), noon.Unix()}}}}},
 		{reportKey{"2026-11-23", "b.example", 0}, []Counts{{Policy: Policy{Type: PolicyNone}, Successes: 1}}},
 	}
 	if !reflect.DeepEqual(got, want) {
@@ -250,7 +250,7 @@ func TestBoundsAreKeptAndTold(t *testing.T) {
 			t.Errorf("%+v", f)
 		}
 	}
-	want := []FailureCount{{Failure{Type: CertificateExpired}, 30}, {Failure{Type: StartTLSNotSupported}, 1}}
+	want := []FailureCount{{Failure{Type: CertificateExpired}, 30, noon.Unix(), noon.Unix()}, {Failure{Type: StartTLSNotSupported}, 1, noon.Unix(), noon.Unix()}}
 	if n := got[0].Policies[0].Failed(); n != 41 || !reflect.DeepEqual(summed, want) {
 		t.Errorf("%d failures, summed %+v", n, summed)
 	}
