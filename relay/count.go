@@ -45,6 +45,12 @@ func results(s *delivery.SessionCount) (out []tlsrpt.Result) {
 				continue // a policy is announced: it cannot be said that there is none
 			}
 			p = tlsrpt.Policy{Type: tlsrpt.PolicyNone}
+		case security.Rule:
+			if v.Shortfall == nil || v.Shortfall.Type != tlsrpt.DANERequired {
+				continue
+			}
+			// RFC 8460, 4.3.2.1 has a result type for this one rule of the operator.
+			p = tlsrpt.Policy{Type: tlsrpt.PolicyTLSA, MXHosts: []string{s.Requirement.Host}}
 		default:
 			continue // what operator or sender asked for is not the domain's business
 		}
