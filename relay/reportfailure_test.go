@@ -168,3 +168,26 @@ sts [] [] +0 -1
 		t.Errorf("got\n%s", got)
 	}
 }
+
+// What was counted by the old policy stays with it.
+func TestAPolicyThatChangesDuringTheDay(t *testing.T) {
+	w := newReportWorld(t)
+	h, mx := w.receiver("reports.example"), w.host("mx1.a.example")
+	w.set(mx, testnet.Faults{Cert: testnet.CertSpec{Expired: true}})
+	d := testnet.Domain{MX: []string{mx.Name}, TLSRPT: "https://reports.example/", Policy: policyFor("testing", mx.Name)}
+	w.domain("a.example", d)
+	w.deliver("b@a.example")
+	w.stop() // the DNS cache forgets the old id
+	w.set(mx, testnet.Faults{})
+	d.Policy.ID, d.Policy.Mode = "2", "enforce"
+	w.domain("a.example", d)
+	w.start("")
+	w.deliver("b@a.example")
+	w.clock.tomorrow()
+	const want = `sts ["version: STSv1" "mode: enforce" "mx: mx1.a.example" "max_age: 86400"] ["mx1.a.example"] +1 -0
+sts ["version: STSv1" "mode: testing" "mx: mx1.a.example" "max_age: 86400"] ["mx1.a.example"] +0 -1
+  1 certificate-expired code=expired host=mx1.a.example helo=mx1.a.example ip=MX from=127.0.0.1`
+	if got := whole(w.posted(h, 1), mx); got != want {
+		t.Errorf("got\n%s", got)
+	}
+}

@@ -43,6 +43,9 @@ func TestAReportIsMailed(t *testing.T) {
 			day := w.clock.day()
 			w.clock.tomorrow()
 			m := w.wait(box, 1)[0]
+			if m.RcptParams[0] != "NOTIFY=NEVER" {
+				t.Errorf("RCPT with %q", m.RcptParams)
+			}
 			if m.TLS || m.From != "postmaster@test.example" || m.To != "tls!rpt@reports.example" {
 				t.Errorf("%+v", m)
 			}
@@ -72,6 +75,11 @@ func checkMail(w *world, m testnet.Message, day string, signatures int) {
 			if !strings.Contains(keys, k) {
 				w.t.Errorf("%s is not signed: %s", k, keys)
 			}
+		}
+	}
+	for field := range strings.SplitSeq(string(m.Data[:bytes.Index(m.Data, []byte("\r\nFrom:"))]), "DKIM-Signature:") {
+		if strings.Contains(field, " l=") {
+			w.t.Errorf("a signature of a part only: %s", field)
 		}
 	}
 	for line := range bytes.Lines(m.Data) {

@@ -58,7 +58,8 @@ type Message struct {
 	From, To   string // the MAIL and RCPT lines' paths; To joined by commas
 	Params     string // of MAIL
 	Recipients []string
-	Data       []byte // without dot-stuffing
+	RcptParams []string // of the RCPT lines, by recipient
+	Data       []byte   // without dot-stuffing
 	TLS        bool
 	TLSVersion uint16
 	SNI        string

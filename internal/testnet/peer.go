@@ -105,7 +105,7 @@ func (p *peer) command(line string) bool {
 		p.mail = Message{From: path, Params: params}
 		return p.reply("mail", "250 2.1.0 ok")
 	case "RCPT":
-		path, _ := cutPath(arg)
+		path, params := cutPath(arg)
 		text := "250 2.1.5 ok"
 		if r, ok := p.f.Recipients[path]; ok {
 			text = r
@@ -114,6 +114,7 @@ func (p *peer) command(line string) bool {
 		}
 		if strings.HasPrefix(text, "250") {
 			p.mail.Recipients = append(p.mail.Recipients, path)
+			p.mail.RcptParams = append(p.mail.RcptParams, params)
 		}
 		return p.reply("rcpt "+path, text) && !p.at("rcpt")
 	case "DATA":
