@@ -1,13 +1,20 @@
 package main
 
 import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stsrelay/stsrelay/internal/testnet"
+	"github.com/stsrelay/stsrelay/relay"
+	"github.com/stsrelay/stsrelay/tlsrpt"
 )
 
 func TestReportSetupFromNothingToPublished(t *testing.T) {
@@ -105,4 +112,99 @@ func TestReportsFromTheCommandLine(t *testing.T) {
 			t.Errorf("%s: status %d\n%s%s", tt.args, r.status, r.out, r.err)
 		}
 	}
+}
+
+// What was counted is listed, previewed and sent from the command line.
+func TestCountedReportsFromTheCommandLine(t *testing.T) {
+	n, err := testnet.New(testnet.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(n.Close)
+	mx, err := n.AddHost("mx.a.example")
+	if err != nil {
+		t.Fatal(err)
+	}
+	h, err := n.AddReportHost("reports.example")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := mx.Set(testnet.Faults{NoStartTLS: true}); err != nil {
+		t.Fatal(err)
+	}
+	for d, rua := range map[string]string{"a.example": "https://reports.example/a", "b.example": "https://reports.example/b", "none.example": ""} {
+		if err := n.AddDomain(d, testnet.Domain{MX: []string{mx.Name}, TLSRPT: rua}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	dir := t.TempDir()
+	file := filepath.Join(dir, "relay.toml")
+	text := fmt.Sprintf("hostname = \"relay.example.com\"\ndata_dir = %q\n[[listen]]\naddress = \"127.0.0.1:0\"\n[limits]\nfree_space = \"64MiB\"\n[delivery]\nprivate_addresses = \"allow\"\n[dns]\nservers = [%q]\n", filepath.Join(dir, "data"), n.DNS.Addr())
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	r := started(t, file, relay.Options{Version: "1.2.3", Dial: n.DialContext, Roots: n.CA.Roots()})
+	for _, to := range []string{"kurt@a.example", "kurt@b.example", "kurt@none.example"} {
+		sendInClear(t, r.Addrs()[0].String(), to)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	if _, err := mx.Wait(ctx, 3); err != nil {
+		t.Fatal(err)
+	}
+	report := func(args string) result {
+		t.Helper()
+		return command(t, "", append(strings.Fields("report "+args), "--config", file)...)
+	}
+	var list []tlsrpt.Status
+	for len(list) < 3 { // the counts come with the results of the deliveries
+		unmarshal(t, report("list --json").out, &list)
+		if ctx.Err() != nil {
+			t.Fatalf("%+v", list)
+		}
+	}
+	today := list[0].Day
+	if list[0].Domain != "a.example" || list[0].State != tlsrpt.Counting || list[0].Sessions != 1 || list[0].Failures != 1 || list[0].NextAt == nil {
+		t.Errorf("%+v", list[0])
+	}
+	if r := report("list --domain A.Example"); r.status != 0 || strings.Count(r.out, "\n") != 2 || !strings.Contains(r.out, "a.example") || !strings.Contains(r.out, "counting") {
+		t.Errorf("list: %+v", r)
+	}
+	if r := report("list --date 2020-01-01"); r.status != 0 || !strings.Contains(r.out, "nothing was counted") {
+		t.Errorf("list of another day: %+v", r)
+	}
+	preview := report("preview --domain a.example")
+	if _, err := testnet.ReadTLSReport([]byte(preview.out)); err != nil {
+		t.Errorf("preview: %v in %+v", err, preview)
+	}
+	var all []json.RawMessage
+	if unmarshal(t, report("preview --date "+today).out, &all); len(all) != 3 {
+		t.Errorf("%d reports", len(all))
+	}
+	h.Answer(testnet.Answer{Status: 200}, testnet.Answer{Status: 410})
+	sent := report("send --json --date " + today)
+	var after []tlsrpt.Status
+	unmarshal(t, sent.out, &after)
+	if sent.status != 1 || !strings.Contains(sent.err, "1 report could not be sent") || len(after) != 3 ||
+		after[0].State != tlsrpt.Sent || after[1].State != tlsrpt.Failed || after[2].State != tlsrpt.Skipped {
+		t.Errorf("send: %+v", sent)
+	}
+	if posts := h.Posts(); len(posts) != 2 || !sameJSON(t, posts[0].Report, preview.out) {
+		t.Errorf("%d posts; preview\n%s", len(posts), preview.out)
+	}
+	if r := report("send --date " + today); r.status != 0 || !strings.Contains(r.out, "sent") || !strings.Contains(r.out, "publishes no TLS-RPT record") {
+		t.Errorf("send again: %+v", r)
+	}
+	if posts := h.Posts(); len(posts) != 3 || posts[2].Path != "POST /b" {
+		t.Errorf("what was accepted was sent again: %+v", posts)
+	}
+}
+
+func sameJSON(t *testing.T, a []byte, b string) bool {
+	t.Helper()
+	var x, y bytes.Buffer
+	if err := errors.Join(json.Compact(&x, a), json.Compact(&y, []byte(b))); err != nil {
+		t.Fatal(err)
+	}
+	return x.String() == y.String()
 }
