@@ -1,182 +1,16 @@
 package tlsrpt
 
 import (
-	"bufio"
 	"bytes"
 	"context"
 	"errors"
 	"fmt"
-	"io"
-	"net/netip"
-	"os"
-	"os/exec"
-	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
 	"github.com/stsrelay/stsrelay/internal/store"
 	"github.com/stsrelay/stsrelay/internal/testnet"
-)
-
-// office is a reporter in a fake Internet, with a clock that only the test
-// moves. Nothing runs by itself: the test says when the reporter looks at the
-// clock.
-type office struct {
-	*testnet.Net
-	*Reporter
-	t     *testing.T
-	dir   string
-	store *store.Store
-	now   time.Time
-
-	mu       sync.Mutex
-	records  map[string][]string
-	dnsErr   error
-	queued   []Mail
-	insecure bool
-	public   bool
-	noKey    bool
-}
-
-func newOffice(t *testing.T) *office {
-	t.Helper()
-	n, err := testnet.New(testnet.Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(n.Close)
-	o := &office{Net: n, t: t, dir: t.TempDir(), now: noon, records: make(map[string][]string)}
-	o.open()
-	return o
-}
-
-// open opens the store and a reporter of it.
-func (o *office) open() {
-	o.t.Helper()
-	o.store = openStore(o.t, o.dir)
-	o.attach(o.store)
-}
-
-func (o *office) attach(s *store.Store) {
-	o.t.Helper()
-	poster := NewPoster(PosterOptions{
-		Roots: o.CA.Roots(), DialContext: o.DialContext, LookupAddrs: o.lookupAddrs,
-		AllowPrivate: func() bool { return !o.public }, Insecure: func() bool { return o.insecure },
-	})
-	var err error
-	o.Reporter, err = New(Options{
-		Store:    s,
-		Identity: func() Identity { return Identity{"Example", "postmaster@sender.example", "tls@sender.example"} },
-		Post:     poster.Post,
-		LookupTXT: func(_ context.Context, name string) ([]string, error) {
-			o.mu.Lock()
-			defer o.mu.Unlock()
-			return o.records[name], o.dnsErr
-		},
-		Sign: func(domain string, write func(io.Writer) error) ([]byte, error) {
-			if o.noKey {
-				return nil, fmt.Errorf("%w of %s", ErrNoKey, domain)
-			}
-			return []byte("X-Signed: by " + domain + "\r\n"), write(io.Discard)
-		},
-		Queue: func(m *Mail, also func(*store.Batch, string)) error {
-			o.mu.Lock()
-			defer o.mu.Unlock()
-			var b store.Batch
-			also(&b, fmt.Sprintf("Q%d", len(o.queued)))
-			if err := s.Commit(context.Background(), &b); err != nil {
-				return err
-			}
-			o.queued = append(o.queued, *m)
-			return nil
-		},
-		Now: func() time.Time { return o.now },
-	})
-	if err != nil {
-		o.t.Fatal(err)
-	}
-}
-
-func (o *office) lookupAddrs(_ context.Context, host string) ([]netip.Addr, error) {
-	a, err := netip.ParseAddr(o.DNS.A(host))
-	return []netip.Addr{a}, err
-}
-
-// restart closes the store and opens everything anew.
-func (o *office) restart() {
-	o.t.Helper()
-	if err := o.store.Close(); err != nil {
-		o.t.Fatal(err)
-	}
-	o.open()
-	if err := o.resume(); err != nil {
-		o.t.Fatal(err)
-	}
-}
-
-func (o *office) publish(domain string, txt ...string) { o.records[RecordName(domain)] = txt }
-
-func (o *office) receiver(name string) *testnet.ReportHost {
-	o.t.Helper()
-	h, err := o.AddReportHost(name)
-	if err != nil {
-		o.t.Fatal(err)
-	}
-	return h
-}
-
-func (o *office) count(results ...Result) {
-	o.t.Helper()
-	var b store.Batch
-	for _, r := range results {
-		o.Count(&b, r)
-	}
-	if err := o.store.Commit(o.t.Context(), &b); err != nil {
-		o.t.Fatal(err)
-	}
-}
-
-// at moves the clock and makes what is due by then.
-func (o *office) at(now time.Time) {
-	o.t.Helper()
-	o.now = now
-	if err := o.newDay(o.t.Context(), now); err != nil {
-		o.t.Fatal(err)
-	}
-	for {
-		o.Reporter.mu.Lock()
-		k, _, ok := o.due.next(now)
-		o.Reporter.mu.Unlock()
-		if !ok {
-			return
-		}
-		o.attempt(o.t.Context(), k)
-	}
-}
-
-func (o *office) list() (out []Status) {
-	o.t.Helper()
-	if err := o.List("", "", func(s Status) bool { out = append(out, s); return true }); err != nil {
-		o.t.Fatal(err)
-	}
-	return out
-}
-
-// state is that of the only report.
-func (o *office) state() Status {
-	o.t.Helper()
-	l := o.list()
-	if len(l) != 1 {
-		o.t.Fatalf("%d reports: %+v", len(l), l)
-	}
-	return l[0]
-}
-
-var (
-	success = Result{Domain: "a.example", Policy: Policy{Type: PolicyNone}, At: noon}
-	nextDay = noon.Truncate(24 * time.Hour).Add(28 * time.Hour) // when all reports of the day are due
 )
 
 func TestReceiversThatDoNotTakeAReport(t *testing.T) {
@@ -239,6 +73,9 @@ func TestReceiversThatDoNotTakeAReport(t *testing.T) {
 			s := o.state()
 			if s.State != tt.last || tt.last != Sent && !strings.Contains(s.Why, tt.why) {
 				t.Errorf("last: %+v", s)
+			}
+			if told := strings.Contains(o.log.String(), `level=WARN msg="TLS report given up"`); told != (s.State == Failed) {
+				t.Errorf("the log has %q", o.log.String())
 			}
 			if d := o.now.Sub(nextDay); d > 24*time.Hour {
 				t.Errorf("it was tried for %s", d)
@@ -349,50 +186,6 @@ func flush(t testing.TB, s *store.Store) {
 	t.Helper()
 	if err := s.Commit(t.Context(), new(store.Batch)); err != nil {
 		t.Fatal(err)
-	}
-}
-
-// A crash loses no count and no report, and sends nothing a second time but what
-// nobody had written down; that has the same report-id.
-func TestACrashSendsNothingTwice(t *testing.T) {
-	o := newOffice(t)
-	h := o.receiver("r.example")
-	o.publish("a.example", "v=TLSRPTv1; rua=mailto:x@r.example")
-	o.publish("b.example", "v=TLSRPTv1; rua=https://r.example/")
-	o.count(success, Result{Domain: "b.example", Policy: Policy{Type: PolicyNone}, At: noon})
-	o.now = nextDay
-	if err := o.newDay(t.Context(), nextDay); err != nil {
-		t.Fatal(err)
-	}
-	// The process dies behind the first steps of an attempt: the counts are
-	// closed, the mail is queued, the report is posted, and no more.
-	for _, d := range []string{"a.example", "b.example"} {
-		k := reportKey{Day: "2026-11-23", Domain: d}
-		s, err := o.begin(t.Context(), k)
-		if err != nil {
-			t.Fatal(err)
-		}
-		rua, _, err := o.destinations(t.Context(), k)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if _, err := o.submit(t.Context(), k, &s, rua); err != nil {
-			t.Fatal(err)
-		}
-	}
-	o.restart()
-	o.at(nextDay)
-	if len(o.queued) != 1 {
-		t.Errorf("%d mails of one report", len(o.queued))
-	}
-	posts := h.Posts()
-	if len(posts) != 2 || !bytes.Equal(posts[0].Report, posts[1].Report) {
-		t.Errorf("%d posts, the same: %t", len(posts), bytes.Equal(posts[0].Report, posts[len(posts)-1].Report))
-	}
-	o.restart()
-	o.at(nextDay.Add(3 * time.Hour))
-	if len(o.queued) != 1 || len(h.Posts()) != 2 {
-		t.Errorf("after another start: %d mails, %d posts", len(o.queued), len(h.Posts()))
 	}
 }
 
@@ -563,6 +356,70 @@ func TestMissedDaysAreSentAndOldOnesDropped(t *testing.T) {
 	}
 }
 
+// What the tally remembers of a day is forgotten with it.
+func TestADayThatWasForgottenIsCountedAnew(t *testing.T) {
+	o := newOffice(t)
+	o.count(success)
+	o.at(noon.AddDate(0, 0, 30))
+	if got := read(t, o.store, "2026-11-23"); len(got) != 0 {
+		t.Fatalf("not forgotten: %+v", got)
+	}
+	o.at(noon) // the clock is set back
+	o.count(success)
+	got := read(t, o.store, "2026-11-23")
+	if len(got) != 1 || got[0].Policies[0].Policy.Type != PolicyNone || got[0].Policies[0].Successes != 1 {
+		t.Errorf("%+v", got)
+	}
+	if l := o.list(); len(l) != 1 || l[0].Sessions != 1 {
+		t.Errorf("%+v", l)
+	}
+}
+
+func TestWhatIsDroppedUnsentIsTold(t *testing.T) {
+	o := newOffice(t)
+	h := o.receiver("r.example")
+	h.Answer(testnet.Answer{Status: 500})
+	o.publish("a.example", "v=TLSRPTv1; rua=https://r.example/")
+	o.publish("b.example", "v=TLSRPTv1; rua=https://r.example/")
+	o.count(success)
+	o.at(nextDay) // and is to be tried again
+	late := success
+	late.Domain = "b.example"
+	o.count(late)
+	o.restart()
+	o.at(nextDay.AddDate(0, 0, 20))
+	if got := o.log.String(); len(o.list()) != 0 || len(h.Posts()) != 1 || !strings.Contains(got, "too old to be sent") || !strings.Contains(got, "reports=2") {
+		t.Errorf("%d posts, %+v; %s", len(h.Posts()), o.list(), got)
+	}
+}
+
+func TestAReportThatIsPlannedTwiceIsTriedAtItsTimeOnly(t *testing.T) {
+	o := newOffice(t)
+	h := o.receiver("r.example")
+	h.Answer(repeat(testnet.Answer{Status: 500}, 3)...)
+	o.publish("a.example", "v=TLSRPTv1; rua=https://r.example/")
+	o.count(success)
+	posts := func(when string, want int) {
+		t.Helper()
+		if n := len(h.Posts()); n != want {
+			t.Errorf("%s: %d posts, not %d", when, n, want)
+		}
+	}
+	o.at(nextDay)
+	posts("at once", 1)
+	o.plan(reportKey{Day: "2026-11-23", Domain: "a.example"}, nextDay.Add(time.Minute))
+	o.at(nextDay.Add(time.Minute))
+	posts("after a minute", 1)
+	if err := o.SendNow(t.Context(), "2026-11-23", "", func(Status) bool { return true }); err != nil {
+		t.Fatal(err)
+	}
+	posts("by the operator", 2)
+	o.at(nextDay.Add(5 * time.Minute))
+	posts("when it would have been tried again", 2)
+	o.at(nextDay.Add(16 * time.Minute))
+	posts("15 minutes after the operator", 3)
+}
+
 func TestARunningReporterSendsByItsClockAndStops(t *testing.T) {
 	o := newOffice(t)
 	h := o.receiver("r.example")
@@ -613,53 +470,4 @@ func TestALargeReportArrivesWhole(t *testing.T) {
 		t.Errorf("%d mails", len(o.queued))
 	}
 	t.Logf("%d octets of JSON, %d compressed", len(post.Report), len(post.Raw))
-}
-
-// A child process counts and says so after each commit, until it is killed.
-func TestKill9LosesNoCountAndDoublesNone(t *testing.T) {
-	dir := os.Getenv("TLSRPT_TEST_COUNT")
-	if dir != "" {
-		s, err := store.Open(store.Options{Dir: dir})
-		if err != nil {
-			t.Fatal(err)
-		}
-		tally := NewTally(nil)
-		for n := 1; ; n++ {
-			var b store.Batch
-			tally.Count(&b, success)
-			b.Set([]byte("x"), fmt.Append(nil, n)) // the result of the delivery
-			if err := s.Commit(context.Background(), &b); err != nil {
-				t.Fatal(err)
-			}
-			fmt.Println(n)
-		}
-	}
-	for round := range 3 {
-		dir := filepath.Join(t.TempDir(), fmt.Sprint(round))
-		c := exec.Command(os.Args[0], "-test.run=^TestKill9LosesNoCountAndDoublesNone$")
-		c.Env = append(os.Environ(), "TLSRPT_TEST_COUNT="+dir)
-		out, err := c.StdoutPipe()
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := c.Start(); err != nil {
-			t.Fatal(err)
-		}
-		said := 0
-		for lines := bufio.NewScanner(out); lines.Scan(); {
-			if _, err := fmt.Sscan(lines.Text(), &said); err == nil && said == 50+round {
-				_ = c.Process.Kill()
-			}
-		}
-		_ = c.Wait()
-		s := openStore(t, dir)
-		delivered, err := s.Get([]byte("x"))
-		if err != nil {
-			t.Fatal(err)
-		}
-		got := read(t, s, "2026-11-23")
-		if n := got[0].Policies[0].Successes; fmt.Sprint(n) != string(delivered) || int(n) < said {
-			t.Errorf("%d counted, %s delivered, %d acknowledged", n, delivered, said)
-		}
-	}
 }

@@ -239,11 +239,20 @@ func (r *Reporter) forget(ctx context.Context, day string) error {
 			unsent++
 		}
 	})
+	if err == nil {
+		err = r.o.Store.Scan(append(key("s", day), '/'), nil, func(_, v []byte) error {
+			var s submission
+			if cbor.Unmarshal(v, &s) == nil && !s.ended() {
+				unsent++
+			}
+			return nil
+		})
+	}
 	if err != nil {
 		return err
 	}
 	if unsent > 0 {
-		r.log.Warn("TLS reports are dropped: they are too old to be sent", "day", day, "domains", unsent, "days", keepDays)
+		r.log.Warn("TLS reports are dropped: they are too old to be sent", "day", day, "reports", unsent, "days", keepDays)
 	}
 	for _, prefix := range [][]byte{countsPrefix(day), domainKey(day, ""), append(key("s", day), '/'), dayKey(day)} {
 		if err := r.removeAll(ctx, prefix, func([]byte) bool { return true }); err != nil {
