@@ -89,8 +89,8 @@ type Tally struct {
 
 // value is a record as it was written in an epoch of the store.
 type value struct {
-	data  []byte
-	epoch int
+	record any
+	epoch  int
 }
 
 // maxWritten bounds Tally.written.
@@ -148,7 +148,7 @@ func (t *Tally) count(txn store.Txn, r *Result, policy []byte) error {
 	known := false
 	var err error
 	if !t.closed[day] {
-		known, err = t.get(txn, countKey(base), &n)
+		known, err = get(t, txn, countKey(base), &n)
 	}
 	if err == nil && !known {
 		base, err = t.begin(txn, day, r, policy, &n)
@@ -160,14 +160,14 @@ func (t *Tally) count(txn store.Txn, r *Result, policy []byte) error {
 		return t.countFailure(txn, base, &n, r)
 	}
 	n.Successes++
-	return t.set(txn, countKey(base), n)
+	return set(t, txn, countKey(base), n)
 }
 
 // begin finds out where a policy is counted that is not in the day's first
 // report, or not yet, and brings n in. A nil base: it is not counted.
 func (t *Tally) begin(txn store.Txn, day string, r *Result, policy []byte, n *policyCount) (base []byte, err error) {
 	var d domainRecord
-	known, err := t.get(txn, domainKey(day, r.Domain), &d)
+	known, err := get(t, txn, domainKey(day, r.Domain), &d)
 	if err != nil {
 		return nil, err
 	}
@@ -178,7 +178,7 @@ func (t *Tally) begin(txn store.Txn, day string, r *Result, policy []byte, n *po
 	}
 	base = policyKey(day, r.Domain, d.Generation, policy)
 	*n = policyCount{}
-	known, err = t.get(txn, countKey(base), n)
+	known, err = get(t, txn, countKey(base), n)
 	if known || err != nil {
 		return base, err
 	}
@@ -192,12 +192,12 @@ func (t *Tally) begin(txn store.Txn, day string, r *Result, policy []byte, n *po
 	if d.Policies++; d.Policies == maxPolicies+1 {
 		t.log.Warn("a domain has had too many policies in one day; more are not told apart in the TLS report", "domain", r.Domain, "day", day, "policies", maxPolicies)
 	}
-	err = t.set(txn, domainKey(day, r.Domain), d)
+	err = set(t, txn, domainKey(day, r.Domain), d)
 	if err == nil {
 		err = txn.Set(base, policy)
 	}
 	if err == nil {
-		err = t.set(txn, countKey(base), n)
+		err = set(t, txn, countKey(base), *n)
 	}
 	return base, err
 }
@@ -205,7 +205,7 @@ func (t *Tally) begin(txn store.Txn, day string, r *Result, policy []byte, n *po
 // newDomain counts one more domain of the day, or says that there is no room.
 func (t *Tally) newDomain(txn store.Txn, day string) (full bool, err error) {
 	var n int
-	if _, err := t.get(txn, dayKey(day), &n); err != nil {
+	if _, err := get(t, txn, dayKey(day), &n); err != nil {
 		return false, err
 	}
 	if n > t.maxDomains {
@@ -215,13 +215,13 @@ func (t *Tally) newDomain(txn store.Txn, day string) (full bool, err error) {
 		t.log.Warn("sessions to more domains are not counted for TLS reports on this day", "day", day, "domains", n)
 		full = true
 	}
-	return full, t.set(txn, dayKey(day), n+1)
+	return full, set(t, txn, dayKey(day), n+1)
 }
 
 func (t *Tally) countFailure(txn store.Txn, base []byte, n *policyCount, r *Result) error {
 	f := failureCount{Failure: *r.Failure}
 	k := failureKey(base, &f.Failure)
-	found, err := t.get(txn, k, &f)
+	found, err := get(t, txn, k, &f)
 	if err != nil {
 		return err
 	}
@@ -230,54 +230,53 @@ func (t *Tally) countFailure(txn store.Txn, base []byte, n *policyCount, r *Resu
 			t.log.Warn("a policy has failed in too many ways in one day; more are only summed in the TLS report",
 				"domain", r.Domain, "day", DayOf(r.At), "details", n.Details)
 			n.Details++
-			if err := t.set(txn, countKey(base), n); err != nil {
+			if err := set(t, txn, countKey(base), *n); err != nil {
 				return err
 			}
 		}
 		f = failureCount{Failure: Failure{Type: r.Failure.Type}}
 		k = failureKey(base, &f.Failure)
-		if _, err = t.get(txn, k, &f); err != nil {
+		if _, err = get(t, txn, k, &f); err != nil {
 			return err
 		}
 	} else if !found {
 		n.Details++
-		if err := t.set(txn, countKey(base), n); err != nil {
+		if err := set(t, txn, countKey(base), *n); err != nil {
 			return err
 		}
 	}
 	f.met(r.At)
-	return t.set(txn, k, f)
+	return set(t, txn, k, f)
 }
 
-// get reads a record; one that cannot be read counts as none.
-func (t *Tally) get(txn store.Txn, key []byte, v any) (found bool, err error) {
-	var data []byte
+// get reads a record; one that cannot be read counts as none. The key says what
+// its type is.
+func get[T any](t *Tally, txn store.Txn, key []byte, record *T) (found bool, err error) {
 	if w := t.written[string(key)]; w != nil && w.epoch == txn.Epoch() {
-		data = w.data
-	} else if data, err = txn.Get(key); err != nil {
-		return false, err
+		*record = w.record.(T)
+		return true, nil
 	}
-	return data != nil && cbor.Unmarshal(data, v) == nil, nil
+	data, err := txn.Get(key)
+	return data != nil && cbor.Unmarshal(data, record) == nil, err
 }
 
-func (t *Tally) set(txn store.Txn, key []byte, v any) error {
-	data := encode(v)
+func set[T any](t *Tally, txn store.Txn, key []byte, record T) error {
 	if w := t.written[string(key)]; w != nil {
-		w.data, w.epoch = data, txn.Epoch()
+		w.record, w.epoch = record, txn.Epoch()
 	} else {
 		if len(t.written) == maxWritten {
 			clear(t.written)
 		}
-		t.written[string(key)] = &value{data, txn.Epoch()}
+		t.written[string(key)] = &value{record, txn.Epoch()}
 	}
-	return txn.Set(key, data)
+	return txn.Set(key, encode(record))
 }
 
 // close ends a generation: what is counted from now on goes into the next one.
 // It runs in the committer. It reports whether there is anything to tell.
 func (t *Tally) close(txn store.Txn, k reportKey) (counted bool, err error) {
 	var d domainRecord
-	if _, err := t.get(txn, domainKey(k.Day, k.Domain), &d); err != nil {
+	if _, err := get(t, txn, domainKey(k.Day, k.Domain), &d); err != nil {
 		return false, err
 	}
 	if d.Generation != k.Generation {
@@ -287,7 +286,7 @@ func (t *Tally) close(txn store.Txn, k reportKey) (counted bool, err error) {
 		return false, nil // it was removed with its day
 	}
 	t.closed[k.Day] = true
-	return true, t.set(txn, domainKey(k.Day, k.Domain), domainRecord{Generation: k.Generation + 1})
+	return true, set(t, txn, domainKey(k.Day, k.Domain), domainRecord{Generation: k.Generation + 1})
 }
 
 // forget adds to b, which removes records, that they are not remembered.
