@@ -32,6 +32,9 @@ func TestReceiversThatDoNotTakeAReport(t *testing.T) {
 		{"301 to another host, then 200", url, answers(testnet.Answer{Status: 301, Location: "https://evil.example/"}), Waiting, Sent, 2, "not followed"},
 		{"308 to http", url, answers(testnet.Answer{Status: 308, Location: "http://r.example/"}), Waiting, Sent, 2, "not followed"},
 		{"308 to another path", url, answers(testnet.Answer{Status: 308, Location: "/other"}), Sent, Sent, 2, ""},
+		{"308 in circles", url, answers(repeat(testnet.Answer{Status: 308, Location: "/in"}, 200)...), Waiting, Failed, -1, "redirects too often"},
+		{"301 to another port", url, answers(testnet.Answer{Status: 301, Location: "https://r.example:8443/in"}), Waiting, Sent, 2, "not followed"},
+		{"307 without a place to go to", url, answers(testnet.Answer{Status: 307}), Waiting, Sent, 2, "307"},
 		{"404, then 200", url, answers(testnet.Answer{Status: 404}), Waiting, Sent, 2, "404"},
 		{"500, 503, then 200", url, answers(testnet.Answer{Status: 500}, testnet.Answer{Status: 503}), Waiting, Sent, 3, "500"},
 		{"410", url, answers(testnet.Answer{Status: 410}), Failed, Failed, 1, "refused"},
@@ -43,6 +46,8 @@ func TestReceiversThatDoNotTakeAReport(t *testing.T) {
 			o.insecure = true
 		}, Sent, Sent, 1, ""},
 		{"a private address", url, func(o *office, _ *testnet.ReportHost) { o.public = true }, Waiting, Failed, 0, "not a public address"},
+		{"a private address in the URL", "https://127.0.0.1/", func(o *office, _ *testnet.ReportHost) { o.public = true }, Waiting, Failed, 0, "not a public address"},
+		{"a link-local address in the URL", "https://[fe80::1]/", func(o *office, _ *testnet.ReportHost) { o.public = true }, Waiting, Failed, 0, "not a public address"},
 		{"no such host", "https://nowhere.example/", answers(), Waiting, Failed, 0, "nowhere.example"},
 		{"two, one dead", "https://nowhere.example/," + url, answers(), Sent, Sent, 1, ""},
 		{"two, one refuses and one comes back", "https://r.example/1,https://r.example/2", answers(testnet.Answer{Status: 410}, testnet.Answer{Status: 500}), Waiting, Sent, 3, "refused"},

@@ -208,3 +208,44 @@ func sameJSON(t *testing.T, a []byte, b string) bool {
 	}
 	return x.String() == y.String()
 }
+
+func TestReportCommandsWhereReportsAreSwitchedOff(t *testing.T) {
+	dir := t.TempDir()
+	file := filepath.Join(dir, "relay.toml")
+	text := fmt.Sprintf("hostname = \"relay.example.com\"\ndata_dir = %q\n[[listen]]\naddress = \"127.0.0.1:0\"\n[limits]\nfree_space = \"64MiB\"\n[dns]\nservers = [\"127.0.0.1:1\"]\n[tlsrpt]\nenabled = false\n", filepath.Join(dir, "data"))
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	started(t, file, relay.Options{Version: "1.2.3"})
+	for _, args := range []string{"list", "list --json", "preview", "send"} {
+		r := command(t, "", append(strings.Fields("report "+args), "--config", file)...)
+		if r.status != 1 || r.out != "" || !strings.Contains(r.err, "TLS reports are switched off (tlsrpt.enabled)") {
+			t.Errorf("%s: %+v", args, r)
+		}
+	}
+	if r := command(t, "", "config", "check", "--config", file); r.status != 0 || strings.Contains(r.err, "report setup") {
+		t.Errorf("config check asks for a key that nobody needs: %+v", r)
+	}
+}
+
+func TestReportSetupMakesAnEd25519Key(t *testing.T) {
+	dir := t.TempDir()
+	file := filepath.Join(dir, "relay.toml")
+	if err := os.WriteFile(file, []byte("hostname = \"relay.example.com\"\n[dns]\nservers = [\"127.0.0.1:1\"]\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	r := command(t, "", "report", "setup", "--config", file, "--json", "--type", "ed25519", "--selector", "second")
+	var got struct {
+		Ready  bool
+		Sender string
+		Keys   []map[string]any
+	}
+	unmarshal(t, r.out, &got)
+	if r.status != 1 || got.Ready || got.Sender != "postmaster@example.com" || len(got.Keys) != 1 {
+		t.Fatalf("%+v", r)
+	}
+	k := got.Keys[0]
+	if record := fmt.Sprint(k["record"]); !strings.HasPrefix(record, "v=DKIM1; k=ed25519; s=tlsrpt; p=") || k["record_name"] != "second._domainkey.example.com" || !strings.Contains(fmt.Sprint(k["problem"]), "cannot be told now") {
+		t.Errorf("%+v", k)
+	}
+}
