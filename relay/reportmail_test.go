@@ -106,6 +106,12 @@ func checkMail(w *world, m testnet.Message, day string, signatures int) {
 	if n, err := fmt.Sscanf(msg.Header.Get("Subject"), "Report Domain: a.example Submitter: test.example Report-ID: %s", &id); n != 1 {
 		w.t.Errorf("subject %q: %v", msg.Header.Get("Subject"), err)
 	}
+	if got := msg.Header.Get("Message-ID"); got != id {
+		w.t.Errorf("Message-ID %q, and %q in the subject", got, id)
+	}
+	if at, err := msg.Header.Date(); err != nil || tlsrpt.DayOf(at) != w.clock.day() {
+		w.t.Errorf("date %s, %v", at, err)
+	}
 	mediaType, params, err := mime.ParseMediaType(msg.Header.Get("Content-Type"))
 	if err != nil || mediaType != "multipart/report" || params["report-type"] != "tlsrpt" {
 		w.t.Fatalf("%s %v %v", mediaType, params, err)
