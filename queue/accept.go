@@ -90,6 +90,9 @@ func (in *Incoming) Front(fields []byte) {
 // Write adds to the body. An error means that the message cannot be stored.
 func (in *Incoming) Write(p []byte) (int, error) {
 	n := 0
+	if in.buf == nil {
+		in.buf = in.q.buffers.get()
+	}
 	for len(p) > 0 {
 		if len(in.buf) == chunkSize {
 			if err := in.flush(); err != nil {
@@ -180,6 +183,9 @@ func (in *Incoming) submit(env *Envelope, imported *exportedMessage, done func(e
 	// known by the time that the committer asks.
 	b.If(in.failure)
 	in.q.store.Submit(b, func(err error) {
+		if err == nil {
+			in.q.buffers.put(in.buf)
+		}
 		in.q.commitAccepted(in.entry, env, imported, err)
 		done(err)
 	})
@@ -230,6 +236,7 @@ func (in *Incoming) Abort() {
 		return
 	}
 	in.ended = true
+	in.q.buffers.put(in.buf)
 	in.q.mu.Lock()
 	in.entry.gone = true
 	in.q.unlink(in.entry)

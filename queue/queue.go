@@ -97,6 +97,7 @@ type Queue struct {
 	wake chan struct{} // capacity 1: something may have become due
 
 	importing atomic.Bool
+	buffers   buffers
 	follower  *follower
 
 	mu          sync.Mutex

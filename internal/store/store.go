@@ -85,8 +85,9 @@ func Open(o Options) (*Store, error) {
 	if o.GCInterval == 0 {
 		o.GCInterval = 5 * time.Second
 	}
+	recent := o.Free
 	if o.Free == nil {
-		o.Free = freeBytes
+		o.Free, recent = freeBytes, remembered(freeBytes)
 	}
 	if err := os.MkdirAll(o.Dir, 0o700); err != nil {
 		return nil, fmt.Errorf("make the store's folder: %w", err)
@@ -100,7 +101,7 @@ func Open(o Options) (*Store, error) {
 		latch: &latch{log: o.Logger},
 		wake:  make(chan struct{}, 1),
 	}
-	s.space = space{dir: o.Dir, free: o.Free, limit: max(o.FreeSpace, Floor), ballast: o.Ballast, log: o.Logger}
+	s.space = space{dir: o.Dir, free: o.Free, recent: recent, limit: max(o.FreeSpace, Floor), ballast: o.Ballast, log: o.Logger}
 	if err := s.space.prepare(); err != nil {
 		return nil, err
 	}
