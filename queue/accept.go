@@ -182,6 +182,9 @@ func (in *Incoming) submit(env *Envelope, imported *exportedMessage, done func(e
 	// An envelope is never written without its chunks: those that failed are
 	// known by the time that the committer asks.
 	b.If(in.failure)
+	in.q.mu.Lock()
+	in.q.rush.enter(in.q.clock())
+	in.q.mu.Unlock()
 	in.q.store.Submit(b, func(err error) {
 		if err == nil {
 			in.q.buffers.put(in.buf)
@@ -213,6 +216,7 @@ func (q *Queue) fill(e *entry, env *Envelope, rest []byte, chunks int, size int6
 // commitAccepted takes the message into the schedule, or forgets it.
 func (q *Queue) commitAccepted(e *entry, env *Envelope, imported *exportedMessage, err error) {
 	q.mu.Lock()
+	q.rush.leave()
 	if err != nil {
 		e.gone = true
 		q.unlink(e)

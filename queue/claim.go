@@ -164,6 +164,7 @@ func (q *Queue) mark() {
 	}
 	q.markPending = true
 	var b store.Batch
+	b.Unhurried()
 	b.Update(keyInFlight, func([]byte) []byte {
 		q.mu.Lock()
 		defer q.mu.Unlock()

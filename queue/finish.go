@@ -43,6 +43,7 @@ func (q *Queue) Finish(w *Work, o Outcome) {
 	u, e, d := w.unit, w.unit.msg, w.unit.domain
 	var b store.Batch
 	b.Patient()
+	b.Unhurried()
 	if o.Also != nil {
 		o.Also(&b)
 	}

@@ -64,6 +64,7 @@ type Store struct {
 
 	mu      sync.Mutex
 	pending []*request
+	hurried bool // one of them does not wait for others
 	closed  bool
 	wake    chan struct{} // capacity 1: there is something in pending, or closed
 	stalled atomic.Bool
