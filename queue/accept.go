@@ -216,7 +216,7 @@ func (q *Queue) fill(e *entry, env *Envelope, rest []byte, chunks int, size int6
 // commitAccepted takes the message into the schedule, or forgets it.
 func (q *Queue) commitAccepted(e *entry, env *Envelope, imported *exportedMessage, err error) {
 	q.mu.Lock()
-	q.rush.leave()
+	q.rush.leave(q.clock())
 	if err != nil {
 		e.gone = true
 		q.unlink(e)

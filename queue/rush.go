@@ -21,14 +21,23 @@ type rush struct {
 }
 
 func (r *rush) enter(now int64) {
-	if r.waiting++; r.waiting >= rushSenders {
+	r.waiting++
+	r.look(now)
+}
+
+func (r *rush) leave(now int64) {
+	r.look(now)
+	r.waiting--
+}
+
+func (r *rush) look(now int64) {
+	if r.waiting >= rushSenders {
 		r.until = now + int64(rushLingers)
 	}
 }
 
-func (r *rush) leave() { r.waiting-- }
-
 // putOff is when a delivery may begin that is due at a time.
-func (r rush) putOff(due int64) int64 {
+func (r *rush) putOff(due, now int64) int64 {
+	r.look(now)
 	return max(due, min(r.until, due+int64(rushPatience)))
 }
