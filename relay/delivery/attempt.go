@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/stsrelay/stsrelay/internal/store"
+	"github.com/stsrelay/stsrelay/internal/sevenbit"
 	"github.com/stsrelay/stsrelay/queue"
 	"github.com/stsrelay/stsrelay/relay/security"
 	"github.com/stsrelay/stsrelay/relay/smtpclient"
@@ -269,9 +270,7 @@ func (a *attempt) send(ctx context.Context, s *session) (gone bool) {
 		EnvID: env.EnvID, Ret: env.Ret,
 	}
 	if _, ok := s.client.Extension("8BITMIME"); !ok {
-		// Nearly every host takes 8-bit content whether it says so or not, and
-		// the alternatives are to rewrite the message or to bounce it.
-		t.Bit8 = false
+		a.inSevenBits(&t)
 	}
 	for _, i := range a.open {
 		r := env.Recipients[a.w.Recipients[i]]
@@ -298,6 +297,15 @@ func (a *attempt) send(ctx context.Context, s *session) (gone bool) {
 		a.d.pool.strained(s.key) // it said 421, or went away
 	}
 	return false
+}
+
+// inSevenBits makes t fit for a host without 8BITMIME (RFC 6152, 3). What has
+// 8-bit octets without saying so goes as it is.
+func (a *attempt) inSevenBits(t *smtpclient.Transaction) {
+	t.Bit8 = false
+	if needed, err := sevenbit.Needed(a.w.Body()); err == nil && needed {
+		t.Body, t.Size = sevenbit.NewReader(t.Body), 0 // the size is not known before
+	}
 }
 
 // take gives the recipients their results.
