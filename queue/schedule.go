@@ -230,13 +230,13 @@ func (q *Queue) expired(e *entry, now int64) bool {
 }
 
 // worked tells d that a unit of it went through: its rest ends, and it may
-// have twice as many units active, up to the limit.
-func (q *Queue) worked(d *domain) {
+// have twice as many units active, up to the limit or to what its hosts take.
+func (q *Queue) worked(d *domain, parallel int) {
 	if d.restStep > 0 {
 		d.restStep, d.restReason = 0, ""
 		d.limit = 1
 	}
-	d.limit = min(2*d.limit, q.domainLimit)
+	d.limit = min(2*d.limit, max(q.domainLimit, parallel))
 }
 
 // unitHeap orders units by due time.

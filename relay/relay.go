@@ -123,7 +123,7 @@ func (r *Relay) open() error {
 	if err != nil {
 		return err
 	}
-	r.queue, err = queue.Open(queue.Options{Store: r.store, Schedule: schedule(c), DomainLimit: 10 * c.Delivery.ConcurrencyPerHost, ClaimLimit: c.Delivery.Concurrency, MaxMessages: c.Limits.QueueLength, Paused: c.Delivery.Paused, Logger: r.log})
+	r.queue, err = queue.Open(queue.Options{Store: r.store, Schedule: schedule(c), DomainLimit: 4 * c.Delivery.ConcurrencyPerHost, ClaimLimit: c.Delivery.Concurrency, MaxMessages: c.Limits.QueueLength, Paused: c.Delivery.Paused, Logger: r.log})
 	if err != nil {
 		return err
 	}

@@ -10,8 +10,8 @@ import (
 	"slices"
 	"time"
 
-	"github.com/stsrelay/stsrelay/internal/store"
 	"github.com/stsrelay/stsrelay/internal/sevenbit"
+	"github.com/stsrelay/stsrelay/internal/store"
 	"github.com/stsrelay/stsrelay/queue"
 	"github.com/stsrelay/stsrelay/relay/security"
 	"github.com/stsrelay/stsrelay/relay/smtpclient"
@@ -44,8 +44,10 @@ type attempt struct {
 	dials   int
 	counts  []SessionCount
 	reached bool // a transaction was begun with some host
+	room    int  // transactions that its sessions could carry at a time; 0: not known
 
 	key   string   // of the host that is tried
+	limit int      // of sessions to it
 	fresh bool     // the session was opened for this attempt
 	busy  *errBusy // too many wait for the host already
 	// refusedOver is an address over which the host has refused the relay (5.7.x):
@@ -292,6 +294,7 @@ func (a *attempt) send(ctx context.Context, s *session) (gone bool) {
 	a.take(s, out, err)
 	switch {
 	case out.Final.Code/100 == 2:
+		a.room = s.client.Depth() * a.limit
 		a.d.pool.took(s.key, a.d.now().Sub(start))
 	case !s.client.Usable():
 		a.d.pool.strained(s.key) // it said 421, or went away
@@ -393,7 +396,7 @@ func (a *attempt) fail(f *failure) {
 // finish hands the results to the queue and writes the log line.
 func (a *attempt) finish() {
 	a.expire()
-	o := queue.Outcome{Results: a.results}
+	o := queue.Outcome{Results: a.results, Parallel: a.room + a.room/4} // some wait for the commit of their results
 	if !a.reached && a.last != nil && a.last.domainWide {
 		o.DomainFailed = a.last.Error()
 	}
