@@ -90,6 +90,9 @@ func (in *Incoming) Front(fields []byte) {
 // Write adds to the body. An error means that the message cannot be stored.
 func (in *Incoming) Write(p []byte) (int, error) {
 	n := 0
+	if in.buf == nil {
+		in.buf = in.q.buffers.get()
+	}
 	for len(p) > 0 {
 		if len(in.buf) == chunkSize {
 			if err := in.flush(); err != nil {
@@ -179,7 +182,13 @@ func (in *Incoming) submit(env *Envelope, imported *exportedMessage, done func(e
 	// An envelope is never written without its chunks: those that failed are
 	// known by the time that the committer asks.
 	b.If(in.failure)
+	in.q.mu.Lock()
+	in.q.rush.enter(in.q.clock())
+	in.q.mu.Unlock()
 	in.q.store.Submit(b, func(err error) {
+		if err == nil {
+			in.q.buffers.put(in.buf)
+		}
 		in.q.commitAccepted(in.entry, env, imported, err)
 		done(err)
 	})
@@ -207,6 +216,7 @@ func (q *Queue) fill(e *entry, env *Envelope, rest []byte, chunks int, size int6
 // commitAccepted takes the message into the schedule, or forgets it.
 func (q *Queue) commitAccepted(e *entry, env *Envelope, imported *exportedMessage, err error) {
 	q.mu.Lock()
+	q.rush.leave(q.clock())
 	if err != nil {
 		e.gone = true
 		q.unlink(e)
@@ -230,6 +240,7 @@ func (in *Incoming) Abort() {
 		return
 	}
 	in.ended = true
+	in.q.buffers.put(in.buf)
 	in.q.mu.Lock()
 	in.entry.gone = true
 	in.q.unlink(in.entry)

@@ -173,7 +173,7 @@ func (q *Queue) Open(id ID) (io.Reader, error) {
 	if err != nil {
 		return nil, err
 	}
-	return newBody(q.store, e.seq, m.Chunks), nil
+	return newBody(q, e.seq, m.Chunks), nil
 }
 
 // Resolve returns the ID in the queue that s names: the whole of it or its

@@ -164,6 +164,7 @@ func (q *Queue) mark() {
 	}
 	q.markPending = true
 	var b store.Batch
+	b.Unhurried()
 	b.Update(keyInFlight, func([]byte) []byte {
 		q.mu.Lock()
 		defer q.mu.Unlock()
@@ -191,10 +192,10 @@ type flight struct {
 
 // Body returns a reader of the message. It reads one chunk at a time and
 // implements io.WriterTo.
-func (w *Work) Body() io.Reader { return newBody(w.q.store, w.unit.msg.seq, w.Envelope.Chunks) }
+func (w *Work) Body() io.Reader { return newBody(w.q, w.unit.msg.seq, w.Envelope.Chunks) }
 
 type body struct {
-	store  Store
+	q      *Queue
 	seq    uint64
 	chunks int
 	next   int
@@ -202,8 +203,8 @@ type body struct {
 	buf    []byte // what is left of it
 }
 
-func newBody(s Store, seq uint64, chunks int) *body {
-	return &body{store: s, seq: seq, chunks: chunks}
+func newBody(q *Queue, seq uint64, chunks int) *body {
+	return &body{q: q, seq: seq, chunks: chunks}
 }
 
 // ErrBodyGone says that a body was removed while it was read.
@@ -213,7 +214,10 @@ var ErrBodyGone = errors.New("the message was removed")
 // while a slow host takes it.
 func (b *body) load() error {
 	found := false
-	err := b.store.View(bodyKey(b.seq, b.next), func(v []byte) error {
+	if b.mem == nil {
+		b.mem = b.q.buffers.get()
+	}
+	err := b.q.store.View(bodyKey(b.seq, b.next), func(v []byte) error {
 		found = true
 		b.mem = append(b.mem[:0], v...)
 		return nil
@@ -229,6 +233,7 @@ func (b *body) load() error {
 func (b *body) Read(p []byte) (int, error) {
 	for len(b.buf) == 0 {
 		if b.next == b.chunks {
+			b.end()
 			return 0, io.EOF
 		}
 		if err := b.load(); err != nil {
@@ -240,13 +245,23 @@ func (b *body) Read(p []byte) (int, error) {
 	return n, nil
 }
 
+// end gives the memory back once all was read.
+func (b *body) end() {
+	b.q.buffers.put(b.mem)
+	b.mem, b.buf = nil, nil
+}
+
 func (b *body) WriteTo(w io.Writer) (total int64, err error) {
 	for {
 		n, err := w.Write(b.buf)
 		total += int64(n)
 		b.buf = nil
-		if err != nil || b.next == b.chunks {
+		if err != nil {
 			return total, err
+		}
+		if b.next == b.chunks {
+			b.end()
+			return total, nil
 		}
 		if err := b.load(); err != nil {
 			return total, err

@@ -17,6 +17,9 @@ type Outcome struct {
 	// DomainFailed says in words why the domain as a whole could not be
 	// reached; it rests then. "" where a host took part in a transaction.
 	DomainFailed string
+	// Parallel is how many units of the domain its hosts take at a time; 0: not
+	// known. More than Options.DomainLimit may be claimed then.
+	Parallel int
 	// Notices are queued in the same commit.
 	Notices []NewMessage
 	// Also adds changes of other packages to the same commit.
@@ -43,6 +46,7 @@ func (q *Queue) Finish(w *Work, o Outcome) {
 	u, e, d := w.unit, w.unit.msg, w.unit.domain
 	var b store.Batch
 	b.Patient()
+	b.Unhurried()
 	if o.Also != nil {
 		o.Also(&b)
 	}
@@ -51,7 +55,7 @@ func (q *Queue) Finish(w *Work, o Outcome) {
 		q.settle(w, o, now, &b)
 	}
 	if o.DomainFailed == "" {
-		q.worked(d)
+		q.worked(d, o.Parallel)
 	} else {
 		if d.restStep == w.restStep { // else it rests already, after a claim of the same time
 			q.rest(d, now, o.DomainFailed)

@@ -97,6 +97,7 @@ type Queue struct {
 	wake chan struct{} // capacity 1: something may have become due
 
 	importing atomic.Bool
+	buffers   buffers
 	follower  *follower
 
 	mu          sync.Mutex
@@ -111,6 +112,7 @@ type Queue struct {
 	ready       ring       // domains with something to claim now
 	sleeping    domainHeap // domains by the time that they have something
 	counts      Counts
+	rush        rush
 	inFlight    map[*unit]uint16 // attempts made before the claim
 	markPending bool
 	nextSeq     uint64

@@ -79,7 +79,7 @@ func (d *domain) leave(u *unit) {
 }
 
 // next returns the lane and the time of the domain's next claim.
-func (d *domain) next(now int64) (l lane, at int64, ok bool) {
+func (d *domain) next(now int64, rush *rush) (l lane, at int64, ok bool) {
 	for i := range d.waiting {
 		if len(d.waiting[i]) == 0 || d.active >= d.allowed(lane(i)) {
 			continue
@@ -88,6 +88,7 @@ func (d *domain) next(now int64) (l lane, at int64, ok bool) {
 		if lane(i) != laneExpired && d.restStep > 0 {
 			due = max(due, d.restUntil)
 		}
+		due = rush.putOff(due, now)
 		if !ok || due < at && at > now {
 			l, at, ok = lane(i), due, true
 		}
@@ -106,7 +107,7 @@ func (d *domain) allowed(l lane) int {
 // it has something to claim now, among the sleepers where it will, nowhere
 // where it waits for a claim to end, and out of memory where nothing is left.
 func (q *Queue) place(d *domain, now int64) {
-	_, at, ok := d.next(now)
+	_, at, ok := d.next(now, &q.rush)
 	switch {
 	case ok && at <= now:
 		q.awake(d)
@@ -180,7 +181,7 @@ func (q *Queue) atLimit() bool { return q.claimLimit > 0 && len(q.inFlight) >= q
 // claimIn claims the next unit of d, if it may be claimed now.
 func (q *Queue) claimIn(d *domain, now int64) *Work {
 	var w *Work
-	if l, at, ok := d.next(now); ok && at <= now {
+	if l, at, ok := d.next(now, &q.rush); ok && at <= now {
 		u := heap.Pop(&d.waiting[l]).(*unit)
 		u.active = true
 		d.active++
@@ -229,13 +230,13 @@ func (q *Queue) expired(e *entry, now int64) bool {
 }
 
 // worked tells d that a unit of it went through: its rest ends, and it may
-// have twice as many units active, up to the limit.
-func (q *Queue) worked(d *domain) {
+// have twice as many units active, up to the limit or to what its hosts take.
+func (q *Queue) worked(d *domain, parallel int) {
 	if d.restStep > 0 {
 		d.restStep, d.restReason = 0, ""
 		d.limit = 1
 	}
-	d.limit = min(2*d.limit, q.domainLimit)
+	d.limit = min(2*d.limit, max(q.domainLimit, parallel))
 }
 
 // unitHeap orders units by due time.

@@ -20,7 +20,8 @@ type Store interface {
 	// the order of Submit, in one step each and for every reader at once. done
 	// (nil: nobody waits) is called once: with nil when the batch is durable,
 	// else with an error, and then nothing of it was written, or the store has
-	// failed (store.ErrFailed). It may be called from any goroutine, but before
+	// failed (store.ErrFailed). Keys and values must not be used after it: their
+	// memory is used again. It may be called from any goroutine, but before
 	// Submit returns only with store.ErrClosed. Its calls are in the order of
 	// Submit, except that an error may overtake. done and the functions in the
 	// batch take the queue's lock, which is held around Submit and never around

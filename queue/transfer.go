@@ -54,7 +54,7 @@ func (q *Queue) exportOne(e *entry, x *exportWriter, t *Transfer) error {
 	if err := x.record(recordMessage, encode(exported(&m))); err != nil {
 		return err
 	}
-	b := newBody(q.store, e.seq, m.Chunks)
+	b := newBody(q, e.seq, m.Chunks)
 	for b.next < b.chunks {
 		if err := b.load(); err != nil {
 			if !errors.Is(err, ErrBodyGone) || q.has(e.id) {
@@ -66,6 +66,7 @@ func (q *Queue) exportOne(e *entry, x *exportWriter, t *Transfer) error {
 			return err
 		}
 	}
+	b.end()
 	t.Messages++
 	t.Octets += m.Size
 	return x.end()

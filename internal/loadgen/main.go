@@ -42,6 +42,7 @@ func main() {
 	flag.IntVar(&o.size, "size", 10<<10, "octets a message")
 	flag.IntVar(&o.domains, "domains", 1, "recipient domains, with enforced policies")
 	flag.IntVar(&o.hosts, "hosts", 1, "MX hosts that they share")
+	flag.IntVar(&o.backlog, "queued", 0, "messages that wait already, for 1000 domains whose host is down")
 	flag.IntVar(&o.kills, "kill", 0, "how often the process is killed under load")
 	flag.DurationVar(&o.timeout, "timeout", 5*time.Minute, "for everything")
 	flag.Uint64Var(&o.seed, "seed", rand.Uint64(), "of the moments of the kills")

@@ -24,6 +24,7 @@ type options struct {
 	relay, binary, client    string
 	sessions, messages, size int
 	domains, hosts, kills    int
+	backlog                  int
 	timeout                  time.Duration
 	verbose, lockstep        bool
 	seed                     uint64
@@ -75,6 +76,9 @@ func run(ctx context.Context, o options) error {
 	}
 	defer func() { _ = l.process.stop(syscall.SIGTERM) }()
 
+	if err := l.settle(ctx); err != nil {
+		return err
+	}
 	// What the start costs (a certificate is made) is no cost of messages.
 	l.startCPU = l.process.cpu()
 	start := time.Now()
@@ -133,6 +137,9 @@ func (l *load) prepare() (err error) {
 	if err := os.WriteFile(filepath.Join(l.dir, "ca.pem"), l.net.CA.PEM(), 0o600); err != nil {
 		return err
 	}
+	if err := l.fillBacklog(); err != nil {
+		return err
+	}
 	return os.WriteFile(filepath.Join(l.dir, "stsrelay.toml"), fmt.Appendf(nil, `hostname = "relay.load.example"
 data_dir = %q
 [[listen]]
@@ -142,11 +149,19 @@ free_space = "%dMiB"
 [dns]
 servers = [%q]
 [delivery]
-retry = ["1s", "2s"]
+retry = [%q, "2h"]
 concurrency = %d
 private_addresses = "allow"
 ca_file = "ca.pem"
-`, l.data, l.addr, l.freeSpace>>20, l.net.DNS.Addr(), l.concurrency()), 0o600)
+`, l.data, l.addr, l.freeSpace>>20, l.net.DNS.Addr(), l.retry(), l.concurrency()), 0o600)
+}
+
+// retry is the first wait; that of a backlog is longer than the run.
+func (l *load) retry() string {
+	if l.backlog > 0 {
+		return "1h"
+	}
+	return "1s"
 }
 
 func (l *load) concurrency() int {

@@ -1,7 +1,9 @@
 package main
 
 import (
+	"bufio"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -63,10 +65,7 @@ func (l *load) more(n int) bool {
 // session sends from message n on until something breaks, and returns how many
 // messages were acknowledged.
 func (l *load) session(s, n int, body string) (done int) {
-	c, err := smtp.Dial(l.addr)
-	if err == nil {
-		err = c.Hello("load.example")
-	}
+	c, err := dial(l.addr)
 	if err != nil {
 		l.refused.Add(1)
 		time.Sleep(20 * time.Millisecond) // it is being started
@@ -93,6 +92,23 @@ func (l *load) session(s, n int, body string) (done int) {
 	}
 	_ = c.Quit()
 	return done
+}
+
+// dial opens a session that writes a message at once, as far as TCP takes it.
+func dial(addr string) (*smtp.Client, error) {
+	conn, err := net.Dial("tcp", addr)
+	if err != nil {
+		return nil, err
+	}
+	c, err := smtp.NewClient(conn, "relay.load.example")
+	if err != nil {
+		return nil, err
+	}
+	c.Text.W = bufio.NewWriterSize(conn, 64<<10)
+	if err := c.Hello("load.example"); err != nil {
+		return nil, errors.Join(err, c.Close())
+	}
+	return c, nil
 }
 
 // transaction sends one message. The envelope goes in one packet (RFC 2920), as

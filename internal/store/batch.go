@@ -11,13 +11,14 @@ var ErrChanged = errors.New("changed by another")
 // for use by several goroutines, and must not be changed once submitted; the
 // same holds for the keys and values in it.
 type Batch struct {
-	ops      []Op
-	compares []Comparison
-	tree     int // bytes that go into the tree
-	body     int // bytes that go into the value log
-	extra    int // entries beyond one an op
-	patient  bool
-	check    func() error
+	ops       []Op
+	compares  []Comparison
+	tree      int // bytes that go into the tree
+	body      int // bytes that go into the value log
+	extra     int // entries beyond one an op
+	patient   bool
+	unhurried bool
+	check     func() error
 }
 
 // Op is one change.
@@ -103,6 +104,10 @@ func (b *Batch) Append(other *Batch) {
 // result of a delivery. A patient batch still fails with the store, and when
 // the disk is full at Close.
 func (b *Batch) Patient() { b.patient = true }
+
+// Unhurried lets the batch wait for others to share its commit with, for some
+// milliseconds: nobody waits for it.
+func (b *Batch) Unhurried() { b.unhurried = true }
 
 // If makes the batch depend on check, which the committer calls just before it
 // writes the batch, when every batch that was not written has its answer. The

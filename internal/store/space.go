@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -31,6 +32,7 @@ var ErrDiskFull = errors.New("disk full")
 type space struct {
 	dir     string
 	free    func(dir string) (int64, error)
+	recent  func(dir string) (int64, error) // for those who ask often
 	limit   int64
 	ballast int64
 	log     *slog.Logger
@@ -45,6 +47,31 @@ func freeBytes(dir string) (int64, error) {
 		return 0, fmt.Errorf("statfs %s: %w", dir, err)
 	}
 	return int64(st.Bavail) * st.Bsize, nil
+}
+
+// measuredFor is how long a measurement of the free space serves those who ask
+// whether there is room. What the store itself writes meanwhile is some MiB,
+// which the limits leave room for; the committer measures anew each time.
+const measuredFor = 10 * time.Millisecond
+
+// remembered is measure with answers that may be as old as measuredFor.
+func remembered(measure func(dir string) (int64, error)) func(dir string) (int64, error) {
+	var mu sync.Mutex
+	var at time.Time
+	var free int64
+	return func(dir string) (int64, error) {
+		mu.Lock()
+		defer mu.Unlock()
+		if !at.IsZero() && time.Since(at) < measuredFor {
+			return free, nil
+		}
+		n, err := measure(dir)
+		if err != nil {
+			return 0, err
+		}
+		free, at = n, time.Now()
+		return free, nil
+	}
 }
 
 func (s *space) ballastFile() string { return filepath.Join(s.dir, "ballast") }
@@ -150,7 +177,7 @@ func (s *space) critical() error {
 // on its way to the disk, must stay above Options.FreeSpace. The error wraps
 // ErrDiskFull.
 func (s *Store) Room(n int64) error {
-	free, err := s.space.free(s.dir)
+	free, err := s.space.recent(s.dir)
 	if err != nil {
 		return err
 	}

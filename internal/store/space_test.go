@@ -8,6 +8,7 @@ import (
 	"slices"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 )
 
@@ -47,6 +48,28 @@ func TestRoomKeepsTheLimitFreeAndCountsWhatIsOnItsWay(t *testing.T) {
 	if err := s.Room(0); err != nil {
 		t.Errorf("at the limit: %v", err)
 	}
+}
+
+func TestAMeasurementOfTheFreeSpaceIsRememberedForAMoment(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d, measured := newDisk(10), 0
+		free := remembered(func(dir string) (int64, error) {
+			measured++
+			return d.measure(dir)
+		})
+		want := func(n int64, times int) {
+			t.Helper()
+			if got, err := free(""); got != n || err != nil || measured != times {
+				t.Errorf("%d free, %v, measured %d times; want %d, %d times", got, err, measured, n, times)
+			}
+		}
+		want(10, 1)
+		d.free.Store(5)
+		time.Sleep(measuredFor - 1)
+		want(10, 1)
+		time.Sleep(1)
+		want(5, 2)
+	})
 }
 
 func TestAFullDiskRefusesChangesKeepsThePatientOnesAndHealsByItself(t *testing.T) {

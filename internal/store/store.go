@@ -64,6 +64,7 @@ type Store struct {
 
 	mu      sync.Mutex
 	pending []*request
+	hurried bool // one of them does not wait for others
 	closed  bool
 	wake    chan struct{} // capacity 1: there is something in pending, or closed
 	stalled atomic.Bool
@@ -85,8 +86,9 @@ func Open(o Options) (*Store, error) {
 	if o.GCInterval == 0 {
 		o.GCInterval = 5 * time.Second
 	}
+	recent := o.Free
 	if o.Free == nil {
-		o.Free = freeBytes
+		o.Free, recent = freeBytes, remembered(freeBytes)
 	}
 	if err := os.MkdirAll(o.Dir, 0o700); err != nil {
 		return nil, fmt.Errorf("make the store's folder: %w", err)
@@ -100,7 +102,7 @@ func Open(o Options) (*Store, error) {
 		latch: &latch{log: o.Logger},
 		wake:  make(chan struct{}, 1),
 	}
-	s.space = space{dir: o.Dir, free: o.Free, limit: max(o.FreeSpace, Floor), ballast: o.Ballast, log: o.Logger}
+	s.space = space{dir: o.Dir, free: o.Free, recent: recent, limit: max(o.FreeSpace, Floor), ballast: o.Ballast, log: o.Logger}
 	if err := s.space.prepare(); err != nil {
 		return nil, err
 	}

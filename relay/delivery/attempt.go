@@ -10,6 +10,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/stsrelay/stsrelay/internal/sevenbit"
 	"github.com/stsrelay/stsrelay/internal/store"
 	"github.com/stsrelay/stsrelay/queue"
 	"github.com/stsrelay/stsrelay/relay/security"
@@ -43,8 +44,10 @@ type attempt struct {
 	dials   int
 	counts  []SessionCount
 	reached bool // a transaction was begun with some host
+	room    int  // transactions that its sessions could carry at a time; 0: not known
 
 	key   string   // of the host that is tried
+	limit int      // of sessions to it
 	fresh bool     // the session was opened for this attempt
 	busy  *errBusy // too many wait for the host already
 	// refusedOver is an address over which the host has refused the relay (5.7.x):
@@ -269,9 +272,7 @@ func (a *attempt) send(ctx context.Context, s *session) (gone bool) {
 		EnvID: env.EnvID, Ret: env.Ret,
 	}
 	if _, ok := s.client.Extension("8BITMIME"); !ok {
-		// Nearly every host takes 8-bit content whether it says so or not, and
-		// the alternatives are to rewrite the message or to bounce it.
-		t.Bit8 = false
+		a.inSevenBits(&t)
 	}
 	for _, i := range a.open {
 		r := env.Recipients[a.w.Recipients[i]]
@@ -293,11 +294,21 @@ func (a *attempt) send(ctx context.Context, s *session) (gone bool) {
 	a.take(s, out, err)
 	switch {
 	case out.Final.Code/100 == 2:
+		a.room = s.client.Depth() * a.limit
 		a.d.pool.took(s.key, a.d.now().Sub(start))
 	case !s.client.Usable():
 		a.d.pool.strained(s.key) // it said 421, or went away
 	}
 	return false
+}
+
+// inSevenBits makes t fit for a host without 8BITMIME (RFC 6152, 3). What has
+// 8-bit octets without saying so goes as it is.
+func (a *attempt) inSevenBits(t *smtpclient.Transaction) {
+	t.Bit8 = false
+	if needed, err := sevenbit.Needed(a.w.Body()); err == nil && needed {
+		t.Body, t.Size = sevenbit.NewReader(t.Body), 0 // the size is not known before
+	}
 }
 
 // take gives the recipients their results.
@@ -385,7 +396,7 @@ func (a *attempt) fail(f *failure) {
 // finish hands the results to the queue and writes the log line.
 func (a *attempt) finish() {
 	a.expire()
-	o := queue.Outcome{Results: a.results}
+	o := queue.Outcome{Results: a.results, Parallel: a.room + a.room/4} // some wait for the commit of their results
 	if !a.reached && a.last != nil && a.last.domainWide {
 		o.DomainFailed = a.last.Error()
 	}

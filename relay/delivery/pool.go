@@ -23,9 +23,14 @@ const (
 	// hostMemory is how long it is remembered how a host took its mail.
 	hostMemory = 10 * time.Minute
 	// maxWaiting is how many attempts may wait for a session to one host, for
-	// each session that it may have at most. More give their units back: they
-	// would only hold what other hosts' mail needs.
+	// each session that it may have at most, or as many as a session carries at a
+	// time. More give their units back: they would only hold what other hosts'
+	// mail needs.
 	maxWaiting = 4
+	// fewWaiting messages for each session, that will be through within shortly,
+	// are not worth the handshake of another session.
+	fewWaiting = 10
+	shortly    = 500 * time.Millisecond
 	// minBusy and maxBusy bound when a unit that was given back is tried again.
 	minBusy = 200 * time.Millisecond
 	maxBusy = time.Minute
@@ -82,7 +87,9 @@ type pool struct {
 type hostSessions struct {
 	sessions []*session
 	opening  int // that are being opened
+	depth    int // of the session that was opened last
 	waiting  []chan struct{}
+	pressed  time.Time // somebody has waited since, or since another session was opened
 	used     time.Time
 	noChunks bool // it offers CHUNKING and does not know BDAT
 
@@ -129,8 +136,9 @@ func (p *pool) get(ctx context.Context, key string, limit int, fits func(*sessio
 			p.mu.Unlock()
 			return s, nil
 		}
-		if h.total() < window && !h.worthWaiting() {
+		if now := time.Now(); h.total() < window && !h.worthWaiting(now) {
 			h.opening++
+			h.pressed = now
 			p.mu.Unlock()
 			return nil, nil
 		}
@@ -146,12 +154,15 @@ func (p *pool) get(ctx context.Context, key string, limit int, fits func(*sessio
 			quit(idle)
 			return nil, nil
 		}
-		if len(h.waiting) >= maxWaiting*limit {
+		if len(h.waiting) >= limit*max(maxWaiting, h.depth) {
 			wait := min(max(h.expected(), minBusy), maxBusy)
 			p.mu.Unlock()
 			return nil, &errBusy{wait: wait}
 		}
 		ready := make(chan struct{})
+		if len(h.waiting) == 0 {
+			h.pressed = time.Now()
+		}
 		h.waiting = append(h.waiting, ready)
 		p.mu.Unlock()
 		select {
@@ -204,20 +215,33 @@ func (h *hostSessions) remove(s *session) bool {
 	return i >= 0
 }
 
-// expected is how long the next one who waits will wait.
-func (h *hostSessions) expected() time.Duration {
+// ahead is how many go before the next one who waits, with him.
+func (h *hostSessions) ahead() int {
 	ahead := len(h.waiting) + 1
 	for _, s := range h.sessions {
 		ahead += max(s.load-1, 0)
 	}
-	return h.message * time.Duration(ahead) / time.Duration(max(h.total(), 1))
+	return ahead
+}
+
+// expected is how long the next one who waits will wait.
+func (h *hostSessions) expected() time.Duration {
+	return h.message * time.Duration(h.ahead()) / time.Duration(max(h.total(), 1))
 }
 
 // worthWaiting says whether a session will be free before another one could be
 // opened, or so soon after that the handshake is not worth its cost, which is
-// more than time, and the host's too.
-func (h *hostSessions) worthWaiting() bool {
-	return h.total() >= firstSessions && h.message > 0 && h.expected() < 2*h.open
+// more than time, and the host's too. Where somebody has waited for longer than a
+// burst lasts, it is worth it after all.
+func (h *hostSessions) worthWaiting(now time.Time) bool {
+	if h.total() < firstSessions || h.message == 0 {
+		return false
+	}
+	wait, soon := h.expected(), 2*h.open
+	if len(h.waiting) > 0 && now.Sub(h.pressed) > max(soon, shortly) {
+		return false
+	}
+	return wait < soon || wait < shortly && h.ahead() <= fewWaiting*h.total()
 }
 
 // wake lets the one who has waited longest look again.
@@ -286,6 +310,7 @@ func (p *pool) add(s *session) {
 	h := p.host(s.key)
 	h.opening--
 	h.sessions = append(h.sessions, s)
+	h.depth = s.client.Depth()
 	s.take()
 	h.wake() // somebody may share it
 }
@@ -309,6 +334,9 @@ func (p *pool) put(s *session, now time.Time) {
 	last := false
 	if usable := s.client.Usable(); !usable || s.load == 0 && (s.messages >= sessionMessages || h.total() > max(int(h.window), 1)) {
 		last = h.remove(s) && usable
+		if s.messages >= sessionMessages {
+			h.pressed = time.Time{} // who waits may open the next one
+		}
 		if !usable {
 			_ = s.client.Close()
 		}

@@ -87,13 +87,34 @@ func TestASessionIsWaitedForWhereThatIsShorterThanOpeningOne(t *testing.T) {
 		}
 		// Now messages take longer than a session takes to open.
 		for range 50 {
-			p.took("mx", time.Second)
+			p.took("mx", 2*time.Second)
 		}
 		if _, opened := take(t, p, "mx", 10); !opened {
 			t.Error("it waited for a slow host")
 		}
 		p.put(b, time.Now())
 	})
+}
+
+func TestAFewMessagesAreNotWorthAnotherSession(t *testing.T) {
+	for _, tt := range []struct {
+		name                   string
+		message, open, pressed time.Duration
+		waiting                int
+		opens                  bool
+	}{
+		{"few, and soon through", 20 * time.Millisecond, time.Millisecond, shortly, 2*fewWaiting - 1, false},
+		{"more than a few", 20 * time.Millisecond, time.Millisecond, 0, 2 * fewWaiting, true},
+		{"few that take long", 200 * time.Millisecond, time.Millisecond, 0, fewWaiting, true},
+		{"many, and sooner than another session", 20 * time.Millisecond, time.Second, 0, 2 * fewWaiting, false},
+		{"many all the time", 20 * time.Millisecond, time.Second, 3 * time.Second, 2 * fewWaiting, true},
+	} {
+		h := hostSessions{window: 10, open: tt.open, message: tt.message, pressed: time.Unix(1e9, 0), sessions: []*session{{load: 1}, {load: 1}},
+			waiting: make([]chan struct{}, tt.waiting)}
+		if h.worthWaiting(time.Unix(1e9, 0).Add(tt.pressed)) == tt.opens {
+			t.Errorf("%s: another session is opened: %v", tt.name, !tt.opens)
+		}
+	}
 }
 
 func TestASessionThatIsBeingOpenedIsWaitedFor(t *testing.T) {

@@ -16,12 +16,12 @@ import (
 // session returns a session that satisfies req: an idle one of the pool, or a
 // new one to one of the host's addresses.
 func (a *attempt) session(ctx context.Context, c candidate, req *security.Requirement) (*session, *failure) {
-	key, limit := c.key(a.user()), a.settings.PerHost
-	a.key = key
+	key := c.key(a.user())
+	a.key, a.limit = key, a.settings.PerHost
 	if a.rule != nil && a.rule.PerHost > 0 {
-		limit = a.rule.PerHost
+		a.limit = a.rule.PerHost
 	}
-	s, err := a.d.pool.get(ctx, key, limit, func(s *session) bool {
+	s, err := a.d.pool.get(ctx, key, a.limit, func(s *session) bool {
 		return a.mayUse(s.addr) && req.Satisfied(&s.evidence) == nil
 	})
 	if busy, ok := errors.AsType[*errBusy](err); ok {

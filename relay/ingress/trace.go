@@ -47,6 +47,11 @@ func (h *headerReader) Write(p []byte) (int, error) {
 	if h.done {
 		return h.w.Write(p)
 	}
+	if len(h.buf) == 0 {
+		if end := headerEnd(p, 0); end >= 0 { // mostly; nothing need be kept
+			return len(p), h.flush(p[:end], p[end:])
+		}
+	}
 	from := max(len(h.buf)-3, 0) // what is before has been searched
 	h.buf = append(h.buf, p...)
 	end := headerEnd(h.buf, from)
@@ -56,7 +61,7 @@ func (h *headerReader) Write(p []byte) (int, error) {
 		}
 		return len(p), nil
 	}
-	return len(p), h.flush(end)
+	return len(p), h.flush(h.buf[:end], h.buf[end:])
 }
 
 // end is called at the end of the message: it may have had no body.
@@ -64,17 +69,16 @@ func (h *headerReader) end() error {
 	if h.done {
 		return nil
 	}
-	return h.flush(len(h.buf))
+	return h.flush(h.buf, nil)
 }
 
-func (h *headerReader) flush(end int) error {
-	h.done = true
-	head, rest := h.buf[:end], h.buf[end:]
-	h.buf = nil
+// flush passes the header on, completed, and what has come behind it.
+func (h *headerReader) flush(head, rest []byte) error {
+	h.done, h.buf = true, nil
 	if len(head) > 0 && fieldName(head) == "" {
 		// A text without any header. The lines that are added would make it one
 		// without the empty line that ends a header.
-		head, rest = nil, append([]byte("\r\n"), append(head, rest...)...)
+		head, rest = nil, slices.Concat([]byte("\r\n"), head, rest)
 	}
 	add, err := h.complete(parseHeader(head))
 	if err != nil {

@@ -45,9 +45,10 @@ type Evidence struct {
 	// StartTLS is how far it came, Failure why no further.
 	StartTLS StartTLS
 	Failure  string
-	// Version and Cipher as in crypto/tls, 0 where there is no TLS.
+	// Version is as in crypto/tls, 0 where there is no TLS; Cipher is the name of
+	// the cipher suite.
 	Version uint16
-	Cipher  uint16
+	Cipher  string
 	// Chain is what the host showed, leaf first.
 	Chain []*x509.Certificate
 	// Certificate is the verdict on the chain. Where it is not Trusted,
@@ -78,7 +79,7 @@ func (e *Evidence) TLSName() string {
 // resumed sessions too, with today's date. roots nil: the system's.
 func (e *Evidence) Observe(cs tls.ConnectionState, roots *x509.CertPool, now time.Time) {
 	e.StartTLS = Established
-	e.Version, e.Cipher = cs.Version, cs.CipherSuite
+	e.Version, e.Cipher = cs.Version, tls.CipherSuiteName(cs.CipherSuite)
 	e.Chain = cs.PeerCertificates
 	e.At = now
 	if len(e.Chain) == 0 {
@@ -196,7 +197,7 @@ func (r *Requirement) describe(e *Evidence) string {
 	if e.StartTLS != Established {
 		return "none"
 	}
-	version := tls.VersionName(e.Version) + ", " + tls.CipherSuiteName(e.Cipher)
+	version := tls.VersionName(e.Version) + ", " + e.Cipher
 	if r.TLSA != nil && len(r.TLSA.Usable) > 0 {
 		rec, err := e.matchTLSA(r.TLSA, r.Domain)
 		if err == nil {
