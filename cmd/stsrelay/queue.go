@@ -37,6 +37,12 @@ func (a *app) queueList() *cobra.Command {
 		Use: "list", Short: "List the messages that wait, oldest first", Args: noArgs,
 		Example: "  stsrelay queue list --domain partner.example --limit 20",
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := checkSelection(&sel); err != nil {
+				return err
+			}
+			if cmd.Flags().Changed("limit") && limit < 1 {
+				return usageError{errors.New("--limit must be at least 1")}
+			}
 			q := url.Values{"domain": {sel.Domain}, "from": {sel.From}, "to": {sel.To}, "state": {sel.State}, "older_than": {sel.OlderThan}}
 			if limit > 0 {
 				q.Set("limit", strconv.Itoa(limit))
@@ -237,6 +243,9 @@ func (a *app) queueChange(action, short, example string) *cobra.Command {
 			filtered := sel.Domain != "" || sel.From != "" || sel.To != "" || sel.State != "" || sel.OlderThan != ""
 			if len(args) == 0 && !filtered && !sel.All {
 				return usageError{errors.New("say which messages: IDs, --domain, --from, or --all")}
+			}
+			if err := checkSelection(&sel); err != nil {
+				return err
 			}
 			client, err := a.client()
 			if err != nil {

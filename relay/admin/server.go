@@ -68,7 +68,10 @@ func (s *Server) Listen(path string) error {
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return fmt.Errorf("admin.socket: %w", err)
 	}
-	if _, err := os.Lstat(path); err == nil {
+	if there, err := os.Lstat(path); err == nil {
+		if there.Mode()&os.ModeSocket == 0 {
+			return fmt.Errorf("admin.socket: there is something at %s that is no socket; name another path, or take it away", path)
+		}
 		if c, err := net.DialTimeout("unix", path, time.Second); err == nil {
 			c.Close()
 			return fmt.Errorf("admin.socket: another relay answers on %s", path)
