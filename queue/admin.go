@@ -15,7 +15,7 @@ import (
 )
 
 // Filter selects messages; the zero Filter selects all. Several conditions
-// must all hold.
+// must all hold. In From and To the case of the domain does not matter.
 type Filter struct {
 	IDs    []ID
 	Domain string // a recipient that is not at its end has this domain
@@ -130,10 +130,20 @@ func (q *Queue) mayMatch(f Filter, e *entry) bool {
 }
 
 func (f Filter) matches(m *Message) bool {
-	if f.From != "" && f.From != m.From && !(f.From == "<>" && m.From == "") {
+	if f.From != "" && !sameAddress(f.From, m.From) && !(f.From == "<>" && m.From == "") {
 		return false
 	}
-	return f.To == "" || slices.ContainsFunc(m.Recipients, func(r Recipient) bool { return r.Address == f.To })
+	return f.To == "" || slices.ContainsFunc(m.Recipients, func(r Recipient) bool { return sameAddress(f.To, r.Address) })
+}
+
+// sameAddress compares the domain without case; the local part is a matter of
+// the domain's own host.
+func sameAddress(a, b string) bool {
+	at := strings.LastIndexByte(a, '@')
+	if at < 0 || at != strings.LastIndexByte(b, '@') {
+		return a == b
+	}
+	return a[:at] == b[:at] && strings.EqualFold(a[at:], b[at:])
 }
 
 func (e *entry) state() State {
