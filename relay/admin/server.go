@@ -376,7 +376,7 @@ func (s *Server) apply(ctx context.Context, action string, f queue.Filter, reaso
 	case "remove":
 		return q.Remove(ctx, f)
 	case "bounce":
-		return q.Bounce(ctx, f, func(m queue.Message) *queue.NewMessage {
+		return q.Bounce(ctx, f, reason, func(m queue.Message) *queue.NewMessage {
 			if s.o.Notice == nil {
 				return nil
 			}
