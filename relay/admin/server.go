@@ -357,7 +357,8 @@ func (s *Server) change(w http.ResponseWriter, r *http.Request) {
 		refuse(w, http.StatusInternalServerError, err)
 		return
 	}
-	s.o.Logger.Info("queue changed by the operator", "action", action, "selection", fmt.Sprintf("%+v", sel), "touched", out.Touched)
+	s.o.Logger.LogAttrs(r.Context(), slog.LevelInfo, "queue changed by the operator",
+		append([]slog.Attr{slog.String("action", action), slog.Int("touched", out.Touched)}, sel.attrs()...)...)
 	answer(w, out)
 }
 
