@@ -360,7 +360,8 @@ func (s *Server) change(w http.ResponseWriter, r *http.Request) {
 		refuse(w, http.StatusInternalServerError, err)
 		return
 	}
-	s.o.Logger.Info("queue changed by the operator", "action", action, "selection", fmt.Sprintf("%+v", sel), "touched", out.Touched)
+	s.o.Logger.LogAttrs(r.Context(), slog.LevelInfo, "queue changed by the operator",
+		append([]slog.Attr{slog.String("action", action), slog.Int("touched", out.Touched)}, sel.attrs()...)...)
 	answer(w, out)
 }
 
@@ -379,7 +380,7 @@ func (s *Server) apply(ctx context.Context, action string, f queue.Filter, reaso
 	case "remove":
 		return q.Remove(ctx, f)
 	case "bounce":
-		return q.Bounce(ctx, f, func(m queue.Message) *queue.NewMessage {
+		return q.Bounce(ctx, f, reason, func(m queue.Message) *queue.NewMessage {
 			if s.o.Notice == nil {
 				return nil
 			}
