@@ -6,7 +6,8 @@ RUN go mod download
 COPY . .
 ARG VERSION=dev
 RUN CGO_ENABLED=0 go build -trimpath -ldflags "-s -w -X main.version=${VERSION}" -o /out/stsrelay ./cmd/stsrelay \
- && mkdir -p /out/data /out/etc/stsrelay /out/tmp
+ && mkdir -p /out/data /out/etc/stsrelay /out/tmp \
+ && cp config/container.toml /out/etc/stsrelay/stsrelay.toml
 
 FROM scratch
 COPY --from=build /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/ca-certificates.crt
@@ -16,9 +17,7 @@ COPY --from=build --chown=65532:65532 /out/tmp /tmp
 COPY --from=build /out/etc/stsrelay /etc/stsrelay
 # Docker lets an unprivileged user bind port 25 inside a container.
 USER 65532:65532
-ENV STSRELAY_DATA_DIR=/var/lib/stsrelay \
-    STSRELAY_LISTEN_0_ADDRESS=:25 \
-    STSRELAY_LISTEN_0_TLS=starttls
+ENV STSRELAY_DATA_DIR=/var/lib/stsrelay
 VOLUME /var/lib/stsrelay
 EXPOSE 25
 HEALTHCHECK --interval=30s --timeout=5s --start-period=30s CMD ["/stsrelay", "status"]

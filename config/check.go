@@ -50,6 +50,9 @@ func (l *loader) complete() {
 	if c.File != "" {
 		folder = filepath.Dir(c.File)
 	}
+	if _, inFile := l.lines["data_dir"]; inFile && l.env["data_dir"] == "" && !filepath.IsAbs(c.DataDir) {
+		c.DataDir = filepath.Join(folder, c.DataDir)
+	}
 	paths := []*string{&c.TLS.Certificate, &c.TLS.Key, &c.Delivery.CAFile, &c.Admin.TokenFile}
 	for i := range c.DKIM {
 		if c.DKIM[i].Sign == nil {
@@ -443,10 +446,18 @@ func ParseRoute(s string) (host string, port uint16, err error) {
 	return strings.ToLower(host), port, nil
 }
 
+// maxSocketPath is the longest path of a socket, in octets; systems allow 103 to
+// 107.
+const maxSocketPath = 100
+
 func (l *loader) checkAdmin() {
 	a := &l.config.Admin
 	if a.Socket == "" {
 		l.fail("admin.socket", nil, "must be the path of a socket")
+	} else if path := l.config.SocketPath(); len(path) > maxSocketPath {
+		l.fail("admin.socket", path, "is too long for a socket (%d octets at most)", maxSocketPath)
+	} else if there, err := os.Lstat(path); err == nil && there.Mode()&os.ModeSocket == 0 {
+		l.fail("admin.socket", path, "is something else than a socket")
 	}
 	if a.HTTP == "" {
 		return
@@ -459,5 +470,11 @@ func (l *loader) checkAdmin() {
 	addr, err := netip.ParseAddr(host)
 	if loopback := host == "localhost" || err == nil && addr.IsLoopback(); !loopback && a.TokenFile == "" {
 		l.fail("admin.http", a.HTTP, "is reachable from other machines: set token_file, or use 127.0.0.1")
+	}
+	if a.TokenFile == "" {
+		return
+	}
+	if token, err := os.ReadFile(a.TokenFile); err == nil && strings.TrimSpace(string(token)) == "" {
+		l.fail("admin.token_file", a.TokenFile, "is empty: it must hold the token")
 	}
 }

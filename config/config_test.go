@@ -32,8 +32,8 @@ func TestWrongValuesAreToldWithFileLineAndKey(t *testing.T) {
 		{"unknown table", "[quue]\nx = 1\n", `stsrelay.toml:1: quue`},
 		{"closed set", "[delivery]\n\nplaintext = \"maybe\"\n", `stsrelay.toml:3: delivery.plaintext = "maybe": must be "allow" or "refuse"`},
 		{"wrong type", "[limits]\nrecipients = \"many\"\n", `stsrelay.toml:2: limits.recipients: must be a whole number`},
-		{"size", "[limits]\nmessage_size = \"50 apples\"\n", `stsrelay.toml:2: limits.message_size: must be a size in quotes such as "50MiB"`},
-		{"duration", "[delivery]\nexpire = \"five days\"\n", `stsrelay.toml:2: delivery.expire: must be a time in quotes`},
+		{"size", "[limits]\nmessage_size = \"50 apples\"\n", `stsrelay.toml:2: limits.message_size = "50 apples": must be a size such as "50MiB"`},
+		{"duration", "[delivery]\nexpire = \"five days\"\n", `stsrelay.toml:2: delivery.expire = "five days": must be a time such as`},
 		{"retry", "[delivery]\nretry = []\n", `stsrelay.toml:2: delivery.retry: must have at least one time`},
 		{"no TOML", "hostname = \n", `stsrelay.toml:1: column`},
 		{"second listener", "[[listen]]\naddress = \"127.0.0.1:25\"\n[[listen]]\naddress = \"127.0.0.1:26\"\ntls = \"tls\"\n", `stsrelay.toml:5: listen[1].tls = "tls": must be "none", "starttls" or "implicit"`},
@@ -45,7 +45,24 @@ func TestWrongValuesAreToldWithFileLineAndKey(t *testing.T) {
 		{"language", "[notices]\nlanguage = \"fr\"\n", `stsrelay.toml:2: notices.language = "fr": must be "en" or "de"`},
 		{"senders of a user", "[[user]]\nname = \"a\"\npassword_hash = \"" + hash + "\"\nsender_domains = [\"a b\"]\n", `stsrelay.toml:4: user[0].sender_domains = "a b": must be a list of domains`},
 		{"nobody may send", "[[listen]]\naddress = \":25\"\nallow = []\n", `stsrelay.toml:3: listen[0].allow: is empty`},
-		{"host bits", "[[listen]]\naddress = \":25\"\nallow = [\"10.0.0.1/8\"]\n", `stsrelay.toml:3: listen`},
+		{"host bits", "[[listen]]\naddress = \":25\"\nallow = [\"10.0.0.1/8\"]\n", `stsrelay.toml:3: listen[0].allow = "10.0.0.1/8": has bits behind its length set; did you mean 10.0.0.0/8?`},
+		{"one listener as a table", "[listen]\naddress = \":25\"\nallow = []\n", `stsrelay.toml:1: listen: is a list of tables: write [[listen]], not [listen]`},
+		{"one user as a table", "hostname = \"a.example\"\n[user]\nname = \"a\"\n", `stsrelay.toml:2: user: is a list of tables: write [[user]], not [user]`},
+		{"a value for a list of tables", "domain = \"a.example\"\n", `stsrelay.toml:1: domain: is a list of tables: write [[domain]]`},
+		{"a list for a table", "[[delivery]]\npaused = true\n", `stsrelay.toml:1: delivery: must be a table: write [delivery]`},
+		{"a value for a table", "dns = 5\n", `stsrelay.toml:1: dns: must be a table: write [dns]`},
+		{"a number that is no list", "[[1]]\n", `stsrelay.toml:1: 1: there is no such key`},
+		{"a time without a unit", "[delivery]\ndelay_notice = 4\n", `stsrelay.toml:2: delivery.delay_notice: must be a time in quotes such as "5m"`},
+		{"a time below zero", "[delivery]\nexpire = \"-4h\"\n", `stsrelay.toml:2: delivery.expire = "-4h": must be a time such as`},
+		{"times without a unit", "[delivery]\nretry = [60]\n", `stsrelay.toml:2: delivery.retry: must be a time in quotes such as "5m"`},
+		{"times that are no list", "[delivery]\nretry = \"5m\"\n", `stsrelay.toml:2: delivery.retry: must be a list: ["5m", …]`},
+		{"a time that is a flag", "[delivery]\nconnect_timeout = true\n", `stsrelay.toml:2: delivery.connect_timeout: must be a time in quotes`},
+		{"a broken size", "[limits]\nmessage_size = 1.5\n", `stsrelay.toml:2: limits.message_size: must be a size in quotes such as "50MiB"`},
+		{"a network that is a number", "[[listen]]\naddress = \":25\"\nallow = [5]\n", `stsrelay.toml:3: listen[0].allow: must be a network in quotes such as "10.0.0.0/8"`},
+		{"a socket's path that is taken", "data_dir = \".\"\n[admin]\nsocket = \"stsrelay.toml\"\n", `stsrelay.toml:3: admin.socket = `},
+		{"a socket's path that is too long", "[admin]\nsocket = \"/" + strings.Repeat("x", 200) + "\"\n", `is too long for a socket`},
+		{"a key twice", "hostname = \"a.example\"\nhostname = \"b.example\"\n", `stsrelay.toml:2: column`},
+		{"a text without quotes", "[log]\nlevel = 5\n", `stsrelay.toml:2: log.level: must be a text in quotes`},
 		{"AUTH in clear", "[[listen]]\naddress = \":25\"\ntls = \"none\"\nauth = true\n", `stsrelay.toml:4: listen[0].auth: cannot be true`},
 		{"half a certificate", "[tls]\ncertificate = \"a.pem\"\n", `stsrelay.toml:1: tls: certificate and key must both be set`},
 		{"no hash", "[[user]]\nname = \"a\"\npassword_hash = \"secret\"\n", `stsrelay.toml:3: user[0].password_hash: must be a bcrypt hash`},
@@ -66,7 +83,11 @@ func TestWrongValuesAreToldWithFileLineAndKey(t *testing.T) {
 }
 
 func TestAllProblemsAreToldAtOnceInOrder(t *testing.T) {
-	_, _, err := load(t, "[log]\nlevel = \"loud\"\nformat = \"xml\"\n[dns]\ntrust_ad = \"yes\"\n")
+	_, _, err := load(t, "[log]\nlevel = 5\nformt = \"xml\"\n[limits]\nrecipients = \"all\"\n")
+	if err == nil || strings.Count(err.Error(), "\n") != 2 {
+		t.Errorf("got\n%v", err)
+	}
+	_, _, err = load(t, "[log]\nlevel = \"loud\"\nformat = \"xml\"\n[dns]\ntrust_ad = \"yes\"\n")
 	if err == nil {
 		t.Fatal("no error")
 	}
@@ -106,6 +127,55 @@ func TestEveryKeyHasAnEnvironmentVariable(t *testing.T) {
 		c.Listen[1].Address != "127.0.0.1:26" || c.Listen[1].TLS != "starttls" || c.Limits.ConnectionsPerClient != 7 || c.Limits.MessageSize != 1<<20 ||
 		c.STS.Enabled || c.DataDir != "/data" || c.Delivery.ConcurrencyPerHost != 3 {
 		t.Errorf("got %+v", c)
+	}
+}
+
+func TestListsInTheEnvironmentMayBeLong(t *testing.T) {
+	environ := []string{"STSRELAY_HOSTNAME=relay.example.com"}
+	for i := range 12 {
+		environ = append(environ, fmt.Sprintf("STSRELAY_DOMAIN_%d_NAME=d%d.example", i, i))
+	}
+	c, _, err := Load("", environ)
+	if err != nil || len(c.Domains) != 12 || c.Domains[10].Name != "d10.example" {
+		t.Errorf("%v, %v", c, err)
+	}
+}
+
+func TestVariablesOfAKubernetesServiceArePassedOver(t *testing.T) {
+	_, _, err := Load("", []string{"STSRELAY_HOSTNAME=relay.example.com", "STSRELAY_SERVICE_HOST=10.0.0.1", "STSRELAY_SERVICE_PORT=25",
+		"STSRELAY_SERVICE_PORT_SMTP=25", "STSRELAY_PORT=tcp://10.0.0.1:25", "STSRELAY_PORT_25_TCP=tcp://10.0.0.1:25",
+		"STSRELAY_PORT_25_TCP_ADDR=10.0.0.1", "STSRELAY_PORT_25_TCP_PORT=25", "STSRELAY_PORT_25_TCP_PROTO=tcp"})
+	if err != nil {
+		t.Error(err)
+	}
+}
+
+func TestWhereTheDataFolderIs(t *testing.T) {
+	folder := t.TempDir()
+	file := filepath.Join(folder, "stsrelay.toml")
+	if err := os.WriteFile(file, []byte("hostname = \"relay.example.com\"\ndata_dir = \"data\"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for env, want := range map[string]string{"": filepath.Join(folder, "data"), "STSRELAY_DATA_DIR=here": "here"} {
+		if c, _, err := Load(file, []string{env}); err != nil || c.DataDir != want {
+			t.Errorf("%q: %+v, %v", env, c, err)
+		}
+	}
+}
+
+func TestAListenerOfTheFileHasTheDefaultsThatItLeavesOut(t *testing.T) {
+	c, _, err := load(t, "hostname = \"relay.example.com\"\n[[listen]]\naddress = \":25\"\n[[listen]]\naddress = \":587\"\nallow = []\nauth = true\n[delivery]\ndelay_notice = 0\n")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if l := c.Listen[0]; len(l.Allow) != 2 || l.TLS != "starttls" || l.MinTLS != "1.2" {
+		t.Errorf("the first is %+v", l)
+	}
+	if l := c.Listen[1]; len(l.Allow) != 0 || !l.Auth {
+		t.Errorf("the second is %+v", l)
+	}
+	if c.Delivery.DelayNotice != 0 {
+		t.Errorf("delay_notice = %v", c.Delivery.DelayNotice)
 	}
 }
 

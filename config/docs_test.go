@@ -9,6 +9,16 @@ import (
 
 // The pieces of configuration in the documentation have only keys and values
 // that there are.
+func TestTheConfigurationOfTheImage(t *testing.T) {
+	c, _, err := Load("container.toml", []string{"STSRELAY_DATA_DIR=/var/lib/stsrelay", "STSRELAY_HOSTNAME=relay.example.com", "STSRELAY_LISTEN_0_ALLOW=10.0.0.0/24"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if l := c.Listen; len(l) != 1 || l[0].Address != ":25" || l[0].TLS != "starttls" || len(l[0].Allow) != 1 || c.DataDir != "/var/lib/stsrelay" {
+		t.Errorf("%+v, data in %s", l, c.DataDir)
+	}
+}
+
 func TestTheConfigurationInTheDocumentation(t *testing.T) {
 	files, err := filepath.Glob("../docs/*.md")
 	if err != nil || len(files) == 0 {

@@ -1,9 +1,11 @@
 package config
 
 import (
+	"cmp"
 	"encoding"
 	"fmt"
 	"reflect"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -15,11 +17,11 @@ const envPrefix = "STSRELAY_"
 // STSRELAY_LISTEN_0_ALLOW; lists are comma-separated.
 func (l *loader) environment(environ []string) {
 	environ = slices.Clone(environ)
-	slices.Sort(environ) // so that index 0 of a list comes before index 1
+	slices.SortFunc(environ, func(a, b string) int { return cmp.Compare(byNumber(a), byNumber(b)) }) // index 2 of a list comes before index 10
 	for _, kv := range environ {
 		name, value, _ := strings.Cut(kv, "=")
 		rest, ok := strings.CutPrefix(name, envPrefix)
-		if !ok || rest == "CONFIG" {
+		if !ok || rest == "CONFIG" || ofKubernetes.MatchString(rest) {
 			continue
 		}
 		key, err := setEnv(reflect.ValueOf(l.config).Elem(), strings.ToLower(rest), "", value)
@@ -29,6 +31,21 @@ func (l *loader) environment(environ []string) {
 		}
 		l.env[key] = name
 	}
+}
+
+// ofKubernetes are the variables that Kubernetes sets in every container for a
+// service named stsrelay.
+var ofKubernetes = regexp.MustCompile(`^(SERVICE_HOST|SERVICE_PORT(_.+)?|PORT|PORT_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)$`)
+
+var number = regexp.MustCompile(`\d+`)
+
+// byNumber is the name of a variable in a form whose order is that of its
+// numbers.
+func byNumber(kv string) string {
+	name, _, _ := strings.Cut(kv, "=")
+	return number.ReplaceAllStringFunc(name, func(n string) string {
+		return strings.Repeat("0", max(9-len(n), 0)) + n
+	})
 }
 
 // setEnv walks down name, whose parts are joined by "_", which keys hold too.

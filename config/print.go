@@ -3,6 +3,7 @@ package config
 import (
 	"encoding/json"
 	"io"
+	"reflect"
 
 	"github.com/pelletier/go-toml/v2"
 )
@@ -30,5 +31,24 @@ func (c *Config) Print(w io.Writer) error {
 func (c *Config) PrintJSON(w io.Writer) error {
 	e := json.NewEncoder(w)
 	e.SetIndent("", "  ")
-	return e.Encode(c.withoutSecrets())
+	out := c.withoutSecrets()
+	emptyNotNull(reflect.ValueOf(out).Elem())
+	return e.Encode(out)
+}
+
+// emptyNotNull makes lists that are nil empty ones, which JSON shows as lists.
+func emptyNotNull(v reflect.Value) {
+	switch {
+	case v.Kind() == reflect.Struct && isTable(v.Type()):
+		for i := range v.NumField() {
+			emptyNotNull(v.Field(i))
+		}
+	case v.Kind() == reflect.Slice:
+		list := reflect.MakeSlice(v.Type(), v.Len(), v.Len()) // the original stays as it is
+		reflect.Copy(list, v)
+		for i := range list.Len() {
+			emptyNotNull(list.Index(i))
+		}
+		v.Set(list)
+	}
 }

@@ -15,7 +15,7 @@ import (
 )
 
 // Filter selects messages; the zero Filter selects all. Several conditions
-// must all hold.
+// must all hold. In From and To the case of the domain does not matter.
 type Filter struct {
 	IDs    []ID
 	Domain string // a recipient that is not at its end has this domain
@@ -130,10 +130,20 @@ func (q *Queue) mayMatch(f Filter, e *entry) bool {
 }
 
 func (f Filter) matches(m *Message) bool {
-	if f.From != "" && f.From != m.From && !(f.From == "<>" && m.From == "") {
+	if f.From != "" && !sameAddress(f.From, m.From) && !(f.From == "<>" && m.From == "") {
 		return false
 	}
-	return f.To == "" || slices.ContainsFunc(m.Recipients, func(r Recipient) bool { return r.Address == f.To })
+	return f.To == "" || slices.ContainsFunc(m.Recipients, func(r Recipient) bool { return sameAddress(f.To, r.Address) })
+}
+
+// sameAddress compares the domain without case; the local part is a matter of
+// the domain's own host.
+func sameAddress(a, b string) bool {
+	at := strings.LastIndexByte(a, '@')
+	if at < 0 || at != strings.LastIndexByte(b, '@') {
+		return a == b
+	}
+	return a[:at] == b[:at] && strings.EqualFold(a[at:], b[at:])
 }
 
 func (e *entry) state() State {
@@ -221,24 +231,27 @@ func (q *Queue) find(id ID) (*entry, error) {
 }
 
 // message reads the whole state of e; ok is false where it has left the queue.
-// What it reads belongs together: it is read again where an attempt ended
-// meanwhile.
+// What it reads belongs together: it is read again where an attempt, or a unit,
+// ended meanwhile.
 func (q *Queue) message(e *entry) (m Message, ok bool, err error) {
 	for {
 		q.mu.Lock()
-		before := e.tries()
+		before := e.changes()
 		q.mu.Unlock()
 		m, ok, err = q.read(e)
-		if err != nil || !ok || m.tries == before {
+		if err != nil || !ok || m.changes == before {
 			return m, ok, err
 		}
 	}
 }
 
-// tries grows with every attempt of e.
-func (e *entry) tries() (n int) {
+// changes grows with every attempt of e, and with every unit that ends.
+func (e *entry) changes() (n int) {
 	for i := range e.units {
 		n += int(e.units[i].attempts)
+		if e.units[i].done {
+			n++
+		}
 	}
 	return n
 }
@@ -271,7 +284,7 @@ func (q *Queue) read(e *entry) (m Message, ok bool, err error) {
 	if e.gone {
 		return m, false, nil
 	}
-	m.tries = e.tries()
+	m.changes = e.changes()
 	m.State = e.state()
 	if e.held {
 		m.HeldFor = m.held.Reason
@@ -359,7 +372,7 @@ func (q *Queue) Summary() []DomainSummary {
 // domains; one of them goes first as a probe. Held ones stay held. It returns
 // how many messages it touched.
 func (q *Queue) Retry(ctx context.Context, f Filter) (int, error) {
-	return q.each(ctx, f, func(e *entry, _ *Message) bool {
+	return q.each(ctx, f, "", "", func(e *entry, _ *Message) bool {
 		if e.held {
 			return false
 		}
@@ -387,7 +400,7 @@ func (q *Queue) dueNow(e *entry) {
 // Hold keeps the selected messages from being tried until Unhold, over
 // restarts too. It returns how many messages it touched.
 func (q *Queue) Hold(ctx context.Context, f Filter, reason string) (int, error) {
-	return q.each(ctx, f, func(e *entry, _ *Message) bool {
+	return q.each(ctx, f, "held by the operator", reason, func(e *entry, _ *Message) bool {
 		if e.held {
 			return false
 		}
@@ -416,7 +429,7 @@ func (q *Queue) hold(e *entry, reason string) {
 // Unhold releases the selected held messages and makes them due now. It returns
 // how many messages it touched.
 func (q *Queue) Unhold(ctx context.Context, f Filter) (int, error) {
-	return q.each(ctx, f, func(e *entry, _ *Message) bool {
+	return q.each(ctx, f, "released by the operator", "", func(e *entry, _ *Message) bool {
 		if !e.held {
 			return false
 		}
@@ -430,66 +443,45 @@ func (q *Queue) Unhold(ctx context.Context, f Filter) (int, error) {
 	})
 }
 
-// Remove deletes the selected messages; nobody is told. A delivery that is
-// under way ends as it may. It returns how many messages it touched.
-func (q *Queue) Remove(ctx context.Context, f Filter) (int, error) {
-	return q.each(ctx, f, func(e *entry, m *Message) bool {
-		q.remove(e, m, nil)
-		return true
-	})
-}
-
-// Bounce gives the selected messages up: each is replaced by the notice that
-// notice makes of it (nil: none) in one commit. What is being delivered at the
-// moment, or changes while its notice is made, is passed over. It returns how
-// many messages it touched. notice may call the queue.
-func (q *Queue) Bounce(ctx context.Context, f Filter, notice func(Message) *NewMessage) (int, error) {
-	n := 0
-	err := q.List(ctx, f, func(m Message) bool {
-		if m.State == Active {
-			return true
-		}
-		answer := notice(m)
-		q.mu.Lock()
-		defer q.mu.Unlock()
-		e := q.byID[m.ID]
-		if e == nil || e.active() || e.tries() != m.tries {
-			return true
-		}
-		q.remove(e, &m, answer)
-		n++
-		return true
-	})
-	return n, q.settled(ctx, err)
-}
-
-func (q *Queue) remove(e *entry, m *Message, notice *NewMessage) {
-	var b store.Batch
-	b.Patient()
-	ifThere(e, &b)
-	var own []ownMessage
-	if notice != nil {
-		own = q.addOwn([]NewMessage{*notice}, &b)
-	}
-	q.drop(e)
-	q.deleteRecords(e, m.Chunks, &b)
-	q.submitOwn(&b, own, nil)
-}
-
 // each calls fn, under the lock, for every selected message that is still in
 // the queue, counts where it returns true, and waits until what fn changed is
-// durable.
-func (q *Queue) each(ctx context.Context, f Filter, fn func(*entry, *Message) bool) (int, error) {
+// durable. The log says what happened to each of these ("": nothing) and why.
+func (q *Queue) each(ctx context.Context, f Filter, what, reason string, fn func(*entry, *Message) bool) (int, error) {
 	n := 0
 	err := q.List(ctx, f, func(m Message) bool {
 		q.mu.Lock()
-		defer q.mu.Unlock()
-		if e := q.byID[m.ID]; e != nil && fn(e, &m) {
-			n++
+		e := q.byID[m.ID]
+		touched := e != nil && fn(e, &m)
+		q.mu.Unlock()
+		if !touched {
+			return true
+		}
+		n++
+		if what != "" {
+			q.tell(&m, what, "", reason)
 		}
 		return true
 	})
 	return n, q.settled(ctx, err)
+}
+
+// tell logs what the operator did to a message, or to its recipients of one
+// domain.
+func (q *Queue) tell(m *Message, what, domain, reason string) {
+	n := 0
+	for i, r := range m.Recipients {
+		if m.States[i].State == Queued && (domain == "" || domain == r.Domain) {
+			n++
+		}
+	}
+	args := []any{"queue_id", m.ID.String(), "from", m.From, "recipients", n}
+	if domain != "" {
+		args = append(args, "domain", domain)
+	}
+	if reason != "" {
+		args = append(args, "reason", reason)
+	}
+	q.log.Info(what, args...)
 }
 
 // settled waits until what was submitted is durable. While the disk is full the

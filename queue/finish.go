@@ -246,7 +246,7 @@ func (q *Queue) deleteRecords(e *entry, chunks int, b *store.Batch) {
 		return
 	}
 	for i := range e.units {
-		if e.units[i].attempts > 0 {
+		if e.units[i].attempts > 0 || e.units[i].done {
 			b.Delete(unitKey(e.seq, i))
 		}
 	}

@@ -75,9 +75,9 @@ func (q *Queue) follow(ctx context.Context) {
 
 // view is what was known of a message before the store was read.
 type view struct {
-	entry *entry // nil: nothing
-	tries int
-	held  bool
+	entry   *entry // nil: nothing
+	changes int
+	held    bool
 }
 
 // reread brings messages to what the store says of them; what changes here
@@ -113,7 +113,7 @@ func (q *Queue) views(seqs []uint64) map[uint64]view {
 	defer q.mu.Unlock()
 	for e := q.first; e != nil && len(seqs) > 0 && e.seq <= seqs[len(seqs)-1]; e = e.next {
 		if _, ok := found[e.seq]; ok {
-			found[e.seq] = view{entry: e, tries: e.tries(), held: e.held}
+			found[e.seq] = view{entry: e, changes: e.changes(), held: e.held}
 		}
 	}
 	return found
@@ -156,7 +156,7 @@ func (q *Queue) rereadOne(seq uint64, known view) (same bool, err error) {
 		q.admit(e, env)
 	case e.gone || !e.accepted:
 		return true, nil
-	case e.tries() != known.tries || e.held != known.held:
+	case e.changes() != known.changes || e.held != known.held:
 		return false, nil
 	case env == nil:
 		q.drop(e)
@@ -172,16 +172,22 @@ func (q *Queue) drop(e *entry) {
 	now := q.clock()
 	for i := range e.units {
 		u := &e.units[i]
-		if u.done {
-			continue
+		if !u.done {
+			q.conclude(u, now)
 		}
-		q.unwait(u)
-		u.done = true
-		u.domain.leave(u)
-		q.counts.Recipients -= int(u.recipients)
-		q.place(u.domain, now)
 	}
 	q.forget(e)
+}
+
+// conclude ends u, whatever became of its recipients.
+func (q *Queue) conclude(u *unit, now int64) {
+	q.unwait(u)
+	u.done = true
+	u.msg.left--
+	u.domain.leave(u)
+	q.counts.Recipients -= int(u.recipients)
+	u.recipients = 0
+	q.place(u.domain, now)
 }
 
 // refresh brings the units and the hold of e to what was read. Units that are

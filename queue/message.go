@@ -114,7 +114,7 @@ type Message struct {
 	States     []RecipientState // by index of Recipients
 	LastErrors []string         // of the domain that rests, by index; "" where it does not
 
-	tries   int // of entry, when it was read
+	changes int // of entry, when it was read
 	records map[int]unitRecord
 	held    holdRecord
 }

@@ -14,6 +14,53 @@ import (
 type model struct {
 	messages map[ID]*modelMessage
 	claimed  []*Work
+	given    []modelGiveUp // what waits for the end of an attempt
+	told     []string      // what the senders of bounced mail were told of, by recipient
+}
+
+// modelGiveUp is a message that is to end, or its recipients of one domain.
+type modelGiveUp struct {
+	id     ID
+	domain string
+	bounce bool
+}
+
+func (g modelGiveUp) covers(w *Work) bool {
+	return g.id == w.Envelope.ID && (g.domain == "" || g.domain == w.Domain)
+}
+
+// giveUp ends what the operator gives up: at once, or when no attempt of it is
+// under way any more. The last word about the same recipients counts.
+func (m *model) giveUp(gs ...modelGiveUp) {
+	for _, g := range gs {
+		m.given = slices.DeleteFunc(m.given, func(o modelGiveUp) bool { return o.id == g.id && o.domain == g.domain })
+		m.given = append(m.given, g)
+	}
+	m.settle()
+}
+
+func (m *model) settle() {
+	m.given = slices.DeleteFunc(m.given, func(g modelGiveUp) bool {
+		msg := m.messages[g.id]
+		if msg == nil || msg.open(g.domain) == 0 {
+			return true
+		}
+		if slices.ContainsFunc(m.claimed, g.covers) {
+			return false
+		}
+		for i, r := range msg.recipients {
+			if msg.ends[i] == Queued && (g.domain == "" || g.domain == r.Domain) {
+				msg.ends[i] = Bounced
+				if g.bounce {
+					m.told = append(m.told, g.id.String()+" "+r.Address)
+				}
+			}
+		}
+		if msg.open("") == 0 {
+			delete(m.messages, g.id)
+		}
+		return true
+	})
 }
 
 type modelMessage struct {
@@ -62,13 +109,27 @@ func TestTheQueueAgreesWithItsModel(t *testing.T) {
 		}()
 		m := &model{messages: make(map[ID]*modelMessage)}
 		pick := func(rt *rapid.T) (Filter, func(ID, *modelMessage) bool) {
-			if ids := m.ids(func(*modelMessage) bool { return true }); len(ids) > 0 && rapid.Bool().Draw(rt, "by ID") {
-				id := rapid.SampledFrom(ids).Draw(rt, "ID")
-				return Filter{IDs: []ID{id}}, func(i ID, _ *modelMessage) bool { return i == id }
+			var f Filter
+			ids, by := m.ids(func(*modelMessage) bool { return true }), rapid.IntRange(0, 2).Draw(rt, "by domain, ID or both")
+			if by > 0 && len(ids) > 0 {
+				f.IDs = []ID{rapid.SampledFrom(ids).Draw(rt, "ID")}
 			}
-			d := rapid.SampledFrom(modelDomains).Draw(rt, "domain")
-			return Filter{Domain: d}, func(_ ID, msg *modelMessage) bool { return msg.open(d) > 0 }
+			if by != 1 || len(ids) == 0 {
+				f.Domain = rapid.SampledFrom(modelDomains).Draw(rt, "domain")
+			}
+			return f, func(id ID, msg *modelMessage) bool {
+				return (f.IDs == nil || f.IDs[0] == id) && (f.Domain == "" || msg.open(f.Domain) > 0)
+			}
 		}
+		picked := func(f Filter, ok func(ID, *modelMessage) bool, bounce bool) (gs []modelGiveUp) {
+			for id, msg := range m.messages {
+				if ok(id, msg) {
+					gs = append(gs, modelGiveUp{id, f.Domain, bounce})
+				}
+			}
+			return gs
+		}
+		var told notices
 		expect := func(n int, err error, want int) {
 			if err != nil || n != want {
 				rt.Fatalf("touched %d, want %d; %v", n, want, err)
@@ -79,6 +140,8 @@ func TestTheQueueAgreesWithItsModel(t *testing.T) {
 				b.Release(w)
 			}
 			m.claimed = nil
+			b.givenUp()
+			m.settle()
 		}
 		end := func(w *Work, s State) { // in the model
 			msg := m.messages[w.Envelope.ID]
@@ -94,7 +157,14 @@ func TestTheQueueAgreesWithItsModel(t *testing.T) {
 			}
 		}
 		rt.Repeat(map[string]func(*rapid.T){
-			"": func(rt *rapid.T) { b.agrees(rt, m) },
+			"": func(rt *rapid.T) {
+				b.givenUp()
+				m.settle()
+				b.agrees(rt, m)
+				if got, want := told.lines(), slices.Sorted(slices.Values(m.told)); !slices.Equal(got, want) {
+					rt.Fatalf("notices tell of %v, want %v", got, want)
+				}
+			},
 			"accept": func(rt *rapid.T) {
 				env := Envelope{From: "s@example.org"}
 				for i := range rapid.IntRange(1, 5).Draw(rt, "recipients") {
@@ -126,6 +196,9 @@ func TestTheQueueAgreesWithItsModel(t *testing.T) {
 					if other.unit == w.unit {
 						rt.Fatal("claimed twice")
 					}
+				}
+				if slices.ContainsFunc(m.given, func(g modelGiveUp) bool { return g.covers(w) }) {
+					rt.Fatal("claimed although it was given up")
 				}
 				m.claimed = append(m.claimed, w)
 			},
@@ -209,17 +282,21 @@ func TestTheQueueAgreesWithItsModel(t *testing.T) {
 			},
 			"remove": func(rt *rapid.T) {
 				f, ok := pick(rt)
-				want := len(m.messages)
-				maps.DeleteFunc(m.messages, ok)
+				gs := picked(f, ok, false)
 				n, err := b.Remove(t.Context(), f)
-				expect(n, err, want-len(m.messages))
+				expect(n, err, len(gs))
+				if f.Domain != "" {
+					m.giveUp(gs...)
+					return
+				}
+				maps.DeleteFunc(m.messages, ok) // at once, whoever delivers it
 			},
 			"bounce": func(rt *rapid.T) {
 				f, ok := pick(rt)
-				want := len(m.messages)
-				maps.DeleteFunc(m.messages, func(id ID, msg *modelMessage) bool { return ok(id, msg) && !m.active(id) })
-				n, err := b.Bounce(t.Context(), f, func(Message) *NewMessage { return nil })
-				expect(n, err, want-len(m.messages))
+				gs := picked(f, ok, true)
+				n, err := b.Bounce(t.Context(), f, "model", func(msg Message) *NewMessage { told.make(msg); return nil })
+				expect(n, err, len(gs))
+				m.giveUp(gs...)
 			},
 			"time": func(rt *rapid.T) { b.advance(2 * time.Minute) },
 			"restart": func(rt *rapid.T) {

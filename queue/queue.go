@@ -94,11 +94,13 @@ type Queue struct {
 	now   func() time.Time
 	epoch time.Time // due times count from here, by the monotonic clock
 
-	wake chan struct{} // capacity 1: something may have become due
+	wake    chan struct{} // capacity 1: something may have become due
+	endWake chan struct{} // capacity 1: something that was given up may be ready to be ended
 
 	importing atomic.Bool
 	buffers   buffers
 	follower  *follower
+	ending    sync.Mutex // one message is given up at a time; taken before mu
 
 	mu          sync.Mutex
 	schedule    Schedule
@@ -114,6 +116,7 @@ type Queue struct {
 	counts      Counts
 	rush        rush
 	inFlight    map[*unit]uint16 // attempts made before the claim
+	giveUps     map[*entry][]*giveUp
 	markPending bool
 	nextSeq     uint64
 	leasedSeq   uint64
@@ -176,6 +179,7 @@ func Open(o Options) (*Queue, error) {
 		now:         o.Now,
 		epoch:       time.Now(),
 		wake:        make(chan struct{}, 1),
+		endWake:     make(chan struct{}, 1),
 		schedule:    o.Schedule,
 		domainLimit: o.DomainLimit,
 		claimLimit:  o.ClaimLimit,
@@ -184,6 +188,7 @@ func Open(o Options) (*Queue, error) {
 		byID:        make(map[ID]*entry),
 		domains:     make(map[string]*domain),
 		inFlight:    make(map[*unit]uint16),
+		giveUps:     make(map[*entry][]*giveUp),
 		entropy:     ulid.Monotonic(rand.Reader, 0),
 		follower:    newFollower(),
 	}
@@ -201,6 +206,7 @@ func Open(o Options) (*Queue, error) {
 	q.background.Go(func() { q.sweepOrphans(ctx, firstNew) })
 	q.background.Go(func() { q.keepLow(ctx) })
 	q.background.Go(func() { q.follow(ctx) })
+	q.background.Go(func() { q.endGivenUp(ctx) })
 	return q, nil
 }
 

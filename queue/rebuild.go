@@ -154,9 +154,10 @@ func (r *rebuilder) unit(u *unit, rec unitRecord) {
 	u.attempts = uint16(rec.Attempts)
 	left := int32(0)
 	for _, s := range rec.States {
-		if s.State == Queued {
-			left++
+		if s.State != Queued {
+			continue
 		}
+		left++
 		if s.LastError != "" {
 			u.domain.lastError = s.LastError
 		}

@@ -15,7 +15,8 @@ import (
 //
 //	b seq(8) n(4)     chunk n of the body
 //	e seq(8)          Envelope; its commit is the acceptance
-//	e seq(8) unit(2)  unitRecord, once an attempt did not end the unit
+//	e seq(8) unit(2)  unitRecord, once an attempt did not end the unit, or the
+//	                  unit ended before the message
 //	e seq(8) ffff     holdRecord, while the message is held
 //	q low             the lowest live sequence number
 //	q seq             the sequence numbers below are taken

@@ -133,9 +133,10 @@ func (q *Queue) awake(d *domain) {
 	}
 }
 
-// wait puts u among its domain's waiting units. The caller places the domain.
+// wait puts u among its domain's waiting units, unless it is to be given up. The
+// caller places the domain.
 func (q *Queue) wait(u *unit) {
-	if u.heapIndex < 0 && !u.msg.held && !u.msg.gone && !u.done && !u.active {
+	if u.heapIndex < 0 && !u.msg.held && !u.msg.gone && !u.done && !u.active && !q.givenUp(u) {
 		heap.Push(&u.domain.waiting[u.lane], u)
 	}
 }
@@ -193,10 +194,17 @@ func (q *Queue) claimIn(d *domain, now int64) *Work {
 	return w
 }
 
-// free makes u claimable again. The caller waits and places.
+// free makes u claimable again, and what the operator has given up ready to be
+// ended. The caller waits and places.
 func (q *Queue) free(u *unit) {
 	u.active = false
 	delete(q.inFlight, u)
+	if len(q.giveUps[u.msg]) > 0 {
+		select {
+		case q.endWake <- struct{}{}:
+		default:
+		}
+	}
 }
 
 // rest lets d rest after it failed as a whole: as long as the schedule says

@@ -82,7 +82,7 @@ func storied(t *testing.T) (b *bench, bodies map[ID]string) {
 }
 
 func state(m Message) Message {
-	m.tries, m.records, m.Chunks = 0, nil, 0
+	m.changes, m.records, m.Chunks = 0, nil, 0
 	m.NextAttemptAt = time.Time{} // compared by itself: it is told from the time that is left
 	return m
 }

@@ -26,9 +26,14 @@ func (w *world) wait(h *testnet.Host, n int) []testnet.Message {
 	return got
 }
 
+// empty waits until the queue is empty and the results are written: they wait
+// some milliseconds for others to share a commit with.
 func (w *world) empty() {
 	w.t.Helper()
 	w.waitFor("an empty queue", func(q *queue.Queue) bool { return q.Counts().Messages == 0 })
+	if err := w.relay.Queue().Add(nil, nil); err != nil {
+		w.t.Error(err)
+	}
 }
 
 func (w *world) set(h *testnet.Host, f testnet.Faults) {

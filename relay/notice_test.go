@@ -1,10 +1,14 @@
 package relay_test
 
 import (
+	"net/http"
+	"path/filepath"
 	"strings"
 	"testing"
 
 	"github.com/stsrelay/stsrelay/internal/testnet"
+	"github.com/stsrelay/stsrelay/queue"
+	"github.com/stsrelay/stsrelay/relay/admin"
 )
 
 // A sender who asks for a notice of success (RFC 3461) gets one from this relay
@@ -56,4 +60,64 @@ func TestNoticesOfSuccess(t *testing.T) {
 			t.Error("the notice speaks of a recipient for whom none was asked")
 		}
 	}
+}
+
+// bounce is what the operator does; it returns how many messages were touched.
+func (w *world) bounce(sel admin.Selection) int {
+	w.t.Helper()
+	var done admin.Touched
+	client := admin.NewClient(filepath.Join(w.dir, "stsrelay.sock"))
+	if err := client.Do(w.t.Context(), http.MethodPost, "/v1/queue/bounce", sel, &done); err != nil {
+		w.t.Fatal(err)
+	}
+	return done.Touched
+}
+
+func TestTheNoticeOfABouncedDomainNamesNobodyElse(t *testing.T) {
+	w := newWorld(t, "paused = true\n")
+	h, back := w.host("mx.b.example"), w.host("mx.sender.example")
+	w.domain("b.example", testnet.Domain{MX: []string{h.Name}})
+	w.domain("sender.example", testnet.Domain{MX: []string{back.Name}})
+	w.send("anna@sender.example", "one@a.example", "two@b.example", "three@a.example")
+	if n := w.bounce(admin.Selection{Domain: "A.example", Reason: "no such company"}); n != 1 {
+		t.Errorf("%d touched", n)
+	}
+	w.relay.Queue().SetPaused(false)
+	notice := string(w.wait(back, 1)[0].Data)
+	for _, want := range []string{"one@a.example", "three@a.example", "no such company"} {
+		if !strings.Contains(notice, want) {
+			t.Errorf("%s is not in the notice", want)
+		}
+	}
+	if strings.Contains(notice, "two@b.example") {
+		t.Errorf("the notice names a recipient whose mail goes on:\n%s", notice)
+	}
+	if got := w.wait(h, 1)[0].To; got != "two@b.example" {
+		t.Errorf("delivered to %v", got)
+	}
+	w.empty()
+}
+
+func TestWhatWaitsForAHostThatHangsIsBouncedWhenItsAttemptEnds(t *testing.T) {
+	w := newWorld(t, "concurrency_per_host = 1\n")
+	h, back := w.host("mx.a.example"), w.host("mx.sender.example")
+	w.set(h, testnet.Faults{Hang: "mail"})
+	w.domain("a.example", testnet.Domain{MX: []string{h.Name}})
+	w.domain("sender.example", testnet.Domain{MX: []string{back.Name}})
+	const messages = 3 // one in a session, and some that wait for it
+	for range messages {
+		w.send("anna@sender.example", "kurt@a.example")
+	}
+	w.waitFor("all of them to be tried", func(q *queue.Queue) bool {
+		n := 0
+		err := q.List(t.Context(), queue.Filter{State: queue.Active}, func(queue.Message) bool { n++; return true })
+		return err == nil && n == messages
+	})
+	if n := w.bounce(admin.Selection{All: true}); n != messages {
+		t.Errorf("%d touched", n)
+	}
+	w.set(h, testnet.Faults{Down: true})
+	h.Cut()
+	w.wait(back, messages)
+	w.empty()
 }

@@ -2,8 +2,11 @@ package main
 
 import (
 	"fmt"
+	"strings"
 
 	"github.com/spf13/cobra"
+
+	"github.com/stsrelay/stsrelay/config"
 )
 
 func (a *app) configCommand() *cobra.Command {
@@ -15,6 +18,9 @@ func (a *app) configCheck() *cobra.Command {
 		Use: "check", Short: "Check the configuration; exit 1 where it is wrong", Args: noArgs, Example: "  stsrelay config check --config relay.toml",
 		RunE: func(*cobra.Command, []string) error {
 			_, warnings, err := a.load()
+			if a.json {
+				return a.configAnswer(warnings, err)
+			}
 			for _, w := range warnings {
 				fmt.Fprintln(a.err, "warning:", w)
 			}
@@ -25,13 +31,25 @@ func (a *app) configCheck() *cobra.Command {
 			if name == "" {
 				name = "defaults and environment"
 			}
-			if a.json {
-				return a.printJSON(map[string]any{"ok": true, "file": a.configPath(), "warnings": warnings})
-			}
 			_, err = fmt.Fprintln(a.out, name+": ok")
 			return err
 		},
 	}
+}
+
+// configAnswer prints what was found as JSON.
+func (a *app) configAnswer(warnings []config.Warning, found error) error {
+	problems := []string{}
+	if found != nil {
+		problems = strings.Split(found.Error(), "\n")
+	}
+	err := a.printJSON(map[string]any{
+		"ok": found == nil, "file": a.configPath(), "warnings": append([]config.Warning{}, warnings...), "problems": problems,
+	})
+	if err == nil && found != nil {
+		err = errAnswered
+	}
+	return err
 }
 
 func (a *app) configPrint() *cobra.Command {

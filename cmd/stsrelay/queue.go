@@ -37,6 +37,12 @@ func (a *app) queueList() *cobra.Command {
 		Use: "list", Short: "List the messages that wait, oldest first", Args: noArgs,
 		Example: "  stsrelay queue list --domain partner.example --limit 20",
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := checkSelection(&sel); err != nil {
+				return err
+			}
+			if cmd.Flags().Changed("limit") && limit < 1 {
+				return usageError{errors.New("--limit must be at least 1")}
+			}
 			q := url.Values{"domain": {sel.Domain}, "from": {sel.From}, "to": {sel.To}, "state": {sel.State}, "older_than": {sel.OlderThan}}
 			if limit > 0 {
 				q.Set("limit", strconv.Itoa(limit))
@@ -95,14 +101,31 @@ func (a *app) printMessages(r io.Reader) error {
 	return nil
 }
 
+// recipients names the one that why is about, and counts the others.
 func recipients(m *admin.Message) string {
-	if len(m.Recipients) == 0 {
+	switch len(m.Recipients) {
+	case 0:
 		return ""
-	}
-	if len(m.Recipients) == 1 {
+	case 1:
 		return m.Recipients[0].Address
 	}
-	return fmt.Sprintf("%s +%d", m.Recipients[0].Address, len(m.Recipients)-1)
+	return fmt.Sprintf("%s +%d", waiting(m).Address, len(m.Recipients)-1)
+}
+
+// waiting is the first recipient that is still queued and was put off for a
+// reason; else the first that is queued, else the first.
+func waiting(m *admin.Message) *admin.Recipient {
+	r := &m.Recipients[0]
+	for i := range m.Recipients {
+		switch next := &m.Recipients[i]; {
+		case next.State != "queued":
+		case next.LastError != "":
+			return next
+		case r.State != "queued":
+			r = next
+		}
+	}
+	return r
 }
 
 func next(m *admin.Message) string {
@@ -116,8 +139,8 @@ func why(m *admin.Message) string {
 	if m.HeldFor != "" {
 		return m.HeldFor
 	}
-	for _, r := range m.Recipients {
-		if r.State == "queued" && r.LastError != "" {
+	if len(m.Recipients) > 0 {
+		if r := waiting(m); r.State == "queued" && r.LastError != "" {
 			return r.LastError
 		}
 	}
@@ -230,13 +253,31 @@ func (a *app) queueSummary() *cobra.Command {
 // queueChange is one of the commands that change messages.
 func (a *app) queueChange(action, short, example string) *cobra.Command {
 	var sel admin.Selection
+	long := short + `.
+
+A message is touched as a whole: with --domain, also for its recipients of other domains.`
+	switch action {
+	case "remove":
+		long = short + `.
+
+With --domain only the recipients of that domain are removed, and the message stays for the others; those that are being tried
+are removed when the attempt has ended. A whole message goes at once; a delivery of it that is under way ends as it may.`
+	case "bounce":
+		long = short + `.
+
+With --domain only the recipients of that domain are given up, and the message stays for the others. What is being delivered is
+given up when the attempt under way has ended without ending it; a restart of the relay forgets that.`
+	}
 	c := &cobra.Command{
-		Use: action + " [ID…]", Short: short, Example: "  " + example,
+		Use: action + " [ID…]", Short: short, Long: long, Example: "  " + example,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			sel.IDs = args
 			filtered := sel.Domain != "" || sel.From != "" || sel.To != "" || sel.State != "" || sel.OlderThan != ""
 			if len(args) == 0 && !filtered && !sel.All {
 				return usageError{errors.New("say which messages: IDs, --domain, --from, or --all")}
+			}
+			if err := checkSelection(&sel); err != nil {
+				return err
 			}
 			client, err := a.client()
 			if err != nil {

@@ -5,6 +5,7 @@
 package admin
 
 import (
+	"log/slog"
 	"time"
 
 	"github.com/stsrelay/stsrelay/queue"
@@ -100,6 +101,25 @@ type Selection struct {
 	OlderThan string   `json:"older_than,omitempty"` // "2h"
 	All       bool     `json:"all,omitempty"`
 	Reason    string   `json:"reason,omitempty"`
+}
+
+// attrs are what is set of it, for the log.
+func (s *Selection) attrs() (attrs []slog.Attr) {
+	if len(s.IDs) > 0 {
+		attrs = append(attrs, slog.Any("ids", s.IDs))
+	}
+	for _, a := range []slog.Attr{
+		slog.String("domain", s.Domain), slog.String("from", s.From), slog.String("to", s.To), slog.String("state", s.State),
+		slog.String("older_than", s.OlderThan), slog.String("reason", s.Reason),
+	} {
+		if a.Value.String() != "" {
+			attrs = append(attrs, a)
+		}
+	}
+	if s.All {
+		attrs = append(attrs, slog.Bool("all", true))
+	}
+	return attrs
 }
 
 // Touched is the answer to a change.

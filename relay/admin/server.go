@@ -68,7 +68,10 @@ func (s *Server) Listen(path string) error {
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return fmt.Errorf("admin.socket: %w", err)
 	}
-	if _, err := os.Lstat(path); err == nil {
+	if there, err := os.Lstat(path); err == nil {
+		if there.Mode()&os.ModeSocket == 0 {
+			return fmt.Errorf("admin.socket: there is something at %s that is no socket; name another path, or take it away", path)
+		}
 		if c, err := net.DialTimeout("unix", path, time.Second); err == nil {
 			c.Close()
 			return fmt.Errorf("admin.socket: another relay answers on %s", path)
@@ -357,7 +360,8 @@ func (s *Server) change(w http.ResponseWriter, r *http.Request) {
 		refuse(w, http.StatusInternalServerError, err)
 		return
 	}
-	s.o.Logger.Info("queue changed by the operator", "action", action, "selection", fmt.Sprintf("%+v", sel), "touched", out.Touched)
+	s.o.Logger.LogAttrs(r.Context(), slog.LevelInfo, "queue changed by the operator",
+		append([]slog.Attr{slog.String("action", action), slog.Int("touched", out.Touched)}, sel.attrs()...)...)
 	answer(w, out)
 }
 
@@ -376,7 +380,7 @@ func (s *Server) apply(ctx context.Context, action string, f queue.Filter, reaso
 	case "remove":
 		return q.Remove(ctx, f)
 	case "bounce":
-		return q.Bounce(ctx, f, func(m queue.Message) *queue.NewMessage {
+		return q.Bounce(ctx, f, reason, func(m queue.Message) *queue.NewMessage {
 			if s.o.Notice == nil {
 				return nil
 			}
