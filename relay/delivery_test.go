@@ -97,10 +97,19 @@ func TestHostsAreTriedInOrderAndOnesThatFailThePolicyArePassedOver(t *testing.T)
 	}
 }
 
-// report is the report of a domain as it stands after a session.
+// report is the report of a domain as it stands.
 func (w *world) report(domain string) (out *tlsrpt.Report) {
 	w.t.Helper()
-	return w.reportOn(tlsrpt.DayOf(time.Now()), domain, 1)
+	err := w.relay.Reports(w.t.Context(), time.Now().UTC().Format(tlsrpt.DayFormat), func(r *tlsrpt.Report) bool {
+		if r.Policies[0].Policy.Domain == domain {
+			out = r
+		}
+		return true
+	})
+	if err != nil || out == nil {
+		w.t.Fatalf("no report of %s: %v", domain, err)
+	}
+	return out
 }
 
 func TestEveryRecipientHasItsOwnResult(t *testing.T) {

@@ -123,7 +123,7 @@ func TestARestartAndAMissedMidnightChangeNothing(t *testing.T) {
 	w.stop()
 	w.start("")
 	w.deliver("b@a.example")
-	preview, err := json.Marshal(w.reportOn(w.clock.day(), "a.example", 2))
+	preview, err := json.Marshal(w.reportOn(w.clock.day(), "a.example"))
 	if err != nil {
 		t.Fatal(err)
 	}

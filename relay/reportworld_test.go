@@ -217,27 +217,17 @@ func (w *world) policyFaults(domain string, f testnet.PolicyFaults) {
 // txt is what the fake DNS has.
 func (w *world) txt(name string) []string { return w.DNS.TXT(name) }
 
-// reportOn is the report of a domain as it stands once that many sessions are
-// counted: a result is written some milliseconds after its message has left.
-func (w *world) reportOn(day, domain string, sessions int64) (out *tlsrpt.Report) {
+func (w *world) reportOn(day, domain string) (out *tlsrpt.Report) {
 	w.t.Helper()
-	w.waitFor("the counts of "+domain, func(*queue.Queue) bool {
-		out = nil
-		counted := int64(0)
-		err := w.relay.Reports(w.t.Context(), day, func(r *tlsrpt.Report) bool {
-			if r.Policies[0].Policy.Domain == domain {
-				out = r
-				for _, p := range r.Policies {
-					counted += p.Summary.Successful + p.Summary.Failed
-				}
-			}
-			return true
-		})
-		if err != nil {
-			w.t.Fatal(err)
+	err := w.relay.Reports(w.t.Context(), day, func(r *tlsrpt.Report) bool {
+		if r.Policies[0].Policy.Domain == domain {
+			out = r
 		}
-		return out != nil && counted >= sessions
+		return true
 	})
+	if err != nil || out == nil {
+		w.t.Fatalf("no report of %s: %v", domain, err)
+	}
 	return out
 }
 
