@@ -126,7 +126,8 @@ func (q *Queue) settle(w *Work, o Outcome, now int64, b *store.Batch) {
 			wait = q.schedule.wait(int(u.attempts))
 		}
 		u.due = now + int64(wait)
-		if expire := e.receivedAt + int64(q.schedule.Expire); q.schedule.Expire > 0 && now < expire {
+		if limit := q.expiry(e); limit > 0 && now < e.receivedAt+int64(limit) {
+			expire := e.receivedAt + int64(limit)
 			u.due = min(u.due, expire)
 		}
 		rec.NextAttempt = q.wall(u.due)

@@ -140,6 +140,7 @@ type entry struct {
 	held       bool
 	gone       bool // no longer in the queue
 	stateKept  bool // there are records beside the envelope
+	report     bool // a TLS report
 }
 
 // unit is what is kept in memory of the recipients of one domain.
@@ -341,6 +342,7 @@ func (q *Queue) admit(e *entry, env *Envelope) {
 // index takes an accepted message into memory, each unit due at once.
 func (q *Queue) index(e *entry, env *Envelope) {
 	e.accepted = true
+	e.report = env.Kind == Report
 	e.id = env.ID
 	q.byID[e.id] = e
 	groups := split(env.Recipients)

@@ -234,7 +234,20 @@ func (q *Queue) rest(d *domain, now int64, reason string) {
 }
 
 func (q *Queue) expired(e *entry, now int64) bool {
-	return q.schedule.Expire > 0 && time.Duration(now-e.receivedAt) >= q.schedule.Expire
+	expire := q.expiry(e)
+	return expire > 0 && time.Duration(now-e.receivedAt) >= expire
+}
+
+// reportExpiry is how long a TLS report is tried (RFC 8460, 5.5): the next one
+// is due then.
+const reportExpiry = 24 * time.Hour
+
+// expiry is the age at which e is given up, 0 for never.
+func (q *Queue) expiry(e *entry) time.Duration {
+	if e.report && (q.schedule.Expire == 0 || q.schedule.Expire > reportExpiry) {
+		return reportExpiry
+	}
+	return q.schedule.Expire
 }
 
 // worked tells d that a unit of it went through: its rest ends, and it may

@@ -251,6 +251,21 @@ func TestAMessageIsDueAtItsExpiry(t *testing.T) {
 	}
 }
 
+func TestATLSReportIsGivenUpAfterADay(t *testing.T) {
+	b := newBench(t, Options{Schedule: Schedule{Retry: []time.Duration{20 * time.Hour}, Expire: 120 * time.Hour}})
+	report := to("a@x.test")
+	report.Kind = Report
+	if err := b.Add([]NewMessage{{Envelope: report, Body: []byte("report")}}, nil); err != nil {
+		t.Fatal(err)
+	}
+	b.finish(b.claim(), Queued)
+	b.restart()
+	b.advance(24*time.Hour + time.Minute)
+	if w := b.claim(); !w.Expired {
+		t.Error("not marked as expired")
+	}
+}
+
 func TestNoticesWaitBehindMailAndAreThereWhenTheyAreClaimed(t *testing.T) {
 	b := newBench(t, Options{})
 	b.accept("1", to("a@x.test"))

@@ -162,22 +162,26 @@ func (r *Reporter) SendNow(ctx context.Context, day, domain string, yield func(S
 	if _, err := ParseDay(day); err != nil {
 		return err
 	}
-	var last []reportKey // the last report of each domain
+	var reports []reportKey
 	err := readPolicies(r.o.Store, selection(day, domain), func(k reportKey, _ *Counts) bool {
-		if n := len(last); n > 0 && last[n-1].Domain == k.Domain {
-			last[n-1] = k
-		} else {
-			last = append(last, k)
+		if n := len(reports); n == 0 || reports[n-1] != k {
+			reports = append(reports, k)
 		}
 		return true
 	})
 	if err != nil {
 		return err
 	}
-	if len(last) == 0 && domain != "" {
+	if len(reports) == 0 && domain != "" {
 		return fmt.Errorf("nothing was counted for %s on %s", domain, day)
 	}
-	for _, k := range last {
+	for i, k := range reports {
+		if last := i+1 == len(reports) || reports[i+1].Domain != k.Domain; !last {
+			var s submission
+			if _, err := load(r.o.Store, submissionKey(k), &s); err == nil && s.State == Sent {
+				continue // of a domain's earlier reports only those that were not sent
+			}
+		}
 		if r.claim(k) {
 			err := r.again(ctx, k)
 			if err == nil {

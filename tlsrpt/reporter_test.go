@@ -235,6 +235,30 @@ func TestWhenAReportIsSent(t *testing.T) {
 	}
 }
 
+func TestSendingADaySendsAllOfItsReports(t *testing.T) {
+	o := newOffice(t)
+	o.publish("a.example", "v=TLSRPTv1; rua=mailto:tls@r.example")
+	send := func() (states []State) {
+		if err := o.SendNow(t.Context(), "2026-11-23", "a.example", func(s Status) bool { states = append(states, s.State); return true }); err != nil {
+			t.Fatal(err)
+		}
+		return states
+	}
+	o.noKey = true
+	o.count(success)
+	if got := send(); len(got) != 1 || got[0] != Waiting || len(o.queued) != 0 {
+		t.Fatalf("without a key: %v, %d mails", got, len(o.queued))
+	}
+	o.noKey = false
+	o.count(success, success)
+	if got := send(); len(got) != 2 || len(o.queued) != 2 {
+		t.Errorf("%v, %d mails; two reports of the day were not sent", got, len(o.queued))
+	}
+	if got := send(); len(o.queued) != 2 {
+		t.Errorf("sent again: %v, %d mails", got, len(o.queued))
+	}
+}
+
 func TestCountsAfterTheirReportGoIntoAnother(t *testing.T) {
 	for _, how := range []string{"a clock set back", "sent by the operator"} {
 		t.Run(how, func(t *testing.T) {
