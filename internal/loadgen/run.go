@@ -363,17 +363,20 @@ func (l *load) tell(sent, all time.Duration) error {
 	return nil
 }
 
-// cpu is the processor time that the present process has used.
-// memory is the most that the process has had in memory.
+// memory is the most that the process has had in memory, and what of the
+// present is its own: the rest are mapped files, which the system may take back.
 func (p *process) memory() string {
-	data, _ := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.cmd.Process.Pid))
-	_, rest, _ := strings.Cut(string(data), "VmHWM:")
-	kib, _, _ := strings.Cut(strings.TrimSpace(rest), " ")
-	n, err := strconv.Atoi(kib)
+	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.cmd.Process.Pid))
 	if err != nil {
 		return "not known"
 	}
-	return fmt.Sprintf("%d MiB", n>>10)
+	mebibytes := func(name string) int {
+		_, rest, _ := strings.Cut(string(data), name)
+		kib, _, _ := strings.Cut(strings.TrimSpace(rest), " ")
+		n, _ := strconv.Atoi(kib)
+		return n >> 10
+	}
+	return fmt.Sprintf("%d MiB at most, %d MiB of its own now", mebibytes("VmHWM:"), mebibytes("RssAnon:"))
 }
 
 // cpu is the time that the process and all below it have used.
