@@ -7,12 +7,61 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
 	"testing"
 	"time"
 )
+
+// A session ends after refusals in a row that are for good. What a client that
+// behaves well meets, a full message or a bad address in a list, ends none.
+func TestRefusalsThatEndNoSession(t *testing.T) {
+	message := func(c *raw, refused ...string) {
+		t.Helper()
+		c.do("MAIL FROM:<a@example.com>", "250 ")
+		c.do("RCPT TO:<b@example.org>", "250 ")
+		for i, code := range refused {
+			to := fmt.Sprintf("r%d@example.org", i)
+			if code[0] == '5' {
+				to = "r@-bad-.example"
+			}
+			c.do("RCPT TO:<"+to+">", code)
+		}
+		c.do("DATA", "354 ")
+		c.send(headers + ".\r\n")
+		c.want("250 ")
+	}
+	t.Run("recipients beyond the most", func(t *testing.T) {
+		d := openDoor(t, func(o *Options) { o.Limits.Recipients = 1 })
+		c := d.hello()
+		for range 2 {
+			message(c, slices.Repeat([]string{"452 4.5.3 "}, 2*maxRefusals)...)
+		}
+	})
+	t.Run("bad recipients", func(t *testing.T) {
+		message(openDoor(t, nil).hello(), slices.Repeat([]string{"501 5.1.3 "}, 2*maxRefusals)...)
+	})
+	t.Run("a rate", func(t *testing.T) {
+		now := newClock()
+		d := openDoor(t, func(o *Options) { o.Now, o.Limits.Rate = now.now, 1 })
+		c := d.hello()
+		message(c)
+		for range 2 * maxRefusals {
+			c.do("MAIL FROM:<a@example.com>", "450 4.7.1 ")
+		}
+		now.move(time.Minute)
+		message(c)
+	})
+	t.Run("a refusal a message", func(t *testing.T) {
+		c := openDoor(t, nil).hello()
+		for range 2 * maxRefusals {
+			c.do("MAIL FROM:<a@-bad-.example>", "501 5.1.7 ")
+			message(c)
+		}
+	})
+}
 
 // clock is a wall clock that stands still until it is moved.
 type clock struct {

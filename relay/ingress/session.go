@@ -20,7 +20,8 @@ const (
 	maxLine = 1 << 20
 	// smtpLine is that of RFC 5321, 4.5.3.1.6, for long_lines = "reject".
 	smtpLine = 998
-	// maxRefusals is how many refusals a session is worth.
+	// maxRefusals is how many refusals without an accepted message a session is
+	// worth.
 	maxRefusals = 10
 )
 
@@ -33,7 +34,7 @@ type session struct {
 
 	user      User // by AUTH; without a name: none
 	attempts  int  // of AUTH
-	refusals  int
+	refusals  int  // for good, since the last message that was accepted
 	receiving bool // MAIL was taken
 	env       queue.Envelope
 }
@@ -61,12 +62,22 @@ func reply(code int, class, subject, detail int, format string, args ...any) *sm
 	return &smtp.SMTPError{Code: code, EnhancedCode: smtp.EnhancedCode{class, subject, detail}, Message: fmt.Sprintf(format, args...)}
 }
 
-// refuse counts and logs a refusal; after too many of them the session ends.
-func (s *session) refuse(e *smtp.SMTPError) error {
-	s.refusals++
+// deny logs a refusal.
+func (s *session) deny(e *smtp.SMTPError) error {
 	s.conn.logged = true
 	s.server.log.Info("refused", "client", s.conn.remote.String(), "helo", s.helo, "from", s.env.From, "reply", fmt.Sprintf("%d %s", e.Code, e.Message))
-	if s.refusals >= maxRefusals {
+	return e
+}
+
+// refuse logs a refusal and counts it, if it is for good; after too many of them
+// the session ends. Those who are told to come back later do what they should,
+// and are not counted.
+func (s *session) refuse(e *smtp.SMTPError) error {
+	_ = s.deny(e)
+	if e.Code < 500 {
+		return e
+	}
+	if s.refusals++; s.refusals >= maxRefusals {
 		s.conn.fail(io.EOF)
 		return reply(421, 4, 7, 0, "too many refused commands; goodbye (%s)", e.Message)
 	}
@@ -144,17 +155,18 @@ func (s *session) unavailable(err error) error {
 	return reply(451, 4, 3, 0, "this relay cannot store mail now; try again later")
 }
 
-// Rcpt implements smtp.Session.
+// Rcpt implements smtp.Session. What is refused here does not count: who has got
+// this far may send, and a list with some bad addresses must reach the others.
 func (s *session) Rcpt(to string, o *smtp.RcptOptions) error {
 	if len(s.env.Recipients) >= s.server.limits().Recipients {
-		return s.refuse(reply(452, 4, 5, 3, "too many recipients (%d at most); send the rest in another message", s.server.limits().Recipients))
+		return s.deny(reply(452, 4, 5, 3, "too many recipients (%d at most); send the rest in another message", s.server.limits().Recipients))
 	}
 	m, err := mailbox.FromUnquoted(to)
 	if err != nil {
-		return s.refuse(reply(501, 5, 1, 3, "%s", short(err)))
+		return s.deny(reply(501, 5, 1, 3, "%s", short(err)))
 	}
 	if m.NeedsUTF8() && !s.env.SMTPUTF8 {
-		return s.refuse(reply(553, 5, 6, 7, "the recipient's address needs SMTPUTF8"))
+		return s.deny(reply(553, 5, 6, 7, "the recipient's address needs SMTPUTF8"))
 	}
 	r := queue.Recipient{Address: m.String(), Domain: m.Domain}
 	for _, n := range o.Notify {
@@ -194,6 +206,7 @@ func (s *session) Data(io.Reader) error {
 	if err := in.Commit(s.server.ctx(), env); err != nil {
 		return s.unavailable(err)
 	}
+	s.refusals = 0
 	if s.server.accepted != nil {
 		s.server.accepted(in.Size())
 	}
