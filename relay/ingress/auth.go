@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"crypto/tls"
-	"io"
 	"time"
 
 	"github.com/emersion/go-sasl"
@@ -61,9 +60,7 @@ func (s *session) Auth(mechanism string) (sasl.Server, error) {
 func (s *session) authenticate(name, password string) error {
 	s.attempts++
 	if wait := s.server.brake(s.conn.remote); wait > 0 {
-		if s.attempts >= maxAuthAttempts {
-			s.conn.fail(io.EOF)
-		}
+		s.lastAttempt()
 		return s.refuse(reply(454, 4, 7, 0, "too many wrong passwords came from %s; try again in %d seconds", s.conn.remote, int(wait.Seconds())+1))
 	}
 	if users := s.server.rules.Load().Users; users != nil && s.server.checking.enter(s.server.ctx()) {
@@ -81,10 +78,15 @@ func (s *session) authenticate(name, password string) error {
 	case <-time.After(delay):
 	case <-s.server.ctx().Done():
 	}
-	if s.attempts >= maxAuthAttempts {
-		s.conn.fail(io.EOF)
-	}
+	s.lastAttempt()
 	return s.refuse(reply(535, 5, 7, 8, "the user name or the password is wrong"))
+}
+
+// lastAttempt ends the session after too many tries.
+func (s *session) lastAttempt() {
+	if s.attempts >= maxAuthAttempts {
+		s.conn.end("421 4.7.0 too many wrong passwords; goodbye")
+	}
 }
 
 // semaphore bounds how many passwords are checked at a time: a check is made to

@@ -74,10 +74,14 @@ type conn struct {
 	started time.Time
 	command string // the verb of the last line
 	esmtp   bool   // the client said EHLO, not HELO
+	hello   bool   // the next line answers that
+	size    int64  // of the message, as MAIL has it; 0: it does not say
 	swallow bool   // the next reply answers a command that the client never gave
 	greeted bool
 	auth    bool // the next line answers a 334
 	logged  bool // the refusal that goes out next is in the log already
+
+	farewell string // goes out behind the next reply, which is the last
 
 	inTransaction atomic.Bool
 	draining      atomic.Bool
@@ -105,6 +109,10 @@ func (c *conn) Read(p []byte) (int, error) {
 		var err error
 		switch {
 		case c.err != nil:
+			if c.farewell != "" {
+				c.say("%s", c.farewell)
+				c.farewell = ""
+			}
 			return 0, c.err
 		case c.receiving:
 			_, _ = c.body() // ends with an error that is kept, or with the final dot in out
@@ -130,6 +138,12 @@ func (c *conn) fail(err error) {
 	if c.err == nil {
 		c.err = err
 	}
+}
+
+// end ends the session behind the next reply, with a word why.
+func (c *conn) end(farewell string) {
+	c.farewell = farewell
+	c.fail(io.EOF)
 }
 
 func (c *conn) readCommand() error {
@@ -192,9 +206,17 @@ func (c *conn) takeCommand(line []byte) error {
 	}
 	switch c.command {
 	case "EHLO", "HELO":
-		c.esmtp = c.command == "EHLO"
+		c.esmtp, c.hello = c.command == "EHLO", true
 	case "STARTTLS":
 		return c.startTLS(strings.TrimSpace(arg))
+	case "MAIL":
+		line, c.size = cutSize(line)
+	case "AUTH":
+		if !c.listener.rule().Auth || c.tls == nil {
+			// That it is refused has nothing to do with what follows the mechanism.
+			mechanism, _, _ := strings.Cut(arg, " ")
+			line = []byte("AUTH " + mechanism + "\r\n")
+		}
 	}
 	c.out = append(c.out[:0], line...)
 	return nil
@@ -243,8 +265,8 @@ func (c *conn) handshake() error {
 	return nil
 }
 
-// Write sends a reply of go-smtp. The greeting is the moment to refuse a
-// client, and the reply to EHLO the place to offer what lies below go-smtp.
+// Write sends a line of a reply of go-smtp. The greeting is the moment to refuse
+// a client.
 func (c *conn) Write(p []byte) (int, error) {
 	if !c.greeted {
 		c.greeted = true
@@ -267,52 +289,12 @@ func (c *conn) Write(p []byte) (int, error) {
 	case bytes.HasPrefix(p, []byte("334")):
 		c.auth = true
 	}
-	c.note(p)
-	reply := printable(p)
-	if rest, ok := bytes.CutPrefix(reply, []byte("235 2.0.0 ")); ok {
-		reply = append([]byte("235 2.7.0 "), rest...) // RFC 4954, 6
-	}
+	reply := c.rewrite(p)
+	c.note(reply)
 	if err := c.send(reply); err != nil {
 		return 0, err
 	}
-	if c.command == "EHLO" && bytes.HasPrefix(p, []byte("250-")) {
-		c.command = ""
-		if c.tls == nil && c.listener.tlsConfig != nil {
-			c.say("250-STARTTLS")
-		}
-		if c.tls != nil {
-			c.say("250-REQUIRETLS")
-		}
-	}
 	return len(p), nil
-}
-
-// printable is a reply as RFC 5321, 4.2, has it: go-smtp quotes what it was sent.
-func printable(p []byte) []byte {
-	ok := func(i int) bool {
-		switch b := p[i]; b {
-		case '\n', '\t':
-			return true
-		case '\r':
-			return i+1 == len(p) || p[i+1] == '\n'
-		default:
-			return b >= ' ' && b <= '~'
-		}
-	}
-	var out []byte
-	for i := range p {
-		if ok(i) {
-			continue
-		}
-		if out == nil {
-			out = bytes.Clone(p)
-		}
-		out[i] = '?'
-	}
-	if out == nil {
-		return p
-	}
-	return out
 }
 
 // send sends a reply, or holds it until the reply to the command that the client

@@ -112,7 +112,7 @@ func TestEveryRefusalIsInTheLogOnce(t *testing.T) {
 	var want []string
 	for _, x := range []struct{ line, reply string }{
 		{"MAIL FROM:<a@example.com> SIZE=999999", "552 5.3.4 "},
-		{"RCPT TO:<b@example.org>", "502 "},
+		{"RCPT TO:<b@example.org>", "503 5.5.1 "},
 		{"MAIL FROM:<a@no domain>", "501 "},
 		{"BDAT x", "501 5.5.4 "},
 		{"MAIL FROM:<a@example.com>", "250 "},

@@ -226,7 +226,7 @@ func (l *listener) requestClientCertificates(base func(uint16) *tls.Config) {
 func (l *listener) newSMTP(o *Options) *smtp.Server {
 	m := smtp.NewServer(smtp.BackendFunc(l.newSession))
 	m.Domain = o.Hostname
-	m.MaxMessageBytes = o.Limits.MessageSize
+	m.MaxMessageBytes = 0                  // a reload may change it: conn and session look at it
 	m.MaxLineLength = maxLine + readBuffer // command lines are bounded by conn
 	m.EnableSMTPUTF8 = true
 	m.EnableDSN = true

@@ -337,7 +337,7 @@ func TestChunksAsExchangeSendsThem(t *testing.T) {
 	c.bdat(headers+"after\r\n", "250 2.0.0 queued")
 	// A chunk that is refused is swallowed all the same.
 	c.send("BDAT 6 LAST\r\nQUIT\r\n")
-	c.want("502 ")
+	c.want("503 ")
 	c.do("NOOP", "250 ")
 	var got []string
 	for _, x := range d.contents() {
@@ -376,11 +376,11 @@ func TestWhatBreaksOffInsideABodyIsNeverReadAsCommands(t *testing.T) {
 func TestOrderOfCommands(t *testing.T) {
 	d := openDoor(t, nil)
 	c := d.hello()
-	c.do("RCPT TO:<b@example.org>", "502 ")
-	c.do("DATA", "502 ")
+	c.do("RCPT TO:<b@example.org>", "503 ")
+	c.do("DATA", "503 ")
 	c.do("MAIL FROM:<a@example.com>", "250 ")
 	c.do("MAIL FROM:<other@example.com>", "503 ")
-	c.do("DATA", "502 ")
+	c.do("DATA", "503 ")
 	c.do("RCPT TO:<b@example.org>", "250 ")
 	c.do("DATA", "354 ")
 	c.send(headers + "x\r\n.\r\n")
@@ -391,7 +391,7 @@ func TestOrderOfCommands(t *testing.T) {
 	}
 	// Pipelined, with errors in it.
 	c.send("MAIL FROM:<no domain>\r\nRCPT TO:<b@example.org>\r\nDATA\r\nRSET\r\nMAIL FROM:<>\r\nRCPT TO:<b@example.org>\r\nDATA\r\n")
-	for _, want := range []string{"501 ", "502 ", "502 ", "250 ", "250 ", "250 ", "354 "} {
+	for _, want := range []string{"501 ", "503 ", "503 ", "250 ", "250 ", "250 ", "354 "} {
 		c.want(want)
 	}
 	c.send(headers + "y\r\n.\r\n")
@@ -531,6 +531,7 @@ func TestAuth(t *testing.T) {
 	for range maxAuthAttempts {
 		c.do("AUTH PLAIN "+plain("nobody", "secret"), "535 5.7.8 ")
 	}
+	c.want("421 4.7.0 ")
 	c.want("EOF")
 
 	c = d.hello()
@@ -549,7 +550,7 @@ func TestClearTextBehindSTARTTLSIsThrownAway(t *testing.T) {
 		t.Fatal(err)
 	}
 	c.conn, c.br = tc, bufio.NewReader(tc)
-	c.do("RCPT TO:<b@example.org>", "502 ")
+	c.do("RCPT TO:<b@example.org>", "503 ")
 	c.do("STARTTLS", "503 ")
 	c.do("EHLO x", "250 ")
 	c.do("MAIL FROM:<good@example.com>", "250 ")

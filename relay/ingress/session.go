@@ -119,13 +119,16 @@ func (s *session) Mail(from string, o *smtp.MailOptions) error {
 		}
 		env.From = m.String()
 	}
+	if most := s.server.limits().MessageSize; s.conn.size > most {
+		return s.refuse(tooLarge(most))
+	}
 	if !s.server.withinRate(s.conn.remote, s.user.Name) {
 		return s.refuse(reply(450, 4, 7, 1, "more than %d messages in a minute (limits.rate); try again later", s.server.limits().Rate))
 	}
 	if err := s.server.queue.Accepting(); err != nil {
 		return s.unavailable(err)
 	}
-	if free := s.server.queue.Room(o.Size); free != nil {
+	if free := s.server.queue.Room(s.conn.size); free != nil {
 		return s.unavailable(free)
 	}
 	s.receiving = true
@@ -268,7 +271,8 @@ func (s *session) sign(from string) Signing {
 
 // copy passes the content on as it comes in.
 func (s *session) copy(w io.Writer) error {
-	left := s.server.limits().MessageSize
+	most := s.server.limits().MessageSize
+	left := most
 	for {
 		part, err := s.conn.body()
 		if errors.Is(err, io.EOF) {
@@ -278,12 +282,16 @@ func (s *session) copy(w io.Writer) error {
 			return err
 		}
 		if left -= int64(len(part)); left < 0 {
-			return reply(552, 5, 3, 4, "the message is larger than %d octets, the most that this relay takes", s.server.limits().MessageSize)
+			return tooLarge(most)
 		}
 		if _, err := w.Write(part); err != nil {
 			return err
 		}
 	}
+}
+
+func tooLarge(most int64) *smtp.SMTPError {
+	return reply(552, 5, 3, 4, "the message is larger than %d octets, the most that this relay takes", most)
 }
 
 // contentError is the answer to a message that was not taken whole.

@@ -1,0 +1,94 @@
+package ingress
+
+import (
+	"bytes"
+	"fmt"
+	"strings"
+)
+
+// This file is the part of conn that puts go-smtp's replies right.
+
+// replies are those of go-smtp that are said otherwise, by how they begin: some
+// have another code by the RFCs, some are chatty.
+var replies = []struct{ theirs, ours string }{
+	{"250 2.0.0 Roger, accepting mail from", "250 2.1.0 sender ok"},
+	{"250 2.0.0 I'll make sure", "250 2.1.5 recipient ok"},
+	{"250 2.0.0 I have successfully done nothing", "250 2.0.0 ok"},
+	{"502 5.5.1 Please introduce yourself first", "503 5.5.1 EHLO comes first"},
+	{"502 5.5.1 Missing MAIL FROM command", "503 5.5.1 MAIL comes first"},
+	{"502 5.5.1 Missing RCPT TO command", "503 5.5.1 RCPT comes first"},
+	{"500 5.5.1 Too many errors. Quiting now", "421 4.7.0 too many unknown commands; goodbye"},
+	// RFC 5321, 4.1.1.11
+	{"500 5.5.4 Unknown MAIL FROM argument", "555 5.5.4 a parameter of MAIL is not known"},
+	{"500 5.5.4 Unknown RCPT TO argument", "555 5.5.4 a parameter of RCPT is not known"},
+	{"504 5.5.4 RRVS is not implemented", "555 5.5.4 RRVS is not offered"},
+	{"504 5.5.4 DELIVERBY is not implemented", "555 5.5.4 DELIVERBY is not offered"},
+	{"504 5.5.4 MT-PRIORITY is not implemented", "555 5.5.4 MT-PRIORITY is not offered"},
+	// RFC 4954, 4 and 6
+	{"454 4.7.0 Invalid base64 data", "501 5.5.2 that is not base64"},
+	{"502 5.5.4 Missing parameter", "501 5.5.4 AUTH takes a mechanism"},
+	{"235 2.0.0 ", "235 2.7.0 welcome"},
+}
+
+// rewrite is a line of go-smtp's replies as the client gets it.
+func (c *conn) rewrite(p []byte) []byte {
+	if c.hello {
+		return c.rewriteHello(p)
+	}
+	for _, r := range replies {
+		if bytes.HasPrefix(p, []byte(r.theirs)) {
+			return []byte(r.ours + "\r\n")
+		}
+	}
+	return printable(p)
+}
+
+// rewriteHello is a line of the reply to EHLO or HELO. It begins with the
+// server's name (RFC 5321, 4.1.1.1) and offers what lies below go-smtp, and
+// the size that is taken now.
+func (c *conn) rewriteHello(p []byte) []byte {
+	first := c.esmtp && bytes.HasPrefix(p, []byte("250-Hello ")) || bytes.HasPrefix(p, []byte("250 2.0.0 Hello "))
+	c.hello = bytes.HasPrefix(p, []byte("250-"))
+	switch {
+	case first:
+		out := fmt.Sprintf("%s%s greets you\r\n", p[:len("250-")], c.server.hostname)
+		if c.esmtp && c.tls == nil && c.listener.tlsConfig != nil {
+			out += "250-STARTTLS\r\n"
+		}
+		if c.esmtp && c.tls != nil {
+			out += "250-REQUIRETLS\r\n"
+		}
+		return []byte(out)
+	case c.esmtp && strings.TrimSpace(string(p[len("250-"):])) == "SIZE":
+		return fmt.Appendf(nil, "%sSIZE %d\r\n", p[:len("250-")], c.server.limits().MessageSize)
+	}
+	return printable(p)
+}
+
+// printable is a reply as RFC 5321, 4.2, has it: go-smtp quotes what it was sent.
+func printable(p []byte) []byte {
+	ok := func(i int) bool {
+		switch b := p[i]; b {
+		case '\n', '\t':
+			return true
+		case '\r':
+			return i+1 == len(p) || p[i+1] == '\n'
+		default:
+			return b >= ' ' && b <= '~'
+		}
+	}
+	var out []byte
+	for i := range p {
+		if ok(i) {
+			continue
+		}
+		if out == nil {
+			out = bytes.Clone(p)
+		}
+		out[i] = '?'
+	}
+	if out == nil {
+		return p
+	}
+	return out
+}

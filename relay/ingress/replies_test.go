@@ -1,0 +1,153 @@
+package ingress
+
+import (
+	"strings"
+	"testing"
+)
+
+// lines are those of one reply.
+func (c *raw) lines() (out []string) {
+	c.t.Helper()
+	for {
+		line, err := c.br.ReadString('\n')
+		if err != nil {
+			c.t.Fatal(err)
+		}
+		out = append(out, strings.TrimSpace(line))
+		if line[3] == ' ' {
+			return out
+		}
+	}
+}
+
+func TestTheReplyToHelloBeginsWithTheServersName(t *testing.T) {
+	c := openDoor(t, nil).dial()
+	c.want("220 relay.example.com ")
+	for _, tt := range []struct{ line, first string }{
+		{"HELO client.example", "250 relay.example.com greets you"},
+		{"EHLO client.example", "250-relay.example.com greets you"},
+	} {
+		c.send(tt.line + "\r\n")
+		if got := c.lines(); got[0] != tt.first || strings.Contains(strings.Join(got, " "), "client.example") {
+			t.Errorf("%s: %q", tt.line, got)
+		}
+	}
+	c.do("EHLO", "501 ")
+	c.do("NOOP", "250 2.0.0 ok")
+}
+
+func TestReplies(t *testing.T) {
+	d := openDoor(t, func(o *Options) {
+		l := o.Listeners[0]
+		l.Auth = true
+		o.Listeners = append(o.Listeners, l)
+	})
+	c := d.dial()
+	c.want("220 ")
+	c.do("MAIL FROM:<a@example.com>", "503 5.5.1 ")
+	c.do("EHLO client.example", "250 ")
+	c.do("RCPT TO:<b@example.org>", "503 5.5.1 ")
+	c.do("MAIL FROM:<a@example.com> COLOUR=red", "555 5.5.4 ")
+	c.do("MAIL FROM:<a@example.com>", "250 2.1.0 sender ok")
+	c.do("DATA", "503 5.5.1 ")
+	c.do("RCPT TO:<b@example.org> COLOUR=red", "555 5.5.4 ")
+	c.do("RCPT TO:<b@example.org> RRVS=2014-04-03T23:01:00Z", "555 5.5.4 ")
+	c.do("RCPT TO:<b@example.org>", "250 2.1.5 recipient ok")
+	c.do("RSET", "250 ")
+	for range 3 {
+		c.do("HULA are you", "500 ")
+	}
+	c.do("HULA are you", "500 ")
+	c.want("421 4.7.0 ")
+	c.want("EOF")
+}
+
+// What is wrong with AUTH is said in the order in which a client can mend it.
+func TestRepliesToAuth(t *testing.T) {
+	for _, tt := range []struct {
+		name   string
+		auth   bool
+		secure bool
+		want   string
+	}{
+		{"no AUTH, in clear", false, false, "503 "},
+		{"no AUTH, over TLS", false, true, "503 "},
+		{"AUTH, in clear", true, false, "538 "},
+		{"AUTH, over TLS", true, true, "501 5.5.2 "},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			c := openDoor(t, func(o *Options) { o.Listeners[0].Auth = tt.auth }).hello()
+			if tt.secure {
+				c.startTLS()
+			}
+			c.do("AUTH PLAIN x", tt.want)
+			c.do("AUTH PLAIN x", tt.want)
+			if tt.auth && tt.secure {
+				c.do("AUTH", "501 5.5.4 ")
+				c.do("AUTH LOGIN", "334 ")
+				c.do("x", "501 5.5.2 ")
+			}
+		})
+	}
+}
+
+// The size that is offered, the one that MAIL may declare and the one that the
+// content may have are one, before and after a reload.
+func TestTheLimitOfSizesFollowsAReload(t *testing.T) {
+	d := openDoor(t, func(o *Options) { o.Limits.MessageSize = 1000 })
+	c := d.hello()
+	for _, limit := range []struct{ most, offer, above string }{
+		{"1000", "250 SIZE 1000", "1001"},
+		{"70000", "250 SIZE 70000", "70001"},
+		{"8589934592", "250 SIZE 8589934592", "8589934593"},
+		{"1000", "250 SIZE 1000", "4294967296"},
+		{"1000", "250 SIZE 1000", "18446744073709551616"},
+	} {
+		o := *d.server.rules.Load()
+		_, o.Limits.MessageSize = cutSize([]byte("MAIL FROM:<> SIZE=" + limit.most + "\r\n"))
+		if err := d.server.Update(o); err != nil {
+			t.Fatal(err)
+		}
+		if got := c.do("EHLO client.example", "250 "); got != limit.offer {
+			t.Errorf("offered: %q, want %q", got, limit.offer)
+		}
+		c.do("MAIL FROM:<a@example.com> SIZE="+limit.above+" BODY=8BITMIME", "552 5.3.4 ")
+		if limit.most == "8589934592" {
+			continue // the disk may be smaller
+		}
+		c.do("MAIL FROM:<a@example.com> size="+limit.most, "250 ")
+		c.do("RCPT TO:<b@example.org>", "250 ")
+		c.do("DATA", "354 ")
+		c.send(headers + strings.Repeat("0123456789\r\n", 100) + ".\r\n")
+		if limit.most == "1000" {
+			c.want("552 5.3.4 ")
+		} else {
+			c.want("250 ")
+		}
+	}
+	if got := d.messages(); len(got) != 1 {
+		t.Errorf("%d messages are queued", len(got))
+	}
+}
+
+func TestSizeIsAParameterAndNoPartOfAnAddress(t *testing.T) {
+	for _, tt := range []struct {
+		line, rest string
+		size       int64
+	}{
+		{"MAIL FROM:<a@b.example>", "MAIL FROM:<a@b.example>", 0},
+		{"MAIL FROM:<a@b.example> SIZE=12 RET=HDRS", "MAIL FROM:<a@b.example> RET=HDRS", 12},
+		{"mail from: <> body=8bitmime size=4294967296", "mail from: <> body=8bitmime", 1 << 32},
+		{"MAIL FROM:a@b.example SIZE=7", "MAIL FROM:a@b.example", 7},
+		{`MAIL FROM:<"a\" SIZE=9>"@b.example> SIZE=8`, `MAIL FROM:<"a\" SIZE=9>"@b.example>`, 8},
+		{"MAIL FROM:<a@b.example> SIZE=-1", "MAIL FROM:<a@b.example> SIZE=-1", 0},
+		{"MAIL FROM:<a@b.example> SIZE=", "MAIL FROM:<a@b.example> SIZE=", 0},
+		{"MAIL FROM:<a@b.example", "MAIL FROM:<a@b.example", 0},
+		{"MAIL", "MAIL", 0},
+	} {
+		rest, size := cutSize([]byte(tt.line + "\r\n"))
+		if string(rest) != tt.rest+"\r\n" || size != tt.size {
+			t.Errorf("%s: %q, %d", tt.line, rest, size)
+		}
+	}
+}
