@@ -59,15 +59,15 @@ func (s policyStore) Scan(prefix []byte, fn func(key, value []byte) error) error
 	return s.Store.Scan(prefix, nil, fn)
 }
 
-func (r *Relay) openPolicies(c *config.Config, roots *x509.CertPool) (*sts.Manager, error) {
-	fetcher := sts.NewFetcher(sts.FetcherOptions{
-		Roots:        roots,
-		LookupAddrs:  r.lookupAddrs,
-		DialContext:  r.o.Dial,
-		AllowPrivate: c.Delivery.PrivateAddresses == "allow",
-	})
+func (r *Relay) openPolicies(roots *x509.CertPool) (*sts.Manager, error) {
 	return sts.NewManager(sts.ManagerOptions{
-		Store: policyStore{r.store}, Prefix: store.PrefixPolicy, Fetch: fetcher.Fetch, LookupTXT: r.lookupTXT, Logger: r.log,
+		Store: policyStore{r.store}, Prefix: store.PrefixPolicy, LookupTXT: r.lookupTXT, Logger: r.log,
+		Fetch: func(ctx context.Context, domain string) (*sts.Fetched, error) {
+			return sts.NewFetcher(sts.FetcherOptions{
+				Roots: roots, LookupAddrs: r.lookupAddrs, DialContext: r.o.Dial,
+				AllowPrivate: r.config.Load().Delivery.PrivateAddresses == "allow", // which a reload may change
+			}).Fetch(ctx, domain)
+		},
 	})
 }
 

@@ -123,7 +123,8 @@ func (r *Relay) open() error {
 	if err != nil {
 		return err
 	}
-	r.queue, err = queue.Open(queue.Options{Store: r.store, Schedule: schedule(c), DomainLimit: 4 * c.Delivery.ConcurrencyPerHost, ClaimLimit: c.Delivery.Concurrency, MaxMessages: c.Limits.QueueLength, Paused: c.Delivery.Paused, Logger: r.log})
+	limits := queueLimits(c)
+	r.queue, err = queue.Open(queue.Options{Store: r.store, Schedule: schedule(c), DomainLimit: limits.Domain, ClaimLimit: limits.Claims, MaxMessages: limits.Messages, Paused: c.Delivery.Paused, Logger: r.log})
 	if err != nil {
 		return err
 	}
@@ -132,7 +133,7 @@ func (r *Relay) open() error {
 		return fmt.Errorf("dns: %w", err)
 	}
 	if c.STS.Enabled {
-		if r.policies, err = r.openPolicies(c, roots); err != nil {
+		if r.policies, err = r.openPolicies(roots); err != nil {
 			return fmt.Errorf("policy cache: %w", err)
 		}
 	}
@@ -166,7 +167,7 @@ func (r *Relay) open() error {
 	}
 	r.gauges()
 	r.admin = admin.New(admin.Options{
-		Queue: r.queue, Policies: r.policies, Status: r.status, Reload: r.Reload, Notice: r.removed, Reports: r.reporter, Metrics: r.metrics.Write, Logger: r.log,
+		Queue: r.queue, Policies: r.policies, Status: r.status, Reload: r.reload, Notice: r.removed, Reports: r.reporter, Metrics: r.metrics.Write, Logger: r.log,
 	})
 	if err := r.admin.Listen(c.SocketPath()); err != nil {
 		return err
@@ -195,6 +196,9 @@ func (r *Relay) Run(ctx context.Context, ready func()) error {
 		r.log.Warn("DANE is off: no resolver is believed to have validated its answers (dns.trust_ad); use one on this machine, or DNS over TLS")
 	}
 	r.log.Info("stsrelay is running", "version", r.o.Version, "hostname", c.Hostname, "data_dir", c.DataDir, "socket", c.SocketPath())
+	if err := r.queue.Accepting(); err != nil {
+		r.log.Warn("no mail is taken in for now; what is queued is delivered", "error", err)
+	}
 
 	// Parts are stopped in the order of a message's way, each when the one
 	// before it has ended.
@@ -301,6 +305,10 @@ func (r *Relay) removed(m queue.Message, reason string) *queue.NewMessage {
 		return nil
 	}
 	return &n
+}
+
+func queueLimits(c *config.Config) queue.Limits {
+	return queue.Limits{Domain: 4 * c.Delivery.ConcurrencyPerHost, Claims: c.Delivery.Concurrency, Messages: c.Limits.QueueLength}
 }
 
 func schedule(c *config.Config) queue.Schedule {

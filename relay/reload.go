@@ -3,88 +3,151 @@ package relay
 import (
 	"context"
 	"errors"
-	"fmt"
+	"reflect"
 	"slices"
+	"time"
 
 	"github.com/stsrelay/stsrelay/config"
 )
 
 // Reload reads the configuration and the certificates again. What is wrong
 // with them is returned, and then nothing has changed. What cannot change
-// while the relay runs is named in the log.
-func (r *Relay) Reload(context.Context) error {
+// while the relay runs stays, and is named in the log.
+func (r *Relay) Reload(ctx context.Context) error {
+	_, err := r.reload(ctx)
+	return err
+}
+
+// reload is Reload. It returns the keys whose values in the file count from the
+// next start only.
+func (r *Relay) reload(ctx context.Context) (restart []string, err error) {
 	r.reloading.Lock()
 	defer r.reloading.Unlock()
 	if r.o.Load == nil {
-		return errors.New("this relay has no configuration file to read again")
+		return nil, errors.New("this relay has no configuration file to read again")
 	}
 	c, err := r.o.Load()
+	if err == nil {
+		restart, err = r.takeOver(ctx, c)
+	}
 	if err != nil {
 		r.log.Error("reload: the configuration is not taken over", "error", err)
-		return err
+		return nil, err
 	}
+	for _, k := range restart {
+		r.log.Warn("reload: this key changes with the next start only", "key", k)
+	}
+	if c.File == "" {
+		r.log.Info("configuration reloaded: defaults and environment, no file")
+	} else {
+		r.log.Info("configuration reloaded", "file", c.File)
+	}
+	return restart, nil
+}
+
+// takeOver makes c the configuration in force, but for what stays. First all
+// that may fail is read, then all is set.
+func (r *Relay) takeOver(ctx context.Context, c *config.Config) (restart []string, err error) {
+	running := r.config.Load()
+	restart = keepRunning(running, c)
 	deliverySettings, err := settings(c)
 	if err != nil {
-		r.log.Error("reload: the configuration is not taken over", "error", err)
-		return err
+		return nil, err
 	}
 	certs, err := readCertificates(c)
 	if err != nil {
-		r.log.Error("reload: the configuration is not taken over", "error", err)
-		return err
+		return nil, err
 	}
 	signer, err := newSigner(c, "reports")
 	if err != nil {
-		r.log.Error("reload: the configuration is not taken over", "error", err)
-		return err
+		return nil, err
 	}
-	io, err := r.ingressOptions(c)
-	if err == nil {
-		err = r.ingress.Update(io)
-	}
+	ingressOptions, err := r.ingressOptions(c)
 	if err != nil {
-		err = fmt.Errorf("reload: %w", err)
-		r.log.Error("reload: the configuration is not taken over", "error", err)
-		return err
+		return nil, err
 	}
-	for _, k := range needRestart(r.config.Load(), c) {
-		r.log.Warn("reload: this key changes with the next start only", "key", k)
-	}
+	r.config.Store(c)
+	r.ingress.Update(ingressOptions)
 	r.certs.set(c, certs)
 	r.signer.Store(signer)
 	r.warnUnsigned(c)
 	r.queue.SetSchedule(schedule(c))
-	r.queue.SetPaused(c.Delivery.Paused)
+	r.queue.SetLimits(queueLimits(c))
+	if running.Delivery.Paused != c.Delivery.Paused { // else the operator's last word stands
+		r.queue.SetPaused(c.Delivery.Paused)
+	}
 	r.delivery.Set(deliverySettings)
+	if r.policies != nil && running.Delivery.PrivateAddresses != c.Delivery.PrivateAddresses {
+		r.forgetFailures(ctx)
+	}
 	r.setLevel(c)
-	r.config.Store(c)
-	r.log.Info("configuration reloaded", "file", configName(c))
-	return nil
+	return restart, nil
 }
 
-// needRestart names the keys whose change has no effect before the next start.
-func needRestart(old, c *config.Config) []string {
-	var keys []string
-	for key, same := range map[string]bool{
-		"hostname":          old.Hostname == c.Hostname,
-		"data_dir":          old.DataDir == c.DataDir,
-		"dns":               slices.Equal(old.DNS.Servers, c.DNS.Servers) && old.DNS.TrustAD == c.DNS.TrustAD,
-		"delivery.ca_file":  old.Delivery.CAFile == c.Delivery.CAFile,
-		"sts.enabled":       old.STS == c.STS,
-		"tlsrpt.enabled":    old.TLSRPT.Enabled == c.TLSRPT.Enabled,
-		"limits.free_space": old.Limits.FreeSpace == c.Limits.FreeSpace,
-		"admin":             old.Admin == c.Admin,
-		"log.format":        old.Log.Format == c.Log.Format,
-		"listen (address, tls, min_tls, proxy_protocol)": slices.EqualFunc(old.Listen, c.Listen, func(a, b config.Listen) bool {
-			return a.Address == b.Address && a.TLS == b.TLS && a.MinTLS == b.MinTLS && slices.Equal(a.ProxyProtocol, b.ProxyProtocol)
-		}),
-	} {
-		if !same {
-			keys = append(keys, key)
+// keepRunning puts into c what runs, where that cannot change before the next
+// start, and names the keys that have other values in c. So c becomes what is
+// in force, and the next reload is compared with that.
+func keepRunning(running, c *config.Config) (changed []string) {
+	changed = keep(changed, "hostname", &c.Hostname, running.Hostname)
+	changed = keep(changed, "data_dir", &c.DataDir, running.DataDir)
+	changed = keep(changed, "dns", &c.DNS, running.DNS)
+	changed = keep(changed, "delivery.ca_file", &c.Delivery.CAFile, running.Delivery.CAFile)
+	changed = keep(changed, "sts.enabled", &c.STS, running.STS)
+	changed = keep(changed, "tlsrpt.enabled", &c.TLSRPT.Enabled, running.TLSRPT.Enabled)
+	changed = keep(changed, "limits.free_space", &c.Limits.FreeSpace, running.Limits.FreeSpace)
+	changed = keep(changed, "admin", &c.Admin, running.Admin)
+	changed = keep(changed, "log.format", &c.Log.Format, running.Log.Format)
+	if keepListeners(running, c) {
+		changed = append(changed, "listen (address, tls, min_tls, proxy_protocol)")
+	}
+	slices.Sort(changed)
+	return changed
+}
+
+func keep[T any](changed []string, key string, file *T, running T) []string {
+	if !reflect.DeepEqual(*file, running) {
+		changed = append(changed, key)
+	}
+	*file = running
+	return changed
+}
+
+// keepListeners puts the listeners that run into c, each with the rules that c
+// has for its address, or else with its old ones. It reports whether others
+// come with the next start.
+func keepListeners(running, c *config.Config) (changed bool) {
+	listen := slices.Clone(running.Listen)
+	changed = len(listen) != len(c.Listen)
+	for i, old := range listen {
+		at := slices.IndexFunc(c.Listen, func(l config.Listen) bool { return l.Address == old.Address })
+		if at < 0 {
+			changed = true
+			continue
+		}
+		now := c.Listen[at]
+		changed = changed || now.TLS != old.TLS || now.MinTLS != old.MinTLS || !slices.Equal(now.ProxyProtocol, old.ProxyProtocol)
+		now.TLS, now.MinTLS, now.ProxyProtocol = old.TLS, old.MinTLS, old.ProxyProtocol
+		listen[i] = now
+	}
+	c.Listen = listen
+	return changed
+}
+
+// forgetFailures lets the next delivery ask again for the policies that could
+// not be had: another private_addresses may make another answer of it, and until
+// then their domains' mail would go without.
+func (r *Relay) forgetFailures(ctx context.Context) {
+	now := time.Now()
+	if r.o.Now != nil {
+		now = r.o.Now()
+	}
+	for _, e := range r.policies.List() {
+		if e.LastError != "" && !e.ExpiresAt.After(now) {
+			if _, err := r.policies.Remove(ctx, e.Domain); err != nil {
+				r.log.Warn("a policy that could not be had is asked for again only later", "domain", e.Domain, "error", err)
+			}
 		}
 	}
-	slices.Sort(keys)
-	return keys
 }
 
 func (r *Relay) setLevel(c *config.Config) {

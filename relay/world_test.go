@@ -1,9 +1,11 @@
 package relay_test
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"fmt"
+	"log/slog"
 	"net/smtp"
 	"net/textproto"
 	"os"
@@ -34,6 +36,8 @@ type world struct {
 	timeouts smtpclient.Timeouts
 	public   bool   // private addresses are refused
 	clock    *clock // nil: the real one
+	space    string // limits.free_space; "": 64MiB
+	log      *slog.Logger
 }
 
 // newWorld starts a relay with the given configuration beside what it needs to
@@ -62,7 +66,10 @@ func (w *world) start(toml string) {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	o := relay.Options{Config: c, Load: load, Dial: w.DialContext, Roots: w.CA.Roots(), Version: "test", Timeouts: w.timeouts, Logger: testLogger(w.t)}
+	o := relay.Options{Config: c, Load: load, Dial: w.DialContext, Roots: w.CA.Roots(), Version: "test", Timeouts: w.timeouts, Logger: w.log}
+	if o.Logger == nil {
+		o.Logger = testLogger(w.t)
+	}
 	if w.clock != nil {
 		o.Now, o.After = w.clock.Now, w.clock.After
 	}
@@ -112,10 +119,10 @@ address = "127.0.0.1:0"
 %s[dns]
 servers = [%q]
 [limits]
-free_space = "64MiB"
+free_space = %q
 [delivery]
 private_addresses = %q
-`, w.dir, w.listen, w.DNS.Addr(), private) + toml
+`, w.dir, w.listen, w.DNS.Addr(), cmp.Or(w.space, "64MiB"), private) + toml
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 		w.t.Fatal(err)
 	}

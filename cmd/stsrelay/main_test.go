@@ -300,6 +300,21 @@ func TestTheQueueFromTheCommandLine(t *testing.T) {
 	if r := do("reload"); r.status != 0 || r.out != "reloaded\n" {
 		t.Errorf("%+v", r)
 	}
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(file, bytes.Replace(text, []byte("relay.example.com"), []byte("other.example.com"), 1), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if r := do("reload"); r.status != 0 || r.out != "reloaded\nwith the next start only: hostname\n" {
+		t.Errorf("%+v", r)
+	}
+	var reloaded map[string]any
+	unmarshal(t, do("reload", "--json").out, &reloaded)
+	if got := fmt.Sprint(reloaded); got != "map[reloaded:true restart:[hostname]]" {
+		t.Error(got)
+	}
 }
 
 func TestASecondRelayOnTheSameDataSaysSo(t *testing.T) {

@@ -48,19 +48,24 @@ func (a *app) statusCommand() *cobra.Command {
 func (a *app) reloadCommand() *cobra.Command {
 	return &cobra.Command{
 		Use: "reload", Short: "Let the running relay read its configuration and certificates again", Args: noArgs,
-		Long: "A configuration that is wrong changes nothing; what is wrong is printed.", Example: "  stsrelay reload",
+		Long: `A configuration that is wrong changes nothing; what is wrong is printed. So are
+the keys that change with the next start only.`, Example: "  stsrelay reload",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			client, err := a.client()
 			if err != nil {
 				return err
 			}
-			if err := client.Do(cmd.Context(), http.MethodPost, "/v1/reload", nil, nil); err != nil {
+			var done admin.Reloaded
+			if err := client.Do(cmd.Context(), http.MethodPost, "/v1/reload", nil, &done); err != nil {
 				return err
 			}
 			if a.json {
-				return a.printJSON(map[string]bool{"reloaded": true})
+				return a.printJSON(done)
 			}
 			fmt.Fprintln(a.out, "reloaded")
+			for _, key := range done.Restart {
+				fmt.Fprintln(a.out, "with the next start only:", key)
+			}
 			return nil
 		},
 	}

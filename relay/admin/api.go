@@ -122,6 +122,14 @@ func (s *Selection) attrs() (attrs []slog.Attr) {
 	return attrs
 }
 
+// Reloaded is the answer to a reload.
+type Reloaded struct {
+	Reloaded bool `json:"reloaded"`
+	// Restart are the keys that have changed in the file and count from the next
+	// start only.
+	Restart []string `json:"restart"`
+}
+
 // Touched is the answer to a change.
 type Touched struct {
 	Touched int `json:"touched"`

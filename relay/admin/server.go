@@ -28,8 +28,9 @@ type Options struct {
 	// Policies is the policy cache; nil: MTA-STS is off.
 	Policies *sts.Manager
 	Status   func() Status
-	// Reload reads the configuration again.
-	Reload func(ctx context.Context) error
+	// Reload reads the configuration again. It returns the keys that change with
+	// the next start only.
+	Reload func(ctx context.Context) (restart []string, err error)
 	// Notice makes the notice for a message that the operator gives up; nil, or
 	// nil from it: none is sent.
 	Notice func(m queue.Message, reason string) *queue.NewMessage
@@ -217,11 +218,12 @@ func refuse(w http.ResponseWriter, code int, err error) {
 }
 
 func (s *Server) reload(w http.ResponseWriter, r *http.Request) {
-	if err := s.o.Reload(r.Context()); err != nil {
+	restart, err := s.o.Reload(r.Context())
+	if err != nil {
 		refuse(w, http.StatusUnprocessableEntity, err)
 		return
 	}
-	answer(w, struct{}{})
+	answer(w, Reloaded{Reloaded: true, Restart: append([]string{}, restart...)})
 }
 
 // list streams an array, the oldest message first.

@@ -193,10 +193,7 @@ func New(o Options) (*Server, error) {
 			if o.TLS == nil {
 				return nil, fmt.Errorf("listener %s offers TLS and there is no certificate", lo.Address)
 			}
-			l.tlsConfig = o.TLS(lo.MinTLS)
-			if lo.ClientCAs != nil {
-				l.requestClientCertificates(o.TLS)
-			}
+			l.requestClientCertificates(o.TLS)
 		}
 		l.smtp = l.newSMTP(&o)
 		s.listeners = append(s.listeners, l)
@@ -204,8 +201,8 @@ func New(o Options) (*Server, error) {
 	return s, nil
 }
 
-// requestClientCertificates asks for a certificate; who has none may still send
-// by address or with AUTH.
+// requestClientCertificates asks for a certificate where the listener's rules
+// have authorities for them; who has none may still send by address or with AUTH.
 func (l *listener) requestClientCertificates(base func(uint16) *tls.Config) {
 	l.tlsConfig = &tls.Config{GetConfigForClient: func(h *tls.ClientHelloInfo) (*tls.Config, error) {
 		c := base(l.options.MinTLS)
@@ -253,13 +250,10 @@ func (s *Server) limits() *Limits { return &s.rules.Load().Limits }
 // rule is the listener's part of the options in force now.
 func (l *listener) rule() *Listener { return &l.server.rules.Load().Listeners[l.index] }
 
-// Update takes over limits, networks, users and senders' domains; addresses
-// and TLS modes stay as they are.
-func (s *Server) Update(o Options) error {
+// Update takes over limits, networks, users and senders' domains; listeners
+// stay at their addresses, in their TLS modes.
+func (s *Server) Update(o Options) {
 	old := s.rules.Load()
-	if len(o.Listeners) != len(old.Listeners) {
-		return errors.New("the number of listeners changes with the next start only")
-	}
 	o.Limits = o.Limits.withDefaults()
 	// Rules belong to an address, not to a place in the file: the wide ones of an
 	// inner address must never come to stand at an outer one.
@@ -271,7 +265,6 @@ func (s *Server) Update(o Options) error {
 		}
 	}
 	s.rules.Store(&o)
-	return nil
 }
 
 // Listen binds all addresses.
