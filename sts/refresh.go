@@ -111,6 +111,17 @@ func (e *entry) over(now time.Time) bool {
 	return true
 }
 
+// Stored is the entry of one domain as the store has it: from a Store that holds
+// it, another Manager decides as this one would. ok says that there is one.
+func (m *Manager) Stored(domain string) (value []byte, ok bool) {
+	e := m.get(domain)
+	if e == nil {
+		return nil, false
+	}
+	value, err := e.encode()
+	return value, err == nil
+}
+
 // List returns all entries by domain.
 func (m *Manager) List() []Entry {
 	now := m.o.Now()

@@ -4,10 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"net/http"
 	"net/netip"
 	"net/url"
 	"os"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -41,7 +44,8 @@ func (a *app) checkCommand() *cobra.Command {
 		Long: `Say what this relay would do with mail for a domain, and why: how its hosts are
 found, its MTA-STS record and policy, each host's TLS, certificate and TLSA
 records, its TLS-RPT record, what is wrong, by which rule, and how to mend it.
-Nothing is sent. The configuration is enough; the relay need not run.
+Nothing is sent. The configuration is enough; the relay need not run. Where it
+does, the policies in its cache count as they do for its deliveries.
 
 Exit status 0: mail would go; 1: it would wait or bounce.`,
 		Example: "  stsrelay check example.com\n  stsrelay check --all-queued",
@@ -67,10 +71,11 @@ Exit status 0: mail would go; 1: it would wait or bounce.`,
 			}
 			defer done()
 			client := admin.NewClient(conf.SocketPath())
+			o.Stored = a.askCache(client)
 			if queued {
 				return a.checkQueued(cmd.Context(), client, o)
 			}
-			return a.checkOne(cmd.Context(), client, args[0], o)
+			return a.checkOne(cmd.Context(), args[0], o)
 		},
 	}
 	c.Flags().DurationVar(&timeout, "timeout", 10*time.Second, "how long the whole may take")
@@ -78,16 +83,13 @@ Exit status 0: mail would go; 1: it would wait or bounce.`,
 	return c
 }
 
-func (a *app) checkOne(ctx context.Context, client *admin.Client, arg string, o check.Options) error {
+func (a *app) checkOne(ctx context.Context, arg string, o check.Options) error {
 	// An address will do as well as its domain.
 	domain, err := mailbox.ParseDomain(strings.TrimSuffix(arg[strings.LastIndexByte(arg, '@')+1:], "."))
 	if err != nil {
 		return usageError{err}
 	}
-	cached := make(chan *check.Cached, 1)
-	go func() { cached <- askCache(ctx, client, domain) }()
 	report := check.Run(ctx, domain, o)
-	report.Cache(<-cached)
 	if a.json {
 		err = a.printJSON(report)
 	} else {
@@ -99,16 +101,26 @@ func (a *app) checkOne(ctx context.Context, client *admin.Client, arg string, o 
 	return err
 }
 
-// askCache asks the running relay what it has in its policy cache; nil where it
-// does not answer, or has nothing.
-func askCache(ctx context.Context, client *admin.Client, domain string) *check.Cached {
-	ctx, cancel := context.WithTimeout(ctx, cacheTime)
-	defer cancel()
-	var p admin.Policy
-	if client.Get(ctx, "/v1/policies/"+url.PathEscape(domain), nil, &p) != nil {
-		return nil
+// askCache asks the running relay what its policy cache knows of a domain. Where
+// one runs and does not say, that is told once: the answer may be another then.
+func (a *app) askCache(client *admin.Client) func(ctx context.Context, domain string) []byte {
+	var once sync.Once
+	return func(ctx context.Context, domain string) []byte {
+		ctx, cancel := context.WithTimeout(ctx, cacheTime)
+		defer cancel()
+		var value []byte
+		body, err := client.Open(ctx, http.MethodGet, "/v1/policies/"+url.PathEscape(domain)+"/stored", nil, nil)
+		if err == nil {
+			value, err = io.ReadAll(body)
+			body.Close()
+		}
+		if err != nil && !errors.Is(err, admin.ErrNotRunning) {
+			once.Do(func() {
+				fmt.Fprintf(a.err, "stsrelay: the running relay does not say what is in its policy cache; only what is published counts here: %v\n", err)
+			})
+		}
+		return value
 	}
-	return &check.Cached{ID: p.ID, Mode: p.Mode, MX: p.MX, FetchedAt: p.FetchedAt, ExpiresAt: p.ExpiresAt, LastError: p.LastError}
 }
 
 // queuedCheck is a line of --all-queued.

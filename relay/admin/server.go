@@ -175,6 +175,7 @@ func (s *Server) Handler() http.Handler {
 	mux.HandleFunc("POST /v1/reports/{day}/send", s.reportSend)
 	mux.HandleFunc("GET /v1/policies", s.policies)
 	mux.HandleFunc("GET /v1/policies/{domain}", s.policy)
+	mux.HandleFunc("GET /v1/policies/{domain}/stored", s.storedPolicy)
 	mux.HandleFunc("POST /v1/policies/{domain}/refresh", s.refresh)
 	mux.HandleFunc("DELETE /v1/policies/{domain}", s.removePolicy)
 	return mux
@@ -424,6 +425,18 @@ func (s *Server) policy(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	answer(w, newPolicy(e))
+}
+
+// storedPolicy is what the cache knows of a domain in the form of the store; it
+// is empty where that is nothing.
+func (s *Server) storedPolicy(w http.ResponseWriter, r *http.Request) {
+	domain, ok := s.policyDomain(w, r)
+	if !ok {
+		return
+	}
+	value, _ := s.o.Policies.Stored(domain)
+	w.Header().Set("Content-Type", "application/cbor")
+	_, _ = w.Write(value) // the client has gone if it fails
 }
 
 func (s *Server) refresh(w http.ResponseWriter, r *http.Request) {

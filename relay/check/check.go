@@ -5,9 +5,10 @@
 // rule, and how to mend it.
 //
 // It decides nothing itself. Whether a policy is in force is said by
-// sts.Manager, with a cache that begins empty; whether mail may travel over a
-// session by security.Requirement; both as in a delivery. The policy cache of a
-// running relay is neither read nor changed.
+// sts.Manager, with a cache that begins with what the running relay knows of the
+// domain, or empty where none runs; whether mail may travel over a session by
+// security.Requirement; both as in a delivery. The policy cache of a running
+// relay is not changed.
 package check
 
 import (
@@ -66,6 +67,9 @@ type Options struct {
 	LegacyTLS bool
 	// NoSTS and NoDANE say that the operator has switched them off.
 	NoSTS, NoDANE bool
+	// Stored is what the running relay's policy cache knows of a domain, as
+	// sts.Manager.Stored has it; nil, or nothing from it: a cache that is empty.
+	Stored func(ctx context.Context, domain string) []byte
 	// Rules are the operator's rules for domains. Nobody is logged in to.
 	Rules delivery.Rules
 	// IsSelf says whether a host is this relay; default: where it has its
@@ -113,8 +117,12 @@ func Run(ctx context.Context, domain string, o Options) *Report {
 	c.findHosts(ctx)
 	wg.Wait()
 
+	c.decide(ctx)
 	c.judge()
 	c.report.Outcome = c.outcome()
+	if c.byCache {
+		c.report.Outcome.Text += "; the running relay goes by the policy in its cache, whatever is published now"
+	}
 	c.report.escape()
 	return c.report
 }
@@ -137,11 +145,14 @@ type checker struct {
 	report       *Report
 	slots        chan struct{} // connections to hosts that may be open
 
-	// What findPolicy leaves: the decision, what was served, and why there is
-	// no decision.
+	// What findPolicy leaves: who decides and what was seen, the decision, what
+	// was served, and why there is no decision.
+	policies  *sts.Manager
+	seen      policyRun
 	policy    sts.Result
 	fetched   *sts.Fetched
 	policyErr error
+	byCache   bool // it is the running relay's, and not what is published
 
 	// What findHosts leaves.
 	mxErr    error   // a lookup without an answer

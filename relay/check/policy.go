@@ -16,13 +16,20 @@ import (
 	"github.com/stsrelay/stsrelay/sts"
 )
 
-// noStore is where a policy cache of one run is kept: nowhere.
-type noStore struct{}
+// stored is the policy cache of one run: it begins with what the running relay
+// knows of the domain, and keeps nothing.
+type stored struct {
+	domain string
+	value  []byte // nil: nothing is known
+}
 
-func (noStore) Put(context.Context, []byte, []byte) error { return nil }
-func (noStore) Delete(context.Context, []byte) error      { return nil }
-func (noStore) Scan([]byte, func(_, _ []byte) error) error {
-	return nil
+func (stored) Put(context.Context, []byte, []byte) error { return nil }
+func (stored) Delete(context.Context, []byte) error      { return nil }
+func (s stored) Scan(_ []byte, fn func(key, value []byte) error) error {
+	if len(s.value) == 0 {
+		return nil
+	}
+	return fn([]byte(s.domain), s.value)
 }
 
 // policyRun is what the lookup of one policy came by on its way.
@@ -35,12 +42,12 @@ type policyRun struct {
 	fetchErr *sts.FetchError
 }
 
-// findPolicy lets an sts.Manager decide which policy is in force for a domain of
-// which nothing is cached, and keeps what it saw. Where the Manager has no reason
-// to fetch a policy, it is fetched all the same: one that no record announces is
-// a common mistake.
+// findPolicy lets an sts.Manager decide which policy is in force, by what the
+// running relay knows, and keeps what it saw. Where the Manager has no reason to
+// fetch a policy, it is fetched all the same: what is published now is worth
+// knowing, and a policy that no record announces is a common mistake.
 func (c *checker) findPolicy(ctx context.Context) {
-	var p policyRun
+	p := &c.seen
 	fetcher := sts.NewFetcher(sts.FetcherOptions{
 		Roots: c.Roots, DialContext: c.Dial, AllowPrivate: c.AllowPrivate, Now: c.Now,
 		Timeout: c.Timeout * 9 / 10, // so that the failure is the fetch's own
@@ -54,14 +61,20 @@ func (c *checker) findPolicy(ctx context.Context) {
 		},
 	})
 	fetch := func(ctx context.Context, domain string) (*sts.Fetched, error) {
-		p.asked = true
-		f, err := fetcher.Fetch(ctx, domain)
-		p.fetched = f
-		p.fetchErr, _ = errors.AsType[*sts.FetchError](err)
-		return f, err
+		if !p.asked { // a check fetches once
+			f, err := fetcher.Fetch(ctx, domain)
+			p.asked, p.fetched = true, f
+			p.fetchErr, _ = errors.AsType[*sts.FetchError](err)
+		}
+		return p.fetched, errorOf(p.fetchErr)
 	}
-	manager, err := sts.NewManager(sts.ManagerOptions{
-		Store: noStore{}, Fetch: fetch, Now: c.Now,
+	known := stored{domain: c.policyDomain}
+	if c.Stored != nil && !c.NoSTS {
+		known.value = c.Stored(ctx, c.policyDomain)
+	}
+	var err error
+	c.policies, err = sts.NewManager(sts.ManagerOptions{
+		Store: known, Fetch: fetch, Now: c.Now,
 		LookupTXT: func(ctx context.Context, name string, fresh bool) ([]string, error) {
 			p.txt, p.txtErr = c.Resolver.TXT(ctx, name, fresh)
 			if isDenial(p.txtErr) {
@@ -71,24 +84,90 @@ func (c *checker) findPolicy(ctx context.Context) {
 		},
 	})
 	if err != nil {
-		c.policyErr = err // cannot be: there is nothing to read
+		c.policyErr = err // cannot be: what cannot be read is passed over
 		return
 	}
-	c.policy, c.policyErr = manager.Lookup(ctx, c.policyDomain)
-	manager.Close()
+	c.report.Cached = c.describeCached()
+	r, err := c.policies.Lookup(ctx, c.policyDomain)
+	if err != nil {
+		c.policies.Close() // waits for what is under way, and still writes to p
+	}
 	if !p.asked && ctx.Err() == nil {
 		_, _ = fetch(ctx, c.policyDomain)
 	}
-	if c.NoSTS {
-		c.policy, c.policyErr = sts.Result{Domain: c.policyDomain}, nil
-	}
-	if c.policy.Policy != nil && c.policy.Policy.Mode == sts.ModeNone {
-		c.policy.Policy = nil // it says that there is none
-	}
 	c.fetched = p.fetched
-	c.report.Record = c.describeRecord(&p)
-	c.report.PolicyHost = c.describePolicyHost(&p)
-	c.report.Policy = c.describePolicy(&p)
+	c.goBy(r, err)
+}
+
+// goBy makes r the policy in force.
+func (c *checker) goBy(r sts.Result, err error) {
+	if c.NoSTS {
+		r, err = sts.Result{Domain: c.policyDomain}, nil
+	}
+	published := r.Policy != nil && c.fetched != nil && c.fetched.Policy.Text() == r.Policy.Text()
+	if k := c.report.Cached; k != nil {
+		k.InForce = r.Policy != nil && !r.Fresh
+		c.byCache = k.InForce && !published
+	}
+	if r.Policy != nil && r.Policy.Mode == sts.ModeNone {
+		r.Policy = nil // it says that there is none
+	}
+	c.policy, c.policyErr = r, err
+}
+
+// decide settles which policy is in force, and describes what was found. A
+// cached one that has refused every host is fetched anew, as in a delivery.
+func (c *checker) decide(ctx context.Context) {
+	if c.policies == nil {
+		return // there was no domain to ask
+	}
+	defer c.policies.Close()
+	if p := c.policy.Policy; p != nil && p.Mode == sts.ModeEnforce && !c.policy.Fresh && c.refused() {
+		r, _, err := c.policies.Refetch(ctx, c.policyDomain)
+		if err == nil && r.Policy != nil && r.Policy.Text() != p.Text() {
+			c.goBy(r, nil)
+		}
+	}
+	c.report.Record = c.describeRecord(&c.seen)
+	c.report.PolicyHost = c.describePolicyHost(&c.seen)
+	c.report.Policy = c.describePolicy(&c.seen)
+	if k := c.report.Cached; k != nil && k.InForce && c.report.Record.ID == "" {
+		c.byCache = true
+	}
+}
+
+// refused says that what is asked holds mail from a host, and no other takes it.
+func (c *checker) refused() (refused bool) {
+	for _, h := range c.hosts {
+		req := c.requirement(h)
+		if req.Admits() != nil {
+			refused = true
+			continue
+		}
+		for _, v := range h.visits {
+			if !v.open {
+				continue
+			}
+			if req.Satisfied(&v.evidence) == nil {
+				return false
+			}
+			refused = true
+		}
+	}
+	return refused
+}
+
+func (c *checker) describeCached() *Cached {
+	e, ok := c.policies.Show(c.policyDomain)
+	if !ok {
+		return nil
+	}
+	k := &Cached{ID: e.ID, MX: []string{}, LastError: e.LastError}
+	if e.Policy != nil {
+		k.Mode, k.FetchedAt, k.ExpiresAt = string(e.Policy.Mode), &e.FetchedAt, &e.ExpiresAt
+		k.MX = append(k.MX, e.Policy.MX...)
+	}
+	return k
 }
 
 // isDenial says that there is nothing, which is an answer.
@@ -236,7 +315,7 @@ func (c *checker) describePolicy(p *policyRun) *Policy {
 	policy := p.fetched.Policy
 	out := &Policy{
 		Lines: lines(p.fetched.Text), Valid: true, Mode: string(policy.Mode), MaxAge: int64(policy.MaxAge / time.Second), MX: policy.MX,
-		InForce: c.policy.Policy != nil,
+		InForce: c.policy.Policy != nil && c.policy.Policy.Text() == policy.Text(),
 	}
 	for _, remark := range p.fetched.Remarks {
 		text := string(remark)

@@ -1,9 +1,6 @@
 package check
 
-import (
-	"reflect"
-	"time"
-)
+import "time"
 
 // Severity is what a Problem means for mail.
 type Severity string
@@ -62,6 +59,8 @@ type OperatorRule struct {
 
 // Cached is an entry of the running relay's policy cache.
 type Cached struct {
+	// InForce says that the relay goes by it, whatever is published now.
+	InForce   bool       `json:"in_force"`
 	ID        string     `json:"id"`
 	Mode      string     `json:"mode"` // "": no policy, only a failure to get one
 	MX        []string   `json:"mx"`
@@ -228,16 +227,4 @@ type Outcome struct {
 	TLS     string `json:"tls,omitempty"`
 	// Text says all that in a sentence.
 	Text string `json:"text"`
-}
-
-// Cache adds what the running relay has in its policy cache; nil: nothing. The
-// outcome stays that of a relay that knows nothing yet; where the running one
-// does better, that is said.
-func (r *Report) Cache(c *Cached) {
-	r.Cached = c
-	escapeValue(reflect.ValueOf(&r.Cached))
-	live := r.Policy != nil && r.Policy.InForce
-	if c != nil && c.Mode == "enforce" && c.ExpiresAt != nil && c.ExpiresAt.After(r.At) && !live {
-		r.Outcome.Text += "; the running relay still enforces the policy in its cache"
-	}
 }

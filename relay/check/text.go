@@ -253,7 +253,11 @@ func (t *text) cached(c *Cached, now time.Time) {
 	case c.ExpiresAt != nil && c.ExpiresAt.Before(now):
 		t.line("  mode %s, id %s, ended %s; it is not applied", c.Mode, c.ID, c.ExpiresAt.UTC().Format(time.DateTime))
 	default:
-		t.wrap("  ", "  ", fmt.Sprintf("mode %s, id %s, mx %s, until %s UTC; it is applied as long as the domain announces no newer one that can be had", c.Mode, c.ID, strings.Join(c.MX, ", "), c.ExpiresAt.UTC().Format(time.DateTime)))
+		state := "it is in force until then, unless the domain announces a newer one that can be had"
+		if !c.InForce {
+			state = "not in force any more: the next delivery takes over what is published now"
+		}
+		t.wrap("  ", "  ", fmt.Sprintf("mode %s, id %s, mx %s, until %s UTC; %s", c.Mode, c.ID, strings.Join(c.MX, ", "), c.ExpiresAt.UTC().Format(time.DateTime), state))
 	}
 	if c.LastError != "" {
 		t.wrap("  ", "  ", "the last fetch failed: "+c.LastError)
