@@ -344,7 +344,7 @@ func TestPlaintextCanBeRefusedAltogether(t *testing.T) {
 	w.set(h, testnet.Faults{NoStartTLS: true})
 	w.domain("a.example", testnet.Domain{MX: []string{h.Name}})
 	m, gone := w.attempted(w.send("anna@sender.example", "kurt@a.example"))
-	if gone || h.Counts().Mails > 0 || m.States[0].Why != "tls-none" {
+	if gone || h.Counts().Mails > 0 || m.States[0].Why != "rule" || !strings.Contains(m.States[0].LastError, "delivery.plaintext") {
 		t.Errorf("gone %t, %+v", gone, m.States)
 	}
 }

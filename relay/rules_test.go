@@ -266,3 +266,21 @@ func (w *world) startCounting() (dials func() []string) {
 		return seen
 	}
 }
+
+// Where the operator's own configuration holds mail that has no TLS, the reason
+// is its rule, not a fault of the other side.
+func TestWhatTheOperatorAsksForIsNoFaultOfTheHost(t *testing.T) {
+	for says, toml := range map[string]string{
+		"(delivery.plaintext = \"refuse\")":   "plaintext = \"refuse\"\n",
+		"this relay asks for TLS to a.example": "[[domain]]\nname = \"a.example\"\ntls = \"encrypt\"\n",
+	} {
+		w := newWorld(t, toml)
+		h := w.host("mx.a.example")
+		w.set(h, testnet.Faults{NoStartTLS: true})
+		w.domain("a.example", testnet.Domain{MX: []string{h.Name}})
+		m, gone := w.attempted(w.send("anna@sender.example", "kurt@a.example"))
+		if gone || m.States[0].Why != "rule" || !strings.Contains(m.States[0].LastError, says) {
+			t.Errorf("%s: gone %t, %+v", says, gone, m.States)
+		}
+	}
+}

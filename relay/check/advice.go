@@ -46,8 +46,11 @@ func problemOf(s *security.Shortfall, severity Severity) Problem {
 	if rule, ok := sourceRules[s.Source][s.Code]; ok {
 		a.rule = rule
 	}
-	if s.Source == security.Rule {
+	switch s.Source {
+	case security.Rule:
 		a.rule = "the operator's configuration; " + a.rule
+	case security.Plaintext:
+		a.rule = "delivery.plaintext; " + a.rule
 	}
 	return Problem{Severity: severity, Text: s.Reason, Rule: a.rule, Mend: a.mend}
 }

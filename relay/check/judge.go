@@ -15,7 +15,7 @@ import (
 func (c *checker) requirement(h *host) *security.Requirement {
 	req := &security.Requirement{
 		Domain: c.policyDomain, Host: h.Name, Policy: c.policy.Policy, TLSA: h.set,
-		Level: c.level(), Override: c.overridden(), MXSecure: c.report.MX.Secure,
+		RefusePlaintext: c.refusesPlaintext(), Level: c.level(), Override: c.overridden(), MXSecure: c.report.MX.Secure,
 	}
 	if req.Domain == "" {
 		req.Domain = c.domain

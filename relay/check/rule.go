@@ -66,19 +66,17 @@ func (c *checker) route() *delivery.Route {
 
 func (c *checker) overridden() bool { return c.rule != nil && c.rule.Override }
 
-// level is what the operator asks for, by a rule or for all mail.
+// level is what the operator's rule asks for.
 func (c *checker) level() security.Level {
-	level := security.NoLevel
-	if c.RefusePlaintext {
-		level = security.Encrypt
+	if c.rule == nil || c.rule.Opportunistic {
+		return security.NoLevel
 	}
-	if c.rule != nil {
-		level = max(level, c.rule.Level)
-		if c.rule.Opportunistic {
-			level = security.NoLevel
-		}
-	}
-	return level
+	return c.rule.Level
+}
+
+// refusesPlaintext says that the operator sends nothing in clear there.
+func (c *checker) refusesPlaintext() bool {
+	return c.RefusePlaintext && (c.rule == nil || !c.rule.Opportunistic)
 }
 
 // literal reads an address literal (RFC 5321, 4.1.3) in the form of

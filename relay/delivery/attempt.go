@@ -202,14 +202,11 @@ func (a *attempt) requirement(host string, r route) *security.Requirement {
 	if a.w.Envelope.Kind == queue.Report {
 		return req
 	}
-	if a.settings.RefusePlaintext {
-		req.Level = security.Encrypt
-	}
+	req.RefusePlaintext = a.settings.RefusePlaintext
 	if a.rule != nil {
-		req.Override = a.rule.Override
-		req.Level = max(req.Level, a.rule.Level)
+		req.Override, req.Level = a.rule.Override, a.rule.Level
 		if a.rule.Opportunistic {
-			req.Level = security.NoLevel
+			req.RefusePlaintext, req.Level = false, security.NoLevel
 		}
 	}
 	return req

@@ -65,6 +65,8 @@ func policyFailure(s *security.Shortfall, req *security.Requirement) *failure {
 		f.text = fmt.Sprintf("%s asks for verified TLS (MTA-STS, mode %s), and %s; nothing was sent", req.Domain, req.Policy.Mode, s.Reason)
 	case security.DANE:
 		f.text = fmt.Sprintf("%s asks for verified TLS (DANE), and %s; nothing was sent", req.Host, s.Reason)
+	case security.Plaintext:
+		f.text = fmt.Sprintf("this relay sends nothing in clear (%s), and %s; nothing was sent", s.Source, s.Reason)
 	case security.Rule:
 		f.text = fmt.Sprintf("this relay asks for TLS to %s, and %s; nothing was sent", req.Domain, s.Reason)
 	default:
@@ -86,6 +88,8 @@ func whyOf(s *security.Shortfall) string {
 	switch {
 	case s.Code == security.CodeMXMismatch:
 		return whySTSMX
+	case s.Source == security.Plaintext, s.Source == security.Rule && unencrypted(s):
+		return whyRule // the host does nothing wrong
 	case s.Type == tlsrpt.StartTLSNotSupported:
 		return whyTLSNone
 	case s.Type == tlsrpt.CertificateHostMismatch:
@@ -94,7 +98,7 @@ func whyOf(s *security.Shortfall) string {
 		return whyExpired
 	case s.Type == tlsrpt.CertificateNotTrusted:
 		return whyTLSCert
-	case s.Code == "handshake-failed" || s.Code == "tls-version":
+	case unencrypted(s):
 		return whyHandshake
 	case s.Source == security.RequireTLS:
 		return whyRequire
@@ -102,6 +106,11 @@ func whyOf(s *security.Shortfall) string {
 		return whyRule
 	}
 	return whyDANE
+}
+
+// unencrypted says that there was no TLS that counts.
+func unencrypted(s *security.Shortfall) bool {
+	return s.Type == tlsrpt.StartTLSNotSupported || s.Code == "handshake-failed" || s.Code == "tls-version"
 }
 
 // replyFailure tells of a reply that refuses.

@@ -78,7 +78,7 @@ func cause(why, status string) string {
 			return "refused"
 		}
 		return why
-	case "dns-null", "loop", "connect", "busy", "requiretls", "rule", "size", "unknown-result", "local":
+	case "dns-null", "loop", "connect", "busy", "requiretls", "size", "unknown-result", "local":
 		return why
 	}
 	return "other"
@@ -87,7 +87,7 @@ func cause(why, status string) string {
 // forProtection says that a cause is the want of a protected connection.
 func forProtection(cause string) bool {
 	switch cause {
-	case "tls-none", "tls-handshake", "tls-cert", "tls-name", "tls-expired", "sts-mx", "sts-fetch", "dane":
+	case "tls-none", "tls-handshake", "tls-cert", "tls-name", "tls-expired", "sts-mx", "sts-fetch", "dane", "rule":
 		return true
 	}
 	return false

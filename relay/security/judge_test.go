@@ -75,9 +75,9 @@ func TestEveryRequirementMeetsEveryEvidence(t *testing.T) {
 		for _, mode := range []sts.Mode{sts.ModeEnforce, sts.ModeTesting, sts.ModeNone} {
 			for tlsaName, tlsa := range map[string]*dane.RRset{"none": nil, "good": good, "bad": bad, "unusable": unusable} {
 				for _, level := range []Level{NoLevel, Encrypt, Verify, VerifyDANE} {
-					for flags := range 16 {
+					for flags := range 32 {
 						r := Requirement{Domain: "example.com", Host: host, TLSA: tlsa, Level: level,
-							Override: flags&1 != 0, RequireTLS: flags&2 != 0, TLSOptional: flags&4 != 0, MXSecure: flags&8 != 0}
+							Override: flags&1 != 0, RequireTLS: flags&2 != 0, TLSOptional: flags&4 != 0, MXSecure: flags&8 != 0, RefusePlaintext: flags&16 != 0}
 						if p != nil {
 							r.Policy = &sts.Policy{Mode: mode, MX: p.MX}
 						}
@@ -108,6 +108,9 @@ func expected(r *Requirement, tlsa, policy string, s *session) bool {
 	}
 	if policy != "none" && r.Policy.Mode == sts.ModeEnforce && published {
 		ok = ok && policy == "names" && (s.pkix || daneHolds)
+	}
+	if r.RefusePlaintext {
+		ok = ok && s.encrypted
 	}
 	switch r.Level {
 	case Encrypt:

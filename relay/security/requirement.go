@@ -32,8 +32,9 @@ const (
 	MTASTS
 	// DANE is the MX host's TLSA records (RFC 7672).
 	DANE
-	// Rule is the operator's rule for the domain, or the operator's refusal to
-	// send in clear.
+	// Plaintext is the operator's refusal to send anything in clear.
+	Plaintext
+	// Rule is the operator's rule for the domain.
 	Rule
 	// RequireTLS is the sender's REQUIRETLS (RFC 8689).
 	RequireTLS
@@ -47,6 +48,8 @@ func (s Source) String() string {
 		return "MTA-STS"
 	case DANE:
 		return "DANE"
+	case Plaintext:
+		return `delivery.plaintext = "refuse"`
 	case Rule:
 		return "the operator's rule"
 	case RequireTLS:
@@ -82,7 +85,9 @@ type Requirement struct {
 	Policy *sts.Policy
 	// TLSA is the host's TLSA records, nil where DANE does not apply.
 	TLSA *dane.RRset
-	// Level is the operator's demand.
+	// RefusePlaintext says that the operator sends nothing in clear.
+	RefusePlaintext bool
+	// Level is what the operator's rule asks for.
 	Level Level
 	// Override says that the operator's rule replaces what the domain publishes,
 	// which is then judged and counted, but does not hold a message.
@@ -184,6 +189,9 @@ func (r *Requirement) Judge(e *Evidence, buf []Verdict) []Verdict {
 	}
 	if len(buf) == published {
 		buf = append(buf, Verdict{Source: Opportunistic, Shortfall: e.encrypted(Opportunistic)})
+	}
+	if r.RefusePlaintext {
+		buf = append(buf, Verdict{Source: Plaintext, Binding: true, Shortfall: e.encrypted(Plaintext)})
 	}
 	if r.Level != NoLevel {
 		buf = append(buf, Verdict{Source: Rule, Binding: true, Shortfall: r.judgeLevel(e)})
