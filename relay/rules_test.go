@@ -271,7 +271,7 @@ func (w *world) startCounting() (dials func() []string) {
 // is its rule, not a fault of the other side.
 func TestWhatTheOperatorAsksForIsNoFaultOfTheHost(t *testing.T) {
 	for says, toml := range map[string]string{
-		"(delivery.plaintext = \"refuse\")":   "plaintext = \"refuse\"\n",
+		"(delivery.plaintext = \"refuse\")":    "plaintext = \"refuse\"\n",
 		"this relay asks for TLS to a.example": "[[domain]]\nname = \"a.example\"\ntls = \"encrypt\"\n",
 	} {
 		w := newWorld(t, toml)

@@ -5,7 +5,6 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
-	"log/slog"
 	"net/netip"
 	"slices"
 	"time"
@@ -46,6 +45,7 @@ type attempt struct {
 	reached bool // a transaction was begun with some host
 	room    int  // transactions that its sessions could carry at a time; 0: not known
 
+	seen  []seen   // in the order of contact
 	key   string   // of the host that is tried
 	limit int      // of sessions to it
 	fresh bool     // the session was opened for this attempt
@@ -409,6 +409,7 @@ func (a *attempt) finish() {
 	}
 	a.logResults()
 	a.d.queue.Finish(a.w, o)
+	a.logNotices(o.Notices) // they have their IDs now
 }
 
 // expire gives up the recipients of an expired message that were put off.
@@ -444,39 +445,6 @@ func (a *attempt) addNotices(o *queue.Outcome) {
 		for i := range a.results {
 			a.results[i].Delayed = true
 		}
-	}
-}
-
-// logResults writes one line for all recipients that ended alike.
-func (a *attempt) logResults() {
-	env := &a.w.Envelope
-	type line struct{ state, reply, why, text, host string }
-	lines := make(map[line][]string)
-	var order []line
-	for i, r := range a.results {
-		l := line{string(r.State), r.LastReply, r.Why, r.LastError, r.Host}
-		if lines[l] == nil {
-			order = append(order, l)
-		}
-		lines[l] = append(lines[l], env.Recipients[a.w.Recipients[i]].Address)
-	}
-	policy, mode := "none", ""
-	if a.policy.Policy != nil {
-		policy, mode = a.policy.ID, string(a.policy.Policy.Mode)
-	}
-	for _, l := range order {
-		level := slog.LevelInfo
-		verdict := l.state
-		if l.state == string(queue.Queued) {
-			verdict = "deferred"
-		}
-		a.d.tried(verdict, l.why, len(lines[l]))
-		a.d.log.LogAttrs(context.Background(), level, "attempt",
-			slog.String("queue_id", env.ID.String()), slog.String("from", env.From), slog.Any("to", lines[l]),
-			slog.String("domain", a.w.Domain), slog.String("host", l.host), slog.String("tls", a.tls),
-			slog.String("policy", policy), slog.String("mode", mode), slog.String("verdict", verdict),
-			slog.String("why", l.why), slog.String("reply", l.reply), slog.String("error", l.text),
-			slog.Int("attempt", a.w.Attempts+1), slog.Duration("took", a.d.now().Sub(a.start)), slog.Duration("age", a.w.Age))
 	}
 }
 

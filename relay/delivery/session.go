@@ -32,6 +32,7 @@ func (a *attempt) session(ctx context.Context, c candidate, req *security.Requir
 		return nil, &failure{status: "4.3.2", why: whyLocal, host: c.host, text: "the relay is stopping"}
 	}
 	if s != nil {
+		a.seen = append(a.seen, seen{c.host, s.addr})
 		a.countSession(req, s)
 		a.fresh = false
 		return s, nil
@@ -89,6 +90,7 @@ func (a *attempt) openSession(ctx context.Context, c candidate, req *security.Re
 		conn, won, tried, err := a.d.race(ctx, at, a.settings.ConnectTimeout)
 		a.dials += tried
 		if err != nil {
+			a.seen = append(a.seen, seen{c.host, at[0].Addr()}) // the text has the others
 			return nil, &failure{status: "4.4.1", why: whyConnect, host: c.host, domainWide: true, strained: true,
 				text: fmt.Sprintf("no connection to %s %v: %s", c.host, addrs, lines(err))}
 		}
@@ -109,6 +111,7 @@ func lines(err error) string { return strings.ReplaceAll(err.Error(), "\n", "; "
 // openOn opens a session on a connection, and once more in clear where the
 // handshake broke and nobody asks for TLS.
 func (a *attempt) openOn(ctx context.Context, conn net.Conn, addr netip.AddrPort, req *security.Requirement) (*session, *failure) {
+	a.seen = append(a.seen, seen{req.Host, addr.Addr()})
 	s, f := a.greet(ctx, conn, addr, req, nil)
 	if f != nil {
 		return nil, f

@@ -152,7 +152,7 @@ func (d *Digest) Run(ctx context.Context, q *queue.Queue, log *slog.Logger) {
 		case <-ctx.Done():
 			return
 		case <-t.C:
-			if err := d.Send(q); err != nil {
+			if err := d.send(q, log); err != nil {
 				log.Error("a digest of notices could not be queued; it is tried again", "error", err)
 			}
 		}
@@ -160,7 +160,9 @@ func (d *Digest) Run(ctx context.Context, q *queue.Queue, log *slog.Logger) {
 }
 
 // Send queues the digests that are due.
-func (d *Digest) Send(q *queue.Queue) error {
+func (d *Digest) Send(q *queue.Queue) error { return d.send(q, slog.New(slog.DiscardHandler)) }
+
+func (d *Digest) send(q *queue.Queue, log *slog.Logger) error {
 	now := d.reporter.now()
 	d.mu.Lock()
 	due := make(map[string]*addressee)
@@ -172,7 +174,8 @@ func (d *Digest) Send(q *queue.Queue) error {
 	}
 	d.mu.Unlock()
 	for sender, a := range due {
-		err := q.Add([]queue.NewMessage{d.message(sender, a, now)}, func(b *store.Batch) {
+		messages := []queue.NewMessage{d.message(sender, a, now)}
+		err := q.Add(messages, func(b *store.Batch) {
 			for _, s := range a.kept {
 				b.Delete(s.key)
 			}
@@ -186,6 +189,7 @@ func (d *Digest) Send(q *queue.Queue) error {
 			d.mu.Unlock()
 			return err
 		}
+		log.Info("digest of notices queued", "queue_id", messages[0].Envelope.ID.String(), "to", sender, "notices", len(a.kept)+a.more)
 	}
 	return nil
 }

@@ -139,6 +139,7 @@ type entry struct {
 	recipient queue.Recipient
 	state     queue.RecipientState
 	cause     string // of the texts
+	expired   bool   // it was tried for as long as may be
 }
 
 func entries(w *queue.Work, states []queue.RecipientState, choose func(int) bool) (out []entry) {
@@ -146,11 +147,11 @@ func entries(w *queue.Work, states []queue.RecipientState, choose func(int) bool
 		if !choose(i) {
 			continue
 		}
-		why := states[i].Why
-		if why == whyExpired && i < len(w.States) {
-			why = w.States[i].Why // what it waited for all the time
+		e := entry{recipient: w.Envelope.Recipients[n], state: states[i], cause: cause(states[i].Why, statusOf(states[i]))}
+		if e.expired = states[i].Why == whyExpired; e.expired && i < len(w.States) {
+			e.cause = putOff(cause(w.States[i].Why, statusOf(w.States[i]))) // what it waited for all the time
 		}
-		out = append(out, entry{recipient: w.Envelope.Recipients[n], state: states[i], cause: cause(why, statusOf(states[i]))})
+		out = append(out, e)
 	}
 	return out
 }

@@ -84,6 +84,15 @@ func cause(why, status string) string {
 	return "other"
 }
 
+// putOff is a cause where the host only ever said "not now".
+func putOff(cause string) string {
+	switch cause {
+	case "rcpt", "content", "refused", "disabled":
+		return "deferred"
+	}
+	return cause
+}
+
 // forProtection says that a cause is the want of a protected connection.
 func forProtection(cause string) bool {
 	switch cause {
@@ -101,8 +110,19 @@ type group struct {
 	Recipients       []string
 	What, Do         string
 	cause, domain    string
+	expired          bool
 	Domain, Hostname string
 	Fault, Note      string
+	// Tried are the whole hours that the message was tried for.
+	Tried int
+}
+
+// Days are those of Tried, 0 where there are less than two.
+func (g *group) Days() int {
+	if g.Tried < 48 {
+		return 0
+	}
+	return g.Tried / 24
 }
 
 // page is what the texts are made of.
@@ -123,19 +143,22 @@ func (n *notice) page(original []byte) page {
 	t := n.reporter.texts()
 	for _, e := range n.entries {
 		same := func(g *group) bool {
-			return n.action == Relayed || g.cause == e.cause && g.domain == e.recipient.Domain
+			return n.action == Relayed || g.cause == e.cause && g.expired == e.expired && g.domain == e.recipient.Domain
 		}
 		i := slices.IndexFunc(p.Groups, same)
 		if i < 0 {
 			g := &group{
-				cause: e.cause, domain: e.recipient.Domain, Domain: e.recipient.Domain,
-				Hostname: p.Hostname, Fault: e.cause, Note: oneLine(n.note),
+				cause: e.cause, domain: e.recipient.Domain, expired: e.expired, Domain: e.recipient.Domain,
+				Hostname: p.Hostname, Fault: e.cause, Note: oneLine(n.note), Tried: int(n.now.Sub(n.env.ReceivedAt).Hours()),
 			}
 			name := e.cause
 			if t.Lookup("what."+name) == nil {
 				name = "tls"
 			}
 			g.What, g.Do = render(t, "what."+name, g), render(t, "do."+name, g)
+			if g.expired {
+				g.What = render(t, "tried", g) + " " + g.What
+			}
 			p.Groups = append(p.Groups, g)
 			i = len(p.Groups) - 1
 		}

@@ -1,0 +1,70 @@
+package delivery
+
+import (
+	"context"
+	"log/slog"
+	"net/netip"
+
+	"github.com/stsrelay/stsrelay/queue"
+)
+
+// seen is a host that an attempt has contacted, and where.
+type seen struct {
+	host string
+	addr netip.Addr
+}
+
+// ip is where a host was contacted last, "" where it was not.
+func (a *attempt) ip(host string) string {
+	for i := len(a.seen) - 1; i >= 0; i-- {
+		if a.seen[i].host == host {
+			return a.seen[i].addr.String()
+		}
+	}
+	return ""
+}
+
+// logResults writes one line for all recipients that ended alike.
+func (a *attempt) logResults() {
+	env := &a.w.Envelope
+	type line struct{ state, reply, why, text, host string }
+	lines := make(map[line][]string)
+	var order []line
+	for i, r := range a.results {
+		l := line{string(r.State), r.LastReply, r.Why, r.LastError, r.Host}
+		if lines[l] == nil {
+			order = append(order, l)
+		}
+		lines[l] = append(lines[l], env.Recipients[a.w.Recipients[i]].Address)
+	}
+	policy, mode := "none", ""
+	if a.policy.Policy != nil {
+		policy, mode = a.policy.ID, string(a.policy.Policy.Mode)
+	}
+	for _, l := range order {
+		level := slog.LevelInfo
+		verdict := l.state
+		if l.state == string(queue.Queued) {
+			verdict = "deferred"
+		}
+		a.d.tried(verdict, l.why, len(lines[l]))
+		a.d.log.LogAttrs(context.Background(), level, "attempt",
+			slog.String("queue_id", env.ID.String()), slog.String("from", env.From), slog.Any("to", lines[l]),
+			slog.String("domain", a.w.Domain), slog.String("host", l.host), slog.String("ip", a.ip(l.host)), slog.String("tls", a.tls),
+			slog.String("policy", policy), slog.String("mode", mode), slog.String("verdict", verdict),
+			slog.String("why", l.why), slog.String("reply", l.reply), slog.String("error", l.text),
+			slog.Int("attempt", a.w.Attempts+1), slog.Duration("took", a.d.now().Sub(a.start)), slog.Duration("age", a.w.Age))
+	}
+}
+
+// logNotices writes one line for each notice to the sender.
+func (a *attempt) logNotices(notices []queue.NewMessage) {
+	id := a.w.Envelope.ID.String()
+	for i := range notices {
+		if notices[i].Keep != nil {
+			a.d.log.Info("notice kept for a digest", "original_queue_id", id, "to", a.w.Envelope.From)
+			continue
+		}
+		a.d.log.Info("notice queued", "queue_id", notices[i].Envelope.ID.String(), "original_queue_id", id, "to", a.w.Envelope.From)
+	}
+}
