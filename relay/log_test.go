@@ -31,7 +31,9 @@ func TestTheLogLeadsFromAMessageToItsNotice(t *testing.T) {
 	if _, err := back.Wait(w.context(), 1); err != nil {
 		t.Fatal(err)
 	}
-	w.waitFor("the end of the notice", func(q *queue.Queue) bool { return q.Counts().Messages == 0 })
+	w.waitFor("the end of the notice", func(q *queue.Queue) bool {
+		return q.Counts().Messages == 0 && strings.Contains(log.String(), "notice queued")
+	})
 	type line struct {
 		Msg, IP, Host string
 		ID            string `json:"queue_id"`
