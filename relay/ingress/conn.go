@@ -215,7 +215,7 @@ func (c *conn) takeCommand(line []byte) error {
 		if !c.listener.rule().Auth || c.tls == nil {
 			// That it is refused has nothing to do with what follows the mechanism.
 			mechanism, _, _ := strings.Cut(arg, " ")
-			line = []byte("AUTH " + mechanism + "\r\n")
+			line = []byte(strings.TrimSpace("AUTH "+mechanism) + "\r\n")
 		}
 	}
 	c.out = append(c.out[:0], line...)

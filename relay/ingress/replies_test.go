@@ -81,9 +81,9 @@ func TestRepliesToAuth(t *testing.T) {
 				c.startTLS()
 			}
 			c.do("AUTH PLAIN x", tt.want)
-			c.do("AUTH PLAIN x", tt.want)
+			c.do("auth plain x", tt.want)
+			c.do("AUTH", "501 5.5.4 ")
 			if tt.auth && tt.secure {
-				c.do("AUTH", "501 5.5.4 ")
 				c.do("AUTH LOGIN", "334 ")
 				c.do("x", "501 5.5.2 ")
 			}
