@@ -62,18 +62,12 @@ func reply(code int, class, subject, detail int, format string, args ...any) *sm
 	return &smtp.SMTPError{Code: code, EnhancedCode: smtp.EnhancedCode{class, subject, detail}, Message: fmt.Sprintf(format, args...)}
 }
 
-// deny logs a refusal.
-func (s *session) deny(e *smtp.SMTPError) error {
-	s.conn.logged = true
-	s.server.log.Info("refused", "client", s.conn.remote.String(), "helo", s.helo, "from", s.env.From, "reply", fmt.Sprintf("%d %s", e.Code, e.Message))
-	return e
-}
-
 // refuse logs a refusal and counts it, if it is for good; after too many of them
 // the session ends. Those who are told to come back later do what they should,
 // and are not counted.
 func (s *session) refuse(e *smtp.SMTPError) error {
-	_ = s.deny(e)
+	s.conn.logged = true
+	s.server.log.Info("refused", "client", s.conn.remote.String(), "helo", s.helo, "from", s.env.From, "reply", fmt.Sprintf("%d %s", e.Code, e.Message))
 	if e.Code < 500 {
 		return e
 	}
@@ -158,18 +152,17 @@ func (s *session) unavailable(err error) error {
 	return reply(451, 4, 3, 0, "this relay cannot store mail now; try again later")
 }
 
-// Rcpt implements smtp.Session. What is refused here does not count: who has got
-// this far may send, and a list with some bad addresses must reach the others.
+// Rcpt implements smtp.Session.
 func (s *session) Rcpt(to string, o *smtp.RcptOptions) error {
 	if len(s.env.Recipients) >= s.server.limits().Recipients {
-		return s.deny(reply(452, 4, 5, 3, "too many recipients (%d at most); send the rest in another message", s.server.limits().Recipients))
+		return s.refuse(reply(452, 4, 5, 3, "too many recipients (%d at most); send the rest in another message", s.server.limits().Recipients))
 	}
 	m, err := mailbox.FromUnquoted(to)
 	if err != nil {
-		return s.deny(reply(501, 5, 1, 3, "%s", short(err)))
+		return s.refuse(reply(501, 5, 1, 3, "%s", short(err)))
 	}
 	if m.NeedsUTF8() && !s.env.SMTPUTF8 {
-		return s.deny(reply(553, 5, 6, 7, "the recipient's address needs SMTPUTF8"))
+		return s.refuse(reply(553, 5, 6, 7, "the recipient's address needs SMTPUTF8"))
 	}
 	r := queue.Recipient{Address: m.String(), Domain: m.Domain}
 	for _, n := range o.Notify {
