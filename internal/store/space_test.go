@@ -65,9 +65,9 @@ func TestAMeasurementOfTheFreeSpaceIsRememberedForAMoment(t *testing.T) {
 		}
 		want(10, 1)
 		d.free.Store(5)
-		time.Sleep(measuredFor - 1)
+		time.Sleep(measuredFor - time.Nanosecond)
 		want(10, 1)
-		time.Sleep(1)
+		time.Sleep(time.Nanosecond)
 		want(5, 2)
 	})
 }
