@@ -7,6 +7,9 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"runtime"
+	"slices"
+	"strings"
 	"sync"
 	"syscall"
 
@@ -38,6 +41,7 @@ func (a *app) serve(ctx context.Context) error {
 	for _, w := range warnings {
 		log.Warn(string(w))
 	}
+	a.oneMoreThread()
 	r, err := relay.New(relay.Options{
 		Config: c, Version: version, Logger: log, Level: level,
 		Load: func() (*config.Config, error) {
@@ -59,6 +63,16 @@ func (a *app) serve(ctx context.Context) error {
 		return fmt.Errorf("the relay has stopped: %w", err)
 	}
 	return nil
+}
+
+// oneMoreThread lets one thread more than there are processors run Go code. The
+// store's committer is nearly always in msync, and its thread counts as running
+// until the scheduler has noticed: without another one a processor stands idle.
+// GOMAXPROCS in the environment has the last word.
+func (a *app) oneMoreThread() {
+	if !slices.ContainsFunc(a.environ, func(kv string) bool { return strings.HasPrefix(kv, "GOMAXPROCS=") }) {
+		runtime.GOMAXPROCS(runtime.GOMAXPROCS(0) + 1)
+	}
 }
 
 // reloadOnHangup reloads at each SIGHUP until ctx ends; what is wrong is in the
