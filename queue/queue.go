@@ -133,6 +133,7 @@ type entry struct {
 	seq        uint64
 	id         ID
 	units      []unit
+	single     [1]unit // where units are if there is but one, mostly: one object less for the garbage collector
 	prev, next *entry
 	receivedAt int64 // on the queue's own clock
 	left       int32 // units that are not done
@@ -346,7 +347,9 @@ func (q *Queue) index(e *entry, env *Envelope) {
 	e.id = env.ID
 	q.byID[e.id] = e
 	groups := split(env.Recipients)
-	e.units = make([]unit, len(groups))
+	if e.units = e.single[:]; len(groups) > 1 {
+		e.units = make([]unit, len(groups))
+	}
 	e.left = int32(len(groups))
 	for i, g := range groups {
 		e.units[i] = unit{
