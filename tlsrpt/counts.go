@@ -62,6 +62,7 @@ type reader struct {
 	key     reportKey
 	policy  string // the part of the key that names the policy
 	counts  *Counts
+	failure string // the part of the key that names the failure read last
 	stopped bool
 }
 
@@ -79,15 +80,16 @@ func (r *reader) add(k, v []byte) error {
 		if !ok {
 			return nil
 		}
-		r.key, r.policy, r.counts = key, name, &Counts{}
+		r.key, r.policy, r.counts, r.failure = key, name, &Counts{}, ""
 	}
-	r.counts.read(parts[5:], v)
+	r.read(parts[5:], v)
 	return nil
 }
 
 // emit hands on what was read and says whether more is wanted.
 func (r *reader) emit() bool {
 	if r.counts != nil && !r.stopped {
+		r.counts.Failures = slices.DeleteFunc(r.counts.Failures, func(f FailureCount) bool { return f.Count == 0 }) // it could not be read
 		slices.SortStableFunc(r.counts.Failures, func(a, b FailureCount) int { return cmp.Compare(b.Count, a.Count) })
 		r.stopped = !r.yield(r.key, r.counts)
 		r.counts = nil
@@ -96,7 +98,8 @@ func (r *reader) emit() bool {
 }
 
 // read takes in one value; what cannot be decoded is left out.
-func (c *Counts) read(rest []string, v []byte) {
+func (r *reader) read(rest []string, v []byte) {
+	c := r.counts
 	switch {
 	case len(rest) == 0:
 		_ = cbor.Unmarshal(v, &c.Policy)
@@ -104,11 +107,17 @@ func (c *Counts) read(rest []string, v []byte) {
 		var n policyCount
 		_ = cbor.Unmarshal(v, &n)
 		c.Successes = n.Successes
-	default:
-		var f failureCount
+	case !strings.HasSuffix(rest[0], "/n"):
+		var f Failure
 		if cbor.Unmarshal(v, &f) == nil {
-			c.Failures = append(c.Failures, FailureCount{f.Failure, f.Count, f.First, f.Last})
+			r.failure = rest[0]
+			c.Failures = append(c.Failures, FailureCount{Failure: f})
 		}
+	case strings.TrimSuffix(rest[0], "/n") == r.failure: // it follows what it counts
+		var f failureCount
+		_ = cbor.Unmarshal(v, &f)
+		last := &c.Failures[len(c.Failures)-1]
+		last.Count, last.First, last.Last = f.Count, f.First, f.Last
 	}
 }
 

@@ -1,6 +1,7 @@
 package tlsrpt
 
 import (
+	"encoding/binary"
 	"fmt"
 	"strings"
 	"time"
@@ -10,15 +11,16 @@ import (
 	"github.com/stsrelay/stsrelay/internal/store"
 )
 
-// Keys. A count is a value of its own, so that counting costs the same however
-// much there is. A generation is what goes into one report: what is counted
+// Keys. A count is a value of its own, without what it counts, so that counting
+// costs the same however much there is. A generation is what goes into one report: what is counted
 // after a day was reported belongs to the next one.
 //
 //	t/n/DAY                            number of domains
 //	t/d/DAY/DOMAIN                     domainRecord
 //	t/c/DAY/DOMAIN/GENERATION/POLICY   Policy
 //	t/c/DAY/DOMAIN/GENERATION/POLICY/n policyCount
-//	t/c/DAY/DOMAIN/GENERATION/POLICY/f HASH   failureCount
+//	t/c/DAY/DOMAIN/GENERATION/POLICY/f HASH   Failure
+//	t/c/DAY/DOMAIN/GENERATION/POLICY/f HASH/n failureCount
 //	t/s/DAY/DOMAIN/GENERATION          submission, once the counts are closed
 //	t/m/QUEUE-ID                       which report a queued mail is
 //	t/seed                             what report-ids and times are drawn from
@@ -41,11 +43,10 @@ type policyCount struct {
 }
 
 type failureCount struct {
-	Failure Failure `cbor:"1,keyasint"`
-	Count   int64   `cbor:"2,keyasint"`
+	Count int64 `cbor:"1,keyasint"`
 	// First and Last are when it was met, in seconds since 1970.
-	First int64 `cbor:"3,keyasint,omitempty"`
-	Last  int64 `cbor:"4,keyasint,omitempty"`
+	First int64 `cbor:"2,keyasint,omitempty"`
+	Last  int64 `cbor:"3,keyasint,omitempty"`
 }
 
 func (f *failureCount) met(at time.Time) {
@@ -88,18 +89,38 @@ func countsPrefix(parts ...string) []byte {
 	return append(key(append([]string{"c"}, parts...)...), '/')
 }
 
-func policyKey(day, domain string, generation int, policy []byte) []byte {
+// identity is what tells one policy from another; encoding it would cost more
+// than all else that a count does here.
+func (p *Policy) identity() []byte {
+	id := appendTexts(make([]byte, 0, 256), string(p.Type))
+	id = appendTexts(binary.AppendUvarint(id, uint64(len(p.Strings))), p.Strings...)
+	return appendTexts(id, p.MXHosts...)
+}
+
+func (f *Failure) identity() []byte {
+	return appendTexts(make([]byte, 0, 256), string(f.Type), f.SendingIP, f.MXHost, f.MXHelo, f.MXIP, f.Code)
+}
+
+// appendTexts appends texts so that no others give the same.
+func appendTexts(b []byte, texts ...string) []byte {
+	for _, s := range texts {
+		b = append(binary.AppendUvarint(b, uint64(len(s))), s...)
+	}
+	return b
+}
+
+func policyKey(day, domain string, generation int, identity []byte) []byte {
 	g := "0000"
 	if generation > 0 {
 		g = generationName(generation)
 	}
-	return append(append(key("c", day, domain, g), '/'), hash(policy)...)
+	return append(append(key("c", day, domain, g), '/'), hash(identity)...)
 }
 
 func countKey(base []byte) []byte { return append(base[:len(base):len(base)], "/n"...) }
 
 func failureKey(base []byte, f *Failure) []byte {
-	return append(append(base[:len(base):len(base)], "/f"...), hash(encode(f))...)
+	return append(append(base[:len(base):len(base)], "/f"...), hash(f.identity())...)
 }
 
 // reportKey names one report.

@@ -113,9 +113,10 @@ func (t *Tally) Count(b *store.Batch, r Result) {
 		f.MXHelo, f.Code = clean(f.MXHelo), clean(f.Code)
 		r.Failure = &f
 	}
-	policy := encode(r.Policy.cleaned())
+	r.Policy = r.Policy.cleaned()
+	id := r.Policy.identity()
 	// Eight records at most are written, for the first failure of a domain.
-	b.Change(8, len(policy)+1024, func(txn store.Txn) error { return t.count(txn, &r, policy) })
+	b.Change(8, 2*len(id)+1024, func(txn store.Txn) error { return t.count(txn, &r, id) })
 }
 
 // clean makes a host's text fit to be kept: valid UTF-8 of bounded length.
@@ -141,9 +142,9 @@ func (p Policy) cleaned() Policy {
 
 // count runs in the committer. What has been counted before costs one read and
 // one write, as long as no report of the day is made.
-func (t *Tally) count(txn store.Txn, r *Result, policy []byte) error {
+func (t *Tally) count(txn store.Txn, r *Result, policyID []byte) error {
 	day := DayOf(r.At)
-	base := policyKey(day, r.Domain, 0, policy)
+	base := policyKey(day, r.Domain, 0, policyID)
 	var n policyCount
 	known := false
 	var err error
@@ -151,7 +152,7 @@ func (t *Tally) count(txn store.Txn, r *Result, policy []byte) error {
 		known, err = get(t, txn, countKey(base), &n)
 	}
 	if err == nil && !known {
-		base, err = t.begin(txn, day, r, policy, &n)
+		base, err = t.begin(txn, day, r, policyID, &n)
 	}
 	if err != nil || base == nil {
 		return err
@@ -165,7 +166,7 @@ func (t *Tally) count(txn store.Txn, r *Result, policy []byte) error {
 
 // begin finds out where a policy is counted that is not in the day's first
 // report, or not yet, and brings n in. A nil base: it is not counted.
-func (t *Tally) begin(txn store.Txn, day string, r *Result, policy []byte, n *policyCount) (base []byte, err error) {
+func (t *Tally) begin(txn store.Txn, day string, r *Result, policyID []byte, n *policyCount) (base []byte, err error) {
 	var d domainRecord
 	known, err := get(t, txn, domainKey(day, r.Domain), &d)
 	if err != nil {
@@ -176,7 +177,7 @@ func (t *Tally) begin(txn store.Txn, day string, r *Result, policy []byte, n *po
 			return nil, err
 		}
 	}
-	base = policyKey(day, r.Domain, d.Generation, policy)
+	base = policyKey(day, r.Domain, d.Generation, policyID)
 	*n = policyCount{}
 	known, err = get(t, txn, countKey(base), n)
 	if known || err != nil {
@@ -184,7 +185,7 @@ func (t *Tally) begin(txn store.Txn, day string, r *Result, policy []byte, n *po
 	}
 	if d.Policies >= maxPolicies && len(r.Policy.Strings) > 0 {
 		r.Policy = Policy{Type: r.Policy.Type}
-		return t.begin(txn, day, r, encode(r.Policy), n)
+		return t.begin(txn, day, r, r.Policy.identity(), n)
 	}
 	if t.begun != nil && d.Policies == 0 {
 		t.begun(reportKey{day, r.Domain, d.Generation})
@@ -194,7 +195,7 @@ func (t *Tally) begin(txn store.Txn, day string, r *Result, policy []byte, n *po
 	}
 	err = set(t, txn, domainKey(day, r.Domain), d)
 	if err == nil {
-		err = txn.Set(base, policy)
+		err = txn.Set(base, encode(r.Policy))
 	}
 	if err == nil {
 		err = set(t, txn, countKey(base), *n)
@@ -219,9 +220,10 @@ func (t *Tally) newDomain(txn store.Txn, day string) (full bool, err error) {
 }
 
 func (t *Tally) countFailure(txn store.Txn, base []byte, n *policyCount, r *Result) error {
-	f := failureCount{Failure: *r.Failure}
-	k := failureKey(base, &f.Failure)
-	found, err := get(t, txn, k, &f)
+	var f failureCount
+	failure := *r.Failure
+	k := failureKey(base, &failure)
+	found, err := get(t, txn, countKey(k), &f)
 	if err != nil {
 		return err
 	}
@@ -234,9 +236,9 @@ func (t *Tally) countFailure(txn store.Txn, base []byte, n *policyCount, r *Resu
 				return err
 			}
 		}
-		f = failureCount{Failure: Failure{Type: r.Failure.Type}}
-		k = failureKey(base, &f.Failure)
-		if _, err = get(t, txn, k, &f); err != nil {
+		failure = Failure{Type: r.Failure.Type}
+		k = failureKey(base, &failure)
+		if found, err = get(t, txn, countKey(k), &f); err != nil {
 			return err
 		}
 	} else if !found {
@@ -245,8 +247,13 @@ func (t *Tally) countFailure(txn store.Txn, base []byte, n *policyCount, r *Resu
 			return err
 		}
 	}
+	if !found {
+		if err := txn.Set(k, encode(failure)); err != nil {
+			return err
+		}
+	}
 	f.met(r.At)
-	return set(t, txn, k, f)
+	return set(t, txn, countKey(k), f)
 }
 
 // get reads a record; one that cannot be read counts as none. The key says what
