@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -70,6 +71,9 @@ func TestWrongValuesAreToldWithFileLineAndKey(t *testing.T) {
 		{"DNS server", "[dns]\nservers = [\"resolver\"]\n", `stsrelay.toml:2: dns.servers = "resolver": "resolver" is not a DNS server`},
 		{"open admin page", "[admin]\nhttp = \"0.0.0.0:8025\"\n", `stsrelay.toml:2: admin.http = "0.0.0.0:8025": is reachable from other machines`},
 		{"hostname", "hostname = \"not a name\"\n", `stsrelay.toml:1: hostname = "not a name": must be a host name`},
+		{"an address for a name", "hostname = \"192.0.2.1\"\n", `stsrelay.toml:1: hostname = "192.0.2.1": must be a host name`},
+		{"a domain twice in two forms", "[[domain]]\nname = \"ö.example\"\n[[domain]]\nname = \"xn--NDA.example.\"\n", `stsrelay.toml:4: domain[1].name = "xn--nda.example": stands twice`},
+		{"no domain", "[[domain]]\nname = \"a b\"\n", `stsrelay.toml:2: domain[0].name = "a b": must be a domain, or .domain`},
 		{"CA file", "[delivery]\nca_file = \"nowhere.pem\"\n", `stsrelay.toml:2: delivery.ca_file`},
 		{"domain rule", "[[domain]]\nname = \"a.example\"\ntls = \"never\"\n", `stsrelay.toml:3: domain[0].tls = "never"`},
 	} {
@@ -176,6 +180,34 @@ func TestAListenerOfTheFileHasTheDefaultsThatItLeavesOut(t *testing.T) {
 	}
 	if c.Delivery.DelayNotice != 0 {
 		t.Errorf("delay_notice = %v", c.Delivery.DelayNotice)
+	}
+}
+
+func TestDomainsHaveOneForm(t *testing.T) {
+	c, _, err := load(t, `hostname = "Relay.Ö.example."
+[[listen]]
+address = ":25"
+sender_domains = ["Ö.example"]
+[[user]]
+name = "a"
+password_hash = "$2a$10$x7mEkgkM9mk0TM5SvBogieM7PNz35caEwWyje3GVThEHlkaLiEM7e"
+sender_domains = ["A.example."]
+[tlsrpt]
+skip = [".Ö.example", "b.example."]
+[[domain]]
+name = ".Ö.example."
+route = "MX.example.:587"
+`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := []string{c.Hostname, c.Listen[0].SenderDomains[0], c.Users[0].SenderDomains[0], c.TLSRPT.Skip[0], c.TLSRPT.Skip[1], c.Domains[0].Name}
+	want := []string{"relay.xn--nda.example", "xn--nda.example", "a.example", ".xn--nda.example", "b.example", ".xn--nda.example"}
+	if !slices.Equal(got, want) {
+		t.Errorf("%q, want %q", got, want)
+	}
+	if host, port, err := ParseRoute(c.Domains[0].Route); host != "mx.example" || port != 587 || err != nil {
+		t.Errorf("route to %q, %d, %v", host, port, err)
 	}
 }
 
