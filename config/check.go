@@ -15,6 +15,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 
 	"golang.org/x/crypto/bcrypt"
@@ -51,9 +52,6 @@ func (l *loader) complete() {
 	folder := "."
 	if c.File != "" {
 		folder = filepath.Dir(c.File)
-	}
-	if _, inFile := l.lines["data_dir"]; inFile && l.env["data_dir"] == "" && !filepath.IsAbs(c.DataDir) {
-		c.DataDir = filepath.Join(folder, c.DataDir)
 	}
 	paths := []*string{&c.TLS.Certificate, &c.TLS.Key, &c.Delivery.CAFile, &c.Admin.TokenFile}
 	for i := range c.DKIM {
@@ -145,6 +143,9 @@ func (l *loader) check() {
 	c := l.config
 	if _, err := mailbox.ParseName(c.Hostname); err != nil || isAddress(c.Hostname) {
 		l.fail("hostname", c.Hostname, "must be a host name such as relay.example.com")
+	}
+	if c.DataDir == "" {
+		l.fail("data_dir", nil, "must be a folder")
 	}
 	if len(c.Listen) == 0 {
 		l.fail("listen", nil, "there must be at least one [[listen]]")
@@ -469,9 +470,8 @@ func ParseRoute(s string) (host string, port uint16, err error) {
 	return host, port, nil
 }
 
-// maxSocketPath is the longest path of a socket, in octets; systems allow 103 to
-// 107.
-const maxSocketPath = 100
+// maxSocketPath is the longest path of a socket that the system takes, in octets.
+const maxSocketPath = len(syscall.RawSockaddrUnix{}.Path) - 1
 
 func (l *loader) checkAdmin() {
 	a := &l.config.Admin
@@ -480,7 +480,7 @@ func (l *loader) checkAdmin() {
 	} else if path := l.config.SocketPath(); len(path) > maxSocketPath {
 		l.fail("admin.socket", path, "is too long for a socket (%d octets at most)", maxSocketPath)
 	} else if there, err := os.Lstat(path); err == nil && there.Mode()&os.ModeSocket == 0 {
-		l.fail("admin.socket", path, "is something else than a socket")
+		l.fail("admin.socket", path, "is something else than a socket: name another path, or take it away")
 	}
 	if a.HTTP == "" {
 		return

@@ -48,6 +48,9 @@ func TestWrongValuesAreToldWithFileLineAndKey(t *testing.T) {
 		{"nobody may send", "[[listen]]\naddress = \":25\"\nallow = []\n", `stsrelay.toml:3: listen[0].allow: is empty`},
 		{"host bits", "[[listen]]\naddress = \":25\"\nallow = [\"10.0.0.1/8\"]\n", `stsrelay.toml:3: listen[0].allow = "10.0.0.1/8": has bits behind its length set; did you mean 10.0.0.0/8?`},
 		{"one listener as a table", "[listen]\naddress = \":25\"\nallow = []\n", `stsrelay.toml:1: listen: is a list of tables: write [[listen]], not [listen]`},
+		{"one listener in dotted keys", "\nlisten.address = \":25\"\n", `stsrelay.toml:2: listen: is a list of tables: write [[listen]]`},
+		{"what is wrong before the end of TOML", "[log]\nlevel = 5\n[dns]\nservers = [\n  \"a\"\n\n", `stsrelay.toml:2: log.level: must be a text`},
+		{"no folder for the data", "data_dir = \"\"\n", `stsrelay.toml:1: data_dir: must be a folder`},
 		{"one user as a table", "hostname = \"a.example\"\n[user]\nname = \"a\"\n", `stsrelay.toml:2: user: is a list of tables: write [[user]], not [user]`},
 		{"a value for a list of tables", "domain = \"a.example\"\n", `stsrelay.toml:1: domain: is a list of tables: write [[domain]]`},
 		{"a list for a table", "[[delivery]]\npaused = true\n", `stsrelay.toml:1: delivery: must be a table: write [delivery]`},
@@ -164,6 +167,30 @@ func TestWhereTheDataFolderIs(t *testing.T) {
 		if c, _, err := Load(file, []string{env}); err != nil || c.DataDir != want {
 			t.Errorf("%q: %+v, %v", env, c, err)
 		}
+	}
+}
+
+func TestTheSocketOfAConfigurationThatIsWrong(t *testing.T) {
+	folder := t.TempDir()
+	file := filepath.Join(folder, "stsrelay.toml")
+	for text, want := range map[string]string{
+		"data_dir = \"data\"\n[log]\nlevel = \"loud\"\n":                      filepath.Join(folder, "data", "stsrelay.sock"),
+		"data_dir = \"/data\"\n[admin]\nsocket = \"a.sock\"\n[log]\nlevel =":  "/data/a.sock",
+		"data_dir = \"/data\"\n[dns]\nservers = [\n\"127.0.0.1:53\",\n\n\n\n": "/data/stsrelay.sock",
+		"data_dir = \"/data\"\ndata_dir = \"/other\"\n":                       "/data/stsrelay.sock",
+	} {
+		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if _, _, err := Load(file, nil); err == nil {
+			t.Errorf("this is taken:\n%s", text)
+		}
+		if got, err := FindSocket(file, nil); got != want || err != nil {
+			t.Errorf("%q, %v, want %q of\n%s", got, err, want, text)
+		}
+	}
+	if _, err := FindSocket(filepath.Join(folder, "none"), nil); err == nil {
+		t.Error("no error where there is no file")
 	}
 }
 
@@ -303,7 +330,8 @@ func FuzzLoad(f *testing.F) {
 		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		_, _, err := Load(file, nil)
+		_, _ = FindSocket(file, nil)
+		_, _, err := Load(file, []string{"STSRELAY_HOSTNAME=relay.example.com"})
 		if err != nil && !strings.Contains(err.Error(), "f.toml") {
 			t.Errorf("the error does not name the file: %v", err)
 		}
