@@ -15,6 +15,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 
 	"golang.org/x/crypto/bcrypt"
@@ -35,7 +36,9 @@ func (l *loader) complete() {
 			l.warn("hostname is not set and this machine's name, %q, has no domain: many hosts refuse such an EHLO; set hostname", c.Hostname)
 		}
 	}
-	c.Hostname = strings.TrimSuffix(strings.ToLower(c.Hostname), ".")
+	if name, err := mailbox.ParseName(c.Hostname); err == nil {
+		c.Hostname = name
+	}
 	base := registered(c.Hostname)
 	if c.TLSRPT.Organization == "" {
 		c.TLSRPT.Organization = base
@@ -49,9 +52,6 @@ func (l *loader) complete() {
 	folder := "."
 	if c.File != "" {
 		folder = filepath.Dir(c.File)
-	}
-	if _, inFile := l.lines["data_dir"]; inFile && l.env["data_dir"] == "" && !filepath.IsAbs(c.DataDir) {
-		c.DataDir = filepath.Join(folder, c.DataDir)
 	}
 	paths := []*string{&c.TLS.Certificate, &c.TLS.Key, &c.Delivery.CAFile, &c.Admin.TokenFile}
 	for i := range c.DKIM {
@@ -90,11 +90,40 @@ func ownName() string {
 	return name
 }
 
+func isAddress(name string) bool {
+	_, err := netip.ParseAddr(name)
+	return err == nil || strings.HasPrefix(name, "[")
+}
+
 func registered(hostname string) string {
 	if d, err := publicsuffix.EffectiveTLDPlusOne(hostname); err == nil {
 		return d
 	}
 	return hostname
+}
+
+// domain checks a domain, and brings it into the form in which domains are
+// compared: lower case, A-labels, no final dot.
+func (l *loader) domain(key string, name *string, must string) {
+	d, err := mailbox.ParseName(*name)
+	if err != nil {
+		l.fail(key, *name, "must be %s", must)
+		return
+	}
+	*name = d
+}
+
+// domainOrBelow is domain for what may also be .domain, all below it.
+func (l *loader) domainOrBelow(key string, name *string, must string) {
+	rest, below := strings.CutPrefix(*name, ".")
+	d, err := mailbox.ParseName(rest)
+	if err != nil {
+		l.fail(key, *name, "must be %s", must)
+		return
+	}
+	if *name = d; below {
+		*name = "." + d
+	}
 }
 
 // oneOf checks a value that comes from a closed set.
@@ -112,8 +141,11 @@ func (l *loader) atLeast(key string, value, least int) {
 
 func (l *loader) check() {
 	c := l.config
-	if _, err := mailbox.ParseDomain(c.Hostname); err != nil || strings.HasPrefix(c.Hostname, "[") {
+	if _, err := mailbox.ParseName(c.Hostname); err != nil || isAddress(c.Hostname) {
 		l.fail("hostname", c.Hostname, "must be a host name such as relay.example.com")
+	}
+	if c.DataDir == "" {
+		l.fail("data_dir", nil, "must be a folder")
 	}
 	if len(c.Listen) == 0 {
 		l.fail("listen", nil, "there must be at least one [[listen]]")
@@ -138,10 +170,8 @@ func (l *loader) check() {
 			l.fail(key, a, "must be a mail address")
 		}
 	}
-	for _, d := range c.TLSRPT.Skip {
-		if _, err := mailbox.ParseDomain(strings.TrimPrefix(d, ".")); err != nil {
-			l.fail("tlsrpt.skip", d, "must be a list of domains, or .domain for all below one")
-		}
+	for i := range c.TLSRPT.Skip {
+		l.domainOrBelow("tlsrpt.skip", &c.TLSRPT.Skip[i], "a list of domains, or .domain for all below one")
 	}
 	l.checkDKIM()
 	if w := c.UnsignedReports(); w != "" {
@@ -181,10 +211,8 @@ func (l *loader) checkListen(i int) {
 	if li.ClientCA != "" {
 		l.checkPEM(key("client_ca"), li.ClientCA)
 	}
-	for _, d := range li.SenderDomains {
-		if _, err := mailbox.ParseDomain(d); err != nil {
-			l.fail(key("sender_domains"), d, "must be a list of domains")
-		}
+	for j := range li.SenderDomains {
+		l.domain(key("sender_domains"), &li.SenderDomains[j], "a list of domains")
 	}
 	for j := range i {
 		if l.config.Listen[j].Address == li.Address {
@@ -260,10 +288,8 @@ func (l *loader) checkUsers() {
 		if _, err := bcrypt.Cost([]byte(u.PasswordHash)); err != nil {
 			l.fail(fmt.Sprintf("user[%d].password_hash", i), nil, "must be a bcrypt hash; make it with: stsrelay user hash")
 		}
-		for _, d := range u.SenderDomains {
-			if _, err := mailbox.ParseDomain(d); err != nil {
-				l.fail(fmt.Sprintf("user[%d].sender_domains", i), d, "must be a list of domains")
-			}
+		for j := range u.SenderDomains {
+			l.domain(fmt.Sprintf("user[%d].sender_domains", i), &u.SenderDomains[j], "a list of domains")
 		}
 		for j := range i {
 			if strings.EqualFold(l.config.Users[j].Name, u.Name) {
@@ -341,11 +367,10 @@ func (l *loader) checkDelivery() {
 }
 
 func (l *loader) checkDKIM() {
-	for i, k := range l.config.DKIM {
+	for i := range l.config.DKIM {
+		k := &l.config.DKIM[i]
 		key := func(name string) string { return fmt.Sprintf("dkim[%d].%s", i, name) }
-		if _, err := mailbox.ParseDomain(k.Domain); err != nil {
-			l.fail(key("domain"), k.Domain, "must be a domain")
-		}
+		l.domain(key("domain"), &k.Domain, "a domain")
 		if _, err := mailbox.ParseDomain(k.Selector); err != nil {
 			l.fail(key("selector"), k.Selector, "must be a name such as relay1")
 		}
@@ -379,11 +404,10 @@ func checkKey(file string) error {
 }
 
 func (l *loader) checkDomains() {
-	for i, d := range l.config.Domains {
+	for i := range l.config.Domains {
+		d := &l.config.Domains[i]
 		key := func(name string) string { return fmt.Sprintf("domain[%d].%s", i, name) }
-		if _, err := mailbox.ParseDomain(strings.TrimPrefix(d.Name, ".")); err != nil {
-			l.fail(key("name"), d.Name, "must be a domain, or .domain for all below it")
-		}
+		l.domainOrBelow(key("name"), &d.Name, "a domain, or .domain for all below it")
 		if d.TLS != "" {
 			l.oneOf(key("tls"), d.TLS, "verify", "dane", "encrypt", "opportunistic")
 		}
@@ -414,7 +438,7 @@ func (l *loader) checkDomains() {
 			l.fail(key("concurrency"), d.Concurrency, "must not be negative")
 		}
 		for j := range i {
-			if strings.EqualFold(l.config.Domains[j].Name, d.Name) {
+			if l.config.Domains[j].Name == d.Name {
 				l.fail(key("name"), d.Name, "stands twice")
 			}
 		}
@@ -439,16 +463,15 @@ func ParseRoute(s string) (host string, port uint16, err error) {
 	if addr, err := netip.ParseAddr(host); err == nil {
 		return addr.String(), port, nil
 	}
-	host, err = mailbox.ParseDomain(host)
+	host, err = mailbox.ParseName(host)
 	if err != nil {
 		return "", 0, errors.New("must be a host name or an address, with a port or without: smtp.example.com:587")
 	}
-	return strings.ToLower(host), port, nil
+	return host, port, nil
 }
 
-// maxSocketPath is the longest path of a socket, in octets; systems allow 103 to
-// 107.
-const maxSocketPath = 100
+// maxSocketPath is the longest path of a socket that the system takes, in octets.
+const maxSocketPath = len(syscall.RawSockaddrUnix{}.Path) - 1
 
 func (l *loader) checkAdmin() {
 	a := &l.config.Admin
@@ -457,7 +480,7 @@ func (l *loader) checkAdmin() {
 	} else if path := l.config.SocketPath(); len(path) > maxSocketPath {
 		l.fail("admin.socket", path, "is too long for a socket (%d octets at most)", maxSocketPath)
 	} else if there, err := os.Lstat(path); err == nil && there.Mode()&os.ModeSocket == 0 {
-		l.fail("admin.socket", path, "is something else than a socket")
+		l.fail("admin.socket", path, "is something else than a socket: name another path, or take it away")
 	}
 	if a.HTTP == "" {
 		return

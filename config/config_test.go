@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -47,6 +48,9 @@ func TestWrongValuesAreToldWithFileLineAndKey(t *testing.T) {
 		{"nobody may send", "[[listen]]\naddress = \":25\"\nallow = []\n", `stsrelay.toml:3: listen[0].allow: is empty`},
 		{"host bits", "[[listen]]\naddress = \":25\"\nallow = [\"10.0.0.1/8\"]\n", `stsrelay.toml:3: listen[0].allow = "10.0.0.1/8": has bits behind its length set; did you mean 10.0.0.0/8?`},
 		{"one listener as a table", "[listen]\naddress = \":25\"\nallow = []\n", `stsrelay.toml:1: listen: is a list of tables: write [[listen]], not [listen]`},
+		{"one listener in dotted keys", "\nlisten.address = \":25\"\n", `stsrelay.toml:2: listen: is a list of tables: write [[listen]]`},
+		{"what is wrong before the end of TOML", "[log]\nlevel = 5\n[dns]\nservers = [\n  \"a\"\n\n", `stsrelay.toml:2: log.level: must be a text`},
+		{"no folder for the data", "data_dir = \"\"\n", `stsrelay.toml:1: data_dir: must be a folder`},
 		{"one user as a table", "hostname = \"a.example\"\n[user]\nname = \"a\"\n", `stsrelay.toml:2: user: is a list of tables: write [[user]], not [user]`},
 		{"a value for a list of tables", "domain = \"a.example\"\n", `stsrelay.toml:1: domain: is a list of tables: write [[domain]]`},
 		{"a list for a table", "[[delivery]]\npaused = true\n", `stsrelay.toml:1: delivery: must be a table: write [delivery]`},
@@ -70,6 +74,9 @@ func TestWrongValuesAreToldWithFileLineAndKey(t *testing.T) {
 		{"DNS server", "[dns]\nservers = [\"resolver\"]\n", `stsrelay.toml:2: dns.servers = "resolver": "resolver" is not a DNS server`},
 		{"open admin page", "[admin]\nhttp = \"0.0.0.0:8025\"\n", `stsrelay.toml:2: admin.http = "0.0.0.0:8025": is reachable from other machines`},
 		{"hostname", "hostname = \"not a name\"\n", `stsrelay.toml:1: hostname = "not a name": must be a host name`},
+		{"an address for a name", "hostname = \"192.0.2.1\"\n", `stsrelay.toml:1: hostname = "192.0.2.1": must be a host name`},
+		{"a domain twice in two forms", "[[domain]]\nname = \"ö.example\"\n[[domain]]\nname = \"xn--NDA.example.\"\n", `stsrelay.toml:4: domain[1].name = "xn--nda.example": stands twice`},
+		{"no domain", "[[domain]]\nname = \"a b\"\n", `stsrelay.toml:2: domain[0].name = "a b": must be a domain, or .domain`},
 		{"CA file", "[delivery]\nca_file = \"nowhere.pem\"\n", `stsrelay.toml:2: delivery.ca_file`},
 		{"domain rule", "[[domain]]\nname = \"a.example\"\ntls = \"never\"\n", `stsrelay.toml:3: domain[0].tls = "never"`},
 	} {
@@ -163,6 +170,30 @@ func TestWhereTheDataFolderIs(t *testing.T) {
 	}
 }
 
+func TestTheSocketOfAConfigurationThatIsWrong(t *testing.T) {
+	folder := t.TempDir()
+	file := filepath.Join(folder, "stsrelay.toml")
+	for text, want := range map[string]string{
+		"data_dir = \"data\"\n[log]\nlevel = \"loud\"\n":                      filepath.Join(folder, "data", "stsrelay.sock"),
+		"data_dir = \"/data\"\n[admin]\nsocket = \"a.sock\"\n[log]\nlevel =":  "/data/a.sock",
+		"data_dir = \"/data\"\n[dns]\nservers = [\n\"127.0.0.1:53\",\n\n\n\n": "/data/stsrelay.sock",
+		"data_dir = \"/data\"\ndata_dir = \"/other\"\n":                       "/data/stsrelay.sock",
+	} {
+		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if _, _, err := Load(file, nil); err == nil {
+			t.Errorf("this is taken:\n%s", text)
+		}
+		if got, err := FindSocket(file, nil); got != want || err != nil {
+			t.Errorf("%q, %v, want %q of\n%s", got, err, want, text)
+		}
+	}
+	if _, err := FindSocket(filepath.Join(folder, "none"), nil); err == nil {
+		t.Error("no error where there is no file")
+	}
+}
+
 func TestAListenerOfTheFileHasTheDefaultsThatItLeavesOut(t *testing.T) {
 	c, _, err := load(t, "hostname = \"relay.example.com\"\n[[listen]]\naddress = \":25\"\n[[listen]]\naddress = \":587\"\nallow = []\nauth = true\n[delivery]\ndelay_notice = 0\n")
 	if err != nil {
@@ -176,6 +207,34 @@ func TestAListenerOfTheFileHasTheDefaultsThatItLeavesOut(t *testing.T) {
 	}
 	if c.Delivery.DelayNotice != 0 {
 		t.Errorf("delay_notice = %v", c.Delivery.DelayNotice)
+	}
+}
+
+func TestDomainsHaveOneForm(t *testing.T) {
+	c, _, err := load(t, `hostname = "Relay.Ö.example."
+[[listen]]
+address = ":25"
+sender_domains = ["Ö.example"]
+[[user]]
+name = "a"
+password_hash = "$2a$10$x7mEkgkM9mk0TM5SvBogieM7PNz35caEwWyje3GVThEHlkaLiEM7e"
+sender_domains = ["A.example."]
+[tlsrpt]
+skip = [".Ö.example", "b.example."]
+[[domain]]
+name = ".Ö.example."
+route = "MX.example.:587"
+`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := []string{c.Hostname, c.Listen[0].SenderDomains[0], c.Users[0].SenderDomains[0], c.TLSRPT.Skip[0], c.TLSRPT.Skip[1], c.Domains[0].Name}
+	want := []string{"relay.xn--nda.example", "xn--nda.example", "a.example", ".xn--nda.example", "b.example", ".xn--nda.example"}
+	if !slices.Equal(got, want) {
+		t.Errorf("%q, want %q", got, want)
+	}
+	if host, port, err := ParseRoute(c.Domains[0].Route); host != "mx.example" || port != 587 || err != nil {
+		t.Errorf("route to %q, %d, %v", host, port, err)
 	}
 }
 
@@ -271,7 +330,8 @@ func FuzzLoad(f *testing.F) {
 		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		_, _, err := Load(file, nil)
+		_, _ = FindSocket(file, nil)
+		_, _, err := Load(file, []string{"STSRELAY_HOSTNAME=relay.example.com"})
 		if err != nil && !strings.Contains(err.Error(), "f.toml") {
 			t.Errorf("the error does not name the file: %v", err)
 		}

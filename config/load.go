@@ -1,6 +1,7 @@
 package config
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"os"
@@ -65,23 +66,10 @@ type Warning string
 // defaults and checks everything. The error joins an *Error for each thing
 // that is wrong.
 func Load(path string, environ []string) (*Config, []Warning, error) {
-	c := Default()
-	l := &loader{config: &c, lines: make(map[string]int), env: make(map[string]string)}
-	if path != "" {
-		abs, err := filepath.Abs(path)
-		if err != nil {
-			return nil, nil, err
-		}
-		c.File = abs
-		data, err := os.ReadFile(path)
-		if err != nil {
-			return nil, nil, fmt.Errorf("read the configuration: %w", err)
-		}
-		if err := l.file(path, data); err != nil {
-			return nil, nil, err
-		}
+	l, err := read(path, environ)
+	if err != nil {
+		return nil, nil, err
 	}
-	l.environment(environ)
 	if len(l.errs) == 0 {
 		l.complete()
 		l.check()
@@ -94,7 +82,37 @@ func Load(path string, environ []string) (*Config, []Warning, error) {
 		}
 		return nil, l.warnings, errors.Join(errs...)
 	}
-	return &c, l.warnings, nil
+	return l.config, l.warnings, nil
+}
+
+// FindSocket returns the admin socket of a configuration that Load refuses, as
+// far as what can be read of it tells: a relay that was started before it became
+// wrong answers there.
+func FindSocket(path string, environ []string) (string, error) {
+	l, err := read(path, environ)
+	if err != nil {
+		return "", err
+	}
+	return l.config.SocketPath(), nil
+}
+
+// read reads file and environment into the defaults and notes what is wrong. The
+// error is a file that cannot be read at all.
+func read(path string, environ []string) (*loader, error) {
+	c := Default()
+	l := &loader{config: &c, path: path, lines: make(map[string]int), env: make(map[string]string)}
+	if path != "" {
+		data, err := os.ReadFile(path)
+		if err == nil {
+			c.File, err = filepath.Abs(path)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("read the configuration: %w", err)
+		}
+		l.file(data)
+	}
+	l.environment(environ)
+	return l, nil
 }
 
 type loader struct {
@@ -138,66 +156,64 @@ func (l *loader) warn(format string, args ...any) {
 	l.warnings = append(l.warnings, Warning(fmt.Sprintf(format, args...)))
 }
 
-// file reads TOML. Where it is none, nothing else is told.
-func (l *loader) file(path string, data []byte) error {
-	l.path = path
-	if err := l.findLines(data); err != nil {
-		return err
-	}
+// file reads TOML. Where it ceases to be any, the lines before that count.
+func (l *loader) file(data []byte) {
 	var root map[string]any
-	if err := toml.Unmarshal(data, &root); err != nil {
-		return l.syntaxError(err)
+	err := toml.Unmarshal(data, &root)
+	if err != nil {
+		e := l.syntaxError(err)
+		l.errs = append(l.errs, e)
+		for lines := bytes.SplitAfter(data, []byte("\n")); err != nil; {
+			lines = lines[:max(min(e.Line, len(lines))-1, 0)]
+			data, root = bytes.Join(lines, nil), nil
+			if err = toml.Unmarshal(data, &root); err != nil {
+				e = l.syntaxError(err)
+			}
+		}
 	}
+	l.findLines(data)
 	l.table(reflect.ValueOf(l.config).Elem(), root, "")
-	return nil
+	if _, ok := l.lines["data_dir"]; ok && l.config.DataDir != "" && !filepath.IsAbs(l.config.DataDir) {
+		l.config.DataDir = filepath.Join(filepath.Dir(l.config.File), l.config.DataDir)
+	}
 }
 
-// findLines notes on which line each key stands, array tables with an index.
-func (l *loader) findLines(data []byte) error {
+// syntaxError says where the file is no TOML.
+func (l *loader) syntaxError(err error) *Error {
+	if derr, ok := errors.AsType[*toml.DecodeError](err); ok {
+		line, column := derr.Position()
+		return &Error{File: l.path, Line: line, Problem: fmt.Sprintf("column %d: %s", column, strings.TrimPrefix(derr.Error(), "toml: "))}
+	}
+	return &Error{File: l.path, Problem: err.Error()}
+}
+
+// findLines notes on which line each key of good TOML stands, array tables with
+// an index.
+func (l *loader) findLines(data []byte) {
 	p := unstable.Parser{}
 	p.Reset(data)
 	table := ""
 	count := make(map[string]int)
 	for p.NextExpression() {
 		e := p.Expression()
-		var keys []string
-		line := 0
+		if e.Kind != unstable.KeyValue {
+			table = ""
+		}
+		key := table
 		for it := e.Key(); it.Next(); {
-			keys = append(keys, string(it.Node().Data))
-			if line == 0 {
-				line = p.Shape(it.Node().Raw).Start.Line
+			key = strings.TrimPrefix(key+"."+string(it.Node().Data), ".")
+			if e.Kind == unstable.ArrayTable && it.IsLast() {
+				count[key]++
+				key = fmt.Sprintf("%s[%d]", key, count[key]-1)
+			}
+			if _, ok := l.lines[key]; !ok {
+				l.lines[key] = p.Shape(it.Node().Raw).Start.Line
 			}
 		}
-		key := strings.Join(keys, ".")
-		switch e.Kind {
-		case unstable.Table:
+		if e.Kind != unstable.KeyValue {
 			table = key
-			l.lines[key] = line
-		case unstable.ArrayTable:
-			table = fmt.Sprintf("%s[%d]", key, count[key])
-			count[key]++
-			l.lines[table] = line
-		case unstable.KeyValue:
-			if table != "" {
-				key = table + "." + key
-			}
-			l.lines[key] = line
 		}
 	}
-	if err := p.Error(); err != nil {
-		var any map[string]any // the decoder tells the place
-		return l.syntaxError(errors.Join(toml.Unmarshal(data, &any), err))
-	}
-	return nil
-}
-
-// syntaxError says where the file is no TOML.
-func (l *loader) syntaxError(err error) error {
-	if derr, ok := errors.AsType[*toml.DecodeError](err); ok {
-		line, column := derr.Position()
-		return &Error{File: l.path, Line: line, Problem: fmt.Sprintf("column %d: %s", column, strings.TrimPrefix(derr.Error(), "toml: "))}
-	}
-	return &Error{File: l.path, Problem: err.Error()}
 }
 
 // quote is for messages that list what is allowed.

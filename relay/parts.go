@@ -14,7 +14,6 @@ import (
 
 	"github.com/stsrelay/stsrelay/config"
 	"github.com/stsrelay/stsrelay/internal/dnsclient"
-	"github.com/stsrelay/stsrelay/internal/mailbox"
 	"github.com/stsrelay/stsrelay/internal/store"
 	"github.com/stsrelay/stsrelay/relay/delivery"
 	"github.com/stsrelay/stsrelay/relay/ingress"
@@ -126,18 +125,6 @@ func bindable(addr netip.Addr) error {
 	return l.Close()
 }
 
-// domainName is the name of a rule in the form in which recipients' domains are.
-func domainName(name string) string {
-	rest, below := strings.CutPrefix(name, ".")
-	if d, err := mailbox.ParseDomain(rest); err == nil { // checked by config
-		rest = d
-	}
-	if below {
-		return "." + rest
-	}
-	return rest
-}
-
 // Rules are the operator's rules for domains. The error is a password file that
 // cannot be read.
 func Rules(c *config.Config) (delivery.Rules, error) {
@@ -145,7 +132,7 @@ func Rules(c *config.Config) (delivery.Rules, error) {
 	levels := map[string]security.Level{"encrypt": security.Encrypt, "verify": security.Verify, "dane": security.VerifyDANE}
 	for i, d := range c.Domains {
 		rule := &delivery.Rule{Level: levels[d.TLS], Opportunistic: d.TLS == "opportunistic", Override: d.OverridePolicy, PerHost: d.Concurrency}
-		rules[domainName(d.Name)] = rule
+		rules[d.Name] = rule
 		if d.Route == "" {
 			continue
 		}
@@ -207,7 +194,7 @@ func (r *Relay) ingressOptions(c *config.Config) (ingress.Options, error) {
 	for _, l := range c.Listen {
 		il := ingress.Listener{
 			Address: l.Address, TLS: l.TLS, RequireTLS: l.RequireTLS, Allow: prefixes(l.Allow), Auth: l.Auth,
-			SenderDomains: domains(l.SenderDomains), ProxyFrom: prefixes(l.ProxyProtocol), MinTLS: minTLS(l.MinTLS),
+			SenderDomains: l.SenderDomains, ProxyFrom: prefixes(l.ProxyProtocol), MinTLS: minTLS(l.MinTLS),
 		}
 		if l.ClientCA != "" {
 			pem, err := os.ReadFile(l.ClientCA)
@@ -245,15 +232,4 @@ func mailSigner(c *config.Config) (func(domain string) ingress.Signing, error) {
 		}
 		return signing
 	}, nil
-}
-
-// domains are names as they are compared: lower case, A-labels.
-func domains(names []string) []string {
-	out := slices.Clone(names)
-	for i, n := range out {
-		if d, err := mailbox.ParseDomain(n); err == nil { // checked by config
-			out[i] = d
-		}
-	}
-	return out
 }

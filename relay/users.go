@@ -22,7 +22,7 @@ func (r *Relay) authenticate(_ context.Context, name, password string) (ingress.
 	hash, known := nobody, ingress.User{}
 	for _, u := range r.config.Load().Users {
 		if strings.EqualFold(u.Name, name) {
-			hash, known = u.PasswordHash, ingress.User{Name: u.Name, SenderDomains: domains(u.SenderDomains)}
+			hash, known = u.PasswordHash, ingress.User{Name: u.Name, SenderDomains: u.SenderDomains}
 		}
 	}
 	return known, r.passwords.match(hash, password) && known.Name != ""

@@ -43,6 +43,9 @@ func TestExitStatusAndWords(t *testing.T) {
 	if err := os.WriteFile("good.toml", []byte("hostname = \"relay.example.com\"\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
+	if err := os.WriteFile("long.toml", []byte("admin.socket = \"/tmp/"+strings.Repeat("x", 103)+"\"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
 	for _, tt := range []struct {
 		args   string
 		status int
@@ -74,7 +77,10 @@ func TestExitStatusAndWords(t *testing.T) {
 		{"config check --config good.toml", 0, "good.toml: ok", ""},
 		{"config check --config bad.toml", 1, "", `bad.toml:2: delivery.plaintext = "maybe": must be "allow" or "refuse"`},
 		{"serve --config bad.toml", 1, "", `bad.toml:2: delivery.plaintext`},
-		{"status --config bad.toml", 1, "", `bad.toml:2: delivery.plaintext`},
+		{"status --config bad.toml", 3, "", `warning: bad.toml:2: delivery.plaintext`},
+		{"status --config nowhere.toml", 1, "", "nowhere.toml"},
+		{"status --config long.toml", 3, "", "is too long for a socket"},
+		{"config check --config long.toml", 1, "", "long.toml:1: admin.socket"},
 		{"config check --config nowhere.toml", 1, "", "nowhere.toml"},
 		{"config print --config good.toml", 0, `plaintext = 'allow'`, ""},
 		{"config print --config good.toml --json", 0, `"expire": "120h"`, ""},
@@ -314,6 +320,30 @@ func TestTheQueueFromTheCommandLine(t *testing.T) {
 	unmarshal(t, do("reload", "--json").out, &reloaded)
 	if got := fmt.Sprint(reloaded); got != "map[reloaded:true restart:[hostname]]" {
 		t.Error(got)
+	}
+}
+
+func TestARelayWhoseConfigurationBecameWrongIsStillReached(t *testing.T) {
+	file, ids := operated(t)
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, tt := range []struct{ name, more, warning string }{
+		{"a bad value", "[log]\nlevel = \"loud\"\n", `log.level = "loud"`},
+		{"no TOML", "[log]\nlevel = [\n\n", "relay.toml:13: column"},
+	} {
+		if err := os.WriteFile(file, append(text, tt.more...), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		for _, args := range [][]string{{"status"}, {"queue", "show", ids[0]}, {"queue", "pause"}} {
+			if r := command(t, "", append(args, "--config", file)...); r.status != 0 || r.out == "" || !strings.Contains(r.err, "warning: ") || !strings.Contains(r.err, tt.warning) {
+				t.Errorf("%s: %v: %+v", tt.name, args, r)
+			}
+		}
+		if r := command(t, "", "reload", "--config", file); r.status != 1 || !strings.Contains(r.err, "stsrelay: ") {
+			t.Errorf("%s: %+v", tt.name, r)
+		}
 	}
 }
 

@@ -184,13 +184,21 @@ func (a *app) load() (*config.Config, []config.Warning, error) {
 	return config.Load(a.configPath(), a.environ)
 }
 
-// client finds the running relay by the configuration.
+// client finds the running relay by the configuration. One that has become wrong
+// must not keep the operator from the relay that runs.
 func (a *app) client() (*admin.Client, error) {
-	c, _, err := a.load()
+	c, _, wrong := a.load()
+	if wrong == nil {
+		return admin.NewClient(c.SocketPath()), nil
+	}
+	socket, err := config.FindSocket(a.configPath(), a.environ)
 	if err != nil {
 		return nil, err
 	}
-	return admin.NewClient(c.SocketPath()), nil
+	for line := range strings.SplitSeq(wrong.Error(), "\n") {
+		fmt.Fprintf(a.err, "warning: %s\n", line)
+	}
+	return admin.NewClient(socket), nil
 }
 
 // printJSON writes one value.

@@ -114,6 +114,10 @@ func ParseDomain(s string) (string, error) {
 	return d, nil
 }
 
+// ParseName is ParseDomain for a name that people write, not SMTP: a final dot
+// may stand.
+func ParseName(s string) (string, error) { return ParseDomain(strings.TrimSuffix(s, ".")) }
+
 func isLabel(s string) bool {
 	if s == "" || len(s) > 63 || s[0] == '-' || s[len(s)-1] == '-' {
 		return false

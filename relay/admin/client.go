@@ -90,6 +90,8 @@ func (c *Client) explain(err error) error {
 	switch {
 	case errors.Is(err, os.ErrPermission):
 		return fmt.Errorf("the socket %s belongs to another user: run the command as that user or as root", c.socket)
+	case errors.Is(err, syscall.EINVAL):
+		return fmt.Errorf("%w: the path %s is too long for a socket", ErrNotRunning, c.socket)
 	case errors.Is(err, os.ErrNotExist), errors.Is(err, syscall.ECONNREFUSED):
 		return fmt.Errorf("%w: nobody answers on %s; start it with: stsrelay serve (or name its configuration with --config)", ErrNotRunning, c.socket)
 	}
