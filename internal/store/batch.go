@@ -7,9 +7,9 @@ import "errors"
 var ErrChanged = errors.New("changed by another")
 
 // Batch is a set of changes that are made together or not at all. It is data:
-// an engine reads it with Ops, Compares, Check and IsPatient. It is not safe
-// for use by several goroutines, and must not be changed once submitted; the
-// same holds for the keys and values in it.
+// an engine reads it with Ops, Compares, Check, IsPatient and IsUnhurried. It
+// is not safe for use by several goroutines, and must not be changed once
+// submitted; the same holds for the keys and values in it.
 type Batch struct {
 	ops       []Op
 	compares  []Comparison
@@ -108,6 +108,9 @@ func (b *Batch) Patient() { b.patient = true }
 // Unhurried lets the batch wait for others to share its commit with, for some
 // milliseconds: nobody waits for it.
 func (b *Batch) Unhurried() { b.unhurried = true }
+
+// IsUnhurried says that the batch may wait for others.
+func (b *Batch) IsUnhurried() bool { return b.unhurried }
 
 // If makes the batch depend on check, which the committer calls just before it
 // writes the batch, when every batch that was not written has its answer. The

@@ -49,7 +49,7 @@ func (s *Store) Submit(b *Batch, done func(error)) {
 	}
 	s.space.inFlight.Add(int64(b.body + b.tree))
 	s.pending = append(s.pending, &request{batch: b, done: done})
-	hurry := !b.unhurried
+	hurry := !b.IsUnhurried()
 	s.hurried = s.hurried || hurry
 	first := len(s.pending) == 1
 	s.mu.Unlock()
@@ -121,7 +121,7 @@ func (s *Store) linger() {
 	if !s.patience() {
 		return
 	}
-	timer := time.NewTimer(unhurriedFor)
+	timer := time.NewTimer(s.lingers)
 	defer timer.Stop()
 	for s.patience() {
 		select {
@@ -132,8 +132,8 @@ func (s *Store) linger() {
 	}
 }
 
-// drain commits what waits, or refuses it, until the rest can wait. It reports whether the store was
-// closed, so that nothing more can come.
+// drain commits what waits, or refuses it, until the rest can wait for others.
+// It reports whether the store was closed, so that nothing more can come.
 func (s *Store) drain() (closed bool) {
 	for {
 		err := s.latch.err()

@@ -64,7 +64,8 @@ type Store struct {
 
 	mu      sync.Mutex
 	pending []*request
-	hurried bool // one of them does not wait for others
+	hurried bool          // one of them does not wait for others
+	lingers time.Duration // unhurriedFor
 	closed  bool
 	wake    chan struct{} // capacity 1: there is something in pending, or closed
 	stalled atomic.Bool
@@ -97,10 +98,11 @@ func Open(o Options) (*Store, error) {
 		return nil, err
 	}
 	s := &Store{
-		dir:   o.Dir,
-		log:   o.Logger,
-		latch: &latch{log: o.Logger},
-		wake:  make(chan struct{}, 1),
+		dir:     o.Dir,
+		log:     o.Logger,
+		latch:   &latch{log: o.Logger},
+		wake:    make(chan struct{}, 1),
+		lingers: unhurriedFor,
 	}
 	s.space = space{dir: o.Dir, free: o.Free, recent: recent, limit: max(o.FreeSpace, Floor), ballast: o.Ballast, log: o.Logger}
 	if err := s.space.prepare(); err != nil {
