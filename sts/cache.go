@@ -61,7 +61,7 @@ func (m *Manager) keep(ctx context.Context, domain, id string, old *entry, f *Fe
 	before := old != nil && old.policy != nil
 	changed = before && !sameDemands(old.policy, f.Policy)
 	log := m.o.Logger.With("domain", domain, "policy", id, "mode", string(f.Policy.Mode),
-		"mx", f.Policy.MX[:min(len(f.Policy.MX), loggedMX)], "max_age", f.Policy.MaxAge)
+		"mx", f.Policy.MX[:min(len(f.Policy.MX), loggedMX)], "max_age", f.Policy.MaxAge.String())
 	switch {
 	case changed && id == old.ID:
 		r.ChangedAt = now.Unix()

@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"net/netip"
+	"time"
 
 	"github.com/stsrelay/stsrelay/queue"
 )
@@ -53,7 +54,7 @@ func (a *attempt) logResults() {
 			slog.String("domain", a.w.Domain), slog.String("host", l.host), slog.String("ip", a.ip(l.host)), slog.String("tls", a.tls),
 			slog.String("policy", policy), slog.String("mode", mode), slog.String("verdict", verdict),
 			slog.String("why", l.why), slog.String("reply", l.reply), slog.String("error", l.text),
-			slog.Int("attempt", a.w.Attempts+1), slog.Duration("took", a.d.now().Sub(a.start)), slog.Duration("age", a.w.Age))
+			slog.Int("attempt", a.w.Attempts+1), slog.String("took", span(a.d.now().Sub(a.start))), slog.String("age", span(a.w.Age)))
 	}
 }
 
@@ -68,3 +69,6 @@ func (a *attempt) logNotices(notices []queue.NewMessage) {
 		a.d.log.Info("notice queued", "queue_id", notices[i].Envelope.ID.String(), "original_queue_id", id, "to", a.w.Envelope.From)
 	}
 }
+
+// span is a time as people read it, in both formats of the log.
+func span(d time.Duration) string { return d.Round(10 * time.Microsecond).String() }
