@@ -136,6 +136,18 @@ func (q *Queue) settle(w *Work, o Outcome, now int64, b *store.Batch) {
 	b.Set(unitKey(e.seq, int(u.number)), encode(rec))
 }
 
+// Record writes what others have to say of a claim that is given back without a
+// result, soon; also may be nil.
+func (q *Queue) Record(also func(*store.Batch)) {
+	if also == nil {
+		return
+	}
+	var b store.Batch
+	b.Unhurried()
+	also(&b)
+	q.write(&b)
+}
+
 // Release gives a claim back as if it had not been made: it is due as before.
 func (q *Queue) Release(w *Work) {
 	q.mu.Lock()

@@ -154,19 +154,19 @@ func (r *Relay) notifier() delivery.Notifier {
 }
 
 // Reports makes the TLS reports of a day as they stand.
-func (r *Relay) Reports(_ context.Context, day string, yield func(*tlsrpt.Report) bool) error {
+func (r *Relay) Reports(ctx context.Context, day string, yield func(*tlsrpt.Report) bool) error {
 	if r.reporter == nil {
 		return nil
 	}
-	return r.reporter.Preview(day, "", yield)
+	return r.reporter.Preview(ctx, day, "", yield)
 }
 
 // ReportStatus says where the TLS reports of the last days stand.
-func (r *Relay) ReportStatus(yield func(tlsrpt.Status) bool) error {
+func (r *Relay) ReportStatus(ctx context.Context, yield func(tlsrpt.Status) bool) error {
 	if r.reporter == nil {
 		return nil
 	}
-	return r.reporter.List("", "", yield)
+	return r.reporter.List(ctx, "", "", yield)
 }
 
 // runReports sends reports until ctx ends. A failure does not stop the mail.

@@ -179,7 +179,7 @@ func (w *world) stands(domain string, state tlsrpt.State) (st tlsrpt.Status) {
 
 func (w *world) reportList() (out []tlsrpt.Status) {
 	w.t.Helper()
-	err := w.relay.ReportStatus(func(s tlsrpt.Status) bool { out = append(out, s); return true })
+	err := w.relay.ReportStatus(w.t.Context(), func(s tlsrpt.Status) bool { out = append(out, s); return true })
 	if err != nil {
 		w.t.Fatal(err)
 	}

@@ -54,7 +54,7 @@ func TestOthersReadTheReports(t *testing.T) {
 				o.count(r)
 			}
 			var want *Report
-			if err := o.Preview("2026-11-23", "a.example", func(r *Report) bool { want = r; return true }); err != nil {
+			if err := o.Preview(t.Context(), "2026-11-23", "a.example", func(r *Report) bool { want = r; return true }); err != nil {
 				t.Fatal(err)
 			}
 			o.at(nextDay)

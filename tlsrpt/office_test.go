@@ -155,7 +155,7 @@ func (o *office) at(now time.Time) {
 
 func (o *office) list() (out []Status) {
 	o.t.Helper()
-	if err := o.List("", "", func(s Status) bool { out = append(out, s); return true }); err != nil {
+	if err := o.List(o.t.Context(), "", "", func(s Status) bool { out = append(out, s); return true }); err != nil {
 		o.t.Fatal(err)
 	}
 	return out

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"slices"
 	"time"
+
+	"github.com/stsrelay/stsrelay/internal/store"
 )
 
 // Status is where one report stands, for the operator.
@@ -35,10 +37,11 @@ type DestinationStatus struct {
 // Preview calls yield with the reports of a day as they would be sent now, for
 // one domain or ("") for all, until it returns false. Of a day of which several
 // reports are made it is the last.
-func (r *Reporter) Preview(day, domain string, yield func(*Report) bool) error {
+func (r *Reporter) Preview(ctx context.Context, day, domain string, yield func(*Report) bool) error {
 	if _, err := ParseDay(day); err != nil {
 		return err
 	}
+	r.settle(ctx)
 	identity := r.o.Identity()
 	var cur *Report
 	var of reportKey
@@ -61,6 +64,10 @@ func (r *Reporter) Preview(day, domain string, yield func(*Report) bool) error {
 	return err
 }
 
+// settle waits until what was counted by now is written. Where it cannot be, what
+// is there is told.
+func (r *Reporter) settle(ctx context.Context) { _ = r.o.Store.Commit(ctx, new(store.Batch)) }
+
 func selection(day, domain string) []byte {
 	if domain == "" {
 		return countsPrefix(day)
@@ -70,7 +77,8 @@ func selection(day, domain string) []byte {
 
 // List calls yield with where the reports stand, the newest day first, for one
 // day and one domain or ("") for all, until it returns false.
-func (r *Reporter) List(day, domain string, yield func(Status) bool) error {
+func (r *Reporter) List(ctx context.Context, day, domain string, yield func(Status) bool) error {
+	r.settle(ctx)
 	all := []string{day}
 	if day == "" {
 		var err error
@@ -162,6 +170,7 @@ func (r *Reporter) SendNow(ctx context.Context, day, domain string, yield func(S
 	if _, err := ParseDay(day); err != nil {
 		return err
 	}
+	r.settle(ctx)
 	var reports []reportKey
 	err := readPolicies(r.o.Store, selection(day, domain), func(k reportKey, _ *Counts) bool {
 		if n := len(reports); n == 0 || reports[n-1] != k {

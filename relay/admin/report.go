@@ -79,7 +79,7 @@ func (s *Server) reportList(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	a := &array{w: w}
-	s.end(a, s.o.Reports.List(day, domain, func(st tlsrpt.Status) bool { return a.add(st) }))
+	s.end(a, s.o.Reports.List(r.Context(), day, domain, func(st tlsrpt.Status) bool { return a.add(st) }))
 }
 
 // reportPreview streams the reports of a day as they would be sent.
@@ -89,7 +89,7 @@ func (s *Server) reportPreview(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	a := &array{w: w}
-	s.end(a, s.o.Reports.Preview(r.PathValue("day"), domain, func(rep *tlsrpt.Report) bool { return a.add(rep) }))
+	s.end(a, s.o.Reports.Preview(r.Context(), r.PathValue("day"), domain, func(rep *tlsrpt.Report) bool { return a.add(rep) }))
 }
 
 // reportSend sends the reports of a day now and streams what came of each.

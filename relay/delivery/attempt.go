@@ -84,16 +84,18 @@ func (f *failure) states(w *queue.Work) []queue.RecipientState {
 func (a *attempt) run(ctx context.Context) {
 	err := a.policyAndHosts(ctx)
 	if ctx.Err() != nil && len(a.open) > 0 && !a.reached {
+		a.d.queue.Record(a.countAll())
 		a.d.queue.Release(a.w) // the relay stops; nothing was sent
+		return
+	}
+	if a.busy != nil && !a.reached { // whatever is the matter with other hosts
+		a.d.queue.Record(a.countAll())
+		a.d.queue.Postpone(a.w, a.busy.wait)
 		return
 	}
 	f, _ := errors.AsType[*failure](err)
 	if f == nil {
 		f = a.reason()
-	}
-	if a.busy != nil && !a.reached && f.why == whyBusy {
-		a.d.queue.Postpone(a.w, a.busy.wait)
-		return
 	}
 	if len(a.open) > 0 {
 		a.fail(f)
@@ -398,18 +400,25 @@ func (a *attempt) finish() {
 		o.DomainFailed = a.last.Error()
 	}
 	a.addNotices(&o)
-	if a.d.count != nil && len(a.counts) > 0 {
-		end := a.d.now() // its day is what the sessions count for
-		o.Also = func(b *store.Batch) {
-			for _, c := range a.counts {
-				c.At = end
-				a.d.count(b, c)
-			}
-		}
-	}
+	o.Also = a.countAll()
 	a.logResults()
 	a.d.queue.Finish(a.w, o)
 	a.logNotices(o.Notices) // they have their IDs now
+}
+
+// countAll adds what the attempt's sessions count for TLS reports to a batch, nil
+// where there is nothing. The day of now is what they count for.
+func (a *attempt) countAll() func(*store.Batch) {
+	if a.d.count == nil || len(a.counts) == 0 {
+		return nil
+	}
+	end := a.d.now()
+	return func(b *store.Batch) {
+		for _, c := range a.counts {
+			c.At = end
+			a.d.count(b, c)
+		}
+	}
 }
 
 // expire gives up the recipients of an expired message that were put off.
