@@ -9,6 +9,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/oklog/ulid/v2"
+
 	"github.com/stsrelay/stsrelay/internal/testnet"
 	"github.com/stsrelay/stsrelay/queue"
 	"github.com/stsrelay/stsrelay/tlsrpt"
@@ -80,7 +82,7 @@ func (d *demo) send(domain string) (queue.ID, error) {
 	}
 	d.note("anna@demo.example → %s: 250 %s", to, reply)
 	_, id, _ := strings.Cut(reply, "queued as ")
-	return d.relay.Queue().Resolve(id)
+	return ulid.ParseStrict(id) // it may have left the queue by now
 }
 
 // delivered sends a message and waits until the domain's host has it.
