@@ -15,7 +15,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"syscall"
 	"time"
 
 	"golang.org/x/crypto/bcrypt"
@@ -468,36 +467,4 @@ func ParseRoute(s string) (host string, port uint16, err error) {
 		return "", 0, errors.New("must be a host name or an address, with a port or without: smtp.example.com:587")
 	}
 	return host, port, nil
-}
-
-// maxSocketPath is the longest path of a socket that the system takes, in octets.
-const maxSocketPath = len(syscall.RawSockaddrUnix{}.Path) - 1
-
-func (l *loader) checkAdmin() {
-	a := &l.config.Admin
-	if a.Socket == "" {
-		l.fail("admin.socket", nil, "must be the path of a socket")
-	} else if path := l.config.SocketPath(); len(path) > maxSocketPath {
-		l.fail("admin.socket", path, "is too long for a socket (%d octets at most)", maxSocketPath)
-	} else if there, err := os.Lstat(path); err == nil && there.Mode()&os.ModeSocket == 0 {
-		l.fail("admin.socket", path, "is something else than a socket: name another path, or take it away")
-	}
-	if a.HTTP == "" {
-		return
-	}
-	if !isHostPort(a.HTTP) {
-		l.fail("admin.http", a.HTTP, "must be an address and a port such as 127.0.0.1:8025")
-		return
-	}
-	host, _, _ := net.SplitHostPort(a.HTTP)
-	addr, err := netip.ParseAddr(host)
-	if loopback := host == "localhost" || err == nil && addr.IsLoopback(); !loopback && a.TokenFile == "" {
-		l.fail("admin.http", a.HTTP, "is reachable from other machines: set token_file, or use 127.0.0.1")
-	}
-	if a.TokenFile == "" {
-		return
-	}
-	if token, err := os.ReadFile(a.TokenFile); err == nil && strings.TrimSpace(string(token)) == "" {
-		l.fail("admin.token_file", a.TokenFile, "is empty: it must hold the token")
-	}
 }
