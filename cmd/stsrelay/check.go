@@ -85,7 +85,7 @@ Exit status 0: mail would go; 1: it would wait or bounce.`,
 
 func (a *app) checkOne(ctx context.Context, arg string, o check.Options) error {
 	// An address will do as well as its domain.
-	domain, err := mailbox.ParseDomain(strings.TrimSuffix(arg[strings.LastIndexByte(arg, '@')+1:], "."))
+	domain, err := mailbox.ParseName(arg[strings.LastIndexByte(arg, '@')+1:])
 	if err != nil {
 		return usageError{err}
 	}

@@ -347,6 +347,35 @@ func TestARelayWhoseConfigurationBecameWrongIsStillReached(t *testing.T) {
 	}
 }
 
+func TestWhatIsNoMessageAndNoDomainIsToldFromTheCommandLine(t *testing.T) {
+	file, ids := operated(t)
+	for _, tt := range []struct {
+		args   []string
+		status int
+		out    string
+		err    string
+	}{
+		{[]string{"queue", "show", "export"}, 1, "", `"export": no such message`},
+		{[]string{"queue", "cat", "../policies"}, 1, "", `"../policies": no such message`},
+		{[]string{"queue", "show", ""}, 1, "", `"": no such message`},
+		{[]string{"queue", "show", ids[0][:2]}, 1, "", "several messages"},
+		{[]string{"queue", "remove", ids[0][:2]}, 1, "0 messages touched", "several messages have an ID that begins so: " + ids[0][:2]},
+		{[]string{"queue", "hold", ids[0][:2], "01ARZ3NDEKTSV4RRFFQ69G5FAV"}, 1, "0 messages touched", "not in the queue: 01ARZ"},
+		{[]string{"queue", "list", "--domain", "ONE.example."}, 0, ids[0], ""},
+		{[]string{"queue", "list", "--domain", "a b"}, 2, "", "is not a domain"},
+		{[]string{"policy", "refresh", "bad domain"}, 2, "", `"bad domain" is not a domain`},
+		{[]string{"policy", "show", "Ö.example."}, 1, "", "no policy of xn--nda.example is cached"},
+		{[]string{"policy", "remove", "a/b"}, 2, "", "is not a domain"},
+		{[]string{"policy", "list"}, 0, "no policies are cached", ""},
+		{[]string{"report", "preview", "--domain", "Ö.example."}, 1, "", "nothing was counted for xn--nda.example"},
+	} {
+		r := command(t, "", append(tt.args, "--config", file)...)
+		if r.status != tt.status || !strings.Contains(r.out, tt.out) || !strings.Contains(r.err, tt.err) {
+			t.Errorf("%q: %+v", tt.args, r)
+		}
+	}
+}
+
 func TestASecondRelayOnTheSameDataSaysSo(t *testing.T) {
 	file, _ := operated(t)
 	r := command(t, "", "serve", "--config", file)

@@ -64,12 +64,16 @@ func (a *app) policyOne(name, short, method, suffix string) *cobra.Command {
 	return &cobra.Command{
 		Use: name + " DOMAIN", Short: short, Args: oneArg("domain"), Example: "  stsrelay policy " + name + " example.com",
 		RunE: func(cmd *cobra.Command, args []string) error {
+			path, _, err := policyPath(args[0])
+			if err != nil {
+				return err
+			}
 			client, err := a.client()
 			if err != nil {
 				return err
 			}
 			var p admin.Policy
-			if err := client.Do(cmd.Context(), method, "/v1/policies/"+args[0]+suffix, nil, &p); err != nil {
+			if err := client.Do(cmd.Context(), method, path+suffix, nil, &p); err != nil {
 				return err
 			}
 			if a.json {
@@ -107,18 +111,22 @@ func (a *app) policyRemove() *cobra.Command {
 	return &cobra.Command{
 		Use: "remove DOMAIN", Short: "Forget the cached policy of a domain", Args: oneArg("domain"), Example: "  stsrelay policy remove example.com",
 		RunE: func(cmd *cobra.Command, args []string) error {
+			path, domain, err := policyPath(args[0])
+			if err != nil {
+				return err
+			}
 			client, err := a.client()
 			if err != nil {
 				return err
 			}
 			var done admin.Touched
-			if err := client.Do(cmd.Context(), http.MethodDelete, "/v1/policies/"+args[0], nil, &done); err != nil {
+			if err := client.Do(cmd.Context(), http.MethodDelete, path, nil, &done); err != nil {
 				return err
 			}
 			if a.json {
 				return a.printJSON(done)
 			}
-			fmt.Fprintf(a.out, "the policy of %s is forgotten\n", args[0])
+			fmt.Fprintf(a.out, "the policy of %s is forgotten\n", domain)
 			return nil
 		},
 	}

@@ -13,6 +13,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/stsrelay/stsrelay/queue"
 	"github.com/stsrelay/stsrelay/relay/admin"
 )
 
@@ -152,12 +153,16 @@ func (a *app) queueShow() *cobra.Command {
 		Use: "show ID", Short: "Show one message: envelope, recipients, and why it waits", Args: oneArg("ID"),
 		Example: "  stsrelay queue show 01KAR7M3",
 		RunE: func(cmd *cobra.Command, args []string) error {
+			path, err := messagePath(args[0])
+			if err != nil {
+				return err
+			}
 			client, err := a.client()
 			if err != nil {
 				return err
 			}
 			var m admin.Message
-			if err := client.Get(cmd.Context(), "/v1/queue/"+args[0], nil, &m); err != nil {
+			if err := client.Get(cmd.Context(), path, nil, &m); err != nil {
 				return err
 			}
 			if a.json {
@@ -204,11 +209,15 @@ func (a *app) queueCat() *cobra.Command {
 		Use: "cat ID", Short: "Print the content of a message", Args: oneArg("ID"),
 		Example: "  stsrelay queue cat 01KAR7M3 > message.eml",
 		RunE: func(cmd *cobra.Command, args []string) error {
+			path, err := messagePath(args[0])
+			if err != nil {
+				return err
+			}
 			client, err := a.client()
 			if err != nil {
 				return err
 			}
-			body, err := client.Open(cmd.Context(), http.MethodGet, "/v1/queue/"+args[0]+"/content", nil, nil)
+			body, err := client.Open(cmd.Context(), http.MethodGet, path+"/content", nil, nil)
 			if err != nil {
 				return err
 			}
@@ -293,7 +302,10 @@ given up when the attempt under way has ended without ending it; a restart of th
 				_, err = fmt.Fprintf(a.out, "%s: %s touched\n", action, plural(done.Touched, "message"))
 			}
 			if len(done.Missing) > 0 {
-				return fmt.Errorf("not in the queue: %s", strings.Join(done.Missing, ", "))
+				err = errors.Join(err, fmt.Errorf("not in the queue: %s", strings.Join(done.Missing, ", ")))
+			}
+			if len(done.Ambiguous) > 0 {
+				err = errors.Join(err, fmt.Errorf("%w: %s", queue.ErrAmbiguous, strings.Join(done.Ambiguous, ", ")))
 			}
 			return err
 		},

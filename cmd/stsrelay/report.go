@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
-	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -34,9 +33,11 @@ func (s *selection) check(day string) error {
 		return usageError{fmt.Errorf("--date: %w", err)}
 	}
 	if s.domain != "" {
-		if _, err := mailbox.ParseDomain(s.domain); err != nil {
+		domain, err := mailbox.ParseName(s.domain)
+		if err != nil {
 			return usageError{fmt.Errorf("--domain: %w", err)}
 		}
+		s.domain = domain
 	}
 	return nil
 }
@@ -115,7 +116,7 @@ func (a *app) reportPreview() *cobra.Command {
 				return a.printJSON(reports)
 			}
 			if len(reports) == 0 {
-				return fmt.Errorf("nothing was counted for %s on %s", strings.ToLower(sel.domain), sel.date)
+				return fmt.Errorf("nothing was counted for %s on %s", sel.domain, sel.date)
 			}
 			return a.printJSON(reports[0])
 		},

@@ -2,18 +2,50 @@ package main
 
 import (
 	"fmt"
+	"net/url"
+	"regexp"
 	"slices"
 	"time"
 
 	"github.com/stsrelay/stsrelay/config"
+	"github.com/stsrelay/stsrelay/internal/mailbox"
+	"github.com/stsrelay/stsrelay/queue"
 	"github.com/stsrelay/stsrelay/relay/admin"
 )
+
+// idForm is what the beginning of an ID looks like. Whatever else is given for
+// one is no message, and must not become another path of the API.
+var idForm = regexp.MustCompile(`^[0-9A-HJKMNP-TV-Za-hjkmnp-tv-z]{1,26}$`)
+
+// messagePath is where the API has a message.
+func messagePath(id string) (string, error) {
+	if !idForm.MatchString(id) {
+		return "", fmt.Errorf("%q: %w", id, queue.ErrNotFound)
+	}
+	return "/v1/queue/" + id, nil
+}
+
+// policyPath is where the API has the policy of a domain.
+func policyPath(name string) (path, domain string, err error) {
+	domain, err = mailbox.ParseName(name)
+	if err != nil {
+		return "", "", usageError{err}
+	}
+	return "/v1/policies/" + url.PathEscape(domain), domain, nil
+}
 
 // checkSelection brings what was written into the form of the API; what makes
 // no sense is wrong usage, whether the relay runs or not.
 func checkSelection(sel *admin.Selection) error {
 	if states := []string{"", "queued", "active", "held"}; !slices.Contains(states, sel.State) {
 		return usageError{fmt.Errorf("--state %s: must be queued, active or held", sel.State)}
+	}
+	if sel.Domain != "" {
+		domain, err := mailbox.ParseName(sel.Domain)
+		if err != nil {
+			return usageError{fmt.Errorf("--domain: %w", err)}
+		}
+		sel.Domain = domain
 	}
 	if sel.OlderThan == "" {
 		return nil

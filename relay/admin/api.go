@@ -135,6 +135,8 @@ type Touched struct {
 	Touched int `json:"touched"`
 	// Missing are the IDs that are not in the queue.
 	Missing []string `json:"missing,omitempty"`
+	// Ambiguous are the beginnings of several messages' IDs.
+	Ambiguous []string `json:"ambiguous,omitempty"`
 }
 
 func newMessage(m *queue.Message) Message {

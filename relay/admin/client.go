@@ -59,15 +59,15 @@ func (c *Client) Do(ctx context.Context, method, path string, in, out any) error
 }
 
 // Open returns the body of the answer, to be closed by the caller. An answer
-// that refuses is an error with its sentence.
+// that refuses is an error with its sentence. What stands in the path for IDs and
+// domains is escaped by the caller.
 func (c *Client) Open(ctx context.Context, method, path string, query url.Values, in []byte) (io.ReadCloser, error) {
 	return c.send(ctx, method, path, query, bytes.NewReader(in))
 }
 
 // send is Open with a body that need not be in memory.
 func (c *Client) send(ctx context.Context, method, path string, query url.Values, in io.Reader) (io.ReadCloser, error) {
-	u := url.URL{Scheme: "http", Host: "stsrelay", Path: path, RawQuery: query.Encode()}
-	req, err := http.NewRequestWithContext(ctx, method, u.String(), in)
+	req, err := http.NewRequestWithContext(ctx, method, "http://stsrelay"+path+"?"+query.Encode(), in)
 	if err != nil {
 		return nil, err
 	}

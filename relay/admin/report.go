@@ -22,7 +22,7 @@ func (s *Server) reportDomain(w http.ResponseWriter, r *http.Request) (string, b
 	if domain == "" {
 		return "", true
 	}
-	ascii, err := mailbox.ParseDomain(domain)
+	ascii, err := mailbox.ParseName(domain)
 	if err != nil {
 		refuse(w, http.StatusBadRequest, err)
 		return "", false

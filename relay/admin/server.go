@@ -17,6 +17,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/stsrelay/stsrelay/internal/mailbox"
 	"github.com/stsrelay/stsrelay/queue"
 	"github.com/stsrelay/stsrelay/sts"
 	"github.com/stsrelay/stsrelay/tlsrpt"
@@ -306,7 +307,14 @@ func (s *Server) summary(w http.ResponseWriter, _ *http.Request) {
 
 // filter turns a selection into the queue's.
 func (s *Server) filter(sel *Selection) (queue.Filter, error) {
-	f := queue.Filter{Domain: strings.ToLower(sel.Domain), From: sel.From, To: sel.To, State: queue.State(sel.State)}
+	f := queue.Filter{From: sel.From, To: sel.To, State: queue.State(sel.State)}
+	if sel.Domain != "" {
+		domain, err := mailbox.ParseName(sel.Domain)
+		if err != nil {
+			return f, err
+		}
+		f.Domain = domain
+	}
 	if sel.OlderThan != "" {
 		d, err := time.ParseDuration(sel.OlderThan)
 		if err != nil {
@@ -345,11 +353,14 @@ func (s *Server) change(w http.ResponseWriter, r *http.Request) {
 	var out Touched
 	for _, id := range sel.IDs {
 		full, err := s.o.Queue.Resolve(id)
-		if err != nil {
+		switch {
+		case errors.Is(err, queue.ErrAmbiguous):
+			out.Ambiguous = append(out.Ambiguous, id)
+		case err != nil:
 			out.Missing = append(out.Missing, id)
-			continue
+		default:
+			f.IDs = append(f.IDs, full)
 		}
-		f.IDs = append(f.IDs, full)
 	}
 	if len(sel.IDs) > 0 && len(f.IDs) == 0 {
 		answer(w, out)
@@ -408,7 +419,11 @@ func (s *Server) policyDomain(w http.ResponseWriter, r *http.Request) (string, b
 		refuse(w, http.StatusConflict, errNoSTS)
 		return "", false
 	}
-	return strings.ToLower(strings.TrimSuffix(r.PathValue("domain"), ".")), true
+	domain, err := mailbox.ParseName(r.PathValue("domain"))
+	if err != nil {
+		refuse(w, http.StatusBadRequest, err)
+	}
+	return domain, err == nil
 }
 
 func (s *Server) policy(w http.ResponseWriter, r *http.Request) {
