@@ -37,6 +37,7 @@ type flight struct {
 	done   chan struct{}
 
 	// The rest is there when done is closed.
+	record  error // what the lookup of the record said, nil if it announces a policy
 	result  Result
 	changed bool   // another policy has come
 	entry   *entry // what was fetched or dropped, nil if nothing
@@ -104,6 +105,7 @@ func (m *Manager) find(ctx context.Context, domain string, f *flight) {
 		f.err = ErrClosed
 		return
 	}
+	f.record = err
 	now := m.o.Now()
 	announced, id := err == nil, rec.ID
 	absent, valid := isAbsent(err), old.valid(now)

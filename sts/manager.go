@@ -185,8 +185,14 @@ func (m *Manager) Refresh(ctx context.Context, domain string) (Entry, error) {
 		return Entry{Domain: domain}, ErrNoRecord
 	}
 	f, err := m.join(ctx, domain, fetch)
-	if err == nil {
+	switch {
+	case err != nil:
+	case !isAbsent(f.record) || errors.Is(f.err, f.record): // nothing was in force in the second case
 		err = f.err
+	case f.err != nil:
+		err = fmt.Errorf("%s announces no policy any more (%w), and the cached one could not be fetched again: it stays in force until it expires: %w", domain, f.record, f.err)
+	default:
+		err = fmt.Errorf("%s announces no policy any more (%w): the one that its policy host has stays in force until it expires", domain, f.record)
 	}
 	if err != nil {
 		return Entry{Domain: domain}, err

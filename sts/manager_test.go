@@ -375,6 +375,27 @@ func TestTheOperatorsRefresh(t *testing.T) {
 	}
 }
 
+func TestTheOperatorsRefreshTellsThatTheRecordIsGone(t *testing.T) {
+	l := newLab(t)
+	l.txt, l.txtErr = nil, sts.ErrNoTXT
+	if _, err := l.manager.Refresh(t.Context(), domain); !errors.Is(err, sts.ErrNoRecord) || strings.Contains(err.Error(), "any more") {
+		t.Errorf("with nothing cached: %v", err)
+	}
+	l.publish("2", "enforce")
+	l.lookup()
+	l.txt, l.txtErr = nil, sts.ErrNoTXT
+	for _, dead := range []error{nil, errors.New("dead")} {
+		l.fetchErr = dead
+		_, err := l.manager.Refresh(t.Context(), domain)
+		if !errors.Is(err, sts.ErrNoRecord) || !strings.Contains(err.Error(), "announces no policy any more") || dead != nil && !strings.Contains(err.Error(), "dead") {
+			t.Errorf("%v: %v", dead, err)
+		}
+	}
+	if e, ok := l.manager.Show(domain); !ok || e.Policy == nil || e.ID != "2" {
+		t.Errorf("the policy was not kept: %+v", e)
+	}
+}
+
 // The clock is the bubble's: a day goes by in no time.
 func TestPoliciesInUseAreRefreshedDaily(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
