@@ -63,9 +63,6 @@ func run(args []string, in io.Reader, out, errOut io.Writer, environ []string) i
 func (a *app) run(args []string) int {
 	root := a.command()
 	root.SetArgs(args)
-	root.SetOut(a.out)
-	root.SetErr(a.err)
-	root.SetIn(a.in)
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	err := root.ExecuteContext(ctx)
@@ -115,6 +112,9 @@ recipient's domain asks for it.`,
 	}
 	root.PersistentFlags().StringVar(&a.configFile, "config", "", "configuration file (default $STSRELAY_CONFIG, or "+defaultConfig+" where it exists)")
 	root.PersistentFlags().BoolVar(&a.json, "json", false, "print JSON")
+	root.SetOut(a.out)
+	root.SetErr(a.err)
+	root.SetIn(a.in)
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
 	root.AddCommand(
 		a.serveCommand(),
@@ -129,7 +129,29 @@ recipient's domain asks for it.`,
 		a.userCommand(),
 		a.versionCommand(),
 	)
+	root.SetHelpCommand(helpCommand())
+	root.InitDefaultCompletionCmd()
+	for _, c := range root.Commands() {
+		if c.Name() == "completion" { // cobra's own takes any word and exits 0
+			c.Args, c.RunE = cobra.ArbitraryArgs, belowOnly
+		}
+	}
 	return root
+}
+
+// helpCommand is cobra's, but for a command that there is not.
+func helpCommand() *cobra.Command {
+	return &cobra.Command{
+		Use: "help [COMMAND]", Short: "Help about any command", Example: "  stsrelay help queue list",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			found, rest, err := cmd.Root().Find(args)
+			if err != nil || len(rest) > 0 {
+				return usageError{fmt.Errorf("there is no command %q", strings.Join(args, " "))}
+			}
+			found.InitDefaultHelpFlag()
+			return found.Help()
+		},
+	}
 }
 
 // noArgs, oneArg are cobra's, with errors that count as wrong usage.
@@ -151,16 +173,18 @@ func oneArg(name string) cobra.PositionalArgs {
 
 // group is a command that only has others below it.
 func group(use, short string, commands ...*cobra.Command) *cobra.Command {
-	c := &cobra.Command{Use: use, Short: short, Args: cobra.ArbitraryArgs}
-	c.RunE = func(cmd *cobra.Command, args []string) error {
-		if len(args) > 0 {
-			return usageError{fmt.Errorf("there is no command %q below %q", args[0], use)}
-		}
-		_ = cmd.Help()
-		return usageError{fmt.Errorf("%q needs a command", use)}
-	}
+	c := &cobra.Command{Use: use, Short: short, Args: cobra.ArbitraryArgs, RunE: belowOnly}
 	c.AddCommand(commands...)
 	return c
+}
+
+// belowOnly runs where the command that was meant is missing.
+func belowOnly(cmd *cobra.Command, args []string) error {
+	if len(args) > 0 {
+		return usageError{fmt.Errorf("there is no command %q below %q", args[0], cmd.Name())}
+	}
+	_ = cmd.Help()
+	return usageError{fmt.Errorf("%q needs a command", cmd.Name())}
 }
 
 // configPath is the file to read, "" for none.
