@@ -30,12 +30,20 @@ went as it should.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			ctx, cancel := context.WithTimeout(cmd.Context(), demoTime)
 			defer cancel()
-			d, err := startDemo(a.out)
+			out := a.out
+			if a.json {
+				out = io.Discard
+			}
+			d, err := startDemo(out)
 			if err != nil {
 				return fmt.Errorf("demo: %w", err)
 			}
 			defer func() { _ = d.close() }() // where it goes wrong; else it is closed below
-			if err := d.play(ctx); err != nil {
+			err = d.play(ctx)
+			if a.json {
+				err = joinErrors(err, a.printJSON(d.shown(err, keep)))
+			}
+			if err != nil {
 				return fmt.Errorf("demo: %w", err)
 			}
 			if keep {
@@ -65,6 +73,36 @@ type demo struct {
 	closed  bool
 	color   bool
 	started time.Time
+	scenes  []demoScene
+}
+
+// demoScene is one of the things that are shown, for --json.
+type demoScene struct {
+	Title   string   `json:"title"`
+	Results []string `json:"results"`
+	Notes   []string `json:"notes"`
+}
+
+// demoShown is all that --json prints.
+type demoShown struct {
+	OK      bool        `json:"ok"`
+	Error   string      `json:"error,omitempty"`
+	Seconds float64     `json:"seconds"`
+	Scenes  []demoScene `json:"scenes"`
+	// Where things are, with --keep.
+	Relay  string `json:"relay,omitempty"`
+	DNS    string `json:"dns,omitempty"`
+	Config string `json:"config,omitempty"`
+}
+
+func (d *demo) shown(err error, keep bool) demoShown {
+	s := demoShown{OK: err == nil, Seconds: time.Since(d.started).Round(time.Millisecond).Seconds(), Scenes: d.scenes}
+	if err != nil {
+		s.Error = err.Error()
+	} else if keep {
+		s.Relay, s.DNS, s.Config = d.relay.Addrs()[0].String(), d.net.DNS.Addr(), d.file
+	}
+	return s
 }
 
 const demoConfig = `hostname = "relay.demo.example"

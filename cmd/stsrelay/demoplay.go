@@ -28,14 +28,23 @@ func (d *demo) paint(code, s string) string {
 	return "\x1b[" + code + "m" + s + "\x1b[0m"
 }
 
-func (d *demo) title(text string) { d.say("\n%s", d.paint("1", text)) }
+func (d *demo) title(text string) {
+	d.scenes = append(d.scenes, demoScene{Title: text, Results: []string{}, Notes: []string{}})
+	d.say("\n%s", d.paint("1", text))
+}
 
 func (d *demo) good(format string, args ...any) {
-	d.say("  %s %s", d.paint("32", "✓"), fmt.Sprintf(format, args...))
+	text := fmt.Sprintf(format, args...)
+	scene := &d.scenes[len(d.scenes)-1]
+	scene.Results = append(scene.Results, text)
+	d.say("  %s %s", d.paint("32", "✓"), text)
 }
 
 func (d *demo) note(format string, args ...any) {
-	d.say("    %s", d.paint("2", fmt.Sprintf(format, args...)))
+	text := fmt.Sprintf(format, args...)
+	scene := &d.scenes[len(d.scenes)-1]
+	scene.Notes = append(scene.Notes, text)
+	d.say("    %s", d.paint("2", text))
 }
 
 // play shows everything. Whatever does not happen as it should is an error.

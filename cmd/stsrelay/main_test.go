@@ -396,6 +396,21 @@ func TestDemo(t *testing.T) {
 	}
 }
 
+func TestDemoAsJSON(t *testing.T) {
+	r := command(t, "", "demo", "--json")
+	var got struct {
+		OK     bool
+		Scenes []struct {
+			Title          string
+			Results, Notes []string
+		}
+	}
+	unmarshal(t, r.out, &got)
+	if r.status != 0 || !got.OK || len(got.Scenes) != 7 || len(got.Scenes[1].Results) != 1 || !strings.Contains(strings.Join(got.Scenes[1].Notes, "\n"), "STARTTLS") {
+		t.Errorf("%+v", r)
+	}
+}
+
 func TestSpans(t *testing.T) {
 	for s, want := range map[int]string{0: "0s", 59: "59s", 61: "1m 1s", 3600: "1h 0m", 90000: "1d 1h", -5: "0s"} {
 		if got := span(time.Duration(s) * time.Second); got != want {
