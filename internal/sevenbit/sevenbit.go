@@ -12,6 +12,8 @@ import (
 	"io"
 	"mime"
 	"strings"
+
+	"github.com/stsrelay/stsrelay/internal/mailheader"
 )
 
 const (
@@ -121,7 +123,7 @@ func (r *Reader) boundary(line []byte) bool {
 func (r *Reader) endHeader() {
 	header := r.header
 	r.header, r.encode = nil, false
-	kind, params, err := mime.ParseMediaType(field(header, "content-type"))
+	kind, params, err := mime.ParseMediaType(value(header, "content-type"))
 	if err != nil {
 		kind, params = "text/plain", nil // RFC 2045, 5.2
 	}
@@ -140,52 +142,36 @@ func (r *Reader) endHeader() {
 	default:
 		encoding = "quoted-printable"
 	}
-	switch strings.ToLower(field(header, "content-transfer-encoding")) {
+	switch strings.ToLower(value(header, "content-transfer-encoding")) {
 	case "8bit", "binary":
 		r.encode, r.column = encoding == "quoted-printable", 0
-		r.pass(replace(header, "content-transfer-encoding", "Content-Transfer-Encoding: "+encoding+"\r\n"))
+		r.replace(header, "content-transfer-encoding", "Content-Transfer-Encoding: "+encoding+"\r\n")
 	default:
 		r.pass(header)
 	}
 }
 
-// span is where the first field of a name stands in a header, with the lines
-// that continue it.
-func span(header []byte, name string) (from, to int, ok bool) {
-	for from < len(header) {
-		to = from
-		for {
-			i := bytes.IndexByte(header[to:], '\n')
-			if i < 0 {
-				to = len(header)
-				break
-			}
-			if to += i + 1; to == len(header) || header[to] != ' ' && header[to] != '\t' {
-				break
-			}
-		}
-		if n, _, found := bytes.Cut(header[from:to], []byte(":")); found && strings.EqualFold(string(bytes.TrimRight(n, " \t")), name) {
-			return from, to, true
-		}
-		from = to
-	}
-	return 0, 0, false
-}
-
-// field is the value of the first field of a name, unfolded, "" where there is
+// value is the value of the first field of a name, unfolded, "" where there is
 // none.
-func field(header []byte, name string) string {
-	from, to, ok := span(header, name)
-	if !ok {
-		return ""
+func value(header []byte, name string) string {
+	for field := range mailheader.Fields(header) {
+		if mailheader.Name(field) == name {
+			return mailheader.Value(field)
+		}
 	}
-	_, value, _ := strings.Cut(string(header[from:to]), ":")
-	return strings.TrimSpace(strings.NewReplacer("\r", "", "\n", "").Replace(value))
+	return ""
 }
 
-func replace(header []byte, name, with string) []byte {
-	from, to, _ := span(header, name)
-	return append(append(header[:from:from], with...), header[to:]...)
+// replace passes a header on with another field in the place of the first of a
+// name.
+func (r *Reader) replace(header []byte, name, with string) {
+	done := false
+	for field := range mailheader.Fields(header) {
+		if !done && mailheader.Name(field) == name {
+			field, done = []byte(with), true
+		}
+		r.pass(field)
+	}
 }
 
 const (

@@ -13,6 +13,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/stsrelay/stsrelay/internal/mailheader"
 )
 
 // A session ends after refusals in a row that are for good. What a client that
@@ -400,7 +402,7 @@ func TestHeaders(t *testing.T) {
 			}
 			got := d.contents()[0]
 			own := 0
-			for field := range fields([]byte(got)) {
+			for field := range mailheader.Fields([]byte(got)) {
 				if own == 0 && !strings.HasPrefix(string(field), "Received: from client.example ") {
 					t.Fatalf("%q", got)
 				}

@@ -6,13 +6,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"iter"
 	"net/mail"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/stsrelay/stsrelay/internal/mailbox"
+	"github.com/stsrelay/stsrelay/internal/mailheader"
 	"github.com/stsrelay/stsrelay/queue"
 )
 
@@ -75,7 +75,7 @@ func (h *headerReader) end() error {
 // flush passes the header on, completed, and what has come behind it.
 func (h *headerReader) flush(head, rest []byte) error {
 	h.done, h.buf = true, nil
-	if len(head) > 0 && fieldName(head) == "" {
+	if len(head) > 0 && mailheader.Name(head) == "" {
 		// A text without any header. The lines that are added would make it one
 		// without the empty line that ends a header.
 		head, rest = nil, slices.Concat([]byte("\r\n"), head, rest)
@@ -85,7 +85,7 @@ func (h *headerReader) flush(head, rest []byte) error {
 		return err
 	}
 	out := []byte(add)
-	for field := range fields(head) {
+	for field := range mailheader.Fields(head) {
 		if h.keep == nil || h.keep(field) {
 			out = append(out, field...)
 		}
@@ -109,69 +109,32 @@ func headerEnd(b []byte, from int) int {
 	return -1
 }
 
-// fields are the fields of a header, each with the lines that continue it.
-func fields(b []byte) iter.Seq[[]byte] {
-	return func(yield func([]byte) bool) {
-		for len(b) > 0 {
-			end := 0
-			for {
-				i := bytes.IndexByte(b[end:], '\n')
-				if i < 0 {
-					end = len(b)
-					break
-				}
-				end += i + 1
-				if end == len(b) || b[end] != ' ' && b[end] != '\t' {
-					break
-				}
-			}
-			if !yield(b[:end]) {
-				return
-			}
-			b = b[end:]
-		}
-	}
-}
-
-// fieldName is the name that a field begins with, in lower case, "" where it
-// begins with none.
-func fieldName(field []byte) string {
-	name, _, ok := bytes.Cut(field, []byte(":"))
-	name = bytes.TrimRight(name, " \t")
-	if !ok || len(name) == 0 || bytes.ContainsFunc(name, func(r rune) bool { return r <= ' ' || r > '~' }) {
-		return ""
-	}
-	return strings.ToLower(string(name))
-}
-
 func parseHeader(b []byte) (h header) {
 	h.nonASCII = !isASCII(b)
-	for field := range fields(b) {
-		switch fieldName(field) {
+	for field := range mailheader.Fields(b) {
+		switch mailheader.Name(field) {
 		case "received":
 			h.received++
 		case "from":
 			if h.from == "" {
-				_, value, _ := bytes.Cut(field, []byte(":"))
-				h.from = string(value)
+				h.from = mailheader.Value(field)
 			}
 		case "date":
 			h.hasDate = true
 		case "message-id":
 			h.hasMessageID = true
 		case "tls-required":
-			_, value, _ := bytes.Cut(field, []byte(":"))
 			h.tlsRequiredAll++
-			h.tlsRequiredNo = strings.EqualFold(strings.TrimSpace(string(value)), "no")
+			h.tlsRequiredNo = strings.EqualFold(mailheader.Value(field), "no")
 		}
 	}
 	return h
 }
 
-// fromDomain is the domain of the first address of a From field, in A-labels, ""
-// where there is none.
+// fromDomain is the domain of the first address in the value of a From field, in
+// A-labels, "" where there is none.
 func fromDomain(field string) string {
-	list, err := mail.ParseAddressList(strings.TrimSpace(strings.ReplaceAll(field, "\r\n", "")))
+	list, err := mail.ParseAddressList(field)
 	if err != nil || len(list) == 0 {
 		return ""
 	}
@@ -197,7 +160,7 @@ func (h *Headers) keeps(hostname string) func([]byte) bool {
 		return nil
 	}
 	return func(field []byte) bool {
-		name := fieldName(field)
+		name := mailheader.Name(field)
 		if h.HideInternalHops && name == "received" {
 			// The relay's own stay: by them a loop is found.
 			return bytes.Contains(field, []byte("by "+hostname+" with "))
