@@ -2,6 +2,7 @@ package queue
 
 import (
 	"errors"
+	"log/slog"
 	"time"
 
 	"github.com/stsrelay/stsrelay/internal/store"
@@ -33,6 +34,18 @@ type NewMessage struct {
 	// Keep, if set, is called in its place: the message is not queued, and what is
 	// kept of it goes into the same commit.
 	Keep func(*store.Batch)
+}
+
+// LogNotices writes a line for each of the notices about a message, once the
+// queue has given them their IDs.
+func LogNotices(log *slog.Logger, about *Envelope, notices []NewMessage) {
+	for i := range notices {
+		if notices[i].Keep != nil {
+			log.Info("notice kept for a digest", "original_queue_id", about.ID.String(), "to", about.From)
+			continue
+		}
+		log.Info("notice queued", "queue_id", notices[i].Envelope.ID.String(), "original_queue_id", about.ID.String(), "to", about.From)
+	}
 }
 
 // Finish ends a claim with its results. It returns at once: the results ride in

@@ -159,12 +159,15 @@ func (q *Queue) end(g *giveUp, m *Message) progress {
 		units, p := q.look(g, m)
 		if p == ready {
 			part := m.part(units)
-			var notice *NewMessage
+			var notices []NewMessage
 			if g.notice != nil {
-				notice = g.notice(part)
+				if n := g.notice(part); n != nil {
+					notices = []NewMessage{*n}
+				}
 			}
-			if p = q.endNow(g, m, notice); p == ended {
+			if p = q.endNow(g, m, notices); p == ended {
 				q.tell(&part, g.verb()+" by the operator", g.domain, g.reason)
+				LogNotices(q.log, &part.Envelope, notices)
 			}
 		}
 		if p != changed {
@@ -230,7 +233,7 @@ func (q *Queue) abandon(g *giveUp) {
 }
 
 // endNow ends what g covers of m: with its last unit the message is deleted.
-func (q *Queue) endNow(g *giveUp, m *Message, notice *NewMessage) progress {
+func (q *Queue) endNow(g *giveUp, m *Message, notices []NewMessage) progress {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	units, p := q.lookLocked(g, m)
@@ -243,10 +246,7 @@ func (q *Queue) endNow(g *giveUp, m *Message, notice *NewMessage) progress {
 	for _, n := range units {
 		ifUntouched(&e.units[n], int(e.units[n].attempts), &b)
 	}
-	var own []ownMessage
-	if notice != nil {
-		own = q.addOwn([]NewMessage{*notice}, &b)
-	}
+	own := q.addOwn(notices, &b)
 	now := q.clock()
 	for _, n := range units {
 		q.conclude(&e.units[n], now)

@@ -425,8 +425,13 @@ func TestTheLogSaysWhatTheOperatorDid(t *testing.T) {
 	b.Release(w)
 	b.givenUp()
 	says(`msg="bounced by the operator" queue_id=` + id + ` from=sender@example.org recipients=1 domain=y.test reason=dead`)
+	b.touched(1)(b.Bounce(t.Context(), Filter{}, "", func(Message) *NewMessage {
+		return &NewMessage{Envelope: to("sender@example.org"), Body: []byte("notice")}
+	}))
+	says(`msg="bounced by the operator" queue_id=` + id + ` from=sender@example.org recipients=1` + "\n")
+	says(`original_queue_id=` + id + ` to=sender@example.org`)
 	b.touched(1)(b.Remove(t.Context(), Filter{}))
-	says(`msg="removed by the operator" queue_id=` + id + ` from=sender@example.org recipients=1` + "\n")
+	says(`msg="removed by the operator" queue_id=`)
 }
 
 func TestAnotherQueueOnTheStoreFollowsADomainThatIsGivenUp(t *testing.T) {

@@ -403,7 +403,7 @@ func (a *attempt) finish() {
 	o.Also = a.countAll()
 	a.logResults()
 	a.d.queue.Finish(a.w, o)
-	a.logNotices(o.Notices) // they have their IDs now
+	queue.LogNotices(a.d.log, &a.w.Envelope, o.Notices)
 }
 
 // countAll adds what the attempt's sessions count for TLS reports to a batch, nil

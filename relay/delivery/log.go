@@ -58,17 +58,5 @@ func (a *attempt) logResults() {
 	}
 }
 
-// logNotices writes one line for each notice to the sender.
-func (a *attempt) logNotices(notices []queue.NewMessage) {
-	id := a.w.Envelope.ID.String()
-	for i := range notices {
-		if notices[i].Keep != nil {
-			a.d.log.Info("notice kept for a digest", "original_queue_id", id, "to", a.w.Envelope.From)
-			continue
-		}
-		a.d.log.Info("notice queued", "queue_id", notices[i].Envelope.ID.String(), "original_queue_id", id, "to", a.w.Envelope.From)
-	}
-}
-
 // span is a time as people read it, in both formats of the log.
 func span(d time.Duration) string { return d.Round(10 * time.Microsecond).String() }
