@@ -156,8 +156,14 @@ func (l *loader) warn(format string, args ...any) {
 	l.warnings = append(l.warnings, Warning(fmt.Sprintf(format, args...)))
 }
 
-// file reads TOML. Where it ceases to be any, the lines before that count.
+// file reads TOML. Where it ceases to be any, the lines before that count. A
+// byte order mark, which editors on Windows write, is no part of it.
 func (l *loader) file(data []byte) {
+	data = bytes.TrimPrefix(data, []byte("\uFEFF"))
+	if bytes.HasPrefix(data, []byte{0xff, 0xfe}) || bytes.HasPrefix(data, []byte{0xfe, 0xff}) {
+		l.errs = append(l.errs, &Error{File: l.path, Line: 1, Problem: "it is written in UTF-16; save it as UTF-8"})
+		return
+	}
 	var root map[string]any
 	err := toml.Unmarshal(data, &root)
 	if err != nil {
