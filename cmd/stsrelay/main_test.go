@@ -265,6 +265,11 @@ func TestTheQueueFromTheCommandLine(t *testing.T) {
 			t.Errorf("%s: %+v", args, r)
 		}
 	}
+	for _, args := range [][]string{{"queue", "list"}, {"queue", "show", ids[0]}, {"queue", "summary"}, {"queue", "retry", ids[0]}} {
+		if r := do(args...); !strings.Contains(r.out, "delivery is paused: nothing is tried before stsrelay queue resume") {
+			t.Errorf("%v: %s", args, r.out)
+		}
+	}
 	var limited []any
 	unmarshal(t, do("queue", "list", "--limit", "1", "--json").out, &limited)
 	if len(limited) != 1 {
@@ -304,6 +309,9 @@ func TestTheQueueFromTheCommandLine(t *testing.T) {
 	touched(1, "queue", "remove", "--all")
 	if r := do("queue", "resume"); r.status != 0 || !strings.Contains(do("status").out, "delivering") {
 		t.Errorf("%+v", r)
+	}
+	if r := do("queue", "list"); strings.Contains(r.out, "paused") {
+		t.Error(r.out)
 	}
 	if r := do("queue", "pause"); r.status != 0 || !strings.Contains(do("status").out, "paused") {
 		t.Errorf("%+v", r)

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -60,7 +61,10 @@ func (a *app) queueList() *cobra.Command {
 			if a.json {
 				return a.copyJSON(body)
 			}
-			return a.printMessages(body)
+			if err := a.printMessages(body); err != nil {
+				return err
+			}
+			return a.printPaused(cmd.Context(), client)
 		},
 	}
 	selectionFlags(c, &sel)
@@ -169,7 +173,7 @@ func (a *app) queueShow() *cobra.Command {
 				return a.printJSON(m)
 			}
 			a.printMessage(&m)
-			return nil
+			return a.printPaused(cmd.Context(), client)
 		},
 	}
 }
@@ -254,9 +258,21 @@ func (a *app) queueSummary() *cobra.Command {
 			}
 			t.width = 160
 			t.print(a.out)
-			return nil
+			return a.printPaused(cmd.Context(), client)
 		},
 	}
+}
+
+// printPaused says below what waits that it is not its time that it waits for.
+func (a *app) printPaused(ctx context.Context, client *admin.Client) error {
+	var s admin.Status
+	if err := client.Get(ctx, "/v1/status", nil, &s); err != nil {
+		return err
+	}
+	if !s.Delivering {
+		fmt.Fprintln(a.out, "delivery is paused: nothing is tried before stsrelay queue resume")
+	}
+	return nil
 }
 
 // queueChange is one of the commands that change messages.
@@ -299,7 +315,10 @@ given up when the attempt under way has ended without ending it; a restart of th
 			if a.json {
 				err = a.printJSON(done)
 			} else {
-				_, err = fmt.Fprintf(a.out, "%s: %s touched\n", action, plural(done.Touched, "message"))
+				fmt.Fprintf(a.out, "%s: %s touched\n", action, plural(done.Touched, "message"))
+				if action == "retry" || action == "release" {
+					err = a.printPaused(cmd.Context(), client)
+				}
 			}
 			if len(done.Missing) > 0 {
 				err = errors.Join(err, fmt.Errorf("not in the queue: %s", strings.Join(done.Missing, ", ")))

@@ -2,9 +2,11 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
+	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -125,6 +127,8 @@ func (a *app) reportPreview() *cobra.Command {
 	return c
 }
 
+func inQueue(d tlsrpt.DestinationStatus) bool { return d.State == tlsrpt.InQueue }
+
 func (a *app) reportSend() *cobra.Command {
 	var sel selection
 	c := &cobra.Command{
@@ -153,16 +157,23 @@ more. The date may be today: what is counted later goes into a second report.`,
 			if err := a.printReports(list); err != nil {
 				return err
 			}
-			failed := 0
+			failed, later := 0, 0
 			for _, s := range list {
-				if s.State == tlsrpt.Failed {
+				switch {
+				case s.State == tlsrpt.Failed:
 					failed++
+				case s.State == tlsrpt.Waiting && !slices.ContainsFunc(s.To, inQueue):
+					later++
 				}
 			}
+			var errs []error
 			if failed > 0 {
-				return fmt.Errorf("%s could not be sent", plural(failed, "report"))
+				errs = append(errs, fmt.Errorf("%s could not be sent", plural(failed, "report")))
 			}
-			return nil
+			if later > 0 {
+				errs = append(errs, fmt.Errorf("%s could not be sent yet; the relay tries again by itself", plural(later, "report")))
+			}
+			return errors.Join(errs...)
 		},
 	}
 	sel.flags(c)

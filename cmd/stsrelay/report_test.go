@@ -192,10 +192,14 @@ func TestCountedReportsFromTheCommandLine(t *testing.T) {
 	if posts := h.Posts(); len(posts) != 2 || !sameJSON(t, posts[0].Report, preview.out) {
 		t.Errorf("%d posts; preview\n%s", len(posts), preview.out)
 	}
+	h.Answer(testnet.Answer{Status: 500})
+	if r := report("send --date " + today); r.status != 1 || !strings.Contains(r.err, "1 report could not be sent yet; the relay tries again by itself") {
+		t.Errorf("send to a receiver that is down: %+v", r)
+	}
 	if r := report("send --date " + today); r.status != 0 || !strings.Contains(r.out, "sent") || !strings.Contains(r.out, "publishes no TLS-RPT record") {
 		t.Errorf("send again: %+v", r)
 	}
-	if posts := h.Posts(); len(posts) != 3 || posts[2].Path != "POST /b" {
+	if posts := h.Posts(); len(posts) != 4 || posts[3].Path != "POST /b" {
 		t.Errorf("what was accepted was sent again: %+v", posts)
 	}
 }
