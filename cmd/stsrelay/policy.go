@@ -38,7 +38,7 @@ func (a *app) policyList() *cobra.Command {
 				fmt.Fprintln(a.out, "no policies are cached")
 				return nil
 			}
-			t := newTable("DOMAIN", "MODE", "ID", "MX", "FETCHED", "EXPIRES", "LAST ERROR")
+			t := a.table("DOMAIN", "MODE", "ID", "MX", "FETCHED", "EXPIRES", "LAST ERROR")
 			for _, p := range list {
 				mode := p.Mode
 				if mode == "" {
@@ -46,7 +46,6 @@ func (a *app) policyList() *cobra.Command {
 				}
 				t.add(p.Domain, mode, shorten(p.ID, 14), patterns(p.MX), ago(p.FetchedAt), until(p.ExpiresAt), p.LastError)
 			}
-			t.width = 160
 			t.print(a.out)
 			return nil
 		},

@@ -87,7 +87,7 @@ func (a *app) printMessages(r io.Reader) error {
 	if _, err := dec.Token(); err != nil {
 		return err
 	}
-	t := newTable("ID", "AGE", "SIZE", "FROM", "TO", "TRY", "NEXT", "WHY")
+	t := a.table("ID", "AGE", "FROM", "TO", "TRY", "NEXT", "WHY")
 	n := 0
 	for dec.More() {
 		var m admin.Message
@@ -95,13 +95,12 @@ func (a *app) printMessages(r io.Reader) error {
 			return err
 		}
 		n++
-		t.add(m.ID, span(time.Since(m.ReceivedAt)), size(m.Size), shorten(sender(m.From), 28), shorten(recipients(&m), 32), strconv.Itoa(m.Attempts), next(&m), why(&m))
+		t.add(m.ID, span(time.Since(m.ReceivedAt)), shorten(sender(m.From), 20), shorten(recipients(&m), 24), strconv.Itoa(m.Attempts), next(&m), m.Why.String())
 	}
 	if n == 0 {
 		fmt.Fprintln(a.out, "no messages")
 		return nil
 	}
-	t.width = 160
 	t.print(a.out)
 	return nil
 }
@@ -138,18 +137,6 @@ func next(m *admin.Message) string {
 		return m.State
 	}
 	return until(m.NextAttemptAt)
-}
-
-func why(m *admin.Message) string {
-	if m.HeldFor != "" {
-		return m.HeldFor
-	}
-	if len(m.Recipients) > 0 {
-		if r := waiting(m); r.State == "queued" && r.LastError != "" {
-			return r.LastError
-		}
-	}
-	return "new"
 }
 
 func (a *app) queueShow() *cobra.Command {
@@ -198,9 +185,13 @@ func (a *app) printMessage(m *admin.Message) {
 	if m.State == "queued" {
 		row("next", "%s, after %s", until(m.NextAttemptAt), plural(m.Attempts, "attempt"))
 	}
+	if m.Why.Code != "new" {
+		row("why", "%s (%s)  %s", m.Why.Code, m.Why.Whose(), m.Why.Says)
+		row("remedy", "%s", m.Why.Remedy)
+	}
 	for _, r := range m.Recipients {
 		row("to", "%s  %s, %s", r.Address, r.State, plural(r.Attempts, "attempt"))
-		for _, d := range []struct{ name, text string }{{"host", r.Host}, {"TLS", r.TLS}, {"reply", r.LastReply}, {"why", r.LastError}} {
+		for _, d := range []struct{ name, text string }{{"host", r.Host}, {"TLS", r.TLS}, {"reply", r.LastReply}, {"error", r.LastError}} {
 			if d.text != "" {
 				row("", "  %-6s %s", d.name, d.text)
 			}
@@ -252,14 +243,33 @@ func (a *app) queueSummary() *cobra.Command {
 				fmt.Fprintln(a.out, "the queue is empty")
 				return nil
 			}
-			t := newTable("DOMAIN", "MSGS", "RCPT", "OLDEST", "NEXT", "WHY")
+			t := a.table("DOMAIN", "MSGS", "RCPT", "OLDEST", "NEXT", "WHY")
 			for _, d := range list {
-				t.add(d.Domain, strconv.Itoa(d.Messages), strconv.Itoa(d.Recipients), span(time.Since(d.OldestAt)), until(d.NextAttemptAt), d.LastError)
+				t.add(d.Domain, strconv.Itoa(d.Messages), strconv.Itoa(d.Recipients), span(time.Since(d.OldestAt)), until(d.NextAttemptAt), d.Why.String())
 			}
-			t.width = 160
 			t.print(a.out)
+			a.printReasons(list)
 			return a.printPaused(cmd.Context(), client)
 		},
+	}
+}
+
+// printReasons explains below a summary the reasons that stand in it, each once.
+func (a *app) printReasons(list []admin.DomainSummary) {
+	domains := make(map[string][]string) // by reason
+	for _, d := range list {
+		domains[d.Why.Code] = append(domains[d.Why.Code], d.Domain)
+	}
+	for _, d := range list {
+		of := domains[d.Why.Code]
+		if d.Why.Code == "new" || of[0] != d.Domain {
+			continue
+		}
+		remedy := d.Why.Remedy
+		if len(of) > 1 {
+			remedy = strings.ReplaceAll(remedy, d.Domain, "DOMAIN")
+		}
+		fmt.Fprintf(a.out, "\n%s (%s)  %s\n    %s\n", d.Why.Code, d.Why.Whose(), d.Why.Says, remedy)
 	}
 }
 

@@ -3,9 +3,12 @@ package main
 import (
 	"fmt"
 	"io"
+	"os"
 	"strings"
 	"time"
 	"unicode/utf8"
+
+	"golang.org/x/term"
 )
 
 // table prints rows in aligned columns. The last column is not padded, and is
@@ -15,7 +18,16 @@ type table struct {
 	rows  [][]string
 }
 
-func newTable(header ...string) *table { return &table{width: 120, rows: [][]string{header}} }
+// table returns a table that is as wide as the terminal, else 120 characters.
+func (a *app) table(header ...string) *table {
+	t := &table{width: 120, rows: [][]string{header}}
+	if f, ok := a.out.(*os.File); ok {
+		if width, _, err := term.GetSize(int(f.Fd())); err == nil {
+			t.width = width
+		}
+	}
+	return t
+}
 
 func (t *table) add(cells ...string) { t.rows = append(t.rows, cells) }
 
