@@ -288,6 +288,8 @@ func (a *app) printPaused(ctx context.Context, client *admin.Client) error {
 // queueChange is one of the commands that change messages.
 func (a *app) queueChange(action, short, example string) *cobra.Command {
 	var sel admin.Selection
+	var yes bool
+	destructive := action == "remove" || action == "bounce"
 	long := short + `.
 
 A message is touched as a whole: with --domain, also for its recipients of other domains.`
@@ -318,12 +320,19 @@ given up when the attempt under way has ended without ending it; a restart of th
 			if err != nil {
 				return err
 			}
+			if destructive && !yes && !sel.DryRun && (filtered || sel.All || len(args) > 1) && a.interactive() {
+				if err := a.confirmChange(cmd.Context(), client, action, sel); err != nil {
+					return err
+				}
+			}
 			var done admin.Touched
 			if err := client.Do(cmd.Context(), http.MethodPost, "/v1/queue/"+action, sel, &done); err != nil {
 				return err
 			}
 			if a.json {
 				err = a.printJSON(done)
+			} else if sel.DryRun {
+				fmt.Fprintf(a.out, "%s: %s would be touched\n", action, plural(done.Touched, "message"))
 			} else {
 				fmt.Fprintf(a.out, "%s: %s touched\n", action, plural(done.Touched, "message"))
 				if action == "retry" || action == "release" {
@@ -341,10 +350,32 @@ given up when the attempt under way has ended without ending it; a restart of th
 	}
 	selectionFlags(c, &sel)
 	c.Flags().BoolVar(&sel.All, "all", false, "all messages")
+	if destructive {
+		c.Flags().BoolVar(&sel.DryRun, "dry-run", false, "count the messages, and change nothing")
+		c.Flags().BoolVar(&yes, "yes", false, "do not ask; only at a terminal is it asked at all")
+	}
 	if action == "hold" || action == "bounce" {
 		c.Flags().StringVar(&sel.Reason, "reason", "", "why, for those who look later")
 	}
 	return c
+}
+
+// confirmChange asks the operator whether he means what he has selected; the
+// error says that he does not.
+func (a *app) confirmChange(ctx context.Context, client *admin.Client, action string, sel admin.Selection) error {
+	sel.DryRun = true
+	var would admin.Touched
+	if err := client.Do(ctx, http.MethodPost, "/v1/queue/"+action, sel, &would); err != nil || would.Touched < 2 {
+		return err
+	}
+	told := "nobody is told"
+	if action == "bounce" {
+		told = "their senders are told"
+	}
+	if !a.confirm(fmt.Sprintf("%s %s: they are not tried again, and %s. Go on? [y/N] ", action, plural(would.Touched, "message"), told)) {
+		return errors.New("nothing was changed")
+	}
+	return nil
 }
 
 func (a *app) queuePause(action, short string) *cobra.Command {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bufio"
 	"fmt"
 	"io"
 	"os"
@@ -50,6 +51,21 @@ func (t *table) print(w io.Writer) {
 		}
 		fmt.Fprintln(w, strings.TrimRight(b.String(), " "))
 	}
+}
+
+// interactive says that a person at a terminal reads and answers.
+func (a *app) interactive() bool {
+	in, isFile := a.in.(*os.File)
+	errOut, ok := a.err.(*os.File)
+	return isFile && ok && term.IsTerminal(int(in.Fd())) && term.IsTerminal(int(errOut.Fd()))
+}
+
+// confirm asks, and says whether the answer is yes.
+func (a *app) confirm(question string) bool {
+	fmt.Fprint(a.err, question)
+	line, err := bufio.NewReader(a.in).ReadString('\n')
+	answer := strings.ToLower(strings.TrimSpace(line))
+	return err == nil && (answer == "y" || answer == "yes")
 }
 
 // shorten cuts a text to n characters.

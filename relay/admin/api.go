@@ -132,6 +132,8 @@ type Selection struct {
 	OlderThan string   `json:"older_than,omitempty"` // "2h"
 	All       bool     `json:"all,omitempty"`
 	Reason    string   `json:"reason,omitempty"`
+	// DryRun counts what remove or bounce would touch, and changes nothing.
+	DryRun bool `json:"dry_run,omitempty"`
 }
 
 // attrs are what is set of it, for the log.
