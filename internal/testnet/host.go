@@ -2,6 +2,7 @@ package testnet
 
 import (
 	"context"
+	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
 	"fmt"
@@ -30,7 +31,7 @@ type Faults struct {
 	// Down refuses connections.
 	Down bool
 	// Replies replaces the reply to a step: "greeting", "ehlo", "mail", "rcpt",
-	// "data", "dot", "bdat". A 421 closes the connection behind it.
+	// "ehlo-tls" (behind STARTTLS), "data", "dot", "bdat". A 421 closes the connection behind it.
 	Replies map[string]string
 	// Recipients replaces the reply to RCPT for an address.
 	Recipients map[string]string
@@ -68,9 +69,10 @@ type Message struct {
 	User       string // who had logged in
 }
 
-// Counts are a host's totals.
+// Counts are a host's totals. Handshakes are all, Resumed those that resumed a
+// session.
 type Counts struct {
-	Connections, Handshakes, Mails, MailsInClear, Messages int64
+	Connections, Handshakes, Resumed, Mails, MailsInClear, Messages int64
 }
 
 // Host is an SMTP host.
@@ -80,7 +82,9 @@ type Host struct {
 
 	net      *Net
 	listener net.Listener
-	counts   struct{ connections, handshakes, mails, mailsInClear, messages atomic.Int64 }
+	counts   struct{ connections, handshakes, resumed, mails, mailsInClear, messages atomic.Int64 }
+	// ticketKey lets clients resume TLS sessions.
+	ticketKey [32]byte
 
 	mu       sync.Mutex
 	faults   Faults
@@ -97,6 +101,7 @@ type Host struct {
 // AddHost starts an SMTP host with an address record.
 func (n *Net) AddHost(name string) (*Host, error) {
 	h := &Host{Name: name, IP: n.address(), net: n, changed: make(chan struct{}), conns: make(map[net.Conn]bool), done: make(chan struct{})}
+	_, _ = rand.Read(h.ticketKey[:]) // crypto/rand does not fail
 	if err := h.start(); err != nil {
 		return nil, err
 	}
@@ -253,7 +258,7 @@ func (h *Host) Discard() {
 
 // Counts are the totals so far.
 func (h *Host) Counts() Counts {
-	return Counts{h.counts.connections.Load(), h.counts.handshakes.Load(), h.counts.mails.Load(), h.counts.mailsInClear.Load(), h.counts.messages.Load()}
+	return Counts{h.counts.connections.Load(), h.counts.handshakes.Load(), h.counts.resumed.Load(), h.counts.mails.Load(), h.counts.mailsInClear.Load(), h.counts.messages.Load()}
 }
 
 // Messages are those received so far.

@@ -81,6 +81,9 @@ func (p *peer) command(line string) bool {
 	switch strings.ToUpper(verb) {
 	case "EHLO":
 		p.hello = arg
+		if r, ok := p.f.Replies["ehlo-tls"]; ok && p.tls != nil {
+			return p.reply("ehlo-tls", r)
+		}
 		return p.reply("ehlo", p.extensions())
 	case "HELO":
 		p.hello = arg
@@ -239,6 +242,7 @@ func (p *peer) startTLS() bool {
 		return false
 	}
 	c := &tls.Config{Certificates: []tls.Certificate{*cert}}
+	c.SetSessionTicketKeys([][32]byte{p.host.ticketKey}) // good for the next connection too
 	var sni string
 	c.GetConfigForClient = func(h *tls.ClientHelloInfo) (*tls.Config, error) { sni = h.ServerName; return nil, nil }
 	if p.f.TLS11 {
@@ -250,6 +254,9 @@ func (p *peer) startTLS() bool {
 	}
 	p.host.counts.handshakes.Add(1)
 	state := t.ConnectionState()
+	if state.DidResume {
+		p.host.counts.resumed.Add(1)
+	}
 	state.ServerName = sni
 	p.conn, p.tls, p.hello = t, &state, ""
 	p.br.Reset(t)

@@ -90,6 +90,7 @@ func (a *attempt) run(ctx context.Context) {
 		return
 	}
 	if a.busy != nil && !a.reached { // whatever is the matter with other hosts
+		a.counts = slices.DeleteFunc(a.counts, func(c SessionCount) bool { return c.RemoteIP == "" }) // those passed over will be again
 		a.d.queue.Record(a.countAll())
 		a.d.queue.Postpone(a.w, a.busy.wait)
 		return
@@ -228,6 +229,7 @@ func (a *attempt) tryHost(ctx context.Context, c candidate, req *security.Requir
 		if gone := a.send(ctx, s); gone && !fresh {
 			continue // the host had closed the idle session: not its fault
 		}
+		a.countSession(req, s)
 		if a.refusals == nil || a.refusedOver.IsValid() || !a.hasOtherFamily(ctx, c, s.addr) {
 			a.accept(a.refusals)
 			return a.last
@@ -290,7 +292,10 @@ func (a *attempt) send(ctx context.Context, s *session) (gone bool) {
 		a.last = a.connectionFailure(s, err)
 		return true
 	}
-	a.reached = true
+	if bye, ok := goodbye(out); ok && !a.fresh {
+		a.last = replyFailure(reason.Busy, s.host, bye)
+		return true // it has had enough of this session (RFC 5321, 3.8)
+	}
 	a.take(s, out, err)
 	switch {
 	case out.Final.Code/100 == 2:
@@ -302,6 +307,19 @@ func (a *attempt) send(ctx context.Context, s *session) (gone bool) {
 	return false
 }
 
+// goodbye is the 421 that a host said before it saw more of a message than its
+// addresses.
+func goodbye(out smtpclient.Outcome) (smtpclient.Reply, bool) {
+	if out.Mail.Code == 421 {
+		return out.Mail, true
+	}
+	i := slices.IndexFunc(out.Recipients, func(r smtpclient.RecipientOutcome) bool { return r.Reply.Code == 421 })
+	if i < 0 || out.BodySent {
+		return smtpclient.Reply{}, false
+	}
+	return out.Recipients[i].Reply, true
+}
+
 // inSevenBits makes t fit for a host without 8BITMIME (RFC 6152, 3). What has
 // 8-bit octets without saying so goes as it is.
 func (a *attempt) inSevenBits(t *smtpclient.Transaction) {
@@ -311,11 +329,13 @@ func (a *attempt) inSevenBits(t *smtpclient.Transaction) {
 	}
 }
 
-// take gives the recipients their results.
+// take gives the recipients their results. The host counts as reached once it
+// has said anything about the message; 421 before that is about itself.
 func (a *attempt) take(s *session, out smtpclient.Outcome, err error) {
 	var rest []int
 	for k, i := range a.open {
 		f, done := a.recipientResult(s, out, err, k)
+		a.reached = a.reached || done || f.why != reason.Busy || !f.domainWide
 		switch {
 		case done && f == nil:
 			_, dsn := s.client.Extension("DSN")
@@ -348,20 +368,28 @@ func (a *attempt) recipientResult(s *session, out smtpclient.Outcome, err error,
 		return &failure{permanent: true, status: "5.6.7", why: reason.Content, host: host, text: fmt.Sprintf("the message needs SMTPUTF8, which %s does not offer", host)}, true
 	}
 	// The first reply that refuses decides; 421 anywhere is the host's trouble,
-	// not the recipient's.
+	// not the recipient's. Behind MAIL and RCPT it may be this message that the
+	// host cannot take, and the others need not wait for it.
 	for _, step := range []struct {
-		why string
-		r   smtpclient.Reply
-	}{{reason.Content, out.Mail}, {reason.Recipient, recipientReply(out, k)}, {reason.Content, out.Data}, {reason.Content, out.Final}} {
+		why    string
+		r      smtpclient.Reply
+		before bool // before the host has seen of the message more than its addresses
+	}{{reason.Content, out.Mail, true}, {reason.Recipient, recipientReply(out, k), true}, {reason.Content, out.Data, false}, {reason.Content, out.Final, false}} {
 		switch {
 		case step.r.Code == 421:
-			return replyFailure(reason.Busy, host, step.r), false
+			f := replyFailure(reason.Busy, host, step.r)
+			f.domainWide = step.before
+			return f, false
 		case step.r.Code >= 400:
 			return replyFailure(step.why, host, step.r), true
 		}
 	}
-	if out.Final.Code/100 == 2 {
+	if out.Final.Code/100 == 2 && k < len(out.Recipients) && out.Recipients[k].Accepted {
 		return nil, true
+	}
+	if out.Final.Code/100 == 2 {
+		return &failure{status: "4.5.0", why: reason.Recipient, host: host, reply: recipientReply(out, k).String(),
+			text: fmt.Sprintf("%s answered to the recipient with what is neither yes nor no: %s", host, recipientReply(out, k))}, true
 	}
 	if out.BodySent {
 		return &failure{status: "4.4.2", why: reason.Unknown, host: host,
@@ -460,12 +488,12 @@ func (a *attempt) addNotices(o *queue.Outcome) {
 
 // tlsConfig is that of a session for req. The certificate is judged by
 // security.Evidence after the handshake, where a failure is evidence too.
-func (a *attempt) tlsConfig(req *security.Requirement) *tls.Config {
+func (a *attempt) tlsConfig(req *security.Requirement, t *tickets) *tls.Config {
 	c := &tls.Config{
 		ServerName:         req.Host,
 		MinVersion:         tls.VersionTLS12,
 		InsecureSkipVerify: true, //nolint:gosec // verified by security.Evidence.Observe
-		ClientSessionCache: a.d.tickets,
+		ClientSessionCache: t,
 	}
 	if req.TLSA != nil {
 		c.ServerName = req.TLSA.Base // RFC 7672, 8.1

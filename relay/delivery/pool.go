@@ -44,6 +44,8 @@ type session struct {
 	key      string // of the pool: host, port, user
 	host     string
 	addr     netip.Addr
+	tickets  *tickets
+	resumed  bool // its evidence is that of an earlier handshake
 
 	mu      sync.Mutex
 	counted map[string]bool // policy domains that have counted it

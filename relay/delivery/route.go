@@ -80,14 +80,14 @@ func (d *Delivery) findMX(ctx context.Context, domain string, port uint16) (rout
 	case err != nil:
 		return route{}, &failure{status: "4.4.3", why: reason.DNS, text: err.Error(), domainWide: true}
 	}
-	if len(mx.Records) == 1 && mx.Records[0].Host == "." {
-		return route{}, &failure{permanent: true, status: "5.1.10", why: reason.NullMX, text: fmt.Sprintf("the domain %s takes no mail (null MX)", domain)}
-	}
 	r := route{secure: mx.Secure}
 	for _, m := range mx.Records {
 		if m.Host != "." {
 			r.candidates = append(r.candidates, candidate{host: m.Host, port: port, preference: m.Preference})
 		}
+	}
+	if len(r.candidates) == 0 {
+		return route{}, &failure{permanent: true, status: "5.1.10", why: reason.NullMX, text: fmt.Sprintf("the domain %s takes no mail (null MX)", domain)}
 	}
 	if r.candidates = d.betterThanUs(r.candidates, port); len(r.candidates) == 0 {
 		return route{}, &failure{permanent: true, status: "5.4.6", why: reason.Loop, text: fmt.Sprintf("mail for %s leads back to this relay, its best MX host", domain)}
@@ -113,22 +113,17 @@ func (d *Delivery) betterThanUs(hosts []candidate, port uint16) []candidate {
 // addresses returns the addresses of a candidate that may be dialed. Those of a
 // route may be private: the operator named it. The error is a *failure.
 func (a *attempt) addresses(ctx context.Context, c candidate) ([]netip.Addr, error) {
-	anywhere := a.settings.AllowPrivate || a.rule != nil && a.rule.Route != nil
 	addrs := []netip.Addr{c.addr}
 	if !c.addr.IsValid() {
 		found, err := a.d.resolver.Addrs(ctx, c.host)
 		if err != nil {
-			return nil, &failure{status: "4.4.3", why: reason.DNS, host: c.host, text: err.Error(), domainWide: true}
+			return nil, noAddresses(c, err)
 		}
 		addrs = found.Addrs
 	}
 	allowed := make([]netip.Addr, 0, len(addrs))
 	for _, addr := range addrs {
-		addr = addr.Unmap()
-		if !a.settings.Family.admits(addr) {
-			continue
-		}
-		if anywhere || publicaddr.Public(addr) {
+		if addr = addr.Unmap(); a.admits(addr) {
 			allowed = append(allowed, addr)
 		}
 	}
@@ -141,6 +136,17 @@ func (a *attempt) addresses(ctx context.Context, c candidate) ([]netip.Addr, err
 			text: fmt.Sprintf("%s has only private addresses (%v), which are not contacted (delivery.private_addresses)", c.host, addrs)}
 	}
 	return allowed, nil
+}
+
+// admits says whether an address may be contacted for this message; a session to
+// it may have been opened for another.
+func (a *attempt) admits(addr netip.Addr) bool {
+	anywhere := a.settings.AllowPrivate || a.rule != nil && a.rule.Route != nil
+	return a.settings.Family.admits(addr) && (anywhere || publicaddr.Public(addr))
+}
+
+func noAddresses(c candidate, err error) *failure {
+	return &failure{status: "4.4.3", why: reason.DNS, host: c.host, text: err.Error(), domainWide: true}
 }
 
 // literal reads an address literal, "[192.0.2.1]" or "[IPv6:2001:db8::1]" (RFC

@@ -23,7 +23,7 @@ func (a *attempt) session(ctx context.Context, c candidate, req *security.Requir
 		a.limit = a.rule.PerHost
 	}
 	s, err := a.d.pool.get(ctx, key, a.limit, func(s *session) bool {
-		return a.mayUse(s.addr) && req.Satisfied(&s.evidence) == nil
+		return a.mayUse(s.addr) && a.admits(s.addr) && req.Satisfied(&s.evidence) == nil && (!s.resumed || req.Flawless(&s.evidence))
 	})
 	if busy, ok := errors.AsType[*errBusy](err); ok {
 		a.busy = busy
@@ -34,7 +34,6 @@ func (a *attempt) session(ctx context.Context, c candidate, req *security.Requir
 	}
 	if s != nil {
 		a.seen = append(a.seen, seen{c.host, s.addr})
-		a.countSession(req, s)
 		a.fresh = false
 		return s, nil
 	}
@@ -113,36 +112,58 @@ func lines(err error) string { return strings.ReplaceAll(err.Error(), "\n", "; "
 // handshake broke and nobody asks for TLS.
 func (a *attempt) openOn(ctx context.Context, conn net.Conn, addr netip.AddrPort, req *security.Requirement) (*session, *failure) {
 	a.seen = append(a.seen, seen{req.Host, addr.Addr()})
-	s, f := a.greet(ctx, conn, addr, req, nil)
+	s, f := a.greet(ctx, conn, addr, req, &tickets{shared: a.d.tickets})
+	if f == nil && s.tickets.wereOffered() && !req.Flawless(&s.evidence) {
+		s.tickets.drop()
+		quit(s)
+		if conn, f = a.again(ctx, addr, req); f == nil {
+			s, f = a.greet(ctx, conn, addr, req, &tickets{shared: a.d.tickets, full: true})
+		}
+	}
 	if f != nil {
 		return nil, f
 	}
-	a.countSession(req, s)
+	if !req.Flawless(&s.evidence) {
+		s.tickets.drop()
+	}
 	if err := req.Satisfied(&s.evidence); err != nil {
+		a.countSession(req, s)
 		quit(s)
 		shortfall, _ := errors.AsType[*security.Shortfall](err)
 		a.tls = req.Describe(&s.evidence)
 		return nil, policyFailure(shortfall, req)
 	}
 	if s.evidence.StartTLS == security.Broken {
+		a.countSession(req, s)
 		_ = s.client.Close()
-		conn, _, _, err := a.d.race(ctx, []netip.AddrPort{addr}, a.settings.ConnectTimeout)
-		if err != nil {
-			return nil, &failure{status: "4.4.1", why: reason.Connect, host: req.Host, domainWide: true, text: fmt.Sprintf("no second connection to %s: %s", req.Host, lines(err))}
+		conn, f := a.again(ctx, addr, req)
+		if f != nil {
+			return nil, f
 		}
-		clear, f := a.greet(ctx, conn, addr, req, &s.evidence)
-		if f == nil {
-			clear.counted = s.counted // for the reports the two are one
+		client, f := a.hello(ctx, conn, addr, req)
+		if f != nil {
+			return nil, f
 		}
-		return clear, f
+		s.client = client // for the reports the two are one
+		return s, nil
 	}
 	if a.user() != "" {
 		if f := a.authenticate(ctx, s); f != nil {
+			a.countSession(req, s)
 			quit(s)
 			return nil, f
 		}
 	}
 	return s, nil
+}
+
+// again connects once more to the address of a session that was given up.
+func (a *attempt) again(ctx context.Context, addr netip.AddrPort, req *security.Requirement) (net.Conn, *failure) {
+	conn, _, _, err := a.d.race(ctx, []netip.AddrPort{addr}, a.settings.ConnectTimeout)
+	if err != nil {
+		return nil, &failure{status: "4.4.1", why: reason.Connect, host: req.Host, domainWide: true, text: fmt.Sprintf("no second connection to %s: %s", req.Host, lines(err))}
+	}
+	return conn, nil
 }
 
 // authenticate says who we are to a next hop that wants to know. What goes
@@ -164,32 +185,42 @@ func (a *attempt) authenticate(ctx context.Context, s *session) *failure {
 	return f
 }
 
-// greet begins the session and tries STARTTLS where it is offered. With before,
-// the evidence of a handshake that broke, it stays in clear.
-func (a *attempt) greet(ctx context.Context, conn net.Conn, addr netip.AddrPort, req *security.Requirement, before *security.Evidence) (*session, *failure) {
-	host := req.Host
+// hello begins a session in clear.
+func (a *attempt) hello(ctx context.Context, conn net.Conn, addr netip.AddrPort, req *security.Requirement) (*smtpclient.Client, *failure) {
 	client, err := smtpclient.New(ctx, conn, smtpclient.Options{Name: a.d.hostname, NoChunking: !a.d.pool.chunking(a.key), Timeouts: a.d.timeouts})
 	if err != nil {
-		return nil, greetingFailure(host, addr.Addr(), err)
+		return nil, greetingFailure(req.Host, addr.Addr(), err)
 	}
-	s := &session{client: client, host: host, addr: addr.Addr(), evidence: security.Evidence{Host: host}}
-	if before != nil {
-		s.evidence = *before
-		return s, nil
+	return client, nil
+}
+
+// greet begins the session and tries STARTTLS where it is offered.
+func (a *attempt) greet(ctx context.Context, conn net.Conn, addr netip.AddrPort, req *security.Requirement, t *tickets) (*session, *failure) {
+	client, f := a.hello(ctx, conn, addr, req)
+	if f != nil {
+		return nil, f
 	}
+	s := &session{client: client, host: req.Host, addr: addr.Addr(), evidence: security.Evidence{Host: req.Host}, tickets: t}
 	if _, ok := client.Extension("STARTTLS"); !ok {
 		return s, nil
 	}
-	err = client.StartTLS(ctx, a.tlsConfig(req))
-	if refused, ok := errors.AsType[*smtpclient.ReplyError](err); ok && refused.Step == "STARTTLS" {
+	err := client.StartTLS(ctx, a.tlsConfig(req, t))
+	switch refused, ok := errors.AsType[*smtpclient.ReplyError](err); {
+	case ok && refused.Step == "STARTTLS" && refused.Reply.Code != 421:
 		s.evidence.StartTLS, s.evidence.Failure = security.Refused, refused.Reply.String()
 		return s, nil
-	}
-	if err != nil {
+	case ok: // the handshake is not at fault: it said goodbye, or refuses our EHLO within TLS
+		_ = client.Close()
+		return nil, greetingFailure(req.Host, addr.Addr(), err)
+	case ctx.Err() != nil:
+		_ = client.Close()
+		return nil, &failure{status: "4.3.2", why: reason.Local, host: req.Host, text: "the relay is stopping"}
+	case err != nil:
 		s.evidence.StartTLS, s.evidence.Failure = security.Broken, err.Error()
-		return s, nil //nolint:nilerr // it is evidence
+		return s, nil
 	}
 	cs, _ := client.TLS()
+	s.resumed = cs.DidResume
 	s.evidence.Observe(cs, a.d.roots, a.d.now())
 	_, s.evidence.OffersRequireTLS = client.Extension("REQUIRETLS")
 	return s, nil

@@ -50,8 +50,12 @@ func (a *attempt) addTLSA(ctx context.Context, c candidate, req *security.Requir
 		return nil
 	}
 	addrs, err := a.d.resolver.Addrs(ctx, c.host)
-	if err != nil {
-		return nil //nolint:nilerr // the session that needs the addresses will tell
+	if err != nil && req.Admits() != nil {
+		return nil // which tells more
+	} else if err != nil {
+		// Whether DANE applies cannot be told; and there may be a session to the host
+		// that was opened for mail that asks for nothing.
+		return noAddresses(c, err)
 	}
 	req.TLSA, err = LookupTLSA(ctx, a.d.resolver, c.host, c.port, addrs)
 	if err == nil {

@@ -149,6 +149,18 @@ func (r *Requirement) Satisfied(e *Evidence) error {
 	return nil
 }
 
+// Flawless reports whether a session leaves nothing to be desired: no source has
+// found a shortfall, binding or not.
+func (r *Requirement) Flawless(e *Evidence) bool {
+	var buf [sources]Verdict
+	for _, v := range r.Judge(e, buf[:0]) {
+		if v.Shortfall != nil {
+			return false
+		}
+	}
+	return true
+}
+
 // Admits reports whether it makes sense to open a session at all: a host that
 // an enforced policy does not name is passed over without a connection (RFC
 // 8461, 4.1), and so is one that cannot meet an operator's demand for DANE. The

@@ -60,6 +60,9 @@ func (c *Client) chunked(t *Transaction, out *Outcome, p *place) error {
 		return errOver
 	}
 	if err := c.readEnvelope(out); err != nil || c.broken.Load() {
+		if c.goodbye.Load() {
+			out.BodySent = false
+		}
 		return err
 	}
 	if out.Final, err = c.read("BDAT", c.timeouts.Final); err != nil {

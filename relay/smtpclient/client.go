@@ -293,6 +293,18 @@ func (c *Client) write(line string) {
 	_, _ = c.bw.WriteString("\r\n")
 }
 
+// belongs says whether a reply can be one to a step: after a wrong one nobody
+// knows any more what the host takes for commands and what for content.
+func belongs(r Reply, step string) bool {
+	switch r.Code / 100 {
+	case 2:
+		return step != "DATA"
+	case 3:
+		return step == "AUTH" || step == "DATA" && r.Code == 354
+	}
+	return true
+}
+
 func (c *Client) flush(step string) error {
 	if err := c.bw.Flush(); err != nil {
 		c.broken.Store(true)
@@ -307,6 +319,10 @@ func (c *Client) read(step string, timeout time.Duration) (Reply, error) {
 	if err != nil {
 		c.broken.Store(true)
 		return Reply{}, fmt.Errorf("%s: %w", step, err)
+	}
+	if !belongs(r, step) {
+		c.broken.Store(true)
+		return Reply{}, fmt.Errorf("%s: %w: %s", step, ErrUnexpected, r)
 	}
 	if r.Code == 421 {
 		c.broken.Store(true)

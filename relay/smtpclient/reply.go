@@ -56,6 +56,10 @@ func (r Reply) String() string {
 // ErrProtocol is wrapped by errors about bytes that are no SMTP.
 var ErrProtocol = errors.New("not an SMTP reply")
 
+// ErrUnexpected is wrapped by errors about replies that cannot be ones to what was
+// said, such as 250 to DATA.
+var ErrUnexpected = errors.New("the host says what does not belong there")
+
 // readReply reads one reply, of one line or several.
 func readReply(br *bufio.Reader) (Reply, error) {
 	var r Reply

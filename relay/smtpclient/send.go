@@ -116,7 +116,7 @@ func (c *Client) Depth() int {
 }
 
 func (c *Client) check(t *Transaction) error {
-	if limit, err := strconv.ParseInt(c.ext["SIZE"], 10, 64); err == nil && limit > 0 && t.Size > limit {
+	if limit, err := strconv.ParseInt(strings.TrimSpace(c.ext["SIZE"]), 10, 64); err == nil && limit > 0 && t.Size > limit {
 		return fmt.Errorf("%w: %d octets, it takes %d", ErrTooLarge, t.Size, limit)
 	}
 	for _, need := range []struct {
@@ -146,9 +146,6 @@ func (c *Client) pipelined(t *Transaction, out *Outcome, p *place) error {
 	var err error
 	if out.Data, err = c.read("DATA", c.timeouts.Data); err != nil {
 		return err
-	}
-	if out.Data.Code/100 == 3 && out.Data.Code != 354 {
-		return fmt.Errorf("DATA: %w: %s", ErrProtocol, out.Data)
 	}
 	return c.content(t, out, p)
 }
