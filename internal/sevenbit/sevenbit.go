@@ -52,6 +52,11 @@ func (r *Reader) Read(p []byte) (int, error) {
 		}
 		r.buf = r.buf[:0]
 		line, err := r.in.ReadSlice('\n')
+		if errors.Is(err, bufio.ErrBufferFull) && line[len(line)-1] == '\r' {
+			// Its LF may come with the next fragment: the two end a line together.
+			_ = r.in.UnreadByte() // one was just read
+			line = line[:len(line)-1]
+		}
 		if len(line) > 0 {
 			r.take(line)
 		}
