@@ -126,9 +126,14 @@ func (r *Reader) boundary(line []byte) bool {
 func (r *Reader) endHeader() {
 	header := r.header
 	r.header, r.encode = nil, false
-	kind, params, err := mime.ParseMediaType(field(header, "content-type"))
+	contentType := field(header, "content-type")
+	kind, params, err := mime.ParseMediaType(contentType)
 	if err != nil {
-		kind, params = "text/plain", nil // RFC 2045, 5.2
+		// What it is still counts where its parameters cannot be read, such as a
+		// boundary with "=" that is not quoted: a multipart must never be encoded
+		// as a whole. Else it is text/plain (RFC 2045, 5.2).
+		kind, _, _ = strings.Cut(contentType, ";")
+		kind, params = strings.ToLower(strings.TrimSpace(kind)), nil
 	}
 	encoding := "7bit"
 	switch {
