@@ -215,7 +215,12 @@ func (r *Reader) quote(line []byte) {
 	for i, b := range text {
 		blank := b == ' ' || b == '\t'
 		if b > ' ' && b <= '~' && b != '=' || blank && i < len(text)-1 {
-			r.room(1)
+			if r.room(1) && b == '-' {
+				// What follows a break begins a line: it must not become a boundary.
+				r.buf = append(r.buf, "=2D"...)
+				r.column += len("=2D")
+				continue
+			}
 			r.buf = append(r.buf, b)
 			r.column++
 			continue
@@ -230,12 +235,15 @@ func (r *Reader) quote(line []byte) {
 	}
 }
 
-// room makes room for n octets in the present line.
-func (r *Reader) room(n int) {
-	if r.column+n > lineLimit-1 {
+// room makes room for n octets in the present line, and says whether that took
+// a soft break.
+func (r *Reader) room(n int) (broke bool) {
+	broke = r.column+n > lineLimit-1
+	if broke {
 		r.pass([]byte("=\r\n"))
 		r.column = 0
 	}
+	return broke
 }
 
 // Needed reads r to its first 8-bit octet and reports whether there is one.
