@@ -30,7 +30,8 @@ type Faults struct {
 	// Down refuses connections.
 	Down bool
 	// Replies replaces the reply to a step: "greeting", "ehlo", "mail", "rcpt",
-	// "data", "dot", "bdat". A 421 closes the connection behind it.
+	// "data", "dot", "bdat"; "ehlo tls" is the EHLO behind the handshake. A 421
+	// closes the connection behind it.
 	Replies map[string]string
 	// Recipients replaces the reply to RCPT for an address.
 	Recipients map[string]string

@@ -81,6 +81,9 @@ func (p *peer) command(line string) bool {
 	switch strings.ToUpper(verb) {
 	case "EHLO":
 		p.hello = arg
+		if _, ok := p.f.Replies["ehlo tls"]; ok && p.tls != nil {
+			return p.reply("ehlo tls", "")
+		}
 		return p.reply("ehlo", p.extensions())
 	case "HELO":
 		p.hello = arg

@@ -180,7 +180,12 @@ func (a *attempt) greet(ctx context.Context, conn net.Conn, addr netip.AddrPort,
 		return s, nil
 	}
 	err = client.StartTLS(ctx, a.tlsConfig(req))
-	if refused, ok := errors.AsType[*smtpclient.ReplyError](err); ok && refused.Step == "STARTTLS" {
+	if refused, ok := errors.AsType[*smtpclient.ReplyError](err); ok {
+		if refused.Step != "STARTTLS" {
+			// TLS is up, and the host wants nothing of us now: that is no reason to
+			// send in clear, and no failure of TLS.
+			return nil, greetingFailure(host, addr.Addr(), err)
+		}
 		s.evidence.StartTLS, s.evidence.Failure = security.Refused, refused.Reply.String()
 		return s, nil
 	}
