@@ -69,7 +69,8 @@ func (c *Client) chunked(t *Transaction, out *Outcome, p *place) error {
 		out.Final = Reply{} // it is about no recipient
 		return nil
 	}
-	if out.Final.Code >= 500 && out.Final.Code <= 504 {
+	if out.Final.Code >= 500 && out.Final.Code <= 504 && !c.provenChunks.Load() {
+		// From a host that has taken a message by BDAT it is about this message.
 		out.Final = Reply{}
 		return ErrChunking
 	}
