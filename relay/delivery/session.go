@@ -180,6 +180,10 @@ func (a *attempt) greet(ctx context.Context, conn net.Conn, addr netip.AddrPort,
 		return s, nil
 	}
 	err = client.StartTLS(ctx, a.tlsConfig(req))
+	if err != nil && ctx.Err() != nil {
+		// We have broken it off: that proves nothing, and is not counted.
+		return nil, &failure{status: "4.3.2", why: whyLocal, host: host, text: "the relay is stopping"}
+	}
 	if refused, ok := errors.AsType[*smtpclient.ReplyError](err); ok {
 		if refused.Step != "STARTTLS" {
 			// TLS is up, and the host wants nothing of us now: that is no reason to
