@@ -45,11 +45,14 @@ type attempt struct {
 	reached bool // a transaction was begun with some host
 	room    int  // transactions that its sessions could carry at a time; 0: not known
 
-	seen  []seen   // in the order of contact
-	key   string   // of the host that is tried
-	limit int      // of sessions to it
-	fresh bool     // the session was opened for this attempt
-	busy  *errBusy // too many wait for the host already
+	seen  []seen // in the order of contact
+	key   string // of the host that is tried
+	limit int    // of sessions to it
+	fresh bool   // the session was opened for this attempt
+	// unresolved is why nobody knows whether DANE applies to the host that is
+	// tried: its addresses cannot be looked up.
+	unresolved *failure
+	busy       *errBusy // too many wait for the host already
 	// refusedOver is an address over which the host has refused the relay (5.7.x):
 	// it is asked once more over the other family. refusals are what it said, by
 	// position.

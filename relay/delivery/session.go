@@ -16,6 +16,9 @@ import (
 // session returns a session that satisfies req: an idle one of the pool, or a
 // new one to one of the host's addresses.
 func (a *attempt) session(ctx context.Context, c candidate, req *security.Requirement) (*session, *failure) {
+	if a.unresolved != nil {
+		return nil, a.unresolved
+	}
 	key := c.key(a.user())
 	a.key, a.limit = key, a.settings.PerHost
 	if a.rule != nil && a.rule.PerHost > 0 {

@@ -46,12 +46,18 @@ func LookupTLSA(ctx context.Context, resolver *dnsclient.Client, host string, po
 // lookup that fails makes the host unusable, unless nothing that is published
 // may hold this message.
 func (a *attempt) addTLSA(ctx context.Context, c candidate, req *security.Requirement) *failure {
+	a.unresolved = nil
 	if !a.settings.DANE || c.addr.IsValid() || a.w.Envelope.Kind == queue.Report {
 		return nil
 	}
 	addrs, err := a.d.resolver.Addrs(ctx, c.host)
 	if err != nil {
-		return nil //nolint:nilerr // the session that needs the addresses will tell
+		// Whether there are TLSA records is told by the zone of the addresses: a
+		// session that is open already must not be used without knowing.
+		if req.PublishedBinding() {
+			a.unresolved = &failure{status: "4.4.3", why: whyDNS, host: c.host, text: err.Error(), domainWide: true}
+		}
+		return nil
 	}
 	req.TLSA, err = LookupTLSA(ctx, a.d.resolver, c.host, c.port, addrs)
 	if err == nil {
