@@ -259,12 +259,12 @@ func (p *peer) startTLS() bool {
 	return true
 }
 
-// chunk reads a chunk (RFC 3030), the whole message only.
+// chunk reads a chunk (RFC 3030).
 func (p *peer) chunk(arg string) bool {
 	var size int
 	var last string
-	if n, _ := fmt.Sscanf(arg, "%d %s", &size, &last); n < 2 || size > 100<<20 {
-		return p.reply("bdat", "501 5.5.4 BDAT size LAST")
+	if n, _ := fmt.Sscanf(arg, "%d %s", &size, &last); n < 1 || size > 100<<20 {
+		return p.reply("bdat", "501 5.5.4 BDAT size [LAST]")
 	}
 	data := make([]byte, size)
 	if _, err := io.ReadFull(p.br, data); err != nil {
@@ -273,7 +273,11 @@ func (p *peer) chunk(arg string) bool {
 	if len(p.mail.Recipients) == 0 {
 		return p.reply("bdat", "503 5.5.1 no valid recipients")
 	}
-	return p.taken(data, "bdat")
+	p.mail.Data = append(p.mail.Data, data...)
+	if last == "" {
+		return p.reply("bdat", "250 2.0.0 go on")
+	}
+	return p.taken(p.mail.Data, "bdat")
 }
 
 // data reads to the final dot.

@@ -14,7 +14,7 @@ func TestARefusalByAHostThatKnowsBDATIsAboutTheMessage(t *testing.T) {
 	const message = "<MAIL FROM:<a@example.com> SIZE=3\n<RCPT TO:<b@example.org>\n"
 	c, done := connect(t, strings.Replace(greeting, "250 DSN", "250 CHUNKING", 1)+
 		message+"<DATA\n250 ok\n250 ok\n354 go\n<x\n<.\n250 taken\n"+
-		message+"<BDAT 3 LAST\n<x\n250 ok\n250 ok\n250 taken\n"+
+		message+"<BDAT 3\n<x\n250 ok\n250 ok\n250 go on\n<BDAT 0 LAST\n250 taken\n"+
 		message+"<BDAT 3 LAST\n<x\n"+message+"<BDAT 3 LAST\n<x\n"+
 		"250 ok\n250 ok\n501 5.6.0 I do not like it\n250 ok\n250 ok\n250 taken\nhang")
 	send := func() (Outcome, error) {
