@@ -309,6 +309,14 @@ func (l *loader) checkLimits() {
 		l.fail("limits.message_size", nil, "must be at least 64KiB (RFC 5321, 4.5.3.1.7)")
 	}
 	l.atLeast("limits.recipients", m.Recipients, 1)
+	// A message is ended in one commit, which removes a record for each domain of
+	// its recipients and for each 256 KiB; the store takes 13,000 at a time.
+	if m.MessageSize > 1<<30 {
+		l.fail("limits.message_size", nil, "must be at most 1GiB: the store could not remove a larger message")
+	}
+	if m.Recipients > 5000 {
+		l.fail("limits.recipients", m.Recipients, "must be at most 5000: the store could not remove a message of more")
+	}
 	l.atLeast("limits.connections", m.Connections, 1)
 	l.atLeast("limits.connections_per_client", m.ConnectionsPerClient, 1)
 	l.atLeast("limits.hops", m.Hops, 1)

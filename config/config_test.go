@@ -33,6 +33,8 @@ func TestWrongValuesAreToldWithFileLineAndKey(t *testing.T) {
 		{"unknown table", "[quue]\nx = 1\n", `stsrelay.toml:1: quue`},
 		{"closed set", "[delivery]\n\nplaintext = \"maybe\"\n", `stsrelay.toml:3: delivery.plaintext = "maybe": must be "allow" or "refuse"`},
 		{"wrong type", "[limits]\nrecipients = \"many\"\n", `stsrelay.toml:2: limits.recipients: must be a whole number`},
+		{"more recipients than the store can remove", "[limits]\nrecipients = 5001\n", `stsrelay.toml:2: limits.recipients = "5001": must be at most 5000`},
+		{"a larger message than the store can remove", "[limits]\nmessage_size = \"2GiB\"\n", `stsrelay.toml:2: limits.message_size`},
 		{"size", "[limits]\nmessage_size = \"50 apples\"\n", `stsrelay.toml:2: limits.message_size = "50 apples": must be a size such as "50MiB"`},
 		{"duration", "[delivery]\nexpire = \"five days\"\n", `stsrelay.toml:2: delivery.expire = "five days": must be a time such as`},
 		{"retry", "[delivery]\nretry = []\n", `stsrelay.toml:2: delivery.retry: must have at least one time`},

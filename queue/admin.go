@@ -436,7 +436,11 @@ func (q *Queue) Unhold(ctx context.Context, f Filter) (int, error) {
 		e.held = false
 		q.counts.Held--
 		var b store.Batch
-		b.Delete(holdKey(e.seq))
+		if e.seq < q.lowWritten {
+			b.Set(holdKey(e.seq), encode(holdRecord{Since: q.now().UTC(), Released: true}))
+		} else {
+			b.Delete(holdKey(e.seq))
+		}
 		q.write(&b)
 		q.dueNow(e)
 		return true

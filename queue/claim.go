@@ -110,6 +110,7 @@ func (w *Work) Load() bool {
 		q.hold(u.msg, "its record cannot be read: "+err.Error())
 	}
 	q.place(u.domain, q.clock())
+	q.signal() // there is room for another claim
 	return false
 }
 

@@ -131,7 +131,8 @@ func (q *Queue) rereadOne(seq uint64, known view) (same bool, err error) {
 			env = new(Envelope)
 			return decode(v, env)
 		case holdSuffix:
-			held = true
+			var hold holdRecord
+			held = decode(v, &hold) != nil || !hold.Released
 			return nil
 		default:
 			var rec unitRecord

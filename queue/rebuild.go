@@ -59,13 +59,14 @@ func (q *Queue) number(key []byte) (n uint64, err error) {
 }
 
 type rebuilder struct {
-	q       *Queue
-	now     int64
-	wall    time.Time
-	low     uint64 // the low-water number
-	flights map[flight]bool
-	cur     *entry // the message whose records are being read
-	overdue []*unit
+	q        *Queue
+	now      int64
+	wall     time.Time
+	low      uint64 // the low-water number
+	flights  map[flight]bool
+	cur      *entry // the message whose records are being read
+	released bool   // cur was held, and is not any more
+	overdue  []*unit
 }
 
 func (r *rebuilder) readFlights() error {
@@ -122,9 +123,13 @@ func (r *rebuilder) record(k, v []byte) error {
 		}
 	case r.cur == nil || r.cur.seq != seq: // the state of a message that is gone
 	case n == holdSuffix:
-		r.cur.held = true
+		var hold holdRecord
 		r.cur.stateKept = true
-		r.q.counts.Held++
+		r.released = decode(v, &hold) == nil && hold.Released
+		if !r.released {
+			r.cur.held = true
+			r.q.counts.Held++
+		}
 	case n < len(r.cur.units):
 		var rec unitRecord
 		if err = decode(v, &rec); err == nil {
@@ -145,7 +150,7 @@ func (r *rebuilder) begin(seq uint64, env *Envelope) {
 	q.lastMS = max(q.lastMS, env.ID.Time()+1) // new IDs sort after it, whatever the clock says
 	q.link(e)
 	q.index(e, env)
-	r.cur = e
+	r.cur, r.released = e, false
 }
 
 func (r *rebuilder) unit(u *unit, rec unitRecord) {
@@ -187,7 +192,7 @@ func (r *rebuilder) finish() {
 	if e == nil {
 		return
 	}
-	if e.seq < r.low {
+	if e.seq < r.low && !r.released {
 		q.log.Error("a message that had left the queue has come back; it is held", "queue_id", e.id.String())
 		q.hold(e, "it had left the queue before and has come back (low-water guard): release it only if it was never delivered")
 	}

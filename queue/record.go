@@ -72,6 +72,9 @@ type unitRecord struct {
 type holdRecord struct {
 	Reason string    `cbor:"1,keyasint"`
 	Since  time.Time `cbor:"2,keyasint"`
+	// Released says that it is not held any more: a message that has come back
+	// (low-water guard) is not to be held again at each start.
+	Released bool `cbor:"3,keyasint,omitempty"`
 }
 
 // The encoding of times keeps nanoseconds and forgets the zone.

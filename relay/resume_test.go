@@ -37,7 +37,7 @@ func TestAMendedCertificateIsSeenInSpiteOfSessionTickets(t *testing.T) {
 			w.domain("plain.example", testnet.Domain{MX: []string{h.Name}})
 			w.deliver("x@plain.example") // asks for nothing, and brings a ticket
 			h.Cut()
-			w.set(h, testnet.Faults{})
+			w.set(h, testnet.Faults{KeepTickets: true})
 			w.deliver("x@a.example")
 			if good, failed := w.sessions("a.example"); good != 1 || failed != 0 {
 				t.Errorf("%d sessions good, %d failed", good, failed)
@@ -69,7 +69,7 @@ func TestARollOverHoldsNoMail(t *testing.T) {
 	publish(old)
 	w.deliver("x@a.example")
 	h.Cut()
-	w.set(h, testnet.Faults{Cert: testnet.CertSpec{Names: []string{h.Name}}}) // another certificate
+	w.set(h, testnet.Faults{KeepTickets: true, Cert: testnet.CertSpec{Names: []string{h.Name}}}) // another certificate
 	publish(w.tlsa(h, 3, 0, 1))
 	w.deliver("y@a.example")
 	if good, failed := w.sessions("a.example"); good != 2 || failed != 0 {

@@ -54,6 +54,11 @@ func (r *Reader) Read(p []byte) (int, error) {
 		}
 		r.buf = r.buf[:0]
 		line, err := r.in.ReadSlice('\n')
+		if errors.Is(err, bufio.ErrBufferFull) && line[len(line)-1] == '\r' {
+			// Its LF may come with the next fragment: the two end a line together.
+			_ = r.in.UnreadByte() // one was just read
+			line = line[:len(line)-1]
+		}
 		if len(line) > 0 {
 			r.take(line)
 		}
@@ -123,9 +128,14 @@ func (r *Reader) boundary(line []byte) bool {
 func (r *Reader) endHeader() {
 	header := r.header
 	r.header, r.encode = nil, false
-	kind, params, err := mime.ParseMediaType(value(header, "content-type"))
+	contentType := value(header, "content-type")
+	kind, params, err := mime.ParseMediaType(contentType)
 	if err != nil {
-		kind, params = "text/plain", nil // RFC 2045, 5.2
+		// What it is still counts where its parameters cannot be read, such as a
+		// boundary with "=" that is not quoted: a multipart must never be encoded
+		// as a whole. Else it is text/plain (RFC 2045, 5.2).
+		kind, _, _ = strings.Cut(contentType, ";")
+		kind, params = strings.ToLower(strings.TrimSpace(kind)), nil
 	}
 	encoding := "7bit"
 	switch {
@@ -191,7 +201,12 @@ func (r *Reader) quote(line []byte) {
 	for i, b := range text {
 		blank := b == ' ' || b == '\t'
 		if b > ' ' && b <= '~' && b != '=' || blank && i < len(text)-1 {
-			r.room(1)
+			if r.room(1) && b == '-' {
+				// What follows a break begins a line: it must not become a boundary.
+				r.buf = append(r.buf, "=2D"...)
+				r.column += len("=2D")
+				continue
+			}
 			r.buf = append(r.buf, b)
 			r.column++
 			continue
@@ -206,12 +221,15 @@ func (r *Reader) quote(line []byte) {
 	}
 }
 
-// room makes room for n octets in the present line.
-func (r *Reader) room(n int) {
-	if r.column+n > lineLimit-1 {
+// room makes room for n octets in the present line, and says whether that took
+// a soft break.
+func (r *Reader) room(n int) (broke bool) {
+	broke = r.column+n > lineLimit-1
+	if broke {
 		r.pass([]byte("=\r\n"))
 		r.column = 0
 	}
+	return broke
 }
 
 // Needed reads r to its first 8-bit octet and reports whether there is one.

@@ -159,7 +159,7 @@ func (d *DNS) ServeDNS(w dns.ResponseWriter, q *dns.Msg) {
 func (d *DNS) answer(q *dns.Msg, udp bool) (m *dns.Msg, answer bool) {
 	m = new(dns.Msg)
 	m.SetReply(q)
-	m.RecursionAvailable = true
+	m.RecursionAvailable, m.Compress = true, true
 	if len(q.Question) != 1 {
 		m.Rcode = dns.RcodeFormatError
 		return m, true

@@ -26,12 +26,16 @@ type Faults struct {
 	// GarbageAfter220 breaks the handshake; InjectAfter220 sends clear text
 	// behind the go-ahead.
 	GarbageAfter220, InjectAfter220 bool
+	// KeepTickets resumes TLS sessions from before the faults, and so without a look
+	// at the certificate of now; an attacker could not.
+	KeepTickets bool
 	// TLS11 speaks TLS 1.1 at most.
 	TLS11 bool
 	// Down refuses connections.
 	Down bool
 	// Replies replaces the reply to a step: "greeting", "ehlo", "mail", "rcpt",
-	// "ehlo-tls" (behind STARTTLS), "data", "dot", "bdat". A 421 closes the connection behind it.
+	// "ehlo-tls" (behind STARTTLS), "data", "dot", "bdat". A 421 closes the
+	// connection behind it.
 	Replies map[string]string
 	// Recipients replaces the reply to RCPT for an address.
 	Recipients map[string]string
@@ -214,7 +218,7 @@ func (h *Host) lead() {
 // data in a zone file: "3 1 1 <hex>". Usage 2 is about the last certificate that
 // the host shows.
 func (h *Host) TLSA(usage, selector, matching uint8) (string, error) {
-	c, err := h.certificate()
+	c, _, err := h.certificate()
 	if err != nil {
 		return "", err
 	}
@@ -236,6 +240,9 @@ func (h *Host) Set(f Faults) error {
 	h.mu.Lock()
 	down := h.faults.Down
 	h.faults, h.cert = f, nil
+	if !f.KeepTickets {
+		_, _ = rand.Read(h.ticketKey[:])
+	}
 	h.mu.Unlock()
 	switch {
 	case f.Down && !down:
@@ -299,16 +306,17 @@ func (h *Host) received(m Message) {
 	h.changed = make(chan struct{})
 }
 
-// certificate is issued once and kept until the faults change.
-func (h *Host) certificate() (*tls.Certificate, error) {
+// certificate is issued once and kept until the faults change. With it comes the
+// key of session tickets.
+func (h *Host) certificate() (c *tls.Certificate, ticketKey [32]byte, err error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.cert == nil {
 		c, err := h.net.CA.Issue(h.Name, h.faults.Cert)
 		if err != nil {
-			return nil, err
+			return nil, ticketKey, err
 		}
 		h.cert = &c
 	}
-	return h.cert, nil
+	return h.cert, h.ticketKey, nil
 }

@@ -237,12 +237,12 @@ func (p *peer) startTLS() bool {
 	if p.at("handshake") {
 		return false
 	}
-	cert, err := p.host.certificate()
+	cert, ticketKey, err := p.host.certificate()
 	if err != nil {
 		return false
 	}
 	c := &tls.Config{Certificates: []tls.Certificate{*cert}}
-	c.SetSessionTicketKeys([][32]byte{p.host.ticketKey}) // good for the next connection too
+	c.SetSessionTicketKeys([][32]byte{ticketKey}) // good for the next connection too
 	var sni string
 	c.GetConfigForClient = func(h *tls.ClientHelloInfo) (*tls.Config, error) { sni = h.ServerName; return nil, nil }
 	if p.f.TLS11 {
@@ -263,12 +263,12 @@ func (p *peer) startTLS() bool {
 	return true
 }
 
-// chunk reads a chunk (RFC 3030), the whole message only.
+// chunk reads a chunk (RFC 3030).
 func (p *peer) chunk(arg string) bool {
 	var size int
 	var last string
-	if n, _ := fmt.Sscanf(arg, "%d %s", &size, &last); n < 2 || size > 100<<20 {
-		return p.reply("bdat", "501 5.5.4 BDAT size LAST")
+	if n, _ := fmt.Sscanf(arg, "%d %s", &size, &last); n < 1 || size > 100<<20 {
+		return p.reply("bdat", "501 5.5.4 BDAT size [LAST]")
 	}
 	data := make([]byte, size)
 	if _, err := io.ReadFull(p.br, data); err != nil {
@@ -277,7 +277,11 @@ func (p *peer) chunk(arg string) bool {
 	if len(p.mail.Recipients) == 0 {
 		return p.reply("bdat", "503 5.5.1 no valid recipients")
 	}
-	return p.taken(data, "bdat")
+	p.mail.Data = append(p.mail.Data, data...)
+	if last == "" {
+		return p.reply("bdat", "250 2.0.0 go on")
+	}
+	return p.taken(p.mail.Data, "bdat")
 }
 
 // data reads to the final dot.

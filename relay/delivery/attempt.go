@@ -85,13 +85,12 @@ func (f *failure) states(w *queue.Work) []queue.RecipientState {
 func (a *attempt) run(ctx context.Context) {
 	err := a.policyAndHosts(ctx)
 	if ctx.Err() != nil && len(a.open) > 0 && !a.reached {
-		a.d.queue.Record(a.countAll())
+		a.d.queue.Record(a.countSessions())
 		a.d.queue.Release(a.w) // the relay stops; nothing was sent
 		return
 	}
 	if a.busy != nil && !a.reached { // whatever is the matter with other hosts
-		a.counts = slices.DeleteFunc(a.counts, func(c SessionCount) bool { return c.RemoteIP == "" }) // those passed over will be again
-		a.d.queue.Record(a.countAll())
+		a.d.queue.Record(a.countSessions())
 		a.d.queue.Postpone(a.w, a.busy.wait)
 		return
 	}
@@ -448,6 +447,13 @@ func (a *attempt) countAll() func(*store.Batch) {
 			a.d.count(b, c)
 		}
 	}
+}
+
+// countSessions is countAll for a claim that is given back: the sessions were
+// made, but hosts that were passed over will be so again.
+func (a *attempt) countSessions() func(*store.Batch) {
+	a.counts = slices.DeleteFunc(a.counts, func(c SessionCount) bool { return c.RemoteIP == "" })
+	return a.countAll()
 }
 
 // expire gives up the recipients of an expired message that were put off.

@@ -24,11 +24,20 @@ type failure struct {
 	strained   bool // the host may have had too much of us
 }
 
+// maxText is how much is told of a failure, in octets. It is kept with each
+// recipient, and a stranger decides how much there is: the addresses of a host
+// may be thousands.
+const maxText = 1500
+
 func (f *failure) Error() string {
-	if f.status == "" {
-		return f.text
+	text := f.text
+	if len(text) > maxText {
+		text = strings.ToValidUTF8(text[:maxText], "") + "…"
 	}
-	return f.status + " " + f.text
+	if f.status == "" {
+		return text
+	}
+	return f.status + " " + text
 }
 
 func (f *failure) cause() queue.Cause { return queue.Cause{Why: f.why, Text: f.Error()} }

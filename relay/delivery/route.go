@@ -32,6 +32,11 @@ func (c candidate) key(user string) string {
 
 const smtpPort = 25
 
+// maxHosts is how many hosts of a domain are looked at in one attempt, the best
+// ones. Its owner says how many there are: an answer has room for thousands,
+// each of which would be looked up, and counted in the commit of the result.
+const maxHosts = 30
+
 // route is where mail for a domain goes.
 type route struct {
 	candidates []candidate // in the order in which they are tried
@@ -96,6 +101,7 @@ func (d *Delivery) findMX(ctx context.Context, domain string, port uint16) (rout
 		r.candidates[i], r.candidates[j] = r.candidates[j], r.candidates[i]
 	})
 	slices.SortStableFunc(r.candidates, func(a, b candidate) int { return int(a.preference) - int(b.preference) })
+	r.candidates = r.candidates[:min(len(r.candidates), maxHosts)]
 	return r, nil
 }
 

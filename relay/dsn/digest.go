@@ -96,12 +96,15 @@ func (d *Digest) addressee(sender string, now time.Time) *addressee {
 	return a
 }
 
-func (a *addressee) keep(s summary) {
-	if len(a.kept) < maxKept {
-		a.kept = append(a.kept, s)
-	} else {
+// keep holds a summary back for the digest; listed says that it will be in it,
+// and is not only counted.
+func (a *addressee) keep(s summary) (listed bool) {
+	if len(a.kept) == maxKept {
 		a.more++
+		return false
 	}
+	a.kept = append(a.kept, s)
+	return true
 }
 
 // cap lets a notice through, or has it kept for the digest.
@@ -122,7 +125,12 @@ func (d *Digest) cap(n *notice, m *queue.NewMessage) {
 	s := n.summary()
 	s.key = fmt.Appendf(slices.Clone(store.PrefixNotice), "%016x", d.next)
 	d.next++
-	a.keep(s)
+	if !a.keep(s) {
+		// The digest removes from the store what it lists: what it only counts would
+		// stay there, and be told once more after each restart.
+		m.Keep = func(*store.Batch) {}
+		return
+	}
 	value, err := cbor.Marshal(s)
 	if err != nil {
 		panic(fmt.Sprintf("dsn: %v", err)) // of strings and times

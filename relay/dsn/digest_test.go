@@ -149,3 +149,25 @@ func TestTheDigestSpeaksGermanToo(t *testing.T) {
 		t.Errorf("%s, %v", body, err)
 	}
 }
+
+// What a digest only counts leaves nothing behind that a restart would tell again.
+func TestNoticesThatAreOnlyCountedAreNotStored(t *testing.T) {
+	r := &relayOf{t: t, dir: filepath.Join(t.TempDir(), "q"), now: now}
+	r.open()
+	r.fails("program@example.com", maxNotices+maxKept+5)
+	r.now = r.now.Add(window)
+	if err := r.Digest.Send(r.queue); err != nil {
+		t.Fatal(err)
+	}
+	r.close()
+	r.open()
+	defer r.close()
+	r.now = r.now.Add(window)
+	if err := r.Digest.Send(r.queue); err != nil {
+		t.Fatal(err)
+	}
+	got := r.notices("program@example.com")
+	if len(got) != maxNotices+1 || !strings.Contains(got[maxNotices], "1005 more notices") {
+		t.Errorf("%d notices, the last one is\n%.200s", len(got), got[len(got)-1])
+	}
+}

@@ -147,14 +147,15 @@ func (c *conn) end(farewell string) {
 }
 
 func (c *conn) readCommand() error {
-	if c.draining.Load() && !c.inTransaction.Load() {
-		return c.goodbye()
-	}
 	deadline := time.Now().Add(c.server.limits().Idle)
 	if end := c.started.Add(c.server.limits().SessionTime); end.Before(deadline) {
 		deadline = end
 	}
 	_ = c.Conn.SetReadDeadline(deadline)
+	// Behind the deadline: that of a drain which comes from here on ends the read.
+	if c.draining.Load() && !c.inTransaction.Load() {
+		return c.goodbye()
+	}
 	line, err := c.readLine()
 	if err != nil {
 		if c.draining.Load() && errors.Is(err, os.ErrDeadlineExceeded) {

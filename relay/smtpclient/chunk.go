@@ -1,6 +1,7 @@
 package smtpclient
 
 import (
+	"bufio"
 	"errors"
 	"fmt"
 	"io"
@@ -33,25 +34,17 @@ func (c *Client) chunks(t *Transaction) bool {
 	return c.knowsChunks() && t.Size > 0 && t.Size <= maxChunked && time.Since(time.Unix(0, c.answered.Load())) < hot
 }
 
-// chunked sends envelope and content in one write. The first time nothing
-// follows before the host has shown that it knows BDAT.
+// chunked sends envelope and content in one write, once the host has shown that
+// it knows BDAT.
 func (c *Client) chunked(t *Transaction, out *Outcome, p *place) error {
+	if !c.provenChunks.Load() {
+		return c.firstChunked(t, out, p)
+	}
 	c.envelope(t)
-	c.write(fmt.Sprintf("BDAT %d LAST", t.Size))
-	n, err := io.Copy(c.bw, t.Body)
-	if err == nil && n != t.Size {
-		err = fmt.Errorf("it has %d octets, not %d as announced", n, t.Size)
+	if err := c.lastChunk(t.Body, t.Size, out); err != nil {
+		return err
 	}
-	if err != nil {
-		return fmt.Errorf("message body: %w", err)
-	}
-	out.BodySent = true
-	if c.provenChunks.Load() {
-		err = c.endOfWriting("BDAT", p)
-	} else {
-		err = c.flush("BDAT")
-	}
-	if err != nil {
+	if err := c.endOfWriting("BDAT", p); err != nil {
 		return err
 	}
 	p.read()
@@ -65,19 +58,77 @@ func (c *Client) chunked(t *Transaction, out *Outcome, p *place) error {
 		}
 		return err
 	}
-	if out.Final, err = c.read("BDAT", c.timeouts.Final); err != nil {
+	var err error
+	out.Final, err = c.read("BDAT", c.timeouts.Final)
+	if err == nil && !out.accepted() {
+		out.Final = Reply{} // it is about no recipient
+	}
+	return err
+}
+
+// lastChunk writes n octets of content as the last chunk of a message.
+func (c *Client) lastChunk(content io.Reader, n int64, out *Outcome) error {
+	c.write(fmt.Sprintf("BDAT %d LAST", n))
+	sent, err := io.Copy(c.bw, content)
+	if err == nil && sent != n {
+		err = fmt.Errorf("it has %d octets, not %d as announced", sent, n)
+	}
+	if err != nil {
+		return fmt.Errorf("message body: %w", err)
+	}
+	out.BodySent = true
+	return nil
+}
+
+// firstChunked sends the first message of a session that goes by BDAT. A host
+// that offers CHUNKING and does not know BDAT takes what follows for commands,
+// and the content, which a stranger may have written, could speak to it. So the
+// first line, which this relay has written, goes alone and is answered first.
+func (c *Client) firstChunked(t *Transaction, out *Outcome, p *place) error {
+	content := bufio.NewReader(t.Body)
+	first, err := content.ReadSlice('\n')
+	if err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, bufio.ErrBufferFull) {
+		return fmt.Errorf("message body: %w", err)
+	}
+	c.envelope(t)
+	c.write(fmt.Sprintf("BDAT %d", len(first)))
+	_, _ = c.bw.Write(first) // an error stays in the writer until flush
+	if err := c.flush("BDAT"); err != nil {
 		return err
 	}
-	if !out.accepted() {
-		out.Final = Reply{} // it is about no recipient
+	p.read()
+	if c.goodbye.Load() {
+		return errOver
+	}
+	if err := c.readEnvelope(out); err != nil || c.broken.Load() {
+		return err
+	}
+	answer, err := c.read("BDAT", c.timeouts.Data)
+	switch {
+	case err != nil:
+		return err
+	case c.broken.Load(): // by a 421
+		out.Final = answer
 		return nil
-	}
-	if out.Final.Code >= 500 && out.Final.Code <= 504 {
-		out.Final = Reply{}
+	case answer.OK() && out.accepted():
+	case answer.Code >= 500 && answer.Code <= 504 && out.accepted():
 		return ErrChunking
+	default:
+		if out.accepted() {
+			out.Final = answer
+		}
+		_, err = c.command("RSET", c.timeouts.Mail, "RSET") // the message has no end yet
+		return err
 	}
-	if out.Final.OK() {
+	if err := c.lastChunk(content, t.Size-int64(len(first)), out); err != nil {
+		return err
+	}
+	if err := c.flush("BDAT"); err != nil {
+		return err
+	}
+	out.Final, err = c.read("BDAT", c.timeouts.Final)
+	if err == nil && out.Final.OK() {
 		c.provenChunks.Store(true)
 	}
-	return nil
+	return err
 }
