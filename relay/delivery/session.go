@@ -121,7 +121,7 @@ func (a *attempt) openOn(ctx context.Context, conn net.Conn, addr netip.AddrPort
 	if err := req.Satisfied(&s.evidence); err != nil {
 		quit(s)
 		shortfall, _ := errors.AsType[*security.Shortfall](err)
-		a.tls = req.Describe(&s.evidence)
+		a.tls, a.protection = req.Describe(&s.evidence)
 		return nil, policyFailure(shortfall, req)
 	}
 	if s.evidence.StartTLS == security.Broken {
