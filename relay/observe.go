@@ -21,10 +21,11 @@ func (r *Relay) openMetrics() {
 	for _, result := range fetchResults {
 		r.metrics.Fetched(result, 0)
 	}
-	for _, how := range []string{"mail", "https", ""} {
+	for _, how := range []string{"mail", "https"} {
 		r.metrics.Reported(how, reportResult(true), 0)
 		r.metrics.Reported(how, reportResult(false), 0)
 	}
+	r.metrics.Reported("none", reportResult(false), 0)
 	version := func() map[string]float64 { return map[string]float64{r.o.Version: 1} }
 	r.metrics.Gauges(
 		metrics.Gauge{Name: "stsrelay_build_info", Help: "1, for the version that runs.", Label: "version", Read: version},
@@ -126,7 +127,7 @@ func reportResult(sent bool) string {
 }
 
 func (r *Relay) attempted(a delivery.Attempt) {
-	r.metrics.Attempt(a.Verdict, string(a.Protection))
+	r.metrics.Attempt(a.Verdict, cmp.Or(string(a.Protection), "no-session"))
 	if a.Delivered > 0 {
 		r.metrics.Delivered(a.Delivered)
 	}

@@ -38,8 +38,8 @@ type Options struct {
 	// wraps ErrRefused where another one makes no sense.
 	Post func(ctx context.Context, url string, report []byte) error
 	// Ended is told of every end that a report comes to at a destination: how it
-	// went there, "mail", "https" or "" (its destinations could not be looked up),
-	// and whether it was sent. nil: nobody is told.
+	// went there, "mail", "https" or "none" (no destination could be looked up), and
+	// whether it was sent. nil: nobody is told.
 	Ended func(how string, sent bool)
 	// Skip says for which domains no reports are made; nil: none.
 	Skip func(domain string) bool

@@ -61,8 +61,8 @@ type destination struct {
 
 func (d *destination) ended() bool { return d.Progress == Accepted || d.Progress == Refused }
 
-// how is the way to the destination, "" for what stands for a record that could
-// not be looked up.
+// how is the way to the destination, "none" for what stands for a record that
+// could not be looked up.
 func (d *destination) how() string {
 	switch scheme, _, _ := strings.Cut(d.URI, ":"); Scheme(scheme) {
 	case Mailto:
@@ -70,7 +70,7 @@ func (d *destination) how() string {
 	case HTTPS:
 		return "https"
 	}
-	return ""
+	return "none"
 }
 
 // giveUp is for how long a report is tried (RFC 8460, 5.5).

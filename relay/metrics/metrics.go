@@ -89,8 +89,7 @@ func (m *Metrics) Recipients(verdict, why string, n int) {
 	m.recipients.WithLabelValues(verdict, why).Add(float64(n))
 }
 
-// Attempt counts an attempt and what guarded its session, "" where there was
-// none.
+// Attempt counts an attempt and what guarded its session.
 func (m *Metrics) Attempt(verdict, protection string) {
 	m.attempts.WithLabelValues(verdict, protection).Inc()
 }
