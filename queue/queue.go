@@ -237,6 +237,29 @@ func (q *Queue) Counts() Counts {
 	return q.counts
 }
 
+// Active is how many units are claimed, until their results are durable.
+func (q *Queue) Active() int {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return len(q.inFlight)
+}
+
+// Oldest is how long the oldest message that is not held has been in the queue,
+// 0 where there is none. It looks at every message: imported ones are not in the
+// order of their arrival.
+func (q *Queue) Oldest() time.Duration {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	now := q.clock()
+	oldest := now
+	for e := q.first; e != nil; e = e.next {
+		if e.accepted && !e.held {
+			oldest = min(oldest, e.receivedAt)
+		}
+	}
+	return time.Duration(now - oldest)
+}
+
 // Paused says whether delivery as a whole is paused.
 func (q *Queue) Paused() bool {
 	q.mu.Lock()

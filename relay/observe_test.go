@@ -6,13 +6,23 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
+
+	"github.com/prometheus/client_golang/prometheus/testutil/promlint"
 
 	"github.com/stsrelay/stsrelay/internal/testnet"
 )
 
-func TestHealthAndMetrics(t *testing.T) {
+// observed is a relay that serves its health and metrics, with a token.
+type observed struct {
+	*world
+	http string
+}
+
+func newObserved(t *testing.T, toml string) *observed {
+	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -28,49 +38,151 @@ func TestHealthAndMetrics(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(w.dir, "token"), []byte("secret\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	w.start("[admin]\nhttp = \"" + addr + "\"\ntoken_file = \"token\"\n")
-	h := w.host("mx1.metrics.example")
-	w.domain("metrics.example", testnet.Domain{MX: []string{h.Name}})
-	if _, gone := w.attempted(w.send("anna@sender.example", "kurt@metrics.example")); !gone {
-		t.Fatal("not delivered")
+	w.start(toml + "[admin]\nhttp = \"" + addr + "\"\ntoken_file = \"token\"\n")
+	return &observed{w, addr}
+}
+
+func (o *observed) get(path, token string) (int, string) {
+	o.t.Helper()
+	req, err := http.NewRequestWithContext(o.t.Context(), http.MethodGet, "http://"+o.http+path, http.NoBody)
+	if err != nil {
+		o.t.Fatal(err)
 	}
-	if _, err := sendMail(w.addr, "no address", "x", "kurt@metrics.example"); err == nil {
-		t.Fatal("a wrong sender was accepted")
+	if token != "" {
+		req.Header.Set("Authorization", "Bearer "+token)
 	}
-	get := func(path, token string) (int, string) {
-		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+addr+path, http.NoBody)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if token != "" {
-			req.Header.Set("Authorization", "Bearer "+token)
-		}
-		res, err := http.DefaultClient.Do(req)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer res.Body.Close()
-		body, err := io.ReadAll(res.Body)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return res.StatusCode, string(body)
+	res, err := http.DefaultClient.Do(req)
+	if err != nil {
+		o.t.Fatal(err)
 	}
+	defer res.Body.Close()
+	body, err := io.ReadAll(res.Body)
+	if err != nil {
+		o.t.Fatal(err)
+	}
+	return res.StatusCode, string(body)
+}
+
+func (o *observed) metrics() string {
+	o.t.Helper()
+	code, text := o.get("/metrics", "secret")
+	if code != http.StatusOK {
+		o.t.Fatalf("/metrics with the token: %d", code)
+	}
+	return text
+}
+
+// lacks fails for each of want that no line of text begins with.
+func (o *observed) lacks(text string, want ...string) {
+	o.t.Helper()
+	for _, line := range want {
+		if !strings.Contains("\n"+text, "\n"+line) {
+			o.t.Errorf("no %s in\n%s", line, text)
+		}
+	}
+}
+
+func TestHealthIsForEverybodyAndMetricsForThoseWithTheToken(t *testing.T) {
+	o := newObserved(t, "")
 	for path, want := range map[string]int{"/healthz": 200, "/readyz": 200, "/metrics": 401, "/v1/queue": 404} {
-		if code, _ := get(path, ""); code != want {
+		if code, _ := o.get(path, ""); code != want {
 			t.Errorf("%s: %d", path, code)
 		}
 	}
-	code, text := get("/metrics", "secret")
-	if code != http.StatusOK {
-		t.Fatalf("/metrics with the token: %d", code)
+	if code, _ := o.get("/metrics", "wrong"); code != http.StatusUnauthorized {
+		t.Errorf("/metrics with a wrong token: %d", code)
 	}
-	for _, want := range []string{
-		"stsrelay_accepted_messages_total 1\n", `stsrelay_recipients_total{verdict="delivered",why=""} 1`, `stsrelay_sessions_out_total{tls="TLS 1.3"} 1`,
-		`stsrelay_refused_total{code="501",status="5.5.2"} 1`, "stsrelay_queue_messages 0\n", "stsrelay_accepting 1\n", "process_resident_memory_bytes ",
-	} {
-		if !strings.Contains(text, want) {
-			t.Errorf("no %s in\n%s", want, text)
+}
+
+func TestADeliveryMovesTheMetrics(t *testing.T) {
+	o := newObserved(t, "")
+	h := o.host("mx1.metrics.example")
+	o.domain("metrics.example", testnet.Domain{MX: []string{h.Name}, Policy: policyFor("enforce", h.Name)})
+	o.lacks(o.metrics(), "stsrelay_accepted_messages_total 0\n", "stsrelay_delivery_seconds_count 0\n", "stsrelay_policies{mode=\"enforce\"} 0\n",
+		"stsrelay_policy_fetches_total{result=\"sts-webpki-invalid\"} 0\n", "stsrelay_reports_total{how=\"mail\",result=\"failed\"} 0\n")
+	if _, gone := o.attempted(o.send("anna@sender.example", "kurt@metrics.example")); !gone {
+		t.Fatal("not delivered")
+	}
+	if _, err := sendMail(o.addr, "no address", "x", "kurt@metrics.example"); err == nil {
+		t.Fatal("a wrong sender was accepted")
+	}
+	o.lacks(o.metrics(),
+		"stsrelay_build_info{version=\"test\"} 1\n", "stsrelay_info{version=\"test\"} 1\n", "stsrelay_uptime_seconds ",
+		"stsrelay_accepting 1\n", "stsrelay_delivering 1\n",
+		"stsrelay_accepted_messages_total 1\n", "stsrelay_accepted_bytes_total ",
+		"stsrelay_refused_total{code=\"501\",status=\"5.5.2\"} 1\n",
+		"stsrelay_queue_messages 0\n", "stsrelay_queue_recipients 0\n", "stsrelay_queue_held 0\n", "stsrelay_queue_oldest_seconds 0\n", "stsrelay_queue_active ",
+		"stsrelay_recipients_total{verdict=\"delivered\",why=\"\"} 1\n",
+		"stsrelay_attempts_total{protection=\"mta-sts\",verdict=\"delivered\"} 1\n",
+		"stsrelay_delivery_seconds_count 1\n",
+		"stsrelay_sessions{direction=\"in\"} ", "stsrelay_sessions{direction=\"out\"} 1\n", "stsrelay_sessions_out_total{tls=\"TLS 1.3\"} 1\n",
+		"stsrelay_policy_fetches_total{result=\"ok\"} 1\n", "stsrelay_policies{mode=\"enforce\"} 1\n", "stsrelay_policies{mode=\"missing\"} 0\n",
+		"stsrelay_store_commit_seconds_count ", "stsrelay_store_commit_batches_count ",
+		"stsrelay_store_size_bytes ", "stsrelay_store_free_bytes ", "stsrelay_store_free_limit_bytes 6.7108864e+07\n",
+		"process_resident_memory_bytes ")
+}
+
+func TestWhatIsNotDeliveredMovesTheMetricsToo(t *testing.T) {
+	o := newObserved(t, "")
+	h := o.host("mx1.metrics.example")
+	if err := h.Set(testnet.Faults{NoStartTLS: true}); err != nil {
+		t.Fatal(err)
+	}
+	o.domain("clear.example", testnet.Domain{MX: []string{h.Name}})
+	o.domain("enforced.example", testnet.Domain{MX: []string{h.Name}, Policy: policyFor("enforce", h.Name)})
+	o.domain("broken.example", testnet.Domain{MX: []string{h.Name}, Policy: policyFor("nonsense", h.Name)})
+	o.attempted(o.send("anna@sender.example", "kurt@clear.example"))
+	o.attempted(o.send("anna@sender.example", "kurt@enforced.example"))
+	o.attempted(o.send("anna@sender.example", "kurt@broken.example"))
+	o.relay.Queue().SetPaused(true)
+	text := o.metrics()
+	o.lacks(text, "stsrelay_delivering 0\n", "stsrelay_queue_messages 1\n",
+		"stsrelay_attempts_total{protection=\"none\",verdict=\"deferred\"} ", "stsrelay_attempts_total{protection=\"none\",verdict=\"delivered\"} 2\n",
+		"stsrelay_recipients_total{verdict=\"deferred\",why=\"tls-none\"} ",
+		"stsrelay_policy_fetches_total{result=\"sts-policy-invalid\"} 1\n", "stsrelay_policies{mode=\"missing\"} 1\n",
+		"stsrelay_sessions_out_total{tls=\"none\"} ")
+	if age := regexp.MustCompile(`(?m)^stsrelay_queue_oldest_seconds (.*)$`).FindStringSubmatch(text); len(age) != 2 || age[1] == "0" {
+		t.Errorf("the age of the oldest message: %q", age)
+	}
+}
+
+func TestTheMetricsAreAsPrometheusWantsThem(t *testing.T) {
+	o := newObserved(t, "")
+	text := o.metrics()
+	problems, err := promlint.New(strings.NewReader(text)).Lint() // as promtool check metrics
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range problems {
+		t.Errorf("%s: %s", p.Metric, p.Text)
+	}
+	kinds := make(map[string]string)
+	for line := range strings.Lines(text) {
+		line = strings.TrimSuffix(line, "\n")
+		if typed, ok := strings.CutPrefix(line, "# TYPE "); ok {
+			name, kind, _ := strings.Cut(typed, " ")
+			kinds[name] = kind
+			if !strings.Contains(text, "# HELP "+name+" ") {
+				t.Errorf("%s has no HELP", name)
+			}
+			continue
+		}
+		if strings.HasPrefix(line, "#") {
+			continue
+		}
+		name := line[:strings.IndexAny(line, "{ ")]
+		if kinds[name] == "" && kinds[family(name)] == "" {
+			t.Errorf("%s has no TYPE before it", name)
 		}
 	}
+	for name, kind := range kinds {
+		if strings.HasPrefix(name, "stsrelay_") && (kind == "counter") != strings.HasSuffix(name, "_total") {
+			t.Errorf("%s is a %s: only counters end in _total, and all do", name, kind)
+		}
+	}
+}
+
+// family is the name of the histogram or summary that a series belongs to.
+func family(series string) string {
+	return regexp.MustCompile(`_(bucket|sum|count)$`).ReplaceAllString(series, "")
 }

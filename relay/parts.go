@@ -62,10 +62,14 @@ func (r *Relay) openPolicies(roots *x509.CertPool) (*sts.Manager, error) {
 	return sts.NewManager(sts.ManagerOptions{
 		Store: policyStore{r.store}, Prefix: store.PrefixPolicy, LookupTXT: r.lookupTXT, Logger: r.log,
 		Fetch: func(ctx context.Context, domain string) (*sts.Fetched, error) {
-			return sts.NewFetcher(sts.FetcherOptions{
+			fetched, err := sts.NewFetcher(sts.FetcherOptions{
 				Roots: roots, LookupAddrs: r.lookupAddrs, DialContext: r.o.Dial,
 				AllowPrivate: r.config.Load().Delivery.PrivateAddresses == "allow", // which a reload may change
 			}).Fetch(ctx, domain)
+			if !errors.Is(ctx.Err(), context.Canceled) { // the relay stops: that says nothing about the policy host
+				r.metrics.Fetched(fetchResult(err), 1)
+			}
+			return fetched, err
 		},
 	})
 }

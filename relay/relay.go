@@ -121,7 +121,7 @@ func (r *Relay) open() error {
 	if err := os.MkdirAll(c.DataDir, 0o700); err != nil {
 		return fmt.Errorf("data_dir: %w", err)
 	}
-	r.store, err = store.Open(store.Options{Dir: filepath.Join(c.DataDir, "queue"), FreeSpace: int64(c.Limits.FreeSpace), Ballast: ballast, Logger: r.log})
+	r.store, err = store.Open(store.Options{Dir: filepath.Join(c.DataDir, "queue"), FreeSpace: int64(c.Limits.FreeSpace), Ballast: ballast, Committed: r.metrics.Committed, Logger: r.log})
 	if err != nil {
 		return err
 	}
@@ -162,7 +162,7 @@ func (r *Relay) open() error {
 	r.delivery = delivery.New(delivery.Options{
 		Queue: r.queue, Resolver: r.resolver, Policies: r.policies, Hostname: c.Hostname, Roots: roots,
 		Dial: r.o.Dial, IsSelf: r.isSelf, Notices: r.notifier(), Count: r.counter(), Now: r.o.Now, Settings: deliverySettings, Timeouts: r.o.Timeouts,
-		Attempted: r.metrics.Attempted, Opened: r.metrics.Session, Logger: r.log,
+		Recipients: r.metrics.Recipients, Ended: r.attempted, Opened: r.metrics.Session, Logger: r.log,
 	})
 	if r.certs, err = openCertificates(c); err != nil {
 		return err
@@ -170,7 +170,7 @@ func (r *Relay) open() error {
 	if r.ingress, err = r.openIngress(c); err != nil {
 		return err
 	}
-	r.gauges()
+	r.openMetrics()
 	r.admin = admin.New(admin.Options{
 		Queue: r.queue, Policies: r.policies, Status: r.status, Reload: r.reload, Notice: r.removed, Reports: r.reporter, Metrics: r.metrics.Write, Logger: r.log,
 	})

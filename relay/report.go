@@ -41,8 +41,9 @@ func (r *Relay) openReports(c *config.Config) error {
 		Sign: func(domain string, write func(io.Writer) error) ([]byte, error) {
 			return r.signer.Load().Sign(domain, write)
 		},
-		Skip: func(domain string) bool { return skips(r.config.Load(), domain) },
-		Now:  r.o.Now, After: r.o.After, Logger: r.log,
+		Ended: func(how string, sent bool) { r.metrics.Reported(how, reportResult(sent), 1) },
+		Skip:  func(domain string) bool { return skips(r.config.Load(), domain) },
+		Now:   r.o.Now, After: r.o.After, Logger: r.log,
 	})
 	return err
 }

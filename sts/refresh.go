@@ -135,6 +135,23 @@ func (m *Manager) List() []Entry {
 	return out
 }
 
+// Modes counts the domains in the cache by the mode of the policy that is in
+// force, "" for those without one: it has expired, or never could be had.
+func (m *Manager) Modes() map[Mode]int {
+	now := m.o.Now()
+	out := make(map[Mode]int)
+	m.mu.RLock()
+	defer m.mu.RUnlock()
+	for _, e := range m.entries {
+		if e.valid(now) {
+			out[e.policy.Mode]++
+		} else {
+			out[""]++
+		}
+	}
+	return out
+}
+
 // Show returns the entry of one domain; ok says that there is one.
 func (m *Manager) Show(domain string) (e Entry, ok bool) {
 	if e := m.get(domain); e != nil {

@@ -31,6 +31,7 @@ type office struct {
 	records  map[string][]string
 	dnsErr   error
 	queued   []Mail
+	ends     []string // at destinations
 	insecure bool
 	public   bool
 	noKey    bool
@@ -87,6 +88,11 @@ func (o *office) attach(s *store.Store) {
 			}
 			o.queued = append(o.queued, *m)
 			return nil
+		},
+		Ended: func(how string, sent bool) {
+			o.mu.Lock()
+			defer o.mu.Unlock()
+			o.ends = append(o.ends, fmt.Sprintf("%s %t", how, sent))
 		},
 		Now:    func() time.Time { return o.now },
 		Logger: slog.New(slog.NewTextHandler(&o.log, &slog.HandlerOptions{Level: slog.LevelWarn})),

@@ -37,6 +37,10 @@ type Options struct {
 	// Post submits a report to a URL. The error is an error of that attempt; it
 	// wraps ErrRefused where another one makes no sense.
 	Post func(ctx context.Context, url string, report []byte) error
+	// Ended is told of every end that a report comes to at a destination: how it
+	// went there, "mail", "https" or "none" (no destination could be looked up), and
+	// whether it was sent. nil: nobody is told.
+	Ended func(how string, sent bool)
 	// Skip says for which domains no reports are made; nil: none.
 	Skip func(domain string) bool
 	// Now and After are the clock; default time.Now and time.After.
@@ -95,6 +99,9 @@ func New(o Options) (*Reporter, error) {
 	}
 	if o.After == nil {
 		o.After = time.After
+	}
+	if o.Ended == nil {
+		o.Ended = func(string, bool) {}
 	}
 	if o.Skip == nil {
 		o.Skip = func(string) bool { return false }
@@ -261,9 +268,10 @@ func (r *Reporter) submit(ctx context.Context, k reportKey, s *submission, rua [
 // meantime stands.
 func (r *Reporter) finish(ctx context.Context, k reportKey, skip string, results []destination) error {
 	now := r.o.Now().UTC().Truncate(time.Second)
-	var after submission
+	var before, after submission
 	var b store.Batch
 	change(&b, k, func(s *submission) {
+		before = s.clone()
 		s.Attempts++
 		if skip != "" {
 			s.end(Skipped, skip, now)
@@ -279,15 +287,21 @@ func (r *Reporter) finish(ctx context.Context, k reportKey, skip string, results
 	if after.State == "" {
 		return nil // it was removed with its day
 	}
-	r.tell(k, &after)
+	r.tell(k, &before, &after)
 	if !after.ended() && !after.Next.IsZero() {
 		r.plan(k, after.Next)
 	}
 	return nil
 }
 
-// tell writes the log line of what a report has come to.
-func (r *Reporter) tell(k reportKey, s *submission) {
+// tell writes the log line of what a report has come to, and tells of the
+// destinations that have come to an end.
+func (r *Reporter) tell(k reportKey, before, s *submission) {
+	for _, d := range s.To {
+		if old := before.find(d.URI); d.ended() && (old == nil || !old.ended()) {
+			r.o.Ended(d.how(), d.Progress == Accepted)
+		}
+	}
 	level, msg := slog.LevelInfo, "TLS report delivered"
 	switch s.State {
 	case Skipped:
@@ -312,9 +326,10 @@ func (r *Reporter) Mailed(ctx context.Context, queueID, why string) {
 		return // a report of long ago
 	}
 	now := r.o.Now().UTC().Truncate(time.Second)
-	var after submission
+	var before, after submission
 	var b store.Batch
 	change(&b, k, func(s *submission) {
+		before = s.clone()
 		for i := range s.To {
 			if d := &s.To[i]; d.QueueID == queueID {
 				d.Progress, d.Why = Accepted, ""
@@ -336,7 +351,7 @@ func (r *Reporter) Mailed(ctx context.Context, queueID, why string) {
 	b.Patient()
 	r.o.Store.Submit(&b, func(err error) {
 		if err == nil && after.State != "" {
-			r.tell(k, &after)
+			r.tell(k, &before, &after)
 		}
 	})
 }

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -140,6 +141,9 @@ func TestRecordsAreLookedUpWhenAReportIsMadeAndAgainWhenItIsTriedAgain(t *testin
 			t.Errorf("%+v", s)
 		}
 	}
+	if !slices.Equal(o.ends, []string{"https true"}) {
+		t.Errorf("ends at destinations: %q", o.ends)
+	}
 	if p := h.Posts(); len(p) != 3 || p[2].Path != "POST /2" {
 		t.Errorf("%+v", p)
 	}
@@ -183,6 +187,9 @@ func TestAMailIsQueuedOnceAndWhatBecomesOfItIsTheReports(t *testing.T) {
 	flush(t, o.store)
 	if s := o.state(); s.State != Sent {
 		t.Errorf("%+v", s)
+	}
+	if want := []string{"mail false", "https false", "mail true"}; !slices.Equal(o.ends, want) {
+		t.Errorf("ends at destinations: %q, want %q", o.ends, want)
 	}
 }
 

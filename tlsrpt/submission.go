@@ -1,6 +1,7 @@
 package tlsrpt
 
 import (
+	"slices"
 	"strings"
 	"time"
 
@@ -58,11 +59,32 @@ type destination struct {
 	QueueID  string   `cbor:"4,keyasint,omitempty"`
 }
 
+func (d *destination) ended() bool { return d.Progress == Accepted || d.Progress == Refused }
+
+// how is the way to the destination, "none" for what stands for a record that
+// could not be looked up.
+func (d *destination) how() string {
+	switch scheme, _, _ := strings.Cut(d.URI, ":"); Scheme(scheme) {
+	case Mailto:
+		return "mail"
+	case HTTPS:
+		return "https"
+	}
+	return "none"
+}
+
 // giveUp is for how long a report is tried (RFC 8460, 5.5).
 const giveUp = 24 * time.Hour
 
 // waits are those after the first, second, … attempt; the last one repeats.
 var waits = [...]time.Duration{5 * time.Minute, 15 * time.Minute, 30 * time.Minute, time.Hour, 2 * time.Hour, 4 * time.Hour}
+
+// clone is a copy that keeps its destinations as they are.
+func (s *submission) clone() submission {
+	c := *s
+	c.To = slices.Clone(s.To)
+	return c
+}
 
 func (s *submission) ended() bool { return s.State != Waiting }
 

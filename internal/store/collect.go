@@ -20,7 +20,7 @@ func (s *Store) collect(ctx context.Context, every time.Duration) {
 		if s.space.critical() != nil {
 			continue // a rewrite needs space before it gives any
 		}
-		commits := s.stats.commits.Load()
+		commits := s.commits.Load()
 		if commits == lastCommits && commits != flattened {
 			if err := s.db.Flatten(1); err != nil {
 				s.log.Warn("compaction of the store failed", "error", err)

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"sync/atomic"
 	"time"
 
 	"github.com/dgraph-io/badger/v4"
@@ -240,7 +239,8 @@ func (s *Store) commit(group []*request) {
 		err = e
 		s.stalled.Store(true)
 	}
-	s.stats.add(len(group), time.Since(start))
+	s.commits.Add(1)
+	s.committed(len(group), time.Since(start))
 	for _, r := range group {
 		if err == nil && r.changed {
 			s.answer(r, ErrChanged)
@@ -330,28 +330,4 @@ func (s *Store) apply(txn *badger.Txn, o Op) error {
 		return txn.Delete(o.Key)
 	}
 	return txn.Set(o.Key, value)
-}
-
-// Stats are counts since Open.
-type Stats struct {
-	Commits int64         // transactions
-	Batches int64         // batches in them
-	Busy    time.Duration // time spent in transactions
-}
-
-type stats struct{ commits, batches, busy atomic.Int64 }
-
-func (s *stats) add(batches int, d time.Duration) {
-	s.commits.Add(1)
-	s.batches.Add(int64(batches))
-	s.busy.Add(int64(d))
-}
-
-// Stats returns the counts of the committer.
-func (s *Store) Stats() Stats {
-	return Stats{
-		Commits: s.stats.commits.Load(),
-		Batches: s.stats.batches.Load(),
-		Busy:    time.Duration(s.stats.busy.Load()),
-	}
 }

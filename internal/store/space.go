@@ -190,6 +190,28 @@ func (s *Store) Room(n int64) error {
 // Free returns the free bytes of the store's file system.
 func (s *Store) Free() (int64, error) { return s.space.free(s.dir) }
 
+// FreeLimit is how many bytes must stay free for Room to say yes.
+func (s *Store) FreeLimit() int64 { return s.space.limit }
+
+// Size returns how many bytes the store takes of its file system, with what it
+// has reserved there and without the ballast.
+func (s *Store) Size() (int64, error) {
+	entries, err := os.ReadDir(s.dir)
+	if err != nil {
+		return 0, fmt.Errorf("size of the store: %w", err)
+	}
+	var n int64
+	for _, e := range entries {
+		name := filepath.Join(s.dir, e.Name())
+		var st unix.Stat_t
+		if name == s.space.ballastFile() || unix.Stat(name, &st) != nil { // it was removed meanwhile
+			continue
+		}
+		n += st.Blocks * 512 // its files have holes
+	}
+	return n, nil
+}
+
 func mebibytes(n int64) string { return fmt.Sprintf("%d MiB", n>>20) }
 
 // probe checks that the file system carries what the store stands on: shared

@@ -50,6 +50,38 @@ func TestRoomKeepsTheLimitFreeAndCountsWhatIsOnItsWay(t *testing.T) {
 	}
 }
 
+func TestTheSizeIsWhatIsTakenOnTheDiskWithoutTheBallast(t *testing.T) {
+	dir := t.TempDir()
+	s := open(t, Options{Dir: dir, Ballast: 1 << 20, Free: newDisk(1 << 30).measure})
+	if _, err := os.Stat(filepath.Join(dir, "ballast")); err != nil {
+		t.Fatal(err)
+	}
+	size := func() int64 {
+		n, err := s.Size()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return n
+	}
+	before := size()
+	if err := os.WriteFile(filepath.Join(dir, "more"), make([]byte, 1<<20), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if n := size() - before; n < 1<<20 {
+		t.Errorf("a file of a MiB counts as %d bytes", n)
+	}
+	before = size()
+	if err := os.Remove(filepath.Join(dir, "ballast")); err != nil {
+		t.Fatal(err)
+	}
+	if n := size() - before; n < 0 {
+		t.Errorf("the ballast counted as %d bytes", -n)
+	}
+	if s.FreeLimit() != Floor {
+		t.Errorf("limit %d: less than the floor is the floor", s.FreeLimit())
+	}
+}
+
 func TestAMeasurementOfTheFreeSpaceIsRememberedForAMoment(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d, measured := newDisk(10), 0

@@ -46,6 +46,10 @@ type Options struct {
 	// GCInterval is the time between two rounds of value-log collection.
 	// Default 5s.
 	GCInterval time.Duration
+	// Committed is told of every transaction: how many batches were in it, and
+	// what it took with its fsync. It is called by the committer and must be
+	// quick; nil: nobody is told.
+	Committed func(batches int, took time.Duration)
 	// Free measures the free bytes of a folder's file system; default statfs.
 	Free func(dir string) (int64, error)
 	// Logger gets what Badger says; nil discards it.
@@ -74,7 +78,8 @@ type Store struct {
 	stop       context.CancelFunc
 	background sync.WaitGroup // collector and space watch
 	committer  sync.WaitGroup
-	stats      stats
+	committed  func(batches int, took time.Duration)
+	commits    atomic.Int64 // transactions so far
 }
 
 // Open opens the store in o.Dir, or makes it. It refuses, with words, a folder
@@ -87,6 +92,9 @@ func Open(o Options) (*Store, error) {
 	if o.GCInterval == 0 {
 		o.GCInterval = 5 * time.Second
 	}
+	if o.Committed == nil {
+		o.Committed = func(int, time.Duration) {}
+	}
 	recent := o.Free
 	if o.Free == nil {
 		o.Free, recent = freeBytes, remembered(freeBytes)
@@ -98,11 +106,12 @@ func Open(o Options) (*Store, error) {
 		return nil, err
 	}
 	s := &Store{
-		dir:     o.Dir,
-		log:     o.Logger,
-		latch:   &latch{log: o.Logger},
-		wake:    make(chan struct{}, 1),
-		lingers: unhurriedFor,
+		dir:       o.Dir,
+		log:       o.Logger,
+		latch:     &latch{log: o.Logger},
+		wake:      make(chan struct{}, 1),
+		lingers:   unhurriedFor,
+		committed: o.Committed,
 	}
 	s.space = space{dir: o.Dir, free: o.Free, recent: recent, limit: max(o.FreeSpace, Floor), ballast: o.Ballast, log: o.Logger}
 	if err := s.space.prepare(); err != nil {

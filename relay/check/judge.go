@@ -146,7 +146,7 @@ func (c *checker) remark(h *host, v *visit) {
 
 // worth is what a session is worth, in words.
 func worth(req *security.Requirement, e *security.Evidence) string {
-	if s := req.Describe(e); s != "none" {
+	if s, by := req.Describe(e); by != security.Clear {
 		return s
 	}
 	return "no TLS"

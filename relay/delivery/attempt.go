@@ -41,10 +41,12 @@ type attempt struct {
 	held    *failure               // of the first host that was refused by a policy
 	down    *failure               // of the last host that could not be reached
 	tls     string                 // what the session that was used proved
-	dials   int
-	counts  []SessionCount
-	reached bool // a transaction was begun with some host
-	room    int  // transactions that its sessions could carry at a time; 0: not known
+	// protection is tls in one word, "" where there was no session.
+	protection security.Protection
+	dials      int
+	counts     []SessionCount
+	reached    bool // a transaction was begun with some host
+	room       int  // transactions that its sessions could carry at a time; 0: not known
 
 	seen  []seen   // in the order of contact
 	key   string   // of the host that is tried
@@ -224,7 +226,7 @@ func (a *attempt) tryHost(ctx context.Context, c candidate, req *security.Requir
 			return f
 		}
 		fresh := a.fresh
-		a.tls = req.Describe(&s.evidence)
+		a.tls, a.protection = req.Describe(&s.evidence)
 		if gone := a.send(ctx, s); gone && !fresh {
 			continue // the host had closed the idle session: not its fault
 		}
@@ -430,6 +432,7 @@ func (a *attempt) finish() {
 	a.addNotices(&o)
 	o.Also = a.countAll()
 	a.logResults()
+	a.tell()
 	a.d.queue.Finish(a.w, o)
 	queue.LogNotices(a.d.log, &a.w.Envelope, o.Notices)
 }

@@ -48,11 +48,12 @@ type Options struct {
 	// Count adds what a session proved to the counts of TLS reports, in the
 	// commit of the delivery's result; nil: nothing is counted.
 	Count func(b *store.Batch, s SessionCount)
-	// Attempted is told what became of n recipients: the verdict, and the reason
-	// where they were not delivered. Opened is told of every session to a host,
-	// with its TLS version or "none". Either may be nil.
-	Attempted func(verdict, why string, n int)
-	Opened    func(tls string)
+	// Recipients is told what became of n recipients: the verdict, and the reason
+	// where they were not delivered. Ended is told of every attempt, Opened of
+	// every session to a host, with its TLS version or "none". Each may be nil.
+	Recipients func(verdict, why string, n int)
+	Ended      func(Attempt)
+	Opened     func(tls string)
 	// Settings are the values that may change while the relay runs.
 	Settings Settings
 	// Timeouts are those of the SMTP client; zero values are RFC 5321's.
@@ -101,6 +102,18 @@ type Notifier interface {
 	Success(w *queue.Work, states []queue.RecipientState, relayed []bool) (m queue.NewMessage, ok bool)
 }
 
+// Attempt is what one attempt came to.
+type Attempt struct {
+	// Verdict is that on its recipients, "delivered", "deferred", "bounced", or
+	// "mixed" where they differ.
+	Verdict string
+	// Protection guarded the session that was used last, "" where there was none.
+	Protection security.Protection
+	// Delivered is how old the message was when a host had taken it, 0 where none
+	// has.
+	Delivered time.Duration
+}
+
 // SessionCount is one result for TLS reports (RFC 8460, 4.3).
 type SessionCount struct {
 	Requirement *security.Requirement
@@ -125,7 +138,8 @@ type Delivery struct {
 	notices  Notifier
 	count    func(b *store.Batch, s SessionCount)
 	timeouts smtpclient.Timeouts
-	tried    func(verdict, why string, n int)
+	told     func(verdict, why string, n int)
+	ended    func(Attempt)
 	opened   func(tls string)
 	now      func() time.Time
 	log      *slog.Logger
@@ -155,8 +169,11 @@ func New(o Options) *Delivery {
 		pool:    newPool(),
 		tickets: tls.NewLRUClientSessionCache(4096),
 	}
-	if d.tried = o.Attempted; d.tried == nil {
-		d.tried = func(string, string, int) {}
+	if d.told = o.Recipients; d.told == nil {
+		d.told = func(string, string, int) {}
+	}
+	if d.ended = o.Ended; d.ended == nil {
+		d.ended = func(Attempt) {}
 	}
 	if d.opened = o.Opened; d.opened == nil {
 		d.opened = func(string) {}

@@ -43,19 +43,40 @@ func (a *attempt) logResults() {
 		policy, mode = a.policy.ID, string(a.policy.Policy.Mode)
 	}
 	for _, l := range order {
-		level := slog.LevelInfo
-		verdict := l.state
-		if l.state == string(queue.Queued) {
-			verdict = "deferred"
-		}
-		a.d.tried(verdict, l.why, len(lines[l]))
-		a.d.log.LogAttrs(context.Background(), level, "attempt",
+		verdict := verdictOf(queue.State(l.state))
+		a.d.told(verdict, l.why, len(lines[l]))
+		a.d.log.LogAttrs(context.Background(), slog.LevelInfo, "attempt",
 			slog.String("queue_id", env.ID.String()), slog.String("from", env.From), slog.Any("to", lines[l]),
 			slog.String("domain", a.w.Domain), slog.String("host", l.host), slog.String("ip", a.ip(l.host)), slog.String("tls", a.tls),
 			slog.String("policy", policy), slog.String("mode", mode), slog.String("verdict", verdict),
 			slog.String("why", l.why), slog.String("reply", l.reply), slog.String("error", l.text),
 			slog.Int("attempt", a.w.Attempts+1), slog.String("took", span(a.d.now().Sub(a.start))), slog.String("age", span(a.w.Age)))
 	}
+}
+
+// verdictOf is the word for what an attempt made of a recipient.
+func verdictOf(s queue.State) string {
+	if s == queue.Queued {
+		return "deferred"
+	}
+	return string(s)
+}
+
+// tell tells what the attempt came to as a whole.
+func (a *attempt) tell() {
+	t := Attempt{Protection: a.protection}
+	for _, r := range a.results {
+		switch v := verdictOf(r.State); t.Verdict {
+		case "", v:
+			t.Verdict = v
+		default:
+			t.Verdict = "mixed"
+		}
+		if r.State == queue.Delivered {
+			t.Delivered = a.w.Age + a.d.now().Sub(a.start)
+		}
+	}
+	a.d.ended(t)
 }
 
 // span is a time as people read it, in both formats of the log.

@@ -130,7 +130,7 @@ func (a *attempt) openOn(ctx context.Context, conn net.Conn, addr netip.AddrPort
 		a.countSession(req, s)
 		quit(s)
 		shortfall, _ := errors.AsType[*security.Shortfall](err)
-		a.tls = req.Describe(&s.evidence)
+		a.tls, a.protection = req.Describe(&s.evidence)
 		return nil, policyFailure(shortfall, req)
 	}
 	if s.evidence.StartTLS == security.Broken {

@@ -182,35 +182,48 @@ func certificateNames(chain []*x509.Certificate) string {
 	return out
 }
 
-// Describe is what the session was worth for a requirement, for logs and for
-// the queue's display: "TLS 1.3, TLS_AES_128_GCM_SHA256, verified by MTA-STS
-// (enforce)".
-func (r *Requirement) Describe(e *Evidence) string {
-	d := r.describe(e)
+// Protection is what guarded a session, in one word.
+type Protection string
+
+// The kinds of protection. What the host's certificate was compared with makes
+// the difference.
+const (
+	Clear     Protection = "none"      // no TLS
+	Encrypted Protection = "encrypted" // by whoever answered: not verified
+	Verified  Protection = "verified"  // a trusted authority and the host's name, which the DNS may have been made to say
+	ByMTASTS  Protection = "mta-sts"   // the same, and the host is named by the domain's policy
+	ByDANE    Protection = "dane"      // the host's TLSA records
+)
+
+// Describe is what the session was worth for a requirement: for logs and for the
+// queue's display, "TLS 1.3, TLS_AES_128_GCM_SHA256, verified by MTA-STS
+// (enforce)", and in one word.
+func (r *Requirement) Describe(e *Evidence) (string, Protection) {
+	d, p := r.describe(e)
 	if r.Override && (r.TLSA != nil || r.Policy != nil) {
 		d += "; the operator's rule overrides what the domain publishes"
 	}
-	return d
+	return d, p
 }
 
-func (r *Requirement) describe(e *Evidence) string {
+func (r *Requirement) describe(e *Evidence) (string, Protection) {
 	if e.StartTLS != Established {
-		return "none"
+		return string(Clear), Clear
 	}
 	version := tls.VersionName(e.Version) + ", " + e.Cipher
 	if r.TLSA != nil && len(r.TLSA.Usable) > 0 {
 		rec, err := e.matchTLSA(r.TLSA, r.Domain)
 		if err == nil {
-			return fmt.Sprintf("%s, verified by DANE (%d %d %d %.4x…)", version, rec.Usage, rec.Selector, rec.MatchingType, rec.Data)
+			return fmt.Sprintf("%s, verified by DANE (%d %d %d %.4x…)", version, rec.Usage, rec.Selector, rec.MatchingType, rec.Data), ByDANE
 		}
-		return fmt.Sprintf("%s, not verified: the TLSA records do not fit: %v", version, err)
+		return fmt.Sprintf("%s, not verified: the TLSA records do not fit: %v", version, err), Encrypted
 	}
 	s := e.verified(Opportunistic)
 	switch {
 	case s == nil && r.Policy != nil && r.mxMismatch() == nil && e.encrypted(MTASTS) == nil:
-		return fmt.Sprintf("%s, verified by MTA-STS (%s)", version, r.Policy.Mode)
+		return fmt.Sprintf("%s, verified by MTA-STS (%s)", version, r.Policy.Mode), ByMTASTS
 	case s == nil:
-		return version + ", verified certificate"
+		return version + ", verified certificate", Verified
 	}
-	return version + ", not verified: " + s.Reason
+	return version + ", not verified: " + s.Reason, Encrypted
 }

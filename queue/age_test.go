@@ -1,0 +1,38 @@
+package queue
+
+import (
+	"testing"
+	"time"
+)
+
+func TestTheOldestMessageIsOneThatWaitsForItsDelivery(t *testing.T) {
+	b := newBench(t, Options{})
+	if age := b.Oldest(); age != 0 {
+		t.Errorf("in an empty queue: %s", age)
+	}
+	old := b.accept("x", to("a@x.test"))
+	b.now = b.now.Add(time.Hour)
+	b.restart() // the queue's own clock knows nothing of the hour
+	b.accept("x", to("b@y.test"))
+	if age := b.Oldest(); age < time.Hour || age > 2*time.Hour {
+		t.Errorf("an hour after the first: %s", age)
+	}
+	b.touched(1)(b.Hold(t.Context(), Filter{IDs: []ID{old}}, "suspicious"))
+	if age := b.Oldest(); age <= 0 || age >= time.Hour {
+		t.Errorf("with the first one held: %s", age)
+	}
+}
+
+func TestAUnitIsActiveUntilItsResultIsDurable(t *testing.T) {
+	b := newBench(t, Options{})
+	b.accept("x", to("a@x.test", "b@y.test"))
+	w := b.claim()
+	if n := b.Active(); n != 1 {
+		t.Errorf("%d units active, one was claimed", n)
+	}
+	b.finish(w, Delivered)
+	b.sync()
+	if n := b.Active(); n != 0 {
+		t.Errorf("%d units active after the result", n)
+	}
+}
