@@ -14,6 +14,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/stsrelay/stsrelay/internal/human"
 	"github.com/stsrelay/stsrelay/queue"
 	"github.com/stsrelay/stsrelay/relay/admin"
 )
@@ -95,7 +96,7 @@ func (a *app) printMessages(r io.Reader) error {
 			return err
 		}
 		n++
-		t.add(m.ID, span(time.Since(m.ReceivedAt)), size(m.Size), shorten(sender(m.From), 28), shorten(recipients(&m), 32), strconv.Itoa(m.Attempts), next(&m), why(&m))
+		t.add(m.ID, human.Span(time.Since(m.ReceivedAt)), human.Size(m.Size), shorten(m.Sender(), 28), shorten(m.To(), 32), strconv.Itoa(m.Attempts), m.Next(), m.Why())
 	}
 	if n == 0 {
 		fmt.Fprintln(a.out, "no messages")
@@ -104,52 +105,6 @@ func (a *app) printMessages(r io.Reader) error {
 	t.width = 160
 	t.print(a.out)
 	return nil
-}
-
-// recipients names the one that why is about, and counts the others.
-func recipients(m *admin.Message) string {
-	switch len(m.Recipients) {
-	case 0:
-		return ""
-	case 1:
-		return m.Recipients[0].Address
-	}
-	return fmt.Sprintf("%s +%d", waiting(m).Address, len(m.Recipients)-1)
-}
-
-// waiting is the first recipient that is still queued and was put off for a
-// reason; else the first that is queued, else the first.
-func waiting(m *admin.Message) *admin.Recipient {
-	r := &m.Recipients[0]
-	for i := range m.Recipients {
-		switch next := &m.Recipients[i]; {
-		case next.State != "queued":
-		case next.LastError != "":
-			return next
-		case r.State != "queued":
-			r = next
-		}
-	}
-	return r
-}
-
-func next(m *admin.Message) string {
-	if m.State != "queued" {
-		return m.State
-	}
-	return until(m.NextAttemptAt)
-}
-
-func why(m *admin.Message) string {
-	if m.HeldFor != "" {
-		return m.HeldFor
-	}
-	if len(m.Recipients) > 0 {
-		if r := waiting(m); r.State == "queued" && r.LastError != "" {
-			return r.LastError
-		}
-	}
-	return "new"
 }
 
 func (a *app) queueShow() *cobra.Command {
@@ -179,27 +134,20 @@ func (a *app) queueShow() *cobra.Command {
 }
 
 func (a *app) printMessage(m *admin.Message) {
-	fmt.Fprintf(a.out, "%s  %s, %s, in the queue for %s\n", m.ID, m.State, size(m.Size), span(time.Since(m.ReceivedAt)))
+	fmt.Fprintf(a.out, "%s  %s, %s, in the queue for %s\n", m.ID, m.State, human.Size(m.Size), human.Span(time.Since(m.ReceivedAt)))
 	row := func(name, format string, args ...any) {
 		fmt.Fprintf(a.out, "%-9s %s\n", name, fmt.Sprintf(format, args...))
 	}
-	in := "in clear"
-	if m.TLSIn != "" {
-		in = m.TLSIn
-	}
-	if m.Auth != "" {
-		in += ", user " + m.Auth
-	}
-	row("from", "%s", sender(m.From))
-	row("client", "%s, %s, at %s", m.Client, in, clock(m.ReceivedAt))
+	row("from", "%s", m.Sender())
+	row("client", "%s, %s, at %s", m.Client, m.Received(), human.Clock(m.ReceivedAt))
 	if m.HeldFor != "" {
 		row("held", "%s", m.HeldFor)
 	}
 	if m.State == "queued" {
-		row("next", "%s, after %s", until(m.NextAttemptAt), plural(m.Attempts, "attempt"))
+		row("next", "%s, after %s", human.Until(m.NextAttemptAt), human.Plural(m.Attempts, "attempt"))
 	}
 	for _, r := range m.Recipients {
-		row("to", "%s  %s, %s", r.Address, r.State, plural(r.Attempts, "attempt"))
+		row("to", "%s  %s, %s", r.Address, r.State, human.Plural(r.Attempts, "attempt"))
 		for _, d := range []struct{ name, text string }{{"host", r.Host}, {"TLS", r.TLS}, {"reply", r.LastReply}, {"why", r.LastError}} {
 			if d.text != "" {
 				row("", "  %-6s %s", d.name, d.text)
@@ -254,7 +202,7 @@ func (a *app) queueSummary() *cobra.Command {
 			}
 			t := newTable("DOMAIN", "MSGS", "RCPT", "OLDEST", "NEXT", "WHY")
 			for _, d := range list {
-				t.add(d.Domain, strconv.Itoa(d.Messages), strconv.Itoa(d.Recipients), span(time.Since(d.OldestAt)), until(d.NextAttemptAt), d.LastError)
+				t.add(d.Domain, strconv.Itoa(d.Messages), strconv.Itoa(d.Recipients), human.Span(time.Since(d.OldestAt)), human.Until(d.NextAttemptAt), d.LastError)
 			}
 			t.width = 160
 			t.print(a.out)
@@ -315,7 +263,7 @@ given up when the attempt under way has ended without ending it; a restart of th
 			if a.json {
 				err = a.printJSON(done)
 			} else {
-				fmt.Fprintf(a.out, "%s: %s touched\n", action, plural(done.Touched, "message"))
+				fmt.Fprintf(a.out, "%s: %s touched\n", action, human.Plural(done.Touched, "message"))
 				if action == "retry" || action == "release" {
 					err = a.printPaused(cmd.Context(), client)
 				}

@@ -1,4 +1,4 @@
-package main
+package admin_test
 
 import (
 	"testing"
@@ -25,7 +25,7 @@ func TestTheListNamesARecipientThatStillWaits(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			m := &admin.Message{Recipients: c.recipients}
-			if to, why := recipients(m), why(m); to != c.to || why != c.why {
+			if to, why := m.To(), m.Why(); to != c.to || why != c.why {
 				t.Errorf("%q, %q; want %q, %q", to, why, c.to, c.why)
 			}
 		})
