@@ -33,7 +33,7 @@ func one(v bool) float64 {
 	return 0
 }
 
-// listenHTTP binds the address for health and metrics, where one is set.
+// listenHTTP binds the address for the web page, health and metrics, where one is set.
 func (r *Relay) listenHTTP(c *config.Config) error {
 	if c.Admin.HTTP == "" {
 		return nil

@@ -2,6 +2,7 @@ package admin
 
 import (
 	"fmt"
+	"time"
 
 	"github.com/stsrelay/stsrelay/internal/human"
 )
@@ -57,6 +58,14 @@ func (m *Message) Received() string {
 		in += ", user " + m.Auth
 	}
 	return in
+}
+
+// Ailment is what is wrong with a policy, "" for nothing.
+func (p *Policy) Ailment() string {
+	if p.LastError == "" && p.ExpiresAt != nil && p.ExpiresAt.Before(time.Now()) {
+		return "it has expired, and is not applied any more"
+	}
+	return p.LastError
 }
 
 // waiting is the first recipient that is still queued and was put off for a
