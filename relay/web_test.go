@@ -135,7 +135,7 @@ func TestTheWebPageShowsWhatTheCommandLineDoes(t *testing.T) {
 		"/queue/" + id + "/content": 404, "/v1/queue": 404, "/nothing": 404,
 	} {
 		res, body := w.browse(path)
-		if res.StatusCode != want || want == 400 && !strings.Contains(body, "Bad Request</h1>") {
+		if res.StatusCode != want || want == 400 && !strings.Contains(body, "Back to the overview") {
 			t.Errorf("%s: %s, want %d\n%s", path, res.Status, want, body)
 		}
 	}

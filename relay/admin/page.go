@@ -76,7 +76,8 @@ func (p *pages) handlers() map[string]http.Handler {
 	}
 }
 
-// page is the handler of one page, which fills in the view.
+// page is the handler of one page, which fills in the view; of an error, under its
+// title, with the reason.
 func (p *pages) page(name string, fill func(*http.Request, *view) error) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		ctx, cancel := context.WithTimeout(r.Context(), patience)
@@ -85,7 +86,7 @@ func (p *pages) page(name string, fill func(*http.Request, *view) error) http.Ha
 		status, show := http.StatusOK, name
 		if err := fill(r.WithContext(ctx), v); err != nil {
 			status, show = statusOf(err), "error"
-			v.Title, v.Page = http.StatusText(status), err.Error()
+			v.Page = err.Error()
 		}
 		var b bytes.Buffer // whole, or an error that can still be told
 		if err := p.templates[show].Execute(&b, v); err != nil {
@@ -203,11 +204,12 @@ func (p *pages) queue(r *http.Request, v *view) error {
 }
 
 func (p *pages) message(r *http.Request, v *view) error {
+	v.Tab, v.Title = "queue", "Message"
 	m, err := p.s.message(r.PathValue("id"))
 	if err != nil {
 		return err
 	}
-	v.Tab, v.Title, v.Page = "queue", "Message "+m.ID, &m
+	v.Title, v.Page = "Message "+m.ID, &m
 	return nil
 }
 
