@@ -15,33 +15,30 @@ import (
 )
 
 // browse asks the relay's web page for a path, as an address bar would.
-func (w *world) browse(path string, change ...func(*http.Request)) (*http.Response, string) {
+func (w *world) browse(path string) (status int, header http.Header, body string) {
 	w.t.Helper()
 	req, err := http.NewRequestWithContext(w.t.Context(), http.MethodGet, "http://"+w.relay.HTTPAddr().String()+path, http.NoBody)
 	if err != nil {
 		w.t.Fatal(err)
-	}
-	for _, fn := range change {
-		fn(req)
 	}
 	res, err := http.DefaultClient.Do(req)
 	if err != nil {
 		w.t.Fatal(err)
 	}
 	defer res.Body.Close()
-	body, err := io.ReadAll(res.Body)
+	text, err := io.ReadAll(res.Body)
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	return res, string(body)
+	return res.StatusCode, res.Header, string(text)
 }
 
 // page is a page that is there, whole and well-formed.
 func (w *world) page(path string) string {
 	w.t.Helper()
-	res, body := w.browse(path)
-	if res.StatusCode != http.StatusOK || res.Header.Get("Content-Type") != "text/html; charset=utf-8" {
-		w.t.Fatalf("%s: %s, %s", path, res.Status, res.Header.Get("Content-Type"))
+	status, header, body := w.browse(path)
+	if status != http.StatusOK || header.Get("Content-Type") != "text/html; charset=utf-8" {
+		w.t.Fatalf("%s: %d, %s", path, status, header.Get("Content-Type"))
 	}
 	for _, fault := range htmlFaults(body) {
 		w.t.Errorf("%s: %s in\n%s", path, fault, body)
@@ -134,13 +131,13 @@ func TestTheWebPageShowsWhatTheCommandLineDoes(t *testing.T) {
 		"/queue?state=asleep": 400, "/queue?domain=..": 400, "/queue?older_than=long": 400, "/queue/01ZZZZZZZZZZZZZZZZZZZZZZZZ": 404, "/reports/yesterday": 400,
 		"/queue/" + id + "/content": 404, "/v1/queue": 404, "/nothing": 404,
 	} {
-		res, body := w.browse(path)
-		if res.StatusCode != want || want == 400 && !strings.Contains(body, "Back to the overview") {
-			t.Errorf("%s: %s, want %d\n%s", path, res.Status, want, body)
+		status, _, body := w.browse(path)
+		if status != want || want == 400 && !strings.Contains(body, "Back to the overview") {
+			t.Errorf("%s: %d, want %d\n%s", path, status, want, body)
 		}
 	}
-	if res, body := w.browse("/style.css"); res.StatusCode != http.StatusOK || !strings.HasPrefix(res.Header.Get("Content-Type"), "text/css") || !strings.Contains(body, "prefers-color-scheme") {
-		t.Errorf("the style sheet: %s %v", res.Status, res.Header)
+	if status, header, body := w.browse("/style.css"); status != http.StatusOK || !strings.HasPrefix(header.Get("Content-Type"), "text/css") || !strings.Contains(body, "prefers-color-scheme") {
+		t.Errorf("the style sheet: %d %v", status, header)
 	}
 }
 
@@ -157,11 +154,11 @@ func TestWhatStrangersWriteIsTextOnTheWebPage(t *testing.T) {
 	w.attempted(w.send("anna@sender.example", "kurt@lies.example"))
 	day := tlsrpt.DayOf(time.Now())
 	for path, want := range map[string]string{
-		"/":              "&lt;script&gt;alert(1)&lt;/script&gt;",
-		"/queue":         "&lt;script&gt;from()&lt;/script&gt;",
-		"/queue/" + id:   "&lt;script&gt;alert(1)&lt;/script&gt;&lt;img src=x onerror=alert(1)&gt;",
-		"/policies":      "&lt;script&gt;alert(1)&lt;/script&gt;",
-		"/reports":       day,
+		"/":               "&lt;script&gt;alert(1)&lt;/script&gt;",
+		"/queue":          "&lt;script&gt;from()&lt;/script&gt;",
+		"/queue/" + id:    "&lt;script&gt;alert(1)&lt;/script&gt;&lt;img src=x onerror=alert(1)&gt;",
+		"/policies":       "&lt;script&gt;alert(1)&lt;/script&gt;",
+		"/reports":        day,
 		"/reports/" + day: "evil.example",
 		"/queue?to=%22%3Cscript%3E&from=%22%3E%3Cscript%3E": "&lt;script&gt;",
 		"/policies?domain=%22%3E%3Cscript%3E":               "&lt;script&gt;",
@@ -171,8 +168,8 @@ func TestWhatStrangersWriteIsTextOnTheWebPage(t *testing.T) {
 		}
 	}
 	for _, path := range []string{"/queue?domain=%3Cscript%3Ex()", "/queue/%3Cscript%3Ex()", "/reports/%3Cscript%3Ex()", "/reports/" + day + "?domain=%3Cscript%3Ex()"} {
-		if res, body := w.browse(path); res.StatusCode/100 != 4 || len(htmlFaults(body)) > 0 || strings.Contains(body, "<script") || !strings.Contains(strings.ToLower(body), "script&gt;") {
-			t.Errorf("%s: %s\n%s", path, res.Status, body)
+		if status, _, body := w.browse(path); status/100 != 4 || len(htmlFaults(body)) > 0 || strings.Contains(body, "<script") || !strings.Contains(strings.ToLower(body), "script&gt;") {
+			t.Errorf("%s: %d\n%s", path, status, body)
 		}
 	}
 }
