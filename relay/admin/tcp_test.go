@@ -38,8 +38,14 @@ func newServer(t *testing.T) (*admin.Server, *queue.Queue) {
 	return admin.New(admin.Options{Queue: q, Status: status, Metrics: func(w io.Writer) { _, _ = io.WriteString(w, "up 1\n") }}), q
 }
 
+// reply is the beginning of an answer.
+type reply struct {
+	status int
+	header http.Header
+}
+
 // ask sends one request over TCP and returns the answer and its text.
-func ask(t *testing.T, server *httptest.Server, method, path string, change func(*http.Request)) (*http.Response, string) {
+func ask(t *testing.T, server *httptest.Server, method, path string, change func(*http.Request)) (reply, string) {
 	t.Helper()
 	req, err := http.NewRequestWithContext(t.Context(), method, server.URL+path, http.NoBody)
 	if err != nil {
@@ -57,7 +63,7 @@ func ask(t *testing.T, server *httptest.Server, method, path string, change func
 	if err != nil {
 		t.Fatal(err)
 	}
-	return res, string(body)
+	return reply{res.StatusCode, res.Header}, string(body)
 }
 
 var guarded = []string{"/", "/queue", "/queue/01ABC", "/policies", "/reports", "/reports/2026-11-23", "/style.css", "/metrics"}
@@ -93,28 +99,28 @@ func TestTheTokenIsAskedForAndTakenAsBrowsersAndScrapersShowIt(t *testing.T) {
 		t.Run(row.name, func(t *testing.T) {
 			for _, path := range guarded {
 				res, body := ask(t, server, http.MethodGet, path, row.change)
-				if in := res.StatusCode != http.StatusUnauthorized; in != row.in {
-					t.Errorf("%s: %s", path, res.Status)
+				if in := res.status != http.StatusUnauthorized; in != row.in {
+					t.Errorf("%s: %d", path, res.status)
 				}
 				want := `Basic realm="stsrelay"`
 				if path == "/metrics" {
 					want = "Bearer"
 				}
-				if !row.in && (res.Header.Get("WWW-Authenticate") != want || body != "the token of admin.token_file is needed\n") {
-					t.Errorf("%s: %v %s", path, res.Header, body)
+				if !row.in && (res.header.Get("WWW-Authenticate") != want || body != "the token of admin.token_file is needed\n") {
+					t.Errorf("%s: %v %s", path, res.header, body)
 				}
 			}
 		})
 	}
 	for path, want := range map[string]int{"/healthz": 200, "/readyz": 503} { // for those who have no token
-		if res, _ := ask(t, server, http.MethodGet, path, nil); res.StatusCode != want {
-			t.Errorf("%s: %s", path, res.Status)
+		if res, _ := ask(t, server, http.MethodGet, path, nil); res.status != want {
+			t.Errorf("%s: %d", path, res.status)
 		}
 	}
 	// With the token, the name that the page is reached by may be any.
 	named := func(r *http.Request) { r.Host = "relay.example"; r.SetBasicAuth("x", "secret") }
-	if res, _ := ask(t, server, http.MethodGet, "/", named); res.StatusCode != http.StatusOK {
-		t.Error(res.Status)
+	if res, _ := ask(t, server, http.MethodGet, "/", named); res.status != http.StatusOK {
+		t.Error(res.status)
 	}
 }
 
@@ -129,12 +135,12 @@ func TestWithoutATokenOnlyNamesOfThisMachineLeadToThePage(t *testing.T) {
 	} {
 		for _, path := range []string{"/", "/metrics", "/queue", "/style.css"} {
 			res, body := ask(t, server, http.MethodGet, path, func(r *http.Request) { r.Host = host })
-			if res.StatusCode != want || want == 403 && !strings.Contains(body, "must begin with 127.0.0.1") {
-				t.Errorf("%s of %s: %s %s", path, host, res.Status, body)
+			if res.status != want || want == 403 && !strings.Contains(body, "must begin with 127.0.0.1") {
+				t.Errorf("%s of %s: %d %s", path, host, res.status, body)
 			}
 		}
-		if res, _ := ask(t, server, http.MethodGet, "/healthz", func(r *http.Request) { r.Host = host }); res.StatusCode != http.StatusOK {
-			t.Errorf("/healthz of %s: %s", host, res.Status)
+		if res, _ := ask(t, server, http.MethodGet, "/healthz", func(r *http.Request) { r.Host = host }); res.status != http.StatusOK {
+			t.Errorf("/healthz of %s: %d", host, res.status)
 		}
 	}
 }
@@ -149,20 +155,20 @@ func TestNothingCanBeChangedOverTCPAndEveryAnswerIsHarmless(t *testing.T) {
 	paths := append([]string{"/healthz", "/readyz", "/nothing", "/v1/queue/remove", "/v1/queue/resume", "/v1/reload", "/v1/policies/b.example"}, guarded...)
 	for _, path := range paths {
 		for _, method := range []string{http.MethodPost, http.MethodPut, http.MethodDelete, http.MethodPatch, http.MethodOptions} {
-			if res, _ := ask(t, server, method, path, nil); res.StatusCode != http.StatusMethodNotAllowed || res.Header.Get("Allow") != "GET, HEAD" {
-				t.Errorf("%s %s: %s %v", method, path, res.Status, res.Header)
+			if res, _ := ask(t, server, method, path, nil); res.status != http.StatusMethodNotAllowed || res.header.Get("Allow") != "GET, HEAD" {
+				t.Errorf("%s %s: %d %v", method, path, res.status, res.header)
 			}
 		}
 		get, _ := ask(t, server, http.MethodGet, path, nil)
 		head, body := ask(t, server, http.MethodHead, path, nil)
-		if head.StatusCode != get.StatusCode || body != "" {
-			t.Errorf("HEAD %s: %s, GET: %s", path, head.Status, get.Status)
+		if head.status != get.status || body != "" {
+			t.Errorf("HEAD %s: %d, GET: %d", path, head.status, get.status)
 		}
 		for key, want := range map[string]string{
 			"Content-Security-Policy": "default-src 'none'; style-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
 			"X-Content-Type-Options":  "nosniff", "Referrer-Policy": "no-referrer", "Cache-Control": "no-store",
 		} {
-			if got := get.Header.Get(key); got != want {
+			if got := get.header.Get(key); got != want {
 				t.Errorf("%s: %s %q", path, key, got)
 			}
 		}
@@ -188,8 +194,8 @@ func TestPagesAreBoundedAndSaySo(t *testing.T) {
 		server := httptest.NewServer(s.Web(""))
 		defer server.Close()
 		res, body := ask(t, server, http.MethodGet, path, nil)
-		if res.StatusCode != http.StatusOK {
-			t.Fatalf("%s: %s", path, res.Status)
+		if res.status != http.StatusOK {
+			t.Fatalf("%s: %d", path, res.status)
 		}
 		return body
 	}
@@ -234,8 +240,8 @@ func TestWhatIsOffAndWhatIsWrongIsSaid(t *testing.T) {
 		"/reports":  "TLS reports are switched off (tlsrpt.enabled)",
 	} {
 		res, body := ask(t, server, http.MethodGet, path, nil)
-		if off := path == "/policies" || path == "/reports"; (res.StatusCode == http.StatusConflict) != off || !strings.Contains(body, want) {
-			t.Errorf("%s: %s\n%s", path, res.Status, body)
+		if off := path == "/policies" || path == "/reports"; (res.status == http.StatusConflict) != off || !strings.Contains(body, want) {
+			t.Errorf("%s: %d\n%s", path, res.status, body)
 		}
 	}
 	if _, body := ask(t, server, http.MethodGet, "/", nil); !strings.Contains(body, "TLS reports are switched off") || !strings.Contains(body, "The queue is empty") {
