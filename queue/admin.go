@@ -278,7 +278,7 @@ func (q *Queue) read(e *entry) (m Message, ok bool, err error) {
 		return m, false, err
 	}
 	m.States = make([]RecipientState, len(m.Recipients))
-	m.LastErrors = make([]string, len(m.Recipients))
+	m.Rests = make([]Cause, len(m.Recipients))
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if e.gone {
@@ -299,7 +299,7 @@ func (q *Queue) read(e *entry) (m Message, ok bool, err error) {
 			}
 			m.Attempts = max(m.Attempts, m.States[r].Attempts)
 			if u.domain.restStep > 0 && !u.done {
-				m.LastErrors[r] = u.domain.restReason
+				m.Rests[r] = u.domain.rests
 			}
 		}
 		if !u.done && !e.held {
@@ -353,7 +353,7 @@ func (q *Queue) Summary() []DomainSummary {
 	out := make([]DomainSummary, 0, len(sums))
 	for d, s := range sums {
 		row := DomainSummary{Domain: d.name, Messages: s.messages, Recipients: s.recipients,
-			OldestAt: q.wall(s.oldest), LastError: d.lastError}
+			OldestAt: q.wall(s.oldest), Last: d.last}
 		if s.next != 0 {
 			if d.restStep > 0 {
 				s.next = max(s.next, d.restUntil)

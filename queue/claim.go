@@ -28,8 +28,6 @@ type Work struct {
 	Age time.Duration
 	// Expired says that the message is older than Schedule.Expire.
 	Expired bool
-	// LastError is why the domain rested before this claim, "" where it did not.
-	LastError string
 
 	q        *Queue
 	unit     *unit

@@ -15,9 +15,9 @@ type Outcome struct {
 	Results []RecipientState
 	// RetryAfter, if not zero, replaces the schedule's next wait.
 	RetryAfter time.Duration
-	// DomainFailed says in words why the domain as a whole could not be
-	// reached; it rests then. "" where a host took part in a transaction.
-	DomainFailed string
+	// DomainFailed is why the domain as a whole could not be reached; it rests
+	// then. Zero where a host took part in a transaction.
+	DomainFailed Cause
 	// Parallel is how many units of the domain its hosts take at a time; 0: not
 	// known. More than Options.DomainLimit may be claimed then.
 	Parallel int
@@ -67,7 +67,7 @@ func (q *Queue) Finish(w *Work, o Outcome) {
 	if !e.gone {
 		q.settle(w, o, now, &b)
 	}
-	if o.DomainFailed == "" {
+	if o.DomainFailed == (Cause{}) {
 		q.worked(d, o.Parallel)
 	} else {
 		if d.restStep == w.restStep { // else it rests already, after a claim of the same time
@@ -116,7 +116,7 @@ func (q *Queue) settle(w *Work, o Outcome, now int64, b *store.Batch) {
 		w.all[p] = r
 		if r.State == Queued {
 			queued++
-			u.domain.lastError = r.LastError
+			u.domain.last = r.Cause()
 		}
 	}
 	q.counts.Recipients -= int(u.recipients - queued)

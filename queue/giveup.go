@@ -294,7 +294,7 @@ func (q *Queue) remove(e *entry, m *Message) {
 // part is m as if it had been sent to the recipients of these units only.
 func (m *Message) part(units []int) Message {
 	p := *m
-	p.Recipients, p.States, p.LastErrors, p.Attempts, p.records = nil, nil, nil, 0, nil
+	p.Recipients, p.States, p.Rests, p.Attempts, p.records = nil, nil, nil, 0, nil
 	groups := split(m.Recipients)
 	var chosen []int
 	for _, n := range units {
@@ -304,7 +304,7 @@ func (m *Message) part(units []int) Message {
 	for _, r := range chosen {
 		p.Recipients = append(p.Recipients, m.Recipients[r])
 		p.States = append(p.States, m.States[r])
-		p.LastErrors = append(p.LastErrors, m.LastErrors[r])
+		p.Rests = append(p.Rests, m.Rests[r])
 		p.Attempts = max(p.Attempts, m.States[r].Attempts)
 	}
 	return p

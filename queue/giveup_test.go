@@ -314,7 +314,7 @@ func TestADomainIsGivenUpWithoutTheOtherRecipients(t *testing.T) {
 					t.Errorf("the notice names %v", got)
 				}
 				for _, m := range n.made {
-					if len(m.Recipients) != 2 || len(m.States) != 2 || len(m.LastErrors) != 2 || m.ID != id {
+					if len(m.Recipients) != 2 || len(m.States) != 2 || len(m.Rests) != 2 || m.ID != id {
 						t.Errorf("the notice was made of %+v", m)
 					}
 				}
@@ -356,7 +356,7 @@ func TestWhatTheOperatorEndedIsNotWhyOthersWait(t *testing.T) {
 	b.touched(1)(b.Remove(t.Context(), Filter{IDs: []ID{id}, Domain: "x.test"}))
 	for range 2 {
 		s := b.Summary()
-		if len(s) != 2 || s[0].LastError != "" || s[1].LastError != "" {
+		if len(s) != 2 || s[0].Last != (Cause{}) || s[1].Last != (Cause{}) {
 			t.Errorf("%+v", s)
 		}
 		b.restart()

@@ -98,10 +98,20 @@ type RecipientState struct {
 	Host string `cbor:"6,keyasint,omitempty"`
 	// Delayed says that the sender was told of the delay.
 	Delayed bool `cbor:"7,keyasint,omitempty"`
-	// Why is the reason of LastError as one word of a closed vocabulary, which
-	// belongs to those who deliver.
+	// Why is the reason of LastError as Cause.Why.
 	Why string `cbor:"8,keyasint,omitempty"`
 }
+
+// Cause is why mail waits.
+type Cause struct {
+	// Why is one word of a closed vocabulary, which belongs to those who deliver.
+	Why string
+	// Text says it in words, "" where there is nothing to be said.
+	Text string
+}
+
+// Cause is why the last attempt did not end it.
+func (s *RecipientState) Cause() Cause { return Cause{s.Why, s.LastError} }
 
 // Message is a message as it stands in the queue now.
 type Message struct {
@@ -110,9 +120,9 @@ type Message struct {
 	HeldFor       string // why it is held, "" where it is not
 	NextAttemptAt time.Time
 	// Attempts is the highest count of its recipients.
-	Attempts   int
-	States     []RecipientState // by index of Recipients
-	LastErrors []string         // of the domain that rests, by index; "" where it does not
+	Attempts int
+	States   []RecipientState // by index of Recipients
+	Rests    []Cause          // why the recipient's domain rests, by index; zero where it does not
 
 	changes int // of entry, when it was read
 	records map[int]unitRecord
@@ -126,7 +136,8 @@ type DomainSummary struct {
 	Recipients    int
 	OldestAt      time.Time
 	NextAttemptAt time.Time
-	LastError     string
+	// Last is why the last attempt that did not end a message did not.
+	Last Cause
 }
 
 // Counts are the totals of the queue.

@@ -212,7 +212,7 @@ func TestTheQueueAgreesWithItsModel(t *testing.T) {
 				s := rapid.SampledFrom([]State{Queued, Delivered, Bounced}).Draw(rt, "result")
 				o := Outcome{Results: all(w, s)}
 				if s == Queued && rapid.Bool().Draw(rt, "the domain failed") {
-					o.DomainFailed = "refused"
+					o.DomainFailed = Cause{"connect", "refused"}
 				}
 				b.Finish(w, o)
 				b.sync()

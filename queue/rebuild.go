@@ -159,7 +159,7 @@ func (r *rebuilder) unit(u *unit, rec unitRecord) {
 		}
 		left++
 		if s.LastError != "" {
-			u.domain.lastError = s.LastError
+			u.domain.last = s.Cause()
 		}
 	}
 	q.counts.Recipients -= int(u.recipients - left)

@@ -33,11 +33,11 @@ type domain struct {
 
 	// A domain whose hosts all fail rests: nothing of it is claimed until
 	// restUntil, then one unit goes first as a probe.
-	restStep   int // rests in a row; 0: it does not rest
-	restUntil  int64
-	restReason string
+	restStep  int // rests in a row; 0: it does not rest
+	restUntil int64
+	rests     Cause // why it rests
 
-	lastError string // of the last attempt that did not end a unit
+	last Cause // of the last attempt that did not end a unit
 
 	wakeAt    int64
 	heapIndex int // in Queue.sleeping; -1
@@ -187,7 +187,7 @@ func (q *Queue) claimIn(d *domain, now int64) *Work {
 		u.active = true
 		d.active++
 		q.inFlight[u] = u.attempts
-		w = &Work{q: q, unit: u, restStep: d.restStep, Domain: d.name, LastError: d.restReason, Attempts: int(u.attempts),
+		w = &Work{q: q, unit: u, restStep: d.restStep, Domain: d.name, Attempts: int(u.attempts),
 			Age: time.Duration(now - u.msg.receivedAt), Expired: q.expired(u.msg, now)}
 	}
 	q.place(d, now)
@@ -210,9 +210,9 @@ func (q *Queue) free(u *unit) {
 // rest lets d rest after it failed as a whole: as long as the schedule says
 // for so many failures in a row, but no longer than until its next retry. What
 // is too old by now does not wait with the rest; it has its own due times.
-func (q *Queue) rest(d *domain, now int64, reason string) {
+func (q *Queue) rest(d *domain, now int64, why Cause) {
 	d.restStep++
-	d.restReason = reason
+	d.rests = why
 	until := now + int64(q.schedule.wait(d.restStep))
 	var old []*unit
 	for l := laneMail; l < lanes; l++ {
@@ -254,7 +254,7 @@ func (q *Queue) expiry(e *entry) time.Duration {
 // have twice as many units active, up to the limit or to what its hosts take.
 func (q *Queue) worked(d *domain, parallel int) {
 	if d.restStep > 0 {
-		d.restStep, d.restReason = 0, ""
+		d.restStep, d.rests = 0, Cause{}
 		d.limit = 1
 	}
 	d.limit = min(2*d.limit, max(q.domainLimit, parallel))

@@ -184,16 +184,13 @@ func TestADomainThatFailsRestsAndOneProbeGoesFirst(t *testing.T) {
 	}
 	b.advance(26 * time.Second)
 	probe := b.claim()
-	if probe.LastError != "connection refused" {
-		t.Errorf("the probe knows %q", probe.LastError)
-	}
 	b.nothing("beside the probe")
 	b.fail(probe)
 	if d := b.domains["x.test"]; d.restStep != 2 {
 		t.Errorf("the domain rests at step %d after the probe", d.restStep)
 	}
 	m := b.show(b.ids(Filter{})[9])
-	if m.LastErrors[0] != "connection refused" || m.Attempts != 0 || m.NextAttemptAt.Before(b.o.Now()) {
+	if m.Rests[0] != (Cause{"connect", "connection refused"}) || m.Attempts != 0 || m.NextAttemptAt.Before(b.o.Now()) {
 		t.Errorf("a message that waits with its domain: %+v", m)
 	}
 	b.touched(10)(b.Retry(t.Context(), Filter{Domain: "x.test"}))

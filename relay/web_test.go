@@ -107,6 +107,8 @@ func TestTheWebPageShowsWhatTheCommandLineDoes(t *testing.T) {
 		{"/", "Delivery is paused", ""},
 		{"/", `<a href="/queue?domain=busy.example">busy.example</a>`, "good.example</a></td><td class=\"n\" data-label=\"Messages\""},
 		{"/", "the mailbox sleeps", ""},
+		{"/", "<em>Whose: theirs.</em>", ""},
+		{"/queue/" + id, "<dt>What helps</dt>", ""},
 		{"/", `<a href="/reports/` + day + `">`, ""},
 		{"/", "1 enforce, 0 testing, 0 none</a>. Nothing is wrong with them.", ""},
 		{"/queue", `<a class="id" href="/queue/` + id + `">` + id + `</a>`, "There are more"},

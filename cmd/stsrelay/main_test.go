@@ -296,6 +296,10 @@ func TestTheQueueFromTheCommandLine(t *testing.T) {
 	if r := do("queue", "remove", unknown, ids[0]); r.status != 1 || !strings.Contains(r.out, "1 message touched") || !strings.Contains(r.err, unknown) {
 		t.Errorf("%+v", r)
 	}
+	if r := do("queue", "bounce", "--all", "--dry-run"); r.out != "bounce: 1 message would be touched\n" || r.status != 0 {
+		t.Errorf("%+v", r)
+	}
+	touched(1, "queue", "remove", "--all", "--dry-run")
 	touched(1, "queue", "bounce", "--domain", "two.example", "--reason", "no such company")
 	unmarshal(t, do("queue", "list", "--json").out, &list)
 	notice := list[0].(map[string]any)

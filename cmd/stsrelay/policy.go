@@ -39,7 +39,7 @@ func (a *app) policyList() *cobra.Command {
 				fmt.Fprintln(a.out, "no policies are cached")
 				return nil
 			}
-			t := newTable("DOMAIN", "MODE", "ID", "MX", "FETCHED", "EXPIRES", "LAST ERROR")
+			t := a.table("DOMAIN", "MODE", "ID", "MX", "FETCHED", "EXPIRES", "LAST ERROR")
 			for _, p := range list {
 				mode := p.Mode
 				if mode == "" {
@@ -47,7 +47,6 @@ func (a *app) policyList() *cobra.Command {
 				}
 				t.add(p.Domain, mode, shorten(p.ID, 14), patterns(p.MX), human.Ago(p.FetchedAt), human.Until(p.ExpiresAt), p.LastError)
 			}
-			t.width = 160
 			t.print(a.out)
 			return nil
 		},

@@ -88,7 +88,7 @@ func (a *app) printMessages(r io.Reader) error {
 	if _, err := dec.Token(); err != nil {
 		return err
 	}
-	t := newTable("ID", "AGE", "SIZE", "FROM", "TO", "TRY", "NEXT", "WHY")
+	t := a.table("ID", "AGE", "FROM", "TO", "TRY", "NEXT", "WHY")
 	n := 0
 	for dec.More() {
 		var m admin.Message
@@ -96,13 +96,12 @@ func (a *app) printMessages(r io.Reader) error {
 			return err
 		}
 		n++
-		t.add(m.ID, human.Span(time.Since(m.ReceivedAt)), human.Size(m.Size), shorten(m.Sender(), 28), shorten(m.To(), 32), strconv.Itoa(m.Attempts), m.Next(), m.Why())
+		t.add(m.ID, human.Span(time.Since(m.ReceivedAt)), shorten(m.Sender(), 20), shorten(m.To(), 24), strconv.Itoa(m.Attempts), m.Next(), m.Why.String())
 	}
 	if n == 0 {
 		fmt.Fprintln(a.out, "no messages")
 		return nil
 	}
-	t.width = 160
 	t.print(a.out)
 	return nil
 }
@@ -146,9 +145,13 @@ func (a *app) printMessage(m *admin.Message) {
 	if m.State == "queued" {
 		row("next", "%s, after %s", human.Until(m.NextAttemptAt), human.Plural(m.Attempts, "attempt"))
 	}
+	if m.Why.Code != "new" {
+		row("why", "%s (%s)  %s", m.Why.Code, m.Why.Whose(), m.Why.Says)
+		row("remedy", "%s", m.Why.Remedy)
+	}
 	for _, r := range m.Recipients {
 		row("to", "%s  %s, %s", r.Address, r.State, human.Plural(r.Attempts, "attempt"))
-		for _, d := range []struct{ name, text string }{{"host", r.Host}, {"TLS", r.TLS}, {"reply", r.LastReply}, {"why", r.LastError}} {
+		for _, d := range []struct{ name, text string }{{"host", r.Host}, {"TLS", r.TLS}, {"reply", r.LastReply}, {"error", r.LastError}} {
 			if d.text != "" {
 				row("", "  %-6s %s", d.name, d.text)
 			}
@@ -200,12 +203,14 @@ func (a *app) queueSummary() *cobra.Command {
 				fmt.Fprintln(a.out, "the queue is empty")
 				return nil
 			}
-			t := newTable("DOMAIN", "MSGS", "RCPT", "OLDEST", "NEXT", "WHY")
+			t := a.table("DOMAIN", "MSGS", "RCPT", "OLDEST", "NEXT", "WHY")
 			for _, d := range list {
-				t.add(d.Domain, strconv.Itoa(d.Messages), strconv.Itoa(d.Recipients), human.Span(time.Since(d.OldestAt)), human.Until(d.NextAttemptAt), d.LastError)
+				t.add(d.Domain, strconv.Itoa(d.Messages), strconv.Itoa(d.Recipients), human.Span(time.Since(d.OldestAt)), human.Until(d.NextAttemptAt), d.Why.String())
 			}
-			t.width = 160
 			t.print(a.out)
+			for _, why := range admin.Reasons(list) {
+				fmt.Fprintf(a.out, "\n%s (%s)  %s\n    %s\n", why.Code, why.Whose(), why.Says, why.Remedy)
+			}
 			return a.printPaused(cmd.Context(), client)
 		},
 	}
@@ -226,6 +231,8 @@ func (a *app) printPaused(ctx context.Context, client *admin.Client) error {
 // queueChange is one of the commands that change messages.
 func (a *app) queueChange(action, short, example string) *cobra.Command {
 	var sel admin.Selection
+	var yes bool
+	destructive := action == "remove" || action == "bounce"
 	long := short + `.
 
 A message is touched as a whole: with --domain, also for its recipients of other domains.`
@@ -256,12 +263,19 @@ given up when the attempt under way has ended without ending it; a restart of th
 			if err != nil {
 				return err
 			}
+			if destructive && !yes && !sel.DryRun && (filtered || sel.All || len(args) > 1) && a.interactive() {
+				if err := a.confirmChange(cmd.Context(), client, action, sel); err != nil {
+					return err
+				}
+			}
 			var done admin.Touched
 			if err := client.Do(cmd.Context(), http.MethodPost, "/v1/queue/"+action, sel, &done); err != nil {
 				return err
 			}
 			if a.json {
 				err = a.printJSON(done)
+			} else if sel.DryRun {
+				fmt.Fprintf(a.out, "%s: %s would be touched\n", action, human.Plural(done.Touched, "message"))
 			} else {
 				fmt.Fprintf(a.out, "%s: %s touched\n", action, human.Plural(done.Touched, "message"))
 				if action == "retry" || action == "release" {
@@ -279,10 +293,32 @@ given up when the attempt under way has ended without ending it; a restart of th
 	}
 	selectionFlags(c, &sel)
 	c.Flags().BoolVar(&sel.All, "all", false, "all messages")
+	if destructive {
+		c.Flags().BoolVar(&sel.DryRun, "dry-run", false, "count the messages, and change nothing")
+		c.Flags().BoolVar(&yes, "yes", false, "do not ask; only at a terminal is it asked at all")
+	}
 	if action == "hold" || action == "bounce" {
 		c.Flags().StringVar(&sel.Reason, "reason", "", "why, for those who look later")
 	}
 	return c
+}
+
+// confirmChange asks the operator whether he means what he has selected; the
+// error says that he does not.
+func (a *app) confirmChange(ctx context.Context, client *admin.Client, action string, sel admin.Selection) error {
+	sel.DryRun = true
+	var would admin.Touched
+	if err := client.Do(ctx, http.MethodPost, "/v1/queue/"+action, sel, &would); err != nil || would.Touched < 2 {
+		return err
+	}
+	told := "nobody is told"
+	if action == "bounce" {
+		told = "their senders are told"
+	}
+	if !a.confirm(fmt.Sprintf("%s %s: they are not tried again, and %s. Go on? [y/N] ", action, human.Plural(would.Touched, "message"), told)) {
+		return errors.New("nothing was changed")
+	}
+	return nil
 }
 
 func (a *app) queuePause(action, short string) *cobra.Command {

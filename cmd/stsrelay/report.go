@@ -88,11 +88,10 @@ func (a *app) printReports(list []tlsrpt.Status) error {
 		fmt.Fprintln(a.out, "nothing was counted")
 		return nil
 	}
-	t := newTable("DAY", "DOMAIN", "SESSIONS", "FAILURES", "STATE", "NEXT", "WHY")
+	t := a.table("DAY", "DOMAIN", "SESSIONS", "FAILURES", "STATE", "NEXT", "WHY")
 	for _, s := range list {
 		t.add(s.Day, s.Domain, fmt.Sprint(s.Sessions), fmt.Sprint(s.Failures), string(s.State), human.Until(s.NextAt), s.Why)
 	}
-	t.width = 200
 	t.print(a.out)
 	return nil
 }

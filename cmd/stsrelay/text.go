@@ -1,10 +1,14 @@
 package main
 
 import (
+	"bufio"
 	"fmt"
 	"io"
+	"os"
 	"strings"
 	"unicode/utf8"
+
+	"golang.org/x/term"
 )
 
 // table prints rows in aligned columns. The last column is not padded, and is
@@ -14,7 +18,16 @@ type table struct {
 	rows  [][]string
 }
 
-func newTable(header ...string) *table { return &table{width: 120, rows: [][]string{header}} }
+// table returns a table that is as wide as the terminal, else 120 characters.
+func (a *app) table(header ...string) *table {
+	t := &table{width: 120, rows: [][]string{header}}
+	if f, ok := a.out.(*os.File); ok {
+		if width, _, err := term.GetSize(int(f.Fd())); err == nil {
+			t.width = width
+		}
+	}
+	return t
+}
 
 func (t *table) add(cells ...string) { t.rows = append(t.rows, cells) }
 
@@ -37,6 +50,21 @@ func (t *table) print(w io.Writer) {
 		}
 		fmt.Fprintln(w, strings.TrimRight(b.String(), " "))
 	}
+}
+
+// interactive says that a person at a terminal reads and answers.
+func (a *app) interactive() bool {
+	in, isFile := a.in.(*os.File)
+	errOut, ok := a.err.(*os.File)
+	return isFile && ok && term.IsTerminal(int(in.Fd())) && term.IsTerminal(int(errOut.Fd()))
+}
+
+// confirm asks, and says whether the answer is yes.
+func (a *app) confirm(question string) bool {
+	fmt.Fprint(a.err, question)
+	line, err := bufio.NewReader(a.in).ReadString('\n')
+	answer := strings.ToLower(strings.TrimSpace(line))
+	return err == nil && (answer == "y" || answer == "yes")
 }
 
 // shorten cuts a text to n characters.

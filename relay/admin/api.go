@@ -6,9 +6,11 @@ package admin
 
 import (
 	"log/slog"
+	"strings"
 	"time"
 
 	"github.com/stsrelay/stsrelay/queue"
+	"github.com/stsrelay/stsrelay/relay/reason"
 	"github.com/stsrelay/stsrelay/sts"
 )
 
@@ -26,7 +28,35 @@ type Message struct {
 	Auth          string      `json:"auth,omitempty"`
 	TLSIn         string      `json:"tls_in,omitempty"`
 	EnvelopeID    string      `json:"envelope_id,omitempty"`
+	Why           Why         `json:"why"`
 	Recipients    []Recipient `json:"recipients"`
+}
+
+// Why is why mail waits.
+type Why struct {
+	// Code is of package reason.
+	Code string `json:"code"`
+	// Detail is what was met: of whom, and what exactly.
+	Detail string `json:"detail"`
+	// Owner is who can mend it: "them", "network" or "us".
+	Owner string `json:"owner"`
+	// Says is what the code means, Remedy what the operator can do.
+	Says   string `json:"says"`
+	Remedy string `json:"remedy"`
+}
+
+// String is the code and the detail, in one line.
+func (w Why) String() string { return strings.TrimSpace(w.Code + "  " + w.Detail) }
+
+// Whose says whose matter it is.
+func (w Why) Whose() string {
+	switch reason.Owner(w.Owner) {
+	case reason.Them:
+		return "theirs"
+	case reason.Us:
+		return "ours"
+	}
+	return "the network's"
 }
 
 // Recipient is where the delivery to one recipient stands.
@@ -49,6 +79,7 @@ type DomainSummary struct {
 	OldestAt      time.Time  `json:"oldest_at"`
 	NextAttemptAt *time.Time `json:"next_attempt_at"`
 	LastError     string     `json:"last_error"`
+	Why           Why        `json:"why"`
 }
 
 // Policy is an entry of the policy cache.
@@ -101,6 +132,8 @@ type Selection struct {
 	OlderThan string   `json:"older_than,omitempty"` // "2h"
 	All       bool     `json:"all,omitempty"`
 	Reason    string   `json:"reason,omitempty"`
+	// DryRun counts what remove or bounce would touch, and changes nothing.
+	DryRun bool `json:"dry_run,omitempty"`
 }
 
 // attrs are what is set of it, for the log.
@@ -145,15 +178,31 @@ func newMessage(m *queue.Message) Message {
 		Client: m.Client, NextAttemptAt: timePointer(m.NextAttemptAt), Attempts: m.Attempts, HeldFor: m.HeldFor,
 		Auth: m.Auth, TLSIn: m.TLS, EnvelopeID: m.EnvID, Recipients: make([]Recipient, len(m.Recipients)),
 	}
+	out.Why = newWhy(queue.Cause{}, "", out.ID)
 	for i, r := range m.Recipients {
 		s := m.States[i]
-		if s.LastError == "" && s.State == queue.Queued {
-			s.LastError = m.LastErrors[i] // its domain rests
+		if s.LastError == "" && s.State == queue.Queued { // does its domain rest?
+			s.Why, s.LastError = m.Rests[i].Why, m.Rests[i].Text
+		}
+		if out.Why.Code == reason.New && s.State == queue.Queued {
+			out.Why = newWhy(s.Cause(), r.Domain, out.ID)
 		}
 		out.Recipients[i] = Recipient{Address: r.Address, State: string(s.State), Attempts: s.Attempts,
 			LastReply: s.LastReply, LastError: s.LastError, TLS: s.TLS, Host: s.Host, Why: s.Why}
 	}
+	if m.State == queue.Held {
+		out.Why = newWhy(queue.Cause{Why: reason.Held, Text: m.HeldFor}, "", out.ID)
+	}
 	return out
+}
+
+// newWhy explains a cause; what waits without one is new.
+func newWhy(c queue.Cause, domain, id string) Why {
+	if c == (queue.Cause{}) {
+		c.Why = reason.New
+	}
+	r := reason.Of(c.Why)
+	return Why{Code: r.Code, Detail: c.Text, Owner: string(r.Owner), Says: r.Says, Remedy: strings.NewReplacer("DOMAIN", domain, "ID", id).Replace(r.Remedy)}
 }
 
 func newPolicy(e sts.Entry) Policy {

@@ -4,7 +4,10 @@ import (
 	"bytes"
 	"context"
 	"log/slog"
+	"strings"
 	"testing"
+
+	"github.com/stsrelay/stsrelay/queue"
 )
 
 func TestTheLogNamesWhatIsSetOfASelection(t *testing.T) {
@@ -30,6 +33,39 @@ func TestTheLogNamesWhatIsSetOfASelection(t *testing.T) {
 			log.LogAttrs(context.Background(), slog.LevelInfo, "x", row.sel.attrs()...)
 			if out.String() != row.want {
 				t.Errorf("got %swant %s", out.String(), row.want)
+			}
+		})
+	}
+}
+
+func TestWhyAMessageWaits(t *testing.T) {
+	queued := func(why, text string) queue.RecipientState {
+		return queue.RecipientState{State: queue.Queued, Why: why, LastError: text}
+	}
+	delivered := queue.RecipientState{State: queue.Delivered}
+	for _, row := range []struct {
+		name         string
+		state        queue.State
+		heldFor      string
+		states       []queue.RecipientState
+		rests        queue.Cause // of the second recipient's domain
+		line, remedy string
+	}{
+		{name: "new", states: []queue.RecipientState{queued("", ""), queued("", "")}, line: "new", remedy: "its turn"},
+		{name: "put off", states: []queue.RecipientState{delivered, queued("tls-name", "4.7.5 another name")},
+			line: "tls-name  4.7.5 another name", remedy: "stsrelay check two.example"},
+		{name: "its domain rests", states: []queue.RecipientState{queued("", ""), queued("", "")}, rests: queue.Cause{Why: "connect", Text: "4.4.1 refused"},
+			line: "connect  4.4.1 refused", remedy: "stsrelay check two.example"},
+		{name: "held", state: queue.Held, heldFor: "odd", states: []queue.RecipientState{queued("dns", "no answer"), delivered},
+			line: "held  odd", remedy: "stsrelay queue release 0000"},
+		{name: "a code of another version", states: []queue.RecipientState{queued("moon", "full"), delivered}, line: "moon  full", remedy: "stsrelay check one.example"},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			m := queue.Message{State: row.state, HeldFor: row.heldFor, States: row.states, Rests: []queue.Cause{{}, row.rests}}
+			m.Recipients = []queue.Recipient{{Address: "a@one.example", Domain: "one.example"}, {Address: "b@two.example", Domain: "two.example"}}
+			w := newMessage(&m).Why
+			if w.String() != row.line || w.Says == "" || w.Whose() == "" || !strings.Contains(w.Remedy, row.remedy) {
+				t.Errorf("%+v", w)
 			}
 		})
 	}

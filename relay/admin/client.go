@@ -28,7 +28,10 @@ func NewClient(socket string) *Client {
 	dial := func(ctx context.Context, _, _ string) (net.Conn, error) {
 		return new(net.Dialer).DialContext(ctx, "unix", socket)
 	}
-	return &Client{socket: socket, http: &http.Client{Transport: &http.Transport{DialContext: dial}}}
+	return &Client{socket: socket, http: &http.Client{Transport: &http.Transport{
+		DialContext:       dial,
+		DisableKeepAlives: true, // a command asks once or twice, and nobody closes what is idle
+	}}}
 }
 
 // Get decodes the answer to a GET into v.

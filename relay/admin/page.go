@@ -122,6 +122,7 @@ func late(err error, v *view) error {
 type overviewPage struct {
 	OldestAt *time.Time // of what waits
 	Domains  []DomainSummary
+	Reasons  []Why // of all domains
 	Policies policyCounts
 	Days     []reportDay
 	Reports  string // why there are no days, "" where they are all there
@@ -145,6 +146,7 @@ func (p *pages) overview(r *http.Request, v *view) error {
 			o.OldestAt = &at
 		}
 	}
+	o.Reasons = Reasons(domains)
 	o.Domains = cut(domains, overviewRows, v, "The list of messages finds those of a domain.")
 	if p.s.o.Policies == nil {
 		o.Policies.Off = errNoSTS.Error()

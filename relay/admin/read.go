@@ -95,7 +95,7 @@ func (s *Server) summary() []DomainSummary {
 	out := []DomainSummary{}
 	for _, d := range s.o.Queue.Summary() {
 		out = append(out, DomainSummary{Domain: d.Domain, Messages: d.Messages, Recipients: d.Recipients,
-			OldestAt: d.OldestAt.UTC().Truncate(time.Millisecond), NextAttemptAt: timePointer(d.NextAttemptAt), LastError: d.LastError})
+			OldestAt: d.OldestAt.UTC().Truncate(time.Millisecond), NextAttemptAt: timePointer(d.NextAttemptAt), LastError: d.Last.Text, Why: newWhy(d.Last, d.Domain, "")})
 	}
 	return out
 }

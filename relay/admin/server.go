@@ -227,6 +227,16 @@ func (s *Server) change(w http.ResponseWriter, r *http.Request) {
 		answer(w, out)
 		return
 	}
+	if sel.DryRun {
+		if action != "remove" && action != "bounce" {
+			refuse(w, refusal{http.StatusBadRequest, fmt.Errorf("dry_run is for remove and bounce, not for %s", action)})
+		} else if err := s.o.Queue.List(r.Context(), f, func(queue.Message) bool { out.Touched++; return true }); err != nil {
+			refuse(w, err)
+		} else {
+			answer(w, out)
+		}
+		return
+	}
 	out.Touched, err = s.apply(r.Context(), action, f, sel.Reason)
 	if err != nil {
 		refuse(w, err)

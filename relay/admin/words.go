@@ -2,9 +2,11 @@ package admin
 
 import (
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/stsrelay/stsrelay/internal/human"
+	"github.com/stsrelay/stsrelay/relay/reason"
 )
 
 // Sender is the reverse-path as people read it: the null sender as it stands in
@@ -16,7 +18,7 @@ func (m *Message) Sender() string {
 	return m.From
 }
 
-// To names the recipient that Why is about, and counts the others.
+// To names the recipient that waits for a reason, and counts the others.
 func (m *Message) To() string {
 	switch len(m.Recipients) {
 	case 0:
@@ -35,19 +37,6 @@ func (m *Message) Next() string {
 	return human.Until(m.NextAttemptAt)
 }
 
-// Why is why the message is still here, in one line.
-func (m *Message) Why() string {
-	if m.HeldFor != "" {
-		return m.HeldFor
-	}
-	if len(m.Recipients) > 0 {
-		if r := m.waiting(); r.State == "queued" && r.LastError != "" {
-			return r.LastError
-		}
-	}
-	return "new"
-}
-
 // Received is how the message came in: over which TLS, and who had logged in.
 func (m *Message) Received() string {
 	in := "in clear"
@@ -58,6 +47,27 @@ func (m *Message) Received() string {
 		in += ", user " + m.Auth
 	}
 	return in
+}
+
+// Reasons are the reasons that stand in a summary, each once and without its
+// detail. What helps with that of several domains speaks of any DOMAIN.
+func Reasons(list []DomainSummary) []Why {
+	domains := make(map[string][]string) // by reason
+	for _, d := range list {
+		domains[d.Why.Code] = append(domains[d.Why.Code], d.Domain)
+	}
+	var out []Why
+	for _, d := range list {
+		of, why := domains[d.Why.Code], d.Why
+		if why.Code == reason.New || of[0] != d.Domain {
+			continue
+		}
+		if why.Detail = ""; len(of) > 1 {
+			why.Remedy = strings.ReplaceAll(why.Remedy, d.Domain, "DOMAIN")
+		}
+		out = append(out, why)
+	}
+	return out
 }
 
 // Ailment is what is wrong with a policy, "" for nothing.

@@ -12,6 +12,7 @@ import (
 	"github.com/stsrelay/stsrelay/internal/sevenbit"
 	"github.com/stsrelay/stsrelay/internal/store"
 	"github.com/stsrelay/stsrelay/queue"
+	"github.com/stsrelay/stsrelay/relay/reason"
 	"github.com/stsrelay/stsrelay/relay/security"
 	"github.com/stsrelay/stsrelay/relay/smtpclient"
 	"github.com/stsrelay/stsrelay/sts"
@@ -114,7 +115,7 @@ func (a *attempt) reason() *failure {
 	case a.last != nil:
 		return a.last
 	}
-	return &failure{status: "4.4.4", why: whyConnect, text: "no host of " + a.w.Domain + " was tried", domainWide: true}
+	return &failure{status: "4.4.4", why: reason.Connect, text: "no host of " + a.w.Domain + " was tried", domainWide: true}
 }
 
 // policyAndHosts looks up what the domain requires and where it is, and tries
@@ -162,7 +163,7 @@ func (a *attempt) tryHosts(ctx context.Context, r route) {
 			continue
 		}
 		if f := a.tryHost(ctx, c, req); f != nil {
-			if f.why == whyLoop {
+			if f.why == reason.Loop {
 				// Hosts behind this one are ours, or lead back here (RFC 5321, 5.1).
 				// Where better ones are only down, the mail waits for them.
 				if a.last == nil {
@@ -342,19 +343,19 @@ func (a *attempt) recipientResult(s *session, out smtpclient.Outcome, err error,
 	host := s.host
 	switch {
 	case errors.Is(err, smtpclient.ErrTooLarge):
-		return &failure{permanent: true, status: "5.3.4", why: whySize, host: host, text: fmt.Sprintf("the message is too large for %s: %v", host, err)}, true
+		return &failure{permanent: true, status: "5.3.4", why: reason.Size, host: host, text: fmt.Sprintf("the message is too large for %s: %v", host, err)}, true
 	case errors.Is(err, smtpclient.ErrNeedsSMTPUTF8):
-		return &failure{permanent: true, status: "5.6.7", why: whyContent, host: host, text: fmt.Sprintf("the message needs SMTPUTF8, which %s does not offer", host)}, true
+		return &failure{permanent: true, status: "5.6.7", why: reason.Content, host: host, text: fmt.Sprintf("the message needs SMTPUTF8, which %s does not offer", host)}, true
 	}
 	// The first reply that refuses decides; 421 anywhere is the host's trouble,
 	// not the recipient's.
 	for _, step := range []struct {
 		why string
 		r   smtpclient.Reply
-	}{{whyContent, out.Mail}, {whyRecipient, recipientReply(out, k)}, {whyContent, out.Data}, {whyContent, out.Final}} {
+	}{{reason.Content, out.Mail}, {reason.Recipient, recipientReply(out, k)}, {reason.Content, out.Data}, {reason.Content, out.Final}} {
 		switch {
 		case step.r.Code == 421:
-			return replyFailure(whyBusy, host, step.r), false
+			return replyFailure(reason.Busy, host, step.r), false
 		case step.r.Code >= 400:
 			return replyFailure(step.why, host, step.r), true
 		}
@@ -363,7 +364,7 @@ func (a *attempt) recipientResult(s *session, out smtpclient.Outcome, err error,
 		return nil, true
 	}
 	if out.BodySent {
-		return &failure{status: "4.4.2", why: whyUnknown, host: host,
+		return &failure{status: "4.4.2", why: reason.Unknown, host: host,
 			text: fmt.Sprintf("%s did not answer after the whole message was sent (%v): it may have been delivered, and is sent again", host, err)}, true
 	}
 	return a.connectionFailure(s, err), false
@@ -377,13 +378,13 @@ func recipientReply(out smtpclient.Outcome, k int) smtpclient.Reply {
 }
 
 func (a *attempt) connectionFailure(s *session, err error) *failure {
-	return &failure{status: "4.4.2", why: whyConnect, host: s.host, domainWide: true, text: fmt.Sprintf("the connection to %s [%s] was lost: %v", s.host, s.addr, err)}
+	return &failure{status: "4.4.2", why: reason.Connect, host: s.host, domainWide: true, text: fmt.Sprintf("the connection to %s [%s] was lost: %v", s.host, s.addr, err)}
 }
 
 // fail gives the recipients without a result the failure f.
 func (a *attempt) fail(f *failure) {
 	if a.w.Expired && !f.permanent {
-		f = &failure{permanent: true, status: "5.4.7", why: whyExpiry, host: f.host, reply: f.reply, domainWide: f.domainWide,
+		f = &failure{permanent: true, status: "5.4.7", why: reason.TooOld, host: f.host, reply: f.reply, domainWide: f.domainWide,
 			text: fmt.Sprintf("not delivered within %s; the last reason was: %s", age(a.w.Age), f.Error())}
 	}
 	for _, i := range a.open {
@@ -397,7 +398,7 @@ func (a *attempt) finish() {
 	a.expire()
 	o := queue.Outcome{Results: a.results, Parallel: a.room + a.room/4} // some wait for the commit of their results
 	if !a.reached && a.last != nil && a.last.domainWide {
-		o.DomainFailed = a.last.Error()
+		o.DomainFailed = a.last.cause()
 	}
 	a.addNotices(&o)
 	o.Also = a.countAll()
@@ -428,7 +429,7 @@ func (a *attempt) expire() {
 	}
 	for i := range a.results {
 		if r := &a.results[i]; r.State == queue.Queued {
-			r.State, r.Why = queue.Bounced, whyExpiry
+			r.State, r.Why = queue.Bounced, reason.TooOld
 			r.LastError = fmt.Sprintf("5.4.7 not delivered within %s; the last reason was: %s", age(a.w.Age), r.LastError)
 		}
 	}

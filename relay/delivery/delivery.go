@@ -23,6 +23,7 @@ import (
 	"github.com/stsrelay/stsrelay/internal/dnsclient"
 	"github.com/stsrelay/stsrelay/internal/store"
 	"github.com/stsrelay/stsrelay/queue"
+	"github.com/stsrelay/stsrelay/relay/reason"
 	"github.com/stsrelay/stsrelay/relay/security"
 	"github.com/stsrelay/stsrelay/relay/smtpclient"
 	"github.com/stsrelay/stsrelay/sts"
@@ -255,8 +256,8 @@ func (d *Delivery) deliverSafely(ctx context.Context, w *queue.Work) {
 	defer func() {
 		if p := recover(); p != nil {
 			d.log.Error("an attempt panicked; the message is tried again later", "queue_id", w.Envelope.ID.String(), "panic", p, "stack", string(debug.Stack()))
-			f := &failure{status: "4.3.0", why: whyLocal, text: fmt.Sprintf("internal error: %v", p)}
-			d.queue.Finish(w, queue.Outcome{Results: f.states(w), DomainFailed: f.Error()})
+			f := &failure{status: "4.3.0", why: reason.Local, text: fmt.Sprintf("internal error: %v", p)}
+			d.queue.Finish(w, queue.Outcome{Results: f.states(w), DomainFailed: f.cause()})
 		}
 	}()
 	newAttempt(d, w).run(ctx)

@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"github.com/stsrelay/stsrelay/queue"
+	"github.com/stsrelay/stsrelay/relay/reason"
 	"github.com/stsrelay/stsrelay/sts"
 )
 
@@ -26,7 +27,7 @@ func (a *attempt) lookupPolicy(ctx context.Context) error {
 	}
 	r, err := lookup(ctx, a.policyDomain)
 	if err != nil {
-		return &failure{status: "4.3.2", why: whyLocal, text: "the policy was not looked up: " + err.Error()}
+		return &failure{status: "4.3.2", why: reason.Local, text: "the policy was not looked up: " + err.Error()}
 	}
 	if r.Policy != nil && r.Policy.Mode == sts.ModeNone {
 		r.Policy = nil // it says that there is none
@@ -36,7 +37,7 @@ func (a *attempt) lookupPolicy(ctx context.Context) error {
 		return nil
 	}
 	if a.w.Attempts < unknownAttempts {
-		return &failure{status: "4.7.5", why: whySTSFetch, policy: true, domainWide: true,
+		return &failure{status: "4.7.5", why: reason.STSFetch, policy: true, domainWide: true,
 			text: fmt.Sprintf("whether %s asks for verified TLS cannot be told now (%s); nothing was sent", a.policyDomain, r.Why)}
 	}
 	a.d.log.Warn("whether the domain has a policy could not be told for several attempts; going on without",

@@ -5,43 +5,17 @@ import (
 	"strings"
 
 	"github.com/stsrelay/stsrelay/queue"
+	"github.com/stsrelay/stsrelay/relay/reason"
 	"github.com/stsrelay/stsrelay/relay/security"
 	"github.com/stsrelay/stsrelay/relay/smtpclient"
 	"github.com/stsrelay/stsrelay/tlsrpt"
-)
-
-// The closed vocabulary of reasons: the same words in queue, log and notices.
-const (
-	whyDNS       = "dns"
-	whyNullMX    = "dns-null"
-	whyLoop      = "loop"
-	whyConnect   = "connect"
-	whyBusy      = "busy"
-	whyGreeting  = "greeting"
-	whyTLSNone   = "tls-none"
-	whyHandshake = "tls-handshake"
-	whyTLSCert   = "tls-cert"
-	whyTLSName   = "tls-name"
-	whyExpired   = "tls-expired"
-	whySTSMX     = "sts-mx"
-	whySTSFetch  = "sts-fetch"
-	whyDANE      = "dane"
-	whyRequire   = "requiretls"
-	whyRule      = "rule"
-	whyAuth      = "route-auth"
-	whyRecipient = "rcpt"
-	whyContent   = "content"
-	whySize      = "size"
-	whyUnknown   = "unknown-result"
-	whyExpiry    = "expired"
-	whyLocal     = "local"
 )
 
 // failure is why an attempt, or a part of it, did not lead to a delivery.
 type failure struct {
 	permanent  bool
 	status     string // enhanced status code (RFC 3463)
-	why        string // of the vocabulary above
+	why        string // a code of package reason
 	text       string // a sentence for people
 	reply      string // the host's SMTP reply, "" where we decided
 	host       string
@@ -56,6 +30,8 @@ func (f *failure) Error() string {
 	}
 	return f.status + " " + f.text
 }
+
+func (f *failure) cause() queue.Cause { return queue.Cause{Why: f.why, Text: f.Error()} }
 
 // policyFailure tells of a host that does not meet its requirement.
 func policyFailure(s *security.Shortfall, req *security.Requirement) *failure {
@@ -87,25 +63,25 @@ func policyFailure(s *security.Shortfall, req *security.Requirement) *failure {
 func whyOf(s *security.Shortfall) string {
 	switch {
 	case s.Code == security.CodeMXMismatch:
-		return whySTSMX
+		return reason.STSMX
 	case s.Source == security.Plaintext, s.Source == security.Rule && unencrypted(s):
-		return whyRule // the host does nothing wrong
+		return reason.Rule // the host does nothing wrong
 	case s.Type == tlsrpt.StartTLSNotSupported:
-		return whyTLSNone
+		return reason.TLSNone
 	case s.Type == tlsrpt.CertificateHostMismatch:
-		return whyTLSName
+		return reason.TLSName
 	case s.Type == tlsrpt.CertificateExpired:
-		return whyExpired
+		return reason.Expired
 	case s.Type == tlsrpt.CertificateNotTrusted:
-		return whyTLSCert
+		return reason.TLSCert
 	case unencrypted(s):
-		return whyHandshake
+		return reason.Handshake
 	case s.Source == security.RequireTLS:
-		return whyRequire
+		return reason.Require
 	case s.Source == security.Rule:
-		return whyRule
+		return reason.Rule
 	}
-	return whyDANE
+	return reason.DANE
 }
 
 // unencrypted says that there was no TLS that counts.

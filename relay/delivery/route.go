@@ -11,6 +11,7 @@ import (
 
 	"github.com/stsrelay/stsrelay/internal/dnsclient"
 	"github.com/stsrelay/stsrelay/internal/publicaddr"
+	"github.com/stsrelay/stsrelay/relay/reason"
 )
 
 // candidate is a host that may take mail for a domain.
@@ -71,16 +72,16 @@ func (d *Delivery) findMX(ctx context.Context, domain string, port uint16) (rout
 	mx, err := d.resolver.MX(ctx, domain)
 	switch {
 	case errors.Is(err, dnsclient.ErrNXDomain):
-		return route{}, &failure{permanent: true, status: "5.1.2", why: whyDNS, text: fmt.Sprintf("the domain %s does not exist", domain)}
+		return route{}, &failure{permanent: true, status: "5.1.2", why: reason.DNS, text: fmt.Sprintf("the domain %s does not exist", domain)}
 	case errors.Is(err, dnsclient.ErrNoData):
 		// No MX record: the domain itself is the host (RFC 5321, 5.1).
 		none, _ := errors.AsType[*dnsclient.Error](err)
 		return route{candidates: []candidate{{host: domain, port: port}}, secure: none.Secure}, nil
 	case err != nil:
-		return route{}, &failure{status: "4.4.3", why: whyDNS, text: err.Error(), domainWide: true}
+		return route{}, &failure{status: "4.4.3", why: reason.DNS, text: err.Error(), domainWide: true}
 	}
 	if len(mx.Records) == 1 && mx.Records[0].Host == "." {
-		return route{}, &failure{permanent: true, status: "5.1.10", why: whyNullMX, text: fmt.Sprintf("the domain %s takes no mail (null MX)", domain)}
+		return route{}, &failure{permanent: true, status: "5.1.10", why: reason.NullMX, text: fmt.Sprintf("the domain %s takes no mail (null MX)", domain)}
 	}
 	r := route{secure: mx.Secure}
 	for _, m := range mx.Records {
@@ -89,7 +90,7 @@ func (d *Delivery) findMX(ctx context.Context, domain string, port uint16) (rout
 		}
 	}
 	if r.candidates = d.betterThanUs(r.candidates, port); len(r.candidates) == 0 {
-		return route{}, &failure{permanent: true, status: "5.4.6", why: whyLoop, text: fmt.Sprintf("mail for %s leads back to this relay, its best MX host", domain)}
+		return route{}, &failure{permanent: true, status: "5.4.6", why: reason.Loop, text: fmt.Sprintf("mail for %s leads back to this relay, its best MX host", domain)}
 	}
 	rand.Shuffle(len(r.candidates), func(i, j int) {
 		r.candidates[i], r.candidates[j] = r.candidates[j], r.candidates[i]
@@ -117,7 +118,7 @@ func (a *attempt) addresses(ctx context.Context, c candidate) ([]netip.Addr, err
 	if !c.addr.IsValid() {
 		found, err := a.d.resolver.Addrs(ctx, c.host)
 		if err != nil {
-			return nil, &failure{status: "4.4.3", why: whyDNS, host: c.host, text: err.Error(), domainWide: true}
+			return nil, &failure{status: "4.4.3", why: reason.DNS, host: c.host, text: err.Error(), domainWide: true}
 		}
 		addrs = found.Addrs
 	}
@@ -132,11 +133,11 @@ func (a *attempt) addresses(ctx context.Context, c candidate) ([]netip.Addr, err
 		}
 	}
 	if len(allowed) == 0 && !slices.ContainsFunc(addrs, func(x netip.Addr) bool { return a.settings.Family.admits(x.Unmap()) }) {
-		return nil, &failure{status: "4.4.4", why: whyDNS, host: c.host, domainWide: true,
+		return nil, &failure{status: "4.4.4", why: reason.DNS, host: c.host, domainWide: true,
 			text: fmt.Sprintf("%s has no %s address (%v), and no other is contacted (delivery.ip_family)", c.host, a.settings.Family, addrs)}
 	}
 	if len(allowed) == 0 {
-		return nil, &failure{status: "4.4.4", why: whyDNS, host: c.host, domainWide: true,
+		return nil, &failure{status: "4.4.4", why: reason.DNS, host: c.host, domainWide: true,
 			text: fmt.Sprintf("%s has only private addresses (%v), which are not contacted (delivery.private_addresses)", c.host, addrs)}
 	}
 	return allowed, nil

@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/stsrelay/stsrelay/queue"
+	"github.com/stsrelay/stsrelay/relay/reason"
 	"github.com/stsrelay/stsrelay/relay/security"
 	"github.com/stsrelay/stsrelay/relay/smtpclient"
 )
@@ -26,10 +27,10 @@ func (a *attempt) session(ctx context.Context, c candidate, req *security.Requir
 	})
 	if busy, ok := errors.AsType[*errBusy](err); ok {
 		a.busy = busy
-		return nil, &failure{status: "4.3.2", why: whyBusy, host: c.host, text: fmt.Sprintf("%s: %v", c.host, busy)}
+		return nil, &failure{status: "4.3.2", why: reason.Busy, host: c.host, text: fmt.Sprintf("%s: %v", c.host, busy)}
 	}
 	if err != nil {
-		return nil, &failure{status: "4.3.2", why: whyLocal, host: c.host, text: "the relay is stopping"}
+		return nil, &failure{status: "4.3.2", why: reason.Local, host: c.host, text: "the relay is stopping"}
 	}
 	if s != nil {
 		a.seen = append(a.seen, seen{c.host, s.addr})
@@ -75,7 +76,7 @@ func (a *attempt) openSession(ctx context.Context, c candidate, req *security.Re
 		return nil, f
 	}
 	if a.d.isSelf(c.host, c.port, addrs) {
-		return nil, &failure{permanent: true, status: "5.4.6", why: whyLoop, host: c.host,
+		return nil, &failure{permanent: true, status: "5.4.6", why: reason.Loop, host: c.host,
 			text: fmt.Sprintf("mail for %s leads back to this relay (%s)", a.w.Domain, c.host)}
 	}
 	var at []netip.AddrPort
@@ -84,14 +85,14 @@ func (a *attempt) openSession(ctx context.Context, c candidate, req *security.Re
 			at = append(at, netip.AddrPortFrom(addr, c.port))
 		}
 	}
-	last := &failure{status: "4.4.1", why: whyConnect, host: c.host, text: "no address of " + c.host + " was tried", domainWide: true}
+	last := &failure{status: "4.4.1", why: reason.Connect, host: c.host, text: "no address of " + c.host + " was tried", domainWide: true}
 	for len(at) > 0 && a.dials < maxAddresses && ctx.Err() == nil {
 		at = at[:min(len(at), maxAddresses-a.dials)]
 		conn, won, tried, err := a.d.race(ctx, at, a.settings.ConnectTimeout)
 		a.dials += tried
 		if err != nil {
 			a.seen = append(a.seen, seen{c.host, at[0].Addr()}) // the text has the others
-			return nil, &failure{status: "4.4.1", why: whyConnect, host: c.host, domainWide: true, strained: true,
+			return nil, &failure{status: "4.4.1", why: reason.Connect, host: c.host, domainWide: true, strained: true,
 				text: fmt.Sprintf("no connection to %s %v: %s", c.host, addrs, lines(err))}
 		}
 		s, f := a.openOn(ctx, conn, at[won], req)
@@ -127,7 +128,7 @@ func (a *attempt) openOn(ctx context.Context, conn net.Conn, addr netip.AddrPort
 		_ = s.client.Close()
 		conn, _, _, err := a.d.race(ctx, []netip.AddrPort{addr}, a.settings.ConnectTimeout)
 		if err != nil {
-			return nil, &failure{status: "4.4.1", why: whyConnect, host: req.Host, domainWide: true, text: fmt.Sprintf("no second connection to %s: %s", req.Host, lines(err))}
+			return nil, &failure{status: "4.4.1", why: reason.Connect, host: req.Host, domainWide: true, text: fmt.Sprintf("no second connection to %s: %s", req.Host, lines(err))}
 		}
 		clear, f := a.greet(ctx, conn, addr, req, &s.evidence)
 		if f == nil {
@@ -148,14 +149,14 @@ func (a *attempt) openOn(ctx context.Context, conn net.Conn, addr netip.AddrPort
 // wrong there is the operator's to mend: the mail waits.
 func (a *attempt) authenticate(ctx context.Context, s *session) *failure {
 	if s.evidence.StartTLS != security.Established {
-		return &failure{status: "4.7.11", why: whyAuth, host: s.host, domainWide: true,
+		return &failure{status: "4.7.11", why: reason.RouteAuth, host: s.host, domainWide: true,
 			text: fmt.Sprintf("the password for %s is not sent in clear: it gave no TLS", s.host)}
 	}
 	err := s.client.Auth(ctx, a.rule.Route.User, a.rule.Route.Password)
 	if err == nil {
 		return nil
 	}
-	f := &failure{status: "4.7.8", why: whyAuth, host: s.host, domainWide: true,
+	f := &failure{status: "4.7.8", why: reason.RouteAuth, host: s.host, domainWide: true,
 		text: fmt.Sprintf("the log-in of %q at %s failed: %v", a.rule.Route.User, s.host, err)}
 	if refused, ok := errors.AsType[*smtpclient.ReplyError](err); ok {
 		f.reply = refused.Reply.String()
@@ -197,12 +198,12 @@ func (a *attempt) greet(ctx context.Context, conn net.Conn, addr netip.AddrPort,
 // greetingFailure tells of a session that ended before STARTTLS: whatever the
 // host said, it is about the host, and another one may do better.
 func greetingFailure(host string, addr netip.Addr, err error) *failure {
-	f := &failure{status: "4.4.2", why: whyConnect, host: host, domainWide: true, strained: true, text: fmt.Sprintf("%s [%s]: %v", host, addr, err)}
+	f := &failure{status: "4.4.2", why: reason.Connect, host: host, domainWide: true, strained: true, text: fmt.Sprintf("%s [%s]: %v", host, addr, err)}
 	if refused, ok := errors.AsType[*smtpclient.ReplyError](err); ok {
 		f.reply = refused.Reply.String()
-		f.why, f.status = whyGreeting, "4.3.2"
+		f.why, f.status = reason.Greeting, "4.3.2"
 		if refused.Reply.Code == 421 {
-			f.why = whyBusy
+			f.why = reason.Busy
 		}
 	}
 	return f

@@ -16,6 +16,7 @@ import (
 
 	"github.com/stsrelay/stsrelay/internal/mailbox"
 	"github.com/stsrelay/stsrelay/queue"
+	"github.com/stsrelay/stsrelay/relay/reason"
 )
 
 // Action is what a notice says of a recipient (RFC 3464, 2.3.3).
@@ -118,20 +119,21 @@ func (r *Reporter) Success(w *queue.Work, states []queue.RecipientState, relayed
 	}), "")
 }
 
-// Removed is the notice that the operator gave a message up.
-func (r *Reporter) Removed(m queue.Message, reason string) (queue.NewMessage, bool) {
+// Removed is the notice that the operator gave a message up; note, if any,
+// is the reason given.
+func (r *Reporter) Removed(m queue.Message, note string) (queue.NewMessage, bool) {
 	var list []entry
 	for i, s := range m.States {
 		if s.State != queue.Queued {
 			continue
 		}
 		s.LastError, s.LastReply, s.Why = "5.7.0 the operator of this mail server gave the message up", "", ""
-		if reason != "" {
-			s.LastError += ": " + reason
+		if note != "" {
+			s.LastError += ": " + note
 		}
 		list = append(list, entry{recipient: m.Recipients[i], state: s, cause: causeRemoved})
 	}
-	return r.notice(Failed, &m.Envelope, list, reason)
+	return r.notice(Failed, &m.Envelope, list, note)
 }
 
 // entry is one recipient of a notice.
@@ -148,7 +150,7 @@ func entries(w *queue.Work, states []queue.RecipientState, choose func(int) bool
 			continue
 		}
 		e := entry{recipient: w.Envelope.Recipients[n], state: states[i], cause: cause(states[i].Why, statusOf(states[i]))}
-		if e.expired = states[i].Why == whyExpired; e.expired && i < len(w.States) {
+		if e.expired = states[i].Why == reason.TooOld; e.expired && i < len(w.States) {
 			e.cause = putOff(cause(w.States[i].Why, statusOf(w.States[i]))) // what it waited for all the time
 		}
 		out = append(out, e)

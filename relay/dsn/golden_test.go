@@ -11,6 +11,7 @@ import (
 	"github.com/oklog/ulid/v2"
 
 	"github.com/stsrelay/stsrelay/queue"
+	"github.com/stsrelay/stsrelay/relay/reason"
 )
 
 var update = flag.Bool("update", false, "write the golden files anew")
@@ -95,9 +96,9 @@ func TestGolden(t *testing.T) {
 
 // What the texts lack would show as a panic, long after.
 func TestEveryCauseHasItsTextInEveryLanguage(t *testing.T) {
-	whys := []string{
-		"dns", "dns-null", "loop", "connect", "busy", "greeting", "tls-none", "tls-handshake", "tls-cert", "tls-name", "tls-expired", "sts-mx", "sts-fetch", "dane",
-		"requiretls", "rule", "route-auth", "rcpt", "content", "size", "unknown-result", "expired", "local", "", "a new one",
+	whys := []string{"", "a code that is none"}
+	for _, r := range reason.All {
+		whys = append(whys, r.Code)
 	}
 	statuses := []string{"", "5.1.1", "5.1.2", "5.2.1", "5.2.2", "5.2.3", "5.7.1", "5.7.10", "5.7.30"}
 	for language, texts := range languages {

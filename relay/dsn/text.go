@@ -15,6 +15,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/stsrelay/stsrelay/queue"
+	"github.com/stsrelay/stsrelay/relay/reason"
 )
 
 // The texts of a language are templates: "failed.text" and the like for the
@@ -37,34 +38,31 @@ func (r *Reporter) texts() *template.Template {
 	return languages["en"]
 }
 
-// Causes that are no reasons of a delivery, and the reason that hides another.
-const (
-	causeRemoved = "removed"
-	whyExpired   = "expired"
-)
+// causeRemoved is the cause that is no reason of a delivery.
+const causeRemoved = "removed"
 
-// cause is the text that explains a reason of the delivery's vocabulary and an
-// enhanced status code (RFC 3463) to people.
+// cause is the text that explains a code of package reason and an enhanced status
+// code (RFC 3463) to people.
 func cause(why, status string) string {
 	_, code, _ := strings.Cut(status, ".")
 	switch {
 	case forProtection(why):
 		if code == "7.10" || code == "7.30" {
-			return "requiretls"
+			return reason.Require
 		}
 		return why
 	}
 	switch why {
-	case "dns":
+	case reason.DNS:
 		if code == "1.2" {
 			return "no-domain"
 		}
 		return why
-	case "greeting":
-		return "connect"
-	case "route-auth":
-		return "local"
-	case "rcpt", "content":
+	case reason.Greeting:
+		return reason.Connect
+	case reason.RouteAuth:
+		return reason.Local
+	case reason.Recipient, reason.Content:
 		switch {
 		case code == "1.1", code == "1.0", code == "1.6", code == "1.10":
 			return "no-mailbox"
@@ -73,12 +71,12 @@ func cause(why, status string) string {
 		case code == "2.2":
 			return "full"
 		case code == "2.3", code == "3.4":
-			return "size"
+			return reason.Size
 		case strings.HasPrefix(code, "7."):
 			return "refused"
 		}
 		return why
-	case "dns-null", "loop", "connect", "busy", "requiretls", "size", "unknown-result", "local":
+	case reason.NullMX, reason.Loop, reason.Connect, reason.Busy, reason.Require, reason.Size, reason.Unknown, reason.Local:
 		return why
 	}
 	return "other"
@@ -87,7 +85,7 @@ func cause(why, status string) string {
 // putOff is a cause where the host only ever said "not now".
 func putOff(cause string) string {
 	switch cause {
-	case "rcpt", "content", "refused", "disabled":
+	case reason.Recipient, reason.Content, "refused", "disabled":
 		return "deferred"
 	}
 	return cause
@@ -96,7 +94,7 @@ func putOff(cause string) string {
 // forProtection says that a cause is the want of a protected connection.
 func forProtection(cause string) bool {
 	switch cause {
-	case "tls-none", "tls-handshake", "tls-cert", "tls-name", "tls-expired", "sts-mx", "sts-fetch", "dane", "rule":
+	case reason.TLSNone, reason.Handshake, reason.TLSCert, reason.TLSName, reason.Expired, reason.STSMX, reason.STSFetch, reason.DANE, reason.Rule:
 		return true
 	}
 	return false

@@ -1,0 +1,56 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stsrelay/stsrelay/relay"
+)
+
+// Where mail waits, the command line says for what, whose matter that is, and
+// what helps.
+func TestTheCommandLineExplainsWhyMailWaits(t *testing.T) {
+	dir := t.TempDir()
+	file := filepath.Join(dir, "relay.toml")
+	text := fmt.Sprintf("hostname = \"relay.example.com\"\ndata_dir = %q\n[[listen]]\naddress = \"127.0.0.1:0\"\n[limits]\nfree_space = \"64MiB\"\n[dns]\nservers = [\"127.0.0.1:1\"]\n", filepath.Join(dir, "data"))
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	r := started(t, file, relay.Options{Version: "1.2.3"})
+	sendInClear(t, r.Addrs()[0].String(), "kurt@one.example")
+	var list []struct {
+		ID  string
+		Why struct{ Code, Detail, Owner, Says, Remedy string }
+	}
+	for end := time.Now().Add(20 * time.Second); ; {
+		unmarshal(t, command(t, "", "queue", "list", "--json", "--config", file).out, &list)
+		if len(list) == 1 && list[0].Why.Code == "sts-fetch" {
+			break
+		}
+		if time.Now().After(end) {
+			t.Fatalf("%+v", list)
+		}
+	}
+	if w := list[0].Why; w.Owner != "them" || w.Detail == "" || w.Says == "" || !strings.HasPrefix(w.Remedy, "stsrelay check one.example ") {
+		t.Errorf("%+v", w)
+	}
+	for args, want := range map[string]string{
+		"queue list":               "  sts-fetch  4.",
+		"queue show " + list[0].ID: "why       sts-fetch (theirs)  Whether",
+		"queue summary":            "\nsts-fetch (theirs)  Whether the domain asks for verified TLS (MTA-STS) cannot be told now.\n    stsrelay check one.example ",
+	} {
+		r := command(t, "", append(strings.Fields(args), "--config", file)...)
+		if r.status != 0 || !strings.Contains(r.out, want) {
+			t.Errorf("%s: %+v", args, r)
+		}
+		for line := range strings.Lines(r.out) {
+			if args != "queue show "+list[0].ID && len([]rune(line)) > 121 && !strings.Contains(line, "stsrelay check") {
+				t.Errorf("%s: a row of %d characters: %s", args, len([]rune(line)), line)
+			}
+		}
+	}
+}
