@@ -1,7 +1,9 @@
 package admin_test
 
 import (
+	"slices"
 	"testing"
+	"time"
 
 	"github.com/stsrelay/stsrelay/relay/admin"
 )
@@ -29,5 +31,34 @@ func TestTheListNamesARecipientThatStillWaits(t *testing.T) {
 				t.Errorf("%q, want %q", to, c.to)
 			}
 		})
+	}
+}
+
+func TestASummaryExplainsEachReasonOnce(t *testing.T) {
+	row := func(domain, code string) admin.DomainSummary {
+		return admin.DomainSummary{Domain: domain, Why: admin.Why{Code: code, Detail: "said " + domain, Remedy: "check " + domain}}
+	}
+	got := admin.Reasons([]admin.DomainSummary{row("a.test", "tls-name"), row("b.test", "new"), row("c.test", "dns"), row("d.test", "tls-name")})
+	want := []admin.Why{{Code: "tls-name", Remedy: "check DOMAIN"}, {Code: "dns", Remedy: "check c.test"}}
+	if !slices.Equal(got, want) {
+		t.Errorf("%+v", got)
+	}
+}
+
+func TestWhatAilsAPolicy(t *testing.T) {
+	past, future := time.Now().Add(-time.Hour), time.Now().Add(time.Hour)
+	for _, c := range []struct {
+		name   string
+		policy admin.Policy
+		want   string
+	}{
+		{"nothing", admin.Policy{ExpiresAt: &future}, ""},
+		{"its last fetch", admin.Policy{ExpiresAt: &future, LastError: "404"}, "404"},
+		{"it has expired", admin.Policy{ExpiresAt: &past}, "it has expired, and is not applied any more"},
+		{"it was never fetched", admin.Policy{LastError: "no answer"}, "no answer"},
+	} {
+		if got := c.policy.Ailment(); got != c.want {
+			t.Errorf("%s: %q", c.name, got)
+		}
 	}
 }
