@@ -157,6 +157,11 @@ func (l *loader) check() {
 	l.checkLimits()
 	l.checkHeaders()
 	l.oneOf("notices.language", c.Notices.Language, "en", "de")
+	if c.Notices.Operator != "" {
+		if _, err := mailbox.Parse(c.Notices.Operator); err != nil {
+			l.fail("notices.operator", c.Notices.Operator, "must be a mail address: %v", err)
+		}
+	}
 	for i, s := range c.DNS.Servers {
 		if _, err := dnsclient.ParseServer(s); err != nil {
 			l.fail("dns.servers", c.DNS.Servers[i], "%v", err)

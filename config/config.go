@@ -100,10 +100,14 @@ type Headers struct {
 	HideInternalHops bool `toml:"hide_internal_hops" json:"hide_internal_hops"`
 }
 
-// Notices are the messages to senders about delays and failures.
+// Notices are the messages to senders about delays and failures, and to the
+// operator about trouble.
 type Notices struct {
 	// Language is "en" or "de".
 	Language string `toml:"language" json:"language"`
+	// Operator is the address of who runs the relay; what he should know of is
+	// mailed there. "": nobody is told.
+	Operator string `toml:"operator" json:"operator"`
 }
 
 // DNS is the resolver.

@@ -46,6 +46,7 @@ func TestWrongValuesAreToldWithFileLineAndKey(t *testing.T) {
 		{"header that is needed", "[headers]\nstrip = [\"X-A\", \"Message-*\"]\n", `stsrelay.toml:2: headers.strip = "Message-*": must not take away message-id`},
 		{"no header", "[headers]\nstrip = [\"X A:\"]\n", `stsrelay.toml:2: headers.strip = "X A:": must be the name of a header field`},
 		{"language", "[notices]\nlanguage = \"fr\"\n", `stsrelay.toml:2: notices.language = "fr": must be "en" or "de"`},
+		{"operator", "[notices]\noperator = \"root\"\n", `stsrelay.toml:2: notices.operator = "root": must be a mail address`},
 		{"senders of a user", "[[user]]\nname = \"a\"\npassword_hash = \"" + hash + "\"\nsender_domains = [\"a b\"]\n", `stsrelay.toml:4: user[0].sender_domains = "a b": must be a list of domains`},
 		{"nobody may send", "[[listen]]\naddress = \":25\"\nallow = []\n", `stsrelay.toml:3: listen[0].allow: is empty`},
 		{"host bits", "[[listen]]\naddress = \":25\"\nallow = [\"10.0.0.1/8\"]\n", `stsrelay.toml:3: listen[0].allow = "10.0.0.1/8": has bits behind its length set; did you mean 10.0.0.0/8?`},

@@ -80,12 +80,12 @@ func fetchFailure(s *delivery.SessionCount) *tlsrpt.Result {
 	for line := range strings.Lines(f.Text[:min(len(f.Text), maxReceived)]) {
 		p.Strings = append(p.Strings, strings.TrimRight(line, "\r\n"))
 	}
-	return &tlsrpt.Result{Domain: s.Requirement.Domain, Policy: p, At: s.At, Failure: &tlsrpt.Failure{Type: tlsrpt.ResultType(f.Type), Code: reason(f.Err)}}
+	return &tlsrpt.Result{Domain: s.Requirement.Domain, Policy: p, At: s.At, Failure: &tlsrpt.Failure{Type: tlsrpt.ResultType(f.Type), Code: reasonCode(f.Err)}}
 }
 
-// reason is an error without the addresses and ports of our side, which differ
+// reasonCode is an error without the addresses and ports of our side, which differ
 // each time and are nobody's business.
-func reason(err error) string {
+func reasonCode(err error) string {
 	if op, ok := errors.AsType[*net.OpError](err); ok && op.Source != nil {
 		return strings.ReplaceAll(err.Error(), op.Source.String()+"->", "")
 	}

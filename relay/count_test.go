@@ -63,7 +63,7 @@ func TestWhatASessionCountsFor(t *testing.T) {
 
 func TestOurOwnAddressIsNoReason(t *testing.T) {
 	err := &net.OpError{Op: "read", Net: "tcp", Source: &net.TCPAddr{IP: net.IPv4(192, 0, 2, 1), Port: 40123}, Addr: &net.TCPAddr{IP: net.IPv4(192, 0, 2, 2), Port: 443}, Err: errors.New("connection reset")}
-	if got := reason(err); got != "read tcp 192.0.2.2:443: connection reset" {
+	if got := reasonCode(err); got != "read tcp 192.0.2.2:443: connection reset" {
 		t.Error(got)
 	}
 }

@@ -29,6 +29,7 @@ import (
 	"github.com/stsrelay/stsrelay/relay/ingress"
 	"github.com/stsrelay/stsrelay/relay/metrics"
 	"github.com/stsrelay/stsrelay/relay/smtpclient"
+	"github.com/stsrelay/stsrelay/relay/trouble"
 	"github.com/stsrelay/stsrelay/sts"
 	"github.com/stsrelay/stsrelay/tlsrpt"
 )
@@ -83,6 +84,7 @@ type Relay struct {
 	admin    *admin.Server
 	certs    *certificates
 	notices  *dsn.Reporter
+	operator *trouble.Watch
 	metrics  *metrics.Metrics
 
 	passwords *passwords
@@ -144,6 +146,9 @@ func (r *Relay) open() error {
 		Content:  r.queue.Open,
 	}
 	if r.notices.Digest, err = dsn.NewDigest(r.notices, r.store); err != nil {
+		return err
+	}
+	if err := r.openOperator(); err != nil {
 		return err
 	}
 	r.rootCAs = roots
@@ -230,6 +235,7 @@ func (r *Relay) Run(ctx context.Context, ready func()) error {
 	}
 	parts.Go(func() { r.certs.watch(stopping, r.log) })
 	parts.Go(func() { r.notices.Digest.Run(stopping, r.queue, r.log) })
+	parts.Go(func() { r.operator.Run(stopping) })
 
 	var err error
 	select {

@@ -146,18 +146,15 @@ func checkPublished(ctx context.Context, c *config.Config, s *keySetup) error {
 		return fmt.Errorf("dns: %w", err)
 	}
 	defer func() { _ = resolver.Close() }() // nothing was written
-	txt, err := resolver.TXT(ctx, s.Name, true)
-	switch {
-	case errors.Is(err, dnsclient.ErrNXDomain), errors.Is(err, dnsclient.ErrNoData):
-		s.Problem = "it is not published yet"
-	case err != nil:
-		s.Problem = "whether it is published cannot be told now: " + err.Error()
-	case len(txt.Records) != 1:
-		s.Problem = fmt.Sprintf("there are %d TXT records at that name; there must be one", len(txt.Records))
-	default:
-		if err := k.CheckRecord(txt.Records[0], "tlsrpt"); err != nil {
-			s.Problem = "what is published does not fit: " + err.Error()
+	s.Problem, err = k.Problem(ctx, func(ctx context.Context, name string) ([]string, error) {
+		txt, err := resolver.TXT(ctx, name, true)
+		if errors.Is(err, dnsclient.ErrNXDomain) || errors.Is(err, dnsclient.ErrNoData) {
+			return nil, nil
 		}
+		return txt.Records, err
+	}, "tlsrpt")
+	if err != nil {
+		s.Problem = "whether it is published cannot be told now: " + err.Error()
 	}
 	s.Published = s.Problem == ""
 	return nil

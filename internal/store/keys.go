@@ -13,6 +13,8 @@ var (
 	PrefixPolicy = []byte("p/")
 	// PrefixNotice is relay/dsn's: notices that wait for a digest.
 	PrefixNotice = []byte("n/")
+	// PrefixOperator is relay/trouble's: what the operator was told.
+	PrefixOperator = []byte("o/")
 	// PrefixReport is the report counts'.
 	PrefixReport = []byte("t/")
 )

@@ -8,6 +8,7 @@ package dkim
 
 import (
 	"bytes"
+	"context"
 	"crypto"
 	"crypto/ed25519"
 	"crypto/rand"
@@ -156,6 +157,27 @@ func (k *Key) CheckRecord(txt, service string) error {
 		return fmt.Errorf("it is not for this service: s=%s lacks %s", s, service)
 	}
 	return nil
+}
+
+// Problem says what is wrong with the published record of the key, "" for
+// nothing. lookup finds TXT records, none where there are none; its error, with
+// which nothing can be said, is passed on.
+func (k *Key) Problem(ctx context.Context, lookup func(ctx context.Context, name string) ([]string, error), services ...string) (string, error) {
+	records, err := lookup(ctx, k.RecordName())
+	switch {
+	case err != nil:
+		return "", err
+	case len(records) == 0:
+		return "it is not published yet", nil
+	case len(records) > 1:
+		return fmt.Sprintf("there are %d TXT records at that name; there must be one", len(records)), nil
+	}
+	for _, service := range services {
+		if err := k.CheckRecord(records[0], service); err != nil {
+			return "what is published does not fit: " + err.Error(), nil //nolint:nilerr // that is the answer
+		}
+	}
+	return "", nil
 }
 
 // Signer signs with the keys of one or several domains.

@@ -1,0 +1,164 @@
+package relay
+
+import (
+	"context"
+	"crypto/x509"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/stsrelay/stsrelay/config"
+	"github.com/stsrelay/stsrelay/internal/mailbox"
+	"github.com/stsrelay/stsrelay/internal/store"
+	"github.com/stsrelay/stsrelay/queue"
+	"github.com/stsrelay/stsrelay/relay/dkim"
+	"github.com/stsrelay/stsrelay/relay/reason"
+	"github.com/stsrelay/stsrelay/relay/trouble"
+)
+
+const (
+	// longWait is how old mail is when the operator hears of it where
+	// delivery.delay_notice does not say.
+	longWait = 4 * time.Hour
+	// expiresSoon is how long before its end a certificate is told of.
+	expiresSoon = 14 * 24 * time.Hour
+	// maxDomains bounds the domains that are told of one by one.
+	maxDomains = 20
+)
+
+// openOperator opens what tells the operator of trouble.
+func (r *Relay) openOperator() (err error) {
+	r.operator, err = trouble.New(trouble.Options{
+		Hostname: r.config.Load().Hostname, To: func() string { return r.config.Load().Notices.Operator },
+		Look: r.troubles, Queue: r.queueTrouble, Store: r.store, Now: r.o.Now, After: r.o.After, Logger: r.log,
+	})
+	return err
+}
+
+// queueTrouble puts a mail to the operator into the queue, as a notice: it comes
+// behind people's mail, and where it cannot be delivered nobody is told.
+func (r *Relay) queueTrouble(to string, body []byte, also func(*store.Batch)) (string, error) {
+	m, err := mailbox.Parse(to)
+	if err != nil {
+		return "", fmt.Errorf("notices.operator: %w", err)
+	}
+	messages := []queue.NewMessage{{
+		Envelope: queue.Envelope{
+			Kind: queue.Notice, Client: r.config.Load().Hostname + " (to the operator)",
+			Recipients: []queue.Recipient{{Address: to, Domain: m.Domain, Notify: []string{"NEVER"}}},
+			SMTPUTF8:   strings.ContainsFunc(to, func(r rune) bool { return r >= 0x80 }),
+		},
+		Body: body,
+	}}
+	err = r.queue.Add(messages, also)
+	return messages[0].Envelope.ID.String(), err
+}
+
+func (r *Relay) now() time.Time {
+	if r.o.Now != nil {
+		return r.o.Now()
+	}
+	return time.Now()
+}
+
+// troubles finds what needs a person.
+func (r *Relay) troubles(ctx context.Context) []trouble.Trouble {
+	c := r.config.Load()
+	list := append(r.diskTrouble(c), r.certs.troubles(r.now())...)
+	list = append(list, r.keyTroubles(ctx, c)...)
+	return append(list, r.mailTroubles(c)...)
+}
+
+func (r *Relay) diskTrouble(c *config.Config) []trouble.Trouble {
+	const helps = "free space in data_dir, or give it a larger disk"
+	if err := r.queue.Accepting(); err != nil {
+		return []trouble.Trouble{{Key: "accepting", What: "no mail is taken in: " + err.Error(), Helps: "stsrelay status; the log says more"}}
+	}
+	limit := max(int64(c.Limits.FreeSpace), store.Floor)
+	free, err := r.store.Free()
+	if err != nil || free >= limit+limit/2 {
+		return nil
+	}
+	return []trouble.Trouble{{Key: "disk", Helps: helps,
+		What: fmt.Sprintf("the disk of %s has %d MiB free; below %d MiB no mail is taken in", c.DataDir, free>>20, limit>>20)}}
+}
+
+// troubles are those of the relay's own certificate.
+func (r *certificates) troubles(now time.Time) (list []trouble.Trouble) {
+	r.mu.Lock()
+	file, told := r.files[0], r.told
+	r.mu.Unlock()
+	const helps = "renew tls.certificate; the relay reads it again by itself"
+	if told != "" {
+		list = append(list, trouble.Trouble{Key: "certificate-file", What: "the relay's certificate has changed and cannot be used, the old one stays: " + told, Helps: helps})
+	}
+	for _, cert := range *r.now.Load() {
+		leaf, err := x509.ParseCertificate(cert.Certificate[0])
+		if err != nil || file == "" || leaf.NotAfter.Sub(now) >= expiresSoon {
+			continue
+		}
+		list = append(list, trouble.Trouble{Key: "certificate", Helps: helps,
+			What: fmt.Sprintf("the relay's certificate (%s) ends on %s; servers that verify it will not hand over mail then", file, leaf.NotAfter.UTC().Format(time.DateTime))})
+	}
+	return list
+}
+
+// keyTroubles are DKIM keys whose record is not published as it must be. Where
+// the DNS does not answer there is nothing to tell.
+func (r *Relay) keyTroubles(ctx context.Context, c *config.Config) (list []trouble.Trouble) {
+	for _, k := range c.DKIM {
+		problem, err := keyProblem(ctx, k, r.lookupReportTXT)
+		if err == nil && problem != "" {
+			name := k.Selector + "._domainkey." + k.Domain
+			list = append(list, trouble.Trouble{Key: "dkim " + name, What: fmt.Sprintf("what is signed with the DKIM key %s is not believed: %s", name, problem),
+				Helps: "stsrelay report setup prints the record to publish"})
+		}
+	}
+	return list
+}
+
+func keyProblem(ctx context.Context, k config.DKIM, lookup func(context.Context, string) ([]string, error)) (string, error) {
+	key, err := dkim.Load(k.Domain, k.Selector, k.KeyFile)
+	if err != nil {
+		return err.Error(), nil //nolint:nilerr // that is the problem
+	}
+	return key.Problem(ctx, lookup, services(k.Sign)...)
+}
+
+// services are those of RFC 6376, 3.6.1, and RFC 8460, 3 that a key signs for.
+func services(sign []string) (out []string) {
+	for _, s := range sign {
+		out = append(out, map[string]string{"reports": "tlsrpt", "mail": "email"}[s])
+	}
+	return out
+}
+
+// mailTroubles are domains whose mail waits for long, and mail that is held.
+func (r *Relay) mailTroubles(c *config.Config) (list []trouble.Trouble) {
+	wait := time.Duration(c.Delivery.DelayNotice)
+	if wait == 0 {
+		wait = longWait
+	}
+	more := 0
+	if !r.queue.Paused() {
+		for _, d := range r.queue.Summary() {
+			if d.Last == (queue.Cause{}) || r.now().Sub(d.OldestAt) < wait {
+				continue
+			}
+			if len(list) == maxDomains {
+				more++
+				continue
+			}
+			why := reason.Of(d.Last.Why)
+			list = append(list, trouble.Trouble{Key: "domain " + d.Domain + " " + why.Code, Helps: strings.ReplaceAll(why.Remedy, "DOMAIN", d.Domain),
+				What: fmt.Sprintf("mail for %s waits, %d messages, the oldest since %s UTC (%s: %s)", d.Domain, d.Messages, d.OldestAt.UTC().Format(time.DateTime), why.Code, d.Last.Text)})
+		}
+	}
+	if more > 0 {
+		list = append(list, trouble.Trouble{Key: "domains", What: fmt.Sprintf("mail for %d more domains waits", more), Helps: "stsrelay queue summary"})
+	}
+	if n := r.queue.Counts().Held; n > 0 {
+		list = append(list, trouble.Trouble{Key: "held", What: fmt.Sprintf("%d messages are held", n), Helps: "stsrelay queue list --state held, and queue release or remove"})
+	}
+	return list
+}
