@@ -133,7 +133,7 @@ func (r *Relay) attempted(a delivery.Attempt) {
 	}
 }
 
-// listenHTTP binds the address for health and metrics, where one is set.
+// listenHTTP binds the address for the web page, health and metrics, where one is set.
 func (r *Relay) listenHTTP(c *config.Config) error {
 	if c.Admin.HTTP == "" {
 		return nil

@@ -192,7 +192,7 @@ func (r *Relay) Run(ctx context.Context, ready func()) error {
 		r.log.Info("listening", "address", a.String())
 	}
 	if a := r.admin.HTTPAddr(); a != nil {
-		r.log.Info("health and metrics", "address", a.String())
+		r.log.Info("web page, health and metrics", "address", a.String())
 	}
 	for _, s := range r.resolver.Servers() {
 		r.log.Info("resolver", "address", s.Address, "ad_believed", s.Believed, "because", s.Why)
@@ -284,6 +284,9 @@ func (r *Relay) Queue() *queue.Queue { return r.queue }
 
 // Addrs are the addresses of the listeners, once Run has bound them.
 func (r *Relay) Addrs() []net.Addr { return r.ingress.Addrs() }
+
+// HTTPAddr is the address of the web page, nil for none.
+func (r *Relay) HTTPAddr() net.Addr { return r.admin.HTTPAddr() }
 
 func (r *Relay) status() admin.Status {
 	n := r.queue.Counts()

@@ -5,16 +5,7 @@ import (
 	"testing"
 
 	"github.com/stsrelay/stsrelay/internal/testnet"
-	"github.com/stsrelay/stsrelay/queue"
 )
-
-// retry makes all mail due now.
-func (w *world) retry() {
-	w.t.Helper()
-	if _, err := w.relay.Queue().Retry(w.t.Context(), queue.Filter{}); err != nil {
-		w.t.Fatal(err)
-	}
-}
 
 // sessions are how many the report of a domain counts, good and failed.
 func (w *world) sessions(domain string) (good, failed int64) {

@@ -18,6 +18,7 @@ import (
 
 	"github.com/stsrelay/stsrelay/config"
 	"github.com/stsrelay/stsrelay/internal/dnsclient"
+	"github.com/stsrelay/stsrelay/internal/human"
 	"github.com/stsrelay/stsrelay/internal/mailbox"
 	"github.com/stsrelay/stsrelay/relay"
 	"github.com/stsrelay/stsrelay/relay/admin"
@@ -152,7 +153,7 @@ func (a *app) checkQueued(ctx context.Context, client *admin.Client, o check.Opt
 		all[i] = <-results[i]
 		goes = goes && all[i].Outcome.Goes
 		if !a.json {
-			fmt.Fprintf(a.out, "%s  %s  %s: %s\n", check.Mark(all[i].Outcome.Goes, a.colour()), all[i].Domain, plural(all[i].Messages, "message"), all[i].Outcome.Text)
+			fmt.Fprintf(a.out, "%s  %s  %s: %s\n", check.Mark(all[i].Outcome.Goes, a.colour()), all[i].Domain, human.Plural(all[i].Messages, "message"), all[i].Outcome.Text)
 		}
 	}
 	switch {

@@ -11,7 +11,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"golang.org/x/crypto/bcrypt"
 
@@ -420,18 +419,5 @@ func TestDemoAsJSON(t *testing.T) {
 	unmarshal(t, r.out, &got)
 	if r.status != 0 || !got.OK || len(got.Scenes) != 7 || len(got.Scenes[1].Results) != 1 || !strings.Contains(strings.Join(got.Scenes[1].Notes, "\n"), "STARTTLS") {
 		t.Errorf("%+v", r)
-	}
-}
-
-func TestSpans(t *testing.T) {
-	for s, want := range map[int]string{0: "0s", 59: "59s", 61: "1m 1s", 3600: "1h 0m", 90000: "1d 1h", -5: "0s"} {
-		if got := span(time.Duration(s) * time.Second); got != want {
-			t.Errorf("%d s: %s, want %s", s, got, want)
-		}
-	}
-	for n, want := range map[int64]string{0: "0 B", 1023: "1023 B", 1024: "1 KiB", 84 << 10: "84 KiB", 3 << 19: "1.5 MiB", 5 << 30: "5.0 GiB"} {
-		if got := size(n); got != want {
-			t.Errorf("%d: %s, want %s", n, got, want)
-		}
 	}
 }

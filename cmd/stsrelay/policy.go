@@ -7,6 +7,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/stsrelay/stsrelay/internal/human"
 	"github.com/stsrelay/stsrelay/relay/admin"
 )
 
@@ -44,7 +45,7 @@ func (a *app) policyList() *cobra.Command {
 				if mode == "" {
 					mode = "-"
 				}
-				t.add(p.Domain, mode, shorten(p.ID, 14), patterns(p.MX), ago(p.FetchedAt), until(p.ExpiresAt), p.LastError)
+				t.add(p.Domain, mode, shorten(p.ID, 14), patterns(p.MX), human.Ago(p.FetchedAt), human.Until(p.ExpiresAt), p.LastError)
 			}
 			t.print(a.out)
 			return nil
@@ -93,16 +94,16 @@ func (a *app) printPolicy(p *admin.Policy) {
 		row("mode", "%s, id %s", p.Mode, p.ID)
 		row("mx", "%s", strings.Join(p.MX, ", "))
 		row("max_age", "%d s", p.MaxAge)
-		row("fetched", "%s (%s)", clock(*p.FetchedAt), ago(p.FetchedAt))
-		row("expires", "%s (%s)", clock(*p.ExpiresAt), until(p.ExpiresAt))
+		row("fetched", "%s (%s)", human.Clock(*p.FetchedAt), human.Ago(p.FetchedAt))
+		row("expires", "%s (%s)", human.Clock(*p.ExpiresAt), human.Until(p.ExpiresAt))
 	} else {
 		row("mode", "no policy is cached")
 	}
 	if p.NextRefreshAt != nil {
-		row("refresh", "%s", until(p.NextRefreshAt))
+		row("refresh", "%s", human.Until(p.NextRefreshAt))
 	}
 	if p.LastError != "" {
-		row("error", "%s (%s)", p.LastError, ago(p.LastErrorAt))
+		row("error", "%s (%s)", p.LastError, human.Ago(p.LastErrorAt))
 	}
 }
 

@@ -14,6 +14,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/stsrelay/stsrelay/internal/human"
 	"github.com/stsrelay/stsrelay/queue"
 	"github.com/stsrelay/stsrelay/relay/admin"
 )
@@ -95,7 +96,7 @@ func (a *app) printMessages(r io.Reader) error {
 			return err
 		}
 		n++
-		t.add(m.ID, span(time.Since(m.ReceivedAt)), shorten(sender(m.From), 20), shorten(recipients(&m), 24), strconv.Itoa(m.Attempts), next(&m), m.Why.String())
+		t.add(m.ID, human.Span(time.Since(m.ReceivedAt)), shorten(m.Sender(), 20), shorten(m.To(), 24), strconv.Itoa(m.Attempts), m.Next(), m.Why.String())
 	}
 	if n == 0 {
 		fmt.Fprintln(a.out, "no messages")
@@ -103,40 +104,6 @@ func (a *app) printMessages(r io.Reader) error {
 	}
 	t.print(a.out)
 	return nil
-}
-
-// recipients names the one that why is about, and counts the others.
-func recipients(m *admin.Message) string {
-	switch len(m.Recipients) {
-	case 0:
-		return ""
-	case 1:
-		return m.Recipients[0].Address
-	}
-	return fmt.Sprintf("%s +%d", waiting(m).Address, len(m.Recipients)-1)
-}
-
-// waiting is the first recipient that is still queued and was put off for a
-// reason; else the first that is queued, else the first.
-func waiting(m *admin.Message) *admin.Recipient {
-	r := &m.Recipients[0]
-	for i := range m.Recipients {
-		switch next := &m.Recipients[i]; {
-		case next.State != "queued":
-		case next.LastError != "":
-			return next
-		case r.State != "queued":
-			r = next
-		}
-	}
-	return r
-}
-
-func next(m *admin.Message) string {
-	if m.State != "queued" {
-		return m.State
-	}
-	return until(m.NextAttemptAt)
 }
 
 func (a *app) queueShow() *cobra.Command {
@@ -166,31 +133,24 @@ func (a *app) queueShow() *cobra.Command {
 }
 
 func (a *app) printMessage(m *admin.Message) {
-	fmt.Fprintf(a.out, "%s  %s, %s, in the queue for %s\n", m.ID, m.State, size(m.Size), span(time.Since(m.ReceivedAt)))
+	fmt.Fprintf(a.out, "%s  %s, %s, in the queue for %s\n", m.ID, m.State, human.Size(m.Size), human.Span(time.Since(m.ReceivedAt)))
 	row := func(name, format string, args ...any) {
 		fmt.Fprintf(a.out, "%-9s %s\n", name, fmt.Sprintf(format, args...))
 	}
-	in := "in clear"
-	if m.TLSIn != "" {
-		in = m.TLSIn
-	}
-	if m.Auth != "" {
-		in += ", user " + m.Auth
-	}
-	row("from", "%s", sender(m.From))
-	row("client", "%s, %s, at %s", m.Client, in, clock(m.ReceivedAt))
+	row("from", "%s", m.Sender())
+	row("client", "%s, %s, at %s", m.Client, m.Received(), human.Clock(m.ReceivedAt))
 	if m.HeldFor != "" {
 		row("held", "%s", m.HeldFor)
 	}
 	if m.State == "queued" {
-		row("next", "%s, after %s", until(m.NextAttemptAt), plural(m.Attempts, "attempt"))
+		row("next", "%s, after %s", human.Until(m.NextAttemptAt), human.Plural(m.Attempts, "attempt"))
 	}
 	if m.Why.Code != "new" {
 		row("why", "%s (%s)  %s", m.Why.Code, m.Why.Whose(), m.Why.Says)
 		row("remedy", "%s", m.Why.Remedy)
 	}
 	for _, r := range m.Recipients {
-		row("to", "%s  %s, %s", r.Address, r.State, plural(r.Attempts, "attempt"))
+		row("to", "%s  %s, %s", r.Address, r.State, human.Plural(r.Attempts, "attempt"))
 		for _, d := range []struct{ name, text string }{{"host", r.Host}, {"TLS", r.TLS}, {"reply", r.LastReply}, {"error", r.LastError}} {
 			if d.text != "" {
 				row("", "  %-6s %s", d.name, d.text)
@@ -245,31 +205,14 @@ func (a *app) queueSummary() *cobra.Command {
 			}
 			t := a.table("DOMAIN", "MSGS", "RCPT", "OLDEST", "NEXT", "WHY")
 			for _, d := range list {
-				t.add(d.Domain, strconv.Itoa(d.Messages), strconv.Itoa(d.Recipients), span(time.Since(d.OldestAt)), until(d.NextAttemptAt), d.Why.String())
+				t.add(d.Domain, strconv.Itoa(d.Messages), strconv.Itoa(d.Recipients), human.Span(time.Since(d.OldestAt)), human.Until(d.NextAttemptAt), d.Why.String())
 			}
 			t.print(a.out)
-			a.printReasons(list)
+			for _, why := range admin.Reasons(list) {
+				fmt.Fprintf(a.out, "\n%s (%s)  %s\n    %s\n", why.Code, why.Whose(), why.Says, why.Remedy)
+			}
 			return a.printPaused(cmd.Context(), client)
 		},
-	}
-}
-
-// printReasons explains below a summary the reasons that stand in it, each once.
-func (a *app) printReasons(list []admin.DomainSummary) {
-	domains := make(map[string][]string) // by reason
-	for _, d := range list {
-		domains[d.Why.Code] = append(domains[d.Why.Code], d.Domain)
-	}
-	for _, d := range list {
-		of := domains[d.Why.Code]
-		if d.Why.Code == "new" || of[0] != d.Domain {
-			continue
-		}
-		remedy := d.Why.Remedy
-		if len(of) > 1 {
-			remedy = strings.ReplaceAll(remedy, d.Domain, "DOMAIN")
-		}
-		fmt.Fprintf(a.out, "\n%s (%s)  %s\n    %s\n", d.Why.Code, d.Why.Whose(), d.Why.Says, remedy)
 	}
 }
 
@@ -332,9 +275,9 @@ given up when the attempt under way has ended without ending it; a restart of th
 			if a.json {
 				err = a.printJSON(done)
 			} else if sel.DryRun {
-				fmt.Fprintf(a.out, "%s: %s would be touched\n", action, plural(done.Touched, "message"))
+				fmt.Fprintf(a.out, "%s: %s would be touched\n", action, human.Plural(done.Touched, "message"))
 			} else {
-				fmt.Fprintf(a.out, "%s: %s touched\n", action, plural(done.Touched, "message"))
+				fmt.Fprintf(a.out, "%s: %s touched\n", action, human.Plural(done.Touched, "message"))
 				if action == "retry" || action == "release" {
 					err = a.printPaused(cmd.Context(), client)
 				}
@@ -372,7 +315,7 @@ func (a *app) confirmChange(ctx context.Context, client *admin.Client, action st
 	if action == "bounce" {
 		told = "their senders are told"
 	}
-	if !a.confirm(fmt.Sprintf("%s %s: they are not tried again, and %s. Go on? [y/N] ", action, plural(would.Touched, "message"), told)) {
+	if !a.confirm(fmt.Sprintf("%s %s: they are not tried again, and %s. Go on? [y/N] ", action, human.Plural(would.Touched, "message"), told)) {
 		return errors.New("nothing was changed")
 	}
 	return nil

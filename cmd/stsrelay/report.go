@@ -11,6 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/stsrelay/stsrelay/internal/human"
 	"github.com/stsrelay/stsrelay/internal/mailbox"
 	"github.com/stsrelay/stsrelay/tlsrpt"
 )
@@ -89,7 +90,7 @@ func (a *app) printReports(list []tlsrpt.Status) error {
 	}
 	t := a.table("DAY", "DOMAIN", "SESSIONS", "FAILURES", "STATE", "NEXT", "WHY")
 	for _, s := range list {
-		t.add(s.Day, s.Domain, fmt.Sprint(s.Sessions), fmt.Sprint(s.Failures), string(s.State), until(s.NextAt), s.Why)
+		t.add(s.Day, s.Domain, fmt.Sprint(s.Sessions), fmt.Sprint(s.Failures), string(s.State), human.Until(s.NextAt), s.Why)
 	}
 	t.print(a.out)
 	return nil
@@ -167,10 +168,10 @@ more. The date may be today: what is counted later goes into a second report.`,
 			}
 			var errs []error
 			if failed > 0 {
-				errs = append(errs, fmt.Errorf("%s could not be sent", plural(failed, "report")))
+				errs = append(errs, fmt.Errorf("%s could not be sent", human.Plural(failed, "report")))
 			}
 			if later > 0 {
-				errs = append(errs, fmt.Errorf("%s could not be sent yet; the relay tries again by itself", plural(later, "report")))
+				errs = append(errs, fmt.Errorf("%s could not be sent yet; the relay tries again by itself", human.Plural(later, "report")))
 			}
 			return errors.Join(errs...)
 		},

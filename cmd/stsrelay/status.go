@@ -7,6 +7,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/stsrelay/stsrelay/internal/human"
 	"github.com/stsrelay/stsrelay/relay/admin"
 )
 
@@ -34,8 +35,8 @@ func (a *app) statusCommand() *cobra.Command {
 			} else {
 				state += ", delivery paused"
 			}
-			fmt.Fprintf(a.out, "stsrelay %s on %s, up %s: %s\n", s.Version, s.Hostname, span(time.Duration(s.UptimeSeconds)*time.Second), state)
-			fmt.Fprintf(a.out, "queue     %s to %s, %d held\n", plural(s.Queue.Messages, "message"), plural(s.Queue.Recipients, "recipient"), s.Queue.Held)
+			fmt.Fprintf(a.out, "stsrelay %s on %s, up %s: %s\n", s.Version, s.Hostname, human.Span(time.Duration(s.UptimeSeconds)*time.Second), state)
+			fmt.Fprintf(a.out, "queue     %s to %s, %d held\n", human.Plural(s.Queue.Messages, "message"), human.Plural(s.Queue.Recipients, "recipient"), s.Queue.Held)
 			fmt.Fprintf(a.out, "sessions  %d in, %d out\n", s.Sessions.In, s.Sessions.Out)
 			if s.Problem != "" {
 				fmt.Fprintf(a.out, "trouble   %s\n", s.Problem)

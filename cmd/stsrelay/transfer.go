@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/stsrelay/stsrelay/internal/human"
 	"github.com/stsrelay/stsrelay/queue"
 	"github.com/stsrelay/stsrelay/relay/admin"
 )
@@ -93,10 +94,10 @@ func (a *app) exported(to io.Writer, t queue.Transfer, name string) error {
 	if a.json && to == a.out {
 		err = a.printJSON(out)
 	} else {
-		_, err = fmt.Fprintf(to, "exported %s, %s, to %s\n", plural(t.Messages, "message"), size(t.Octets), name)
+		_, err = fmt.Fprintf(to, "exported %s, %s, to %s\n", human.Plural(t.Messages, "message"), human.Size(t.Octets), name)
 	}
 	if t.Unreadable > 0 {
-		return fmt.Errorf("%s could not be read in the store and stay there: see the log of the relay", plural(t.Unreadable, "message"))
+		return fmt.Errorf("%s could not be read in the store and stay there: see the log of the relay", human.Plural(t.Unreadable, "message"))
 	}
 	return err
 }
@@ -158,7 +159,7 @@ func (a *app) imported(t admin.Transfer, check bool) error {
 			verb = "whole:"
 		}
 		fmt.Fprintf(a.out, "%s %s, %s; %d in the queue already, %d damaged, %d unreadable when it was exported\n",
-			verb, plural(t.Messages, "message"), size(t.Octets), t.Present, t.Damaged, t.Unreadable)
+			verb, human.Plural(t.Messages, "message"), human.Size(t.Octets), t.Present, t.Damaged, t.Unreadable)
 	}
 	if t.Error != "" {
 		errs = append(errs, errors.New(t.Error))

@@ -1,7 +1,7 @@
 // Package admin is how the operator reaches a running relay: HTTP and JSON on a
-// unix socket, used by the command line, and a small part of it on TCP for
-// health checks. It decides nothing; it asks the parts and shows what they say.
-// docs/admin-api.md lists the paths.
+// unix socket, used by the command line; on TCP a web page that can only be read,
+// health and metrics. It decides nothing; it asks the parts and shows what they
+// say. docs/admin-api.md and docs/web.md list the paths.
 package admin
 
 import (

@@ -55,10 +55,10 @@ func (s *Server) importQueue(w http.ResponseWriter, r *http.Request) {
 	out := NewTransfer(t)
 	switch {
 	case errors.Is(err, queue.ErrImporting):
-		refuse(w, http.StatusConflict, err)
+		refuse(w, refusal{http.StatusConflict, err})
 		return
 	case errors.Is(err, queue.ErrNoExport):
-		refuse(w, http.StatusUnprocessableEntity, err)
+		refuse(w, refusal{http.StatusUnprocessableEntity, err})
 		return
 	case err != nil:
 		out.Error = err.Error()

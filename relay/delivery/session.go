@@ -217,7 +217,7 @@ func (a *attempt) greet(ctx context.Context, conn net.Conn, addr netip.AddrPort,
 		return nil, &failure{status: "4.3.2", why: reason.Local, host: req.Host, text: "the relay is stopping"}
 	case err != nil:
 		s.evidence.StartTLS, s.evidence.Failure = security.Broken, err.Error()
-		return s, nil
+		return s, nil //nolint:nilerr // it is evidence
 	}
 	cs, _ := client.TLS()
 	s.resumed = cs.DidResume

@@ -51,7 +51,7 @@ func (a *attempt) addTLSA(ctx context.Context, c candidate, req *security.Requir
 	}
 	addrs, err := a.d.resolver.Addrs(ctx, c.host)
 	if err != nil && req.Admits() != nil {
-		return nil // which tells more
+		return nil //nolint:nilerr // the other tells more
 	} else if err != nil {
 		// Whether DANE applies cannot be told; and there may be a session to the host
 		// that was opened for mail that asks for nothing.
