@@ -36,13 +36,16 @@ type NewMessage struct {
 	Keep func(*store.Batch)
 }
 
-// LogNotices writes a line for each of the notices about a message, once the
-// queue has given them their IDs.
+// LogNotices writes a line for each of the notices about a message that the queue
+// has taken.
 func LogNotices(log *slog.Logger, about *Envelope, notices []NewMessage) {
 	for i := range notices {
-		if notices[i].Keep != nil {
+		switch {
+		case notices[i].Keep != nil:
 			log.Info("notice kept for a digest", "original_queue_id", about.ID.String(), "to", about.From)
 			continue
+		case notices[i].Envelope.ID == ID{}:
+			continue // its message was removed meanwhile
 		}
 		log.Info("notice queued", "queue_id", notices[i].Envelope.ID.String(), "original_queue_id", about.ID.String(), "to", about.From)
 	}
@@ -63,8 +66,9 @@ func (q *Queue) Finish(w *Work, o Outcome) {
 	if o.Also != nil {
 		o.Also(&b)
 	}
-	own := q.addOwn(o.Notices, &b)
-	if !e.gone {
+	var own []ownMessage
+	if !e.gone { // else the operator has removed it, and nobody is told
+		own = q.addOwn(o.Notices, &b)
 		q.settle(w, o, now, &b)
 	}
 	if o.DomainFailed == (Cause{}) {

@@ -484,3 +484,17 @@ func TestAMessageThatAnotherQueueHasChangedIsNotBounced(t *testing.T) {
 		})
 	}
 }
+
+func TestARemovedMessageThatWasBeingTriedLeavesNoNotice(t *testing.T) {
+	b := newBench(t, Options{})
+	b.accept("x", to("a@x.test"))
+	w := b.claim()
+	b.touched(1)(b.Remove(t.Context(), Filter{}))
+	notices := []NewMessage{{Envelope: to("sender@example.org"), Body: []byte("notice")}}
+	b.Finish(w, Outcome{Results: all(w, Bounced), Notices: notices})
+	LogNotices(b.o.Logger, &w.Envelope, notices)
+	b.restart() // all is written
+	if b.Counts() != (Counts{}) || b.logs.has("notice queued") {
+		t.Errorf("%+v", b.Counts())
+	}
+}

@@ -100,6 +100,9 @@ type RecipientState struct {
 	Delayed bool `cbor:"7,keyasint,omitempty"`
 	// Why is the reason of LastError as Cause.Why.
 	Why string `cbor:"8,keyasint,omitempty"`
+	// Earlier says that LastReply is of an attempt before the last one, and perhaps
+	// of another host.
+	Earlier bool `cbor:"9,keyasint,omitempty"`
 }
 
 // Cause is why mail waits.

@@ -121,3 +121,26 @@ func TestWhatWaitsForAHostThatHangsIsBouncedWhenItsAttemptEnds(t *testing.T) {
 	w.wait(back, messages)
 	w.empty()
 }
+
+// A notice puts no reply into the mouth of a host that did not say it.
+func TestANoticeTellsOfTheLastAttempt(t *testing.T) {
+	w := newWorld(t, "retry = [\"2s\"]\nexpire = \"2s\"\n")
+	first, second, back := w.host("mx1.a.example"), w.host("mx2.a.example"), w.host("mx.sender.example")
+	w.set(first, testnet.Faults{Replies: map[string]string{"rcpt": "450 4.2.0 greylisted"}})
+	w.set(second, testnet.Faults{Down: true})
+	w.domain("sender.example", testnet.Domain{MX: []string{back.Name}})
+	publish := func(host string) {
+		t.Helper()
+		w.DNS.Remove("a.example", "MX")
+		if err := w.DNS.Add("a.example. 0 IN MX 10 " + host + "."); err != nil {
+			t.Fatal(err)
+		}
+	}
+	publish(first.Name)
+	w.attempted(w.send("anna@sender.example", "b@a.example"))
+	publish(second.Name) // and the message expires
+	text := string(w.wait(back, 1)[0].Data)
+	if strings.Contains(text, "greylisted") || strings.Contains(text, "Remote-MTA") || !strings.Contains(text, "Diagnostic-Code: x-stsrelay; 5.4.7") {
+		t.Error(text)
+	}
+}

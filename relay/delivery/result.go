@@ -121,7 +121,7 @@ func (f *failure) state(old queue.RecipientState, tls string) queue.RecipientSta
 		s.State = queue.Bounced
 	}
 	if f.reply == "" {
-		s.LastReply = old.LastReply
+		s.LastReply, s.Earlier = old.LastReply, old.LastReply != ""
 	}
 	return s
 }

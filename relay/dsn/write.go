@@ -95,7 +95,7 @@ func (n *notice) writeStatus(b *bytes.Buffer) {
 		fmt.Fprintf(b, "Final-Recipient: %s; %s\r\n", kind, e.recipient.Address)
 		fmt.Fprintf(b, "Action: %s\r\n", n.action)
 		fmt.Fprintf(b, "Status: %s\r\n", n.status(e.state))
-		if e.state.LastReply != "" {
+		if e.state.LastReply != "" && !e.state.Earlier { // else this relay decided
 			if e.state.Host != "" {
 				fmt.Fprintf(b, "Remote-MTA: dns; %s\r\n", n.text(e.state.Host))
 			}
