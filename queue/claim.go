@@ -28,13 +28,14 @@ type Work struct {
 	Age time.Duration
 	// Expired says that the message is older than Schedule.Expire.
 	Expired bool
+	// Rests is how many times in a row the domain had rested when this was claimed.
+	Rests int
 
-	q        *Queue
-	unit     *unit
-	loaded   bool
-	restStep int              // of the domain when it was claimed
-	all      []RecipientState // of the unit, with those at their end
-	pos      []int            // position of Recipients in all
+	q      *Queue
+	unit   *unit
+	loaded bool
+	all    []RecipientState // of the unit, with those at their end
+	pos    []int            // position of Recipients in all
 }
 
 // Claim waits until something is due and claims it, from memory alone: whoever

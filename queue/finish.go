@@ -74,7 +74,7 @@ func (q *Queue) Finish(w *Work, o Outcome) {
 	if o.DomainFailed == (Cause{}) {
 		q.worked(d, o.Parallel)
 	} else {
-		if d.restStep == w.restStep { // else it rests already, after a claim of the same time
+		if d.restStep == w.Rests { // else it rests already, after a claim of the same time
 			q.rest(d, now, o.DomainFailed)
 		}
 		if !u.done && !e.gone {

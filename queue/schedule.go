@@ -187,7 +187,7 @@ func (q *Queue) claimIn(d *domain, now int64) *Work {
 		u.active = true
 		d.active++
 		q.inFlight[u] = u.attempts
-		w = &Work{q: q, unit: u, restStep: d.restStep, Domain: d.name, Attempts: int(u.attempts),
+		w = &Work{q: q, unit: u, Rests: d.restStep, Domain: d.name, Attempts: int(u.attempts),
 			Age: time.Duration(now - u.msg.receivedAt), Expired: q.expired(u.msg, now)}
 	}
 	q.place(d, now)

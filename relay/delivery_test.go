@@ -336,6 +336,10 @@ func TestWhileNobodyKnowsWhetherThereIsAPolicyMailWaitsForTwoAttempts(t *testing
 		t.Fatalf("gone %t, %+v", gone, m.States)
 	}
 	w.wait(h, 1)
+	// That is the domain's, not each message's.
+	w.edit(`retry = ["1s"]`, `retry = ["1h"]`)
+	w.reload()
+	w.deliver("two@a.example", "three@a.example")
 }
 
 func TestPlaintextCanBeRefusedAltogether(t *testing.T) {

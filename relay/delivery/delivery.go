@@ -147,6 +147,7 @@ type Delivery struct {
 	settings atomic.Pointer[Settings]
 	pool     *pool
 	families families
+	unknowns unknowns
 	tickets  tls.ClientSessionCache
 	active   atomic.Int64
 }

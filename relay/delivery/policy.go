@@ -3,6 +3,7 @@ package delivery
 import (
 	"context"
 	"fmt"
+	"sync"
 
 	"github.com/stsrelay/stsrelay/queue"
 	"github.com/stsrelay/stsrelay/relay/reason"
@@ -14,6 +15,49 @@ import (
 // away; name servers that fail for all names with an underscore must not stop
 // mail for good.
 const unknownAttempts = 2
+
+// maxUnknown bounds the domains of which that is remembered.
+const maxUnknown = 10_000
+
+// unknowns are the domains of which nobody could tell lately whether they have a
+// policy.
+type unknowns struct {
+	mu      sync.Mutex
+	domains map[string]unknown
+}
+
+// unknown is how a domain's mail has waited. Attempts at the same time are one:
+// between two lies a rest.
+type unknown struct {
+	attempts int
+	rests    int // of the domain, at the last of them
+}
+
+// known ends what is remembered of a domain.
+func (u *unknowns) known(domain string) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	delete(u.domains, domain)
+}
+
+// wait takes note of an attempt after so many rests, and says whether the
+// domain's mail has to wait for another one.
+func (u *unknowns) wait(domain string, rests int) bool {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	d, seen := u.domains[domain]
+	if !seen && len(u.domains) >= maxUnknown {
+		clear(u.domains) // they wait once more
+	}
+	if !seen || d.rests != rests && d.attempts <= unknownAttempts {
+		d = unknown{d.attempts + 1, rests}
+		if u.domains == nil {
+			u.domains = make(map[string]unknown)
+		}
+		u.domains[domain] = d
+	}
+	return d.attempts <= unknownAttempts
+}
 
 // lookupPolicy finds the policy in force. The error is a *failure.
 func (a *attempt) lookupPolicy(ctx context.Context) error {
@@ -33,10 +77,14 @@ func (a *attempt) lookupPolicy(ctx context.Context) error {
 		r.Policy = nil // it says that there is none
 	}
 	a.policy = r
-	if !r.Unknown || a.overridden() {
+	if !r.Unknown {
+		a.d.unknowns.known(a.policyDomain)
 		return nil
 	}
-	if a.w.Attempts < unknownAttempts {
+	if a.overridden() {
+		return nil
+	}
+	if a.d.unknowns.wait(a.policyDomain, a.w.Rests) {
 		return &failure{status: "4.7.5", why: reason.STSFetch, policy: true, domainWide: true,
 			text: fmt.Sprintf("whether %s asks for verified TLS cannot be told now (%s); nothing was sent", a.policyDomain, r.Why)}
 	}
