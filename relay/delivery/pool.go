@@ -2,6 +2,7 @@ package delivery
 
 import (
 	"context"
+	"errors"
 	"net/netip"
 	"slices"
 	"sync"
@@ -34,6 +35,11 @@ const (
 	// minBusy and maxBusy bound when a unit that was given back is tried again.
 	minBusy = 200 * time.Millisecond
 	maxBusy = time.Minute
+	// patience is how long an attempt waits for a session at least, and then as
+	// many times as long as could be expected. Who has waited longer waits for a
+	// host that is silent, and would only hold what other hosts' mail needs.
+	patience      = time.Second
+	patienceTimes = 4
 )
 
 // session is an open SMTP session with what it proved. Several attempts may use
@@ -88,10 +94,10 @@ type pool struct {
 // with every message that it takes and is halved when it is too much for it.
 type hostSessions struct {
 	sessions []*session
-	opening  int // that are being opened
-	depth    int // of the session that was opened last
-	waiting  []chan struct{}
-	pressed  time.Time // somebody has waited since, or since another session was opened
+	opening  int          // that are being opened
+	depth    int          // of the session that was opened last
+	waiting  []chan error // nil: look again; else the error of get
+	pressed  time.Time    // somebody has waited since, or since another session was opened
 	used     time.Time
 	noChunks bool // it offers CHUNKING and does not know BDAT
 
@@ -128,6 +134,7 @@ func (p *pool) host(key string) *hostSessions {
 // use. It waits while the host has as many as it may, at most limit. The error is
 // of ctx, or an *errBusy.
 func (p *pool) get(ctx context.Context, key string, limit int, fits func(*session) bool) (*session, error) {
+	var begun time.Time // of the wait
 	for {
 		p.mu.Lock()
 		h := p.host(key)
@@ -161,25 +168,45 @@ func (p *pool) get(ctx context.Context, key string, limit int, fits func(*sessio
 			p.mu.Unlock()
 			return nil, &errBusy{wait: wait}
 		}
-		ready := make(chan struct{})
 		if len(h.waiting) == 0 {
 			h.pressed = time.Now()
 		}
-		h.waiting = append(h.waiting, ready)
-		p.mu.Unlock()
-		select {
-		case <-ready:
-		case <-ctx.Done():
-			p.mu.Lock()
-			if i := slices.Index(h.waiting, ready); i >= 0 {
-				h.waiting = slices.Delete(h.waiting, i, i+1)
-			} else {
-				h.wake() // it was our turn
-			}
-			p.mu.Unlock()
-			return nil, context.Cause(ctx)
+		if begun.IsZero() {
+			begun = time.Now()
+		}
+		if err := p.wait(ctx, h, begun); err != nil { // unlocks
+			return nil, err
 		}
 	}
+}
+
+// wait waits for a change of h. It is called with the lock, and gives it back.
+func (p *pool) wait(ctx context.Context, h *hostSessions, begun time.Time) (err error) {
+	ready := make(chan error, 1)
+	h.waiting = append(h.waiting, ready)
+	timer := time.NewTimer(max(patience, patienceTimes*(h.open+h.expected())) - time.Since(begun))
+	defer timer.Stop()
+	p.mu.Unlock()
+	select {
+	case err := <-ready:
+		return err
+	case <-ctx.Done():
+		err = context.Cause(ctx)
+	case <-timer.C:
+		// As long again as it has been silent.
+		err = &errBusy{wait: min(max(time.Since(begun), minBusy), maxBusy)}
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if busy, ok := errors.AsType[*errBusy](err); ok {
+		busy.wait = min(max(busy.wait, time.Since(h.pressed)), maxBusy)
+	}
+	if i := slices.Index(h.waiting, ready); i >= 0 {
+		h.waiting = slices.Delete(h.waiting, i, i+1)
+	} else {
+		h.wake() // it was our turn
+	}
+	return err
 }
 
 func (s *session) take() {
@@ -249,9 +276,17 @@ func (h *hostSessions) worthWaiting(now time.Time) bool {
 // wake lets the one who has waited longest look again.
 func (h *hostSessions) wake() {
 	if len(h.waiting) > 0 {
-		close(h.waiting[0])
+		h.waiting[0] <- nil
 		h.waiting = h.waiting[1:]
 	}
+}
+
+// dismiss sends all away who wait.
+func (h *hostSessions) dismiss() {
+	for _, ready := range h.waiting {
+		ready <- &errBusy{wait: minBusy}
+	}
+	h.waiting = nil
 }
 
 // average is a moving average.
@@ -317,14 +352,19 @@ func (p *pool) add(s *session) {
 	h.wake() // somebody may share it
 }
 
-// cancel ends the right to open a session.
-func (p *pool) cancel(key string, now time.Time) {
+// cancel ends the right to open a session. Where the host as a whole failed, and
+// there is no other session, those who wait are sent away: their domains rest.
+func (p *pool) cancel(key string, now time.Time, failed bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	h := p.host(key)
 	h.opening--
 	h.used = now
-	h.wake()
+	if failed && h.total() == 0 {
+		h.dismiss()
+	} else {
+		h.wake()
+	}
 }
 
 // put ends one use of a session.

@@ -110,7 +110,7 @@ func TestAFewMessagesAreNotWorthAnotherSession(t *testing.T) {
 		{"many all the time", 20 * time.Millisecond, time.Second, 3 * time.Second, 2 * fewWaiting, true},
 	} {
 		h := hostSessions{window: 10, open: tt.open, message: tt.message, pressed: time.Unix(1e9, 0), sessions: []*session{{load: 1}, {load: 1}},
-			waiting: make([]chan struct{}, tt.waiting)}
+			waiting: make([]chan error, tt.waiting)}
 		if h.worthWaiting(time.Unix(1e9, 0).Add(tt.pressed)) == tt.opens {
 			t.Errorf("%s: another session is opened: %v", tt.name, !tt.opens)
 		}
@@ -168,13 +168,62 @@ func TestTooManyWhoWaitAreSentAway(t *testing.T) {
 	})
 }
 
+// A host that is silent costs no worker of another domain.
+func TestNobodyWaitsLongForAHostThatIsSilent(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newPool()
+		for range firstSessions {
+			if s, err := p.get(t.Context(), "mx", 10, anySession); s != nil || err != nil {
+				t.Fatal(s, err)
+			}
+		}
+		begun := time.Now()
+		_, err := p.get(t.Context(), "mx", 10, anySession)
+		if busy, ok := errors.AsType[*errBusy](err); !ok || time.Since(begun) != patience || busy.wait != patience {
+			t.Errorf("after %s: %v", time.Since(begun), err)
+		}
+		time.Sleep(30 * time.Second)
+		_, err = p.get(t.Context(), "mx", 10, anySession)
+		if busy, ok := errors.AsType[*errBusy](err); !ok || busy.wait < patience {
+			t.Errorf("half a minute later: %v", err)
+		}
+		sent := make(chan error)
+		go func() { _, err := p.get(t.Context(), "mx", 10, anySession); sent <- err }()
+		synctest.Wait()
+		for range firstSessions {
+			p.strained("mx")
+			p.cancel("mx", time.Now(), true)
+			synctest.Wait()
+		}
+		if _, ok := errors.AsType[*errBusy](<-sent); !ok {
+			t.Error("who waits was not sent away")
+		}
+	})
+}
+
+func TestWhoeverWaitsForASlowHostIsPatient(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newPool()
+		s, _ := take(t, p, "mx", 1)
+		p.opened("mx", time.Second)
+		p.took("mx", 4*time.Second)
+		got := make(chan error)
+		go func() { _, err := p.get(t.Context(), "mx", 1, anySession); got <- err }()
+		time.Sleep(19 * time.Second)
+		p.put(s, time.Now())
+		if err := <-got; err != nil {
+			t.Error(err)
+		}
+	})
+}
+
 func TestAHostIsForgottenAfterAWhile(t *testing.T) {
 	p := newPool()
 	now := time.Unix(1e9, 0)
 	if s, err := p.get(t.Context(), "mx", 10, anySession); s != nil || err != nil {
 		t.Fatal(s, err)
 	}
-	p.cancel("mx", now)
+	p.cancel("mx", now, false)
 	p.closeIdle(now)
 	if len(p.hosts) != 1 {
 		t.Error("forgotten at once")

@@ -43,7 +43,7 @@ func (a *attempt) session(ctx context.Context, c candidate, req *security.Requir
 		if f.strained {
 			a.d.pool.strained(key)
 		}
-		a.d.pool.cancel(key, a.d.now())
+		a.d.pool.cancel(key, a.d.now(), f.strained)
 		return nil, f
 	}
 	s.key = key
