@@ -80,7 +80,12 @@ func (c *checker) startTLS(ctx context.Context, h *host, v *visit, client *smtpc
 		return
 	}
 	err := client.StartTLS(ctx, c.tlsConfig(h))
-	if refused, ok := errors.AsType[*smtpclient.ReplyError](err); ok && refused.Step == "STARTTLS" {
+	if refused, ok := errors.AsType[*smtpclient.ReplyError](err); ok {
+		if refused.Step != "STARTTLS" || refused.Reply.Code == 421 {
+			v.open, v.STARTTLS = false, "" // it is not about TLS: a delivery tries the next host
+			v.greetingProblem(err)
+			return
+		}
 		v.STARTTLS = "refused"
 		v.evidence.StartTLS, v.evidence.Failure = security.Refused, refused.Reply.String()
 		return
