@@ -34,6 +34,8 @@ type NewMessage struct {
 	// Keep, if set, is called in its place: the message is not queued, and what is
 	// kept of it goes into the same commit.
 	Keep func(*store.Batch)
+	// Also, if set, adds changes of who writes the message to the same commit.
+	Also func(*store.Batch)
 }
 
 // LogNotices writes a line for each of the notices about a message that the queue
@@ -232,6 +234,9 @@ func (q *Queue) addOwn(messages []NewMessage, b *store.Batch) []ownMessage {
 	var own []ownMessage
 	for i := range messages {
 		m := &messages[i]
+		if m.Also != nil {
+			m.Also(b)
+		}
 		if m.Keep != nil {
 			m.Keep(b)
 			continue

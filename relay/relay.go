@@ -148,6 +148,9 @@ func (r *Relay) open() error {
 	if r.notices.Digest, err = dsn.NewDigest(r.notices, r.store); err != nil {
 		return err
 	}
+	if err := r.notices.Remember(r.store); err != nil {
+		return err
+	}
 	if err := r.openOperator(); err != nil {
 		return err
 	}

@@ -13,6 +13,8 @@ var (
 	PrefixPolicy = []byte("p/")
 	// PrefixNotice is relay/dsn's: notices that wait for a digest.
 	PrefixNotice = []byte("n/")
+	// PrefixTold is relay/dsn's: who was told that mail waits for protection.
+	PrefixTold = []byte("w/")
 	// PrefixOperator is relay/trouble's: what the operator was told.
 	PrefixOperator = []byte("o/")
 	// PrefixReport is the report counts'.

@@ -38,6 +38,9 @@ func (r *relayOf) open() {
 	if r.Digest, err = NewDigest(r.Reporter, r.store); err != nil {
 		r.t.Fatal(err)
 	}
+	if err := r.Remember(r.store); err != nil {
+		r.t.Fatal(err)
+	}
 }
 
 func (r *relayOf) close() {

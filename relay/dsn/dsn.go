@@ -8,13 +8,12 @@ package dsn
 
 import (
 	"io"
-	"maps"
 	"slices"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/stsrelay/stsrelay/internal/mailbox"
+	"github.com/stsrelay/stsrelay/internal/store"
 	"github.com/stsrelay/stsrelay/queue"
 	"github.com/stsrelay/stsrelay/relay/reason"
 )
@@ -47,8 +46,7 @@ type Reporter struct {
 	// Digest caps the notices to one sender; nil: nothing does.
 	Digest *Digest
 
-	mu   sync.Mutex
-	told map[held]time.Time
+	told told
 }
 
 func (r *Reporter) now() time.Time {
@@ -56,42 +54,6 @@ func (r *Reporter) now() time.Time {
 		return r.Now().UTC()
 	}
 	return time.Now().UTC()
-}
-
-// held is whose mail to where waits for protection.
-type held struct{ sender, domain string }
-
-const (
-	// tellAgain is how often a sender is told that mail to a domain waits for a
-	// protected connection.
-	tellAgain = 24 * time.Hour
-	// maxTold bounds how many of those are remembered.
-	maxTold = 10_000
-)
-
-// untold leaves those out of a delay notice that wait for a protected connection
-// to a domain about which the sender has been told already, on account of this
-// message or another.
-func (r *Reporter) untold(sender string, list []entry, now time.Time) []entry {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.told == nil {
-		r.told = make(map[held]time.Time)
-	}
-	if len(r.told) >= maxTold {
-		maps.DeleteFunc(r.told, func(_ held, at time.Time) bool { return now.Sub(at) >= tellAgain })
-	}
-	before := func(e entry) bool {
-		at, ok := r.told[held{sender, e.recipient.Domain}]
-		return ok && now.Sub(at) < tellAgain
-	}
-	list = slices.DeleteFunc(list, func(e entry) bool { return forProtection(e.cause) && before(e) })
-	for _, e := range list {
-		if forProtection(e.cause) && len(r.told) < maxTold {
-			r.told[held{sender, e.recipient.Domain}] = now
-		}
-	}
-	return list
 }
 
 // Failure is the notice that recipients of w were given up; ok is false where
@@ -165,8 +127,9 @@ func (r *Reporter) notice(action Action, env *queue.Envelope, list []entry, note
 	}
 	list = slices.DeleteFunc(list, func(e entry) bool { return !asked(e.recipient, action) })
 	now := r.now()
+	var also func(*store.Batch)
 	if action == Delayed {
-		list = r.untold(env.From, list, now)
+		list, also = r.told.untold(env.From, list, now)
 	}
 	if len(list) == 0 {
 		return queue.NewMessage{}, false
@@ -186,7 +149,7 @@ func (r *Reporter) notice(action Action, env *queue.Envelope, list []entry, note
 			// The header has no other address than the sender's.
 			SMTPUTF8: !isASCII([]byte(env.From)),
 		},
-		Body: body,
+		Body: body, Also: also,
 	}
 	if r.Digest != nil {
 		r.Digest.cap(&n, &m)
