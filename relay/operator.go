@@ -3,6 +3,7 @@ package relay
 import (
 	"context"
 	"crypto/x509"
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -70,9 +71,12 @@ func (r *Relay) troubles(ctx context.Context) []trouble.Trouble {
 }
 
 func (r *Relay) diskTrouble(c *config.Config) []trouble.Trouble {
-	const helps = "free space in data_dir, or give it a larger disk"
-	if err := r.queue.Accepting(); err != nil {
-		return []trouble.Trouble{{Key: "accepting", What: "no mail is taken in: " + err.Error(), Helps: "stsrelay status; the log says more"}}
+	const helps = "free space there, give it a larger disk, or lower limits.free_space"
+	switch err := r.queue.Accepting(); {
+	case errors.Is(err, store.ErrDiskFull):
+		return []trouble.Trouble{{Key: "accepting", What: "no mail is taken in: " + err.Error(), Helps: helps}}
+	case err != nil:
+		return []trouble.Trouble{{Key: "accepting", What: "no mail is taken in: " + err.Error(), Helps: "look into the log for lines of level ERROR"}}
 	}
 	limit := max(int64(c.Limits.FreeSpace), store.Floor)
 	free, err := r.store.Free()

@@ -11,6 +11,7 @@ import (
 
 	"github.com/stsrelay/stsrelay/internal/testnet"
 	"github.com/stsrelay/stsrelay/queue"
+	"github.com/stsrelay/stsrelay/relay/admin"
 )
 
 // What needs a person is mailed to one: mail that waits for the other side's
@@ -38,6 +39,10 @@ func TestTheOperatorIsToldOfTrouble(t *testing.T) {
 	got, err := back.Wait(w.context(), 1)
 	if err != nil {
 		t.Fatal(err)
+	}
+	var status admin.Status
+	if err := w.admin().Get(t.Context(), "/v1/status", nil, &status); err != nil || len(status.Troubles) != 2 || !strings.Contains(status.Troubles[1].What, "bad.example") {
+		t.Errorf("%v, %+v", err, status.Troubles)
 	}
 	m, err := mail.ReadMessage(bytes.NewReader(got[0].Data))
 	if err != nil {

@@ -305,6 +305,10 @@ func (r *Relay) status() admin.Status {
 	if err := r.queue.Accepting(); err != nil {
 		status.Accepting, status.Problem = false, err.Error()
 	}
+	status.Troubles = make([]admin.Trouble, 0)
+	for _, t := range r.operator.Present() {
+		status.Troubles = append(status.Troubles, admin.Trouble{What: t.What, Helps: t.Helps})
+	}
 	return status
 }
 

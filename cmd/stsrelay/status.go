@@ -3,6 +3,8 @@ package main
 import (
 	"fmt"
 	"net/http"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -38,8 +40,12 @@ func (a *app) statusCommand() *cobra.Command {
 			fmt.Fprintf(a.out, "stsrelay %s on %s, up %s: %s\n", s.Version, s.Hostname, human.Span(time.Duration(s.UptimeSeconds)*time.Second), state)
 			fmt.Fprintf(a.out, "queue     %s to %s, %d held\n", human.Plural(s.Queue.Messages, "message"), human.Plural(s.Queue.Recipients, "recipient"), s.Queue.Held)
 			fmt.Fprintf(a.out, "sessions  %d in, %d out\n", s.Sessions.In, s.Sessions.Out)
-			if s.Problem != "" {
-				fmt.Fprintf(a.out, "trouble   %s\n", s.Problem)
+			told := func(t admin.Trouble) bool { return strings.Contains(t.What, s.Problem) }
+			if s.Problem != "" && !slices.ContainsFunc(s.Troubles, told) {
+				fmt.Fprintf(a.out, "problem   %s\n", s.Problem)
+			}
+			for _, t := range s.Troubles {
+				fmt.Fprintf(a.out, "trouble   %s\n          what helps: %s\n", t.What, t.Helps)
 			}
 			return nil
 		},

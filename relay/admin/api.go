@@ -105,8 +105,15 @@ type Status struct {
 	Accepting     bool          `json:"accepting"`
 	Delivering    bool          `json:"delivering"`
 	Problem       string        `json:"problem,omitempty"`
+	Troubles      []Trouble     `json:"troubles"` // as of the last minutes
 	Queue         QueueStatus   `json:"queue"`
 	Sessions      SessionStatus `json:"sessions"`
+}
+
+// Trouble is something that needs a person.
+type Trouble struct {
+	What  string `json:"what"`
+	Helps string `json:"helps"`
 }
 
 // QueueStatus are the totals of the queue.

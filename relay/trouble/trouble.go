@@ -14,6 +14,7 @@ import (
 	"mime/quotedprintable"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/fxamacker/cbor/v2"
@@ -59,6 +60,9 @@ type Watch struct {
 	o Options
 	// told is by key when the operator was told last, and of what.
 	told map[string]told
+
+	mu      sync.Mutex
+	present []Trouble
 }
 
 type told struct {
@@ -93,24 +97,34 @@ func key() []byte { return slices.Concat(store.PrefixOperator, []byte("told")) }
 // Run looks until ctx ends.
 func (w *Watch) Run(ctx context.Context) {
 	for {
+		if err := w.look(ctx); err != nil && ctx.Err() == nil {
+			w.o.Logger.Error("the operator could not be told of trouble; it is tried again", "error", err)
+		}
 		select {
 		case <-ctx.Done():
 			return
 		case <-w.o.After(lookEvery):
-			if err := w.look(ctx); err != nil && ctx.Err() == nil {
-				w.o.Logger.Error("the operator could not be told of trouble; it is tried again", "error", err)
-			}
 		}
 	}
 }
 
+// Present is what was wrong at the last look.
+func (w *Watch) Present() []Trouble {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.present
+}
+
 // look looks once, and writes a mail where there is something to tell.
 func (w *Watch) look(ctx context.Context) error {
+	present := w.o.Look(ctx)
+	w.mu.Lock()
+	w.present = present
+	w.mu.Unlock()
 	to := w.o.To()
 	if to == "" {
 		return nil
 	}
-	present := w.o.Look(ctx)
 	now := w.o.Now()
 	due, last := len(present) == 0 && len(w.told) > 0, time.Time{} // all is over, or
 	for _, t := range present {

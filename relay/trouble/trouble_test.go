@@ -168,11 +168,11 @@ func TestAWatchStopsWithItsContext(t *testing.T) {
 	ctx, stop := context.WithCancel(t.Context())
 	ended := make(chan struct{})
 	go func() { defer close(ended); d.Run(ctx) }()
-	looks <- d.now
-	looks <- d.now // the first has been worked off
+	looks <- d.now // the first look is over
+	looks <- d.now // and so is the second
 	stop()
 	<-ended
-	if len(d.mails) != 1 {
-		t.Errorf("%d mails", len(d.mails))
+	if len(d.mails) != 1 || len(d.Present()) != 1 {
+		t.Errorf("%d mails, %v", len(d.mails), d.Present())
 	}
 }
