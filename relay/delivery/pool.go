@@ -2,7 +2,6 @@ package delivery
 
 import (
 	"context"
-	"errors"
 	"net/netip"
 	"slices"
 	"sync"
@@ -193,13 +192,13 @@ func (p *pool) wait(ctx context.Context, h *hostSessions, begun time.Time) (err 
 	case <-ctx.Done():
 		err = context.Cause(ctx)
 	case <-timer.C:
-		// As long again as it has been silent.
-		err = &errBusy{wait: min(max(time.Since(begun), minBusy), maxBusy)}
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if busy, ok := errors.AsType[*errBusy](err); ok {
-		busy.wait = min(max(busy.wait, time.Since(h.pressed)), maxBusy)
+	if err == nil {
+		// As long again as it has been silent.
+		silent := min(time.Since(h.pressed), time.Since(h.used))
+		err = &errBusy{wait: min(max(silent, time.Since(begun)), maxBusy)}
 	}
 	if i := slices.Index(h.waiting, ready); i >= 0 {
 		h.waiting = slices.Delete(h.waiting, i, i+1)
