@@ -126,15 +126,7 @@ func keyProblem(ctx context.Context, k config.DKIM, lookup func(context.Context,
 	if err != nil {
 		return err.Error(), nil //nolint:nilerr // that is the problem
 	}
-	return key.Problem(ctx, lookup, services(k.Sign)...)
-}
-
-// services are those of RFC 6376, 3.6.1, and RFC 8460, 3 that a key signs for.
-func services(sign []string) (out []string) {
-	for _, s := range sign {
-		out = append(out, map[string]string{"reports": "tlsrpt", "mail": "email"}[s])
-	}
-	return out
+	return key.Problem(ctx, lookup, dkim.Services(k.Sign)...)
 }
 
 // mailTroubles are domains whose mail waits for long, and mail that is held.

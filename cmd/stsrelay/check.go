@@ -36,8 +36,8 @@ const (
 
 func (a *app) checkCommand() *cobra.Command {
 	var (
-		timeout time.Duration
-		queued  bool
+		timeout      time.Duration
+		queued, self bool
 	)
 	c := &cobra.Command{
 		Use:   "check DOMAIN",
@@ -48,10 +48,19 @@ records, its TLS-RPT record, what is wrong, by which rule, and how to mend it.
 Nothing is sent. The configuration is enough; the relay need not run. Where it
 does, the policies in its cache count as they do for its deliveries.
 
-Exit status 0: mail would go; 1: it would wait or bounce.`,
-		Example: "  stsrelay check example.com\n  stsrelay check --all-queued",
+With --self it looks at the relay itself as others see it: its name and the way
+back to it, port 25 to the outside and the clock by the hosts of the given
+domains (or of some that the running relay knows), SPF records, DKIM keys, the
+resolver.
+
+Exit status 0: mail would go; 1: it would wait or bounce, or something of the
+relay's own is at fault.`,
+		Example: "  stsrelay check example.com\n  stsrelay check --all-queued\n  stsrelay check --self example.com",
 		Args: func(_ *cobra.Command, args []string) error {
 			switch {
+			case self && queued:
+				return usageError{errors.New("give --self or --all-queued, not both")}
+			case self:
 			case queued && len(args) > 0:
 				return usageError{errors.New("give a domain or --all-queued, not both")}
 			case !queued && len(args) != 1:
@@ -73,7 +82,10 @@ Exit status 0: mail would go; 1: it would wait or bounce.`,
 			defer done()
 			client := admin.NewClient(conf.SocketPath())
 			o.Stored = a.askCache(client)
-			if queued {
+			switch {
+			case self:
+				return a.checkSelf(cmd.Context(), client, conf, o, args)
+			case queued:
 				return a.checkQueued(cmd.Context(), client, o)
 			}
 			return a.checkOne(cmd.Context(), args[0], o)
@@ -81,6 +93,7 @@ Exit status 0: mail would go; 1: it would wait or bounce.`,
 	}
 	c.Flags().DurationVar(&timeout, "timeout", 10*time.Second, "how long the whole may take")
 	c.Flags().BoolVar(&queued, "all-queued", false, "check the domains that wait in the running relay's queue, one line each")
+	c.Flags().BoolVar(&self, "self", false, "check the relay itself")
 	return c
 }
 

@@ -173,3 +173,19 @@ func TestCheckSeesTheRunningRelay(t *testing.T) {
 		t.Errorf("status %d:\n%s", r.status, r.out)
 	}
 }
+
+func TestCheckSelfFromTheCommandLine(t *testing.T) {
+	n, file := internet(t, "")
+	enforcing(t, n, "good.example", testnet.Faults{})
+	r := checkCommand(t, n, "--self", "anna@good.example", "--config", file)
+	if r.status != 1 || !strings.Contains(r.out, "FAIL  the name relay.example.com, which the relay greets with, has no address") ||
+		!strings.Contains(r.out, "ok    port 25 is open to the outside: mx1.good.example") {
+		t.Errorf("%+v", r)
+	}
+	if err := n.DNS.Add("relay.example.com. 60 IN A 192.0.2.1", "1.2.0.192.in-addr.arpa. 60 IN PTR relay.example.com."); err != nil {
+		t.Fatal(err)
+	}
+	if r := checkCommand(t, n, "--self", "--json", "good.example", "--config", file); r.status != 0 || !strings.Contains(r.out, `"text": "example.com has no SPF record"`) {
+		t.Errorf("%+v", r)
+	}
+}

@@ -220,6 +220,25 @@ func (c *Client) TXT(ctx context.Context, name string, fresh bool) (TXT, error) 
 	return out, nil
 }
 
+// Names looks up the names of an address (PTR records). The error is an *Error.
+func (c *Client) Names(ctx context.Context, addr netip.Addr) ([]string, error) {
+	name, err := dns.ReverseAddr(addr.Unmap().String())
+	if err != nil {
+		return nil, &Error{Kind: ErrNoData, Name: addr.String(), Type: "PTR", Err: err}
+	}
+	a, err := c.lookup(ctx, name, dns.TypePTR, false)
+	if err != nil {
+		return nil, err
+	}
+	var names []string
+	for _, rr := range a.records {
+		if p, ok := rr.(*dns.PTR); ok {
+			names = append(names, canonical(p.Ptr))
+		}
+	}
+	return names, nil
+}
+
 // MX looks up MX records. The error is an *Error.
 func (c *Client) MX(ctx context.Context, name string) (MXs, error) {
 	a, err := c.lookup(ctx, name, dns.TypeMX, false)

@@ -159,6 +159,20 @@ func (k *Key) CheckRecord(txt, service string) error {
 	return nil
 }
 
+// Services are the services of a key's record (RFC 6376, 3.6.1; RFC 8460, 3) for
+// the kinds of mail that it signs, "reports" and "mail".
+func Services(kinds []string) (out []string) {
+	for _, k := range kinds {
+		switch k {
+		case "reports":
+			out = append(out, "tlsrpt")
+		case "mail":
+			out = append(out, "email")
+		}
+	}
+	return out
+}
+
 // Problem says what is wrong with the published record of the key, "" for
 // nothing. lookup finds TXT records, none where there are none; its error, with
 // which nothing can be said, is passed on.

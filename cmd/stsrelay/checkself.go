@@ -1,0 +1,86 @@
+package main
+
+import (
+	"context"
+	"slices"
+	"strings"
+
+	"github.com/stsrelay/stsrelay/config"
+	"github.com/stsrelay/stsrelay/internal/mailbox"
+	"github.com/stsrelay/stsrelay/relay/admin"
+	"github.com/stsrelay/stsrelay/relay/check"
+	"github.com/stsrelay/stsrelay/relay/dkim"
+)
+
+// checkSelf checks the relay itself, with the help of hosts of other domains.
+func (a *app) checkSelf(ctx context.Context, client *admin.Client, c *config.Config, o check.Options, args []string) error {
+	so := check.SelfOptions{Options: o, Senders: senderDomains(c), NoCertificate: c.TLS.Certificate == ""}
+	for _, arg := range args {
+		domain, err := mailbox.ParseName(arg[strings.LastIndexByte(arg, '@')+1:])
+		if err != nil {
+			return usageError{err}
+		}
+		so.Domains = append(so.Domains, domain)
+	}
+	if len(args) == 0 {
+		so.Domains = a.knownDomains(ctx, client)
+	}
+	for _, k := range c.DKIM {
+		key, err := dkim.Load(k.Domain, k.Selector, k.KeyFile)
+		if err != nil {
+			return err
+		}
+		so.Keys = append(so.Keys, check.SelfKey{Key: key, Services: dkim.Services(k.Sign)})
+	}
+	report := check.Self(ctx, so)
+	var err error
+	if a.json {
+		err = a.printJSON(report)
+	} else {
+		err = report.Text(a.out, a.colour())
+	}
+	if err == nil && !report.Ready() {
+		err = errAnswered
+	}
+	return err
+}
+
+// senderDomains are the domains in whose name mail is sent, as far as the
+// configuration tells.
+func senderDomains(c *config.Config) (out []string) {
+	add := func(d string) {
+		if d != "" && !slices.Contains(out, d) {
+			out = append(out, d)
+		}
+	}
+	if c.TLSRPT.Enabled {
+		add(c.TLSRPT.Sender[strings.LastIndexByte(c.TLSRPT.Sender, '@')+1:])
+	}
+	for _, k := range c.DKIM {
+		add(k.Domain)
+	}
+	for _, u := range c.Users {
+		for _, d := range u.SenderDomains {
+			add(strings.TrimPrefix(d, "."))
+		}
+	}
+	return out
+}
+
+// knownDomains are those to which the running relay sends mail, none where it does
+// not run: such that have policies first, their policy hosts tell the time.
+func (a *app) knownDomains(ctx context.Context, client *admin.Client) (out []string) {
+	var policies []admin.Policy
+	var waiting []admin.DomainSummary
+	_ = client.Get(ctx, "/v1/policies", nil, &policies) // it may not run
+	_ = client.Get(ctx, "/v1/summary", nil, &waiting)
+	for _, p := range policies {
+		out = append(out, p.Domain)
+	}
+	for _, d := range waiting {
+		if !slices.Contains(out, d.Domain) && !strings.HasPrefix(d.Domain, "[") {
+			out = append(out, d.Domain)
+		}
+	}
+	return out
+}

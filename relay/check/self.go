@@ -1,0 +1,354 @@
+package check
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/netip"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"blitiri.com.ar/go/spf"
+
+	"github.com/stsrelay/stsrelay/internal/dnsclient"
+	"github.com/stsrelay/stsrelay/internal/publicaddr"
+	"github.com/stsrelay/stsrelay/relay/dkim"
+)
+
+const (
+	// maxProbes is how many domains' hosts are tried to see whether mail gets out,
+	// and how many clocks are asked.
+	maxProbes = 5
+	// wrongClock is by how much a clock may differ from others.
+	wrongClock = time.Minute
+)
+
+// SelfOptions configures Self.
+type SelfOptions struct {
+	Options
+	// Domains are some that mail goes to: their hosts tell whether port 25 is open,
+	// their policy hosts what time it is.
+	Domains []string
+	// Senders are the domains in whose name mail is sent.
+	Senders []string
+	// Keys are the DKIM keys in use, with the services that each signs for.
+	Keys []SelfKey
+	// NoCertificate says that the relay's certificate is self-made.
+	NoCertificate bool
+}
+
+// SelfKey is a DKIM key and the services of its record (RFC 6376, 3.6.1).
+type SelfKey struct {
+	*dkim.Key
+	Services []string
+}
+
+// SelfReport is how the relay looks from outside: whether others will take its
+// mail. It is plain data.
+type SelfReport struct {
+	Hostname string    `json:"hostname"`
+	At       time.Time `json:"at"`
+	// Good is what was found to be in order.
+	Good     []string  `json:"good"`
+	Problems []Problem `json:"problems"`
+}
+
+// Ready says that nothing keeps mail from being taken.
+func (r *SelfReport) Ready() bool {
+	return !slices.ContainsFunc(r.Problems, func(p Problem) bool { return p.Severity == Fault })
+}
+
+// Text writes the report for people, with colours where they are wanted.
+func (r *SelfReport) Text(w io.Writer, colour bool) error {
+	t := &text{colour: colour}
+	t.line("%s  checked %s", t.paint(bold, r.Hostname), r.At.Format(time.DateTime)+" UTC")
+	t.b.WriteByte('\n')
+	for _, g := range r.Good {
+		t.mark("ok", g)
+	}
+	t.problems(r.Problems)
+	_, err := io.WriteString(w, t.b.String())
+	return err
+}
+
+// Self finds out how the relay itself stands: its name, the way out, the clock, and
+// what its domains publish about it. Nothing is sent.
+func Self(ctx context.Context, o SelfOptions) *SelfReport {
+	o.Options = o.withDefaults()
+	ctx, cancel := context.WithTimeout(ctx, o.Timeout)
+	defer cancel()
+	s := &self{SelfOptions: o}
+	addrs := s.name(ctx)
+	steps := []func() findings{
+		func() findings { return s.wayOut(ctx) },
+		func() findings { return s.clock(ctx) },
+		func() findings { return s.spf(ctx, addrs.addrs) },
+		func() findings { return s.keys(ctx) },
+		s.resolver,
+	}
+	found := make([]findings, len(steps))
+	var wg sync.WaitGroup
+	for i, step := range steps {
+		wg.Go(func() { found[i] = step() })
+	}
+	wg.Wait()
+	r := &SelfReport{Hostname: o.Hostname, At: o.Now().UTC(), Good: addrs.good, Problems: append([]Problem{}, addrs.problems...)}
+	for _, f := range found {
+		r.Good, r.Problems = append(r.Good, f.good...), append(r.Problems, f.problems...)
+	}
+	if r.Good == nil {
+		r.Good = []string{}
+	}
+	return r
+}
+
+type self struct{ SelfOptions }
+
+// findings are what one look found.
+type findings struct {
+	good     []string
+	problems []Problem
+	addrs    []netip.Addr // of the hostname
+}
+
+func (f *findings) ok(format string, args ...any) {
+	f.good = append(f.good, fmt.Sprintf(format, args...))
+}
+
+func (f *findings) bad(s Severity, text, rule, mend string) {
+	f.problems = append(f.problems, Problem{Severity: s, Text: text, Rule: rule, Mend: mend})
+}
+
+// name looks at the hostname as those do whom it greets: it has addresses, and
+// they lead back to it.
+func (s *self) name(ctx context.Context) (f findings) {
+	const rule = "RFC 5321, 4.1.1.1"
+	found, err := s.Resolver.Addrs(ctx, s.Hostname)
+	if err != nil {
+		f.bad(Fault, fmt.Sprintf("the name %s, which the relay greets with, has no address: %v", s.Hostname, err), rule,
+			"publish an A record for it with the address that mail comes from, or set hostname to a name that has one; many hosts refuse others")
+		return f
+	}
+	for _, a := range found.Addrs {
+		a = a.Unmap()
+		f.addrs = append(f.addrs, a)
+		if !s.AllowPrivate && !publicaddr.Public(a) {
+			f.bad(Warning, fmt.Sprintf("the name %s has the private address %s in the DNS that is asked here", s.Hostname, a), rule,
+				"see that the Internet finds the public address that mail comes from")
+			continue
+		}
+		names, err := s.Resolver.Names(ctx, a)
+		switch {
+		case err != nil:
+			f.bad(Fault, fmt.Sprintf("the address %s of %s leads back to no name: %v", a, s.Hostname, err), "RFC 1912, 2.1",
+				"let the provider of the address publish a PTR record that says "+s.Hostname+"; many hosts refuse mail without")
+		case !slices.Contains(names, s.Hostname):
+			f.bad(Warning, fmt.Sprintf("the address %s of %s leads back to %s", a, s.Hostname, strings.Join(names, ", ")), "RFC 1912, 2.1",
+				"let the provider of the address publish a PTR record that says "+s.Hostname)
+		default:
+			f.ok("%s has the address %s, which leads back to it", s.Hostname, a)
+		}
+	}
+	return f
+}
+
+// wayOut says whether connections to port 25 of other hosts come about: many
+// providers block them.
+func (s *self) wayOut(ctx context.Context) (f findings) {
+	if len(s.Domains) == 0 {
+		f.bad(Note, "whether port 25 is open to the outside was not tried: it is not known where mail goes", "RFC 5321, 4.5.4.2",
+			"name a domain that mail goes to: stsrelay check --self DOMAIN")
+		return f
+	}
+	c := &checker{Options: s.Options}
+	var failed []string
+	for _, d := range s.probes() {
+		host := d
+		if mx, err := s.Resolver.MX(ctx, d); err == nil && mx.Records[0].Host != "." {
+			host = mx.Records[0].Host
+		}
+		found, err := s.Resolver.Addrs(ctx, host)
+		if err != nil {
+			continue // that says nothing about port 25
+		}
+		for _, a := range found.Addrs[:min(len(found.Addrs), 2)] {
+			dialCtx, cancel := context.WithTimeout(ctx, min(s.ConnectTimeout, s.Timeout/3))
+			conn, err := c.dialHost(dialCtx, netip.AddrPortFrom(a.Unmap(), 25))
+			cancel()
+			if err == nil {
+				conn.Close()
+				f.ok("port 25 is open to the outside: %s [%s] answers", host, a.Unmap())
+				return f
+			}
+			failed = append(failed, fmt.Sprintf("%s [%s]: %v", host, a.Unmap(), err))
+		}
+	}
+	if len(failed) > 0 {
+		f.bad(Fault, "no host could be reached on port 25: "+strings.Join(failed, "; "), "RFC 5321, 4.5.4.2",
+			"many providers of networks and clouds block port 25 to the outside: ask yours to open it; look at the firewall too")
+	}
+	return f
+}
+
+func (s *self) probes() []string { return s.Domains[:min(len(s.Domains), maxProbes)] }
+
+// clock compares the clock with those of policy hosts. A wrong one makes good
+// certificates look bad.
+func (s *self) clock(ctx context.Context) (f findings) {
+	dial := s.Dial
+	if dial == nil {
+		dial = new(net.Dialer).DialContext
+	}
+	transport := &http.Transport{
+		DialContext:       dial,
+		TLSClientConfig:   &tls.Config{InsecureSkipVerify: true}, //nolint:gosec // nothing but the time is asked, and a wrong clock is what is looked for
+		DisableKeepAlives: true,
+	}
+	client := &http.Client{Transport: transport, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+	for _, d := range s.probes() {
+		found, err := s.Resolver.Addrs(ctx, "mta-sts."+d)
+		if err != nil {
+			continue
+		}
+		addr := found.Addrs[0].Unmap()
+		if !s.AllowPrivate && !publicaddr.Public(addr) {
+			continue
+		}
+		transport.TLSClientConfig.ServerName = "mta-sts." + d
+		req, err := http.NewRequestWithContext(ctx, http.MethodHead, "https://"+net.JoinHostPort(addr.String(), "443")+"/.well-known/mta-sts.txt", nil)
+		if err != nil {
+			continue
+		}
+		req.Host = "mta-sts." + d
+		before := s.Now()
+		answer, err := client.Do(req)
+		if err != nil {
+			continue
+		}
+		answer.Body.Close()
+		theirs, err := http.ParseTime(answer.Header.Get("Date"))
+		if err != nil {
+			continue
+		}
+		if off := theirs.Sub(before).Round(time.Second); off > wrongClock || off < -wrongClock {
+			f.bad(Fault, fmt.Sprintf("the clock of this machine differs from that of mta-sts.%s by %s", d, off.Abs()), "RFC 5280, 4.1.2.5",
+				"set the clock, and let it be kept right (NTP): with a wrong one good certificates look expired, and mail waits")
+		} else {
+			f.ok("the clock agrees with that of mta-sts.%s", d)
+		}
+		return f
+	}
+	return f
+}
+
+// spf asks whether the senders' domains allow the relay's addresses.
+func (s *self) spf(ctx context.Context, addrs []netip.Addr) (f findings) {
+	from := s.SourceIPs
+	if len(from) == 0 {
+		from = addrs
+	}
+	for _, d := range s.Senders {
+		for _, a := range from {
+			result, err := spf.CheckHostWithSender(a.AsSlice(), s.Hostname, "postmaster@"+d, spf.WithContext(ctx), spf.WithResolver(spfResolver{s.Resolver}))
+			const rule = "RFC 7208, 2.6"
+			switch result {
+			case spf.Pass:
+				f.ok("the SPF record of %s allows %s", d, a)
+			case spf.None:
+				f.bad(Warning, d+" has no SPF record", rule, fmt.Sprintf("publish a TXT record at %s such as \"v=spf1 a:%s -all\"", d, s.Hostname))
+			case spf.Fail, spf.SoftFail, spf.Neutral:
+				f.bad(Fault, fmt.Sprintf("the SPF record of %s does not allow %s (%s)", d, a, result), rule,
+					fmt.Sprintf("add a:%s to it, or the address that mail comes from; many hosts refuse mail without", s.Hostname))
+			default:
+				f.bad(Warning, fmt.Sprintf("the SPF record of %s cannot be evaluated: %s %v", d, result, err), rule, "see that it is well formed and needs at most ten lookups")
+			}
+		}
+	}
+	return f
+}
+
+// keys looks at the records of the DKIM keys.
+func (s *self) keys(ctx context.Context) (f findings) {
+	lookup := func(ctx context.Context, name string) ([]string, error) {
+		return spfResolver{s.Resolver}.LookupTXT(ctx, name)
+	}
+	for _, k := range s.Keys {
+		switch problem, err := k.Problem(ctx, lookup, k.Services...); {
+		case err != nil:
+			f.bad(Warning, fmt.Sprintf("the record of the DKIM key %s cannot be looked up: %v", k.RecordName(), err), "RFC 6376, 3.6.2", "try again")
+		case problem != "":
+			f.bad(Fault, fmt.Sprintf("the record of the DKIM key %s: %s", k.RecordName(), problem), "RFC 6376, 3.6.1", "stsrelay report setup prints the record to publish")
+		default:
+			f.ok("the DKIM key %s is published", k.RecordName())
+		}
+	}
+	return f
+}
+
+// resolver says what the resolver and the relay's own certificate are worth.
+func (s *self) resolver() (f findings) {
+	believed := slices.ContainsFunc(s.Resolver.Servers(), func(r dnsclient.ServerStatus) bool { return r.Believed })
+	switch {
+	case s.NoDANE:
+	case believed:
+		f.ok("a resolver is believed to validate DNSSEC: DANE is on")
+	default:
+		f.bad(Warning, "no resolver is believed to validate DNSSEC: DANE is off", "RFC 7672, 2.1", "use a validating resolver on this machine, or DNS over TLS: dns.servers, dns.trust_ad")
+	}
+	if s.NoCertificate {
+		f.bad(Note, "the relay's own certificate is self-made", "tls.certificate", "nothing, unless a server that hands over mail verifies it; then set tls.certificate and tls.key")
+	}
+	return f
+}
+
+// spfResolver is a resolver as package spf wants it.
+type spfResolver struct{ c *dnsclient.Client }
+
+// none turns a denial into no records.
+func none[T any](records []T, err error) ([]T, error) {
+	if errors.Is(err, dnsclient.ErrNXDomain) || errors.Is(err, dnsclient.ErrNoData) {
+		return nil, nil
+	}
+	return records, err
+}
+
+// LookupTXT implements spf.DNSResolver, as the others do.
+func (r spfResolver) LookupTXT(ctx context.Context, name string) ([]string, error) {
+	t, err := r.c.TXT(ctx, strings.TrimSuffix(name, "."), true)
+	return none(t.Records, err)
+}
+
+// LookupMX implements spf.DNSResolver.
+func (r spfResolver) LookupMX(ctx context.Context, name string) ([]*net.MX, error) {
+	m, err := r.c.MX(ctx, strings.TrimSuffix(name, "."))
+	var out []*net.MX
+	for _, x := range m.Records {
+		out = append(out, &net.MX{Host: x.Host + ".", Pref: x.Preference})
+	}
+	return none(out, err)
+}
+
+// LookupIPAddr implements spf.DNSResolver.
+func (r spfResolver) LookupIPAddr(ctx context.Context, host string) ([]net.IPAddr, error) {
+	a, err := r.c.Addrs(ctx, strings.TrimSuffix(host, "."))
+	var out []net.IPAddr
+	for _, x := range a.Addrs {
+		out = append(out, net.IPAddr{IP: x.Unmap().AsSlice()})
+	}
+	return none(out, err)
+}
+
+// LookupAddr implements spf.DNSResolver.
+func (r spfResolver) LookupAddr(ctx context.Context, addr string) ([]string, error) {
+	a, err := netip.ParseAddr(addr)
+	if err != nil {
+		return nil, err
+	}
+	return none(r.c.Names(ctx, a))
+}

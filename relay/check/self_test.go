@@ -1,0 +1,96 @@
+package check
+
+import (
+	"crypto/ed25519"
+	"fmt"
+	"net/netip"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/miekg/dns"
+
+	"github.com/stsrelay/stsrelay/internal/testnet"
+	"github.com/stsrelay/stsrelay/relay/dkim"
+)
+
+// selfWorld is a relay of which all is in order, in a fake Internet.
+func selfWorld(t *testing.T) (w *world, o SelfOptions, publish func(record string)) {
+	w = newWorldAt(t, time.Now)
+	w.host("mx1.a.example", testnet.Faults{})
+	w.enforced("a.example", "mx1.a.example")
+	publish = func(record string) {
+		t.Helper()
+		rr, err := dns.NewRR(record)
+		w.ok(err)
+		w.DNS.Remove(strings.TrimSuffix(rr.Header().Name, "."), dns.TypeToString[rr.Header().Rrtype])
+		w.ok(w.DNS.Add(record))
+	}
+	publish("relay.test.example. 60 IN A 192.0.2.1")
+	publish("1.2.0.192.in-addr.arpa. 60 IN PTR relay.test.example.")
+	publish(`test.example. 60 IN TXT "v=spf1 a:relay.test.example -all"`)
+	key := &dkim.Key{Domain: "test.example", Selector: "s", Signer: ed25519.NewKeyFromSeed(make([]byte, ed25519.SeedSize))}
+	record, err := key.Record("tlsrpt")
+	w.ok(err)
+	publish(fmt.Sprintf("s._domainkey.test.example. 60 IN TXT %q", record))
+	o = SelfOptions{Options: w.options, Domains: []string{"a.example"}, Senders: []string{"test.example"}, Keys: []SelfKey{{key, []string{"tlsrpt"}}}}
+	return w, o, publish
+}
+
+func TestSelf(t *testing.T) {
+	for _, tt := range []struct {
+		name   string
+		change func(w *world, o *SelfOptions, publish func(string))
+		want   string // part of the text; "" all is in order
+		ready  bool
+	}{
+		{"all in order", func(*world, *SelfOptions, func(string)) {}, "", true},
+		{"no address", func(w *world, _ *SelfOptions, _ func(string)) { w.DNS.Remove("relay.test.example", "A") }, "FAIL  the name relay.test.example, which the relay greets with, has no address", false},
+		{"no way back", func(w *world, _ *SelfOptions, _ func(string)) { w.DNS.Remove("1.2.0.192.in-addr.arpa", "PTR") }, "FAIL  the address 192.0.2.1 of relay.test.example leads back to no name", false},
+		{"another name back", func(_ *world, _ *SelfOptions, publish func(string)) {
+			publish("1.2.0.192.in-addr.arpa. 60 IN PTR host-1.provider.example.")
+		}, "warn  the address 192.0.2.1 of relay.test.example leads back to host-1.provider.example", true},
+		{"port 25 blocked", func(w *world, _ *SelfOptions, _ func(string)) { w.ok(w.hosts[0].Set(testnet.Faults{Down: true})) },
+			"FAIL  no host could be reached on port 25: mx1.a.example", false},
+		{"nowhere to try", func(_ *world, o *SelfOptions, _ func(string)) { o.Domains = nil }, "note  whether port 25 is open to the outside was not tried", true},
+		{"the clock", func(_ *world, o *SelfOptions, _ func(string)) {
+			o.Now = func() time.Time { return time.Now().Add(-90 * time.Minute) }
+		},
+			"FAIL  the clock of this machine differs from that of mta-sts.a.example by 1h", false},
+		{"SPF for another", func(_ *world, _ *SelfOptions, publish func(string)) {
+			publish(`test.example. 60 IN TXT "v=spf1 ip4:198.51.100.7 -all"`)
+		}, "FAIL  the SPF record of test.example does not allow 192.0.2.1 (fail)", false},
+		{"SPF of where mail comes from", func(_ *world, o *SelfOptions, _ func(string)) {
+			o.SourceIPs = append(o.SourceIPs, netip.MustParseAddr("198.51.100.7"))
+		},
+			"FAIL  the SPF record of test.example does not allow 198.51.100.7 (fail)", false},
+		{"no SPF", func(w *world, _ *SelfOptions, _ func(string)) { w.DNS.Remove("test.example", "TXT") }, "warn  test.example has no SPF record", true},
+		{"a broken SPF", func(_ *world, _ *SelfOptions, publish func(string)) {
+			publish(`test.example. 60 IN TXT "v=spf1 nonsense"`)
+		},
+			"warn  the SPF record of test.example cannot be evaluated", true},
+		{"no DKIM record", func(w *world, _ *SelfOptions, _ func(string)) { w.DNS.Remove("s._domainkey.test.example", "TXT") },
+			"FAIL  the record of the DKIM key s._domainkey.test.example: it is not published yet", false},
+		{"a certificate of its own", func(_ *world, o *SelfOptions, _ func(string)) { o.NoCertificate = true }, "note  the relay's own certificate is self-made", true},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			w, o, publish := selfWorld(t)
+			tt.change(w, &o, publish)
+			r := Self(t.Context(), o)
+			var b strings.Builder
+			w.ok(r.Text(&b, false))
+			text := strings.Join(strings.Fields(b.String()), " ")
+			if r.Ready() != tt.ready || !strings.Contains(text, strings.Join(strings.Fields(tt.want), " ")) || tt.want == "" && len(r.Problems) > 0 {
+				t.Errorf("ready %t\n%s", r.Ready(), b.String())
+			}
+		})
+	}
+}
+
+func TestSelfSaysWhatIsInOrder(t *testing.T) {
+	_, o, _ := selfWorld(t)
+	r := Self(t.Context(), o)
+	if want := "[relay.test.example has the address 192.0.2.1, which leads back to it"; !strings.HasPrefix(fmt.Sprint(r.Good), want) || len(r.Good) != 6 {
+		t.Errorf("%q", r.Good)
+	}
+}
