@@ -298,15 +298,12 @@ func (q *Queue) read(e *entry) (m Message, ok bool, err error) {
 				m.States[r] = rec.States[i]
 			}
 			m.Attempts = max(m.Attempts, m.States[r].Attempts)
-			if u.domain.restStep > 0 && !u.done {
+			if u.domain.resting(u.lane) && !u.done {
 				m.Rests[r] = u.domain.rests
 			}
 		}
 		if !u.done && !e.held {
-			at := u.due
-			if u.domain.restStep > 0 {
-				at = max(at, u.domain.restUntil)
-			}
+			at := u.domain.startOf(u)
 			if next == 0 || at < next {
 				next = at
 			}
@@ -345,8 +342,8 @@ func (q *Queue) Summary() []DomainSummary {
 			}
 			s.recipients += int(u.recipients)
 			s.oldest = min(s.oldest, e.receivedAt)
-			if !e.held && (s.next == 0 || u.due < s.next) {
-				s.next = u.due
+			if at := u.domain.startOf(u); !e.held && (s.next == 0 || at < s.next) {
+				s.next = at
 			}
 		}
 	}
@@ -355,9 +352,6 @@ func (q *Queue) Summary() []DomainSummary {
 		row := DomainSummary{Domain: d.name, Messages: s.messages, Recipients: s.recipients,
 			OldestAt: q.wall(s.oldest), Last: d.last}
 		if s.next != 0 {
-			if d.restStep > 0 {
-				s.next = max(s.next, d.restUntil)
-			}
 			row.NextAttemptAt = q.wall(s.next)
 		}
 		out = append(out, row)

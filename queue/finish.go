@@ -18,6 +18,9 @@ type Outcome struct {
 	// DomainFailed is why the domain as a whole could not be reached; it rests
 	// then. Zero where a host took part in a transaction.
 	DomainFailed Cause
+	// Bound says that DomainFailed is about what the domain asks for: mail that
+	// nothing of that binds (TLS reports, "TLS-Required: No") goes on.
+	Bound bool
 	// Parallel is how many units of the domain its hosts take at a time; 0: not
 	// known. More than Options.DomainLimit may be claimed then.
 	Parallel int
@@ -73,11 +76,14 @@ func (q *Queue) Finish(w *Work, o Outcome) {
 		own = q.addOwn(o.Notices, &b)
 		q.settle(w, o, now, &b)
 	}
-	if o.DomainFailed == (Cause{}) {
+	switch free := d.restBound && u.lane.free(); {
+	case o.DomainFailed == (Cause{}) && free, o.Bound && u.lane.free():
+		// It says nothing about what the others wait for.
+	case o.DomainFailed == (Cause{}):
 		q.worked(d, o.Parallel)
-	} else {
+	default:
 		if d.restStep == w.Rests { // else it rests already, after a claim of the same time
-			q.rest(d, now, o.DomainFailed)
+			q.rest(d, now, o.DomainFailed, o.Bound)
 		}
 		if !u.done && !e.gone {
 			d.restUntil = min(d.restUntil, u.due)

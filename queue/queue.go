@@ -381,7 +381,7 @@ func (q *Queue) index(e *entry, env *Envelope) {
 			heapIndex:  -1,
 			recipients: int32(len(g)),
 			number:     uint16(i),
-			lane:       laneOf(env.Kind),
+			lane:       laneOf(env),
 		}
 		q.domain(env.Recipients[g[0]].Domain).join(&e.units[i])
 		q.counts.Recipients += len(g)

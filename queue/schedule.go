@@ -5,22 +5,33 @@ import (
 	"time"
 )
 
-// lane orders mail of people before what the relay itself writes.
+// lane orders mail of people before what the relay itself writes, and keeps what
+// may go while other mail has to wait from standing behind it.
 type lane uint8
 
 const (
 	laneExpired lane = iota // to be given up, whatever rests
+	laneFree                // mail that nothing binds which the domain asks for
 	laneMail
+	laneReport // of the relay's own, as free
 	laneOwn
 	lanes
 )
 
-func laneOf(k Kind) lane {
-	if k == Mail {
-		return laneMail
+func laneOf(env *Envelope) lane {
+	switch {
+	case env.Kind == Report:
+		return laneReport
+	case env.Kind != Mail:
+		return laneOwn
+	case env.TLSOptional && !env.RequireTLS:
+		return laneFree
 	}
-	return laneOwn
+	return laneMail
 }
+
+// free says that what a domain asks for does not bind what is in the lane.
+func (l lane) free() bool { return l == laneFree || l == laneReport }
 
 // domain is the waiting mail of one recipient domain.
 type domain struct {
@@ -36,6 +47,7 @@ type domain struct {
 	restStep  int // rests in a row; 0: it does not rest
 	restUntil int64
 	rests     Cause // why it rests
+	restBound bool  // only what the domain's demands bind rests
 
 	last Cause // of the last attempt that did not end a unit
 
@@ -84,11 +96,7 @@ func (d *domain) next(now int64, rush *rush) (l lane, at int64, ok bool) {
 		if len(d.waiting[i]) == 0 || d.active >= d.allowed(lane(i)) {
 			continue
 		}
-		due := d.waiting[i][0].due
-		if lane(i) != laneExpired && d.restStep > 0 {
-			due = max(due, d.restUntil)
-		}
-		due = rush.putOff(due, now)
+		due := rush.putOff(d.startOf(d.waiting[i][0]), now)
 		if !ok || due < at && at > now {
 			l, at, ok = lane(i), due, true
 		}
@@ -96,8 +104,21 @@ func (d *domain) next(now int64, rush *rush) (l lane, at int64, ok bool) {
 	return l, at, ok
 }
 
+// resting says whether what is in a lane waits for the rest to end.
+func (d *domain) resting(l lane) bool {
+	return d.restStep > 0 && l != laneExpired && !(d.restBound && l.free())
+}
+
+// startOf is when u may be tried.
+func (d *domain) startOf(u *unit) int64 {
+	if d.resting(u.lane) {
+		return max(u.due, d.restUntil)
+	}
+	return u.due
+}
+
 func (d *domain) allowed(l lane) int {
-	if d.restStep > 0 && l != laneExpired {
+	if d.resting(l) {
 		return 1 // the probe
 	}
 	return d.limit
@@ -207,15 +228,19 @@ func (q *Queue) free(u *unit) {
 	}
 }
 
-// rest lets d rest after it failed as a whole: as long as the schedule says
-// for so many failures in a row, but no longer than until its next retry. What
-// is too old by now does not wait with the rest; it has its own due times.
-func (q *Queue) rest(d *domain, now int64, why Cause) {
+// rest lets d rest after it failed as a whole, or (bound) for what its demands
+// bind: as long as the schedule says for so many failures in a row, but no longer
+// than until its next retry. What is too old by now does not wait with the rest;
+// it has its own due times.
+func (q *Queue) rest(d *domain, now int64, why Cause, bound bool) {
 	d.restStep++
-	d.rests = why
+	d.rests, d.restBound = why, bound
 	until := now + int64(q.schedule.wait(d.restStep))
 	var old []*unit
-	for l := laneMail; l < lanes; l++ {
+	for l := range lanes {
+		if !d.resting(l) {
+			continue
+		}
 		for _, u := range d.waiting[l] {
 			if u.due > now {
 				until = min(until, u.due)
@@ -254,7 +279,7 @@ func (q *Queue) expiry(e *entry) time.Duration {
 // have twice as many units active, up to the limit or to what its hosts take.
 func (q *Queue) worked(d *domain, parallel int) {
 	if d.restStep > 0 {
-		d.restStep, d.rests = 0, Cause{}
+		d.restStep, d.rests, d.restBound = 0, Cause{}, false
 		d.limit = 1
 	}
 	d.limit = min(2*d.limit, max(q.domainLimit, parallel))

@@ -266,7 +266,7 @@ func (a *attempt) finish() {
 	a.expire()
 	o := queue.Outcome{Results: a.results, Parallel: a.room + a.room/4} // some wait for the commit of their results
 	if !a.reached && a.last != nil && a.last.domainWide {
-		o.DomainFailed = a.last.cause()
+		o.DomainFailed, o.Bound = a.last.cause(), a.last.policy
 	}
 	a.addNotices(&o)
 	o.Also = a.countAll()
