@@ -11,7 +11,8 @@ import (
 )
 
 // Work is a claimed unit: the recipients of one domain that have no end yet.
-// Every Work ends with one call of Finish or Release, or with a Load that fails.
+// Every Work ends with one call of Finish (Told, where it only Waits) or Release, or
+// with a Load that fails.
 type Work struct {
 	// Envelope, Recipients and States are there after Load.
 	Envelope Envelope
@@ -30,12 +31,17 @@ type Work struct {
 	Expired bool
 	// Rests is how many times in a row the domain had rested when this was claimed.
 	Rests int
+	// Waits, unless it is zero, is why the domain rests. This is no attempt then: the
+	// sender is to be told that the message is late, and Told takes the place of
+	// Finish.
+	Waits Cause
 
-	q      *Queue
-	unit   *unit
-	loaded bool
-	all    []RecipientState // of the unit, with those at their end
-	pos    []int            // position of Recipients in all
+	q        *Queue
+	unit     *unit
+	recorded bool // there may be a record of it
+	loaded   bool
+	record   unitRecord // as it was read; States are complete, with those at their end
+	pos      []int      // position of Recipients in record.States
 }
 
 // Claim waits until something is due and claims it, from memory alone: whoever
@@ -100,7 +106,9 @@ func (w *Work) Load() bool {
 	defer q.mu.Unlock()
 	if err == nil {
 		w.loaded = true
-		q.mark()
+		if w.Waits == (Cause{}) {
+			q.mark()
+		}
 		return true
 	}
 	u := w.unit
@@ -131,23 +139,22 @@ func (w *Work) read() error {
 		return err
 	}
 	group := split(w.Envelope.Recipients)[u.number]
-	var rec unitRecord
-	if w.Attempts > 0 {
-		if err := q.store.View(unitKey(u.msg.seq, int(u.number)), func(v []byte) error { return decode(v, &rec) }); err != nil {
+	rec := &w.record
+	if w.recorded {
+		if err := q.store.View(unitKey(u.msg.seq, int(u.number)), func(v []byte) error { return decode(v, rec) }); err != nil {
 			return err
 		}
 	}
-	w.all = rec.States
-	if len(w.all) != len(group) {
-		w.all = make([]RecipientState, len(group))
-		for i := range w.all {
-			w.all[i].State = Queued
+	if len(rec.States) != len(group) {
+		rec.States = make([]RecipientState, len(group))
+		for i := range rec.States {
+			rec.States[i].State = Queued
 		}
 	}
 	for i, r := range group {
-		if w.all[i].State == Queued {
+		if rec.States[i].State == Queued {
 			w.Recipients = append(w.Recipients, r)
-			w.States = append(w.States, w.all[i])
+			w.States = append(w.States, rec.States[i])
 			w.pos = append(w.pos, i)
 		}
 	}

@@ -290,17 +290,18 @@ func (m *exportedMessage) check(now time.Time) error {
 }
 
 // records are the unit records of the message, by unit number, for those units
-// that were tried.
+// that were tried, or whose sender was told of a delay.
 func (m *exportedMessage) records() map[int]unitRecord {
 	records := make(map[int]unitRecord)
 	for n, group := range split(m.Envelope.Recipients) {
 		rec := unitRecord{Done: true}
-		tried := false
+		tried, told := false, false
 		for _, r := range group {
 			s := &m.States[r]
 			rec.States = append(rec.States, s.State)
 			rec.Attempts = max(rec.Attempts, s.State.Attempts)
 			tried = tried || s.State.Attempts > 0 || s.State.State != Queued
+			told = told || s.State.Delayed
 			if s.LastAttempt.After(rec.LastAttempt) {
 				rec.LastAttempt = s.LastAttempt
 			}
@@ -313,6 +314,8 @@ func (m *exportedMessage) records() map[int]unitRecord {
 		}
 		if tried {
 			rec.Attempts = cmp.Or(rec.Attempts, 1)
+		}
+		if tried || told {
 			records[n] = rec
 		}
 	}

@@ -122,10 +122,11 @@ func (q *Queue) settle(w *Work, o Outcome, now int64, b *store.Batch) {
 	u, e := w.unit, w.unit.msg
 	ifUntouched(u, int(u.attempts), b)
 	queued := int32(0)
+	states := w.record.States
 	for i, p := range w.pos {
 		r := o.Results[i]
-		r.Attempts = w.all[p].Attempts + 1
-		w.all[p] = r
+		r.Attempts = states[p].Attempts + 1
+		states[p] = r
 		if r.State == Queued {
 			queued++
 			u.domain.last = r.Cause()
@@ -134,7 +135,7 @@ func (q *Queue) settle(w *Work, o Outcome, now int64, b *store.Batch) {
 	q.counts.Recipients -= int(u.recipients - queued)
 	u.recipients = queued
 	u.attempts++
-	rec := unitRecord{LastAttempt: q.now().UTC().Round(0), Attempts: int(u.attempts), States: w.all}
+	rec := unitRecord{LastAttempt: q.now().UTC().Round(0), Attempts: int(u.attempts), States: states}
 	if queued == 0 {
 		u.done = true
 		u.domain.leave(u)
@@ -156,6 +157,9 @@ func (q *Queue) settle(w *Work, o Outcome, now int64, b *store.Batch) {
 			u.due = min(u.due, expire)
 		}
 		rec.NextAttempt = q.wall(u.due)
+		if rec.told() {
+			u.isTold()
+		}
 	}
 	e.stateKept = true
 	b.Set(unitKey(e.seq, int(u.number)), encode(rec))
@@ -190,11 +194,15 @@ func (q *Queue) Postpone(w *Work, d time.Duration) {
 }
 
 func (q *Queue) giveBack(u *unit) {
+	q.unclaim(u)
+	q.mark()
+}
+
+func (q *Queue) unclaim(u *unit) {
 	u.domain.active--
 	q.free(u)
 	q.wait(u)
 	q.place(u.domain, q.clock())
-	q.mark()
 	q.signal()
 }
 
@@ -287,7 +295,7 @@ func (q *Queue) deleteRecords(e *entry, chunks int, b *store.Batch) {
 		return
 	}
 	for i := range e.units {
-		if e.units[i].attempts > 0 || e.units[i].done {
+		if u := &e.units[i]; u.attempts > 0 || u.told || u.done {
 			b.Delete(unitKey(e.seq, i))
 		}
 	}

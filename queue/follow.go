@@ -208,6 +208,7 @@ func (q *Queue) refresh(e *entry, env *Envelope, records map[int]unitRecord, hel
 		u := &e.units[n]
 		q.unwait(u)
 		rec, tried := records[n]
+		e.stateKept = e.stateKept || tried
 		if !u.active && (rec.Attempts != int(u.attempts) || rec.Done != u.done) {
 			q.renew(u, len(group))
 			if tried {
@@ -230,6 +231,8 @@ func (q *Queue) renew(u *unit, recipients int) {
 	u.recipients = int32(recipients)
 	u.attempts = 0
 	u.due = u.msg.receivedAt
+	u.told = false
+	q.watch(u.msg)
 }
 
 // insert links e where its number belongs.

@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"pgregory.net/rapid"
+
+	"github.com/stsrelay/stsrelay/internal/store"
 )
 
 // model is what the queue should hold, as simply as it can be said.
@@ -67,7 +69,25 @@ type modelMessage struct {
 	recipients []Recipient
 	ends       []State // by recipient
 	attempts   []int
+	delayed    []bool          // its sender knows
+	asked      map[string]bool // by domain, whether its sender is to be told; until a restart
+	at         int             // steps of time before it came
 	held       bool
+}
+
+// modelLate is the age from which a message is late, modelStep what time moves by.
+const (
+	modelLate = 3 * time.Minute
+	modelStep = 4 * time.Minute
+)
+
+// modelResults are results as deliveries make them: what is late is told of.
+func modelResults(w *Work, s State) []RecipientState {
+	results := all(w, s)
+	for i := range results {
+		results[i].Delayed = w.States[i].Delayed || w.Age >= modelLate
+	}
+	return results
 }
 
 func (m *modelMessage) open(domain string) (n int) {
@@ -101,7 +121,7 @@ var modelDomains = []string{"a.test", "b.test", "c.test"}
 // recipient was delivered, bounced or removed, and the store is empty.
 func TestTheQueueAgreesWithItsModel(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
-		b := newBench(t, Options{Schedule: Schedule{Retry: []time.Duration{time.Minute}, Expire: 24 * time.Hour}})
+		b := newBench(t, Options{Schedule: Schedule{Retry: []time.Duration{10 * time.Minute}, Expire: 24 * time.Hour, Tell: modelLate}})
 		defer func() { // the harness of t stops the last one only
 			b.stop()
 			b.dir = t.TempDir()
@@ -143,18 +163,76 @@ func TestTheQueueAgreesWithItsModel(t *testing.T) {
 			b.givenUp()
 			m.settle()
 		}
-		end := func(w *Work, s State) { // in the model
+		steps := 0
+		end := func(w *Work, results ...RecipientState) { // in the model
 			msg := m.messages[w.Envelope.ID]
 			if msg == nil {
 				return
 			}
-			for _, r := range w.Recipients {
-				msg.ends[r] = s
+			for i, r := range w.Recipients {
+				msg.ends[r] = results[i].State
 				msg.attempts[r]++
+				msg.delayed[r] = results[i].Delayed
 			}
 			if msg.open("") == 0 {
 				delete(m.messages, w.Envelope.ID)
 			}
+		}
+		claim := func(rt *rapid.T) *Work {
+			w := b.try()
+			if w == nil {
+				return nil
+			}
+			msg := m.messages[w.Envelope.ID]
+			if msg == nil || msg.held || len(w.Recipients) != msg.open(w.Domain) {
+				rt.Fatalf("claimed %v of %+v", w.Recipients, msg)
+			}
+			for i, r := range w.Recipients {
+				if msg.ends[r] != Queued || w.States[i].Attempts != msg.attempts[r] {
+					rt.Fatalf("recipient %d is %s after %d attempts, claimed as %+v", r, msg.ends[r], msg.attempts[r], w.States[i])
+				}
+			}
+			for _, other := range m.claimed {
+				if other.unit == w.unit {
+					rt.Fatal("claimed twice")
+				}
+			}
+			if slices.ContainsFunc(m.given, func(g modelGiveUp) bool { return g.covers(w) }) {
+				rt.Fatal("claimed although it was given up")
+			}
+			if w.Waits != (Cause{}) {
+				knows := !slices.ContainsFunc(w.Recipients, func(r int) bool { return !msg.delayed[r] })
+				if knows || msg.asked[w.Domain] || time.Duration(steps-msg.at)*modelStep < modelLate {
+					rt.Fatalf("claimed to tell of %+v", msg)
+				}
+			}
+			m.claimed = append(m.claimed, w)
+			return w
+		}
+		// finishing takes a claim to end it; one that only tells ends here.
+		finishing := func(rt *rapid.T) *Work {
+			if len(m.claimed) == 0 {
+				return nil
+			}
+			i := rapid.IntRange(0, len(m.claimed)-1).Draw(rt, "claim")
+			w := m.claimed[i]
+			m.claimed = slices.Delete(m.claimed, i, i+1)
+			if w.Waits == (Cause{}) {
+				return w
+			}
+			var notices []NewMessage
+			if rapid.Bool().Draw(rt, "a notice is owed") {
+				notices = []NewMessage{{Keep: func(*store.Batch) {}}}
+			}
+			b.Told(w, notices)
+			b.sync()
+			if msg := m.messages[w.Envelope.ID]; msg != nil {
+				msg.asked[w.Domain] = true
+				for _, r := range w.Recipients {
+					msg.delayed[r] = msg.delayed[r] || notices != nil
+				}
+			}
+			return nil
 		}
 		rt.Repeat(map[string]func(*rapid.T){
 			"": func(rt *rapid.T) {
@@ -166,76 +244,55 @@ func TestTheQueueAgreesWithItsModel(t *testing.T) {
 				}
 			},
 			"accept": func(rt *rapid.T) {
-				env := Envelope{From: "s@example.org"}
+				env := Envelope{From: "s@example.org", TLSOptional: rapid.Bool().Draw(rt, "free")}
 				for i := range rapid.IntRange(1, 5).Draw(rt, "recipients") {
 					d := rapid.SampledFrom(modelDomains).Draw(rt, "domain")
 					env.Recipients = append(env.Recipients, Recipient{Address: fmt.Sprintf("u%d@%s", i, d), Domain: d})
 				}
 				id := b.accept("body", env)
-				msg := &modelMessage{recipients: env.Recipients, attempts: make([]int, len(env.Recipients))}
+				n := len(env.Recipients)
+				msg := &modelMessage{recipients: env.Recipients, attempts: make([]int, n), delayed: make([]bool, n), asked: make(map[string]bool), at: steps}
 				for range env.Recipients {
 					msg.ends = append(msg.ends, Queued)
 				}
 				m.messages[id] = msg
 			},
-			"claim": func(rt *rapid.T) {
-				w := b.try()
+			"claim": func(rt *rapid.T) { claim(rt) },
+			"finish": func(rt *rapid.T) {
+				w := finishing(rt)
 				if w == nil {
 					return
 				}
-				msg := m.messages[w.Envelope.ID]
-				if msg == nil || msg.held || len(w.Recipients) != msg.open(w.Domain) {
-					rt.Fatalf("claimed %v of %+v", w.Recipients, msg)
-				}
-				for i, r := range w.Recipients {
-					if msg.ends[r] != Queued || w.States[i].Attempts != msg.attempts[r] {
-						rt.Fatalf("recipient %d is %s after %d attempts, claimed as %+v", r, msg.ends[r], msg.attempts[r], w.States[i])
-					}
-				}
-				for _, other := range m.claimed {
-					if other.unit == w.unit {
-						rt.Fatal("claimed twice")
-					}
-				}
-				if slices.ContainsFunc(m.given, func(g modelGiveUp) bool { return g.covers(w) }) {
-					rt.Fatal("claimed although it was given up")
-				}
-				m.claimed = append(m.claimed, w)
-			},
-			"finish": func(rt *rapid.T) {
-				if len(m.claimed) == 0 {
-					return
-				}
-				i := rapid.IntRange(0, len(m.claimed)-1).Draw(rt, "claim")
-				w := m.claimed[i]
-				m.claimed = slices.Delete(m.claimed, i, i+1)
 				s := rapid.SampledFrom([]State{Queued, Delivered, Bounced}).Draw(rt, "result")
-				o := Outcome{Results: all(w, s)}
+				o := Outcome{Results: modelResults(w, s)}
 				if s == Queued && rapid.Bool().Draw(rt, "the domain failed") {
-					o.DomainFailed = Cause{"connect", "refused"}
+					o.DomainFailed, o.Bound = Cause{"connect", "refused"}, rapid.Bool().Draw(rt, "for what is bound")
 				}
 				b.Finish(w, o)
 				b.sync()
-				end(w, s)
+				end(w, o.Results...)
+			},
+			"outage": func(rt *rapid.T) { // what is late then is to be told of
+				if w := claim(rt); w != nil && w.Waits == (Cause{}) {
+					m.claimed = m.claimed[:len(m.claimed)-1]
+					o := Outcome{Results: modelResults(w, Queued), DomainFailed: Cause{"connect", "refused"}}
+					b.Finish(w, o)
+					b.sync()
+					end(w, o.Results...)
+					b.advance(modelStep)
+					steps++
+				}
 			},
 			"finish mixed": func(rt *rapid.T) {
-				if len(m.claimed) == 0 {
+				w := finishing(rt)
+				if w == nil {
 					return
 				}
-				w := m.claimed[0]
-				m.claimed = m.claimed[1:]
-				results := all(w, Queued)
-				msg := m.messages[w.Envelope.ID]
-				for i, r := range w.Recipients {
+				results := modelResults(w, Queued)
+				for i := range results {
 					results[i].State = rapid.SampledFrom([]State{Queued, Delivered, Bounced}).Draw(rt, "result")
-					if msg != nil {
-						msg.ends[r] = results[i].State
-						msg.attempts[r]++
-					}
 				}
-				if msg != nil && msg.open("") == 0 {
-					delete(m.messages, w.Envelope.ID)
-				}
+				end(w, results...)
 				b.Finish(w, Outcome{Results: results})
 				b.sync()
 			},
@@ -298,10 +355,16 @@ func TestTheQueueAgreesWithItsModel(t *testing.T) {
 				expect(n, err, len(gs))
 				m.giveUp(gs...)
 			},
-			"time": func(rt *rapid.T) { b.advance(2 * time.Minute) },
+			"time": func(rt *rapid.T) {
+				b.advance(modelStep)
+				steps++
+			},
 			"restart": func(rt *rapid.T) {
 				release()
 				b.restart()
+				for _, msg := range m.messages {
+					clear(msg.asked)
+				}
 			},
 		})
 		release()
@@ -309,7 +372,7 @@ func TestTheQueueAgreesWithItsModel(t *testing.T) {
 		for range 20 { // rests and slow starts let go of it bit by bit
 			b.touchedAny(b.Retry(t.Context(), Filter{}))
 			for w := b.try(); w != nil; w = b.try() {
-				end(w, Delivered)
+				end(w, all(w, Delivered)...)
 				b.finish(w, Delivered)
 			}
 		}
@@ -367,7 +430,7 @@ func (b *bench) agrees(rt *rapid.T, m *model) {
 			rt.Fatalf("%s is %s, want %s", got.ID, got.State, state)
 		}
 		for r, s := range got.States {
-			if s.State != msg.ends[r] || s.Attempts != msg.attempts[r] {
+			if s.State != msg.ends[r] || s.Attempts != msg.attempts[r] || s.Delayed != msg.delayed[r] {
 				rt.Fatalf("%s: recipient %d is %+v, want %s after %d", got.ID, r, s, msg.ends[r], msg.attempts[r])
 			}
 		}

@@ -71,6 +71,9 @@ type Schedule struct {
 	Retry []time.Duration
 	// Expire is the age at which a message is given up.
 	Expire time.Duration
+	// Tell is the age from which a message is late. Where its domain rests then, it
+	// is claimed for its sender to be told (Work.Waits). 0: never.
+	Tell time.Duration
 }
 
 // DefaultSchedule is the documented default of the configuration.
@@ -78,6 +81,7 @@ func DefaultSchedule() Schedule {
 	return Schedule{
 		Retry:  []time.Duration{time.Minute, 5 * time.Minute, 15 * time.Minute, 30 * time.Minute, time.Hour, 2 * time.Hour, 4 * time.Hour},
 		Expire: 5 * 24 * time.Hour,
+		Tell:   4 * time.Hour,
 	}
 }
 
@@ -110,6 +114,7 @@ type Queue struct {
 	paused      bool
 	byID        map[ID]*entry
 	first, last *entry // all entries by sequence number, open ones too
+	aging       *entry // the first that may not be late yet, nil for none
 	domains     map[string]*domain
 	ready       ring       // domains with something to claim now
 	sleeping    domainHeap // domains by the time that they have something
@@ -157,6 +162,7 @@ type unit struct {
 	lane       lane
 	done       bool
 	active     bool // claimed, until the commit that ends the claim
+	told       bool // the sender knows that it is late, or need not
 }
 
 type siblings struct{ prev, next *unit }
@@ -227,7 +233,11 @@ func (q *Queue) SetSchedule(s Schedule) {
 	}
 	q.mu.Lock()
 	defer q.mu.Unlock()
+	if s.Tell != q.schedule.Tell {
+		q.nothingLate()
+	}
 	q.schedule = s
+	q.signal()
 }
 
 // Counts returns the totals of the queue.
@@ -339,6 +349,9 @@ func (q *Queue) link(e *entry) {
 }
 
 func (q *Queue) unlink(e *entry) {
+	if q.aging == e {
+		q.aging = e.next
+	}
 	if e.prev == nil {
 		q.first = e.next
 	} else {
@@ -382,11 +395,13 @@ func (q *Queue) index(e *entry, env *Envelope) {
 			recipients: int32(len(g)),
 			number:     uint16(i),
 			lane:       laneOf(env),
+			told:       env.From == "", // nobody can be
 		}
 		q.domain(env.Recipients[g[0]].Domain).join(&e.units[i])
 		q.counts.Recipients += len(g)
 	}
 	q.counts.Messages++
+	q.watch(e)
 }
 
 // split groups the recipients by domain, at most MaxUnit in a group. It gives

@@ -175,6 +175,9 @@ func (r *rebuilder) unit(u *unit, rec unitRecord) {
 		u.msg.left--
 		return
 	}
+	if rec.told() {
+		u.isTold()
+	}
 	// A clock that was set back must not make the wait longer than it was.
 	wait := min(rec.NextAttempt.Sub(r.wall), rec.NextAttempt.Sub(rec.LastAttempt))
 	u.due = r.now + int64(wait)

@@ -3,6 +3,7 @@ package queue
 import (
 	"encoding/binary"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/fxamacker/cbor/v2"
@@ -15,8 +16,8 @@ import (
 //
 //	b seq(8) n(4)     chunk n of the body
 //	e seq(8)          Envelope; its commit is the acceptance
-//	e seq(8) unit(2)  unitRecord, once an attempt did not end the unit, or the
-//	                  unit ended before the message
+//	e seq(8) unit(2)  unitRecord, once an attempt did not end the unit, its sender
+//	                  was told of a delay, or it ended before the message
 //	e seq(8) ffff     holdRecord, while the message is held
 //	q low             the lowest live sequence number
 //	q seq             the sequence numbers below are taken
@@ -57,7 +58,8 @@ func parseMessageKey(key []byte) (seq uint64, unit int, ok bool) {
 	return 0, 0, false
 }
 
-// unitRecord is the state of a unit between two attempts.
+// unitRecord is the state of a unit between two attempts, or before the first one
+// where its sender was told that it is late.
 type unitRecord struct {
 	// NextAttempt and LastAttempt are wall-clock times; their difference is
 	// what counts when the clock was set in between.
@@ -66,6 +68,11 @@ type unitRecord struct {
 	Attempts    int              `cbor:"3,keyasint"`
 	States      []RecipientState `cbor:"4,keyasint"` // in the unit's order
 	Done        bool             `cbor:"5,keyasint,omitempty"`
+}
+
+// told says that the sender knows of the delay of all that are queued.
+func (r *unitRecord) told() bool {
+	return len(r.States) > 0 && !slices.ContainsFunc(r.States, func(s RecipientState) bool { return s.State == Queued && !s.Delayed })
 }
 
 // holdRecord says why a message is held.

@@ -10,8 +10,10 @@ import (
 type lane uint8
 
 const (
-	laneExpired lane = iota // to be given up, whatever rests
-	laneFree                // mail that nothing binds which the domain asks for
+	laneExpired  lane = iota // to be given up, whatever rests
+	laneFreeLate             // as free, and late (late.go)
+	laneFree                 // mail that nothing binds which the domain asks for
+	laneMailLate
 	laneMail
 	laneReport // of the relay's own, as free
 	laneOwn
@@ -31,7 +33,7 @@ func laneOf(env *Envelope) lane {
 }
 
 // free says that what a domain asks for does not bind what is in the lane.
-func (l lane) free() bool { return l == laneFree || l == laneReport }
+func (l lane) free() bool { return l == laneFree || l == laneFreeLate || l == laneReport }
 
 // domain is the waiting mail of one recipient domain.
 type domain struct {
@@ -93,10 +95,14 @@ func (d *domain) leave(u *unit) {
 // next returns the lane and the time of the domain's next claim.
 func (d *domain) next(now int64, rush *rush) (l lane, at int64, ok bool) {
 	for i := range d.waiting {
-		if len(d.waiting[i]) == 0 || d.active >= d.allowed(lane(i)) {
+		if len(d.waiting[i]) == 0 || d.active >= d.allowed(lane(i), now) {
 			continue
 		}
-		due := rush.putOff(d.startOf(d.waiting[i][0]), now)
+		due := now
+		if !d.tells(lane(i), now) {
+			due = d.startOf(d.waiting[i][0])
+		}
+		due = rush.putOff(due, now)
 		if !ok || due < at && at > now {
 			l, at, ok = lane(i), due, true
 		}
@@ -117,8 +123,8 @@ func (d *domain) startOf(u *unit) int64 {
 	return u.due
 }
 
-func (d *domain) allowed(l lane) int {
-	if d.resting(l) {
+func (d *domain) allowed(l lane, now int64) int {
+	if d.resting(l) && !d.tells(l, now) {
 		return 1 // the probe
 	}
 	return d.limit
@@ -183,6 +189,7 @@ func (q *Queue) claimNext(now int64) (w *Work, wakeAt int64) {
 	if q.store.Stalled() {
 		return nil, now + int64(stalledPoll)
 	}
+	wakeAt = q.makeLate(now)
 	for len(q.sleeping) > 0 && q.sleeping[0].wakeAt <= now {
 		q.place(q.sleeping[0], now)
 	}
@@ -191,10 +198,10 @@ func (q *Queue) claimNext(now int64) (w *Work, wakeAt int64) {
 			return w, 0
 		}
 	}
-	if len(q.sleeping) > 0 {
-		return nil, q.sleeping[0].wakeAt
+	if len(q.sleeping) > 0 && (wakeAt < 0 || q.sleeping[0].wakeAt < wakeAt) {
+		wakeAt = q.sleeping[0].wakeAt
 	}
-	return nil, -1
+	return nil, wakeAt
 }
 
 // atLimit says that as many units are claimed as may be.
@@ -207,9 +214,13 @@ func (q *Queue) claimIn(d *domain, now int64) *Work {
 		u := heap.Pop(&d.waiting[l]).(*unit)
 		u.active = true
 		d.active++
-		q.inFlight[u] = u.attempts
 		w = &Work{q: q, unit: u, Rests: d.restStep, Domain: d.name, Attempts: int(u.attempts),
-			Age: time.Duration(now - u.msg.receivedAt), Expired: q.expired(u.msg, now)}
+			Age: time.Duration(now - u.msg.receivedAt), Expired: q.expired(u.msg, now), recorded: u.msg.stateKept}
+		if d.tells(l, now) && !w.Expired {
+			w.Waits = d.rests
+		} else {
+			q.inFlight[u] = u.attempts
+		}
 	}
 	q.place(d, now)
 	return w

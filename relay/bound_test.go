@@ -37,3 +37,27 @@ func TestWhatAPolicyDoesNotBindPassesWhatItHolds(t *testing.T) {
 		t.Errorf("%d messages", n)
 	}
 }
+
+// A message that is given up leaves the reason for which its domain rests as it was:
+// others wait for that, not for its age.
+func TestADomainDoesNotRestForTheAgeOfAMessage(t *testing.T) {
+	w := newWorld(t, "retry = [\"1s\"]\nexpire = \"1s\"\n")
+	mx, back := w.host("mx.a.example"), w.host("mx.sender.example")
+	w.set(mx, testnet.Faults{Cert: testnet.CertSpec{SelfSigned: true}})
+	w.domain("a.example", testnet.Domain{MX: []string{mx.Name}, Policy: policyFor("enforce", mx.Name)})
+	w.domain("sender.example", testnet.Domain{MX: []string{back.Name}})
+	w.attempted(w.send("anna@sender.example", "kurt@a.example"))
+	w.send("anna@sender.example", "held@a.example")
+	if n, err := w.relay.Queue().Hold(t.Context(), queue.Filter{To: "held@a.example"}, "so that the domain is not forgotten"); n != 1 || err != nil {
+		t.Fatalf("%d are held, %v", n, err)
+	}
+	w.wait(back, 1) // the first one was given up
+	w.send("anna@sender.example", "kurt@a.example")
+	if why := w.waiting()[1].Rests[0].Why; why != "tls-cert" {
+		t.Errorf("it waits for %q", why)
+	}
+	if _, err := sendMail(w.addr, "anna@sender.example", "TLS-Required: No\r\nSubject: x\r\n\r\nx\r\n", "kurt@a.example"); err != nil {
+		t.Fatal(err)
+	}
+	w.wait(mx, 1)
+}

@@ -249,8 +249,10 @@ func (a *attempt) hasOtherFamily(ctx context.Context, c candidate, used netip.Ad
 	return err == nil && slices.ContainsFunc(addrs, func(x netip.Addr) bool { return x.Is4() != used.Is4() })
 }
 
-// fail gives the recipients without a result the failure f.
+// fail gives the recipients without a result the failure f. That this message is
+// too old by now is no matter of the domain.
 func (a *attempt) fail(f *failure) {
+	a.last = f
 	if a.w.Expired && !f.permanent {
 		f = &failure{permanent: true, status: "5.4.7", why: reason.TooOld, host: f.host, reply: f.reply, domainWide: f.domainWide,
 			text: fmt.Sprintf("not delivered within %s; the last reason was: %s", age(a.w.Age), f.Error())}
@@ -258,7 +260,6 @@ func (a *attempt) fail(f *failure) {
 	for _, i := range a.open {
 		a.results[i] = f.state(a.w.States[i], a.tls)
 	}
-	a.last = f
 }
 
 // finish hands the results to the queue and writes the log line.

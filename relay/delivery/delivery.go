@@ -16,6 +16,7 @@ import (
 	"net"
 	"net/netip"
 	"runtime/debug"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -274,9 +275,36 @@ func (d *Delivery) deliverSafely(ctx context.Context, w *queue.Work) {
 	defer func() {
 		if p := recover(); p != nil {
 			d.log.Error("an attempt panicked; the message is tried again later", "queue_id", w.Envelope.ID.String(), "panic", p, "stack", string(debug.Stack()))
+			if w.Waits != (queue.Cause{}) {
+				d.queue.Told(w, nil)
+				return
+			}
 			f := &failure{status: "4.3.0", why: reason.Local, text: fmt.Sprintf("internal error: %v", p)}
 			d.queue.Finish(w, queue.Outcome{Results: f.states(w), DomainFailed: f.cause()})
 		}
 	}()
+	if w.Waits != (queue.Cause{}) {
+		d.tellDelay(w)
+		return
+	}
 	newAttempt(d, w).run(ctx)
+}
+
+// tellDelay tells the sender that w is late because its domain rests. The queue
+// knows the age for it.
+func (d *Delivery) tellDelay(w *queue.Work) {
+	states := slices.Clone(w.States)
+	for i := range states {
+		s := &states[i]
+		s.LastError, s.Why, s.TLS = w.Waits.Text, w.Waits.Why, ""
+		s.Earlier = s.LastReply != ""
+	}
+	var notices []queue.NewMessage
+	if d.notices != nil {
+		if m, ok := d.notices.Delay(w, states); ok {
+			notices = append(notices, m)
+		}
+	}
+	d.queue.Told(w, notices)
+	queue.LogNotices(d.log, &w.Envelope, notices)
 }

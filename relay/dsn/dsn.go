@@ -104,6 +104,7 @@ type entry struct {
 	state     queue.RecipientState
 	cause     string // of the texts
 	expired   bool   // it was tried for as long as may be
+	untried   bool   // there was no attempt now: it waits with its domain
 }
 
 func entries(w *queue.Work, states []queue.RecipientState, choose func(int) bool) (out []entry) {
@@ -111,7 +112,7 @@ func entries(w *queue.Work, states []queue.RecipientState, choose func(int) bool
 		if !choose(i) {
 			continue
 		}
-		e := entry{recipient: w.Envelope.Recipients[n], state: states[i], cause: cause(states[i].Why, statusOf(states[i]))}
+		e := entry{recipient: w.Envelope.Recipients[n], state: states[i], cause: cause(states[i].Why, statusOf(states[i])), untried: w.Waits != (queue.Cause{})}
 		if e.expired = states[i].Why == reason.TooOld; e.expired && i < len(w.States) {
 			e.cause = putOff(cause(w.States[i].Why, statusOf(w.States[i]))) // what it waited for all the time
 		}

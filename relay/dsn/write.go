@@ -103,7 +103,9 @@ func (n *notice) writeStatus(b *bytes.Buffer) {
 		} else if e.state.LastError != "" {
 			fmt.Fprintf(b, "Diagnostic-Code: x-stsrelay; %s\r\n", n.text(e.state.LastError))
 		}
-		fmt.Fprintf(b, "Last-Attempt-Date: %s\r\n", n.now.Format(time.RFC1123Z))
+		if !e.untried { // else the time is not known (RFC 3464, 2.3.7)
+			fmt.Fprintf(b, "Last-Attempt-Date: %s\r\n", n.now.Format(time.RFC1123Z))
+		}
 		fmt.Fprintf(b, "Final-Log-ID: %s\r\n", n.env.ID)
 		if n.action == Delayed {
 			fmt.Fprintf(b, "Will-Retry-Until: %s\r\n", n.until().Format(time.RFC1123Z))
