@@ -45,7 +45,7 @@ func (a *app) policyList() *cobra.Command {
 				if mode == "" {
 					mode = "-"
 				}
-				t.add(p.Domain, mode, shorten(p.ID, 14), patterns(p.MX), human.Ago(p.FetchedAt), human.Until(p.ExpiresAt), p.LastError)
+				t.add(p.Domain, mode, human.Shorten(p.ID, 14), patterns(p.MX), human.Ago(p.FetchedAt), human.Until(p.ExpiresAt), p.LastError)
 			}
 			t.print(a.out)
 			return nil

@@ -96,7 +96,7 @@ func (a *app) printMessages(r io.Reader) error {
 			return err
 		}
 		n++
-		t.add(m.ID, human.Span(time.Since(m.ReceivedAt)), shorten(m.Sender(), 20), shorten(m.To(), 24), strconv.Itoa(m.Attempts), m.Next(), m.Why.String())
+		t.add(m.ID, human.Span(time.Since(m.ReceivedAt)), human.Shorten(m.Sender(), 20), human.Shorten(m.To(), 24), strconv.Itoa(m.Attempts), m.Next(), m.Why.String())
 	}
 	if n == 0 {
 		fmt.Fprintln(a.out, "no messages")

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"unicode/utf8"
 
+	"github.com/stsrelay/stsrelay/internal/human"
 	"golang.org/x/term"
 )
 
@@ -42,7 +43,7 @@ func (t *table) print(w io.Writer) {
 		var b strings.Builder
 		for i, c := range r {
 			if i == len(r)-1 {
-				b.WriteString(shorten(c, max(t.width-utf8.RuneCountInString(b.String()), 20)))
+				b.WriteString(human.Shorten(c, max(t.width-utf8.RuneCountInString(b.String()), 20)))
 				break
 			}
 			b.WriteString(c)
@@ -65,13 +66,4 @@ func (a *app) confirm(question string) bool {
 	line, err := bufio.NewReader(a.in).ReadString('\n')
 	answer := strings.ToLower(strings.TrimSpace(line))
 	return err == nil && (answer == "y" || answer == "yes")
-}
-
-// shorten cuts a text to n characters.
-func shorten(s string, n int) string {
-	if utf8.RuneCountInString(s) <= n {
-		return s
-	}
-	r := []rune(s)
-	return string(r[:n-1]) + "…"
 }

@@ -1,10 +1,11 @@
-// Package human writes sizes, spans and times as people read them, the same way
-// on the command line and on the web page.
+// Package human writes sizes, spans, times and long texts as people read them, the
+// same way on the command line, on the web page and in mail to the operator.
 package human
 
 import (
 	"fmt"
 	"time"
+	"unicode/utf8"
 )
 
 // Size is a number of octets.
@@ -62,4 +63,12 @@ func Plural(n int, what string) string {
 		return "1 " + what
 	}
 	return fmt.Sprintf("%d %ss", n, what)
+}
+
+// Shorten cuts a text to n characters.
+func Shorten(s string, n int) string {
+	if utf8.RuneCountInString(s) <= n {
+		return s
+	}
+	return string([]rune(s)[:n-1]) + "…"
 }

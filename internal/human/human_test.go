@@ -19,3 +19,15 @@ func TestSpans(t *testing.T) {
 		}
 	}
 }
+
+func TestShorten(t *testing.T) {
+	for _, tt := range []struct {
+		in   string
+		n    int
+		want string
+	}{{"", 3, ""}, {"äöü", 3, "äöü"}, {"äöüß", 3, "äö…"}, {"ab", 1, "…"}} {
+		if got := human.Shorten(tt.in, tt.n); got != tt.want {
+			t.Errorf("%q to %d: %q", tt.in, tt.n, got)
+		}
+	}
+}

@@ -19,6 +19,7 @@ import (
 
 	"github.com/fxamacker/cbor/v2"
 
+	"github.com/stsrelay/stsrelay/internal/human"
 	"github.com/stsrelay/stsrelay/internal/store"
 )
 
@@ -207,22 +208,15 @@ func (w *Watch) subject(fresh, still []Trouble) string {
 		return w.o.Hostname + ": all is well again"
 	}
 	if n := len(fresh); n == 1 {
-		return w.o.Hostname + ": " + shorten(oneLine(fresh[0].What), 100)
+		return w.o.Hostname + ": " + human.Shorten(oneLine(fresh[0].What), 100)
 	} else if n > 1 {
 		return fmt.Sprintf("%s: %d new troubles", w.o.Hostname, n)
 	}
 	if len(still) == 1 {
-		return w.o.Hostname + ": still: " + shorten(oneLine(still[0].What), 100)
+		return w.o.Hostname + ": still: " + human.Shorten(oneLine(still[0].What), 100)
 	}
 	return fmt.Sprintf("%s: %d troubles are still there", w.o.Hostname, len(still))
 }
 
 // oneLine keeps what strangers have written from beginning a line of its own.
 func oneLine(s string) string { return strings.Join(strings.Fields(s), " ") }
-
-func shorten(s string, n int) string {
-	if r := []rune(s); len(r) > n {
-		return string(r[:n-1]) + "…"
-	}
-	return s
-}
