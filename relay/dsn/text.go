@@ -1,7 +1,6 @@
 package dsn
 
 import (
-	"bytes"
 	"embed"
 	"fmt"
 	"io"
@@ -14,6 +13,7 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"github.com/stsrelay/stsrelay/internal/mailheader"
 	"github.com/stsrelay/stsrelay/queue"
 	"github.com/stsrelay/stsrelay/relay/reason"
 )
@@ -228,25 +228,18 @@ const maxSubject = 120
 
 // subjectOf is the subject of a message, decoded.
 func subjectOf(header []byte) string {
-	var field []byte
-	for line := range bytes.Lines(header) {
-		line = bytes.TrimRight(line, "\r\n")
+	for field := range mailheader.Fields(header) {
 		switch {
-		case len(line) == 0:
-			return decodeSubject(field)
-		case field != nil && (line[0] == ' ' || line[0] == '\t'):
-			field = append(field, line...)
-		case field != nil:
-			return decodeSubject(field)
-		case len(line) >= 8 && strings.EqualFold(string(line[:8]), "subject:"):
-			field = append([]byte{}, line[8:]...)
+		case field[0] == '\r' || field[0] == '\n': // the end of it
+			return ""
+		case len(field) >= 8 && strings.EqualFold(string(field[:8]), "subject:"):
+			return decodeSubject(mailheader.Value(field))
 		}
 	}
-	return decodeSubject(field)
+	return ""
 }
 
-func decodeSubject(field []byte) string {
-	s := string(field)
+func decodeSubject(s string) string {
 	if d, err := new(mime.WordDecoder).DecodeHeader(s); err == nil {
 		s = d
 	}
