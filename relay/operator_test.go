@@ -17,13 +17,7 @@ import (
 // What needs a person is mailed to one: mail that waits for the other side's
 // mistake, with what helps, and a DKIM key whose record is gone.
 func TestTheOperatorIsToldOfTrouble(t *testing.T) {
-	c := newClock()
-	n, err := testnet.New(testnet.Options{Now: c.Now})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(n.Close)
-	w := &world{Net: n, t: t, dir: t.TempDir(), clock: c}
+	w := newClockWorld(t)
 	bad, back := w.host("mx1.bad.example"), w.host("mx1.operator.example")
 	w.set(bad, testnet.Faults{NoStartTLS: true})
 	w.domain("bad.example", testnet.Domain{MX: []string{bad.Name}, Policy: testnet.Policy{ID: "1", Mode: "enforce", MX: []string{bad.Name}, MaxAge: 86400}})
@@ -35,7 +29,7 @@ func TestTheOperatorIsToldOfTrouble(t *testing.T) {
 		return len(s) == 1 && s[0].Last.Why == "tls-none"
 	})
 	w.DNS.Remove("s0._domainkey.test.example", "TXT")
-	c.set(time.Now().Add(5 * time.Hour)) // the queue's own clock is the real one
+	w.clock.set(time.Now().Add(5 * time.Hour)) // the queue's own clock is the real one
 	got, err := back.Wait(w.context(), 1)
 	if err != nil {
 		t.Fatal(err)

@@ -169,13 +169,7 @@ func TestMidnightBetweenTwoAttempts(t *testing.T) {
 }
 
 func TestSkippedDomainsAndThoseWithoutARecordGetNothing(t *testing.T) {
-	c := newClock()
-	n, err := testnet.New(testnet.Options{Now: c.Now})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(n.Close)
-	w := &world{Net: n, t: t, dir: t.TempDir(), clock: c}
+	w := newClockWorld(t)
 	w.start("[tlsrpt]\nskip = [\"a.example\", \".below.example\"]\n")
 	h, mx := w.receiver("reports.example"), w.host("mx.host.example")
 	for d, rua := range map[string]string{"a.example": "https://reports.example/a", "x.below.example": "https://reports.example/x", "below.example": "https://reports.example/ok", "none.example": "", "ftp.example": "ftp://reports.example/"} {

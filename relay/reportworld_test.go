@@ -72,9 +72,8 @@ func (c *clock) day() string { return tlsrpt.DayOf(c.Now()) }
 // reports of the day are due.
 func (c *clock) tomorrow() { c.set(c.Now().Truncate(24 * time.Hour).Add(29 * time.Hour)) }
 
-// newReportWorld is a world with a clock and DKIM keys of its sender, which are
-// published.
-func newReportWorld(t *testing.T, kinds ...string) *world {
+// newClockWorld is a world with a clock, whose relay has not been started.
+func newClockWorld(t *testing.T) *world {
 	t.Helper()
 	c := newClock()
 	n, err := testnet.New(testnet.Options{Now: c.Now})
@@ -82,7 +81,14 @@ func newReportWorld(t *testing.T, kinds ...string) *world {
 		t.Fatal(err)
 	}
 	t.Cleanup(n.Close)
-	w := &world{Net: n, t: t, dir: t.TempDir(), clock: c}
+	return &world{Net: n, t: t, dir: t.TempDir(), clock: c}
+}
+
+// newReportWorld is a world with a clock and DKIM keys of its sender, which are
+// published.
+func newReportWorld(t *testing.T, kinds ...string) *world {
+	t.Helper()
+	w := newClockWorld(t)
 	w.start(w.keys(kinds...))
 	return w
 }
