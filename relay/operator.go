@@ -43,14 +43,7 @@ func (r *Relay) queueTrouble(to string, body []byte, also func(*store.Batch)) (s
 	if err != nil {
 		return "", fmt.Errorf("notices.operator: %w", err)
 	}
-	messages := []queue.NewMessage{{
-		Envelope: queue.Envelope{
-			Kind: queue.Notice, Client: r.config.Load().Hostname + " (to the operator)",
-			Recipients: []queue.Recipient{{Address: to, Domain: m.Domain, Notify: []string{"NEVER"}}},
-			SMTPUTF8:   strings.ContainsFunc(to, func(r rune) bool { return r >= 0x80 }),
-		},
-		Body: body,
-	}}
+	messages := r.ownMail(queue.Recipient{Address: to, Domain: m.Domain}, "to the operator", body)
 	err = r.queue.Add(messages, also)
 	return messages[0].Envelope.ID.String(), err
 }
@@ -78,7 +71,7 @@ func (r *Relay) diskTrouble(c *config.Config) []trouble.Trouble {
 	case err != nil:
 		return []trouble.Trouble{{Key: "accepting", What: "no mail is taken in: " + err.Error(), Helps: "look into the log for lines of level ERROR"}}
 	}
-	limit := max(int64(c.Limits.FreeSpace), store.Floor)
+	limit := r.store.FreeLimit()
 	free, err := r.store.Free()
 	if err != nil || free >= limit+limit/2 {
 		return nil
@@ -111,7 +104,7 @@ func (r *certificates) troubles(now time.Time) (list []trouble.Trouble) {
 // the DNS does not answer there is nothing to tell.
 func (r *Relay) keyTroubles(ctx context.Context, c *config.Config) (list []trouble.Trouble) {
 	for _, k := range c.DKIM {
-		problem, err := keyProblem(ctx, k, r.lookupReportTXT)
+		problem, err := keyProblem(ctx, k, r.resolver.FreshTXT)
 		if err == nil && problem != "" {
 			name := k.Selector + "._domainkey." + k.Domain
 			list = append(list, trouble.Trouble{Key: "dkim " + name, What: fmt.Sprintf("what is signed with the DKIM key %s is not believed: %s", name, problem),

@@ -2,7 +2,6 @@ package relay
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"net/netip"
@@ -11,7 +10,6 @@ import (
 	"time"
 
 	"github.com/stsrelay/stsrelay/config"
-	"github.com/stsrelay/stsrelay/internal/dnsclient"
 	"github.com/stsrelay/stsrelay/internal/store"
 	"github.com/stsrelay/stsrelay/queue"
 	"github.com/stsrelay/stsrelay/relay/delivery"
@@ -36,7 +34,7 @@ func (r *Relay) openReports(c *config.Config) error {
 		Insecure:     func() bool { return r.config.Load().TLSRPT.InsecureHTTPS },
 	})
 	r.reporter, err = tlsrpt.New(tlsrpt.Options{
-		Store: r.store, Queue: r.queueReport, Post: poster.Post, LookupTXT: r.lookupReportTXT,
+		Store: r.store, Queue: r.queueReport, Post: poster.Post, LookupTXT: r.resolver.FreshTXT,
 		Identity: func() tlsrpt.Identity { return identity(r.config.Load()) },
 		Sign: func(domain string, write func(io.Writer) error) ([]byte, error) {
 			return r.signer.Load().Sign(domain, write)
@@ -89,24 +87,22 @@ func (r *Relay) queueReport(m *tlsrpt.Mail, also func(*store.Batch, string)) err
 	if err := r.queue.Room(int64(len(m.Body))); err != nil {
 		return err
 	}
-	messages := []queue.NewMessage{{
-		Envelope: queue.Envelope{
-			Kind: queue.Report, From: m.From, Client: r.config.Load().Hostname + " (TLS report)",
-			Recipients: []queue.Recipient{{Address: m.To, Domain: m.To[strings.LastIndexByte(m.To, '@')+1:], Notify: []string{"NEVER"}}},
-			SMTPUTF8:   strings.ContainsFunc(m.To, func(r rune) bool { return r >= 0x80 }),
-		},
-		Body: m.Body,
-	}}
+	messages := r.ownMail(queue.Recipient{Address: m.To, Domain: m.To[strings.LastIndexByte(m.To, '@')+1:]}, "TLS report", m.Body)
+	messages[0].Envelope.Kind, messages[0].Envelope.From = queue.Report, m.From
 	return r.queue.Add(messages, func(b *store.Batch) { also(b, messages[0].Envelope.ID.String()) })
 }
 
-// lookupReportTXT asks for a TLS-RPT record past the cache.
-func (r *Relay) lookupReportTXT(ctx context.Context, name string) ([]string, error) {
-	t, err := r.resolver.TXT(ctx, name, true)
-	if errors.Is(err, dnsclient.ErrNXDomain) || errors.Is(err, dnsclient.ErrNoData) {
-		return nil, nil
-	}
-	return t.Records, err
+// ownMail is a notice that the relay itself writes, about which nobody is told; what
+// says what it is.
+func (r *Relay) ownMail(to queue.Recipient, what string, body []byte) []queue.NewMessage {
+	to.Notify = []string{"NEVER"}
+	return []queue.NewMessage{{
+		Envelope: queue.Envelope{
+			Kind: queue.Notice, Client: r.config.Load().Hostname + " (" + what + ")", Recipients: []queue.Recipient{to},
+			SMTPUTF8: strings.ContainsFunc(to.Address, func(r rune) bool { return r >= 0x80 }),
+		},
+		Body: body,
+	}}
 }
 
 // lookupReceiver finds the addresses of a host that takes reports.

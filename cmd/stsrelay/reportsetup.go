@@ -146,13 +146,7 @@ func checkPublished(ctx context.Context, c *config.Config, s *keySetup) error {
 		return fmt.Errorf("dns: %w", err)
 	}
 	defer func() { _ = resolver.Close() }() // nothing was written
-	s.Problem, err = k.Problem(ctx, func(ctx context.Context, name string) ([]string, error) {
-		txt, err := resolver.TXT(ctx, name, true)
-		if errors.Is(err, dnsclient.ErrNXDomain) || errors.Is(err, dnsclient.ErrNoData) {
-			return nil, nil
-		}
-		return txt.Records, err
-	}, "tlsrpt")
+	s.Problem, err = k.Problem(ctx, resolver.FreshTXT, "tlsrpt")
 	if err != nil {
 		s.Problem = "whether it is published cannot be told now: " + err.Error()
 	}

@@ -220,6 +220,15 @@ func (c *Client) TXT(ctx context.Context, name string, fresh bool) (TXT, error) 
 	return out, nil
 }
 
+// FreshTXT looks up TXT records past the cache; that there are none is no error.
+func (c *Client) FreshTXT(ctx context.Context, name string) ([]string, error) {
+	t, err := c.TXT(ctx, name, true)
+	if errors.Is(err, ErrNXDomain) || errors.Is(err, ErrNoData) {
+		return nil, nil
+	}
+	return t.Records, err
+}
+
 // Names looks up the names of an address (PTR records). The error is an *Error.
 func (c *Client) Names(ctx context.Context, addr netip.Addr) ([]string, error) {
 	name, err := dns.ReverseAddr(addr.Unmap().String())

@@ -201,50 +201,56 @@ func (s *self) probes() []string { return s.Domains[:min(len(s.Domains), maxProb
 // clock compares the clock with those of policy hosts. A wrong one makes good
 // certificates look bad.
 func (s *self) clock(ctx context.Context) (f findings) {
-	dial := s.Dial
-	if dial == nil {
-		dial = new(net.Dialer).DialContext
-	}
-	transport := &http.Transport{
-		DialContext:       dial,
-		TLSClientConfig:   &tls.Config{InsecureSkipVerify: true}, //nolint:gosec // nothing but the time is asked, and a wrong clock is what is looked for
-		DisableKeepAlives: true,
-	}
-	client := &http.Client{Transport: transport, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
 	for _, d := range s.probes() {
-		found, err := s.Resolver.Addrs(ctx, "mta-sts."+d)
+		host := "mta-sts." + d
+		theirs, err := s.timeAt(ctx, host)
 		if err != nil {
-			continue
+			continue // that says nothing about the clock
 		}
-		addr := found.Addrs[0].Unmap()
-		if !s.AllowPrivate && !publicaddr.Public(addr) {
-			continue
-		}
-		transport.TLSClientConfig.ServerName = "mta-sts." + d
-		req, err := http.NewRequestWithContext(ctx, http.MethodHead, "https://"+net.JoinHostPort(addr.String(), "443")+"/.well-known/mta-sts.txt", nil)
-		if err != nil {
-			continue
-		}
-		req.Host = "mta-sts." + d
-		before := s.Now()
-		answer, err := client.Do(req)
-		if err != nil {
-			continue
-		}
-		answer.Body.Close()
-		theirs, err := http.ParseTime(answer.Header.Get("Date"))
-		if err != nil {
-			continue
-		}
-		if off := theirs.Sub(before).Round(time.Second); off > wrongClock || off < -wrongClock {
-			f.bad(Fault, fmt.Sprintf("the clock of this machine differs from that of mta-sts.%s by %s", d, off.Abs()), "RFC 5280, 4.1.2.5",
+		if off := theirs.Sub(s.Now()).Round(time.Second); off.Abs() > wrongClock {
+			f.bad(Fault, fmt.Sprintf("the clock of this machine differs from that of %s by %s", host, off.Abs()), "RFC 5280, 4.1.2.5",
 				"set the clock, and let it be kept right (NTP): with a wrong one good certificates look expired, and mail waits")
 		} else {
-			f.ok("the clock agrees with that of mta-sts.%s", d)
+			f.ok("the clock agrees with that of %s", host)
 		}
 		return f
 	}
 	return f
+}
+
+// timeAt asks a web server what time it is.
+func (s *self) timeAt(ctx context.Context, host string) (time.Time, error) {
+	found, err := s.Resolver.Addrs(ctx, host)
+	if err != nil {
+		return time.Time{}, err
+	}
+	addr := found.Addrs[0].Unmap()
+	if !s.AllowPrivate && !publicaddr.Public(addr) {
+		return time.Time{}, fmt.Errorf("%s is not a public address", addr)
+	}
+	dial := s.Dial
+	if dial == nil {
+		dial = new(net.Dialer).DialContext
+	}
+	client := &http.Client{
+		Transport: &http.Transport{
+			DialContext:       dial,
+			TLSClientConfig:   &tls.Config{ServerName: host, InsecureSkipVerify: true}, //nolint:gosec // nothing but the time is asked, and a wrong clock is what is looked for
+			DisableKeepAlives: true,
+		},
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodHead, "https://"+net.JoinHostPort(addr.String(), "443")+"/.well-known/mta-sts.txt", nil)
+	if err != nil {
+		return time.Time{}, err
+	}
+	req.Host = host
+	answer, err := client.Do(req)
+	if err != nil {
+		return time.Time{}, err
+	}
+	answer.Body.Close()
+	return http.ParseTime(answer.Header.Get("Date"))
 }
 
 // spf asks whether the senders' domains allow the relay's addresses.
@@ -275,11 +281,8 @@ func (s *self) spf(ctx context.Context, addrs []netip.Addr) (f findings) {
 
 // keys looks at the records of the DKIM keys.
 func (s *self) keys(ctx context.Context) (f findings) {
-	lookup := func(ctx context.Context, name string) ([]string, error) {
-		return spfResolver{s.Resolver}.LookupTXT(ctx, name)
-	}
 	for _, k := range s.Keys {
-		switch problem, err := k.Problem(ctx, lookup, k.Services...); {
+		switch problem, err := k.Problem(ctx, s.Resolver.FreshTXT, k.Services...); {
 		case err != nil:
 			f.bad(Warning, fmt.Sprintf("the record of the DKIM key %s cannot be looked up: %v", k.RecordName(), err), "RFC 6376, 3.6.2", "try again")
 		case problem != "":
@@ -320,8 +323,7 @@ func none[T any](records []T, err error) ([]T, error) {
 
 // LookupTXT implements spf.DNSResolver, as the others do.
 func (r spfResolver) LookupTXT(ctx context.Context, name string) ([]string, error) {
-	t, err := r.c.TXT(ctx, strings.TrimSuffix(name, "."), true)
-	return none(t.Records, err)
+	return r.c.FreshTXT(ctx, strings.TrimSuffix(name, "."))
 }
 
 // LookupMX implements spf.DNSResolver.
