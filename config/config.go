@@ -200,8 +200,12 @@ type DKIM struct {
 type Domain struct {
 	// Name is a domain, or with a leading dot all below it.
 	Name string `toml:"name" json:"name"`
-	// TLS is "verify", "dane", "encrypt" or "opportunistic".
+	// TLS is "verify", "secure", "dane", "encrypt" or "opportunistic".
 	TLS string `toml:"tls" json:"tls"`
+	// Match are the names that a certificate must be for where TLS is "secure": a
+	// host name, "*.domain" for one label below, ".domain" for all below. Empty: the
+	// next-hop domain and all below it.
+	Match []string `toml:"match" json:"match"`
 	// Route is the next hop, "host", "host:port" or "[IPv6]:port".
 	Route string `toml:"route" json:"route"`
 	// MX sends to the MX hosts of the route's host, not to that host itself.

@@ -5,6 +5,8 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/stsrelay/stsrelay/sts/dane"
@@ -143,13 +145,37 @@ func (e *Evidence) encrypted(by Source) *Shortfall {
 // verified is nil where the certificate is of a trusted authority, in date, and
 // for the host. It asks for a session that is encrypted.
 func (e *Evidence) verified(by Source) *Shortfall {
+	if s := e.trusted(by); s != nil {
+		return s
+	}
+	if !e.NameMatches {
+		return &Shortfall{Source: by, Type: tlsrpt.CertificateHostMismatch, Code: "name", Reason: fmt.Sprintf("the certificate of %s is for %s", e.Host, certificateNames(e.Chain))}
+	}
+	return nil
+}
+
+// pinned is verified for the names that the operator has pinned, in place of the
+// host's.
+func (e *Evidence) pinned(by Source, names []string) *Shortfall {
+	if s := e.trusted(by); s != nil {
+		return s
+	}
+	if len(e.Chain) > 0 && slices.ContainsFunc(names, func(p string) bool { return MatchName(p, e.Chain[0]) }) {
+		return nil
+	}
+	return &Shortfall{
+		Source: by, Type: tlsrpt.CertificateHostMismatch, Code: "name-not-pinned",
+		Reason: fmt.Sprintf("the certificate of %s is for %s, not for %s", e.Host, certificateNames(e.Chain), strings.Join(names, " or ")),
+	}
+}
+
+// trusted is nil where the certificate is of a trusted authority, and in date.
+func (e *Evidence) trusted(by Source) *Shortfall {
 	switch {
 	case e.Certificate == Outdated:
 		return &Shortfall{Source: by, Type: tlsrpt.CertificateExpired, Code: e.CertificateCode, Reason: "the certificate of " + e.Host + " " + e.CertificateWhy}
 	case e.Certificate == Untrusted:
 		return &Shortfall{Source: by, Type: tlsrpt.CertificateNotTrusted, Code: e.CertificateCode, Reason: "the certificate of " + e.Host + " " + e.CertificateWhy}
-	case !e.NameMatches:
-		return &Shortfall{Source: by, Type: tlsrpt.CertificateHostMismatch, Code: "name", Reason: fmt.Sprintf("the certificate of %s is for %s", e.Host, certificateNames(e.Chain))}
 	}
 	return nil
 }
@@ -224,6 +250,8 @@ func (r *Requirement) describe(e *Evidence) (string, Protection) {
 		return fmt.Sprintf("%s, verified by MTA-STS (%s)", version, r.Policy.Mode), ByMTASTS
 	case s == nil:
 		return version + ", verified certificate", Verified
+	case r.Level == Secure && e.pinned(Rule, r.Names) == nil:
+		return version + ", verified certificate for a name that the operator pinned", Verified
 	}
 	return version + ", not verified: " + s.Reason, Encrypted
 }
