@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/stsrelay/stsrelay/config"
+	"github.com/stsrelay/stsrelay/internal/logsink"
 	"github.com/stsrelay/stsrelay/internal/mailbox"
 	"github.com/stsrelay/stsrelay/internal/store"
 	"github.com/stsrelay/stsrelay/queue"
@@ -23,6 +24,8 @@ const (
 	longWait = 4 * time.Hour
 	// expiresSoon is how long before its end a certificate is told of.
 	expiresSoon = 14 * 24 * time.Hour
+	// logTold is how long dropped lines of the log are told of.
+	logTold = time.Hour
 	// maxDomains bounds the domains that are told of one by one.
 	maxDomains = 20
 )
@@ -59,8 +62,19 @@ func (r *Relay) now() time.Time {
 func (r *Relay) troubles(ctx context.Context) []trouble.Trouble {
 	c := r.config.Load()
 	list := append(r.diskTrouble(c), r.certs.troubles(r.now())...)
+	list = append(list, logTroubles(r.o.LogDropped(), r.now())...)
 	list = append(list, r.keyTroubles(ctx, c)...)
 	return append(list, r.mailTroubles(c)...)
+}
+
+// logTroubles are lines of the log that were dropped lately.
+func logTroubles(d logsink.Dropped, now time.Time) []trouble.Trouble {
+	if d.Lines == 0 || now.Sub(d.Last) >= logTold {
+		return nil
+	}
+	return []trouble.Trouble{{Key: "log",
+		What:  fmt.Sprintf("%d lines of the log were dropped, the last one at %s UTC: whoever reads standard error does not keep up. Mail goes on", d.Lines, d.Last.UTC().Format(time.DateTime)),
+		Helps: "look at the log driver or the program behind the pipe, and at the disk that it writes to"}}
 }
 
 func (r *Relay) diskTrouble(c *config.Config) []trouble.Trouble {

@@ -72,9 +72,7 @@ func (a *app) run(args []string) int {
 	case errors.Is(err, errAnswered):
 		return exitFailed
 	}
-	for line := range strings.SplitSeq(err.Error(), "\n") {
-		fmt.Fprintf(a.err, "stsrelay: %s\n", line)
-	}
+	writeError(a.err, err)
 	switch {
 	case isUsage(err):
 		fmt.Fprintln(a.err, "Try: stsrelay help")
@@ -83,6 +81,13 @@ func (a *app) run(args []string) int {
 		return exitNotRunning
 	}
 	return exitFailed
+}
+
+// writeError tells of an error, line by line.
+func writeError(w io.Writer, err error) {
+	for line := range strings.SplitSeq(err.Error(), "\n") {
+		fmt.Fprintf(w, "stsrelay: %s\n", line)
+	}
 }
 
 // isUsage also knows the errors that cobra makes itself.

@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"math"
 	"net/http"
 	"slices"
 	"strings"
@@ -40,6 +41,9 @@ func (a *app) statusCommand() *cobra.Command {
 			fmt.Fprintf(a.out, "stsrelay %s on %s, up %s: %s\n", s.Version, s.Hostname, human.Span(time.Duration(s.UptimeSeconds)*time.Second), state)
 			fmt.Fprintf(a.out, "queue     %s to %s, %d held\n", human.Plural(s.Queue.Messages, "message"), human.Plural(s.Queue.Recipients, "recipient"), s.Queue.Held)
 			fmt.Fprintf(a.out, "sessions  %d in, %d out\n", s.Sessions.In, s.Sessions.Out)
+			if s.LogDropped > 0 {
+				fmt.Fprintf(a.out, "log       %s dropped: the reader of standard error does not keep up\n", human.Plural(int(min(s.LogDropped, math.MaxInt32)), "line"))
+			}
 			told := func(t admin.Trouble) bool { return strings.Contains(t.What, s.Problem) }
 			if s.Problem != "" && !slices.ContainsFunc(s.Troubles, told) {
 				fmt.Fprintf(a.out, "problem   %s\n", s.Problem)

@@ -105,7 +105,8 @@ type Status struct {
 	Accepting     bool          `json:"accepting"`
 	Delivering    bool          `json:"delivering"`
 	Problem       string        `json:"problem,omitempty"`
-	Troubles      []Trouble     `json:"troubles"` // as of the last minutes
+	Troubles      []Trouble     `json:"troubles"`    // as of the last minutes
+	LogDropped    uint64        `json:"log_dropped"` // lines that nobody has read
 	Queue         QueueStatus   `json:"queue"`
 	Sessions      SessionStatus `json:"sessions"`
 }
