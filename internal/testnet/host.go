@@ -40,7 +40,7 @@ type Faults struct {
 	// Recipients replaces the reply to RCPT for an address.
 	Recipients map[string]string
 	// Hang says nothing from a step on, Drop closes there: the steps above, and
-	// "starttls", "handshake", "body".
+	// "starttls", "handshake", "body". "dot" is the end of the content by BDAT too.
 	Hang, Drop string
 	// Delay comes before every reply, one after the other: a slow host. Latency
 	// is how long what the host writes is on its way: a far one.

@@ -377,7 +377,7 @@ func (p *peer) taken(data []byte, step string) bool {
 	if strings.HasPrefix(p.says(step, "250"), "2") {
 		p.host.received(m)
 	}
-	if !p.ready(step) {
+	if !p.ready(step) || step == "bdat" && p.at("dot") {
 		return false
 	}
 	text := p.says(step, "250 2.0.0 taken")

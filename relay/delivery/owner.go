@@ -92,6 +92,7 @@ var rulings = []ruling{
 	// say so with 421, 450, 451, 452, 503, 550 or 554 to MAIL.
 	{steps: []step{stepMail}, codes: "4xx 5xx", only: onUsed, owner: ofSession},
 	{steps: []step{stepRcpt, stepData}, codes: "503", only: onUsed, owner: ofSession},
+	{steps: []step{stepRcpt, stepData}, codes: "4xx 5xx", only: wantsTLSOnUsed, owner: ofSession},
 	// RFC 3207, 4: 530 asks for STARTTLS, and 454 to that is temporary. What the host
 	// wants is there again later, or is taken away by somebody on the way.
 	{steps: []step{stepMail, stepRcpt, stepData}, codes: "4xx 5xx", only: wantsTLSThatBroke, owner: ofHost, why: reason.Handshake, rests: true, waits: true},
@@ -144,6 +145,8 @@ func wantsTLS(r smtpclient.Reply, in situation) bool {
 	// Without a word of it: 530 is about AUTH as well (RFC 4954, 6).
 	return r.Code == 530 && in.tls != security.NotOffered && !strings.Contains(text, "auth") && !strings.Contains(text, "log")
 }
+
+func wantsTLSOnUsed(r smtpclient.Reply, in situation) bool { return in.used && wantsTLS(r, in) }
 
 func wantsTLSThatBroke(r smtpclient.Reply, in situation) bool {
 	return in.tls == security.Broken && wantsTLS(r, in)

@@ -320,10 +320,10 @@ func (p *pool) add(s *session) {
 	s.busy = true
 }
 
-// cancel ends the right to open a session, and reports whether the host has others
-// that are open. Where the host as a whole failed, and there is no other session,
-// those who wait are sent away: their domains rest.
-func (p *pool) cancel(key string, now time.Time, failed bool) (others bool) {
+// cancel ends the right to open a session, and returns how many the host has that
+// are open, and how many that are being opened. Where the host as a whole failed,
+// and there is none, those who wait are sent away: their domains rest.
+func (p *pool) cancel(key string, now time.Time, failed bool) (open, opening int) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	h := p.host(key)
@@ -334,7 +334,7 @@ func (p *pool) cancel(key string, now time.Time, failed bool) (others bool) {
 	} else {
 		h.wake()
 	}
-	return len(h.sessions) > 0
+	return len(h.sessions), h.opening
 }
 
 // put ends one use of a session.

@@ -48,11 +48,12 @@ func (a *attempt) session(ctx context.Context, c candidate, req *security.Requir
 		if f.strained {
 			a.d.pool.strained(key)
 		}
-		if others := a.d.pool.cancel(key, a.d.now(), f.strained); !f.strained || !others {
+		// A host that has other sessions of this relay, and no place for one more, costs
+		// nothing but that.
+		open, opening := a.d.pool.cancel(key, a.d.now(), f.strained)
+		if full := f.strained && (open > 0 || f.why == reason.Busy && opening > 0); !full {
 			return nil, f
 		}
-		// The host has other sessions of this relay, and no place for one more: it
-		// costs nothing but that.
 	}
 	return nil, a.isBusy(c.host, &errBusy{wait: minBusy})
 }
