@@ -110,6 +110,15 @@ type Notices struct {
 	Operator string `toml:"operator" json:"operator"`
 }
 
+// Postmaster is where mail to <postmaster> goes: to the operator, or to the
+// postmaster of the domain that the relay is in.
+func (c *Config) Postmaster() string {
+	if c.Notices.Operator != "" {
+		return c.Notices.Operator
+	}
+	return "postmaster@" + registered(c.Hostname)
+}
+
 // DNS is the resolver.
 type DNS struct {
 	Servers []string `toml:"servers" json:"servers"`

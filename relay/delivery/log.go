@@ -36,7 +36,7 @@ func (a *attempt) logResults() {
 		if lines[l] == nil {
 			order = append(order, l)
 		}
-		lines[l] = append(lines[l], env.Recipients[a.w.Recipients[i]].Address)
+		lines[l] = append(lines[l], env.Recipients[i].Address)
 	}
 	policy, mode := "none", ""
 	if a.policy.Policy != nil {

@@ -41,6 +41,9 @@ type Options struct {
 	Users   func(ctx context.Context, name, password string) (User, bool)
 	Limits  Limits
 	Headers Headers
+	// Postmaster is where mail to <postmaster> goes, without a domain (RFC 5321,
+	// 4.5.1); "": such mail is refused.
+	Postmaster string
 	// HonorTLSRequiredNo takes note of the header "TLS-Required: No" (RFC 8689).
 	HonorTLSRequiredNo bool
 	// Sign begins the DKIM signatures of a message by the domain of its From

@@ -23,6 +23,10 @@ const (
 	// maxRefusals is how many refusals without an accepted message a session is
 	// worth.
 	maxRefusals = 10
+	// maxEnvelope is the most that the recipients of a message may take in memory
+	// and in the store, in octets, each counted with recipientSize beside its texts.
+	maxEnvelope   = 1 << 20
+	recipientSize = 100
 )
 
 // session is the state of one SMTP session; its methods are called by go-smtp.
@@ -37,6 +41,8 @@ type session struct {
 	refusals  int  // for good, since the last message that was accepted
 	receiving bool // MAIL was taken
 	env       queue.Envelope
+	// envelopeSize is what the recipients of env take in memory, in octets.
+	envelopeSize int
 }
 
 func (l *listener) newSession(c *smtp.Conn) (smtp.Session, error) {
@@ -79,7 +85,7 @@ func (s *session) refuse(e *smtp.SMTPError) error {
 }
 
 // Mail implements smtp.Session.
-func (s *session) Mail(from string, o *smtp.MailOptions) error {
+func (s *session) Mail(string, *smtp.MailOptions) error {
 	if s.receiving {
 		return s.refuse(reply(503, 5, 5, 1, "MAIL was given already; RSET begins anew"))
 	}
@@ -93,16 +99,23 @@ func (s *session) Mail(from string, o *smtp.MailOptions) error {
 		}
 		return s.refuse(reply(550, 5, 7, 1, "%s may not send mail through this relay (its network is not in allow)", s.conn.remote))
 	}
-	env := queue.Envelope{EightBit: o.Body == smtp.Body8BitMIME, SMTPUTF8: o.UTF8, RequireTLS: o.RequireTLS, EnvID: o.EnvelopeID, Ret: string(o.Return)}
-	if o.RequireTLS && s.conn.tls == nil {
+	a := &s.conn.args
+	if a.err != nil {
+		return s.refuse(reply(501, 5, 1, 7, "%s", short(a.err)))
+	}
+	var env queue.Envelope
+	if e := s.mailParams(&env); e != nil {
+		return s.refuse(e)
+	}
+	if env.RequireTLS && s.conn.tls == nil {
 		return s.refuse(reply(530, 5, 7, 0, "REQUIRETLS is for TLS sessions only (RFC 8689, 4.1)"))
 	}
-	if from != "" {
-		m, err := mailbox.FromUnquoted(from)
+	if a.path != "" {
+		m, err := mailbox.Parse(a.path)
 		if err != nil {
 			return s.refuse(reply(501, 5, 1, 7, "%s", short(err)))
 		}
-		if m.NeedsUTF8() && !o.UTF8 {
+		if m.NeedsUTF8() && !env.SMTPUTF8 {
 			return s.refuse(reply(553, 5, 6, 7, "the sender's address needs SMTPUTF8"))
 		}
 		if !mayClaim(rule.SenderDomains, m.Domain) {
@@ -113,7 +126,8 @@ func (s *session) Mail(from string, o *smtp.MailOptions) error {
 		}
 		env.From = m.String()
 	}
-	if most := s.server.limits().MessageSize; s.conn.size > most {
+	size := a.size()
+	if most := s.server.limits().MessageSize; size > most {
 		return s.refuse(tooLarge(most))
 	}
 	if !s.server.withinRate(s.conn.remote, s.user.Name) {
@@ -122,12 +136,12 @@ func (s *session) Mail(from string, o *smtp.MailOptions) error {
 	if err := s.server.queue.Accepting(); err != nil {
 		return s.unavailable(err)
 	}
-	if free := s.server.queue.Room(s.conn.size); free != nil {
+	if free := s.server.queue.Room(size); free != nil {
 		return s.unavailable(free)
 	}
 	s.receiving = true
 	s.conn.inTransaction.Store(true)
-	s.env = env
+	s.env, s.envelopeSize = env, 0
 	return nil
 }
 
@@ -153,24 +167,36 @@ func (s *session) unavailable(err error) error {
 }
 
 // Rcpt implements smtp.Session.
-func (s *session) Rcpt(to string, o *smtp.RcptOptions) error {
+func (s *session) Rcpt(string, *smtp.RcptOptions) error {
 	if len(s.env.Recipients) >= s.server.limits().Recipients {
 		return s.refuse(reply(452, 4, 5, 3, "too many recipients (%d at most); send the rest in another message", s.server.limits().Recipients))
 	}
-	m, err := mailbox.FromUnquoted(to)
+	a := &s.conn.args
+	if a.err != nil {
+		return s.refuse(reply(501, 5, 1, 3, "%s", short(a.err)))
+	}
+	path := a.path
+	if strings.EqualFold(path, "postmaster") { // RFC 5321, 4.5.1
+		path = s.server.rules.Load().Postmaster
+	}
+	m, err := mailbox.Parse(path)
 	if err != nil {
 		return s.refuse(reply(501, 5, 1, 3, "%s", short(err)))
 	}
 	if m.NeedsUTF8() && !s.env.SMTPUTF8 {
 		return s.refuse(reply(553, 5, 6, 7, "the recipient's address needs SMTPUTF8"))
 	}
-	r := queue.Recipient{Address: m.String(), Domain: m.Domain}
-	for _, n := range o.Notify {
-		r.Notify = append(r.Notify, string(n))
+	r := queue.Recipient{Address: m.String()}
+	r.Domain = r.Address[len(r.Address)-len(m.Domain):]
+	if e := s.rcptParams(&r); e != nil {
+		return s.refuse(e)
 	}
-	if o.OriginalRecipient != "" {
-		r.ORcpt = string(o.OriginalRecipientType) + ";" + o.OriginalRecipient
+	// What is kept for long must not hold the lines that it came in.
+	size := s.envelopeSize + recipientSize + len(r.Address) + len(r.ORcpt)
+	if size > maxEnvelope {
+		return s.refuse(reply(452, 4, 5, 3, "the recipients take more than %d octets together; send the rest in another message", maxEnvelope))
 	}
+	s.envelopeSize = size
 	s.env.Recipients = append(s.env.Recipients, r)
 	return nil
 }
