@@ -472,7 +472,7 @@ func (q *Queue) tell(m *Message, what, domain, reason string) {
 			n++
 		}
 	}
-	args := []any{"queue_id", m.ID.String(), "from", m.From, "recipients", n}
+	args := []any{"queue_id", m.ID.String(), "message_id", m.MessageID, "from", m.From, "recipients", n}
 	if domain != "" {
 		args = append(args, "domain", domain)
 	}

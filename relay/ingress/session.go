@@ -232,7 +232,7 @@ func (s *session) Data(io.Reader) error {
 	if s.server.accepted != nil {
 		s.server.accepted(in.Size())
 	}
-	s.server.log.Info("accepted", "queue_id", in.ID().String(), "from", env.From, "recipients", len(env.Recipients),
+	s.server.log.Info("accepted", "queue_id", in.ID().String(), "message_id", env.MessageID, "from", env.From, "recipients", len(env.Recipients),
 		"size", in.Size(), "client", env.Client, "tls", env.TLS, "user", env.Auth)
 	return reply(250, 2, 0, 0, "queued as %s", in.ID())
 }
@@ -243,7 +243,10 @@ func (s *session) read(in *queue.Incoming, env *queue.Envelope) error {
 	h := &headerReader{w: in, keep: s.server.rules.Load().Headers.keeps(s.server.hostname)}
 	var signing Signing
 	h.complete = func(head header) (string, error) {
-		if signing = s.sign(head.from); signing != nil {
+		if e := s.checkAuthors(head.from); e != nil {
+			return "", e
+		}
+		if signing = s.sign(signingDomain(&head, env)); signing != nil {
 			in.Reserve()
 			h.w = io.MultiWriter(in, signing)
 		}
@@ -274,15 +277,10 @@ func (s *session) read(in *queue.Incoming, env *queue.Envelope) error {
 	return err
 }
 
-// sign begins the signatures by the domain of a From field, nil where there are
-// none to make.
-func (s *session) sign(from string) Signing {
+// sign begins the signatures by a domain, nil where there are none to make.
+func (s *session) sign(domain string) Signing {
 	sign := s.server.rules.Load().Sign
-	if sign == nil {
-		return nil
-	}
-	domain := fromDomain(from)
-	if domain == "" {
+	if sign == nil || domain == "" {
 		return nil
 	}
 	return sign(domain)
@@ -345,13 +343,15 @@ func (s *session) complete(h header, env *queue.Envelope, id string) (string, er
 	env.SMTPUTF8 = env.SMTPUTF8 && (h.nonASCII || needsUTF8(env))
 	now := s.server.now()
 	add := s.received(env, id, now)
-	if !h.hasMessageID {
-		add += fmt.Sprintf("Message-ID: <%s@%s>\r\n", id, s.server.hostname)
+	env.MessageID = queue.CleanMessageID(h.messageID)
+	if h.messageID == "" {
+		env.MessageID = fmt.Sprintf("<%s@%s>", id, s.server.hostname)
+		add += "Message-ID: " + env.MessageID + "\r\n"
 	}
 	if !h.hasDate {
 		add += "Date: " + now.Format(time.RFC1123Z) + "\r\n"
 	}
-	return add, nil
+	return add + author(&h, env), nil
 }
 
 func needsUTF8(env *queue.Envelope) bool {

@@ -6,12 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net/mail"
 	"slices"
 	"strings"
 	"time"
 
-	"github.com/stsrelay/stsrelay/internal/mailbox"
 	"github.com/stsrelay/stsrelay/internal/mailheader"
 	"github.com/stsrelay/stsrelay/queue"
 )
@@ -36,11 +34,11 @@ type headerReader struct {
 type header struct {
 	received       int
 	hasDate        bool
-	hasMessageID   bool
+	messageID      string   // "" where there is none
+	from           []string // the From fields that are not empty, unfolded
 	tlsRequiredNo  bool
 	tlsRequiredAll int // fields of that name
 	nonASCII       bool
-	from           string // the first From field, unfolded
 }
 
 func (h *headerReader) Write(p []byte) (int, error) {
@@ -75,6 +73,7 @@ func (h *headerReader) end() error {
 // flush passes the header on, completed, and what has come behind it.
 func (h *headerReader) flush(head, rest []byte) error {
 	h.done, h.buf = true, nil
+	head = withoutMbox(head)
 	if len(head) > 0 && mailheader.Name(head) == "" {
 		// A text without any header. The lines that are added would make it one
 		// without the empty line that ends a header.
@@ -86,7 +85,7 @@ func (h *headerReader) flush(head, rest []byte) error {
 	}
 	out := []byte(add)
 	for field := range mailheader.Fields(head) {
-		if h.keep == nil || h.keep(field) {
+		if !empty(field) && (h.keep == nil || h.keep(field)) {
 			out = append(out, field...)
 		}
 	}
@@ -116,13 +115,15 @@ func parseHeader(b []byte) (h header) {
 		case "received":
 			h.received++
 		case "from":
-			if h.from == "" {
-				h.from = mailheader.Value(field)
+			if !empty(field) {
+				h.from = append(h.from, mailheader.Value(field))
 			}
 		case "date":
-			h.hasDate = true
+			h.hasDate = h.hasDate || !empty(field)
 		case "message-id":
-			h.hasMessageID = true
+			if h.messageID == "" {
+				h.messageID = mailheader.Value(field)
+			}
 		case "tls-required":
 			h.tlsRequiredAll++
 			h.tlsRequiredNo = strings.EqualFold(mailheader.Value(field), "no")
@@ -131,18 +132,32 @@ func parseHeader(b []byte) (h header) {
 	return h
 }
 
-// fromDomain is the domain of the first address in the value of a From field, in
-// A-labels, "" where there is none.
-func fromDomain(field string) string {
-	list, err := mail.ParseAddressList(field)
-	if err != nil || len(list) == 0 {
-		return ""
+// empty reports whether a field says nothing and is one that every message has
+// (RFC 5322, 3.6): it is left out, and one that says something takes its place.
+func empty(field []byte) bool {
+	switch mailheader.Name(field) {
+	case "from", "date", "message-id":
+		return mailheader.Value(field) == ""
 	}
-	m, err := mailbox.FromUnquoted(list[0].Address)
-	if err != nil {
-		return ""
+	return false
+}
+
+// withoutMbox takes the lines out of a header that a mailbox file has between its
+// messages, "From root@copier Mon Jan  1 …". Any program that met one would take
+// it for the end of the header. A text that happens to begin with "From " stays:
+// no field follows it.
+func withoutMbox(head []byte) []byte {
+	if !bytes.Contains(head, []byte("From ")) {
+		return head
 	}
-	return m.Domain
+	fields := slices.Collect(mailheader.Fields(head))
+	if !slices.ContainsFunc(fields, func(f []byte) bool { return mailheader.Name(f) != "" }) {
+		return head
+	}
+	fields = slices.DeleteFunc(fields, func(f []byte) bool {
+		return bytes.HasPrefix(bytes.TrimLeft(f, ">"), []byte("From ")) && mailheader.Name(f) == ""
+	})
+	return slices.Concat(fields...)
 }
 
 // Headers is what is done to the headers of what comes in, beside what is
