@@ -63,6 +63,10 @@ func TestNewlines(t *testing.T) {
 		{"CR CR LF . CR LF", "a\r\r\n.\r\n", "a\r\n\r\n"},
 		{"LF MAIL smuggled", "a\n.\nMAIL FROM:<evil@example.com>\r\n.\r\n", "a\r\n.\r\nMAIL FROM:<evil@example.com>\r\n"},
 		{"dots", "..\r\n...\r\n.a\r\n.\r\n", ".\r\n..\r\na\r\n"},
+		{"stuffed dots behind LF", "..a\n..\n...\n..b\n.c\n.\n..\r\n.\r\n", ".a\r\n.\r\n..\r\n.b\r\n.c\r\n.\r\n.\r\n"},
+		{"stuffed dots behind CR", "a\r..\r..b\r\n.\r\n", "a\r\n..\r\n..b\r\n"},
+		{"a stuffed dot behind LF is no end", "a\n..\r\nMAIL FROM:<x@y>\r\n.\r\n", "a\r\n.\r\nMAIL FROM:<x@y>\r\n"},
+		{"CR and a stuffed dot behind LF", "a\n.\r.\r\n.\r\n", "a\r\n.\r\n.\r\n"},
 		{"empty lines", "\r\n\r\n.\r\n", "\r\n\r\n"},
 		{"long line", strings.Repeat("x", 100_000) + "\r\n.\r\n", strings.Repeat("x", 100_000) + "\r\n"},
 	} {
