@@ -83,7 +83,7 @@ type Limits struct {
 	Hops                 int  `toml:"hops" json:"hops"`
 	// BareNewline is "normalize" or "reject".
 	BareNewline string `toml:"bare_newline" json:"bare_newline"`
-	// LongLines is "pass" or "reject".
+	// LongLines is "convert", "pass" or "reject".
 	LongLines string `toml:"long_lines" json:"long_lines"`
 	// Rate is messages a minute for one client address, and for one user; 0: no
 	// limit.
@@ -247,7 +247,7 @@ func Default() Config {
 		Listen:  []Listen{defaultListen()},
 		Limits: Limits{
 			MessageSize: 50 << 20, Recipients: 1000, Connections: 1000, ConnectionsPerClient: 100,
-			FreeSpace: 1 << 30, Hops: 50, BareNewline: "normalize", LongLines: "pass",
+			FreeSpace: 1 << 30, Hops: 50, BareNewline: "normalize", LongLines: "convert",
 		},
 		DNS: DNS{TrustAD: "auto"},
 		Delivery: Delivery{

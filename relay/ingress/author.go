@@ -13,6 +13,10 @@ import (
 // This file judges the From field: whom a message says it is of. sender_domains
 // binds it like the envelope's sender, and DKIM signs for its domain.
 
+// longAddress is what is too long for one line of a header, in octets, with some
+// room for the rest of the line.
+const longAddress = 900
+
 // unreadable stands for the domain of an author that cannot be read.
 const unreadable = "an author that cannot be read"
 
@@ -77,7 +81,7 @@ func (s *session) checkAuthors(from []string) *smtp.SMTPError {
 // author is the From field that is added to a message without one, where there is
 // somebody to name (RFC 5322, 3.6): large providers refuse such mail.
 func author(h *header, env *queue.Envelope) string {
-	if len(h.from) > 0 || env.From == "" {
+	if len(h.from) > 0 || env.From == "" || len(env.From) > longAddress {
 		return ""
 	}
 	return "From: <" + env.From + ">\r\n"

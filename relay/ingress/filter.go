@@ -130,8 +130,9 @@ var (
 // NUL, no line over the limit. Its lines end in CRLF: dataFilter has seen to it.
 type contentWriter struct {
 	w       io.Writer
-	maxLine int
+	maxLine int // 0: no limit
 	length  int // of the present line
+	long    int // lines over smtpLine
 }
 
 func (c *contentWriter) Write(p []byte) (int, error) {
@@ -147,10 +148,13 @@ func (c *contentWriter) Write(p []byte) (int, error) {
 			c.length += i - len("\r\n")
 			rest = rest[i:]
 		}
-		if c.length > c.maxLine {
+		if c.maxLine > 0 && c.length > c.maxLine {
 			return 0, fmt.Errorf("%w (over %d octets)", errLongLine, c.maxLine)
 		}
 		if i > 0 {
+			if c.length > smtpLine {
+				c.long++
+			}
 			c.length = 0
 		}
 	}

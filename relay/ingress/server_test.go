@@ -71,7 +71,7 @@ func TestNewlines(t *testing.T) {
 		{"long line", strings.Repeat("x", 100_000) + "\r\n.\r\n", strings.Repeat("x", 100_000) + "\r\n"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			d := openDoor(t, nil)
+			d := openDoor(t, func(o *Options) { o.Limits.LongLines = "pass" })
 			for _, step := range []int{0, 1} { // at once, and octet by octet
 				if step == 1 && len(tt.data) > 1000 {
 					continue
@@ -119,7 +119,7 @@ func TestBareNewlinesCanBeRefused(t *testing.T) {
 }
 
 func TestChunksAsExchangeSendsThem(t *testing.T) {
-	d := openDoor(t, nil)
+	d := openDoor(t, func(o *Options) { o.Limits.LongLines = "pass" })
 	c := d.hello()
 	big := strings.Repeat(strings.Repeat("y", 5000)+"\r\n", 100)
 	c.bdat(headers+big, "250 2.0.0 queued")

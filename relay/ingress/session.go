@@ -16,9 +16,9 @@ import (
 )
 
 const (
-	// maxLine is the longest content line that is passed on.
+	// maxLine is the longest content line with long_lines = "pass".
 	maxLine = 1 << 20
-	// smtpLine is that of RFC 5321, 4.5.3.1.6, for long_lines = "reject".
+	// smtpLine is the longest of RFC 5321, 4.5.3.1.6.
 	smtpLine = 998
 	// maxRefusals is how many refusals without an accepted message a session is
 	// worth.
@@ -208,8 +208,10 @@ func (s *session) Data(io.Reader) error {
 	if err != nil {
 		return s.unavailable(err)
 	}
-	defer in.Abort()
-	err = s.read(in, &env)
+	m := &incoming{session: s, env: &env, in: in}
+	defer func() { m.in.Abort() }()
+	err = m.read()
+	in = m.in
 	if s.conn.aborted {
 		s.conn.aborted = false
 		return reply(250, 2, 0, 0, "the message is forgotten")
@@ -235,76 +237,6 @@ func (s *session) Data(io.Reader) error {
 	s.server.log.Info("accepted", "queue_id", in.ID().String(), "message_id", env.MessageID, "from", env.From, "recipients", len(env.Recipients),
 		"size", in.Size(), "client", env.Client, "tls", env.TLS, "user", env.Auth)
 	return reply(250, 2, 0, 0, "queued as %s", in.ID())
-}
-
-// read streams the content into the queue.
-func (s *session) read(in *queue.Incoming, env *queue.Envelope) error {
-	limits := s.server.limits()
-	h := &headerReader{w: in, keep: s.server.rules.Load().Headers.keeps(s.server.hostname)}
-	var signing Signing
-	h.complete = func(head header) (string, error) {
-		if e := s.checkAuthors(head.from); e != nil {
-			return "", e
-		}
-		if signing = s.sign(signingDomain(&head, env)); signing != nil {
-			in.Reserve()
-			h.w = io.MultiWriter(in, signing)
-		}
-		return s.complete(head, env, in.ID().String())
-	}
-	c := &contentWriter{w: h, maxLine: maxLine}
-	if limits.LongLines == "reject" {
-		c.maxLine = smtpLine
-	}
-	err := s.copy(c)
-	if err == nil {
-		err = h.end()
-	}
-	if signing != nil {
-		fields, signErr := signing.Close()
-		if signErr != nil && err == nil {
-			s.server.log.Warn("a message goes out unsigned", "queue_id", in.ID().String(), "error", signErr)
-		}
-		in.Front(fields)
-	}
-	bare := s.conn.data.bare
-	if bare > 0 {
-		s.server.log.Info("bare newlines in a message", "queue_id", in.ID().String(), "client", s.conn.remote.String(), "count", bare, "action", limits.BareNewline)
-	}
-	if err == nil && bare > 0 && limits.BareNewline == "reject" {
-		err = reply(550, 5, 6, 11, "the message has %d bare CR or LF, which this relay refuses", bare)
-	}
-	return err
-}
-
-// sign begins the signatures by a domain, nil where there are none to make.
-func (s *session) sign(domain string) Signing {
-	sign := s.server.rules.Load().Sign
-	if sign == nil || domain == "" {
-		return nil
-	}
-	return sign(domain)
-}
-
-// copy passes the content on as it comes in.
-func (s *session) copy(w io.Writer) error {
-	most := s.server.limits().MessageSize
-	left := most
-	for {
-		part, err := s.conn.body()
-		if errors.Is(err, io.EOF) {
-			return nil
-		}
-		if err != nil {
-			return err
-		}
-		if left -= int64(len(part)); left < 0 {
-			return tooLarge(most)
-		}
-		if _, err := w.Write(part); err != nil {
-			return err
-		}
-	}
 }
 
 func tooLarge(most int64) *smtp.SMTPError {

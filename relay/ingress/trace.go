@@ -214,7 +214,7 @@ func (s *session) received(env *queue.Envelope, id string, now time.Time) string
 		fmt.Fprintf(&b, "\r\n\t(using %s with cipher %s)", tls.VersionName(t.Version), tls.CipherSuiteName(t.CipherSuite))
 	}
 	fmt.Fprintf(&b, "\r\n\tby %s with %s id %s", s.server.hostname, protocol, id)
-	if len(env.Recipients) == 1 {
+	if len(env.Recipients) == 1 && len(env.Recipients[0].Address) <= longAddress {
 		fmt.Fprintf(&b, "\r\n\tfor <%s>", env.Recipients[0].Address)
 	}
 	fmt.Fprintf(&b, ";\r\n\t%s\r\n", now.Format(time.RFC1123Z))
