@@ -234,11 +234,15 @@ type Log struct {
 	Format string `toml:"format" json:"format"`
 }
 
+// defaultDataDir is relative to the folder of the configuration file; without one
+// to the present folder.
+const defaultDataDir = "./stsrelay-data"
+
 // Default returns the documented defaults. What depends on others (the host's
 // name, the report's contact) is empty here and filled in by Load.
 func Default() Config {
 	return Config{
-		DataDir: "./stsrelay-data",
+		DataDir: defaultDataDir,
 		Listen:  []Listen{defaultListen()},
 		Limits: Limits{
 			MessageSize: 50 << 20, Recipients: 1000, Connections: 1000, ConnectionsPerClient: 100,

@@ -191,7 +191,7 @@ func (r *Relay) ingressOptions(c *config.Config) (ingress.Options, error) {
 		HonorTLSRequiredNo: c.Delivery.HonorTLSRequiredNo,
 		Users:              r.authenticate,
 		Sign:               sign,
-		Accepted:           r.metrics.Accepted,
+		Accepted:           r.accepted,
 		Refused:            r.metrics.Refused,
 		Logger:             r.log,
 	}

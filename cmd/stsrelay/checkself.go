@@ -37,7 +37,7 @@ func (a *app) checkSelf(ctx context.Context, client *admin.Client, c *config.Con
 	if a.json {
 		err = a.printJSON(report)
 	} else {
-		err = report.Text(a.out, a.colour())
+		err = report.Text(a.raw, a.colour())
 	}
 	if err == nil && !report.Ready() {
 		err = errAnswered
