@@ -169,7 +169,7 @@ func (c *Config) UnsignedReports() string {
 	}
 	domain := c.ReportDomain()
 	return fmt.Sprintf("tlsrpt: no [[dkim]] key of %s signs \"reports\": mailed TLS reports are not sent. "+
-		"`stsrelay report setup` makes one and prints the TXT record to publish (SELECTOR._domainkey.%s, \"v=DKIM1; k=…; s=tlsrpt; p=…\")", domain, domain)
+		"`stsrelay report setup` makes one and prints the TXT record to publish (SELECTOR._domainkey.%s, \"v=DKIM1; k=…; s=tlsrpt:email; p=…\")", domain, domain)
 }
 
 // ReportDomain is the domain that reports are mailed from, which must sign them.

@@ -30,7 +30,7 @@ func (a *app) checkSelf(ctx context.Context, client *admin.Client, c *config.Con
 		if err != nil {
 			return err
 		}
-		so.Keys = append(so.Keys, check.SelfKey{Key: key, Services: dkim.Services(k.Sign)})
+		so.Keys = append(so.Keys, check.SelfKey{Key: key, Kinds: k.Sign})
 	}
 	report := check.Self(ctx, so)
 	var err error
