@@ -37,6 +37,9 @@ func TestAMessageIsQueuedWithItsTrace(t *testing.T) {
 		strings.Join(r.Notify, ",") != "FAILURE,DELAY" || r.ORcpt != "RFC822;o@example.org" && r.ORcpt != "rfc822;o@example.org" || m.TLS != "TLS 1.3" || m.Client != "client.example [127.0.0.1]" {
 		t.Errorf("%+v", m)
 	}
+	if m.MessageID != "<"+id+"@relay.example.com>" {
+		t.Errorf("Message-ID %q", m.MessageID)
+	}
 	got := d.contents()[0]
 	for _, want := range []string{"Received: from client.example ([127.0.0.1])\r\n\t(using TLS 1.3 with cipher ", "by relay.example.com with ESMTPS id " + id + "\r\n\tfor <\"x y\"@example.org>;", "Message-ID: <" + id + "@relay.example.com>\r\n", "\r\nDate: "} {
 		if !strings.Contains(got, want) {

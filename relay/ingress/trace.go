@@ -144,20 +144,26 @@ func empty(field []byte) bool {
 
 // withoutMbox takes the lines out of a header that a mailbox file has between its
 // messages, "From root@copier Mon Jan  1 …". Any program that met one would take
-// it for the end of the header. A text that happens to begin with "From " stays:
-// no field follows it.
+// it for the end of the header. It is one only between fields: a text that happens
+// to have a line with "From " in front stays whole.
 func withoutMbox(head []byte) []byte {
 	if !bytes.Contains(head, []byte("From ")) {
 		return head
 	}
-	fields := slices.Collect(mailheader.Fields(head))
-	if !slices.ContainsFunc(fields, func(f []byte) bool { return mailheader.Name(f) != "" }) {
-		return head
+	var out, lines []byte // lines are those that are mbox lines if a field follows
+	rest := head
+	for field := range mailheader.Fields(head) {
+		switch {
+		case mailheader.Name(field) != "":
+			out, lines = append(out, field...), nil
+		case bytes.HasPrefix(bytes.TrimLeft(field, ">"), []byte("From ")):
+			lines = append(lines, field...)
+		default: // the header is over
+			return slices.Concat(out, lines, rest)
+		}
+		rest = rest[len(field):]
 	}
-	fields = slices.DeleteFunc(fields, func(f []byte) bool {
-		return bytes.HasPrefix(bytes.TrimLeft(f, ">"), []byte("From ")) && mailheader.Name(f) == ""
-	})
-	return slices.Concat(fields...)
+	return slices.Concat(out, lines)
 }
 
 // Headers is what is done to the headers of what comes in, beside what is
