@@ -476,7 +476,10 @@ func (q *Queue) tell(m *Message, what, domain, reason string) {
 			to = append(to, r.Address)
 		}
 	}
-	args := []any{"queue_id", m.ID.String(), "message_id", m.MessageID, "from", m.From, "recipients", len(to)}
+	args := []any{"queue_id", m.ID.String(), "from", m.From, "recipients", len(to)}
+	if m.MessageID != "" {
+		args = append(args, "message_id", m.MessageID)
+	}
 	if domain != "" {
 		args = append(args, "domain", domain)
 	}

@@ -199,7 +199,7 @@ func FuzzLongLines(f *testing.F) {
 		if err != nil {
 			return // a header that net/mail reads in another way
 		}
-		var body io.Reader = after.Body
+		body := after.Body
 		switch after.Header.Get("Content-Transfer-Encoding") {
 		case "quoted-printable":
 			body = quotedprintable.NewReader(body)

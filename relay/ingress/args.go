@@ -182,7 +182,7 @@ func (s *session) mailParams(env *queue.Envelope) *smtp.SMTPError {
 func (s *session) rcptParams(r *queue.Recipient) *smtp.SMTPError {
 	for _, p := range s.conn.args.params {
 		keyword, value := param(p)
-		ok := true
+		var ok bool
 		switch keyword {
 		case "NOTIFY":
 			r.Notify, ok = parseNotify(value)
