@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"github.com/stsrelay/stsrelay/config"
+	"github.com/stsrelay/stsrelay/internal/clienthello"
 	"github.com/stsrelay/stsrelay/internal/dnsclient"
 	"github.com/stsrelay/stsrelay/internal/store"
 	"github.com/stsrelay/stsrelay/queue"
@@ -88,6 +89,7 @@ type Relay struct {
 	metrics  *metrics.Metrics
 
 	passwords *passwords
+	hellos    *clienthello.Hosts
 	reporter  *tlsrpt.Reporter            // nil: TLS reports are off
 	signer    atomic.Pointer[dkim.Signer] // of reports
 	rootCAs   *x509.CertPool
@@ -101,7 +103,7 @@ func New(o Options) (*Relay, error) {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
-	r := &Relay{o: o, log: o.Logger, metrics: metrics.New(), passwords: newPasswords(), started: time.Now()}
+	r := &Relay{o: o, log: o.Logger, metrics: metrics.New(), passwords: newPasswords(), hellos: clienthello.NewHosts(o.Now), started: time.Now()}
 	r.config.Store(o.Config)
 	if err := r.open(); err != nil {
 		return nil, errors.Join(err, r.close())
@@ -165,7 +167,7 @@ func (r *Relay) open() error {
 	r.delivery = delivery.New(delivery.Options{
 		Queue: r.queue, Resolver: r.resolver, Policies: r.policies, Hostname: c.Hostname, Roots: roots,
 		Dial: r.o.Dial, IsSelf: r.isSelf, Notices: r.notifier(), Count: r.counter(), Now: r.o.Now, Settings: deliverySettings, Timeouts: r.o.Timeouts,
-		Recipients: r.metrics.Recipients, Ended: r.attempted, Opened: r.metrics.Session, Logger: r.log,
+		Recipients: r.metrics.Recipients, Ended: r.attempted, Opened: r.metrics.Session, Handshaken: r.metrics.StartTLS, Hellos: r.hellos, Logger: r.log,
 	})
 	if r.certs, err = openCertificates(c); err != nil {
 		return err
