@@ -12,6 +12,7 @@ import (
 	"github.com/stsrelay/stsrelay/config"
 	"github.com/stsrelay/stsrelay/relay/delivery"
 	"github.com/stsrelay/stsrelay/relay/metrics"
+	"github.com/stsrelay/stsrelay/relay/security"
 	"github.com/stsrelay/stsrelay/sts"
 )
 
@@ -20,6 +21,9 @@ import (
 func (r *Relay) openMetrics() {
 	for _, result := range fetchResults {
 		r.metrics.Fetched(result, 0)
+	}
+	for _, result := range []security.StartTLS{security.NotOffered, security.Refused, security.Broken, security.Established} {
+		r.metrics.StartTLS(result.String(), 0)
 	}
 	for _, how := range []string{"mail", "https"} {
 		r.metrics.Reported(how, reportResult(true), 0)
@@ -125,6 +129,8 @@ func reportResult(sent bool) string {
 	}
 	return "failed"
 }
+
+func (r *Relay) handshaken(starttls string) { r.metrics.StartTLS(starttls, 1) }
 
 func (r *Relay) attempted(a delivery.Attempt) {
 	r.metrics.Attempt(a.Verdict, cmp.Or(string(a.Protection), "no-session"))

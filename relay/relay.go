@@ -167,7 +167,7 @@ func (r *Relay) open() error {
 	r.delivery = delivery.New(delivery.Options{
 		Queue: r.queue, Resolver: r.resolver, Policies: r.policies, Hostname: c.Hostname, Roots: roots,
 		Dial: r.o.Dial, IsSelf: r.isSelf, Notices: r.notifier(), Count: r.counter(), Now: r.o.Now, Settings: deliverySettings, Timeouts: r.o.Timeouts,
-		Recipients: r.metrics.Recipients, Ended: r.attempted, Opened: r.metrics.Session, Handshaken: r.metrics.StartTLS, Hellos: r.hellos, Logger: r.log,
+		Recipients: r.metrics.Recipients, Ended: r.attempted, Opened: r.metrics.Session, Handshaken: r.handshaken, Hellos: r.hellos, Logger: r.log,
 	})
 	if r.certs, err = openCertificates(c); err != nil {
 		return err

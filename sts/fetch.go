@@ -94,6 +94,8 @@ type Fetched struct {
 	// TLS is the state of the connection, Addr the address that answered.
 	TLS  *tls.ConnectionState
 	Addr string
+	// SmallHello says that TLS came about with a second, small ClientHello only.
+	SmallHello bool
 	// Status, ContentType and Location are those of the HTTP answer, 0 and ""
 	// where there was none.
 	Status      int
@@ -228,9 +230,7 @@ func (f *Fetcher) dialTLS(ctx context.Context, network, host string, cfg *tls.Co
 	if err != nil {
 		return nil, err
 	}
-	if again {
-		out.Remarks = append(out.Remarks, "the policy host answers a small ClientHello only; it should read one of several TCP segments")
-	}
+	out.SmallHello = again
 	return client, nil
 }
 

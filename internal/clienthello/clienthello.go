@@ -144,10 +144,8 @@ func Reason(err error) string {
 		return "the host sent the alert " + strings.TrimPrefix(op.Err.Error(), "tls: ")
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		return "the host did not answer in time"
-	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
-		return "the host closed the connection"
-	case errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE):
-		return "the host reset the connection"
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE):
+		return "the host closed the connection" // which of them is chance
 	case isOp && op.Op == "local error":
 		err = op.Err
 	}

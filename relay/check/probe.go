@@ -89,17 +89,21 @@ func (c *checker) smaller(ctx context.Context, h *host, v *visit, at netip.AddrP
 	}
 	c.startTLS(ctx, h, v, client, true)
 	switch {
-	case !v.open:
-	case v.evidence.StartTLS == security.Broken:
-		v.evidence.Failure += ", whatever the size of the ClientHello"
+	case !v.open, v.evidence.StartTLS == security.Broken:
 	case v.evidence.StartTLS != security.Established:
 		v.evidence, v.STARTTLS = large, "broken"
+	case clienthello.WithRC4(v.evidence.Suite): // the suite was at fault, not the size
 	default:
 		v.SmallHello = true
-		v.Problems = append(v.Problems, Problem{Warning, "TLS works with a small ClientHello only; to one of more than 1,400 octets, which is usual now, " + large.Failure, "RFC 8446, 4.1.2",
-			"the host's owner: update what ends TLS there, or the firewall before it; it must read a ClientHello of several TCP segments. Until then mail goes without post-quantum key exchange"})
+		v.Problems = append(v.Problems, smallHello("the host"))
 	}
 	return client
+}
+
+// smallHello tells of a host that did not take the usual ClientHello.
+func smallHello(who string) Problem {
+	return Problem{Warning, who + " takes only a small ClientHello; most senders send one of more than a TCP segment now (1,500 octets), and may get no TLS", "RFC 8446, 4.1.2",
+		"the host's owner: update what ends TLS there, or the firewall before it. This relay tries once more with classical key exchange"}
 }
 
 // dialHost connects to a mail host from source_ip, where the operator has set it.

@@ -49,12 +49,11 @@ func (a *attempt) smaller(ctx context.Context, s *session, addr netip.AddrPort, 
 	case f != nil:
 		return nil, f
 	case second.evidence.StartTLS == security.Broken:
-		second.evidence.Failure += ", whatever the size of the ClientHello"
 	case second.evidence.StartTLS != security.Established:
 		second.evidence = s.evidence // TLS was offered and broke
 	default:
 		a.d.hellos.Remember(addr.String())
-		a.d.log.LogAttrs(ctx, slog.LevelInfo, "the host answers a small ClientHello only; it gets classical key exchange for a day",
+		a.d.log.LogAttrs(ctx, slog.LevelInfo, "the host does not take the usual ClientHello; it gets a smaller one for a day, with classical key exchange",
 			slog.String("queue_id", a.w.Envelope.ID.String()), slog.String("host", req.Host), slog.String("ip", addr.Addr().String()), slog.String("error", s.evidence.Failure))
 	}
 	return second, nil

@@ -103,9 +103,11 @@ func (m *Metrics) Delivered(age time.Duration) { m.delivery.Observe(age.Seconds(
 // Session counts a session to a host: what TLS there was ("none", "TLS 1.3").
 func (m *Metrics) Session(tls string) { m.sessions.WithLabelValues(tls).Inc() }
 
-// StartTLS counts a session to a host by how far it came towards TLS:
-// "established", "not-offered", "refused" or "broken".
-func (m *Metrics) StartTLS(result string) { m.starttls.WithLabelValues(result).Inc() }
+// StartTLS counts n sessions to hosts by how far they came towards TLS:
+// "established", "not-offered", "refused" or "broken". 0 is as for Fetched.
+func (m *Metrics) StartTLS(result string, n int) {
+	m.starttls.WithLabelValues(result).Add(float64(n))
+}
 
 // Fetched counts n fetches of policies that had a result. With 0 it makes that
 // result known, so that its first time is an increase.
