@@ -80,7 +80,9 @@ type Limits struct {
 	Connections          int  `toml:"connections" json:"connections"`
 	ConnectionsPerClient int  `toml:"connections_per_client" json:"connections_per_client"`
 	FreeSpace            Size `toml:"free_space" json:"free_space"`
-	Hops                 int  `toml:"hops" json:"hops"`
+	// TrashSize bounds what of removed mail is kept for a day; 0: nothing is.
+	TrashSize Size `toml:"trash_size" json:"trash_size"`
+	Hops      int  `toml:"hops" json:"hops"`
 	// BareNewline is "normalize" or "reject".
 	BareNewline string `toml:"bare_newline" json:"bare_newline"`
 	// LongLines is "convert", "pass" or "reject".
@@ -255,7 +257,7 @@ func Default() Config {
 		Listen:  []Listen{defaultListen()},
 		Limits: Limits{
 			MessageSize: 50 << 20, Recipients: 1000, Connections: 1000, ConnectionsPerClient: 100,
-			FreeSpace: 1 << 30, Hops: 50, BareNewline: "normalize", LongLines: "convert",
+			FreeSpace: 1 << 30, TrashSize: 1 << 30, Hops: 50, BareNewline: "normalize", LongLines: "convert",
 		},
 		DNS: DNS{TrustAD: "auto"},
 		Delivery: Delivery{

@@ -63,7 +63,7 @@ func (r *Relay) openPolicies(roots *x509.CertPool) (*sts.Manager, error) {
 		Store: policyStore{r.store}, Prefix: store.PrefixPolicy, LookupTXT: r.lookupTXT, Logger: r.log,
 		Fetch: func(ctx context.Context, domain string) (*sts.Fetched, error) {
 			fetched, err := sts.NewFetcher(sts.FetcherOptions{
-				Roots: roots, LookupAddrs: r.lookupAddrs, DialContext: r.o.Dial,
+				Roots: roots, LookupAddrs: r.lookupAddrs, DialContext: r.o.Dial, Hellos: r.hellos,
 				AllowPrivate: r.config.Load().Delivery.PrivateAddresses == "allow", // which a reload may change
 			}).Fetch(ctx, domain)
 			if !errors.Is(ctx.Err(), context.Canceled) { // the relay stops: that says nothing about the policy host

@@ -249,7 +249,13 @@ func (p *peer) startTLS() bool {
 	if p.f.TLS11 {
 		c.MinVersion, c.MaxVersion = tls.VersionTLS10, tls.VersionTLS11
 	}
-	t := tls.Server(p.conn, c)
+	if p.f.TLS12 {
+		c.MaxVersion = tls.VersionTLS12
+	}
+	if c.CipherSuites = p.f.Suites; c.CipherSuites != nil && c.MaxVersion == 0 {
+		c.MaxVersion = tls.VersionTLS12
+	}
+	t := tls.Server(&helloConn{Conn: p.conn, fault: p.f.Hello}, c)
 	if t.Handshake() != nil {
 		return false
 	}
@@ -317,7 +323,7 @@ func (p *peer) taken(data []byte, step string) bool {
 	p.messages++
 	m.Data, m.To, m.Hello, m.Session, m.User = data, strings.Join(m.Recipients, ","), p.hello, p.n, p.user
 	if p.tls != nil {
-		m.TLS, m.TLSVersion, m.SNI = true, p.tls.Version, p.tls.ServerName
+		m.TLS, m.TLSVersion, m.SNI, m.Suite, m.Group = true, p.tls.Version, p.tls.ServerName, p.tls.CipherSuite, p.tls.CurveID
 	}
 	p.mail = Message{}
 	for line := range bytes.Lines(data) {
