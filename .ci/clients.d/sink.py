@@ -47,6 +47,10 @@ class Session(socketserver.StreamRequestHandler):
 class Server(socketserver.ThreadingTCPServer):
     allow_reuse_address = daemon_threads = True
 
+    def handle_error(self, request, client_address):
+        if not isinstance(sys.exc_info()[1], ConnectionError):  # the relay may hang up
+            super().handle_error(request, client_address)
+
 
 folder = sys.argv[2]
 Server(("127.0.0.1", int(sys.argv[1])), Session).serve_forever()
