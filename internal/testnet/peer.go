@@ -303,7 +303,13 @@ func (p *peer) startTLS() bool {
 	if p.f.TLS11 {
 		c.MinVersion, c.MaxVersion = tls.VersionTLS10, tls.VersionTLS11
 	}
-	t := tls.Server(p.conn, c)
+	if p.f.TLS12 {
+		c.MaxVersion = tls.VersionTLS12
+	}
+	if c.CipherSuites = p.f.Suites; c.CipherSuites != nil && c.MaxVersion == 0 {
+		c.MaxVersion = tls.VersionTLS12
+	}
+	t := tls.Server(&helloConn{Conn: p.conn, fault: p.f.Hello}, c)
 	if t.Handshake() != nil {
 		return false
 	}
@@ -365,22 +371,31 @@ func (p *peer) data() bool {
 	return p.taken(data, "dot")
 }
 
+// maxLine is the most octets of a line that Exim's hosts take (RFC 5321,
+// 4.5.3.1.6), without its end.
+const maxLine = 998
+
 // taken is the end of a message.
 func (p *peer) taken(data []byte, step string) bool {
 	m := p.mail
 	p.messages++
 	m.Data, m.To, m.Hello, m.Session, m.User = data, strings.Join(m.Recipients, ","), p.hello, p.n, p.user
 	if p.tls != nil {
-		m.TLS, m.TLSVersion, m.SNI = true, p.tls.Version, p.tls.ServerName
+		m.TLS, m.TLSVersion, m.SNI, m.Suite, m.Group = true, p.tls.Version, p.tls.ServerName, p.tls.CipherSuite, p.tls.CurveID
 	}
 	p.reset()
-	if strings.HasPrefix(p.says(step, "250"), "2") {
+	text := p.says(step, "250 2.0.0 taken")
+	for line := range bytes.Lines(data) {
+		if n := len(bytes.TrimRight(line, "\r\n")); n > maxLine && !p.f.LongLines {
+			text = fmt.Sprintf("550 maximum allowed line length is %d octets, got %d", maxLine, n)
+		}
+	}
+	if strings.HasPrefix(text, "2") {
 		p.host.received(m)
 	}
 	if !p.ready(step) || step == "bdat" && p.at("dot") {
 		return false
 	}
-	text := p.says(step, "250 2.0.0 taken")
 	for range p.behind() {
 		text += "\n503 5.5.1 pipelined after end of data"
 	}

@@ -90,7 +90,7 @@ func (a *attempt) transaction(s *session) smtpclient.Transaction {
 		a.inSevenBits(&t)
 	}
 	for _, i := range a.open {
-		r := env.Recipients[a.w.Recipients[i]]
+		r := env.Recipients[i]
 		t.Recipients = append(t.Recipients, smtpclient.Recipient{Address: r.Address, Notify: r.Notify, ORcpt: r.ORcpt})
 	}
 	return t
