@@ -35,7 +35,13 @@ type Error struct {
 	Secure bool
 	// Err is the cause where there was no answer.
 	Err error
+
+	bogus bool
 }
+
+// Bogus reports whether the server says that the answer does not pass DNSSEC. Not
+// every server says so.
+func (e *Error) Bogus() bool { return e.bogus }
 
 func (e *Error) Error() string {
 	var b strings.Builder
