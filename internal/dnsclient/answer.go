@@ -22,6 +22,10 @@ const (
 	// maxAddrs is how many addresses of a family are kept, and how many names of
 	// an address.
 	maxAddrs = 16
+	// maxOthers is how many TXT records without a version are kept, and maxOtherTXT
+	// how many octets one may have.
+	maxOthers   = 4
+	maxOtherTXT = 2048
 )
 
 // answer is what is known about a question: records of its type, or an error.
@@ -37,12 +41,13 @@ type answer struct {
 
 // records are the records of an answer, of one type.
 type records struct {
-	n     int // how many there were
-	txt   []string
-	mx    []MX
-	addrs []netip.Addr
-	tlsa  []TLSARecord
-	names []string // PTR and CNAME
+	n        int // how many there were
+	txt      []string
+	otherTXT int // how many of txt have no version
+	mx       []MX
+	addrs    []netip.Addr
+	tlsa     []TLSARecord
+	names    []string // PTR and CNAME
 }
 
 func (a *answer) result() (*answer, error) {
@@ -57,9 +62,7 @@ func (r *records) add(rr dns.RR) {
 	r.n++
 	switch rr := rr.(type) {
 	case *dns.TXT:
-		if t := unescape(strings.Join(rr.Txt, "")); usedTXT(rr.Hdr.Name, t) {
-			r.txt = append(r.txt, t)
-		}
+		r.addTXT(rr.Hdr.Name, unescape(strings.Join(rr.Txt, "")))
 	case *dns.MX:
 		r.mx = append(r.mx, MX{Host: canonical(rr.Mx), Preference: rr.Preference})
 	case *dns.A:
@@ -89,11 +92,19 @@ func (r *records) addName(name string) {
 	}
 }
 
-// usedTXT reports whether a TXT record may be one that mail uses: those of
-// MTA-STS, TLS-RPT, SPF and DMARC begin with their version, those of DKIM keys
-// need not.
-func usedTXT(name, text string) bool {
-	return len(text) >= 2 && strings.EqualFold(text[:2], "v=") || strings.Contains(strings.ToLower(name), "._domainkey.")
+// addTXT keeps a TXT record that mail may use: those of MTA-STS, TLS-RPT, SPF and
+// DMARC begin with their version. Those of DKIM keys need not; and at a name that is
+// made for a record, one without says what its owner meant to publish.
+func (r *records) addTXT(name, text string) {
+	versioned := len(text) >= 2 && strings.EqualFold(text[:2], "v=")
+	if !versioned {
+		made := strings.HasPrefix(name, "_") || strings.Contains(strings.ToLower(name), "._domainkey.")
+		if !made || len(text) > maxOtherTXT || r.otherTXT == maxOthers {
+			return
+		}
+		r.otherTXT++
+	}
+	r.txt = append(r.txt, text)
 }
 
 // finish brings the records into the form that is kept.

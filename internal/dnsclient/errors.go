@@ -39,10 +39,6 @@ type Error struct {
 	bogus bool
 }
 
-// Bogus reports whether the server says that the answer does not pass DNSSEC. Not
-// every server says so.
-func (e *Error) Bogus() bool { return e.bogus }
-
 func (e *Error) Error() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s of %s: ", e.Type, e.Name)

@@ -184,3 +184,21 @@ func (c *Client) TLSA(ctx context.Context, name string) (TLSA, error) {
 	}
 	return TLSA{Records: slices.Clone(a.records.tlsa), Secure: a.secure, TTL: a.ttl, Name: a.alias}, nil
 }
+
+// HeldBack reports whether the name of a failed lookup has an answer all the same,
+// which the resolver gives only to who wants no validation (the CD bit, RFC 4035,
+// 3.2.2): then its zone does not pass DNSSEC. The answer itself is for nobody.
+func (c *Client) HeldBack(ctx context.Context, failed *Error) bool {
+	qtype, ok := dns.StringToType[failed.Type]
+	if failed.bogus || !ok || failed.Rcode != dns.RcodeServerFailure {
+		return failed.bogus
+	}
+	for _, s := range c.current() {
+		m := newQuery(dns.Fqdn(failed.Name), qtype, true)
+		m.CheckingDisabled = true
+		if s.Address.String() == failed.Server {
+			return answered(s.ask(ctx, m))
+		}
+	}
+	return false
+}

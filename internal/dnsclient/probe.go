@@ -14,8 +14,10 @@ const (
 	// ednsMemory is how long it is remembered that a server knows OPT records, or
 	// does not.
 	ednsMemory = 15 * time.Minute
-	// confirmTimeout bounds the second look at a server that seems not to know OPT.
+	// confirmTimeout bounds the second look at a server that seems not to know OPT,
+	// and probeTimeout the question for the root zone, which a resolver in use knows.
 	confirmTimeout = 2 * time.Second
+	probeTimeout   = 3 * time.Second
 )
 
 // Validation is what the answer of a server for the root zone, which is signed,
@@ -39,7 +41,7 @@ func (v Validation) goodFor() time.Duration {
 	case ValidatesNothing:
 		return 5 * time.Minute
 	}
-	return 30 * time.Second
+	return time.Minute
 }
 
 // state is what has been learned of a server.
@@ -117,6 +119,8 @@ func (s *server) stillValidates(ctx context.Context) bool {
 // probe asks for the name servers of the root zone (as Postfix does, see its
 // dnssec_probe). The caller holds probing.
 func (s *server) probe(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
+	defer cancel()
 	r, err := s.query(ctx, ".", dns.TypeNS)
 	v := NotKnown
 	switch {

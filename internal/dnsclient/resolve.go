@@ -146,14 +146,16 @@ func (c *Client) exchange(ctx context.Context, name string, qtype uint16) (last 
 			if ctx.Err() != nil {
 				return last, ctx.Err()
 			}
-			s.refresh(ctx)
-			if guarded && !s.believed() {
-				continue
+			if guarded {
+				if s.refresh(ctx); !s.believed() {
+					continue
+				}
 			}
 			r, qerr := s.query(ctx, name, qtype)
 			last, err = reply{msg: r, server: s.Address.String()}, qerr
 			switch {
 			case answered(r, err):
+				s.refresh(ctx)
 				last.secure = r.AuthenticatedData && s.believed()
 				return last, nil
 			case errors.Is(err, errTooManyRecords):
