@@ -71,6 +71,19 @@ func TestSelf(t *testing.T) {
 			"warn  the SPF record of test.example cannot be evaluated", true},
 		{"no DKIM record", func(w *world, _ *SelfOptions, _ func(string)) { w.DNS.Remove("s._domainkey.test.example", "TXT") },
 			"FAIL  the record of the DKIM key s._domainkey.test.example: it is not published yet", false},
+		{"a resolver that does not validate", func(w *world, _ *SelfOptions, _ func(string)) {
+			w.DNS.SetResolver(testnet.ResolverFaults{NoValidation: true})
+		}, "warn  DANE is off: no resolver is believed to validate DNSSEC: ", true},
+		{"a resolver that does not validate, and DANE is not wanted", func(w *world, o *SelfOptions, _ func(string)) {
+			w.DNS.SetResolver(testnet.ResolverFaults{NoValidation: true})
+			o.NoDANE = true
+		}, "", true},
+		{"a resolver without EDNS", func(w *world, _ *SelfOptions, _ func(string)) {
+			w.DNS.SetResolver(testnet.ResolverFaults{NoEDNS: dns.RcodeFormatError})
+		}, "warn  DANE is off: no resolver is believed to validate DNSSEC: ", true},
+		{"a resolver that has no answer for the root zone", func(w *world, _ *SelfOptions, _ func(string)) {
+			w.DNS.Fail(".", "NS", testnet.ServFail)
+		}, "has no answer for the root zone", true},
 		{"a certificate of its own", func(_ *world, o *SelfOptions, _ func(string)) { o.NoCertificate = true }, "note  the relay's own certificate is self-made", true},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
