@@ -188,8 +188,12 @@ func extendedError(msg *dns.Msg) string {
 	return ""
 }
 
-// isBogus reports whether msg says, by an extended error, that validation failed.
+// isBogus reports whether msg says that validation failed: by an extended error, or as
+// systemd-resolved does, by a failure that brings the records along.
 func isBogus(msg *dns.Msg) bool {
+	if msg.Rcode == dns.RcodeServerFailure && len(msg.Answer) > 0 {
+		return true
+	}
 	opt := msg.IsEdns0()
 	if opt == nil {
 		return false

@@ -52,7 +52,7 @@ func (z *Zone) Sign(until time.Time) error {
 	for _, set := range z.sets() {
 		sig := &dns.RRSIG{
 			Hdr: dns.RR_Header{Ttl: 60}, Algorithm: z.Key.Algorithm, SignerName: z.Key.Hdr.Name, KeyTag: z.Key.KeyTag(),
-			Inception: uint32(until.Add(-30 * 24 * time.Hour).Unix()), Expiration: uint32(until.Unix()),
+			Inception: uint32(until.Add(-60 * 24 * time.Hour).Unix()), Expiration: uint32(until.Unix()),
 		}
 		if err := sig.Sign(z.private, set); err != nil {
 			return err
