@@ -103,6 +103,12 @@ func (r *Relay) lookupTXT(ctx context.Context, name string, fresh bool) ([]strin
 	if errors.Is(err, dnsclient.ErrNXDomain) || errors.Is(err, dnsclient.ErrNoData) {
 		return nil, sts.ErrNoTXT
 	}
+	if err != nil && !fresh {
+		// With a policy in force the record only says whether there is a newer one.
+		if e, ok := r.policies.Show(strings.TrimPrefix(name, "_mta-sts.")); ok && e.Policy != nil && time.Now().Before(e.ExpiresAt) {
+			r.resolver.RememberSilentTXT(name)
+		}
+	}
 	return t.Records, err
 }
 

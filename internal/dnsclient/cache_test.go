@@ -163,4 +163,19 @@ func TestASilentFamilyIsRemembered(t *testing.T) {
 			t.Errorf("%s after %s: kept %t", tt.host, tt.after, kept)
 		}
 	}
+	// So is a record, where who asks says that it may.
+	z.set("_mta-sts.a.example.", "TXT", silent)
+	for _, remember := range []bool{false, true} {
+		now = now.Add(time.Hour)
+		_, _ = c.TXT(t.Context(), "_mta-sts.a.example", false)
+		if remember {
+			c.RememberSilentTXT("_mta-sts.a.example")
+		}
+		now = now.Add(time.Minute)
+		before := z.asked.Load()
+		_, _ = c.TXT(t.Context(), "_mta-sts.a.example", false)
+		if asked := z.asked.Load() > before; asked == remember {
+			t.Errorf("remembered %t: asked again %t", remember, asked)
+		}
+	}
 }

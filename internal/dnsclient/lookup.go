@@ -69,6 +69,11 @@ func (c *Client) TXT(ctx context.Context, name string, fresh bool) (TXT, error) 
 	return TXT{Records: slices.Clone(a.records.txt), Secure: a.secure, TTL: a.ttl, CNAME: a.alias}, nil
 }
 
+// RememberSilentTXT keeps it for minutes that a name's TXT records were asked for and
+// nobody answered, so that not everyone who asks waits in vain. It is for who
+// knows that nothing of security hangs on the answer now.
+func (c *Client) RememberSilentTXT(name string) { c.rememberSilence(name, dns.TypeTXT) }
+
 // FreshTXT looks up TXT records past the cache; that there are none is no error.
 func (c *Client) FreshTXT(ctx context.Context, name string) ([]string, error) {
 	t, err := c.TXT(ctx, name, true)

@@ -67,7 +67,7 @@ func (a *asked) all(ctx context.Context) error {
 	}
 	wrong = append(wrong, a.check(ctx)...)
 	if len(wrong) > 0 {
-		return fmt.Errorf("%w\n--- the relay's log: %s", errors.Join(wrong...), filepath.Join(a.dir, "log"))
+		return errors.Join(wrong...)
 	}
 	return nil
 }

@@ -21,7 +21,7 @@ const (
 	Truncate Fault = "truncated over UDP"
 )
 
-// The faults of a resolver are those that are met between a relay and the DNS,
+// ResolverFaults are faults that are met between a relay and the DNS,
 // whatever the name.
 type ResolverFaults struct {
 	// NoEDNS is the answer to questions with an OPT record: an rcode other than

@@ -304,10 +304,7 @@ func (s *self) resolvers(ctx context.Context) (f findings) {
 			protecting = append(protecting, r.Address)
 		}
 		why = append(why, r.Address+" ("+r.Why+")")
-		switch {
-		case r.Believed && r.Validation == dnsclient.ValidatesNothing: // the operator vouches for it
-			f.bad(Warning, fmt.Sprintf("the resolver %s does not validate DNSSEC: its answer for the root zone has no AD bit", r.Address), "RFC 7672, 2.1", mend)
-		case r.Believed && r.Validation == dnsclient.NotKnown:
+		if r.Believed && r.Validation == dnsclient.NotKnown && !s.NoDANE {
 			f.bad(Warning, fmt.Sprintf("the resolver %s has no answer for the root zone: whether it validates DNSSEC cannot be told", r.Address), "RFC 7672, 2.1",
 				"see that it runs and reaches the Internet")
 		}
