@@ -63,7 +63,7 @@ func (r *Relay) openPolicies(roots *x509.CertPool) (*sts.Manager, error) {
 		Store: policyStore{r.store}, Prefix: store.PrefixPolicy, LookupTXT: r.lookupTXT, Logger: r.log,
 		Fetch: func(ctx context.Context, domain string) (*sts.Fetched, error) {
 			fetched, err := sts.NewFetcher(sts.FetcherOptions{
-				Roots: roots, LookupAddrs: r.lookupAddrs, DialContext: r.o.Dial,
+				Roots: roots, LookupAddrs: r.lookupAddrs, DialContext: r.o.Dial, Hellos: r.hellos,
 				AllowPrivate: r.config.Load().Delivery.PrivateAddresses == "allow", // which a reload may change
 			}).Fetch(ctx, domain)
 			if !errors.Is(ctx.Err(), context.Canceled) { // the relay stops: that says nothing about the policy host
@@ -153,9 +153,9 @@ func bindable(addr netip.Addr) error {
 // cannot be read.
 func Rules(c *config.Config) (delivery.Rules, error) {
 	rules := make(delivery.Rules, len(c.Domains))
-	levels := map[string]security.Level{"encrypt": security.Encrypt, "verify": security.Verify, "dane": security.VerifyDANE}
+	levels := map[string]security.Level{"encrypt": security.Encrypt, "verify": security.Verify, "secure": security.Secure, "dane": security.VerifyDANE}
 	for i, d := range c.Domains {
-		rule := &delivery.Rule{Level: levels[d.TLS], Opportunistic: d.TLS == "opportunistic", Override: d.OverridePolicy, PerHost: d.Concurrency}
+		rule := &delivery.Rule{Level: levels[d.TLS], Match: d.Match, Opportunistic: d.TLS == "opportunistic", Override: d.OverridePolicy, PerHost: d.Concurrency}
 		rules[d.Name] = rule
 		if d.Route == "" {
 			continue
@@ -208,10 +208,11 @@ func (r *Relay) ingressOptions(c *config.Config) (ingress.Options, error) {
 			LongLines:            c.Limits.LongLines,
 		},
 		Headers:            ingress.Headers{Strip: c.Headers.Strip, HideInternalHops: c.Headers.HideInternalHops},
+		Postmaster:         c.Postmaster(),
 		HonorTLSRequiredNo: c.Delivery.HonorTLSRequiredNo,
 		Users:              r.authenticate,
 		Sign:               sign,
-		Accepted:           r.metrics.Accepted,
+		Accepted:           r.accepted,
 		Refused:            r.metrics.Refused,
 		Logger:             r.log,
 	}

@@ -29,8 +29,12 @@ type Faults struct {
 	// KeepTickets resumes TLS sessions from before the faults, and so without a look
 	// at the certificate of now; an attacker could not.
 	KeepTickets bool
-	// TLS11 speaks TLS 1.1 at most.
-	TLS11 bool
+	// TLS11 speaks TLS 1.1 at most, TLS12 TLS 1.2.
+	TLS11, TLS12 bool
+	// Suites are the only cipher suites, of TLS 1.2 and earlier.
+	Suites []uint16
+	// Hello is what becomes of a large ClientHello.
+	Hello HelloFault
 	// Down refuses connections.
 	Down bool
 	// Replies replaces the reply to a step: "greeting", "ehlo", "mail", "rcpt",
@@ -51,6 +55,8 @@ type Faults struct {
 	// Without leaves extensions out, "PIPELINING"; With adds them, "REQUIRETLS",
 	// "CHUNKING".
 	Without, With []string
+	// LongLines takes lines of any length.
+	LongLines bool
 	// LowerCase writes the keywords in lower case.
 	LowerCase bool
 	// Login is "user:password": the host takes mail after AUTH only, which it
@@ -67,6 +73,8 @@ type Message struct {
 	Data       []byte   // without dot-stuffing
 	TLS        bool
 	TLSVersion uint16
+	Suite      uint16
+	Group      tls.CurveID
 	SNI        string
 	Hello      string // of the last EHLO or HELO
 	Session    int64
@@ -76,7 +84,7 @@ type Message struct {
 // Counts are a host's totals. Handshakes are all, Resumed those that resumed a
 // session.
 type Counts struct {
-	Connections, Handshakes, Resumed, Mails, MailsInClear, Messages int64
+	Connections, Handshakes, Resumed, Mails, MailsInClear, Messages, Auths int64
 }
 
 // Host is an SMTP host.
@@ -86,7 +94,7 @@ type Host struct {
 
 	net      *Net
 	listener net.Listener
-	counts   struct{ connections, handshakes, resumed, mails, mailsInClear, messages atomic.Int64 }
+	counts   struct{ connections, handshakes, resumed, mails, mailsInClear, messages, auths atomic.Int64 }
 	// ticketKey lets clients resume TLS sessions.
 	ticketKey [32]byte
 
@@ -265,7 +273,7 @@ func (h *Host) Discard() {
 
 // Counts are the totals so far.
 func (h *Host) Counts() Counts {
-	return Counts{h.counts.connections.Load(), h.counts.handshakes.Load(), h.counts.resumed.Load(), h.counts.mails.Load(), h.counts.mailsInClear.Load(), h.counts.messages.Load()}
+	return Counts{h.counts.connections.Load(), h.counts.handshakes.Load(), h.counts.resumed.Load(), h.counts.mails.Load(), h.counts.mailsInClear.Load(), h.counts.messages.Load(), h.counts.auths.Load()}
 }
 
 // Messages are those received so far.

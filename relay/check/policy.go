@@ -251,6 +251,9 @@ func (c *checker) describePolicyHost(p *policyRun) *PolicyHost {
 	if seen != nil && seen.Status == http.StatusOK && seen.ContentType == "" {
 		out.Problems = append(out.Problems, Problem{Warning, "the answer has no Content-Type", "RFC 8461, 3.2", "the domain's owner: serve the policy as text/plain; some senders refuse anything else"})
 	}
+	if seen != nil && seen.SmallHello {
+		out.Problems = append(out.Problems, smallHello("the policy host"))
+	}
 	if out.Certificate != nil {
 		out.Problems = append(out.Problems, c.endsSoon(host, out.Certificate)...)
 	}

@@ -2,7 +2,6 @@ package delivery
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -203,12 +202,11 @@ func (a *attempt) requirement(host string, r route) *security.Requirement {
 	if req.Domain == "" {
 		req.Domain = a.w.Domain
 	}
-	if a.w.Envelope.Kind == queue.Report {
-		return req
-	}
+	// RFC 8460, 3 lifts the recipients' policies for a report, not the operator's
+	// own rules.
 	req.RefusePlaintext = a.settings.RefusePlaintext
 	if a.rule != nil {
-		req.Override, req.Level = a.rule.Override, a.rule.Level
+		req.Override, req.Level, req.Names = a.rule.Override, a.rule.Level, a.rule.PinnedNames(a.w.Domain)
 		if a.rule.Opportunistic {
 			req.RefusePlaintext, req.Level = false, security.NoLevel
 		}
@@ -334,22 +332,4 @@ func (a *attempt) addNotices(o *queue.Outcome) {
 			a.results[i].Delayed = true
 		}
 	}
-}
-
-// tlsConfig is that of a session for req. The certificate is judged by
-// security.Evidence after the handshake, where a failure is evidence too.
-func (a *attempt) tlsConfig(req *security.Requirement, t *tickets) *tls.Config {
-	c := &tls.Config{
-		ServerName:         req.Host,
-		MinVersion:         tls.VersionTLS12,
-		InsecureSkipVerify: true, //nolint:gosec // verified by security.Evidence.Observe
-		ClientSessionCache: t,
-	}
-	if req.TLSA != nil {
-		c.ServerName = req.TLSA.Base // RFC 7672, 8.1
-	}
-	if a.settings.LegacyTLS {
-		c.MinVersion = tls.VersionTLS10
-	}
-	return c
 }
