@@ -96,6 +96,22 @@ func TestAServerWithoutEDNS(t *testing.T) {
 	}
 }
 
+// That is found out at start, before mail waits for it.
+func TestTheProbeFindsAServerThatIsSilentToEDNS(t *testing.T) {
+	addr := rude(t, func(q *dns.Msg, _ bool) [][]byte {
+		if q.IsEdns0() != nil {
+			return nil
+		}
+		return [][]byte{packed(goodReply(q))}
+	})
+	c := newTestClient(t, Options{Servers: []string{addr}, Timeout: 5 * time.Second})
+	began := time.Now()
+	c.Probe(t.Context())
+	if s := c.Servers()[0]; s.Believed || s.Validation != ValidatesNothing || time.Since(began) > 2*probeTimeout {
+		t.Errorf("%+v after %s", s, time.Since(began))
+	}
+}
+
 // One question that goes unanswered says nothing about the server: its AD bit goes
 // on to count, and a failure stays one.
 func TestOneFailureIsNoLackOfEDNS(t *testing.T) {

@@ -149,7 +149,7 @@ func (s *server) query(ctx context.Context, name string, qtype uint16) (*dns.Msg
 	if s.now().Before(s.known().noEDNS) {
 		return s.plainQuery(ctx, name, qtype)
 	}
-	r, err := s.ask(ctx, newQuery(name, qtype, true))
+	r, err := s.askEDNS(ctx, name, qtype)
 	if answered(r, err) {
 		s.learn(func(k *state) { k.edns = s.now() })
 		return r, err
@@ -176,6 +176,16 @@ func (s *server) query(ctx context.Context, name string, qtype uint16) (*dns.Msg
 			"resolver", s.Address.String())
 	}
 	return without, nil
+}
+
+// askEDNS asks with an OPT record, and leaves time to ask without.
+func (s *server) askEDNS(ctx context.Context, name string, qtype uint16) (*dns.Msg, error) {
+	if d, ok := ctx.Deadline(); ok {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, time.Until(d)/3)
+		defer cancel()
+	}
+	return s.ask(ctx, newQuery(name, qtype, true))
 }
 
 func (s *server) plainQuery(ctx context.Context, name string, qtype uint16) (*dns.Msg, error) {
