@@ -31,7 +31,7 @@ type peer struct {
 	messages int
 }
 
-func (h *Host) serve(c net.Conn) {
+func (h *Host) serve(c net.Conn, full bool) {
 	h.mu.Lock()
 	f := h.faults
 	h.mu.Unlock()
@@ -42,7 +42,7 @@ func (h *Host) serve(c net.Conn) {
 	}
 	p := &peer{host: h, conn: c, br: bufio.NewReaderSize(c, 64<<10), f: f, n: h.counts.connections.Add(1)}
 	greeting := "220 " + h.Name + " ESMTP testnet"
-	if h.crowded(f.Sessions) {
+	if full {
 		greeting = "421 4.7.0 too many sessions"
 	}
 	if !p.reply("greeting", greeting) {
