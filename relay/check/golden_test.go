@@ -2,6 +2,7 @@ package check
 
 import (
 	"bytes"
+	"crypto/tls"
 	"encoding/json"
 	"flag"
 	"fmt"
@@ -51,7 +52,7 @@ var scenarios = []struct {
 		w.ok(w.AddDomain(d, testnet.Domain{MX: []string{"mx1." + d}}))
 	}},
 	{name: "ehlo-refused-within-tls", setup: func(w *world, d string) {
-		w.host("mx1."+d, testnet.Faults{Replies: map[string]string{"ehlo-tls": "554 5.7.1 your address is blocked"}})
+		w.host("mx1."+d, testnet.Faults{Replies: map[string]string{"ehlo-tls": "554 5.7.1 your address is blocked", "helo": "554 5.7.1 your address is blocked"}})
 		w.ok(w.AddDomain(d, testnet.Domain{MX: []string{"mx1." + d}}))
 	}},
 	{name: "handshake-broken", goes: true, setup: func(w *world, d string) {
@@ -180,6 +181,23 @@ var scenarios = []struct {
 		w.host("mx1."+d, testnet.Faults{Cert: testnet.CertSpec{NoChain: true}})
 		w.enforced(d, "mx1."+d)
 	}},
+	{name: "small-client-hello", goes: true, setup: func(w *world, d string) {
+		w.host("mx1."+d, testnet.Faults{Hello: testnet.HelloDrop})
+		w.enforced(d, "mx1."+d)
+		w.site(d, testnet.PolicyFaults{Hello: testnet.HelloSegment})
+	}},
+	{name: "rsa-key-exchange", goes: true, setup: func(w *world, d string) {
+		w.host("mx1."+d, testnet.Faults{Cert: testnet.CertSpec{RSA: true}, Suites: []uint16{tls.TLS_RSA_WITH_AES_128_GCM_SHA256}})
+		w.enforced(d, "mx1."+d)
+	}},
+	{name: "rc4", setup: func(w *world, d string) {
+		w.host("mx1."+d, testnet.Faults{Cert: testnet.CertSpec{RSA: true}, Suites: []uint16{tls.TLS_RSA_WITH_RC4_128_SHA}})
+		w.enforced(d, "mx1."+d)
+	}},
+	{name: "starttls-refused", goes: true, setup: func(w *world, d string) {
+		w.host("mx1."+d, testnet.Faults{StartTLSReply: "454 4.7.0 the key cannot be read"})
+		w.ok(w.AddDomain(d, testnet.Domain{MX: []string{"mx1." + d}}))
+	}},
 	{name: "mx-tls11", setup: func(w *world, d string) {
 		w.host("mx1."+d, testnet.Faults{TLS11: true})
 		w.enforced(d, "mx1."+d)
@@ -258,6 +276,16 @@ var scenarios = []struct {
 		w.ok(w.AddDomain(d, testnet.Domain{MX: []string{"gone." + d}}))
 		w.options.AllowPrivate = false // the operator's own hosts may be anywhere
 		w.options.Rules = delivery.Rules{d: {Level: security.Verify, Route: &delivery.Route{Host: "smtp." + d, Port: 25, User: "us", Password: "hunter2"}}}
+	}},
+	{name: "rule-secure", setup: func(w *world, d string) {
+		w.host("mx1."+d, testnet.Faults{Cert: testnet.CertSpec{Names: []string{"mx.attacker.example"}}})
+		w.ok(w.AddDomain(d, testnet.Domain{MX: []string{"mx1." + d}}))
+		w.options.Rules = delivery.Rules{d: {Level: security.Secure}}
+	}},
+	{name: "rule-route-mx-login", setup: func(w *world, d string) {
+		w.host("mx1."+d, testnet.Faults{})
+		w.ok(w.AddDomain(d, testnet.Domain{MX: []string{"mx1." + d}}))
+		w.options.Rules = delivery.Rules{d: {Level: security.Verify, Route: &delivery.Route{Host: d, Port: 25, MX: true, User: "us", Password: "hunter2"}}}
 	}},
 	{name: "rule-route-nowhere", setup: func(w *world, d string) {
 		w.options.Rules = delivery.Rules{d: {Route: &delivery.Route{Host: "partner.example", Port: 25, MX: true}}}

@@ -36,7 +36,7 @@ func (a *attempt) logResults() {
 		if lines[l] == nil {
 			order = append(order, l)
 		}
-		lines[l] = append(lines[l], env.Recipients[a.w.Recipients[i]].Address)
+		lines[l] = append(lines[l], env.Recipients[i].Address)
 	}
 	policy, mode := "none", ""
 	if a.policy.Policy != nil {
@@ -46,11 +46,11 @@ func (a *attempt) logResults() {
 		verdict := verdictOf(queue.State(l.state))
 		a.d.told(verdict, l.why, len(lines[l]))
 		a.d.log.LogAttrs(context.Background(), slog.LevelInfo, "attempt",
-			slog.String("queue_id", env.ID.String()), slog.String("from", env.From), slog.Any("to", lines[l]),
+			slog.String("queue_id", env.ID.String()), slog.String("message_id", env.MessageID), slog.String("from", env.From), slog.Any("to", lines[l]),
 			slog.String("domain", a.w.Domain), slog.String("host", l.host), slog.String("ip", a.ip(l.host)), slog.String("tls", a.tls),
 			slog.String("policy", policy), slog.String("mode", mode), slog.String("verdict", verdict),
 			slog.String("why", l.why), slog.String("reply", l.reply), slog.String("error", l.text),
-			slog.Int("attempt", a.w.Attempts+1), slog.String("took", span(a.d.now().Sub(a.start))), slog.String("age", span(a.w.Age)))
+			slog.Int("attempt", a.w.Attempts+1), slog.Float64("took_seconds", seconds(a.d.now().Sub(a.start))), slog.Float64("age_seconds", seconds(a.w.Age)))
 	}
 }
 
@@ -79,5 +79,5 @@ func (a *attempt) tell() {
 	a.d.ended(t)
 }
 
-// span is a time as people read it, in both formats of the log.
-func span(d time.Duration) string { return d.Round(10 * time.Microsecond).String() }
+// seconds is a time for the log, to 10 µs.
+func seconds(d time.Duration) float64 { return d.Round(10 * time.Microsecond).Seconds() }

@@ -5,8 +5,11 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
 	"time"
 
+	"github.com/stsrelay/stsrelay/internal/clienthello"
 	"github.com/stsrelay/stsrelay/sts/dane"
 	"github.com/stsrelay/stsrelay/tlsrpt"
 )
@@ -24,6 +27,11 @@ const (
 	// Established: the session is encrypted.
 	Established
 )
+
+// String is the step in one word.
+func (s StartTLS) String() string {
+	return [...]string{NotOffered: "not-offered", Refused: "refused", Broken: "broken", Established: "established"}[s]
+}
 
 // Certificate is the verdict on a host's certificate.
 type Certificate uint8
@@ -45,10 +53,11 @@ type Evidence struct {
 	// StartTLS is how far it came, Failure why no further.
 	StartTLS StartTLS
 	Failure  string
-	// Version is as in crypto/tls, 0 where there is no TLS; Cipher is the name of
-	// the cipher suite.
+	// Version and Suite are as in crypto/tls, 0 where there is no TLS. Group is that
+	// of the key exchange, 0 where it is RSA.
 	Version uint16
-	Cipher  string
+	Suite   uint16
+	Group   tls.CurveID
 	// Chain is what the host showed, leaf first.
 	Chain []*x509.Certificate
 	// Certificate is the verdict on the chain. Where it is not Trusted,
@@ -79,7 +88,7 @@ func (e *Evidence) TLSName() string {
 // resumed sessions too, with today's date. roots nil: the system's.
 func (e *Evidence) Observe(cs tls.ConnectionState, roots *x509.CertPool, now time.Time) {
 	e.StartTLS = Established
-	e.Version, e.Cipher = cs.Version, tls.CipherSuiteName(cs.CipherSuite)
+	e.Version, e.Suite, e.Group = cs.Version, cs.CipherSuite, cs.CurveID
 	e.Chain = cs.PeerCertificates
 	e.At = now
 	if len(e.Chain) == 0 {
@@ -99,6 +108,15 @@ func (e *Evidence) Observe(cs tls.ConnectionState, roots *x509.CertPool, now tim
 		KeyUsages:     []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
 	})
 	e.Certificate, e.CertificateCode, e.CertificateWhy = classify(leaf, err, now)
+}
+
+// EndsSoon reports whether a certificate should have been renewed by now: a third of
+// its life is left, 14 days at most and one at least. Certificates of 6 days are
+// renewed every few days, those of 45 every month.
+func EndsSoon(notBefore, notAfter, now time.Time) bool {
+	const day = 24 * time.Hour
+	left := min(max(notAfter.Sub(notBefore)/3, day), 14*day)
+	return notAfter.Sub(now) < left
 }
 
 func classify(leaf *x509.Certificate, err error, now time.Time) (verdict Certificate, code, why string) {
@@ -124,8 +142,26 @@ func classify(leaf *x509.Certificate, err error, now time.Time) (verdict Certifi
 	return Untrusted, "untrusted", "is not trusted: " + err.Error()
 }
 
+// GroupName is the group of the key exchange as people know it, "X25519MLKEM768"
+// or "P-256"; "" where the key exchange is RSA.
+func (e *Evidence) GroupName() string {
+	if e.Group == 0 {
+		return ""
+	}
+	return strings.Replace(e.Group.String(), "CurveP", "P-", 1)
+}
+
+// cipher is version, cipher suite and group.
+func (e *Evidence) cipher() string {
+	c := e.TLSName() + ", " + tls.CipherSuiteName(e.Suite)
+	if g := e.GroupName(); g != "" {
+		c += ", " + g
+	}
+	return c
+}
+
 // encrypted is nil where the session is encrypted well enough for any demand:
-// TLS 1.2 or later (RFC 8996).
+// TLS 1.2 or later (RFC 8996) without RC4 (RFC 7465).
 func (e *Evidence) encrypted(by Source) *Shortfall {
 	switch {
 	case e.StartTLS == NotOffered:
@@ -133,9 +169,11 @@ func (e *Evidence) encrypted(by Source) *Shortfall {
 	case e.StartTLS == Refused:
 		return &Shortfall{Source: by, Type: tlsrpt.StartTLSNotSupported, Code: "refused", Reason: e.Host + " refused STARTTLS: " + e.Failure}
 	case e.StartTLS == Broken:
-		return &Shortfall{Source: by, Type: tlsrpt.ValidationFailure, Code: "handshake-failed", Reason: "the TLS handshake with " + e.Host + " failed: " + e.Failure}
+		return &Shortfall{Source: by, Type: tlsrpt.ValidationFailure, Code: "handshake-failed", Detail: e.Failure, Reason: "the TLS handshake with " + e.Host + " failed: " + e.Failure}
 	case e.Version < tls.VersionTLS12:
 		return &Shortfall{Source: by, Type: tlsrpt.ValidationFailure, Code: "tls-version", Reason: e.Host + " speaks only " + tls.VersionName(e.Version)}
+	case clienthello.WithRC4(e.Suite):
+		return &Shortfall{Source: by, Type: tlsrpt.ValidationFailure, Code: "weak-cipher", Reason: e.Host + " encrypts with RC4 only (" + tls.CipherSuiteName(e.Suite) + ")"}
 	}
 	return nil
 }
@@ -143,21 +181,59 @@ func (e *Evidence) encrypted(by Source) *Shortfall {
 // verified is nil where the certificate is of a trusted authority, in date, and
 // for the host. It asks for a session that is encrypted.
 func (e *Evidence) verified(by Source) *Shortfall {
-	switch {
-	case e.Certificate == Outdated:
-		return &Shortfall{Source: by, Type: tlsrpt.CertificateExpired, Code: e.CertificateCode, Reason: "the certificate of " + e.Host + " " + e.CertificateWhy}
-	case e.Certificate == Untrusted:
-		return &Shortfall{Source: by, Type: tlsrpt.CertificateNotTrusted, Code: e.CertificateCode, Reason: "the certificate of " + e.Host + " " + e.CertificateWhy}
-	case !e.NameMatches:
+	if s := e.trusted(by); s != nil {
+		return s
+	}
+	if !e.NameMatches {
 		return &Shortfall{Source: by, Type: tlsrpt.CertificateHostMismatch, Code: "name", Reason: fmt.Sprintf("the certificate of %s is for %s", e.Host, certificateNames(e.Chain))}
 	}
 	return nil
 }
 
-// matchTLSA compares the chain with TLSA records. The reference identifiers of
-// usage 2 are the TLSA base domain and the next-hop domain (RFC 7672, 3.2.2).
-func (e *Evidence) matchTLSA(set *dane.RRset, domain string) (dane.Record, error) {
-	return set.Verify(e.Chain, []string{set.Base, domain}, e.At)
+// pinned is verified for the names that the operator has pinned, in place of the
+// host's.
+func (e *Evidence) pinned(by Source, names []string) *Shortfall {
+	if s := e.trusted(by); s != nil {
+		return s
+	}
+	if len(e.Chain) > 0 && slices.ContainsFunc(names, func(p string) bool { return MatchName(p, e.Chain[0]) }) {
+		return nil
+	}
+	return &Shortfall{
+		Source: by, Type: tlsrpt.CertificateHostMismatch, Code: "name-not-pinned",
+		Reason: fmt.Sprintf("the certificate of %s is for %s, not for %s", e.Host, certificateNames(e.Chain), strings.Join(names, " or ")),
+	}
+}
+
+// trusted is nil where the certificate is of a trusted authority, and in date.
+func (e *Evidence) trusted(by Source) *Shortfall {
+	switch {
+	case e.Certificate == Outdated:
+		return &Shortfall{Source: by, Type: tlsrpt.CertificateExpired, Code: e.CertificateCode, Reason: "the certificate of " + e.Host + " " + e.CertificateWhy}
+	case e.Certificate == Untrusted:
+		return &Shortfall{Source: by, Type: tlsrpt.CertificateNotTrusted, Code: e.CertificateCode, Reason: "the certificate of " + e.Host + " " + e.CertificateWhy}
+	}
+	return nil
+}
+
+// MatchTLSA compares the chain of a session with the host's TLSA records, and
+// returns the record that fits.
+func (r *Requirement) MatchTLSA(e *Evidence) (dane.Record, error) {
+	return r.TLSA.Verify(e.Chain, r.references(), e.At)
+}
+
+// references are the names of which a certificate must have one for usage 2 (RFC
+// 7672, 3.2.2): the TLSA base domain; and the next-hop domain, also as the end of
+// its aliases, where nobody can have forged which hosts it has.
+func (r *Requirement) references() []string {
+	names := []string{r.TLSA.Base}
+	if r.MXSecure || r.Host == r.Domain {
+		names = append(names, r.Domain)
+	}
+	if r.MXSecure && r.DomainAlias != "" {
+		names = append(names, r.DomainAlias)
+	}
+	return names
 }
 
 // certificateNames lists the names of the leaf for people, three at most.
@@ -190,14 +266,14 @@ type Protection string
 const (
 	Clear     Protection = "none"      // no TLS
 	Encrypted Protection = "encrypted" // by whoever answered: not verified
-	Verified  Protection = "verified"  // a trusted authority and the host's name, which the DNS may have been made to say
+	Verified  Protection = "verified"  // a trusted authority or TLSA records, and the host's name, which the DNS may have been made to say
 	ByMTASTS  Protection = "mta-sts"   // the same, and the host is named by the domain's policy
-	ByDANE    Protection = "dane"      // the host's TLSA records
+	ByDANE    Protection = "dane"      // the host's TLSA records, and nobody can have forged which host it is
 )
 
 // Describe is what the session was worth for a requirement: for logs and for the
-// queue's display, "TLS 1.3, TLS_AES_128_GCM_SHA256, verified by MTA-STS
-// (enforce)", and in one word.
+// queue's display, "TLS 1.3, TLS_AES_128_GCM_SHA256, X25519, verified by MTA-STS
+// (enforce)" or "none: mx.example.org refused STARTTLS: 454 …", and in one word.
 func (r *Requirement) Describe(e *Evidence) (string, Protection) {
 	d, p := r.describe(e)
 	if r.Override && (r.TLSA != nil || r.Policy != nil) {
@@ -207,14 +283,22 @@ func (r *Requirement) Describe(e *Evidence) (string, Protection) {
 }
 
 func (r *Requirement) describe(e *Evidence) (string, Protection) {
-	if e.StartTLS != Established {
+	switch e.StartTLS {
+	case NotOffered:
 		return string(Clear), Clear
+	case Refused, Broken:
+		return string(Clear) + ": " + e.encrypted(Opportunistic).Reason, Clear
 	}
-	version := tls.VersionName(e.Version) + ", " + e.Cipher
+	version := e.cipher()
 	if r.TLSA != nil && len(r.TLSA.Usable) > 0 {
-		rec, err := e.matchTLSA(r.TLSA, r.Domain)
-		if err == nil {
-			return fmt.Sprintf("%s, verified by DANE (%d %d %d %.4x…)", version, rec.Usage, rec.Selector, rec.MatchingType, rec.Data), ByDANE
+		rec, err := r.MatchTLSA(e)
+		match := fmt.Sprintf("%d %d %d %.4x…", rec.Usage, rec.Selector, rec.MatchingType, rec.Data)
+		switch {
+		case err == nil && r.HostAuthenticated():
+			return fmt.Sprintf("%s, verified by DANE (%s)", version, match), ByDANE
+		case err == nil:
+			// RFC 7672, 2.2.1: this must not be told as secure delivery to the domain.
+			return fmt.Sprintf("%s, the TLSA records of %s fit (%s), but its name comes from MX records that are not signed", version, r.Host, match), Verified
 		}
 		return fmt.Sprintf("%s, not verified: the TLSA records do not fit: %v", version, err), Encrypted
 	}
@@ -224,6 +308,8 @@ func (r *Requirement) describe(e *Evidence) (string, Protection) {
 		return fmt.Sprintf("%s, verified by MTA-STS (%s)", version, r.Policy.Mode), ByMTASTS
 	case s == nil:
 		return version + ", verified certificate", Verified
+	case r.Level == Secure && e.pinned(Rule, r.Names) == nil:
+		return version + ", verified certificate for a name that the operator pinned", Verified
 	}
 	return version + ", not verified: " + s.Reason, Encrypted
 }
