@@ -17,3 +17,5 @@ func statfs(string) (int64, error) { return 0, errSystem }
 func taken(string) (int64, error) { return 0, errSystem }
 
 func isLocked(error) bool { return false }
+
+func lockShared(string) (unlock func(), err error) { return nil, errSystem }

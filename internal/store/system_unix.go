@@ -54,3 +54,17 @@ func taken(name string) (int64, error) {
 func isLocked(err error) bool {
 	return errors.Is(err, unix.EWOULDBLOCK) || strings.Contains(err.Error(), "Cannot acquire directory lock")
 }
+
+// lockShared keeps a process that would open the store from it; what Badger
+// itself locks is the folder.
+func lockShared(dir string) (unlock func(), err error) {
+	f, err := os.Open(dir)
+	if err != nil {
+		return nil, err
+	}
+	if err := unix.Flock(int(f.Fd()), unix.LOCK_SH|unix.LOCK_NB); err != nil {
+		_ = f.Close()
+		return nil, err
+	}
+	return func() { _ = f.Close() }, nil
+}
