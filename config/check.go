@@ -6,7 +6,6 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/pem"
-	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -70,10 +69,32 @@ func (l *loader) complete() {
 			*p = filepath.Join(folder, *p)
 		}
 	}
+	l.findOldData()
 	if int64(c.Limits.FreeSpace) < store.Floor {
 		l.warn("limits.free_space is below what the store needs; %d MiB is used", store.Floor>>20)
 		c.Limits.FreeSpace = store.Floor
 	}
+}
+
+// findOldData looks for a queue in the present folder that would be left behind:
+// older versions kept it there where the file did not say data_dir. A relay must
+// not begin with an empty queue while mail waits in another one.
+func (l *loader) findOldData() {
+	c := l.config
+	if _, said := l.lines["data_dir"]; said || l.env["data_dir"] != "" || c.File == "" {
+		return
+	}
+	old, err := filepath.Abs(defaultDataDir)
+	if err != nil || old == c.DataDir || !isFolder(filepath.Join(old, "queue")) || isFolder(filepath.Join(c.DataDir, "queue")) {
+		return
+	}
+	l.fail("data_dir", nil, "is not set, so data lies beside the configuration file, in %s; but there is a queue in %s, where older versions kept it. "+
+		"Say data_dir = %q, or move that folder", c.DataDir, old, old)
+}
+
+func isFolder(path string) bool {
+	info, err := os.Stat(path)
+	return err == nil && info.IsDir()
 }
 
 func ownName() string {
@@ -413,71 +434,4 @@ func checkKey(file string) error {
 		return nil
 	}
 	return fmt.Errorf("must be an RSA or Ed25519 key")
-}
-
-func (l *loader) checkDomains() {
-	for i := range l.config.Domains {
-		d := &l.config.Domains[i]
-		key := func(name string) string { return fmt.Sprintf("domain[%d].%s", i, name) }
-		l.domainOrBelow(key("name"), &d.Name, "a domain, or .domain for all below it")
-		if d.TLS != "" {
-			l.oneOf(key("tls"), d.TLS, "verify", "dane", "encrypt", "opportunistic")
-		}
-		if d.Route != "" {
-			if _, _, err := ParseRoute(d.Route); err != nil {
-				l.fail(key("route"), d.Route, "%v", err)
-			}
-		} else if d.MX || d.User != "" {
-			l.fail(key("route"), nil, "is missing: mx and user are about the host that it names")
-		}
-		switch {
-		case d.User != "" && d.PasswordFile == "":
-			l.fail(key("password_file"), nil, "is missing: it holds the password of user")
-		case d.User == "" && d.PasswordFile != "":
-			l.fail(key("user"), nil, "is missing: password_file is for it")
-		case d.User != "" && d.TLS == "opportunistic":
-			l.fail(key("tls"), d.TLS, "would send the password in clear: use verify, dane or encrypt")
-		}
-		if d.User != "" && d.PasswordFile != "" {
-			if _, err := os.Stat(d.PasswordFile); err != nil {
-				l.fail(key("password_file"), d.PasswordFile, "cannot be read: %v", err)
-			}
-		}
-		if d.OverridePolicy && d.TLS == "" {
-			l.fail(key("override_policy"), d.OverridePolicy, "needs tls: it says what holds instead of the domain's policy")
-		}
-		if d.Concurrency < 0 {
-			l.fail(key("concurrency"), d.Concurrency, "must not be negative")
-		}
-		for j := range i {
-			if l.config.Domains[j].Name == d.Name {
-				l.fail(key("name"), d.Name, "stands twice")
-			}
-		}
-	}
-}
-
-// ParseRoute reads a next hop: a host name or an address, and a port where it is
-// not 25. An IPv6 address stands in brackets where a port follows.
-func ParseRoute(s string) (host string, port uint16, err error) {
-	port = 25
-	host = s
-	if _, err := netip.ParseAddr(s); err != nil {
-		if h, p, err := net.SplitHostPort(s); err == nil {
-			n, err := strconv.ParseUint(p, 10, 16)
-			if err != nil || n == 0 {
-				return "", 0, fmt.Errorf("%q is no port", p)
-			}
-			host, port = h, uint16(n)
-		}
-	}
-	host = strings.TrimSuffix(strings.TrimPrefix(host, "["), "]")
-	if addr, err := netip.ParseAddr(host); err == nil {
-		return addr.String(), port, nil
-	}
-	host, err = mailbox.ParseName(host)
-	if err != nil {
-		return "", 0, errors.New("must be a host name or an address, with a port or without: smtp.example.com:587")
-	}
-	return host, port, nil
 }

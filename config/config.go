@@ -169,7 +169,7 @@ func (c *Config) UnsignedReports() string {
 	}
 	domain := c.ReportDomain()
 	return fmt.Sprintf("tlsrpt: no [[dkim]] key of %s signs \"reports\": mailed TLS reports are not sent. "+
-		"`stsrelay report setup` makes one and prints the TXT record to publish (SELECTOR._domainkey.%s, \"v=DKIM1; k=…; s=tlsrpt; p=…\")", domain, domain)
+		"`stsrelay report setup` makes one and prints the TXT record to publish (SELECTOR._domainkey.%s, \"v=DKIM1; k=…; s=tlsrpt:email; p=…\")", domain, domain)
 }
 
 // ReportDomain is the domain that reports are mailed from, which must sign them.
@@ -200,8 +200,12 @@ type DKIM struct {
 type Domain struct {
 	// Name is a domain, or with a leading dot all below it.
 	Name string `toml:"name" json:"name"`
-	// TLS is "verify", "dane", "encrypt" or "opportunistic".
+	// TLS is "verify", "secure", "dane", "encrypt" or "opportunistic".
 	TLS string `toml:"tls" json:"tls"`
+	// Match are the names that a certificate must be for where TLS is "secure": a
+	// host name, "*.domain" for one label below, ".domain" for all below. Empty: the
+	// next-hop domain and all below it.
+	Match []string `toml:"match" json:"match"`
 	// Route is the next hop, "host", "host:port" or "[IPv6]:port".
 	Route string `toml:"route" json:"route"`
 	// MX sends to the MX hosts of the route's host, not to that host itself.
@@ -230,11 +234,15 @@ type Log struct {
 	Format string `toml:"format" json:"format"`
 }
 
+// defaultDataDir is relative to the folder of the configuration file; without one
+// to the present folder.
+const defaultDataDir = "./stsrelay-data"
+
 // Default returns the documented defaults. What depends on others (the host's
 // name, the report's contact) is empty here and filled in by Load.
 func Default() Config {
 	return Config{
-		DataDir: "./stsrelay-data",
+		DataDir: defaultDataDir,
 		Listen:  []Listen{defaultListen()},
 		Limits: Limits{
 			MessageSize: 50 << 20, Recipients: 1000, Connections: 1000, ConnectionsPerClient: 100,

@@ -83,6 +83,12 @@ func TestWrongValuesAreToldWithFileLineAndKey(t *testing.T) {
 		{"a domain twice in two forms", "[[domain]]\nname = \"ö.example\"\n[[domain]]\nname = \"xn--NDA.example.\"\n", `stsrelay.toml:4: domain[1].name = "xn--nda.example": stands twice`},
 		{"no domain", "[[domain]]\nname = \"a b\"\n", `stsrelay.toml:2: domain[0].name = "a b": must be a domain, or .domain`},
 		{"CA file", "[delivery]\nca_file = \"nowhere.pem\"\n", `stsrelay.toml:2: delivery.ca_file`},
+		{"a password to whoever answers", "[[domain]]\nname = \"a.example\"\nroute = \"b.example\"\nuser = \"u\"\npassword_file = \"stsrelay.toml\"\ntls = \"encrypt\"\n", `stsrelay.toml:6: domain[0].tls = "encrypt": would send the password to whoever answers`},
+		{"a password in clear", "[[domain]]\nname = \"a.example\"\nroute = \"b.example\"\nuser = \"u\"\npassword_file = \"stsrelay.toml\"\ntls = \"opportunistic\"\n", `stsrelay.toml:6: domain[0].tls = "opportunistic": would send the password to whoever answers`},
+		{"names without secure", "[[domain]]\nname = \"a.example\"\ntls = \"verify\"\nmatch = [\"a.example\"]\n", `stsrelay.toml:4: domain[0].match = "[a.example]": is for tls = "secure" only`},
+		{"no name", "[[domain]]\nname = \"a.example\"\ntls = \"secure\"\nmatch = [\"mx*.a.example\"]\n", `stsrelay.toml:4: domain[0].match = "mx*.a.example": must be a list of host names, *.domain`},
+		{"the whole world's names", "[[domain]]\nname = \"a.example\"\ntls = \"secure\"\nmatch = [\"*.\"]\n", `stsrelay.toml:4: domain[0].match = "*.": must be a list of host names`},
+		{"nothing to compare with", "[[domain]]\nname = \"a.example\"\ntls = \"secure\"\nroute = \"192.0.2.1\"\n", `domain[0].match: is missing: a certificate is for names, and the route is an address`},
 		{"domain rule", "[[domain]]\nname = \"a.example\"\ntls = \"never\"\n", `stsrelay.toml:3: domain[0].tls = "never"`},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -172,6 +178,35 @@ func TestWhereTheDataFolderIs(t *testing.T) {
 		if c, _, err := Load(file, []string{env}); err != nil || c.DataDir != want {
 			t.Errorf("%q: %+v, %v", env, c, err)
 		}
+	}
+	// Without the key it lies beside the file, wherever the relay is started.
+	if err := os.WriteFile(file, []byte("hostname = \"relay.example.com\"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	t.Chdir(t.TempDir())
+	for env, want := range map[string]string{"": filepath.Join(folder, "stsrelay-data"), "STSRELAY_DATA_DIR=here": "here"} {
+		if c, _, err := Load(file, []string{env}); err != nil || c.DataDir != want {
+			t.Errorf("%q: %+v, %v", env, c, err)
+		}
+	}
+	if c, _, err := Load("", []string{"STSRELAY_HOSTNAME=relay.example.com"}); err != nil || c.DataDir != "./stsrelay-data" {
+		t.Errorf("without a file: %+v, %v", c, err)
+	}
+	// A queue of an older version in the present folder is not left behind.
+	if err := os.MkdirAll(filepath.Join("stsrelay-data", "queue"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := Load(file, nil); err == nil || !strings.Contains(err.Error(), "data_dir: is not set") {
+		t.Errorf("an old queue: %v", err)
+	}
+	if _, _, err := Load(file, []string{"STSRELAY_DATA_DIR=here"}); err != nil {
+		t.Error(err)
+	}
+	if err := os.MkdirAll(filepath.Join(folder, "stsrelay-data", "queue"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := Load(file, nil); err != nil {
+		t.Error(err)
 	}
 }
 
@@ -375,5 +410,28 @@ func TestWhoSignsReports(t *testing.T) {
 	}
 	if _, _, err := load(t, "[tlsrpt]\nskip = [\"a b\"]\n"); err == nil || !strings.Contains(err.Error(), "tlsrpt.skip") {
 		t.Errorf("error %v", err)
+	}
+}
+
+// What a rule does not protect from is said where it is checked.
+func TestWhatARuleDoesNotProtectFromIsAWarning(t *testing.T) {
+	for _, tt := range []struct{ rule, want string }{
+		{`tls = "verify"`, "does not protect from forged MX records"},
+		{"tls = \"verify\"\nroute = \"b.example\"\nmx = true", "does not protect from forged MX records"},
+		{"route = \"b.example\"\nmx = true\nuser = \"u\"\npassword_file = \"stsrelay.toml\"", "the password is sent only where the MX records of b.example are signed"},
+		{"tls = \"verify\"\nroute = \"b.example\"", ""}, // the operator names the host
+		{"route = \"b.example\"\nuser = \"u\"\npassword_file = \"stsrelay.toml\"", ""},
+		{"tls = \"secure\"\nroute = \"b.example\"\nmx = true\nuser = \"u\"\npassword_file = \"stsrelay.toml\"", ""},
+		{`tls = "secure"`, ""},
+		{"tls = \"secure\"\nmatch = [\"*.B.example.\", \".c.example\", \"d.example\"]", ""},
+	} {
+		_, warnings, err := load(t, "hostname = \"relay.a.example\"\n[[domain]]\nname = \"a.example\"\n"+tt.rule+"\n")
+		if err != nil {
+			t.Errorf("%s: %v", tt.rule, err)
+		}
+		text := fmt.Sprint(warnings)
+		if tt.want == "" && strings.Contains(text, "domain[0]") || !strings.Contains(text, tt.want) {
+			t.Errorf("%s: %s", tt.rule, text)
+		}
 	}
 }

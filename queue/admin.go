@@ -463,23 +463,29 @@ func (q *Queue) each(ctx context.Context, f Filter, what, reason string, fn func
 	return n, q.settled(ctx, err)
 }
 
+// recipientsALine is how many recipients a line of the log names: some readers of
+// logs cut lines of more than 16 KiB.
+const recipientsALine = 50
+
 // tell logs what the operator did to a message, or to its recipients of one
-// domain.
+// domain. All of these are named: no attempt may ever have named them.
 func (q *Queue) tell(m *Message, what, domain, reason string) {
-	n := 0
+	var to []string
 	for i, r := range m.Recipients {
 		if m.States[i].State == Queued && (domain == "" || domain == r.Domain) {
-			n++
+			to = append(to, r.Address)
 		}
 	}
-	args := []any{"queue_id", m.ID.String(), "from", m.From, "recipients", n}
+	args := []any{"queue_id", m.ID.String(), "from", m.From, "recipients", len(to)}
 	if domain != "" {
 		args = append(args, "domain", domain)
 	}
 	if reason != "" {
 		args = append(args, "reason", reason)
 	}
-	q.log.Info(what, args...)
+	for part := range slices.Chunk(to, recipientsALine) {
+		q.log.Info(what, append(args, "to", part)...)
+	}
 }
 
 // settled waits until what was submitted is durable. While the disk is full the

@@ -414,21 +414,21 @@ func TestTheLogSaysWhatTheOperatorDid(t *testing.T) {
 		}
 	}
 	b.touched(1)(b.Hold(t.Context(), Filter{}, "odd"))
-	says(`msg="held by the operator" queue_id=` + id + ` from=sender@example.org recipients=3 reason=odd`)
+	says(`msg="held by the operator" queue_id=` + id + ` from=sender@example.org recipients=3 reason=odd to="[a@x.test b@y.test c@z.test]"`)
 	b.touched(1)(b.Unhold(t.Context(), Filter{}))
-	says(`msg="released by the operator" queue_id=` + id + ` from=sender@example.org recipients=3` + "\n")
+	says(`msg="released by the operator" queue_id=` + id + ` from=sender@example.org recipients=3 to="[a@x.test b@y.test c@z.test]"` + "\n")
 	b.touched(1)(b.Remove(t.Context(), Filter{Domain: "x.test"}))
-	says(`msg="removed by the operator" queue_id=` + id + ` from=sender@example.org recipients=1 domain=x.test` + "\n")
+	says(`msg="removed by the operator" queue_id=` + id + ` from=sender@example.org recipients=1 domain=x.test to=[a@x.test]` + "\n")
 	w := b.ClaimFor("y.test")
 	b.touched(1)(b.Bounce(t.Context(), Filter{Domain: "y.test"}, "dead", none))
-	says(`msg="to be bounced by the operator when the attempt under way has ended" queue_id=` + id + ` from=sender@example.org recipients=1 domain=y.test reason=dead`)
+	says(`msg="to be bounced by the operator when the attempt under way has ended" queue_id=` + id + ` from=sender@example.org recipients=1 domain=y.test reason=dead to=[b@y.test]`)
 	b.Release(w)
 	b.givenUp()
-	says(`msg="bounced by the operator" queue_id=` + id + ` from=sender@example.org recipients=1 domain=y.test reason=dead`)
+	says(`msg="bounced by the operator" queue_id=` + id + ` from=sender@example.org recipients=1 domain=y.test reason=dead to=[b@y.test]`)
 	b.touched(1)(b.Bounce(t.Context(), Filter{}, "", func(Message) *NewMessage {
 		return &NewMessage{Envelope: to("sender@example.org"), Body: []byte("notice")}
 	}))
-	says(`msg="bounced by the operator" queue_id=` + id + ` from=sender@example.org recipients=1` + "\n")
+	says(`msg="bounced by the operator" queue_id=` + id + ` from=sender@example.org recipients=1 to=[c@z.test]` + "\n")
 	says(`original_queue_id=` + id + ` to=sender@example.org`)
 	b.touched(1)(b.Remove(t.Context(), Filter{}))
 	says(`msg="removed by the operator" queue_id=`)

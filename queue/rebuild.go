@@ -45,7 +45,7 @@ func (q *Queue) rebuild() error {
 	r.finish()
 	r.spread()
 	if n := q.counts.Messages; n > 0 {
-		q.log.Info("queue opened", "messages", n, "recipients", q.counts.Recipients, "held", q.counts.Held, "took", time.Since(start).Round(time.Millisecond).String())
+		q.log.Info("queue opened", "messages", n, "recipients", q.counts.Recipients, "held", q.counts.Held, "took_seconds", time.Since(start).Round(time.Millisecond).Seconds())
 	}
 	return nil
 }

@@ -7,9 +7,11 @@ import (
 	"fmt"
 	"math"
 	"os"
+	"sync/atomic"
 	"time"
 
 	"github.com/stsrelay/stsrelay/config"
+	"github.com/stsrelay/stsrelay/relay/admin"
 	"github.com/stsrelay/stsrelay/relay/delivery"
 	"github.com/stsrelay/stsrelay/relay/metrics"
 	"github.com/stsrelay/stsrelay/sts"
@@ -31,6 +33,8 @@ func (r *Relay) openMetrics() {
 		metrics.Gauge{Name: "stsrelay_build_info", Help: "1, for the version that runs.", Label: "version", Read: version},
 		metrics.Gauge{Name: "stsrelay_info", Help: "The same as stsrelay_build_info, by its older name.", Label: "version", Read: version},
 		state("stsrelay_uptime_seconds", "Time since the start.", func() float64 { return time.Since(r.started).Seconds() }),
+		metrics.Gauge{Name: "stsrelay_log_dropped_total", Help: "Lines of the log that were dropped, because the reader of standard error did not keep up.", Counter: true,
+			Read: func() map[string]float64 { return map[string]float64{"": float64(r.o.LogDropped().Lines)} }},
 		state("stsrelay_accepting", "1 while mail is taken in, 0 where it is not: /readyz and `stsrelay status` say why.",
 			func() float64 { return one(r.queue.Accepting() == nil) }),
 		state("stsrelay_delivering", "1 while mail is delivered, 0 while delivery is paused.",
@@ -124,6 +128,32 @@ func reportResult(sent bool) string {
 		return "sent"
 	}
 	return "failed"
+}
+
+// totals count since the start, for status.
+type totals struct{ accepted, delivered, deferred, bounced atomic.Int64 }
+
+func (t *totals) read() admin.SinceStart {
+	return admin.SinceStart{Accepted: t.accepted.Load(), Delivered: t.delivered.Load(), Deferred: t.deferred.Load(), Bounced: t.bounced.Load()}
+}
+
+// accepted counts a message that was taken in.
+func (r *Relay) accepted(size int64) {
+	r.totals.accepted.Add(1)
+	r.metrics.Accepted(size)
+}
+
+// ended counts what became of n recipients in an attempt.
+func (r *Relay) ended(verdict, why string, n int) {
+	r.metrics.Recipients(verdict, why, n)
+	switch verdict {
+	case "delivered":
+		r.totals.delivered.Add(int64(n))
+	case "deferred":
+		r.totals.deferred.Add(int64(n))
+	case "bounced":
+		r.totals.bounced.Add(int64(n))
+	}
 }
 
 func (r *Relay) attempted(a delivery.Attempt) {

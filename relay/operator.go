@@ -9,11 +9,13 @@ import (
 	"time"
 
 	"github.com/stsrelay/stsrelay/config"
+	"github.com/stsrelay/stsrelay/internal/logsink"
 	"github.com/stsrelay/stsrelay/internal/mailbox"
 	"github.com/stsrelay/stsrelay/internal/store"
 	"github.com/stsrelay/stsrelay/queue"
 	"github.com/stsrelay/stsrelay/relay/dkim"
 	"github.com/stsrelay/stsrelay/relay/reason"
+	"github.com/stsrelay/stsrelay/relay/security"
 	"github.com/stsrelay/stsrelay/relay/trouble"
 )
 
@@ -21,8 +23,8 @@ const (
 	// longWait is how old mail is when the operator hears of it where
 	// delivery.delay_notice does not say.
 	longWait = 4 * time.Hour
-	// expiresSoon is how long before its end a certificate is told of.
-	expiresSoon = 14 * 24 * time.Hour
+	// logTold is how long dropped lines of the log are told of.
+	logTold = time.Hour
 	// maxDomains bounds the domains that are told of one by one.
 	maxDomains = 20
 )
@@ -59,8 +61,19 @@ func (r *Relay) now() time.Time {
 func (r *Relay) troubles(ctx context.Context) []trouble.Trouble {
 	c := r.config.Load()
 	list := append(r.diskTrouble(c), r.certs.troubles(r.now())...)
+	list = append(list, logTroubles(r.o.LogDropped(), r.now())...)
 	list = append(list, r.keyTroubles(ctx, c)...)
 	return append(list, r.mailTroubles(c)...)
+}
+
+// logTroubles are lines of the log that were dropped lately.
+func logTroubles(d logsink.Dropped, now time.Time) []trouble.Trouble {
+	if d.Lines == 0 || now.Sub(d.Last) >= logTold {
+		return nil
+	}
+	return []trouble.Trouble{{Key: "log",
+		What:  fmt.Sprintf("%d lines of the log were dropped, the last one at %s UTC: whoever reads standard error does not keep up. Mail goes on", d.Lines, d.Last.UTC().Format(time.DateTime)),
+		Helps: "look at the log driver or the program behind the pipe, and at the disk that it writes to"}}
 }
 
 func (r *Relay) diskTrouble(c *config.Config) []trouble.Trouble {
@@ -91,7 +104,7 @@ func (r *certificates) troubles(now time.Time) (list []trouble.Trouble) {
 	}
 	for _, cert := range *r.now.Load() {
 		leaf, err := x509.ParseCertificate(cert.Certificate[0])
-		if err != nil || file == "" || leaf.NotAfter.Sub(now) >= expiresSoon {
+		if err != nil || file == "" || !security.EndsSoon(leaf.NotBefore, leaf.NotAfter, now) {
 			continue
 		}
 		list = append(list, trouble.Trouble{Key: "certificate", Helps: helps,
@@ -104,22 +117,26 @@ func (r *certificates) troubles(now time.Time) (list []trouble.Trouble) {
 // the DNS does not answer there is nothing to tell.
 func (r *Relay) keyTroubles(ctx context.Context, c *config.Config) (list []trouble.Trouble) {
 	for _, k := range c.DKIM {
-		problem, err := keyProblem(ctx, k, r.resolver.FreshTXT)
-		if err == nil && problem != "" {
+		found, err := keyProblem(ctx, k, r.resolver.FreshTXT)
+		if err == nil && found.Text != "" {
 			name := k.Selector + "._domainkey." + k.Domain
-			list = append(list, trouble.Trouble{Key: "dkim " + name, What: fmt.Sprintf("what is signed with the DKIM key %s is not believed: %s", name, problem),
+			who := "is not believed"
+			if found.Works {
+				who = "is not believed everywhere"
+			}
+			list = append(list, trouble.Trouble{Key: "dkim " + name, What: fmt.Sprintf("what is signed with the DKIM key %s %s: %s", name, who, found.Text),
 				Helps: "stsrelay report setup prints the record to publish"})
 		}
 	}
 	return list
 }
 
-func keyProblem(ctx context.Context, k config.DKIM, lookup func(context.Context, string) ([]string, error)) (string, error) {
+func keyProblem(ctx context.Context, k config.DKIM, lookup func(context.Context, string) ([]string, error)) (dkim.Finding, error) {
 	key, err := dkim.Load(k.Domain, k.Selector, k.KeyFile)
 	if err != nil {
-		return err.Error(), nil //nolint:nilerr // that is the problem
+		return dkim.Finding{Text: err.Error()}, nil //nolint:nilerr // that is the problem
 	}
-	return key.Problem(ctx, lookup, dkim.Services(k.Sign)...)
+	return key.Problem(ctx, lookup, k.Sign)
 }
 
 // mailTroubles are domains whose mail waits for long, and mail that is held.

@@ -133,9 +133,9 @@ func bindable(addr netip.Addr) error {
 // cannot be read.
 func Rules(c *config.Config) (delivery.Rules, error) {
 	rules := make(delivery.Rules, len(c.Domains))
-	levels := map[string]security.Level{"encrypt": security.Encrypt, "verify": security.Verify, "dane": security.VerifyDANE}
+	levels := map[string]security.Level{"encrypt": security.Encrypt, "verify": security.Verify, "secure": security.Secure, "dane": security.VerifyDANE}
 	for i, d := range c.Domains {
-		rule := &delivery.Rule{Level: levels[d.TLS], Opportunistic: d.TLS == "opportunistic", Override: d.OverridePolicy, PerHost: d.Concurrency}
+		rule := &delivery.Rule{Level: levels[d.TLS], Match: d.Match, Opportunistic: d.TLS == "opportunistic", Override: d.OverridePolicy, PerHost: d.Concurrency}
 		rules[d.Name] = rule
 		if d.Route == "" {
 			continue
@@ -191,7 +191,7 @@ func (r *Relay) ingressOptions(c *config.Config) (ingress.Options, error) {
 		HonorTLSRequiredNo: c.Delivery.HonorTLSRequiredNo,
 		Users:              r.authenticate,
 		Sign:               sign,
-		Accepted:           r.metrics.Accepted,
+		Accepted:           r.accepted,
 		Refused:            r.metrics.Refused,
 		Logger:             r.log,
 	}

@@ -20,6 +20,7 @@ import (
 
 	"github.com/stsrelay/stsrelay/config"
 	"github.com/stsrelay/stsrelay/internal/dnsclient"
+	"github.com/stsrelay/stsrelay/internal/logsink"
 	"github.com/stsrelay/stsrelay/internal/store"
 	"github.com/stsrelay/stsrelay/queue"
 	"github.com/stsrelay/stsrelay/relay/admin"
@@ -64,6 +65,9 @@ type Options struct {
 	After func(time.Duration) <-chan time.Time
 	// Logger gets everything; nil discards it.
 	Logger *slog.Logger
+	// LogDropped tells of lines of the log that nobody has read; nil: there are
+	// none.
+	LogDropped func() logsink.Dropped
 	// Level, if set, is changed by a reload.
 	Level *slog.LevelVar
 }
@@ -86,6 +90,7 @@ type Relay struct {
 	notices  *dsn.Reporter
 	operator *trouble.Watch
 	metrics  *metrics.Metrics
+	totals   totals
 
 	passwords *passwords
 	reporter  *tlsrpt.Reporter            // nil: TLS reports are off
@@ -100,6 +105,9 @@ type Relay struct {
 func New(o Options) (*Relay, error) {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	if o.LogDropped == nil {
+		o.LogDropped = func() logsink.Dropped { return logsink.Dropped{} }
 	}
 	r := &Relay{o: o, log: o.Logger, metrics: metrics.New(), passwords: newPasswords(), started: time.Now()}
 	r.config.Store(o.Config)
@@ -165,7 +173,7 @@ func (r *Relay) open() error {
 	r.delivery = delivery.New(delivery.Options{
 		Queue: r.queue, Resolver: r.resolver, Policies: r.policies, Hostname: c.Hostname, Roots: roots,
 		Dial: r.o.Dial, IsSelf: r.isSelf, Notices: r.notifier(), Count: r.counter(), Now: r.o.Now, Settings: deliverySettings, Timeouts: r.o.Timeouts,
-		Recipients: r.metrics.Recipients, Ended: r.attempted, Opened: r.metrics.Session, Logger: r.log,
+		Recipients: r.ended, Ended: r.attempted, Opened: r.metrics.Session, Logger: r.log,
 	})
 	if r.certs, err = openCertificates(c); err != nil {
 		return err
@@ -300,6 +308,8 @@ func (r *Relay) status() admin.Status {
 		Accepting:     true,
 		Delivering:    !r.queue.Paused(),
 		Queue:         admin.QueueStatus{Messages: n.Messages, Recipients: n.Recipients, Held: n.Held},
+		LogDropped:    r.o.LogDropped().Lines,
+		SinceStart:    r.totals.read(),
 		Sessions:      admin.SessionStatus{In: r.ingress.Sessions(), Out: r.delivery.Sessions()},
 	}
 	if err := r.queue.Accepting(); err != nil {

@@ -25,25 +25,36 @@ func TestRulesMeetPolicies(t *testing.T) {
 		rule   string
 		mode   string // of the policy; "" for none
 		faults testnet.Faults
-		dane   bool
+		dane   string // "": no TLSA records; "host": they are signed, the MX records are not; "domain": both
 		want   outcome
 		why    string
 	}{
-		{`tls = "verify"`, "", testnet.Faults{}, false, verified, ""},
-		{`tls = "verify"`, "", selfSigned, false, held, "this relay asks for"},
-		{`tls = "verify"`, "testing", selfSigned, false, held, "this relay asks for"},
-		{`tls = "verify"`, "", clearOnly, false, held, "does not offer STARTTLS"},
-		{`tls = "encrypt"`, "", selfSigned, false, encrypted, ""},
-		{`tls = "encrypt"`, "", clearOnly, false, held, "does not offer STARTTLS"},
-		{`tls = "encrypt"`, "enforce", selfSigned, false, held, "MTA-STS"},
-		{`tls = "dane"`, "", selfSigned, true, verified, ""},
-		{`tls = "dane"`, "", testnet.Faults{}, false, held, "no usable TLSA records"},
-		{`tls = "dane"`, "enforce", testnet.Faults{}, false, held, "dane-required"},
-		{`tls = "opportunistic"`, "", clearOnly, false, clear, ""},
-		{`tls = "opportunistic"`, "enforce", clearOnly, false, held, "MTA-STS"},
-		{"tls = \"opportunistic\"\noverride_policy = true", "enforce", clearOnly, false, clear, ""},
-		{"tls = \"encrypt\"\noverride_policy = true", "enforce", selfSigned, false, encrypted, ""},
-		{"tls = \"encrypt\"\noverride_policy = true", "enforce", clearOnly, false, held, "this relay asks for"},
+		{`tls = "verify"`, "", testnet.Faults{}, "", verified, ""},
+		{`tls = "verify"`, "", selfSigned, "", held, "this relay asks for"},
+		{`tls = "verify"`, "testing", selfSigned, "", held, "this relay asks for"},
+		{`tls = "verify"`, "", clearOnly, "", held, "does not offer STARTTLS"},
+		{`tls = "encrypt"`, "", selfSigned, "", encrypted, ""},
+		{`tls = "encrypt"`, "", clearOnly, "", held, "does not offer STARTTLS"},
+		{`tls = "encrypt"`, "enforce", selfSigned, "", held, "MTA-STS"},
+		{`tls = "dane"`, "", selfSigned, "domain", verified, ""},
+		{`tls = "dane"`, "", selfSigned, "host", held, "vouches that mx1.rule.example"}, // RFC 7672, 2.2.1
+		{`tls = "dane"`, "testing", selfSigned, "host", held, "vouches that mx1.rule.example"},
+		{`tls = "dane"`, "enforce", selfSigned, "host", verified, ""}, // the policy vouches for the host
+		{`tls = "secure"`, "", testnet.Faults{}, "", verified, ""},
+		{`tls = "secure"`, "", testnet.Faults{Cert: testnet.CertSpec{Names: []string{"rule.example"}}}, "", verified, ""},
+		{`tls = "secure"`, "", testnet.Faults{Cert: testnet.CertSpec{Names: []string{"mx.attacker.example"}}}, "", held, "is for mx.attacker.example, not for rule.example or .rule.example"},
+		{`tls = "secure"`, "", selfSigned, "", held, "self-signed"},
+		{`tls = "secure"`, "enforce", testnet.Faults{Cert: testnet.CertSpec{Names: []string{"rule.example"}}}, "", held, "MTA-STS"}, // the policy asks for the host's name
+		{`tls = "secure"`, "", clearOnly, "", held, "does not offer STARTTLS"},
+		{"tls = \"secure\"\nmatch = [\"*.rule.example\"]", "", testnet.Faults{}, "", verified, ""},
+		{"tls = \"secure\"\nmatch = [\"mx2.rule.example\", \".other.example\"]", "", testnet.Faults{}, "", held, "not for mx2.rule.example or .other.example"},
+		{`tls = "dane"`, "", testnet.Faults{}, "", held, "no usable TLSA records"},
+		{`tls = "dane"`, "enforce", testnet.Faults{}, "", held, "dane-required"},
+		{`tls = "opportunistic"`, "", clearOnly, "", clear, ""},
+		{`tls = "opportunistic"`, "enforce", clearOnly, "", held, "MTA-STS"},
+		{"tls = \"opportunistic\"\noverride_policy = true", "enforce", clearOnly, "", clear, ""},
+		{"tls = \"encrypt\"\noverride_policy = true", "enforce", selfSigned, "", encrypted, ""},
+		{"tls = \"encrypt\"\noverride_policy = true", "enforce", clearOnly, "", held, "this relay asks for"},
 	} {
 		name := fmt.Sprintf("%s/%s/%+v", strings.ReplaceAll(tt.rule, "\n", " "), tt.mode, tt.faults)
 		t.Run(name, func(t *testing.T) {
@@ -53,8 +64,9 @@ func TestRulesMeetPolicies(t *testing.T) {
 			if err := h.Set(tt.faults); err != nil {
 				t.Fatal(err)
 			}
-			if tt.dane {
+			if tt.dane != "" {
 				w.secureHost(h, w.tlsa(h, 3, 1, 1))
+				w.DNS.Secure("rule.example", tt.dane == "domain")
 			}
 			d := testnet.Domain{MX: []string{h.Name}}
 			if tt.mode != "" {
@@ -101,8 +113,20 @@ func TestRoutes(t *testing.T) {
 			testnet.Faults{Login: "anna:secret", AuthMechanism: "PLAIN", Cert: testnet.CertSpec{SelfSigned: true}}, held, "self-signed", "",
 		},
 		{
-			"encrypt is enough", "route = \"next.hop.example:587\"\ntls = \"encrypt\"\nuser = \"anna\"\npassword_file = \"password\"",
-			testnet.Faults{Login: "anna:secret", AuthMechanism: "PLAIN", Cert: testnet.CertSpec{SelfSigned: true}}, encrypted, "", "anna",
+			"a certificate of another host", "route = \"next.hop.example:587\"\nuser = \"anna\"\npassword_file = \"password\"",
+			testnet.Faults{Login: "anna:secret", AuthMechanism: "PLAIN", Cert: testnet.CertSpec{Names: []string{"other.example"}}}, held, "is for other.example", "",
+		},
+		{
+			"MX hosts that nobody vouches for", "route = \"hop.example\"\nmx = true\nuser = \"anna\"\npassword_file = \"password\"",
+			testnet.Faults{Login: "anna:secret", AuthMechanism: "PLAIN"}, held, "the password for next.hop.example is not sent", "",
+		},
+		{
+			"MX hosts with a pinned name", "route = \"hop.example\"\nmx = true\ntls = \"secure\"\nuser = \"anna\"\npassword_file = \"password\"",
+			testnet.Faults{Login: "anna:secret", AuthMechanism: "PLAIN"}, verified, "", "anna",
+		},
+		{
+			"MX hosts with another name than the pinned one", "route = \"hop.example\"\nmx = true\ntls = \"secure\"\nmatch = [\"mx.hop.example\"]\nuser = \"anna\"\npassword_file = \"password\"",
+			testnet.Faults{Login: "anna:secret", AuthMechanism: "PLAIN"}, held, "not for mx.hop.example", "",
 		},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

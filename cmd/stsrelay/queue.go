@@ -177,7 +177,11 @@ func (a *app) queueCat() *cobra.Command {
 				return err
 			}
 			defer body.Close()
-			_, err = io.Copy(a.out, body)
+			to := a.raw // octet for octet, into a file or a pipe
+			if a.colour() {
+				to = a.out
+			}
+			_, err = io.Copy(to, body)
 			return err
 		},
 	}
@@ -253,8 +257,11 @@ given up when the attempt under way has ended without ending it; a restart of th
 		RunE: func(cmd *cobra.Command, args []string) error {
 			sel.IDs = args
 			filtered := sel.Domain != "" || sel.From != "" || sel.To != "" || sel.State != "" || sel.OlderThan != ""
-			if len(args) == 0 && !filtered && !sel.All {
+			switch {
+			case len(args) == 0 && !filtered && !sel.All:
 				return usageError{errors.New("say which messages: IDs, --domain, --from, or --all")}
+			case sel.All && (filtered || len(args) > 0):
+				return usageError{errors.New("--all is all messages; with IDs or a filter it is a contradiction: leave one of them out")}
 			}
 			if err := checkSelection(&sel); err != nil {
 				return err
@@ -263,7 +270,7 @@ given up when the attempt under way has ended without ending it; a restart of th
 			if err != nil {
 				return err
 			}
-			if destructive && !yes && !sel.DryRun && (filtered || sel.All || len(args) > 1) && a.interactive() {
+			if destructive && !yes && !sel.DryRun && (filtered || sel.All || len(args) > 1) {
 				if err := a.confirmChange(cmd.Context(), client, action, sel); err != nil {
 					return err
 				}
@@ -295,7 +302,7 @@ given up when the attempt under way has ended without ending it; a restart of th
 	c.Flags().BoolVar(&sel.All, "all", false, "all messages")
 	if destructive {
 		c.Flags().BoolVar(&sel.DryRun, "dry-run", false, "count the messages, and change nothing")
-		c.Flags().BoolVar(&yes, "yes", false, "do not ask; only at a terminal is it asked at all")
+		c.Flags().BoolVar(&yes, "yes", false, "do not ask; needed for more than one message where nobody can be asked (docker exec, ssh, cron)")
 	}
 	if action == "hold" || action == "bounce" {
 		c.Flags().StringVar(&sel.Reason, "reason", "", "why, for those who look later")
@@ -303,13 +310,18 @@ given up when the attempt under way has ended without ending it; a restart of th
 	return c
 }
 
-// confirmChange asks the operator whether he means what he has selected; the
-// error says that he does not.
+// confirmChange asks the operator whether they mean what they have selected, where
+// it is more than one message. The error says that they do not, or that nobody can
+// be asked.
 func (a *app) confirmChange(ctx context.Context, client *admin.Client, action string, sel admin.Selection) error {
 	sel.DryRun = true
 	var would admin.Touched
 	if err := client.Do(ctx, http.MethodPost, "/v1/queue/"+action, sel, &would); err != nil || would.Touched < 2 {
 		return err
+	}
+	if !a.interactive() {
+		return usageError{fmt.Errorf("%s would end %s, and there is no terminal to ask at; nothing was changed. Add --yes if that is meant, --dry-run to count only",
+			action, human.Plural(would.Touched, "message"))}
 	}
 	told := "nobody is told"
 	if action == "bounce" {

@@ -12,10 +12,13 @@ import (
 	"strings"
 	"sync"
 	"syscall"
+	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/stsrelay/stsrelay/config"
+	"github.com/stsrelay/stsrelay/internal/logsink"
+	"github.com/stsrelay/stsrelay/internal/printable"
 	"github.com/stsrelay/stsrelay/relay"
 )
 
@@ -37,20 +40,26 @@ func (a *app) serve(ctx context.Context) error {
 	}
 	level := new(slog.LevelVar)
 	_ = level.UnmarshalText([]byte(c.Log.Level)) // checked by config
-	log := newLogger(a.err, c.Log.Format, level)
+	sink, log := newLogSink(printable.NewJSONWriter(a.rawErr), c.Log.Format, level)
+	defer func() {
+		// A reader that stalls does not keep the relay from ending.
+		ctx, cancel := context.WithTimeout(context.Background(), logGrace)
+		defer cancel()
+		_ = sink.Close(ctx)
+	}()
 	for _, w := range warnings {
 		log.Warn(string(w))
 	}
 	a.oneMoreThread()
 	r, err := relay.New(relay.Options{
-		Config: c, Version: version, Logger: log, Level: level,
+		Config: c, Version: version, Logger: log, LogDropped: sink.Dropped, Level: level,
 		Load: func() (*config.Config, error) {
 			c, _, err := a.load()
 			return c, err
 		},
 	})
 	if err != nil {
-		return err
+		return say(sink, err)
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -60,9 +69,29 @@ func (a *app) serve(ctx context.Context) error {
 	cancel()
 	signals.Wait()
 	if err != nil {
-		return fmt.Errorf("the relay has stopped: %w", err)
+		return say(sink, fmt.Errorf("the relay has stopped: %w", err))
 	}
 	return nil
+}
+
+// logGrace is how long a stop waits for the last lines of the log to be read.
+const logGrace = time.Second
+
+// newLogSink is a log that never waits for its reader.
+func newLogSink(w io.Writer, format string, level slog.Leveler) (*logsink.Sink, *slog.Logger) {
+	// Without this a write to a broken pipe on standard error ends the process.
+	signal.Ignore(syscall.SIGPIPE)
+	sink := logsink.New(logsink.Options{Writer: w, Resumed: func(s *logsink.Sink, dropped uint64) {
+		newLogger(s, format, level).Warn("lines of the log were dropped: whoever reads standard error did not keep up", "lines", dropped)
+	}})
+	return sink, newLogger(sink, format, level)
+}
+
+// say tells of an error by way of the log's reader, which may stall, and leaves
+// nothing more to be said.
+func say(w io.Writer, err error) error {
+	writeError(w, err)
+	return errAnswered
 }
 
 // oneMoreThread lets one thread more than there are processors run Go code. The

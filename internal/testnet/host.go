@@ -76,7 +76,7 @@ type Message struct {
 // Counts are a host's totals. Handshakes are all, Resumed those that resumed a
 // session.
 type Counts struct {
-	Connections, Handshakes, Resumed, Mails, MailsInClear, Messages int64
+	Connections, Handshakes, Resumed, Mails, MailsInClear, Messages, Auths int64
 }
 
 // Host is an SMTP host.
@@ -86,7 +86,7 @@ type Host struct {
 
 	net      *Net
 	listener net.Listener
-	counts   struct{ connections, handshakes, resumed, mails, mailsInClear, messages atomic.Int64 }
+	counts   struct{ connections, handshakes, resumed, mails, mailsInClear, messages, auths atomic.Int64 }
 	// ticketKey lets clients resume TLS sessions.
 	ticketKey [32]byte
 
@@ -265,7 +265,7 @@ func (h *Host) Discard() {
 
 // Counts are the totals so far.
 func (h *Host) Counts() Counts {
-	return Counts{h.counts.connections.Load(), h.counts.handshakes.Load(), h.counts.resumed.Load(), h.counts.mails.Load(), h.counts.mailsInClear.Load(), h.counts.messages.Load()}
+	return Counts{h.counts.connections.Load(), h.counts.handshakes.Load(), h.counts.resumed.Load(), h.counts.mails.Load(), h.counts.mailsInClear.Load(), h.counts.messages.Load(), h.counts.auths.Load()}
 }
 
 // Messages are those received so far.

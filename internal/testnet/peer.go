@@ -91,6 +91,7 @@ func (p *peer) command(line string) bool {
 	case "STARTTLS":
 		return p.startTLS()
 	case "AUTH":
+		p.host.counts.auths.Add(1)
 		return p.auth(arg)
 	case "MAIL":
 		if p.f.Login != "" && p.user == "" {

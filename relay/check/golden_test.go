@@ -259,6 +259,16 @@ var scenarios = []struct {
 		w.options.AllowPrivate = false // the operator's own hosts may be anywhere
 		w.options.Rules = delivery.Rules{d: {Level: security.Verify, Route: &delivery.Route{Host: "smtp." + d, Port: 25, User: "us", Password: "hunter2"}}}
 	}},
+	{name: "rule-secure", setup: func(w *world, d string) {
+		w.host("mx1."+d, testnet.Faults{Cert: testnet.CertSpec{Names: []string{"mx.attacker.example"}}})
+		w.ok(w.AddDomain(d, testnet.Domain{MX: []string{"mx1." + d}}))
+		w.options.Rules = delivery.Rules{d: {Level: security.Secure}}
+	}},
+	{name: "rule-route-mx-login", setup: func(w *world, d string) {
+		w.host("mx1."+d, testnet.Faults{})
+		w.ok(w.AddDomain(d, testnet.Domain{MX: []string{"mx1." + d}}))
+		w.options.Rules = delivery.Rules{d: {Level: security.Verify, Route: &delivery.Route{Host: d, Port: 25, MX: true, User: "us", Password: "hunter2"}}}
+	}},
 	{name: "rule-route-nowhere", setup: func(w *world, d string) {
 		w.options.Rules = delivery.Rules{d: {Route: &delivery.Route{Host: "partner.example", Port: 25, MX: true}}}
 	}},

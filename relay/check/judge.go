@@ -15,7 +15,7 @@ import (
 func (c *checker) requirement(h *host) *security.Requirement {
 	req := &security.Requirement{
 		Domain: c.policyDomain, Host: h.Name, Policy: c.policy.Policy, TLSA: h.set,
-		RefusePlaintext: c.refusesPlaintext(), Level: c.level(), Override: c.overridden(), MXSecure: c.report.MX.Secure,
+		RefusePlaintext: c.refusesPlaintext(), Level: c.level(), Names: c.pinnedNames(), Override: c.overridden(), MXSecure: c.report.MX.Secure,
 	}
 	if req.Domain == "" {
 		req.Domain = c.domain
@@ -57,8 +57,7 @@ func (c *checker) judgeName(h *host, req *security.Requirement) {
 	if published.Policy != nil {
 		h.Pattern, _ = published.Policy.Match(h.Name)
 	}
-	vouched := c.report.MX.Secure || c.report.MX.From != "mx" || req.Policy != nil && req.Policy.Mode == sts.ModeEnforce && h.Pattern != ""
-	if h.set != nil && len(h.set.Usable) > 0 && !vouched {
+	if h.set != nil && len(h.set.Usable) > 0 && !req.HostAuthenticated() {
 		h.Problems = append(h.Problems, Problem{Note, "DANE verifies the host, but nobody vouches for the MX records that name it: whoever forges them can name another host",
 			"RFC 7672, 2.2.1", "the domain's owner: sign the domain's zone, or publish an MTA-STS policy in mode enforce"})
 	}
@@ -75,7 +74,7 @@ func (c *checker) judgeName(h *host, req *security.Requirement) {
 }
 
 func (c *checker) judgeVisit(h *host, v *visit, req *security.Requirement) {
-	v.Usable = h.Admitted && !h.own && h.failed == "" && req.Satisfied(&v.evidence) == nil && !c.mustLogIn(v)
+	v.Usable = h.Admitted && !h.own && h.failed == "" && req.Satisfied(&v.evidence) == nil && c.logInRefused(v, req) == nil
 	v.Worth = worth(req, &v.evidence)
 	if h.set != nil {
 		if rec, err := h.set.Verify(v.evidence.Chain, []string{h.set.Base, req.Domain}, v.evidence.At); err == nil {
@@ -96,17 +95,23 @@ func (c *checker) judgeVisit(h *host, v *visit, req *security.Requirement) {
 		}
 		v.Verdicts = append(v.Verdicts, out)
 	}
-	if c.mustLogIn(v) {
-		v.Problems = append(v.Problems, Problem{Fault, "the relay has to log in here, and its password is not sent in clear", "domain.user", "the host's owner: offer STARTTLS"})
+	if s := c.logInRefused(v, req); s != nil {
+		p := problemOf(s, Fault)
+		p.Text = "the relay has to log in here, and its password is not sent: " + p.Text
+		v.Problems = append(v.Problems, p)
 	}
 	c.remark(h, v)
 }
 
-// mustLogIn says that the relay has to log in over a session without TLS, which
-// it does not do.
-func (c *checker) mustLogIn(v *visit) bool {
+// logInRefused is why the relay, which has to log in, does not send its password
+// over a session; nil where it does, or need not log in.
+func (c *checker) logInRefused(v *visit, req *security.Requirement) *security.Shortfall {
 	r := c.route()
-	return r != nil && r.User != "" && v.evidence.StartTLS != security.Established
+	if r == nil || r.User == "" {
+		return nil
+	}
+	s, _ := errors.AsType[*security.Shortfall](req.MaySendPassword(&v.evidence))
+	return s
 }
 
 // addShortfall takes a shortfall up once, however many ask for the same; one
@@ -194,14 +199,14 @@ func (c *checker) outcome() Outcome {
 			if v.Usable {
 				return c.delivered(h, v)
 			}
-			if v.open && c.mustLogIn(v) {
-				last = h.Name + " gives no TLS, and the password is not sent in clear"
-				continue
-			}
-			if !v.open {
+			req := c.requirement(h)
+			switch refused := c.logInRefused(v, req); {
+			case !v.open:
 				last = h.Name + " [" + v.Address + "]: " + firstFault(v.Problems)
-			} else if held == "" {
-				held = shortfall(c.requirement(h), &v.evidence)
+			case req.Satisfied(&v.evidence) == nil && refused != nil:
+				last = "the password for " + h.Name + " is not sent: " + refused.Reason
+			case held == "":
+				held = shortfall(req, &v.evidence)
 			}
 		}
 	}

@@ -42,6 +42,10 @@ func (c *checker) applyRule() {
 	if c.rule.Opportunistic && c.RefusePlaintext {
 		note(Note, `the rule lets mail go in clear, against delivery.plaintext = "refuse"`, "domain.tls", "nothing, if that is meant")
 	}
+	if c.rule.Level == security.Verify && (c.rule.Route == nil || c.rule.Route.MX) {
+		note(Note, "the rule asks for a certificate for the MX host's name; whoever forges the MX records can name a host of their own, with a good certificate",
+			"domain.tls", "tls = \"secure\" pins the names of the certificate; nothing is needed where the zone is signed or an enforced policy names the hosts")
+	}
 	if c.rule.Level == security.VerifyDANE && c.NoDANE {
 		note(Fault, "the rule asks for DANE, and DANE is switched off: all mail of the domain waits", "dane.enabled", "switch it on, or ask for tls = \"verify\"")
 	}
@@ -53,7 +57,7 @@ func levelName(r *delivery.Rule) string {
 	if r.Opportunistic {
 		return "opportunistic"
 	}
-	return map[security.Level]string{security.Encrypt: "encrypt", security.Verify: "verify", security.VerifyDANE: "dane"}[r.Level]
+	return map[security.Level]string{security.Encrypt: "encrypt", security.Verify: "verify", security.Secure: "secure", security.VerifyDANE: "dane"}[r.Level]
 }
 
 // route is the operator's next hop, nil where there is none.
@@ -72,6 +76,14 @@ func (c *checker) level() security.Level {
 		return security.NoLevel
 	}
 	return c.rule.Level
+}
+
+// pinnedNames are the names that the operator's rule pins.
+func (c *checker) pinnedNames() []string {
+	if c.rule == nil {
+		return nil
+	}
+	return c.rule.PinnedNames(c.domain)
 }
 
 // refusesPlaintext says that the operator sends nothing in clear there.

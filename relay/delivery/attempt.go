@@ -202,12 +202,11 @@ func (a *attempt) requirement(host string, r route) *security.Requirement {
 	if req.Domain == "" {
 		req.Domain = a.w.Domain
 	}
-	if a.w.Envelope.Kind == queue.Report {
-		return req
-	}
+	// RFC 8460, 3 lifts the recipients' policies for a report, not the operator's
+	// own rules.
 	req.RefusePlaintext = a.settings.RefusePlaintext
 	if a.rule != nil {
-		req.Override, req.Level = a.rule.Override, a.rule.Level
+		req.Override, req.Level, req.Names = a.rule.Override, a.rule.Level, a.rule.PinnedNames(a.w.Domain)
 		if a.rule.Opportunistic {
 			req.RefusePlaintext, req.Level = false, security.NoLevel
 		}

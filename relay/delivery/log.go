@@ -50,7 +50,7 @@ func (a *attempt) logResults() {
 			slog.String("domain", a.w.Domain), slog.String("host", l.host), slog.String("ip", a.ip(l.host)), slog.String("tls", a.tls),
 			slog.String("policy", policy), slog.String("mode", mode), slog.String("verdict", verdict),
 			slog.String("why", l.why), slog.String("reply", l.reply), slog.String("error", l.text),
-			slog.Int("attempt", a.w.Attempts+1), slog.String("took", span(a.d.now().Sub(a.start))), slog.String("age", span(a.w.Age)))
+			slog.Int("attempt", a.w.Attempts+1), slog.Float64("took_seconds", seconds(a.d.now().Sub(a.start))), slog.Float64("age_seconds", seconds(a.w.Age)))
 	}
 }
 
@@ -79,5 +79,5 @@ func (a *attempt) tell() {
 	a.d.ended(t)
 }
 
-// span is a time as people read it, in both formats of the log.
-func span(d time.Duration) string { return d.Round(10 * time.Microsecond).String() }
+// seconds is a time for the log, to 10 µs.
+func seconds(d time.Duration) float64 { return d.Round(10 * time.Microsecond).Seconds() }

@@ -7,6 +7,7 @@ import (
 
 	"github.com/stsrelay/stsrelay/queue"
 	"github.com/stsrelay/stsrelay/relay/reason"
+	"github.com/stsrelay/stsrelay/relay/security"
 	"github.com/stsrelay/stsrelay/sts"
 )
 
@@ -61,7 +62,7 @@ func (u *unknowns) wait(domain string, rests int) bool {
 
 // lookupPolicy finds the policy in force. The error is a *failure.
 func (a *attempt) lookupPolicy(ctx context.Context) error {
-	if a.d.policies == nil || a.policyDomain == "" || a.w.Envelope.Kind == queue.Report {
+	if a.d.policies == nil || a.policyDomain == "" || !a.asksDomain() {
 		return nil
 	}
 	lookup := a.d.policies.Lookup
@@ -93,9 +94,16 @@ func (a *attempt) lookupPolicy(ctx context.Context) error {
 	return nil
 }
 
+// asksDomain reports whether what the domain publishes matters to this message.
+// It does not hold a TLS report (RFC 8460, 3), but may be what the operator's
+// rule or the password of the route rests on.
+func (a *attempt) asksDomain() bool {
+	return a.w.Envelope.Kind != queue.Report || a.user() != "" || a.rule != nil && a.rule.Level == security.VerifyDANE
+}
+
 // overridden says that no published policy may hold this message.
 func (a *attempt) overridden() bool {
-	return a.rule != nil && a.rule.Override || a.w.Envelope.TLSOptional && !a.w.Envelope.RequireTLS
+	return a.rule != nil && a.rule.Override || a.w.Envelope.Kind == queue.Report || a.w.Envelope.TLSOptional && !a.w.Envelope.RequireTLS
 }
 
 // lookAgain fetches the policy anew after it has refused every host. It reports

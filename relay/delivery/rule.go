@@ -11,6 +11,9 @@ import (
 type Rule struct {
 	// Level is what is asked of every session, whatever the domain publishes.
 	Level security.Level
+	// Match are the names that security.Secure accepts, as security.MatchName reads
+	// them; none: the next-hop domain and what is below it.
+	Match []string
 	// Opportunistic says that the rule allows plaintext where the relay
 	// otherwise refuses it.
 	Opportunistic bool
@@ -29,9 +32,24 @@ type Route struct {
 	Port uint16
 	// MX says that the mail goes to the MX hosts of Host, not to Host itself.
 	MX bool
-	// User and Password are for AUTH (RFC 4954); User "" means none. They are
-	// sent over TLS only.
+	// User and Password are for AUTH (RFC 4954); User "" means none. Where they
+	// may be sent is answered by security.Requirement.MaySendPassword.
 	User, Password string
+}
+
+// PinnedNames are the patterns of security.MatchName that the rule asks for in
+// mail to domain, none where its level is not security.Secure.
+func (r *Rule) PinnedNames(domain string) []string {
+	if r.Level != security.Secure {
+		return nil
+	}
+	if len(r.Match) > 0 {
+		return r.Match
+	}
+	if r.Route != nil {
+		domain = r.Route.Host
+	}
+	return []string{domain, "." + domain}
 }
 
 // PolicyDomain is the domain whose published policies apply to the route: the

@@ -133,6 +133,13 @@ func (a *attempt) openOn(ctx context.Context, conn net.Conn, addr netip.AddrPort
 		a.tls, a.protection = req.Describe(&s.evidence)
 		return nil, policyFailure(shortfall, req)
 	}
+	if a.user() != "" {
+		if f := a.authenticate(ctx, s, req); f != nil {
+			a.countSession(req, s)
+			quit(s)
+			return nil, f
+		}
+	}
 	if s.evidence.StartTLS == security.Broken {
 		a.countSession(req, s)
 		_ = s.client.Close()
@@ -146,13 +153,6 @@ func (a *attempt) openOn(ctx context.Context, conn net.Conn, addr netip.AddrPort
 		}
 		s.client = client // for the reports the two are one
 		return s, nil
-	}
-	if a.user() != "" {
-		if f := a.authenticate(ctx, s); f != nil {
-			a.countSession(req, s)
-			quit(s)
-			return nil, f
-		}
 	}
 	return s, nil
 }
@@ -168,10 +168,11 @@ func (a *attempt) again(ctx context.Context, addr netip.AddrPort, req *security.
 
 // authenticate says who we are to a next hop that wants to know. What goes
 // wrong there is the operator's to mend: the mail waits.
-func (a *attempt) authenticate(ctx context.Context, s *session) *failure {
-	if s.evidence.StartTLS != security.Established {
+func (a *attempt) authenticate(ctx context.Context, s *session, req *security.Requirement) *failure {
+	if err := req.MaySendPassword(&s.evidence); err != nil {
+		shortfall, _ := errors.AsType[*security.Shortfall](err)
 		return &failure{status: "4.7.11", why: reason.RouteAuth, host: s.host, domainWide: true,
-			text: fmt.Sprintf("the password for %s is not sent in clear: it gave no TLS", s.host)}
+			text: fmt.Sprintf("the password for %s is not sent: %s", s.host, shortfall.Reason)}
 	}
 	err := s.client.Auth(ctx, a.rule.Route.User, a.rule.Route.Password)
 	if err == nil {

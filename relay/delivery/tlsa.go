@@ -6,7 +6,6 @@ import (
 	"fmt"
 
 	"github.com/stsrelay/stsrelay/internal/dnsclient"
-	"github.com/stsrelay/stsrelay/queue"
 	"github.com/stsrelay/stsrelay/relay/security"
 	"github.com/stsrelay/stsrelay/sts/dane"
 	"github.com/stsrelay/stsrelay/tlsrpt"
@@ -46,7 +45,7 @@ func LookupTLSA(ctx context.Context, resolver *dnsclient.Client, host string, po
 // lookup that fails makes the host unusable, unless nothing that is published
 // may hold this message.
 func (a *attempt) addTLSA(ctx context.Context, c candidate, req *security.Requirement) *failure {
-	if !a.settings.DANE || c.addr.IsValid() || a.w.Envelope.Kind == queue.Report {
+	if !a.settings.DANE || c.addr.IsValid() || !a.asksDomain() {
 		return nil
 	}
 	addrs, err := a.d.resolver.Addrs(ctx, c.host)

@@ -73,7 +73,7 @@ func (s *session) authenticate(name, password string) error {
 		}
 	}
 	delay := s.server.wrongPassword(s.conn.remote)
-	s.server.log.Warn("AUTH failed", "client", s.conn.remote.String(), "user", name, "delay", delay)
+	s.server.log.Warn("AUTH failed", "client", s.conn.remote.String(), "user", name, "delay_seconds", delay.Seconds())
 	select {
 	case <-time.After(delay):
 	case <-s.server.ctx().Done():

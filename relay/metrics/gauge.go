@@ -7,6 +7,8 @@ type Gauge struct {
 	Name, Help string
 	// Label names what tells its values apart; "": there is one.
 	Label string
+	// Counter says that the values only grow.
+	Counter bool
 	// Read gives the values by the label's value, "" for the only one.
 	Read func() map[string]float64
 }
@@ -34,11 +36,15 @@ func (g *gauge) Describe(to chan<- *prometheus.Desc) { to <- g.desc }
 
 // Collect implements prometheus.Collector.
 func (g *gauge) Collect(to chan<- prometheus.Metric) {
+	kind := prometheus.GaugeValue
+	if g.Counter {
+		kind = prometheus.CounterValue
+	}
 	for label, v := range g.Read() {
 		if g.Label == "" {
-			to <- prometheus.MustNewConstMetric(g.desc, prometheus.GaugeValue, v)
+			to <- prometheus.MustNewConstMetric(g.desc, kind, v)
 		} else {
-			to <- prometheus.MustNewConstMetric(g.desc, prometheus.GaugeValue, v, label)
+			to <- prometheus.MustNewConstMetric(g.desc, kind, v, label)
 		}
 	}
 }

@@ -5,6 +5,8 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/stsrelay/stsrelay/sts/dane"
@@ -101,6 +103,15 @@ func (e *Evidence) Observe(cs tls.ConnectionState, roots *x509.CertPool, now tim
 	e.Certificate, e.CertificateCode, e.CertificateWhy = classify(leaf, err, now)
 }
 
+// EndsSoon reports whether a certificate should have been renewed by now: a third of
+// its life is left, 14 days at most and one at least. Certificates of 6 days are
+// renewed every few days, those of 45 every month.
+func EndsSoon(notBefore, notAfter, now time.Time) bool {
+	const day = 24 * time.Hour
+	left := min(max(notAfter.Sub(notBefore)/3, day), 14*day)
+	return notAfter.Sub(now) < left
+}
+
 func classify(leaf *x509.Certificate, err error, now time.Time) (verdict Certificate, code, why string) {
 	if err == nil {
 		return Trusted, "", ""
@@ -143,13 +154,37 @@ func (e *Evidence) encrypted(by Source) *Shortfall {
 // verified is nil where the certificate is of a trusted authority, in date, and
 // for the host. It asks for a session that is encrypted.
 func (e *Evidence) verified(by Source) *Shortfall {
+	if s := e.trusted(by); s != nil {
+		return s
+	}
+	if !e.NameMatches {
+		return &Shortfall{Source: by, Type: tlsrpt.CertificateHostMismatch, Code: "name", Reason: fmt.Sprintf("the certificate of %s is for %s", e.Host, certificateNames(e.Chain))}
+	}
+	return nil
+}
+
+// pinned is verified for the names that the operator has pinned, in place of the
+// host's.
+func (e *Evidence) pinned(by Source, names []string) *Shortfall {
+	if s := e.trusted(by); s != nil {
+		return s
+	}
+	if len(e.Chain) > 0 && slices.ContainsFunc(names, func(p string) bool { return MatchName(p, e.Chain[0]) }) {
+		return nil
+	}
+	return &Shortfall{
+		Source: by, Type: tlsrpt.CertificateHostMismatch, Code: "name-not-pinned",
+		Reason: fmt.Sprintf("the certificate of %s is for %s, not for %s", e.Host, certificateNames(e.Chain), strings.Join(names, " or ")),
+	}
+}
+
+// trusted is nil where the certificate is of a trusted authority, and in date.
+func (e *Evidence) trusted(by Source) *Shortfall {
 	switch {
 	case e.Certificate == Outdated:
 		return &Shortfall{Source: by, Type: tlsrpt.CertificateExpired, Code: e.CertificateCode, Reason: "the certificate of " + e.Host + " " + e.CertificateWhy}
 	case e.Certificate == Untrusted:
 		return &Shortfall{Source: by, Type: tlsrpt.CertificateNotTrusted, Code: e.CertificateCode, Reason: "the certificate of " + e.Host + " " + e.CertificateWhy}
-	case !e.NameMatches:
-		return &Shortfall{Source: by, Type: tlsrpt.CertificateHostMismatch, Code: "name", Reason: fmt.Sprintf("the certificate of %s is for %s", e.Host, certificateNames(e.Chain))}
 	}
 	return nil
 }
@@ -224,6 +259,8 @@ func (r *Requirement) describe(e *Evidence) (string, Protection) {
 		return fmt.Sprintf("%s, verified by MTA-STS (%s)", version, r.Policy.Mode), ByMTASTS
 	case s == nil:
 		return version + ", verified certificate", Verified
+	case r.Level == Secure && e.pinned(Rule, r.Names) == nil:
+		return version + ", verified certificate for a name that the operator pinned", Verified
 	}
 	return version + ", not verified: " + s.Reason, Encrypted
 }

@@ -74,15 +74,18 @@ func TestEveryRequirementMeetsEveryEvidence(t *testing.T) {
 	for policyName, p := range map[string]*sts.Policy{"none": nil, "names": names, "others": others} {
 		for _, mode := range []sts.Mode{sts.ModeEnforce, sts.ModeTesting, sts.ModeNone} {
 			for tlsaName, tlsa := range map[string]*dane.RRset{"none": nil, "good": good, "bad": bad, "unusable": unusable} {
-				for _, level := range []Level{NoLevel, Encrypt, Verify, VerifyDANE} {
+				for _, level := range []Level{NoLevel, Encrypt, Verify, Secure, VerifyDANE} {
 					for flags := range 32 {
-						r := Requirement{Domain: "example.com", Host: host, TLSA: tlsa, Level: level,
+						r := Requirement{Domain: "example.com", Host: host, TLSA: tlsa, Level: level, Names: []string{".other.example", host},
 							Override: flags&1 != 0, RequireTLS: flags&2 != 0, TLSOptional: flags&4 != 0, MXSecure: flags&8 != 0, RefusePlaintext: flags&16 != 0}
 						if p != nil {
 							r.Policy = &sts.Policy{Mode: mode, MX: p.MX}
 						}
 						for _, s := range sessions(t, chain) {
 							n++
+							if want, err := expectedPassword(&r, tlsaName, policyName, &s), r.MaySendPassword(&s.evidence); (err == nil) != want {
+								t.Fatalf("policy %s (%s), TLSA %s, level %d, flags %04b, %s: password: %v, want sent = %t", policyName, mode, tlsaName, level, flags, s.name, err, want)
+							}
 							want := expected(&r, tlsaName, policyName, &s)
 							err := r.Satisfied(&s.evidence)
 							if (err == nil) != want {
@@ -117,14 +120,32 @@ func expected(r *Requirement, tlsa, policy string, s *session) bool {
 		ok = ok && s.encrypted
 	case Verify:
 		ok = ok && s.pkix
+	case Secure:
+		ok = ok && s.pinned()
 	case VerifyDANE:
-		ok = ok && daneHolds
+		ok = ok && daneHolds && vouched(r, policy)
 	}
 	if r.RequireTLS {
-		vouched := policy == "names" && r.Policy.Mode == sts.ModeEnforce || r.MXSecure
-		ok = ok && s.encrypted && (daneHolds || vouched && s.pkix) && s.evidence.OffersRequireTLS
+		ok = ok && s.encrypted && vouched(r, policy) && (daneHolds || s.pkix) && s.evidence.OffersRequireTLS
 	}
 	return ok
+}
+
+// vouched says whether somebody vouches for the host's name.
+func vouched(r *Requirement, policy string) bool {
+	return policy == "names" && r.Policy.Mode == sts.ModeEnforce || r.MXSecure
+}
+
+// pinned says whether the certificate, which is always for the host, counts for
+// the host's pinned name.
+func (s *session) pinned() bool { return s.encrypted && s.evidence.Certificate == Trusted }
+
+// expectedPassword says whether the password may be sent.
+func expectedPassword(r *Requirement, tlsa, policy string, s *session) bool {
+	if r.Level == Secure {
+		return s.pinned()
+	}
+	return s.encrypted && vouched(r, policy) && (tlsa == "good" || s.pkix)
 }
 
 // checkVerdicts holds the verdicts against the answer: the first binding one

@@ -38,6 +38,9 @@ const (
 	Rule
 	// RequireTLS is the sender's REQUIRETLS (RFC 8689).
 	RequireTLS
+	// Password is the relay's own password for a next hop. It is not part of
+	// Judge: only MaySendPassword asks for it.
+	Password
 
 	sources // their number
 )
@@ -54,6 +57,8 @@ func (s Source) String() string {
 		return "the operator's rule"
 	case RequireTLS:
 		return "REQUIRETLS"
+	case Password:
+		return "the password for the next hop"
 	}
 	return "opportunistic TLS"
 }
@@ -67,9 +72,13 @@ const (
 	// Encrypt asks for TLS with whatever certificate.
 	Encrypt
 	// Verify asks for TLS with a certificate of a trusted authority for the MX
-	// host's name.
+	// host's name. It does not ask who has named the host.
 	Verify
-	// VerifyDANE asks for usable TLSA records and a match.
+	// Secure asks for TLS with a certificate of a trusted authority for a name
+	// that the operator has pinned, whatever the MX records say.
+	Secure
+	// VerifyDANE asks for usable TLSA records, a match, and a host that nobody can
+	// have forged (RFC 7672, 2.2.1).
 	VerifyDANE
 )
 
@@ -89,6 +98,8 @@ type Requirement struct {
 	RefusePlaintext bool
 	// Level is what the operator's rule asks for.
 	Level Level
+	// Names are the patterns of the names that Secure accepts, see MatchName.
+	Names []string
 	// Override says that the operator's rule replaces what the domain publishes,
 	// which is then judged and counted, but does not hold a message.
 	Override bool
@@ -136,6 +147,10 @@ const CodeMXMismatch = "mta-sts-mx-mismatch"
 // CodeNoRequireTLS is the code of a host that does not offer REQUIRETLS.
 const CodeNoRequireTLS = "requiretls-not-offered"
 
+// CodeMXNotAuthenticated is the code of a host whose name may have been forged:
+// its MX record is not signed, and no enforced policy names it.
+const CodeMXNotAuthenticated = "mx-not-authenticated"
+
 // Satisfied reports whether a message may travel over the session that e was
 // made of. The error is the *Shortfall of the first binding source that is not
 // met.
@@ -166,13 +181,42 @@ func (r *Requirement) Flawless(e *Evidence) bool {
 // 8461, 4.1), and so is one that cannot meet an operator's demand for DANE. The
 // error is a *Shortfall.
 func (r *Requirement) Admits() error {
-	if r.Level == VerifyDANE && (r.TLSA == nil || len(r.TLSA.Usable) == 0) {
-		return r.noDANE()
+	if r.Level == VerifyDANE {
+		if s := r.admitsDANE(); s != nil {
+			return s
+		}
 	}
 	if s := r.mxMismatch(); s != nil && r.PublishedBinding() && r.Policy.Mode == sts.ModeEnforce {
 		return s
 	}
 	return nil
+}
+
+// MaySendPassword reports whether the relay may log in over the session that e
+// was made of. It does not depend on the message: a password that is given away
+// is lost for all of them. The session must be encrypted, and the host must be
+// verified under a name that nobody can have forged. The error is a *Shortfall.
+func (r *Requirement) MaySendPassword(e *Evidence) error {
+	if s := r.judgePassword(e); s != nil {
+		return s
+	}
+	return nil
+}
+
+func (r *Requirement) judgePassword(e *Evidence) *Shortfall {
+	if s := e.encrypted(Password); s != nil {
+		return s
+	}
+	if r.Level == Secure {
+		return e.pinned(Password, r.Names)
+	}
+	if s := r.mxForgeable(Password); s != nil {
+		return s
+	}
+	if r.TLSA != nil && len(r.TLSA.Usable) > 0 && r.judgeDANE(e) == nil {
+		return nil
+	}
+	return e.verified(Password)
 }
 
 // Judge appends the verdict of every source that has a say to buf: published
@@ -268,7 +312,30 @@ func (r *Requirement) unusableTLSA() *Shortfall {
 	}
 }
 
-func (r *Requirement) noDANE() *Shortfall {
+// HostAuthenticated reports whether nobody can have forged which host it is: the
+// MX records are signed, the operator has named it, an enforced policy does,
+// which came over verified HTTPS, or it is the domain itself (RFC 7672, 2.2.1;
+// RFC 8689, 4.2.1).
+func (r *Requirement) HostAuthenticated() bool {
+	enforced := r.Policy != nil && r.Policy.Mode == sts.ModeEnforce && r.mxMismatch() == nil
+	return r.MXSecure || enforced || r.Host == r.Domain
+}
+
+func (r *Requirement) mxForgeable(by Source) *Shortfall {
+	if r.HostAuthenticated() {
+		return nil
+	}
+	return &Shortfall{
+		Source: by, Type: tlsrpt.ValidationFailure, Code: CodeMXNotAuthenticated,
+		Reason: fmt.Sprintf("neither DNSSEC nor an enforced MTA-STS policy vouches that %s is a mail host of %s", r.Host, r.Domain),
+	}
+}
+
+// admitsDANE is nil where the host can meet an operator's demand for DANE.
+func (r *Requirement) admitsDANE() *Shortfall {
+	if r.TLSA != nil && len(r.TLSA.Usable) > 0 {
+		return r.mxForgeable(Rule)
+	}
 	return &Shortfall{
 		Source: Rule, Type: tlsrpt.DANERequired, Code: "no-usable-tlsa",
 		Reason: r.Host + " has no usable TLSA records in a signed zone",
@@ -284,9 +351,14 @@ func (r *Requirement) judgeLevel(e *Evidence) *Shortfall {
 			return s
 		}
 		return e.verified(Rule)
+	case Secure:
+		if s := e.encrypted(Rule); s != nil {
+			return s
+		}
+		return e.pinned(Rule, r.Names)
 	case VerifyDANE:
-		if r.TLSA == nil || len(r.TLSA.Usable) == 0 {
-			return r.noDANE()
+		if s := r.admitsDANE(); s != nil {
+			return s
 		}
 		if s := r.judgeDANE(e); s != nil {
 			return &Shortfall{Source: Rule, Type: s.Type, Code: s.Code, Reason: s.Reason}
@@ -295,21 +367,17 @@ func (r *Requirement) judgeLevel(e *Evidence) *Shortfall {
 	return nil
 }
 
-// judgeRequireTLS is RFC 8689, 4.2.1: the host is authenticated, by DANE or by
-// a name that a policy or DNSSEC vouches for and a trusted certificate, and
-// offers REQUIRETLS itself.
+// judgeRequireTLS is RFC 8689, 4.2.1: the host's name is vouched for by a policy
+// or by DNSSEC, the host is authenticated by DANE or by a trusted certificate,
+// and it offers REQUIRETLS itself.
 func (r *Requirement) judgeRequireTLS(e *Evidence, daneHolds bool) *Shortfall {
 	if s := e.encrypted(RequireTLS); s != nil {
 		return s
 	}
+	if s := r.mxForgeable(RequireTLS); s != nil {
+		return s
+	}
 	if !daneHolds {
-		enforced := r.Policy != nil && r.Policy.Mode == sts.ModeEnforce && r.mxMismatch() == nil
-		if !enforced && !r.MXSecure {
-			return &Shortfall{
-				Source: RequireTLS, Type: tlsrpt.ValidationFailure, Code: "mx-not-authenticated",
-				Reason: fmt.Sprintf("neither MTA-STS nor DNSSEC vouches that %s is a mail host of %s", r.Host, r.Domain),
-			}
-		}
 		if s := e.verified(RequireTLS); s != nil {
 			return s
 		}

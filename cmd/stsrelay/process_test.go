@@ -1,0 +1,159 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"net/smtp"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stsrelay/stsrelay/relay/admin"
+)
+
+// asProgram in the environment makes the test binary the program itself, so that
+// tests can see what only a process shows: signals, exit status, broken pipes.
+const asProgram = "STSRELAY_TEST_AS_PROGRAM=1"
+
+func TestMain(m *testing.M) {
+	if os.Getenv("STSRELAY_TEST_AS_PROGRAM") == "1" {
+		_ = os.Unsetenv("STSRELAY_TEST_AS_PROGRAM")
+		main()
+	}
+	os.Exit(m.Run())
+}
+
+// startProgram starts the program in a folder, with stderr as its standard error.
+func startProgram(t *testing.T, dir string, stderr *os.File, args ...string) *exec.Cmd {
+	t.Helper()
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(self, args...)
+	cmd.Dir, cmd.Stderr, cmd.Env = dir, stderr, append(os.Environ(), asProgram)
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = cmd.Process.Kill(); _ = cmd.Wait() })
+	return cmd
+}
+
+// A log that nobody reads stops neither mail nor the end of the process, and a
+// reader that goes away does not kill it.
+func TestALogThatNobodyReads(t *testing.T) {
+	for _, gone := range []bool{false, true} {
+		t.Run(fmt.Sprintf("reader gone %t", gone), func(t *testing.T) {
+			dir := t.TempDir()
+			address := freeAddress(t)
+			file := filepath.Join(dir, "stsrelay.toml")
+			if err := os.WriteFile(file, fmt.Appendf(nil, "hostname = \"relay.example.com\"\ndata_dir = %q\n[[listen]]\naddress = %q\n"+
+				"[dns]\nservers = [\"127.0.0.1:1\"]\n[limits]\nfree_space = \"64MiB\"\n[delivery]\npaused = true\n", dir, address), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			reader, writer, err := os.Pipe()
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer reader.Close()
+			cmd := startProgram(t, dir, writer, "serve", "--config", file)
+			writer.Close()
+			client := admin.NewClient(filepath.Join(dir, "stsrelay.sock"))
+			running(t, client)
+			if gone {
+				reader.Close()
+			}
+			const sent = 1000 // some 300 KiB of log; a pipe holds 64 KiB
+			c, err := smtp.Dial(address)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer c.Close()
+			for i := range sent {
+				if err := oneMessage(c); err != nil {
+					t.Fatalf("after %d messages: %v", i, err)
+				}
+			}
+			var status admin.Status
+			if err := client.Get(t.Context(), "/v1/status", nil, &status); err != nil {
+				t.Fatal(err)
+			}
+			if status.Queue.Messages != sent {
+				t.Errorf("%d messages in the queue, %d were accepted", status.Queue.Messages, sent)
+			}
+			if gone && status.LogDropped == 0 {
+				t.Error("no line is counted as dropped")
+			}
+			begun := time.Now()
+			if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
+				t.Fatal(err)
+			}
+			done := make(chan error, 1)
+			go func() { done <- cmd.Wait() }()
+			select {
+			case err := <-done:
+				if err != nil {
+					t.Errorf("it ended with %v", err)
+				}
+			case <-time.After(25 * time.Second):
+				t.Fatal("it did not end")
+			}
+			t.Logf("%d messages, %d lines dropped, stopped in %s", sent, status.LogDropped, time.Since(begun).Round(time.Millisecond))
+		})
+	}
+}
+
+// freeAddress is an address of this machine on which nothing listens.
+func freeAddress(t *testing.T) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().String()
+}
+
+// running waits until the relay answers.
+func running(t *testing.T, client *admin.Client) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		var s admin.Status
+		err := client.Get(ctx, "/v1/status", nil, &s)
+		if err == nil {
+			return
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			t.Fatal(err)
+		}
+	}
+}
+
+// oneMessage hands in one message.
+func oneMessage(c *smtp.Client) error {
+	if err := c.Mail("anna@sender.example"); err != nil {
+		return err
+	}
+	if err := c.Rcpt("kurt@a.example"); err != nil {
+		return err
+	}
+	w, err := c.Data()
+	if err != nil {
+		return err
+	}
+	if _, err := io.WriteString(w, "Subject: hello\r\n\r\nHello\r\n"); err != nil {
+		return err
+	}
+	return w.Close()
+}
