@@ -287,7 +287,7 @@ func (q *Queue) read(e *entry) (m Message, ok bool, err error) {
 	m.changes = e.changes()
 	m.State = e.state()
 	if e.held {
-		m.HeldFor = m.held.Reason
+		m.HeldFor, m.Unreadable = m.held.Reason, e.unreadable
 	}
 	var next int64
 	for n, group := range split(m.Recipients) {
@@ -403,7 +403,9 @@ func (q *Queue) Hold(ctx context.Context, f Filter, reason string) (int, error) 
 	})
 }
 
-func (q *Queue) hold(e *entry, reason string) {
+func (q *Queue) hold(e *entry, reason string) { q.holdAs(e, holdRecord{Reason: reason}) }
+
+func (q *Queue) holdAs(e *entry, rec holdRecord) {
 	if e.held {
 		return
 	}
@@ -416,7 +418,8 @@ func (q *Queue) hold(e *entry, reason string) {
 	q.counts.Held++
 	var b store.Batch
 	ifThere(e, &b)
-	b.Set(holdKey(e.seq), encode(holdRecord{Reason: reason, Since: q.now().UTC()}))
+	rec.Since = q.now().UTC()
+	b.Set(holdKey(e.seq), encode(rec))
 	q.write(&b)
 }
 
@@ -429,6 +432,7 @@ func (q *Queue) Unhold(ctx context.Context, f Filter) (int, error) {
 		}
 		e.held = false
 		q.counts.Held--
+		q.readableAgain(e)
 		var b store.Batch
 		if e.seq < q.lowWritten {
 			b.Set(holdKey(e.seq), encode(holdRecord{Since: q.now().UTC(), Released: true}))

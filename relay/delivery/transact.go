@@ -42,9 +42,15 @@ func (a *attempt) send(ctx context.Context, s *session) (gone bool) {
 		r := env.Recipients[a.w.Recipients[i]]
 		t.Recipients = append(t.Recipients, smtpclient.Recipient{Address: r.Address, Notify: r.Notify, ORcpt: r.ORcpt})
 	}
+	defer func() { a.d.pool.put(s, a.d.now()) }()
+	if a.unreadable(s) {
+		return false
+	}
 	start := a.d.now()
 	out, err := s.client.Send(ctx, t)
-	defer func() { a.d.pool.put(s, a.d.now()) }()
+	if !out.BodySent && a.unreadable(s) {
+		return false
+	}
 	if errors.Is(err, smtpclient.ErrChunking) {
 		a.d.pool.distrust(s.key)
 		a.last, a.fresh = a.connectionFailure(s, err), false
@@ -67,6 +73,22 @@ func (a *attempt) send(ctx context.Context, s *session) (gone bool) {
 		a.d.pool.strained(s.key) // it said 421, or went away
 	}
 	return false
+}
+
+// unreadable reports whether the store could not read the message. That is this
+// relay's own fault and the same with every host: its recipients wait, and the
+// message is held.
+func (a *attempt) unreadable(s *session) bool {
+	err := a.w.Unreadable()
+	if err == nil {
+		return false
+	}
+	f := &failure{status: "4.3.0", why: reason.Local, text: "this relay cannot read the message from its disk, and keeps it for its administrator: " + err.Error()}
+	for _, i := range a.open {
+		a.results[i] = f.state(a.w.States[i], a.tls)
+	}
+	a.open, a.reached = nil, true // nothing is known of the host
+	return true
 }
 
 // goodbye is the 421 that a host said before it saw more of a message than its
