@@ -84,7 +84,9 @@ func (a *app) rescue(dir, file string) error {
 	if err != nil {
 		return err
 	}
-	if err := store.MarkRescued(dir); err != nil {
+	if found.Messages == 0 {
+		// An empty folder in its place is still taken for a loss.
+	} else if err := store.MarkRescued(dir); err != nil {
 		fmt.Fprintf(a.err, "warning: %v; move %s away together with the store\n", err, store.IdentityFile(dir))
 	}
 	return a.rescued(s.Damage, found, file)

@@ -46,7 +46,7 @@ func (p Problem) String() string { return p.File + ": " + p.What }
 // Database is what the files of a folder hold. It is used by one goroutine.
 type Database struct {
 	dir      string
-	salvage  bool
+	salvage  Salvage
 	sources  []source // the first one wins where two have the same key of the same version
 	values   map[uint32]*os.File
 	buf      []byte
@@ -111,11 +111,15 @@ func splitKey(stored []byte) (key []byte, version uint64, ok bool) {
 	return stored[:n:n], math.MaxUint64 - binary.BigEndian.Uint64(stored[n:]), true
 }
 
+// Salvage reports whether a value that lies in a table is sound by itself.
+type Salvage func(key []byte, userMeta byte, value []byte) bool
+
 // Open reads the names and the logs in dir; tables are read by Walk. With
 // salvage it also takes in what the database itself may not count: tables that
-// the manifest does not name, and what lies in a log behind a damaged place.
-// The error is one of reading the folder; damage is in Problems.
-func Open(dir string, salvage bool) (*Database, error) {
+// the manifest does not name, what lies in a log behind a damaged place, and of
+// a damaged block the values that are sound. The error is one of reading the
+// folder; damage is in Problems.
+func Open(dir string, salvage Salvage) (*Database, error) {
 	d := &Database{dir: dir, salvage: salvage, values: make(map[uint32]*os.File)}
 	names, err := os.ReadDir(dir)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -176,7 +180,7 @@ func (d *Database) openMemory(numbers []uint64) error {
 			d.Empty = append(d.Empty, filepath.Base(name))
 			continue
 		}
-		l := readWAL(data, d.salvage)
+		l := readWAL(data, d.salvage != nil)
 		if l.problem != "" {
 			d.problem(name, "%s", l.problem)
 		}
@@ -234,7 +238,7 @@ func (d *Database) openTables(numbers []uint64, manifest, logs bool) {
 		return int(b) - int(a)
 	})
 	slices.Reverse(others)
-	if !d.salvage && known {
+	if d.salvage == nil && known {
 		others = nil // what a crash leaves of a table that was being written, or had been replaced
 	}
 	for _, n := range append(named, others...) {
@@ -244,6 +248,9 @@ func (d *Database) openTables(numbers []uint64, manifest, logs bool) {
 			d.problem(name, "%v", err)
 		}
 		if t != nil {
+			if d.salvage != nil {
+				t.sound = d.sound
+			}
 			t.damaged = func(what string) { d.problem(name, "%s", what) }
 			d.sources = append(d.sources, t)
 		}
@@ -335,6 +342,16 @@ func (d *Database) Value(it *Item) ([]byte, error) {
 		return nil, fail(ErrForeign)
 	}
 	return r.value, nil
+}
+
+// sound reports whether an entry of a damaged block is whole: what it points to
+// says which key it belongs to, and other values the salvage knows.
+func (d *Database) sound(e *entry) bool {
+	if e.meta&bitValuePointer == 0 {
+		return d.salvage(e.key, e.userMeta, e.value)
+	}
+	_, err := d.Value(itemOf(e))
+	return err == nil
 }
 
 // CutAt is where Badger would cut the newest value log when it opens the

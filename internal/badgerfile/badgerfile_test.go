@@ -67,7 +67,7 @@ func TestTheFilesHoldWhatTheDatabaseHolds(t *testing.T) {
 	}
 	same := func(when string) {
 		t.Helper()
-		d, err := Open(dir, false)
+		d, err := Open(dir, nil)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -19,13 +19,16 @@ type table struct {
 	file    *os.File
 	blocks  []span
 	block   []entry // what is left of the present block
-	buf     []byte
 	damaged func(what string)
+	// sound, if not nil, lets sound entries of a damaged block be looked for.
+	sound func(*entry) bool
+	// rest is what follows the last block that was found without an index.
+	rest []byte
 }
 
 type span struct{ from, len int64 }
 
-var errTable = errors.New("it is damaged")
+var errTable = errors.New("checksum or lengths do not match")
 
 // openTable opens a table. Where its index is damaged, the error says so, and
 // the blocks are looked for without it.
@@ -40,13 +43,13 @@ func openTable(name string) (*table, error) {
 		t.blocks, err = spans(index)
 	}
 	if err != nil {
-		err = fmt.Errorf("its index does not match its checksum, or is cut off (%w)", err)
+		err = fmt.Errorf("it is cut off, or its index is damaged: %w", err)
 		data, e := io.ReadAll(io.NewSectionReader(f, 0, 1<<32))
 		if e != nil {
 			_ = f.Close()
 			return nil, errors.Join(err, e)
 		}
-		t.blocks = findBlocks(data)
+		t.blocks, t.rest = findBlocks(data)
 	}
 	return t, err
 }
@@ -60,7 +63,7 @@ func (t *table) readIndex() ([]byte, error) {
 	at := st.Size()
 	piece := func(n int64) ([]byte, error) {
 		if n < 0 || n > at {
-			return nil, fmt.Errorf("%d octets are to lie before octet %d", n, at)
+			return nil, errTable
 		}
 		at -= n
 		data := make([]byte, n)
@@ -120,7 +123,7 @@ const maxBlock = 16 << 10
 
 // findBlocks finds the blocks that follow each other from the beginning of a
 // table, by their ends: each ends with a checksum and the length of that.
-func findBlocks(data []byte) (blocks []span) {
+func findBlocks(data []byte) (blocks []span, rest []byte) {
 	from := 0
 	for end := 8; end <= min(from+maxBlock, len(data)); end++ {
 		if n := binary.BigEndian.Uint32(data[end-4:]); n < 2 || n > 16 {
@@ -132,13 +135,17 @@ func findBlocks(data []byte) (blocks []span) {
 			end += 7
 		}
 	}
-	return blocks
+	return blocks, data[from:]
 }
 
 // next returns the next entry. A block that is damaged is told of, and passed
 // over.
 func (t *table) next() (entry, bool) {
 	for len(t.block) == 0 {
+		if len(t.blocks) == 0 && len(t.rest) > 0 && t.sound != nil {
+			t.block, t.rest = soundEntries(t.rest, t.sound), nil
+			continue
+		}
 		if len(t.blocks) == 0 {
 			return entry{}, false
 		}
@@ -152,12 +159,63 @@ func (t *table) next() (entry, bool) {
 		if err != nil {
 			t.block = nil
 			t.damaged(fmt.Sprintf("the block at octets %d to %d does not match its checksum", s.from, s.from+s.len))
+			if t.sound != nil {
+				t.block = soundEntries(data, t.sound)
+			}
 		}
 	}
 	e := t.block[0]
 	t.block = t.block[1:]
 	return e, true
 }
+
+// soundEntries looks for entries in a block that is damaged or cut off, of which
+// the offsets of the entries are not believed. Where an entry ends is tried.
+// Deletions say nothing of themselves and are not found.
+func soundEntries(data []byte, sound func(*entry) bool) (found []entry) {
+	var first []byte
+	if len(data) > 4 {
+		first = data[4:min(4+int(binary.NativeEndian.Uint16(data[2:])), len(data))]
+	}
+	for at := 0; at+4 < len(data); {
+		e, size := soundEntry(data[at:], first, sound)
+		if size == 0 || len(found) > 0 && found[len(found)-1].compare(&e) >= 0 {
+			at++
+			continue
+		}
+		found = append(found, e)
+		at += size
+	}
+	return found
+}
+
+// soundEntry decodes the entry that data begins with, in a block whose first
+// stored key is first. size is 0 where none begins there.
+func soundEntry(data, first []byte, sound func(*entry) bool) (e entry, size int) {
+	shared, rest := int(binary.NativeEndian.Uint16(data)), int(binary.NativeEndian.Uint16(data[2:]))
+	head := 4 + rest + 3 // meta, user meta, and no time of expiry
+	if shared > len(first) || shared+rest > maxStoredKey || head > len(data) || data[head-1] != 0 {
+		return entry{}, 0
+	}
+	key, version, ok := splitKey(append(first[:shared:shared], data[4:4+rest]...))
+	if !ok || version > maxVersion {
+		return entry{}, 0
+	}
+	e = entry{key: key, version: version, meta: data[head-3], userMeta: data[head-2]}
+	from, to := head, min(head+maxValue, len(data))
+	if e.meta&bitValuePointer != 0 {
+		from, to = head+pointerSize, min(head+pointerSize, len(data))
+	}
+	for end := from; end <= to; end++ {
+		if e.value = data[head:end:end]; sound(&e) {
+			return e, end
+		}
+	}
+	return entry{}, 0
+}
+
+// maxValue is the most that a value has that lies in a table.
+const maxValue = 2 << 10
 
 // decodeBlock decodes a block: entries, their offsets, the number of those,
 // checksum of all that, its length. An entry is the length of what its key

@@ -32,19 +32,27 @@ func (d *Database) Walk(fn func(*Item) error) error {
 		if e.meta&bitDelete != 0 || bytes.HasPrefix(e.key, internalPrefix) {
 			continue
 		}
-		it := &Item{Key: e.key, UserMeta: e.userMeta, version: e.version}
-		if e.meta&bitValuePointer == 0 {
-			it.Value = e.value
-		} else if len(e.value) == 12 {
-			it.Pointer = &Pointer{File: binary.NativeEndian.Uint32(e.value), Len: binary.NativeEndian.Uint32(e.value[4:]), Offset: binary.NativeEndian.Uint32(e.value[8:])}
-		} else {
-			it.Pointer = &Pointer{} // no file has this number
-		}
-		if err := fn(it); err != nil {
+		if err := fn(itemOf(&e)); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// pointerSize is what a pointer takes: number, length and offset.
+const pointerSize = 12
+
+func itemOf(e *entry) *Item {
+	it := &Item{Key: e.key, UserMeta: e.userMeta, version: e.version}
+	switch {
+	case e.meta&bitValuePointer == 0:
+		it.Value = e.value
+	case len(e.value) == pointerSize:
+		it.Pointer = &Pointer{File: binary.NativeEndian.Uint32(e.value), Len: binary.NativeEndian.Uint32(e.value[4:]), Offset: binary.NativeEndian.Uint32(e.value[8:])}
+	default:
+		it.Pointer = &Pointer{} // no file has this number
+	}
+	return it
 }
 
 // head is the next entry of a source.

@@ -296,7 +296,7 @@ func (s *Store) write(group []*request) error {
 		return nil
 	}
 	state.Commits++
-	if err := txn.Set(keyState, state.encode()); err != nil {
+	if err := txn.SetEntry(seal(keyState, state.encode())); err != nil {
 		return fmt.Errorf("%w: %w", errNotWritten, err)
 	}
 	if err := txn.Commit(); err != nil {
@@ -314,7 +314,7 @@ type transaction struct {
 
 func (t *transaction) Epoch() int                     { return t.epoch }
 func (t *transaction) Get(key []byte) ([]byte, error) { return present(t.txn, key, nil) }
-func (t *transaction) Set(key, value []byte) error    { return t.txn.SetEntry(entryOf(key, value)) }
+func (t *transaction) Set(key, value []byte) error    { return t.txn.SetEntry(seal(key, value)) }
 func (t *transaction) Delete(key []byte) error        { return t.txn.Delete(key) }
 
 // present is the value of key, nil where there is none, damaged where it cannot
@@ -352,7 +352,7 @@ func (s *Store) apply(txn *badger.Txn, o Op, state *State) error {
 	if value == nil {
 		return txn.Delete(o.Key)
 	}
-	return txn.SetEntry(entryOf(o.Key, value))
+	return txn.SetEntry(seal(o.Key, value))
 }
 
 func has(txn *badger.Txn, key []byte) (bool, error) {

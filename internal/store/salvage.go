@@ -1,7 +1,6 @@
 package store
 
 import (
-	"bytes"
 	"fmt"
 
 	"github.com/stsrelay/stsrelay/internal/badgerfile"
@@ -30,7 +29,14 @@ func OpenSalvage(dir string) (*Salvage, error) {
 		if refusal := v.refusal(dir); refusal != nil {
 			s.Damage = refusal
 		}
-		s.db, err = badgerfile.Open(dir, s.Damage != nil)
+		var salvage func(key []byte, meta byte, stored []byte) bool
+		if s.Damage != nil {
+			salvage = func(key []byte, meta byte, stored []byte) bool {
+				_, ok := unseal(key, meta, stored)
+				return ok && meta != 0
+			}
+		}
+		s.db, err = badgerfile.Open(dir, salvage)
 	}
 	if err != nil {
 		s.Close()
@@ -63,11 +69,10 @@ func (s *Salvage) Walk(fn func(Record) error) error {
 // wraps a *ValueError.
 func (s *Salvage) Read(r *Record) ([]byte, error) {
 	v, err := s.db.Value(&r.item)
-	if err == nil && r.item.UserMeta == boundToKey {
-		if !bytes.HasSuffix(v, r.Key) {
+	if err == nil {
+		var ok bool
+		if v, ok = unseal(r.Key, r.item.UserMeta, v); !ok {
 			err = badgerfile.ErrForeign
-		} else {
-			v = v[:len(v)-len(r.Key)]
 		}
 	}
 	if err != nil {

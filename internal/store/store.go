@@ -12,13 +12,11 @@
 package store
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
 	"os"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -293,32 +291,13 @@ func view(txn *badger.Txn, key []byte, fn func(value []byte) error) error {
 	return value(item, fn)
 }
 
-// boundToKey is the user meta of a value that ends with its key: one that lies
-// in a value log, where Badger looks at the place alone. A file that is not the
-// right one must not give a message the body of another.
-const boundToKey = 1
-
-// entryOf is what is stored under key.
-func entryOf(key, value []byte) *badger.Entry {
-	if len(value) < valueThreshold {
-		return badger.NewEntry(key, value)
-	}
-	return badger.NewEntry(key, slices.Concat(value, key)).WithMeta(boundToKey)
-}
-
 // value is item.Value with an error for what cannot be read: Badger logs it and
 // hands out an empty value.
 func value(item *badger.Item, fn func([]byte) error) error {
-	return item.Value(func(v []byte) error {
-		key := item.Key()
-		if len(v) == 0 && item.ValueSize() > 0 {
+	return item.Value(func(stored []byte) error {
+		v, ok := unseal(item.Key(), item.UserMeta(), stored)
+		if !ok || len(stored) == 0 && item.ValueSize() > 0 {
 			return &ValueError{Key: item.KeyCopy(nil)}
-		}
-		if item.UserMeta() == boundToKey {
-			if !bytes.HasSuffix(v, key) {
-				return &ValueError{Key: item.KeyCopy(nil)}
-			}
-			v = v[:len(v)-len(key)]
 		}
 		return fn(v)
 	})

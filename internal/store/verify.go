@@ -17,10 +17,13 @@ import (
 // read, so this is about seeing a whole file that is not the right one.
 const verifiedAtStart = 256 << 20
 
-// DamageError says that a store is damaged and was not opened. Nothing of it
-// was changed.
+// DamageError says that a store is damaged, or is not the one that was there,
+// and was not opened. Nothing of it was changed.
 type DamageError struct {
 	Dir string
+	// Foreign says that its files are sound, and that it is empty, older than it
+	// should be, or another one.
+	Foreign bool
 	// Problems are what is wrong, a sentence each.
 	Problems []string
 	// Expected is how many messages the store is known to have held when it was
@@ -36,18 +39,24 @@ func (e *DamageError) Error() string {
 		more = fmt.Sprintf("; and %d more", len(list)-most)
 		list = list[:most]
 	}
-	return fmt.Sprintf("the store in %s is damaged: %s%s", e.Dir, strings.Join(list, "; "), more)
+	what := "damaged"
+	if e.Foreign {
+		what = "not the one that was there"
+	}
+	return fmt.Sprintf("the store in %s is %s: %s%s", e.Dir, what, strings.Join(list, "; "), more)
 }
 
 // verdict is what a look at the files of a store has found.
 type verdict struct {
 	problems   []string
+	foreign    bool     // they are what compare has found
 	state      State    // of what is there
 	recorded   *State   // what the store says of itself; nil for none
 	expected   *State   // what the file beside it says; nil for none
 	unreadable [][]byte // keys of values that cannot be read
 	park       uint32   // if not 0, the value log that Badger must not cut
 	torn       []string
+	lost       bool // acknowledged changes are, at the end of the torn ones
 	empty      []string
 	keys       int
 	said       []string // to be logged: what is not as it should be, and costs no mail
@@ -56,7 +65,7 @@ type verdict struct {
 // verify reads all tables and write-ahead logs of the store in dir, and values
 // as far as verifiedAtStart goes, and changes nothing.
 func verify(dir string) (*verdict, error) {
-	db, err := badgerfile.Open(dir, false)
+	db, err := badgerfile.Open(dir, nil)
 	if err != nil {
 		return nil, fmt.Errorf("read the store in %s: %w", dir, err)
 	}
@@ -69,7 +78,8 @@ func verify(dir string) (*verdict, error) {
 			v.state.add(n, true)
 		}
 		if bytes.Equal(it.Key, keyState) {
-			if s := new(State); s.decode(it.Value) {
+			value, ok := unseal(it.Key, it.UserMeta, it.Value)
+			if s := new(State); ok && s.decode(value) {
 				v.recorded = s
 			}
 		}
@@ -153,8 +163,13 @@ func (c *valueCheck) protectNewest() error {
 // compare compares what is there with what the store says of itself, and with
 // what the file beside it says.
 func (v *verdict) compare(dir string) {
-	wrong := func(format string, args ...any) { v.problems = append(v.problems, fmt.Sprintf(format, args...)) }
-	if r := v.recorded; r != nil && len(v.problems) == 0 && (v.state.Messages < r.Messages || v.state.Messages == r.Messages && v.state.Sum != r.Sum) {
+	if len(v.problems) > 0 {
+		return // it is known to be damaged
+	}
+	wrong := func(format string, args ...any) {
+		v.problems, v.foreign = append(v.problems, fmt.Sprintf(format, args...)), true
+	}
+	if r := v.recorded; r != nil && (v.state.Messages < r.Messages || v.state.Messages == r.Messages && v.state.Sum != r.Sum) {
 		wrong("it says of itself that it holds %d messages, and %d are there, or others: a part of it is missing or of another time", r.Messages, v.state.Messages)
 	}
 	x := v.expected
@@ -165,7 +180,6 @@ func (v *verdict) compare(dir string) {
 	switch r := v.recorded; {
 	case r == nil && v.keys == 0 && x.Messages == 0:
 		v.said = append(v.said, fmt.Sprintf("the store is new, and %s speaks of another one, in which no mail was", file))
-	case len(v.problems) > 0:
 	case r == nil && v.keys == 0:
 		wrong("it is empty, and %s speaks of %d messages", file, x.Messages)
 	case r == nil, r.ID != x.ID:
@@ -173,8 +187,9 @@ func (v *verdict) compare(dir string) {
 	case r.Commits < x.Commits && len(v.torn) == 0:
 		wrong("it is older than it should be: %s speaks of %d changes and %d messages, and there are %d and %d", file, x.Commits, x.Messages, r.Commits, v.state.Messages)
 	case r.Commits < x.Commits:
+		v.lost = true
 		v.said = append(v.said, fmt.Sprintf("the last %d changes are lost: %s ends in the middle of a write, as after a crash of a machine whose disk loses what it has acknowledged. "+
-			"There were %d messages, and there are %d", x.Commits-r.Commits, strings.Join(v.torn, ", "), x.Messages, v.state.Messages))
+			"There were %d messages, and there are %d. What is left of the write is set aside as .torn", x.Commits-r.Commits, strings.Join(v.torn, ", "), x.Messages, v.state.Messages))
 	}
 }
 
@@ -183,7 +198,7 @@ func (v *verdict) refusal(dir string) *DamageError {
 	if len(v.problems) == 0 {
 		return nil
 	}
-	e := &DamageError{Dir: dir, Problems: v.problems, Expected: -1}
+	e := &DamageError{Dir: dir, Foreign: v.foreign, Problems: v.problems, Expected: -1}
 	if v.expected != nil {
 		e.Expected = int(v.expected.Messages)
 	} else if v.recorded != nil {
@@ -204,6 +219,17 @@ func (v *verdict) prepare(dir string) error {
 		}
 		if err != nil && !errors.Is(err, os.ErrNotExist) {
 			return err
+		}
+	}
+	if v.lost {
+		for _, name := range v.torn { // Badger cuts them
+			data, err := os.ReadFile(filepath.Join(dir, name))
+			if err == nil {
+				err = os.WriteFile(filepath.Join(dir, name+".torn"), data, 0o600)
+			}
+			if err != nil {
+				return err
+			}
 		}
 	}
 	for _, name := range v.empty { // no octet is in them
