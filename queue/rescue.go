@@ -33,6 +33,8 @@ type LostMessage struct {
 
 // RescueSource is where Rescue reads; store.Salvage is one.
 type RescueSource interface {
+	// Expected is how many messages there should be, -1 where that is not known.
+	Expected() int
 	Walk(fn func(store.Record) error) error
 	Read(r *store.Record) ([]byte, error)
 }
@@ -201,15 +203,18 @@ func (r *rescuer) lost(m LostMessage, why error) {
 	r.out.Lost = append(r.out.Lost, m)
 }
 
-// orphans names the bodies without an envelope.
+// orphans names the bodies without an envelope, where messages are missing.
 func (r *rescuer) orphans() {
+	if n := r.src.Expected(); n >= 0 && r.out.Messages+len(r.out.Lost) >= n {
+		return
+	}
 	var seqs []uint64
 	for seq := range r.bodies {
 		seqs = append(seqs, seq)
 	}
 	slices.Sort(seqs)
 	for _, seq := range seqs {
-		r.lost(r.guess(seq), errors.New("its envelope is not there, only its body: it may never have been accepted"))
+		r.lost(r.guess(seq), errors.New("its envelope is not there, only its body: it may have been delivered, or never accepted"))
 	}
 }
 

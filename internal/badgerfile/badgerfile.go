@@ -46,7 +46,7 @@ func (p Problem) String() string { return p.File + ": " + p.What }
 // Database is what the files of a folder hold. It is used by one goroutine.
 type Database struct {
 	dir      string
-	salvage  Salvage
+	salvage  *Salvage
 	sources  []source // the first one wins where two have the same key of the same version
 	values   map[uint32]*os.File
 	buf      []byte
@@ -111,15 +111,21 @@ func splitKey(stored []byte) (key []byte, version uint64, ok bool) {
 	return stored[:n:n], math.MaxUint64 - binary.BigEndian.Uint64(stored[n:]), true
 }
 
-// Salvage reports whether a value that lies in a table is sound by itself.
-type Salvage func(key []byte, userMeta byte, value []byte) bool
+// Salvage says what else of a damaged database may be taken in.
+type Salvage struct {
+	// Sound reports whether a value that lies in a table is sound by itself.
+	Sound func(key []byte, userMeta byte, value []byte) bool
+	// Unnamed reports whether the value of a key may be taken from a value log where
+	// nothing is known of the key, not even that it was deleted.
+	Unnamed func(key []byte) bool
+}
 
 // Open reads the names and the logs in dir; tables are read by Walk. With
 // salvage it also takes in what the database itself may not count: tables that
-// the manifest does not name, what lies in a log behind a damaged place, and of
-// a damaged block the values that are sound. The error is one of reading the
-// folder; damage is in Problems.
-func Open(dir string, salvage Salvage) (*Database, error) {
+// the manifest does not name, what lies in a log behind a damaged place, of a
+// damaged block the values that are sound, and values that nothing points to any
+// more. The error is one of reading the folder; damage is in Problems.
+func Open(dir string, salvage *Salvage) (*Database, error) {
 	d := &Database{dir: dir, salvage: salvage, values: make(map[uint32]*os.File)}
 	names, err := os.ReadDir(dir)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -144,7 +150,32 @@ func Open(dir string, salvage Salvage) (*Database, error) {
 		return d, err
 	}
 	d.openTables(tables, manifest, len(memory)+len(logs) > 0)
-	return d, d.openValues(logs)
+	if err := d.openValues(logs); err != nil || salvage == nil {
+		return d, err
+	}
+	return d, d.openUnnamed()
+}
+
+// openUnnamed takes in the values of the value logs, after everything else.
+func (d *Database) openUnnamed() error {
+	var list []entry
+	for number, f := range d.values {
+		_, err := eachRecord(f, func(r *record, at int64) {
+			if !d.salvage.Unnamed(r.key) {
+				return
+			}
+			p := binary.NativeEndian.AppendUint32(nil, number)
+			p = binary.NativeEndian.AppendUint32(p, uint32(r.size))
+			p = binary.NativeEndian.AppendUint32(p, uint32(at))
+			list = append(list, entry{key: bytes.Clone(r.key), version: r.version, meta: bitValuePointer, userMeta: r.userMeta, value: p})
+		})
+		if err != nil {
+			return err
+		}
+	}
+	slices.SortFunc(list, func(a, b entry) int { return a.compare(&b) })
+	d.sources = append(d.sources, &entries{list})
+	return nil
 }
 
 // Close closes the files.
@@ -348,7 +379,7 @@ func (d *Database) Value(it *Item) ([]byte, error) {
 // says which key it belongs to, and other values the salvage knows.
 func (d *Database) sound(e *entry) bool {
 	if e.meta&bitValuePointer == 0 {
-		return d.salvage(e.key, e.userMeta, e.value)
+		return d.salvage.Sound(e.key, e.userMeta, e.value)
 	}
 	_, err := d.Value(itemOf(e))
 	return err == nil
@@ -361,6 +392,6 @@ func (d *Database) CutAt() (uint32, error) {
 	if f == nil {
 		return 0, nil
 	}
-	end, err := soundUntil(f)
+	end, err := eachRecord(f, func(*record, int64) {})
 	return uint32(end), err
 }

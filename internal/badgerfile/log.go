@@ -177,9 +177,10 @@ func recordsIn(data []byte) (found []record) {
 	return found
 }
 
-// soundUntil is the offset behind the last of the sound records that follow
-// each other from the beginning of a log.
-func soundUntil(f *os.File) (int64, error) {
+// eachRecord calls fn for the sound records that follow each other from the
+// beginning of a log, with their offsets, and returns the offset behind the last
+// one. A record is valid during the call.
+func eachRecord(f *os.File, fn func(r *record, at int64)) (int64, error) {
 	in := bufio.NewReaderSize(io.NewSectionReader(f, logHead, 1<<32), 1<<20)
 	at := int64(logHead)
 	var buf []byte
@@ -199,9 +200,11 @@ func soundUntil(f *os.File) (int64, error) {
 			}
 			return at, err
 		}
-		if _, ok := decodeRecord(buf); !ok {
+		r, ok := decodeRecord(buf)
+		if !ok {
 			return at, nil
 		}
+		fn(&r, at)
 		at += int64(size)
 	}
 }
@@ -214,7 +217,7 @@ func CheckValueLog(dir string, number uint32) (sound bool, err error) {
 		return false, err
 	}
 	defer f.Close()
-	end, err := soundUntil(f)
+	end, err := eachRecord(f, func(*record, int64) {})
 	if err != nil {
 		return false, err
 	}

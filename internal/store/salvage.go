@@ -1,6 +1,7 @@
 package store
 
 import (
+	"bytes"
 	"fmt"
 
 	"github.com/stsrelay/stsrelay/internal/badgerfile"
@@ -29,11 +30,15 @@ func OpenSalvage(dir string) (*Salvage, error) {
 		if refusal := v.refusal(dir); refusal != nil {
 			s.Damage = refusal
 		}
-		var salvage func(key []byte, meta byte, stored []byte) bool
+		var salvage *badgerfile.Salvage
 		if s.Damage != nil {
-			salvage = func(key []byte, meta byte, stored []byte) bool {
-				_, ok := unseal(key, meta, stored)
-				return ok && meta != 0
+			salvage = &badgerfile.Salvage{
+				Sound: func(key []byte, meta byte, stored []byte) bool {
+					_, ok := unseal(key, meta, stored)
+					return ok && meta != 0
+				},
+				// Bodies are named by their envelopes, which may be there still.
+				Unnamed: func(key []byte) bool { return bytes.HasPrefix(key, PrefixBody) },
 			}
 		}
 		s.db, err = badgerfile.Open(dir, salvage)
@@ -43,6 +48,15 @@ func OpenSalvage(dir string) (*Salvage, error) {
 		return nil, err
 	}
 	return s, nil
+}
+
+// Expected is how many messages the store is known to have held when it was last
+// written, -1 where that is not known.
+func (s *Salvage) Expected() int {
+	if s.Damage == nil {
+		return -1
+	}
+	return s.Damage.Expected
 }
 
 // Close closes its files.
