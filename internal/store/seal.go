@@ -13,11 +13,13 @@ import (
 // whatever Badger's files have gone through. The user meta of an entry says how;
 // 0 is a value of an earlier version, which does not.
 const (
-	// withKey: the value is followed by its key. It is for what lies in a value
-	// log, where a checksum covers both, and where Badger looks at the place alone:
-	// a file that is not the right one must not give a message the body of another.
+	// withKey: the value is followed by its key. It is for large values, which lie in
+	// a value log. A checksum of Badger's covers both there, but Badger looks at the
+	// place alone: a file that is not the right one must not give a message the body
+	// of another.
 	withKey = 1
-	// withSum: the value is followed by a CRC-32C of key and value.
+	// withSum: the value is followed by a CRC-32C of key and value. Of a damaged
+	// table the values that are sound can be told by it.
 	withSum = 2
 )
 
@@ -29,7 +31,7 @@ func sumOf(key, value []byte) uint32 {
 
 // seal is what is stored for a value.
 func seal(key, value []byte) *badger.Entry {
-	if len(value)+crc32.Size < valueThreshold {
+	if len(value) < valueThreshold {
 		stored := append(make([]byte, 0, len(value)+crc32.Size), value...)
 		return badger.NewEntry(key, binary.BigEndian.AppendUint32(stored, sumOf(key, value))).WithMeta(withSum)
 	}
