@@ -66,7 +66,8 @@ func Rescue(src RescueSource, w io.Writer) (Rescued, error) {
 }
 
 // rescuer takes in the records in the order of their keys: all bodies come
-// before the first envelope, and the records of a message follow its envelope.
+// before the trash and the first envelope, and the records of a message follow
+// its envelope.
 type rescuer struct {
 	src    RescueSource
 	x      *exportWriter
@@ -81,6 +82,10 @@ func (r *rescuer) record(rec store.Record) error {
 	case bytes.HasPrefix(rec.Key, store.PrefixBody) && len(rec.Key) == len(store.PrefixBody)+12:
 		seq := binary.BigEndian.Uint64(rec.Key[len(store.PrefixBody):])
 		r.bodies[seq] = append(r.bodies[seq], rec)
+	case bytes.HasPrefix(rec.Key, store.PrefixTrash): // removed by the operator
+		if seq, ok := trashSeq(rec.Key); ok {
+			delete(r.bodies, seq)
+		}
 	case bytes.HasPrefix(rec.Key, store.PrefixMessage):
 		seq, n, ok := parseMessageKey(rec.Key)
 		if !ok {

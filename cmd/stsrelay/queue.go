@@ -25,9 +25,9 @@ func (a *app) queueCommand() *cobra.Command {
 		a.queueChange("retry", "Make messages due now; held ones stay held", "stsrelay queue retry --domain partner.example"),
 		a.queueChange("hold", "Keep messages from being tried", "stsrelay queue hold --from scanner@example.com"),
 		a.queueChange("release", "Let held messages go, now", "stsrelay queue release --all"),
-		a.queueChange("remove", "Delete messages; nobody is told", "stsrelay queue remove 01KAR7M3QVJ0Z6"),
+		a.queueChange("remove", "Delete messages; nobody is told. queue trash restore brings them back for 24 hours", "stsrelay queue remove 01KAR7M3QVJ0Z6"),
 		a.queueChange("bounce", "Give messages up and tell their senders", "stsrelay queue bounce --domain gone.example --reason 'no such company'"),
-		a.queueExport(), a.queueImport(), a.queueRescue(),
+		a.queueTrash(), a.queueExport(), a.queueImport(), a.queueRescue(),
 		a.queuePause("pause", "Pause delivery as a whole, until resume or the next start"),
 		a.queuePause("resume", "Resume delivery"),
 	)
@@ -139,6 +139,9 @@ func (a *app) printMessage(m *admin.Message) {
 	}
 	row("from", "%s", m.Sender())
 	row("client", "%s, %s, at %s", m.Client, m.Received(), human.Clock(m.ReceivedAt))
+	if m.MessageID != "" {
+		row("msg-id", "%s", m.MessageID)
+	}
 	if m.HeldFor != "" {
 		row("held", "%s", m.HeldFor)
 	}
@@ -285,6 +288,9 @@ given up when the attempt under way has ended without ending it; a restart of th
 				fmt.Fprintf(a.out, "%s: %s would be touched\n", action, human.Plural(done.Touched, "message"))
 			} else {
 				fmt.Fprintf(a.out, "%s: %s touched\n", action, human.Plural(done.Touched, "message"))
+				if action == "remove" && done.Touched > 0 {
+					fmt.Fprintln(a.out, "stsrelay queue trash restore ID brings back what has room there, for 24 hours")
+				}
 				if action == "retry" || action == "release" {
 					err = a.printPaused(cmd.Context(), client)
 				}

@@ -75,3 +75,33 @@ func TestOnlyAYesIsOne(t *testing.T) {
 		}
 	}
 }
+
+func TestWhatWasRemovedIsRestoredFromTheCommandLine(t *testing.T) {
+	file, ids := operated(t)
+	do := func(args ...string) result { t.Helper(); return command(t, "", append(args, "--config", file)...) }
+	expect := func(r result, status int, out, err string) {
+		t.Helper()
+		if r.status != status || !strings.Contains(r.out, out) || !strings.Contains(r.err, err) {
+			t.Errorf("%+v, want %d, %q, %q", r, status, out, err)
+		}
+	}
+	expect(do("queue", "trash", "list"), 0, "the trash is empty", "")
+	expect(do("queue", "trash", "list", "--json"), 0, "[]", "")
+	expect(do("queue", "remove", "--all", "--yes"), 0, "queue trash restore", "")
+	expect(do("queue", "trash", "list"), 0, "kurt@two.example", "")
+	var list []map[string]any
+	unmarshal(t, do("queue", "trash", "list", "--json").out, &list)
+	if len(list) != 2 || list[0]["id"] != ids[0] || list[0]["active"] != false {
+		t.Errorf("%v", list)
+	}
+	expect(do("queue", "trash", "restore", ids[0], "01ARZ3NDEKTSV4RRFFQ69G5FAV"), 1, "1 message back", "not in the trash: 01ARZ3NDEKTSV4RRFFQ69G5FAV")
+	expect(do("queue", "cat", ids[0]), 0, "hello", "")
+	expect(do("queue", "trash", "restore"), 2, "", "say which messages")
+	expect(do("queue", "trash", "restore", "--all", ids[1]), 2, "", "say which messages")
+	expect(do("queue", "trash", "restore", "--all", "--json"), 0, ids[1], "")
+	expect(do("queue", "remove", ids[1]), 0, "1 message touched", "")
+	expect(do("queue", "trash", "empty"), 2, "", "--yes")
+	expect(do("queue", "trash", "empty", "--yes"), 0, "1 message deleted", "")
+	expect(do("queue", "trash", "restore", ids[1]), 1, "", "not in the trash")
+	expect(do("status"), 0, "queue     1 message ", "")
+}
