@@ -170,7 +170,7 @@ func (r *rescuer) write(m *Message, chunks []store.Record) error {
 	var size int64
 	var bad error
 	if len(chunks) < m.Chunks {
-		bad = fmt.Errorf("%d of the %d parts of its body are not there", m.Chunks-len(chunks), m.Chunks)
+		bad = fmt.Errorf("its body is not whole: %d of %d parts are missing or damaged", m.Chunks-len(chunks), m.Chunks)
 	}
 	for i := 0; i < m.Chunks && bad == nil; i++ {
 		if n := binary.BigEndian.Uint32(chunks[i].Key[len(store.PrefixBody)+8:]); int(n) != i {

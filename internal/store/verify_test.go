@@ -252,8 +252,10 @@ func TestADamagedValueLogIsNeverCollected(t *testing.T) {
 		t.Error("a sound value log is not collected")
 	}
 	flip(t, filepath.Join(dir, "000001.vlog"), 5000)
-	if s.mayCollect() || s.mayCollect() {
-		t.Error("a damaged value log is collected")
+	for range 2 { // the second time from memory
+		if s.mayCollect() {
+			t.Error("a damaged value log is collected")
+		}
 	}
 }
 

@@ -43,12 +43,12 @@ func (a *attempt) send(ctx context.Context, s *session) (gone bool) {
 		t.Recipients = append(t.Recipients, smtpclient.Recipient{Address: r.Address, Notify: r.Notify, ORcpt: r.ORcpt})
 	}
 	defer func() { a.d.pool.put(s, a.d.now()) }()
-	if a.unreadable(s) {
+	if a.unreadable() {
 		return false
 	}
 	start := a.d.now()
 	out, err := s.client.Send(ctx, t)
-	if !out.BodySent && a.unreadable(s) {
+	if !out.BodySent && a.unreadable() {
 		return false
 	}
 	if errors.Is(err, smtpclient.ErrChunking) {
@@ -78,7 +78,7 @@ func (a *attempt) send(ctx context.Context, s *session) (gone bool) {
 // unreadable reports whether the store could not read the message. That is this
 // relay's own fault and the same with every host: its recipients wait, and the
 // message is held.
-func (a *attempt) unreadable(s *session) bool {
+func (a *attempt) unreadable() bool {
 	err := a.w.Unreadable()
 	if err == nil {
 		return false
