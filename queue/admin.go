@@ -403,26 +403,6 @@ func (q *Queue) Hold(ctx context.Context, f Filter, reason string) (int, error) 
 	})
 }
 
-func (q *Queue) hold(e *entry, reason string) { q.holdAs(e, holdRecord{Reason: reason}) }
-
-func (q *Queue) holdAs(e *entry, rec holdRecord) {
-	if e.held {
-		return
-	}
-	for i := range e.units {
-		q.unwait(&e.units[i])
-		q.place(e.units[i].domain, q.clock())
-	}
-	e.held = true
-	e.stateKept = true
-	q.counts.Held++
-	var b store.Batch
-	ifThere(e, &b)
-	rec.Since = q.now().UTC()
-	b.Set(holdKey(e.seq), encode(rec))
-	q.write(&b)
-}
-
 // Unhold releases the selected held messages and makes them due now. It returns
 // how many messages it touched.
 func (q *Queue) Unhold(ctx context.Context, f Filter) (int, error) {

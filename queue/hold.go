@@ -6,6 +6,27 @@ import (
 	"github.com/stsrelay/stsrelay/internal/store"
 )
 
+// hold keeps e from being tried.
+func (q *Queue) hold(e *entry, reason string) { q.holdAs(e, holdRecord{Reason: reason}) }
+
+func (q *Queue) holdAs(e *entry, rec holdRecord) {
+	if e.held {
+		return
+	}
+	for i := range e.units {
+		q.unwait(&e.units[i])
+		q.place(e.units[i].domain, q.clock())
+	}
+	e.held = true
+	e.stateKept = true
+	q.counts.Held++
+	var b store.Batch
+	ifThere(e, &b)
+	rec.Since = q.now().UTC()
+	b.Set(holdKey(e.seq), encode(rec))
+	q.write(&b)
+}
+
 // holdUnreadable holds a message that the store cannot read, so that it is not
 // tried until it expires, and nobody is told that the other side is at fault.
 func (q *Queue) holdUnreadable(e *entry, err error) {
