@@ -310,7 +310,7 @@ func (k *knownStore) rescue(dir string, damage *store.DamageError) error {
 	}
 	into := &collecting{bodies: make(map[ID][]byte)}
 	if t, err := readExport(&file, time.Now(), into); err != nil || !t.Whole() || t.Messages != r.Messages {
-		return fmt.Errorf("the export: %+v, %w", t, err)
+		return fmt.Errorf("the export: %+v, %v", t, err) //nolint:errorlint // it may be nil
 	}
 	found := 0
 	for id, body := range into.bodies {

@@ -182,10 +182,12 @@ func (r *rescuer) write(m *Message, chunks []store.Record) error {
 			bad = fmt.Errorf("its body cannot be read: %w", err)
 			break
 		}
+		if size += int64(len(v)); size > m.Size {
+			break
+		}
 		if err := r.x.record(recordBody, v); err != nil {
 			return err
 		}
-		size += int64(len(v))
 	}
 	if bad == nil && size != m.Size {
 		bad = fmt.Errorf("its body has %d octets, not %d", size, m.Size)

@@ -20,7 +20,7 @@ import (
 
 // letter is a message that lies in the value log.
 func letter(word string) string {
-	return "Subject: " + word + "\r\n\r\n" + strings.Repeat(word+" ", 1000) + "\r\n"
+	return "Subject: " + word + "\r\n\r\n" + strings.Repeat(strings.Repeat(word+" ", 8)+"\r\n", 100)
 }
 
 // spoil changes an octet of what holds word in the store's files.

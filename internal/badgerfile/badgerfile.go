@@ -369,7 +369,7 @@ func (d *Database) Value(it *Item) ([]byte, error) {
 	if !ok {
 		return nil, fail(ErrUnreadable)
 	}
-	if !bytes.Equal(r.key, it.Key) || r.version != it.version {
+	if !bytes.Equal(r.key, it.Key) || r.version != it.version || r.userMeta != it.UserMeta {
 		return nil, fail(ErrForeign)
 	}
 	return r.value, nil
