@@ -25,6 +25,12 @@ type stored struct {
 
 func (stored) Put(context.Context, []byte, []byte) error { return nil }
 func (stored) Delete(context.Context, []byte) error      { return nil }
+func (s stored) Get(key []byte) ([]byte, error) {
+	if string(key) != s.domain {
+		return nil, nil
+	}
+	return s.value, nil
+}
 func (s stored) Scan(_ []byte, fn func(key, value []byte) error) error {
 	if len(s.value) == 0 {
 		return nil
