@@ -37,7 +37,7 @@ func readBody(ctx context.Context, resp *http.Response, remarks *Remarks) ([]byt
 	if ct := resp.Header.Get("Content-Type"); ct == "" {
 		remarks.Add(RemarkContentType, "the policy host sends no Content-Type; it should be text/plain")
 	} else if mediaType, _, err := mime.ParseMediaType(ct); err != nil && mediaType == "" || !strings.EqualFold(mediaType, "text/plain") {
-		return nil, fmt.Errorf("its Content-Type is %q: %w", cut(ct, 80), ErrContentType)
+		return nil, fmt.Errorf("its Content-Type is %q, %w", cut(ct, 80), ErrContentType)
 	}
 	if resp.ContentLength > maxBody {
 		return nil, fmt.Errorf("it is %d octets long, more than %d", resp.ContentLength, maxBody)

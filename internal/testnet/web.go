@@ -21,6 +21,9 @@ import (
 type PolicyFaults struct {
 	// Down refuses connections, Stall takes them and says nothing.
 	Down, Stall bool
+	// UnknownName answers a ClientHello with the alert unrecognized_name, as a web
+	// server does that has no site of that name.
+	UnknownName bool
 	// Cert replaces the certificate.
 	Cert CertSpec
 	// TLS11 speaks TLS 1.1 at most.
@@ -130,13 +133,23 @@ type stallable struct {
 func (l stallable) Accept() (net.Conn, error) {
 	for {
 		c, err := l.Listener.Accept()
-		if err != nil || !l.site.Faults().Stall {
+		f := l.site.Faults()
+		switch {
+		case err == nil && f.Stall:
+			l.site.net.wg.Go(func() {
+				<-l.site.done
+				c.Close()
+			})
+		case err == nil && f.UnknownName:
+			l.site.net.wg.Go(func() {
+				defer c.Close()
+				_, _ = c.Read(make([]byte, 16<<10))
+				_, _ = c.Write([]byte{21, 3, 1, 0, 2, 2, 112})
+				_, _ = io.Copy(io.Discard, c)
+			})
+		default:
 			return c, err
 		}
-		l.site.net.wg.Go(func() {
-			<-l.site.done
-			c.Close()
-		})
 	}
 }
 

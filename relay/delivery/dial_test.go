@@ -1,7 +1,6 @@
 package delivery
 
 import (
-	"context"
 	"net"
 	"net/netip"
 	"slices"
