@@ -81,7 +81,7 @@ const (
 func invalidMend(err error) string {
 	switch {
 	case errors.Is(err, sts.ErrEmptyPolicy):
-		return "the domain's owner: put the policy into the file that the web server sends, and see that it may read it; then change the id in the record"
+		return "the domain's owner: put the policy into the file that the web server sends, and see that it has a site of this name (Caddy answers 200 and nothing where it has none)"
 	case errors.Is(err, sts.ErrUTF16):
 		return "the domain's owner: save the file as UTF-8 without a byte order mark (in Notepad: UTF-8; in PowerShell: -Encoding ascii), then change the id in the record"
 	case errors.Is(err, sts.ErrGzip):
