@@ -353,3 +353,16 @@ func BenchmarkLookupOfACachedPolicy(b *testing.B) {
 		}
 	}
 }
+
+// Ten digits of seconds are more than a Duration holds: such a policy had ended
+// 300 years ago, and the time of its refresh could not be drawn.
+func TestALongMaxAgeIsAYear(t *testing.T) {
+	l := newLab(t)
+	l.body = strings.Replace(l.body, "604800", "9999999999", 1)
+	l.want("fetched", l.lookup(), "1", 1)
+	l.fetchErr, l.txtErr = errors.New("dead"), errors.New("SERVFAIL")
+	l.now = l.now.Add(365 * 24 * time.Hour)
+	l.want("365 days later", l.lookup(), "1", 1)
+	l.now = l.now.Add(24 * time.Hour)
+	l.want("366 days later", l.lookup(), "", 2)
+}
