@@ -109,8 +109,7 @@ func (in *Incoming) Write(p []byte) (int, error) {
 }
 
 // flush takes the full buffer among those that are to be stored, and hands them
-// to the committer. It waits while too many are on their way, so that a fast
-// client cannot fill the memory.
+// to the committer.
 func (in *Incoming) flush() error {
 	in.batch.Set(bodyKey(in.entry.seq, in.chunks), in.buf)
 	in.chunks++
@@ -119,22 +118,10 @@ func (in *Incoming) flush() error {
 		in.buf = make([]byte, 0, chunkSize)
 		return in.failure()
 	}
-	if err := in.q.store.Room(chunksTogether * chunkSize); err != nil {
+	if err := in.submitChunks(); err != nil {
 		return err
 	}
-	in.slots <- struct{}{}
-	if err := in.failure(); err != nil {
-		return err
-	}
-	in.q.store.Submit(in.batch, func(err error) {
-		if err != nil {
-			in.mu.Lock()
-			in.err = errors.Join(in.err, err)
-			in.mu.Unlock()
-		}
-		<-in.slots
-	})
-	in.batch, in.buf = new(store.Batch), make([]byte, 0, chunkSize)
+	in.buf = make([]byte, 0, chunkSize)
 	return nil
 }
 
@@ -193,6 +180,25 @@ func (in *Incoming) submit(env *Envelope, imported *exportedMessage, done func(e
 		done(err)
 	})
 	return nil
+}
+
+// handOver returns the batch with what is not written of the body yet, for a commit
+// that takes the body over, and the number of its chunks. handedOver must follow.
+func (in *Incoming) handOver() (b *store.Batch, chunks int) {
+	in.ended = true
+	if len(in.buf) > 0 {
+		in.batch.Set(bodyKey(in.entry.seq, in.chunks), in.buf)
+		in.chunks++
+	}
+	return in.batch, in.chunks
+}
+
+// handedOver ends the Incoming after the commit that took its body over.
+func (in *Incoming) handedOver() {
+	in.q.mu.Lock()
+	defer in.q.mu.Unlock()
+	in.entry.gone = true
+	in.q.unlink(in.entry)
 }
 
 // fill completes the envelope and puts it and the rest of the body into b.

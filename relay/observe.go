@@ -7,11 +7,14 @@ import (
 	"fmt"
 	"math"
 	"os"
+	"sync/atomic"
 	"time"
 
 	"github.com/stsrelay/stsrelay/config"
+	"github.com/stsrelay/stsrelay/relay/admin"
 	"github.com/stsrelay/stsrelay/relay/delivery"
 	"github.com/stsrelay/stsrelay/relay/metrics"
+	"github.com/stsrelay/stsrelay/relay/security"
 	"github.com/stsrelay/stsrelay/sts"
 )
 
@@ -20,6 +23,9 @@ import (
 func (r *Relay) openMetrics() {
 	for _, result := range fetchResults {
 		r.metrics.Fetched(result, 0)
+	}
+	for _, result := range []security.StartTLS{security.NotOffered, security.Refused, security.Broken, security.Established} {
+		r.metrics.StartTLS(result.String(), 0)
 	}
 	for _, how := range []string{"mail", "https"} {
 		r.metrics.Reported(how, reportResult(true), 0)
@@ -126,6 +132,34 @@ func reportResult(sent bool) string {
 		return "sent"
 	}
 	return "failed"
+}
+
+func (r *Relay) handshaken(starttls string) { r.metrics.StartTLS(starttls, 1) }
+
+// totals count since the start, for status.
+type totals struct{ accepted, delivered, deferred, bounced atomic.Int64 }
+
+func (t *totals) read() admin.SinceStart {
+	return admin.SinceStart{Accepted: t.accepted.Load(), Delivered: t.delivered.Load(), Deferred: t.deferred.Load(), Bounced: t.bounced.Load()}
+}
+
+// accepted counts a message that was taken in.
+func (r *Relay) accepted(size int64) {
+	r.totals.accepted.Add(1)
+	r.metrics.Accepted(size)
+}
+
+// ended counts what became of n recipients in an attempt.
+func (r *Relay) ended(verdict, why string, n int) {
+	r.metrics.Recipients(verdict, why, n)
+	switch verdict {
+	case "delivered":
+		r.totals.delivered.Add(int64(n))
+	case "deferred":
+		r.totals.deferred.Add(int64(n))
+	case "bounced":
+		r.totals.bounced.Add(int64(n))
+	}
 }
 
 func (r *Relay) attempted(a delivery.Attempt) {

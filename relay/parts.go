@@ -63,7 +63,7 @@ func (r *Relay) openPolicies(roots *x509.CertPool) (*sts.Manager, error) {
 		Store: policyStore{r.store}, Prefix: store.PrefixPolicy, Room: r.store.Room, LookupTXT: r.lookupTXT, Logger: r.log,
 		Fetch: func(ctx context.Context, domain string) (*sts.Fetched, error) {
 			fetched, err := sts.NewFetcher(sts.FetcherOptions{
-				Roots: roots, LookupAddrs: r.lookupAddrs, DialContext: r.o.Dial,
+				Roots: roots, LookupAddrs: r.lookupAddrs, DialContext: r.o.Dial, Hellos: r.hellos,
 				AllowPrivate: r.config.Load().Delivery.PrivateAddresses == "allow", // which a reload may change
 			}).Fetch(ctx, domain)
 			if !errors.Is(ctx.Err(), context.Canceled) { // the relay stops: that says nothing about the policy host
@@ -188,10 +188,11 @@ func (r *Relay) ingressOptions(c *config.Config) (ingress.Options, error) {
 			LongLines:            c.Limits.LongLines,
 		},
 		Headers:            ingress.Headers{Strip: c.Headers.Strip, HideInternalHops: c.Headers.HideInternalHops},
+		Postmaster:         c.Postmaster(),
 		HonorTLSRequiredNo: c.Delivery.HonorTLSRequiredNo,
 		Users:              r.authenticate,
 		Sign:               sign,
-		Accepted:           r.metrics.Accepted,
+		Accepted:           r.accepted,
 		Refused:            r.metrics.Refused,
 		Logger:             r.log,
 	}

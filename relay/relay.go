@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"github.com/stsrelay/stsrelay/config"
+	"github.com/stsrelay/stsrelay/internal/clienthello"
 	"github.com/stsrelay/stsrelay/internal/dnsclient"
 	"github.com/stsrelay/stsrelay/internal/logsink"
 	"github.com/stsrelay/stsrelay/internal/store"
@@ -90,8 +91,10 @@ type Relay struct {
 	notices  *dsn.Reporter
 	operator *trouble.Watch
 	metrics  *metrics.Metrics
+	totals   totals
 
 	passwords *passwords
+	hellos    *clienthello.Hosts
 	reporter  *tlsrpt.Reporter            // nil: TLS reports are off
 	signer    atomic.Pointer[dkim.Signer] // of reports
 	rootCAs   *x509.CertPool
@@ -108,7 +111,7 @@ func New(o Options) (*Relay, error) {
 	if o.LogDropped == nil {
 		o.LogDropped = func() logsink.Dropped { return logsink.Dropped{} }
 	}
-	r := &Relay{o: o, log: o.Logger, metrics: metrics.New(), passwords: newPasswords(), started: time.Now()}
+	r := &Relay{o: o, log: o.Logger, metrics: metrics.New(), passwords: newPasswords(), hellos: clienthello.NewHosts(o.Now), started: time.Now()}
 	r.config.Store(o.Config)
 	if err := r.open(); err != nil {
 		return nil, errors.Join(err, r.close())
@@ -133,7 +136,7 @@ func (r *Relay) open() error {
 		return err
 	}
 	limits := queueLimits(c)
-	r.queue, err = queue.Open(queue.Options{Store: r.store, Schedule: schedule(c), DomainLimit: limits.Domain, ClaimLimit: limits.Claims, MaxMessages: limits.Messages, Paused: c.Delivery.Paused, Logger: r.log})
+	r.queue, err = queue.Open(queue.Options{Store: r.store, Schedule: schedule(c), DomainLimit: limits.Domain, ClaimLimit: limits.Claims, MaxMessages: limits.Messages, TrashSize: int64(c.Limits.TrashSize), Paused: c.Delivery.Paused, Logger: r.log})
 	if err != nil {
 		return err
 	}
@@ -172,7 +175,7 @@ func (r *Relay) open() error {
 	r.delivery = delivery.New(delivery.Options{
 		Queue: r.queue, Resolver: r.resolver, Policies: r.policies, Hostname: c.Hostname, Roots: roots,
 		Dial: r.o.Dial, IsSelf: r.isSelf, Notices: r.notifier(), Count: r.counter(), Now: r.o.Now, Settings: deliverySettings, Timeouts: r.o.Timeouts,
-		Recipients: r.metrics.Recipients, Ended: r.attempted, Opened: r.metrics.Session, Logger: r.log,
+		Recipients: r.ended, Ended: r.attempted, Opened: r.metrics.Session, Handshaken: r.handshaken, Hellos: r.hellos, Logger: r.log,
 	})
 	if r.certs, err = openCertificates(c); err != nil {
 		return err
@@ -308,6 +311,7 @@ func (r *Relay) status() admin.Status {
 		Delivering:    !r.queue.Paused(),
 		Queue:         admin.QueueStatus{Messages: n.Messages, Recipients: n.Recipients, Held: n.Held},
 		LogDropped:    r.o.LogDropped().Lines,
+		SinceStart:    r.totals.read(),
 		Sessions:      admin.SessionStatus{In: r.ingress.Sessions(), Out: r.delivery.Sessions()},
 	}
 	if err := r.queue.Accepting(); err != nil {

@@ -11,6 +11,7 @@ import (
 	"net/netip"
 	"time"
 
+	"github.com/stsrelay/stsrelay/internal/clienthello"
 	"github.com/stsrelay/stsrelay/internal/happyeyeballs"
 	"github.com/stsrelay/stsrelay/internal/publicaddr"
 )
@@ -74,6 +75,9 @@ type FetcherOptions struct {
 	AllowPrivate bool
 	// Timeout bounds a whole fetch. Default 60s.
 	Timeout time.Duration
+	// Hellos remembers policy hosts that answer a small ClientHello only; nil: none
+	// is remembered.
+	Hellos *clienthello.Hosts
 	// Now is the date for certificates; default time.Now.
 	Now func() time.Time
 }
@@ -91,6 +95,8 @@ type Fetched struct {
 	// TLS is the state of the connection, Addr the address that answered.
 	TLS  *tls.ConnectionState
 	Addr string
+	// SmallHello says that TLS came about with a second, small ClientHello only.
+	SmallHello bool
 	// Status, ContentType, ContentCoding (its Content-Encoding, in lower case) and
 	// Location are those of the HTTP answer, 0 and "" where there was none.
 	Status        int
@@ -156,17 +162,14 @@ func (f *Fetcher) get(ctx context.Context, domain string, out *Fetched) ([]byte,
 	host := policyHost(domain)
 	// A transport of its own for every fetch: no connection is kept, no proxy
 	// of the environment is used, nothing is cached on the way.
+	cfg := &tls.Config{ServerName: host, RootCAs: f.o.Roots, MinVersion: tls.VersionTLS12, Time: f.o.Now, NextProtos: []string{"h2", "http/1.1"}}
 	transport := &http.Transport{
-		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-			return f.dial(ctx, host, out)
-		},
-		TLSClientConfig: &tls.Config{
-			ServerName: host, RootCAs: f.o.Roots, MinVersion: tls.VersionTLS12, Time: f.o.Now, NextProtos: []string{"h2", "http/1.1"},
+		DialTLSContext: func(ctx context.Context, network, _ string) (net.Conn, error) {
+			return f.dialTLS(ctx, network, host, cfg, out)
 		},
 		ForceAttemptHTTP2: true,
 		// What a host may send before it is read; the default is 4 MiB.
 		HTTP2:                  &http.HTTP2Config{MaxReceiveBufferPerStream: maxBody, MaxReceiveBufferPerConnection: maxBody},
-		TLSHandshakeTimeout:    10 * time.Second,
 		ResponseHeaderTimeout:  20 * time.Second,
 		DisableCompression:     true,
 		DisableKeepAlives:      true,
@@ -198,6 +201,28 @@ func causeOf(ctx context.Context, err error) error {
 
 // ErrPrivateAddress says that a name leads to addresses that are not contacted.
 var ErrPrivateAddress = errors.New("non-public address")
+
+// handshakeTimeout bounds one TLS handshake with a policy host.
+const handshakeTimeout = 10 * time.Second
+
+// dialTLS connects and makes the handshake, once more with a small ClientHello
+// where the host does not answer a large one.
+func (f *Fetcher) dialTLS(ctx context.Context, network, host string, cfg *tls.Config, out *Fetched) (net.Conn, error) {
+	conn, err := f.dial(ctx, host, out)
+	if err != nil {
+		return nil, err
+	}
+	address, again := net.JoinHostPort(out.Addr, "443"), false
+	client, err := f.o.Hellos.Client(ctx, conn, address, cfg, clienthello.Limits{Whole: handshakeTimeout, First: f.o.Timeout / 3}, func(ctx context.Context) (net.Conn, error) {
+		again = true
+		return f.o.DialContext(ctx, network, address)
+	})
+	if err != nil {
+		return nil, err
+	}
+	out.SmallHello = again
+	return client, nil
+}
 
 // dial connects to the first address of the policy host that answers, IPv6 and
 // IPv4 in turn.

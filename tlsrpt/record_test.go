@@ -16,6 +16,7 @@ func TestParseRecord(t *testing.T) {
 		err  error
 	}{
 		{"one address", []string{"v=TLSRPTv1; rua=mailto:reports@example.com"}, []string{"mailto:reports@example.com"}, nil},
+		{"a long local part", []string{"v=TLSRPTv1; rua=mailto:" + strings.Repeat("a", 90) + "@example.com"}, []string{"mailto:" + strings.Repeat("a", 90) + "@example.com"}, nil},
 		{"no spaces, final semicolon", []string{"v=TLSRPTv1;rua=mailto:reports@example.com;"}, []string{"mailto:reports@example.com"}, nil},
 		{"white space before the first semicolon", []string{"v=TLSRPTv1 \t; rua=mailto:a@example.com"}, []string{"mailto:a@example.com"}, nil},
 		{"https", []string{"v=TLSRPTv1; rua=https://reporting.example.com/v1/tlsrpt?a=b"}, []string{"https://reporting.example.com/v1/tlsrpt?a=b"}, nil},
@@ -32,7 +33,9 @@ func TestParseRecord(t *testing.T) {
 		{"unknown scheme only", []string{"v=TLSRPTv1; rua=ftp://a.example.com/"}, nil, nil},
 		{"unknown scheme beside a known one", []string{"v=TLSRPTv1; rua=http://a.example.com/,mailto:a@example.com"}, []string{"mailto:a@example.com"}, nil},
 		{"unknown fields", []string{"v=TLSRPTv1; x=y; rua=mailto:a@example.com; z"}, []string{"mailto:a@example.com"}, nil},
-		{"the first rua counts", []string{"v=TLSRPTv1; rua=mailto:a@example.com; rua=mailto:b@example.com"}, []string{"mailto:a@example.com"}, nil},
+		{"several rua fields", []string{"v=TLSRPTv1; rua=mailto:a@example.com; rua=mailto:b@example.com,https://r.example.com/x;rua=mailto:a@example.com"}, []string{"mailto:a@example.com", "mailto:b@example.com", "https://r.example.com/x"}, nil},
+		{"a second rua after one that cannot be used", []string{"v=TLSRPTv1; rua=ftp://a.example.com/; rua=mailto:b@example.com"}, []string{"mailto:b@example.com"}, nil},
+		{"mailto written as a URL", []string{"v=TLSRPTv1; rua=mailto://a@example.com, MAILTO://b@example.com?subject=x"}, []string{"mailto:a@example.com", "mailto:b@example.com"}, nil},
 		{"international domain", []string{"v=TLSRPTv1; rua=mailto:a@bücher.example"}, []string{"mailto:a@xn--bcher-kva.example"}, nil},
 		{"other records beside it", []string{"v=spf1 -all", "v=TLSRPTv1; rua=mailto:a@example.com", "v=TLSRPTv2; rua=mailto:b@example.com"}, []string{"mailto:a@example.com"}, nil},
 		{"none", nil, nil, ErrNoRecord},

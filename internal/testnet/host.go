@@ -29,8 +29,12 @@ type Faults struct {
 	// KeepTickets resumes TLS sessions from before the faults, and so without a look
 	// at the certificate of now; an attacker could not.
 	KeepTickets bool
-	// TLS11 speaks TLS 1.1 at most.
-	TLS11 bool
+	// TLS11 speaks TLS 1.1 at most, TLS12 TLS 1.2.
+	TLS11, TLS12 bool
+	// Suites are the only cipher suites, of TLS 1.2 and earlier.
+	Suites []uint16
+	// Hello is what becomes of a large ClientHello.
+	Hello HelloFault
 	// Down refuses connections.
 	Down bool
 	// Replies replaces the reply to a step: "greeting", "ehlo", "mail", "rcpt",
@@ -51,6 +55,8 @@ type Faults struct {
 	// Without leaves extensions out, "PIPELINING"; With adds them, "REQUIRETLS",
 	// "CHUNKING".
 	Without, With []string
+	// LongLines takes lines of any length.
+	LongLines bool
 	// LowerCase writes the keywords in lower case.
 	LowerCase bool
 	// Login is "user:password": the host takes mail after AUTH only, which it
@@ -67,6 +73,8 @@ type Message struct {
 	Data       []byte   // without dot-stuffing
 	TLS        bool
 	TLSVersion uint16
+	Suite      uint16
+	Group      tls.CurveID
 	SNI        string
 	Hello      string // of the last EHLO or HELO
 	Session    int64

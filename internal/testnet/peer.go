@@ -249,7 +249,13 @@ func (p *peer) startTLS() bool {
 	if p.f.TLS11 {
 		c.MinVersion, c.MaxVersion = tls.VersionTLS10, tls.VersionTLS11
 	}
-	t := tls.Server(p.conn, c)
+	if p.f.TLS12 {
+		c.MaxVersion = tls.VersionTLS12
+	}
+	if c.CipherSuites = p.f.Suites; c.CipherSuites != nil && c.MaxVersion == 0 {
+		c.MaxVersion = tls.VersionTLS12
+	}
+	t := tls.Server(&helloConn{Conn: p.conn, fault: p.f.Hello}, c)
 	if t.Handshake() != nil {
 		return false
 	}
@@ -307,15 +313,24 @@ func (p *peer) data() bool {
 	return p.taken(data, "dot")
 }
 
+// maxLine is the most octets of a line that Exim's hosts take (RFC 5321,
+// 4.5.3.1.6), without its end.
+const maxLine = 998
+
 // taken is the end of a message.
 func (p *peer) taken(data []byte, step string) bool {
 	m := p.mail
 	p.messages++
 	m.Data, m.To, m.Hello, m.Session, m.User = data, strings.Join(m.Recipients, ","), p.hello, p.n, p.user
 	if p.tls != nil {
-		m.TLS, m.TLSVersion, m.SNI = true, p.tls.Version, p.tls.ServerName
+		m.TLS, m.TLSVersion, m.SNI, m.Suite, m.Group = true, p.tls.Version, p.tls.ServerName, p.tls.CipherSuite, p.tls.CurveID
 	}
 	p.mail = Message{}
+	for line := range bytes.Lines(data) {
+		if n := len(bytes.TrimRight(line, "\r\n")); n > maxLine && !p.f.LongLines {
+			return p.reply(step, fmt.Sprintf("550 maximum allowed line length is %d octets, got %d", maxLine, n))
+		}
+	}
 	if r := p.f.Replies[step]; r == "" || strings.HasPrefix(r, "2") {
 		p.host.received(m)
 	}

@@ -28,6 +28,8 @@ type PolicyFaults struct {
 	Cert CertSpec
 	// TLS11 speaks TLS 1.1 at most.
 	TLS11 bool
+	// Hello is what becomes of a large ClientHello.
+	Hello HelloFault
 	// Status replaces 200; with 3xx, Location is where it points.
 	Status   int
 	Location string
@@ -97,7 +99,7 @@ func (s *PolicyHost) start() error {
 	}
 	s.listener = l
 	s.server = &http.Server{Handler: s, ErrorLog: log.New(io.Discard, "", 0), ReadHeaderTimeout: time.Minute}
-	tlsListener := tls.NewListener(stallable{l, s}, &tls.Config{GetConfigForClient: s.tlsConfig})
+	tlsListener := tls.NewListener(helloListener{stallable{l, s}, func() HelloFault { return s.Faults().Hello }}, &tls.Config{GetConfigForClient: s.tlsConfig})
 	s.net.wg.Go(func() { _ = s.server.Serve(tlsListener) })
 	return nil
 }

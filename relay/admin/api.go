@@ -28,6 +28,7 @@ type Message struct {
 	Auth          string      `json:"auth,omitempty"`
 	TLSIn         string      `json:"tls_in,omitempty"`
 	EnvelopeID    string      `json:"envelope_id,omitempty"`
+	MessageID     string      `json:"message_id"` // the content's, "" where it is not known
 	Why           Why         `json:"why"`
 	Recipients    []Recipient `json:"recipients"`
 }
@@ -107,6 +108,7 @@ type Status struct {
 	Problem       string        `json:"problem,omitempty"`
 	Troubles      []Trouble     `json:"troubles"`    // as of the last minutes
 	LogDropped    uint64        `json:"log_dropped"` // lines that nobody has read
+	SinceStart    SinceStart    `json:"since_start"`
 	Queue         QueueStatus   `json:"queue"`
 	Sessions      SessionStatus `json:"sessions"`
 }
@@ -115,6 +117,14 @@ type Status struct {
 type Trouble struct {
 	What  string `json:"what"`
 	Helps string `json:"helps"`
+}
+
+// SinceStart counts since the start of the relay.
+type SinceStart struct {
+	Accepted  int64 `json:"accepted"`  // messages taken in
+	Delivered int64 `json:"delivered"` // recipients
+	Deferred  int64 `json:"deferred"`  // recipients, each time they were put off
+	Bounced   int64 `json:"bounced"`   // recipients
 }
 
 // QueueStatus are the totals of the queue.
@@ -184,7 +194,7 @@ func newMessage(m *queue.Message) Message {
 	out := Message{
 		ID: m.ID.String(), State: string(m.State), From: m.From, Size: m.Size, ReceivedAt: m.ReceivedAt.UTC(),
 		Client: m.Client, NextAttemptAt: timePointer(m.NextAttemptAt), Attempts: m.Attempts, HeldFor: m.HeldFor,
-		Auth: m.Auth, TLSIn: m.TLS, EnvelopeID: m.EnvID, Recipients: make([]Recipient, len(m.Recipients)),
+		Auth: m.Auth, TLSIn: m.TLS, EnvelopeID: m.EnvID, MessageID: m.MessageID, Recipients: make([]Recipient, len(m.Recipients)),
 	}
 	out.Why = newWhy(queue.Cause{}, "", out.ID)
 	for i, r := range m.Recipients {

@@ -2,6 +2,7 @@ package check
 
 import (
 	"bytes"
+	"crypto/tls"
 	"encoding/json"
 	"flag"
 	"fmt"
@@ -233,6 +234,23 @@ var scenarios = []struct {
 	{name: "mx-no-intermediate", setup: func(w *world, d string) {
 		w.host("mx1."+d, testnet.Faults{Cert: testnet.CertSpec{NoChain: true}})
 		w.enforced(d, "mx1."+d)
+	}},
+	{name: "small-client-hello", goes: true, setup: func(w *world, d string) {
+		w.host("mx1."+d, testnet.Faults{Hello: testnet.HelloDrop})
+		w.enforced(d, "mx1."+d)
+		w.site(d, testnet.PolicyFaults{Hello: testnet.HelloSegment})
+	}},
+	{name: "rsa-key-exchange", goes: true, setup: func(w *world, d string) {
+		w.host("mx1."+d, testnet.Faults{Cert: testnet.CertSpec{RSA: true}, Suites: []uint16{tls.TLS_RSA_WITH_AES_128_GCM_SHA256}})
+		w.enforced(d, "mx1."+d)
+	}},
+	{name: "rc4", setup: func(w *world, d string) {
+		w.host("mx1."+d, testnet.Faults{Cert: testnet.CertSpec{RSA: true}, Suites: []uint16{tls.TLS_RSA_WITH_RC4_128_SHA}})
+		w.enforced(d, "mx1."+d)
+	}},
+	{name: "starttls-refused", goes: true, setup: func(w *world, d string) {
+		w.host("mx1."+d, testnet.Faults{StartTLSReply: "454 4.7.0 the key cannot be read"})
+		w.ok(w.AddDomain(d, testnet.Domain{MX: []string{"mx1." + d}}))
 	}},
 	{name: "mx-tls11", setup: func(w *world, d string) {
 		w.host("mx1."+d, testnet.Faults{TLS11: true})

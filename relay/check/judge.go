@@ -151,10 +151,11 @@ func (c *checker) remark(h *host, v *visit) {
 
 // worth is what a session is worth, in words.
 func worth(req *security.Requirement, e *security.Evidence) string {
-	if s, by := req.Describe(e); by != security.Clear {
-		return s
+	s, by := req.Describe(e)
+	if by == security.Clear {
+		return "no TLS" + strings.TrimPrefix(s, string(security.Clear))
 	}
-	return "no TLS"
+	return s
 }
 
 // outcome goes through the hosts as an attempt to deliver does.
@@ -261,7 +262,8 @@ func (c *checker) delivered(h *host, v *visit) Outcome {
 	over := "over " + v.Worth
 	if v.evidence.StartTLS != security.Established {
 		over = "in clear, since nobody insists on TLS and " + map[security.StartTLS]string{
-			security.NotOffered: "the host does not offer it", security.Refused: "the host refuses it", security.Broken: "the handshake breaks",
+			security.NotOffered: "the host does not offer it", security.Refused: "the host refuses it: " + v.evidence.Failure,
+			security.Broken: "the handshake breaks: " + v.evidence.Failure,
 		}[v.evidence.StartTLS]
 	}
 	out.Text = fmt.Sprintf("mail goes to %s [%s] %s", h.Name, v.Address, over)

@@ -262,6 +262,9 @@ func (c *checker) describePolicyHost(p *policyRun) *PolicyHost {
 	if seen != nil && p.fetchErr == nil && seen.ContentCoding != "" {
 		out.Problems = append(out.Problems, Problem{Warning, "the answer is compressed (" + shorten(seen.ContentCoding, 80) + "), which nobody asked for; not every sender can read it", "RFC 9110, 12.5.3", plainMend})
 	}
+	if seen != nil && seen.SmallHello {
+		out.Problems = append(out.Problems, smallHello("the policy host"))
+	}
 	if out.Certificate != nil {
 		out.Problems = append(out.Problems, c.endsSoon(host, out.Certificate)...)
 	}

@@ -164,9 +164,12 @@ type Session struct {
 	Greeting string `json:"greeting,omitempty"`
 	// STARTTLS is "not offered", "refused", "broken" or "established", "" where
 	// there was no session.
-	STARTTLS    string       `json:"starttls,omitempty"`
-	TLS         string       `json:"tls,omitempty"` // "TLS 1.3"
-	Cipher      string       `json:"cipher,omitempty"`
+	STARTTLS string `json:"starttls,omitempty"`
+	TLS      string `json:"tls,omitempty"` // "TLS 1.3"
+	Cipher   string `json:"cipher,omitempty"`
+	Group    string `json:"group,omitempty"` // of the key exchange; none where it is RSA
+	// SmallHello says that TLS came about with a small ClientHello only.
+	SmallHello  bool         `json:"small_client_hello,omitempty"`
 	Certificate *Certificate `json:"certificate,omitempty"`
 	// TLSA is the record that the certificate matches.
 	TLSA       string `json:"tlsa_match,omitempty"`

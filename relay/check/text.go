@@ -313,7 +313,7 @@ func (t *text) session(s *Session) {
 		if s.RequireTLS {
 			tail = ", offers REQUIRETLS"
 		}
-		t.line("        %s, %s%s", s.TLS, s.Cipher, tail)
+		t.line("        %s%s", strings.Join(slices.DeleteFunc([]string{s.TLS, s.Cipher, s.Group}, func(v string) bool { return v == "" }), ", "), tail)
 	}
 	t.certificate(s.Certificate, "        ")
 	for _, v := range s.Verdicts {

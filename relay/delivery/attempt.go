@@ -2,7 +2,6 @@ package delivery
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -332,22 +331,4 @@ func (a *attempt) addNotices(o *queue.Outcome) {
 			a.results[i].Delayed = true
 		}
 	}
-}
-
-// tlsConfig is that of a session for req. The certificate is judged by
-// security.Evidence after the handshake, where a failure is evidence too.
-func (a *attempt) tlsConfig(req *security.Requirement, t *tickets) *tls.Config {
-	c := &tls.Config{
-		ServerName:         req.Host,
-		MinVersion:         tls.VersionTLS12,
-		InsecureSkipVerify: true, //nolint:gosec // verified by security.Evidence.Observe
-		ClientSessionCache: t,
-	}
-	if req.TLSA != nil {
-		c.ServerName = req.TLSA.Base // RFC 7672, 8.1
-	}
-	if a.settings.LegacyTLS {
-		c.MinVersion = tls.VersionTLS10
-	}
-	return c
 }

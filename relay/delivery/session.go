@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"strings"
 
+	"github.com/stsrelay/stsrelay/internal/clienthello"
 	"github.com/stsrelay/stsrelay/queue"
 	"github.com/stsrelay/stsrelay/relay/reason"
 	"github.com/stsrelay/stsrelay/relay/security"
@@ -112,17 +113,23 @@ func lines(err error) string { return strings.ReplaceAll(err.Error(), "\n", "; "
 // handshake broke and nobody asks for TLS.
 func (a *attempt) openOn(ctx context.Context, conn net.Conn, addr netip.AddrPort, req *security.Requirement) (*session, *failure) {
 	a.seen = append(a.seen, seen{req.Host, addr.Addr()})
-	s, f := a.greet(ctx, conn, addr, req, &tickets{shared: a.d.tickets})
+	small := a.d.hellos.Small(addr.String())
+	s, unanswered, f := a.greet(ctx, conn, addr, req, &tickets{shared: a.d.tickets}, small)
+	if f == nil && unanswered {
+		small = true
+		s, f = a.smaller(ctx, s, addr, req)
+	}
 	if f == nil && s.tickets.wereOffered() && !req.Flawless(&s.evidence) {
 		s.tickets.drop()
 		quit(s)
 		if conn, f = a.again(ctx, addr, req); f == nil {
-			s, f = a.greet(ctx, conn, addr, req, &tickets{shared: a.d.tickets, full: true})
+			s, _, f = a.greet(ctx, conn, addr, req, &tickets{shared: a.d.tickets, full: true}, small)
 		}
 	}
 	if f != nil {
 		return nil, f
 	}
+	a.d.handshaken(s.evidence.StartTLS.String())
 	if !req.Flawless(&s.evidence) {
 		s.tickets.drop()
 	}
@@ -143,6 +150,7 @@ func (a *attempt) openOn(ctx context.Context, conn net.Conn, addr netip.AddrPort
 	if s.evidence.StartTLS == security.Broken {
 		a.countSession(req, s)
 		_ = s.client.Close()
+		a.tls, a.protection = req.Describe(&s.evidence)
 		conn, f := a.again(ctx, addr, req)
 		if f != nil {
 			return nil, f
@@ -195,36 +203,41 @@ func (a *attempt) hello(ctx context.Context, conn net.Conn, addr netip.AddrPort,
 	return client, nil
 }
 
-// greet begins the session and tries STARTTLS where it is offered.
-func (a *attempt) greet(ctx context.Context, conn net.Conn, addr netip.AddrPort, req *security.Requirement, t *tickets) (*session, *failure) {
+// greet begins the session and tries STARTTLS where it is offered. unanswered
+// says that a small ClientHello may do better.
+func (a *attempt) greet(ctx context.Context, conn net.Conn, addr netip.AddrPort, req *security.Requirement, t *tickets, small bool) (s *session, unanswered bool, f *failure) {
 	client, f := a.hello(ctx, conn, addr, req)
 	if f != nil {
-		return nil, f
+		return nil, false, f
 	}
-	s := &session{client: client, host: req.Host, addr: addr.Addr(), evidence: security.Evidence{Host: req.Host}, tickets: t}
+	s = &session{client: client, host: req.Host, addr: addr.Addr(), evidence: security.Evidence{Host: req.Host}, tickets: t}
 	if _, ok := client.Extension("STARTTLS"); !ok {
-		return s, nil
+		return s, false, nil
 	}
-	err := client.StartTLS(ctx, a.tlsConfig(req, t))
+	cfg := TLSConfig(req, a.settings.LegacyTLS, small)
+	if !small {
+		cfg.ClientSessionCache = t
+	}
+	err := client.StartTLS(ctx, cfg)
 	switch refused, ok := errors.AsType[*smtpclient.ReplyError](err); {
 	case ok && refused.Step == "STARTTLS" && refused.Reply.Code != 421:
 		s.evidence.StartTLS, s.evidence.Failure = security.Refused, refused.Reply.String()
-		return s, nil
+		return s, false, nil
 	case ok: // the handshake is not at fault: it said goodbye, or refuses our EHLO within TLS
 		_ = client.Close()
-		return nil, greetingFailure(req.Host, addr.Addr(), err)
+		return nil, false, greetingFailure(req.Host, addr.Addr(), err)
 	case ctx.Err() != nil:
 		_ = client.Close()
-		return nil, &failure{status: "4.3.2", why: reason.Local, host: req.Host, text: "the relay is stopping"}
+		return nil, false, &failure{status: "4.3.2", why: reason.Local, host: req.Host, text: "the relay is stopping"}
 	case err != nil:
 		s.evidence.StartTLS, s.evidence.Failure = security.Broken, err.Error()
-		return s, nil //nolint:nilerr // it is evidence
+		return s, clienthello.Unanswered(err), nil
 	}
 	cs, _ := client.TLS()
 	s.resumed = cs.DidResume
 	s.evidence.Observe(cs, a.d.roots, a.d.now())
 	_, s.evidence.OffersRequireTLS = client.Extension("REQUIRETLS")
-	return s, nil
+	return s, false, nil
 }
 
 // greetingFailure tells of a session that ended before STARTTLS: whatever the

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/stsrelay/stsrelay/internal/clienthello"
 	"github.com/stsrelay/stsrelay/sts/dane"
 	"github.com/stsrelay/stsrelay/tlsrpt"
 )
@@ -26,6 +27,11 @@ const (
 	// Established: the session is encrypted.
 	Established
 )
+
+// String is the step in one word.
+func (s StartTLS) String() string {
+	return [...]string{NotOffered: "not-offered", Refused: "refused", Broken: "broken", Established: "established"}[s]
+}
 
 // Certificate is the verdict on a host's certificate.
 type Certificate uint8
@@ -47,10 +53,11 @@ type Evidence struct {
 	// StartTLS is how far it came, Failure why no further.
 	StartTLS StartTLS
 	Failure  string
-	// Version is as in crypto/tls, 0 where there is no TLS; Cipher is the name of
-	// the cipher suite.
+	// Version and Suite are as in crypto/tls, 0 where there is no TLS. Group is that
+	// of the key exchange, 0 where it is RSA.
 	Version uint16
-	Cipher  string
+	Suite   uint16
+	Group   tls.CurveID
 	// Chain is what the host showed, leaf first.
 	Chain []*x509.Certificate
 	// Certificate is the verdict on the chain. Where it is not Trusted,
@@ -81,7 +88,7 @@ func (e *Evidence) TLSName() string {
 // resumed sessions too, with today's date. roots nil: the system's.
 func (e *Evidence) Observe(cs tls.ConnectionState, roots *x509.CertPool, now time.Time) {
 	e.StartTLS = Established
-	e.Version, e.Cipher = cs.Version, tls.CipherSuiteName(cs.CipherSuite)
+	e.Version, e.Suite, e.Group = cs.Version, cs.CipherSuite, cs.CurveID
 	e.Chain = cs.PeerCertificates
 	e.At = now
 	if len(e.Chain) == 0 {
@@ -101,6 +108,15 @@ func (e *Evidence) Observe(cs tls.ConnectionState, roots *x509.CertPool, now tim
 		KeyUsages:     []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
 	})
 	e.Certificate, e.CertificateCode, e.CertificateWhy = classify(leaf, err, now)
+}
+
+// EndsSoon reports whether a certificate should have been renewed by now: a third of
+// its life is left, 14 days at most and one at least. Certificates of 6 days are
+// renewed every few days, those of 45 every month.
+func EndsSoon(notBefore, notAfter, now time.Time) bool {
+	const day = 24 * time.Hour
+	left := min(max(notAfter.Sub(notBefore)/3, day), 14*day)
+	return notAfter.Sub(now) < left
 }
 
 func classify(leaf *x509.Certificate, err error, now time.Time) (verdict Certificate, code, why string) {
@@ -126,8 +142,26 @@ func classify(leaf *x509.Certificate, err error, now time.Time) (verdict Certifi
 	return Untrusted, "untrusted", "is not trusted: " + err.Error()
 }
 
+// GroupName is the group of the key exchange as people know it, "X25519MLKEM768"
+// or "P-256"; "" where the key exchange is RSA.
+func (e *Evidence) GroupName() string {
+	if e.Group == 0 {
+		return ""
+	}
+	return strings.Replace(e.Group.String(), "CurveP", "P-", 1)
+}
+
+// cipher is version, cipher suite and group.
+func (e *Evidence) cipher() string {
+	c := e.TLSName() + ", " + tls.CipherSuiteName(e.Suite)
+	if g := e.GroupName(); g != "" {
+		c += ", " + g
+	}
+	return c
+}
+
 // encrypted is nil where the session is encrypted well enough for any demand:
-// TLS 1.2 or later (RFC 8996).
+// TLS 1.2 or later (RFC 8996) without RC4 (RFC 7465).
 func (e *Evidence) encrypted(by Source) *Shortfall {
 	switch {
 	case e.StartTLS == NotOffered:
@@ -135,9 +169,11 @@ func (e *Evidence) encrypted(by Source) *Shortfall {
 	case e.StartTLS == Refused:
 		return &Shortfall{Source: by, Type: tlsrpt.StartTLSNotSupported, Code: "refused", Reason: e.Host + " refused STARTTLS: " + e.Failure}
 	case e.StartTLS == Broken:
-		return &Shortfall{Source: by, Type: tlsrpt.ValidationFailure, Code: "handshake-failed", Reason: "the TLS handshake with " + e.Host + " failed: " + e.Failure}
+		return &Shortfall{Source: by, Type: tlsrpt.ValidationFailure, Code: "handshake-failed", Detail: e.Failure, Reason: "the TLS handshake with " + e.Host + " failed: " + e.Failure}
 	case e.Version < tls.VersionTLS12:
 		return &Shortfall{Source: by, Type: tlsrpt.ValidationFailure, Code: "tls-version", Reason: e.Host + " speaks only " + tls.VersionName(e.Version)}
+	case clienthello.WithRC4(e.Suite):
+		return &Shortfall{Source: by, Type: tlsrpt.ValidationFailure, Code: "weak-cipher", Reason: e.Host + " encrypts with RC4 only (" + tls.CipherSuiteName(e.Suite) + ")"}
 	}
 	return nil
 }
@@ -222,8 +258,8 @@ const (
 )
 
 // Describe is what the session was worth for a requirement: for logs and for the
-// queue's display, "TLS 1.3, TLS_AES_128_GCM_SHA256, verified by MTA-STS
-// (enforce)", and in one word.
+// queue's display, "TLS 1.3, TLS_AES_128_GCM_SHA256, X25519, verified by MTA-STS
+// (enforce)" or "none: mx.example.org refused STARTTLS: 454 …", and in one word.
 func (r *Requirement) Describe(e *Evidence) (string, Protection) {
 	d, p := r.describe(e)
 	if r.Override && (r.TLSA != nil || r.Policy != nil) {
@@ -233,10 +269,13 @@ func (r *Requirement) Describe(e *Evidence) (string, Protection) {
 }
 
 func (r *Requirement) describe(e *Evidence) (string, Protection) {
-	if e.StartTLS != Established {
+	switch e.StartTLS {
+	case NotOffered:
 		return string(Clear), Clear
+	case Refused, Broken:
+		return string(Clear) + ": " + e.encrypted(Opportunistic).Reason, Clear
 	}
-	version := tls.VersionName(e.Version) + ", " + e.Cipher
+	version := e.cipher()
 	if r.TLSA != nil && len(r.TLSA.Usable) > 0 {
 		rec, err := e.matchTLSA(r.TLSA, r.Domain)
 		if err == nil {

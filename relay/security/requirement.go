@@ -131,6 +131,8 @@ type Shortfall struct {
 	// Code tells apart what the type lumps together: the failure-reason-code of
 	// the report (RFC 8460, 4.4).
 	Code string
+	// Detail is what is known beyond the code, for reports; "" for nothing.
+	Detail string
 	// Reason is a sentence part for people: "its certificate expired on …".
 	Reason string
 }
@@ -162,6 +164,11 @@ func (r *Requirement) Satisfied(e *Evidence) error {
 		}
 	}
 	return nil
+}
+
+// Binding reports whether some source may hold the message for want of TLS.
+func (r *Requirement) Binding() bool {
+	return r.Satisfied(&Evidence{Host: r.Host}) != nil
 }
 
 // Flawless reports whether a session leaves nothing to be desired: no source has
@@ -361,7 +368,9 @@ func (r *Requirement) judgeLevel(e *Evidence) *Shortfall {
 			return s
 		}
 		if s := r.judgeDANE(e); s != nil {
-			return &Shortfall{Source: Rule, Type: s.Type, Code: s.Code, Reason: s.Reason}
+			by := *s
+			by.Source = Rule
+			return &by
 		}
 	}
 	return nil

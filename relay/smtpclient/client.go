@@ -16,6 +16,8 @@ import (
 	"strings"
 	"sync/atomic"
 	"time"
+
+	"github.com/stsrelay/stsrelay/internal/clienthello"
 )
 
 // Timeouts bound the steps of a session. Zero values are those of RFC 5321,
@@ -24,12 +26,15 @@ type Timeouts struct {
 	Greeting time.Duration // default 5m
 	Hello    time.Duration // EHLO and HELO; default 5m
 	StartTLS time.Duration // with the handshake; default 2m
-	Mail     time.Duration // default 5m
-	Rcpt     time.Duration // default 5m
-	Data     time.Duration // default 2m
-	Block    time.Duration // each write; default 3m
-	Final    time.Duration // the reply to the final dot; default 10m
-	Quit     time.Duration // default 5s
+	// ServerHello is for the first octet of the answer to a ClientHello of more
+	// than one segment; default clienthello.Silence.
+	ServerHello time.Duration
+	Mail        time.Duration // default 5m
+	Rcpt        time.Duration // default 5m
+	Data        time.Duration // default 2m
+	Block       time.Duration // each write; default 3m
+	Final       time.Duration // the reply to the final dot; default 10m
+	Quit        time.Duration // default 5s
 }
 
 func (t Timeouts) withDefaults() Timeouts {
@@ -65,10 +70,23 @@ type ReplyError struct {
 
 func (e *ReplyError) Error() string { return fmt.Sprintf("%s answered with: %s", e.Step, e.Reply) }
 
-// TLSError is a handshake that failed, or that the host undid right after it.
-type TLSError struct{ Err error }
+// TLSError is TLS that was offered and broke: the host did not answer STARTTLS,
+// the handshake failed, or the host undid it right after it. It wraps a
+// *clienthello.UnansweredError where a smaller ClientHello may help.
+type TLSError struct {
+	Err error
+	// Behind says that the handshake itself had succeeded.
+	Behind bool
+}
 
-func (e *TLSError) Error() string { return e.Err.Error() }
+// Error is the reason without addresses and ports.
+func (e *TLSError) Error() string {
+	if e.Behind {
+		return clienthello.Reason(e.Err) + ", right behind the handshake"
+	}
+	return clienthello.Reason(e.Err)
+}
+
 func (e *TLSError) Unwrap() error { return e.Err }
 
 // ErrInjected says that the host sent clear text behind its answer to STARTTLS,
@@ -220,7 +238,7 @@ func (c *Client) StartTLS(ctx context.Context, cfg *tls.Config) error {
 	defer c.watch(ctx)()
 	r, err := c.command("STARTTLS", c.timeouts.StartTLS, "STARTTLS")
 	if err != nil {
-		return ctxError(ctx, err)
+		return ctxError(ctx, &TLSError{Err: err})
 	}
 	if r.Code != 220 {
 		return &ReplyError{Step: "STARTTLS", Reply: r}
@@ -229,9 +247,8 @@ func (c *Client) StartTLS(ctx context.Context, cfg *tls.Config) error {
 		_ = c.Close()
 		return ErrInjected
 	}
-	conn := tls.Client(c.conn, cfg)
-	_ = c.conn.SetDeadline(time.Now().Add(c.timeouts.StartTLS))
-	if err := conn.HandshakeContext(ctx); err != nil {
+	conn, err := clienthello.Handshake(ctx, c.conn, cfg, clienthello.Limits{Whole: c.timeouts.StartTLS, First: c.timeouts.ServerHello})
+	if err != nil {
 		_ = c.Close()
 		return ctxError(ctx, &TLSError{Err: err})
 	}
@@ -241,7 +258,7 @@ func (c *Client) StartTLS(ctx context.Context, cfg *tls.Config) error {
 		// In TLS 1.3 the host judges our part of the handshake last: its alert
 		// comes with the first read.
 		if _, refused := errors.AsType[*ReplyError](err); !refused {
-			err = &TLSError{Err: err}
+			err = &TLSError{Err: err, Behind: true}
 		}
 		return ctxError(ctx, err)
 	}
