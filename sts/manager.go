@@ -39,7 +39,7 @@ type ManagerOptions struct {
 	// DNS cache where fresh is set. It gives up by itself after a while.
 	LookupTXT func(ctx context.Context, name string, fresh bool) ([]string, error)
 	// MaxDomains bounds the domains in the cache, and with them the memory it needs
-	// for each. Default 200,000.
+	// for each. Default 100,000.
 	MaxDomains int
 	// Room says whether the disk has room for so many more octets, by an error; nil:
 	// it always has.
@@ -92,7 +92,7 @@ type Result struct {
 // before the store is closed.
 func NewManager(o ManagerOptions) (*Manager, error) {
 	if o.MaxDomains == 0 {
-		o.MaxDomains = 200_000
+		o.MaxDomains = 100_000
 	}
 	if o.Now == nil {
 		o.Now = time.Now
