@@ -16,6 +16,7 @@ func (c *checker) requirement(h *host) *security.Requirement {
 	req := &security.Requirement{
 		Domain: c.policyDomain, Host: h.Name, Policy: c.policy.Policy, TLSA: h.set,
 		RefusePlaintext: c.refusesPlaintext(), Level: c.level(), Names: c.pinnedNames(), Override: c.overridden(), MXSecure: c.report.MX.Secure,
+		DomainAlias: c.report.MX.CNAME,
 	}
 	if req.Domain == "" {
 		req.Domain = c.domain
@@ -77,7 +78,7 @@ func (c *checker) judgeVisit(h *host, v *visit, req *security.Requirement) {
 	v.Usable = h.Admitted && !h.own && h.failed == "" && req.Satisfied(&v.evidence) == nil && c.logInRefused(v, req) == nil
 	v.Worth = worth(req, &v.evidence)
 	if h.set != nil {
-		if rec, err := h.set.Verify(v.evidence.Chain, []string{h.set.Base, req.Domain}, v.evidence.At); err == nil {
+		if rec, err := req.MatchTLSA(&v.evidence); err == nil {
 			v.TLSA = rec.String()
 		}
 	}

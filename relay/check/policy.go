@@ -137,7 +137,7 @@ func (c *checker) decide(ctx context.Context) {
 			c.goBy(r, nil)
 		}
 	}
-	c.report.Record = c.describeRecord(&c.seen)
+	c.report.Record = c.describeRecord(ctx, &c.seen)
 	c.report.PolicyHost = c.describePolicyHost(&c.seen)
 	c.report.Policy = c.describePolicy(&c.seen)
 	if k := c.report.Cached; k != nil && k.InForce && c.report.Record.ID == "" {
@@ -184,14 +184,13 @@ func isDenial(err error) bool {
 	return errors.Is(err, dnsclient.ErrNXDomain) || errors.Is(err, dnsclient.ErrNoData)
 }
 
-func (c *checker) describeRecord(p *policyRun) *Record {
+func (c *checker) describeRecord(ctx context.Context, p *policyRun) *Record {
 	r := &Record{Name: "_mta-sts." + c.policyDomain, TXT: p.txt.Records, CNAME: p.txt.CNAME}
 	fault := func(mend, format string, args ...any) {
 		r.Problems = append(r.Problems, Problem{Fault, fmt.Sprintf(format, args...), "RFC 8461, 3.1", mend})
 	}
 	if p.txtErr != nil && !isDenial(p.txtErr) {
-		fault("the domain's owner: let the name servers answer for names with an underscore; on this side, look at [dns] and the resolver",
-			"the record could not be looked up: %v", p.txtErr)
+		r.Problems = append(r.Problems, c.lookupFault(ctx, "the record could not be looked up: ", p.txtErr, "RFC 8461, 3.1", "the domain's owner"))
 		return r
 	}
 	rec, err := sts.ParseRecord(p.txt.Records)

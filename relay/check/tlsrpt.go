@@ -18,7 +18,8 @@ func (c *checker) findTLSRPT(ctx context.Context) {
 	txt, err := c.Resolver.TXT(ctx, out.Name, false)
 	out.CNAME = txt.CNAME
 	if err != nil && !isDenial(err) {
-		problem(Warning, "the TLS-RPT record could not be looked up: "+err.Error(), "the domain's owner: let the name servers answer for names with an underscore")
+		p := c.lookupFault(ctx, "the TLS-RPT record could not be looked up: ", err, "RFC 8460, 3", "the domain's owner")
+		problem(Warning, p.Text, p.Mend)
 		return
 	}
 	out.TXT = append(out.TXT, txt.Records...)
