@@ -387,7 +387,7 @@ var scenarios = []struct {
 		w.host("mx1."+d, testnet.Faults{})
 		w.ok(w.AddDomain(d, testnet.Domain{MX: []string{"mx1." + d}}))
 		for i := range 8 {
-			w.ok(w.DNS.Add(fmt.Sprintf("_mta-sts.%s. 60 IN TXT %q", d, fmt.Sprintf("V=STSv1; id=%d", i)), fmt.Sprintf("_smtp._tls.%s. 60 IN TXT %q", d, fmt.Sprintf("TLSRPT %d", i))))
+			w.ok(w.DNS.Add(fmt.Sprintf("_mta-sts.%s. 60 IN TXT %q", d, fmt.Sprintf("V=STSv1; id=%d", i)), fmt.Sprintf("_smtp._tls.%s. 60 IN TXT %q", d, fmt.Sprintf("v=TLSRPT1; rua=mailto:a%d@%s", i, d))))
 		}
 	}},
 	{name: "tls-rpt-misspelt", goes: true, setup: func(w *world, d string) {
