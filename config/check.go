@@ -69,10 +69,32 @@ func (l *loader) complete() {
 			*p = filepath.Join(folder, *p)
 		}
 	}
+	l.findOldData()
 	if int64(c.Limits.FreeSpace) < store.Floor {
 		l.warn("limits.free_space is below what the store needs; %d MiB is used", store.Floor>>20)
 		c.Limits.FreeSpace = store.Floor
 	}
+}
+
+// findOldData looks for a queue in the present folder that would be left behind:
+// older versions kept it there where the file did not say data_dir. A relay must
+// not begin with an empty queue while mail waits in another one.
+func (l *loader) findOldData() {
+	c := l.config
+	if _, said := l.lines["data_dir"]; said || l.env["data_dir"] != "" || c.File == "" {
+		return
+	}
+	old, err := filepath.Abs(defaultDataDir)
+	if err != nil || old == c.DataDir || !isFolder(filepath.Join(old, "queue")) || isFolder(filepath.Join(c.DataDir, "queue")) {
+		return
+	}
+	l.fail("data_dir", nil, "is not set, so data lies beside the configuration file, in %s; but there is a queue in %s, where older versions kept it. "+
+		"Say data_dir = %q, or move that folder", c.DataDir, old, old)
+}
+
+func isFolder(path string) bool {
+	info, err := os.Stat(path)
+	return err == nil && info.IsDir()
 }
 
 func ownName() string {

@@ -83,7 +83,9 @@ type Limits struct {
 	Connections          int  `toml:"connections" json:"connections"`
 	ConnectionsPerClient int  `toml:"connections_per_client" json:"connections_per_client"`
 	FreeSpace            Size `toml:"free_space" json:"free_space"`
-	Hops                 int  `toml:"hops" json:"hops"`
+	// TrashSize bounds what of removed mail is kept for a day; 0: nothing is.
+	TrashSize Size `toml:"trash_size" json:"trash_size"`
+	Hops      int  `toml:"hops" json:"hops"`
 	// BareNewline is "normalize" or "reject".
 	BareNewline string `toml:"bare_newline" json:"bare_newline"`
 	// LongLines is "pass" or "reject".
@@ -172,7 +174,7 @@ func (c *Config) UnsignedReports() string {
 	}
 	domain := c.ReportDomain()
 	return fmt.Sprintf("tlsrpt: no [[dkim]] key of %s signs \"reports\": mailed TLS reports are not sent. "+
-		"`stsrelay report setup` makes one and prints the TXT record to publish (SELECTOR._domainkey.%s, \"v=DKIM1; k=…; s=tlsrpt; p=…\")", domain, domain)
+		"`stsrelay report setup` makes one and prints the TXT record to publish (SELECTOR._domainkey.%s, \"v=DKIM1; k=…; s=tlsrpt:email; p=…\")", domain, domain)
 }
 
 // ReportDomain is the domain that reports are mailed from, which must sign them.
@@ -237,15 +239,19 @@ type Log struct {
 	Format string `toml:"format" json:"format"`
 }
 
+// defaultDataDir is relative to the folder of the configuration file; without one
+// to the present folder.
+const defaultDataDir = "./stsrelay-data"
+
 // Default returns the documented defaults. What depends on others (the host's
 // name, the report's contact) is empty here and filled in by Load.
 func Default() Config {
 	return Config{
-		DataDir: "./stsrelay-data",
+		DataDir: defaultDataDir,
 		Listen:  []Listen{defaultListen()},
 		Limits: Limits{
 			MessageSize: 50 << 20, Recipients: 1000, Connections: 1000, ConnectionsPerClient: 100,
-			FreeSpace: 1 << 30, Hops: 50, BareNewline: "normalize", LongLines: "pass",
+			FreeSpace: 1 << 30, TrashSize: 1 << 30, Hops: 50, BareNewline: "normalize", LongLines: "pass",
 		},
 		DNS: DNS{TrustAD: "auto"},
 		Delivery: Delivery{

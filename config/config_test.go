@@ -179,6 +179,35 @@ func TestWhereTheDataFolderIs(t *testing.T) {
 			t.Errorf("%q: %+v, %v", env, c, err)
 		}
 	}
+	// Without the key it lies beside the file, wherever the relay is started.
+	if err := os.WriteFile(file, []byte("hostname = \"relay.example.com\"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	t.Chdir(t.TempDir())
+	for env, want := range map[string]string{"": filepath.Join(folder, "stsrelay-data"), "STSRELAY_DATA_DIR=here": "here"} {
+		if c, _, err := Load(file, []string{env}); err != nil || c.DataDir != want {
+			t.Errorf("%q: %+v, %v", env, c, err)
+		}
+	}
+	if c, _, err := Load("", []string{"STSRELAY_HOSTNAME=relay.example.com"}); err != nil || c.DataDir != "./stsrelay-data" {
+		t.Errorf("without a file: %+v, %v", c, err)
+	}
+	// A queue of an older version in the present folder is not left behind.
+	if err := os.MkdirAll(filepath.Join("stsrelay-data", "queue"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := Load(file, nil); err == nil || !strings.Contains(err.Error(), "data_dir: is not set") {
+		t.Errorf("an old queue: %v", err)
+	}
+	if _, _, err := Load(file, []string{"STSRELAY_DATA_DIR=here"}); err != nil {
+		t.Error(err)
+	}
+	if err := os.MkdirAll(filepath.Join(folder, "stsrelay-data", "queue"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := Load(file, nil); err != nil {
+		t.Error(err)
+	}
 }
 
 func TestTheSocketOfAConfigurationThatIsWrong(t *testing.T) {

@@ -188,7 +188,7 @@ func (l *loader) file(data []byte) {
 	}
 	l.findLines(data)
 	l.table(reflect.ValueOf(l.config).Elem(), root, "")
-	if _, ok := l.lines["data_dir"]; ok && l.config.DataDir != "" && !filepath.IsAbs(l.config.DataDir) {
+	if l.config.DataDir != "" && !filepath.IsAbs(l.config.DataDir) {
 		l.config.DataDir = filepath.Join(filepath.Dir(l.config.File), l.config.DataDir)
 	}
 }

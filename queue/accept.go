@@ -195,6 +195,25 @@ func (in *Incoming) submit(env *Envelope, imported *exportedMessage, done func(e
 	return nil
 }
 
+// handOver returns the batch with what is not written of the body yet, for a commit
+// that takes the body over, and the number of its chunks. handedOver must follow.
+func (in *Incoming) handOver() (b *store.Batch, chunks int) {
+	in.ended = true
+	if len(in.buf) > 0 {
+		in.batch.Set(bodyKey(in.entry.seq, in.chunks), in.buf)
+		in.chunks++
+	}
+	return in.batch, in.chunks
+}
+
+// handedOver ends the Incoming after the commit that took its body over.
+func (in *Incoming) handedOver() {
+	in.q.mu.Lock()
+	defer in.q.mu.Unlock()
+	in.entry.gone = true
+	in.q.unlink(in.entry)
+}
+
 // fill completes the envelope and puts it and the rest of the body into b.
 func (q *Queue) fill(e *entry, env *Envelope, rest []byte, chunks int, size int64, b *store.Batch) {
 	env.ID = e.id

@@ -287,10 +287,19 @@ func (q *Queue) forget(e *entry) {
 }
 
 func (q *Queue) deleteRecords(e *entry, chunks int, b *store.Batch) {
-	b.Delete(messageKey(e.seq))
+	q.deleteBody(e.seq, chunks, b)
+	q.deleteState(e, b)
+}
+
+func (q *Queue) deleteBody(seq uint64, chunks int, b *store.Batch) {
 	for i := range chunks {
-		b.Delete(bodyKey(e.seq, i))
+		b.Delete(bodyKey(seq, i))
 	}
+}
+
+// deleteState deletes all of a message but its body.
+func (q *Queue) deleteState(e *entry, b *store.Batch) {
+	b.Delete(messageKey(e.seq))
 	if !e.stateKept {
 		return
 	}

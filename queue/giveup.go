@@ -6,6 +6,7 @@ import (
 	"errors"
 	"maps"
 	"slices"
+	"time"
 
 	"github.com/stsrelay/stsrelay/internal/store"
 )
@@ -16,7 +17,10 @@ import (
 // way ends as it may; recipients of a domain that are being tried are ended when
 // the attempt has ended without ending them. It returns how many messages it
 // touched.
+//
+// What is removed lies in the trash for TrashTime, as far as there is room for it.
 func (q *Queue) Remove(ctx context.Context, f Filter) (int, error) {
+	defer q.emptyTrash(time.Time{}) // what is over its bounds
 	if f.Domain != "" {
 		return q.giveUpEach(ctx, f, giveUp{domain: f.Domain})
 	}
@@ -165,9 +169,15 @@ func (q *Queue) end(g *giveUp, m *Message) progress {
 					notices = []NewMessage{*n}
 				}
 			}
-			if p = q.endNow(g, m, notices); p == ended {
+			var copied *Incoming
+			if g.notice == nil && q.othersNeed(g.entry, len(units)) {
+				copied = q.copyBody(g.entry, m)
+			}
+			if p = q.endNow(g, m, notices, copied); p == ended {
 				q.tell(&part, g.verb()+" by the operator", g.domain, g.reason)
 				LogNotices(q.log, &part.Envelope, notices)
+			} else if copied != nil {
+				copied.Abort()
 			}
 		}
 		if p != changed {
@@ -232,8 +242,17 @@ func (q *Queue) abandon(g *giveUp) {
 	q.signal()
 }
 
-// endNow ends what g covers of m: with its last unit the message is deleted.
-func (q *Queue) endNow(g *giveUp, m *Message, notices []NewMessage) progress {
+// othersNeed reports whether there are more than n units of e that need its body.
+func (q *Queue) othersNeed(e *entry, n int) bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return int(e.left) > n
+}
+
+// endNow ends what g covers of m: with its last unit the message is deleted. What
+// is removed goes into the trash with the body, or with the copy of it that others
+// do not need.
+func (q *Queue) endNow(g *giveUp, m *Message, notices []NewMessage, copied *Incoming) progress {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	units, p := q.lookLocked(g, m)
@@ -241,18 +260,32 @@ func (q *Queue) endNow(g *giveUp, m *Message, notices []NewMessage) progress {
 		return p
 	}
 	e := g.entry
-	var b store.Batch
+	b, chunks := new(store.Batch), 0
+	if copied != nil {
+		b, chunks = copied.handOver()
+	}
 	b.Patient()
 	for _, n := range units {
-		ifUntouched(&e.units[n], int(e.units[n].attempts), &b)
+		ifUntouched(&e.units[n], int(e.units[n].attempts), b)
 	}
-	own := q.addOwn(notices, &b)
+	own := q.addOwn(notices, b)
 	now := q.clock()
 	for _, n := range units {
 		q.conclude(&e.units[n], now)
 	}
-	if e.left == 0 {
-		q.deleteRecords(e, m.Chunks, &b)
+	whole := e.left == 0
+	kept := whole && copied == nil && g.notice == nil && q.trash.takes(m.Size) // where the body is
+	switch part := m.waiting(units); {
+	case copied != nil:
+		q.throwAway(&part, copied.entry.seq, chunks, false, b)
+	case kept:
+		q.throwAway(&part, e.seq, m.Chunks, false, b)
+	}
+	if whole {
+		q.deleteState(e, b)
+		if !kept {
+			q.deleteBody(e.seq, m.Chunks, b)
+		}
 		q.forget(e)
 	} else {
 		groups := split(m.Recipients)
@@ -271,7 +304,10 @@ func (q *Queue) endNow(g *giveUp, m *Message, notices []NewMessage) progress {
 		e.stateKept = true
 	}
 	q.abandon(g)
-	q.submitOwn(&b, own, func(err error) {
+	q.submitOwn(b, own, func(err error) {
+		if copied != nil {
+			copied.handedOver()
+		}
 		switch {
 		case errors.Is(err, store.ErrChanged):
 			q.log.Warn("a message was changed elsewhere while it was given up here; it stays as it is there", "queue_id", e.id.String())
@@ -283,12 +319,36 @@ func (q *Queue) endNow(g *giveUp, m *Message, notices []NewMessage) progress {
 	return ended
 }
 
+// remove deletes a whole message, or puts it into the trash: those of its
+// recipients that have no end yet.
 func (q *Queue) remove(e *entry, m *Message) {
 	var b store.Batch
 	ifThere(e, &b)
-	q.deleteRecords(e, m.Chunks, &b)
+	var units []int
+	for i := range e.units {
+		if !e.units[i].done {
+			units = append(units, i)
+		}
+	}
+	if left := m.waiting(units); len(left.Recipients) > 0 && q.trash.takes(m.Size) {
+		q.deleteState(e, &b)
+		q.throwAway(&left, e.seq, m.Chunks, e.state() == Active, &b)
+	} else {
+		q.deleteRecords(e, m.Chunks, &b)
+	}
 	q.drop(e)
 	q.write(&b)
+}
+
+// waiting is part without the recipients that have an end already.
+func (m *Message) waiting(units []int) Message {
+	p := m.part(units)
+	for i := len(p.States) - 1; i >= 0; i-- {
+		if p.States[i].State != Queued {
+			p.Recipients, p.States, p.Rests = slices.Delete(p.Recipients, i, i+1), slices.Delete(p.States, i, i+1), slices.Delete(p.Rests, i, i+1)
+		}
+	}
+	return p
 }
 
 // part is m as if it had been sent to the recipients of these units only.

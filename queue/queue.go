@@ -55,6 +55,9 @@ type Options struct {
 	ClaimLimit int
 	// MaxMessages bounds the length of the queue; 0: no bound.
 	MaxMessages int
+	// TrashSize bounds the octets of what was removed and can be restored; 0:
+	// nothing can.
+	TrashSize int64
 	// Paused starts the queue with delivery paused.
 	Paused bool
 	// Now is the wall clock; default time.Now. What is due when within one run
@@ -122,6 +125,7 @@ type Queue struct {
 	rush        rush
 	inFlight    map[*unit]uint16 // attempts made before the claim
 	giveUps     map[*entry][]*giveUp
+	trash       trash
 	markPending bool
 	nextSeq     uint64
 	leasedSeq   uint64
@@ -192,6 +196,7 @@ func Open(o Options) (*Queue, error) {
 		domainLimit: o.DomainLimit,
 		claimLimit:  o.ClaimLimit,
 		maxMessages: o.MaxMessages,
+		trash:       trash{limit: o.TrashSize},
 		paused:      o.Paused,
 		byID:        make(map[ID]*entry),
 		domains:     make(map[string]*domain),
@@ -213,6 +218,7 @@ func Open(o Options) (*Queue, error) {
 	firstNew := q.nextSeq
 	q.background.Go(func() { q.sweepOrphans(ctx, firstNew) })
 	q.background.Go(func() { q.keepLow(ctx) })
+	q.background.Go(func() { q.sweepTrash(ctx) })
 	q.background.Go(func() { q.follow(ctx) })
 	q.background.Go(func() { q.endGivenUp(ctx) })
 	return q, nil

@@ -43,6 +43,9 @@ func (q *Queue) rebuild() error {
 		return err
 	}
 	r.finish()
+	if err := q.loadTrash(); err != nil {
+		return err
+	}
 	r.spread()
 	if n := q.counts.Messages; n > 0 {
 		q.log.Info("queue opened", "messages", n, "recipients", q.counts.Recipients, "held", q.counts.Held, "took_seconds", time.Since(start).Round(time.Millisecond).Seconds())
@@ -231,11 +234,15 @@ func (r *rebuilder) spread() {
 // got no 250. Only numbers below firstNew are looked at.
 func (q *Queue) sweepOrphans(ctx context.Context, firstNew uint64) {
 	q.mu.Lock()
-	live := make([]uint64, 0, q.counts.Messages) // ascending, as the keys are
+	live := make([]uint64, 0, q.counts.Messages+len(q.trash.items))
 	for e := q.first; e != nil; e = e.next {
 		live = append(live, e.seq)
 	}
+	for _, i := range q.trash.items {
+		live = append(live, i.seq)
+	}
 	q.mu.Unlock()
+	slices.Sort(live)
 	orphans, chunks := new(store.Batch), 0
 	err := q.store.ScanKeys(store.PrefixBody, nil, func(k []byte) error {
 		if ctx.Err() != nil || len(k) != len(store.PrefixBody)+12 {

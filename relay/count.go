@@ -25,7 +25,18 @@ func (r *Relay) counter() func(*store.Batch, delivery.SessionCount) {
 
 // results turns the verdicts on a session into results for TLS reports: one for
 // each policy that the domain publishes, or one for none (RFC 8460, 4.3).
-func results(s *delivery.SessionCount) (out []tlsrpt.Result) {
+func results(s *delivery.SessionCount) []tlsrpt.Result {
+	out := judged(s)
+	failed := false
+	for i := range out {
+		r := &out[i]
+		r.Again, r.Failed = i > 0, failed && r.Failure != nil
+		failed = failed || r.Failure != nil
+	}
+	return out
+}
+
+func judged(s *delivery.SessionCount) (out []tlsrpt.Result) {
 	fetch := fetchFailure(s)
 	if fetch != nil {
 		out = append(out, *fetch)

@@ -34,13 +34,17 @@ func TestWhatASessionCountsFor(t *testing.T) {
 		{"no policy", []security.Verdict{{Source: security.Opportunistic}}, nil, false, []tlsrpt.Result{{Policy: tlsrpt.Policy{Type: tlsrpt.PolicyNone}}}},
 		{"DANE holds, MTA-STS does not", []security.Verdict{{Source: security.DANE}, {Source: security.MTASTS, Shortfall: expired}}, nil, false, []tlsrpt.Result{
 			{Policy: tlsrpt.Policy{Type: tlsrpt.PolicyTLSA, Strings: []string{"3 1 1 abcd"}, MXHosts: []string{"mx.a.example"}}},
-			{Policy: stsPolicy, Failure: whole},
+			{Policy: stsPolicy, Failure: whole, Again: true},
+		}},
+		{"neither holds", []security.Verdict{{Source: security.DANE, Shortfall: expired}, {Source: security.MTASTS, Shortfall: expired}}, nil, false, []tlsrpt.Result{
+			{Policy: tlsrpt.Policy{Type: tlsrpt.PolicyTLSA, Strings: []string{"3 1 1 abcd"}, MXHosts: []string{"mx.a.example"}}, Failure: whole},
+			{Policy: stsPolicy, Failure: whole, Again: true, Failed: true},
 		}},
 		{"a host is passed over", []security.Verdict{{Source: security.MTASTS, Shortfall: mismatch}}, nil, true, []tlsrpt.Result{
 			{Policy: stsPolicy, Failure: &tlsrpt.Failure{Type: tlsrpt.ValidationFailure, Code: "mta-sts-mx-mismatch", MXHost: "mx.a.example"}},
 		}},
 		{"what operator and sender ask is not told", []security.Verdict{{Source: security.MTASTS}, {Source: security.Rule, Shortfall: expired}, {Source: security.RequireTLS, Shortfall: expired}}, nil, false, []tlsrpt.Result{{Policy: stsPolicy}}},
-		{"a new policy is malformed, an older one is in force", []security.Verdict{{Source: security.MTASTS}}, failed, false, []tlsrpt.Result{{Policy: fetchPolicy, Failure: fetchFailure}, {Policy: stsPolicy}}},
+		{"a new policy is malformed, an older one is in force", []security.Verdict{{Source: security.MTASTS}}, failed, false, []tlsrpt.Result{{Policy: fetchPolicy, Failure: fetchFailure}, {Policy: stsPolicy, Again: true}}},
 		{"a policy is malformed, there is no older one", []security.Verdict{{Source: security.Opportunistic}}, failed, false, []tlsrpt.Result{{Policy: fetchPolicy, Failure: fetchFailure}}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

@@ -7,9 +7,11 @@ import (
 	"fmt"
 	"math"
 	"os"
+	"sync/atomic"
 	"time"
 
 	"github.com/stsrelay/stsrelay/config"
+	"github.com/stsrelay/stsrelay/relay/admin"
 	"github.com/stsrelay/stsrelay/relay/delivery"
 	"github.com/stsrelay/stsrelay/relay/metrics"
 	"github.com/stsrelay/stsrelay/sts"
@@ -126,6 +128,32 @@ func reportResult(sent bool) string {
 		return "sent"
 	}
 	return "failed"
+}
+
+// totals count since the start, for status.
+type totals struct{ accepted, delivered, deferred, bounced atomic.Int64 }
+
+func (t *totals) read() admin.SinceStart {
+	return admin.SinceStart{Accepted: t.accepted.Load(), Delivered: t.delivered.Load(), Deferred: t.deferred.Load(), Bounced: t.bounced.Load()}
+}
+
+// accepted counts a message that was taken in.
+func (r *Relay) accepted(size int64) {
+	r.totals.accepted.Add(1)
+	r.metrics.Accepted(size)
+}
+
+// ended counts what became of n recipients in an attempt.
+func (r *Relay) ended(verdict, why string, n int) {
+	r.metrics.Recipients(verdict, why, n)
+	switch verdict {
+	case "delivered":
+		r.totals.delivered.Add(int64(n))
+	case "deferred":
+		r.totals.deferred.Add(int64(n))
+	case "bounced":
+		r.totals.bounced.Add(int64(n))
+	}
 }
 
 func (r *Relay) attempted(a delivery.Attempt) {

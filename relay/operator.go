@@ -15,6 +15,7 @@ import (
 	"github.com/stsrelay/stsrelay/queue"
 	"github.com/stsrelay/stsrelay/relay/dkim"
 	"github.com/stsrelay/stsrelay/relay/reason"
+	"github.com/stsrelay/stsrelay/relay/security"
 	"github.com/stsrelay/stsrelay/relay/trouble"
 )
 
@@ -22,8 +23,6 @@ const (
 	// longWait is how old mail is when the operator hears of it where
 	// delivery.delay_notice does not say.
 	longWait = 4 * time.Hour
-	// expiresSoon is how long before its end a certificate is told of.
-	expiresSoon = 14 * 24 * time.Hour
 	// logTold is how long dropped lines of the log are told of.
 	logTold = time.Hour
 	// maxDomains bounds the domains that are told of one by one.
@@ -105,7 +104,7 @@ func (r *certificates) troubles(now time.Time) (list []trouble.Trouble) {
 	}
 	for _, cert := range *r.now.Load() {
 		leaf, err := x509.ParseCertificate(cert.Certificate[0])
-		if err != nil || file == "" || leaf.NotAfter.Sub(now) >= expiresSoon {
+		if err != nil || file == "" || !security.EndsSoon(leaf.NotBefore, leaf.NotAfter, now) {
 			continue
 		}
 		list = append(list, trouble.Trouble{Key: "certificate", Helps: helps,
@@ -118,22 +117,26 @@ func (r *certificates) troubles(now time.Time) (list []trouble.Trouble) {
 // the DNS does not answer there is nothing to tell.
 func (r *Relay) keyTroubles(ctx context.Context, c *config.Config) (list []trouble.Trouble) {
 	for _, k := range c.DKIM {
-		problem, err := keyProblem(ctx, k, r.resolver.FreshTXT)
-		if err == nil && problem != "" {
+		found, err := keyProblem(ctx, k, r.resolver.FreshTXT)
+		if err == nil && found.Text != "" {
 			name := k.Selector + "._domainkey." + k.Domain
-			list = append(list, trouble.Trouble{Key: "dkim " + name, What: fmt.Sprintf("what is signed with the DKIM key %s is not believed: %s", name, problem),
+			who := "is not believed"
+			if found.Works {
+				who = "is not believed everywhere"
+			}
+			list = append(list, trouble.Trouble{Key: "dkim " + name, What: fmt.Sprintf("what is signed with the DKIM key %s %s: %s", name, who, found.Text),
 				Helps: "stsrelay report setup prints the record to publish"})
 		}
 	}
 	return list
 }
 
-func keyProblem(ctx context.Context, k config.DKIM, lookup func(context.Context, string) ([]string, error)) (string, error) {
+func keyProblem(ctx context.Context, k config.DKIM, lookup func(context.Context, string) ([]string, error)) (dkim.Finding, error) {
 	key, err := dkim.Load(k.Domain, k.Selector, k.KeyFile)
 	if err != nil {
-		return err.Error(), nil //nolint:nilerr // that is the problem
+		return dkim.Finding{Text: err.Error()}, nil //nolint:nilerr // that is the problem
 	}
-	return key.Problem(ctx, lookup, dkim.Services(k.Sign)...)
+	return key.Problem(ctx, lookup, k.Sign)
 }
 
 // mailTroubles are domains whose mail waits for long, and mail that is held.

@@ -192,7 +192,7 @@ func (r *Relay) ingressOptions(c *config.Config) (ingress.Options, error) {
 		HonorTLSRequiredNo: c.Delivery.HonorTLSRequiredNo,
 		Users:              r.authenticate,
 		Sign:               sign,
-		Accepted:           r.metrics.Accepted,
+		Accepted:           r.accepted,
 		Refused:            r.metrics.Refused,
 		Gateways:           container.Gateways(),
 		Logger:             r.log,

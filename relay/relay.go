@@ -90,6 +90,7 @@ type Relay struct {
 	notices  *dsn.Reporter
 	operator *trouble.Watch
 	metrics  *metrics.Metrics
+	totals   totals
 
 	passwords *passwords
 	reporter  *tlsrpt.Reporter            // nil: TLS reports are off
@@ -133,7 +134,7 @@ func (r *Relay) open() error {
 		return err
 	}
 	limits := queueLimits(c)
-	r.queue, err = queue.Open(queue.Options{Store: r.store, Schedule: schedule(c), DomainLimit: limits.Domain, ClaimLimit: limits.Claims, MaxMessages: limits.Messages, Paused: c.Delivery.Paused, Logger: r.log})
+	r.queue, err = queue.Open(queue.Options{Store: r.store, Schedule: schedule(c), DomainLimit: limits.Domain, ClaimLimit: limits.Claims, MaxMessages: limits.Messages, TrashSize: int64(c.Limits.TrashSize), Paused: c.Delivery.Paused, Logger: r.log})
 	if err != nil {
 		return err
 	}
@@ -172,7 +173,7 @@ func (r *Relay) open() error {
 	r.delivery = delivery.New(delivery.Options{
 		Queue: r.queue, Resolver: r.resolver, Policies: r.policies, Hostname: c.Hostname, Roots: roots,
 		Dial: r.o.Dial, IsSelf: r.isSelf, Notices: r.notifier(), Count: r.counter(), Now: r.o.Now, Settings: deliverySettings, Timeouts: r.o.Timeouts,
-		Recipients: r.metrics.Recipients, Ended: r.attempted, Opened: r.metrics.Session, Logger: r.log,
+		Recipients: r.ended, Ended: r.attempted, Opened: r.metrics.Session, Logger: r.log,
 	})
 	if r.certs, err = openCertificates(c); err != nil {
 		return err
@@ -308,6 +309,7 @@ func (r *Relay) status() admin.Status {
 		Delivering:    !r.queue.Paused(),
 		Queue:         admin.QueueStatus{Messages: n.Messages, Recipients: n.Recipients, Held: n.Held},
 		LogDropped:    r.o.LogDropped().Lines,
+		SinceStart:    r.totals.read(),
 		Sessions:      admin.SessionStatus{In: r.ingress.Sessions(), Out: r.delivery.Sessions()},
 	}
 	if err := r.queue.Accepting(); err != nil {

@@ -94,6 +94,7 @@ func keepRunning(running, c *config.Config) (changed []string) {
 	changed = keep(changed, "delivery.ca_file", &c.Delivery.CAFile, running.Delivery.CAFile)
 	changed = keep(changed, "sts.enabled", &c.STS, running.STS)
 	changed = keep(changed, "tlsrpt.enabled", &c.TLSRPT.Enabled, running.TLSRPT.Enabled)
+	changed = keep(changed, "limits.trash_size", &c.Limits.TrashSize, running.Limits.TrashSize)
 	changed = keep(changed, "limits.free_space", &c.Limits.FreeSpace, running.Limits.FreeSpace)
 	changed = keep(changed, "admin", &c.Admin, running.Admin)
 	changed = keep(changed, "log.format", &c.Log.Format, running.Log.Format)

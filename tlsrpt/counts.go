@@ -17,6 +17,9 @@ type Counts struct {
 	Policy    Policy
 	Successes int64
 	Failures  []FailureCount // most first
+	// Again is how many of the sessions another policy has counted already,
+	// AgainFailed, how many of these failed there and here.
+	Again, AgainFailed int64
 }
 
 // FailureCount is a failure and how often it was met.
@@ -106,7 +109,7 @@ func (r *reader) read(rest []string, v []byte) {
 	case rest[0] == "n":
 		var n policyCount
 		_ = cbor.Unmarshal(v, &n)
-		c.Successes = n.Successes
+		c.Successes, c.Again, c.AgainFailed = n.Successes, n.Again, n.AgainFailed
 	case !strings.HasSuffix(rest[0], "/n"):
 		var f Failure
 		if cbor.Unmarshal(v, &f) == nil {

@@ -60,14 +60,14 @@ func TestCountsAfterTheirReportGoIntoAnother(t *testing.T) {
 			h := o.receiver("r.example")
 			o.publish("a.example", "v=TLSRPTv1; rua=https://r.example/")
 			sts := Policy{Type: PolicySTS, Strings: []string{"version: STSv1"}}
-			o.count(success, Result{"a.example", sts, &Failure{Type: CertificateExpired, MXHost: "mx"}, noon})
+			o.count(success, Result{Domain: "a.example", Policy: sts, Failure: &Failure{Type: CertificateExpired, MXHost: "mx"}, At: noon})
 			if how == "a clock set back" {
 				o.at(nextDay)
 				o.at(noon)
 			} else if err := o.SendNow(t.Context(), "2026-11-23", "a.example", func(s Status) bool { return s.State == Sent }); err != nil {
 				t.Fatal(err)
 			}
-			o.count(success, success, Result{"a.example", sts, &Failure{Type: CertificateExpired, MXHost: "mx"}, noon})
+			o.count(success, success, Result{Domain: "a.example", Policy: sts, Failure: &Failure{Type: CertificateExpired, MXHost: "mx"}, At: noon})
 			if l := o.list(); len(l) != 2 || l[0].State != Sent || l[1].State != Counting || l[0].ReportID == l[1].ReportID {
 				t.Errorf("%+v", l)
 			}

@@ -46,9 +46,9 @@ func TestTheTextOfAMailedReport(t *testing.T) {
 	tlsa := Policy{Type: PolicyTLSA, Strings: []string{"3 1 1 abcd"}, MXHosts: []string{"mx1.a.example"}}
 	none := Policy{Type: PolicyNone}
 	fail := func(p Policy, at time.Duration, kind ResultType, host, code string) Result {
-		return Result{"a.example", p, &Failure{Type: kind, MXHost: host, Code: code}, noon.Add(at)}
+		return Result{Domain: "a.example", Policy: p, Failure: &Failure{Type: kind, MXHost: host, Code: code}, At: noon.Add(at)}
 	}
-	many := []Result{{"a.example", none, nil, noon}}
+	many := []Result{{Domain: "a.example", Policy: none, At: noon}}
 	for i := range 30 {
 		many = append(many, fail(none, 0, StartTLSNotSupported, fmt.Sprintf("mx%02d.a.example", i), "not-offered"))
 	}
@@ -56,9 +56,9 @@ func TestTheTextOfAMailedReport(t *testing.T) {
 		name    string
 		results []Result
 	}{
-		{"well", []Result{{"a.example", sts, nil, noon}, {"a.example", tlsa, nil, noon}}},
+		{"well", []Result{{Domain: "a.example", Policy: sts, At: noon}, {Domain: "a.example", Policy: tlsa, At: noon}}},
 		{"failures", []Result{
-			{"a.example", sts, nil, noon}, {"a.example", tlsa, nil, noon},
+			{Domain: "a.example", Policy: sts, At: noon}, {Domain: "a.example", Policy: tlsa, At: noon},
 			fail(sts, -4*time.Hour, CertificateExpired, "mx1.a.example", "expired"), fail(sts, 2*time.Hour, CertificateExpired, "mx1.a.example", "expired"), fail(sts, 0, CertificateExpired, "mx1.a.example", "expired"),
 			fail(sts, 0, ValidationFailure, "mx2.a.example", "mta-sts-mx-mismatch"), fail(tlsa, 0, ValidationFailure, "mx1.a.example", "tlsa-mismatch"),
 			fail(Policy{Type: PolicySTS}, 0, STSPolicyFetchError, "", "it answered\n\n\"500\""),

@@ -40,6 +40,10 @@ type policyCount struct {
 	Successes int64 `cbor:"1,keyasint,omitempty"`
 	// Details is the number of failureCounts.
 	Details int `cbor:"2,keyasint,omitempty"`
+	// Again is how many of the sessions another policy has counted too, before this
+	// one; AgainFailed, how many of them had failed there, and failed here.
+	Again       int64 `cbor:"3,keyasint,omitempty"`
+	AgainFailed int64 `cbor:"4,keyasint,omitempty"`
 }
 
 type failureCount struct {

@@ -15,6 +15,8 @@ type Status struct {
 	Domain string `json:"domain"`
 	// ReportID is what the report has, or will have.
 	ReportID string `json:"report_id"`
+	// Sessions and Failures count a session once, however many policies it was
+	// judged by.
 	Sessions int64  `json:"sessions"`
 	Failures int64  `json:"failures"`
 	State    State  `json:"state"`
@@ -118,8 +120,8 @@ func (r *Reporter) list(day, domain string, yield func(Status) bool) (more bool,
 			k, cur = of, &Status{Day: of.Day, Domain: of.Domain, ReportID: r.id(of), To: []DestinationStatus{}}
 		}
 		failed := c.Failed()
-		cur.Sessions += c.Successes + failed
-		cur.Failures += failed
+		cur.Sessions += c.Successes + failed - c.Again
+		cur.Failures += failed - c.AgainFailed
 		return true
 	})
 	if e != nil {

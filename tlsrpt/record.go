@@ -77,18 +77,23 @@ func ParseRecord(txt []string) (Record, error) {
 }
 
 func parseRecord(t string) (Record, error) {
+	var r Record
+	found := false
 	for f := range strings.SplitSeq(t, ";") {
 		name, value, _ := strings.Cut(f, "=")
 		if strings.Trim(name, " \t") != "rua" {
 			continue // the version, and fields of the future
 		}
-		var r Record
+		// The grammar has one rua with a list; some write one rua for each URI.
+		found = true
 		for uri := range strings.SplitSeq(value, ",") {
 			r.add(strings.Trim(uri, " \t"))
 		}
-		return r, nil
 	}
-	return Record{}, fmt.Errorf("%w: it has no rua", ErrInvalidRecord)
+	if !found {
+		return Record{}, fmt.Errorf("%w: it has no rua", ErrInvalidRecord)
+	}
+	return r, nil
 }
 
 func (r *Record) add(uri string) {
@@ -140,9 +145,10 @@ func withoutSize(uri string) string {
 	return uri[:i]
 }
 
-// parseMailto reads one address (RFC 6068); header fields are ignored.
+// parseMailto reads one address (RFC 6068); header fields are ignored, and so are
+// the slashes that some write as in a URL.
 func parseMailto(s string) (Destination, error) {
-	s, _, _ = strings.Cut(s, "?")
+	s, _, _ = strings.Cut(strings.TrimPrefix(s, "//"), "?")
 	s, err := url.PathUnescape(s)
 	if err != nil {
 		return Destination{}, err

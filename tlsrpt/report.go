@@ -80,7 +80,7 @@ func (i Identity) begin(day, id string) (*Report, error) {
 		return nil, err
 	}
 	return &Report{
-		OrganizationName: i.Organization,
+		OrganizationName: iJSON(i.Organization),
 		DateRange:        DateRange{Start: start, End: start.Add(24*time.Hour - time.Second)},
 		ContactInfo:      i.Contact,
 		ReportID:         id,
@@ -90,13 +90,13 @@ func (i Identity) begin(day, id string) (*Report, error) {
 
 func newPolicy(domain string, c *Counts) ReportPolicy {
 	p := ReportPolicy{
-		Policy:  ReportedPolicy{Type: c.Policy.Type, Strings: c.Policy.Strings, Domain: domain, MXHosts: c.Policy.MXHosts},
+		Policy:  ReportedPolicy{Type: c.Policy.Type, Strings: iJSONAll(c.Policy.Strings), Domain: domain, MXHosts: iJSONAll(c.Policy.MXHosts)},
 		Summary: Summary{Successful: c.Successes, Failed: c.Failed()},
 	}
 	for _, f := range c.Failures {
 		p.Details = append(p.Details, FailureDetail{
-			ResultType: f.Type, SendingMTAIP: f.SendingIP, ReceivingMXHostname: f.MXHost, ReceivingMXHelo: f.MXHelo,
-			ReceivingIP: f.MXIP, FailedSessionCount: f.Count, FailureReasonCode: f.Code,
+			ResultType: f.Type, SendingMTAIP: f.SendingIP, ReceivingMXHostname: iJSON(f.MXHost), ReceivingMXHelo: iJSON(f.MXHelo),
+			ReceivingIP: f.MXIP, FailedSessionCount: f.Count, FailureReasonCode: iJSON(f.Code),
 		})
 	}
 	return p

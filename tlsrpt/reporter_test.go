@@ -280,7 +280,7 @@ func TestALargeReportArrivesWhole(t *testing.T) {
 		var b store.Batch
 		policy := Policy{Type: PolicySTS, Strings: []string{fmt.Sprintf("max_age: %d", p)}}
 		for i := range 1000 {
-			o.Count(&b, Result{"a.example", policy, &Failure{CertificateNotTrusted, "192.0.2.1", fmt.Sprintf("mx%d.a.example", i), "mx", "192.0.2.2", "self-signed"}, noon})
+			o.Count(&b, Result{Domain: "a.example", Policy: policy, Failure: &Failure{CertificateNotTrusted, "192.0.2.1", fmt.Sprintf("mx%d.a.example", i), "mx", "192.0.2.2", "self-signed"}, At: noon})
 			if i%200 == 199 {
 				if err := o.store.Commit(t.Context(), &b); err != nil {
 					t.Fatal(err)
@@ -302,4 +302,36 @@ func TestALargeReportArrivesWhole(t *testing.T) {
 		t.Errorf("%d mails", len(o.queued))
 	}
 	t.Logf("%d octets of JSON, %d compressed", len(post.Report), len(post.Raw))
+}
+
+// A session that was judged by two policies is one for people.
+func TestASessionUnderTwoPoliciesIsListedOnce(t *testing.T) {
+	o := newOffice(t)
+	sts := Policy{Type: PolicySTS, Strings: []string{"version: STSv1"}}
+	tlsa := Policy{Type: PolicyTLSA, Strings: []string{"3 1 1 abcd"}}
+	expired := &Failure{Type: CertificateExpired, MXHost: "mx"}
+	session := func(dane, mtasts *Failure) {
+		o.count(Result{Domain: "a.example", Policy: tlsa, Failure: dane, At: noon},
+			Result{Domain: "a.example", Policy: sts, Failure: mtasts, At: noon, Again: true, Failed: dane != nil && mtasts != nil})
+	}
+	session(nil, nil)
+	session(nil, nil)
+	session(nil, expired)     // DANE holds
+	session(expired, nil)     // and the other way round
+	session(expired, expired) // neither
+	l := o.list()
+	if len(l) != 1 || l[0].Sessions != 5 || l[0].Failures != 3 {
+		t.Errorf("%+v", l)
+	}
+	err := o.Preview(t.Context(), "2026-11-23", "a.example", func(r *Report) bool {
+		for _, p := range r.Policies { // each policy has all of its own
+			if p.Summary.Successful != 3 || p.Summary.Failed != 2 {
+				t.Errorf("%+v", p)
+			}
+		}
+		return true
+	})
+	if err != nil {
+		t.Error(err)
+	}
 }

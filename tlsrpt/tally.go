@@ -53,6 +53,9 @@ type Result struct {
 	Failure *Failure
 	// At is the end of the attempt; its day (UTC) is what it counts for.
 	At time.Time
+	// Again says that the session was counted for another policy already, Failed
+	// that it had failed there. A session under two policies is one for people.
+	Again, Failed bool
 }
 
 // The bounds of what is kept of one day.
@@ -157,11 +160,22 @@ func (t *Tally) count(txn store.Txn, r *Result, policyID []byte) error {
 	if err != nil || base == nil {
 		return err
 	}
-	if r.Failure != nil {
-		return t.countFailure(txn, base, &n, r)
+	if r.Again {
+		n.Again++
 	}
-	n.Successes++
-	return set(t, txn, countKey(base), n)
+	if r.Failure == nil {
+		n.Successes++
+		return set(t, txn, countKey(base), n)
+	}
+	if r.Failed {
+		n.AgainFailed++
+	}
+	if r.Again {
+		if err := set(t, txn, countKey(base), n); err != nil {
+			return err
+		}
+	}
+	return t.countFailure(txn, base, &n, r)
 }
 
 // begin finds out where a policy is counted that is not in the day's first

@@ -72,9 +72,9 @@ func TestCountsAddUpOverCommitsAndRestarts(t *testing.T) {
 	sts := Policy{Type: PolicySTS, Strings: []string{"version: STSv1", "mode: testing"}, MXHosts: []string{"mx.a.example"}}
 	failure := &Failure{Type: CertificateExpired, MXHost: "mx.a.example", Code: "expired"}
 	other := &Failure{Type: StartTLSNotSupported, MXHost: "mx.a.example"}
-	count(t, s, Result{"a.example", sts, nil, noon}, Result{"a.example", sts, failure, noon}, Result{"a.example", sts, nil, noon})
-	count(t, s, Result{"a.example", sts, failure, noon.Add(time.Hour)}, Result{"a.example", sts, other, noon}, Result{"b.example", Policy{Type: PolicyNone}, nil, noon},
-		Result{"a.example", sts, nil, noon.Add(12 * time.Hour)})
+	count(t, s, Result{Domain: "a.example", Policy: sts, Failure: nil, At: noon}, Result{Domain: "a.example", Policy: sts, Failure: failure, At: noon}, Result{Domain: "a.example", Policy: sts, Failure: nil, At: noon})
+	count(t, s, Result{Domain: "a.example", Policy: sts, Failure: failure, At: noon.Add(time.Hour)}, Result{Domain: "a.example", Policy: sts, Failure: other, At: noon}, Result{Domain: "b.example", Policy: Policy{Type: PolicyNone}, Failure: nil, At: noon},
+		Result{Domain: "a.example", Policy: sts, Failure: nil, At: noon.Add(12 * time.Hour)})
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
 	}
@@ -97,12 +97,12 @@ func TestAReportSaysWhatWasCounted(t *testing.T) {
 	sts := Policy{Type: PolicySTS, Strings: []string{"version: STSv1", "mode: enforce", "mx: *.a.example", "max_age: 86400"}, MXHosts: []string{"*.a.example"}}
 	failure := &Failure{CertificateHostMismatch, "192.0.2.1", "mx.a.example", "mx", "2001:db8::1", "name"}
 	for range 5 {
-		count(t, s, Result{"a.example", sts, nil, noon})
+		count(t, s, Result{Domain: "a.example", Policy: sts, Failure: nil, At: noon})
 	}
 	for range 3 {
-		count(t, s, Result{"a.example", sts, failure, noon})
+		count(t, s, Result{Domain: "a.example", Policy: sts, Failure: failure, At: noon})
 	}
-	count(t, s, Result{"a.example", Policy{Type: PolicyNone}, nil, noon})
+	count(t, s, Result{Domain: "a.example", Policy: Policy{Type: PolicyNone}, Failure: nil, At: noon})
 	var b bytes.Buffer
 	_, err := Identity{Organization: "Example", Contact: "postmaster@example.com"}.write(&b, s, reportKey{"2026-11-23", "a.example", 0}, "id-1")
 	if err != nil {
@@ -195,7 +195,7 @@ func BenchmarkCount(b *testing.B) {
 				for i, d := range domains { // a hundred deliveries share a commit under load
 					batch.Set(fmt.Appendf(nil, "x%d", i), make([]byte, 200))
 					if counting {
-						tally.Count(&batch, Result{d, policy, bm.failure, noon})
+						tally.Count(&batch, Result{Domain: d, Policy: policy, Failure: bm.failure, At: noon})
 					}
 				}
 				if err := s.Commit(b.Context(), &batch); err != nil {
@@ -229,14 +229,14 @@ func TestBoundsAreKeptAndTold(t *testing.T) {
 	policy := Policy{Type: PolicyNone}
 	for i := range 20 {
 		f := &Failure{Type: CertificateExpired, MXHost: fmt.Sprintf("mx%d", i), MXIP: "192.0.2.1"}
-		countIn(t, tally, s, Result{"a.example", policy, f, noon}, Result{"a.example", policy, f, noon})
+		countIn(t, tally, s, Result{Domain: "a.example", Policy: policy, Failure: f, At: noon}, Result{Domain: "a.example", Policy: policy, Failure: f, At: noon})
 	}
-	countIn(t, tally, s, Result{"a.example", policy, &Failure{Type: StartTLSNotSupported, MXHost: "new"}, noon})
+	countIn(t, tally, s, Result{Domain: "a.example", Policy: policy, Failure: &Failure{Type: StartTLSNotSupported, MXHost: "new"}, At: noon})
 	for i := range 120 {
-		countIn(t, tally, s, Result{"b.example", Policy{Type: PolicySTS, Strings: []string{fmt.Sprint(i)}}, nil, noon})
+		countIn(t, tally, s, Result{Domain: "b.example", Policy: Policy{Type: PolicySTS, Strings: []string{fmt.Sprint(i)}}, Failure: nil, At: noon})
 	}
 	for i := range 10 {
-		countIn(t, tally, s, Result{fmt.Sprintf("more%d.example", i), policy, nil, noon})
+		countIn(t, tally, s, Result{Domain: fmt.Sprintf("more%d.example", i), Policy: policy, At: noon})
 	}
 	got := read(t, s, "2026-11-23")
 	if len(got) != 3 || len(got[1].Policies) != maxPolicies+1 {
@@ -272,7 +272,7 @@ func TestBoundsAreKeptAndTold(t *testing.T) {
 func TestTextsOfStrangersAreMadeFit(t *testing.T) {
 	s := openStore(t, t.TempDir())
 	bad := "\xff\xfe" + strings.Repeat("x", 1000)
-	count(t, s, Result{"A.example", Policy{Type: PolicySTS, Strings: []string{"good", bad}}, &Failure{Type: STSPolicyInvalid, MXHelo: bad, Code: bad}, noon})
+	count(t, s, Result{Domain: "A.example", Policy: Policy{Type: PolicySTS, Strings: []string{"good", bad}}, At: noon, Failure: &Failure{Type: STSPolicyInvalid, MXHelo: bad, Code: bad}})
 	got := read(t, s, "2026-11-23", "a.example")
 	if len(got) != 1 || len(got[0].Policies) != 1 || len(got[0].Policies[0].Failures) != 1 {
 		t.Fatalf("%+v", got)
@@ -303,7 +303,7 @@ func TestARefusedCommitIsNotCounted(t *testing.T) {
 
 func TestADamagedCountLeavesTheRestOfTheReport(t *testing.T) {
 	s := openStore(t, t.TempDir())
-	count(t, s, success, Result{"a.example", Policy{Type: PolicySTS, Strings: []string{"x"}}, &Failure{Type: CertificateExpired}, noon})
+	count(t, s, success, Result{Domain: "a.example", Policy: Policy{Type: PolicySTS, Strings: []string{"x"}}, At: noon, Failure: &Failure{Type: CertificateExpired}})
 	if err := s.Put(t.Context(), append(countsPrefix("2026-11-23", "a.example", "0000"), "ffffffffffffffff/n"...), []byte{0xff}); err != nil {
 		t.Fatal(err)
 	}

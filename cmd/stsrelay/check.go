@@ -107,7 +107,7 @@ func (a *app) checkOne(ctx context.Context, arg string, o check.Options) error {
 	if a.json {
 		err = a.printJSON(report)
 	} else {
-		err = report.Text(a.out, a.colour())
+		err = report.Text(a.raw, a.colour())
 	}
 	if err == nil && !report.Outcome.Goes {
 		err = errAnswered
@@ -226,6 +226,6 @@ func (a *app) colour() bool {
 			return false
 		}
 	}
-	f, ok := a.out.(*os.File)
+	f, ok := a.raw.(*os.File)
 	return ok && term.IsTerminal(int(f.Fd()))
 }

@@ -50,7 +50,8 @@ func enforcing(t *testing.T, n *testnet.Net, domain string, f testnet.Faults) {
 func checkCommand(t *testing.T, n *testnet.Net, args ...string) result {
 	t.Helper()
 	var out, errOut bytes.Buffer
-	a := &app{in: strings.NewReader(""), out: &out, err: &errOut, dial: n.DialContext}
+	a := newApp(strings.NewReader(""), &out, &errOut, nil)
+	a.dial = n.DialContext
 	status := a.run(append([]string{"check"}, args...))
 	return result{status, out.String(), errOut.String()}
 }

@@ -30,14 +30,14 @@ func (a *app) checkSelf(ctx context.Context, client *admin.Client, c *config.Con
 		if err != nil {
 			return err
 		}
-		so.Keys = append(so.Keys, check.SelfKey{Key: key, Services: dkim.Services(k.Sign)})
+		so.Keys = append(so.Keys, check.SelfKey{Key: key, Kinds: k.Sign})
 	}
 	report := check.Self(ctx, so)
 	var err error
 	if a.json {
 		err = a.printJSON(report)
 	} else {
-		err = report.Text(a.out, a.colour())
+		err = report.Text(a.raw, a.colour())
 	}
 	if err == nil && !report.Ready() {
 		err = errAnswered

@@ -7,6 +7,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/stsrelay/stsrelay/config"
+	"github.com/stsrelay/stsrelay/internal/printable"
 )
 
 func (a *app) configCommand() *cobra.Command {
@@ -61,7 +62,7 @@ func (a *app) configPrint() *cobra.Command {
 				return err
 			}
 			if a.json {
-				return c.PrintJSON(a.out)
+				return c.PrintJSON(printable.NewJSONWriter(a.raw))
 			}
 			return c.Print(a.out)
 		},

@@ -11,6 +11,7 @@ import (
 
 	"github.com/oklog/ulid/v2"
 
+	"github.com/stsrelay/stsrelay/internal/human"
 	"github.com/stsrelay/stsrelay/internal/testnet"
 	"github.com/stsrelay/stsrelay/queue"
 	"github.com/stsrelay/stsrelay/tlsrpt"
@@ -240,7 +241,7 @@ func (d *demo) report(ctx context.Context) error {
 	err := d.relay.Reports(ctx, day, func(r *tlsrpt.Report) bool {
 		for _, p := range r.Policies {
 			seen[p.Policy.Domain] = make(map[tlsrpt.ResultType]bool)
-			d.good("%-14s %-16s %d sessions good, %d failed", p.Policy.Domain, p.Policy.Type, p.Summary.Successful, p.Summary.Failed)
+			d.good("%-14s %-16s %s good, %d failed", p.Policy.Domain, p.Policy.Type, human.Plural(int(p.Summary.Successful), "session"), p.Summary.Failed)
 			for _, f := range p.Details {
 				seen[p.Policy.Domain][f.ResultType] = true
 				d.note("%d × %s at %s", f.FailedSessionCount, f.ResultType, f.ReceivingMXHostname)

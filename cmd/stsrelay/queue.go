@@ -25,9 +25,9 @@ func (a *app) queueCommand() *cobra.Command {
 		a.queueChange("retry", "Make messages due now; held ones stay held", "stsrelay queue retry --domain partner.example"),
 		a.queueChange("hold", "Keep messages from being tried", "stsrelay queue hold --from scanner@example.com"),
 		a.queueChange("release", "Let held messages go, now", "stsrelay queue release --all"),
-		a.queueChange("remove", "Delete messages; nobody is told", "stsrelay queue remove 01KAR7M3QVJ0Z6"),
+		a.queueChange("remove", "Delete messages; nobody is told. queue trash restore brings them back for 24 hours", "stsrelay queue remove 01KAR7M3QVJ0Z6"),
 		a.queueChange("bounce", "Give messages up and tell their senders", "stsrelay queue bounce --domain gone.example --reason 'no such company'"),
-		a.queueExport(), a.queueImport(),
+		a.queueTrash(), a.queueExport(), a.queueImport(),
 		a.queuePause("pause", "Pause delivery as a whole, until resume or the next start"),
 		a.queuePause("resume", "Resume delivery"),
 	)
@@ -177,7 +177,11 @@ func (a *app) queueCat() *cobra.Command {
 				return err
 			}
 			defer body.Close()
-			_, err = io.Copy(a.out, body)
+			to := a.raw // octet for octet, into a file or a pipe
+			if a.colour() {
+				to = a.out
+			}
+			_, err = io.Copy(to, body)
 			return err
 		},
 	}
@@ -253,8 +257,11 @@ given up when the attempt under way has ended without ending it; a restart of th
 		RunE: func(cmd *cobra.Command, args []string) error {
 			sel.IDs = args
 			filtered := sel.Domain != "" || sel.From != "" || sel.To != "" || sel.State != "" || sel.OlderThan != ""
-			if len(args) == 0 && !filtered && !sel.All {
+			switch {
+			case len(args) == 0 && !filtered && !sel.All:
 				return usageError{errors.New("say which messages: IDs, --domain, --from, or --all")}
+			case sel.All && (filtered || len(args) > 0):
+				return usageError{errors.New("--all is all messages; with IDs or a filter it is a contradiction: leave one of them out")}
 			}
 			if err := checkSelection(&sel); err != nil {
 				return err
@@ -263,7 +270,7 @@ given up when the attempt under way has ended without ending it; a restart of th
 			if err != nil {
 				return err
 			}
-			if destructive && !yes && !sel.DryRun && (filtered || sel.All || len(args) > 1) && a.interactive() {
+			if destructive && !yes && !sel.DryRun && (filtered || sel.All || len(args) > 1) {
 				if err := a.confirmChange(cmd.Context(), client, action, sel); err != nil {
 					return err
 				}
@@ -278,6 +285,9 @@ given up when the attempt under way has ended without ending it; a restart of th
 				fmt.Fprintf(a.out, "%s: %s would be touched\n", action, human.Plural(done.Touched, "message"))
 			} else {
 				fmt.Fprintf(a.out, "%s: %s touched\n", action, human.Plural(done.Touched, "message"))
+				if action == "remove" && done.Touched > 0 {
+					fmt.Fprintln(a.out, "stsrelay queue trash restore ID brings back what has room there, for 24 hours")
+				}
 				if action == "retry" || action == "release" {
 					err = a.printPaused(cmd.Context(), client)
 				}
@@ -295,7 +305,7 @@ given up when the attempt under way has ended without ending it; a restart of th
 	c.Flags().BoolVar(&sel.All, "all", false, "all messages")
 	if destructive {
 		c.Flags().BoolVar(&sel.DryRun, "dry-run", false, "count the messages, and change nothing")
-		c.Flags().BoolVar(&yes, "yes", false, "do not ask; only at a terminal is it asked at all")
+		c.Flags().BoolVar(&yes, "yes", false, "do not ask; needed for more than one message where nobody can be asked (docker exec, ssh, cron)")
 	}
 	if action == "hold" || action == "bounce" {
 		c.Flags().StringVar(&sel.Reason, "reason", "", "why, for those who look later")
@@ -303,13 +313,18 @@ given up when the attempt under way has ended without ending it; a restart of th
 	return c
 }
 
-// confirmChange asks the operator whether he means what he has selected; the
-// error says that he does not.
+// confirmChange asks the operator whether they mean what they have selected, where
+// it is more than one message. The error says that they do not, or that nobody can
+// be asked.
 func (a *app) confirmChange(ctx context.Context, client *admin.Client, action string, sel admin.Selection) error {
 	sel.DryRun = true
 	var would admin.Touched
 	if err := client.Do(ctx, http.MethodPost, "/v1/queue/"+action, sel, &would); err != nil || would.Touched < 2 {
 		return err
+	}
+	if !a.interactive() {
+		return usageError{fmt.Errorf("%s would end %s, and there is no terminal to ask at; nothing was changed. Add --yes if that is meant, --dry-run to count only",
+			action, human.Plural(would.Touched, "message"))}
 	}
 	told := "nobody is told"
 	if action == "bounce" {

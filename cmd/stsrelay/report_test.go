@@ -45,7 +45,7 @@ func TestReportSetupFromNothingToPublished(t *testing.T) {
 	}
 	r := setup()
 	keyFile := filepath.Join(dir, "dkim-tlsrpt.pem")
-	if r.status != 1 || !strings.Contains(r.out, "[[dkim]]") || !strings.Contains(r.out, `tlsrpt._domainkey.example.com. IN TXT "v=DKIM1; k=rsa; s=tlsrpt; p=`) || !strings.Contains(r.out, "not published yet") {
+	if r.status != 1 || !strings.Contains(r.out, "[[dkim]]") || !strings.Contains(r.out, `tlsrpt._domainkey.example.com. IN TXT "v=DKIM1; k=rsa; s=tlsrpt:email; p=`) || !strings.Contains(r.out, "not published yet") {
 		t.Errorf("%+v", r)
 	}
 	if info, err := os.Stat(keyFile); err != nil || info.Mode().Perm() != 0o600 {
@@ -81,6 +81,14 @@ func TestReportSetupFromNothingToPublished(t *testing.T) {
 		t.Fatal(err)
 	}
 	if r := setup(); r.status != 1 || !strings.Contains(r.out, "another key") {
+		t.Errorf("%+v", r)
+	}
+	// A record of before works at those who know RFC 8460 alone.
+	n.DNS.Remove("tlsrpt._domainkey.example.com", "TXT")
+	if err := n.DNS.Add("tlsrpt._domainkey.example.com. 60 IN TXT " + strings.Replace(record, "s=tlsrpt:email", "s=tlsrpt", 1)); err != nil {
+		t.Fatal(err)
+	}
+	if r := setup(); r.status != 0 || !strings.Contains(r.out, "WARNING: the key tlsrpt._domainkey.example.com is published, but it says s=tlsrpt alone") || !strings.Contains(r.out, "s=tlsrpt:email") {
 		t.Errorf("%+v", r)
 	}
 	if r := setup("--type", "dsa", "--config", "/dev/null"); r.status != 2 {
@@ -249,7 +257,7 @@ func TestReportSetupMakesAnEd25519Key(t *testing.T) {
 		t.Fatalf("%+v", r)
 	}
 	k := got.Keys[0]
-	if record := fmt.Sprint(k["record"]); !strings.HasPrefix(record, "v=DKIM1; k=ed25519; s=tlsrpt; p=") || k["record_name"] != "second._domainkey.example.com" || !strings.Contains(fmt.Sprint(k["problem"]), "cannot be told now") {
+	if record := fmt.Sprint(k["record"]); !strings.HasPrefix(record, "v=DKIM1; k=ed25519; s=tlsrpt:email; p=") || k["record_name"] != "second._domainkey.example.com" || !strings.Contains(fmt.Sprint(k["problem"]), "cannot be told now") {
 		t.Errorf("%+v", k)
 	}
 }

@@ -30,9 +30,13 @@ type keySetup struct {
 	// Name and Record are the TXT record to publish.
 	Name   string `json:"record_name"`
 	Record string `json:"record"`
-	// Published says that it is there; Problem says what is wrong with it.
+	// Published says that it is there; Problem says what is wrong with it, Warning
+	// what keeps some receivers from believing it.
 	Published bool   `json:"published"`
 	Problem   string `json:"problem,omitempty"`
+	Warning   string `json:"warning,omitempty"`
+
+	kinds []string // of mail that the key signs
 }
 
 func (a *app) reportSetup() *cobra.Command {
@@ -72,7 +76,7 @@ func setupKeys(c *config.Config, kind, selector, file string) ([]keySetup, error
 	var keys []keySetup
 	for _, k := range c.DKIM {
 		if strings.EqualFold(k.Domain, c.ReportDomain()) && slices.Contains(k.Sign, "reports") {
-			s, err := describeKey(k.Domain, k.Selector, k.KeyFile, slices.Contains(k.Sign, "mail"))
+			s, err := describeKey(k.Domain, k.Selector, k.KeyFile, k.Sign)
 			if err != nil {
 				return nil, err
 			}
@@ -97,7 +101,7 @@ func setupKeys(c *config.Config, kind, selector, file string) ([]keySetup, error
 	if err != nil {
 		return nil, err
 	}
-	s, err := describeKey(c.ReportDomain(), selector, file, false)
+	s, err := describeKey(c.ReportDomain(), selector, file, []string{"reports"})
 	s.Created = created
 	return []keySetup{s}, err
 }
@@ -122,17 +126,13 @@ func makeKey(kind, file string) (created bool, err error) {
 	return true, nil
 }
 
-func describeKey(domain, selector, file string, mail bool) (keySetup, error) {
+func describeKey(domain, selector, file string, kinds []string) (keySetup, error) {
 	k, err := dkim.Load(domain, selector, file)
 	if err != nil {
 		return keySetup{}, err
 	}
-	services := []string{"tlsrpt"}
-	if mail {
-		services = append(services, "email")
-	}
-	record, err := k.Record(services...)
-	return keySetup{Domain: domain, Selector: selector, KeyFile: file, Name: k.RecordName(), Record: record}, err
+	record, err := k.Record(dkim.Services(kinds)...)
+	return keySetup{Domain: domain, Selector: selector, KeyFile: file, Name: k.RecordName(), Record: record, kinds: kinds}, err
 }
 
 // checkPublished compares the record with what the DNS has.
@@ -146,11 +146,15 @@ func checkPublished(ctx context.Context, c *config.Config, s *keySetup) error {
 		return fmt.Errorf("dns: %w", err)
 	}
 	defer func() { _ = resolver.Close() }() // nothing was written
-	s.Problem, err = k.Problem(ctx, resolver.FreshTXT, "tlsrpt")
-	if err != nil {
+	found, err := k.Problem(ctx, resolver.FreshTXT, s.kinds)
+	switch {
+	case err != nil:
 		s.Problem = "whether it is published cannot be told now: " + err.Error()
+	case found.Works:
+		s.Published, s.Warning = true, found.Text
+	default:
+		s.Published, s.Problem = found.Text == "", found.Text
 	}
-	s.Published = s.Problem == ""
 	return nil
 }
 
@@ -189,6 +193,10 @@ func (a *app) printKey(c *config.Config, k *keySetup) {
 			file = "the configuration file"
 		}
 		fmt.Fprintf(a.out, "Add this to %s, then run: stsrelay reload\n\n[[dkim]]\ndomain = %q\nselector = %q\nkey_file = %q\nsign = [\"reports\"]\n\n", file, k.Domain, k.Selector, k.KeyFile)
+	}
+	if k.Warning != "" {
+		fmt.Fprintf(a.out, "WARNING: the key %s is published, but %s. Publish this TXT record instead:\n\n%s. IN TXT %s\n\n", k.Name, k.Warning, k.Name, zoneText(k.Record))
+		return
 	}
 	if k.Published {
 		fmt.Fprintf(a.out, "The key %s is published.\n", k.Name)

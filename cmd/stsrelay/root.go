@@ -16,6 +16,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/stsrelay/stsrelay/config"
+	"github.com/stsrelay/stsrelay/internal/printable"
 	"github.com/stsrelay/stsrelay/relay/admin"
 )
 
@@ -35,11 +36,14 @@ const (
 
 // app is what all commands share.
 type app struct {
-	in         io.Reader
-	out, err   io.Writer
-	environ    []string
-	configFile string
-	json       bool
+	in io.Reader
+	// out and err are for people: what strangers said cannot make a terminal do
+	// something there. raw and rawErr are the same files as they are.
+	out, err    io.Writer
+	raw, rawErr io.Writer
+	environ     []string
+	configFile  string
+	json        bool
 	// dial replaces net.Dialer in tests of commands that go out themselves.
 	dial func(ctx context.Context, network, address string) (net.Conn, error)
 }
@@ -55,8 +59,11 @@ var errAnswered = errors.New("the answer is no")
 
 // run is main without the process around it.
 func run(args []string, in io.Reader, out, errOut io.Writer, environ []string) int {
-	a := &app{in: in, out: out, err: errOut, environ: environ}
-	return a.run(args)
+	return newApp(in, out, errOut, environ).run(args)
+}
+
+func newApp(in io.Reader, out, errOut io.Writer, environ []string) *app {
+	return &app{in: in, out: printable.NewWriter(out), err: printable.NewWriter(errOut), raw: out, rawErr: errOut, environ: environ}
 }
 
 // run runs a command and returns the exit status.
@@ -232,13 +239,13 @@ func (a *app) client() (*admin.Client, error) {
 
 // printJSON writes one value.
 func (a *app) printJSON(v any) error {
-	e := json.NewEncoder(a.out)
+	e := json.NewEncoder(printable.NewJSONWriter(a.raw))
 	e.SetIndent("", "  ")
 	return e.Encode(v)
 }
 
 // copyJSON passes the relay's answer on as it comes.
 func (a *app) copyJSON(r io.Reader) error {
-	_, err := io.Copy(a.out, r)
+	_, err := io.Copy(printable.NewJSONWriter(a.raw), r)
 	return err
 }

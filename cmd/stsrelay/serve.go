@@ -18,6 +18,7 @@ import (
 
 	"github.com/stsrelay/stsrelay/config"
 	"github.com/stsrelay/stsrelay/internal/logsink"
+	"github.com/stsrelay/stsrelay/internal/printable"
 	"github.com/stsrelay/stsrelay/relay"
 )
 
@@ -39,7 +40,7 @@ func (a *app) serve(ctx context.Context) error {
 	}
 	level := new(slog.LevelVar)
 	_ = level.UnmarshalText([]byte(c.Log.Level)) // checked by config
-	sink, log := newLogSink(a.err, c.Log.Format, level)
+	sink, log := newLogSink(printable.NewJSONWriter(a.rawErr), c.Log.Format, level)
 	defer func() {
 		// A reader that stalls does not keep the relay from ending.
 		ctx, cancel := context.WithTimeout(context.Background(), logGrace)

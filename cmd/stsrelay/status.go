@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"math"
 	"net/http"
@@ -17,6 +18,8 @@ import (
 func (a *app) statusCommand() *cobra.Command {
 	return &cobra.Command{
 		Use: "status", Short: "Show how the running relay is", Args: noArgs, Example: "  stsrelay status --json",
+		Long: `Show how the running relay is. The exit status is 0 where it takes mail in, also
+while delivery is paused; 1 where it does not; 3 where it is not running.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			client, err := a.client()
 			if err != nil {
@@ -26,8 +29,12 @@ func (a *app) statusCommand() *cobra.Command {
 			if err := client.Get(cmd.Context(), "/v1/status", nil, &s); err != nil {
 				return err
 			}
+			var sick error // a relay that takes no mail in is not healthy, a paused one is
+			if !s.Accepting {
+				sick = errAnswered
+			}
 			if a.json {
-				return a.printJSON(s)
+				return errors.Join(a.printJSON(s), sick)
 			}
 			state := "accepting"
 			if !s.Accepting {
@@ -40,6 +47,8 @@ func (a *app) statusCommand() *cobra.Command {
 			}
 			fmt.Fprintf(a.out, "stsrelay %s on %s, up %s: %s\n", s.Version, s.Hostname, human.Span(time.Duration(s.UptimeSeconds)*time.Second), state)
 			fmt.Fprintf(a.out, "queue     %s to %s, %d held\n", human.Plural(s.Queue.Messages, "message"), human.Plural(s.Queue.Recipients, "recipient"), s.Queue.Held)
+			n := s.SinceStart
+			fmt.Fprintf(a.out, "so far    %s accepted; %s delivered, %d bounced, %d put off since the start\n", human.Plural(int(n.Accepted), "message"), human.Plural(int(n.Delivered), "recipient"), n.Bounced, n.Deferred)
 			fmt.Fprintf(a.out, "sessions  %d in, %d out\n", s.Sessions.In, s.Sessions.Out)
 			if s.LogDropped > 0 {
 				fmt.Fprintf(a.out, "log       %s dropped: the reader of standard error does not keep up\n", human.Plural(int(min(s.LogDropped, math.MaxInt32)), "line"))
@@ -51,7 +60,7 @@ func (a *app) statusCommand() *cobra.Command {
 			for _, t := range s.Troubles {
 				fmt.Fprintf(a.out, "trouble   %s\n          what helps: %s\n", t.What, t.Helps)
 			}
-			return nil
+			return sick
 		},
 	}
 }

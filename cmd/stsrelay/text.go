@@ -22,7 +22,7 @@ type table struct {
 // table returns a table that is as wide as the terminal, else 120 characters.
 func (a *app) table(header ...string) *table {
 	t := &table{width: 120, rows: [][]string{header}}
-	if f, ok := a.out.(*os.File); ok {
+	if f, ok := a.raw.(*os.File); ok {
 		if width, _, err := term.GetSize(int(f.Fd())); err == nil {
 			t.width = width
 		}
@@ -56,7 +56,7 @@ func (t *table) print(w io.Writer) {
 // interactive says that a person at a terminal reads and answers.
 func (a *app) interactive() bool {
 	in, isFile := a.in.(*os.File)
-	errOut, ok := a.err.(*os.File)
+	errOut, ok := a.rawErr.(*os.File)
 	return isFile && ok && term.IsTerminal(int(in.Fd())) && term.IsTerminal(int(errOut.Fd()))
 }
 

@@ -37,7 +37,7 @@ delivered a second time from there.`,
 			}
 			defer body.Close()
 			if args[0] == "-" {
-				t, err := copyExport(a.out, body)
+				t, err := copyExport(a.raw, body)
 				if err != nil {
 					return err
 				}

@@ -46,7 +46,7 @@ func TestExportAndImportFromTheCommandLine(t *testing.T) {
 	expect(do("", "queue", "import", "--hold", backup), 0, "imported 1 message", "")
 	expect(do("", "queue", "show", ids[0]), 0, "imported on hold", "")
 	expect(do("", "queue", "cat", ids[0]), 0, "hello", "")
-	expect(do("", "queue", "remove", "--all"), 0, "2 messages touched", "")
+	expect(do("", "queue", "remove", "--all", "--yes"), 0, "2 messages touched", "")
 	expect(do(stream.out, "queue", "import", "-", "--json"), 0, `"messages": 1`, "")
 
 	data, err := os.ReadFile(backup)

@@ -9,6 +9,8 @@ var (
 	PrefixMessage = []byte("e")
 	// PrefixQueue is the queue's: marks that concern the queue as a whole.
 	PrefixQueue = []byte("q")
+	// PrefixTrash is the queue's: messages that the operator has removed.
+	PrefixTrash = []byte("d")
 	// PrefixPolicy is the policy cache's.
 	PrefixPolicy = []byte("p/")
 	// PrefixNotice is relay/dsn's: notices that wait for a digest.

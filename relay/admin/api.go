@@ -107,6 +107,7 @@ type Status struct {
 	Problem       string        `json:"problem,omitempty"`
 	Troubles      []Trouble     `json:"troubles"`    // as of the last minutes
 	LogDropped    uint64        `json:"log_dropped"` // lines that nobody has read
+	SinceStart    SinceStart    `json:"since_start"`
 	Queue         QueueStatus   `json:"queue"`
 	Sessions      SessionStatus `json:"sessions"`
 }
@@ -115,6 +116,14 @@ type Status struct {
 type Trouble struct {
 	What  string `json:"what"`
 	Helps string `json:"helps"`
+}
+
+// SinceStart counts since the start of the relay.
+type SinceStart struct {
+	Accepted  int64 `json:"accepted"`  // messages taken in
+	Delivered int64 `json:"delivered"` // recipients
+	Deferred  int64 `json:"deferred"`  // recipients, each time they were put off
+	Bounced   int64 `json:"bounced"`   // recipients
 }
 
 // QueueStatus are the totals of the queue.

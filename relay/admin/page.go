@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/stsrelay/stsrelay/internal/human"
+	"github.com/stsrelay/stsrelay/internal/printable"
 	"github.com/stsrelay/stsrelay/tlsrpt"
 )
 
@@ -89,7 +90,7 @@ func (p *pages) page(name string, fill func(*http.Request, *view) error) http.Ha
 			v.Page = err.Error()
 		}
 		var b bytes.Buffer // whole, or an error that can still be told
-		if err := p.templates[show].Execute(&b, v); err != nil {
+		if err := p.templates[show].Execute(printable.NewWriter(&b), v); err != nil {
 			p.s.o.Logger.Error("a web page could not be made", "page", show, "error", err)
 			http.Error(w, "the page could not be made: see the log", http.StatusInternalServerError)
 			return

@@ -145,6 +145,7 @@ func (s *Server) Handler() http.Handler {
 	mux.HandleFunc("GET /v1/queue/{id}/content", s.content)
 	mux.HandleFunc("GET /v1/summary", func(w http.ResponseWriter, _ *http.Request) { answer(w, s.summary()) })
 	mux.HandleFunc("POST /v1/queue/{action}", s.change)
+	s.trashRoutes(mux)
 	mux.HandleFunc("GET /v1/reports", s.reportList)
 	mux.HandleFunc("GET /v1/reports/{day}", s.reportPreview)
 	mux.HandleFunc("POST /v1/reports/{day}/send", s.reportSend)

@@ -30,8 +30,6 @@ const (
 	maxDials = 8
 	// maxHosts bounds the hosts that are looked at.
 	maxHosts = 10
-	// soon is when a certificate that ends is worth a warning.
-	soon = 14 * 24 * time.Hour
 )
 
 // Options configures Run. Resolver is required.

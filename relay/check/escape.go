@@ -1,11 +1,10 @@
 package check
 
 import (
-	"fmt"
 	"reflect"
 	"strings"
-	"unicode"
-	"unicode/utf8"
+
+	"github.com/stsrelay/stsrelay/internal/printable"
 )
 
 const (
@@ -44,35 +43,10 @@ func escapeValue(v reflect.Value) {
 	}
 }
 
-// escape writes what cannot be printed as \x1b or \u202e, and cuts what is too
-// long.
+// escape makes a text printable, and cuts what is too long.
 func escape(s string) string {
-	cut := len(s) > maxString
-	if cut {
-		s = s[:maxString]
+	if len(s) > maxString {
+		return printable.String(strings.ToValidUTF8(s[:maxString], "")) + "…"
 	}
-	clean := !cut && utf8.ValidString(s)
-	for _, r := range s {
-		clean = clean && unicode.IsPrint(r)
-	}
-	if clean {
-		return s
-	}
-	var b strings.Builder
-	for len(s) > 0 {
-		r, n := utf8.DecodeRuneInString(s)
-		switch {
-		case r == utf8.RuneError && n == 1 || r < 0x80 && !unicode.IsPrint(r):
-			fmt.Fprintf(&b, `\x%02x`, s[0])
-		case !unicode.IsPrint(r):
-			fmt.Fprintf(&b, `\u%04x`, r)
-		default:
-			b.WriteRune(r)
-		}
-		s = s[n:]
-	}
-	if cut {
-		b.WriteString("…")
-	}
-	return b.String()
+	return printable.String(s)
 }

@@ -166,7 +166,7 @@ func days(d time.Duration) int {
 
 // endsSoon warns of a certificate that is still good.
 func (c *checker) endsSoon(host string, cert *Certificate) []Problem {
-	if left := cert.NotAfter.Sub(c.Now()); !cert.Trusted || left > soon {
+	if !cert.Trusted || !security.EndsSoon(cert.NotBefore, cert.NotAfter, c.Now()) {
 		return nil
 	}
 	return []Problem{{Warning, "the certificate of " + host + " ends on " + cert.NotAfter.Format(time.DateTime) + " UTC", "RFC 5280, 4.1.2.5",

@@ -43,10 +43,10 @@ type SelfOptions struct {
 	NoCertificate bool
 }
 
-// SelfKey is a DKIM key and the services of its record (RFC 6376, 3.6.1).
+// SelfKey is a DKIM key and the kinds of mail that it signs, "reports" and "mail".
 type SelfKey struct {
 	*dkim.Key
-	Services []string
+	Kinds []string
 }
 
 // SelfReport is how the relay looks from outside: whether others will take its
@@ -90,6 +90,7 @@ func Self(ctx context.Context, o SelfOptions) *SelfReport {
 		func() findings { return s.clock(ctx) },
 		func() findings { return s.spf(ctx, addrs.addrs) },
 		func() findings { return s.keys(ctx) },
+		func() findings { return s.dmarc(ctx) },
 		s.resolver,
 	}
 	found := make([]findings, len(steps))
@@ -282,11 +283,15 @@ func (s *self) spf(ctx context.Context, addrs []netip.Addr) (f findings) {
 // keys looks at the records of the DKIM keys.
 func (s *self) keys(ctx context.Context) (f findings) {
 	for _, k := range s.Keys {
-		switch problem, err := k.Problem(ctx, s.Resolver.FreshTXT, k.Services...); {
+		switch found, err := k.Problem(ctx, s.Resolver.FreshTXT, k.Kinds); {
 		case err != nil:
 			f.bad(Warning, fmt.Sprintf("the record of the DKIM key %s cannot be looked up: %v", k.RecordName(), err), "RFC 6376, 3.6.2", "try again")
-		case problem != "":
-			f.bad(Fault, fmt.Sprintf("the record of the DKIM key %s: %s", k.RecordName(), problem), "RFC 6376, 3.6.1", "stsrelay report setup prints the record to publish")
+		case found.Text != "":
+			severity := Fault
+			if found.Works {
+				severity = Warning
+			}
+			f.bad(severity, fmt.Sprintf("the record of the DKIM key %s: %s", k.RecordName(), found.Text), "RFC 6376, 3.6.1", "stsrelay report setup prints the record to publish")
 		default:
 			f.ok("the DKIM key %s is published", k.RecordName())
 		}

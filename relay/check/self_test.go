@@ -29,11 +29,12 @@ func selfWorld(t *testing.T) (w *world, o SelfOptions, publish func(record strin
 	publish("relay.test.example. 60 IN A 192.0.2.1")
 	publish("1.2.0.192.in-addr.arpa. 60 IN PTR relay.test.example.")
 	publish(`test.example. 60 IN TXT "v=spf1 a:relay.test.example -all"`)
+	publish(`_dmarc.test.example. 60 IN TXT "v=DMARC1; p=reject"`)
 	key := &dkim.Key{Domain: "test.example", Selector: "s", Signer: ed25519.NewKeyFromSeed(make([]byte, ed25519.SeedSize))}
-	record, err := key.Record("tlsrpt")
+	record, err := key.Record("tlsrpt", "email")
 	w.ok(err)
 	publish(fmt.Sprintf("s._domainkey.test.example. 60 IN TXT %q", record))
-	o = SelfOptions{Options: w.options, Domains: []string{"a.example"}, Senders: []string{"test.example"}, Keys: []SelfKey{{key, []string{"tlsrpt"}}}}
+	o = SelfOptions{Options: w.options, Domains: []string{"a.example"}, Senders: []string{"test.example"}, Keys: []SelfKey{{key, []string{"reports"}}}}
 	return w, o, publish
 }
 
@@ -71,6 +72,28 @@ func TestSelf(t *testing.T) {
 			"warn  the SPF record of test.example cannot be evaluated", true},
 		{"no DKIM record", func(w *world, _ *SelfOptions, _ func(string)) { w.DNS.Remove("s._domainkey.test.example", "TXT") },
 			"FAIL  the record of the DKIM key s._domainkey.test.example: it is not published yet", false},
+		{"no DMARC", func(w *world, _ *SelfOptions, _ func(string)) { w.DNS.Remove("_dmarc.test.example", "TXT") }, "warn  test.example has no DMARC record", true},
+		{"a broken DMARC record", func(_ *world, _ *SelfOptions, publish func(string)) {
+			publish(`_dmarc.test.example. 60 IN TXT "v=DMARC1; rua=mailto:a@test.example"`)
+		},
+			"warn  the DMARC record at _dmarc.test.example cannot be used", true},
+		{"two DMARC records", func(w *world, _ *SelfOptions, _ func(string)) {
+			w.ok(w.DNS.Add(`_dmarc.test.example. 60 IN TXT "v=DMARC1; p=none"`))
+		}, "there are 2 records that begin with v=DMARC1", true},
+		{"DMARC of the organization", func(w *world, o *SelfOptions, publish func(string)) {
+			o.Senders = []string{"sub.test.example"}
+			publish(`sub.test.example. 60 IN TXT "v=spf1 a:relay.test.example -all"`)
+		}, "", true},
+		{"DMARC that wants the very domain to sign", func(w *world, o *SelfOptions, publish func(string)) {
+			o.Senders = []string{"sub.test.example"}
+			publish(`sub.test.example. 60 IN TXT "v=spf1 a:relay.test.example -all"`)
+			publish(`_dmarc.test.example. 60 IN TXT "v=DMARC1; p=none; sp=quarantine; adkim=s"`)
+		}, "note  this relay has no DKIM key that is aligned with sub.test.example", true},
+		{"a DKIM record for reports alone", func(w *world, o *SelfOptions, publish func(string)) {
+			record, err := o.Keys[0].Record("tlsrpt")
+			w.ok(err)
+			publish(fmt.Sprintf("s._domainkey.test.example. 60 IN TXT %q", record))
+		}, "warn  the record of the DKIM key s._domainkey.test.example: it says s=tlsrpt alone", true},
 		{"a certificate of its own", func(_ *world, o *SelfOptions, _ func(string)) { o.NoCertificate = true }, "note  the relay's own certificate is self-made", true},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -90,7 +113,7 @@ func TestSelf(t *testing.T) {
 func TestSelfSaysWhatIsInOrder(t *testing.T) {
 	_, o, _ := selfWorld(t)
 	r := Self(t.Context(), o)
-	if want := "[relay.test.example has the address 192.0.2.1, which leads back to it"; !strings.HasPrefix(fmt.Sprint(r.Good), want) || len(r.Good) != 6 {
+	if want := "[relay.test.example has the address 192.0.2.1, which leads back to it"; !strings.HasPrefix(fmt.Sprint(r.Good), want) || len(r.Good) != 7 {
 		t.Errorf("%q", r.Good)
 	}
 }

@@ -20,6 +20,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/emersion/go-msgauth/dkim"
@@ -159,39 +160,56 @@ func (k *Key) CheckRecord(txt, service string) error {
 	return nil
 }
 
-// Services are the services of a key's record (RFC 6376, 3.6.1; RFC 8460, 3) for
-// the kinds of mail that it signs, "reports" and "mail".
+// The services of a key's record (RFC 6376, 3.6.1; RFC 8460, 3).
+const (
+	ServiceReports = "tlsrpt"
+	ServiceMail    = "email"
+)
+
+// Services are the services of a key's record for the kinds of mail that it signs,
+// "reports" and "mail". A report is mail: a verifier that knows nothing of RFC 8460
+// ignores a key that is not for mail, and the report has no signature then.
 func Services(kinds []string) (out []string) {
-	for _, k := range kinds {
-		switch k {
-		case "reports":
-			out = append(out, "tlsrpt")
-		case "mail":
-			out = append(out, "email")
-		}
+	if slices.Contains(kinds, "reports") {
+		out = append(out, ServiceReports)
+	}
+	if len(kinds) > 0 {
+		out = append(out, ServiceMail)
 	}
 	return out
 }
 
-// Problem says what is wrong with the published record of the key, "" for
-// nothing. lookup finds TXT records, none where there are none; its error, with
-// which nothing can be said, is passed on.
-func (k *Key) Problem(ctx context.Context, lookup func(ctx context.Context, name string) ([]string, error), services ...string) (string, error) {
+// Finding is what is wrong with a published record.
+type Finding struct {
+	// Text says what is wrong; "": nothing.
+	Text string
+	// Works says that some receivers accept what the key signs all the same.
+	Works bool
+}
+
+// Problem says what is wrong with the published record of the key for the kinds of
+// mail that it signs. lookup finds TXT records, none where there are none; its
+// error, with which nothing can be said, is passed on.
+func (k *Key) Problem(ctx context.Context, lookup func(ctx context.Context, name string) ([]string, error), kinds []string) (Finding, error) {
 	records, err := lookup(ctx, k.RecordName())
 	switch {
 	case err != nil:
-		return "", err
+		return Finding{}, err
 	case len(records) == 0:
-		return "it is not published yet", nil
+		return Finding{Text: "it is not published yet"}, nil
 	case len(records) > 1:
-		return fmt.Sprintf("there are %d TXT records at that name; there must be one", len(records)), nil
+		return Finding{Text: fmt.Sprintf("there are %d TXT records at that name; there must be one", len(records))}, nil
 	}
-	for _, service := range services {
-		if err := k.CheckRecord(records[0], service); err != nil {
-			return "what is published does not fit: " + err.Error(), nil //nolint:nilerr // that is the answer
+	for _, service := range Services(kinds) {
+		switch err := k.CheckRecord(records[0], service); {
+		case err == nil:
+		case service == ServiceMail && !slices.Contains(kinds, "mail"):
+			return Finding{Works: true, Text: "it says s=tlsrpt alone, and many receivers of reports take no notice of such a key: publish s=tlsrpt:email"}, nil
+		default:
+			return Finding{Text: "what is published does not fit: " + err.Error()}, nil
 		}
 	}
-	return "", nil
+	return Finding{}, nil
 }
 
 // Signer signs with the keys of one or several domains.
@@ -211,10 +229,16 @@ func (s *Signer) Keys(domain string) (out []*Key) {
 	return out
 }
 
-// headers are the fields that are signed where they are there (RFC 6376, 5.4.1).
+// oversigned are the fields that are signed once more than they are there, so that
+// nobody can add one that the signature seems to cover (RFC 6376, 5.4.2 and 8.15):
+// a program may show the second Subject, or read the body by the second
+// Content-Type.
+var oversigned = []string{"From", "Reply-To", "To", "Cc", "Subject", "Date", "MIME-Version", "Content-Type", "Content-Transfer-Encoding"}
+
+// headers are the other fields that are signed where they are there (RFC 6376,
+// 5.4.1).
 var headers = []string{
-	"From", "Sender", "Reply-To", "To", "Cc", "Subject", "Date", "Message-ID", "In-Reply-To", "References",
-	"MIME-Version", "Content-Type", "Content-Transfer-Encoding", "List-Id", "List-Unsubscribe", "List-Unsubscribe-Post",
+	"Sender", "Message-ID", "In-Reply-To", "References", "List-Id", "List-Unsubscribe", "List-Unsubscribe-Post",
 	"TLS-Report-Domain", "TLS-Report-Submitter", "TLS-Required", "Auto-Submitted",
 }
 
@@ -282,8 +306,8 @@ func (s *Signing) start(header []byte) error {
 	return nil
 }
 
-// signed lists the fields of a header to sign, each as often as it is there,
-// and From once more, so that none can be added (RFC 6376, 8.15).
+// signed lists the fields of a header to sign, each as often as it is there, and
+// those of oversigned once more.
 func signed(header []byte) []string {
 	there := make(map[string]int)
 	for line := range bytes.Lines(header) {
@@ -291,8 +315,8 @@ func signed(header []byte) []string {
 			there[strings.ToLower(string(bytes.TrimRight(name, " \t")))]++
 		}
 	}
-	keys := []string{"From"}
-	for _, h := range headers {
+	keys := slices.Clone(oversigned)
+	for _, h := range slices.Concat(oversigned, headers) {
 		for range there[strings.ToLower(h)] {
 			keys = append(keys, h)
 		}

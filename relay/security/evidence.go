@@ -103,6 +103,15 @@ func (e *Evidence) Observe(cs tls.ConnectionState, roots *x509.CertPool, now tim
 	e.Certificate, e.CertificateCode, e.CertificateWhy = classify(leaf, err, now)
 }
 
+// EndsSoon reports whether a certificate should have been renewed by now: a third of
+// its life is left, 14 days at most and one at least. Certificates of 6 days are
+// renewed every few days, those of 45 every month.
+func EndsSoon(notBefore, notAfter, now time.Time) bool {
+	const day = 24 * time.Hour
+	left := min(max(notAfter.Sub(notBefore)/3, day), 14*day)
+	return notAfter.Sub(now) < left
+}
+
 func classify(leaf *x509.Certificate, err error, now time.Time) (verdict Certificate, code, why string) {
 	if err == nil {
 		return Trusted, "", ""
