@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/stsrelay/stsrelay/config"
+	"github.com/stsrelay/stsrelay/internal/container"
 	"github.com/stsrelay/stsrelay/internal/dnsclient"
 	"github.com/stsrelay/stsrelay/internal/store"
 	"github.com/stsrelay/stsrelay/relay/delivery"
@@ -214,6 +215,7 @@ func (r *Relay) ingressOptions(c *config.Config) (ingress.Options, error) {
 		Sign:               sign,
 		Accepted:           r.accepted,
 		Refused:            r.metrics.Refused,
+		Gateways:           container.Gateways(),
 		Logger:             r.log,
 	}
 	for _, l := range c.Listen {
