@@ -74,7 +74,11 @@ func failure(s *delivery.SessionCount, short *security.Shortfall) *tlsrpt.Failur
 	if short == nil {
 		return nil
 	}
-	return &tlsrpt.Failure{Type: short.Type, Code: short.Code, SendingIP: s.LocalIP, MXHost: s.Requirement.Host, MXHelo: s.Helo, MXIP: s.RemoteIP}
+	code := short.Code
+	if short.Detail != "" {
+		code += ": " + short.Detail
+	}
+	return &tlsrpt.Failure{Type: short.Type, Code: code, SendingIP: s.LocalIP, MXHost: s.Requirement.Host, MXHelo: s.Helo, MXIP: s.RemoteIP}
 }
 
 // maxReceived is how much is told of what was received instead of a policy.

@@ -14,6 +14,7 @@ import (
 	"github.com/stsrelay/stsrelay/relay/admin"
 	"github.com/stsrelay/stsrelay/relay/delivery"
 	"github.com/stsrelay/stsrelay/relay/metrics"
+	"github.com/stsrelay/stsrelay/relay/security"
 	"github.com/stsrelay/stsrelay/sts"
 )
 
@@ -22,6 +23,9 @@ import (
 func (r *Relay) openMetrics() {
 	for _, result := range fetchResults {
 		r.metrics.Fetched(result, 0)
+	}
+	for _, result := range []security.StartTLS{security.NotOffered, security.Refused, security.Broken, security.Established} {
+		r.metrics.StartTLS(result.String(), 0)
 	}
 	for _, how := range []string{"mail", "https"} {
 		r.metrics.Reported(how, reportResult(true), 0)
@@ -129,6 +133,8 @@ func reportResult(sent bool) string {
 	}
 	return "failed"
 }
+
+func (r *Relay) handshaken(starttls string) { r.metrics.StartTLS(starttls, 1) }
 
 // totals count since the start, for status.
 type totals struct{ accepted, delivered, deferred, bounced atomic.Int64 }

@@ -13,12 +13,12 @@ import (
 	"net"
 	"os"
 	"path/filepath"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/stsrelay/stsrelay/config"
+	"github.com/stsrelay/stsrelay/internal/clienthello"
 	"github.com/stsrelay/stsrelay/internal/dnsclient"
 	"github.com/stsrelay/stsrelay/internal/logsink"
 	"github.com/stsrelay/stsrelay/internal/store"
@@ -93,6 +93,7 @@ type Relay struct {
 	totals   totals
 
 	passwords *passwords
+	hellos    *clienthello.Hosts
 	reporter  *tlsrpt.Reporter            // nil: TLS reports are off
 	signer    atomic.Pointer[dkim.Signer] // of reports
 	rootCAs   *x509.CertPool
@@ -109,7 +110,7 @@ func New(o Options) (*Relay, error) {
 	if o.LogDropped == nil {
 		o.LogDropped = func() logsink.Dropped { return logsink.Dropped{} }
 	}
-	r := &Relay{o: o, log: o.Logger, metrics: metrics.New(), passwords: newPasswords(), started: time.Now()}
+	r := &Relay{o: o, log: o.Logger, metrics: metrics.New(), passwords: newPasswords(), hellos: clienthello.NewHosts(o.Now), started: time.Now()}
 	r.config.Store(o.Config)
 	if err := r.open(); err != nil {
 		return nil, errors.Join(err, r.close())
@@ -173,7 +174,7 @@ func (r *Relay) open() error {
 	r.delivery = delivery.New(delivery.Options{
 		Queue: r.queue, Resolver: r.resolver, Policies: r.policies, Hostname: c.Hostname, Roots: roots,
 		Dial: r.o.Dial, IsSelf: r.isSelf, Notices: r.notifier(), Count: r.counter(), Now: r.o.Now, Settings: deliverySettings, Timeouts: r.o.Timeouts,
-		Recipients: r.ended, Ended: r.attempted, Opened: r.metrics.Session, Logger: r.log,
+		Recipients: r.ended, Ended: r.attempted, Opened: r.metrics.Session, Handshaken: r.handshaken, Hellos: r.hellos, Logger: r.log,
 	})
 	if r.certs, err = openCertificates(c); err != nil {
 		return err
@@ -205,12 +206,6 @@ func (r *Relay) Run(ctx context.Context, ready func()) error {
 	if a := r.admin.HTTPAddr(); a != nil {
 		r.log.Info("web page, health and metrics", "address", a.String())
 	}
-	for _, s := range r.resolver.Servers() {
-		r.log.Info("resolver", "address", s.Address, "ad_believed", s.Believed, "because", s.Why)
-	}
-	if believed := slices.ContainsFunc(r.resolver.Servers(), func(s dnsclient.ServerStatus) bool { return s.Believed }); c.DANE.Enabled && !believed {
-		r.log.Warn("DANE is off: no resolver is believed to have validated its answers (dns.trust_ad); use one on this machine, or DNS over TLS")
-	}
 	r.log.Info("stsrelay is running", "version", r.o.Version, "hostname", c.Hostname, "data_dir", c.DataDir, "socket", c.SocketPath())
 	if err := r.queue.Accepting(); err != nil {
 		r.log.Warn("no mail is taken in for now; what is queued is delivered", "error", err)
@@ -234,6 +229,7 @@ func (r *Relay) Run(ctx context.Context, ready func()) error {
 	if ready != nil {
 		ready()
 	}
+	parts.Go(func() { r.lookAtResolvers(stopping) })
 	delivering, stopDelivery := context.WithCancel(stopping)
 	defer stopDelivery()
 	delivered := make(chan struct{})

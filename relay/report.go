@@ -29,7 +29,8 @@ func (r *Relay) openReports(c *config.Config) error {
 	}
 	r.signer.Store(signer)
 	poster := tlsrpt.NewPoster(tlsrpt.PosterOptions{
-		Roots: r.rootCAs, LookupAddrs: r.lookupReceiver, DialContext: r.o.Dial, Logger: r.log,
+		Hellos: r.hellos,
+		Roots:  r.rootCAs, LookupAddrs: r.lookupReceiver, DialContext: r.o.Dial, Logger: r.log,
 		AllowPrivate: func() bool { return r.config.Load().Delivery.PrivateAddresses == "allow" },
 		Insecure:     func() bool { return r.config.Load().TLSRPT.InsecureHTTPS },
 	})

@@ -64,8 +64,8 @@ func TestEveryKindOfFailure(t *testing.T) {
 		{"self-signed", cert(testnet.CertSpec{SelfSigned: true}), testing1, nil, "", sts + " +0 -1\n  1 certificate-not-trusted code=self-signed" + session},
 		{"an unknown authority", cert(testnet.CertSpec{UnknownCA: true}), testing1, nil, "", sts + " +0 -1\n  1 certificate-not-trusted code=unknown-authority" + session},
 		{"a chain that is not whole", cert(testnet.CertSpec{Intermediate: true, NoChain: true}), testing1, nil, "", sts + " +0 -1\n  1 certificate-not-trusted code=unknown-authority" + session},
-		{"garbage for a handshake", testnet.Faults{GarbageAfter220: true}, testing1, nil, "", sts + " +0 -1\n  1 validation-failure code=handshake-failed" + session},
-		{"an old TLS", testnet.Faults{TLS11: true}, testing1, nil, "", sts + " +0 -1\n  1 validation-failure code=handshake-failed" + session},
+		{"a handshake that is dropped", testnet.Faults{Drop: "handshake"}, testing1, nil, "", sts + " +0 -1\n  1 validation-failure code=handshake-failed: the host closed the connection" + session},
+		{"an old TLS", testnet.Faults{TLS11: true}, testing1, nil, "", sts + " +0 -1\n  1 validation-failure code=handshake-failed: the host sent the alert protocol version not supported" + session},
 		{"a host that the policy does not name, mode testing", testnet.Faults{}, policyFor("testing", "mx2.a.example"), nil, "", strings.ReplaceAll(sts, "mx1", "mx2") + " +0 -1\n  1 validation-failure code=mta-sts-mx-mismatch" + session},
 		{"a host that the policy does not name, mode enforce", testnet.Faults{}, policyFor("enforce", "mx2.a.example"), func(w *world, mx *testnet.Host) {
 			w.domain("a.example", testnet.Domain{MX: []string{mx.Name, "mx3.a.example", "mx2.a.example"}})

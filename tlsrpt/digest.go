@@ -164,7 +164,8 @@ func (k *failureKind) advice(domain string) string {
 	case STSWebPKIInvalid:
 		return "The certificate of the policy's web server does not hold: that of\nmta-sts." + domain + "."
 	}
-	switch k.code {
+	code, _, _ := strings.Cut(k.code, ": ")
+	switch code {
 	case "mta-sts-mx-mismatch":
 		return "Your MTA-STS policy does not name this host. Add a line \"mx:\" for it,\nand change the id of the record."
 	case "tlsa-mismatch":

@@ -16,6 +16,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/stsrelay/stsrelay/internal/clienthello"
 	"github.com/stsrelay/stsrelay/internal/publicaddr"
 )
 
@@ -33,6 +34,9 @@ type PosterOptions struct {
 	// Insecure permits certificates that do not hold (RFC 8460, 5.4), with a
 	// warning in the log.
 	Insecure func() bool
+	// Hellos remembers receivers that answer a small ClientHello only; nil: none is
+	// remembered.
+	Hellos *clienthello.Hosts
 	// Timeout bounds a whole submission. Default 2m.
 	Timeout time.Duration
 	Logger  *slog.Logger
@@ -120,12 +124,11 @@ func said(r io.Reader) string {
 func (p *Poster) request(ctx context.Context, u *url.URL, report []byte, insecure bool) (*http.Response, error) {
 	// A transport of its own for every request: receivers are many and are
 	// contacted once a day, and no proxy of the environment is used.
+	cfg := &tls.Config{ServerName: u.Hostname(), RootCAs: p.o.Roots, MinVersion: tls.VersionTLS12, InsecureSkipVerify: insecure} //nolint:gosec // the operator's choice
 	transport := &http.Transport{
-		DialContext: func(ctx context.Context, network, address string) (net.Conn, error) {
-			return p.dial(ctx, network, address)
+		DialTLSContext: func(ctx context.Context, network, address string) (net.Conn, error) {
+			return p.dialTLS(ctx, network, address, cfg)
 		},
-		TLSClientConfig:        &tls.Config{RootCAs: p.o.Roots, MinVersion: tls.VersionTLS12, InsecureSkipVerify: insecure}, //nolint:gosec // the operator's choice
-		TLSHandshakeTimeout:    20 * time.Second,
 		DisableCompression:     true,
 		DisableKeepAlives:      true,
 		MaxResponseHeaderBytes: 32 << 10,
@@ -139,15 +142,31 @@ func (p *Poster) request(ctx context.Context, u *url.URL, report []byte, insecur
 	return transport.RoundTrip(req) // a RoundTripper follows no redirect
 }
 
-// dial tries the public addresses of a host in turn.
-func (p *Poster) dial(ctx context.Context, network, address string) (net.Conn, error) {
-	host, port, err := net.SplitHostPort(address)
+// handshakeTimeout bounds one TLS handshake with a receiver.
+const handshakeTimeout = 20 * time.Second
+
+// dialTLS connects and makes the handshake, once more with a small ClientHello
+// where the host does not answer a large one.
+func (p *Poster) dialTLS(ctx context.Context, network, address string, cfg *tls.Config) (net.Conn, error) {
+	conn, to, err := p.dial(ctx, network, address)
 	if err != nil {
 		return nil, err
 	}
+	return p.o.Hellos.Client(ctx, conn, to, cfg, clienthello.Limits{Whole: handshakeTimeout}, func(ctx context.Context) (net.Conn, error) {
+		return p.o.DialContext(ctx, network, to)
+	})
+}
+
+// dial tries the public addresses of a host in turn. to is the one that answered,
+// with its port.
+func (p *Poster) dial(ctx context.Context, network, address string) (conn net.Conn, to string, err error) {
+	host, port, err := net.SplitHostPort(address)
+	if err != nil {
+		return nil, "", err
+	}
 	addrs, err := p.addrs(ctx, host)
 	if err != nil {
-		return nil, err
+		return nil, "", err
 	}
 	var errs []error
 	for _, a := range addrs {
@@ -156,17 +175,18 @@ func (p *Poster) dial(ctx context.Context, network, address string) (net.Conn, e
 			continue
 		}
 		dialCtx, cancel := context.WithTimeout(ctx, 20*time.Second)
-		conn, err := p.o.DialContext(dialCtx, network, net.JoinHostPort(a.String(), port))
+		to = net.JoinHostPort(a.String(), port)
+		conn, err := p.o.DialContext(dialCtx, network, to)
 		cancel()
 		if err == nil {
-			return conn, nil
+			return conn, to, nil
 		}
 		errs = append(errs, err)
 	}
 	if len(errs) == 0 {
-		return nil, fmt.Errorf("%s has no address", host)
+		return nil, "", fmt.Errorf("%s has no address", host)
 	}
-	return nil, errors.Join(errs...)
+	return nil, "", errors.Join(errs...)
 }
 
 func (p *Poster) addrs(ctx context.Context, host string) ([]netip.Addr, error) {

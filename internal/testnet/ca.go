@@ -1,13 +1,17 @@
 package testnet
 
 import (
+	"bytes"
 	"crypto"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
+	"crypto/rsa"
+	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"encoding/asn1"
 	"encoding/pem"
 	"math/big"
 	"sync/atomic"
@@ -43,6 +47,9 @@ type CertSpec struct {
 	// Intermediate has it signed by the intermediate authority; NoChain sends
 	// it without that one's certificate.
 	Intermediate, NoChain bool
+	// RSA makes an RSA key of 2,048 bits; NegativeSerial a serial number that Go
+	// does not read unless it is told to.
+	RSA, NegativeSerial bool
 }
 
 func newCA(now func() time.Time) (*CA, error) {
@@ -94,7 +101,7 @@ func (ca *CA) PEM() []byte {
 
 // Issue makes a certificate for name.
 func (ca *CA) Issue(name string, spec CertSpec) (tls.Certificate, error) {
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	key, err := newKey(spec.RSA)
 	if err != nil {
 		return tls.Certificate{}, err
 	}
@@ -102,8 +109,11 @@ func (ca *CA) Issue(name string, spec CertSpec) (tls.Certificate, error) {
 	t := &x509.Certificate{
 		SerialNumber: big.NewInt(ca.serial.Add(1)), DNSNames: []string{name},
 		NotBefore: now.AddDate(0, -1, 0), NotAfter: now.AddDate(0, 2, 0),
-		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
+		KeyUsage: x509.KeyUsageDigitalSignature | x509.KeyUsageKeyEncipherment, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
 		BasicConstraintsValid: true,
+	}
+	if spec.NegativeSerial {
+		t.SerialNumber = big.NewInt(positive)
 	}
 	if spec.Names != nil {
 		t.DNSNames = spec.Names
@@ -128,6 +138,9 @@ func (ca *CA) Issue(name string, spec CertSpec) (tls.Certificate, error) {
 		signer = ca.intermediate
 	}
 	der, err := x509.CreateCertificate(rand.Reader, t, signer.cert, key.Public(), signer.key)
+	if err == nil && spec.NegativeSerial {
+		der, err = negate(der, signer.key)
+	}
 	if err != nil {
 		return tls.Certificate{}, err
 	}
@@ -136,4 +149,35 @@ func (ca *CA) Issue(name string, spec CertSpec) (tls.Certificate, error) {
 		cert.Certificate = append(cert.Certificate, ca.intermediate.cert.Raw)
 	}
 	return cert, nil
+}
+
+func newKey(ofRSA bool) (crypto.Signer, error) {
+	if ofRSA {
+		return rsa.GenerateKey(rand.Reader, 2048)
+	}
+	return ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+}
+
+// positive is a serial number of one octet that negate makes negative.
+const positive = 0x7b
+
+// negate makes a certificate's serial number negative and signs it anew.
+func negate(der []byte, key crypto.Signer) ([]byte, error) {
+	var cert struct {
+		TBS       asn1.RawValue
+		Algorithm asn1.RawValue
+		Signature asn1.BitString
+	}
+	if _, err := asn1.Unmarshal(der, &cert); err != nil {
+		return nil, err
+	}
+	tbs := cert.TBS.FullBytes
+	tbs[bytes.Index(tbs, []byte{asn1.TagInteger, 1, positive})+2] |= 0x80
+	hash := sha256.Sum256(tbs)
+	signature, err := key.Sign(rand.Reader, hash[:], crypto.SHA256)
+	if err != nil {
+		return nil, err
+	}
+	cert.Signature = asn1.BitString{Bytes: signature, BitLength: 8 * len(signature)}
+	return asn1.Marshal(cert)
 }

@@ -24,6 +24,7 @@ type ReportHost struct {
 
 	mu      sync.Mutex
 	cert    CertSpec
+	hello   HelloFault
 	answers []Answer
 	posts   []Post
 	changed chan struct{}
@@ -59,7 +60,7 @@ func (n *Net) AddReportHost(name string) (*ReportHost, error) {
 		cert, err := n.CA.Issue(name, spec)
 		return &cert, err
 	}, NextProtos: []string{"http/1.1"}, MinVersion: tls.VersionTLS12}
-	n.wg.Go(func() { _ = h.server.Serve(tls.NewListener(l, config)) })
+	n.wg.Go(func() { _ = h.server.Serve(tls.NewListener(helloListener{l, h.helloFault}, config)) })
 	n.mu.Lock()
 	n.receivers = append(n.receivers, h)
 	n.mu.Unlock()
@@ -78,6 +79,19 @@ func (h *ReportHost) SetCert(spec CertSpec) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.cert = spec
+}
+
+// SetHello sets what becomes of a large ClientHello.
+func (h *ReportHost) SetHello(f HelloFault) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.hello = f
+}
+
+func (h *ReportHost) helloFault() HelloFault {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.hello
 }
 
 // Posts are the posts so far.

@@ -15,6 +15,7 @@ var advices = map[string]advice{
 	"refused":                       {"RFC 3207, 4", "the host's owner: look for the reason in the host's log; often it cannot read its certificate or key"},
 	"handshake-failed":              {"RFC 3207, 4", "the host's owner: offer TLS 1.2 or 1.3 with a certificate and common ciphers; if others can connect, look for what breaks TLS on the way"},
 	"tls-version":                   {"RFC 8996, 4", "the host's owner: switch TLS 1.2 and 1.3 on; senders must not use TLS 1.0 and 1.1"},
+	"weak-cipher":                   {"RFC 7465, 2", "the host's owner: switch RC4 off and common ciphers on"},
 	"no-certificate":                {"RFC 8461, 4.2", "the host's owner: give the host a certificate of a public authority"},
 	"expired":                       {"RFC 8461, 4.2", "the host's owner: renew the certificate, load it into the mail server, and see that the next renewal is loaded by itself"},
 	"not-yet-valid":                 {"RFC 8461, 4.2", "the host's owner: use a certificate that is valid now; look at the clock of this machine too"},

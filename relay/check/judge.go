@@ -16,6 +16,7 @@ func (c *checker) requirement(h *host) *security.Requirement {
 	req := &security.Requirement{
 		Domain: c.policyDomain, Host: h.Name, Policy: c.policy.Policy, TLSA: h.set,
 		RefusePlaintext: c.refusesPlaintext(), Level: c.level(), Names: c.pinnedNames(), Override: c.overridden(), MXSecure: c.report.MX.Secure,
+		DomainAlias: c.report.MX.CNAME,
 	}
 	if req.Domain == "" {
 		req.Domain = c.domain
@@ -77,7 +78,7 @@ func (c *checker) judgeVisit(h *host, v *visit, req *security.Requirement) {
 	v.Usable = h.Admitted && !h.own && h.failed == "" && req.Satisfied(&v.evidence) == nil && c.logInRefused(v, req) == nil
 	v.Worth = worth(req, &v.evidence)
 	if h.set != nil {
-		if rec, err := h.set.Verify(v.evidence.Chain, []string{h.set.Base, req.Domain}, v.evidence.At); err == nil {
+		if rec, err := req.MatchTLSA(&v.evidence); err == nil {
 			v.TLSA = rec.String()
 		}
 	}
@@ -151,10 +152,11 @@ func (c *checker) remark(h *host, v *visit) {
 
 // worth is what a session is worth, in words.
 func worth(req *security.Requirement, e *security.Evidence) string {
-	if s, by := req.Describe(e); by != security.Clear {
-		return s
+	s, by := req.Describe(e)
+	if by == security.Clear {
+		return "no TLS" + strings.TrimPrefix(s, string(security.Clear))
 	}
-	return "no TLS"
+	return s
 }
 
 // outcome goes through the hosts as an attempt to deliver does.
@@ -163,7 +165,7 @@ func (c *checker) outcome() Outcome {
 	case c.policyErr != nil:
 		return wait("whether " + c.policyDomain + " asks for verified TLS could not be told: " + c.policyErr.Error())
 	case c.policy.Unknown && !c.overridden():
-		return wait("whether " + c.policyDomain + " asks for verified TLS cannot be told now, as neither its record nor its policy can be had; after two attempts mail goes on without")
+		return wait("whether " + c.policyDomain + " asks for verified TLS cannot be told now, as neither its record nor its policy can be had" + c.afterUnknown())
 	case c.mxErr != nil:
 		return wait("the MX records could not be looked up: " + c.mxErr.Error())
 	case c.mxDenial.Action != "":
@@ -221,6 +223,18 @@ func (c *checker) outcome() Outcome {
 	return wait("no host was found")
 }
 
+// afterUnknown says what follows once the policy has been unknown for two
+// attempts: that mail goes on only where there is a host for it to go to.
+func (c *checker) afterUnknown() string {
+	switch {
+	case c.mxErr != nil:
+		return "; its MX records could not be looked up either: " + c.mxErr.Error()
+	case c.mxDenial.Action != "":
+		return "; after two attempts " + c.mxDenial.Text
+	}
+	return "; after two attempts mail goes on without"
+}
+
 func shortfall(req *security.Requirement, e *security.Evidence) string {
 	if s, ok := errors.AsType[*security.Shortfall](req.Satisfied(e)); ok {
 		return s.Source.String() + " asks for more: " + s.Reason
@@ -249,7 +263,8 @@ func (c *checker) delivered(h *host, v *visit) Outcome {
 	over := "over " + v.Worth
 	if v.evidence.StartTLS != security.Established {
 		over = "in clear, since nobody insists on TLS and " + map[security.StartTLS]string{
-			security.NotOffered: "the host does not offer it", security.Refused: "the host refuses it", security.Broken: "the handshake breaks",
+			security.NotOffered: "the host does not offer it", security.Refused: "the host refuses it: " + v.evidence.Failure,
+			security.Broken: "the handshake breaks: " + v.evidence.Failure,
 		}[v.evidence.StartTLS]
 	}
 	out.Text = fmt.Sprintf("mail goes to %s [%s] %s", h.Name, v.Address, over)

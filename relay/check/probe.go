@@ -10,6 +10,8 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/stsrelay/stsrelay/internal/clienthello"
+	"github.com/stsrelay/stsrelay/relay/delivery"
 	"github.com/stsrelay/stsrelay/relay/security"
 	"github.com/stsrelay/stsrelay/relay/smtpclient"
 )
@@ -36,28 +38,72 @@ func (c *checker) visitAll(ctx context.Context, h *host) {
 // visit opens a session as a delivery does, up to the EHLO inside TLS, and ends
 // it.
 func (c *checker) visit(ctx context.Context, h *host, v *visit, addr netip.Addr) {
-	dialCtx, cancel := context.WithTimeout(ctx, c.ConnectTimeout)
-	conn, err := c.dialHost(dialCtx, netip.AddrPortFrom(addr, h.Port))
-	cancel()
-	if err != nil {
-		if ctx.Err() != nil {
-			err = context.Cause(ctx)
-		}
-		v.connectProblem(err)
+	at := netip.AddrPortFrom(addr, h.Port)
+	client, err := c.hello(ctx, at)
+	if failed, ok := errors.AsType[*connectError](err); ok {
+		v.connectProblem(failed.err)
 		return
 	}
-	client, err := smtpclient.New(ctx, conn, smtpclient.Options{Name: c.Hostname})
 	if err != nil {
 		v.greetingProblem(err)
 		return
 	}
 	v.open = true
 	v.Greeting = client.Greeting().String()
-	c.startTLS(ctx, h, v, client)
+	if c.startTLS(ctx, h, v, client, false) {
+		client = c.smaller(ctx, h, v, at, client)
+	}
 	// The verdict is made; how the host takes leave does not matter.
 	quitCtx, cancel := context.WithTimeout(ctx, time.Second)
 	defer cancel()
 	_ = client.Quit(quitCtx)
+}
+
+// connectError is a connection that could not be opened.
+type connectError struct{ err error }
+
+func (e *connectError) Error() string { return e.err.Error() }
+
+// hello connects and says EHLO.
+func (c *checker) hello(ctx context.Context, at netip.AddrPort) (*smtpclient.Client, error) {
+	dialCtx, cancel := context.WithTimeout(ctx, c.ConnectTimeout)
+	conn, err := c.dialHost(dialCtx, at)
+	cancel()
+	if err != nil && ctx.Err() != nil {
+		err = context.Cause(ctx)
+	}
+	if err != nil {
+		return nil, &connectError{err}
+	}
+	// A host that swallows a large ClientHello leaves time for a small one.
+	return smtpclient.New(ctx, conn, smtpclient.Options{Name: c.Hostname, Timeouts: smtpclient.Timeouts{ServerHello: min(clienthello.Silence, c.Timeout/3)}})
+}
+
+// smaller tries once more with a small ClientHello, as a delivery does. It returns
+// the session that is left to end.
+func (c *checker) smaller(ctx context.Context, h *host, v *visit, at netip.AddrPort, first *smtpclient.Client) *smtpclient.Client {
+	large := v.evidence
+	client, err := c.hello(ctx, at)
+	if err != nil {
+		return first // which tells enough
+	}
+	c.startTLS(ctx, h, v, client, true)
+	switch {
+	case !v.open, v.evidence.StartTLS == security.Broken:
+	case v.evidence.StartTLS != security.Established:
+		v.evidence, v.STARTTLS = large, "broken"
+	case clienthello.WithRC4(v.evidence.Suite): // the suite was at fault, not the size
+	default:
+		v.SmallHello = true
+		v.Problems = append(v.Problems, smallHello("the host"))
+	}
+	return client
+}
+
+// smallHello tells of a host that did not take the usual ClientHello.
+func smallHello(who string) Problem {
+	return Problem{Warning, who + " takes only a small ClientHello; most senders send one of more than a TCP segment now (1,500 octets), and may get no TLS", "RFC 8446, 4.1.2",
+		"the host's owner: update what ends TLS there, or the firewall before it. This relay tries once more with classical key exchange"}
 }
 
 // dialHost connects to a mail host from source_ip, where the operator has set it.
@@ -74,51 +120,37 @@ func (c *checker) dialHost(ctx context.Context, to netip.AddrPort) (net.Conn, er
 	return dialer.DialContext(ctx, "tcp", to.String())
 }
 
-func (c *checker) startTLS(ctx context.Context, h *host, v *visit, client *smtpclient.Client) {
+// startTLS notes what comes of STARTTLS. It reports whether a small ClientHello may
+// do better.
+func (c *checker) startTLS(ctx context.Context, h *host, v *visit, client *smtpclient.Client, small bool) (unanswered bool) {
 	v.STARTTLS = "not offered"
 	if _, ok := client.Extension("STARTTLS"); !ok {
-		return
+		return false
 	}
-	err := client.StartTLS(ctx, c.tlsConfig(h))
+	err := client.StartTLS(ctx, delivery.TLSConfig(&security.Requirement{Host: h.Name, TLSA: h.set}, c.LegacyTLS, small))
 	if refused, ok := errors.AsType[*smtpclient.ReplyError](err); ok {
 		if refused.Step != "STARTTLS" || refused.Reply.Code == 421 {
 			v.open, v.STARTTLS = false, "" // it is not about TLS: a delivery tries the next host
 			v.greetingProblem(err)
-			return
+			return false
 		}
 		v.STARTTLS = "refused"
 		v.evidence.StartTLS, v.evidence.Failure = security.Refused, refused.Reply.String()
-		return
+		return false
 	}
 	if err != nil {
 		v.STARTTLS = "broken"
 		v.evidence.StartTLS, v.evidence.Failure = security.Broken, err.Error()
-		return
+		return clienthello.Unanswered(err)
 	}
 	v.STARTTLS = "established"
 	cs, _ := client.TLS()
 	v.evidence.Observe(cs, c.Roots, c.Now())
 	_, v.evidence.OffersRequireTLS = client.Extension("REQUIRETLS")
-	v.TLS, v.Cipher = tls.VersionName(cs.Version), tls.CipherSuiteName(cs.CipherSuite)
+	v.TLS, v.Cipher, v.Group = tls.VersionName(cs.Version), tls.CipherSuiteName(cs.CipherSuite), v.evidence.GroupName()
 	v.RequireTLS = v.evidence.OffersRequireTLS
 	v.Certificate = c.certificate(&v.evidence)
-}
-
-// tlsConfig is that of a delivery: the certificate is judged by
-// security.Evidence after the handshake, where a failure is evidence too.
-func (c *checker) tlsConfig(h *host) *tls.Config {
-	cfg := &tls.Config{
-		ServerName:         h.Name,
-		MinVersion:         tls.VersionTLS12,
-		InsecureSkipVerify: true, //nolint:gosec // verified by security.Evidence.Observe
-	}
-	if h.set != nil {
-		cfg.ServerName = h.set.Base // RFC 7672, 8.1
-	}
-	if c.LegacyTLS {
-		cfg.MinVersion = tls.VersionTLS10
-	}
-	return cfg
+	return false
 }
 
 func (v *visit) connectProblem(err error) {

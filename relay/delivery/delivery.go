@@ -21,6 +21,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/stsrelay/stsrelay/internal/clienthello"
 	"github.com/stsrelay/stsrelay/internal/dnsclient"
 	"github.com/stsrelay/stsrelay/internal/store"
 	"github.com/stsrelay/stsrelay/queue"
@@ -51,10 +52,16 @@ type Options struct {
 	Count func(b *store.Batch, s SessionCount)
 	// Recipients is told what became of n recipients: the verdict, and the reason
 	// where they were not delivered. Ended is told of every attempt, Opened of
-	// every session to a host, with its TLS version or "none". Each may be nil.
+	// every session to a host, with its TLS version or "none". Handshaken is told
+	// how far every new session came towards TLS, whether mail may go over it or
+	// not: security.StartTLS in one word. Each may be nil.
 	Recipients func(verdict, why string, n int)
 	Ended      func(Attempt)
 	Opened     func(tls string)
+	Handshaken func(starttls string)
+	// Hellos remembers hosts that answer a small ClientHello only; default: those
+	// that this Delivery has met.
+	Hellos *clienthello.Hosts
 	// Settings are the values that may change while the relay runs.
 	Settings Settings
 	// Timeouts are those of the SMTP client; zero values are RFC 5321's.
@@ -142,14 +149,17 @@ type Delivery struct {
 	told     func(verdict, why string, n int)
 	ended    func(Attempt)
 	opened   func(tls string)
-	now      func() time.Time
-	log      *slog.Logger
+	// handshaken is told how far sessions come towards TLS.
+	handshaken func(starttls string)
+	now        func() time.Time
+	log        *slog.Logger
 
 	settings atomic.Pointer[Settings]
 	pool     *pool
 	families families
 	unknowns unknowns
 	tickets  tls.ClientSessionCache
+	hellos   *clienthello.Hosts
 	active   atomic.Int64
 }
 
@@ -179,6 +189,12 @@ func New(o Options) *Delivery {
 	}
 	if d.opened = o.Opened; d.opened == nil {
 		d.opened = func(string) {}
+	}
+	if d.handshaken = o.Handshaken; d.handshaken == nil {
+		d.handshaken = func(string) {}
+	}
+	if d.hellos = o.Hellos; d.hellos == nil {
+		d.hellos = clienthello.NewHosts(d.now)
 	}
 	if d.dial == nil {
 		d.dial = d.dialFrom

@@ -75,7 +75,7 @@ type conn struct {
 	command string // the verb of the last line
 	esmtp   bool   // the client said EHLO, not HELO
 	hello   bool   // the next line answers that
-	size    int64  // of the message, as MAIL has it; 0: it does not say
+	args    args   // of the last MAIL or RCPT
 	swallow bool   // the next reply answers a command that the client never gave
 	greeted bool
 	auth    bool // the next line answers a 334
@@ -205,7 +205,10 @@ func (c *conn) takeCommand(line []byte) error {
 		c.out = append(c.out[:0], line...)
 		return nil
 	}
-	verb, arg, _ := strings.Cut(text, " ")
+	verb, arg := text, ""
+	if i := strings.IndexAny(text, blanks); i >= 0 {
+		verb, arg = text[:i], text[i+1:]
+	}
 	c.command = strings.ToUpper(verb)
 	if !c.introduced && isForeign(text) {
 		c.say("421 4.7.0 this is a mail server and speaks SMTP; goodbye")
@@ -223,6 +226,7 @@ func (c *conn) takeCommand(line []byte) error {
 		if c.introduced {
 			c.fruitless++ // it brings nothing new
 		}
+		line = helloLine(c.command, arg)
 	case "STARTTLS":
 		return c.startTLS(strings.TrimSpace(arg))
 	case "MAIL", "RCPT", "DATA", "AUTH":
@@ -233,8 +237,10 @@ func (c *conn) takeCommand(line []byte) error {
 	}
 	switch c.command {
 	case "MAIL":
-		c.sender = senderOf(line)
-		line, c.size = cutSize(line)
+		line = c.takeArgs(line)
+		c.sender = loggable(c.args.path)
+	case "RCPT":
+		line = c.takeArgs(line)
 	case "AUTH":
 		if !c.listener.rule().Auth || c.tls == nil {
 			// That it is refused has nothing to do with what follows the mechanism.
@@ -268,7 +274,7 @@ func (c *conn) startTLS(arg string) error {
 		return io.EOF
 	}
 	// What was said in clear counts no more (RFC 3207, 4.2).
-	c.introduced, c.esmtp, c.size, c.sender = false, false, 0, ""
+	c.introduced, c.esmtp, c.args, c.sender = false, false, args{}, ""
 	c.out = append(c.out[:0], "RSET\r\n"...)
 	c.swallow = true
 	return nil

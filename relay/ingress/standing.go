@@ -115,10 +115,8 @@ func isForeign(line string) bool {
 
 func isLetter(b byte) bool { return 'a' <= b|0x20 && b|0x20 <= 'z' }
 
-// senderOf is the path of a MAIL command as a log line has it.
-func senderOf(line []byte) string {
-	end := pathEnd(line)
-	path := strings.Trim(string(line[bytes.IndexByte(line, ':')+1:end]), " <>")
+// loggable is an address that a client gave as a log line has it.
+func loggable(path string) string {
 	path = strings.Map(func(r rune) rune {
 		if !unicode.IsPrint(r) {
 			return '?'

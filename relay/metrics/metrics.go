@@ -25,6 +25,7 @@ type Metrics struct {
 	attempts        *prometheus.CounterVec
 	delivery        prometheus.Histogram
 	sessions        *prometheus.CounterVec
+	starttls        *prometheus.CounterVec
 	fetches         *prometheus.CounterVec
 	reports         *prometheus.CounterVec
 	commits         prometheus.Histogram
@@ -47,6 +48,8 @@ func New() *Metrics {
 			0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 900, 3600, 4*3600, 24*3600, 5*24*3600),
 		sessions: counters("stsrelay_sessions_out_total", "SMTP sessions to hosts that were opened, by version of TLS.",
 			"tls"),
+		starttls: counters("stsrelay_starttls_total", "How far sessions to hosts came towards TLS, whether mail could go over them or not.",
+			"result"),
 		fetches: counters("stsrelay_policy_fetches_total", "MTA-STS policies that were fetched from their hosts, by result.",
 			"result"),
 		reports: counters("stsrelay_reports_total", "TLS reports that came to an end at a destination, by way and result.",
@@ -56,7 +59,7 @@ func New() *Metrics {
 		batches: histogram("stsrelay_store_commit_batches", "Changes that shared a commit of the store.",
 			1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024),
 	}
-	m.registry.MustRegister(m.messages, m.bytes, m.refused, m.recipients, m.attempts, m.delivery, m.sessions, m.fetches, m.reports, m.commits, m.batches,
+	m.registry.MustRegister(m.messages, m.bytes, m.refused, m.recipients, m.attempts, m.delivery, m.sessions, m.starttls, m.fetches, m.reports, m.commits, m.batches,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
 }
@@ -99,6 +102,12 @@ func (m *Metrics) Delivered(age time.Duration) { m.delivery.Observe(age.Seconds(
 
 // Session counts a session to a host: what TLS there was ("none", "TLS 1.3").
 func (m *Metrics) Session(tls string) { m.sessions.WithLabelValues(tls).Inc() }
+
+// StartTLS counts n sessions to hosts by how far they came towards TLS:
+// "established", "not-offered", "refused" or "broken". 0 is as for Fetched.
+func (m *Metrics) StartTLS(result string, n int) {
+	m.starttls.WithLabelValues(result).Add(float64(n))
+}
 
 // Fetched counts n fetches of policies that had a result. With 0 it makes that
 // result known, so that its first time is an increase.

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/stsrelay/stsrelay/internal/clienthello"
 	"github.com/stsrelay/stsrelay/sts/dane"
 	"github.com/stsrelay/stsrelay/tlsrpt"
 )
@@ -26,6 +27,11 @@ const (
 	// Established: the session is encrypted.
 	Established
 )
+
+// String is the step in one word.
+func (s StartTLS) String() string {
+	return [...]string{NotOffered: "not-offered", Refused: "refused", Broken: "broken", Established: "established"}[s]
+}
 
 // Certificate is the verdict on a host's certificate.
 type Certificate uint8
@@ -47,10 +53,11 @@ type Evidence struct {
 	// StartTLS is how far it came, Failure why no further.
 	StartTLS StartTLS
 	Failure  string
-	// Version is as in crypto/tls, 0 where there is no TLS; Cipher is the name of
-	// the cipher suite.
+	// Version and Suite are as in crypto/tls, 0 where there is no TLS. Group is that
+	// of the key exchange, 0 where it is RSA.
 	Version uint16
-	Cipher  string
+	Suite   uint16
+	Group   tls.CurveID
 	// Chain is what the host showed, leaf first.
 	Chain []*x509.Certificate
 	// Certificate is the verdict on the chain. Where it is not Trusted,
@@ -81,7 +88,7 @@ func (e *Evidence) TLSName() string {
 // resumed sessions too, with today's date. roots nil: the system's.
 func (e *Evidence) Observe(cs tls.ConnectionState, roots *x509.CertPool, now time.Time) {
 	e.StartTLS = Established
-	e.Version, e.Cipher = cs.Version, tls.CipherSuiteName(cs.CipherSuite)
+	e.Version, e.Suite, e.Group = cs.Version, cs.CipherSuite, cs.CurveID
 	e.Chain = cs.PeerCertificates
 	e.At = now
 	if len(e.Chain) == 0 {
@@ -135,8 +142,26 @@ func classify(leaf *x509.Certificate, err error, now time.Time) (verdict Certifi
 	return Untrusted, "untrusted", "is not trusted: " + err.Error()
 }
 
+// GroupName is the group of the key exchange as people know it, "X25519MLKEM768"
+// or "P-256"; "" where the key exchange is RSA.
+func (e *Evidence) GroupName() string {
+	if e.Group == 0 {
+		return ""
+	}
+	return strings.Replace(e.Group.String(), "CurveP", "P-", 1)
+}
+
+// cipher is version, cipher suite and group.
+func (e *Evidence) cipher() string {
+	c := e.TLSName() + ", " + tls.CipherSuiteName(e.Suite)
+	if g := e.GroupName(); g != "" {
+		c += ", " + g
+	}
+	return c
+}
+
 // encrypted is nil where the session is encrypted well enough for any demand:
-// TLS 1.2 or later (RFC 8996).
+// TLS 1.2 or later (RFC 8996) without RC4 (RFC 7465).
 func (e *Evidence) encrypted(by Source) *Shortfall {
 	switch {
 	case e.StartTLS == NotOffered:
@@ -144,9 +169,11 @@ func (e *Evidence) encrypted(by Source) *Shortfall {
 	case e.StartTLS == Refused:
 		return &Shortfall{Source: by, Type: tlsrpt.StartTLSNotSupported, Code: "refused", Reason: e.Host + " refused STARTTLS: " + e.Failure}
 	case e.StartTLS == Broken:
-		return &Shortfall{Source: by, Type: tlsrpt.ValidationFailure, Code: "handshake-failed", Reason: "the TLS handshake with " + e.Host + " failed: " + e.Failure}
+		return &Shortfall{Source: by, Type: tlsrpt.ValidationFailure, Code: "handshake-failed", Detail: e.Failure, Reason: "the TLS handshake with " + e.Host + " failed: " + e.Failure}
 	case e.Version < tls.VersionTLS12:
 		return &Shortfall{Source: by, Type: tlsrpt.ValidationFailure, Code: "tls-version", Reason: e.Host + " speaks only " + tls.VersionName(e.Version)}
+	case clienthello.WithRC4(e.Suite):
+		return &Shortfall{Source: by, Type: tlsrpt.ValidationFailure, Code: "weak-cipher", Reason: e.Host + " encrypts with RC4 only (" + tls.CipherSuiteName(e.Suite) + ")"}
 	}
 	return nil
 }
@@ -189,10 +216,24 @@ func (e *Evidence) trusted(by Source) *Shortfall {
 	return nil
 }
 
-// matchTLSA compares the chain with TLSA records. The reference identifiers of
-// usage 2 are the TLSA base domain and the next-hop domain (RFC 7672, 3.2.2).
-func (e *Evidence) matchTLSA(set *dane.RRset, domain string) (dane.Record, error) {
-	return set.Verify(e.Chain, []string{set.Base, domain}, e.At)
+// MatchTLSA compares the chain of a session with the host's TLSA records, and
+// returns the record that fits.
+func (r *Requirement) MatchTLSA(e *Evidence) (dane.Record, error) {
+	return r.TLSA.Verify(e.Chain, r.references(), e.At)
+}
+
+// references are the names of which a certificate must have one for usage 2 (RFC
+// 7672, 3.2.2): the TLSA base domain; and the next-hop domain, also as the end of
+// its aliases, where nobody can have forged which hosts it has.
+func (r *Requirement) references() []string {
+	names := []string{r.TLSA.Base}
+	if r.MXSecure || r.Host == r.Domain {
+		names = append(names, r.Domain)
+	}
+	if r.MXSecure && r.DomainAlias != "" {
+		names = append(names, r.DomainAlias)
+	}
+	return names
 }
 
 // certificateNames lists the names of the leaf for people, three at most.
@@ -225,14 +266,14 @@ type Protection string
 const (
 	Clear     Protection = "none"      // no TLS
 	Encrypted Protection = "encrypted" // by whoever answered: not verified
-	Verified  Protection = "verified"  // a trusted authority and the host's name, which the DNS may have been made to say
+	Verified  Protection = "verified"  // a trusted authority or TLSA records, and the host's name, which the DNS may have been made to say
 	ByMTASTS  Protection = "mta-sts"   // the same, and the host is named by the domain's policy
-	ByDANE    Protection = "dane"      // the host's TLSA records
+	ByDANE    Protection = "dane"      // the host's TLSA records, and nobody can have forged which host it is
 )
 
 // Describe is what the session was worth for a requirement: for logs and for the
-// queue's display, "TLS 1.3, TLS_AES_128_GCM_SHA256, verified by MTA-STS
-// (enforce)", and in one word.
+// queue's display, "TLS 1.3, TLS_AES_128_GCM_SHA256, X25519, verified by MTA-STS
+// (enforce)" or "none: mx.example.org refused STARTTLS: 454 …", and in one word.
 func (r *Requirement) Describe(e *Evidence) (string, Protection) {
 	d, p := r.describe(e)
 	if r.Override && (r.TLSA != nil || r.Policy != nil) {
@@ -242,14 +283,22 @@ func (r *Requirement) Describe(e *Evidence) (string, Protection) {
 }
 
 func (r *Requirement) describe(e *Evidence) (string, Protection) {
-	if e.StartTLS != Established {
+	switch e.StartTLS {
+	case NotOffered:
 		return string(Clear), Clear
+	case Refused, Broken:
+		return string(Clear) + ": " + e.encrypted(Opportunistic).Reason, Clear
 	}
-	version := tls.VersionName(e.Version) + ", " + e.Cipher
+	version := e.cipher()
 	if r.TLSA != nil && len(r.TLSA.Usable) > 0 {
-		rec, err := e.matchTLSA(r.TLSA, r.Domain)
-		if err == nil {
-			return fmt.Sprintf("%s, verified by DANE (%d %d %d %.4x…)", version, rec.Usage, rec.Selector, rec.MatchingType, rec.Data), ByDANE
+		rec, err := r.MatchTLSA(e)
+		match := fmt.Sprintf("%d %d %d %.4x…", rec.Usage, rec.Selector, rec.MatchingType, rec.Data)
+		switch {
+		case err == nil && r.HostAuthenticated():
+			return fmt.Sprintf("%s, verified by DANE (%s)", version, match), ByDANE
+		case err == nil:
+			// RFC 7672, 2.2.1: this must not be told as secure delivery to the domain.
+			return fmt.Sprintf("%s, the TLSA records of %s fit (%s), but its name comes from MX records that are not signed", version, r.Host, match), Verified
 		}
 		return fmt.Sprintf("%s, not verified: the TLSA records do not fit: %v", version, err), Encrypted
 	}

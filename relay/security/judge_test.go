@@ -40,6 +40,7 @@ func sessions(t *testing.T, chain []*x509.Certificate) (out []session) {
 	add("STARTTLS refused", Evidence{StartTLS: Refused, Failure: "454 no"}, false, false, tlsrpt.StartTLSNotSupported)
 	add("handshake broken", Evidence{StartTLS: Broken, Failure: "EOF"}, false, false, tlsrpt.ValidationFailure)
 	add("TLS 1.1", Evidence{StartTLS: Established, Version: tls.VersionTLS11, Chain: chain, NameMatches: true}, false, false, tlsrpt.ValidationFailure)
+	add("RC4", Evidence{StartTLS: Established, Version: tls.VersionTLS12, Suite: tls.TLS_ECDHE_RSA_WITH_RC4_128_SHA, Chain: chain, NameMatches: true}, false, false, tlsrpt.ValidationFailure)
 	for _, v := range []uint16{tls.VersionTLS12, tls.VersionTLS13} {
 		for verdict, fails := range map[Certificate]tlsrpt.ResultType{Trusted: "", Untrusted: tlsrpt.CertificateNotTrusted, Outdated: tlsrpt.CertificateExpired} {
 			for _, name := range []bool{true, false} {

@@ -88,6 +88,8 @@ type Requirement struct {
 	// Domain is the policy domain: the recipients' domain, or the next hop that
 	// the operator set for it.
 	Domain string
+	// DomainAlias is the end of the aliases of Domain (CNAME), "" where it is none.
+	DomainAlias string
 	// Host is the name of the MX host, lower case without final dot.
 	Host string
 	// Policy is the domain's MTA-STS policy, nil where none is in force.
@@ -131,6 +133,8 @@ type Shortfall struct {
 	// Code tells apart what the type lumps together: the failure-reason-code of
 	// the report (RFC 8460, 4.4).
 	Code string
+	// Detail is what is known beyond the code, for reports; "" for nothing.
+	Detail string
 	// Reason is a sentence part for people: "its certificate expired on …".
 	Reason string
 }
@@ -162,6 +166,11 @@ func (r *Requirement) Satisfied(e *Evidence) error {
 		}
 	}
 	return nil
+}
+
+// Binding reports whether some source may hold the message for want of TLS.
+func (r *Requirement) Binding() bool {
+	return r.Satisfied(&Evidence{Host: r.Host}) != nil
 }
 
 // Flawless reports whether a session leaves nothing to be desired: no source has
@@ -296,7 +305,7 @@ func (r *Requirement) judgeDANE(e *Evidence) *Shortfall {
 	if len(r.TLSA.Usable) == 0 {
 		return nil
 	}
-	if _, err := e.matchTLSA(r.TLSA, r.Domain); err != nil {
+	if _, err := r.MatchTLSA(e); err != nil {
 		return &Shortfall{
 			Source: DANE, Type: tlsrpt.ValidationFailure, Code: "tlsa-mismatch",
 			Reason: fmt.Sprintf("the TLSA records of %s do not fit its certificate: %v", r.TLSA.Base, err),
@@ -361,7 +370,9 @@ func (r *Requirement) judgeLevel(e *Evidence) *Shortfall {
 			return s
 		}
 		if s := r.judgeDANE(e); s != nil {
-			return &Shortfall{Source: Rule, Type: s.Type, Code: s.Code, Reason: s.Reason}
+			by := *s
+			by.Source = Rule
+			return &by
 		}
 	}
 	return nil

@@ -14,8 +14,9 @@ import (
 	"fmt"
 	"net"
 	"strings"
-	"sync/atomic"
 	"time"
+
+	"github.com/stsrelay/stsrelay/internal/clienthello"
 )
 
 // Timeouts bound the steps of a session. Zero values are those of RFC 5321,
@@ -24,12 +25,15 @@ type Timeouts struct {
 	Greeting time.Duration // default 5m
 	Hello    time.Duration // EHLO and HELO; default 5m
 	StartTLS time.Duration // with the handshake; default 2m
-	Mail     time.Duration // default 5m
-	Rcpt     time.Duration // default 5m
-	Data     time.Duration // default 2m
-	Block    time.Duration // each write; default 3m
-	Final    time.Duration // the reply to the final dot; default 10m
-	Quit     time.Duration // default 5s
+	// ServerHello is for the first octet of the answer to a ClientHello of more
+	// than one segment; default clienthello.Silence.
+	ServerHello time.Duration
+	Mail        time.Duration // default 5m
+	Rcpt        time.Duration // default 5m
+	Data        time.Duration // default 2m
+	Block       time.Duration // each write; default 3m
+	Final       time.Duration // the reply to the final dot; default 10m
+	Quit        time.Duration // default 5s
 }
 
 func (t Timeouts) withDefaults() Timeouts {
@@ -59,24 +63,36 @@ type Options struct {
 
 // ReplyError is a reply that ends a step badly.
 type ReplyError struct {
-	Step  string // "greeting", "EHLO", "HELO", "STARTTLS"
+	Step  string // "greeting", "EHLO", "HELO", "STARTTLS", "AUTH", "RSET"
 	Reply Reply
 }
 
 func (e *ReplyError) Error() string { return fmt.Sprintf("%s answered with: %s", e.Step, e.Reply) }
 
-// TLSError is a handshake that failed, or that the host undid right after it.
-type TLSError struct{ Err error }
+// TLSError is TLS that was offered and broke: the host did not answer STARTTLS,
+// the handshake failed, or the host undid it right after it. It wraps a
+// *clienthello.UnansweredError where a smaller ClientHello may help.
+type TLSError struct {
+	Err error
+	// Behind says that the handshake itself had succeeded.
+	Behind bool
+}
 
-func (e *TLSError) Error() string { return e.Err.Error() }
+// Error is the reason without addresses and ports.
+func (e *TLSError) Error() string {
+	if e.Behind {
+		return clienthello.Reason(e.Err) + ", right behind the handshake"
+	}
+	return clienthello.Reason(e.Err)
+}
+
 func (e *TLSError) Unwrap() error { return e.Err }
 
 // ErrInjected says that the host sent clear text behind its answer to STARTTLS,
 // which somebody on the way may have written (RFC 3207, 6).
 var ErrInjected = errors.New("clear text came in behind the answer to STARTTLS")
 
-// Client is an open session. Send may be called by several goroutines, the rest
-// by one, while nobody sends.
+// Client is an open session, used by one goroutine at a time.
 type Client struct {
 	conn     net.Conn
 	br       *bufio.Reader
@@ -89,12 +105,11 @@ type Client struct {
 	peer     string
 	tls      *tls.ConnectionState
 
-	line     line
-	answered atomic.Int64 // when a transaction was answered last, in Unix nanoseconds
-	noChunks bool
-	broken   atomic.Bool
-	// provenChunks: BDAT was accepted; goodbye: the host has said 421.
-	provenChunks, goodbye atomic.Bool
+	noChunks  bool
+	knowsBDAT bool  // the host has taken a message by BDAT
+	unended   bool  // the last transaction did not end with accepted content
+	broken    bool  // the session is over
+	bye       Reply // the 421 that has ended it
 }
 
 // New reads the greeting and says EHLO, or HELO to a host that does not know
@@ -113,7 +128,7 @@ func New(ctx context.Context, conn net.Conn, o Options) (*Client, error) {
 
 func (c *Client) use(conn net.Conn) {
 	c.conn = conn
-	c.br = bufio.NewReaderSize(conn, maxReplyLine)
+	c.br = bufio.NewReaderSize(conn, keptLine)
 	c.bw = bufio.NewWriterSize(deadlineWriter{conn, c.timeouts.Block}, 32<<10)
 }
 
@@ -143,23 +158,22 @@ func (c *Client) greet() error {
 	return c.hello()
 }
 
-// hello says EHLO. HELO is for hosts that do not know the command, not for
-// those that refuse us.
+// hello says EHLO, and HELO after every 5xx: hosts refuse EHLO with any of them
+// (RFC 5321, 3.2), and one that refuses this relay refuses HELO too.
 func (c *Client) hello() error {
 	c.ext = nil
 	r, err := c.command("EHLO", c.timeouts.Hello, "EHLO "+c.name)
 	if err != nil {
 		return err
 	}
-	switch r.Code {
-	case 250:
+	switch {
+	case r.Code == 250:
 		c.ext = parseExtensions(r)
 		if w := firstWord(r); w != "" {
 			c.peer = w
 		}
 		return nil
-	case 500, 501, 502, 504:
-	default:
+	case !r.Permanent():
 		return &ReplyError{Step: "EHLO", Reply: r}
 	}
 	r, err = c.command("HELO", c.timeouts.Hello, "HELO "+c.name)
@@ -210,8 +224,8 @@ func (c *Client) TLS() (state tls.ConnectionState, ok bool) {
 	return *c.tls, true
 }
 
-// Usable says whether the session can carry another message.
-func (c *Client) Usable() bool { return !c.broken.Load() }
+// Usable reports whether the session can carry another message.
+func (c *Client) Usable() bool { return !c.broken }
 
 // StartTLS encrypts the session and says EHLO again; nothing that was learned
 // before is kept (RFC 3207, 4.2). After a *ReplyError with Step "STARTTLS" the
@@ -220,7 +234,7 @@ func (c *Client) StartTLS(ctx context.Context, cfg *tls.Config) error {
 	defer c.watch(ctx)()
 	r, err := c.command("STARTTLS", c.timeouts.StartTLS, "STARTTLS")
 	if err != nil {
-		return ctxError(ctx, err)
+		return ctxError(ctx, &TLSError{Err: err})
 	}
 	if r.Code != 220 {
 		return &ReplyError{Step: "STARTTLS", Reply: r}
@@ -229,9 +243,8 @@ func (c *Client) StartTLS(ctx context.Context, cfg *tls.Config) error {
 		_ = c.Close()
 		return ErrInjected
 	}
-	conn := tls.Client(c.conn, cfg)
-	_ = c.conn.SetDeadline(time.Now().Add(c.timeouts.StartTLS))
-	if err := conn.HandshakeContext(ctx); err != nil {
+	conn, err := clienthello.Handshake(ctx, c.conn, cfg, clienthello.Limits{Whole: c.timeouts.StartTLS, First: c.timeouts.ServerHello})
+	if err != nil {
 		_ = c.Close()
 		return ctxError(ctx, &TLSError{Err: err})
 	}
@@ -241,7 +254,7 @@ func (c *Client) StartTLS(ctx context.Context, cfg *tls.Config) error {
 		// In TLS 1.3 the host judges our part of the handshake last: its alert
 		// comes with the first read.
 		if _, refused := errors.AsType[*ReplyError](err); !refused {
-			err = &TLSError{Err: err}
+			err = &TLSError{Err: err, Behind: true}
 		}
 		return ctxError(ctx, err)
 	}
@@ -250,22 +263,11 @@ func (c *Client) StartTLS(ctx context.Context, cfg *tls.Config) error {
 	return nil
 }
 
-// Reset gives up a transaction.
-func (c *Client) Reset(ctx context.Context) error {
-	defer c.watch(ctx)()
-	r, err := c.command("RSET", c.timeouts.Mail, "RSET")
-	if err == nil && r.Code != 250 {
-		c.broken.Store(true)
-		err = &ReplyError{Step: "RSET", Reply: r}
-	}
-	return ctxError(ctx, err)
-}
-
 // Quit ends the session politely and closes the connection.
 func (c *Client) Quit(ctx context.Context) error {
 	defer c.watch(ctx)()
 	defer c.Close()
-	if c.broken.Load() {
+	if c.broken {
 		return nil
 	}
 	_, err := c.command("QUIT", c.timeouts.Quit, "QUIT")
@@ -274,7 +276,7 @@ func (c *Client) Quit(ctx context.Context) error {
 
 // Close closes the connection.
 func (c *Client) Close() error {
-	c.broken.Store(true)
+	c.broken = true
 	return c.conn.Close()
 }
 
@@ -307,7 +309,7 @@ func belongs(r Reply, step string) bool {
 
 func (c *Client) flush(step string) error {
 	if err := c.bw.Flush(); err != nil {
-		c.broken.Store(true)
+		c.broken = true
 		return fmt.Errorf("%s: %w", step, err)
 	}
 	return nil
@@ -317,16 +319,16 @@ func (c *Client) read(step string, timeout time.Duration) (Reply, error) {
 	_ = c.conn.SetReadDeadline(time.Now().Add(timeout))
 	r, err := readReply(c.br)
 	if err != nil {
-		c.broken.Store(true)
+		c.broken = true
 		return Reply{}, fmt.Errorf("%s: %w", step, err)
 	}
 	if !belongs(r, step) {
-		c.broken.Store(true)
+		c.broken = true
 		return Reply{}, fmt.Errorf("%s: %w: %s", step, ErrUnexpected, r)
 	}
 	if r.Code == 421 {
-		c.broken.Store(true)
-		c.goodbye.Store(true)
+		c.broken = true
+		c.bye = r
 	}
 	return r, nil
 }
