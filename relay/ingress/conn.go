@@ -237,8 +237,8 @@ func (c *conn) takeCommand(line []byte) error {
 	}
 	switch c.command {
 	case "MAIL":
-		c.sender = senderOf(line)
 		line = c.takeArgs(line)
+		c.sender = loggable(c.args.path)
 	case "RCPT":
 		line = c.takeArgs(line)
 	case "AUTH":

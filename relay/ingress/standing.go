@@ -115,12 +115,8 @@ func isForeign(line string) bool {
 
 func isLetter(b byte) bool { return 'a' <= b|0x20 && b|0x20 <= 'z' }
 
-// senderOf is the path of a MAIL command as a log line has it, also where it cannot
-// be read.
-func senderOf(line []byte) string {
-	_, path, _ := strings.Cut(strings.TrimRight(string(line), "\r\n"), ":")
-	path = strings.TrimLeft(path, blanks+"<")
-	path = path[:pathEnd(path, ">"+blanks)]
+// loggable is an address that a client gave as a log line has it.
+func loggable(path string) string {
 	path = strings.Map(func(r rune) rune {
 		if !unicode.IsPrint(r) {
 			return '?'
