@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/stsrelay/stsrelay/config"
+	"github.com/stsrelay/stsrelay/internal/container"
 	"github.com/stsrelay/stsrelay/internal/dnsclient"
 	"github.com/stsrelay/stsrelay/internal/store"
 	"github.com/stsrelay/stsrelay/relay/delivery"
@@ -60,7 +61,7 @@ func (s policyStore) Scan(prefix []byte, fn func(key, value []byte) error) error
 
 func (r *Relay) openPolicies(roots *x509.CertPool) (*sts.Manager, error) {
 	return sts.NewManager(sts.ManagerOptions{
-		Store: policyStore{r.store}, Prefix: store.PrefixPolicy, LookupTXT: r.lookupTXT, Logger: r.log,
+		Store: policyStore{r.store}, Prefix: store.PrefixPolicy, Room: r.store.Room, LookupTXT: r.lookupTXT, Logger: r.log,
 		Fetch: func(ctx context.Context, domain string) (*sts.Fetched, error) {
 			fetched, err := sts.NewFetcher(sts.FetcherOptions{
 				Roots: roots, LookupAddrs: r.lookupAddrs, DialContext: r.o.Dial, Hellos: r.hellos,
@@ -214,6 +215,7 @@ func (r *Relay) ingressOptions(c *config.Config) (ingress.Options, error) {
 		Sign:               sign,
 		Accepted:           r.accepted,
 		Refused:            r.metrics.Refused,
+		Gateways:           container.Gateways(),
 		Logger:             r.log,
 	}
 	for _, l := range c.Listen {

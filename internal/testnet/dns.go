@@ -48,15 +48,16 @@ type DNS struct {
 	servers []*dns.Server
 
 	mu      sync.Mutex
-	records map[string][]dns.RR // by name, in lower case with final dot
-	faults  map[string]Fault    // by "name TYPE"
-	secure  map[string]bool     // by name: answers have the AD bit
-	asked   map[string]int      // by "name TYPE"
+	records map[string][]dns.RR           // by name, in lower case with final dot
+	faults  map[string]Fault              // by "name TYPE"
+	secure  map[string]bool               // by name: answers have the AD bit
+	asked   map[string]int                // by "name TYPE"
+	made    map[string]func(n int) string // by "name TYPE": the record of the n-th answer
 	server  ResolverFaults
 }
 
 func newDNS(wg *sync.WaitGroup) (*DNS, error) {
-	d := &DNS{records: make(map[string][]dns.RR), faults: make(map[string]Fault), secure: map[string]bool{".": true}, asked: make(map[string]int)}
+	d := &DNS{records: make(map[string][]dns.RR), faults: make(map[string]Fault), secure: map[string]bool{".": true}, asked: make(map[string]int), made: make(map[string]func(int) string)}
 	if err := d.Add(". 3600 IN NS a.root-servers.net."); err != nil {
 		return nil, err
 	}
@@ -159,6 +160,14 @@ func (d *DNS) Fail(name, rrtype string, f Fault) {
 	d.faults[strings.ToLower(dns.Fqdn(name))+" "+rrtype] = f
 }
 
+// Each answers every question for a name and type with another record: that which
+// record makes, in the syntax of a zone file, for the n-th question.
+func (d *DNS) Each(name, rrtype string, record func(n int) string) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.made[strings.ToLower(dns.Fqdn(name))+" "+rrtype] = record
+}
+
 // Secure gives the answers about a name the AD bit.
 func (d *DNS) Secure(name string, on bool) {
 	d.mu.Lock()
@@ -246,6 +255,15 @@ func (d *DNS) answer(q *dns.Msg, udp bool) *dns.Msg {
 			m.Truncated = true
 			return m
 		}
+	}
+	if record := d.made[key]; record != nil {
+		rr, err := dns.NewRR(record(d.asked[key]))
+		if err != nil {
+			m.Rcode = dns.RcodeServerFailure
+		} else {
+			m.Answer = append(m.Answer, rr)
+		}
+		return m
 	}
 	if fault == "" || fault == Truncate || d.server.FailedRecords {
 		d.find(m, name)

@@ -165,7 +165,7 @@ func (c *checker) outcome() Outcome {
 	case c.policyErr != nil:
 		return wait("whether " + c.policyDomain + " asks for verified TLS could not be told: " + c.policyErr.Error())
 	case c.policy.Unknown && !c.overridden():
-		return wait("whether " + c.policyDomain + " asks for verified TLS cannot be told now, as neither its record nor its policy can be had; after two attempts mail goes on without")
+		return wait("whether " + c.policyDomain + " asks for verified TLS cannot be told now, as neither its record nor its policy can be had" + c.afterUnknown())
 	case c.mxErr != nil:
 		return wait("the MX records could not be looked up: " + c.mxErr.Error())
 	case c.mxDenial.Action != "":
@@ -221,6 +221,18 @@ func (c *checker) outcome() Outcome {
 		return wait(last)
 	}
 	return wait("no host was found")
+}
+
+// afterUnknown says what follows once the policy has been unknown for two
+// attempts: that mail goes on only where there is a host for it to go to.
+func (c *checker) afterUnknown() string {
+	switch {
+	case c.mxErr != nil:
+		return "; its MX records could not be looked up either: " + c.mxErr.Error()
+	case c.mxDenial.Action != "":
+		return "; after two attempts " + c.mxDenial.Text
+	}
+	return "; after two attempts mail goes on without"
 }
 
 func shortfall(req *security.Requirement, e *security.Evidence) string {
