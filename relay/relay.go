@@ -13,7 +13,6 @@ import (
 	"net"
 	"os"
 	"path/filepath"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -207,12 +206,6 @@ func (r *Relay) Run(ctx context.Context, ready func()) error {
 	if a := r.admin.HTTPAddr(); a != nil {
 		r.log.Info("web page, health and metrics", "address", a.String())
 	}
-	for _, s := range r.resolver.Servers() {
-		r.log.Info("resolver", "address", s.Address, "ad_believed", s.Believed, "because", s.Why)
-	}
-	if believed := slices.ContainsFunc(r.resolver.Servers(), func(s dnsclient.ServerStatus) bool { return s.Believed }); c.DANE.Enabled && !believed {
-		r.log.Warn("DANE is off: no resolver is believed to have validated its answers (dns.trust_ad); use one on this machine, or DNS over TLS")
-	}
 	r.log.Info("stsrelay is running", "version", r.o.Version, "hostname", c.Hostname, "data_dir", c.DataDir, "socket", c.SocketPath())
 	if err := r.queue.Accepting(); err != nil {
 		r.log.Warn("no mail is taken in for now; what is queued is delivered", "error", err)
@@ -236,6 +229,7 @@ func (r *Relay) Run(ctx context.Context, ready func()) error {
 	if ready != nil {
 		ready()
 	}
+	parts.Go(func() { r.lookAtResolvers(stopping) })
 	delivering, stopDelivery := context.WithCancel(stopping)
 	defer stopDelivery()
 	delivered := make(chan struct{})

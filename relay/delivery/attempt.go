@@ -199,6 +199,7 @@ func (a *attempt) requirement(host string, r route) *security.Requirement {
 		RequireTLS:  a.w.Envelope.RequireTLS && a.w.Envelope.From != "",
 		TLSOptional: a.w.Envelope.TLSOptional || a.w.Envelope.Kind == queue.Report,
 		MXSecure:    r.secure,
+		DomainAlias: r.alias,
 	}
 	if req.Domain == "" {
 		req.Domain = a.w.Domain
