@@ -12,6 +12,7 @@ import (
 
 	"github.com/stsrelay/stsrelay/internal/clienthello"
 	"github.com/stsrelay/stsrelay/relay/delivery"
+	"github.com/stsrelay/stsrelay/relay/outbound"
 	"github.com/stsrelay/stsrelay/relay/security"
 	"github.com/stsrelay/stsrelay/relay/smtpclient"
 )
@@ -19,7 +20,7 @@ import (
 // visitAll opens a session with each of the host's addresses, side by side.
 func (c *checker) visitAll(ctx context.Context, h *host) {
 	var wg sync.WaitGroup
-	for _, a := range h.addrs[:min(len(h.addrs), maxDials)] {
+	for _, a := range h.addrs[:min(len(h.addrs), outbound.MaxAddresses)] {
 		v := &visit{Session: Session{Address: a.String(), Verdicts: []Verdict{}}, evidence: security.Evidence{Host: h.Name}}
 		h.visits = append(h.visits, v)
 		wg.Go(func() {

@@ -58,8 +58,8 @@ func holdsAddress(name string) bool {
 
 const (
 	// maxLookups bounds the hosts that are looked up to find out that none has an
-	// address. A domain with more is taken to have one.
-	maxLookups = 100
+	// address. No domain has more in earnest; one that does is taken to have one.
+	maxLookups = 40
 	// maxTold is how many of them are told of.
 	maxTold = 5
 )

@@ -83,7 +83,7 @@ func Find(ctx context.Context, resolver *dnsclient.Client, domain string, isSelf
 	}
 	p.add(mx.Records)
 	if len(p.Hosts) == 0 {
-		return p, &Denial{"5.1.10", reason.NullMX, fmt.Sprintf("the domain %s takes no mail (null MX)", domain)}
+		return p, &Denial{"5.1.10", reason.NullMX, fmt.Sprintf("the domain %s takes no mail: it has a null MX", domain)}
 	}
 	if p.leaveOutSelf(isSelf); len(p.Hosts) == 0 {
 		return p, &Denial{"5.4.6", reason.Loop, fmt.Sprintf("mail for %s leads back to this relay, its best MX host", domain)}
