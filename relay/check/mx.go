@@ -43,45 +43,59 @@ type visit struct {
 }
 
 // findHosts finds the domain's hosts (RFC 5321, 5.1) and looks at as many as one
-// attempt of a delivery does. policy waits for what the domain asks for.
+// attempt of a delivery does; at more, where none of them can be used, as the next
+// attempts do. policy waits for what the domain asks for.
 func (c *checker) findHosts(ctx context.Context, policy func()) {
 	plan := c.candidates(ctx)
-	if len(c.hosts) > outbound.MaxHosts {
-		policy()
-		c.leaveOut()
-	}
 	if c.route() == nil {
 		c.homeless = plan.Homeless(ctx, c.Resolver, c.domain, c.AllowPrivate)
 	}
-	var wg sync.WaitGroup
-	for _, h := range c.hosts {
-		if !h.left {
+	hosts := c.hosts
+	if len(hosts) > outbound.MaxHosts {
+		policy()
+		hosts = c.admitted()
+	}
+	for batch := range slices.Chunk(hosts, outbound.MaxHosts) {
+		var wg sync.WaitGroup
+		for _, h := range batch {
+			h.left = false
 			wg.Go(func() { c.look(ctx, h) })
 		}
+		wg.Wait()
+		if len(hosts) <= outbound.MaxHosts || slices.ContainsFunc(batch, c.usable) || ctx.Err() != nil {
+			break
+		}
 	}
-	wg.Wait()
+	left := 0
+	for _, h := range c.hosts {
+		if h.left {
+			left++
+		}
+	}
+	if left > 0 {
+		c.report.MX.Problems = append(c.report.MX.Problems, Problem{Note, fmt.Sprintf("%d more hosts are not looked at", left), "RFC 5321, 5.1", "nothing"})
+	}
 }
 
-// leaveOut leaves out the hosts beyond those that an attempt looks at. Hosts that an
-// enforced policy does not name do not count there; where there is no other, the
-// first of them are looked at here.
-func (c *checker) leaveOut() {
-	named := 0
+// admitted are the hosts that the policy names: a delivery passes the others over.
+// Where it names none, the first ones are looked at here. All are left until their
+// turn comes.
+func (c *checker) admitted() (hosts []*host) {
 	for _, h := range c.hosts {
-		if c.requirement(h).AdmitsName() != nil {
-			h.left = true
-		} else if named++; named > outbound.MaxHosts {
-			h.left = true
+		h.left = true
+		if c.requirement(h).AdmitsName() == nil {
+			hosts = append(hosts, h)
 		}
 	}
-	left := len(c.hosts) - min(named, outbound.MaxHosts)
-	if named == 0 {
-		for _, h := range c.hosts[:outbound.MaxHosts] {
-			h.left = false
-		}
-		left -= outbound.MaxHosts
+	if len(hosts) == 0 {
+		return c.hosts[:outbound.MaxHosts]
 	}
-	c.report.MX.Problems = append(c.report.MX.Problems, Problem{Note, fmt.Sprintf("%d more hosts are not looked at", left), "RFC 5321, 5.1", "nothing"})
+	return hosts
+}
+
+// usable reports whether mail goes to a host. The policy is known.
+func (c *checker) usable(h *host) bool {
+	return slices.ContainsFunc(h.visits, func(v *visit) bool { return v.open && c.requirement(h).Satisfied(&v.evidence) == nil })
 }
 
 // candidates fills in c.hosts, in the order of delivery. plan is what the domain
