@@ -139,7 +139,10 @@ func (a *attempt) policyAndHosts(ctx context.Context) error {
 		a.last, a.held, a.down = nil, nil, nil
 		a.tryHosts(ctx, r)
 	}
-	return a.homeless(ctx, r)
+	if f := a.homeless(ctx, r); f != nil {
+		return f
+	}
+	return nil
 }
 
 func (a *attempt) enforced() bool {

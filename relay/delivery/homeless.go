@@ -2,6 +2,7 @@ package delivery
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 	"time"
@@ -68,15 +69,17 @@ func (h *homeless) found(domain string) {
 	delete(h.domains, domain)
 }
 
+// metHost reports whether the attempt came as far as a host.
+func (a *attempt) metHost() bool { return a.dials > 0 || len(a.seen) > 0 || a.busy != nil }
+
 // homeless looks whether the attempt came to nothing because the domain has no mail
-// host at all. Such a domain is looked at twice, and then its mail is given up. The
-// error is a *failure, nil where the attempt's own reasons count.
-func (a *attempt) homeless(ctx context.Context, r route) error {
-	if a.dials > 0 || len(a.seen) > 0 || a.busy != nil || len(r.plan.Hosts) == 0 || a.rule != nil && a.rule.Route != nil {
-		a.d.homeless.found(a.w.Domain)
-		return nil
+// host at all. Such a domain is looked at twice, and then its mail is given up. nil:
+// the attempt's own reasons count.
+func (a *attempt) homeless(ctx context.Context, r route) *failure {
+	why := ""
+	if !a.metHost() && (a.rule == nil || a.rule.Route == nil) {
+		why = r.plan.Homeless(ctx, a.d.resolver, a.w.Domain, a.anywhere())
 	}
-	why := r.plan.Homeless(ctx, a.d.resolver, a.w.Domain, a.anywhere())
 	if why == "" {
 		a.d.homeless.found(a.w.Domain)
 		return nil
@@ -91,8 +94,8 @@ func (a *attempt) homeless(ctx context.Context, r route) error {
 	if now.Sub(s.confirmed) > homelessTrust {
 		r.plan.Forget(a.d.resolver, a.w.Domain)
 		fresh, err := a.d.findMX(ctx, a.w.Domain, smtpPort)
-		if err != nil {
-			return err
+		if f, ok := errors.AsType[*failure](err); ok {
+			return f
 		}
 		if why = fresh.plan.Homeless(ctx, a.d.resolver, a.w.Domain, a.anywhere()); why == "" {
 			a.d.homeless.found(a.w.Domain)
