@@ -15,6 +15,9 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/stsrelay/stsrelay/internal/human"
+	"github.com/stsrelay/stsrelay/internal/printable"
 )
 
 const (
@@ -238,7 +241,7 @@ func (c *conn) takeCommand(line []byte) error {
 	switch c.command {
 	case "MAIL":
 		line = c.takeArgs(line)
-		c.sender = loggable(c.args.path)
+		c.sender = printable.String(human.Shorten(c.args.path, 320))
 	case "RCPT":
 		line = c.takeArgs(line)
 	case "AUTH":

@@ -9,7 +9,6 @@ import (
 	"slices"
 	"strings"
 	"time"
-	"unicode"
 )
 
 // This file is the part of conn that judges a client by what it has shown of
@@ -114,17 +113,6 @@ func isForeign(line string) bool {
 }
 
 func isLetter(b byte) bool { return 'a' <= b|0x20 && b|0x20 <= 'z' }
-
-// loggable is an address that a client gave as a log line has it.
-func loggable(path string) string {
-	path = strings.Map(func(r rune) rune {
-		if !unicode.IsPrint(r) {
-			return '?'
-		}
-		return r
-	}, path)
-	return path[:min(len(path), 320)]
-}
 
 // who are the log attributes of a client.
 func (c *conn) who() []any {
