@@ -85,6 +85,7 @@ type conn struct {
 	logged  bool // the refusal that goes out next is in the log already
 
 	farewell string // goes out behind the next reply, which is the last
+	ended    bool   // that was said: nothing follows
 
 	standing
 
@@ -314,6 +315,9 @@ func (c *conn) Write(p []byte) (int, error) {
 	if c.isGone() {
 		return 0, c.err // a probe that goes away is no client that was refused
 	}
+	if c.ended {
+		return len(p), nil // go-smtp answers a message that broke off
+	}
 	if c.hello && bytes.HasPrefix(p, []byte("250")) {
 		c.introduced, c.esmtp = true, c.command == "EHLO"
 	}
@@ -407,6 +411,9 @@ func (c *conn) say(format string, args ...any) {
 	c.note(p)
 	c.account(p)
 	_ = c.send(p) // a failure is kept in err
+	if code := string(p[:3]); code == "421" || code == "221" {
+		c.ended = true
+	}
 }
 
 // note logs a reply that refuses something, where nobody has yet: what go-smtp
@@ -456,12 +463,6 @@ func (c *conn) greet() bool {
 		return false
 	}
 	return true
-}
-
-// hasCertificate reports whether the client has shown a certificate with which
-// it may send.
-func (c *conn) hasCertificate() bool {
-	return c.listener.rule().ClientCAs != nil && c.tls != nil && len(c.tls.VerifiedChains) > 0
 }
 
 // Close closes the connection once.

@@ -114,6 +114,12 @@ func isForeign(line string) bool {
 
 func isLetter(b byte) bool { return 'a' <= b|0x20 && b|0x20 <= 'z' }
 
+// hasCertificate reports whether the client has shown a certificate with which
+// it may send.
+func (c *conn) hasCertificate() bool {
+	return c.listener.rule().ClientCAs != nil && c.tls != nil && len(c.tls.VerifiedChains) > 0
+}
+
 // who are the log attributes of a client.
 func (c *conn) who() []any {
 	attrs := []any{"client", c.remote.String()}
