@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"crypto/ecdsa"
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/pem"
@@ -60,6 +59,9 @@ type service struct {
 	// Defers are the steps at which it can be told to defer: "rcpt", "data" (at
 	// DATA, or at the end of the content).
 	Defers []string
+	// BrokenTLS is true for a host that offers STARTTLS and then breaks the handshake.
+	// Its domain has no policy, so that mail goes there in clear.
+	BrokenTLS bool
 	// User and Password are for a host that takes mail after AUTH only. The relay
 	// has a route to it then, as such hosts are no MX hosts.
 	User, Password string
@@ -97,12 +99,12 @@ func readHost(folder, root string) (*host, error) {
 
 // writeFiles puts certificate and next hop where the host looks for them.
 func (h *host) writeFiles(c tls.Certificate) error {
-	key, err := x509.MarshalECPrivateKey(c.PrivateKey.(*ecdsa.PrivateKey))
+	key, err := x509.MarshalPKCS8PrivateKey(c.PrivateKey)
 	if err != nil {
 		return err
 	}
 	certPEM := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: c.Certificate[0]})
-	keyPEM := pem.EncodeToMemory(&pem.Block{Type: "EC PRIVATE KEY", Bytes: key})
+	keyPEM := pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: key})
 	files := map[string][]byte{"cert.pem": certPEM, "key.pem": keyPEM, "both.pem": append(keyPEM, certPEM...)}
 	if h.next != nil {
 		files["nexthop"] = []byte(h.next.IP)
@@ -214,8 +216,10 @@ func (s *service) probe(roots *x509.CertPool) error {
 	if err := c.Hello("judge.example"); err != nil {
 		return err
 	}
-	if err := c.StartTLS(&tls.Config{RootCAs: roots, ServerName: s.mx(), MinVersion: tls.VersionTLS12}); err != nil {
-		return fmt.Errorf("STARTTLS: %w", err)
+	if !s.BrokenTLS {
+		if err := c.StartTLS(&tls.Config{RootCAs: roots, ServerName: s.mx(), MinVersion: tls.VersionTLS12}); err != nil {
+			return fmt.Errorf("STARTTLS: %w", err)
+		}
 	}
 	s.ext = make(map[string]bool)
 	for _, k := range []string{"PIPELINING", "CHUNKING", "8BITMIME", "SMTPUTF8", "SIZE", "DSN"} {

@@ -82,6 +82,9 @@ func run(ctx context.Context, o options) (faults int, err error) {
 		return 0, err
 	}
 	p := newPlan(w.services(), o.messages)
+	if err := w.setNextHops(p); err != nil {
+		return 0, err
+	}
 	start := time.Now()
 	if err := w.send(ctx, p); err != nil {
 		return 0, err

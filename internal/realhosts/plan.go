@@ -52,7 +52,13 @@ var kinds = []struct {
 	{"good", 48, func(m *message) { m.to("good") }},
 	{"refused", 34, func(m *message) { m.to("nobody") }},
 	{"deferred", 20, func(m *message) { m.to("later") }},
-	{"deferred at DATA", 10, func(m *message) { m.to("data") }},
+	{"deferred at DATA", 10, func(m *message) {
+		if slices.Contains(m.service.Defers, "data") {
+			m.to("data")
+		} else {
+			m.to("later")
+		}
+	}},
 	{"mixed", 24, func(m *message) { m.to("good", "nobody", "later", "good") }},
 	{"8-bit", 18, func(m *message) {
 		m.to("good")
@@ -92,9 +98,6 @@ func newPlan(services []*service, n int) *plan {
 	for _, s := range services {
 		for _, k := range kinds {
 			for range max(1, k.share*n/200) {
-				if k.name == "deferred at DATA" && !slices.Contains(s.Defers, "data") {
-					continue
-				}
 				p.add(s, k.name, k.make)
 			}
 		}

@@ -56,13 +56,13 @@ func newWorld(o options) (w *world, err error) {
 	if w.sink, err = w.net.AddHost("mx." + senderDomain); err != nil {
 		return nil, fmt.Errorf("%w (it needs root, and a network namespace where ports 25 and 443 are free)", err)
 	}
-	return w, w.publish(senderDomain)
+	return w, w.publish(senderDomain, "enforce")
 }
 
-// publish gives a domain its MX record and its policy.
-func (w *world) publish(domain string) error {
+// publish gives a domain its MX record and its policy, where mode is not "".
+func (w *world) publish(domain, mode string) error {
 	mx := "mx." + domain
-	return w.net.AddDomain(domain, testnet.Domain{MX: []string{mx}, Policy: testnet.Policy{ID: "1", Mode: "enforce", MX: []string{mx}, MaxAge: 86400}})
+	return w.net.AddDomain(domain, testnet.Domain{MX: []string{mx}, Policy: testnet.Policy{ID: "1", Mode: mode, MX: []string{mx}, MaxAge: 86400}})
 }
 
 func (w *world) close() {
@@ -98,11 +98,15 @@ func (w *world) addHost(name string) (*host, error) {
 		if err := w.net.DNS.Add(fmt.Sprintf("%s. 60 IN A %s", s.mx(), s.Address)); err != nil {
 			return nil, err
 		}
-		if err := w.publish(s.Domain); err != nil {
+		mode := "enforce"
+		if s.BrokenTLS {
+			mode = ""
+		}
+		if err := w.publish(s.Domain, mode); err != nil {
 			return nil, err
 		}
 	}
-	cert, err := w.net.CA.Issue(names[0], testnet.CertSpec{Names: names})
+	cert, err := w.net.CA.Issue(names[0], testnet.CertSpec{Names: names, RSA: true})
 	if err != nil {
 		return nil, err
 	}
@@ -145,6 +149,32 @@ func (w *world) services() (all []*service) {
 		all = append(all, h.Services...)
 	}
 	return all
+}
+
+// setNextHops tells the hosts behind a host that relays whom to refuse and defer.
+func (w *world) setNextHops(p *plan) error {
+	for _, h := range w.hosts {
+		if h.next == nil {
+			continue
+		}
+		f := testnet.Faults{Recipients: make(map[string]string)}
+		for _, s := range h.Services {
+			for _, m := range p.of(s) {
+				for _, r := range m.recipients {
+					if r.defers {
+						f.Greylist = append(f.Greylist, r.address)
+					}
+					if r.end == bounces {
+						f.Recipients[r.address] = "550 5.1.1 there is no such user"
+					}
+				}
+			}
+		}
+		if err := h.next.Set(f); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // startRelay writes the configuration and starts the program.

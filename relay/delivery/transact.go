@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"slices"
 
 	"github.com/stsrelay/stsrelay/internal/sevenbit"
@@ -143,9 +144,20 @@ func (a *attempt) saysNothing(s *session, out smtpclient.Outcome) bool {
 // 8-bit octets without saying so goes as it is.
 func (a *attempt) inSevenBits(t *smtpclient.Transaction) {
 	t.Bit8 = false
-	if needed, err := sevenbit.Needed(a.w.Body()); err == nil && needed {
-		t.Body, t.Size = sevenbit.NewReader(t.Body), 0 // the size is not known before
+	if needed, err := sevenbit.Needed(a.w.Body()); err != nil || !needed {
+		return
 	}
+	convert := func() io.Reader { return sevenbit.NewReader(a.w.Body()) }
+	t.Body, t.Size = convert(), 0 // the size is not known before
+	if a.settings.Resign == nil {
+		return
+	}
+	signed, err := a.settings.Resign(convert)
+	if err != nil {
+		a.d.log.Warn("a message goes out with a signature that its new encoding has broken", "queue_id", a.w.Envelope.ID.String(), "domain", a.w.Domain, "error", err)
+		return
+	}
+	t.Body = signed
 }
 
 // take gives the recipients their results. The host counts as reached once it
