@@ -162,6 +162,8 @@ type Delivery struct {
 	pool     *pool
 	families families
 	unknowns unknowns
+	homeless homeless
+	rotation rotation
 	tickets  tls.ClientSessionCache
 	hellos   *clienthello.Hosts
 	active   atomic.Int64

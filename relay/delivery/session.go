@@ -10,6 +10,7 @@ import (
 
 	"github.com/stsrelay/stsrelay/internal/clienthello"
 	"github.com/stsrelay/stsrelay/queue"
+	"github.com/stsrelay/stsrelay/relay/outbound"
 	"github.com/stsrelay/stsrelay/relay/reason"
 	"github.com/stsrelay/stsrelay/relay/security"
 	"github.com/stsrelay/stsrelay/relay/smtpclient"
@@ -95,16 +96,17 @@ func (a *attempt) openSession(ctx context.Context, c candidate, req *security.Re
 	}
 	var at []netip.AddrPort
 	for _, addr := range a.d.families.order(addrs) {
-		if a.mayUse(addr) {
+		if a.mayUse(addr) && !a.passOver[addr.String()] {
 			at = append(at, netip.AddrPortFrom(addr, c.port))
 		}
 	}
 	last := &failure{status: "4.4.1", why: reason.Connect, host: c.host, text: "no address of " + c.host + " was tried", domainWide: true}
-	for len(at) > 0 && a.dials < maxAddresses && ctx.Err() == nil {
-		at = at[:min(len(at), maxAddresses-a.dials)]
+	for len(at) > 0 && a.dials < outbound.MaxAddresses && ctx.Err() == nil {
+		at = at[:min(len(at), outbound.MaxAddresses-a.dials)]
 		conn, won, tried, err := a.d.race(ctx, at, a.settings.ConnectTimeout)
 		a.dials += tried
 		if err != nil {
+			a.note(at[:tried])
 			a.seen = append(a.seen, seen{c.host, at[0].Addr()}) // the text has the others
 			return nil, &failure{status: "4.4.1", why: reason.Connect, host: c.host, domainWide: true, strained: true,
 				text: fmt.Sprintf("no connection to %s %v: %s", c.host, addrs, lines(err))}
@@ -114,10 +116,18 @@ func (a *attempt) openSession(ctx context.Context, c candidate, req *security.Re
 			return s, nil
 		}
 		last = f
+		a.note(at[won : won+1])
 		// Those that lost the race were not heard.
 		at = append(at[:won:won], at[won+1:]...)
 	}
 	return nil, last
+}
+
+// note takes note of addresses that were tried in vain.
+func (a *attempt) note(at []netip.AddrPort) {
+	for _, x := range at {
+		a.tried[x.Addr().String()] = true
+	}
 }
 
 // lines are the lines of an error in one.
