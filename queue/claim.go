@@ -83,7 +83,7 @@ func (q *Queue) ClaimFor(domain string) *Work {
 	for {
 		q.mu.Lock()
 		var w *Work
-		if d := q.domains[domain]; d != nil && !q.paused && !q.atLimit() && !q.store.Stalled() {
+		if d := q.domains[domain]; d != nil && !q.paused && !q.atLimit() && !(q.reserved() && !q.proven.holds(domain, q.clock())) && !q.store.Stalled() {
 			w = q.claimIn(d, q.clock())
 		}
 		q.mu.Unlock()

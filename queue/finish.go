@@ -3,6 +3,7 @@ package queue
 import (
 	"errors"
 	"log/slog"
+	"slices"
 	"time"
 
 	"github.com/stsrelay/stsrelay/internal/store"
@@ -80,6 +81,9 @@ func (q *Queue) Finish(w *Work, o Outcome) {
 	case o.DomainFailed == (Cause{}) && free, o.Bound && u.lane.free():
 		// It says nothing about what the others wait for.
 	case o.DomainFailed == (Cause{}):
+		if slices.ContainsFunc(o.Results, func(r RecipientState) bool { return r.State == Delivered }) {
+			q.proven.took(d.name, now)
+		}
 		q.worked(d, o.Parallel)
 	default:
 		if d.restStep == w.Rests { // else it rests already, after a claim of the same time
