@@ -53,10 +53,7 @@ func (p *proven) failed(name string) { delete(p.since, name) }
 // forOthers is how many units of domains that are not proven may be claimed at a
 // time: two thirds of all, 0 for no bound.
 func (q *Queue) forOthers() int {
-	if q.claimLimit == 0 {
-		return 0
-	}
-	return max(q.claimLimit*2/3, 1)
+	return q.claimLimit - q.claimLimit/3
 }
 
 // reserved reports whether what may be claimed now is for proven domains alone.
