@@ -8,6 +8,8 @@ const (
 	provenTime = 24 * time.Hour
 	// maxProven bounds the domains of which that is remembered.
 	maxProven = 20_000
+	// fewClaims is a limit of claims that is too low to be shared.
+	fewClaims = 9
 )
 
 // proven are the domains that have taken mail lately. A part of the claims is for
@@ -51,8 +53,11 @@ func (p *proven) shrink(now int64) {
 func (p *proven) failed(name string) { delete(p.since, name) }
 
 // forOthers is how many units of domains that are not proven may be claimed at a
-// time: two thirds of all, 0 for no bound.
+// time: two thirds of all where there are enough, 0 for no bound.
 func (q *Queue) forOthers() int {
+	if q.claimLimit < fewClaims {
+		return q.claimLimit
+	}
 	return q.claimLimit - q.claimLimit/3
 }
 
