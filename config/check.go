@@ -344,7 +344,7 @@ func (l *loader) checkLimits() {
 	l.atLeast("limits.rate", m.Rate, 0)
 	l.atLeast("limits.queue_length", m.QueueLength, 0)
 	l.oneOf("limits.bare_newline", m.BareNewline, "normalize", "reject")
-	l.oneOf("limits.long_lines", m.LongLines, "pass", "reject")
+	l.oneOf("limits.long_lines", m.LongLines, "convert", "pass", "reject")
 }
 
 // kept are the fields that a message cannot do without, and those by which

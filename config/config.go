@@ -85,7 +85,7 @@ type Limits struct {
 	Hops      int  `toml:"hops" json:"hops"`
 	// BareNewline is "normalize" or "reject".
 	BareNewline string `toml:"bare_newline" json:"bare_newline"`
-	// LongLines is "pass" or "reject".
+	// LongLines is "convert", "pass" or "reject".
 	LongLines string `toml:"long_lines" json:"long_lines"`
 	// Rate is messages a minute for one client address, and for one user; 0: no
 	// limit.
@@ -110,6 +110,15 @@ type Notices struct {
 	// Operator is the address of who runs the relay; what he should know of is
 	// mailed there. "": nobody is told.
 	Operator string `toml:"operator" json:"operator"`
+}
+
+// Postmaster is where mail to <postmaster> goes: to the operator, or to the
+// postmaster of the domain that the relay is in.
+func (c *Config) Postmaster() string {
+	if c.Notices.Operator != "" {
+		return c.Notices.Operator
+	}
+	return "postmaster@" + registered(c.Hostname)
 }
 
 // DNS is the resolver.
@@ -248,7 +257,7 @@ func Default() Config {
 		Listen:  []Listen{defaultListen()},
 		Limits: Limits{
 			MessageSize: 50 << 20, Recipients: 1000, Connections: 1000, ConnectionsPerClient: 100,
-			FreeSpace: 1 << 30, TrashSize: 1 << 30, Hops: 50, BareNewline: "normalize", LongLines: "pass",
+			FreeSpace: 1 << 30, TrashSize: 1 << 30, Hops: 50, BareNewline: "normalize", LongLines: "convert",
 		},
 		DNS: DNS{TrustAD: "auto"},
 		Delivery: Delivery{

@@ -109,8 +109,7 @@ func (in *Incoming) Write(p []byte) (int, error) {
 }
 
 // flush takes the full buffer among those that are to be stored, and hands them
-// to the committer. It waits while too many are on their way, so that a fast
-// client cannot fill the memory.
+// to the committer.
 func (in *Incoming) flush() error {
 	in.batch.Set(bodyKey(in.entry.seq, in.chunks), in.buf)
 	in.chunks++
@@ -119,22 +118,10 @@ func (in *Incoming) flush() error {
 		in.buf = make([]byte, 0, chunkSize)
 		return in.failure()
 	}
-	if err := in.q.store.Room(chunksTogether * chunkSize); err != nil {
+	if err := in.submitChunks(); err != nil {
 		return err
 	}
-	in.slots <- struct{}{}
-	if err := in.failure(); err != nil {
-		return err
-	}
-	in.q.store.Submit(in.batch, func(err error) {
-		if err != nil {
-			in.mu.Lock()
-			in.err = errors.Join(in.err, err)
-			in.mu.Unlock()
-		}
-		<-in.slots
-	})
-	in.batch, in.buf = new(store.Batch), make([]byte, 0, chunkSize)
+	in.buf = make([]byte, 0, chunkSize)
 	return nil
 }
 

@@ -477,6 +477,9 @@ func (q *Queue) tell(m *Message, what, domain, reason string) {
 		}
 	}
 	args := []any{"queue_id", m.ID.String(), "from", m.From, "recipients", len(to)}
+	if m.MessageID != "" {
+		args = append(args, "message_id", m.MessageID)
+	}
 	if domain != "" {
 		args = append(args, "domain", domain)
 	}

@@ -14,11 +14,12 @@ import (
 // Every Work ends with one call of Finish (Told, where it only Waits) or Release, or
 // with a Load that fails.
 type Work struct {
-	// Envelope, Recipients and States are there after Load.
+	// Envelope, Recipients and States are there after Load. Of the message's
+	// recipients, Envelope holds only those that are to be tried.
 	Envelope Envelope
 	// Domain is the recipients' domain.
 	Domain string
-	// Recipients are the indexes into Envelope.Recipients that are to be tried.
+	// Recipients are the indexes of Envelope.Recipients among all of the message.
 	Recipients []int
 	// States is where each of them stands, by position in Recipients.
 	States []RecipientState
@@ -151,9 +152,12 @@ func (w *Work) read() error {
 			rec.States[i].State = Queued
 		}
 	}
+	all := w.Envelope.Recipients
+	w.Envelope.Recipients = nil // of others, hundreds of workers would hold a thousand each
 	for i, r := range group {
 		if rec.States[i].State == Queued {
 			w.Recipients = append(w.Recipients, r)
+			w.Envelope.Recipients = append(w.Envelope.Recipients, all[r])
 			w.States = append(w.States, rec.States[i])
 			w.pos = append(w.pos, i)
 		}

@@ -265,7 +265,7 @@ func (m *exportedMessage) check(now time.Time) error {
 	case e.Kind > Report || e.Size < 0 || e.ReceivedAt.IsZero():
 		return errors.New("its envelope is not one of a queue")
 	}
-	texts := []string{e.From, e.EnvID, e.Ret}
+	texts := []string{e.From, e.EnvID, e.Ret, e.MessageID}
 	left := false
 	for i, r := range e.Recipients {
 		if r.Address == "" || r.Domain == "" {

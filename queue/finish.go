@@ -1,11 +1,13 @@
 package queue
 
 import (
+	"bytes"
 	"errors"
 	"log/slog"
 	"slices"
 	"time"
 
+	"github.com/stsrelay/stsrelay/internal/mailheader"
 	"github.com/stsrelay/stsrelay/internal/store"
 )
 
@@ -53,7 +55,7 @@ func LogNotices(log *slog.Logger, about *Envelope, notices []NewMessage) {
 		case notices[i].Envelope.ID == ID{}:
 			continue // its message was removed meanwhile
 		}
-		log.Info("notice queued", "queue_id", notices[i].Envelope.ID.String(), "original_queue_id", about.ID.String(), "to", about.From)
+		log.Info("notice queued", "queue_id", notices[i].Envelope.ID.String(), "message_id", notices[i].Envelope.MessageID, "original_queue_id", about.ID.String(), "to", about.From)
 	}
 }
 
@@ -259,11 +261,25 @@ func (q *Queue) addOwn(messages []NewMessage, b *store.Batch) []ownMessage {
 			m.Keep(b)
 			continue
 		}
+		m.Envelope.MessageID = CleanMessageID(messageIDOf(m.Body))
 		e := q.newEntry()
 		q.fill(e, &m.Envelope, m.Body, 0, int64(len(m.Body)), b)
 		own = append(own, ownMessage{e, &m.Envelope})
 	}
 	return own
+}
+
+// messageIDOf is the Message-ID of a message, "" where it has none.
+func messageIDOf(message []byte) string {
+	for field := range mailheader.Fields(message) {
+		switch {
+		case len(bytes.TrimRight(field, "\r\n")) == 0:
+			return ""
+		case mailheader.Name(field) == "message-id":
+			return mailheader.Value(field)
+		}
+	}
+	return ""
 }
 
 // admitOwn takes them into the schedule, or forgets them.

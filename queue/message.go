@@ -1,6 +1,7 @@
 package queue
 
 import (
+	"strings"
 	"time"
 
 	"github.com/oklog/ulid/v2"
@@ -55,7 +56,26 @@ type Envelope struct {
 
 	// Chunks is the number of body chunks.
 	Chunks int `cbor:"16,keyasint"`
+
+	// MessageID is the content's Message-ID field with its brackets, "" where none
+	// is known. It is for people who look for a message.
+	MessageID string `cbor:"17,keyasint,omitempty"`
 }
+
+// CleanMessageID makes the value of a Message-ID field fit for an envelope: what
+// cannot be printed is replaced, and 250 octets are kept of a longer one.
+func CleanMessageID(s string) string {
+	s = strings.Map(func(r rune) rune {
+		if r < ' ' || r > '~' {
+			return '?'
+		}
+		return r
+	}, s)
+	return strings.Clone(s[:min(len(s), maxMessageID)])
+}
+
+// maxMessageID is the most of a Message-ID that an envelope has, in octets.
+const maxMessageID = 250
 
 // Recipient is one forward-path.
 type Recipient struct {

@@ -22,8 +22,11 @@ func TestRecipientsAreSplitByDomainAndAtAHundred(t *testing.T) {
 	seen := make(map[int]bool)
 	for w := b.try(); w != nil; w = b.try() {
 		sizes[w.Domain] = append(sizes[w.Domain], len(w.Recipients))
-		for _, r := range w.Recipients {
-			if seen[r] || w.Envelope.Recipients[r].Domain != w.Domain {
+		if len(w.Envelope.Recipients) != len(w.Recipients) {
+			t.Errorf("%d recipients are held for an attempt with %d", len(w.Envelope.Recipients), len(w.Recipients))
+		}
+		for i, r := range w.Recipients {
+			if seen[r] || w.Envelope.Recipients[i].Domain != w.Domain {
 				t.Errorf("recipient %d twice or in a wrong unit", r)
 			}
 			seen[r] = true
@@ -404,11 +407,11 @@ func TestAcceptingClaimingAndFinishingAtOnceLosesNothing(t *testing.T) {
 					return
 				}
 				results := all(w, Queued)
-				for i, r := range w.Recipients {
+				for i, r := range w.Envelope.Recipients {
 					if (n+i)%3 > 0 {
 						results[i].State = Delivered
 						mu.Lock()
-						delivered[w.Envelope.ID.String()+w.Envelope.Recipients[r].Address]++
+						delivered[w.Envelope.ID.String()+r.Address]++
 						mu.Unlock()
 						if left.Add(-1) == 0 {
 							cancel()

@@ -51,7 +51,7 @@ func TestNoticesOfSuccess(t *testing.T) {
 			t.Fatal(err)
 		}
 		text := string(notices[0].Data)
-		for _, want := range []string{"Action: relayed", "Final-Recipient: rfc822; kurt@success.example", "Original-Recipient: RFC822; kurt+x@success.example", "Original-Envelope-Id: order+1"} {
+		for _, want := range []string{"Action: relayed", "Final-Recipient: rfc822; kurt@success.example", "Original-Recipient: rfc822; kurt+x@success.example", "Original-Envelope-Id: order+1"} {
 			if !strings.Contains(strings.ReplaceAll(text, ";k", "; k"), want) {
 				t.Errorf("no %q in the notice:\n%s", want, text)
 			}

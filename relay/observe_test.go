@@ -110,7 +110,7 @@ func TestADeliveryMovesTheMetrics(t *testing.T) {
 		"stsrelay_build_info{version=\"test\"} 1\n", "stsrelay_info{version=\"test\"} 1\n", "stsrelay_uptime_seconds ",
 		"stsrelay_accepting 1\n", "stsrelay_delivering 1\n",
 		"stsrelay_accepted_messages_total 1\n", "stsrelay_accepted_bytes_total ",
-		"stsrelay_refused_total{code=\"501\",status=\"5.5.2\"} 1\n",
+		"stsrelay_refused_total{code=\"501\",status=\"5.1.7\"} 1\n",
 		"stsrelay_queue_messages 0\n", "stsrelay_queue_recipients 0\n", "stsrelay_queue_held 0\n", "stsrelay_queue_oldest_seconds 0\n", "stsrelay_queue_active ",
 		"stsrelay_recipients_total{verdict=\"delivered\",why=\"\"} 1\n",
 		"stsrelay_attempts_total{protection=\"mta-sts\",verdict=\"delivered\"} 1\n",

@@ -188,6 +188,7 @@ func (r *Relay) ingressOptions(c *config.Config) (ingress.Options, error) {
 			LongLines:            c.Limits.LongLines,
 		},
 		Headers:            ingress.Headers{Strip: c.Headers.Strip, HideInternalHops: c.Headers.HideInternalHops},
+		Postmaster:         c.Postmaster(),
 		HonorTLSRequiredNo: c.Delivery.HonorTLSRequiredNo,
 		Users:              r.authenticate,
 		Sign:               sign,

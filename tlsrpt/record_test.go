@@ -16,6 +16,7 @@ func TestParseRecord(t *testing.T) {
 		err  error
 	}{
 		{"one address", []string{"v=TLSRPTv1; rua=mailto:reports@example.com"}, []string{"mailto:reports@example.com"}, nil},
+		{"a long local part", []string{"v=TLSRPTv1; rua=mailto:" + strings.Repeat("a", 90) + "@example.com"}, []string{"mailto:" + strings.Repeat("a", 90) + "@example.com"}, nil},
 		{"no spaces, final semicolon", []string{"v=TLSRPTv1;rua=mailto:reports@example.com;"}, []string{"mailto:reports@example.com"}, nil},
 		{"white space before the first semicolon", []string{"v=TLSRPTv1 \t; rua=mailto:a@example.com"}, []string{"mailto:a@example.com"}, nil},
 		{"https", []string{"v=TLSRPTv1; rua=https://reporting.example.com/v1/tlsrpt?a=b"}, []string{"https://reporting.example.com/v1/tlsrpt?a=b"}, nil},

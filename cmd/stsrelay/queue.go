@@ -139,6 +139,9 @@ func (a *app) printMessage(m *admin.Message) {
 	}
 	row("from", "%s", m.Sender())
 	row("client", "%s, %s, at %s", m.Client, m.Received(), human.Clock(m.ReceivedAt))
+	if m.MessageID != "" {
+		row("msg-id", "%s", m.MessageID)
+	}
 	if m.HeldFor != "" {
 		row("held", "%s", m.HeldFor)
 	}

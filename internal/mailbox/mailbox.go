@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/netip"
 	"strings"
+	"unicode"
 	"unicode/utf8"
 
 	"golang.org/x/net/idna"
@@ -21,11 +22,10 @@ type Mailbox struct {
 	Domain string
 }
 
-// The limits of RFC 5321, 4.5.3.1, in octets.
-const (
-	maxLocal  = 64
-	maxDomain = 255
-)
+// maxDomain is the limit of RFC 5321, 4.5.3.1.2, in octets. That of local parts,
+// 64, is not kept: addresses that other systems have made for their own use (VERP,
+// SRS, IMCEAEX) are longer, and "techniques that impose no limits" are wanted.
+const maxDomain = 255
 
 // Parse reads an address as it stands on the wire, with quoting.
 func Parse(s string) (Mailbox, error) {
@@ -61,7 +61,8 @@ func cut(s string) (local, domain string, err error) {
 	return s[:i], s[i+1:], nil
 }
 
-// FromParts checks an unquoted local part and a domain.
+// FromParts checks an unquoted local part and a domain, which may have a final
+// dot.
 func FromParts(local, domain string) (Mailbox, error) {
 	fail := func(why string) (Mailbox, error) {
 		return Mailbox{}, fmt.Errorf("address %q: %s", local+"@"+domain, why)
@@ -69,14 +70,16 @@ func FromParts(local, domain string) (Mailbox, error) {
 	switch {
 	case local == "":
 		return fail("nothing stands before the @")
-	case len(local) > maxLocal:
-		return fail("the part before the @ is longer than 64 octets")
 	case !utf8.ValidString(local):
 		return fail("the part before the @ is not UTF-8")
-	case strings.ContainsFunc(local, func(r rune) bool { return r < ' ' || r == 0x7f }):
-		return fail("control characters are not allowed")
+	case strings.ContainsFunc(local, func(r rune) bool { return !unicode.IsPrint(r) }):
+		return fail("control characters and others that cannot be seen are not allowed")
 	}
-	d, err := ParseDomain(domain)
+	parse := ParseName
+	if strings.HasPrefix(domain, "[") {
+		parse = ParseDomain
+	}
+	d, err := parse(domain)
 	if err != nil {
 		return fail(err.Error())
 	}

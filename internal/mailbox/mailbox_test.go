@@ -18,6 +18,8 @@ func TestParse(t *testing.T) {
 		{"a@[192.0.2.1]", "a", "[192.0.2.1]", "a@[192.0.2.1]"},
 		{"a@[ipv6:2001:DB8::1]", "a", "[IPv6:2001:db8::1]", "a@[IPv6:2001:db8::1]"},
 		{"a@under_score.example", "a", "under_score.example", "a@under_score.example"},
+		{"anna@example.com.", "anna", "example.com", "anna@example.com"},
+		{strings.Repeat("a", 300) + "@example.com", strings.Repeat("a", 300), "example.com", strings.Repeat("a", 300) + "@example.com"},
 	} {
 		m, err := Parse(tt.in)
 		if err != nil || m.Local != tt.local || m.Domain != tt.domain || m.String() != tt.out {
@@ -28,10 +30,11 @@ func TestParse(t *testing.T) {
 
 func TestWhatIsNoAddressIsRefused(t *testing.T) {
 	for _, s := range []string{
-		"", "anna", "@example.com", "anna@", "anna@example.com.", "anna@-a.example", "anna@a..b", "a b@example.com",
+		"", "anna", "@example.com", "anna@", "anna@.", "anna@example.com..", "anna@.example.com", "anna@[192.0.2.1].", "a@b@example.com", "a.@example.com", "anna@-a.example", "anna@a..b", "a b@example.com",
 		"a>b@example.com", `"a"b@example.com`, `"a@example.com`, `"a\"@example.com`, "a\r\n@example.com", "a\x00@example.com",
 		".a@example.com", "a..b@example.com", "a@[300.1.1.1]", "a@[IPv6:zz]", "a@[192.0.2.1", "a@exa mple.com",
-		strings.Repeat("a", 65) + "@example.com", "a@" + strings.Repeat("a", 64) + ".example", "a@" + strings.Repeat("abcdefg.", 40) + "example",
+		"a\u0085@example.com", "a\u009b31m@example.com", "a\u202eb@example.com", "\"a\u2028b\"@example.com", "a\u200b@example.com", "\"a\tb\"@example.com", "a@b\u202e.example",
+		"a@" + strings.Repeat("a", 64) + ".example", "a@" + strings.Repeat("abcdefg.", 40) + "example",
 		"\xff@example.com", "\"\xff\"@example.com",
 	} {
 		if m, err := Parse(s); err == nil {

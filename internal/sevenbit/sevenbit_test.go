@@ -2,6 +2,7 @@ package sevenbit
 
 import (
 	"bytes"
+	"encoding/base64"
 	"io"
 	"mime"
 	"mime/multipart"
@@ -170,8 +171,18 @@ func decoded(t *testing.T, header map[string][]string, body io.Reader) string {
 			out += decoded(t, p.Header, p)
 		}
 	}
-	if strings.EqualFold(get("Content-Transfer-Encoding"), "quoted-printable") {
+	if kind == "message/rfc822" {
+		m, err := mail.ReadMessage(body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return "<" + decoded(t, m.Header, m.Body) + ">"
+	}
+	switch strings.ToLower(get("Content-Transfer-Encoding")) {
+	case "quoted-printable":
 		body = quotedprintable.NewReader(body)
+	case "base64":
+		body = base64.NewDecoder(base64.StdEncoding, body)
 	}
 	text, _ := io.ReadAll(body)
 	return "[" + kind + " " + strings.ReplaceAll(string(text), "\r\n", "\n") + "]"

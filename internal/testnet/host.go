@@ -55,6 +55,8 @@ type Faults struct {
 	// Without leaves extensions out, "PIPELINING"; With adds them, "REQUIRETLS",
 	// "CHUNKING".
 	Without, With []string
+	// LongLines takes lines of any length.
+	LongLines bool
 	// LowerCase writes the keywords in lower case.
 	LowerCase bool
 	// Login is "user:password": the host takes mail after AUTH only, which it

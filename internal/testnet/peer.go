@@ -313,6 +313,10 @@ func (p *peer) data() bool {
 	return p.taken(data, "dot")
 }
 
+// maxLine is the most octets of a line that Exim's hosts take (RFC 5321,
+// 4.5.3.1.6), without its end.
+const maxLine = 998
+
 // taken is the end of a message.
 func (p *peer) taken(data []byte, step string) bool {
 	m := p.mail
@@ -322,6 +326,11 @@ func (p *peer) taken(data []byte, step string) bool {
 		m.TLS, m.TLSVersion, m.SNI, m.Suite, m.Group = true, p.tls.Version, p.tls.ServerName, p.tls.CipherSuite, p.tls.CurveID
 	}
 	p.mail = Message{}
+	for line := range bytes.Lines(data) {
+		if n := len(bytes.TrimRight(line, "\r\n")); n > maxLine && !p.f.LongLines {
+			return p.reply(step, fmt.Sprintf("550 maximum allowed line length is %d octets, got %d", maxLine, n))
+		}
+	}
 	if r := p.f.Replies[step]; r == "" || strings.HasPrefix(r, "2") {
 		p.host.received(m)
 	}

@@ -28,6 +28,7 @@ type Message struct {
 	Auth          string      `json:"auth,omitempty"`
 	TLSIn         string      `json:"tls_in,omitempty"`
 	EnvelopeID    string      `json:"envelope_id,omitempty"`
+	MessageID     string      `json:"message_id"` // the content's, "" where it is not known
 	Why           Why         `json:"why"`
 	Recipients    []Recipient `json:"recipients"`
 }
@@ -193,7 +194,7 @@ func newMessage(m *queue.Message) Message {
 	out := Message{
 		ID: m.ID.String(), State: string(m.State), From: m.From, Size: m.Size, ReceivedAt: m.ReceivedAt.UTC(),
 		Client: m.Client, NextAttemptAt: timePointer(m.NextAttemptAt), Attempts: m.Attempts, HeldFor: m.HeldFor,
-		Auth: m.Auth, TLSIn: m.TLS, EnvelopeID: m.EnvID, Recipients: make([]Recipient, len(m.Recipients)),
+		Auth: m.Auth, TLSIn: m.TLS, EnvelopeID: m.EnvID, MessageID: m.MessageID, Recipients: make([]Recipient, len(m.Recipients)),
 	}
 	out.Why = newWhy(queue.Cause{}, "", out.ID)
 	for i, r := range m.Recipients {

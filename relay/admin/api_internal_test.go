@@ -3,6 +3,7 @@ package admin
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"log/slog"
 	"strings"
 	"testing"
@@ -68,5 +69,12 @@ func TestWhyAMessageWaits(t *testing.T) {
 				t.Errorf("%+v", w)
 			}
 		})
+	}
+}
+
+func TestAMessageIsShownWithItsMessageID(t *testing.T) {
+	m := newMessage(&queue.Message{Envelope: queue.Envelope{MessageID: "<1@example.com>"}})
+	if out, err := json.Marshal(m); err != nil || !strings.Contains(string(out), `"message_id":"\u003c1@example.com\u003e"`) {
+		t.Errorf("%s, %v", out, err)
 	}
 }

@@ -36,7 +36,7 @@ func (a *attempt) logResults() {
 		if lines[l] == nil {
 			order = append(order, l)
 		}
-		lines[l] = append(lines[l], env.Recipients[a.w.Recipients[i]].Address)
+		lines[l] = append(lines[l], env.Recipients[i].Address)
 	}
 	policy, mode := "none", ""
 	if a.policy.Policy != nil {
@@ -46,7 +46,7 @@ func (a *attempt) logResults() {
 		verdict := verdictOf(queue.State(l.state))
 		a.d.told(verdict, l.why, len(lines[l]))
 		a.d.log.LogAttrs(context.Background(), slog.LevelInfo, "attempt",
-			slog.String("queue_id", env.ID.String()), slog.String("from", env.From), slog.Any("to", lines[l]),
+			slog.String("queue_id", env.ID.String()), slog.String("message_id", env.MessageID), slog.String("from", env.From), slog.Any("to", lines[l]),
 			slog.String("domain", a.w.Domain), slog.String("host", l.host), slog.String("ip", a.ip(l.host)), slog.String("tls", a.tls),
 			slog.String("policy", policy), slog.String("mode", mode), slog.String("verdict", verdict),
 			slog.String("why", l.why), slog.String("reply", l.reply), slog.String("error", l.text),

@@ -39,7 +39,7 @@ func (a *attempt) send(ctx context.Context, s *session) (gone bool) {
 		a.inSevenBits(&t)
 	}
 	for _, i := range a.open {
-		r := env.Recipients[a.w.Recipients[i]]
+		r := env.Recipients[i]
 		t.Recipients = append(t.Recipients, smtpclient.Recipient{Address: r.Address, Notify: r.Notify, ORcpt: r.ORcpt})
 	}
 	start := a.d.now()

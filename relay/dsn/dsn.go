@@ -108,11 +108,11 @@ type entry struct {
 }
 
 func entries(w *queue.Work, states []queue.RecipientState, choose func(int) bool) (out []entry) {
-	for i, n := range w.Recipients {
+	for i, r := range w.Envelope.Recipients {
 		if !choose(i) {
 			continue
 		}
-		e := entry{recipient: w.Envelope.Recipients[n], state: states[i], cause: cause(states[i].Why, statusOf(states[i])), untried: w.Waits != (queue.Cause{})}
+		e := entry{recipient: r, state: states[i], cause: cause(states[i].Why, statusOf(states[i])), untried: w.Waits != (queue.Cause{})}
 		if e.expired = states[i].Why == reason.TooOld; e.expired && i < len(w.States) {
 			e.cause = putOff(cause(w.States[i].Why, statusOf(w.States[i]))) // what it waited for all the time
 		}

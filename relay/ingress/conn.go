@@ -75,7 +75,7 @@ type conn struct {
 	command string // the verb of the last line
 	esmtp   bool   // the client said EHLO, not HELO
 	hello   bool   // the next line answers that
-	size    int64  // of the message, as MAIL has it; 0: it does not say
+	args    args   // of the last MAIL or RCPT
 	swallow bool   // the next reply answers a command that the client never gave
 	greeted bool
 	auth    bool // the next line answers a 334
@@ -197,7 +197,10 @@ func (c *conn) takeCommand(line []byte) error {
 		c.out = append(c.out[:0], line...)
 		return nil
 	}
-	verb, arg, _ := strings.Cut(text, " ")
+	verb, arg := text, ""
+	if i := strings.IndexAny(text, blanks); i >= 0 {
+		verb, arg = text[:i], text[i+1:]
+	}
 	c.command = strings.ToUpper(verb)
 	if c.command == "BDAT" {
 		return c.startChunk(arg)
@@ -208,10 +211,11 @@ func (c *conn) takeCommand(line []byte) error {
 	switch c.command {
 	case "EHLO", "HELO":
 		c.esmtp, c.hello = c.command == "EHLO", true
+		line = helloLine(c.command, arg)
 	case "STARTTLS":
 		return c.startTLS(strings.TrimSpace(arg))
-	case "MAIL":
-		line, c.size = cutSize(line)
+	case "MAIL", "RCPT":
+		line = c.takeArgs(line)
 	case "AUTH":
 		if !c.listener.rule().Auth || c.tls == nil {
 			// That it is refused has nothing to do with what follows the mechanism.

@@ -9,11 +9,12 @@ import (
 
 // dataFilter takes the content of a message out of DATA or BDAT. Only CRLF ends
 // a line, and only a dot alone on a line that a real CRLF has begun ends DATA. A
-// bare CR or LF becomes CRLF; where a line that is made so begins with a dot,
-// the dot is content.
+// bare CR or LF becomes CRLF. Clients that end their lines with LF stuff the dots
+// of these as well: two at the beginning of such a line are one. One alone is no
+// stuffed dot, and no end either: it is content.
 type dataFilter struct {
 	lineStart bool // nothing of the present line has been passed on
-	made      bool // the present line was begun by a bare CR or LF
+	begun     newline
 	cr        bool // the last octet was a CR, not yet passed on
 	bare      int  // bare CRs and LFs so far
 	chunks    bool // the content comes by BDAT, without stuffed dots
@@ -37,10 +38,10 @@ func (f *dataFilter) end(out []byte) []byte {
 	if f.cr {
 		f.cr = false
 		f.bare++
-		out = f.newline(out, true)
+		out = f.newline(out, cr)
 	}
 	if !f.lineStart {
-		out = f.newline(out, true)
+		out = f.newline(out, cr)
 	}
 	return out
 }
@@ -48,19 +49,19 @@ func (f *dataFilter) end(out []byte) []byte {
 // append adds the content of piece, which has an LF only at its end, to out. end
 // says that it was the final dot.
 func (f *dataFilter) append(out, piece []byte) (_ []byte, end bool) {
-	if f.lineStart && !f.made && !f.cr && !f.chunks && string(piece) == ".\r\n" {
+	if f.lineStart && f.begun == crlf && !f.cr && !f.chunks && string(piece) == ".\r\n" {
 		return out, true
 	}
 	for len(piece) > 0 {
 		if f.cr {
 			f.cr = false
 			if piece[0] == '\n' {
-				out = f.newline(out, false)
+				out = f.newline(out, crlf)
 				piece = piece[1:]
 				continue
 			}
 			f.bare++
-			out = f.newline(out, true)
+			out = f.newline(out, cr)
 			continue
 		}
 		i := bytes.IndexByte(piece, '\r')
@@ -77,7 +78,7 @@ func (f *dataFilter) append(out, piece []byte) (_ []byte, end bool) {
 		}
 		if piece[0] == '\n' {
 			f.bare++
-			out = f.newline(out, true)
+			out = f.newline(out, lf)
 		} else {
 			f.cr = true
 		}
@@ -91,10 +92,13 @@ func (f *dataFilter) text(out, text, rest []byte) []byte {
 	if len(text) == 0 {
 		return out
 	}
-	if f.lineStart && text[0] == '.' && !f.made && !f.chunks {
-		// The dot was stuffed (RFC 5321, 4.5.2), but for one that stands alone
-		// before a bare CR or LF.
-		if len(text) > 1 || len(rest) == 0 {
+	if f.lineStart && text[0] == '.' && !f.chunks {
+		switch {
+		case f.begun == crlf && (len(text) > 1 || len(rest) == 0):
+			// It was stuffed (RFC 5321, 4.5.2), but for one that stands alone before
+			// a bare CR or LF.
+			text = text[1:]
+		case f.begun == lf && len(text) > 1 && text[1] == '.':
 			text = text[1:]
 		}
 	}
@@ -102,8 +106,17 @@ func (f *dataFilter) text(out, text, rest []byte) []byte {
 	return append(out, text...)
 }
 
-func (f *dataFilter) newline(out []byte, made bool) []byte {
-	f.lineStart, f.made = true, made
+// newline is what ended a line.
+type newline uint8
+
+const (
+	crlf newline = iota // as at the beginning
+	lf
+	cr
+)
+
+func (f *dataFilter) newline(out []byte, by newline) []byte {
+	f.lineStart, f.begun = true, by
 	return append(out, '\r', '\n')
 }
 
@@ -117,8 +130,9 @@ var (
 // NUL, no line over the limit. Its lines end in CRLF: dataFilter has seen to it.
 type contentWriter struct {
 	w       io.Writer
-	maxLine int
+	maxLine int // 0: no limit
 	length  int // of the present line
+	long    int // lines over smtpLine
 }
 
 func (c *contentWriter) Write(p []byte) (int, error) {
@@ -134,10 +148,13 @@ func (c *contentWriter) Write(p []byte) (int, error) {
 			c.length += i - len("\r\n")
 			rest = rest[i:]
 		}
-		if c.length > c.maxLine {
+		if c.maxLine > 0 && c.length > c.maxLine {
 			return 0, fmt.Errorf("%w (over %d octets)", errLongLine, c.maxLine)
 		}
 		if i > 0 {
+			if c.length > smtpLine {
+				c.long++
+			}
 			c.length = 0
 		}
 	}

@@ -375,7 +375,7 @@ func TestFiveThousandConnections(t *testing.T) {
 }
 
 func TestHeaders(t *testing.T) {
-	const date, id = "Date: Mon, 23 Nov 2026 08:00:00 +0100\r\n", "Message-ID: <x@example.com>\r\n"
+	const date, id = "From: <x@example.com>\r\nDate: Mon, 23 Nov 2026 08:00:00 +0100\r\n", "Message-ID: <x@example.com>\r\n"
 	ours := "Received: from b by relay.example.com with ESMTP id 1; x\r\n"
 	for _, tt := range []struct {
 		name    string
@@ -385,11 +385,20 @@ func TestHeaders(t *testing.T) {
 		adds    bool   // a Date and a Message-ID
 	}{
 		{"complete", Headers{}, date + id + "\r\nbody\r\n", date + id + "\r\nbody\r\n", false},
-		{"lower case", Headers{}, "date: x\r\nmessage-id : y\r\n\r\n", "date: x\r\nmessage-id : y\r\n\r\n", false},
+		{"lower case", Headers{}, "from: a@b.example\r\ndate: x\r\nmessage-id : y\r\n\r\n", "from: a@b.example\r\ndate: x\r\nmessage-id : y\r\n\r\n", false},
 		{"none", Headers{}, "Subject: x\r\n\r\nDate: in the body\r\n", "Subject: x\r\n\r\nDate: in the body\r\n", true},
 		{"no header at all", Headers{}, "Hello, this is the scanner.\r\nBye\r\n", "\r\nHello, this is the scanner.\r\nBye\r\n", true},
 		{"empty header", Headers{}, "\r\nbody\r\n", "\r\nbody\r\n", true},
 		{"empty", Headers{}, "", "", true},
+		{"empty fields", Headers{}, "From:\r\nDate: \r\nSubject:\r\nMessage-ID:\r\n \r\n\r\nbody\r\n", "Subject:\r\n\r\nbody\r\n", true},
+		{"an mbox line", Headers{}, "From root@copier Mon Jan  1 00:00:00 2024\r\n" + date + id + "\r\nFrom me\r\n", date + id + "\r\nFrom me\r\n", false},
+		{"a quoted mbox line", Headers{}, ">From root@copier Mon Jan  1 00:00:00 2024\r\n" + date + id + "\r\n", date + id + "\r\n", false},
+		{"an mbox line below", Headers{}, "X-A: b\r\nFrom root@copier Mon Jan  1 00:00:00 2024\r\n" + date + id + "\r\n", "X-A: b\r\n" + date + id + "\r\n", false},
+		{"a text that begins like one", Headers{}, "From next week on: nothing.\r\nBye\r\n\r\nX-A: b\r\n", "\r\nFrom next week on: nothing.\r\nBye\r\n\r\nX-A: b\r\n", true},
+		{"one in a text behind fields", Headers{}, id + "Dear Bob,\r\nFrom today: a\r\nX: y\r\n\r\n", id + "Dear Bob,\r\nFrom today: a\r\nX: y\r\n\r\n", true},
+		{"one that ends the header", Headers{}, date + id + "From today on\r\n\r\nx\r\n", date + id + "From today on\r\n\r\nx\r\n", false},
+		{"two mbox lines", Headers{}, ">From a Mon Jan  1 00:00:00 2024\r\nFrom b Mon Jan  1 00:00:00 2024\r\n" + date + id + "\r\n", date + id + "\r\n", false},
+		{"a From with a blank", Headers{}, "From : x@example.com\r\n" + id + "\r\n", "From : x@example.com\r\n" + id + "\r\n", true},
 		{"folded lookalike", Headers{}, "Subject: x\r\n Date: y\r\n" + date + id + "\r\n", "Subject: x\r\n Date: y\r\n" + date + id + "\r\n", false},
 		{"strip", Headers{Strip: []string{"X-Secret", "x-ms-*"}}, "X-MS-A: 1\r\n\t2\r\n" + date + "x-secret: 3\r\n\r\n X-Secret-Not: 4\r\nX-Secretary: 5\r\n", date + "\r\n X-Secret-Not: 4\r\nX-Secretary: 5\r\n", true},
 		{"hide", Headers{HideInternalHops: true}, "Received: from a by b;\r\n\tx\r\n" + date + ours + id + "\r\n", date + ours + id + "\r\n", false},
@@ -406,7 +415,7 @@ func TestHeaders(t *testing.T) {
 				if own == 0 && !strings.HasPrefix(string(field), "Received: from client.example ") {
 					t.Fatalf("%q", got)
 				}
-				added := strings.HasPrefix(string(field), "Message-ID: <01") || strings.HasPrefix(string(field), "Date: ") && !strings.Contains(tt.in, date)
+				added := strings.HasPrefix(string(field), "Message-ID: <01") || string(field) == "From: <a@example.com>\r\n" || strings.HasPrefix(string(field), "Date: ") && !strings.Contains(tt.in, date)
 				if own > 0 && !added {
 					break
 				}

@@ -18,12 +18,6 @@ var replies = []struct{ theirs, ours string }{
 	{"502 5.5.1 Missing MAIL FROM command", "503 5.5.1 MAIL comes first"},
 	{"502 5.5.1 Missing RCPT TO command", "503 5.5.1 RCPT comes first"},
 	{"500 5.5.1 Too many errors. Quiting now", "421 4.7.0 too many unknown commands; goodbye"},
-	// RFC 5321, 4.1.1.11
-	{"500 5.5.4 Unknown MAIL FROM argument", "555 5.5.4 a parameter of MAIL is not known"},
-	{"500 5.5.4 Unknown RCPT TO argument", "555 5.5.4 a parameter of RCPT is not known"},
-	{"504 5.5.4 RRVS is not implemented", "555 5.5.4 RRVS is not offered"},
-	{"504 5.5.4 DELIVERBY is not implemented", "555 5.5.4 DELIVERBY is not offered"},
-	{"504 5.5.4 MT-PRIORITY is not implemented", "555 5.5.4 MT-PRIORITY is not offered"},
 	// RFC 4954, 4 and 6
 	{"454 4.7.0 Invalid base64 data", "501 5.5.2 that is not base64"},
 	{"502 5.5.4 Missing parameter", "501 5.5.4 AUTH takes a mechanism"},

@@ -8,6 +8,7 @@
 package ingress
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -41,6 +42,9 @@ type Options struct {
 	Users   func(ctx context.Context, name, password string) (User, bool)
 	Limits  Limits
 	Headers Headers
+	// Postmaster is where mail to <postmaster> goes, without a domain (RFC 5321,
+	// 4.5.1); "": such mail is refused.
+	Postmaster string
 	// HonorTLSRequiredNo takes note of the header "TLS-Required: No" (RFC 8689).
 	HonorTLSRequiredNo bool
 	// Sign begins the DKIM signatures of a message by the domain of its From
@@ -100,7 +104,7 @@ type Limits struct {
 	Hops                 int           // Received fields; default 50
 	Rate                 int           // messages a minute for one client address, and for one user; 0: no limit
 	BareNewline          string        // "normalize" (default), "reject"
-	LongLines            string        // "pass" (default), "reject"
+	LongLines            string        // "convert" (default), "pass", "reject"
 	Idle                 time.Duration // between commands; default 5m
 	SessionTime          time.Duration // of a session; default 2h
 	AuthDelay            time.Duration // after a wrong password, doubled each time; default 1s
@@ -116,6 +120,7 @@ func (l Limits) withDefaults() Limits {
 	def(&l.Connections, 1000)
 	def(&l.ConnectionsPerClient, 100)
 	def(&l.Hops, 50)
+	l.LongLines = cmp.Or(l.LongLines, "convert")
 	if l.MessageSize == 0 {
 		l.MessageSize = 50 << 20
 	}

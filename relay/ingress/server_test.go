@@ -37,6 +37,9 @@ func TestAMessageIsQueuedWithItsTrace(t *testing.T) {
 		strings.Join(r.Notify, ",") != "FAILURE,DELAY" || r.ORcpt != "RFC822;o@example.org" && r.ORcpt != "rfc822;o@example.org" || m.TLS != "TLS 1.3" || m.Client != "client.example [127.0.0.1]" {
 		t.Errorf("%+v", m)
 	}
+	if m.MessageID != "<"+id+"@relay.example.com>" {
+		t.Errorf("Message-ID %q", m.MessageID)
+	}
 	got := d.contents()[0]
 	for _, want := range []string{"Received: from client.example ([127.0.0.1])\r\n\t(using TLS 1.3 with cipher ", "by relay.example.com with ESMTPS id " + id + "\r\n\tfor <\"x y\"@example.org>;", "Message-ID: <" + id + "@relay.example.com>\r\n", "\r\nDate: "} {
 		if !strings.Contains(got, want) {
@@ -63,11 +66,15 @@ func TestNewlines(t *testing.T) {
 		{"CR CR LF . CR LF", "a\r\r\n.\r\n", "a\r\n\r\n"},
 		{"LF MAIL smuggled", "a\n.\nMAIL FROM:<evil@example.com>\r\n.\r\n", "a\r\n.\r\nMAIL FROM:<evil@example.com>\r\n"},
 		{"dots", "..\r\n...\r\n.a\r\n.\r\n", ".\r\n..\r\na\r\n"},
+		{"stuffed dots behind LF", "..a\n..\n...\n..b\n.c\n.\n..\r\n.\r\n", ".a\r\n.\r\n..\r\n.b\r\n.c\r\n.\r\n.\r\n"},
+		{"stuffed dots behind CR", "a\r..\r..b\r\n.\r\n", "a\r\n..\r\n..b\r\n"},
+		{"a stuffed dot behind LF is no end", "a\n..\r\nMAIL FROM:<x@y>\r\n.\r\n", "a\r\n.\r\nMAIL FROM:<x@y>\r\n"},
+		{"CR and a stuffed dot behind LF", "a\n.\r.\r\n.\r\n", "a\r\n.\r\n.\r\n"},
 		{"empty lines", "\r\n\r\n.\r\n", "\r\n\r\n"},
 		{"long line", strings.Repeat("x", 100_000) + "\r\n.\r\n", strings.Repeat("x", 100_000) + "\r\n"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			d := openDoor(t, nil)
+			d := openDoor(t, func(o *Options) { o.Limits.LongLines = "pass" })
 			for _, step := range []int{0, 1} { // at once, and octet by octet
 				if step == 1 && len(tt.data) > 1000 {
 					continue
@@ -115,7 +122,7 @@ func TestBareNewlinesCanBeRefused(t *testing.T) {
 }
 
 func TestChunksAsExchangeSendsThem(t *testing.T) {
-	d := openDoor(t, nil)
+	d := openDoor(t, func(o *Options) { o.Limits.LongLines = "pass" })
 	c := d.hello()
 	big := strings.Repeat(strings.Repeat("y", 5000)+"\r\n", 100)
 	c.bdat(headers+big, "250 2.0.0 queued")

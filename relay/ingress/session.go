@@ -16,13 +16,17 @@ import (
 )
 
 const (
-	// maxLine is the longest content line that is passed on.
+	// maxLine is the longest content line with long_lines = "pass".
 	maxLine = 1 << 20
-	// smtpLine is that of RFC 5321, 4.5.3.1.6, for long_lines = "reject".
+	// smtpLine is the longest of RFC 5321, 4.5.3.1.6.
 	smtpLine = 998
 	// maxRefusals is how many refusals without an accepted message a session is
 	// worth.
 	maxRefusals = 10
+	// maxEnvelope is the most that the recipients of a message may take in memory
+	// and in the store, in octets, each counted with recipientSize beside its texts.
+	maxEnvelope   = 1 << 20
+	recipientSize = 100
 )
 
 // session is the state of one SMTP session; its methods are called by go-smtp.
@@ -37,6 +41,8 @@ type session struct {
 	refusals  int  // for good, since the last message that was accepted
 	receiving bool // MAIL was taken
 	env       queue.Envelope
+	// envelopeSize is what the recipients of env take in memory, in octets.
+	envelopeSize int
 }
 
 func (l *listener) newSession(c *smtp.Conn) (smtp.Session, error) {
@@ -79,7 +85,7 @@ func (s *session) refuse(e *smtp.SMTPError) error {
 }
 
 // Mail implements smtp.Session.
-func (s *session) Mail(from string, o *smtp.MailOptions) error {
+func (s *session) Mail(string, *smtp.MailOptions) error {
 	if s.receiving {
 		return s.refuse(reply(503, 5, 5, 1, "MAIL was given already; RSET begins anew"))
 	}
@@ -93,16 +99,23 @@ func (s *session) Mail(from string, o *smtp.MailOptions) error {
 		}
 		return s.refuse(reply(550, 5, 7, 1, "%s may not send mail through this relay (its network is not in allow)", s.conn.remote))
 	}
-	env := queue.Envelope{EightBit: o.Body == smtp.Body8BitMIME, SMTPUTF8: o.UTF8, RequireTLS: o.RequireTLS, EnvID: o.EnvelopeID, Ret: string(o.Return)}
-	if o.RequireTLS && s.conn.tls == nil {
+	a := &s.conn.args
+	if a.err != nil {
+		return s.refuse(reply(501, 5, 1, 7, "%s", short(a.err)))
+	}
+	var env queue.Envelope
+	if e := s.mailParams(&env); e != nil {
+		return s.refuse(e)
+	}
+	if env.RequireTLS && s.conn.tls == nil {
 		return s.refuse(reply(530, 5, 7, 0, "REQUIRETLS is for TLS sessions only (RFC 8689, 4.1)"))
 	}
-	if from != "" {
-		m, err := mailbox.FromUnquoted(from)
+	if a.path != "" {
+		m, err := mailbox.Parse(a.path)
 		if err != nil {
 			return s.refuse(reply(501, 5, 1, 7, "%s", short(err)))
 		}
-		if m.NeedsUTF8() && !o.UTF8 {
+		if m.NeedsUTF8() && !env.SMTPUTF8 {
 			return s.refuse(reply(553, 5, 6, 7, "the sender's address needs SMTPUTF8"))
 		}
 		if !mayClaim(rule.SenderDomains, m.Domain) {
@@ -113,7 +126,8 @@ func (s *session) Mail(from string, o *smtp.MailOptions) error {
 		}
 		env.From = m.String()
 	}
-	if most := s.server.limits().MessageSize; s.conn.size > most {
+	size := a.size()
+	if most := s.server.limits().MessageSize; size > most {
 		return s.refuse(tooLarge(most))
 	}
 	if !s.server.withinRate(s.conn.remote, s.user.Name) {
@@ -122,12 +136,12 @@ func (s *session) Mail(from string, o *smtp.MailOptions) error {
 	if err := s.server.queue.Accepting(); err != nil {
 		return s.unavailable(err)
 	}
-	if free := s.server.queue.Room(s.conn.size); free != nil {
+	if free := s.server.queue.Room(size); free != nil {
 		return s.unavailable(free)
 	}
 	s.receiving = true
 	s.conn.inTransaction.Store(true)
-	s.env = env
+	s.env, s.envelopeSize = env, 0
 	return nil
 }
 
@@ -153,24 +167,36 @@ func (s *session) unavailable(err error) error {
 }
 
 // Rcpt implements smtp.Session.
-func (s *session) Rcpt(to string, o *smtp.RcptOptions) error {
+func (s *session) Rcpt(string, *smtp.RcptOptions) error {
 	if len(s.env.Recipients) >= s.server.limits().Recipients {
 		return s.refuse(reply(452, 4, 5, 3, "too many recipients (%d at most); send the rest in another message", s.server.limits().Recipients))
 	}
-	m, err := mailbox.FromUnquoted(to)
+	a := &s.conn.args
+	if a.err != nil {
+		return s.refuse(reply(501, 5, 1, 3, "%s", short(a.err)))
+	}
+	path := a.path
+	if strings.EqualFold(path, "postmaster") { // RFC 5321, 4.5.1
+		path = s.server.rules.Load().Postmaster
+	}
+	m, err := mailbox.Parse(path)
 	if err != nil {
 		return s.refuse(reply(501, 5, 1, 3, "%s", short(err)))
 	}
 	if m.NeedsUTF8() && !s.env.SMTPUTF8 {
 		return s.refuse(reply(553, 5, 6, 7, "the recipient's address needs SMTPUTF8"))
 	}
-	r := queue.Recipient{Address: m.String(), Domain: m.Domain}
-	for _, n := range o.Notify {
-		r.Notify = append(r.Notify, string(n))
+	r := queue.Recipient{Address: m.String()}
+	r.Domain = r.Address[len(r.Address)-len(m.Domain):]
+	if e := s.rcptParams(&r); e != nil {
+		return s.refuse(e)
 	}
-	if o.OriginalRecipient != "" {
-		r.ORcpt = string(o.OriginalRecipientType) + ";" + o.OriginalRecipient
+	// What is kept for long must not hold the lines that it came in.
+	size := s.envelopeSize + recipientSize + len(r.Address) + len(r.ORcpt)
+	if size > maxEnvelope {
+		return s.refuse(reply(452, 4, 5, 3, "the recipients take more than %d octets together; send the rest in another message", maxEnvelope))
 	}
+	s.envelopeSize = size
 	s.env.Recipients = append(s.env.Recipients, r)
 	return nil
 }
@@ -182,8 +208,10 @@ func (s *session) Data(io.Reader) error {
 	if err != nil {
 		return s.unavailable(err)
 	}
-	defer in.Abort()
-	err = s.read(in, &env)
+	m := &incoming{session: s, env: &env, in: in}
+	defer func() { m.in.Abort() }()
+	err = m.read()
+	in = m.in
 	if s.conn.aborted {
 		s.conn.aborted = false
 		return reply(250, 2, 0, 0, "the message is forgotten")
@@ -206,81 +234,9 @@ func (s *session) Data(io.Reader) error {
 	if s.server.accepted != nil {
 		s.server.accepted(in.Size())
 	}
-	s.server.log.Info("accepted", "queue_id", in.ID().String(), "from", env.From, "recipients", len(env.Recipients),
+	s.server.log.Info("accepted", "queue_id", in.ID().String(), "message_id", env.MessageID, "from", env.From, "recipients", len(env.Recipients),
 		"size", in.Size(), "client", env.Client, "tls", env.TLS, "user", env.Auth)
 	return reply(250, 2, 0, 0, "queued as %s", in.ID())
-}
-
-// read streams the content into the queue.
-func (s *session) read(in *queue.Incoming, env *queue.Envelope) error {
-	limits := s.server.limits()
-	h := &headerReader{w: in, keep: s.server.rules.Load().Headers.keeps(s.server.hostname)}
-	var signing Signing
-	h.complete = func(head header) (string, error) {
-		if signing = s.sign(head.from); signing != nil {
-			in.Reserve()
-			h.w = io.MultiWriter(in, signing)
-		}
-		return s.complete(head, env, in.ID().String())
-	}
-	c := &contentWriter{w: h, maxLine: maxLine}
-	if limits.LongLines == "reject" {
-		c.maxLine = smtpLine
-	}
-	err := s.copy(c)
-	if err == nil {
-		err = h.end()
-	}
-	if signing != nil {
-		fields, signErr := signing.Close()
-		if signErr != nil && err == nil {
-			s.server.log.Warn("a message goes out unsigned", "queue_id", in.ID().String(), "error", signErr)
-		}
-		in.Front(fields)
-	}
-	bare := s.conn.data.bare
-	if bare > 0 {
-		s.server.log.Info("bare newlines in a message", "queue_id", in.ID().String(), "client", s.conn.remote.String(), "count", bare, "action", limits.BareNewline)
-	}
-	if err == nil && bare > 0 && limits.BareNewline == "reject" {
-		err = reply(550, 5, 6, 11, "the message has %d bare CR or LF, which this relay refuses", bare)
-	}
-	return err
-}
-
-// sign begins the signatures by the domain of a From field, nil where there are
-// none to make.
-func (s *session) sign(from string) Signing {
-	sign := s.server.rules.Load().Sign
-	if sign == nil {
-		return nil
-	}
-	domain := fromDomain(from)
-	if domain == "" {
-		return nil
-	}
-	return sign(domain)
-}
-
-// copy passes the content on as it comes in.
-func (s *session) copy(w io.Writer) error {
-	most := s.server.limits().MessageSize
-	left := most
-	for {
-		part, err := s.conn.body()
-		if errors.Is(err, io.EOF) {
-			return nil
-		}
-		if err != nil {
-			return err
-		}
-		if left -= int64(len(part)); left < 0 {
-			return tooLarge(most)
-		}
-		if _, err := w.Write(part); err != nil {
-			return err
-		}
-	}
 }
 
 func tooLarge(most int64) *smtp.SMTPError {
@@ -319,13 +275,15 @@ func (s *session) complete(h header, env *queue.Envelope, id string) (string, er
 	env.SMTPUTF8 = env.SMTPUTF8 && (h.nonASCII || needsUTF8(env))
 	now := s.server.now()
 	add := s.received(env, id, now)
-	if !h.hasMessageID {
-		add += fmt.Sprintf("Message-ID: <%s@%s>\r\n", id, s.server.hostname)
+	env.MessageID = queue.CleanMessageID(h.messageID)
+	if h.messageID == "" {
+		env.MessageID = fmt.Sprintf("<%s@%s>", id, s.server.hostname)
+		add += "Message-ID: " + env.MessageID + "\r\n"
 	}
 	if !h.hasDate {
 		add += "Date: " + now.Format(time.RFC1123Z) + "\r\n"
 	}
-	return add, nil
+	return add + author(&h, env), nil
 }
 
 func needsUTF8(env *queue.Envelope) bool {

@@ -6,12 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net/mail"
 	"slices"
 	"strings"
 	"time"
 
-	"github.com/stsrelay/stsrelay/internal/mailbox"
 	"github.com/stsrelay/stsrelay/internal/mailheader"
 	"github.com/stsrelay/stsrelay/queue"
 )
@@ -36,11 +34,11 @@ type headerReader struct {
 type header struct {
 	received       int
 	hasDate        bool
-	hasMessageID   bool
+	messageID      string   // "" where there is none
+	from           []string // the From fields that are not empty, unfolded
 	tlsRequiredNo  bool
 	tlsRequiredAll int // fields of that name
 	nonASCII       bool
-	from           string // the first From field, unfolded
 }
 
 func (h *headerReader) Write(p []byte) (int, error) {
@@ -75,6 +73,7 @@ func (h *headerReader) end() error {
 // flush passes the header on, completed, and what has come behind it.
 func (h *headerReader) flush(head, rest []byte) error {
 	h.done, h.buf = true, nil
+	head = withoutMbox(head)
 	if len(head) > 0 && mailheader.Name(head) == "" {
 		// A text without any header. The lines that are added would make it one
 		// without the empty line that ends a header.
@@ -86,7 +85,7 @@ func (h *headerReader) flush(head, rest []byte) error {
 	}
 	out := []byte(add)
 	for field := range mailheader.Fields(head) {
-		if h.keep == nil || h.keep(field) {
+		if !empty(field) && (h.keep == nil || h.keep(field)) {
 			out = append(out, field...)
 		}
 	}
@@ -116,13 +115,15 @@ func parseHeader(b []byte) (h header) {
 		case "received":
 			h.received++
 		case "from":
-			if h.from == "" {
-				h.from = mailheader.Value(field)
+			if !empty(field) {
+				h.from = append(h.from, mailheader.Value(field))
 			}
 		case "date":
-			h.hasDate = true
+			h.hasDate = h.hasDate || !empty(field)
 		case "message-id":
-			h.hasMessageID = true
+			if h.messageID == "" {
+				h.messageID = mailheader.Value(field)
+			}
 		case "tls-required":
 			h.tlsRequiredAll++
 			h.tlsRequiredNo = strings.EqualFold(mailheader.Value(field), "no")
@@ -131,18 +132,38 @@ func parseHeader(b []byte) (h header) {
 	return h
 }
 
-// fromDomain is the domain of the first address in the value of a From field, in
-// A-labels, "" where there is none.
-func fromDomain(field string) string {
-	list, err := mail.ParseAddressList(field)
-	if err != nil || len(list) == 0 {
-		return ""
+// empty reports whether a field says nothing and is one that every message has
+// (RFC 5322, 3.6): it is left out, and one that says something takes its place.
+func empty(field []byte) bool {
+	switch mailheader.Name(field) {
+	case "from", "date", "message-id":
+		return mailheader.Value(field) == ""
 	}
-	m, err := mailbox.FromUnquoted(list[0].Address)
-	if err != nil {
-		return ""
+	return false
+}
+
+// withoutMbox takes the lines out of a header that a mailbox file has between its
+// messages, "From root@copier Mon Jan  1 …". Any program that met one would take
+// it for the end of the header. It is one only between fields: a text that happens
+// to have a line with "From " in front stays whole.
+func withoutMbox(head []byte) []byte {
+	if !bytes.Contains(head, []byte("From ")) {
+		return head
 	}
-	return m.Domain
+	var out, lines []byte // lines are those that are mbox lines if a field follows
+	rest := head
+	for field := range mailheader.Fields(head) {
+		switch {
+		case mailheader.Name(field) != "":
+			out, lines = append(out, field...), nil
+		case bytes.HasPrefix(bytes.TrimLeft(field, ">"), []byte("From ")):
+			lines = append(lines, field...)
+		default: // the header is over
+			return slices.Concat(out, lines, rest)
+		}
+		rest = rest[len(field):]
+	}
+	return slices.Concat(out, lines)
 }
 
 // Headers is what is done to the headers of what comes in, beside what is
@@ -199,7 +220,7 @@ func (s *session) received(env *queue.Envelope, id string, now time.Time) string
 		fmt.Fprintf(&b, "\r\n\t(using %s with cipher %s)", tls.VersionName(t.Version), tls.CipherSuiteName(t.CipherSuite))
 	}
 	fmt.Fprintf(&b, "\r\n\tby %s with %s id %s", s.server.hostname, protocol, id)
-	if len(env.Recipients) == 1 {
+	if len(env.Recipients) == 1 && len(env.Recipients[0].Address) <= longAddress {
 		fmt.Fprintf(&b, "\r\n\tfor <%s>", env.Recipients[0].Address)
 	}
 	fmt.Fprintf(&b, ";\r\n\t%s\r\n", now.Format(time.RFC1123Z))

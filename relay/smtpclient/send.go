@@ -300,7 +300,11 @@ func (c *Client) rcpt(r *Recipient) string {
 			s += " NOTIFY=" + strings.Join(r.Notify, ",")
 		}
 		if kind, addr, ok := strings.Cut(r.ORcpt, ";"); ok {
-			s += " ORCPT=" + kind + ";" + xtext(addr)
+			encode := xtext
+			if strings.EqualFold(kind, "utf-8") {
+				encode = utf8AddrXtext
+			}
+			s += " ORCPT=" + kind + ";" + encode(addr)
 		}
 	}
 	return s
@@ -314,6 +318,20 @@ func xtext(s string) string {
 			fmt.Fprintf(&b, "+%02X", c)
 		} else {
 			b.WriteByte(c)
+		}
+	}
+	return b.String()
+}
+
+// utf8AddrXtext is the encoding of RFC 6533, 3, that a host without SMTPUTF8 can
+// take as well.
+func utf8AddrXtext(s string) string {
+	var b strings.Builder
+	for _, r := range s {
+		if r < '!' || r > '~' || r == '+' || r == '=' || r == '\\' {
+			fmt.Fprintf(&b, `\x{%02X}`, r)
+		} else {
+			b.WriteRune(r)
 		}
 	}
 	return b.String()

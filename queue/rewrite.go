@@ -1,0 +1,71 @@
+package queue
+
+import (
+	"errors"
+	"io"
+
+	"github.com/stsrelay/stsrelay/internal/store"
+)
+
+// Reader reads what was written so far, which is in the store then. It does not
+// read what Reserve keeps a place for.
+func (in *Incoming) Reader() (io.Reader, error) {
+	if len(in.buf) > 0 {
+		in.batch.Set(bodyKey(in.entry.seq, in.chunks), in.buf)
+		in.chunks++
+		in.buf = nil
+	}
+	if in.batch.Len() > 0 {
+		if err := in.submitChunks(); err != nil {
+			return nil, err
+		}
+	}
+	in.slots <- struct{}{} // what is on its way has arrived
+	<-in.slots
+	if err := in.failure(); err != nil {
+		return nil, err
+	}
+	b := newBody(in.q, in.entry.seq, in.chunks)
+	if in.fronts {
+		b.next = 1
+	}
+	return b, nil
+}
+
+// Again opens a message that takes the place of this one, under the same ID.
+// Either this one is aborted then, or the new one.
+func (in *Incoming) Again() (*Incoming, error) {
+	if in.ended {
+		return nil, errors.New("the message has ended")
+	}
+	fresh, err := in.q.Begin()
+	if err != nil {
+		return nil, err
+	}
+	in.q.mu.Lock()
+	fresh.entry.id = in.entry.id
+	in.q.mu.Unlock()
+	return fresh, nil
+}
+
+// submitChunks hands the full chunks to the committer. It waits while too many are
+// on their way, so that a fast client cannot fill the memory.
+func (in *Incoming) submitChunks() error {
+	if err := in.q.store.Room(int64(in.batch.Len()) * chunkSize); err != nil {
+		return err
+	}
+	in.slots <- struct{}{}
+	if err := in.failure(); err != nil {
+		return err
+	}
+	in.q.store.Submit(in.batch, func(err error) {
+		if err != nil {
+			in.mu.Lock()
+			in.err = errors.Join(in.err, err)
+			in.mu.Unlock()
+		}
+		<-in.slots
+	})
+	in.batch = new(store.Batch)
+	return nil
+}
