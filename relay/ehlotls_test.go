@@ -17,7 +17,7 @@ func TestARefusedEHLOBehindTheHandshakeIsNoFailureOfTLS(t *testing.T) {
 		t.Run(reply[:3], func(t *testing.T) {
 			w := newWorld(t, "retry = [\"1h\"]\n")
 			h := w.host("mx.busy.example")
-			w.set(h, testnet.Faults{Replies: map[string]string{"ehlo-tls": reply}})
+			w.set(h, testnet.Faults{Replies: map[string]string{"ehlo-tls": reply, "helo": reply}})
 			w.domain("busy.example", testnet.Domain{MX: []string{h.Name}})
 			m, gone := w.attempted(w.send("anna@sender.example", "kurt@busy.example"))
 			if n := h.Counts().MailsInClear; n > 0 || gone {

@@ -91,7 +91,8 @@ func (c *stepFault) attempted(t *testing.T, w *world) (waits bool) {
 	// another one may do better.
 	aboutMessage := c.step == "mail" || c.step == "rcpt" || c.step == "data" || c.step == "dot"
 	bounced := strings.HasPrefix(c.name, "554") && aboutMessage
-	inClear := c.step == "starttls" || c.step == "handshake"
+	// HELO follows a refused EHLO, and offers no TLS.
+	inClear := c.step == "starttls" || c.step == "handshake" || c.step == "ehlo" && strings.HasPrefix(c.name, "554")
 	switch {
 	case gone && !bounced && !inClear:
 		t.Fatal("the message has left the queue")

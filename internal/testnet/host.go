@@ -44,14 +44,26 @@ type Faults struct {
 	// Recipients replaces the reply to RCPT for an address.
 	Recipients map[string]string
 	// Hang says nothing from a step on, Drop closes there: the steps above, and
-	// "starttls", "handshake", "body".
+	// "starttls", "handshake", "body". "dot" is the end of the content by BDAT too.
 	Hang, Drop string
 	// Delay comes before every reply, one after the other: a slow host. Latency
 	// is how long what the host writes is on its way: a far one.
 	Delay, Latency time.Duration
 	// SessionMessages is how many messages a session may carry; the next MAIL is
-	// answered with 421.
+	// answered with Enough, default "421 4.7.0 enough for this session".
 	SessionMessages int
+	Enough          string
+	// Sessions is how many sessions may be open at a time; more are greeted with
+	// 421.
+	Sessions int
+	// TransactionRecipients is how many recipients a transaction may have; more are
+	// answered with TooMany, default "452 4.5.3 too many recipients".
+	TransactionRecipients int
+	TooMany               string
+	// DropBehindEnd throws away what was written behind the end of a message before
+	// that was answered, as chasquid does. Otherwise each line of it is answered with
+	// 503, as Haraka does.
+	DropBehindEnd bool
 	// Without leaves extensions out, "PIPELINING"; With adds them, "REQUIRETLS",
 	// "CHUNKING".
 	Without, With []string
@@ -104,6 +116,8 @@ type Host struct {
 	cert     *tls.Certificate
 	discard  bool
 	messages []Message
+	breaches []string
+	mended   bool
 	changed  chan struct{}
 	conns    map[net.Conn]bool
 	closed   bool
@@ -247,7 +261,7 @@ func (h *Host) TLSA(usage, selector, matching uint8) (string, error) {
 func (h *Host) Set(f Faults) error {
 	h.mu.Lock()
 	down := h.faults.Down
-	h.faults, h.cert = f, nil
+	h.faults, h.cert, h.mended = f, nil, false
 	if !f.KeepTickets {
 		_, _ = rand.Read(h.ticketKey[:])
 	}
@@ -264,11 +278,25 @@ func (h *Host) Set(f Faults) error {
 	return nil
 }
 
+// Mend ends the host's refusals, in sessions that are open too; what it offers
+// stays.
+func (h *Host) Mend() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.faults.Replies, h.faults.Recipients, h.mended = nil, nil, true
+}
+
 // Discard lets the host count messages and not keep them, for load.
 func (h *Host) Discard() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.discard = true
+}
+
+func (h *Host) discards() bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.discard
 }
 
 // Counts are the totals so far.
@@ -281,6 +309,34 @@ func (h *Host) Messages() []Message {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return slices.Clone(h.messages)
+}
+
+// Breaches are the commands that came out of their order: a MAIL within a
+// transaction, and what was written behind the end of a message before that was
+// answered.
+func (h *Host) Breaches() []string {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return slices.Clone(h.breaches)
+}
+
+func (h *Host) breach(what string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.breaches = append(h.breaches, what)
+}
+
+func (h *Host) isMended() bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.mended
+}
+
+// crowded reports whether more than n sessions are open.
+func (h *Host) crowded(n int) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return n > 0 && len(h.conns) > n
 }
 
 // Wait waits until the host has received n messages and returns them all.

@@ -3,6 +3,7 @@ package testnet
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"crypto/tls"
 	"encoding/base64"
 	"errors"
@@ -23,9 +24,11 @@ type peer struct {
 	tls   *tls.ConnectionState
 	hello string
 	n     int64
-	mail  Message
 	user  string
 
+	mail     Message
+	open     bool // a transaction is open
+	failed   bool // a chunk of it was refused: only RSET helps (RFC 3030, 2)
 	messages int
 }
 
@@ -39,7 +42,11 @@ func (h *Host) serve(c net.Conn) {
 		c = far
 	}
 	p := &peer{host: h, conn: c, br: bufio.NewReaderSize(c, 64<<10), f: f, n: h.counts.connections.Add(1)}
-	if !p.reply("greeting", "220 "+h.Name+" ESMTP testnet") {
+	greeting := "220 " + h.Name + " ESMTP testnet"
+	if h.crowded(f.Sessions) {
+		greeting = "421 4.7.0 too many sessions"
+	}
+	if !p.reply("greeting", greeting) {
 		return
 	}
 	for {
@@ -53,74 +60,73 @@ func (h *Host) serve(c net.Conn) {
 // reply answers a step, or does what the faults say. It reports whether the
 // session goes on.
 func (p *peer) reply(step, text string) bool {
+	return p.ready(step) && p.write(p.says(step, text))
+}
+
+// ready reports whether the host comes to the reply to a step.
+func (p *peer) ready(step string) bool {
 	if p.f.Hang == step {
 		<-p.host.done
 		return false
 	}
-	if p.f.Drop == step {
-		return false
-	}
-	if p.f.Delay > 0 {
-		select {
-		case <-time.After(p.f.Delay):
-		case <-p.host.done:
-			return false
-		}
-	}
-	if r, ok := p.f.Replies[step]; ok {
-		text = r
-	}
+	return p.f.Drop != step && (p.f.Delay == 0 || p.pause())
+}
+
+// write writes a reply. It reports whether the session goes on.
+func (p *peer) write(text string) bool {
 	if _, err := p.conn.Write([]byte(strings.ReplaceAll(text, "\n", "\r\n") + "\r\n")); err != nil {
 		return false
 	}
 	return !strings.HasPrefix(text, "421")
 }
 
+// pause is the time that the host takes for a reply. It reports whether the
+// session goes on.
+func (p *peer) pause() bool {
+	select {
+	case <-time.After(p.f.Delay):
+		return true
+	case <-p.host.done:
+		return false
+	}
+}
+
+// says is the reply to a step: text, or what the faults put in its place.
+func (p *peer) says(step, text string) string {
+	if r, ok := p.f.Replies[step]; ok {
+		return r
+	}
+	return text
+}
+
+// reset gives the transaction up.
+func (p *peer) reset() { p.mail, p.open, p.failed = Message{}, false, false }
+
 func (p *peer) command(line string) bool {
+	if p.host.isMended() {
+		p.f.Replies, p.f.Recipients = nil, nil
+	}
 	verb, arg, _ := strings.Cut(line, " ")
 	switch strings.ToUpper(verb) {
 	case "EHLO":
 		p.hello = arg
+		p.reset()
 		if r, ok := p.f.Replies["ehlo-tls"]; ok && p.tls != nil {
 			return p.reply("ehlo-tls", r)
 		}
 		return p.reply("ehlo", p.extensions())
 	case "HELO":
 		p.hello = arg
+		p.reset()
 		return p.reply("helo", "250 "+p.host.Name)
 	case "STARTTLS":
 		return p.startTLS()
 	case "AUTH":
-		p.host.counts.auths.Add(1)
 		return p.auth(arg)
 	case "MAIL":
-		if p.f.Login != "" && p.user == "" {
-			return p.reply("mail", "530 5.7.0 log in first")
-		}
-		if p.f.SessionMessages > 0 && p.messages == p.f.SessionMessages {
-			p.reply("enough", "421 4.7.0 enough for this session")
-			return false
-		}
-		p.host.counts.mails.Add(1)
-		if p.tls == nil {
-			p.host.counts.mailsInClear.Add(1)
-		}
-		path, params := cutPath(arg)
-		p.mail = Message{From: path, Params: params}
-		return p.reply("mail", "250 2.1.0 ok")
+		return p.from(arg)
 	case "RCPT":
-		path, params := cutPath(arg)
-		text := "250 2.1.5 ok"
-		if r, ok := p.f.Recipients[path]; ok {
-			text = r
-		} else if r, ok := p.f.Replies["rcpt"]; ok {
-			text = r
-		}
-		if strings.HasPrefix(text, "250") {
-			p.mail.Recipients = append(p.mail.Recipients, path)
-			p.mail.RcptParams = append(p.mail.RcptParams, params)
-		}
-		return p.reply("rcpt "+path, text) && !p.at("rcpt")
+		return p.to(arg)
 	case "DATA":
 		if len(p.mail.Recipients) == 0 {
 			return p.reply("nobody", "554 5.5.1 no valid recipients")
@@ -128,14 +134,14 @@ func (p *peer) command(line string) bool {
 		if !p.reply("data", "354 go ahead") {
 			return false
 		}
-		if strings.HasPrefix(p.f.Replies["data"], "4") || strings.HasPrefix(p.f.Replies["data"], "5") {
-			return true
+		if !strings.HasPrefix(p.says("data", "3"), "3") {
+			return true // the transaction stays open
 		}
 		return p.data()
 	case "BDAT":
 		return p.chunk(arg)
 	case "RSET":
-		p.mail = Message{}
+		p.reset()
 		return p.reply("rset", "250 2.0.0 ok")
 	case "NOOP":
 		return p.reply("noop", "250 2.0.0 ok")
@@ -144,6 +150,55 @@ func (p *peer) command(line string) bool {
 		return false
 	}
 	return p.reply("unknown", "502 5.5.1 what?")
+}
+
+// from begins a transaction. A MAIL within one is refused and leaves it open (RFC
+// 5321, 4.1.4), so that the RCPT and BDAT behind it belong to that one, as with
+// Postfix and Exim.
+func (p *peer) from(arg string) bool {
+	if p.f.Login != "" && p.user == "" {
+		return p.reply("mail", "530 5.7.0 log in first")
+	}
+	if p.open {
+		p.host.breach("MAIL " + arg + " within the transaction of <" + p.mail.From + ">")
+		return p.reply("nested", "503 5.5.1 nested MAIL command")
+	}
+	if p.f.SessionMessages > 0 && p.messages >= p.f.SessionMessages {
+		if p.f.Enough != "" {
+			return p.reply("enough", p.f.Enough)
+		}
+		return p.reply("enough", "421 4.7.0 enough for this session")
+	}
+	p.host.counts.mails.Add(1)
+	if p.tls == nil {
+		p.host.counts.mailsInClear.Add(1)
+	}
+	if strings.HasPrefix(p.says("mail", "250"), "2") {
+		path, params := cutPath(arg)
+		p.mail, p.open = Message{From: path, Params: params}, true
+	}
+	return p.reply("mail", "250 2.1.0 ok")
+}
+
+func (p *peer) to(arg string) bool {
+	path, params := cutPath(arg)
+	text := p.says("rcpt", "250 2.1.5 ok")
+	if r, ok := p.f.Recipients[path]; ok {
+		text = r
+	}
+	switch n := p.f.TransactionRecipients; {
+	case !p.open:
+		text = "503 5.5.1 need MAIL first"
+	case !strings.HasPrefix(text, "250"):
+	case n > 0 && len(p.mail.Recipients) == n:
+		if text = p.f.TooMany; text == "" {
+			text = "452 4.5.3 too many recipients"
+		}
+	default:
+		p.mail.Recipients = append(p.mail.Recipients, path)
+		p.mail.RcptParams = append(p.mail.RcptParams, params)
+	}
+	return p.reply("rcpt "+path, text) && !p.at("rcpt")
 }
 
 // auth takes the password in one step (PLAIN) or in two (LOGIN).
@@ -266,6 +321,7 @@ func (p *peer) startTLS() bool {
 	}
 	state.ServerName = sni
 	p.conn, p.tls, p.hello = t, &state, ""
+	p.reset()
 	p.br.Reset(t)
 	return true
 }
@@ -281,8 +337,11 @@ func (p *peer) chunk(arg string) bool {
 	if _, err := io.ReadFull(p.br, data); err != nil {
 		return false
 	}
-	if len(p.mail.Recipients) == 0 {
-		return p.reply("bdat", "503 5.5.1 no valid recipients")
+	if len(p.mail.Recipients) == 0 || p.failed {
+		return p.reply("nobody", "503 5.5.1 no valid recipients, or a chunk was refused")
+	}
+	if p.failed = !strings.HasPrefix(p.says("bdat", "250"), "2"); p.failed {
+		return p.reply("bdat", "")
 	}
 	p.mail.Data = append(p.mail.Data, data...)
 	if last == "" {
@@ -325,14 +384,49 @@ func (p *peer) taken(data []byte, step string) bool {
 	if p.tls != nil {
 		m.TLS, m.TLSVersion, m.SNI, m.Suite, m.Group = true, p.tls.Version, p.tls.ServerName, p.tls.CipherSuite, p.tls.CurveID
 	}
-	p.mail = Message{}
+	p.reset()
+	refusal := ""
 	for line := range bytes.Lines(data) {
 		if n := len(bytes.TrimRight(line, "\r\n")); n > maxLine && !p.f.LongLines {
-			return p.reply(step, fmt.Sprintf("550 maximum allowed line length is %d octets, got %d", maxLine, n))
+			refusal = fmt.Sprintf("550 maximum allowed line length is %d octets, got %d", maxLine, n)
+			break
 		}
 	}
-	if r := p.f.Replies[step]; r == "" || strings.HasPrefix(r, "2") {
+	if refusal == "" && strings.HasPrefix(p.says(step, "250"), "2") {
 		p.host.received(m)
 	}
-	return p.reply(step, "250 2.0.0 taken")
+	if !p.ready(step) || step == "bdat" && p.at("dot") {
+		return false
+	}
+	text := p.says(step, cmp.Or(refusal, "250 2.0.0 taken"))
+	for range p.behind() {
+		text += "\n503 5.5.1 pipelined after end of data"
+	}
+	return p.write(text)
+}
+
+// peekTime is how long a host looks for what was written behind the end of a
+// message: what came with it is there already.
+const peekTime = 200 * time.Microsecond
+
+// behind throws away what was written behind the end of a message before that was
+// answered: if the two sides differ about where the message ends, it is a
+// stranger's. It returns how many lines of it are to be answered.
+func (p *peer) behind() (lines int) {
+	if p.br.Buffered() == 0 && !p.host.discards() {
+		_ = p.conn.SetReadDeadline(time.Now().Add(peekTime))
+		_, _ = p.br.Peek(1) // an error comes again with the next read
+		_ = p.conn.SetReadDeadline(time.Time{})
+	}
+	early, _ := p.br.Peek(p.br.Buffered())
+	if len(early) == 0 {
+		return 0
+	}
+	p.host.breach("behind the end of a message: " + string(early[:min(len(early), 60)]))
+	lines = bytes.Count(early, []byte("\n"))
+	_, _ = p.br.Discard(len(early))
+	if p.f.DropBehindEnd {
+		return 0
+	}
+	return lines
 }

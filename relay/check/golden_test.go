@@ -52,7 +52,7 @@ var scenarios = []struct {
 		w.ok(w.AddDomain(d, testnet.Domain{MX: []string{"mx1." + d}}))
 	}},
 	{name: "ehlo-refused-within-tls", setup: func(w *world, d string) {
-		w.host("mx1."+d, testnet.Faults{Replies: map[string]string{"ehlo-tls": "554 5.7.1 your address is blocked"}})
+		w.host("mx1."+d, testnet.Faults{Replies: map[string]string{"ehlo-tls": "554 5.7.1 your address is blocked", "helo": "554 5.7.1 your address is blocked"}})
 		w.ok(w.AddDomain(d, testnet.Domain{MX: []string{"mx1." + d}}))
 	}},
 	{name: "handshake-broken", goes: true, setup: func(w *world, d string) {

@@ -43,12 +43,13 @@ type attempt struct {
 	dials      int
 	counts     []SessionCount
 	reached    bool // a transaction was begun with some host
-	room       int  // transactions that its sessions could carry at a time; 0: not known
+	room       int  // sessions that the host may have, where it took a message; else 0
 
 	seen  []seen   // in the order of contact
 	key   string   // of the host that is tried
 	limit int      // of sessions to it
-	fresh bool     // the session was opened for this attempt
+	fresh bool     // only a session that was not used before will do
+	alone bool     // the message goes alone through a session: what became of it before is not known
 	busy  *errBusy // too many wait for the host already
 	// refusedOver is an address over which the host has refused the relay (5.7.x):
 	// it is asked once more over the other family. refusals are what it said, by
@@ -67,6 +68,7 @@ func newAttempt(d *Delivery, w *queue.Work) *attempt {
 	}
 	for i := range w.Recipients {
 		a.open = append(a.open, i)
+		a.alone = a.alone || w.States[i].Why == reason.Unknown
 	}
 	return a
 }
@@ -216,28 +218,47 @@ func (a *attempt) requirement(host string, r route) *security.Requirement {
 // tryHost tries one host. It returns nil where a transaction was made, even if
 // recipients were refused in it; what has no result then goes to the next host.
 func (a *attempt) tryHost(ctx context.Context, c candidate, req *security.Requirement) *failure {
+	addr, f := a.transact(ctx, c, req)
+	if f != nil {
+		return f
+	}
+	if a.refusals == nil || a.refusedOver.IsValid() || !a.hasOtherFamily(ctx, c, addr) {
+		a.accept(a.refusals)
+		return a.last
+	}
+	a.refusedOver = addr
+	if f := a.tryHost(ctx, c, req); f != nil {
+		a.last = f
+	}
+	a.accept(a.refusals)
+	a.refusedOver = netip.Addr{}
+	return a.last
+}
+
+// transact makes transactions with a host until one counts that leaves no
+// recipients for another one. addr is where that was. The failure is of the host:
+// there is no session.
+func (a *attempt) transact(ctx context.Context, c candidate, req *security.Requirement) (addr netip.Addr, f *failure) {
+	a.fresh = a.alone
 	for {
 		s, f := a.session(ctx, c, req)
 		if f != nil {
-			return f
+			return addr, f
 		}
-		fresh := a.fresh
 		a.tls, a.protection = req.Describe(&s.evidence)
-		if gone := a.send(ctx, s); gone && !fresh {
-			continue // the host had closed the idle session: not its fault
+		course := a.send(ctx, s)
+		for course == courseMore && s.mayCarry() {
+			course = a.send(ctx, s)
 		}
-		a.countSession(req, s)
-		if a.refusals == nil || a.refusedOver.IsValid() || !a.hasOtherFamily(ctx, c, s.addr) {
-			a.accept(a.refusals)
-			return a.last
+		if course != courseRenew {
+			a.countSession(req, s)
 		}
-		a.refusedOver = s.addr
-		if f := a.tryHost(ctx, c, req); f != nil {
-			a.last = f
+		s.spent = a.alone || course == courseRenew
+		a.d.pool.put(s, a.d.now())
+		if course == courseDone {
+			return s.addr, nil
 		}
-		a.accept(a.refusals)
-		a.refusedOver = netip.Addr{}
-		return a.last
+		a.fresh = a.fresh || course == courseRenew
 	}
 }
 

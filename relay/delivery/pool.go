@@ -23,9 +23,8 @@ const (
 	// hostMemory is how long it is remembered how a host took its mail.
 	hostMemory = 10 * time.Minute
 	// maxWaiting is how many attempts may wait for a session to one host, for
-	// each session that it may have at most, or as many as a session carries at a
-	// time. More give their units back: they would only hold what other hosts'
-	// mail needs.
+	// each session that it may have at most. More give their units back: they would
+	// only hold what other hosts' mail needs.
 	maxWaiting = 4
 	// fewWaiting messages for each session, that will be through within shortly,
 	// are not worth the handshake of another session.
@@ -41,8 +40,8 @@ const (
 	patienceTimes = 4
 )
 
-// session is an open SMTP session with what it proved. Several attempts may use
-// it at a time, see smtpclient.Client.Depth.
+// session is an open SMTP session with what it proved. One attempt uses it at a
+// time.
 type session struct {
 	client   *smtpclient.Client
 	evidence security.Evidence
@@ -51,14 +50,15 @@ type session struct {
 	addr     netip.Addr
 	tickets  *tickets
 	resumed  bool // its evidence is that of an earlier handshake
+	messages int  // transactions so far
+	spent    bool // it carries no more messages
 
 	mu      sync.Mutex
 	counted map[string]bool // policy domains that have counted it
 
 	// The pool's:
-	load     int // attempts that use it
-	messages int // handed to it so far
-	used     time.Time
+	busy bool // an attempt uses it
+	used time.Time
 }
 
 // countsFor reports whether the session has not been counted for a policy domain
@@ -76,9 +76,9 @@ func (s *session) countsFor(domain string) bool {
 	return true
 }
 
-// takesMore says whether another attempt may use the session.
-func (s *session) takesMore() bool {
-	return s.client.Usable() && s.messages < sessionMessages && s.load < s.client.Depth()
+// mayCarry reports whether the session may carry another message.
+func (s *session) mayCarry() bool {
+	return s.client.Usable() && !s.spent && s.messages < sessionMessages
 }
 
 // pool keeps sessions by host and decides how many a host gets. A session is not
@@ -94,7 +94,6 @@ type pool struct {
 type hostSessions struct {
 	sessions []*session
 	opening  int          // that are being opened
-	depth    int          // of the session that was opened last
 	waiting  []chan error // nil: look again; else the error of get
 	pressed  time.Time    // somebody has waited since, or since another session was opened
 	used     time.Time
@@ -127,20 +126,18 @@ func (p *pool) host(key string) *hostSessions {
 	return h
 }
 
-// get returns a session of a host that fits, or nil and the right to open one,
-// which ends with add or cancel; what get and add give out ends with put. A
-// session that nobody uses comes first, then another one, then one that others
-// use. It waits while the host has as many as it may, at most limit. The error is
-// of ctx, or an *errBusy.
+// get returns an idle session of a host that fits, or nil and the right to open
+// one, which ends with add or cancel; what get and add give out ends with put. It
+// waits while the host has as many as it may, at most limit. The error is of ctx,
+// or an *errBusy.
 func (p *pool) get(ctx context.Context, key string, limit int, fits func(*session) bool) (*session, error) {
 	var begun time.Time // of the wait
 	for {
 		p.mu.Lock()
 		h := p.host(key)
 		window := min(limit, max(int(h.window), 1))
-		s := h.best(fits)
-		if s != nil && s.load == 0 {
-			s.take()
+		if s := h.idle(fits); s != nil {
+			s.busy = true
 			p.mu.Unlock()
 			return s, nil
 		}
@@ -150,19 +147,14 @@ func (p *pool) get(ctx context.Context, key string, limit int, fits func(*sessio
 			p.mu.Unlock()
 			return nil, nil
 		}
-		if s != nil {
-			s.take()
-			p.mu.Unlock()
-			return s, nil
-		}
-		if idle := h.idle(); idle != nil { // it does not fit
+		if idle := h.idle(func(*session) bool { return true }); idle != nil { // it does not fit
 			h.remove(idle)
 			h.opening++
 			p.mu.Unlock()
 			quit(idle)
 			return nil, nil
 		}
-		if len(h.waiting) >= limit*max(maxWaiting, h.depth) {
+		if len(h.waiting) >= limit*maxWaiting {
 			wait := min(max(h.expected(), minBusy), maxBusy)
 			p.mu.Unlock()
 			return nil, &errBusy{wait: wait}
@@ -208,27 +200,12 @@ func (p *pool) wait(ctx context.Context, h *hostSessions, begun time.Time) (err 
 	return err
 }
 
-func (s *session) take() {
-	s.load++
-	s.messages++
-}
-
 func (h *hostSessions) total() int { return len(h.sessions) + h.opening }
 
-// best is the session that fits and is used least, nil where none takes more.
-func (h *hostSessions) best(fits func(*session) bool) (best *session) {
+// idle is a session that nobody uses and that fits, nil where there is none.
+func (h *hostSessions) idle(fits func(*session) bool) *session {
 	for _, s := range h.sessions {
-		if s.takesMore() && (best == nil || s.load < best.load) && fits(s) {
-			best = s
-		}
-	}
-	return best
-}
-
-// idle is a session that nobody uses.
-func (h *hostSessions) idle() *session {
-	for _, s := range h.sessions {
-		if s.load == 0 {
+		if !s.busy && fits(s) {
 			return s
 		}
 	}
@@ -243,14 +220,8 @@ func (h *hostSessions) remove(s *session) bool {
 	return i >= 0
 }
 
-// ahead is how many go before the next one who waits, with him.
-func (h *hostSessions) ahead() int {
-	ahead := len(h.waiting) + 1
-	for _, s := range h.sessions {
-		ahead += max(s.load-1, 0)
-	}
-	return ahead
-}
+// ahead is how many are served before and with the next one who waits.
+func (h *hostSessions) ahead() int { return len(h.waiting) + 1 }
 
 // expected is how long the next one who waits will wait.
 func (h *hostSessions) expected() time.Duration {
@@ -346,14 +317,13 @@ func (p *pool) add(s *session) {
 	h := p.host(s.key)
 	h.opening--
 	h.sessions = append(h.sessions, s)
-	h.depth = s.client.Depth()
-	s.take()
-	h.wake() // somebody may share it
+	s.busy = true
 }
 
-// cancel ends the right to open a session. Where the host as a whole failed, and
-// there is no other session, those who wait are sent away: their domains rest.
-func (p *pool) cancel(key string, now time.Time, failed bool) {
+// cancel ends the right to open a session, and returns how many the host has that
+// are open, and how many that are being opened. Where the host as a whole failed,
+// and there is none, those who wait are sent away: their domains rest.
+func (p *pool) cancel(key string, now time.Time, failed bool) (open, opening int) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	h := p.host(key)
@@ -364,16 +334,17 @@ func (p *pool) cancel(key string, now time.Time, failed bool) {
 	} else {
 		h.wake()
 	}
+	return len(h.sessions), h.opening
 }
 
 // put ends one use of a session.
 func (p *pool) put(s *session, now time.Time) {
 	p.mu.Lock()
 	h := p.host(s.key)
-	s.load--
+	s.busy = false
 	s.used, h.used = now, now
 	last := false
-	if usable := s.client.Usable(); !usable || s.load == 0 && (s.messages >= sessionMessages || h.total() > max(int(h.window), 1)) {
+	if usable := s.client.Usable(); !s.mayCarry() || h.total() > max(int(h.window), 1) {
 		last = h.remove(s) && usable
 		if s.messages >= sessionMessages {
 			h.pressed = time.Time{} // who waits may open the next one
@@ -396,7 +367,7 @@ func (p *pool) closeIdle(t time.Time) {
 	p.mu.Lock()
 	for key, h := range p.hosts {
 		h.sessions = slices.DeleteFunc(h.sessions, func(s *session) bool {
-			if s.load > 0 || !s.used.Before(t) {
+			if s.busy || !s.used.Before(t) {
 				return false
 			}
 			old = append(old, s)

@@ -109,7 +109,7 @@ func TestAFewMessagesAreNotWorthAnotherSession(t *testing.T) {
 		{"many, and sooner than another session", 20 * time.Millisecond, time.Second, 0, 2 * fewWaiting, false},
 		{"many all the time", 20 * time.Millisecond, time.Second, 3 * time.Second, 2 * fewWaiting, true},
 	} {
-		h := hostSessions{window: 10, open: tt.open, message: tt.message, pressed: time.Unix(1e9, 0), sessions: []*session{{load: 1}, {load: 1}},
+		h := hostSessions{window: 10, open: tt.open, message: tt.message, pressed: time.Unix(1e9, 0), sessions: []*session{{busy: true}, {busy: true}},
 			waiting: make([]chan error, tt.waiting)}
 		if h.worthWaiting(time.Unix(1e9, 0).Add(tt.pressed)) == tt.opens {
 			t.Errorf("%s: another session is opened: %v", tt.name, !tt.opens)

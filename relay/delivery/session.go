@@ -23,36 +23,50 @@ func (a *attempt) session(ctx context.Context, c candidate, req *security.Requir
 	if a.rule != nil && a.rule.PerHost > 0 {
 		a.limit = a.rule.PerHost
 	}
-	s, err := a.d.pool.get(ctx, key, a.limit, func(s *session) bool {
-		return a.mayUse(s.addr) && a.admits(s.addr) && req.Satisfied(&s.evidence) == nil && (!s.resumed || req.Flawless(&s.evidence))
-	})
-	if busy, ok := errors.AsType[*errBusy](err); ok {
-		a.busy = busy
-		return nil, &failure{status: "4.3.2", why: reason.Busy, host: c.host, text: fmt.Sprintf("%s: %v", c.host, busy)}
-	}
-	if err != nil {
-		return nil, &failure{status: "4.3.2", why: reason.Local, host: c.host, text: "the relay is stopping"}
-	}
-	if s != nil {
-		a.seen = append(a.seen, seen{c.host, s.addr})
-		a.fresh = false
-		return s, nil
-	}
-	start := a.d.now()
-	s, f := a.openSession(ctx, c, req)
-	if f != nil {
+	for range maxOpenings {
+		s, err := a.d.pool.get(ctx, key, a.limit, func(s *session) bool {
+			return !a.fresh && a.mayUse(s.addr) && a.admits(s.addr) && req.Satisfied(&s.evidence) == nil && (!s.resumed || req.Flawless(&s.evidence))
+		})
+		if busy, ok := errors.AsType[*errBusy](err); ok {
+			return nil, a.isBusy(c.host, busy)
+		}
+		if err != nil {
+			return nil, &failure{status: "4.3.2", why: reason.Local, host: c.host, text: "the relay is stopping"}
+		}
+		if s != nil {
+			a.seen = append(a.seen, seen{c.host, s.addr})
+			return s, nil
+		}
+		start := a.d.now()
+		s, f := a.openSession(ctx, c, req)
+		if f == nil {
+			s.key = key
+			a.d.opened(s.evidence.TLSName())
+			a.d.pool.opened(key, a.d.now().Sub(start))
+			a.d.pool.add(s)
+			return s, nil
+		}
 		if f.strained {
 			a.d.pool.strained(key)
 		}
-		a.d.pool.cancel(key, a.d.now(), f.strained)
-		return nil, f
+		// A host that has other sessions of this relay, and no place for one more, costs
+		// nothing but that.
+		open, opening := a.d.pool.cancel(key, a.d.now(), f.strained)
+		if full := f.strained && (open > 0 || f.why == reason.Busy && opening > 0); !full {
+			return nil, f
+		}
 	}
-	s.key = key
-	a.d.opened(s.evidence.TLSName())
-	a.d.pool.opened(key, a.d.now().Sub(start))
-	a.d.pool.add(s)
-	a.fresh = true
-	return s, nil
+	return nil, a.isBusy(c.host, &errBusy{wait: minBusy})
+}
+
+// maxOpenings is how often an attempt tries to open another session with a host
+// that has some.
+const maxOpenings = 3
+
+// isBusy notes that the attempt has to wait for a session.
+func (a *attempt) isBusy(host string, busy *errBusy) *failure {
+	a.busy = busy
+	return &failure{status: "4.3.2", why: reason.Busy, host: host, text: fmt.Sprintf("%s: %v", host, busy)}
 }
 
 // mayUse says whether the host may be contacted at an address: not over a family
@@ -186,11 +200,19 @@ func (a *attempt) authenticate(ctx context.Context, s *session, req *security.Re
 	if err == nil {
 		return nil
 	}
-	f := &failure{status: "4.7.8", why: reason.RouteAuth, host: s.host, domainWide: true,
-		text: fmt.Sprintf("the log-in of %q at %s failed: %v", a.rule.Route.User, s.host, err)}
-	if refused, ok := errors.AsType[*smtpclient.ReplyError](err); ok {
-		f.reply = refused.Reply.String()
+	refused, ok := errors.AsType[*smtpclient.ReplyError](err)
+	if !ok && !errors.Is(err, smtpclient.ErrNoAuth) {
+		return greetingFailure(s.host, s.addr, err) // the connection was lost
 	}
+	f := &failure{status: "4.7.8", why: reason.RouteAuth, host: s.host, domainWide: true}
+	if ok {
+		l := rule(stepAuth, refused.Reply, situation{tls: s.evidence.StartTLS})
+		if f = l.failure(s.host, refused.Reply); l.why == reason.RouteAuth {
+			f.status = "4.7.8"
+		}
+		f.strained = refused.Reply.Code == 421
+	}
+	f.text = fmt.Sprintf("the log-in of %q at %s failed: %v", a.rule.Route.User, s.host, err)
 	return f
 }
 
@@ -245,11 +267,8 @@ func (a *attempt) greet(ctx context.Context, conn net.Conn, addr netip.AddrPort,
 func greetingFailure(host string, addr netip.Addr, err error) *failure {
 	f := &failure{status: "4.4.2", why: reason.Connect, host: host, domainWide: true, strained: true, text: fmt.Sprintf("%s [%s]: %v", host, addr, err)}
 	if refused, ok := errors.AsType[*smtpclient.ReplyError](err); ok {
-		f.reply = refused.Reply.String()
-		f.why, f.status = reason.Greeting, "4.3.2"
-		if refused.Reply.Code == 421 {
-			f.why = reason.Busy
-		}
+		l := rule(step(refused.Step), refused.Reply, situation{})
+		f.why, f.status, f.reply = l.why, "4.3.2", refused.Reply.String()
 	}
 	return f
 }

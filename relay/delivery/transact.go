@@ -1,6 +1,7 @@
 package delivery
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -25,10 +26,60 @@ func (a *attempt) accept(refusals map[int]*failure) {
 	a.refusals = nil
 }
 
-// send makes the transaction and takes in its results. It reports whether the
-// session turned out to be dead before the host saw anything of the message.
-func (a *attempt) send(ctx context.Context, s *session) (gone bool) {
+// course is how an attempt goes on after a transaction.
+type course uint8
+
+const (
+	// courseDone: its replies count.
+	courseDone course = iota
+	// courseRenew: only the session is over. Another one to the host is opened and
+	// asked.
+	courseRenew
+	// courseMore: the host took some recipients, and more are waiting for the next
+	// transaction.
+	courseMore
+)
+
+// send makes a transaction and takes in its results.
+func (a *attempt) send(ctx context.Context, s *session) course {
 	a.last = nil
+	used := s.messages > 0
+	s.messages++
+	start := a.d.now()
+	out, err := s.client.Send(ctx, a.transaction(s))
+	local := errors.Is(err, smtpclient.ErrTooLarge) || errors.Is(err, smtpclient.ErrNeedsSMTPUTF8)
+	lost := err != nil && !local && !out.BodySent
+	switch {
+	case errors.Is(err, smtpclient.ErrChunking):
+		a.d.pool.distrust(s.key)
+		a.last = a.connectionFailure(s, err)
+		return courseRenew
+	case used && lost:
+		a.last = a.connectionFailure(s, err)
+		return courseRenew
+	case used && a.saysNothing(s, out):
+		a.last = &failure{status: "4.3.2", why: reason.Busy, host: s.host, domainWide: true, text: s.host + " takes no more on a session that was used before"}
+		return courseRenew
+	case lost && out.Mail.Code == 0: // the host saw nothing of the message
+		a.last = a.connectionFailure(s, err)
+		return courseDone
+	}
+	more := a.take(s, out, err)
+	switch {
+	case out.Final.OK():
+		a.room = a.limit
+		a.d.pool.took(s.key, a.d.now().Sub(start))
+	case !s.client.Usable():
+		a.d.pool.strained(s.key) // it said 421, or went away
+	}
+	if more {
+		return courseMore
+	}
+	return courseDone
+}
+
+// transaction is the message for the recipients that have no result yet.
+func (a *attempt) transaction(s *session) smtpclient.Transaction {
 	env := &a.w.Envelope
 	t := smtpclient.Transaction{
 		From: env.From, Size: env.Size, Body: a.w.Body(),
@@ -42,44 +93,27 @@ func (a *attempt) send(ctx context.Context, s *session) (gone bool) {
 		r := env.Recipients[i]
 		t.Recipients = append(t.Recipients, smtpclient.Recipient{Address: r.Address, Notify: r.Notify, ORcpt: r.ORcpt})
 	}
-	start := a.d.now()
-	out, err := s.client.Send(ctx, t)
-	defer func() { a.d.pool.put(s, a.d.now()) }()
-	if errors.Is(err, smtpclient.ErrChunking) {
-		a.d.pool.distrust(s.key)
-		a.last, a.fresh = a.connectionFailure(s, err), false
-		return true
-	}
-	if err != nil && out.Mail.Code == 0 && !out.BodySent && !errors.Is(err, smtpclient.ErrTooLarge) && !errors.Is(err, smtpclient.ErrNeedsSMTPUTF8) {
-		a.last = a.connectionFailure(s, err)
-		return true
-	}
-	if bye, ok := goodbye(out); ok && !a.fresh {
-		a.last = replyFailure(reason.Busy, s.host, bye)
-		return true // it has had enough of this session (RFC 5321, 3.8)
-	}
-	a.take(s, out, err)
-	switch {
-	case out.Final.Code/100 == 2:
-		a.room = s.client.Depth() * a.limit
-		a.d.pool.took(s.key, a.d.now().Sub(start))
-	case !s.client.Usable():
-		a.d.pool.strained(s.key) // it said 421, or went away
-	}
-	return false
+	return t
 }
 
-// goodbye is the 421 that a host said before it saw more of a message than its
-// addresses.
-func goodbye(out smtpclient.Outcome) (smtpclient.Reply, bool) {
-	if out.Mail.Code == 421 {
-		return out.Mail, true
+// saysNothing reports whether a reply on a session that was used before is about
+// that session alone, and nothing of the content was sent.
+func (a *attempt) saysNothing(s *session, out smtpclient.Outcome) bool {
+	if out.BodySent {
+		return false
 	}
-	i := slices.IndexFunc(out.Recipients, func(r smtpclient.RecipientOutcome) bool { return r.Reply.Code == 421 })
-	if i < 0 || out.BodySent {
-		return smtpclient.Reply{}, false
+	about := func(at step, r smtpclient.Reply) bool {
+		return r.Code >= 400 && rule(at, r, situation{used: true, tls: s.evidence.StartTLS}).owner == ofSession
 	}
-	return out.Recipients[i].Reply, true
+	taken := false
+	for _, r := range out.Recipients {
+		if out.Mail.OK() && about(stepRcpt, r.Reply) {
+			return true
+		}
+		taken = taken || r.Accepted
+	}
+	// DATA is refused wherever nobody was taken.
+	return about(stepMail, out.Mail) || taken && about(stepData, out.Data)
 }
 
 // inSevenBits makes t fit for a host without 8BITMIME (RFC 6152, 3). What has
@@ -92,72 +126,80 @@ func (a *attempt) inSevenBits(t *smtpclient.Transaction) {
 }
 
 // take gives the recipients their results. The host counts as reached once it
-// has said anything about the message; 421 before that is about itself.
-func (a *attempt) take(s *session, out smtpclient.Outcome, err error) {
+// has said anything about the message. It reports whether recipients are left for
+// another transaction, which makes sense while the host takes some each time.
+func (a *attempt) take(s *session, out smtpclient.Outcome, err error) (more bool) {
+	progress := out.Final.OK() || out.BodySent && out.Final.Permanent()
 	var rest []int
 	for k, i := range a.open {
-		f, done := a.recipientResult(s, out, err, k)
-		a.reached = a.reached || done || f.why != reason.Busy || !f.domainWide
+		f, owner := a.recipientResult(s, out, err, k)
+		a.reached = a.reached || owner != ofHost || !f.domainWide
 		switch {
-		case done && f == nil:
+		case f == nil:
 			_, dsn := s.client.Extension("DSN")
 			a.relayed[i] = !dsn
 			a.results[i] = queue.RecipientState{State: queue.Delivered, LastReply: out.Final.String(), TLS: a.tls, Host: s.host}
-		case done && f.refusesUs() && !a.refusedOver.IsValid():
+		case owner == ofCount && progress:
+			more = true
+			rest = append(rest, i)
+		case owner == ofHost:
+			a.last = f
+			rest = append(rest, i)
+		case f.refusesUs() && !a.refusedOver.IsValid():
 			if a.refusals == nil {
 				a.refusals = make(map[int]*failure)
 			}
 			a.refusals[i] = f
 			rest = append(rest, i)
-		case done:
-			a.results[i] = f.state(a.w.States[i], a.tls)
 		default:
-			a.last = f
-			rest = append(rest, i)
+			a.results[i] = f.state(a.w.States[i], a.tls)
 		}
 	}
 	a.open = rest
+	return more
 }
 
-// recipientResult is what became of the k-th recipient of the transaction: f
-// nil is a delivery; done false sends it to the next host.
-func (a *attempt) recipientResult(s *session, out smtpclient.Outcome, err error, k int) (f *failure, done bool) {
+// recipientResult is what became of the k-th recipient of the transaction; nil is a
+// delivery. Failures of the host send it to the next one.
+func (a *attempt) recipientResult(s *session, out smtpclient.Outcome, err error, k int) (*failure, owner) {
 	host := s.host
 	switch {
 	case errors.Is(err, smtpclient.ErrTooLarge):
-		return &failure{permanent: true, status: "5.3.4", why: reason.Size, host: host, text: fmt.Sprintf("the message is too large for %s: %v", host, err)}, true
+		return &failure{permanent: true, status: "5.3.4", why: reason.Size, host: host, text: fmt.Sprintf("the message is too large for %s: %v", host, err)}, ofTransaction
 	case errors.Is(err, smtpclient.ErrNeedsSMTPUTF8):
-		return &failure{permanent: true, status: "5.6.7", why: reason.Content, host: host, text: fmt.Sprintf("the message needs SMTPUTF8, which %s does not offer", host)}, true
+		return &failure{permanent: true, status: "5.6.7", why: reason.Content, host: host, text: fmt.Sprintf("the message needs SMTPUTF8, which %s does not offer", host)}, ofTransaction
 	}
-	// The first reply that refuses decides; 421 anywhere is the host's trouble,
-	// not the recipient's. Behind MAIL and RCPT it may be this message that the
-	// host cannot take, and the others need not wait for it.
-	for _, step := range []struct {
-		why    string
-		r      smtpclient.Reply
-		before bool // before the host has seen of the message more than its addresses
-	}{{reason.Content, out.Mail, true}, {reason.Recipient, recipientReply(out, k), true}, {reason.Content, out.Data, false}, {reason.Content, out.Final, false}} {
-		switch {
-		case step.r.Code == 421:
-			f := replyFailure(reason.Busy, host, step.r)
-			f.domainWide = step.before
-			return f, false
-		case step.r.Code >= 400:
-			return replyFailure(step.why, host, step.r), true
+	recipient := recipientReply(out, k)
+	if out.Bye.Code != 0 && recipient.Code/100 <= 2 && out.Data.Code == 0 && out.Mail.OK() {
+		recipient = out.Bye // it cut off those that it had taken, and those behind
+	}
+	// The first reply that refuses decides.
+	for _, r := range []struct {
+		at step
+		smtpclient.Reply
+	}{{stepMail, out.Mail}, {stepRcpt, recipient}, {stepData, out.Data}, {stepContent, out.Final}} {
+		if r.Code >= 400 {
+			l := rule(r.at, r.Reply, situation{tls: s.evidence.StartTLS})
+			f := l.failure(host, r.Reply)
+			if l.why == reason.Handshake || l.why == reason.TLSNone {
+				f.text = fmt.Sprintf("%s takes mail over TLS only, and gave none (%s)", f.text, cmp.Or(s.evidence.Failure, "STARTTLS is not offered"))
+			}
+			return f, l.owner
 		}
 	}
-	if out.Final.Code/100 == 2 && k < len(out.Recipients) && out.Recipients[k].Accepted {
-		return nil, true
-	}
-	if out.Final.Code/100 == 2 {
-		return &failure{status: "4.5.0", why: reason.Recipient, host: host, reply: recipientReply(out, k).String(),
-			text: fmt.Sprintf("%s answered to the recipient with what is neither yes nor no: %s", host, recipientReply(out, k))}, true
-	}
-	if out.BodySent {
+	switch {
+	case out.Final.OK() && recipient.OK():
+		return nil, ofRecipient
+	case out.Final.OK():
+		return &failure{status: "4.5.0", why: reason.Recipient, host: host, reply: recipient.String(),
+			text: fmt.Sprintf("%s answered to the recipient with what is neither yes nor no: %s", host, recipient)}, ofRecipient
+	case out.BodySent:
 		return &failure{status: "4.4.2", why: reason.Unknown, host: host,
-			text: fmt.Sprintf("%s did not answer after the whole message was sent (%v): it may have been delivered, and is sent again", host, err)}, true
+			text: fmt.Sprintf("%s did not answer after the whole message was sent (%v): it may have been delivered, and is sent again", host, err)}, ofTransaction
 	}
-	return a.connectionFailure(s, err), false
+	f := a.connectionFailure(s, err)
+	f.domainWide = false // the host had begun to take it
+	return f, ofHost
 }
 
 func recipientReply(out smtpclient.Outcome, k int) smtpclient.Reply {

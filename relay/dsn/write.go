@@ -122,17 +122,25 @@ const maxField = 900
 func (n *notice) text(s string) string {
 	s = oneLine(strings.ToValidUTF8(s, "?"))
 	if !n.global() {
-		s = strings.Map(func(r rune) rune {
-			if r > '~' {
-				return '?'
-			}
-			return r
-		}, s)
+		s = escaped(s)
 	}
 	if len(s) > maxField {
 		s = strings.ToValidUTF8(s[:maxField], "")
 	}
 	return s
+}
+
+// escaped is s in ASCII, with the octets of all other characters as "\xff".
+func escaped(s string) string {
+	var b strings.Builder
+	for i := range len(s) {
+		if c := s[i]; c > '~' {
+			fmt.Fprintf(&b, `\x%02x`, c)
+		} else {
+			b.WriteByte(c)
+		}
+	}
+	return b.String()
 }
 
 func (n *notice) until() time.Time {

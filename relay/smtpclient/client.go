@@ -14,7 +14,6 @@ import (
 	"fmt"
 	"net"
 	"strings"
-	"sync/atomic"
 	"time"
 
 	"github.com/stsrelay/stsrelay/internal/clienthello"
@@ -64,7 +63,7 @@ type Options struct {
 
 // ReplyError is a reply that ends a step badly.
 type ReplyError struct {
-	Step  string // "greeting", "EHLO", "HELO", "STARTTLS"
+	Step  string // "greeting", "EHLO", "HELO", "STARTTLS", "AUTH", "RSET"
 	Reply Reply
 }
 
@@ -93,8 +92,7 @@ func (e *TLSError) Unwrap() error { return e.Err }
 // which somebody on the way may have written (RFC 3207, 6).
 var ErrInjected = errors.New("clear text came in behind the answer to STARTTLS")
 
-// Client is an open session. Send may be called by several goroutines, the rest
-// by one, while nobody sends.
+// Client is an open session, used by one goroutine at a time.
 type Client struct {
 	conn     net.Conn
 	br       *bufio.Reader
@@ -107,12 +105,11 @@ type Client struct {
 	peer     string
 	tls      *tls.ConnectionState
 
-	line     line
-	answered atomic.Int64 // when a transaction was answered last, in Unix nanoseconds
-	noChunks bool
-	broken   atomic.Bool
-	// provenChunks: BDAT was accepted; goodbye: the host has said 421.
-	provenChunks, goodbye atomic.Bool
+	noChunks  bool
+	knowsBDAT bool  // the host has taken a message by BDAT
+	unended   bool  // the last transaction did not end with accepted content
+	broken    bool  // the session is over
+	bye       Reply // the 421 that has ended it
 }
 
 // New reads the greeting and says EHLO, or HELO to a host that does not know
@@ -161,23 +158,22 @@ func (c *Client) greet() error {
 	return c.hello()
 }
 
-// hello says EHLO. HELO is for hosts that do not know the command, not for
-// those that refuse us.
+// hello says EHLO, and HELO after every 5xx: hosts refuse EHLO with any of them
+// (RFC 5321, 3.2), and one that refuses this relay refuses HELO too.
 func (c *Client) hello() error {
 	c.ext = nil
 	r, err := c.command("EHLO", c.timeouts.Hello, "EHLO "+c.name)
 	if err != nil {
 		return err
 	}
-	switch r.Code {
-	case 250:
+	switch {
+	case r.Code == 250:
 		c.ext = parseExtensions(r)
 		if w := firstWord(r); w != "" {
 			c.peer = w
 		}
 		return nil
-	case 500, 501, 502, 504:
-	default:
+	case !r.Permanent():
 		return &ReplyError{Step: "EHLO", Reply: r}
 	}
 	r, err = c.command("HELO", c.timeouts.Hello, "HELO "+c.name)
@@ -228,8 +224,8 @@ func (c *Client) TLS() (state tls.ConnectionState, ok bool) {
 	return *c.tls, true
 }
 
-// Usable says whether the session can carry another message.
-func (c *Client) Usable() bool { return !c.broken.Load() }
+// Usable reports whether the session can carry another message.
+func (c *Client) Usable() bool { return !c.broken }
 
 // StartTLS encrypts the session and says EHLO again; nothing that was learned
 // before is kept (RFC 3207, 4.2). After a *ReplyError with Step "STARTTLS" the
@@ -267,22 +263,11 @@ func (c *Client) StartTLS(ctx context.Context, cfg *tls.Config) error {
 	return nil
 }
 
-// Reset gives up a transaction.
-func (c *Client) Reset(ctx context.Context) error {
-	defer c.watch(ctx)()
-	r, err := c.command("RSET", c.timeouts.Mail, "RSET")
-	if err == nil && r.Code != 250 {
-		c.broken.Store(true)
-		err = &ReplyError{Step: "RSET", Reply: r}
-	}
-	return ctxError(ctx, err)
-}
-
 // Quit ends the session politely and closes the connection.
 func (c *Client) Quit(ctx context.Context) error {
 	defer c.watch(ctx)()
 	defer c.Close()
-	if c.broken.Load() {
+	if c.broken {
 		return nil
 	}
 	_, err := c.command("QUIT", c.timeouts.Quit, "QUIT")
@@ -291,7 +276,7 @@ func (c *Client) Quit(ctx context.Context) error {
 
 // Close closes the connection.
 func (c *Client) Close() error {
-	c.broken.Store(true)
+	c.broken = true
 	return c.conn.Close()
 }
 
@@ -324,7 +309,7 @@ func belongs(r Reply, step string) bool {
 
 func (c *Client) flush(step string) error {
 	if err := c.bw.Flush(); err != nil {
-		c.broken.Store(true)
+		c.broken = true
 		return fmt.Errorf("%s: %w", step, err)
 	}
 	return nil
@@ -334,16 +319,16 @@ func (c *Client) read(step string, timeout time.Duration) (Reply, error) {
 	_ = c.conn.SetReadDeadline(time.Now().Add(timeout))
 	r, err := readReply(c.br)
 	if err != nil {
-		c.broken.Store(true)
+		c.broken = true
 		return Reply{}, fmt.Errorf("%s: %w", step, err)
 	}
 	if !belongs(r, step) {
-		c.broken.Store(true)
+		c.broken = true
 		return Reply{}, fmt.Errorf("%s: %w: %s", step, ErrUnexpected, r)
 	}
 	if r.Code == 421 {
-		c.broken.Store(true)
-		c.goodbye.Store(true)
+		c.broken = true
+		c.bye = r
 	}
 	return r, nil
 }

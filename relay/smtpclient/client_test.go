@@ -12,6 +12,7 @@ import (
 	"testing"
 	"testing/iotest"
 	"time"
+	"unicode/utf8"
 )
 
 // script plays the host: a line that begins with "<" is expected from the
@@ -189,13 +190,23 @@ func TestARefusedSenderLeavesTheSessionInStep(t *testing.T) {
 503 5.5.1 no MAIL
 503 5.5.1 no RCPT
 <RSET
-250 ok`)
+<MAIL FROM:<kurt@example.com>
+<RCPT TO:<kurt@example.org>
+<DATA
+250 ok
+250 ok
+250 ok
+354 go
+<y
+<.
+250 taken`)
 	out, err := c.Send(t.Context(), Transaction{From: "anna@example.com", Body: strings.NewReader("x"), Recipients: []Recipient{{Address: "kurt@example.org"}}})
 	if err != nil || out.Mail.Code != 550 || out.BodySent {
 		t.Errorf("%+v, %v", out, err)
 	}
-	if err := c.Reset(t.Context()); err != nil {
-		t.Error(err)
+	out, err = c.Send(t.Context(), Transaction{From: "kurt@example.com", Body: strings.NewReader("y"), Recipients: []Recipient{{Address: "kurt@example.org"}}})
+	if err != nil || !out.Final.OK() {
+		t.Errorf("the next message: %+v, %v", out, err)
 	}
 	finish(t, done)
 }
@@ -258,7 +269,9 @@ func TestGreetingsAndHellosThatRefuse(t *testing.T) {
 		{"554", "554 no mail here", "greeting"},
 		{"421", "421 busy", "greeting"},
 		{"EHLO 421", "220 mx\n<EHLO relay.example.com\n421 busy", "EHLO"},
-		{"EHLO 550", "220 mx\n<EHLO relay.example.com\n550 go away", "EHLO"},
+		{"EHLO 450", "220 mx\n<EHLO relay.example.com\n450 not now", "EHLO"},
+		{"EHLO and HELO 550", "220 mx\n<EHLO relay.example.com\n550 go away\n<HELO relay.example.com\n550 go away", "HELO"},
+		{"another code at the end", "220-mx.example\n521 5.7.1 listed, see https://list.example", "greeting"},
 		{"HELO 550", "220 mx\n<EHLO relay.example.com\n500 what\n<HELO relay.example.com\n550 go away", "HELO"},
 	} {
 		conn, _ := script(t, tt.lines)
@@ -269,40 +282,66 @@ func TestGreetingsAndHellosThatRefuse(t *testing.T) {
 	}
 }
 
+func TestEveryRefusalOfEHLOIsFollowedByHELO(t *testing.T) {
+	for _, code := range []string{"500", "501", "502", "503", "504", "521", "550", "554"} {
+		c, _ := connect(t, "220 mx\n<EHLO relay.example.com\n"+code+" EHLO not here\n<HELO relay.example.com\n250 mx")
+		if _, ok := c.Extension("PIPELINING"); ok || !c.Usable() {
+			t.Errorf("after %s: %+v", code, c)
+		}
+	}
+}
+
+func read(in string) (Reply, error) {
+	return readReply(bufio.NewReaderSize(strings.NewReader(in), maxReplyLine))
+}
+
 func TestRepliesThatAreNone(t *testing.T) {
 	for name, in := range map[string]string{
 		"no code":           "hello\r\n",
 		"code out of range": "650 what\r\n",
 		"two digits":        "25 ok\r\n",
-		"another code":      "250-a\r\n251 b\r\n",
 		"no separator":      "250ok\r\n",
-		"endless line":      "250 " + strings.Repeat("x", 10000),
-		"too many lines":    strings.Repeat("250-x\r\n", 10000),
+		"endless line":      "250 " + strings.Repeat("x", 2*maxReplyOctets),
+		"too many lines":    strings.Repeat("250-x\r\n", maxReplyOctets),
 	} {
-		if r, err := readReply(bufio.NewReaderSize(strings.NewReader(in), maxReplyLine)); !errors.Is(err, ErrProtocol) {
+		if r, err := read(in); !errors.Is(err, ErrProtocol) {
 			t.Errorf("%s: %+v, %v", name, r, err)
 		}
 	}
-	if _, err := readReply(bufio.NewReaderSize(strings.NewReader("250 cut"), maxReplyLine)); !errors.Is(err, io.ErrUnexpectedEOF) {
-		t.Errorf("cut line: %v", err)
+	for _, in := range []string{"250 cut", "250 " + strings.Repeat("x", 10000), "250-a\r\n250 cut"} {
+		if _, err := read(in); !errors.Is(err, io.ErrUnexpectedEOF) {
+			t.Errorf("%.40q: %v", in, err)
+		}
 	}
 }
 
 func TestReplies(t *testing.T) {
 	for in, want := range map[string]string{
-		"250 ok\r\n":                               "250 ok",
-		"250\r\n":                                  "250",
-		"250 ok\n":                                 "250 ok",
-		"250-a\r\n250-b\r\n250 c\r\n":              "250 a b c",
-		"550 5.1.1 no\r\n":                         "550 5.1.1 no",
-		"550-5.1.1 no\r\n550 5.1.1 really\r\n":     "550 5.1.1 no really",
-		"550 4.1.1 class\r\n":                      "550 4.1.1 class",
-		"550 \x00\xff\x1b[31m\r\n":                 `550 \x00\xff\x1b[31m`,
-		"450 " + strings.Repeat("y", 900) + "\r\n": "450 " + strings.Repeat("y", 495) + "…",
+		"250 ok\r\n":                           "250 ok",
+		"250\r\n":                              "250",
+		"250 ok\n":                             "250 ok",
+		"250-a\r\n250-b\r\n250 c\r\n":          "250 a b c",
+		"550 5.1.1 no\r\n":                     "550 5.1.1 no",
+		"550-5.1.1 no\r\n550 5.1.1 really\r\n": "550 5.1.1 no really",
+		"550 4.1.1 class\r\n":                  "550 4.1.1 class",
+		// Codes that differ: the last one counts.
+		"550-5.1.1 no such\r\n551 5.1.1 user\r\n":                               "551 5.1.1 no such user",
+		"220-mx.example\r\n521 5.7.1 listed, see https://list.example\r\n":      "521 5.7.1 mx.example listed, see https://list.example",
+		"450-4.2.0 grey\r\n550 5.1.1 no\r\n":                                    "550 5.1.1 grey no",
+		"250-2.0.0 fine\r\n250-really\r\n451 but no\r\n":                        "451 fine really but no",
+		"550-5.7.1 two lines,\r\nof which one has no code\r\n550 5.7.1 end\r\n": "550 5.7.1 two lines, of which one has no code end",
+		// What people read stays, what a terminal would obey does not.
+		"550 \x00\xff\x1b[31m\r\n":                                 `550 \x00\xff\x1b[31m`,
+		"550 5.1.1 Der Empfänger ist unbekannt\r\n":                "550 5.1.1 Der Empfänger ist unbekannt",
+		"550 5.1.1 受信者が見つかりません\r\n":                                "550 5.1.1 受信者が見つかりません",
+		"550 Empf\xe4nger \u202egnp.exe\u0085\r\n":                 `550 Empf\xe4nger \xe2\x80\xaegnp.exe\xc2\x85`,
+		"450 " + strings.Repeat("y", 900) + "\r\n":                 "450 " + strings.Repeat("y", 495) + "…",
+		"450 " + strings.Repeat("ä", 900) + "\r\n":                 "450 " + strings.Repeat("ä", 495) + "…",
+		"550 5.1.1 " + strings.Repeat("z", 6000) + "\r\n":          "550 5.1.1 " + strings.Repeat("z", 489) + "…",
+		strings.Repeat("550-5.1.1 a\r\n", 150) + "551 5.1.1 b\r\n": "551 5.1.1 " + strings.Repeat("a ", 100)[:199],
 	} {
-		r, err := readReply(bufio.NewReaderSize(strings.NewReader(in), maxReplyLine))
-		if err != nil || r.String() != want {
-			t.Errorf("%.40q: %q, %v", in, r, err)
+		if r, err := read(in); err != nil || r.String() != want {
+			t.Errorf("%.60q: %q, %v, want %q", in, r, err, want)
 		}
 	}
 }
@@ -407,7 +446,7 @@ func FuzzReply(f *testing.F) {
 	f.Add([]byte("250-a\r\n250 5.1.1 b\r\n"))
 	f.Fuzz(func(t *testing.T, in []byte) {
 		r, err := readReply(bufio.NewReaderSize(bytes.NewReader(in), maxReplyLine))
-		if err == nil && (r.Code < 200 || r.Code > 599 || strings.ContainsAny(r.String(), "\r\n\x00")) {
+		if err == nil && (r.Code < 200 || r.Code > 599 || strings.ContainsAny(r.String(), "\r\n\x00") || !utf8.ValidString(r.String())) {
 			t.Errorf("%q: %+v", in, r)
 		}
 	})

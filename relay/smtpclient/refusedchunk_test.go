@@ -1,48 +1,63 @@
 package smtpclient
 
 import (
-	"slices"
+	"errors"
 	"strings"
-	"sync"
 	"testing"
 )
 
-// A host that has taken a message by BDAT knows it: a refusal by 501 or the like
-// is about that message, and the session goes on. What was pipelined behind it
-// was taken, and must not be sent a second time.
-func TestARefusalByAHostThatKnowsBDATIsAboutTheMessage(t *testing.T) {
-	const message = "<MAIL FROM:<a@example.com> SIZE=3\n<RCPT TO:<b@example.org>\n"
-	c, done := connect(t, strings.Replace(greeting, "250 DSN", "250 CHUNKING", 1)+
-		message+"<DATA\n250 ok\n250 ok\n354 go\n<x\n<.\n250 taken\n"+
-		message+"<BDAT 3\n<x\n250 ok\n250 ok\n250 go on\n<BDAT 0 LAST\n250 taken\n"+
-		message+"<BDAT 3 LAST\n<x\n"+message+"<BDAT 3 LAST\n<x\n"+
-		"250 ok\n250 ok\n501 5.6.0 I do not like it\n250 ok\n250 ok\n250 taken\nhang")
-	send := func() (Outcome, error) {
-		return c.Send(t.Context(), Transaction{From: "a@example.com", Recipients: []Recipient{{Address: "b@example.org"}}, Size: 3, Body: strings.NewReader("x\r\n")})
-	}
-	for range 2 { // the first goes by DATA, the second shows that the host knows BDAT
-		if out, err := send(); err != nil || out.Final.Code != 250 {
-			t.Fatalf("%+v, %v", out, err)
-		}
-	}
-	var mu sync.Mutex
-	var codes []int
-	var both sync.WaitGroup
-	for range 2 {
-		both.Go(func() {
-			out, err := send()
-			mu.Lock()
-			defer mu.Unlock()
-			codes = append(codes, out.Final.Code)
-			if err != nil {
-				t.Errorf("%+v, %v", out, err)
+const chunkGreeting = `220 mx.example.org ESMTP
+<EHLO relay.example.com
+250-mx.example.org
+250-PIPELINING
+250 CHUNKING
+`
+
+// chunk is one message by BDAT: its envelope and first chunk, which go out
+// together, behind RSET where that is needed.
+const chunk = "<MAIL FROM:<a@example.com>\n<RCPT TO:<b@example.org>\n<BDAT 3\n<x\n"
+
+func sendChunk(t *testing.T, c *Client) (Outcome, error) {
+	return c.Send(t.Context(), Transaction{From: "a@example.com", Recipients: []Recipient{{Address: "b@example.org"}}, Size: 6, Body: strings.NewReader("x\r\ny\r\n")})
+}
+
+// Nothing is delivered before the envelope was answered: the first chunk is not the
+// last one. What is refused is given up by RSET, in the write of the next envelope.
+func TestRefusalsByAHostThatKnowsBDAT(t *testing.T) {
+	for _, tt := range []struct {
+		name, refused string
+		want          Outcome
+	}{
+		{"MAIL", "550 5.7.1 not you\n250 ok\n250 go on\n", Outcome{Mail: Reply{Code: 550}}},
+		{"MAIL and all behind it", "451 4.3.0 not now\n503 no\n503 no\n", Outcome{Mail: Reply{Code: 451}}},
+		{"RCPT", "250 ok\n550 5.1.1 no\n503 nobody\n", Outcome{Mail: Reply{Code: 250}}},
+		{"the first chunk", "250 ok\n250 ok\n501 5.6.0 no\n", Outcome{Mail: Reply{Code: 250}, Data: Reply{Code: 501}}},
+		{"the first chunk for now", "250 ok\n250 ok\n452 4.3.1 full\n", Outcome{Mail: Reply{Code: 250}, Data: Reply{Code: 452}}},
+		{"the last chunk", "250 ok\n250 ok\n250 go on\n<BDAT 3 LAST\n<y\n554 5.6.0 no\n", Outcome{Mail: Reply{Code: 250}, Data: Reply{Code: 250}, Final: Reply{Code: 554}}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			const taken = "250 ok\n250 ok\n250 go on\n<BDAT 3 LAST\n<y\n250 taken\n"
+			c, done := connect(t, chunkGreeting+chunk+taken+chunk+tt.refused+"<RSET\n"+chunk+"250 reset\n"+taken+chunk+taken)
+			for i := range 4 {
+				out, err := sendChunk(t, c)
+				want := tt.want
+				if i != 1 {
+					want = Outcome{Mail: Reply{Code: 250}, Data: Reply{Code: 250}, Final: Reply{Code: 250}}
+				}
+				if err != nil || !c.Usable() || out.Mail.Code != want.Mail.Code || want.Data.Code != 0 && out.Data.Code != want.Data.Code || out.Final.Code != want.Final.Code {
+					t.Fatalf("message %d: %+v, %v", i, out, err)
+				}
 			}
+			finish(t, done)
 		})
 	}
-	both.Wait()
-	if slices.Sort(codes); !slices.Equal(codes, []int{250, 501}) || !c.Usable() {
-		t.Errorf("answers %v, usable %t", codes, c.Usable())
+}
+
+// A host that offers CHUNKING and does not know BDAT has answered what follows as
+// commands: the session is over.
+func TestAHostThatDoesNotKnowBDATIsToldApart(t *testing.T) {
+	c, _ := connect(t, chunkGreeting+chunk+"250 ok\n250 ok\n502 what?\n")
+	if _, err := sendChunk(t, c); !errors.Is(err, ErrChunking) || c.Usable() {
+		t.Errorf("%v, usable %t", err, c.Usable())
 	}
-	_ = c.Close()
-	finish(t, done)
 }

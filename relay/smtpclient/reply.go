@@ -6,29 +6,31 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"unicode"
+	"unicode/utf8"
 )
 
 // The limits of a reply. RFC 5321 allows 512 octets a line; hosts in the wild
-// send more.
+// send more. What is over the limits of a line and of the lines is thrown away,
+// and the code counts; a reply over the last limit is none.
 const (
-	maxReplyLine  = 4 << 10
-	maxReplyLines = 100
-	maxReplyText  = 500 // of Reply.String
+	maxReplyLine   = 4 << 10
+	maxReplyLines  = 100
+	maxReplyOctets = 256 << 10
+	maxReplyText   = 500 // of Reply.String
 )
 
 // Reply is the answer of a host to a command (RFC 5321, 4.2).
 type Reply struct {
-	// Code is the three-digit code; 0: there was no reply.
+	// Code is the three-digit code; 0: there was no reply. Where the lines have
+	// different codes, it is that of the last one.
 	Code int
 	// Enhanced is the enhanced status code (RFC 2034), "5.1.1", or "".
 	Enhanced string
-	// Lines are the texts behind code and enhanced code, with bytes that are no
-	// printable ASCII escaped.
+	// Lines are the texts behind code and enhanced code, valid UTF-8 (RFC 6531,
+	// 3.5), with all that cannot be printed escaped: "\xff".
 	Lines []string
 }
-
-// Temporary reports a 4xx reply.
-func (r Reply) Temporary() bool { return r.Code/100 == 4 }
 
 // Permanent reports a 5xx reply.
 func (r Reply) Permanent() bool { return r.Code/100 == 5 }
@@ -47,8 +49,8 @@ func (r Reply) String() string {
 		s += r.Enhanced + " "
 	}
 	s = strings.TrimSpace(s + strings.Join(r.Lines, " "))
-	if len(s) > maxReplyText {
-		s = s[:maxReplyText-1] + "…"
+	if utf8.RuneCountInString(s) > maxReplyText {
+		s = string([]rune(s)[:maxReplyText-1]) + "…"
 	}
 	return s
 }
@@ -60,60 +62,89 @@ var ErrProtocol = errors.New("not an SMTP reply")
 // said, such as 250 to DATA.
 var ErrUnexpected = errors.New("the host says what does not belong there")
 
-// readReply reads one reply, of one line or several.
+// readReply reads one reply, of one line or several. Hosts differ from the book
+// (RFC 5321, 4.2.1) in what they put between the first line and the last one, and
+// the last one's code is what they mean.
 func readReply(br *bufio.Reader) (Reply, error) {
-	var r Reply
-	for n := range maxReplyLines {
-		line, err := readLine(br)
+	var lines []replyLine
+	for total := 0; ; {
+		line, size, err := readLine(br, maxReplyOctets-total)
 		if err != nil {
 			return Reply{}, err
 		}
-		code, last, text, ok := splitLine(line)
-		if !ok || n > 0 && code != r.Code {
+		total += size
+		l, ok := splitLine(line)
+		switch {
+		case !ok && len(lines) == 0:
 			return Reply{}, fmt.Errorf("%w: %q", ErrProtocol, cutText(line, 80))
+		case !ok:
+			l = replyLine{text: line, more: true} // a line of text without a code
 		}
-		r.Code = code
-		enhanced, text := cutEnhanced(text, code)
-		if n == 0 {
-			r.Enhanced = enhanced
+		if len(lines) < maxReplyLines {
+			lines = append(lines, l)
 		}
-		r.Lines = append(r.Lines, escape(text))
-		if last {
-			return r, nil
+		if !l.more {
+			return newReply(l.code, lines), nil
 		}
 	}
-	return Reply{}, fmt.Errorf("%w: more than %d lines", ErrProtocol, maxReplyLines)
 }
 
-// readLine reads to the next LF. An endless line is an error, not a memory.
-func readLine(br *bufio.Reader) (string, error) {
-	line, err := br.ReadSlice('\n')
-	switch {
-	case errors.Is(err, bufio.ErrBufferFull) || len(line) > maxReplyLine:
-		return "", fmt.Errorf("%w: a line of more than %d octets", ErrProtocol, maxReplyLine)
-	case err == io.EOF && len(line) > 0:
-		return "", io.ErrUnexpectedEOF
-	case err != nil:
-		return "", err
+// newReply puts lines together to a reply of the given code.
+func newReply(code int, lines []replyLine) Reply {
+	r := Reply{Code: code, Lines: make([]string, len(lines))}
+	for i, l := range lines {
+		enhanced, text := cutEnhanced(l.text, l.code)
+		if r.Enhanced == "" && enhanced != "" && l.code/100 == code/100 {
+			r.Enhanced = enhanced
+		}
+		r.Lines[i] = escape(text)
 	}
-	return strings.TrimRight(string(line), "\r\n"), nil
+	return r
+}
+
+// readLine reads to the next LF, and returns the first octets of the line and how
+// many it had. More than limit are an error.
+func readLine(br *bufio.Reader, limit int) (line string, size int, err error) {
+	for {
+		part, err := br.ReadSlice('\n')
+		if size += len(part); size > limit {
+			return "", 0, fmt.Errorf("%w: more than %d octets", ErrProtocol, maxReplyOctets)
+		}
+		line += string(part[:min(len(part), maxReplyLine-len(line))])
+		switch {
+		case err == nil:
+			return strings.TrimRight(line, "\r\n"), size, nil
+		case err == io.EOF && size > 0:
+			return "", 0, io.ErrUnexpectedEOF
+		case !errors.Is(err, bufio.ErrBufferFull):
+			return "", 0, err
+		}
+	}
+}
+
+// replyLine is one line of a reply.
+type replyLine struct {
+	code int // 0: it has none
+	text string
+	more bool // another line follows
 }
 
 // splitLine takes "250-text" or "250 text" or "250" apart.
-func splitLine(line string) (code int, last bool, text string, ok bool) {
+func splitLine(line string) (l replyLine, ok bool) {
 	if len(line) < 3 || line[0] < '2' || line[0] > '5' {
-		return 0, false, "", false
+		return l, false
 	}
 	for i := range 3 {
 		if line[i] < '0' || line[i] > '9' {
-			return 0, false, "", false
+			return l, false
 		}
-		code = 10*code + int(line[i]-'0')
+		l.code = 10*l.code + int(line[i]-'0')
 	}
 	if len(line) == 3 {
-		return code, true, "", true
+		return l, true
 	}
-	return code, line[3] == ' ', line[4:], line[3] == ' ' || line[3] == '-'
+	l.text, l.more = line[4:], line[3] == '-'
+	return l, l.more || line[3] == ' '
 }
 
 // cutEnhanced takes an enhanced status code of the reply's class off the text.
@@ -131,24 +162,20 @@ func cutEnhanced(text string, code int) (enhanced, rest string) {
 	return first, rest
 }
 
+// escape makes s a text that people can read: what is no printable character, or
+// no UTF-8 at all, becomes "\xff", octet by octet.
 func escape(s string) string {
-	clean := true
-	for i := range len(s) {
-		if s[i] < ' ' || s[i] >= 0x7f {
-			clean = false
-			break
-		}
-	}
-	if clean {
-		return s
-	}
 	var b strings.Builder
-	for i := range len(s) {
-		if c := s[i]; c < ' ' || c >= 0x7f {
-			fmt.Fprintf(&b, `\x%02x`, c)
+	for len(s) > 0 {
+		r, n := utf8.DecodeRuneInString(s)
+		if r != utf8.RuneError && unicode.IsPrint(r) {
+			b.WriteString(s[:n])
 		} else {
-			b.WriteByte(c)
+			for _, c := range []byte(s[:n]) {
+				fmt.Fprintf(&b, `\x%02x`, c)
+			}
 		}
+		s = s[n:]
 	}
 	return b.String()
 }

@@ -50,10 +50,13 @@ type Recipient struct {
 type Outcome struct {
 	Mail       Reply
 	Recipients []RecipientOutcome // by index of Transaction.Recipients
-	Data       Reply
-	Final      Reply
-	// BodySent says that the final dot went out: where Final is zero then,
-	// nobody knows whether the host took the message.
+	Data       Reply              // to DATA, or to the first of two chunks
+	Final      Reply              // to the end of the content
+	// Bye is the 421 with which the host ended the session, whatever it answered: it
+	// is the reason of all that was not answered then.
+	Bye Reply
+	// BodySent reports that the end of the content went out: where Final is zero
+	// then, nobody knows whether the host took the message.
 	BodySent bool
 }
 
@@ -63,56 +66,39 @@ type RecipientOutcome struct {
 	Accepted bool
 }
 
-// Send makes one transaction. Refusals of the host are in the outcome; the
-// error is about the connection, or one of the Err values above, which come
-// before anything was sent. After it, Usable says whether the session goes on.
+// taken reports whether the host waits for the content: it has taken the sender
+// and at least one recipient.
+func (o *Outcome) taken() bool {
+	return o.Mail.OK() && slices.ContainsFunc(o.Recipients, func(r RecipientOutcome) bool { return r.Accepted })
+}
+
+// Send makes one transaction, and returns when it was answered. Refusals of the
+// host are in the outcome; the error is about the connection, or a *ReplyError
+// with Step "RSET", or one of the Err values above. After it, Usable reports
+// whether the session goes on.
 //
-// Up to Depth goroutines may Send at a time: where the host offers PIPELINING,
-// the next transaction goes out behind the end of the one before, without
-// waiting for its answer.
+// Where the transaction before did not end with content that the host accepted,
+// RSET goes before MAIL: hosts refuse a MAIL within a transaction (RFC 5321,
+// 4.1.4), and some take what follows it for the transaction before.
 func (c *Client) Send(ctx context.Context, t Transaction) (Outcome, error) {
 	if err := c.check(&t); err != nil {
 		return Outcome{}, err
 	}
 	out := Outcome{Recipients: make([]RecipientOutcome, len(t.Recipients))}
-	p := c.line.enter()
-	defer p.leave()
-	p.write()
-	if c.broken.Load() {
-		return out, errOver
-	}
 	defer c.watch(ctx)()
 	var err error
-	_, pipelining := c.ext["PIPELINING"]
-	switch {
-	case !pipelining:
-		err = c.stepByStep(&t, &out, p)
-	case c.chunks(&t):
-		err = c.chunked(&t, &out, p)
-	default:
-		err = c.pipelined(&t, &out, p)
+	if c.chunks(&t) {
+		err = c.chunked(&t, &out)
+	} else {
+		err = c.dotted(&t, &out)
 	}
+	c.unended = !out.Final.OK()
+	out.Bye = c.bye
 	if err != nil {
 		// Without the end of its content the host must throw the message away.
 		_ = c.Close()
 	}
-	c.answered.Store(time.Now().UnixNano())
 	return out, ctxError(ctx, err)
-}
-
-// errOver says that the session ended with a transaction before this one.
-var errOver = errors.New("the session is over")
-
-// Depth is how many transactions may be on their way at a time.
-func (c *Client) Depth() int {
-	_, pipelining := c.ext["PIPELINING"]
-	switch {
-	case !pipelining:
-		return 1
-	case c.knowsChunks():
-		return 8
-	}
-	return 2
 }
 
 func (c *Client) check(t *Transaction) error {
@@ -131,113 +117,99 @@ func (c *Client) check(t *Transaction) error {
 	return nil
 }
 
-// pipelined sends the whole envelope in one write (RFC 2920). All replies are
-// read, whatever the first ones say.
-func (c *Client) pipelined(t *Transaction, out *Outcome, p *place) error {
-	c.envelope(t)
-	c.write("DATA")
-	if err := c.flush("MAIL"); err != nil {
+// dotted sends the message by DATA; with PIPELINING, the whole envelope in one
+// write (RFC 2920).
+func (c *Client) dotted(t *Transaction, out *Outcome) error {
+	if c.pipelining() {
+		c.writeEnvelope(t)
+		c.write("DATA")
+		if err := c.flush("MAIL"); err != nil {
+			return err
+		}
+	}
+	err := c.envelope(t, out)
+	if err != nil || c.broken || !c.pipelining() && !out.taken() {
 		return err
 	}
-	p.read()
-	if err := c.readEnvelope(out); err != nil || c.broken.Load() {
+	if out.Data, err = c.ask("DATA", c.timeouts.Data, "DATA"); err != nil || out.Data.Code != 354 {
 		return err
 	}
-	var err error
-	if out.Data, err = c.read("DATA", c.timeouts.Data); err != nil {
+	switch {
+	case out.taken():
+		err = c.body(t.Body, &out.BodySent)
+	case out.Mail.OK():
+		// Nobody is accepted, and it waits for the content all the same (RFC 2920, 3.1).
+		c.write(".")
+	default:
+		// It has refused the sender: whatever went out now might be delivered.
+		return c.Close()
+	}
+	if err != nil {
 		return err
 	}
-	return c.content(t, out, p)
+	if err := c.flush("final dot"); err != nil {
+		return err
+	}
+	r, err := c.read("final dot", c.timeouts.Final)
+	if out.BodySent { // else it is about no recipient
+		out.Final = r
+	}
+	return err
 }
 
-// envelope writes MAIL and RCPT.
-func (c *Client) envelope(t *Transaction) {
+func (c *Client) pipelining() bool {
+	_, ok := c.ext["PIPELINING"]
+	return ok
+}
+
+// writeEnvelope writes the commands whose replies envelope reads.
+func (c *Client) writeEnvelope(t *Transaction) {
+	if c.unended {
+		c.write("RSET")
+	}
 	c.write(c.mail(t))
 	for i := range t.Recipients {
 		c.write(c.rcpt(&t.Recipients[i]))
 	}
 }
 
-// readEnvelope reads the replies to MAIL and RCPT.
-func (c *Client) readEnvelope(out *Outcome) (err error) {
-	if out.Mail, err = c.read("MAIL", c.timeouts.Mail); err != nil || c.broken.Load() {
-		return err
-	}
-	for i := range out.Recipients {
-		r, err := c.read("RCPT", c.timeouts.Rcpt)
-		out.Recipients[i] = RecipientOutcome{Reply: r, Accepted: r.OK()}
-		if err != nil || c.broken.Load() {
+// envelope takes in the replies to the envelope, one by one; without PIPELINING
+// it says the commands too. A host that does not give the transaction before up
+// has lost the thread, and the session ends.
+func (c *Client) envelope(t *Transaction, out *Outcome) error {
+	if c.unended {
+		r, err := c.ask("RSET", c.timeouts.Mail, "RSET")
+		if err == nil && r.Code != 250 {
+			err = &ReplyError{Step: "RSET", Reply: r}
+		}
+		if err != nil {
 			return err
 		}
-	}
-	return nil
-}
-
-func (o *Outcome) accepted() bool {
-	return slices.ContainsFunc(o.Recipients, func(r RecipientOutcome) bool { return r.Accepted })
-}
-
-func (c *Client) stepByStep(t *Transaction, out *Outcome, p *place) (err error) {
-	p.read()
-	if out.Mail, err = c.command("MAIL", c.timeouts.Mail, c.mail(t)); err != nil || c.broken.Load() || !out.Mail.OK() {
-		return err
-	}
-	for i := range t.Recipients {
-		r, err := c.command("RCPT", c.timeouts.Rcpt, c.rcpt(&t.Recipients[i]))
-		out.Recipients[i] = RecipientOutcome{Reply: r, Accepted: r.OK()}
-		if err != nil || c.broken.Load() {
-			return err
-		}
-	}
-	if !out.accepted() {
-		_, err = c.command("RSET", c.timeouts.Mail, "RSET")
-		return err
-	}
-	if out.Data, err = c.command("DATA", c.timeouts.Data, "DATA"); err != nil {
-		return err
-	}
-	return c.content(t, out, p)
-}
-
-// content sends the message where the host waits for it, or nothing but the dot
-// where it took no recipient and waits all the same (RFC 2920, 3.1).
-func (c *Client) content(t *Transaction, out *Outcome, p *place) error {
-	if out.Data.Code != 354 {
-		return nil
-	}
-	if !out.Mail.OK() {
-		// It refused the sender and waits for the message all the same: whatever
-		// goes out now might be delivered.
-		return c.Close()
-	}
-	accepted := out.accepted()
-	if accepted {
-		if err := c.body(t.Body, &out.BodySent); err != nil {
-			return err
-		}
-	} else {
-		c.write(".")
-	}
-	if err := c.endOfWriting("final dot", p); err != nil {
-		return err
 	}
 	var err error
-	out.Final, err = c.read("final dot", c.timeouts.Final)
-	if !accepted {
-		out.Final = Reply{} // it is about no recipient
+	if out.Mail, err = c.ask("MAIL", c.timeouts.Mail, c.mail(t)); err != nil || c.broken {
+		return err
 	}
-	return err
-}
-
-// endOfWriting sends what is written, or leaves that to the transaction behind.
-func (c *Client) endOfWriting(step string, p *place) error {
-	if !p.followed() {
-		if err := c.flush(step); err != nil {
+	if !out.Mail.OK() && !c.pipelining() {
+		return nil
+	}
+	for i := range t.Recipients {
+		r, err := c.ask("RCPT", c.timeouts.Rcpt, c.rcpt(&t.Recipients[i]))
+		out.Recipients[i] = RecipientOutcome{Reply: r, Accepted: r.OK()}
+		if err != nil || c.broken {
 			return err
 		}
 	}
-	p.written()
 	return nil
+}
+
+// ask reads the reply to a command of the envelope. With PIPELINING the command
+// went out with the others.
+func (c *Client) ask(step string, timeout time.Duration, line string) (Reply, error) {
+	if c.pipelining() {
+		return c.read(step, timeout)
+	}
+	return c.command(step, timeout, line)
 }
 
 // body writes the message with its final dot; complete is set when the dot is

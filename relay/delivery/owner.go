@@ -1,0 +1,181 @@
+package delivery
+
+import (
+	"slices"
+	"strings"
+
+	"github.com/stsrelay/stsrelay/relay/reason"
+	"github.com/stsrelay/stsrelay/relay/security"
+	"github.com/stsrelay/stsrelay/relay/smtpclient"
+)
+
+// owner is whose matter a reply is that refuses.
+type owner uint8
+
+const (
+	// ofHost: the next host is asked. Where none does better, the mail waits, and
+	// with rests the domain's other mail too.
+	ofHost owner = iota + 1
+	// ofSession: another session to the same host is opened at once and asked, and
+	// only what that one hears counts.
+	ofSession
+	// ofTransaction: it is about the message and all its recipients.
+	ofTransaction
+	// ofCount: the transaction has as many recipients as the host takes. The others
+	// follow in the next one, at once, as long as some are taken each time.
+	ofCount
+	// ofRecipient: it is about one recipient.
+	ofRecipient
+)
+
+// step is where a session is when a reply comes.
+type step string
+
+// The steps. stepContent is the end of the content; a chunk before the last one is
+// answered at stepData.
+const (
+	stepGreeting step = "greeting"
+	stepEHLO     step = "EHLO"
+	stepHELO     step = "HELO"
+	stepStartTLS step = "STARTTLS"
+	stepAuth     step = "AUTH"
+	stepReset    step = "RSET"
+	stepMail     step = "MAIL"
+	stepRcpt     step = "RCPT"
+	stepData     step = "DATA"
+	stepContent  step = "content"
+)
+
+// situation is what counts beside step and reply.
+type situation struct {
+	used bool // the session had carried a transaction before
+	tls  security.StartTLS
+}
+
+// ruling says whose matter replies are.
+type ruling struct {
+	steps []step
+	codes string // "421 4xx"; an x is any digit
+	only  func(smtpclient.Reply, situation) bool
+	owner owner
+	why   string // where it is the last word
+	rests bool
+	waits bool // the mail waits whatever the code says
+}
+
+// rulings is the one table of whose matter a reply is; the first line that fits
+// counts. Postfix knows the same kinds (smtp_site_fail, smtp_mesg_fail,
+// smtp_rcpt_fail).
+//
+// A refusal of STARTTLS but 421 is none of these: the session goes on in clear, and
+// package security decides what that is good for (RFC 3207, 4). EHLO is followed by
+// HELO after every 5xx (package smtpclient).
+var rulings = []ruling{
+	// RFC 5321, 3.8: with 421 the host ends the session. Before this message was
+	// begun it is about the host, and a session that was used may have been too long
+	// for it. Behind the envelope it may be this message that it cannot take.
+	{steps: []step{stepGreeting, stepEHLO, stepHELO, stepStartTLS, stepAuth}, codes: "421", owner: ofHost, why: reason.Busy, rests: true},
+	{steps: []step{stepMail, stepRcpt, stepData}, codes: "421", only: onUsed, owner: ofSession},
+	{steps: []step{stepMail, stepRcpt}, codes: "421", owner: ofHost, why: reason.Busy, rests: true},
+	{steps: []step{stepData, stepContent}, codes: "421", owner: ofHost, why: reason.Busy},
+	// RFC 5321, 3.1 and 4.2.4.2: a host that takes no mail says so in its greeting.
+	// Postfix and Exim ask the next one. After STARTTLS it is the EHLO within TLS.
+	{steps: []step{stepGreeting, stepEHLO, stepHELO}, codes: "xxx", owner: ofHost, why: reason.Greeting, rests: true},
+	// RFC 4954, 6: 454 is a temporary failure of the server, 5xx is about name and
+	// password, or about the mechanism.
+	{steps: []step{stepAuth}, codes: "4xx", owner: ofHost, why: reason.Busy, rests: true},
+	{steps: []step{stepAuth}, codes: "xxx", owner: ofHost, why: reason.RouteAuth, rests: true, waits: true},
+	// RFC 5321, 4.1.1.5: RSET is answered with 250. Postfix gives a session up that
+	// answers anything else.
+	{steps: []step{stepReset}, codes: "xxx", owner: ofSession},
+	// Hosts limit the messages of a session, lose the thread, or want a new one, and
+	// say so with 421, 450, 451, 452, 503, 550 or 554 to MAIL.
+	{steps: []step{stepMail}, codes: "4xx 5xx", only: onUsed, owner: ofSession},
+	{steps: []step{stepRcpt, stepData}, codes: "503", only: onUsed, owner: ofSession},
+	{steps: []step{stepRcpt, stepData}, codes: "4xx 5xx", only: wantsTLSOnUsed, owner: ofSession},
+	// RFC 3207, 4: 530 asks for STARTTLS, and 454 to that is temporary. What the host
+	// wants is there again later, or is taken away by somebody on the way.
+	{steps: []step{stepMail, stepRcpt, stepData}, codes: "4xx 5xx", only: wantsTLSThatBroke, owner: ofHost, why: reason.Handshake, rests: true, waits: true},
+	{steps: []step{stepMail, stepRcpt, stepData}, codes: "4xx 5xx", only: wantsTLS, owner: ofHost, why: reason.TLSNone, rests: true, waits: true},
+	// RFC 5321, 4.5.3.1.10: 452, and 552 that older hosts say for it.
+	{steps: []step{stepRcpt}, codes: "4xx 5xx", only: saysTooMany, owner: ofCount, why: reason.Recipient, waits: true},
+	// RFC 5321, 3.3 and 4.3.2.
+	{steps: []step{stepRcpt}, codes: "4xx 5xx", owner: ofRecipient, why: reason.Recipient},
+	{steps: []step{stepMail, stepData, stepContent}, codes: "4xx 5xx", owner: ofTransaction, why: reason.Content},
+}
+
+// rule returns the line of the table for a reply to a step. Every reply that
+// smtpclient hands out as a refusal has one.
+func rule(at step, r smtpclient.Reply, in situation) ruling {
+	for _, l := range rulings {
+		if slices.Contains(l.steps, at) && l.fits(r.Code) && (l.only == nil || l.only(r, in)) {
+			return l
+		}
+	}
+	return ruling{owner: ofHost, why: reason.Connect}
+}
+
+// fits reports whether a code is one of the line's.
+func (l *ruling) fits(code int) bool {
+	digits := [3]byte{byte('0' + code/100), byte('0' + code/10%10), byte('0' + code%10)}
+	return slices.ContainsFunc(strings.Fields(l.codes), func(pattern string) bool {
+		for i, d := range digits {
+			if pattern[i] != 'x' && pattern[i] != d {
+				return false
+			}
+		}
+		return true
+	})
+}
+
+func onUsed(_ smtpclient.Reply, in situation) bool { return in.used }
+
+// wantsTLS reports whether a host refuses mail that does not come over TLS.
+func wantsTLS(r smtpclient.Reply, in situation) bool {
+	if in.tls == security.Established {
+		return false
+	}
+	text := strings.ToLower(strings.Join(r.Lines, " "))
+	switch {
+	case strings.HasSuffix(r.Enhanced, ".7.10"), strings.Contains(text, "starttls"): // RFC 7504, RFC 5248: encryption needed
+		return true
+	case strings.Contains(text, "tls"), strings.Contains(text, "encrypt"):
+		return r.Code == 530 || strings.Contains(text, "requir")
+	}
+	// Without a word of it: 530 is about AUTH as well (RFC 4954, 6).
+	return r.Code == 530 && in.tls != security.NotOffered && !strings.Contains(text, "auth") && !strings.Contains(text, "log")
+}
+
+func wantsTLSOnUsed(r smtpclient.Reply, in situation) bool { return in.used && wantsTLS(r, in) }
+
+func wantsTLSThatBroke(r smtpclient.Reply, in situation) bool {
+	return in.tls == security.Broken && wantsTLS(r, in)
+}
+
+// saysTooMany reports whether a host refuses a recipient because the transaction
+// has too many: by the enhanced code X.5.3 (RFC 3463), in words, or by a 452 whose
+// enhanced code speaks of nothing else.
+func saysTooMany(r smtpclient.Reply, _ situation) bool {
+	_, detail, _ := strings.Cut(r.Enhanced, ".")
+	subject, _, _ := strings.Cut(detail, ".")
+	text := strings.ToLower(strings.Join(r.Lines, " "))
+	other := subject == "1" || subject == "2" || subject == "7" // the address, the mailbox, a policy
+	switch {
+	case detail == "5.3":
+		return true
+	case slices.ContainsFunc([]string{"too many recipients", "too many rcpt", "too many addresses", "recipient limit", "recipients limit", "recipients per message", "number of recipients"},
+		func(words string) bool { return strings.Contains(text, words) }):
+		return !other || r.Code == 552 || r.Code/100 == 4
+	}
+	return r.Code == 452 && !other
+}
+
+// failure is what a reply came to that is the last word.
+func (l *ruling) failure(host string, r smtpclient.Reply) *failure {
+	f := replyFailure(l.why, host, r)
+	f.domainWide = l.rests
+	if l.waits && f.permanent {
+		f.permanent, f.status = false, "4"+f.status[1:]
+	}
+	return f
+}
