@@ -48,7 +48,10 @@ type Listen struct {
 	Allow []Network `toml:"allow" json:"allow"`
 	// Open is needed beside an Allow of a whole Internet.
 	Open bool `toml:"open" json:"open"`
-	Auth bool `toml:"auth" json:"auth"`
+	// AllowGateway is needed in a container where Allow or ProxyProtocol holds the
+	// container's gateway, which stands for everybody whom the engine hands over.
+	AllowGateway bool `toml:"allow_gateway" json:"allow_gateway"`
+	Auth         bool `toml:"auth" json:"auth"`
 	// MinTLS is "1.0", "1.1", "1.2" or "1.3".
 	MinTLS string `toml:"min_tls" json:"min_tls"`
 	// ClientCA is a file of the authorities whose client certificates may relay.

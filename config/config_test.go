@@ -378,8 +378,9 @@ func FuzzLoad(f *testing.F) {
 	})
 }
 
-func TestWhoSignsReports(t *testing.T) {
-	key := filepath.Join(t.TempDir(), "key.pem")
+// ed25519PEM is a new key in a PEM file.
+func ed25519PEM(t *testing.T) []byte {
+	t.Helper()
 	_, private, err := ed25519.GenerateKey(rand.Reader)
 	if err != nil {
 		t.Fatal(err)
@@ -388,7 +389,12 @@ func TestWhoSignsReports(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(key, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}), 0o600); err != nil {
+	return pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der})
+}
+
+func TestWhoSignsReports(t *testing.T) {
+	key := filepath.Join(t.TempDir(), "key.pem")
+	if err := os.WriteFile(key, ed25519PEM(t), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	dkim := func(domain, rest string) string {

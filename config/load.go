@@ -13,6 +13,8 @@ import (
 
 	"github.com/pelletier/go-toml/v2"
 	"github.com/pelletier/go-toml/v2/unstable"
+
+	"github.com/stsrelay/stsrelay/internal/container"
 )
 
 // Error is one thing that is wrong, and where.
@@ -66,10 +68,16 @@ type Warning string
 // defaults and checks everything. The error joins an *Error for each thing
 // that is wrong.
 func Load(path string, environ []string) (*Config, []Warning, error) {
+	return loadIn(container.Look(environ), path, environ)
+}
+
+// loadIn is Load in a container, or in none.
+func loadIn(network container.Network, path string, environ []string) (*Config, []Warning, error) {
 	l, err := read(path, environ)
 	if err != nil {
 		return nil, nil, err
 	}
+	l.network = network
 	if len(l.errs) == 0 {
 		l.complete()
 		l.check()
@@ -117,6 +125,7 @@ func read(path string, environ []string) (*loader, error) {
 
 type loader struct {
 	config   *Config
+	network  container.Network
 	path     string            // as the user wrote it
 	lines    map[string]int    // key → line in the file
 	env      map[string]string // key → variable that set it

@@ -39,7 +39,8 @@ type Work struct {
 
 	q        *Queue
 	unit     *unit
-	recorded bool // there may be a record of it
+	failed   error // of reading its body
+	recorded bool  // there may be a record of it
 	loaded   bool
 	record   unitRecord // as it was read; States are complete, with those at their end
 	pos      []int      // position of Recipients in record.States
@@ -116,8 +117,7 @@ func (w *Work) Load() bool {
 	u.domain.active--
 	q.free(u)
 	if !u.msg.gone {
-		q.log.Error("a queued message cannot be read; it is held", "queue_id", u.msg.id.String(), "error", err)
-		q.hold(u.msg, "its record cannot be read: "+err.Error())
+		q.holdUnreadable(u.msg, fmt.Errorf("its record: %w", err))
 	}
 	q.place(u.domain, q.clock())
 	q.signal() // there is room for another claim
@@ -203,13 +203,29 @@ type flight struct {
 
 // Body returns a reader of the message. It reads one chunk at a time and
 // implements io.WriterTo.
-func (w *Work) Body() io.Reader { return newBody(w.q, w.unit.msg.seq, w.Envelope.Chunks) }
+func (w *Work) Body() io.Reader {
+	b := newBody(w.q, w.unit.msg.seq, w.Envelope.Chunks)
+	b.failed = &w.failed
+	return b
+}
+
+// Unreadable is why a reader of Body could not read from the store, nil where it
+// could, or where the message was removed meanwhile.
+func (w *Work) Unreadable() error {
+	w.q.mu.Lock()
+	defer w.q.mu.Unlock()
+	if w.unit.msg.gone {
+		return nil
+	}
+	return w.failed
+}
 
 type body struct {
 	q      *Queue
 	seq    uint64
 	chunks int
 	next   int
+	failed *error // if not nil, where an error of the store is noted
 	mem    []byte // of the present chunk
 	buf    []byte // what is left of it
 }
@@ -238,6 +254,12 @@ func (b *body) load() error {
 	}
 	b.next++
 	b.buf = b.mem
+	if err != nil {
+		b.buf = nil // nothing of the chunk before it
+		if b.failed != nil {
+			*b.failed = err
+		}
+	}
 	return err
 }
 

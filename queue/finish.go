@@ -27,6 +27,9 @@ type Outcome struct {
 	// Parallel is how many units of the domain its hosts take at a time; 0: not
 	// known. More than Options.DomainLimit may be claimed then.
 	Parallel int
+	// Unreadable is why the message could not be read, nil where it could. It is
+	// held then.
+	Unreadable error
 	// Notices are queued in the same commit.
 	Notices []NewMessage
 	// Also adds changes of other packages to the same commit.
@@ -97,6 +100,9 @@ func (q *Queue) Finish(w *Work, o Outcome) {
 	}
 	q.place(d, now)
 	q.store.Submit(&b, func(err error) { q.finished(u, own, err) })
+	if o.Unreadable != nil && !e.gone {
+		q.holdUnreadable(e, o.Unreadable)
+	}
 	q.signal()
 }
 
@@ -304,6 +310,7 @@ func (q *Queue) forget(e *entry) {
 	if e.held {
 		q.counts.Held--
 	}
+	q.readableAgain(e)
 }
 
 func (q *Queue) deleteRecords(e *entry, chunks int, b *store.Batch) {

@@ -60,6 +60,10 @@ type Options struct {
 	TrashSize int64
 	// Paused starts the queue with delivery paused.
 	Paused bool
+	// Damage is what was found in the store. Messages whose values cannot be read
+	// are held, and where anything was found no orphan is swept: it may be what is
+	// left of a message.
+	Damage store.Damage
 	// Now is the wall clock; default time.Now. What is due when within one run
 	// of the process does not depend on it.
 	Now func() time.Time
@@ -154,6 +158,7 @@ type entry struct {
 	gone       bool // no longer in the queue
 	stateKept  bool // there are records beside the envelope
 	report     bool // a TLS report
+	unreadable bool // the store cannot read it
 }
 
 // unit is what is kept in memory of the recipients of one domain.
@@ -210,17 +215,21 @@ func Open(o Options) (*Queue, error) {
 		follower:    newFollower(),
 	}
 	unwatch := q.store.Watch(store.PrefixMessage, q.follower.changed) // before the scan: nothing falls between
-	if err := q.rebuild(); err != nil {
+	sound, err := q.rebuild()
+	if err != nil {
 		unwatch()
 		return nil, fmt.Errorf("rebuild the queue: %w", err)
 	}
+	q.holdDamaged(o.Damage.Keys)
 	ctx, stop := context.WithCancel(context.Background())
 	q.stop = func() {
 		unwatch()
 		stop()
 	}
 	firstNew := q.nextSeq
-	q.background.Go(func() { q.sweepOrphans(ctx, firstNew) })
+	if sound && len(o.Damage.Keys) == 0 && len(o.Damage.Said) == 0 {
+		q.background.Go(func() { q.sweepOrphans(ctx, firstNew) })
+	}
 	q.background.Go(func() { q.keepLow(ctx) })
 	q.background.Go(func() { q.sweepTrash(ctx) })
 	q.background.Go(func() { q.follow(ctx) })

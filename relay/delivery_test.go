@@ -185,7 +185,7 @@ func TestRefusalsBeforeMailAreTemporaryAndTheNextHostIsTried(t *testing.T) {
 	for name, f := range map[string]testnet.Faults{
 		"down": {Down: true}, "554 greeting": {Replies: map[string]string{"greeting": "554 no mail here"}},
 		"421 greeting": {Replies: map[string]string{"greeting": "421 busy"}}, "drop at the greeting": {Drop: "greeting"},
-		"EHLO 550": {Replies: map[string]string{"ehlo": "550 go away"}}, "421 at MAIL": {Replies: map[string]string{"mail": "421 4.3.2 later"}},
+		"EHLO and HELO 550": {Replies: map[string]string{"ehlo": "550 go away", "helo": "550 go away"}}, "421 at MAIL": {Replies: map[string]string{"mail": "421 4.3.2 later"}},
 		"drop at MAIL": {Drop: "mail"}, "421 at DATA": {Replies: map[string]string{"data": "421 4.3.2 later"}},
 		"garbage for a greeting": {Replies: map[string]string{"greeting": "hello"}}, "endless greeting": {Replies: map[string]string{"greeting": "220 " + strings.Repeat("x", 100_000)}},
 		"10,000 lines": {Replies: map[string]string{"greeting": strings.Repeat("220-x\n", 10_000) + "220 x"}}, "NULs": {Replies: map[string]string{"ehlo": "\x00\x00"}},

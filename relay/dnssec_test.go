@@ -2,14 +2,13 @@ package relay_test
 
 import (
 	"bytes"
+	"cmp"
 	"context"
-	"crypto"
 	"fmt"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -59,12 +58,13 @@ func TestDANEBehindAValidatingResolver(t *testing.T) {
 	forged = append(forged, tlsa("forged.example", w.tlsa(hosts["forged.example"], 3, 1, 1)))
 
 	d := &dnssec{t: t, dir: t.TempDir()}
-	d.sign("good.example", good)
-	d.sign("mismatch.example", mismatch)
-	d.sign("none.example", none)
-	d.plain("unsigned.example", unsigned)
-	d.sign("forged.example", forged)
-	d.forge("forged.example", "TLSA") // its TLSA records are changed behind the signature
+	d.add("", true, nil, ". 60 IN SOA ns. root. 1 3600 600 86400 60", ". 60 IN NS ns.", "ns. 60 IN A 127.0.0.1",
+		"unsigned.example. 60 IN NS ns.unsigned.example.", "ns.unsigned.example. 60 IN A 127.0.0.1")
+	d.add("good.example", true, nil, good...)
+	d.add("mismatch.example", true, nil, mismatch...)
+	d.add("none.example", true, nil, none...)
+	d.add("unsigned.example", false, nil, unsigned...)
+	d.add("forged.example", true, func(rr dns.RR) { rr.(*dns.TLSA).Certificate = strings.Repeat("00", 32) }, forged...)
 	resolver := d.serve()
 
 	// The policies' names are in no zone; unbound is told so by its own.
@@ -94,7 +94,7 @@ func TestDANEBehindAValidatingResolver(t *testing.T) {
 	}
 }
 
-// dnssec signs zones and serves them.
+// dnssec serves zones.
 type dnssec struct {
 	t       *testing.T
 	dir     string
@@ -102,110 +102,26 @@ type dnssec struct {
 	anchors []string
 }
 
-func (d *dnssec) write(zone string, rrs []dns.RR) {
+// add takes a zone in; forge, if not nil, changes its TLSA records behind the signature.
+func (d *dnssec) add(name string, signed bool, forge func(dns.RR), records ...string) {
 	d.t.Helper()
-	var b bytes.Buffer
-	for _, rr := range rrs {
-		fmt.Fprintln(&b, rr)
+	z, err := testnet.NewZone(name, records...)
+	if err == nil && signed {
+		err = z.Sign(time.Now().Add(time.Hour))
 	}
-	if err := os.WriteFile(filepath.Join(d.dir, zone), b.Bytes(), 0o600); err != nil {
-		d.t.Fatal(err)
-	}
-	d.zones = append(d.zones, zone)
-}
-
-func (d *dnssec) parse(records []string) []dns.RR {
-	d.t.Helper()
-	rrs := make([]dns.RR, len(records))
-	for i, r := range records {
-		rr, err := dns.NewRR(r)
-		if err != nil {
-			d.t.Fatal(err)
-		}
-		rrs[i] = rr
-	}
-	return rrs
-}
-
-func (d *dnssec) plain(zone string, records []string) { d.write(zone, d.parse(records)) }
-
-// sign signs every RRset, with NSEC for what is not there (RFC 4034).
-func (d *dnssec) sign(zone string, records []string) {
-	d.t.Helper()
-	key := &dns.DNSKEY{
-		Hdr: dns.RR_Header{Name: zone + ".", Rrtype: dns.TypeDNSKEY, Class: dns.ClassINET, Ttl: 60}, Flags: 257, Protocol: 3, Algorithm: dns.ECDSAP256SHA256,
-	}
-	private, err := key.Generate(256)
 	if err != nil {
 		d.t.Fatal(err)
 	}
-	d.anchors = append(d.anchors, key.String())
-	rrs := append(d.parse(records), key)
-
-	types := make(map[string][]uint16)
-	for _, rr := range rrs {
-		name, typ := rr.Header().Name, rr.Header().Rrtype
-		if !slices.Contains(types[name], typ) {
-			types[name] = append(types[name], typ)
-		}
+	if signed {
+		d.anchors = append(d.anchors, z.Key.String())
 	}
-	var names []string
-	for name := range types {
-		names = append(names, name)
+	if forge != nil {
+		z.Forge("TLSA", forge)
 	}
-	slices.SortFunc(names, canonicalOrder)
-	for i, name := range names {
-		bitmap := append(types[name], dns.TypeNSEC, dns.TypeRRSIG)
-		slices.Sort(bitmap)
-		rrs = append(rrs, &dns.NSEC{
-			Hdr:        dns.RR_Header{Name: name, Rrtype: dns.TypeNSEC, Class: dns.ClassINET, Ttl: 60},
-			NextDomain: names[(i+1)%len(names)], TypeBitMap: bitmap,
-		})
-	}
-	sets := make(map[string][]dns.RR)
-	for _, rr := range rrs {
-		k := rr.Header().Name + dns.TypeToString[rr.Header().Rrtype]
-		sets[k] = append(sets[k], rr)
-	}
-	for _, set := range sets {
-		sig := &dns.RRSIG{
-			Hdr:       dns.RR_Header{Ttl: 60},
-			Algorithm: key.Algorithm, SignerName: key.Hdr.Name, KeyTag: key.KeyTag(),
-			Inception: uint32(time.Now().Add(-time.Hour).Unix()), Expiration: uint32(time.Now().Add(time.Hour).Unix()),
-		}
-		if err := sig.Sign(private.(crypto.Signer), set); err != nil {
-			d.t.Fatal(err)
-		}
-		rrs = append(rrs, sig)
-	}
-	d.write(zone, rrs)
-}
-
-// canonicalOrder is RFC 4034, 6.1: label by label from the right.
-func canonicalOrder(a, b string) int {
-	x, y := dns.SplitDomainName(a), dns.SplitDomainName(b)
-	slices.Reverse(x)
-	slices.Reverse(y)
-	return slices.Compare(x, y)
-}
-
-// forge changes a record behind its signature.
-func (d *dnssec) forge(zone, rrtype string) {
-	d.t.Helper()
-	file := filepath.Join(d.dir, zone)
-	text, err := os.ReadFile(file)
-	if err != nil {
+	if _, err := z.Write(d.dir); err != nil {
 		d.t.Fatal(err)
 	}
-	lines := strings.Split(string(text), "\n")
-	for i, l := range lines {
-		if strings.Contains(l, "\tIN\t"+rrtype+"\t") {
-			lines[i] = l[:len(l)-2] + "00"
-		}
-	}
-	if err := os.WriteFile(file, []byte(strings.Join(lines, "\n")), 0o600); err != nil {
-		d.t.Fatal(err)
-	}
+	d.zones = append(d.zones, name)
 }
 
 // serve starts nsd with the zones and unbound with their keys, and returns the
@@ -232,8 +148,8 @@ func (d *dnssec) tryToServe(authority, resolver int) (addr string, ok bool) {
 	}
 	unbound += "remote-control:\n control-enable: no\n"
 	for _, z := range d.zones {
-		nsd += fmt.Sprintf("zone:\n name: %q\n zonefile: %q\n", z, z)
-		unbound += fmt.Sprintf("stub-zone:\n name: %q\n stub-addr: 127.0.0.1@%d\n", z, authority)
+		nsd += fmt.Sprintf("zone:\n name: %q\n zonefile: %q\n", dns.Fqdn(z), cmp.Or(z, "root"))
+		unbound += fmt.Sprintf("stub-zone:\n name: %q\n stub-addr: 127.0.0.1@%d\n", dns.Fqdn(z), authority)
 	}
 	addr = fmt.Sprintf("127.0.0.1:%d", resolver)
 	return addr, d.start("nsd", nsd, fmt.Sprintf("127.0.0.1:%d", authority)) && d.start("unbound", unbound, addr)

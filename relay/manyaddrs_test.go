@@ -12,7 +12,7 @@ import (
 func TestAHostOfVeryManyAddresses(t *testing.T) {
 	w := newWorld(t, "retry = [\"1h\"]\n")
 	w.domain("many.example", testnet.Domain{MX: []string{"mx.many.example"}})
-	for i := range 2000 {
+	for i := range 250 {
 		if err := w.DNS.Add(fmt.Sprintf("mx.many.example. 60 IN A 127.77.%d.%d", i/250, i%250+1)); err != nil {
 			t.Fatal(err)
 		}

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/stsrelay/stsrelay/config"
+	"github.com/stsrelay/stsrelay/internal/container"
 	"github.com/stsrelay/stsrelay/internal/dnsclient"
 	"github.com/stsrelay/stsrelay/internal/store"
 	"github.com/stsrelay/stsrelay/relay/delivery"
@@ -60,7 +61,7 @@ func (s policyStore) Scan(prefix []byte, fn func(key, value []byte) error) error
 
 func (r *Relay) openPolicies(roots *x509.CertPool) (*sts.Manager, error) {
 	return sts.NewManager(sts.ManagerOptions{
-		Store: policyStore{r.store}, Prefix: store.PrefixPolicy, LookupTXT: r.lookupTXT, Logger: r.log,
+		Store: policyStore{r.store}, Prefix: store.PrefixPolicy, Room: r.store.Room, LookupTXT: r.lookupTXT, Logger: r.log,
 		Fetch: func(ctx context.Context, domain string) (*sts.Fetched, error) {
 			fetched, err := sts.NewFetcher(sts.FetcherOptions{
 				Roots: roots, LookupAddrs: r.lookupAddrs, DialContext: r.o.Dial, Hellos: r.hellos,
@@ -72,6 +73,20 @@ func (r *Relay) openPolicies(roots *x509.CertPool) (*sts.Manager, error) {
 			return fetched, err
 		},
 	})
+}
+
+// lookAtResolvers asks the resolvers whether they validate DNSSEC, and logs what is
+// believed of them.
+func (r *Relay) lookAtResolvers(ctx context.Context) {
+	r.resolver.Probe(ctx)
+	protected := false
+	for _, s := range r.resolver.Servers() {
+		r.log.Info("resolver", "address", s.Address, "ad_believed", s.Believed, "because", s.Why)
+		protected = protected || s.Protects()
+	}
+	if r.config.Load().DANE.Enabled && !protected {
+		r.log.Warn("DANE is off: no resolver is believed to have validated its answers (dns.servers, dns.trust_ad); use one on this machine that validates DNSSEC, or DNS over TLS")
+	}
 }
 
 func (r *Relay) lookupAddrs(ctx context.Context, host string) ([]netip.Addr, error) {
@@ -88,6 +103,12 @@ func (r *Relay) lookupTXT(ctx context.Context, name string, fresh bool) ([]strin
 	t, err := r.resolver.TXT(ctx, name, fresh)
 	if errors.Is(err, dnsclient.ErrNXDomain) || errors.Is(err, dnsclient.ErrNoData) {
 		return nil, sts.ErrNoTXT
+	}
+	if err != nil && !fresh {
+		// With a policy in force the record only says whether there is a newer one.
+		if e, ok := r.policies.Show(strings.TrimPrefix(name, "_mta-sts.")); ok && e.Policy != nil && time.Now().Before(e.ExpiresAt) {
+			r.resolver.RememberSilentTXT(name)
+		}
 	}
 	return t.Records, err
 }
@@ -194,6 +215,7 @@ func (r *Relay) ingressOptions(c *config.Config) (ingress.Options, error) {
 		Sign:               sign,
 		Accepted:           r.accepted,
 		Refused:            r.metrics.Refused,
+		Gateways:           container.Gateways(),
 		Logger:             r.log,
 	}
 	for _, l := range c.Listen {

@@ -12,8 +12,6 @@ import (
 	"log/slog"
 	"net"
 	"os"
-	"path/filepath"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -131,12 +129,12 @@ func (r *Relay) open() error {
 	if err := os.MkdirAll(c.DataDir, 0o700); err != nil {
 		return fmt.Errorf("data_dir: %w", err)
 	}
-	r.store, err = store.Open(store.Options{Dir: filepath.Join(c.DataDir, "queue"), FreeSpace: int64(c.Limits.FreeSpace), Ballast: ballast, Committed: r.metrics.Committed, Logger: r.log})
+	r.store, err = store.Open(store.Options{Dir: StoreDir(c.DataDir), FreeSpace: int64(c.Limits.FreeSpace), Ballast: ballast, Committed: r.metrics.Committed, Logger: r.log})
 	if err != nil {
-		return err
+		return explainDamage(c, err)
 	}
 	limits := queueLimits(c)
-	r.queue, err = queue.Open(queue.Options{Store: r.store, Schedule: schedule(c), DomainLimit: limits.Domain, ClaimLimit: limits.Claims, MaxMessages: limits.Messages, TrashSize: int64(c.Limits.TrashSize), Paused: c.Delivery.Paused, Logger: r.log})
+	r.queue, err = queue.Open(queue.Options{Store: r.store, Damage: r.store.Damage(), Schedule: schedule(c), DomainLimit: limits.Domain, ClaimLimit: limits.Claims, MaxMessages: limits.Messages, TrashSize: int64(c.Limits.TrashSize), Paused: c.Delivery.Paused, Logger: r.log})
 	if err != nil {
 		return err
 	}
@@ -207,12 +205,6 @@ func (r *Relay) Run(ctx context.Context, ready func()) error {
 	if a := r.admin.HTTPAddr(); a != nil {
 		r.log.Info("web page, health and metrics", "address", a.String())
 	}
-	for _, s := range r.resolver.Servers() {
-		r.log.Info("resolver", "address", s.Address, "ad_believed", s.Believed, "because", s.Why)
-	}
-	if believed := slices.ContainsFunc(r.resolver.Servers(), func(s dnsclient.ServerStatus) bool { return s.Believed }); c.DANE.Enabled && !believed {
-		r.log.Warn("DANE is off: no resolver is believed to have validated its answers (dns.trust_ad); use one on this machine, or DNS over TLS")
-	}
 	r.log.Info("stsrelay is running", "version", r.o.Version, "hostname", c.Hostname, "data_dir", c.DataDir, "socket", c.SocketPath())
 	if err := r.queue.Accepting(); err != nil {
 		r.log.Warn("no mail is taken in for now; what is queued is delivered", "error", err)
@@ -236,6 +228,7 @@ func (r *Relay) Run(ctx context.Context, ready func()) error {
 	if ready != nil {
 		ready()
 	}
+	parts.Go(func() { r.lookAtResolvers(stopping) })
 	delivering, stopDelivery := context.WithCancel(stopping)
 	defer stopDelivery()
 	delivered := make(chan struct{})

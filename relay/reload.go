@@ -81,6 +81,7 @@ func (r *Relay) takeOver(ctx context.Context, c *config.Config) (restart []strin
 		r.forgetFailures(ctx)
 	}
 	r.setLevel(c)
+	r.lookAtResolvers(ctx)
 	return restart, nil
 }
 

@@ -38,6 +38,12 @@ func (l *logged) String() string {
 // newLoggedWorld is newWorld with a log to look at.
 func newLoggedWorld(t *testing.T, toml string) (*world, *logged) {
 	t.Helper()
+	return newLoggedWorldBehind(t, testnet.ResolverFaults{}, toml)
+}
+
+// newLoggedWorldBehind is newLoggedWorld with a resolver of some kind.
+func newLoggedWorldBehind(t *testing.T, resolver testnet.ResolverFaults, toml string) (*world, *logged) {
+	t.Helper()
 	n, err := testnet.New(testnet.Options{})
 	if err != nil {
 		t.Fatal(err)
@@ -45,6 +51,7 @@ func newLoggedWorld(t *testing.T, toml string) (*world, *logged) {
 	t.Cleanup(n.Close)
 	log := new(logged)
 	w := &world{Net: n, t: t, dir: t.TempDir(), log: slog.New(slog.NewJSONHandler(log, nil))}
+	w.DNS.SetResolver(resolver)
 	w.start(toml)
 	return w, log
 }

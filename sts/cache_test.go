@@ -10,6 +10,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/fxamacker/cbor/v2"
+
 	"github.com/stsrelay/stsrelay/sts"
 )
 
@@ -210,11 +212,13 @@ func TestAPolicyForAYearIsRefreshedDailyAndAShortOneBeforeItEnds(t *testing.T) {
 	}
 }
 
-func TestWhatWasFetchedIsInTheStoreAsItWas(t *testing.T) {
+// The text of a stranger may have 64 KiB. What is applied of it is what is kept.
+func TestWhatIsAppliedIsInTheStoreAndNotTheText(t *testing.T) {
 	l := newLab(t)
-	l.body = "version: STSv1\r\nmode: enforce\r\nx-note: \xff caf\u00e9: hi\r\nmx: MX1.example.org.\r\nmx: *\r\nmax_age: 604800"
+	l.body = "version: STSv1\r\nmode: enforce\r\nx-note: \xff caf\u00e9: hi\r\nmx: MX1.example.org.\r\nmx: *\r\nmax_age: 604800\r\n" +
+		strings.Repeat("mx: mx1.example.org\r\nx: y\r\n", 2000)
 	l.want("before", l.lookup(), "1", 1)
-	if v := l.store.values["p/"+domain]; !strings.Contains(string(v), l.body) {
+	if v := l.store.values["p/"+domain]; len(v) > 200 || strings.Count(string(v), "mx1.example.org") != 1 {
 		t.Errorf("the store has %q", v)
 	}
 	before, _ := l.manager.Show(domain)
@@ -224,6 +228,24 @@ func TestWhatWasFetchedIsInTheStoreAsItWas(t *testing.T) {
 	if !slices.Equal(before.Policy.Lines(), after.Policy.Lines()) || before.ID != after.ID ||
 		!before.ExpiresAt.Equal(after.ExpiresAt) || !before.FetchedAt.Equal(after.FetchedAt) {
 		t.Errorf("%+v became %+v", before, after)
+	}
+}
+
+// Earlier versions kept the text as it was fetched.
+func TestAPolicyInForceThatAnEarlierVersionStoredStaysSo(t *testing.T) {
+	l := newLab(t)
+	text := "version: STSv1\r\nmode: enforce\r\nmx: MX1.example.org.\r\nmx: mx1.example.org\r\nx: y\r\nmax_age: 604800"
+	value, err := cbor.Marshal(map[int]any{1: "1", 2: []byte(text), 3: l.now.Unix() - 3600, 4: l.now.Unix() - 60, 5: l.now.Unix() + 3600})
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.store.values["p/"+domain] = value
+	l.restart()
+	l.txt, l.txtErr, l.fetchErr = nil, sts.ErrNoTXT, errors.New("dead")
+	r := l.lookup()
+	l.want("the record is gone", r, "1", 0)
+	if r.Policy.Mode != sts.ModeEnforce || len(r.Policy.MX) != 1 {
+		t.Errorf("%+v", r.Policy)
 	}
 }
 
@@ -251,51 +273,6 @@ func (*unreadable) Scan([]byte, func(k, v []byte) error) error { return errors.N
 func TestACacheThatCannotBeReadIsNotTakenForAnEmptyOne(t *testing.T) {
 	if m, err := sts.NewManager(sts.ManagerOptions{Store: &unreadable{}}); err == nil {
 		t.Errorf("%+v", m)
-	}
-}
-
-func TestANewDomainWithoutEnforcementDisplacesNoEnforcedPolicy(t *testing.T) {
-	l := newLab(t)
-	mode := sts.ModeEnforce
-	m, err := sts.NewManager(sts.ManagerOptions{
-		Store: l.store, Prefix: []byte("p/"), MaxDomains: 2, Now: func() time.Time { return l.now },
-		LookupTXT: func(context.Context, string, bool) ([]string, error) { return []string{"v=STSv1; id=1"}, nil },
-		Fetch: func(context.Context, string) (*sts.Fetched, error) {
-			return &sts.Fetched{Policy: &sts.Policy{Mode: mode, MaxAge: time.Hour, MX: []string{"a.example"}}}, nil
-		},
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	see := func(d string) {
-		l.now = l.now.Add(time.Second)
-		if r, err := m.Lookup(t.Context(), d); err != nil || r.Policy == nil {
-			t.Errorf("%s: %+v, %v", d, r, err)
-		}
-	}
-	see("a.example")
-	see("b.example")
-	mode = sts.ModeTesting
-	see("c.example")
-	kept := func() (names string) {
-		for _, e := range m.List() {
-			names += e.Domain[:1]
-		}
-		return names
-	}
-	if got := kept(); got != "ab" {
-		t.Errorf("kept %s", got)
-	}
-	see("a.example")
-	mode = sts.ModeEnforce
-	see("d.example")
-	if got := kept(); got != "ad" {
-		t.Errorf("kept %s: b was used longest ago", got)
-	}
-	m.Close()
-	l.restart()
-	if n := len(l.manager.List()); n != 2 {
-		t.Errorf("the store has %d entries", n)
 	}
 }
 

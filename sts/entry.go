@@ -14,8 +14,9 @@ const (
 	maxBackoff = time.Hour
 	// forcedEvery bounds the fetches that refused deliveries ask for.
 	forcedEvery = 5 * time.Minute
-	// keptFailure is how much is kept of what came instead of a policy.
-	keptFailure = 4 << 10
+	// keptFailure is how much is kept of what came instead of a policy, and of why
+	// that is none, in octets each.
+	keptFailure = 1 << 10
 )
 
 // Entry is what the cache knows of a domain. Times that never were are zero.
@@ -46,7 +47,7 @@ type Entry struct {
 // be UTF-8, as CBOR's text must.
 type record struct {
 	ID          string          `cbor:"1,keyasint,omitempty"`
-	Text        cbor.ByteString `cbor:"2,keyasint,omitempty"` // the policy as fetched; "": there is none
+	Text        cbor.ByteString `cbor:"2,keyasint,omitempty"` // what is applied of the policy, see Policy.Text; "": there is none
 	FetchedAt   int64           `cbor:"3,keyasint,omitempty"`
 	UsedAt      int64           `cbor:"4,keyasint,omitempty"`
 	RefreshAt   int64           `cbor:"5,keyasint,omitempty"`
@@ -66,21 +67,50 @@ type failure struct {
 	NoHost bool            `cbor:"7,keyasint,omitempty"` // the policy host does not exist
 }
 
-// entry is a record in memory. Only its time of use ever changes; any other
-// change makes a new one. The methods that say so may be called on nil.
+// card is what is in memory of every domain in the cache, about 200 octets with
+// its name: what tells which policy is due, and which domain may go. Only its
+// time of use ever changes. The methods that say so may be called on nil.
+type card struct {
+	mode      Mode // "": there is no policy
+	maxAge    time.Duration
+	fetchedAt int64
+	refreshAt int64
+	failedAt  int64 // 0: the last fetch did not fail
+	charge    int   // octets in the store; 0: it is not there
+	pinned    bool  // the store has not got it, or an older one
+	used      atomic.Int64
+}
+
+// entry is a record in memory. It never changes; a change makes a new one. The
+// methods that say so may be called on nil.
 type entry struct {
-	record
-	policy *Policy // of Text, nil where there is none
-	used   atomic.Int64
+	record         // without Text
+	policy *Policy // nil where there is none
+	card   *card
+	size   int // octets of memory, about
 }
 
 func newEntry(r record, p *Policy) *entry {
-	e := &entry{record: r, policy: p}
-	e.used.Store(r.UsedAt)
-	return e
+	r.Text = ""
+	c := &card{refreshAt: r.RefreshAt, fetchedAt: r.FetchedAt}
+	if p != nil {
+		c.mode, c.maxAge = p.Mode, p.MaxAge
+	}
+	if r.Failure != nil {
+		c.failedAt = r.Failure.At
+	}
+	c.used.Store(r.UsedAt)
+	return &entry{record: r, policy: p, card: c}
 }
 
-func (e *entry) encode() ([]byte, error) { return cbor.Marshal(e.record) }
+func (e *entry) encode() ([]byte, error) {
+	r := e.record
+	r.UsedAt = e.card.used.Load()
+	if e.policy != nil {
+		r.Text = cbor.ByteString(e.policy.Text())
+	}
+	return cbor.Marshal(r)
+}
 
 // decode reads an entry from the store. The policy is read from its text again:
 // what is no policy, for whatever reason, is not applied.
@@ -89,26 +119,21 @@ func decode(value []byte) (*entry, error) {
 	if err := cbor.Unmarshal(value, &r); err != nil {
 		return nil, err
 	}
-	if r.Text == "" {
-		return newEntry(r, nil), nil
+	var p *Policy
+	if r.Text != "" {
+		whole, _, err := parsePolicy(string(r.Text))
+		if err != nil {
+			return nil, err
+		}
+		p = whole.Applied()
 	}
-	p, _, err := parsePolicy(string(r.Text))
-	if err != nil {
-		return nil, err
-	}
-	return newEntry(r, p), nil
+	e := newEntry(r, p)
+	e.size = sizeOf("", value)
+	return e, nil
 }
 
-// size is how many octets of strangers' text e holds; it may be nil.
-func (e *entry) size() int {
-	switch {
-	case e == nil:
-		return 0
-	case e.Failure == nil:
-		return len(e.Text)
-	}
-	return len(e.Text) + len(e.Failure.Why) + len(e.Failure.Text)
-}
+// sizeOf is about what an entry takes of memory.
+func sizeOf(domain string, value []byte) int { return 300 + len(domain) + 2*len(value) }
 
 // copyRecord is what a changed entry begins with; e may be nil.
 func (e *entry) copyRecord(now time.Time) record {
@@ -116,21 +141,43 @@ func (e *entry) copyRecord(now time.Time) record {
 		return record{UsedAt: now.Unix()}
 	}
 	r := e.record
-	r.UsedAt = e.used.Load()
+	r.UsedAt = e.card.used.Load()
 	r.FetchedAt = min(r.FetchedAt, now.Unix()) // the clock was set back
 	return r
 }
 
 // expires is when the policy ends. A clock that was set back does not make it
 // last longer than its max_age from now.
-func (e *entry) expires(now time.Time) time.Time {
-	fetched := min(e.FetchedAt, now.Unix())
-	return time.Unix(fetched, 0).Add(e.policy.MaxAge)
+func (c *card) expires(now time.Time) time.Time {
+	fetched := min(c.fetchedAt, now.Unix())
+	return time.Unix(fetched, 0).Add(c.maxAge)
+}
+
+// valid says that there is a policy that is in force; c may be nil.
+func (c *card) valid(now time.Time) bool {
+	return c != nil && c.mode != "" && now.Before(c.expires(now))
 }
 
 // valid says that e has a policy that is in force; e may be nil.
-func (e *entry) valid(now time.Time) bool {
-	return e != nil && e.policy != nil && now.Before(e.expires(now))
+func (e *entry) valid(now time.Time) bool { return e != nil && e.card.valid(now) }
+
+// due says that a policy is to be refreshed. A refresh planned later than any
+// can be was planned before the clock was set back.
+func (c *card) due(now time.Time) bool {
+	at := unix(c.refreshAt)
+	return c.valid(now) && now.Sub(unix(c.used.Load())) < usedWithin &&
+		(!now.Before(at) || at.Sub(now) > latestRefresh)
+}
+
+// over says that an entry is of no more use.
+func (c *card) over(now time.Time) bool {
+	switch {
+	case c.mode != "":
+		return now.Sub(c.expires(now)) > keptExpired
+	case c.failedAt != 0:
+		return now.Sub(unix(c.failedAt)) > keptFailed
+	}
+	return true
 }
 
 // wait is the time until the next fetch.
@@ -171,11 +218,11 @@ func (e *entry) lastFailure(domain string) *FetchError {
 
 func (e *entry) export(domain string, now time.Time) Entry {
 	out := Entry{
-		Domain: domain, ID: e.ID, Policy: e.policy, LastUsed: unix(e.used.Load()), NextRefresh: unix(e.RefreshAt),
+		Domain: domain, ID: e.ID, Policy: e.policy, LastUsed: unix(e.card.used.Load()), NextRefresh: unix(e.RefreshAt),
 		RefetchedAt: unix(e.RefetchedAt), ChangedAt: unix(e.ChangedAt),
 	}
 	if e.policy != nil {
-		out.FetchedAt, out.ExpiresAt = unix(e.FetchedAt), e.expires(now).UTC()
+		out.FetchedAt, out.ExpiresAt = unix(e.FetchedAt), e.card.expires(now).UTC()
 	}
 	if e.Failure != nil {
 		out.LastError, out.LastErrorAt = string(e.Failure.Why), unix(e.Failure.At)

@@ -6,23 +6,23 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
-	"io"
-	"mime"
 	"net"
 	"net/http"
 	"net/netip"
-	"strings"
 	"time"
 
 	"github.com/stsrelay/stsrelay/internal/clienthello"
+	"github.com/stsrelay/stsrelay/internal/happyeyeballs"
 	"github.com/stsrelay/stsrelay/internal/publicaddr"
 )
 
 const (
-	// maxBody is the most that a policy may be, in octets; one more is an error.
-	maxBody = 64 << 10
 	// wellKnown is the path of a policy (RFC 8461, 3.3).
 	wellKnown = "/.well-known/mta-sts.txt"
+	// maxAddrs is how many addresses of a policy host are tried, each for
+	// dialTimeout at most.
+	maxAddrs    = 8
+	dialTimeout = 10 * time.Second
 )
 
 // FailureType is a result type of RFC 8460, 4.3.2.2.
@@ -87,8 +87,9 @@ type Fetcher struct{ o FetcherOptions }
 
 // Fetched is a policy and what its fetch has shown.
 type Fetched struct {
+	// Policy is as it is applied: see Policy.Applied.
 	Policy  *Policy
-	Remarks []Remark
+	Remarks Remarks
 	// Text is the policy as it was received.
 	Text string
 	// TLS is the state of the connection, Addr the address that answered.
@@ -96,17 +97,26 @@ type Fetched struct {
 	Addr string
 	// SmallHello says that TLS came about with a second, small ClientHello only.
 	SmallHello bool
-	// Status, ContentType and Location are those of the HTTP answer, 0 and ""
-	// where there was none.
-	Status      int
-	ContentType string
-	Location    string
+	// Status, ContentType, ContentCoding (its Content-Encoding, in lower case) and
+	// Location are those of the HTTP answer, 0 and "" where there was none.
+	Status        int
+	ContentType   string
+	ContentCoding string
+	Location      string
 }
 
 // NewFetcher returns a Fetcher.
 func NewFetcher(o FetcherOptions) *Fetcher {
-	if o.DialContext == nil {
-		o.DialContext = new(net.Dialer).DialContext
+	dial := o.DialContext
+	if dial == nil {
+		dial = new(net.Dialer).DialContext
+	}
+	o.DialContext = func(ctx context.Context, network, address string) (net.Conn, error) {
+		conn, err := dial(ctx, network, address)
+		if err != nil {
+			return nil, err
+		}
+		return wholeConn{conn}, nil
 	}
 	if o.Timeout == 0 {
 		o.Timeout = time.Minute
@@ -133,7 +143,10 @@ func (f *Fetcher) Fetch(ctx context.Context, domain string) (*Fetched, error) {
 	if err != nil {
 		return nil, &FetchError{Type: PolicyInvalid, Domain: domain, Text: out.Text, Seen: out, Err: err}
 	}
-	out.Policy, out.Remarks = policy, append(out.Remarks, remarks...)
+	out.Policy, out.Remarks = policy.Applied(), append(out.Remarks, remarks...)
+	if n := policy.leftOut(out.Policy); n > 0 {
+		out.Remarks.Add(RemarkManyMX, "the policy has %d patterns, more than are applied: the last %d of them do not count", len(out.Policy.MX)+n, n)
+	}
 	return out, nil
 }
 
@@ -149,12 +162,14 @@ func (f *Fetcher) get(ctx context.Context, domain string, out *Fetched) ([]byte,
 	host := policyHost(domain)
 	// A transport of its own for every fetch: no connection is kept, no proxy
 	// of the environment is used, nothing is cached on the way.
-	var transport *http.Transport
-	transport = &http.Transport{
+	cfg := &tls.Config{ServerName: host, RootCAs: f.o.Roots, MinVersion: tls.VersionTLS12, Time: f.o.Now, NextProtos: []string{"h2", "http/1.1"}}
+	transport := &http.Transport{
 		DialTLSContext: func(ctx context.Context, network, _ string) (net.Conn, error) {
-			return f.dialTLS(ctx, network, host, transport.TLSClientConfig, out)
+			return f.dialTLS(ctx, network, host, cfg, out)
 		},
-		TLSClientConfig:        &tls.Config{ServerName: host, RootCAs: f.o.Roots, MinVersion: tls.VersionTLS12, Time: f.o.Now},
+		ForceAttemptHTTP2: true,
+		// What a host may send before it is read; the default is 4 MiB.
+		HTTP2:                  &http.HTTP2Config{MaxReceiveBufferPerStream: maxBody, MaxReceiveBufferPerConnection: maxBody},
 		ResponseHeaderTimeout:  20 * time.Second,
 		DisableCompression:     true,
 		DisableKeepAlives:      true,
@@ -172,33 +187,8 @@ func (f *Fetcher) get(ctx context.Context, domain string, out *Fetched) ([]byte,
 	}
 	defer resp.Body.Close()
 	out.TLS, out.Status = resp.TLS, resp.StatusCode
-	out.ContentType, out.Location = resp.Header.Get("Content-Type"), resp.Header.Get("Location")
-	return f.body(ctx, resp, out)
-}
-
-func (f *Fetcher) body(ctx context.Context, resp *http.Response, out *Fetched) ([]byte, error) {
-	if resp.StatusCode != http.StatusOK {
-		if to := resp.Header.Get("Location"); to != "" {
-			return nil, fmt.Errorf("it answered %s to %q, and redirects must not be followed (RFC 8461, 3.3)", resp.Status, cut(to, 120))
-		}
-		return nil, fmt.Errorf("it answered %q instead of 200", resp.Status)
-	}
-	if ct := resp.Header.Get("Content-Type"); ct == "" {
-		out.Remarks = append(out.Remarks, "the policy host sends no Content-Type; it should be text/plain")
-	} else if mediaType, _, err := mime.ParseMediaType(ct); err != nil && mediaType == "" || !strings.EqualFold(mediaType, "text/plain") {
-		return nil, fmt.Errorf("its Content-Type is %q, not text/plain", cut(ct, 80))
-	}
-	if resp.ContentLength > maxBody {
-		return nil, fmt.Errorf("it is %d octets long, more than %d", resp.ContentLength, maxBody)
-	}
-	body, err := io.ReadAll(io.LimitReader(resp.Body, maxBody+1))
-	if err != nil {
-		return nil, causeOf(ctx, err)
-	}
-	if len(body) > maxBody {
-		return nil, fmt.Errorf("it is longer than %d octets", maxBody)
-	}
-	return body, nil
+	out.ContentType, out.ContentCoding, out.Location = resp.Header.Get("Content-Type"), contentCoding(resp.Header), resp.Header.Get("Location")
+	return readBody(ctx, resp, &out.Remarks)
 }
 
 // causeOf gives the reason why ctx ended, where it did.
@@ -218,7 +208,7 @@ const handshakeTimeout = 10 * time.Second
 // dialTLS connects and makes the handshake, once more with a small ClientHello
 // where the host does not answer a large one.
 func (f *Fetcher) dialTLS(ctx context.Context, network, host string, cfg *tls.Config, out *Fetched) (net.Conn, error) {
-	conn, err := f.dial(ctx, network, host, out)
+	conn, err := f.dial(ctx, host, out)
 	if err != nil {
 		return nil, err
 	}
@@ -234,29 +224,32 @@ func (f *Fetcher) dialTLS(ctx context.Context, network, host string, cfg *tls.Co
 	return client, nil
 }
 
-// dial tries the addresses of the policy host in turn.
-func (f *Fetcher) dial(ctx context.Context, network, host string, out *Fetched) (net.Conn, error) {
+// dial connects to the first address of the policy host that answers, IPv6 and
+// IPv4 in turn.
+func (f *Fetcher) dial(ctx context.Context, host string, out *Fetched) (net.Conn, error) {
 	addrs, err := f.o.LookupAddrs(ctx, host)
 	if err != nil {
 		return nil, err
 	}
-	var errs []error
-	for _, a := range addrs {
-		if !f.o.AllowPrivate && !publicaddr.Public(a) {
-			errs = append(errs, fmt.Errorf("%s: %w, which is not contacted", a, ErrPrivateAddress))
-			continue
-		}
-		dialCtx, cancel := context.WithTimeout(ctx, 10*time.Second)
-		conn, err := f.o.DialContext(dialCtx, network, net.JoinHostPort(a.String(), "443"))
-		cancel()
-		if err == nil {
-			out.Addr = a.String()
-			return conn, nil
-		}
-		errs = append(errs, err)
-	}
-	if len(errs) == 0 {
+	if len(addrs) == 0 {
 		return nil, fmt.Errorf("%s has no address", host)
 	}
-	return nil, errors.Join(errs...)
+	var targets []netip.AddrPort
+	var refused []error
+	for _, a := range happyeyeballs.Interleave(addrs) {
+		if f.o.AllowPrivate || publicaddr.Public(a) {
+			targets = append(targets, netip.AddrPortFrom(a, 443))
+		} else {
+			refused = append(refused, fmt.Errorf("%s: %w, which is not contacted", a, ErrPrivateAddress))
+		}
+	}
+	if len(targets) == 0 {
+		return nil, errors.Join(refused...)
+	}
+	won, err := happyeyeballs.Dial(ctx, targets[:min(len(targets), maxAddrs)], dialTimeout, f.o.DialContext)
+	if err != nil {
+		return nil, err
+	}
+	out.Addr = targets[won.Index].Addr().String()
+	return won.Conn, nil
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net/netip"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -46,6 +47,12 @@ func fetcher(n *testnet.Net, h *testnet.PolicyHost, timeout time.Duration) *sts.
 	})
 }
 
+// policyOf is a policy of n octets.
+func policyOf(n int) string {
+	text := "version: STSv1\nmode: enforce\nmx: mx1.example.org\nmax_age: 86400\n"
+	return text + strings.Repeat("\n", n-len(text))
+}
+
 func TestFetch(t *testing.T) {
 	n, h := site(t)
 	for _, tt := range []struct {
@@ -68,6 +75,28 @@ func TestFetch(t *testing.T) {
 		{"500", testnet.PolicyFaults{Status: 500}, sts.PolicyFetchError, "500"},
 		{"70 KiB", testnet.PolicyFaults{Body: "version: STSv1\nmode: enforce\nmx: mx1.example.org\nmax_age: 86400\n" + strings.Repeat("x: y\n", 14000)}, sts.PolicyFetchError, "longer than 65536"},
 		{"endless", testnet.PolicyFaults{Endless: true}, sts.PolicyFetchError, "longer than 65536"},
+		{"gzip, which nobody asked for", testnet.PolicyFaults{Coding: "gzip"}, "", ""},
+		{"x-gzip", testnet.PolicyFaults{Coding: "x-gzip"}, "", ""},
+		{"deflate", testnet.PolicyFaults{Coding: "deflate"}, "", ""},
+		{"deflate without a header", testnet.PolicyFaults{Coding: "raw deflate"}, "", ""},
+		{"identity", testnet.PolicyFaults{Coding: "identity"}, "", ""},
+		{"gzip over HTTP/1.1", testnet.PolicyFaults{Coding: "gzip", HTTP1Only: true}, "", ""},
+		{"gzip of exactly 64 KiB", testnet.PolicyFaults{Coding: "gzip", Body: policyOf(64 << 10)}, "", ""},
+		{"gzip of one octet more", testnet.PolicyFaults{Coding: "gzip", Body: policyOf(64<<10 + 1)}, sts.PolicyFetchError, "longer than 65536"},
+		{"endless gzip", testnet.PolicyFaults{Coding: "endless gzip"}, sts.PolicyFetchError, "longer than 65536"},
+		{"brotli", testnet.PolicyFaults{Coding: "br"}, sts.PolicyFetchError, "Content-Encoding"},
+		{"gzip twice", testnet.PolicyFaults{Coding: "gzip, gzip"}, sts.PolicyFetchError, "Content-Encoding"},
+		{"gzip that is served as text", testnet.PolicyFaults{Body: "\x1f\x8b\x08\x00"}, sts.PolicyInvalid, "gzip"},
+		{"UTF-16", testnet.PolicyFaults{Body: "\xff\xfev\x00e\x00r\x00"}, sts.PolicyInvalid, "UTF-16"},
+		{"a web page", testnet.PolicyFaults{Body: "<!DOCTYPE html>"}, sts.PolicyInvalid, "web page"},
+		{"nothing", testnet.PolicyFaults{EmptyBody: true}, sts.PolicyInvalid, "0 octets"},
+		{"nothing, in gzip", testnet.PolicyFaults{Coding: "gzip", EmptyBody: true}, sts.PolicyInvalid, "0 octets"},
+		{"HTTP/2 only", testnet.PolicyFaults{HTTP2Only: true}, "", ""},
+		{"HTTP/1.1 only", testnet.PolicyFaults{HTTP1Only: true}, "", ""},
+		{"404 over HTTP/2", testnet.PolicyFaults{HTTP2Only: true, Status: 404}, sts.PolicyFetchError, "404"},
+		{"endless over HTTP/1.1", testnet.PolicyFaults{HTTP1Only: true, Endless: true}, sts.PolicyFetchError, "longer than 65536"},
+		{"ends with the connection", testnet.PolicyFaults{Unframed: true}, "", ""},
+		{"cut by the end of the connection", testnet.PolicyFaults{Cut: true}, sts.PolicyFetchError, "the connection ended in the middle"},
 		{"not a policy", testnet.PolicyFaults{Body: "hello\n"}, sts.PolicyInvalid, "not a key and a value"},
 		{"expired certificate", testnet.PolicyFaults{Cert: testnet.CertSpec{Expired: true}}, sts.WebPKIInvalid, "expired"},
 		{"self-signed certificate", testnet.PolicyFaults{Cert: testnet.CertSpec{SelfSigned: true}}, sts.WebPKIInvalid, ""},
@@ -124,6 +153,55 @@ func TestPrivateAddressesOfPolicyHostsAreNotContacted(t *testing.T) {
 		if _, err := f.Fetch(t.Context(), domain); !errors.Is(err, sts.ErrPrivateAddress) {
 			t.Errorf("%s: %v", ip, err)
 		}
+	}
+}
+
+// An IPv6 address that swallows packets costs a quarter of a second, and others
+// that do so no more than that each.
+func TestAddressesThatSwallowPacketsCostLittle(t *testing.T) {
+	n, h := site(t)
+	dialled := make(chan string, 20)
+	f := sts.NewFetcher(sts.FetcherOptions{
+		Roots: n.CA.Roots(), AllowPrivate: true,
+		LookupAddrs: func(context.Context, string) ([]netip.Addr, error) {
+			return []netip.Addr{netip.MustParseAddr(h.IP), netip.MustParseAddr("2001:db8::1"), netip.MustParseAddr("2001:db8::2")}, nil
+		},
+		DialContext: func(ctx context.Context, network, address string) (netConn, error) {
+			dialled <- address
+			if strings.HasPrefix(address, "[2001:db8") {
+				<-ctx.Done()
+				return nil, ctx.Err()
+			}
+			return n.DialContext(ctx, network, address)
+		},
+	})
+	got, err := f.Fetch(t.Context(), domain)
+	if err != nil || got.Addr != h.IP {
+		t.Fatalf("%+v, %v", got, err)
+	}
+	if first, second := <-dialled, <-dialled; first != "[2001:db8::1]:443" || second != h.IP+":443" {
+		t.Errorf("dialled %s, then %s", first, second)
+	}
+}
+
+// Whoever gives a policy host many addresses cannot have them all contacted.
+func TestFewOfManyAddressesAreContacted(t *testing.T) {
+	var dialled atomic.Int64
+	f := sts.NewFetcher(sts.FetcherOptions{
+		AllowPrivate: true,
+		LookupAddrs: func(context.Context, string) (out []netip.Addr, err error) {
+			for i := range 200 {
+				out = append(out, netip.AddrFrom4([4]byte{192, 0, 2, byte(i)}))
+			}
+			return out, nil
+		},
+		DialContext: func(context.Context, string, string) (netConn, error) {
+			dialled.Add(1)
+			return nil, errors.New("refused")
+		},
+	})
+	if _, err := f.Fetch(t.Context(), domain); err == nil || dialled.Load() != 8 {
+		t.Errorf("%d addresses were dialled: %v", dialled.Load(), err)
 	}
 }
 

@@ -40,8 +40,10 @@ type flight struct {
 	record  error // what the lookup of the record said, nil if it announces a policy
 	result  Result
 	changed bool   // another policy has come
-	entry   *entry // what was fetched or dropped, nil if nothing
-	err     error  // why nothing was
+	entry   *entry // what was fetched, nil if nothing
+	found   bool   // there was something to drop
+	err     error  // why nothing was fetched or dropped
+	unread  error  // the cache could not be read: nobody was asked
 }
 
 // join waits for a flight that does the errand, and starts it where there is
@@ -81,7 +83,7 @@ func (m *Manager) start(domain string, what errand) *flight {
 		ctx, cancel := context.WithTimeout(m.run, flightTime)
 		defer cancel()
 		if what == drop {
-			f.entry, f.err = m.forget(ctx, domain)
+			f.found, f.err = m.cache.remove(ctx, domain)
 		} else {
 			m.find(ctx, domain, f)
 		}
@@ -95,7 +97,11 @@ func (m *Manager) start(domain string, what errand) *flight {
 
 // find does a flight's errand: record, then policy.
 func (m *Manager) find(ctx context.Context, domain string, f *flight) {
-	old := m.get(domain)
+	old, err := m.cache.get(domain)
+	if err != nil {
+		f.unread = err
+		return
+	}
 	what := f.errand
 	if what == fetchRefused && old.forced(m.o.Now()) {
 		what = askFresh

@@ -21,7 +21,8 @@ type netConn = net.Conn
 type memory struct {
 	mu     sync.Mutex
 	values map[string][]byte
-	broken bool
+	broken bool // it cannot be written
+	unread bool // it cannot be read
 }
 
 func (m *memory) Put(_ context.Context, k, v []byte) error {
@@ -39,6 +40,15 @@ func (m *memory) Delete(_ context.Context, k []byte) error {
 	defer m.mu.Unlock()
 	delete(m.values, string(k))
 	return nil
+}
+
+func (m *memory) Get(k []byte) ([]byte, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.unread {
+		return nil, errors.New("the disk cannot be read")
+	}
+	return m.values[string(k)], nil
 }
 
 func (m *memory) Scan(prefix []byte, fn func(k, v []byte) error) error {

@@ -23,6 +23,8 @@ type Store interface {
 	// Put and Delete are durable when they return.
 	Put(ctx context.Context, key, value []byte) error
 	Delete(ctx context.Context, key []byte) error
+	// Get returns nil where there is no such key.
+	Get(key []byte) ([]byte, error)
 	Scan(prefix []byte, fn func(key, value []byte) error) error
 }
 
@@ -31,14 +33,17 @@ type ManagerOptions struct {
 	Store Store
 	// Prefix begins the cache's keys; a domain's name follows.
 	Prefix []byte
-	// Fetch gets a policy; it is the method of a Fetcher. Where it leaves Text
-	// empty, the policy is kept in the form of Policy.Text.
+	// Fetch gets a policy; it is the method of a Fetcher.
 	Fetch func(ctx context.Context, domain string) (*Fetched, error)
 	// LookupTXT looks up TXT records, each with its strings joined, past the
 	// DNS cache where fresh is set. It gives up by itself after a while.
 	LookupTXT func(ctx context.Context, name string, fresh bool) ([]string, error)
-	// MaxDomains bounds the cache. Default 100,000.
+	// MaxDomains bounds the domains in the cache, and with them the memory it needs
+	// for each. Default 100,000.
 	MaxDomains int
+	// Room says whether the disk has room for so many more octets, by an error; nil:
+	// it always has.
+	Room func(octets int64) error
 	// Now is the wall clock; default time.Now.
 	Now func() time.Time
 	// Logger is told of policies that come, change and fail; nil discards it.
@@ -46,17 +51,16 @@ type ManagerOptions struct {
 }
 
 // Manager answers which policy is in force for a domain. Its methods may be
-// called from many goroutines. The whole cache is in memory; the store is read
-// once, at the start, so that no trouble with it can hide a policy later.
+// called from many goroutines. The cache is the store's, and what is used of it is
+// in memory. A policy in force leaves it when it ends, when its owner replaces it,
+// or when the operator says so, and never to make room for another domain's.
 type Manager struct {
-	o   ManagerOptions
-	run context.Context // of the flights; ends with Close
-	end context.CancelFunc
+	o     ManagerOptions
+	cache *cache
+	run   context.Context // of the flights; ends with Close
+	end   context.CancelFunc
 
-	mu      sync.RWMutex
-	entries map[string]*entry
-	text    int // octets of strangers' text in entries
-	maxText int
+	mu      sync.Mutex
 	flights map[string]*flight
 	closed  bool
 	flying  sync.WaitGroup
@@ -96,8 +100,12 @@ func NewManager(o ManagerOptions) (*Manager, error) {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
-	m := &Manager{o: o, maxText: maxText, entries: make(map[string]*entry), flights: make(map[string]*flight)}
-	if err := m.load(); err != nil {
+	m := &Manager{o: o, flights: make(map[string]*flight), cache: &cache{
+		store: o.Store, prefix: o.Prefix, room: o.Room, log: o.Logger,
+		maxDomains: o.MaxDomains, maxMemory: maxMemory, maxStored: maxStored,
+		cards: make(map[string]*card), hot: make(map[string]*entry),
+	}}
+	if err := m.cache.load(); err != nil {
 		return nil, fmt.Errorf("read the policy cache: %w", err)
 	}
 	m.run, m.end = context.WithCancel(context.Background())
@@ -117,14 +125,18 @@ func (m *Manager) Close() {
 // Lookup returns the policy in force for domain, a lower-case name in A-labels.
 // The policy in the cache is used while the record's id is the same; whatever
 // is wrong with the record or with a newer policy, a cached one stays in force
-// until it expires (RFC 8461, 3.3). The error is ctx's cause or ErrClosed; it
-// never means that there is no policy.
+// until it expires (RFC 8461, 3.3). The error is ctx's cause, ErrClosed, or one of
+// the store that could not be read; it never means that there is no policy.
 func (m *Manager) Lookup(ctx context.Context, domain string) (Result, error) {
 	if isLiteral(domain) {
 		return Result{Domain: domain}, nil
 	}
 	now := m.o.Now()
-	if e := m.use(domain, now); e.valid(now) {
+	e, err := m.use(domain, now)
+	if err != nil {
+		return Result{}, err
+	}
+	if e.valid(now) {
 		rec, err := m.lookupRecord(ctx, domain, false)
 		if ctx.Err() != nil {
 			return Result{}, context.Cause(ctx)
@@ -142,11 +154,25 @@ func (m *Manager) Recheck(ctx context.Context, domain string) (Result, error) {
 	if isLiteral(domain) {
 		return Result{Domain: domain}, nil
 	}
-	m.use(domain, m.o.Now())
+	if _, err := m.use(domain, m.o.Now()); err != nil {
+		return Result{}, err
+	}
 	return m.result(m.join(ctx, domain, askFresh))
 }
 
+// use is the domain's entry for a delivery, nil where there is none.
+func (m *Manager) use(domain string, now time.Time) (*entry, error) {
+	e, err := m.cache.get(domain)
+	if e != nil {
+		e.card.used.Store(now.Unix())
+	}
+	return e, err
+}
+
 func (m *Manager) result(f *flight, err error) (Result, error) {
+	if err == nil {
+		err = f.unread
+	}
 	if err != nil {
 		return Result{}, err
 	}
@@ -160,20 +186,23 @@ func (m *Manager) result(f *flight, err error) (Result, error) {
 // that failed leaves the old policy in force, and is the Failure.
 func (m *Manager) Refetch(ctx context.Context, domain string) (r Result, changed bool, err error) {
 	now := m.o.Now()
-	m.mu.RLock()
-	e, flying := m.entries[domain], m.flights[domain] != nil
-	m.mu.RUnlock()
+	e, err := m.cache.get(domain)
+	m.mu.Lock()
+	flying := m.flights[domain] != nil
+	m.mu.Unlock()
 	switch {
+	case err != nil:
+		return Result{}, false, err
 	case !e.valid(now):
 		return Result{Domain: domain}, false, nil
 	case e.forced(now) && !flying:
 		return inForce(domain, e, now), false, nil
 	}
 	f, err := m.join(ctx, domain, fetchRefused)
-	if err != nil {
+	if r, err = m.result(f, err); err != nil {
 		return Result{}, false, err
 	}
-	return f.result, f.changed, nil
+	return r, f.changed, nil
 }
 
 // Refresh fetches the policy of a domain for the operator: the record is looked
@@ -187,6 +216,8 @@ func (m *Manager) Refresh(ctx context.Context, domain string) (Entry, error) {
 	f, err := m.join(ctx, domain, fetch)
 	switch {
 	case err != nil:
+	case f.unread != nil:
+		err = f.unread
 	case !isAbsent(f.record) || errors.Is(f.err, f.record): // nothing was in force in the second case
 		err = f.err
 	case f.err != nil:
@@ -206,7 +237,7 @@ func (m *Manager) Remove(ctx context.Context, domain string) (ok bool, err error
 	if err != nil {
 		return false, err
 	}
-	return f.entry != nil, f.err
+	return f.found, f.err
 }
 
 // isLiteral finds address literals, which have no policy (RFC 8461, 3.4).

@@ -334,40 +334,6 @@ func TestACorruptEntryIsFetchedAgain(t *testing.T) {
 	l.want("after the restart", l.lookup(), "1", 2)
 }
 
-func TestTheCacheIsBounded(t *testing.T) {
-	l := newLab(t)
-	m, err := sts.NewManager(sts.ManagerOptions{
-		Store: l.store, Prefix: []byte("p/"), MaxDomains: 3, Now: func() time.Time { return l.now },
-		LookupTXT: func(context.Context, string, bool) ([]string, error) { return []string{"v=STSv1; id=1"}, nil },
-		Fetch: func(_ context.Context, domain string) (*sts.Fetched, error) {
-			mode := sts.ModeTesting
-			if domain == "enforced.example" {
-				mode = sts.ModeEnforce
-			}
-			return &sts.Fetched{Policy: &sts.Policy{Mode: mode, MaxAge: time.Hour, MX: []string{"a.example"}}}, nil
-		},
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, d := range []string{"enforced.example", "a.example", "b.example", "c.example", "d.example"} {
-		l.now = l.now.Add(time.Second)
-		if _, err := m.Lookup(t.Context(), d); err != nil {
-			t.Fatal(err)
-		}
-	}
-	var names []string
-	for _, e := range m.List() {
-		names = append(names, e.Domain)
-	}
-	if got := strings.Join(names, " "); got != "c.example d.example enforced.example" {
-		t.Errorf("kept: %s", got)
-	}
-	if len(l.store.values) != 3 {
-		t.Errorf("the store has %d entries", len(l.store.values))
-	}
-}
-
 func BenchmarkLookupOfACachedPolicy(b *testing.B) {
 	txt := []string{"v=STSv1; id=1"}
 	m, err := sts.NewManager(sts.ManagerOptions{
@@ -386,4 +352,17 @@ func BenchmarkLookupOfACachedPolicy(b *testing.B) {
 			b.Fatal(err)
 		}
 	}
+}
+
+// Ten digits of seconds are more than a Duration holds: such a policy had ended
+// 300 years ago, and the time of its refresh could not be drawn.
+func TestALongMaxAgeIsAYear(t *testing.T) {
+	l := newLab(t)
+	l.body = strings.Replace(l.body, "604800", "9999999999", 1)
+	l.want("fetched", l.lookup(), "1", 1)
+	l.fetchErr, l.txtErr = errors.New("dead"), errors.New("SERVFAIL")
+	l.now = l.now.Add(365 * 24 * time.Hour)
+	l.want("365 days later", l.lookup(), "1", 1)
+	l.now = l.now.Add(24 * time.Hour)
+	l.want("366 days later", l.lookup(), "", 2)
 }

@@ -42,91 +42,158 @@ type Policy struct {
 	MX []string
 }
 
-// Remark is something about a policy that is allowed, or tolerated, and that
-// its owner should know.
-type Remark string
+// The bounds of what is applied of a policy. No domain is known that comes near
+// them; a stranger may send 64 KiB.
+const (
+	maxPatterns    = 500
+	maxPatternText = 16 << 10 // octets of all patterns
+)
+
+// Reasons of an invalid policy beside ErrInvalidPolicy, each of which has a
+// remedy of its own.
+var (
+	// ErrEmptyPolicy: nothing was received, or nothing but white space.
+	ErrEmptyPolicy = errors.New("it is empty")
+	// ErrUTF16: the text is not in UTF-8.
+	ErrUTF16 = errors.New("its text is in UTF-16, not in UTF-8")
+	// ErrGzip: a compressed file was served as if it were text.
+	ErrGzip = errors.New("it is a gzip file that was served as text")
+	// ErrHTML: a web page came.
+	ErrHTML = errors.New("it is a web page")
+)
 
 // ParsePolicy reads a policy's text. Its error wraps ErrInvalidPolicy.
 //
 // An mx line that is no pattern is dropped with a remark while a good one is
 // left: a refused policy protects nobody, and a pattern less can only narrow
 // what is allowed. A version, mode or max_age is never made up.
-func ParsePolicy(body []byte) (*Policy, []Remark, error) { return parsePolicy(string(body)) }
+func ParsePolicy(body []byte) (*Policy, Remarks, error) { return parsePolicy(string(body)) }
 
-func parsePolicy(text string) (*Policy, []Remark, error) {
-	var (
-		p       Policy
-		remarks []Remark
-		seen    = make(map[string]bool)
-		badMX   string // the first one
-	)
-	invalid := func(format string, args ...any) (*Policy, []Remark, error) { //nolint:unparam // the results of ParsePolicy
-		return nil, remarks, fmt.Errorf("%w: %s", ErrInvalidPolicy, fmt.Sprintf(format, args...))
+func parsePolicy(text string) (*Policy, Remarks, error) {
+	if err := notText(text); err != nil {
+		return nil, nil, fmt.Errorf("%w: %w", ErrInvalidPolicy, err)
 	}
+	r := policyReader{seen: make(map[string]bool)}
 	text, bom := strings.CutPrefix(text, "\ufeff")
 	if bom {
-		remarks = append(remarks, "the text begins with a byte order mark")
+		r.remarks.Add(RemarkByteOrderMark, "the text begins with a byte order mark")
 	}
 	n := 0
 	for line := range strings.SplitSeq(text, "\n") {
 		n++
-		line = strings.TrimSuffix(line, "\r")
-		if strings.Trim(line, " \t") == "" {
-			continue
-		}
-		key, value, ok := strings.Cut(line, ":")
-		if !ok || key == "" || strings.ContainsFunc(key, func(r rune) bool { return !isAlnum(r) && r != '_' && r != '-' && r != '.' && r != ' ' && r != '\t' }) {
-			return invalid("line %d, %q, is not a key and a value", n, cut(line, 80))
-		}
-		value = strings.Trim(value, " \t")
-		if key != "mx" && seen[key] {
-			remarks = append(remarks, Remark(fmt.Sprintf("%s stands there twice; the first one counts", key)))
-			continue
-		}
-		seen[key] = true
-		var err error
-		switch key {
-		case "version":
-			if value != "STSv1" {
-				err = fmt.Errorf("the version is %q, not STSv1", cut(value, 80))
-			}
-		case "mode":
-			p.Mode = Mode(value)
-			if p.Mode != ModeEnforce && p.Mode != ModeTesting && p.Mode != ModeNone {
-				err = fmt.Errorf("the mode is %q, not enforce, testing or none", cut(value, 80))
-			}
-		case "max_age":
-			p.MaxAge, err = parseMaxAge(value, &remarks)
-		case "mx":
-			pattern, ok := normalPattern(value)
-			if !ok {
-				badMX = cmp.Or(badMX, value, "nothing")
-				remarks = append(remarks, Remark(fmt.Sprintf("the mx %q is not a host name or *. and a host name; it names no host", cut(value, 80))))
-				continue
-			}
-			p.MX = append(p.MX, pattern)
-		default:
-			remarks = append(remarks, Remark(fmt.Sprintf("the key %q is not known and is ignored", cut(key, 80))))
-		}
-		if err != nil {
-			return invalid("%v", err)
+		if err := r.line(n, strings.TrimSuffix(line, "\r")); err != nil {
+			return nil, r.remarks, fmt.Errorf("%w: %w", ErrInvalidPolicy, err)
 		}
 	}
-	for _, key := range []string{"version", "mode", "max_age"} {
-		if !seen[key] {
-			return invalid("it has no %s", key)
-		}
+	if err := r.complete(); err != nil {
+		return nil, r.remarks, fmt.Errorf("%w: %w", ErrInvalidPolicy, err)
 	}
-	if len(p.MX) == 0 && p.Mode != ModeNone {
-		if badMX != "" {
-			return invalid("no mx of it is valid; the first one is %q", cut(badMX, 80))
-		}
-		return invalid("the mode is %s and there is no mx", p.Mode)
-	}
-	return &p, remarks, nil
+	return &r.policy, r.remarks, nil
 }
 
-func parseMaxAge(value string, remarks *[]Remark) (time.Duration, error) {
+// notText finds what cannot be read line by line at all.
+func notText(text string) error {
+	switch {
+	case strings.Trim(text, " \t\r\n") == "":
+		return fmt.Errorf("%w (%d octets)", ErrEmptyPolicy, len(text))
+	case strings.HasPrefix(text, "\xff\xfe") || strings.HasPrefix(text, "\xfe\xff") || strings.HasPrefix(text, "v\x00") || strings.HasPrefix(text, "\x00v"):
+		return ErrUTF16
+	case strings.HasPrefix(text, "\x1f\x8b"):
+		return ErrGzip
+	case strings.HasPrefix(strings.TrimLeft(strings.TrimPrefix(text, "\ufeff"), " \t\r\n"), "<"):
+		return ErrHTML
+	}
+	return nil
+}
+
+// policyReader reads a policy line by line.
+type policyReader struct {
+	policy  Policy
+	remarks Remarks
+	seen    map[string]bool // the known keys
+	badMX   string          // the first one
+}
+
+func (r *policyReader) line(n int, line string) error {
+	if strings.Trim(line, " \t") == "" {
+		return nil
+	}
+	key, value, ok := strings.Cut(line, ":")
+	if !ok || key == "" || strings.ContainsFunc(key, func(r rune) bool { return !isAlnum(r) && r != '_' && r != '-' && r != '.' && r != ' ' && r != '\t' }) {
+		return fmt.Errorf("line %d, %q, is not a key and a value", n, cut(line, 80))
+	}
+	bare := strings.TrimLeft(key, " \t")
+	switch {
+	case !isPolicyKey(bare):
+		if isPolicyKey(strings.ToLower(strings.Trim(bare, " \t"))) {
+			r.remarks.Add(RemarkMisspelt, "line %d, %q, does not count: a key is written in lower case, right before its colon", n, cut(line, 80))
+		} else {
+			r.remarks.Add(RemarkUnknownKey, "the key %q is not known and is ignored", cut(key, 80))
+		}
+		return nil
+	case bare != key:
+		r.remarks.Add(RemarkIndented, "line %d, %q, begins with white space; it counts all the same", n, cut(line, 80))
+	}
+	if bare != "mx" && r.seen[bare] {
+		r.remarks.Add(RemarkRepeated, "%s stands there twice; the first one counts", bare)
+		return nil
+	}
+	r.seen[bare] = true
+	return r.field(bare, strings.Trim(value, " \t"))
+}
+
+func isPolicyKey(s string) bool {
+	return s == "version" || s == "mode" || s == "max_age" || s == "mx"
+}
+
+func (r *policyReader) field(key, value string) (err error) {
+	switch key {
+	case "version":
+		if value != "STSv1" {
+			err = fmt.Errorf("the version is %q, not STSv1", cut(value, 80))
+		}
+	case "mode":
+		r.policy.Mode, err = parseMode(value)
+	case "max_age":
+		r.policy.MaxAge, err = parseMaxAge(value, &r.remarks)
+	case "mx":
+		pattern, ok := normalPattern(value)
+		if !ok {
+			r.badMX = cmp.Or(r.badMX, value, "nothing")
+			r.remarks.Add(RemarkBadMX, "the mx %q is not a host name or *. and a host name; it names no host", cut(value, 80))
+			return nil
+		}
+		r.policy.MX = append(r.policy.MX, pattern)
+	}
+	return err
+}
+
+// complete says what is missing.
+func (r *policyReader) complete() error {
+	for _, key := range []string{"version", "mode", "max_age"} {
+		if !r.seen[key] {
+			return fmt.Errorf("it has no %s", key)
+		}
+	}
+	if len(r.policy.MX) == 0 && r.policy.Mode != ModeNone {
+		if r.badMX != "" {
+			return fmt.Errorf("no mx of it is valid; the first one is %q", cut(r.badMX, 80))
+		}
+		return fmt.Errorf("the mode is %s and there is no mx", r.policy.Mode)
+	}
+	return nil
+}
+
+func parseMode(value string) (Mode, error) {
+	for _, m := range []Mode{ModeEnforce, ModeTesting, ModeNone} {
+		if value == string(m) {
+			return m, nil // and not the value, which is a part of the whole text
+		}
+	}
+	return "", fmt.Errorf("the mode is %q, not enforce, testing or none", cut(value, 80))
+}
+
+func parseMaxAge(value string, remarks *Remarks) (time.Duration, error) {
 	if len(value) < 1 || len(value) > 10 || strings.Trim(value, "0123456789") != "" {
 		return 0, fmt.Errorf("the max_age %q is not a number of 1 to 10 digits", cut(value, 80))
 	}
@@ -134,15 +201,42 @@ func parseMaxAge(value string, remarks *[]Remark) (time.Duration, error) {
 	if err != nil {
 		return 0, fmt.Errorf("the max_age %q is not a number", value)
 	}
-	age := time.Duration(n) * time.Second
-	if age > MaxMaxAge {
-		*remarks = append(*remarks, Remark(fmt.Sprintf("max_age %s is longer than a year; %d counts", value, int64(MaxMaxAge.Seconds()))))
-		age = MaxMaxAge
+	// Compared in seconds: ten digits of them are more than a Duration holds.
+	if longest := int64(MaxMaxAge / time.Second); n > longest {
+		remarks.Add(RemarkLongAge, "max_age %s is longer than a year; %d counts", value, longest)
+		n = longest
 	}
-	if age < 24*time.Hour && n > 0 {
-		*remarks = append(*remarks, "max_age is less than a day: a short outage of the policy host ends the protection")
+	if n > 0 && n < 24*60*60 {
+		remarks.Add(RemarkShortAge, "max_age is less than a day: a short outage of the policy host ends the protection")
 	}
-	return age, nil
+	return time.Duration(n) * time.Second, nil
+}
+
+// Applied is what is applied of a policy, and all that the cache keeps of it:
+// each pattern once, at most 500 of them and 16 KiB. Nothing of it is a part of
+// the text that it was read from.
+func (p *Policy) Applied() *Policy {
+	out := &Policy{Mode: p.Mode, MaxAge: p.MaxAge}
+	seen := make(map[string]bool)
+	octets := 0
+	for _, m := range p.MX {
+		if seen[m] {
+			continue
+		}
+		if octets += len(m); len(out.MX) == maxPatterns || octets > maxPatternText {
+			break
+		}
+		seen[m] = true
+		out.MX = append(out.MX, strings.Clone(m))
+	}
+	return out
+}
+
+// leftOut is how many patterns of p are not in applied.
+func (p *Policy) leftOut(applied *Policy) int {
+	all := slices.Clone(p.MX)
+	slices.Sort(all)
+	return len(slices.Compact(all)) - len(applied.MX)
 }
 
 // normalPattern checks an mx pattern: a host name in A-labels, or "*." and one.

@@ -20,6 +20,9 @@ const (
 	// many are made at a time.
 	refreshLook = time.Minute
 	refreshers  = 16
+	// refreshRound is how long due refreshes are handed out before it is looked
+	// anew which come first.
+	refreshRound = 10 * time.Minute
 	// latestRefresh is the longest time to the next one.
 	latestRefresh = 30 * time.Hour
 )
@@ -58,21 +61,19 @@ func (m *Manager) tend(ctx context.Context) {
 	type job struct {
 		domain string
 		what   errand
+		order  int
 		end    time.Time
 	}
 	var jobs []job
 	now := m.o.Now()
-	m.mu.RLock()
-	for domain, e := range m.entries {
-		if e.over(now) {
+	m.cache.each(func(domain string, c *card) {
+		if c.over(now) {
 			jobs = append(jobs, job{domain: domain, what: drop})
-		} else if e.due(now) {
-			jobs = append(jobs, job{domain, fetch, e.expires(now)})
+		} else if c.due(now) {
+			jobs = append(jobs, job{domain, fetch, c.refreshOrder(), c.expires(now)})
 		}
-	}
-	m.mu.RUnlock()
-	// What ends first comes first.
-	slices.SortFunc(jobs, func(a, b job) int { return a.end.Compare(b.end) })
+	})
+	slices.SortFunc(jobs, func(a, b job) int { return cmp.Or(cmp.Compare(a.order, b.order), a.end.Compare(b.end)) })
 	work := make(chan job)
 	var wg sync.WaitGroup
 	for range min(refreshers, len(jobs)) {
@@ -82,39 +83,40 @@ func (m *Manager) tend(ctx context.Context) {
 			}
 		})
 	}
+	over := time.NewTimer(refreshRound)
+	defer over.Stop()
+hand:
 	for _, j := range jobs {
 		select {
 		case work <- j:
+		case <-over.C:
+			break hand
 		case <-ctx.Done():
+			break hand
 		}
 	}
 	close(work)
 	wg.Wait()
 }
 
-// due says that a policy is to be refreshed. A refresh planned later than any
-// can be was planned before the clock was set back.
-func (e *entry) due(now time.Time) bool {
-	at := unix(e.RefreshAt)
-	return e.valid(now) && now.Sub(unix(e.used.Load())) < usedWithin &&
-		(!now.Before(at) || at.Sub(now) > latestRefresh)
-}
-
-// over says that an entry is of no more use.
-func (e *entry) over(now time.Time) bool {
+// refreshOrder is smaller for what is refreshed before others, and then what ends
+// first: the domains that mail went to since the last fetch, and those whose host
+// failed last. Whoever owns thousands of domains with hosts that say nothing keeps
+// nobody's policy from its refresh that way, unless mail goes to all of them.
+func (c *card) refreshOrder() int {
 	switch {
-	case e.policy != nil:
-		return now.Sub(e.expires(now)) > keptExpired
-	case e.Failure != nil:
-		return now.Sub(unix(e.Failure.At)) > keptFailed
+	case c.failedAt != 0:
+		return 2
+	case c.used.Load()-c.fetchedAt <= 60:
+		return 1
 	}
-	return true
+	return 0
 }
 
 // Stored is the entry of one domain as the store has it: from a Store that holds
 // it, another Manager decides as this one would. ok says that there is one.
 func (m *Manager) Stored(domain string) (value []byte, ok bool) {
-	e := m.get(domain)
+	e := m.look(domain)
 	if e == nil {
 		return nil, false
 	}
@@ -122,15 +124,19 @@ func (m *Manager) Stored(domain string) (value []byte, ok bool) {
 	return value, err == nil
 }
 
+// look is the entry of a domain for people, nil where there is none or it cannot
+// be read, which the log tells.
+func (m *Manager) look(domain string) *entry {
+	e, err := m.cache.get(domain)
+	if err != nil {
+		m.o.Logger.Error("the policy cache cannot be read", "domain", domain, "error", err)
+	}
+	return e
+}
+
 // List returns all entries by domain.
 func (m *Manager) List() []Entry {
-	now := m.o.Now()
-	m.mu.RLock()
-	out := make([]Entry, 0, len(m.entries))
-	for domain, e := range m.entries {
-		out = append(out, e.export(domain, now))
-	}
-	m.mu.RUnlock()
+	out := m.cache.all(m.o.Now())
 	slices.SortFunc(out, func(a, b Entry) int { return cmp.Compare(a.Domain, b.Domain) })
 	return out
 }
@@ -140,21 +146,19 @@ func (m *Manager) List() []Entry {
 func (m *Manager) Modes() map[Mode]int {
 	now := m.o.Now()
 	out := make(map[Mode]int)
-	m.mu.RLock()
-	defer m.mu.RUnlock()
-	for _, e := range m.entries {
-		if e.valid(now) {
-			out[e.policy.Mode]++
+	m.cache.each(func(_ string, c *card) {
+		if c.valid(now) {
+			out[c.mode]++
 		} else {
 			out[""]++
 		}
-	}
+	})
 	return out
 }
 
 // Show returns the entry of one domain; ok says that there is one.
 func (m *Manager) Show(domain string) (e Entry, ok bool) {
-	if e := m.get(domain); e != nil {
+	if e := m.look(domain); e != nil {
 		return e.export(domain, m.o.Now()), true
 	}
 	return Entry{}, false

@@ -139,7 +139,16 @@ func TestPolicies(t *testing.T) {
 		{"mistyped mx", head + "nmx: a.example\nmax_age: 86400\n", false, 0, "", 0},
 		{"mistyped mx beside a good one", head + "nmx: b.example\nmx: a.example\nmax_age: 86400\n", true, 86400, "a.example", 1},
 		{"all mx lines bad", head + "mx: *\nmx:\nmx: a b.example\nmax_age: 86400\n", false, 0, "", 0},
-		{"white space before a key", "version: STSv1\n mode: enforce\nmx: a.example\nmax_age: 86400\n", false, 0, "", 0},
+		{"white space before a key", "version: STSv1\n mode: enforce\nmx: a.example\nmax_age: 86400\n", true, 86400, "a.example", 1},
+		{"indented mx beside a good one", head + "mx: a.example\n  mx: b.example\n\tmx: c.example\nmax_age: 86400\n", true, 86400, "a.example,b.example,c.example", 1},
+		{"all indented", "  version: STSv1\n  mode: enforce\n  mx: a.example\n  max_age: 86400\n", true, 86400, "a.example", 1},
+		{"white space before the colon", head + "mx: a.example\nmx : b.example\nMX: c.example\nmax_age: 86400\n", true, 86400, "a.example", 1},
+		{"unknown key twice", head + "mx: a.example\nmax_age: 86400\nx: 1\nx: 2\n", true, 86400, "a.example", 1},
+		{"max_age of ten digits", head + "mx: a.example\nmax_age: 9999999999\n", true, 31557600, "a.example", 1},
+		{"max_age that a Duration does not hold", head + "mx: a.example\nmax_age: 9223372037\n", true, 31557600, "a.example", 1},
+		{"max_age beyond that, which is small again", head + "mx: a.example\nmax_age: 18446744075\n", false, 0, "", 0},
+		{"empty", "", false, 0, "", 0},
+		{"blank lines", "\r\n \r\n", false, 0, "", 0},
 		{"HTML", "<html><body>hello</body></html>", false, 0, "", 0},
 		{"version of another case", "version: stsv1\nmode: enforce\nmx: a.example\nmax_age: 86400\n", false, 0, "", 0},
 	} {
@@ -155,7 +164,7 @@ func TestPolicies(t *testing.T) {
 			continue
 		}
 		if p.MaxAge != time.Duration(tt.maxAge)*time.Second || strings.Join(p.MX, ",") != tt.mx || len(remarks) != tt.remarks {
-			t.Errorf("%s: %+v, remarks %q", tt.name, p, remarks)
+			t.Errorf("%s: %+v, remarks %+v", tt.name, p, remarks)
 		}
 	}
 }

@@ -6,25 +6,31 @@ import (
 	"time"
 )
 
+// entryOverhead is what an entry costs beside its answer and its name: the
+// element of the list, the place in the map, the question.
+const entryOverhead = 320
+
 // cache keeps answers until their time is over, the least used ones go first
-// when it is full.
+// when it is full. It is bounded by octets: an answer may hold 60 or 60,000.
 type cache struct {
-	size int
-	now  func() time.Time
+	limit int // octets
+	now   func() time.Time
 
 	mu      sync.Mutex
 	entries map[question]*list.Element
 	used    *list.List // of *cached, the latest used first
+	octets  int
 }
 
 type cached struct {
 	question question
 	answer   *answer
 	until    time.Time
+	octets   int
 }
 
-func newCache(size int, now func() time.Time) *cache {
-	return &cache{size: size, now: now, entries: make(map[question]*list.Element), used: list.New()}
+func newCache(limit int, now func() time.Time) *cache {
+	return &cache{limit: limit, now: now, entries: make(map[question]*list.Element), used: list.New()}
 }
 
 func (c *cache) get(q question) (*answer, bool) {
@@ -54,13 +60,17 @@ func (c *cache) put(q question, a *answer) {
 	if a.ttl <= 0 {
 		return
 	}
-	c.entries[q] = c.used.PushFront(&cached{question: q, answer: a, until: c.now().Add(a.ttl)})
-	if len(c.entries) > c.size {
+	e := &cached{question: q, answer: a, until: c.now().Add(a.ttl), octets: a.size() + len(q.name) + entryOverhead}
+	c.entries[q] = c.used.PushFront(e)
+	c.octets += e.octets
+	for c.octets > c.limit {
 		c.remove(c.used.Back())
 	}
 }
 
 func (c *cache) remove(el *list.Element) {
-	delete(c.entries, el.Value.(*cached).question)
+	e := el.Value.(*cached)
+	delete(c.entries, e.question)
 	c.used.Remove(el)
+	c.octets -= e.octets
 }

@@ -10,7 +10,6 @@ package dnsclient
 import (
 	"context"
 	"crypto/x509"
-	"errors"
 	"fmt"
 	"log/slog"
 	"net/netip"
@@ -41,8 +40,8 @@ type Options struct {
 	Timeout time.Duration
 	// Attempts is how often all servers are asked. Default 2.
 	Attempts int
-	// CacheSize is the number of answers kept. Default 20,000.
-	CacheSize int
+	// CacheBytes bounds the answers kept, in octets of memory. Default 64 MiB.
+	CacheBytes int
 	// Roots judge the certificates of DNS over TLS; nil: the system's.
 	Roots *x509.CertPool
 	// Now is the clock of the cache; default time.Now.
@@ -62,13 +61,18 @@ type Client struct {
 	confSeen time.Time // when it was last looked at
 }
 
-// ServerStatus is a server and whether it is believed, for the start-up log.
+// ServerStatus is a server and whether its word on DNSSEC is believed.
 type ServerStatus struct {
 	Address  string
 	DoT      bool
 	Believed bool
-	Why      string
+	Why      string // why it is believed, or not
+	// Validation is what its last answer for the root zone has shown.
+	Validation Validation
 }
+
+// Protects reports whether DANE can protect mail by the answers of the server.
+func (s ServerStatus) Protects() bool { return s.Believed && s.Validation != ValidatesNothing }
 
 // New returns a Client. It sends nothing.
 func New(o Options) (*Client, error) {
@@ -84,8 +88,8 @@ func New(o Options) (*Client, error) {
 	if o.Attempts == 0 {
 		o.Attempts = 2
 	}
-	if o.CacheSize == 0 {
-		o.CacheSize = 20_000
+	if o.CacheBytes == 0 {
+		o.CacheBytes = 64 << 20
 	}
 	if o.Now == nil {
 		o.Now = time.Now
@@ -93,7 +97,7 @@ func New(o Options) (*Client, error) {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
-	c := &Client{o: o, cache: newCache(o.CacheSize, o.Now)}
+	c := &Client{o: o, cache: newCache(o.CacheBytes, o.Now)}
 	for _, s := range o.Servers {
 		parsed, err := ParseServer(s)
 		if err != nil {
@@ -123,10 +127,15 @@ func (c *Client) Close() error {
 func (c *Client) Servers() []ServerStatus {
 	var out []ServerStatus
 	for _, s := range c.current() {
-		out = append(out, ServerStatus{Address: s.Address.String(), DoT: s.TLS, Believed: s.believed, Why: s.why})
+		out = append(out, s.status())
 	}
 	return out
 }
+
+// Probe asks the servers whose AD bit may count whether they validate, now: their
+// answer for the root zone must have it. It is done without this call too, when a
+// server is asked for the first time, and from time to time.
+func (c *Client) Probe(ctx context.Context) { probeAll(ctx, c.current()) }
 
 // current returns the servers, read again where resolv.conf has changed.
 func (c *Client) current() []*server {
@@ -156,199 +165,10 @@ func (c *Client) readConf() error {
 	return nil
 }
 
-// TXT is the TXT records of a name.
-type TXT struct {
-	// Records are the records, the strings of each joined (RFC 7208, 3.3), as
-	// raw bytes.
-	Records []string
-	Secure  bool
-	TTL     time.Duration
-	CNAME   string // the end of the alias chain, "" without one
-}
-
-// MX is one mail exchanger, its name in lower case without final dot; the null
-// MX (RFC 7505) is ".".
-type MX struct {
-	Host       string
-	Preference uint16
-}
-
-// MXs is the MX records of a name, by preference and name.
-type MXs struct {
-	Records []MX
-	Secure  bool
-	TTL     time.Duration
-	CNAME   string
-}
-
-// Addrs is the addresses of a host, of both families.
-type Addrs struct {
-	Addrs []netip.Addr
-	// Secure says that every answer was validated, that of a family without
-	// addresses too.
-	Secure bool
-	Name   string // the end of the alias chain
-	TTL    time.Duration
-}
-
-// TLSARecord is a TLSA record (RFC 6698, 2.1).
-type TLSARecord struct {
-	Usage, Selector, MatchingType uint8
-	Data                          []byte
-}
-
-// TLSA is the TLSA records of a name.
-type TLSA struct {
-	Records []TLSARecord
-	Secure  bool
-	Name    string // the end of the alias chain
-	TTL     time.Duration
-}
-
-// TXT looks up TXT records; fresh goes past the cache. The error is an *Error.
-func (c *Client) TXT(ctx context.Context, name string, fresh bool) (TXT, error) {
-	a, err := c.lookup(ctx, name, dns.TypeTXT, fresh)
-	if err != nil {
-		return TXT{}, err
-	}
-	out := TXT{Secure: a.secure, TTL: a.ttl, CNAME: a.alias}
-	for _, rr := range a.records {
-		if t, ok := rr.(*dns.TXT); ok {
-			out.Records = append(out.Records, unescape(strings.Join(t.Txt, "")))
-		}
-	}
-	return out, nil
-}
-
-// FreshTXT looks up TXT records past the cache; that there are none is no error.
-func (c *Client) FreshTXT(ctx context.Context, name string) ([]string, error) {
-	t, err := c.TXT(ctx, name, true)
-	if errors.Is(err, ErrNXDomain) || errors.Is(err, ErrNoData) {
-		return nil, nil
-	}
-	return t.Records, err
-}
-
-// Names looks up the names of an address (PTR records). The error is an *Error.
-func (c *Client) Names(ctx context.Context, addr netip.Addr) ([]string, error) {
-	name, err := dns.ReverseAddr(addr.Unmap().String())
-	if err != nil {
-		return nil, &Error{Kind: ErrNoData, Name: addr.String(), Type: "PTR", Err: err}
-	}
-	a, err := c.lookup(ctx, name, dns.TypePTR, false)
-	if err != nil {
-		return nil, err
-	}
-	var names []string
-	for _, rr := range a.records {
-		if p, ok := rr.(*dns.PTR); ok {
-			names = append(names, canonical(p.Ptr))
-		}
-	}
-	return names, nil
-}
-
-// MX looks up MX records. The error is an *Error.
-func (c *Client) MX(ctx context.Context, name string) (MXs, error) {
-	a, err := c.lookup(ctx, name, dns.TypeMX, false)
-	if err != nil {
-		return MXs{}, err
-	}
-	out := MXs{Secure: a.secure, TTL: a.ttl, CNAME: a.alias}
-	for _, rr := range a.records {
-		if m, ok := rr.(*dns.MX); ok {
-			out.Records = append(out.Records, MX{Host: canonical(m.Mx), Preference: m.Preference})
-		}
-	}
-	slices.SortFunc(out.Records, func(a, b MX) int {
-		if a.Preference != b.Preference {
-			return int(a.Preference) - int(b.Preference)
-		}
-		return strings.Compare(a.Host, b.Host)
-	})
-	return out, nil
-}
-
-// Addrs looks up the A and AAAA records of a host, side by side. One family
-// that fails while the other has addresses is no error. The error is an *Error.
-func (c *Client) Addrs(ctx context.Context, host string) (Addrs, error) {
-	var v6 *answer
-	var err6 error
-	var wg sync.WaitGroup
-	wg.Go(func() { v6, err6 = c.lookup(ctx, host, dns.TypeAAAA, false) })
-	v4, err4 := c.lookup(ctx, host, dns.TypeA, false)
-	wg.Wait()
-	out := Addrs{Secure: true}
-	for _, f := range []struct {
-		a   *answer
-		err error
-	}{{v6, err6}, {v4, err4}} {
-		switch {
-		case errors.Is(f.err, ErrTemporary):
-			// Both families are in one zone: what is known of the other counts. An
-			// attacker who drops packets must not make a signed zone look unsigned.
-			continue
-		case f.err != nil:
-			out.Secure = out.Secure && isSecureDenial(f.err)
-			continue
-		}
-		out.Secure = out.Secure && f.a.secure
-		out.Name = f.a.alias
-		if out.TTL == 0 || f.a.ttl < out.TTL {
-			out.TTL = f.a.ttl
-		}
-		out.Addrs = append(out.Addrs, addresses(f.a.records)...)
-	}
-	if out.Name == "" {
-		out.Name = canonical(host)
-	}
-	if len(out.Addrs) > 0 {
-		return out, nil
-	}
-	return Addrs{}, worse(err4, err6)
-}
-
-func addresses(records []dns.RR) (out []netip.Addr) {
-	for _, rr := range records {
-		var a netip.Addr
-		switch rr := rr.(type) {
-		case *dns.A:
-			a, _ = netip.AddrFromSlice(rr.A.To4())
-		case *dns.AAAA:
-			a, _ = netip.AddrFromSlice(rr.AAAA.To16())
-		}
-		if a.IsValid() {
-			out = append(out, a)
-		}
-	}
-	return out
-}
-
-// TLSA looks up TLSA records of a name like "_25._tcp.mx.example.com". The
-// error is an *Error.
-func (c *Client) TLSA(ctx context.Context, name string) (TLSA, error) {
-	a, err := c.lookup(ctx, name, dns.TypeTLSA, false)
-	if err != nil {
-		return TLSA{}, err
-	}
-	out := TLSA{Secure: a.secure, TTL: a.ttl, Name: a.alias}
-	for _, rr := range a.records {
-		if t, ok := rr.(*dns.TLSA); ok {
-			data, err := hexBytes(t.Certificate)
-			if err != nil {
-				continue
-			}
-			out.Records = append(out.Records, TLSARecord{Usage: t.Usage, Selector: t.Selector, MatchingType: t.MatchingType, Data: data})
-		}
-	}
-	return out, nil
-}
-
 // lookup answers from the cache, or asks; callers with the same question share
 // one exchange, and one who gives up does not end it for the others.
 func (c *Client) lookup(ctx context.Context, name string, qtype uint16, fresh bool) (*answer, error) {
-	name = strings.ToLower(dns.Fqdn(name))
-	key := question{name: name, qtype: qtype}
+	key := newQuestion(name, qtype)
 	if !fresh {
 		if a, ok := c.cache.get(key); ok {
 			return a.result()
@@ -378,6 +198,10 @@ func (c *Client) lookup(ctx context.Context, name string, qtype uint16, fresh bo
 type question struct {
 	name  string
 	qtype uint16
+}
+
+func newQuestion(name string, qtype uint16) question {
+	return question{name: strings.ToLower(dns.Fqdn(name)), qtype: qtype}
 }
 
 func (q question) String() string { return fmt.Sprintf("%s %d", q.name, q.qtype) }

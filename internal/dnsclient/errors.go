@@ -35,6 +35,8 @@ type Error struct {
 	Secure bool
 	// Err is the cause where there was no answer.
 	Err error
+
+	bogus bool
 }
 
 func (e *Error) Error() string {

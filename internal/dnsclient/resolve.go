@@ -2,7 +2,6 @@ package dnsclient
 
 import (
 	"context"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"strings"
@@ -18,53 +17,39 @@ const (
 	// of one is (RFC 9520, 3.2).
 	maxTTL     = 24 * time.Hour
 	failureTTL = 5 * time.Second
-	// udpSize is what fits through everywhere (RFC 9715).
-	udpSize = 1232
 )
-
-// answer is what is known about a question: records, or an error.
-type answer struct {
-	records []dns.RR
-	secure  bool
-	ttl     time.Duration // 0: not to be kept
-	alias   string
-	err     *Error
-}
-
-func (a *answer) result() (*answer, error) {
-	if a.err != nil {
-		return nil, a.err
-	}
-	return a, nil
-}
 
 // resolve asks the servers, following CNAMEs that they did not follow.
 func (c *Client) resolve(ctx context.Context, q question) *answer {
 	result := &answer{secure: true, ttl: maxTTL}
+	began := time.Now()
 	name := q.name
 	for range maxAliases + 1 {
-		msg, s, err := c.exchange(ctx, name, q.qtype)
+		r, err := c.exchange(ctx, name, q.qtype)
+		result.took = time.Since(began)
 		if err != nil {
-			e := &Error{Kind: ErrTemporary, Err: err}
-			if s != nil {
-				e.Server = s.Address.String()
-			}
-			return c.failed(q, result, e)
+			return c.failed(q, result, &Error{Kind: ErrTemporary, Err: err, Server: r.server})
 		}
-		result.secure = result.secure && s.believed && msg.AuthenticatedData
+		msg := r.msg
+		if !answered(msg, nil) {
+			// Nothing that comes with such a code counts, whatever is in it (RFC 7672, 2.1.1).
+			return c.failed(q, result, &Error{Kind: ErrTemporary, Rcode: msg.Rcode, EDE: extendedError(msg), Server: r.server, bogus: isBogus(msg)})
+		}
+		result.secure = result.secure && r.secure
 		end, more := result.take(msg, name, q.qtype)
 		if end != "" && end != q.name {
 			result.alias = canonical(end)
 		}
 		switch {
-		case len(result.records) > 0:
-			return result
 		case msg.Rcode == dns.RcodeNameError:
-			return c.failed(q, result, &Error{Kind: ErrNXDomain, Rcode: msg.Rcode, Server: s.Address.String()}).deniedBy(msg)
-		case msg.Rcode != dns.RcodeSuccess:
-			return c.failed(q, result, &Error{Kind: ErrTemporary, Rcode: msg.Rcode, EDE: extendedError(msg), Server: s.Address.String()})
+			return c.failed(q, result, &Error{Kind: ErrNXDomain, Rcode: msg.Rcode, Server: r.server}).deniedBy(msg)
+		case result.records.n > 0:
+			result.records.finish()
+			return result
+		case isReferral(msg):
+			return c.failed(q, result, &Error{Kind: ErrTemporary, Err: errors.New("a referral to other servers instead of an answer: this server does not resolve"), Server: r.server})
 		case !more:
-			return c.failed(q, result, &Error{Kind: ErrNoData, Server: s.Address.String()}).deniedBy(msg)
+			return c.failed(q, result, &Error{Kind: ErrNoData, Server: r.server}).deniedBy(msg)
 		}
 		name = end
 	}
@@ -79,7 +64,7 @@ func (c *Client) failed(q question, result *answer, e *Error) *answer {
 	if temporary {
 		ttl = failureTTL
 	}
-	return &answer{err: e, ttl: ttl, secure: e.Secure}
+	return &answer{err: e, ttl: ttl, secure: e.Secure, took: result.took}
 }
 
 // deniedBy sets how long a denial is kept: by the SOA record that came with
@@ -94,7 +79,8 @@ func (a *answer) deniedBy(msg *dns.Msg) *answer {
 }
 
 // take reads the records of msg: the aliases from name on, then what stands at
-// their end. more says that an alias leads to a name that msg says nothing of.
+// their end. more says that an alias leads to a name that msg says nothing of. Of
+// an answer that the name does not exist only the aliases count.
 func (a *answer) take(msg *dns.Msg, name string, qtype uint16) (end string, more bool) {
 	end = name
 	for range maxAliases {
@@ -105,15 +91,15 @@ func (a *answer) take(msg *dns.Msg, name string, qtype uint16) (end string, more
 				continue
 			}
 			switch {
-			case h.Rrtype == qtype:
-				a.records = append(a.records, rr)
+			case h.Rrtype == qtype && msg.Rcode == dns.RcodeSuccess:
+				a.records.add(rr)
 				a.ttl = min(a.ttl, time.Duration(h.Ttl)*time.Second)
 			case h.Rrtype == dns.TypeCNAME:
 				next = strings.ToLower(rr.(*dns.CNAME).Target)
 				a.ttl = min(a.ttl, time.Duration(h.Ttl)*time.Second)
 			}
 		}
-		if len(a.records) > 0 || next == "" {
+		if a.records.n > 0 || next == "" {
 			return end, more
 		}
 		end, more = next, true
@@ -121,47 +107,68 @@ func (a *answer) take(msg *dns.Msg, name string, qtype uint16) (end string, more
 	return end, more
 }
 
+// isReferral reports whether msg is what a server says that resolves nothing for
+// others (RFC 2308, 2.2): that it names other servers does not mean that there
+// is no record.
+func isReferral(msg *dns.Msg) bool {
+	ns := false
+	for _, rr := range msg.Ns {
+		switch rr.Header().Rrtype {
+		case dns.TypeSOA:
+			return false
+		case dns.TypeNS:
+			ns = true
+		}
+	}
+	return ns && !msg.RecursionAvailable && !msg.Authoritative && len(msg.Answer) == 0
+}
+
+// reply is the answer of a server, or which server was asked last.
+type reply struct {
+	msg    *dns.Msg
+	server string
+	secure bool // it was validated, by a server that is believed
+}
+
 // exchange asks one server after the other until one has an answer, as often
-// as Options.Attempts says.
-func (c *Client) exchange(ctx context.Context, name string, qtype uint16) (*dns.Msg, *server, error) {
-	m := new(dns.Msg)
-	m.SetQuestion(name, qtype)
-	m.SetEdns0(udpSize, false)
-	m.AuthenticatedData = true // asks for the AD bit (RFC 6840, 5.7)
+// as Options.Attempts says. Where one that is believed works and has no answer to
+// this question, no other is asked that is not: it would take for good what that
+// one has found to be forged.
+func (c *Client) exchange(ctx context.Context, name string, qtype uint16) (last reply, err error) {
 	servers := c.current()
 	if len(servers) == 0 {
-		return nil, nil, errors.New("no DNS server is configured")
+		return last, errors.New("no DNS server is configured")
 	}
-	var (
-		last       *server
-		lastAnswer *dns.Msg
-		lastErr    error
-	)
+	guarded := false
 	for range c.o.Attempts {
+		spoken := true
 		for _, s := range servers {
 			if ctx.Err() != nil {
-				return nil, s, ctx.Err()
+				return last, ctx.Err()
 			}
-			m.Id = dns.Id()
-			r, err := s.ask(ctx, m)
-			last = s
+			if guarded {
+				if s.refresh(ctx); !s.believed() {
+					continue
+				}
+			}
+			r, qerr := s.query(ctx, name, qtype)
+			last, err = reply{msg: r, server: s.Address.String()}, qerr
 			switch {
-			case err != nil:
-				lastErr = err
-			case r.Rcode == dns.RcodeSuccess || r.Rcode == dns.RcodeNameError:
-				return r, s, nil
-			default:
-				lastAnswer, lastErr = r, nil
+			case answered(r, err):
+				s.refresh(ctx)
+				last.secure = r.AuthenticatedData && s.believed()
+				return last, nil
+			case errors.Is(err, errTooManyRecords):
+				return last, err
 			}
+			spoken = spoken && err == nil
+			guarded = guarded || len(servers) > 1 && s.believed() && s.stillValidates(ctx)
 		}
-		if lastAnswer != nil && lastErr == nil {
-			break // every server has spoken
+		if spoken {
+			break
 		}
 	}
-	if lastErr == nil {
-		return lastAnswer, last, nil
-	}
-	return nil, last, lastErr
+	return last, err
 }
 
 func extendedError(msg *dns.Msg) string {
@@ -181,28 +188,26 @@ func extendedError(msg *dns.Msg) string {
 	return ""
 }
 
-// unescape turns the presentation form of a TXT string into its bytes.
-func unescape(s string) string {
-	if !strings.Contains(s, `\`) {
-		return s
+// isBogus reports whether msg says that validation failed: by an extended error, or as
+// systemd-resolved does, by a failure that brings the records along.
+func isBogus(msg *dns.Msg) bool {
+	if msg.Rcode == dns.RcodeServerFailure && len(msg.Answer) > 0 {
+		return true
 	}
-	b := make([]byte, 0, len(s))
-	for i := 0; i < len(s); i++ {
-		if s[i] != '\\' || i+1 == len(s) {
-			b = append(b, s[i])
+	opt := msg.IsEdns0()
+	if opt == nil {
+		return false
+	}
+	for _, o := range opt.Option {
+		e, ok := o.(*dns.EDNS0_EDE)
+		if !ok {
 			continue
 		}
-		if i+3 < len(s) && isDigit(s[i+1]) && isDigit(s[i+2]) && isDigit(s[i+3]) {
-			b = append(b, (s[i+1]-'0')*100+(s[i+2]-'0')*10+s[i+3]-'0')
-			i += 3
-			continue
+		switch e.InfoCode {
+		case dns.ExtendedErrorCodeDNSBogus, dns.ExtendedErrorCodeSignatureExpired, dns.ExtendedErrorCodeSignatureNotYetValid, dns.ExtendedErrorCodeDNSKEYMissing,
+			dns.ExtendedErrorCodeRRSIGsMissing, dns.ExtendedErrorCodeNoZoneKeyBitSet, dns.ExtendedErrorCodeNSECMissing, dns.ExtendedErrorCodeSignatureExpiredBeforeValid:
+			return true
 		}
-		i++
-		b = append(b, s[i])
 	}
-	return string(b)
+	return false
 }
-
-func isDigit(c byte) bool { return c >= '0' && c <= '9' }
-
-func hexBytes(s string) ([]byte, error) { return hex.DecodeString(s) }

@@ -16,6 +16,11 @@
 //
 //	go run ./internal/loadgen -binary ./stsrelay -fulldisk 20
 //
+// With -strangers somebody owns so many domains, each with a policy of 64 KiB and
+// an id that changes at each query, and wants an enforced policy out of the cache.
+//
+//	go run ./internal/loadgen -binary ./stsrelay -strangers 2000
+//
 // With -steady it needs neither program nor ports: it puts a load on queue and
 // store alone and watches the disk use.
 //
@@ -50,6 +55,7 @@ func main() {
 	rate := flag.Int("rate", 1000, "messages a second with -steady")
 	dir := flag.String("dir", "", "folder of the store with -steady; default a temporary one")
 	full := flag.Int("fulldisk", 0, "rounds in which the relay's disk, a small one of its own, is filled under load")
+	strangers := flag.Int("strangers", 0, "domains of somebody who wants an enforced policy out of the cache")
 	flag.BoolVar(&o.verbose, "v", false, "a line for every round")
 	flag.Parse()
 	ctx, cancel := context.WithTimeout(context.Background(), o.timeout)
@@ -59,7 +65,9 @@ func main() {
 		err = steady(context.Background(), *dir, *rate, o.size, *length)
 	} else if *full > 0 {
 		err = fullDisk(ctx, o, *full)
-	} else if err = ownNetwork(); err == nil {
+	} else if err = ownNetwork(); err == nil && *strangers > 0 {
+		err = strange(ctx, o, *strangers)
+	} else if err == nil {
 		err = run(ctx, o)
 	}
 	if err != nil {

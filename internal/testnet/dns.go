@@ -21,20 +21,46 @@ const (
 	Truncate Fault = "truncated over UDP"
 )
 
-// DNS answers for every name there is. It is served over UDP and TCP.
+// ResolverFaults are faults that are met between a relay and the DNS,
+// whatever the name.
+type ResolverFaults struct {
+	// NoEDNS is the answer to questions with an OPT record: an rcode other than
+	// 0, or -1 for none at all.
+	NoEDNS int
+	// FailedRecords says that the answer of a name with a fault of a code
+	// (ServFail, Refused, Bogus) brings the records with it, with the AD bit, as
+	// systemd-resolved does.
+	FailedRecords bool
+	// Forgeries is how many answers to other questions come before each answer
+	// over UDP.
+	Forgeries int
+	// Oversize sends answers of any size over UDP.
+	Oversize bool
+	// NoValidation says that no answer has the AD bit, and bogus names are answered.
+	NoValidation bool
+}
+
+// DNS answers for every name there is. It is served over UDP and TCP. It stands for
+// a resolver that validates: the AD bit is on answers about names that Secure was
+// called for, and on those about the root zone.
 type DNS struct {
 	addr    string
 	servers []*dns.Server
 
 	mu      sync.Mutex
-	records map[string][]dns.RR // by name, in lower case with final dot
-	faults  map[string]Fault    // by "name TYPE"
-	secure  map[string]bool     // by name: answers have the AD bit
-	asked   map[string]int      // by "name TYPE"
+	records map[string][]dns.RR           // by name, in lower case with final dot
+	faults  map[string]Fault              // by "name TYPE"
+	secure  map[string]bool               // by name: answers have the AD bit
+	asked   map[string]int                // by "name TYPE"
+	made    map[string]func(n int) string // by "name TYPE": the record of the n-th answer
+	server  ResolverFaults
 }
 
 func newDNS(wg *sync.WaitGroup) (*DNS, error) {
-	d := &DNS{records: make(map[string][]dns.RR), faults: make(map[string]Fault), secure: make(map[string]bool), asked: make(map[string]int)}
+	d := &DNS{records: make(map[string][]dns.RR), faults: make(map[string]Fault), secure: map[string]bool{".": true}, asked: make(map[string]int), made: make(map[string]func(int) string)}
+	if err := d.Add(". 3600 IN NS a.root-servers.net."); err != nil {
+		return nil, err
+	}
 	var pc net.PacketConn
 	var l net.Listener
 	var err error
@@ -134,6 +160,14 @@ func (d *DNS) Fail(name, rrtype string, f Fault) {
 	d.faults[strings.ToLower(dns.Fqdn(name))+" "+rrtype] = f
 }
 
+// Each answers every question for a name and type with another record: that which
+// record makes, in the syntax of a zone file, for the n-th question.
+func (d *DNS) Each(name, rrtype string, record func(n int) string) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.made[strings.ToLower(dns.Fqdn(name))+" "+rrtype] = record
+}
+
 // Secure gives the answers about a name the AD bit.
 func (d *DNS) Secure(name string, on bool) {
 	d.mu.Lock()
@@ -148,52 +182,114 @@ func (d *DNS) Asked(name, rrtype string) int {
 	return d.asked[strings.ToLower(dns.Fqdn(name))+" "+rrtype]
 }
 
-// ServeDNS implements dns.Handler.
-func (d *DNS) ServeDNS(w dns.ResponseWriter, q *dns.Msg) {
-	m, answer := d.answer(q, w.RemoteAddr().Network() == "udp")
-	if answer {
-		_ = w.WriteMsg(m)
-	}
+// SetResolver gives the resolver faults; the zero value ends them.
+func (d *DNS) SetResolver(f ResolverFaults) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.server = f
 }
 
-func (d *DNS) answer(q *dns.Msg, udp bool) (m *dns.Msg, answer bool) {
-	m = new(dns.Msg)
+// ServeDNS implements dns.Handler.
+func (d *DNS) ServeDNS(w dns.ResponseWriter, q *dns.Msg) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	udp := w.RemoteAddr().Network() == "udp"
+	m := d.answer(q, udp)
+	if m == nil {
+		return
+	}
+	size := dns.MinMsgSize
+	if opt := q.IsEdns0(); opt != nil {
+		size = int(opt.UDPSize())
+		if m.IsEdns0() == nil {
+			m.SetEdns0(dns.DefaultMsgSize, false)
+		}
+	}
+	if udp && !d.server.Oversize {
+		m.Truncate(size)
+	}
+	for range d.server.Forgeries {
+		if udp {
+			_ = w.WriteMsg(forgery(m))
+		}
+	}
+	_ = w.WriteMsg(m)
+}
+
+// forgery is m as the answer to another question.
+func forgery(m *dns.Msg) *dns.Msg {
+	f := m.Copy()
+	f.Question[0].Name = "forged." + f.Question[0].Name
+	f.Rcode, f.Answer = dns.RcodeNameError, nil
+	return f
+}
+
+// answer is nil where nothing is answered.
+func (d *DNS) answer(q *dns.Msg, udp bool) *dns.Msg {
+	m := new(dns.Msg)
 	m.SetReply(q)
 	m.RecursionAvailable, m.Compress = true, true
 	if len(q.Question) != 1 {
 		m.Rcode = dns.RcodeFormatError
-		return m, true
+		return m
+	}
+	if f := d.server.NoEDNS; f != 0 && q.IsEdns0() != nil {
+		if f < 0 {
+			return nil
+		}
+		m.Rcode = f
+		return m
 	}
 	name := strings.ToLower(q.Question[0].Name)
 	key := name + " " + dns.TypeToString[q.Question[0].Qtype]
-	d.mu.Lock()
-	defer d.mu.Unlock()
 	d.asked[key]++
-	switch d.faults[key] {
-	case ServFail:
-		m.Rcode = dns.RcodeServerFailure
-		return m, true
-	case Refused:
-		m.Rcode = dns.RcodeRefused
-		return m, true
+	fault := d.faults[key]
+	if d.server.NoValidation && fault == Bogus {
+		fault = ""
+	}
+	switch fault {
 	case Silence:
-		return m, false
-	case Bogus:
-		m.Rcode = dns.RcodeServerFailure
-		m.SetEdns0(1232, false)
-		m.IsEdns0().Option = append(m.IsEdns0().Option, &dns.EDNS0_EDE{InfoCode: dns.ExtendedErrorCodeDNSBogus})
-		return m, true
+		return nil
 	case Truncate:
 		if udp {
 			m.Truncated = true
-			return m, true
+			return m
 		}
 	}
+	if record := d.made[key]; record != nil {
+		rr, err := dns.NewRR(record(d.asked[key]))
+		if err != nil {
+			m.Rcode = dns.RcodeServerFailure
+		} else {
+			m.Answer = append(m.Answer, rr)
+		}
+		return m
+	}
+	if fault == "" || fault == Truncate || d.server.FailedRecords {
+		d.find(m, name)
+	}
+	m.AuthenticatedData = !d.server.NoValidation && (m.AuthenticatedData || fault != "" && d.server.FailedRecords)
+	switch fault {
+	case ServFail, Bogus:
+		m.Rcode = dns.RcodeServerFailure
+	case Refused:
+		m.Rcode = dns.RcodeRefused
+	}
+	if fault == Bogus && q.IsEdns0() != nil {
+		m.SetEdns0(dns.DefaultMsgSize, false)
+		m.IsEdns0().Option = append(m.IsEdns0().Option, &dns.EDNS0_EDE{InfoCode: dns.ExtendedErrorCodeDNSBogus})
+	}
+	return m
+}
+
+// find puts the records of a name into m, those behind aliases too.
+func (d *DNS) find(m *dns.Msg, name string) {
+	qtype := m.Question[0].Qtype
 	m.AuthenticatedData = d.secure[name]
 	for range 10 {
 		next := ""
 		for _, rr := range d.records[name] {
-			if t := rr.Header().Rrtype; t == q.Question[0].Qtype {
+			if t := rr.Header().Rrtype; t == qtype {
 				m.Answer = append(m.Answer, rr)
 			} else if c, ok := rr.(*dns.CNAME); ok {
 				m.Answer = append(m.Answer, rr)
@@ -213,7 +309,6 @@ func (d *DNS) answer(q *dns.Msg, udp bool) (m *dns.Msg, answer bool) {
 			m.Rcode = dns.RcodeNameError
 		}
 	}
-	return m, true
 }
 
 // exists says whether there is a name, or one below it.

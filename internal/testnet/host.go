@@ -153,8 +153,9 @@ func (h *Host) start() error {
 				return
 			}
 			if h.track(c, true) {
+				full := h.full()
 				h.net.wg.Go(func() {
-					h.serve(c)
+					h.serve(c, full)
 					h.track(c, false)
 				})
 			}
@@ -332,11 +333,11 @@ func (h *Host) isMended() bool {
 	return h.mended
 }
 
-// crowded reports whether more than n sessions are open.
-func (h *Host) crowded(n int) bool {
+// full reports whether more sessions are open than the host takes.
+func (h *Host) full() bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	return n > 0 && len(h.conns) > n
+	return h.faults.Sessions > 0 && len(h.conns) > h.faults.Sessions
 }
 
 // Wait waits until the host has received n messages and returns them all.

@@ -3,7 +3,6 @@ package testnet
 import (
 	"bufio"
 	"bytes"
-	"cmp"
 	"crypto/tls"
 	"encoding/base64"
 	"errors"
@@ -32,7 +31,7 @@ type peer struct {
 	messages int
 }
 
-func (h *Host) serve(c net.Conn) {
+func (h *Host) serve(c net.Conn, full bool) {
 	h.mu.Lock()
 	f := h.faults
 	h.mu.Unlock()
@@ -43,7 +42,7 @@ func (h *Host) serve(c net.Conn) {
 	}
 	p := &peer{host: h, conn: c, br: bufio.NewReaderSize(c, 64<<10), f: f, n: h.counts.connections.Add(1)}
 	greeting := "220 " + h.Name + " ESMTP testnet"
-	if h.crowded(f.Sessions) {
+	if full {
 		greeting = "421 4.7.0 too many sessions"
 	}
 	if !p.reply("greeting", greeting) {
@@ -385,20 +384,18 @@ func (p *peer) taken(data []byte, step string) bool {
 		m.TLS, m.TLSVersion, m.SNI, m.Suite, m.Group = true, p.tls.Version, p.tls.ServerName, p.tls.CipherSuite, p.tls.CurveID
 	}
 	p.reset()
-	refusal := ""
+	text := p.says(step, "250 2.0.0 taken")
 	for line := range bytes.Lines(data) {
 		if n := len(bytes.TrimRight(line, "\r\n")); n > maxLine && !p.f.LongLines {
-			refusal = fmt.Sprintf("550 maximum allowed line length is %d octets, got %d", maxLine, n)
-			break
+			text = fmt.Sprintf("550 maximum allowed line length is %d octets, got %d", maxLine, n)
 		}
 	}
-	if refusal == "" && strings.HasPrefix(p.says(step, "250"), "2") {
+	if strings.HasPrefix(text, "2") {
 		p.host.received(m)
 	}
 	if !p.ready(step) || step == "bdat" && p.at("dot") {
 		return false
 	}
-	text := p.says(step, cmp.Or(refusal, "250 2.0.0 taken"))
 	for range p.behind() {
 		text += "\n503 5.5.1 pipelined after end of data"
 	}

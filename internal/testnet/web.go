@@ -1,8 +1,12 @@
 package testnet
 
 import (
+	"compress/flate"
+	"compress/gzip"
+	"compress/zlib"
 	"context"
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"io"
 	"log"
@@ -17,6 +21,9 @@ import (
 type PolicyFaults struct {
 	// Down refuses connections, Stall takes them and says nothing.
 	Down, Stall bool
+	// UnknownName answers a ClientHello with the alert unrecognized_name, as a web
+	// server does that has no site of that name.
+	UnknownName bool
 	// Cert replaces the certificate.
 	Cert CertSpec
 	// TLS11 speaks TLS 1.1 at most.
@@ -28,9 +35,19 @@ type PolicyFaults struct {
 	Location string
 	// ContentType replaces text/plain; "-" sends none.
 	ContentType string
-	// Body replaces the policy; Endless never ends it.
-	Body    string
-	Endless bool
+	// Body replaces the policy; Endless never ends it. EmptyBody sends none.
+	Body      string
+	Endless   bool
+	EmptyBody bool
+	// Coding is the Content-Encoding, whatever was asked for: "gzip", "x-gzip",
+	// "deflate" (as RFC 1950 has it), "raw deflate" (called deflate) and "endless
+	// gzip", which is a bomb. With any other one the body stays as it is.
+	Coding string
+	// HTTP2Only speaks no other HTTP; HTTP1Only neither.
+	HTTP2Only, HTTP1Only bool
+	// Unframed sends a body that the end of the connection delimits, with TLS's
+	// close_notify; Cut does so without.
+	Unframed, Cut bool
 }
 
 // PolicyHost is the web server of one mta-sts name. It has an address of its own.
@@ -90,7 +107,19 @@ func (s *PolicyHost) start() error {
 func (s *PolicyHost) tlsConfig(*tls.ClientHelloInfo) (*tls.Config, error) {
 	f := s.Faults()
 	cert, err := s.net.CA.Issue(s.Name, f.Cert)
-	c := &tls.Config{Certificates: []tls.Certificate{cert}, NextProtos: []string{"http/1.1"}}
+	c := &tls.Config{Certificates: []tls.Certificate{cert}, NextProtos: []string{"h2", "http/1.1"}}
+	switch {
+	case f.HTTP2Only:
+		c.NextProtos = []string{"h2"}
+		c.VerifyConnection = func(s tls.ConnectionState) error {
+			if s.NegotiatedProtocol != "h2" {
+				return errors.New("HTTP/2 only")
+			}
+			return nil
+		}
+	case f.HTTP1Only || f.Unframed || f.Cut:
+		c.NextProtos = []string{"http/1.1"}
+	}
 	if f.TLS11 {
 		c.MinVersion, c.MaxVersion = tls.VersionTLS10, tls.VersionTLS11
 	}
@@ -106,13 +135,23 @@ type stallable struct {
 func (l stallable) Accept() (net.Conn, error) {
 	for {
 		c, err := l.Listener.Accept()
-		if err != nil || !l.site.Faults().Stall {
+		f := l.site.Faults()
+		switch {
+		case err == nil && f.Stall:
+			l.site.net.wg.Go(func() {
+				<-l.site.done
+				c.Close()
+			})
+		case err == nil && f.UnknownName:
+			l.site.net.wg.Go(func() {
+				defer c.Close()
+				_, _ = c.Read(make([]byte, 16<<10))
+				_, _ = c.Write([]byte{21, 3, 1, 0, 2, 2, 112})
+				_, _ = io.Copy(io.Discard, c)
+			})
+		default:
 			return c, err
 		}
-		l.site.net.wg.Go(func() {
-			<-l.site.done
-			c.Close()
-		})
 	}
 }
 
@@ -180,16 +219,67 @@ func (s *PolicyHost) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if f.Location != "" {
 		w.Header().Set("Location", f.Location)
 	}
+	if f.Body != "" || f.EmptyBody {
+		text = f.Body
+	}
+	if f.Unframed || f.Cut {
+		unframed(w, text, f.Cut)
+		return
+	}
+	var body io.Writer = w
+	if f.Coding != "" {
+		coder := encoder(w, f.Coding)
+		defer coder.Close()
+		body = coder
+	}
 	if f.Status != 0 {
 		w.WriteHeader(f.Status)
 	}
-	if f.Body != "" {
-		text = f.Body
+	_, _ = io.WriteString(body, text)
+	if f.Coding == "endless gzip" {
+		f.Endless = true
 	}
-	_, _ = io.WriteString(w, text)
 	for line := strings.Repeat("x: y\n", 1000); f.Endless; {
-		if _, err := io.WriteString(w, line); err != nil {
+		if _, err := io.WriteString(body, line); err != nil {
 			return
 		}
+	}
+}
+
+// plain is a writer that compresses nothing.
+type plain struct{ io.Writer }
+
+func (plain) Close() error { return nil }
+
+// encoder sets the Content-Encoding and writes as it says.
+func encoder(w http.ResponseWriter, coding string) io.WriteCloser {
+	name := coding
+	var out io.WriteCloser = plain{w}
+	switch coding {
+	case "gzip", "x-gzip":
+		out = gzip.NewWriter(w)
+	case "endless gzip":
+		name, out = "gzip", gzip.NewWriter(w)
+	case "deflate":
+		out = zlib.NewWriter(w)
+	case "raw deflate":
+		name = "deflate"
+		out, _ = flate.NewWriter(w, flate.DefaultCompression) // an error is of a level that there is not
+	}
+	w.Header().Set("Content-Encoding", name)
+	return out
+}
+
+// unframed writes an answer without a length, and ends the connection; with cut
+// as somebody on the way would.
+func unframed(w http.ResponseWriter, text string, cut bool) {
+	conn, _, err := http.NewResponseController(w).Hijack()
+	if err != nil {
+		return
+	}
+	defer conn.Close()
+	_, _ = io.WriteString(conn, "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nConnection: close\r\n\r\n"+text)
+	if c, ok := conn.(*tls.Conn); ok && cut {
+		c.NetConn().Close()
 	}
 }

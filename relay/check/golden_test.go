@@ -122,6 +122,60 @@ var scenarios = []struct {
 		w.enforced(d, "mx1."+d)
 		w.site(d, testnet.PolicyFaults{Body: "version: STSv1\rmode: enforce\rmx: mx1." + d + "\rmax_age: 86400\r"})
 	}},
+	{name: "policy-empty", goes: true, setup: func(w *world, d string) {
+		w.host("mx1."+d, testnet.Faults{})
+		w.enforced(d, "mx1."+d)
+		w.site(d, testnet.PolicyFaults{EmptyBody: true})
+	}},
+	{name: "policy-utf-16", goes: true, setup: func(w *world, d string) {
+		w.host("mx1."+d, testnet.Faults{})
+		w.enforced(d, "mx1."+d)
+		w.site(d, testnet.PolicyFaults{Body: "\xff\xfev\x00e\x00r\x00s\x00i\x00o\x00n\x00\r\x00\n\x00"})
+	}},
+	{name: "policy-gzip", goes: true, setup: func(w *world, d string) {
+		w.host("mx1."+d, testnet.Faults{})
+		w.enforced(d, "mx1."+d)
+		w.site(d, testnet.PolicyFaults{Coding: "gzip"})
+	}},
+	{name: "policy-gzip-as-text", goes: true, setup: func(w *world, d string) {
+		w.host("mx1."+d, testnet.Faults{})
+		w.enforced(d, "mx1."+d)
+		w.site(d, testnet.PolicyFaults{Body: "\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\x03abc"})
+	}},
+	{name: "policy-brotli", goes: true, setup: func(w *world, d string) {
+		w.host("mx1."+d, testnet.Faults{})
+		w.enforced(d, "mx1."+d)
+		w.site(d, testnet.PolicyFaults{Coding: "br", Body: "\x8b\x02\x80abc\x03"})
+	}},
+	{name: "policy-web-page", goes: true, setup: func(w *world, d string) {
+		w.host("mx1."+d, testnet.Faults{})
+		w.enforced(d, "mx1."+d)
+		w.site(d, testnet.PolicyFaults{Body: "<!DOCTYPE html>\n<html><body>Welcome</body></html>\n"})
+	}},
+	{name: "policy-many-remarks", goes: true, setup: func(w *world, d string) {
+		w.host("mx1."+d, testnet.Faults{})
+		w.enforced(d, "mx1."+d)
+		var odd strings.Builder
+		for i := range 130 {
+			fmt.Fprintf(&odd, "x-%d: y\n", i)
+		}
+		for i := range 7 {
+			fmt.Fprintf(&odd, "mx: *.*.%d.example\n", i)
+		}
+		w.site(d, testnet.PolicyFaults{Body: "version: STSv1\nmode: enforce\n  mx: mx1." + d + "\nMX: mx2." + d + "\n" + odd.String() + "max_age: 9999999999\n"})
+	}},
+	{name: "policy-host-unknown-name", goes: true, setup: func(w *world, d string) {
+		w.host("mx1."+d, testnet.Faults{})
+		w.enforced(d, "mx1."+d)
+		w.site(d, testnet.PolicyFaults{UnknownName: true})
+	}},
+	{name: "nothing-can-be-looked-up", setup: func(w *world, d string) {
+		w.host("mx1."+d, testnet.Faults{})
+		w.enforced(d, "mx1."+d)
+		w.DNS.Fail("_mta-sts."+d, "TXT", testnet.ServFail)
+		w.DNS.Fail(d, "MX", testnet.ServFail)
+		w.site(d, testnet.PolicyFaults{Down: true})
+	}},
 	{name: "policy-endless", goes: true, setup: func(w *world, d string) {
 		w.host("mx1."+d, testnet.Faults{})
 		w.enforced(d, "mx1."+d)
@@ -328,6 +382,13 @@ var scenarios = []struct {
 	{name: "tls-rpt-faults", goes: true, setup: func(w *world, d string) {
 		w.host("mx1."+d, testnet.Faults{})
 		w.ok(w.AddDomain(d, testnet.Domain{MX: []string{"mx1." + d}, TLSRPT: "mailto:tls@" + d + ",http://reports." + d + "/v1"}))
+	}},
+	{name: "records-many", goes: true, setup: func(w *world, d string) {
+		w.host("mx1."+d, testnet.Faults{})
+		w.ok(w.AddDomain(d, testnet.Domain{MX: []string{"mx1." + d}}))
+		for i := range 8 {
+			w.ok(w.DNS.Add(fmt.Sprintf("_mta-sts.%s. 60 IN TXT %q", d, fmt.Sprintf("V=STSv1; id=%d", i)), fmt.Sprintf("_smtp._tls.%s. 60 IN TXT %q", d, fmt.Sprintf("v=TLSRPT1; rua=mailto:a%d@%s", i, d))))
+		}
 	}},
 	{name: "tls-rpt-misspelt", goes: true, setup: func(w *world, d string) {
 		w.host("mx1."+d, testnet.Faults{})

@@ -16,6 +16,7 @@ func (c *checker) requirement(h *host) *security.Requirement {
 	req := &security.Requirement{
 		Domain: c.policyDomain, Host: h.Name, Policy: c.policy.Policy, TLSA: h.set,
 		RefusePlaintext: c.refusesPlaintext(), Level: c.level(), Names: c.pinnedNames(), Override: c.overridden(), MXSecure: c.report.MX.Secure,
+		DomainAlias: c.report.MX.CNAME,
 	}
 	if req.Domain == "" {
 		req.Domain = c.domain
@@ -77,7 +78,7 @@ func (c *checker) judgeVisit(h *host, v *visit, req *security.Requirement) {
 	v.Usable = h.Admitted && !h.own && h.failed == "" && req.Satisfied(&v.evidence) == nil && c.logInRefused(v, req) == nil
 	v.Worth = worth(req, &v.evidence)
 	if h.set != nil {
-		if rec, err := h.set.Verify(v.evidence.Chain, []string{h.set.Base, req.Domain}, v.evidence.At); err == nil {
+		if rec, err := req.MatchTLSA(&v.evidence); err == nil {
 			v.TLSA = rec.String()
 		}
 	}
@@ -164,7 +165,7 @@ func (c *checker) outcome() Outcome {
 	case c.policyErr != nil:
 		return wait("whether " + c.policyDomain + " asks for verified TLS could not be told: " + c.policyErr.Error())
 	case c.policy.Unknown && !c.overridden():
-		return wait("whether " + c.policyDomain + " asks for verified TLS cannot be told now, as neither its record nor its policy can be had; after two attempts mail goes on without")
+		return wait("whether " + c.policyDomain + " asks for verified TLS cannot be told now, as neither its record nor its policy can be had" + c.afterUnknown())
 	case c.mxErr != nil:
 		return wait("the MX records could not be looked up: " + c.mxErr.Error())
 	case c.mxDenial.Action != "":
@@ -220,6 +221,18 @@ func (c *checker) outcome() Outcome {
 		return wait(last)
 	}
 	return wait("no host was found")
+}
+
+// afterUnknown says what follows once the policy has been unknown for two
+// attempts: that mail goes on only where there is a host for it to go to.
+func (c *checker) afterUnknown() string {
+	switch {
+	case c.mxErr != nil:
+		return "; its MX records could not be looked up either: " + c.mxErr.Error()
+	case c.mxDenial.Action != "":
+		return "; after two attempts " + c.mxDenial.Text
+	}
+	return "; after two attempts mail goes on without"
 }
 
 func shortfall(req *security.Requirement, e *security.Evidence) string {

@@ -103,8 +103,7 @@ func (c *checker) findMX(ctx context.Context, domain string, port uint16) {
 		c.hosts = []*host{{Host: Host{Name: domain, Port: port}}}
 	case err != nil:
 		c.mxErr = err
-		m.Problems = append(m.Problems, Problem{Fault, "the MX records could not be looked up: " + err.Error(), "RFC 5321, 5.1",
-			"look at [dns] and the resolver first; the domain's owner: check the name servers and the zone's signatures (dnsviz.net shows them)"})
+		m.Problems = append(m.Problems, c.lookupFault(ctx, "the MX records could not be looked up: ", err, "RFC 5321, 5.1", "the domain's owner"))
 	case len(mx.Records) == 1 && mx.Records[0].Host == ".":
 		c.deny("the domain "+domain+" takes no mail: it has a null MX", "RFC 7505, 3", "nothing, if the domain is to have no mail; else the domain's owner: publish the hosts")
 	default:
@@ -162,7 +161,7 @@ func (c *checker) betterThanUs() {
 func (c *checker) believed() {
 	var why []string
 	for _, s := range c.Resolver.Servers() {
-		if s.Believed {
+		if s.Protects() {
 			return
 		}
 		why = append(why, s.Address+" ("+s.Why+")")
@@ -182,11 +181,11 @@ func (c *checker) look(ctx context.Context, h *host) {
 		a, err := c.Resolver.Addrs(ctx, h.Name)
 		if err != nil {
 			h.failed = err.Error()
-			mend := "the domain's owner: give the host an A or AAAA record, or take it out of the MX records"
-			if !isDenial(err) {
-				mend = "look at [dns] and the resolver first; the host's owner: check the name servers and the zone's signatures (dnsviz.net shows them)"
+			if isDenial(err) {
+				problem(Fault, "RFC 5321, 5.1", "the domain's owner: give the host an A or AAAA record, or take it out of the MX records", "the host has no address: %v", err)
+			} else {
+				h.Problems = append(h.Problems, c.lookupFault(ctx, "the host has no address: ", err, "RFC 5321, 5.1", "the host's owner"))
 			}
-			problem(Fault, "RFC 5321, 5.1", mend, "the host has no address: %v", err)
 			return
 		}
 		for _, addr := range a.Addrs {

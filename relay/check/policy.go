@@ -5,11 +5,10 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"net"
 	"net/http"
 	"net/netip"
-	"slices"
 	"strings"
-	"time"
 
 	"github.com/stsrelay/stsrelay/internal/dnsclient"
 	"github.com/stsrelay/stsrelay/relay/security"
@@ -25,6 +24,12 @@ type stored struct {
 
 func (stored) Put(context.Context, []byte, []byte) error { return nil }
 func (stored) Delete(context.Context, []byte) error      { return nil }
+func (s stored) Get(key []byte) ([]byte, error) {
+	if string(key) != s.domain {
+		return nil, nil
+	}
+	return s.value, nil
+}
 func (s stored) Scan(_ []byte, fn func(key, value []byte) error) error {
 	if len(s.value) == 0 {
 		return nil
@@ -132,7 +137,7 @@ func (c *checker) decide(ctx context.Context) {
 			c.goBy(r, nil)
 		}
 	}
-	c.report.Record = c.describeRecord(&c.seen)
+	c.report.Record = c.describeRecord(ctx, &c.seen)
 	c.report.PolicyHost = c.describePolicyHost(&c.seen)
 	c.report.Policy = c.describePolicy(&c.seen)
 	if k := c.report.Cached; k != nil && k.InForce && c.report.Record.ID == "" {
@@ -179,14 +184,13 @@ func isDenial(err error) bool {
 	return errors.Is(err, dnsclient.ErrNXDomain) || errors.Is(err, dnsclient.ErrNoData)
 }
 
-func (c *checker) describeRecord(p *policyRun) *Record {
+func (c *checker) describeRecord(ctx context.Context, p *policyRun) *Record {
 	r := &Record{Name: "_mta-sts." + c.policyDomain, TXT: p.txt.Records, CNAME: p.txt.CNAME}
 	fault := func(mend, format string, args ...any) {
 		r.Problems = append(r.Problems, Problem{Fault, fmt.Sprintf(format, args...), "RFC 8461, 3.1", mend})
 	}
 	if p.txtErr != nil && !isDenial(p.txtErr) {
-		fault("the domain's owner: let the name servers answer for names with an underscore; on this side, look at [dns] and the resolver",
-			"the record could not be looked up: %v", p.txtErr)
+		r.Problems = append(r.Problems, c.lookupFault(ctx, "the record could not be looked up: ", p.txtErr, "RFC 8461, 3.1", "the domain's owner"))
 		return r
 	}
 	rec, err := sts.ParseRecord(p.txt.Records)
@@ -200,10 +204,11 @@ func (c *checker) describeRecord(p *policyRun) *Record {
 		fault(fmt.Sprintf("the domain's owner: publish a TXT record at %s, such as \"v=STSv1; id=%s\"", r.Name, c.Now().UTC().Format("20060102150405")),
 			"the policy host serves a policy, and no record announces it: senders do not look for it")
 	}
-	for _, t := range p.txt.Records {
-		if err != nil && !errors.Is(err, sts.ErrInvalidRecord) && strings.Contains(strings.ToLower(t), "stsv1") {
-			fault("the domain's owner: let the record begin with exactly v=STSv1; and in that case of letters", "the record %q looks like one of MTA-STS, and does not begin with \"v=STSv1;\"", shorten(t, 80))
-		}
+	if err != nil && !errors.Is(err, sts.ErrInvalidRecord) {
+		r.Problems = append(r.Problems, problemsOf(lookalikes(p.txt.Records, "stsv1"), func(t string) Problem {
+			return Problem{Fault, fmt.Sprintf("the record %q looks like one of MTA-STS, and does not begin with \"v=STSv1;\"", shorten(t, 80)), "RFC 8461, 3.1",
+				"the domain's owner: let the record begin with exactly v=STSv1; and in that case of letters"}
+		})...)
 	}
 	if c.NoSTS {
 		r.Problems = append(r.Problems, Problem{Warning, "MTA-STS is switched off: what follows is judged, and not applied", "sts.enabled", "switch it on"})
@@ -236,6 +241,7 @@ func (c *checker) describePolicyHost(p *policyRun) *PolicyHost {
 	}
 	if seen != nil {
 		out.Address, out.Status, out.ContentType, out.Location = seen.Addr, seen.Status, seen.ContentType, seen.Location
+		out.ContentEncoding = seen.ContentCoding
 	}
 	e := security.Evidence{Host: host}
 	if seen != nil && seen.TLS != nil {
@@ -251,6 +257,9 @@ func (c *checker) describePolicyHost(p *policyRun) *PolicyHost {
 	}
 	if seen != nil && seen.Status == http.StatusOK && seen.ContentType == "" {
 		out.Problems = append(out.Problems, Problem{Warning, "the answer has no Content-Type", "RFC 8461, 3.2", "the domain's owner: serve the policy as text/plain; some senders refuse anything else"})
+	}
+	if seen != nil && p.fetchErr == nil && seen.ContentCoding != "" {
+		out.Problems = append(out.Problems, Problem{Warning, "the answer is compressed (" + shorten(seen.ContentCoding, 80) + "), which nobody asked for; not every sender can read it", "RFC 9110, 12.5.3", plainMend})
 	}
 	if seen != nil && seen.SmallHello {
 		out.Problems = append(out.Problems, smallHello("the policy host"))
@@ -295,10 +304,18 @@ func (c *checker) fetchProblem(err *sts.FetchError, e *security.Evidence) Proble
 		p.Mend = "the domain's owner: serve the policy itself at this address; where it is kept elsewhere, pass the request on (reverse proxy) or make mta-sts a CNAME to a host that has a certificate for it"
 	case seen.Status != 0 && seen.Status != http.StatusOK:
 		p.Mend = "the domain's owner: serve the policy at exactly " + "https://" + host + "/.well-known/mta-sts.txt with status 200"
-	case seen.Status == http.StatusOK && strings.Contains(p.Text, "Content-Type"):
+	case errors.Is(err, sts.ErrContentCoding):
+		p.Rule, p.Mend = "RFC 9110, 12.5.3", plainMend
+	case errors.Is(err, sts.ErrContentType):
 		p.Rule, p.Mend = "RFC 8461, 3.2", "the domain's owner: serve the policy as text/plain"
 	case seen.Status == http.StatusOK:
 		p.Mend = "the domain's owner: serve a text of at most 64 KiB, and all of it within seconds"
+	case isAlert(err, alertUnrecognizedName):
+		p.Text = "the policy could not be fetched: " + p.Text
+		p.Mend = "the domain's owner: give the web server a site of the name " + host + " and a certificate for it; it runs, and knows no such name"
+	case isAlert(err, alertHandshakeFailure), isAlert(err, alertInternalError):
+		p.Text = "the policy could not be fetched: " + p.Text
+		p.Mend = "the domain's owner: see that the web server has a site of the name " + host + " and a certificate for it, and speaks TLS 1.2 or 1.3; its log says more"
 	case seen.Addr != "":
 		p.Text = "the policy could not be fetched: " + p.Text
 		p.Mend = "the domain's owner: let the policy host speak TLS 1.2 or 1.3 and HTTP on port 443, and answer within seconds"
@@ -309,106 +326,16 @@ func (c *checker) fetchProblem(err *sts.FetchError, e *security.Evidence) Proble
 	return p
 }
 
-func (c *checker) describePolicy(p *policyRun) *Policy {
-	if p.fetched == nil && (p.fetchErr == nil || p.fetchErr.Text == "") {
-		return nil
-	}
-	if p.fetched == nil {
-		out := &Policy{Lines: lines(p.fetchErr.Text)}
-		out.Problems = []Problem{{Fault, p.fetchErr.Err.Error(), "RFC 8461, 3.2", policyMend}}
-		out.Problems = append(out.Problems, lineEnds(p.fetchErr.Text)...)
-		return out
-	}
-	policy := p.fetched.Policy
-	out := &Policy{
-		Lines: lines(p.fetched.Text), Valid: true, Mode: string(policy.Mode), MaxAge: int64(policy.MaxAge / time.Second), MX: policy.MX,
-		InForce: c.policy.Policy != nil && c.policy.Policy.Text() == policy.Text(),
-	}
-	for _, remark := range p.fetched.Remarks {
-		text := string(remark)
-		switch {
-		case strings.Contains(text, "Content-Type"):
-			continue // told of the policy host
-		case strings.HasPrefix(text, "max_age is less"):
-			out.Problems = append(out.Problems, Problem{Warning, text, "RFC 8461, 3.2", "the domain's owner: raise max_age to weeks (1209600); mode testing is the place for short ones"})
-		case strings.HasSuffix(text, "is not known and is ignored"):
-			out.Problems = append(out.Problems, Problem{Note, text, "RFC 8461, 3.2", "the domain's owner: remove the line, if it was meant for senders"})
-		default:
-			out.Problems = append(out.Problems, Problem{Warning, text, "RFC 8461, 3.2", policyMend})
-		}
-		if len(out.Problems) == maxList {
-			break
-		}
-	}
-	switch policy.Mode {
-	case sts.ModeTesting:
-		out.Problems = append(out.Problems, Problem{Warning, "the mode is testing: failures are reported, and mail goes on unprotected; for how long that has been so cannot be told from here",
-			"RFC 8461, 5", "the domain's owner: when TLS reports have been clean for some weeks, change the mode to enforce, and the id"})
-	case sts.ModeNone:
-		out.Problems = append(out.Problems, Problem{Note, "the mode is none: the domain has no policy any more, or not yet", "RFC 8461, 8.3", "nothing, if that is meant"})
-	}
-	out.Problems = append(out.Problems, lineEnds(p.fetched.Text)...)
-	return out
-}
+// The alerts that say of a web server more than that TLS failed (RFC 8446, 6.2).
+const (
+	alertHandshakeFailure tls.AlertError = 40
+	alertInternalError    tls.AlertError = 80
+	alertUnrecognizedName tls.AlertError = 112
+)
 
-const policyMend = "the domain's owner: correct the text, then change the id in the record"
-
-// lineEnds looks for what a reader of the lines cannot see.
-func lineEnds(text string) []Problem {
-	crlf := strings.Count(text, "\r\n")
-	bareCR, bareLF := strings.Count(text, "\r")-crlf, strings.Count(text, "\n")-crlf
-	switch {
-	case bareCR > 0:
-		return []Problem{{Fault, "the text has a CR without LF; that ends no line", "RFC 8461, 3.2", "the domain's owner: end every line with LF or CRLF"}}
-	case crlf > 0 && bareLF > 0:
-		return []Problem{{Note, "some lines end with CRLF, some with LF; this relay takes both, others may not", "RFC 8461, 3.2", "the domain's owner: end every line in the same way"}}
-	}
-	return nil
-}
-
-// lines takes a text apart for display.
-func lines(text string) []string {
-	var out []string
-	for line := range strings.SplitSeq(strings.TrimSuffix(text, "\n"), "\n") {
-		if len(out) == maxList {
-			break
-		}
-		out = append(out, strings.TrimSuffix(line, "\r"))
-	}
-	return out
-}
-
-// patterns says which mx of the policy cover no host of the domain.
-func (c *checker) patterns() {
-	p := c.report.Policy
-	if p == nil || !p.Valid || c.report.MX.From == "route" || len(c.hosts) == 0 {
-		return
-	}
-	var idle []string
-	for _, m := range p.MX {
-		one := sts.Policy{MX: []string{m}}
-		if !slices.ContainsFunc(c.hosts, func(h *host) bool { _, ok := one.Match(h.Name); return ok }) {
-			idle = append(idle, m)
-		}
-	}
-	if len(idle) == 0 {
-		return
-	}
-	n := len(idle)
-	p.Problems = append(p.Problems, Problem{Warning, "no MX host is covered by the mx " + strings.Join(idle[:min(n, 5)], ", ") + more(n-5), "RFC 8461, 3.2",
-		"the domain's owner: remove it, if it is not there for hosts to come; whoever can get such a name into the MX records may receive the mail"})
-}
-
-func more(n int) string {
-	if n <= 0 {
-		return ""
-	}
-	return fmt.Sprintf(" and %d more", n)
-}
-
-func shorten(s string, n int) string {
-	if len(s) > n {
-		return s[:n] + "…"
-	}
-	return s
+// isAlert reports whether the other side ended the handshake with an alert.
+// crypto/tls has no other name for it than its text.
+func isAlert(err error, alert tls.AlertError) bool {
+	op, ok := errors.AsType[*net.OpError](err)
+	return ok && op.Op == "remote error" && op.Err.Error() == alert.Error()
 }

@@ -88,17 +88,20 @@ type PolicyHost struct {
 	Address string   `json:"address,omitempty"` // the one that answered
 	TLS     string   `json:"tls,omitempty"`     // "TLS 1.3"
 	// Status is the HTTP status, 0 without an answer.
-	Status      int          `json:"status,omitempty"`
-	ContentType string       `json:"content_type,omitempty"`
-	Location    string       `json:"location,omitempty"`
-	Certificate *Certificate `json:"certificate,omitempty"`
-	Problems    []Problem    `json:"problems,omitempty"`
+	Status      int    `json:"status,omitempty"`
+	ContentType string `json:"content_type,omitempty"`
+	// ContentEncoding is how the answer was compressed, "" where it was not.
+	ContentEncoding string       `json:"content_encoding,omitempty"`
+	Location        string       `json:"location,omitempty"`
+	Certificate     *Certificate `json:"certificate,omitempty"`
+	Problems        []Problem    `json:"problems,omitempty"`
 }
 
 // Policy is the text that the policy host served.
 type Policy struct {
-	// Lines are the text as it was received.
-	Lines []string `json:"lines"`
+	// Lines are the text as it was received; MoreLines is how many are left out.
+	Lines     []string `json:"lines"`
+	MoreLines int      `json:"more_lines,omitempty"`
 	// Valid says that it is a policy; the rest is as it was read then.
 	Valid  bool     `json:"valid"`
 	Mode   string   `json:"mode,omitempty"`

@@ -91,7 +91,7 @@ func Self(ctx context.Context, o SelfOptions) *SelfReport {
 		func() findings { return s.spf(ctx, addrs.addrs) },
 		func() findings { return s.keys(ctx) },
 		func() findings { return s.dmarc(ctx) },
-		s.resolver,
+		func() findings { return s.resolvers(ctx) },
 	}
 	found := make([]findings, len(steps))
 	var wg sync.WaitGroup
@@ -299,15 +299,27 @@ func (s *self) keys(ctx context.Context) (f findings) {
 	return f
 }
 
-// resolver says what the resolver and the relay's own certificate are worth.
-func (s *self) resolver() (f findings) {
-	believed := slices.ContainsFunc(s.Resolver.Servers(), func(r dnsclient.ServerStatus) bool { return r.Believed })
+// resolvers finds out what the resolvers, and the relay's own certificate, are worth.
+func (s *self) resolvers(ctx context.Context) (f findings) {
+	s.Resolver.Probe(ctx)
+	const mend = "use a resolver on this machine that validates DNSSEC (unbound, for one), or DNS over TLS to one that does: dns.servers, dns.trust_ad"
+	var protecting, why []string
+	for _, r := range s.Resolver.Servers() {
+		if r.Protects() {
+			protecting = append(protecting, r.Address)
+		}
+		why = append(why, r.Address+" ("+r.Why+")")
+		if r.Believed && r.Validation == dnsclient.NotKnown && !s.NoDANE {
+			f.bad(Warning, fmt.Sprintf("the resolver %s has no answer for the root zone: whether it validates DNSSEC cannot be told", r.Address), "RFC 7672, 2.1",
+				"see that it runs and reaches the Internet")
+		}
+	}
 	switch {
 	case s.NoDANE:
-	case believed:
-		f.ok("a resolver is believed to validate DNSSEC: DANE is on")
+	case len(protecting) > 0:
+		f.ok("DANE is on: believed to validate DNSSEC: %s", strings.Join(protecting, ", "))
 	default:
-		f.bad(Warning, "no resolver is believed to validate DNSSEC: DANE is off", "RFC 7672, 2.1", "use a validating resolver on this machine, or DNS over TLS: dns.servers, dns.trust_ad")
+		f.bad(Warning, "DANE is off: no resolver is believed to validate DNSSEC: "+strings.Join(why, ", "), "RFC 7672, 2.1", mend)
 	}
 	if s.NoCertificate {
 		f.bad(Note, "the relay's own certificate is self-made", "tls.certificate", "nothing, unless a server that hands over mail verifies it; then set tls.certificate and tls.key")

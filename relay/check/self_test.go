@@ -72,6 +72,19 @@ func TestSelf(t *testing.T) {
 			"warn  the SPF record of test.example cannot be evaluated", true},
 		{"no DKIM record", func(w *world, _ *SelfOptions, _ func(string)) { w.DNS.Remove("s._domainkey.test.example", "TXT") },
 			"FAIL  the record of the DKIM key s._domainkey.test.example: it is not published yet", false},
+		{"a resolver that does not validate", func(w *world, _ *SelfOptions, _ func(string)) {
+			w.DNS.SetResolver(testnet.ResolverFaults{NoValidation: true})
+		}, "warn  DANE is off: no resolver is believed to validate DNSSEC: ", true},
+		{"a resolver that does not validate, and DANE is not wanted", func(w *world, o *SelfOptions, _ func(string)) {
+			w.DNS.SetResolver(testnet.ResolverFaults{NoValidation: true})
+			o.NoDANE = true
+		}, "", true},
+		{"a resolver without EDNS", func(w *world, _ *SelfOptions, _ func(string)) {
+			w.DNS.SetResolver(testnet.ResolverFaults{NoEDNS: dns.RcodeFormatError})
+		}, "warn  DANE is off: no resolver is believed to validate DNSSEC: ", true},
+		{"a resolver that has no answer for the root zone", func(w *world, _ *SelfOptions, _ func(string)) {
+			w.DNS.Fail(".", "NS", testnet.ServFail)
+		}, "has no answer for the root zone", true},
 		{"no DMARC", func(w *world, _ *SelfOptions, _ func(string)) { w.DNS.Remove("_dmarc.test.example", "TXT") }, "warn  test.example has no DMARC record", true},
 		{"a broken DMARC record", func(_ *world, _ *SelfOptions, publish func(string)) {
 			publish(`_dmarc.test.example. 60 IN TXT "v=DMARC1; rua=mailto:a@test.example"`)

@@ -12,6 +12,9 @@ import (
 // width is where lines of prose are broken, in characters.
 const width = 100
 
+// shownLines is how many lines of a policy a page shows.
+const shownLines = 40
+
 // Text writes a report for people, with colours where they are wanted.
 func (r *Report) Text(w io.Writer, colour bool) error {
 	t := &text{colour: colour}
@@ -209,6 +212,9 @@ func (t *text) policyHost(p *PolicyHost) {
 	if p.ContentType != "" {
 		parts = append(parts, p.ContentType)
 	}
+	if p.ContentEncoding != "" {
+		parts = append(parts, "compressed by "+p.ContentEncoding)
+	}
 	if len(parts) > 0 {
 		t.line("  %s", strings.Join(parts, ", "))
 	}
@@ -222,11 +228,13 @@ func (t *text) policyHost(p *PolicyHost) {
 func (t *text) policy(p *Policy) {
 	t.head("Policy", "")
 	for i, l := range p.Lines {
-		if i == 40 {
-			t.line("  | (%d more lines)", len(p.Lines)-i)
+		if i == shownLines {
 			break
 		}
 		t.line("  | %s", l)
+	}
+	if n := p.MoreLines + max(0, len(p.Lines)-shownLines); n > 0 {
+		t.line("  | (%d more lines)", n)
 	}
 	if p.Valid {
 		kind, force := "ok", "in force"

@@ -22,7 +22,8 @@ func (c *checker) findTLSA(ctx context.Context, h *host, a dnsclient.Addrs) {
 		if !c.overridden() {
 			h.failed, h.undecided = "its TLSA records could not be looked up: "+err.Error(), true
 		}
-		h.tlsaProblem(Fault, "tlsa-lookup", "the TLSA records could not be looked up: "+err.Error()+"; a host of which that cannot be told gets no mail")
+		p := c.lookupFault(ctx, "the TLSA records could not be looked up, and a host of which they are not known gets no mail: ", err, advices["tlsa-lookup"].rule, "the host's owner")
+		h.Problems = append(h.Problems, p)
 	case set == nil:
 		c.unusedTLSA(ctx, h, a)
 	default:

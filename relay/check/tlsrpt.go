@@ -3,7 +3,6 @@ package check
 import (
 	"context"
 	"errors"
-	"strings"
 
 	"github.com/stsrelay/stsrelay/tlsrpt"
 )
@@ -19,7 +18,8 @@ func (c *checker) findTLSRPT(ctx context.Context) {
 	txt, err := c.Resolver.TXT(ctx, out.Name, false)
 	out.CNAME = txt.CNAME
 	if err != nil && !isDenial(err) {
-		problem(Warning, "the TLS-RPT record could not be looked up: "+err.Error(), "the domain's owner: let the name servers answer for names with an underscore")
+		p := c.lookupFault(ctx, "the TLS-RPT record could not be looked up: ", err, "RFC 8460, 3", "the domain's owner")
+		problem(Warning, p.Text, p.Mend)
 		return
 	}
 	out.TXT = append(out.TXT, txt.Records...)
@@ -29,11 +29,9 @@ func (c *checker) findTLSRPT(ctx context.Context) {
 	}
 	switch {
 	case errors.Is(err, tlsrpt.ErrNoRecord):
-		for _, t := range txt.Records {
-			if strings.Contains(strings.ToLower(t), "tlsrpt") {
-				problem(Warning, "the record \""+shorten(t, 80)+"\" looks like one of TLS-RPT, and does not begin with \"v=TLSRPTv1;\"", "the domain's owner: let the record begin with exactly v=TLSRPTv1; and in that case of letters")
-			}
-		}
+		out.Problems = append(out.Problems, problemsOf(lookalikes(txt.Records, "tlsrpt"), func(t string) Problem {
+			return Problem{Warning, "the record \"" + shorten(t, 80) + "\" looks like one of TLS-RPT, and does not begin with \"v=TLSRPTv1;\"", "RFC 8460, 3", "the domain's owner: let the record begin with exactly v=TLSRPTv1; and in that case of letters"}
+		})...)
 		if len(out.Problems) == 0 {
 			problem(Note, "there is no TLS-RPT record: nobody tells the domain's owner of failures", "the domain's owner: publish a TXT record "+example)
 		}
@@ -42,7 +40,7 @@ func (c *checker) findTLSRPT(ctx context.Context) {
 	case len(rec.RUA) == 0:
 		problem(Warning, "the TLS-RPT record names no destination that can be used", "the domain's owner: write it as in "+example)
 	}
-	for _, uri := range rec.Ignored {
-		problem(Warning, "a destination is passed over: "+uri, "the domain's owner: use mailto: and an address, or https: and a URL, separated by commas")
-	}
+	out.Problems = append(out.Problems, problemsOf(rec.Ignored, func(uri string) Problem {
+		return Problem{Warning, "a destination is passed over: " + uri, "RFC 8460, 3", "the domain's owner: use mailto: and an address, or https: and a URL, separated by commas"}
+	})...)
 }

@@ -199,6 +199,7 @@ func (a *attempt) requirement(host string, r route) *security.Requirement {
 		RequireTLS:  a.w.Envelope.RequireTLS && a.w.Envelope.From != "",
 		TLSOptional: a.w.Envelope.TLSOptional || a.w.Envelope.Kind == queue.Report,
 		MXSecure:    r.secure,
+		DomainAlias: r.alias,
 	}
 	if req.Domain == "" {
 		req.Domain = a.w.Domain
@@ -283,12 +284,16 @@ func (a *attempt) fail(f *failure) {
 
 // finish hands the results to the queue and writes the log line.
 func (a *attempt) finish() {
-	a.expire()
 	o := queue.Outcome{Results: a.results, Parallel: a.room + a.room/4} // some wait for the commit of their results
+	if o.Unreadable = a.w.Unreadable(); o.Unreadable == nil {
+		a.expire()
+	}
 	if !a.reached && a.last != nil && a.last.domainWide {
 		o.DomainFailed, o.Bound = a.last.cause(), a.last.policy
 	}
-	a.addNotices(&o)
+	if o.Unreadable == nil { // else it is held, and the administrator decides
+		a.addNotices(&o)
+	}
 	o.Also = a.countAll()
 	a.logResults()
 	a.tell()

@@ -2,20 +2,16 @@ package delivery
 
 import (
 	"context"
-	"errors"
 	"net"
 	"net/netip"
 	"sync"
 	"time"
+
+	"github.com/stsrelay/stsrelay/internal/happyeyeballs"
 )
 
-const (
-	// headStart is what one address gets before the next one is tried beside it
-	// (RFC 8305, 5).
-	headStart = 250 * time.Millisecond
-	// familyMemory is how long a family of addresses that failed goes last.
-	familyMemory = 10 * time.Minute
-)
+// familyMemory is how long a family of addresses that failed goes last.
+const familyMemory = 10 * time.Minute
 
 // IPFamily restricts the addresses that are contacted.
 type IPFamily string
@@ -75,80 +71,19 @@ func (f *families) order(addrs []netip.Addr) []netip.Addr {
 	if broken4 != broken6 {
 		return append(first, second...)
 	}
-	out := make([]netip.Addr, 0, len(addrs))
-	for i := range max(len(first), len(second)) {
-		if i < len(first) {
-			out = append(out, first[i])
-		}
-		if i < len(second) {
-			out = append(out, second[i])
-		}
-	}
-	return out
+	return happyeyeballs.Interleave(addrs)
 }
 
-// dialed is an address and what came of dialing it.
-type dialed struct {
-	index int
-	conn  net.Conn
-	err   error
-}
-
-// race connects to the first of addrs that answers, with a head start for each
-// before the next (RFC 8305, 5). It returns the connection, its position, and
-// how many addresses it has dialed; or the errors of all.
+// race connects to the first of addrs that answers (RFC 8305, 5). It returns the
+// connection, its position, and how many addresses it has dialed; or the errors
+// of all.
 func (d *Delivery) race(ctx context.Context, addrs []netip.AddrPort, timeout time.Duration) (conn net.Conn, at, tried int, err error) {
-	ctx, cancel := context.WithCancel(ctx)
-	results := make(chan dialed)
-	var running sync.WaitGroup
-	defer func() {
-		cancel()
-		go func() { running.Wait(); close(results) }()
-		for r := range results { // those that came too late
-			if r.conn != nil {
-				r.conn.Close()
-			}
-		}
-	}()
-	start := func() {
-		i := tried
-		tried++
-		running.Go(func() {
-			dialCtx, cancel := context.WithTimeout(ctx, timeout)
-			defer cancel()
-			c, err := d.dial(dialCtx, "tcp", addrs[i].String())
-			results <- dialed{i, c, err}
-		})
+	r, err := happyeyeballs.Dial(ctx, addrs, timeout, d.dial)
+	if err != nil {
+		return nil, 0, r.Tried, err
 	}
-	start()
-	next := time.NewTimer(headStart)
-	defer next.Stop()
-	var errs []error
-	failed := make([]bool, len(addrs))
-	for open := 1; open > 0; {
-		select {
-		case <-next.C:
-			if tried < len(addrs) {
-				start()
-				open++
-				next.Reset(headStart)
-			}
-		case r := <-results:
-			if r.err == nil {
-				d.noteFamilies(addrs, failed, r.index)
-				return r.conn, r.index, tried, nil
-			}
-			open--
-			failed[r.index] = true
-			errs = append(errs, r.err)
-			if tried < len(addrs) {
-				start()
-				open++
-				next.Reset(headStart)
-			}
-		}
-	}
-	return nil, 0, tried, errors.Join(errs...)
+	d.noteFamilies(addrs, r.Failed, r.Index)
+	return r.Conn, r.Index, r.Tried, nil
 }
 
 // noteFamilies remembers a family whose address failed where the other one's did

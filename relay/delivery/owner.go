@@ -67,9 +67,10 @@ type ruling struct {
 // counts. Postfix knows the same kinds (smtp_site_fail, smtp_mesg_fail,
 // smtp_rcpt_fail).
 //
-// A refusal of STARTTLS but 421 is none of these: the session goes on in clear, and
-// package security decides what that is good for (RFC 3207, 4). EHLO is followed by
-// HELO after every 5xx (package smtpclient).
+// EHLO and STARTTLS are said on fresh sessions only. A refusal of STARTTLS but 421
+// is none of these: the session goes on in clear, and package security decides what
+// that is good for (RFC 3207, 4). EHLO is followed by HELO after every 5xx (package
+// smtpclient).
 var rulings = []ruling{
 	// RFC 5321, 3.8: with 421 the host ends the session. Before this message was
 	// begun it is about the host, and a session that was used may have been too long
@@ -137,7 +138,7 @@ func wantsTLS(r smtpclient.Reply, in situation) bool {
 	}
 	text := strings.ToLower(strings.Join(r.Lines, " "))
 	switch {
-	case strings.HasSuffix(r.Enhanced, ".7.10"), strings.Contains(text, "starttls"): // RFC 7504, RFC 5248: encryption needed
+	case strings.HasSuffix(r.Enhanced, ".7.10"), strings.Contains(text, "starttls"): // RFC 8689, 4.2.1: encryption needed
 		return true
 	case strings.Contains(text, "tls"), strings.Contains(text, "encrypt"):
 		return r.Code == 530 || strings.Contains(text, "requir")

@@ -41,6 +41,7 @@ const maxHosts = 30
 type route struct {
 	candidates []candidate // in the order in which they are tried
 	secure     bool        // nobody can have forged them
+	alias      string      // the end of the aliases of the domain, "" where it is none
 }
 
 // findRoute finds the hosts: those that the operator set, or those of the
@@ -85,7 +86,7 @@ func (d *Delivery) findMX(ctx context.Context, domain string, port uint16) (rout
 	case err != nil:
 		return route{}, &failure{status: "4.4.3", why: reason.DNS, text: err.Error(), domainWide: true}
 	}
-	r := route{secure: mx.Secure}
+	r := route{secure: mx.Secure, alias: mx.CNAME}
 	for _, m := range mx.Records {
 		if m.Host != "." {
 			r.candidates = append(r.candidates, candidate{host: m.Host, port: port, preference: m.Preference})

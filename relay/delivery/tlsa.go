@@ -15,12 +15,9 @@ import (
 // found as addrs (RFC 7672, 2.2). nil without an error: DANE does not apply. An
 // error: whether it does cannot be told, and the host must not be used.
 func LookupTLSA(ctx context.Context, resolver *dnsclient.Client, host string, port uint16, addrs dnsclient.Addrs) (*dane.RRset, error) {
-	if !addrs.Secure {
-		return nil, nil // its zone is not signed, or nobody who is believed has checked
-	}
-	bases := []string{addrs.Name}
-	if addrs.Name != host {
-		bases = append(bases, host) // 2.2.2: the end of a secure alias chain first
+	bases, err := baseDomains(ctx, resolver, host, addrs)
+	if err != nil {
+		return nil, err
 	}
 	for _, base := range bases {
 		t, err := resolver.TLSA(ctx, fmt.Sprintf("_%d._tcp.%s", port, base))
@@ -39,6 +36,27 @@ func LookupTLSA(ctx context.Context, resolver *dnsclient.Client, host string, po
 		return dane.NewRRset(base, records), nil
 	}
 	return nil, nil
+}
+
+// baseDomains are the names whose TLSA records may be of host (RFC 7672, 2.2.2): the
+// end of a secure alias chain, then the name itself. Where the chain leads into a
+// zone that is not signed, the name itself counts if its own zone is.
+func baseDomains(ctx context.Context, resolver *dnsclient.Client, host string, addrs dnsclient.Addrs) ([]string, error) {
+	switch {
+	case addrs.Secure && addrs.Name == host:
+		return []string{host}, nil
+	case addrs.Secure:
+		return []string{addrs.Name, host}, nil
+	case addrs.Name == host:
+		return nil, nil // its zone is not signed, or nobody who is believed has checked
+	}
+	switch _, secure, err := resolver.Alias(ctx, host); {
+	case errors.Is(err, dnsclient.ErrNXDomain), errors.Is(err, dnsclient.ErrNoData):
+		return nil, nil // an alias no more
+	case err != nil || !secure:
+		return nil, err
+	}
+	return []string{host}, nil
 }
 
 // addTLSA asks for the TLSA records of a candidate and puts them into req. A

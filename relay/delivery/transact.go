@@ -45,8 +45,15 @@ func (a *attempt) send(ctx context.Context, s *session) course {
 	a.last = nil
 	used := s.messages > 0
 	s.messages++
+	t := a.transaction(s)
+	if a.unreadable() {
+		return courseDone
+	}
 	start := a.d.now()
-	out, err := s.client.Send(ctx, a.transaction(s))
+	out, err := s.client.Send(ctx, t)
+	if !out.BodySent && a.unreadable() {
+		return courseDone
+	}
 	local := errors.Is(err, smtpclient.ErrTooLarge) || errors.Is(err, smtpclient.ErrNeedsSMTPUTF8)
 	lost := err != nil && !local && !out.BodySent
 	switch {
@@ -94,6 +101,22 @@ func (a *attempt) transaction(s *session) smtpclient.Transaction {
 		t.Recipients = append(t.Recipients, smtpclient.Recipient{Address: r.Address, Notify: r.Notify, ORcpt: r.ORcpt})
 	}
 	return t
+}
+
+// unreadable reports whether the store could not read the message. That is this
+// relay's own fault and the same with every host: its recipients wait, and the
+// message is held.
+func (a *attempt) unreadable() bool {
+	err := a.w.Unreadable()
+	if err == nil {
+		return false
+	}
+	f := &failure{status: "4.3.0", why: reason.Local, text: "this relay cannot read the message from its disk, and keeps it for its administrator: " + err.Error()}
+	for _, i := range a.open {
+		a.results[i] = f.state(a.w.States[i], a.tls)
+	}
+	a.open, a.reached = nil, true // nothing is known of the host
+	return true
 }
 
 // saysNothing reports whether a reply on a session that was used before is about

@@ -14,7 +14,6 @@ var replies = []struct{ theirs, ours string }{
 	{"250 2.0.0 Roger, accepting mail from", "250 2.1.0 sender ok"},
 	{"250 2.0.0 I'll make sure", "250 2.1.5 recipient ok"},
 	{"250 2.0.0 I have successfully done nothing", "250 2.0.0 ok"},
-	{"502 5.5.1 Please introduce yourself first", "503 5.5.1 EHLO comes first"},
 	{"502 5.5.1 Missing MAIL FROM command", "503 5.5.1 MAIL comes first"},
 	{"502 5.5.1 Missing RCPT TO command", "503 5.5.1 RCPT comes first"},
 	{"500 5.5.1 Too many errors. Quiting now", "421 4.7.0 too many unknown commands; goodbye"},

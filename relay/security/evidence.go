@@ -216,10 +216,24 @@ func (e *Evidence) trusted(by Source) *Shortfall {
 	return nil
 }
 
-// matchTLSA compares the chain with TLSA records. The reference identifiers of
-// usage 2 are the TLSA base domain and the next-hop domain (RFC 7672, 3.2.2).
-func (e *Evidence) matchTLSA(set *dane.RRset, domain string) (dane.Record, error) {
-	return set.Verify(e.Chain, []string{set.Base, domain}, e.At)
+// MatchTLSA compares the chain of a session with the host's TLSA records, and
+// returns the record that fits.
+func (r *Requirement) MatchTLSA(e *Evidence) (dane.Record, error) {
+	return r.TLSA.Verify(e.Chain, r.references(), e.At)
+}
+
+// references are the names of which a certificate must have one for usage 2 (RFC
+// 7672, 3.2.2): the TLSA base domain; and the next-hop domain, also as the end of
+// its aliases, where nobody can have forged which hosts it has.
+func (r *Requirement) references() []string {
+	names := []string{r.TLSA.Base}
+	if r.MXSecure || r.Host == r.Domain {
+		names = append(names, r.Domain)
+	}
+	if r.MXSecure && r.DomainAlias != "" {
+		names = append(names, r.DomainAlias)
+	}
+	return names
 }
 
 // certificateNames lists the names of the leaf for people, three at most.
@@ -252,9 +266,9 @@ type Protection string
 const (
 	Clear     Protection = "none"      // no TLS
 	Encrypted Protection = "encrypted" // by whoever answered: not verified
-	Verified  Protection = "verified"  // a trusted authority and the host's name, which the DNS may have been made to say
+	Verified  Protection = "verified"  // a trusted authority or TLSA records, and the host's name, which the DNS may have been made to say
 	ByMTASTS  Protection = "mta-sts"   // the same, and the host is named by the domain's policy
-	ByDANE    Protection = "dane"      // the host's TLSA records
+	ByDANE    Protection = "dane"      // the host's TLSA records, and nobody can have forged which host it is
 )
 
 // Describe is what the session was worth for a requirement: for logs and for the
@@ -277,9 +291,14 @@ func (r *Requirement) describe(e *Evidence) (string, Protection) {
 	}
 	version := e.cipher()
 	if r.TLSA != nil && len(r.TLSA.Usable) > 0 {
-		rec, err := e.matchTLSA(r.TLSA, r.Domain)
-		if err == nil {
-			return fmt.Sprintf("%s, verified by DANE (%d %d %d %.4x…)", version, rec.Usage, rec.Selector, rec.MatchingType, rec.Data), ByDANE
+		rec, err := r.MatchTLSA(e)
+		match := fmt.Sprintf("%d %d %d %.4x…", rec.Usage, rec.Selector, rec.MatchingType, rec.Data)
+		switch {
+		case err == nil && r.HostAuthenticated():
+			return fmt.Sprintf("%s, verified by DANE (%s)", version, match), ByDANE
+		case err == nil:
+			// RFC 7672, 2.2.1: this must not be told as secure delivery to the domain.
+			return fmt.Sprintf("%s, the TLSA records of %s fit (%s), but its name comes from MX records that are not signed", version, r.Host, match), Verified
 		}
 		return fmt.Sprintf("%s, not verified: the TLSA records do not fit: %v", version, err), Encrypted
 	}

@@ -88,6 +88,8 @@ type Requirement struct {
 	// Domain is the policy domain: the recipients' domain, or the next hop that
 	// the operator set for it.
 	Domain string
+	// DomainAlias is the end of the aliases of Domain (CNAME), "" where it is none.
+	DomainAlias string
 	// Host is the name of the MX host, lower case without final dot.
 	Host string
 	// Policy is the domain's MTA-STS policy, nil where none is in force.
@@ -303,7 +305,7 @@ func (r *Requirement) judgeDANE(e *Evidence) *Shortfall {
 	if len(r.TLSA.Usable) == 0 {
 		return nil
 	}
-	if _, err := e.matchTLSA(r.TLSA, r.Domain); err != nil {
+	if _, err := r.MatchTLSA(e); err != nil {
 		return &Shortfall{
 			Source: DANE, Type: tlsrpt.ValidationFailure, Code: "tlsa-mismatch",
 			Reason: fmt.Sprintf("the TLSA records of %s do not fit its certificate: %v", r.TLSA.Base, err),

@@ -128,7 +128,7 @@ func New(ctx context.Context, conn net.Conn, o Options) (*Client, error) {
 
 func (c *Client) use(conn net.Conn) {
 	c.conn = conn
-	c.br = bufio.NewReaderSize(conn, maxReplyLine)
+	c.br = bufio.NewReaderSize(conn, keptLine)
 	c.bw = bufio.NewWriterSize(deadlineWriter{conn, c.timeouts.Block}, 32<<10)
 }
 

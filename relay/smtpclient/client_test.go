@@ -292,7 +292,7 @@ func TestEveryRefusalOfEHLOIsFollowedByHELO(t *testing.T) {
 }
 
 func read(in string) (Reply, error) {
-	return readReply(bufio.NewReaderSize(strings.NewReader(in), maxReplyLine))
+	return readReply(bufio.NewReaderSize(strings.NewReader(in), keptLine))
 }
 
 func TestRepliesThatAreNone(t *testing.T) {
@@ -301,8 +301,9 @@ func TestRepliesThatAreNone(t *testing.T) {
 		"code out of range": "650 what\r\n",
 		"two digits":        "25 ok\r\n",
 		"no separator":      "250ok\r\n",
-		"endless line":      "250 " + strings.Repeat("x", 2*maxReplyOctets),
-		"too many lines":    strings.Repeat("250-x\r\n", maxReplyOctets),
+		"endless line":      "250 " + strings.Repeat("x", 2*maxLine),
+		"too many octets":   strings.Repeat("250-"+strings.Repeat("x", 60000)+"\r\n", 10) + "250 x\r\n",
+		"too many lines":    strings.Repeat("250-x\r\n", maxLines) + "250 x\r\n",
 	} {
 		if r, err := read(in); !errors.Is(err, ErrProtocol) {
 			t.Errorf("%s: %+v, %v", name, r, err)
@@ -445,7 +446,7 @@ func abs(n int) int {
 func FuzzReply(f *testing.F) {
 	f.Add([]byte("250-a\r\n250 5.1.1 b\r\n"))
 	f.Fuzz(func(t *testing.T, in []byte) {
-		r, err := readReply(bufio.NewReaderSize(bytes.NewReader(in), maxReplyLine))
+		r, err := readReply(bufio.NewReaderSize(bytes.NewReader(in), keptLine))
 		if err == nil && (r.Code < 200 || r.Code > 599 || strings.ContainsAny(r.String(), "\r\n\x00") || !utf8.ValidString(r.String())) {
 			t.Errorf("%q: %+v", in, r)
 		}

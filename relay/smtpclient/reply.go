@@ -11,13 +11,15 @@ import (
 )
 
 // The limits of a reply. RFC 5321 allows 512 octets a line; hosts in the wild
-// send more. What is over the limits of a line and of the lines is thrown away,
-// and the code counts; a reply over the last limit is none.
+// send more. What is over the first two is thrown away, and the code counts; what
+// is over the next three is no reply.
 const (
-	maxReplyLine   = 4 << 10
-	maxReplyLines  = 100
-	maxReplyOctets = 256 << 10
-	maxReplyText   = 500 // of Reply.String
+	keptLine      = 4 << 10 // octets of a line
+	keptLines     = 100
+	maxLine       = 64 << 10
+	maxLines      = 1000
+	maxReplyBytes = 512 << 10
+	maxReplyText  = 500 // of Reply.String
 )
 
 // Reply is the answer of a host to a command (RFC 5321, 4.2).
@@ -67,8 +69,8 @@ var ErrUnexpected = errors.New("the host says what does not belong there")
 // the last one's code is what they mean.
 func readReply(br *bufio.Reader) (Reply, error) {
 	var lines []replyLine
-	for total := 0; ; {
-		line, size, err := readLine(br, maxReplyOctets-total)
+	for n, total := 0, 0; n < maxLines; n++ {
+		line, size, err := readLine(br, min(maxLine, maxReplyBytes-total))
 		if err != nil {
 			return Reply{}, err
 		}
@@ -80,13 +82,14 @@ func readReply(br *bufio.Reader) (Reply, error) {
 		case !ok:
 			l = replyLine{text: line, more: true} // a line of text without a code
 		}
-		if len(lines) < maxReplyLines {
+		if len(lines) < keptLines {
 			lines = append(lines, l)
 		}
 		if !l.more {
 			return newReply(l.code, lines), nil
 		}
 	}
+	return Reply{}, fmt.Errorf("%w: more than %d lines", ErrProtocol, maxLines)
 }
 
 // newReply puts lines together to a reply of the given code.
@@ -108,9 +111,9 @@ func readLine(br *bufio.Reader, limit int) (line string, size int, err error) {
 	for {
 		part, err := br.ReadSlice('\n')
 		if size += len(part); size > limit {
-			return "", 0, fmt.Errorf("%w: more than %d octets", ErrProtocol, maxReplyOctets)
+			return "", 0, fmt.Errorf("%w: it is too long", ErrProtocol)
 		}
-		line += string(part[:min(len(part), maxReplyLine-len(line))])
+		line += string(part[:min(len(part), keptLine-len(line))])
 		switch {
 		case err == nil:
 			return strings.TrimRight(line, "\r\n"), size, nil

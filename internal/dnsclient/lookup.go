@@ -1,0 +1,209 @@
+package dnsclient
+
+import (
+	"context"
+	"errors"
+	"net/netip"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/miekg/dns"
+)
+
+// TXT is the TXT records of a name.
+type TXT struct {
+	// Records are the records, the strings of each joined (RFC 7208, 3.3), as
+	// raw bytes.
+	Records []string
+	Secure  bool
+	TTL     time.Duration
+	CNAME   string // the end of the alias chain, "" without one
+}
+
+// MX is one mail exchanger, its name in lower case without final dot; the null
+// MX (RFC 7505) is ".".
+type MX struct {
+	Host       string
+	Preference uint16
+}
+
+// MXs is the MX records of a name, by preference and name.
+type MXs struct {
+	Records []MX
+	Secure  bool
+	TTL     time.Duration
+	CNAME   string
+}
+
+// Addrs is the addresses of a host, of both families.
+type Addrs struct {
+	Addrs []netip.Addr
+	// Secure says that every answer was validated, that of a family without
+	// addresses too.
+	Secure bool
+	Name   string // the end of the alias chain
+	TTL    time.Duration
+}
+
+// TLSARecord is a TLSA record (RFC 6698, 2.1).
+type TLSARecord struct {
+	Usage, Selector, MatchingType uint8
+	Data                          []byte
+}
+
+// TLSA is the TLSA records of a name.
+type TLSA struct {
+	Records []TLSARecord
+	Secure  bool
+	Name    string // the end of the alias chain
+	TTL     time.Duration
+}
+
+// TXT looks up TXT records; fresh goes past the cache. The error is an *Error.
+func (c *Client) TXT(ctx context.Context, name string, fresh bool) (TXT, error) {
+	a, err := c.lookup(ctx, name, dns.TypeTXT, fresh)
+	if err != nil {
+		return TXT{}, err
+	}
+	return TXT{Records: slices.Clone(a.records.txt), Secure: a.secure, TTL: a.ttl, CNAME: a.alias}, nil
+}
+
+// RememberSilentTXT keeps it for minutes that a name's TXT records were asked for and
+// nobody answered, so that not everyone who asks waits in vain. It is for who
+// knows that nothing of security hangs on the answer now.
+func (c *Client) RememberSilentTXT(name string) { c.rememberSilence(name, dns.TypeTXT) }
+
+// FreshTXT looks up TXT records past the cache; that there are none is no error.
+func (c *Client) FreshTXT(ctx context.Context, name string) ([]string, error) {
+	t, err := c.TXT(ctx, name, true)
+	if errors.Is(err, ErrNXDomain) || errors.Is(err, ErrNoData) {
+		return nil, nil
+	}
+	return t.Records, err
+}
+
+// Names looks up the names of an address (PTR records). The error is an *Error.
+func (c *Client) Names(ctx context.Context, addr netip.Addr) ([]string, error) {
+	name, err := dns.ReverseAddr(addr.Unmap().String())
+	if err != nil {
+		return nil, &Error{Kind: ErrNoData, Name: addr.String(), Type: "PTR", Err: err}
+	}
+	a, err := c.lookup(ctx, name, dns.TypePTR, false)
+	if err != nil {
+		return nil, err
+	}
+	return slices.Clone(a.records.names), nil
+}
+
+// MX looks up MX records. The error is an *Error.
+func (c *Client) MX(ctx context.Context, name string) (MXs, error) {
+	a, err := c.lookup(ctx, name, dns.TypeMX, false)
+	if err != nil {
+		return MXs{}, err
+	}
+	return MXs{Records: slices.Clone(a.records.mx), Secure: a.secure, TTL: a.ttl, CNAME: a.alias}, nil
+}
+
+// Alias looks up whether a name is an alias (CNAME), and whether its zone says so
+// with a signature. The error is an *Error.
+func (c *Client) Alias(ctx context.Context, name string) (target string, secure bool, err error) {
+	a, err := c.lookup(ctx, name, dns.TypeCNAME, false)
+	if err != nil {
+		return "", false, err
+	}
+	return a.records.names[0], a.secure, nil
+}
+
+// silence is how long it is remembered that a family of a host's addresses is
+// never answered, and slow what counts as that.
+const (
+	silence = 5 * time.Minute
+	slow    = 2 * time.Second
+)
+
+// Addrs looks up the A and AAAA records of a host, side by side. One family
+// that fails while the other has addresses is no error. The error is an *Error.
+func (c *Client) Addrs(ctx context.Context, host string) (Addrs, error) {
+	families := [2]struct {
+		qtype uint16
+		a     *answer
+		err   error
+	}{{qtype: dns.TypeAAAA}, {qtype: dns.TypeA}}
+	var wg sync.WaitGroup
+	for i := range families {
+		f := &families[i]
+		wg.Go(func() { f.a, f.err = c.lookup(ctx, host, f.qtype, false) })
+	}
+	wg.Wait()
+	out := Addrs{Secure: true}
+	for _, f := range families {
+		switch {
+		case errors.Is(f.err, ErrTemporary):
+			// Both families are in one zone: what is known of the other counts. An
+			// attacker who drops packets must not make a signed zone look unsigned.
+			continue
+		case f.err != nil:
+			out.Secure = out.Secure && isSecureDenial(f.err)
+			continue
+		}
+		out.Secure = out.Secure && f.a.secure
+		out.Name = f.a.alias
+		if out.TTL == 0 || f.a.ttl < out.TTL {
+			out.TTL = f.a.ttl
+		}
+		out.Addrs = append(out.Addrs, f.a.records.addrs...)
+	}
+	if out.Name == "" {
+		out.Name = canonical(host)
+	}
+	if len(out.Addrs) == 0 {
+		return Addrs{}, worse(families[1].err, families[0].err)
+	}
+	for _, f := range families {
+		if errors.Is(f.err, ErrTemporary) {
+			c.rememberSilence(host, f.qtype)
+		}
+	}
+	return out, nil
+}
+
+// rememberSilence keeps the lack of an answer that was waited for in vain longer
+// than other failures. Where the other family has addresses, the host can be
+// reached, and nothing of DNSSEC hangs on it.
+func (c *Client) rememberSilence(host string, qtype uint16) {
+	q := newQuestion(host, qtype)
+	if a, ok := c.cache.get(q); ok && a.err != nil && a.took >= min(slow, c.o.Timeout) && a.ttl < silence {
+		longer := *a
+		longer.ttl = silence
+		c.cache.put(q, &longer)
+	}
+}
+
+// TLSA looks up TLSA records of a name like "_25._tcp.mx.example.com". The
+// error is an *Error.
+func (c *Client) TLSA(ctx context.Context, name string) (TLSA, error) {
+	a, err := c.lookup(ctx, name, dns.TypeTLSA, false)
+	if err != nil {
+		return TLSA{}, err
+	}
+	return TLSA{Records: slices.Clone(a.records.tlsa), Secure: a.secure, TTL: a.ttl, Name: a.alias}, nil
+}
+
+// HeldBack reports whether the name of a failed lookup has an answer all the same,
+// which the resolver gives only to who wants no validation (the CD bit, RFC 4035,
+// 3.2.2): then its zone does not pass DNSSEC. The answer itself is for nobody.
+func (c *Client) HeldBack(ctx context.Context, failed *Error) bool {
+	qtype, ok := dns.StringToType[failed.Type]
+	if failed.bogus || !ok || failed.Rcode != dns.RcodeServerFailure {
+		return failed.bogus
+	}
+	for _, s := range c.current() {
+		m := newQuery(dns.Fqdn(failed.Name), qtype, true)
+		m.CheckingDisabled = true
+		if s.Address.String() == failed.Server {
+			return answered(s.ask(ctx, m))
+		}
+	}
+	return false
+}

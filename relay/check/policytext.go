@@ -1,0 +1,187 @@
+package check
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/stsrelay/stsrelay/sts"
+)
+
+func (c *checker) describePolicy(p *policyRun) *Policy {
+	switch {
+	case p.fetched != nil:
+		return c.describeValid(p.fetched)
+	case p.fetchErr == nil || p.fetchErr.Type != sts.PolicyInvalid:
+		return nil
+	}
+	out := &Policy{Problems: []Problem{{Fault, p.fetchErr.Err.Error(), "RFC 8461, 3.2", invalidMend(p.fetchErr)}}}
+	out.Lines, out.MoreLines = lines(p.fetchErr.Text)
+	out.Problems = append(out.Problems, lineEnds(p.fetchErr.Text)...)
+	return out
+}
+
+func (c *checker) describeValid(f *sts.Fetched) *Policy {
+	policy := f.Policy
+	out := &Policy{
+		Valid: true, Mode: string(policy.Mode), MaxAge: int64(policy.MaxAge / time.Second), MX: policy.MX,
+		InForce: c.policy.Policy != nil && c.policy.Policy.Text() == policy.Text(),
+	}
+	out.Lines, out.MoreLines = lines(f.Text)
+	for _, remark := range f.Remarks {
+		out.Problems = append(out.Problems, remarkProblems(remark)...)
+	}
+	switch policy.Mode {
+	case sts.ModeTesting:
+		out.Problems = append(out.Problems, Problem{Warning, "the mode is testing: failures are reported, and mail goes on unprotected; for how long that has been so cannot be told from here",
+			"RFC 8461, 5", "the domain's owner: when TLS reports have been clean for some weeks, change the mode to enforce, and the id"})
+	case sts.ModeNone:
+		out.Problems = append(out.Problems, Problem{Note, "the mode is none: the domain has no policy any more, or not yet", "RFC 8461, 8.3", "nothing, if that is meant"})
+	}
+	out.Problems = append(out.Problems, lineEnds(f.Text)...)
+	return out
+}
+
+// remarkProblems explains a remark about the text of a policy: a problem for each
+// of its texts, and one that says how many more there are. What concerns the
+// policy host is told there.
+func remarkProblems(r sts.Remark) (out []Problem) {
+	p := Problem{Severity: Warning, Rule: "RFC 8461, 3.2", Mend: policyMend}
+	switch r.Kind {
+	case sts.RemarkContentType, sts.RemarkCompressed:
+		return nil
+	case sts.RemarkShortAge:
+		p.Mend = "the domain's owner: raise max_age to weeks (1209600); mode testing is the place for short ones"
+	case sts.RemarkUnknownKey:
+		p.Severity, p.Mend = Note, "the domain's owner: remove the line, if it was meant for senders"
+	case sts.RemarkIndented:
+		p.Mend = "the domain's owner: let each line begin with its key; other senders pass over the line, or refuse the policy"
+	case sts.RemarkManyMX:
+		p.Mend = "the domain's owner: name hosts by wildcards, such as *.mail.example"
+	}
+	for _, text := range r.Texts {
+		p.Text = text
+		out = append(out, p)
+	}
+	if r.More > 0 {
+		p.Text = fmt.Sprintf("%d more of this kind", r.More)
+		out = append(out, p)
+	}
+	return out
+}
+
+const (
+	policyMend = "the domain's owner: correct the text, then change the id in the record"
+	plainMend  = "the domain's owner: let the web server send this file as it is (nginx: gzip off, gzip_static off; Apache: SetEnv no-gzip 1)"
+)
+
+// invalidMend is what helps against a text that is no policy.
+func invalidMend(err error) string {
+	switch {
+	case errors.Is(err, sts.ErrEmptyPolicy):
+		return "the domain's owner: put the policy into the file that the web server sends, and see that it has a site of this name (Caddy answers 200 and nothing where it has none)"
+	case errors.Is(err, sts.ErrUTF16):
+		return "the domain's owner: save the file as UTF-8 without a byte order mark (in Notepad: UTF-8; in PowerShell: -Encoding ascii), then change the id in the record"
+	case errors.Is(err, sts.ErrGzip):
+		return "the domain's owner: unpack the file on the web server (gunzip): it holds compressed data, and nothing says so"
+	case errors.Is(err, sts.ErrHTML):
+		return "the domain's owner: serve the policy itself, as a plain text, at exactly this path; a web page was sent in its place, with status 200"
+	}
+	return policyMend
+}
+
+// lineEnds looks for what a reader of the lines cannot see.
+func lineEnds(text string) []Problem {
+	crlf := strings.Count(text, "\r\n")
+	bareCR, bareLF := strings.Count(text, "\r")-crlf, strings.Count(text, "\n")-crlf
+	switch {
+	case strings.Contains(text, "\x00") || strings.HasPrefix(text, "\x1f\x8b"):
+		return nil // its lines are no lines
+	case bareCR > 0:
+		return []Problem{{Fault, "the text has a CR without LF; that ends no line", "RFC 8461, 3.2", "the domain's owner: end every line with LF or CRLF"}}
+	case crlf > 0 && bareLF > 0:
+		return []Problem{{Note, "some lines end with CRLF, some with LF; this relay takes both, others may not", "RFC 8461, 3.2", "the domain's owner: end every line in the same way"}}
+	}
+	return nil
+}
+
+// lines takes a text apart for display; more is how many lines are left out.
+func lines(text string) (out []string, more int) {
+	out = []string{}
+	if text == "" {
+		return out, 0
+	}
+	for line := range strings.SplitSeq(strings.TrimSuffix(text, "\n"), "\n") {
+		if len(out) == maxList {
+			more++
+			continue
+		}
+		out = append(out, strings.TrimSuffix(line, "\r"))
+	}
+	return out, more
+}
+
+// patterns says which mx of the policy cover no host of the domain.
+func (c *checker) patterns() {
+	p := c.report.Policy
+	if p == nil || !p.Valid || c.report.MX.From == "route" || len(c.hosts) == 0 {
+		return
+	}
+	var idle []string
+	for _, m := range p.MX {
+		one := sts.Policy{MX: []string{m}}
+		if !slices.ContainsFunc(c.hosts, func(h *host) bool { _, ok := one.Match(h.Name); return ok }) {
+			idle = append(idle, m)
+		}
+	}
+	if len(idle) == 0 {
+		return
+	}
+	n := len(idle)
+	p.Problems = append(p.Problems, Problem{Warning, "no MX host is covered by the mx " + strings.Join(idle[:min(n, 5)], ", ") + more(n-5), "RFC 8461, 3.2",
+		"the domain's owner: remove it, if it is not there for hosts to come; whoever can get such a name into the MX records may receive the mail"})
+}
+
+// maxOfAKind is how many problems of one kind are told one by one.
+const maxOfAKind = 5
+
+// problemsOf makes a problem of each of a stranger's items, five at most, and one
+// more that says how many others there are.
+func problemsOf(items []string, problem func(item string) Problem) (out []Problem) {
+	for _, item := range items[:min(len(items), maxOfAKind)] {
+		out = append(out, problem(item))
+	}
+	if n := len(items) - maxOfAKind; n > 0 {
+		p := problem(items[0])
+		p.Text = fmt.Sprintf("%d more of this kind", n)
+		out = append(out, p)
+	}
+	return out
+}
+
+// lookalikes are the TXT records that mention a version tag in any case of
+// letters.
+func lookalikes(txt []string, tag string) (out []string) {
+	for _, t := range txt {
+		if strings.Contains(strings.ToLower(t), tag) {
+			out = append(out, t)
+		}
+	}
+	return out
+}
+
+func more(n int) string {
+	if n <= 0 {
+		return ""
+	}
+	return fmt.Sprintf(" and %d more", n)
+}
+
+func shorten(s string, n int) string {
+	if len(s) > n {
+		return s[:n] + "…"
+	}
+	return s
+}
