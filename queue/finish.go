@@ -14,7 +14,7 @@ import (
 // Outcome is what one attempt led to.
 type Outcome struct {
 	// Results are by position in Work.Recipients. State Queued: to be tried
-	// again. Attempts is counted by the queue.
+	// again; "": not tried, all stays as it was. Attempts is counted by the queue.
 	Results []RecipientState
 	// RetryAfter, if not zero, replaces the schedule's next wait.
 	RetryAfter time.Duration
@@ -137,6 +137,10 @@ func (q *Queue) settle(w *Work, o Outcome, now int64, b *store.Batch) {
 	states := w.record.States
 	for i, p := range w.pos {
 		r := o.Results[i]
+		if r.State == "" {
+			queued++
+			continue
+		}
 		r.Attempts = states[p].Attempts + 1
 		states[p] = r
 		if r.State == Queued {
@@ -206,8 +210,11 @@ func (q *Queue) Postpone(w *Work, d time.Duration) {
 }
 
 func (q *Queue) giveBack(u *unit) {
+	sending := u.sending
 	q.unclaim(u)
-	q.mark()
+	if sending { // it was cut short
+		q.mark()
+	}
 }
 
 func (q *Queue) unclaim(u *unit) {

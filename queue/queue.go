@@ -175,6 +175,7 @@ type unit struct {
 	done       bool
 	active     bool // claimed, until the commit that ends the claim
 	other      bool // claimed while its domain was not proven
+	sending    bool // claimed, and its content goes out or has gone out
 	told       bool // the sender knows that it is late, or need not
 }
 

@@ -252,7 +252,7 @@ func (q *Queue) claimIn(d *domain, now int64) *Work {
 // free makes u claimable again, and what the operator has given up ready to be
 // ended. The caller waits and places.
 func (q *Queue) free(u *unit) {
-	u.active = false
+	u.active, u.sending = false, false
 	delete(q.inFlight, u)
 	if u.other {
 		u.other = false
