@@ -66,3 +66,16 @@ func (q *Queue) reserved() bool {
 	n := q.forOthers()
 	return n > 0 && q.proven.claimed >= n
 }
+
+// PlacesShort reports whether something is due that finds no place: as many units
+// are claimed as may be, or as many as domains may have that are not proven.
+func (q *Queue) PlacesShort() bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.paused || q.claimLimit <= 0 {
+		return false
+	}
+	now := q.clock()
+	waits := len(q.sleeping) > 0 && q.sleeping[0].wakeAt <= now || !q.ready.empty()
+	return q.atLimit() && (waits || !q.readyProven.empty()) || q.reserved() && waits
+}

@@ -410,3 +410,12 @@ func (r *ring) pop() *domain {
 	}
 	return nil
 }
+
+// empty reports whether no domain is in the ring.
+func (r *ring) empty() bool {
+	for r.head < len(r.domains) && r.domains[r.head].inRing != r {
+		r.domains[r.head] = nil
+		r.head++
+	}
+	return r.head == len(r.domains)
+}
