@@ -123,7 +123,10 @@ type Queue struct {
 	first, last *entry // all entries by sequence number, open ones too
 	aging       *entry // the first that may not be late yet, nil for none
 	domains     map[string]*domain
-	ready       ring       // domains with something to claim now
+	ready       ring // domains with something to claim now
+	readyProven ring // those of them that took mail lately
+	proven      proven
+	turn        bool       // the ring that the last claim was from, so that they take turns
 	sleeping    domainHeap // domains by the time that they have something
 	counts      Counts
 	rush        rush
@@ -171,6 +174,8 @@ type unit struct {
 	lane       lane
 	done       bool
 	active     bool // claimed, until the commit that ends the claim
+	other      bool // claimed while its domain was not proven
+	sending    bool // claimed, and its content goes out or has gone out
 	told       bool // the sender knows that it is late, or need not
 }
 

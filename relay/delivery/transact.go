@@ -129,6 +129,11 @@ func (a *attempt) transaction(s *session) smtpclient.Transaction {
 		From: env.From, Size: env.Size, Body: a.w.Body(),
 		Bit8: env.EightBit, SMTPUTF8: env.SMTPUTF8, RequireTLS: env.RequireTLS && s.evidence.OffersRequireTLS,
 		EnvID: env.EnvID, Ret: env.Ret,
+		Content: func() context.Context {
+			a.hold.sends()
+			a.w.Sending()
+			return a.grace
+		},
 	}
 	if _, ok := s.client.Extension("8BITMIME"); !ok {
 		a.inSevenBits(&t)
