@@ -204,6 +204,7 @@ func (l *loader) check() {
 	}
 	l.checkDomains()
 	l.checkAdmin()
+	l.checkSecrets()
 	l.oneOf("log.level", c.Log.Level, "debug", "info", "warn", "error")
 	l.oneOf("log.format", c.Log.Format, "json", "text")
 }
@@ -230,6 +231,7 @@ func (l *loader) checkListen(i int) {
 			l.fail(key("allow"), netip.Prefix(n), "would let the whole Internet, or a great part of it, send through this relay; name your own networks, or say open = true beside it if that is what you want")
 		}
 	}
+	l.checkGateway(i)
 	if len(li.Allow) == 0 && !li.Auth && li.ClientCA == "" {
 		l.fail(key("allow"), nil, "is empty, and neither auth nor client_ca is set: nobody could send; name the networks that may")
 	}

@@ -7,6 +7,7 @@ package config
 import (
 	"fmt"
 	"net/netip"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -48,7 +49,10 @@ type Listen struct {
 	Allow []Network `toml:"allow" json:"allow"`
 	// Open is needed beside an Allow of a whole Internet.
 	Open bool `toml:"open" json:"open"`
-	Auth bool `toml:"auth" json:"auth"`
+	// AllowGateway is needed in a container where Allow or ProxyProtocol holds the
+	// container's gateway, which stands for everybody whom the engine hands over.
+	AllowGateway bool `toml:"allow_gateway" json:"allow_gateway"`
+	Auth         bool `toml:"auth" json:"auth"`
 	// MinTLS is "1.0", "1.1", "1.2" or "1.3".
 	MinTLS string `toml:"min_tls" json:"min_tls"`
 	// ClientCA is a file of the authorities whose client certificates may relay.
@@ -293,5 +297,15 @@ func (c *Config) SocketPath() string {
 	if filepath.IsAbs(c.Admin.Socket) {
 		return c.Admin.Socket
 	}
-	return filepath.Join(c.DataDir, c.Admin.Socket)
+	path := filepath.Join(c.DataDir, c.Admin.Socket)
+	if len(path) <= maxSocketPath {
+		return path
+	}
+	// A folder deep below may still be near.
+	if here, err := os.Getwd(); err == nil {
+		if near, err := filepath.Rel(here, path); err == nil && len(near) < len(path) {
+			return near
+		}
+	}
+	return path
 }

@@ -26,6 +26,9 @@ func (l *loader) environment(environ []string) {
 		}
 		key, err := setEnv(reflect.ValueOf(l.config).Elem(), strings.ToLower(rest), "", value)
 		if err != nil {
+			if key == "" {
+				value = "" // what no key takes may be a password under a mistyped name
+			}
 			l.errs = append(l.errs, &Error{Env: name, Value: value, Problem: err.Error()})
 			continue
 		}
@@ -48,7 +51,8 @@ func byNumber(kv string) string {
 	})
 }
 
-// setEnv walks down name, whose parts are joined by "_", which keys hold too.
+// setEnv walks down name, whose parts are joined by "_", which keys hold too. It
+// returns no key where there is none of that name.
 func setEnv(v reflect.Value, name, path, value string) (key string, err error) {
 	t := v.Type()
 	for i := range t.NumField() {

@@ -13,6 +13,8 @@ import (
 
 	"github.com/pelletier/go-toml/v2"
 	"github.com/pelletier/go-toml/v2/unstable"
+
+	"github.com/stsrelay/stsrelay/internal/container"
 )
 
 // Error is one thing that is wrong, and where.
@@ -66,10 +68,21 @@ type Warning string
 // defaults and checks everything. The error joins an *Error for each thing
 // that is wrong.
 func Load(path string, environ []string) (*Config, []Warning, error) {
+	return load(path, environ, container.Look(environ), false)
+}
+
+// Check is Load for those who ask whether a configuration is right: it refuses as
+// well what does no harm only as long as a listener is on loopback.
+func Check(path string, environ []string) (*Config, []Warning, error) {
+	return load(path, environ, container.Look(environ), true)
+}
+
+func load(path string, environ []string, network container.Network, strict bool) (*Config, []Warning, error) {
 	l, err := read(path, environ)
 	if err != nil {
 		return nil, nil, err
 	}
+	l.network, l.strict = network, strict
 	if len(l.errs) == 0 {
 		l.complete()
 		l.check()
@@ -117,6 +130,8 @@ func read(path string, environ []string) (*loader, error) {
 
 type loader struct {
 	config   *Config
+	network  container.Network
+	strict   bool              // see Check
 	path     string            // as the user wrote it
 	lines    map[string]int    // key → line in the file
 	env      map[string]string // key → variable that set it

@@ -287,7 +287,7 @@ func (q *Queue) read(e *entry) (m Message, ok bool, err error) {
 	m.changes = e.changes()
 	m.State = e.state()
 	if e.held {
-		m.HeldFor = m.held.Reason
+		m.HeldFor, m.Unreadable = m.held.Reason, e.unreadable
 	}
 	var next int64
 	for n, group := range split(m.Recipients) {
@@ -403,23 +403,6 @@ func (q *Queue) Hold(ctx context.Context, f Filter, reason string) (int, error) 
 	})
 }
 
-func (q *Queue) hold(e *entry, reason string) {
-	if e.held {
-		return
-	}
-	for i := range e.units {
-		q.unwait(&e.units[i])
-		q.place(e.units[i].domain, q.clock())
-	}
-	e.held = true
-	e.stateKept = true
-	q.counts.Held++
-	var b store.Batch
-	ifThere(e, &b)
-	b.Set(holdKey(e.seq), encode(holdRecord{Reason: reason, Since: q.now().UTC()}))
-	q.write(&b)
-}
-
 // Unhold releases the selected held messages and makes them due now. It returns
 // how many messages it touched.
 func (q *Queue) Unhold(ctx context.Context, f Filter) (int, error) {
@@ -429,6 +412,7 @@ func (q *Queue) Unhold(ctx context.Context, f Filter) (int, error) {
 		}
 		e.held = false
 		q.counts.Held--
+		q.readableAgain(e)
 		var b store.Batch
 		if e.seq < q.lowWritten {
 			b.Set(holdKey(e.seq), encode(holdRecord{Since: q.now().UTC(), Released: true}))

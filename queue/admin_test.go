@@ -23,7 +23,7 @@ func TestHeldMessagesStayHeldOverRestartsAndRetriesUntilTheyAreReleased(t *testi
 	}
 	b.touched(0)(b.Retry(t.Context(), Filter{}))
 	b.nothing("while held")
-	if c := b.Counts(); c != (Counts{1, 1, 1}) {
+	if c := b.Counts(); c != (Counts{Messages: 1, Recipients: 1, Held: 1}) {
 		t.Errorf("%+v", c)
 	}
 	b.touched(1)(b.Unhold(t.Context(), Filter{State: Held}))

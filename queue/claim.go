@@ -39,7 +39,8 @@ type Work struct {
 
 	q        *Queue
 	unit     *unit
-	recorded bool // there may be a record of it
+	failed   error // of reading its body
+	recorded bool  // there may be a record of it
 	loaded   bool
 	record   unitRecord // as it was read; States are complete, with those at their end
 	pos      []int      // position of Recipients in record.States
@@ -84,7 +85,7 @@ func (q *Queue) ClaimFor(domain string) *Work {
 	for {
 		q.mu.Lock()
 		var w *Work
-		if d := q.domains[domain]; d != nil && !q.paused && !q.atLimit() && !q.store.Stalled() {
+		if d := q.domains[domain]; d != nil && !q.paused && !q.atLimit() && !(q.reserved() && !q.proven.holds(domain, q.clock())) && !q.store.Stalled() {
 			w = q.claimIn(d, q.clock())
 		}
 		q.mu.Unlock()
@@ -107,17 +108,13 @@ func (w *Work) Load() bool {
 	defer q.mu.Unlock()
 	if err == nil {
 		w.loaded = true
-		if w.Waits == (Cause{}) {
-			q.mark()
-		}
 		return true
 	}
 	u := w.unit
 	u.domain.active--
 	q.free(u)
 	if !u.msg.gone {
-		q.log.Error("a queued message cannot be read; it is held", "queue_id", u.msg.id.String(), "error", err)
-		q.hold(u.msg, "its record cannot be read: "+err.Error())
+		q.holdUnreadable(u.msg, fmt.Errorf("its record: %w", err))
 	}
 	q.place(u.domain, q.clock())
 	q.signal() // there is room for another claim
@@ -165,8 +162,20 @@ func (w *Work) read() error {
 	return nil
 }
 
-// mark writes down which units are in flight. It rides with the next commit
-// and nobody waits for it: after a crash these are the units that may have
+// Sending notes that the content of w is about to go out: from here on it may have
+// been delivered, whatever becomes of this process.
+func (w *Work) Sending() {
+	q := w.q
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if u := w.unit; !u.sending {
+		u.sending = true
+		q.mark()
+	}
+}
+
+// mark writes down which units' content is being sent. It rides with the next
+// commit and nobody waits for it: after a crash these are the units that may have
 // been delivered already. The number of the attempt tells whether its result
 // was written after all.
 func (q *Queue) mark() {
@@ -188,12 +197,14 @@ func (q *Queue) mark() {
 func (q *Queue) encodeInFlight() []byte {
 	flights := make([]flight, 0, len(q.inFlight))
 	for u, attempts := range q.inFlight {
-		flights = append(flights, flight{Seq: u.msg.seq, Unit: u.number, Attempts: attempts})
+		if u.sending {
+			flights = append(flights, flight{Seq: u.msg.seq, Unit: u.number, Attempts: attempts})
+		}
 	}
 	return encode(flights)
 }
 
-// flight names a unit that was being delivered.
+// flight names a unit whose content was being sent.
 type flight struct {
 	_        struct{} `cbor:",toarray"`
 	Seq      uint64
@@ -203,13 +214,29 @@ type flight struct {
 
 // Body returns a reader of the message. It reads one chunk at a time and
 // implements io.WriterTo.
-func (w *Work) Body() io.Reader { return newBody(w.q, w.unit.msg.seq, w.Envelope.Chunks) }
+func (w *Work) Body() io.Reader {
+	b := newBody(w.q, w.unit.msg.seq, w.Envelope.Chunks)
+	b.failed = &w.failed
+	return b
+}
+
+// Unreadable is why a reader of Body could not read from the store, nil where it
+// could, or where the message was removed meanwhile.
+func (w *Work) Unreadable() error {
+	w.q.mu.Lock()
+	defer w.q.mu.Unlock()
+	if w.unit.msg.gone {
+		return nil
+	}
+	return w.failed
+}
 
 type body struct {
 	q      *Queue
 	seq    uint64
 	chunks int
 	next   int
+	failed *error // if not nil, where an error of the store is noted
 	mem    []byte // of the present chunk
 	buf    []byte // what is left of it
 }
@@ -238,6 +265,12 @@ func (b *body) load() error {
 	}
 	b.next++
 	b.buf = b.mem
+	if err != nil {
+		b.buf = nil // nothing of the chunk before it
+		if b.failed != nil {
+			*b.failed = err
+		}
+	}
 	return err
 }
 

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"log/slog"
+	"slices"
 	"time"
 
 	"github.com/stsrelay/stsrelay/internal/mailheader"
@@ -13,7 +14,7 @@ import (
 // Outcome is what one attempt led to.
 type Outcome struct {
 	// Results are by position in Work.Recipients. State Queued: to be tried
-	// again. Attempts is counted by the queue.
+	// again; "": not tried, all stays as it was. Attempts is counted by the queue.
 	Results []RecipientState
 	// RetryAfter, if not zero, replaces the schedule's next wait.
 	RetryAfter time.Duration
@@ -26,6 +27,9 @@ type Outcome struct {
 	// Parallel is how many units of the domain its hosts take at a time; 0: not
 	// known. More than Options.DomainLimit may be claimed then.
 	Parallel int
+	// Unreadable is why the message could not be read, nil where it could. It is
+	// held then.
+	Unreadable error
 	// Notices are queued in the same commit.
 	Notices []NewMessage
 	// Also adds changes of other packages to the same commit.
@@ -82,6 +86,9 @@ func (q *Queue) Finish(w *Work, o Outcome) {
 	case o.DomainFailed == (Cause{}) && free, o.Bound && u.lane.free():
 		// It says nothing about what the others wait for.
 	case o.DomainFailed == (Cause{}):
+		if slices.ContainsFunc(o.Results, func(r RecipientState) bool { return r.State == Delivered }) {
+			q.proven.took(d.name, now)
+		}
 		q.worked(d, o.Parallel)
 	default:
 		if d.restStep == w.Rests { // else it rests already, after a claim of the same time
@@ -93,6 +100,9 @@ func (q *Queue) Finish(w *Work, o Outcome) {
 	}
 	q.place(d, now)
 	q.store.Submit(&b, func(err error) { q.finished(u, own, err) })
+	if o.Unreadable != nil && !e.gone {
+		q.holdUnreadable(e, o.Unreadable)
+	}
 	q.signal()
 }
 
@@ -127,6 +137,10 @@ func (q *Queue) settle(w *Work, o Outcome, now int64, b *store.Batch) {
 	states := w.record.States
 	for i, p := range w.pos {
 		r := o.Results[i]
+		if r.State == "" {
+			queued++
+			continue
+		}
 		r.Attempts = states[p].Attempts + 1
 		states[p] = r
 		if r.State == Queued {
@@ -196,8 +210,11 @@ func (q *Queue) Postpone(w *Work, d time.Duration) {
 }
 
 func (q *Queue) giveBack(u *unit) {
+	sending := u.sending
 	q.unclaim(u)
-	q.mark()
+	if sending { // it was cut short
+		q.mark()
+	}
 }
 
 func (q *Queue) unclaim(u *unit) {
@@ -300,6 +317,7 @@ func (q *Queue) forget(e *entry) {
 	if e.held {
 		q.counts.Held--
 	}
+	q.readableAgain(e)
 }
 
 func (q *Queue) deleteRecords(e *entry, chunks int, b *store.Batch) {

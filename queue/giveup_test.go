@@ -379,7 +379,7 @@ func TestTheLastDomainThatIsRemovedTakesTheMessageWithIt(t *testing.T) {
 	b.accept("x", to("a@x.test", "b@y.test"))
 	b.touched(1)(b.Hold(t.Context(), Filter{}, "r"))
 	b.touched(1)(b.Remove(t.Context(), Filter{Domain: "x.test"}))
-	if c := b.Counts(); c != (Counts{1, 1, 1}) {
+	if c := b.Counts(); c != (Counts{Messages: 1, Recipients: 1, Held: 1}) {
 		t.Errorf("%+v", c)
 	}
 	b.touched(1)(b.Remove(t.Context(), Filter{Domain: "y.test"}))

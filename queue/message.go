@@ -141,6 +141,7 @@ type Message struct {
 	Envelope
 	State         State
 	HeldFor       string // why it is held, "" where it is not
+	Unreadable    bool   // it is held because the store cannot read it
 	NextAttemptAt time.Time
 	// Attempts is the highest count of its recipients.
 	Attempts int
@@ -168,4 +169,7 @@ type Counts struct {
 	Messages   int
 	Recipients int
 	Held       int
+	// Unreadable are those that the store cannot read: held, or, where that is true
+	// of their envelope, not among Messages.
+	Unreadable int
 }

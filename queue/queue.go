@@ -60,6 +60,10 @@ type Options struct {
 	TrashSize int64
 	// Paused starts the queue with delivery paused.
 	Paused bool
+	// Damage is what was found in the store. Messages whose values cannot be read
+	// are held, and where anything was found no orphan is swept: it may be what is
+	// left of a message.
+	Damage store.Damage
 	// Now is the wall clock; default time.Now. What is due when within one run
 	// of the process does not depend on it.
 	Now func() time.Time
@@ -119,7 +123,10 @@ type Queue struct {
 	first, last *entry // all entries by sequence number, open ones too
 	aging       *entry // the first that may not be late yet, nil for none
 	domains     map[string]*domain
-	ready       ring       // domains with something to claim now
+	ready       ring // domains with something to claim now
+	readyProven ring // those of them that took mail lately
+	proven      proven
+	turn        bool       // the ring that the last claim was from, so that they take turns
 	sleeping    domainHeap // domains by the time that they have something
 	counts      Counts
 	rush        rush
@@ -151,6 +158,7 @@ type entry struct {
 	gone       bool // no longer in the queue
 	stateKept  bool // there are records beside the envelope
 	report     bool // a TLS report
+	unreadable bool // the store cannot read it
 }
 
 // unit is what is kept in memory of the recipients of one domain.
@@ -166,6 +174,8 @@ type unit struct {
 	lane       lane
 	done       bool
 	active     bool // claimed, until the commit that ends the claim
+	other      bool // claimed while its domain was not proven
+	sending    bool // claimed, and its content goes out or has gone out
 	told       bool // the sender knows that it is late, or need not
 }
 
@@ -206,17 +216,21 @@ func Open(o Options) (*Queue, error) {
 		follower:    newFollower(),
 	}
 	unwatch := q.store.Watch(store.PrefixMessage, q.follower.changed) // before the scan: nothing falls between
-	if err := q.rebuild(); err != nil {
+	sound, err := q.rebuild()
+	if err != nil {
 		unwatch()
 		return nil, fmt.Errorf("rebuild the queue: %w", err)
 	}
+	q.holdDamaged(o.Damage.Keys)
 	ctx, stop := context.WithCancel(context.Background())
 	q.stop = func() {
 		unwatch()
 		stop()
 	}
 	firstNew := q.nextSeq
-	q.background.Go(func() { q.sweepOrphans(ctx, firstNew) })
+	if sound && len(o.Damage.Keys) == 0 && len(o.Damage.Said) == 0 {
+		q.background.Go(func() { q.sweepOrphans(ctx, firstNew) })
+	}
 	q.background.Go(func() { q.keepLow(ctx) })
 	q.background.Go(func() { q.sweepTrash(ctx) })
 	q.background.Go(func() { q.follow(ctx) })

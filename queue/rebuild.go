@@ -23,34 +23,36 @@ const (
 	sweepBatch = 1000
 )
 
-// rebuild reads envelopes and states, not bodies.
-func (q *Queue) rebuild() error {
+// rebuild reads envelopes and states, not bodies. It reports whether all of them
+// could be read.
+func (q *Queue) rebuild() (sound bool, err error) {
 	start := time.Now()
 	low, err := q.number(keyLow)
 	if err != nil {
-		return err
+		return false, err
 	}
 	if q.nextSeq, err = q.number(keySeq); err != nil {
-		return err
+		return false, err
 	}
 	q.leasedSeq = q.nextSeq
 	q.lowWritten = low
 	r := rebuilder{q: q, now: q.clock(), wall: q.now(), low: low}
 	if err := r.readFlights(); err != nil {
 		q.log.Error("the list of deliveries that were under way cannot be read", "error", err)
+		r.unsound = true
 	}
 	if err := r.scan(); err != nil {
-		return err
+		return false, err
 	}
 	r.finish()
 	if err := q.loadTrash(); err != nil {
-		return err
+		return false, err
 	}
 	r.spread()
 	if n := q.counts.Messages; n > 0 {
 		q.log.Info("queue opened", "messages", n, "recipients", q.counts.Recipients, "held", q.counts.Held, "took_seconds", time.Since(start).Round(time.Millisecond).Seconds())
 	}
-	return nil
+	return !r.unsound, nil
 }
 
 func (q *Queue) number(key []byte) (n uint64, err error) {
@@ -70,6 +72,7 @@ type rebuilder struct {
 	cur      *entry // the message whose records are being read
 	released bool   // cur was held, and is not any more
 	overdue  []*unit
+	unsound  bool // something could not be read
 }
 
 func (r *rebuilder) readFlights() error {
@@ -102,9 +105,11 @@ func (r *rebuilder) scan() error {
 // unreadable logs a damaged record. In the place of an envelope it leaves an
 // entry that is never accepted, so that the body is not swept as an orphan.
 func (r *rebuilder) unreadable(k []byte, err error) {
+	r.unsound = true
 	r.q.log.Error("a record of the queue cannot be read; it is left where it is", "key", fmt.Sprintf("%x", k), "error", err)
 	if seq, n, ok := parseMessageKey(k); ok && n < 0 {
 		r.finish()
+		r.q.counts.Unreadable++
 		r.q.nextSeq = max(r.q.nextSeq, seq+1)
 		r.q.link(&entry{seq: seq})
 	}
@@ -132,6 +137,9 @@ func (r *rebuilder) record(k, v []byte) error {
 		if !r.released {
 			r.cur.held = true
 			r.q.counts.Held++
+		}
+		if hold.Unreadable {
+			r.q.countUnreadable(r.cur)
 		}
 	case n < len(r.cur.units):
 		var rec unitRecord

@@ -60,7 +60,7 @@ func (r *Relay) now() time.Time {
 // troubles finds what needs a person.
 func (r *Relay) troubles(ctx context.Context) []trouble.Trouble {
 	c := r.config.Load()
-	list := append(r.diskTrouble(c), r.certs.troubles(r.now())...)
+	list := append(append(r.diskTrouble(c), r.damageTroubles(c)...), r.certs.troubles(r.now())...)
 	list = append(list, logTroubles(r.o.LogDropped(), r.now())...)
 	list = append(list, r.keyTroubles(ctx, c)...)
 	return append(list, r.mailTroubles(c)...)

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/stsrelay/stsrelay/config"
+	"github.com/stsrelay/stsrelay/internal/container"
 	"github.com/stsrelay/stsrelay/internal/dnsclient"
 	"github.com/stsrelay/stsrelay/internal/store"
 	"github.com/stsrelay/stsrelay/relay/delivery"
@@ -125,6 +126,7 @@ func settings(c *config.Config) (delivery.Settings, error) {
 		}
 		sources = append(sources, addr)
 	}
+	signer, serr := newSigner(c, "mail")
 	return delivery.Settings{
 		Concurrency:     c.Delivery.Concurrency,
 		PerHost:         c.Delivery.ConcurrencyPerHost,
@@ -137,7 +139,8 @@ func settings(c *config.Config) (delivery.Settings, error) {
 		SourceIPs:       sources,
 		DANE:            c.DANE.Enabled,
 		Rules:           rules,
-	}, err
+		Resign:          signer.Resign,
+	}, errors.Join(err, serr)
 }
 
 // bindable says whether connections can come from an address.
@@ -214,6 +217,7 @@ func (r *Relay) ingressOptions(c *config.Config) (ingress.Options, error) {
 		Sign:               sign,
 		Accepted:           r.accepted,
 		Refused:            r.metrics.Refused,
+		Gateways:           container.Gateways(),
 		Logger:             r.log,
 	}
 	for _, l := range c.Listen {

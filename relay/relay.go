@@ -12,7 +12,6 @@ import (
 	"log/slog"
 	"net"
 	"os"
-	"path/filepath"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -38,11 +37,11 @@ import (
 const (
 	// ballast is the size of the file that is given up when the disk is full.
 	ballast = 256 << 20
-	// sessionGrace and deliveryGrace bound how long a stop waits for SMTP
-	// sessions and for attempts under way. Together they stay below the 30 s
-	// that service managers commonly give.
-	sessionGrace  = 10 * time.Second
-	deliveryGrace = 15 * time.Second
+	// sessionGrace and deliveryGrace bound how long a stop waits for messages that
+	// are coming in and for content that is going out, at the same time. With
+	// what follows they stay below the 10 s that Docker gives.
+	sessionGrace  = 8 * time.Second
+	deliveryGrace = 8 * time.Second
 )
 
 // Options configures New. Config is required.
@@ -130,12 +129,12 @@ func (r *Relay) open() error {
 	if err := os.MkdirAll(c.DataDir, 0o700); err != nil {
 		return fmt.Errorf("data_dir: %w", err)
 	}
-	r.store, err = store.Open(store.Options{Dir: filepath.Join(c.DataDir, "queue"), FreeSpace: int64(c.Limits.FreeSpace), Ballast: ballast, Committed: r.metrics.Committed, Logger: r.log})
+	r.store, err = store.Open(store.Options{Dir: StoreDir(c.DataDir), FreeSpace: int64(c.Limits.FreeSpace), Ballast: ballast, Committed: r.metrics.Committed, Logger: r.log})
 	if err != nil {
-		return err
+		return explainDamage(c, err)
 	}
 	limits := queueLimits(c)
-	r.queue, err = queue.Open(queue.Options{Store: r.store, Schedule: schedule(c), DomainLimit: limits.Domain, ClaimLimit: limits.Claims, MaxMessages: limits.Messages, TrashSize: int64(c.Limits.TrashSize), Paused: c.Delivery.Paused, Logger: r.log})
+	r.queue, err = queue.Open(queue.Options{Store: r.store, Damage: r.store.Damage(), Schedule: schedule(c), DomainLimit: limits.Domain, ClaimLimit: limits.Claims, MaxMessages: limits.Messages, TrashSize: int64(c.Limits.TrashSize), Paused: c.Delivery.Paused, Logger: r.log})
 	if err != nil {
 		return err
 	}

@@ -5,6 +5,7 @@ import (
 	"crypto/hmac"
 	"crypto/rand"
 	"crypto/sha256"
+	"fmt"
 	"strings"
 	"sync"
 	"time"
@@ -14,18 +15,49 @@ import (
 	"github.com/stsrelay/stsrelay/relay/ingress"
 )
 
-// nobody is a hash that no password has. It is compared where the user is not
-// known, so that the time taken does not tell who exists.
-const nobody = "$2a$10$x7mEkgkM9mk0TM5SvBogieM7PNz35caEwWyje3GVThEHlkaLiEM7e"
+// nobody is a hash that no password has, but for its cost, which stands in front.
+const nobody = "x7mEkgkM9mk0TM5SvBogieM7PNz35caEwWyje3GVThEHlkaLiEM7e"
 
+// nobodyOf is a hash of a cost that no password has.
+func nobodyOf(cost int) string { return fmt.Sprintf("$2a$%02d$%s", cost, nobody) }
+
+// authenticate checks a user's password. What is wrong takes as long as the
+// costliest hash of the configuration, whoever the user is: the time taken tells
+// neither who exists nor whose hash is an old one.
 func (r *Relay) authenticate(_ context.Context, name, password string) (ingress.User, bool) {
-	hash, known := nobody, ingress.User{}
+	hash, known, most := "", ingress.User{}, bcrypt.DefaultCost
 	for _, u := range r.config.Load().Users {
 		if strings.EqualFold(u.Name, name) {
 			hash, known = u.PasswordHash, ingress.User{Name: u.Name, SenderDomains: u.SenderDomains}
 		}
+		if cost, err := bcrypt.Cost([]byte(u.PasswordHash)); err == nil {
+			most = max(most, cost)
+		}
 	}
-	return known, r.passwords.match(hash, password) && known.Name != ""
+	if hash == "" {
+		hash = nobodyOf(most)
+	}
+	if r.passwords.match(hash, password) && known.Name != "" {
+		return known, true
+	}
+	for _, cost := range missingCosts(hash, most) {
+		_ = bcrypt.CompareHashAndPassword([]byte(nobodyOf(cost)), []byte(password))
+	}
+	return ingress.User{}, false
+}
+
+// missingCosts are those of the hashes that have to be compared beside hash, so
+// that it takes as long as one of cost most. Each step of the cost doubles the
+// work: 2^c + 2^c + 2^(c+1) + … + 2^(most-1) = 2^most.
+func missingCosts(hash string, most int) (out []int) {
+	cost, err := bcrypt.Cost([]byte(hash))
+	if err != nil {
+		return nil
+	}
+	for ; cost < most; cost++ {
+		out = append(out, cost)
+	}
+	return out
 }
 
 const (

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 
 	"github.com/spf13/cobra"
@@ -70,8 +71,13 @@ func saveExport(name string, from io.Reader) (t queue.Transfer, err error) {
 	if _, err := os.Lstat(name); err == nil {
 		return t, fmt.Errorf("%s is there already; name another file", name)
 	}
+	// What lies there already could be anybody's link to a file of ours, or belong
+	// to an export that is under way.
 	part := name + ".part"
-	f, err := os.OpenFile(part, os.O_CREATE|os.O_WRONLY|os.O_TRUNC, 0o600)
+	f, err := os.OpenFile(part, os.O_CREATE|os.O_WRONLY|os.O_EXCL, 0o600)
+	if errors.Is(err, fs.ErrExist) {
+		return t, fmt.Errorf("%s is there already: another export writes it, or one was cut off; remove it if none does, or name another file", part)
+	}
 	if err != nil {
 		return t, err
 	}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -23,6 +24,18 @@ func TestExportAndImportFromTheCommandLine(t *testing.T) {
 	expect(do("", "queue", "export", backup), 0, "exported 2 messages", "")
 	expect(do("", "queue", "export", backup), 1, "", "there already")
 	expect(do("", "queue", "export", filepath.Join(backup, "x")), 1, "", "not a directory")
+	// What lies where the export is written before it is whole is left alone.
+	other, link := filepath.Join(t.TempDir(), "precious"), filepath.Join(t.TempDir(), "linked")
+	if err := errors.Join(os.WriteFile(other, []byte("precious"), 0o600), os.Symlink(other, link+".part")); err != nil {
+		t.Fatal(err)
+	}
+	expect(do("", "queue", "export", link), 1, "", "linked.part is there already")
+	if data, err := os.ReadFile(other); err != nil || string(data) != "precious" {
+		t.Errorf("%q, %v", data, err)
+	}
+	if _, err := os.Lstat(link + ".part"); err != nil {
+		t.Error(err)
+	}
 	if st, err := os.Stat(backup); err != nil || st.Mode().Perm() != 0o600 {
 		t.Errorf("%v %v", st, err)
 	}

@@ -3,23 +3,34 @@
 // are chosen by whoever owns the recipient's domain.
 package publicaddr
 
-import "net/netip"
+import (
+	"net/netip"
+	"slices"
+)
 
 // special are the address blocks that are not on the public Internet, beyond
-// what net/netip knows by itself (RFC 6890 and its registry).
+// what net/netip knows by itself: IANA's special-purpose address registries for
+// IPv4 and IPv6 (RFC 6890), without the blocks there that are global. Of IPv6,
+// only what lies within global is looked for here.
 var special = func() []netip.Prefix {
 	var out []netip.Prefix
 	for _, s := range []string{
-		"0.0.0.0/8", "100.64.0.0/10", "192.0.0.0/24", "192.0.2.0/24", "198.18.0.0/15", "198.51.100.0/24",
-		"192.88.99.0/24", "203.0.113.0/24", "240.0.0.0/4", "100::/64", "2001:db8::/32", "fec0::/10",
-		// These can carry any IPv4 address in them: compatible, NAT64 of a
-		// site's own, Teredo, 6to4. No mail or policy host has one.
-		"::/96", "64:ff9b:1::/48", "2001::/23", "2002::/16",
+		"0.0.0.0/8", "100.64.0.0/10", "192.0.0.0/24", "192.0.2.0/24", "192.88.99.0/24", "198.18.0.0/15", "198.51.100.0/24",
+		"203.0.113.0/24", "240.0.0.0/4",
+		"2001::/23",                  // protocol assignments: Teredo, benchmarks, ORCHID
+		"2001:db8::/32", "3fff::/20", // documentation
+		"2002::/16", // 6to4: like Teredo, it can carry any IPv4 address
 	} {
 		out = append(out, netip.MustParsePrefix(s))
 	}
 	return out
 }()
+
+// global is all of IPv6 that IANA has given out as unicast addresses of the
+// Internet (RFC 4291, 2.4). Outside of it lie unique local, site-local and
+// discard-only addresses, segment routing (5f00::/16), NAT64 of a site's own, and
+// whatever comes next.
+var global = netip.MustParsePrefix("2000::/3")
 
 // nat64 carries an IPv4 address in its last 32 bits (RFC 6052).
 var nat64 = netip.MustParsePrefix("64:ff9b::/96")
@@ -32,13 +43,9 @@ func Public(a netip.Addr) bool {
 		b := a.As16()
 		a = netip.AddrFrom4([4]byte(b[12:]))
 	}
-	if !a.IsValid() || !a.IsGlobalUnicast() || a.IsPrivate() {
+	a = a.WithZone("")
+	if !a.IsValid() || !a.IsGlobalUnicast() || a.IsPrivate() || a.Is6() && !global.Contains(a) {
 		return false
 	}
-	for _, p := range special {
-		if p.Contains(a.WithZone("")) {
-			return false
-		}
-	}
-	return true
+	return !slices.ContainsFunc(special, func(p netip.Prefix) bool { return p.Contains(a) })
 }

@@ -239,6 +239,11 @@ func (s *Store) commit(group []*request) {
 		err = e
 		s.stalled.Store(true)
 	}
+	if err == nil {
+		if e := s.identity.write(&s.state, false); e != nil {
+			s.log.Warn("the store's identity cannot be written; it is tried again", "error", e)
+		}
+	}
 	s.commits.Add(1)
 	s.committed(len(group), time.Since(start))
 	for _, r := range group {
@@ -261,11 +266,13 @@ func (s *Store) answer(r *request, err error) {
 // and that has changed nothing.
 var errNotWritten = errors.New("the change was not written")
 
-// write makes the changes of group in one transaction, except for batches whose
-// comparisons fail: they get an outcome of ErrChanged.
+// write makes the changes of group in one transaction, with the State that they
+// lead to, except for batches whose comparisons fail: they get an outcome of
+// ErrChanged. For no group (nil) it writes the State alone.
 func (s *Store) write(group []*request) error {
 	txn := s.db.NewTransaction(true)
 	defer txn.Discard()
+	state, changes := s.state, group == nil
 	for _, r := range group {
 		r.changed = false
 		for _, c := range r.batch.compares {
@@ -279,14 +286,23 @@ func (s *Store) write(group []*request) error {
 			continue
 		}
 		for _, o := range r.batch.ops {
-			if err := s.apply(txn, o); err != nil {
+			changes = true
+			if err := s.apply(txn, o, &state); err != nil {
 				return fmt.Errorf("%w: %q: %w", errNotWritten, o.Key, err)
 			}
 		}
 	}
+	if !changes {
+		return nil
+	}
+	state.Commits++
+	if err := txn.SetEntry(seal(keyState, state.encode())); err != nil {
+		return fmt.Errorf("%w: %w", errNotWritten, err)
+	}
 	if err := txn.Commit(); err != nil {
 		return fmt.Errorf("commit: %w", err)
 	}
+	s.state = state
 	return nil
 }
 
@@ -298,7 +314,7 @@ type transaction struct {
 
 func (t *transaction) Epoch() int                     { return t.epoch }
 func (t *transaction) Get(key []byte) ([]byte, error) { return present(t.txn, key, nil) }
-func (t *transaction) Set(key, value []byte) error    { return t.txn.Set(key, value) }
+func (t *transaction) Set(key, value []byte) error    { return t.txn.SetEntry(seal(key, value)) }
 func (t *transaction) Delete(key []byte) error        { return t.txn.Delete(key) }
 
 // present is the value of key, nil where there is none, damaged where it cannot
@@ -314,7 +330,7 @@ func present(txn *badger.Txn, key, damaged []byte) (value []byte, err error) {
 	return value, err
 }
 
-func (s *Store) apply(txn *badger.Txn, o Op) error {
+func (s *Store) apply(txn *badger.Txn, o Op, state *State) error {
 	if o.Change != nil {
 		return o.Change(&transaction{txn, s.epoch})
 	}
@@ -326,8 +342,23 @@ func (s *Store) apply(txn *badger.Txn, o Op) error {
 		}
 		value = o.Update(old)
 	}
+	if n, ok := isMessage(o.Key); ok {
+		if there, err := has(txn, o.Key); err != nil {
+			return err
+		} else if there != (value != nil) {
+			state.add(n, !there)
+		}
+	}
 	if value == nil {
 		return txn.Delete(o.Key)
 	}
-	return txn.Set(o.Key, value)
+	return txn.SetEntry(seal(o.Key, value))
+}
+
+func has(txn *badger.Txn, key []byte) (bool, error) {
+	_, err := txn.Get(key)
+	if errors.Is(err, badger.ErrKeyNotFound) {
+		return false, nil
+	}
+	return err == nil, err
 }

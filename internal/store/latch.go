@@ -6,8 +6,6 @@ import (
 	"log/slog"
 	"strings"
 	"sync/atomic"
-
-	"golang.org/x/sys/unix"
 )
 
 // latch is Badger's logger. It keeps the first error that Badger reports,
@@ -60,7 +58,3 @@ func (l *latch) Infof(format string, args ...any) {
 
 // Debugf implements badger.Logger and says nothing.
 func (l *latch) Debugf(string, ...any) {}
-
-func isLocked(err error) bool {
-	return errors.Is(err, unix.EWOULDBLOCK) || strings.Contains(err.Error(), "Cannot acquire directory lock")
-}

@@ -6,8 +6,6 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
-
-	"golang.org/x/sys/unix"
 )
 
 // reserver gives blocks and pages to the files that Badger writes next. Badger
@@ -42,31 +40,10 @@ func (r *reserver) ahead() {
 			if err != nil {
 				break
 			}
-			_ = unix.Fallocate(int(file.Fd()), unix.FALLOC_FL_KEEP_SIZE, 0, f.size)
+			_ = reserveBlocks(file, f.size)
 			_ = file.Close()
 			r.filling.Go(func() { populate(name, f.size) })
 			r.next[kind]++
-		}
-	}
-}
-
-// populate brings the first size bytes of a file into the page cache one page
-// at a time. Left to itself, the kernel's read-ahead answers the faults of one
-// that writes such a file in order with folios of up to 2 MiB, and each msync
-// writes a whole folio to the device for the few KiB that were changed in it:
-// 14 times what was stored. Pages that are there are not read ahead.
-//
-// It costs 20 ms of a processor for 64 MiB, beside the committer.
-func populate(name string, size int64) {
-	file, err := os.Open(name)
-	if err != nil {
-		return // gone already, or the next transaction meets the same trouble
-	}
-	defer file.Close()
-	const step = 128 << 10 // Linux brings no more at a call where the device's read-ahead has its usual size
-	for at := int64(0); at < size; at += step {
-		if unix.Fadvise(int(file.Fd()), at, step, unix.FADV_WILLNEED) != nil {
-			return
 		}
 	}
 }

@@ -10,8 +10,6 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
-
-	"golang.org/x/sys/unix"
 )
 
 const (
@@ -42,11 +40,11 @@ type space struct {
 }
 
 func freeBytes(dir string) (int64, error) {
-	var st unix.Statfs_t
-	if err := unix.Statfs(dir, &st); err != nil {
-		return 0, fmt.Errorf("statfs %s: %w", dir, err)
+	n, err := statfs(dir)
+	if err != nil {
+		return 0, fmt.Errorf("free space of %s: %w", dir, err)
 	}
-	return int64(st.Bavail) * st.Bsize, nil
+	return n, nil
 }
 
 // measuredFor is how long a measurement of the free space serves those who ask
@@ -115,7 +113,7 @@ func (s *space) restoreBallast(free int64) {
 		s.log.Warn("the ballast file cannot be made", "error", err)
 		return
 	}
-	err = unix.Fallocate(int(f.Fd()), 0, 0, s.ballast)
+	err = allocate(f, s.ballast)
 	if err = errors.Join(err, f.Close()); err != nil {
 		_ = os.Remove(s.ballastFile())
 		s.log.Warn("the ballast file cannot be made", "error", err)
@@ -203,43 +201,14 @@ func (s *Store) Size() (int64, error) {
 	var n int64
 	for _, e := range entries {
 		name := filepath.Join(s.dir, e.Name())
-		var st unix.Stat_t
-		if name == s.space.ballastFile() || unix.Stat(name, &st) != nil { // it was removed meanwhile
+		if name == s.space.ballastFile() {
 			continue
 		}
-		n += st.Blocks * 512 // its files have holes
+		if size, err := taken(name); err == nil { // else it was removed meanwhile
+			n += size
+		}
 	}
 	return n, nil
 }
 
 func mebibytes(n int64) string { return fmt.Sprintf("%d MiB", n>>20) }
-
-// probe checks that the file system carries what the store stands on: shared
-// memory maps, msync and locks. Some network and desktop-container mounts do
-// not, and would lose data silently.
-func probe(dir string) error {
-	f, err := os.CreateTemp(dir, "probe-")
-	if err != nil {
-		return fmt.Errorf("the store's folder %s cannot be written: %w", dir, err)
-	}
-	defer os.Remove(f.Name())
-	defer f.Close()
-	unfit := func(what string, err error) error {
-		return fmt.Errorf("the file system of %s cannot carry the store (%s: %w); use a local disk (ext4 or XFS)", dir, what, err)
-	}
-	if err := f.Truncate(4096); err != nil {
-		return unfit("truncate", err)
-	}
-	m, err := unix.Mmap(int(f.Fd()), 0, 4096, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
-	if err != nil {
-		return unfit("mmap", err)
-	}
-	err = unix.Msync(m, unix.MS_SYNC)
-	if err = errors.Join(err, unix.Munmap(m)); err != nil {
-		return unfit("msync", err)
-	}
-	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
-		return unfit("flock", err)
-	}
-	return nil
-}

@@ -64,7 +64,11 @@ type Store struct {
 	latch *latch
 	space space
 
-	reserve *reserver // the committer's
+	reserve  *reserver // the committer's
+	state    State     // the committer's
+	identity *identity
+	damage   Damage
+	unsound  map[uint32]bool // value logs that are not collected; the collector's
 
 	mu      sync.Mutex
 	pending []*request
@@ -82,9 +86,18 @@ type Store struct {
 	commits    atomic.Int64 // transactions so far
 }
 
+// Damage is what Open has found that costs no more than what is named.
+type Damage struct {
+	// Keys are those whose values cannot be read.
+	Keys [][]byte
+	// Said is what was found, a sentence each.
+	Said []string
+}
+
 // Open opens the store in o.Dir, or makes it. It refuses, with words, a folder
 // that another process uses, a file system that cannot carry it, and a disk
-// with less than Floor free where no ballast could be given up.
+// with less than Floor free where no ballast could be given up. The error is a
+// *DamageError where the store is damaged, or is not the one that was here.
 func Open(o Options) (*Store, error) {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
@@ -112,24 +125,68 @@ func Open(o Options) (*Store, error) {
 		wake:      make(chan struct{}, 1),
 		lingers:   unhurriedFor,
 		committed: o.Committed,
+		unsound:   make(map[uint32]bool),
 	}
 	s.space = space{dir: o.Dir, free: o.Free, recent: recent, limit: max(o.FreeSpace, Floor), ballast: o.Ballast, log: o.Logger}
 	if err := s.space.prepare(); err != nil {
 		return nil, err
 	}
-	db, err := badger.Open(badgerOptions(o.Dir, s.latch))
-	if err != nil {
-		return nil, openError(o.Dir, err)
+	if err := s.openBadger(); err != nil {
+		return nil, err
 	}
-	s.db = db
 	s.reserve = newReserver(o.Dir)
 	ctx, stop := context.WithCancel(context.Background())
 	s.stop = stop
 	s.committer.Go(s.commitLoop)
 	s.background.Go(func() { s.collect(ctx, o.GCInterval) })
 	s.background.Go(func() { s.space.watch(ctx) })
+	s.background.Go(func() { s.keepIdentity(ctx) })
 	return s, nil
 }
+
+// openBadger opens the database if its files are sound, and the file beside it.
+func (s *Store) openBadger() error {
+	unlock, err := lockShared(s.dir) // what another process writes would look like damage
+	if err != nil {
+		return openError(s.dir, err)
+	}
+	v, err := verify(s.dir)
+	if err == nil {
+		if refusal := v.refusal(s.dir); refusal != nil {
+			err = refusal
+		} else {
+			err = v.prepare(s.dir)
+		}
+	}
+	unlock()
+	if err != nil {
+		return err
+	}
+	s.damage = Damage{Keys: v.unreadable, Said: v.said}
+	for _, said := range v.said {
+		s.log.Error("the store is not as it should be", "dir", s.dir, "what", said)
+	}
+	if s.db, err = badger.Open(badgerOptions(s.dir, s.latch)); err != nil {
+		return openError(s.dir, err)
+	}
+	s.state = v.state
+	if v.recorded == nil {
+		s.state.ID = newID()
+	} else {
+		s.state.ID, s.state.Commits = v.recorded.ID, v.recorded.Commits
+		s.state.Highest = max(s.state.Highest, v.recorded.Highest)
+	}
+	if err = s.write(nil); err == nil { // the State as it was found
+		s.identity, err = openIdentity(s.dir, &s.state)
+	}
+	if err != nil {
+		return errors.Join(err, s.db.Close())
+	}
+	return nil
+}
+
+// Damage is what was found when the store was opened.
+func (s *Store) Damage() Damage { return s.damage }
 
 // badgerOptions is what the measurements in docs/store.md led to: bodies in
 // the value log and envelopes in the tree (threshold 1 KiB), a small memtable
@@ -152,6 +209,7 @@ func badgerOptions(dir string, l badger.Logger) badger.Options {
 		WithBlockCacheSize(0).
 		WithIndexCacheSize(0).
 		WithVerifyValueChecksum(true).
+		WithChecksumVerificationMode(options.OnBlockRead).
 		WithDetectConflicts(false).
 		WithMetricsEnabled(false).
 		WithNumVersionsToKeep(1).
@@ -182,7 +240,7 @@ func (s *Store) Close() error {
 	s.reserve.filling.Wait()
 	s.stop()
 	s.background.Wait()
-	if err := s.db.Close(); err != nil {
+	if err := errors.Join(s.db.Close(), s.identity.close()); err != nil {
 		return fmt.Errorf("close the store in %s: %w", s.dir, err)
 	}
 	return nil
@@ -236,8 +294,9 @@ func view(txn *badger.Txn, key []byte, fn func(value []byte) error) error {
 // value is item.Value with an error for what cannot be read: Badger logs it and
 // hands out an empty value.
 func value(item *badger.Item, fn func([]byte) error) error {
-	return item.Value(func(v []byte) error {
-		if len(v) == 0 && item.ValueSize() > 0 {
+	return item.Value(func(stored []byte) error {
+		v, ok := unseal(item.Key(), item.UserMeta(), stored)
+		if !ok || len(stored) == 0 && item.ValueSize() > 0 {
 			return &ValueError{Key: item.KeyCopy(nil)}
 		}
 		return fn(v)

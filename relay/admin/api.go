@@ -209,7 +209,11 @@ func newMessage(m *queue.Message) Message {
 			LastReply: s.LastReply, LastError: s.LastError, TLS: s.TLS, Host: s.Host, Why: s.Why}
 	}
 	if m.State == queue.Held {
-		out.Why = newWhy(queue.Cause{Why: reason.Held, Text: m.HeldFor}, "", out.ID)
+		why := reason.Held
+		if m.Unreadable {
+			why = reason.Local
+		}
+		out.Why = newWhy(queue.Cause{Why: why, Text: m.HeldFor}, "", out.ID)
 	}
 	return out
 }

@@ -186,6 +186,15 @@ func (s *Server) content(w http.ResponseWriter, r *http.Request) {
 		refuse(w, refusal{http.StatusNotFound, err})
 		return
 	}
+	// Once the answer has begun, nothing can be said of what cannot be read.
+	if _, err := io.Copy(io.Discard, body); err != nil {
+		refuse(w, fmt.Errorf("message %s cannot be read from the disk of the relay: %w", m.ID, err))
+		return
+	}
+	if body, err = s.o.Queue.Open(m.ID); err != nil {
+		refuse(w, refusal{http.StatusNotFound, err})
+		return
+	}
 	w.Header().Set("Content-Type", "message/rfc822")
 	w.Header().Set("Content-Length", strconv.FormatInt(m.Size, 10))
 	if _, err := io.Copy(w, body); err != nil {

@@ -19,6 +19,8 @@ import (
 type attempt struct {
 	d        *Delivery
 	w        *queue.Work
+	grace    context.Context // of its content: that of the attempt ends when the relay stops
+	hold     hold
 	settings *Settings
 	start    time.Time
 
@@ -52,6 +54,7 @@ type attempt struct {
 	fresh bool     // only a session that was not used before will do
 	alone bool     // the message goes alone through a session: what became of it before is not known
 	busy  *errBusy // too many wait for the host already
+	cut   bool     // the relay stops, and has cut a transaction off of which no content was sent as a whole
 	// refusedOver is an address over which the host has refused the relay (5.7.x):
 	// it is asked once more over the other family. refusals are what it said, by
 	// position.
@@ -60,8 +63,8 @@ type attempt struct {
 	declined    map[int]*failure // what hosts have said for themselves alone, by position
 }
 
-func newAttempt(d *Delivery, w *queue.Work) *attempt {
-	a := &attempt{d: d, w: w, settings: d.settings.Load(), start: d.now(), results: make([]queue.RecipientState, len(w.Recipients)), relayed: make([]bool, len(w.Recipients))}
+func newAttempt(grace context.Context, d *Delivery, w *queue.Work) *attempt {
+	a := &attempt{d: d, w: w, grace: grace, settings: d.settings.Load(), start: d.now(), results: make([]queue.RecipientState, len(w.Recipients)), relayed: make([]bool, len(w.Recipients))}
 	a.rule = a.settings.Rules.For(w.Domain)
 	if a.rule != nil && a.rule.Route != nil {
 		a.policyDomain = a.rule.Route.PolicyDomain()
@@ -84,17 +87,18 @@ func (f *failure) states(w *queue.Work) []queue.RecipientState {
 	return states
 }
 
-// run makes the attempt and ends the claim.
+// run makes the attempt and ends the claim. Once ctx has ended, nothing more is
+// sent but content that is on its way, which has until a.grace ends.
 func (a *attempt) run(ctx context.Context) {
-	err := a.policyAndHosts(ctx)
-	if ctx.Err() != nil && len(a.open) > 0 && !a.reached {
-		a.d.queue.Record(a.countSessions())
-		a.d.queue.Release(a.w) // the relay stops; nothing was sent
+	err := a.policyAndHosts(a.hold.begin(ctx, &a.d.places))
+	a.hold.end()
+	if ctx.Err() != nil && len(a.open) > 0 && (a.cut || !a.reached) {
+		a.giveBack()
 		return
 	}
-	if a.busy != nil && !a.reached { // whatever is the matter with other hosts
+	if wait, ok := a.waits(); ok {
 		a.d.queue.Record(a.countSessions())
-		a.d.queue.Postpone(a.w, a.busy.wait)
+		a.d.queue.Postpone(a.w, wait)
 		return
 	}
 	f, _ := errors.AsType[*failure](err)
@@ -106,6 +110,34 @@ func (a *attempt) run(ctx context.Context) {
 		a.fail(f)
 	}
 	a.finish()
+}
+
+// giveBack ends the claim of an attempt that the stop has cut off: for the
+// recipients without a result it was none.
+func (a *attempt) giveBack() {
+	if len(a.open) == len(a.results) {
+		a.d.queue.Record(a.countSessions())
+		a.d.queue.Release(a.w)
+		return
+	}
+	a.retryAfter = time.Millisecond // due again, with the next start
+	a.finish()
+}
+
+// waits reports whether the attempt was none because too many wait for a host
+// already, whatever is the matter with other ones, and for how long its message
+// waits then. Where nobody could come to the host for long, that is a failure like
+// others: senders are told of it, and what is too old is given up.
+func (a *attempt) waits() (time.Duration, bool) {
+	if a.busy == nil || a.reached {
+		return 0, false
+	}
+	notice := a.settings.DelayNotice
+	if late := notice > 0 && a.w.Age >= notice; a.busy.wait >= maxBusy && (late || a.w.Expired) {
+		return 0, false
+	}
+	// Where other hosts have taken time, at most half of it is spent with that.
+	return min(max(a.busy.wait, a.d.now().Sub(a.start)), max(a.busy.wait, maxBusy)), true
 }
 
 // reason is why recipients are without a result. Where a policy has refused a
@@ -228,12 +260,16 @@ func (a *attempt) fail(f *failure) {
 
 // finish hands the results to the queue and writes the log line.
 func (a *attempt) finish() {
-	a.expire()
 	o := queue.Outcome{Results: a.results, RetryAfter: a.retryAfter, Parallel: a.room + a.room/4} // some wait for the commit of their results
+	if o.Unreadable = a.w.Unreadable(); o.Unreadable == nil {
+		a.expire()
+	}
 	if !a.reached && a.last != nil && a.last.domainWide {
 		o.DomainFailed, o.Bound = a.last.cause(), a.last.policy
 	}
-	a.addNotices(&o)
+	if o.Unreadable == nil { // else it is held, and the administrator decides
+		a.addNotices(&o)
+	}
 	o.Also = a.countAll()
 	a.logResults()
 	a.tell()

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"slices"
 
 	"github.com/stsrelay/stsrelay/internal/sevenbit"
@@ -81,8 +82,15 @@ func (a *attempt) send(ctx context.Context, s *session) course {
 	a.last = nil
 	used := s.messages > 0
 	s.messages++
+	t := a.transaction(s)
+	if a.unreadable() {
+		return courseDone
+	}
 	start := a.d.now()
-	out, err := s.client.Send(ctx, a.transaction(s))
+	out, err := s.client.Send(ctx, t)
+	if !out.BodySent && a.unreadable() {
+		return courseDone
+	}
 	local := errors.Is(err, smtpclient.ErrTooLarge) || errors.Is(err, smtpclient.ErrNeedsSMTPUTF8)
 	lost := err != nil && !local && !out.BodySent
 	switch {
@@ -121,6 +129,11 @@ func (a *attempt) transaction(s *session) smtpclient.Transaction {
 		From: env.From, Size: env.Size, Body: a.w.Body(),
 		Bit8: env.EightBit, SMTPUTF8: env.SMTPUTF8, RequireTLS: env.RequireTLS && s.evidence.OffersRequireTLS,
 		EnvID: env.EnvID, Ret: env.Ret,
+		Content: func() context.Context {
+			a.hold.sends()
+			a.w.Sending()
+			return a.grace
+		},
 	}
 	if _, ok := s.client.Extension("8BITMIME"); !ok {
 		a.inSevenBits(&t)
@@ -130,6 +143,22 @@ func (a *attempt) transaction(s *session) smtpclient.Transaction {
 		t.Recipients = append(t.Recipients, smtpclient.Recipient{Address: r.Address, Notify: r.Notify, ORcpt: r.ORcpt})
 	}
 	return t
+}
+
+// unreadable reports whether the store could not read the message. That is this
+// relay's own fault and the same with every host: its recipients wait, and the
+// message is held.
+func (a *attempt) unreadable() bool {
+	err := a.w.Unreadable()
+	if err == nil {
+		return false
+	}
+	f := &failure{status: "4.3.0", why: reason.Local, text: "this relay cannot read the message from its disk, and keeps it for its administrator: " + err.Error()}
+	for _, i := range a.open {
+		a.results[i] = f.state(a.w.States[i], a.tls)
+	}
+	a.open, a.reached = nil, true // nothing is known of the host
+	return true
 }
 
 // saysNothing reports whether a reply on a session that was used before is about
@@ -156,9 +185,20 @@ func (a *attempt) saysNothing(s *session, out smtpclient.Outcome) bool {
 // 8-bit octets without saying so goes as it is.
 func (a *attempt) inSevenBits(t *smtpclient.Transaction) {
 	t.Bit8 = false
-	if needed, err := sevenbit.Needed(a.w.Body()); err == nil && needed {
-		t.Body, t.Size = sevenbit.NewReader(t.Body), 0 // the size is not known before
+	if needed, err := sevenbit.Needed(a.w.Body()); err != nil || !needed {
+		return
 	}
+	convert := func() io.Reader { return sevenbit.NewReader(a.w.Body()) }
+	t.Body, t.Size = convert(), 0 // the size is not known before
+	if a.settings.Resign == nil {
+		return
+	}
+	signed, err := a.settings.Resign(convert)
+	if err != nil {
+		a.d.log.Warn("a message goes out with a signature that its new encoding has broken", "queue_id", a.w.Envelope.ID.String(), "domain", a.w.Domain, "error", err)
+		return
+	}
+	t.Body = signed
 }
 
 // take gives the recipients their results. The host counts as reached once it

@@ -59,27 +59,53 @@ func (s *session) Auth(mechanism string) (sasl.Server, error) {
 // the same address; after some of them the address gets one try at a time.
 func (s *session) authenticate(name, password string) error {
 	s.attempts++
-	if wait := s.server.brake(s.conn.remote); wait > 0 {
+	user, out := s.tryPassword(name, password)
+	switch {
+	case out.right:
+		s.server.recognize(s.conn)
+		s.user = user
+		return nil
+	case out.wait > 0:
 		s.lastAttempt()
-		return s.refuse(reply(454, 4, 7, 0, "too many wrong passwords came from %s; try again in %d seconds", s.conn.remote, int(wait.Seconds())+1))
+		return s.refuse(reply(454, 4, 7, 0, "too many wrong passwords came from %s; try again in %d seconds", s.conn.remote, int(out.wait.Seconds())+1))
 	}
-	if users := s.server.rules.Load().Users; users != nil && s.server.checking.enter(s.server.ctx()) {
-		user, ok := users(s.server.ctx(), name, password)
-		s.server.checking.leave()
-		if ok {
-			s.server.rightPassword(s.conn.remote)
-			s.user = user
-			return nil
-		}
-	}
-	delay := s.server.wrongPassword(s.conn.remote)
-	s.server.log.Warn("AUTH failed", "client", s.conn.remote.String(), "user", name, "delay_seconds", delay.Seconds())
+	s.server.log.Warn("AUTH failed", append(s.conn.who(), "user", name, "delay_seconds", out.delay.Seconds())...)
 	select {
-	case <-time.After(delay):
+	case <-time.After(out.delay):
 	case <-s.server.ctx().Done():
 	}
 	s.lastAttempt()
 	return s.refuse(reply(535, 5, 7, 8, "the user name or the password is wrong"))
+}
+
+// passwordResult is what became of one try.
+type passwordResult struct {
+	right bool
+	wait  time.Duration // over 0: the password was not looked at, and is not for so long
+	delay time.Duration // before a wrong one is answered
+}
+
+// tryPassword looks at a password once those that came from the same address
+// before are judged: many tries at once have no more of them free than one after
+// the other.
+func (s *session) tryPassword(name, password string) (User, passwordResult) {
+	turn := s.server.turnOf(s.conn.remote)
+	if !turn.enter(s.server.ctx()) {
+		return User{}, passwordResult{}
+	}
+	defer turn.leave()
+	if wait := s.server.brake(s.conn.remote); wait > 0 {
+		return User{}, passwordResult{wait: wait}
+	}
+	if users := s.server.rules.Load().Users; users != nil && s.server.checking.enter(s.server.ctx()) {
+		user, right := users(s.server.ctx(), name, password)
+		s.server.checking.leave()
+		if right {
+			s.server.rightPassword(s.conn.remote)
+			return user, passwordResult{right: true}
+		}
+	}
+	return User{}, passwordResult{delay: s.server.wrongPassword(s.conn.remote)}
 }
 
 // lastAttempt ends the session after too many tries.

@@ -78,6 +78,9 @@ func (c *conn) startChunk(arg string) error {
 		return nil //nolint:nilerr // the client was told
 	}
 	c.chunk, c.last = int64(n), len(f) == 2
+	if n == 0 && !c.last {
+		c.fruitless++ // an empty chunk brings nothing
+	}
 	if c.receiving {
 		c.mode = chunk
 		return nil
@@ -113,7 +116,7 @@ func (c *conn) bodyDeadline() error {
 	if took > rateGrace && float64(c.bodyBytes) < minRate*took.Seconds() || took > most {
 		return fmt.Errorf("the message comes in too slowly: %w", os.ErrDeadlineExceeded)
 	}
-	return c.Conn.SetReadDeadline(time.Now().Add(min(blockTime, most-took)))
+	return c.Conn.SetReadDeadline(c.until(min(blockTime, most-took)))
 }
 
 func (c *conn) readData() error {

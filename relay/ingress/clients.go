@@ -9,6 +9,9 @@ import (
 const (
 	// failureMemory is how long wrong passwords of an address count.
 	failureMemory = 15 * time.Minute
+	// knownMemory is how long an address is known after a client there has proved
+	// by AUTH or a certificate that it may send.
+	knownMemory = 7 * 24 * time.Hour
 	// freeFailures is how many wrong passwords an address may give before its
 	// tries are taken one after the other only.
 	freeFailures = 5
@@ -20,6 +23,8 @@ type client struct {
 	failures    int       // wrong passwords since the last right one
 	lastFailure time.Time // of them
 	nextTry     time.Time // no password is looked at before
+	turn        semaphore // of one: the address' passwords are looked at one after the other
+	known       time.Time // when a client proved last that it may send
 	rate        rate
 }
 
@@ -58,7 +63,7 @@ func (c *clients) of(a netip.Addr) *client {
 	}
 	k := c.byAddr[a]
 	if k == nil {
-		k = &client{}
+		k = &client{turn: make(semaphore, 1)}
 		c.byAddr[a] = k
 	}
 	return k
@@ -68,7 +73,7 @@ func (c *clients) of(a netip.Addr) *client {
 func (c *clients) forget(now time.Time, most int) {
 	if len(c.byAddr) > most {
 		for a, k := range c.byAddr {
-			if k.connections == 0 && now.Sub(k.lastFailure) > failureMemory && now.Sub(k.rate.minute) > time.Minute {
+			if k.connections == 0 && now.Sub(k.lastFailure) > failureMemory && now.Sub(k.rate.minute) > time.Minute && now.Sub(k.known) > knownMemory {
 				delete(c.byAddr, a)
 			}
 		}
@@ -80,6 +85,26 @@ func (c *clients) forget(now time.Time, most int) {
 			}
 		}
 	}
+}
+
+// recognize notes that a client has proved that it may send: it is no stranger
+// any more, and its address will be none when it comes again.
+func (s *Server) recognize(c *conn) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.clients.of(c.remote).known = s.now()
+	if c.stranger {
+		c.stranger = false
+		s.strangers--
+	}
+}
+
+// turnOf is the semaphore that lets the passwords of an address be looked at one
+// after the other, so that each is judged with the outcome of those before it.
+func (s *Server) turnOf(a netip.Addr) semaphore {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.clients.of(a).turn
 }
 
 func (s *Server) rightPassword(a netip.Addr) {

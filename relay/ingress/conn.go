@@ -15,6 +15,9 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/stsrelay/stsrelay/internal/human"
+	"github.com/stsrelay/stsrelay/internal/printable"
 )
 
 const (
@@ -82,6 +85,9 @@ type conn struct {
 	logged  bool // the refusal that goes out next is in the log already
 
 	farewell string // goes out behind the next reply, which is the last
+	ended    bool   // that was said: nothing follows
+
+	standing
 
 	inTransaction atomic.Bool
 	draining      atomic.Bool
@@ -147,7 +153,7 @@ func (c *conn) end(farewell string) {
 }
 
 func (c *conn) readCommand() error {
-	deadline := time.Now().Add(c.server.limits().Idle)
+	deadline := c.until(c.server.limits().Idle)
 	if end := c.started.Add(c.server.limits().SessionTime); end.Before(deadline) {
 		deadline = end
 	}
@@ -156,11 +162,17 @@ func (c *conn) readCommand() error {
 	if c.draining.Load() && !c.inTransaction.Load() {
 		return c.goodbye()
 	}
+	if !c.introduced && !c.auth && !c.peekFirst() {
+		return io.EOF
+	}
 	line, err := c.readLine()
-	if err != nil {
-		if c.draining.Load() && errors.Is(err, os.ErrDeadlineExceeded) {
-			return c.goodbye()
-		}
+	switch {
+	case err != nil && c.draining.Load() && errors.Is(err, os.ErrDeadlineExceeded):
+		return c.goodbye()
+	case c.isOverdue(err):
+		c.say("421 4.7.0 no right to send was shown within %.0f seconds; goodbye", c.server.limits().ProofTime.Seconds())
+		return io.EOF
+	case err != nil:
 		return err
 	}
 	return c.takeCommand(line)
@@ -202,6 +214,10 @@ func (c *conn) takeCommand(line []byte) error {
 		verb, arg = text[:i], text[i+1:]
 	}
 	c.command = strings.ToUpper(verb)
+	if !c.introduced && isForeign(text) {
+		c.say("421 4.7.0 this is a mail server and speaks SMTP; goodbye")
+		return io.EOF
+	}
 	if c.command == "BDAT" {
 		return c.startChunk(arg)
 	}
@@ -210,11 +226,24 @@ func (c *conn) takeCommand(line []byte) error {
 	}
 	switch c.command {
 	case "EHLO", "HELO":
-		c.esmtp, c.hello = c.command == "EHLO", true
+		c.hello = true
+		if c.introduced {
+			c.fruitless++ // it brings nothing new
+		}
 		line = helloLine(c.command, arg)
 	case "STARTTLS":
 		return c.startTLS(strings.TrimSpace(arg))
-	case "MAIL", "RCPT":
+	case "MAIL", "RCPT", "DATA", "AUTH":
+		if !c.introduced { // go-smtp remembers what was said before STARTTLS
+			c.say("503 5.5.1 EHLO comes first")
+			return nil
+		}
+	}
+	switch c.command {
+	case "MAIL":
+		line = c.takeArgs(line)
+		c.sender = printable.String(human.Shorten(c.args.path, 320))
+	case "RCPT":
 		line = c.takeArgs(line)
 	case "AUTH":
 		if !c.listener.rule().Auth || c.tls == nil {
@@ -249,6 +278,7 @@ func (c *conn) startTLS(arg string) error {
 		return io.EOF
 	}
 	// What was said in clear counts no more (RFC 3207, 4.2).
+	c.introduced, c.esmtp, c.args, c.sender = false, false, args{}, ""
 	c.out = append(c.out[:0], "RSET\r\n"...)
 	c.swallow = true
 	return nil
@@ -256,10 +286,10 @@ func (c *conn) startTLS(arg string) error {
 
 func (c *conn) handshake() error {
 	t := tls.Server(c.Conn, c.listener.tlsConfig)
-	ctx, cancel := context.WithTimeout(context.Background(), handshakeTime)
+	ctx, cancel := context.WithDeadline(context.Background(), c.until(handshakeTime))
 	defer cancel()
 	if err := t.HandshakeContext(ctx); err != nil {
-		c.server.log.Info("TLS handshake failed", "client", c.remote.String(), "listener", c.listener.options.Address, "error", err)
+		c.server.log.Info("TLS handshake failed", append(c.who(), "listener", c.listener.options.Address, "error", err)...)
 		return err
 	}
 	state := t.ConnectionState()
@@ -267,6 +297,9 @@ func (c *conn) handshake() error {
 	c.Conn, c.tls = t, &state
 	c.server.mu.Unlock()
 	c.br.Reset(t)
+	if c.hasCertificate() {
+		c.server.recognize(c)
+	}
 	return nil
 }
 
@@ -278,6 +311,15 @@ func (c *conn) Write(p []byte) (int, error) {
 		if !c.greet() {
 			return len(p), nil
 		}
+	}
+	if c.isGone() {
+		return 0, c.err // a probe that goes away is no client that was refused
+	}
+	if c.ended {
+		return len(p), nil // go-smtp answers a message that broke off
+	}
+	if c.hello && bytes.HasPrefix(p, []byte("250")) {
+		c.introduced, c.esmtp = true, c.command == "EHLO"
 	}
 	switch {
 	case c.swallow:
@@ -296,6 +338,7 @@ func (c *conn) Write(p []byte) (int, error) {
 	}
 	reply := c.rewrite(p)
 	c.note(reply)
+	c.account(reply)
 	if err := c.send(reply); err != nil {
 		return 0, err
 	}
@@ -317,7 +360,11 @@ func (c *conn) send(p []byte) error {
 		p = append(c.held, p...)
 		c.held = p[:0]
 	}
-	_ = c.Conn.SetWriteDeadline(time.Now().Add(writeTime))
+	most := writeTime
+	if c.stranger {
+		most = strangerWriteTime
+	}
+	_ = c.Conn.SetWriteDeadline(time.Now().Add(most))
 	_, err := c.Conn.Write(p)
 	if err != nil {
 		c.fail(err)
@@ -362,7 +409,11 @@ func replyCodes(p []byte) (code, status string) {
 func (c *conn) say(format string, args ...any) {
 	p := fmt.Appendf(nil, format+"\r\n", args...)
 	c.note(p)
+	c.account(p)
 	_ = c.send(p) // a failure is kept in err
+	if code := string(p[:3]); code == "421" || code == "221" {
+		c.ended = true
+	}
 }
 
 // note logs a reply that refuses something, where nobody has yet: what go-smtp
@@ -370,9 +421,16 @@ func (c *conn) say(format string, args ...any) {
 func (c *conn) note(p []byte) {
 	logged := c.logged
 	c.logged = false
-	if !logged && len(p) > 0 && (p[0] == '4' || p[0] == '5') {
-		c.server.log.Info("refused", "client", c.remote.String(), "command", clean(c.command[:min(len(c.command), 20)]), "reply", string(bytes.TrimSpace(p)))
+	if !logged && len(p) > 4 && (p[0] == '4' || p[0] == '5') {
+		_, status := replyCodes(p)
+		c.refusal(string(bytes.TrimSpace(p)), status)
 	}
+}
+
+// refusal is the log line of a reply that refuses something.
+func (c *conn) refusal(reply, status string, more ...any) {
+	attrs := append(c.who(), "command", clean(c.command[:min(len(c.command), 20)]), "from", c.sender, "status", status, "reply", reply)
+	c.server.log.Info("refused", append(attrs, more...)...)
 }
 
 // greet admits the client, or says why not.

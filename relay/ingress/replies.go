@@ -14,7 +14,6 @@ var replies = []struct{ theirs, ours string }{
 	{"250 2.0.0 Roger, accepting mail from", "250 2.1.0 sender ok"},
 	{"250 2.0.0 I'll make sure", "250 2.1.5 recipient ok"},
 	{"250 2.0.0 I have successfully done nothing", "250 2.0.0 ok"},
-	{"502 5.5.1 Please introduce yourself first", "503 5.5.1 EHLO comes first"},
 	{"502 5.5.1 Missing MAIL FROM command", "503 5.5.1 MAIL comes first"},
 	{"502 5.5.1 Missing RCPT TO command", "503 5.5.1 RCPT comes first"},
 	{"500 5.5.1 Too many errors. Quiting now", "421 4.7.0 too many unknown commands; goodbye"},
@@ -34,7 +33,7 @@ func (c *conn) rewrite(p []byte) []byte {
 			return []byte(r.ours + "\r\n")
 		}
 	}
-	return printable(p)
+	return asciiReply(p)
 }
 
 // rewriteHello is a line of the reply to EHLO or HELO. It begins with the
@@ -56,11 +55,11 @@ func (c *conn) rewriteHello(p []byte) []byte {
 	case c.esmtp && strings.TrimSpace(string(p[len("250-"):])) == "SIZE":
 		return fmt.Appendf(nil, "%sSIZE %d\r\n", p[:len("250-")], c.server.limits().MessageSize)
 	}
-	return printable(p)
+	return asciiReply(p)
 }
 
-// printable is a reply as RFC 5321, 4.2, has it: go-smtp quotes what it was sent.
-func printable(p []byte) []byte {
+// asciiReply is a reply as RFC 5321, 4.2, has it: go-smtp quotes what it was sent.
+func asciiReply(p []byte) []byte {
 	ok := func(i int) bool {
 		switch b := p[i]; b {
 		case '\n', '\t':

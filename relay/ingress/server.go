@@ -55,6 +55,8 @@ type Options struct {
 	// has none). Either may be nil.
 	Accepted func(size int64)
 	Refused  func(code, status string)
+	// Gateways are the default gateways of this machine, see isGateway.
+	Gateways []netip.Addr
 	// Now is the wall clock; default time.Now.
 	Now    func() time.Time
 	Logger *slog.Logger
@@ -99,7 +101,7 @@ type Signing interface {
 type Limits struct {
 	MessageSize          int64         // octets; default 50 MiB
 	Recipients           int           // of a message; default 1000
-	Connections          int           // default 1000
+	Connections          int           // default 1000; half of them for clients that are known to be allowed to send
 	ConnectionsPerClient int           // default 100
 	Hops                 int           // Received fields; default 50
 	Rate                 int           // messages a minute for one client address, and for one user; 0: no limit
@@ -107,6 +109,7 @@ type Limits struct {
 	LongLines            string        // "convert" (default), "pass", "reject"
 	Idle                 time.Duration // between commands; default 5m
 	SessionTime          time.Duration // of a session; default 2h
+	ProofTime            time.Duration // for a client to show that it may send; default 1m
 	AuthDelay            time.Duration // after a wrong password, doubled each time; default 1s
 }
 
@@ -129,6 +132,9 @@ func (l Limits) withDefaults() Limits {
 	}
 	if l.SessionTime == 0 {
 		l.SessionTime = 2 * time.Hour
+	}
+	if l.ProofTime == 0 {
+		l.ProofTime = time.Minute
 	}
 	if l.AuthDelay == 0 {
 		l.AuthDelay = time.Second
@@ -153,10 +159,11 @@ type Server struct {
 	checking semaphore // of passwords
 	refusing semaphore // by TLS handshakes
 
-	mu       sync.Mutex
-	draining bool
-	conns    map[*conn]bool
-	clients  clients
+	mu        sync.Mutex
+	draining  bool
+	conns     map[*conn]bool
+	strangers int // of conns
+	clients   clients
 }
 
 // listener is one address with its go-smtp server.
@@ -349,25 +356,37 @@ func (a acceptor) Accept() (net.Conn, error) {
 func (a acceptor) Close() error   { return a.l.net.Close() }
 func (a acceptor) Addr() net.Addr { return a.l.net.Addr() }
 
-// admit counts a client in, or returns the reply that refuses it.
+// admit counts a client in, or returns the reply that refuses it. Half of the
+// sessions are for those who may send by their address, or did so lately:
+// strangers that hold as many as they can keep nobody else out.
 func (s *Server) admit(c *conn) (refusal string) {
 	limits := s.limits()
+	allowed := contains(c.listener.rule().Allow, c.remote)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	switch {
-	case s.draining:
+	if s.draining {
 		return fmt.Sprintf("421 4.3.2 %s is shutting down; try again later", s.hostname)
-	case len(s.conns) >= limits.Connections:
-		s.log.Warn("client refused: too many connections", "client", c.remote.String(), "limit", limits.Connections)
-		return fmt.Sprintf("421 4.7.0 %s has too many connections; try again later", s.hostname)
 	}
 	k := s.clients.of(c.remote)
-	if k.connections >= limits.ConnectionsPerClient {
-		s.log.Warn("client refused: too many connections of its own", "client", c.remote.String(), "limit", limits.ConnectionsPerClient)
-		return fmt.Sprintf("421 4.7.0 too many connections from %s; try again later", c.remote)
+	stranger := !allowed && s.now().Sub(k.known) > knownMemory
+	refuse := func(why string, limit int, reply string) string {
+		s.log.Warn("client refused: "+why, append(c.who(), "limit", limit, "status", "4.7.0")...)
+		return "421 4.7.0 " + reply + "; try again later"
+	}
+	switch most := max(limits.Connections/2, 1); {
+	case len(s.conns) >= limits.Connections:
+		return refuse("too many connections", limits.Connections, s.hostname+" has too many connections")
+	case k.connections >= limits.ConnectionsPerClient:
+		return refuse("too many connections of its own", limits.ConnectionsPerClient, fmt.Sprintf("too many connections from %s", c.remote))
+	case stranger && s.strangers >= most:
+		return refuse("too many connections of strangers", most, s.hostname+" has too many connections of clients that it does not know")
 	}
 	k.connections++
 	s.conns[c] = true
+	if stranger {
+		c.stranger = true
+		s.strangers++
+	}
 	return ""
 }
 
@@ -380,6 +399,9 @@ func (s *Server) leave(c *conn) {
 		return
 	}
 	delete(s.conns, c)
+	if c.stranger {
+		s.strangers--
+	}
 	s.clients.of(c.remote).connections--
 	s.clients.forget(s.now(), 10*len(s.conns)+1000)
 }

@@ -34,7 +34,8 @@ type session struct {
 	server   *Server
 	listener *listener
 	conn     *conn
-	helo     string
+	smtp     *smtp.Conn
+	helo     string // that of the last EHLO or HELO
 
 	user      User // by AUTH; without a name: none
 	attempts  int  // of AUTH
@@ -50,7 +51,7 @@ func (l *listener) newSession(c *smtp.Conn) (smtp.Session, error) {
 	if !ok {
 		return nil, errors.New("internal error: not a connection of ours")
 	}
-	return &session{server: l.server, listener: l, conn: conn, helo: clean(c.Hostname())}, nil
+	return &session{server: l.server, listener: l, conn: conn, smtp: c, helo: clean(c.Hostname())}, nil
 }
 
 // clean makes a client's own name fit for headers and logs.
@@ -73,7 +74,8 @@ func reply(code int, class, subject, detail int, format string, args ...any) *sm
 // and are not counted.
 func (s *session) refuse(e *smtp.SMTPError) error {
 	s.conn.logged = true
-	s.server.log.Info("refused", "client", s.conn.remote.String(), "helo", s.helo, "from", s.env.From, "reply", fmt.Sprintf("%d %s", e.Code, e.Message))
+	status := fmt.Sprintf("%d.%d.%d", e.EnhancedCode[0], e.EnhancedCode[1], e.EnhancedCode[2])
+	s.conn.refusal(fmt.Sprintf("%d %s %s", e.Code, status, e.Message), status, "helo", s.helo)
 	if e.Code < 500 {
 		return e
 	}
@@ -94,10 +96,10 @@ func (s *session) Mail(string, *smtp.MailOptions) error {
 		return s.refuse(reply(530, 5, 7, 0, "this listener takes mail over TLS only: use STARTTLS"))
 	}
 	if !s.mayRelay(rule) {
-		if rule.Auth && s.conn.tls == nil {
-			return s.refuse(reply(530, 5, 7, 0, "%s is not in a network that may send here; use STARTTLS and AUTH", s.conn.remote))
-		}
-		return s.refuse(reply(550, 5, 7, 1, "%s may not send mail through this relay (its network is not in allow)", s.conn.remote))
+		return s.refuse(s.mayNotRelay(rule))
+	}
+	if s.conn.stranger { // a reload let it in
+		s.server.recognize(s.conn)
 	}
 	a := &s.conn.args
 	if a.err != nil {
@@ -145,25 +147,39 @@ func (s *session) Mail(string, *smtp.MailOptions) error {
 	return nil
 }
 
-// mayRelay says whether the client has proved that it may send.
+// mayRelay reports whether the client has proved that it may send.
 func (s *session) mayRelay(rule *Listener) bool {
-	if s.user.Name != "" || contains(rule.Allow, s.conn.remote) {
-		return true
+	return s.user.Name != "" || contains(rule.Allow, s.conn.remote) || s.conn.hasCertificate()
+}
+
+// mayNotRelay is the answer to a client that has not.
+func (s *session) mayNotRelay(rule *Listener) *smtp.SMTPError {
+	a := s.conn.remote
+	gateway := s.server.isGateway(a)
+	login := rule.Auth && s.conn.tls == nil
+	switch {
+	case gateway && login:
+		return reply(530, 5, 7, 0, "%s is the gateway of this machine or container, and stands for all whom it hands over; use STARTTLS and AUTH", a)
+	case gateway:
+		return reply(550, 5, 7, 1, "%s is the gateway of this machine or container, and stands for all whom it hands over: it may not send, and does not belong in allow", a)
+	case login:
+		return reply(530, 5, 7, 0, "%s is not in a network that may send here; use STARTTLS and AUTH", a)
 	}
-	return rule.ClientCAs != nil && s.conn.tls != nil && len(s.conn.tls.VerifiedChains) > 0
+	return reply(550, 5, 7, 1, "%s may not send mail through this relay (its network is not in allow)", a)
 }
 
 // unavailable is the answer while no mail can be taken in.
 func (s *session) unavailable(err error) error {
 	s.conn.logged = true
-	s.server.log.Error("mail refused for now", "client", s.conn.remote.String(), "error", err)
+	e, status := reply(451, 4, 3, 0, "this relay cannot store mail now; try again later"), "4.3.0"
 	switch {
 	case errors.Is(err, store.ErrDiskFull):
-		return reply(452, 4, 3, 1, "the disk of this relay is full; try again later")
+		e, status = reply(452, 4, 3, 1, "the disk of this relay is full; try again later"), "4.3.1"
 	case errors.Is(err, queue.ErrFull):
-		return reply(452, 4, 3, 1, "the queue of this relay is full; try again later")
+		e, status = reply(452, 4, 3, 1, "the queue of this relay is full; try again later"), "4.3.1"
 	}
-	return reply(451, 4, 3, 0, "this relay cannot store mail now; try again later")
+	s.server.log.Error("mail refused for now", append(s.conn.who(), "from", s.conn.sender, "status", status, "error", err)...)
+	return e
 }
 
 // Rcpt implements smtp.Session.
@@ -230,7 +246,7 @@ func (s *session) Data(io.Reader) error {
 	if err := in.Commit(s.server.ctx(), env); err != nil {
 		return s.unavailable(err)
 	}
-	s.refusals = 0
+	s.refusals, s.conn.fruitless = 0, 0
 	if s.server.accepted != nil {
 		s.server.accepted(in.Size())
 	}
@@ -290,8 +306,14 @@ func needsUTF8(env *queue.Envelope) bool {
 	return !isASCII([]byte(env.From)) || slices.ContainsFunc(env.Recipients, func(r queue.Recipient) bool { return !isASCII([]byte(r.Address)) })
 }
 
-// Reset implements smtp.Session.
+// Reset implements smtp.Session. EHLO is a reset too, and may bring another name.
 func (s *session) Reset() {
+	s.helo = clean(s.smtp.Hostname())
+	s.conn.sender = ""
+	s.forget()
+}
+
+func (s *session) forget() {
 	s.receiving = false
 	s.env = queue.Envelope{}
 	s.conn.inTransaction.Store(false)
@@ -299,7 +321,7 @@ func (s *session) Reset() {
 
 // Logout implements smtp.Session.
 func (s *session) Logout() error {
-	s.Reset()
+	s.forget()
 	return nil
 }
 
