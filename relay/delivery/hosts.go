@@ -12,8 +12,8 @@ import (
 	"github.com/stsrelay/stsrelay/relay/security"
 )
 
-// tryHosts tries the hosts in order until every recipient has a result, or until
-// the attempt has tried enough of them. Then the next attempt goes on with those that
+// tryHosts tries the hosts in order until every recipient has a result, until the
+// attempt has tried enough of them, or until its time is over. Then the next attempt goes on with those that
 // are left, and begins with the best again after them.
 func (a *attempt) tryHosts(ctx context.Context, r route) {
 	now := a.d.now()
@@ -28,7 +28,7 @@ func (a *attempt) tryHosts(ctx context.Context, r route) {
 		a.passOver, a.tried = a.tried, make(tried)
 		a.tryEach(ctx, r, false)
 	}
-	if a.enough() && len(a.open) > 0 {
+	if (a.enough() || ctx.Err() != nil) && len(a.open) > 0 {
 		a.d.rotation.set(a.w.Domain, a.passOver.and(a.tried), now)
 	} else {
 		a.d.rotation.set(a.w.Domain, nil, now)
@@ -73,7 +73,7 @@ func (a *attempt) tryEach(ctx context.Context, r route, first bool) {
 			return
 		}
 		a.failed(f)
-		if a.dials < outbound.MaxAddresses { // else it may have addresses that were not tried
+		if a.dials < outbound.MaxAddresses && f.why != reason.Busy && ctx.Err() == nil { // else it may have addresses that were not tried
 			a.tried[c.host] = true
 		}
 	}

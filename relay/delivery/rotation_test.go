@@ -1,9 +1,15 @@
 package delivery
 
 import (
+	"context"
 	"fmt"
+	"net"
+	"net/netip"
+	"strings"
 	"testing"
 	"time"
+
+	"github.com/stsrelay/stsrelay/queue"
 )
 
 func TestTheRotationIsBoundedInTimeAndSize(t *testing.T) {
@@ -62,5 +68,29 @@ func TestWhatIsRememberedOfDomainsWithoutAHostIsBounded(t *testing.T) {
 	}
 	if len(h.domains) > maxHomeless {
 		t.Errorf("%d", len(h.domains))
+	}
+}
+
+// An attempt whose place is taken away for other mail tried something: the next one
+// goes on behind it.
+func TestWhatAnAttemptTriedCountsWhenItIsCutOff(t *testing.T) {
+	first, second := netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("192.0.2.2")
+	r := route{candidates: []candidate{{host: "a", port: smtpPort, addr: first}, {host: "b", port: smtpPort, addr: second}}}
+	var dialed []string
+	reclaim := func() {}
+	d := New(Options{Settings: Settings{AllowPrivate: true}, Dial: func(ctx context.Context, _, address string) (net.Conn, error) {
+		dialed = append(dialed, address)
+		reclaim()
+		<-ctx.Done()
+		return nil, ctx.Err()
+	}})
+	for range 3 {
+		ctx, cancel := context.WithCancel(t.Context())
+		reclaim = cancel
+		newAttempt(ctx, d, &queue.Work{Domain: "d.example", Recipients: []int{0}, States: make([]queue.RecipientState, 1)}).tryHosts(ctx, r)
+		cancel()
+	}
+	if got := strings.Join(dialed, " "); got != "192.0.2.1:25 192.0.2.2:25 192.0.2.1:25" {
+		t.Error(got)
 	}
 }
