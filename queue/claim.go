@@ -85,7 +85,7 @@ func (q *Queue) ClaimFor(domain string) *Work {
 	for {
 		q.mu.Lock()
 		var w *Work
-		if d := q.domains[domain]; d != nil && !q.paused && !q.atLimit() && !q.store.Stalled() {
+		if d := q.domains[domain]; d != nil && !q.paused && !q.atLimit() && !(q.reserved() && !q.proven.holds(domain, q.clock())) && !q.store.Stalled() {
 			w = q.claimIn(d, q.clock())
 		}
 		q.mu.Unlock()
@@ -108,9 +108,6 @@ func (w *Work) Load() bool {
 	defer q.mu.Unlock()
 	if err == nil {
 		w.loaded = true
-		if w.Waits == (Cause{}) {
-			q.mark()
-		}
 		return true
 	}
 	u := w.unit
@@ -165,8 +162,20 @@ func (w *Work) read() error {
 	return nil
 }
 
-// mark writes down which units are in flight. It rides with the next commit
-// and nobody waits for it: after a crash these are the units that may have
+// Sending notes that the content of w is about to go out: from here on it may have
+// been delivered, whatever becomes of this process.
+func (w *Work) Sending() {
+	q := w.q
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if u := w.unit; !u.sending {
+		u.sending = true
+		q.mark()
+	}
+}
+
+// mark writes down which units' content is being sent. It rides with the next
+// commit and nobody waits for it: after a crash these are the units that may have
 // been delivered already. The number of the attempt tells whether its result
 // was written after all.
 func (q *Queue) mark() {
@@ -188,12 +197,14 @@ func (q *Queue) mark() {
 func (q *Queue) encodeInFlight() []byte {
 	flights := make([]flight, 0, len(q.inFlight))
 	for u, attempts := range q.inFlight {
-		flights = append(flights, flight{Seq: u.msg.seq, Unit: u.number, Attempts: attempts})
+		if u.sending {
+			flights = append(flights, flight{Seq: u.msg.seq, Unit: u.number, Attempts: attempts})
+		}
 	}
 	return encode(flights)
 }
 
-// flight names a unit that was being delivered.
+// flight names a unit whose content was being sent.
 type flight struct {
 	_        struct{} `cbor:",toarray"`
 	Seq      uint64

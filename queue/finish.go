@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"log/slog"
+	"slices"
 	"time"
 
 	"github.com/stsrelay/stsrelay/internal/mailheader"
@@ -13,7 +14,7 @@ import (
 // Outcome is what one attempt led to.
 type Outcome struct {
 	// Results are by position in Work.Recipients. State Queued: to be tried
-	// again. Attempts is counted by the queue.
+	// again; "": not tried, all stays as it was. Attempts is counted by the queue.
 	Results []RecipientState
 	// RetryAfter, if not zero, replaces the schedule's next wait.
 	RetryAfter time.Duration
@@ -85,6 +86,9 @@ func (q *Queue) Finish(w *Work, o Outcome) {
 	case o.DomainFailed == (Cause{}) && free, o.Bound && u.lane.free():
 		// It says nothing about what the others wait for.
 	case o.DomainFailed == (Cause{}):
+		if slices.ContainsFunc(o.Results, func(r RecipientState) bool { return r.State == Delivered }) {
+			q.proven.took(d.name, now)
+		}
 		q.worked(d, o.Parallel)
 	default:
 		if d.restStep == w.Rests { // else it rests already, after a claim of the same time
@@ -133,6 +137,10 @@ func (q *Queue) settle(w *Work, o Outcome, now int64, b *store.Batch) {
 	states := w.record.States
 	for i, p := range w.pos {
 		r := o.Results[i]
+		if r.State == "" {
+			queued++
+			continue
+		}
 		r.Attempts = states[p].Attempts + 1
 		states[p] = r
 		if r.State == Queued {
@@ -202,8 +210,11 @@ func (q *Queue) Postpone(w *Work, d time.Duration) {
 }
 
 func (q *Queue) giveBack(u *unit) {
+	sending := u.sending
 	q.unclaim(u)
-	q.mark()
+	if sending { // it was cut short
+		q.mark()
+	}
 }
 
 func (q *Queue) unclaim(u *unit) {

@@ -22,7 +22,7 @@ func TestAfterACrashWhatWasInFlightWaitsAndIsLogged(t *testing.T) {
 				b.finish(b.claim(), Queued)
 				b.advance(2 * time.Minute)
 			}
-			b.claim()
+			b.claim().Sending()
 			b.sync()
 			b.accept("y", to("a@y.test"))
 			b.crash()
@@ -53,6 +53,7 @@ func TestAMarkWhoseResultWasWrittenIsNoWarning(t *testing.T) {
 			b := newBench(t, Options{})
 			b.accept("x", to("a@x.test"))
 			w := b.claim()
+			w.Sending()
 			b.sync()
 			row.end(b, w)
 			b.crash()

@@ -54,8 +54,8 @@ type domain struct {
 	last Cause // of the last attempt that did not end a unit
 
 	wakeAt    int64
-	heapIndex int // in Queue.sleeping; -1
-	inRing    bool
+	heapIndex int   // in Queue.sleeping; -1
+	inRing    *ring // that it is in, nil for none
 }
 
 func (q *Queue) domain(name string) *domain {
@@ -138,7 +138,7 @@ func (q *Queue) place(d *domain, now int64) {
 	switch {
 	case ok && at <= now:
 		q.awake(d)
-		q.ready.push(d)
+		q.ringOf(d, now).push(d)
 	case ok:
 		d.wakeAt = at
 		if d.heapIndex < 0 {
@@ -193,7 +193,7 @@ func (q *Queue) claimNext(now int64) (w *Work, wakeAt int64) {
 	for len(q.sleeping) > 0 && q.sleeping[0].wakeAt <= now {
 		q.place(q.sleeping[0], now)
 	}
-	for d := q.ready.pop(); d != nil; d = q.ready.pop() {
+	for d := q.nextDomain(); d != nil; d = q.nextDomain() {
 		if w := q.claimIn(d, now); w != nil {
 			return w, 0
 		}
@@ -202,6 +202,41 @@ func (q *Queue) claimNext(now int64) (w *Work, wakeAt int64) {
 		wakeAt = q.sleeping[0].wakeAt
 	}
 	return nil, wakeAt
+}
+
+// ringOf is the ring in which a domain waits for its turn.
+func (q *Queue) ringOf(d *domain, now int64) *ring {
+	switch {
+	case q.proven.holds(d.name, now):
+		return &q.readyProven
+	case d.restStep == 0 && d.active == 0:
+		return &q.readyNew
+	}
+	return &q.ready
+}
+
+// nextDomain is the domain whose turn it is, nil where there is none. Domains that
+// took mail lately, new ones, and the others take turns, while there is a place for
+// all. Where places become few, every second new one is the one that came last: it
+// does not wait behind ten thousand silent ones.
+func (q *Queue) nextDomain() *domain {
+	if q.reserved() {
+		return q.readyProven.pop()
+	}
+	rings := [...]*ring{&q.readyProven, &q.readyNew, &q.ready}
+	q.turn = (q.turn + 1) % len(rings)
+	rings[0], rings[q.turn] = rings[q.turn], rings[0]
+	for _, r := range rings {
+		last := false
+		if r == &q.readyNew && q.fewLeft() {
+			q.newest = !q.newest
+			last = q.newest
+		}
+		if d := r.popAt(last); d != nil {
+			return d
+		}
+	}
+	return nil
 }
 
 // atLimit says that as many units are claimed as may be.
@@ -220,6 +255,9 @@ func (q *Queue) claimIn(d *domain, now int64) *Work {
 			w.Waits = d.rests
 		} else {
 			q.inFlight[u] = u.attempts
+			if u.other = !q.proven.holds(d.name, now); u.other {
+				q.proven.claimed++
+			}
 		}
 	}
 	q.place(d, now)
@@ -229,8 +267,12 @@ func (q *Queue) claimIn(d *domain, now int64) *Work {
 // free makes u claimable again, and what the operator has given up ready to be
 // ended. The caller waits and places.
 func (q *Queue) free(u *unit) {
-	u.active = false
+	u.active, u.sending = false, false
 	delete(q.inFlight, u)
+	if u.other {
+		u.other = false
+		q.proven.claimed--
+	}
 	if len(q.giveUps[u.msg]) > 0 {
 		select {
 		case q.endWake <- struct{}{}:
@@ -246,6 +288,7 @@ func (q *Queue) free(u *unit) {
 func (q *Queue) rest(d *domain, now int64, why Cause, bound bool) {
 	d.restStep++
 	d.rests, d.restBound = why, bound
+	q.proven.failed(d.name)
 	until := now + int64(q.schedule.wait(d.restStep))
 	var old []*unit
 	for l := range lanes {
@@ -347,35 +390,60 @@ func (h *domainHeap) Pop() any {
 	return d
 }
 
-// ring hands out domains in turn.
+// ring hands out domains in turn. A domain that was put into another ring
+// meanwhile is passed over.
 type ring struct {
 	domains []*domain
 	head    int
 }
 
 func (r *ring) push(d *domain) {
-	if d.inRing {
+	if d.inRing == r {
 		return
 	}
-	d.inRing = true
+	d.inRing = r
 	if r.head > 0 && r.head == len(r.domains) {
 		r.domains, r.head = r.domains[:0], 0
 	}
 	r.domains = append(r.domains, d)
 }
 
-func (r *ring) pop() *domain {
-	if r.head == len(r.domains) {
-		return nil
+func (r *ring) pop() *domain { return r.popAt(false) }
+
+// popAt takes the first domain out, or the one that came last.
+func (r *ring) popAt(last bool) *domain {
+	for last && r.head < len(r.domains) {
+		n := len(r.domains) - 1
+		d := r.domains[n]
+		r.domains[n] = nil
+		r.domains = r.domains[:n]
+		if d.inRing == r {
+			d.inRing = nil
+			return d
+		}
 	}
-	d := r.domains[r.head]
-	r.domains[r.head] = nil
-	r.head++
-	if r.head > 1024 && 2*r.head > len(r.domains) {
-		n := copy(r.domains, r.domains[r.head:])
-		clear(r.domains[n:])
-		r.domains, r.head = r.domains[:n], 0
+	for r.head < len(r.domains) {
+		d := r.domains[r.head]
+		r.domains[r.head] = nil
+		r.head++
+		if r.head > 1024 && 2*r.head > len(r.domains) {
+			n := copy(r.domains, r.domains[r.head:])
+			clear(r.domains[n:])
+			r.domains, r.head = r.domains[:n], 0
+		}
+		if d.inRing == r {
+			d.inRing = nil
+			return d
+		}
 	}
-	d.inRing = false
-	return d
+	return nil
+}
+
+// empty reports whether no domain is in the ring.
+func (r *ring) empty() bool {
+	for r.head < len(r.domains) && r.domains[r.head].inRing != r {
+		r.domains[r.head] = nil
+		r.head++
+	}
+	return r.head == len(r.domains)
 }

@@ -37,11 +37,11 @@ import (
 const (
 	// ballast is the size of the file that is given up when the disk is full.
 	ballast = 256 << 20
-	// sessionGrace and deliveryGrace bound how long a stop waits for SMTP
-	// sessions and for attempts under way. Together they stay below the 30 s
-	// that service managers commonly give.
-	sessionGrace  = 10 * time.Second
-	deliveryGrace = 15 * time.Second
+	// sessionGrace and deliveryGrace bound how long a stop waits for messages that
+	// are coming in and for content that is going out, at the same time. With
+	// what follows they stay below the 10 s that Docker gives.
+	sessionGrace  = 8 * time.Second
+	deliveryGrace = 8 * time.Second
 )
 
 // Options configures New. Config is required.

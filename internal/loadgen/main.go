@@ -21,6 +21,12 @@
 //
 //	go run ./internal/loadgen -binary ./stsrelay -strangers 2000
 //
+// With -silent there are so many domains whose hosts take connections and say
+// nothing (with -oneaddress all at one address): how long does other mail take, and
+// a stop?
+//
+//	go run ./internal/loadgen -binary ./stsrelay -silent 10000
+//
 // With -steady it needs neither program nor ports: it puts a load on queue and
 // store alone and watches the disk use.
 //
@@ -56,6 +62,8 @@ func main() {
 	dir := flag.String("dir", "", "folder of the store with -steady; default a temporary one")
 	full := flag.Int("fulldisk", 0, "rounds in which the relay's disk, a small one of its own, is filled under load")
 	strangers := flag.Int("strangers", 0, "domains of somebody who wants an enforced policy out of the cache")
+	silent := flag.Int("silent", 0, "domains whose hosts are silent")
+	oneAddress := flag.Bool("oneaddress", false, "the hosts of -silent have one address")
 	flag.BoolVar(&o.verbose, "v", false, "a line for every round")
 	flag.Parse()
 	ctx, cancel := context.WithTimeout(context.Background(), o.timeout)
@@ -67,6 +75,8 @@ func main() {
 		err = fullDisk(ctx, o, *full)
 	} else if err = ownNetwork(); err == nil && *strangers > 0 {
 		err = strange(ctx, o, *strangers)
+	} else if err == nil && *silent > 0 {
+		err = silence(ctx, o, *silent, *oneAddress)
 	} else if err == nil {
 		err = run(ctx, o)
 	}

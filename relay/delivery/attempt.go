@@ -15,13 +15,12 @@ import (
 	"github.com/stsrelay/stsrelay/sts"
 )
 
-// maxAddresses is how many addresses are tried for one domain in one attempt.
-const maxAddresses = 8
-
 // attempt is one try to deliver one unit.
 type attempt struct {
 	d        *Delivery
 	w        *queue.Work
+	grace    context.Context // of its content: that of the attempt ends when the relay stops
+	hold     hold
 	settings *Settings
 	start    time.Time
 
@@ -41,6 +40,10 @@ type attempt struct {
 	// protection is tls in one word, "" where there was no session.
 	protection security.Protection
 	dials      int
+	retryAfter time.Duration // 0: as the schedule says
+	passOver   tried         // in earlier attempts, in vain
+	tried      tried         // in this one
+	looked     int           // hosts that were looked at
 	counts     []SessionCount
 	reached    bool // a transaction was begun with some host
 	room       int  // sessions that the host may have, where it took a message; else 0
@@ -51,15 +54,17 @@ type attempt struct {
 	fresh bool     // only a session that was not used before will do
 	alone bool     // the message goes alone through a session: what became of it before is not known
 	busy  *errBusy // too many wait for the host already
+	cut   bool     // the relay stops, and has cut a transaction off of which no content was sent as a whole
 	// refusedOver is an address over which the host has refused the relay (5.7.x):
 	// it is asked once more over the other family. refusals are what it said, by
 	// position.
 	refusedOver netip.Addr
 	refusals    map[int]*failure
+	declined    map[int]*failure // what hosts have said for themselves alone, by position
 }
 
-func newAttempt(d *Delivery, w *queue.Work) *attempt {
-	a := &attempt{d: d, w: w, settings: d.settings.Load(), start: d.now(), results: make([]queue.RecipientState, len(w.Recipients)), relayed: make([]bool, len(w.Recipients))}
+func newAttempt(grace context.Context, d *Delivery, w *queue.Work) *attempt {
+	a := &attempt{d: d, w: w, grace: grace, settings: d.settings.Load(), start: d.now(), results: make([]queue.RecipientState, len(w.Recipients)), relayed: make([]bool, len(w.Recipients))}
 	a.rule = a.settings.Rules.For(w.Domain)
 	if a.rule != nil && a.rule.Route != nil {
 		a.policyDomain = a.rule.Route.PolicyDomain()
@@ -82,27 +87,57 @@ func (f *failure) states(w *queue.Work) []queue.RecipientState {
 	return states
 }
 
-// run makes the attempt and ends the claim.
+// run makes the attempt and ends the claim. Once ctx has ended, nothing more is
+// sent but content that is on its way, which has until a.grace ends.
 func (a *attempt) run(ctx context.Context) {
-	err := a.policyAndHosts(ctx)
-	if ctx.Err() != nil && len(a.open) > 0 && !a.reached {
-		a.d.queue.Record(a.countSessions())
-		a.d.queue.Release(a.w) // the relay stops; nothing was sent
+	err := a.policyAndHosts(a.hold.begin(ctx, &a.d.places))
+	a.hold.end()
+	if ctx.Err() != nil && len(a.open) > 0 && (a.cut || !a.reached) {
+		a.giveBack()
 		return
 	}
-	if a.busy != nil && !a.reached { // whatever is the matter with other hosts
+	if wait, ok := a.waits(); ok {
 		a.d.queue.Record(a.countSessions())
-		a.d.queue.Postpone(a.w, a.busy.wait)
+		a.d.queue.Postpone(a.w, wait)
 		return
 	}
 	f, _ := errors.AsType[*failure](err)
 	if f == nil {
 		f = a.reason()
 	}
+	a.acceptDeclined(ctx.Err() != nil || a.busy != nil)
 	if len(a.open) > 0 {
 		a.fail(f)
 	}
 	a.finish()
+}
+
+// giveBack ends the claim of an attempt that the stop has cut off: for the
+// recipients without a result it was none.
+func (a *attempt) giveBack() {
+	if len(a.open) == len(a.results) {
+		a.d.queue.Record(a.countSessions())
+		a.d.queue.Release(a.w)
+		return
+	}
+	a.retryAfter = time.Millisecond // due again, with the next start
+	a.finish()
+}
+
+// waits reports whether the attempt was none because too many wait for a host
+// already, whatever is the matter with other ones, and for how long its message
+// waits then. Where nobody could come to the host for long, that is a failure like
+// others: senders are told of it, and what is too old is given up.
+func (a *attempt) waits() (time.Duration, bool) {
+	if a.busy == nil || a.reached {
+		return 0, false
+	}
+	notice := a.settings.DelayNotice
+	if late := notice > 0 && a.w.Age >= notice; a.busy.wait >= maxBusy && (late || a.w.Expired) {
+		return 0, false
+	}
+	// Where other hosts have taken time, at most half of it is spent with that.
+	return min(max(a.busy.wait, a.d.now().Sub(a.start)), max(a.busy.wait, maxBusy)), true
 }
 
 // reason is why recipients are without a result. Where a policy has refused a
@@ -132,49 +167,18 @@ func (a *attempt) policyAndHosts(ctx context.Context) error {
 		return err
 	}
 	a.tryHosts(ctx, r)
-	if a.held == nil || len(a.open) == 0 || a.reached || !a.enforced() || a.policy.Fresh {
-		return nil
-	}
-	if a.lookAgain(ctx) {
+	if a.held != nil && len(a.open) > 0 && !a.reached && a.enforced() && !a.policy.Fresh && a.lookAgain(ctx) {
 		a.last, a.held, a.down = nil, nil, nil
 		a.tryHosts(ctx, r)
+	}
+	if f := a.homeless(ctx, r); f != nil {
+		return f
 	}
 	return nil
 }
 
 func (a *attempt) enforced() bool {
 	return a.policy.Policy != nil && a.policy.Policy.Mode == sts.ModeEnforce
-}
-
-// tryHosts tries the hosts in order until every recipient has a result.
-func (a *attempt) tryHosts(ctx context.Context, r route) {
-	for _, c := range r.candidates {
-		if len(a.open) == 0 || ctx.Err() != nil || a.dials >= maxAddresses {
-			return
-		}
-		req := a.requirement(c.host, r)
-		if f := a.addTLSA(ctx, c, req); f != nil {
-			a.failed(f)
-			continue
-		}
-		if err := req.Admits(); err != nil {
-			s, _ := errors.AsType[*security.Shortfall](err)
-			a.failed(policyFailure(s, req))
-			a.countSkipped(req, s)
-			continue
-		}
-		if f := a.tryHost(ctx, c, req); f != nil {
-			if f.why == reason.Loop {
-				// Hosts behind this one are ours, or lead back here (RFC 5321, 5.1).
-				// Where better ones are only down, the mail waits for them.
-				if a.last == nil {
-					a.failed(f)
-				}
-				return
-			}
-			a.failed(f)
-		}
-	}
 }
 
 // failed takes note of a host that could not be used.
@@ -186,34 +190,6 @@ func (a *attempt) failed(f *failure) {
 	case a.held == nil:
 		a.held = f
 	}
-}
-
-// requirement is what is asked of host for this message.
-func (a *attempt) requirement(host string, r route) *security.Requirement {
-	req := &security.Requirement{
-		Domain: a.policyDomain,
-		Host:   host,
-		Policy: a.policy.Policy,
-		// A notice about such a message is not lost for want of REQUIRETLS (RFC
-		// 8689, 5).
-		RequireTLS:  a.w.Envelope.RequireTLS && a.w.Envelope.From != "",
-		TLSOptional: a.w.Envelope.TLSOptional || a.w.Envelope.Kind == queue.Report,
-		MXSecure:    r.secure,
-		DomainAlias: r.alias,
-	}
-	if req.Domain == "" {
-		req.Domain = a.w.Domain
-	}
-	// RFC 8460, 3 lifts the recipients' policies for a report, not the operator's
-	// own rules.
-	req.RefusePlaintext = a.settings.RefusePlaintext
-	if a.rule != nil {
-		req.Override, req.Level, req.Names = a.rule.Override, a.rule.Level, a.rule.PinnedNames(a.w.Domain)
-		if a.rule.Opportunistic {
-			req.RefusePlaintext, req.Level = false, security.NoLevel
-		}
-	}
-	return req
 }
 
 // tryHost tries one host. It returns nil where a transaction was made, even if
@@ -284,7 +260,7 @@ func (a *attempt) fail(f *failure) {
 
 // finish hands the results to the queue and writes the log line.
 func (a *attempt) finish() {
-	o := queue.Outcome{Results: a.results, Parallel: a.room + a.room/4} // some wait for the commit of their results
+	o := queue.Outcome{Results: a.results, RetryAfter: a.retryAfter, Parallel: a.room + a.room/4} // some wait for the commit of their results
 	if o.Unreadable = a.w.Unreadable(); o.Unreadable == nil {
 		a.expire()
 	}

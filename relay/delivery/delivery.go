@@ -162,9 +162,13 @@ type Delivery struct {
 	pool     *pool
 	families families
 	unknowns unknowns
+	homeless homeless
+	rotation rotation
 	tickets  tls.ClientSessionCache
 	hellos   *clienthello.Hosts
+	places   places
 	active   atomic.Int64
+	freed    chan struct{} // capacity 1: there may be room for another attempt
 }
 
 // New returns a Delivery that does nothing until Run.
@@ -183,6 +187,7 @@ func New(o Options) *Delivery {
 		roots: o.Roots, dial: o.Dial, isSelf: o.IsSelf, notices: o.Notices, count: o.Count,
 		timeouts: o.Timeouts, now: o.Now, log: o.Logger,
 		pool:    newPool(),
+		freed:   make(chan struct{}, 1),
 		tickets: tls.NewLRUClientSessionCache(4096),
 	}
 	if d.told = o.Recipients; d.told == nil {
@@ -220,35 +225,39 @@ func (d *Delivery) Set(s Settings) {
 		s.ConnectTimeout = 30 * time.Second
 	}
 	d.settings.Store(&s)
+	d.free()
 }
 
 // Sessions is the number of SMTP sessions that are open.
 func (d *Delivery) Sessions() int { return d.pool.size() }
 
-// Run delivers until ctx ends. Then it claims nothing more, lets attempts under
-// way end for up to grace, gives the rest back to the queue, and closes all
-// sessions.
+// Run delivers until ctx ends. Then it claims nothing more, gives back to the
+// queue what has sent no content, lets content that is on its way arrive and be
+// answered for up to grace, and closes all sessions.
 func (d *Delivery) Run(ctx context.Context, grace time.Duration) {
-	// Attempts outlive ctx by the grace.
-	work, cancel := context.WithCancel(context.WithoutCancel(ctx))
-	defer cancel()
+	// Attempts end with a cause that tells a stop from all else.
+	attempting, stop := context.WithCancelCause(context.WithoutCancel(ctx))
+	defer stop(nil)
+	sending, cut := context.WithCancelCause(context.WithoutCancel(ctx))
+	defer context.AfterFunc(ctx, func() {
+		stop(errStopping)
+		d.pool.stop()
+	})()
 	var attempts, janitor sync.WaitGroup
-	janitor.Go(func() { d.closeIdle(work) })
+	janitor.Go(func() { d.tend(ctx) })
 
-	for {
-		if !d.waitForSlot(ctx) {
-			break
-		}
+	for d.waitForSlot(ctx) {
 		w, err := d.queue.Claim(ctx)
 		if err != nil {
 			break
 		}
 		d.active.Add(1)
 		attempts.Go(func() {
+			defer d.free()
 			defer d.active.Add(-1)
 			for w != nil {
 				if w.Load() {
-					d.deliverSafely(work, w)
+					d.deliverSafely(attempting, sending, w)
 				}
 				if ctx.Err() != nil {
 					return
@@ -257,27 +266,38 @@ func (d *Delivery) Run(ctx context.Context, grace time.Duration) {
 			}
 		})
 	}
-	timer := time.AfterFunc(grace, cancel)
+	timer := time.AfterFunc(grace, func() { cut(errStopping) })
 	defer timer.Stop()
 	attempts.Wait()
-	cancel()
+	cut(errStopping)
 	janitor.Wait()
 	d.pool.closeIdle(d.now().Add(time.Hour))
+	d.pool.quits.Wait()
 }
 
-// waitForSlot waits until another attempt may begin.
+// waitForSlot waits until another attempt may begin, and reports whether it may.
 func (d *Delivery) waitForSlot(ctx context.Context) bool {
 	for d.active.Load() >= int64(d.settings.Load().Concurrency) {
 		select {
 		case <-ctx.Done():
 			return false
-		case <-time.After(5 * time.Millisecond):
+		case <-d.freed:
 		}
 	}
 	return ctx.Err() == nil
 }
 
-func (d *Delivery) closeIdle(ctx context.Context) {
+// free tells waitForSlot that there may be room.
+func (d *Delivery) free() {
+	select {
+	case d.freed <- struct{}{}:
+	default:
+	}
+}
+
+// tend closes sessions that nobody has used for a while, and takes the places of
+// those who wait for too long, until ctx ends.
+func (d *Delivery) tend(ctx context.Context) {
 	t := time.NewTicker(time.Second)
 	defer t.Stop()
 	for {
@@ -285,13 +305,17 @@ func (d *Delivery) closeIdle(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-t.C:
+			if d.queue.PlacesShort() {
+				d.places.reclaim(time.Now())
+			}
 			d.pool.closeIdle(d.now().Add(-idleTime))
 		}
 	}
 }
 
-// deliverSafely makes one attempt. A panic in it costs this attempt only.
-func (d *Delivery) deliverSafely(ctx context.Context, w *queue.Work) {
+// deliverSafely makes one attempt; content that is on its way outlives ctx until
+// grace ends. A panic in it costs this attempt only.
+func (d *Delivery) deliverSafely(ctx, grace context.Context, w *queue.Work) {
 	defer func() {
 		if p := recover(); p != nil {
 			d.log.Error("an attempt panicked; the message is tried again later", "queue_id", w.Envelope.ID.String(), "panic", p, "stack", string(debug.Stack()))
@@ -307,7 +331,7 @@ func (d *Delivery) deliverSafely(ctx context.Context, w *queue.Work) {
 		d.tellDelay(w)
 		return
 	}
-	newAttempt(d, w).run(ctx)
+	newAttempt(grace, d, w).run(ctx)
 }
 
 // tellDelay tells the sender that w is late because its domain rests. The queue

@@ -32,6 +32,9 @@ func (a *attempt) logResults() {
 	lines := make(map[line][]string)
 	var order []line
 	for i, r := range a.results {
+		if r.State == "" { // it was not tried
+			continue
+		}
 		l := line{string(r.State), r.LastReply, r.Why, r.LastError, r.Host}
 		if lines[l] == nil {
 			order = append(order, l)
@@ -66,6 +69,9 @@ func verdictOf(s queue.State) string {
 func (a *attempt) tell() {
 	t := Attempt{Protection: a.protection}
 	for _, r := range a.results {
+		if r.State == "" {
+			continue
+		}
 		switch v := verdictOf(r.State); t.Verdict {
 		case "", v:
 			t.Verdict = v

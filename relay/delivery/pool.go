@@ -56,9 +56,13 @@ type session struct {
 	mu      sync.Mutex
 	counted map[string]bool // policy domains that have counted it
 
+	conn  *heardConn   // below client
+	place *reservation // until the pool has it
+
 	// The pool's:
-	busy bool // an attempt uses it
-	used time.Time
+	busy  bool // an attempt uses it
+	since time.Time
+	used  time.Time
 }
 
 // countsFor reports whether the session has not been counted for a policy domain
@@ -86,7 +90,12 @@ func (s *session) mayCarry() bool {
 // every time.
 type pool struct {
 	mu    sync.Mutex
-	hosts map[string]*hostSessions // by candidate.key
+	hosts map[string]*hostSessions  // by candidate.key
+	addrs map[netip.Prefix]*address // by network
+
+	quits   sync.WaitGroup  // those that nobody waits for
+	stopped context.Context // ends when the relay stops: then a QUIT gets little time
+	stop    context.CancelFunc
 }
 
 // hostSessions is what is known of one host. How many sessions it may have grows
@@ -97,7 +106,8 @@ type hostSessions struct {
 	waiting  []chan error // nil: look again; else the error of get
 	pressed  time.Time    // somebody has waited since, or since another session was opened
 	used     time.Time
-	noChunks bool // it offers CHUNKING and does not know BDAT
+	noChunks bool      // it offers CHUNKING and does not know BDAT
+	taken    time.Time // the last message, if it was not too much for it since
 
 	window  float64       // sessions that the host may have
 	steady  bool          // the window was halved: it grows slowly now
@@ -115,7 +125,11 @@ func (e *errBusy) Error() string {
 	return "the host is busy with mail of this relay; it is tried again in " + e.wait.String()
 }
 
-func newPool() *pool { return &pool{hosts: make(map[string]*hostSessions)} }
+func newPool() *pool {
+	p := &pool{hosts: make(map[string]*hostSessions), addrs: make(map[netip.Prefix]*address)}
+	p.stopped, p.stop = context.WithCancel(context.Background())
+	return p
+}
 
 func (p *pool) host(key string) *hostSessions {
 	h := p.hosts[key]
@@ -137,7 +151,7 @@ func (p *pool) get(ctx context.Context, key string, limit int, fits func(*sessio
 		h := p.host(key)
 		window := min(limit, max(int(h.window), 1))
 		if s := h.idle(fits); s != nil {
-			s.busy = true
+			s.busy, s.since = true, time.Now()
 			p.mu.Unlock()
 			return s, nil
 		}
@@ -148,10 +162,10 @@ func (p *pool) get(ctx context.Context, key string, limit int, fits func(*sessio
 			return nil, nil
 		}
 		if idle := h.idle(func(*session) bool { return true }); idle != nil { // it does not fit
-			h.remove(idle)
+			p.drop(idle)
 			h.opening++
 			p.mu.Unlock()
-			quit(idle)
+			p.quit(idle)
 			return nil, nil
 		}
 		if len(h.waiting) >= limit*maxWaiting {
@@ -212,12 +226,19 @@ func (h *hostSessions) idle(fits func(*session) bool) *session {
 	return nil
 }
 
-func (h *hostSessions) remove(s *session) bool {
-	i := slices.Index(h.sessions, s)
-	if i >= 0 {
-		h.sessions = slices.Delete(h.sessions, i, i+1)
-	}
-	return i >= 0
+// proven reports whether the host took a message lately.
+func (h *hostSessions) proven(now time.Time) bool {
+	return !h.taken.IsZero() && now.Sub(h.taken) < hostMemory
+}
+
+// drop takes a session out of the pool, and reports whether it was in it.
+func (p *pool) drop(s *session) bool {
+	h, a := p.host(s.key), p.address(s.addr)
+	is := func(x *session) bool { return x == s }
+	a.sessions = slices.DeleteFunc(a.sessions, is)
+	n := len(h.sessions)
+	h.sessions = slices.DeleteFunc(h.sessions, is)
+	return len(h.sessions) < n
 }
 
 // ahead is how many are served before and with the next one who waits.
@@ -280,7 +301,7 @@ func (p *pool) took(key string, d time.Duration) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	h := p.host(key)
-	h.message = average(h.message, d)
+	h.message, h.taken = average(h.message, d), time.Now()
 	if h.steady {
 		h.window += 1 / h.window
 	} else {
@@ -295,6 +316,7 @@ func (p *pool) strained(key string) {
 	defer p.mu.Unlock()
 	h := p.host(key)
 	h.window, h.steady = max(min(h.window, float64(h.total()))/2, 1), true
+	h.taken = time.Time{}
 }
 
 // chunking says whether CHUNKING may be used with the host; distrust ends it.
@@ -314,10 +336,15 @@ func (p *pool) distrust(key string) {
 func (p *pool) add(s *session) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	h := p.host(s.key)
+	h, a := p.host(s.key), p.address(s.addr)
 	h.opening--
 	h.sessions = append(h.sessions, s)
-	s.busy = true
+	a.sessions = append(a.sessions, s)
+	if r := s.place; r != nil {
+		a.opening[class(r.proven)]--
+		s.place = nil
+	}
+	s.busy, s.since = true, time.Now()
 }
 
 // cancel ends the right to open a session, and returns how many the host has that
@@ -340,12 +367,13 @@ func (p *pool) cancel(key string, now time.Time, failed bool) (open, opening int
 // put ends one use of a session.
 func (p *pool) put(s *session, now time.Time) {
 	p.mu.Lock()
-	h := p.host(s.key)
+	h, a := p.host(s.key), p.address(s.addr)
 	s.busy = false
 	s.used, h.used = now, now
+	a.held = average(a.held, time.Since(s.since))
 	last := false
 	if usable := s.client.Usable(); !s.mayCarry() || h.total() > max(int(h.window), 1) {
-		last = h.remove(s) && usable
+		last = p.drop(s) && usable
 		if s.messages >= sessionMessages {
 			h.pressed = time.Time{} // who waits may open the next one
 		}
@@ -356,7 +384,7 @@ func (p *pool) put(s *session, now time.Time) {
 	h.wake()
 	p.mu.Unlock()
 	if last {
-		quit(s)
+		p.quit(s)
 	}
 }
 
@@ -366,24 +394,22 @@ func (p *pool) closeIdle(t time.Time) {
 	var old []*session
 	p.mu.Lock()
 	for key, h := range p.hosts {
-		h.sessions = slices.DeleteFunc(h.sessions, func(s *session) bool {
-			if s.busy || !s.used.Before(t) {
-				return false
+		for _, s := range slices.Clone(h.sessions) {
+			if !s.busy && s.used.Before(t) {
+				p.drop(s)
+				old = append(old, s)
+				h.wake()
 			}
-			old = append(old, s)
-			h.wake()
-			return true
-		})
+		}
 		if h.total() == 0 && len(h.waiting) == 0 && h.used.Before(t.Add(-hostMemory)) {
 			delete(p.hosts, key)
 		}
 	}
+	p.forgetAddresses(time.Now())
 	p.mu.Unlock()
-	var wg sync.WaitGroup
 	for _, s := range old {
-		wg.Go(func() { quit(s) })
+		p.quits.Go(func() { p.quit(s) })
 	}
-	wg.Wait()
 }
 
 // size is the number of sessions, idle ones included.
@@ -397,9 +423,24 @@ func (p *pool) size() int {
 	return n
 }
 
+const (
+	// quitTime is how long a host may take to answer a QUIT, stopQuitTime while the
+	// relay stops.
+	quitTime     = 2 * time.Second
+	stopQuitTime = 500 * time.Millisecond
+)
+
 // quit says goodbye; a host that does not answer is given a short time only.
-func quit(s *session) {
-	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
+func (p *pool) quit(s *session) {
+	timeout := quitTime
+	if p.stopped.Err() != nil {
+		timeout = stopQuitTime
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), timeout)
 	defer cancel()
+	if timeout == quitTime {
+		unwatch := context.AfterFunc(p.stopped, cancel)
+		defer unwatch()
+	}
 	_ = s.client.Quit(ctx) // the session is over either way
 }

@@ -6,10 +6,12 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 	"strings"
 
 	"github.com/stsrelay/stsrelay/internal/clienthello"
 	"github.com/stsrelay/stsrelay/queue"
+	"github.com/stsrelay/stsrelay/relay/outbound"
 	"github.com/stsrelay/stsrelay/relay/reason"
 	"github.com/stsrelay/stsrelay/relay/security"
 	"github.com/stsrelay/stsrelay/relay/smtpclient"
@@ -31,7 +33,7 @@ func (a *attempt) session(ctx context.Context, c candidate, req *security.Requir
 			return nil, a.isBusy(c.host, busy)
 		}
 		if err != nil {
-			return nil, &failure{status: "4.3.2", why: reason.Local, host: c.host, text: "the relay is stopping"}
+			return nil, ended(ctx, c.host)
 		}
 		if s != nil {
 			a.seen = append(a.seen, seen{c.host, s.addr})
@@ -63,10 +65,18 @@ func (a *attempt) session(ctx context.Context, c candidate, req *security.Requir
 // that has some.
 const maxOpenings = 3
 
+// ended tells of a wait that its context has ended.
+func ended(ctx context.Context, host string) *failure {
+	if cause := context.Cause(ctx); errors.Is(cause, errReclaimed) {
+		return &failure{status: "4.4.2", why: reason.Connect, host: host, domainWide: true, text: fmt.Sprintf("%s: %v", host, cause)}
+	}
+	return &failure{status: "4.3.2", why: reason.Local, host: host, text: errStopping.Error()}
+}
+
 // isBusy notes that the attempt has to wait for a session.
 func (a *attempt) isBusy(host string, busy *errBusy) *failure {
 	a.busy = busy
-	return &failure{status: "4.3.2", why: reason.Busy, host: host, text: fmt.Sprintf("%s: %v", host, busy)}
+	return &failure{status: "4.3.2", why: reason.Busy, host: host, domainWide: busy.wait >= maxBusy, text: fmt.Sprintf("%s: %v", host, busy)}
 }
 
 // mayUse says whether the host may be contacted at an address: not over a family
@@ -95,29 +105,49 @@ func (a *attempt) openSession(ctx context.Context, c candidate, req *security.Re
 	}
 	var at []netip.AddrPort
 	for _, addr := range a.d.families.order(addrs) {
-		if a.mayUse(addr) {
+		if a.mayUse(addr) && !a.passOver[addr.String()] {
 			at = append(at, netip.AddrPortFrom(addr, c.port))
 		}
 	}
 	last := &failure{status: "4.4.1", why: reason.Connect, host: c.host, text: "no address of " + c.host + " was tried", domainWide: true}
-	for len(at) > 0 && a.dials < maxAddresses && ctx.Err() == nil {
-		at = at[:min(len(at), maxAddresses-a.dials)]
-		conn, won, tried, err := a.d.race(ctx, at, a.settings.ConnectTimeout)
-		a.dials += tried
+	for tried := false; len(at) > 0 && a.dials < outbound.MaxAddresses && ctx.Err() == nil; tried = true {
+		place, err := a.d.pool.reserve(a.key, at[:min(len(at), outbound.MaxAddresses-a.dials)], a.limit, a.d.now())
+		if busy, ok := errors.AsType[*errBusy](err); ok {
+			if tried { // the others have failed
+				return nil, last
+			}
+			return nil, a.isBusy(c.host, busy)
+		}
+		conn, won, n, err := a.d.race(ctx, place.at, a.settings.ConnectTimeout)
+		a.dials += n
 		if err != nil {
-			a.seen = append(a.seen, seen{c.host, at[0].Addr()}) // the text has the others
+			a.note(place.at[:n])
+			a.seen = append(a.seen, seen{c.host, place.at[0].Addr()}) // the text has the others
+			place.end(a.d.now())
 			return nil, &failure{status: "4.4.1", why: reason.Connect, host: c.host, domainWide: true, strained: true,
 				text: fmt.Sprintf("no connection to %s %v: %s", c.host, addrs, lines(err))}
 		}
-		s, f := a.openOn(ctx, conn, at[won], req)
+		addr := place.at[won]
+		place.keep(addr)
+		s, f := a.openOn(ctx, conn, addr, req)
 		if f == nil {
+			s.place = place
 			return s, nil
 		}
+		place.end(a.d.now())
 		last = f
+		a.note([]netip.AddrPort{addr})
 		// Those that lost the race were not heard.
-		at = append(at[:won:won], at[won+1:]...)
+		at = slices.DeleteFunc(at, func(x netip.AddrPort) bool { return x == addr })
 	}
 	return nil, last
+}
+
+// note takes note of addresses that were tried in vain.
+func (a *attempt) note(at []netip.AddrPort) {
+	for _, x := range at {
+		a.tried[x.Addr().String()] = true
+	}
 }
 
 // lines are the lines of an error in one.
@@ -135,7 +165,7 @@ func (a *attempt) openOn(ctx context.Context, conn net.Conn, addr netip.AddrPort
 	}
 	if f == nil && s.tickets.wereOffered() && !req.Flawless(&s.evidence) {
 		s.tickets.drop()
-		quit(s)
+		a.d.pool.quit(s)
 		if conn, f = a.again(ctx, addr, req); f == nil {
 			s, _, f = a.greet(ctx, conn, addr, req, &tickets{shared: a.d.tickets, full: true}, small)
 		}
@@ -149,7 +179,7 @@ func (a *attempt) openOn(ctx context.Context, conn net.Conn, addr netip.AddrPort
 	}
 	if err := req.Satisfied(&s.evidence); err != nil {
 		a.countSession(req, s)
-		quit(s)
+		a.d.pool.quit(s)
 		shortfall, _ := errors.AsType[*security.Shortfall](err)
 		a.tls, a.protection = req.Describe(&s.evidence)
 		return nil, policyFailure(shortfall, req)
@@ -157,7 +187,7 @@ func (a *attempt) openOn(ctx context.Context, conn net.Conn, addr netip.AddrPort
 	if a.user() != "" {
 		if f := a.authenticate(ctx, s, req); f != nil {
 			a.countSession(req, s)
-			quit(s)
+			a.d.pool.quit(s)
 			return nil, f
 		}
 	}
@@ -169,11 +199,11 @@ func (a *attempt) openOn(ctx context.Context, conn net.Conn, addr netip.AddrPort
 		if f != nil {
 			return nil, f
 		}
-		client, f := a.hello(ctx, conn, addr, req)
+		client, heard, f := a.hello(ctx, conn, addr, req)
 		if f != nil {
 			return nil, f
 		}
-		s.client = client // for the reports the two are one
+		s.client, s.conn = client, heard // for the reports the two are one
 		return s, nil
 	}
 	return s, nil
@@ -217,22 +247,24 @@ func (a *attempt) authenticate(ctx context.Context, s *session, req *security.Re
 }
 
 // hello begins a session in clear.
-func (a *attempt) hello(ctx context.Context, conn net.Conn, addr netip.AddrPort, req *security.Requirement) (*smtpclient.Client, *failure) {
-	client, err := smtpclient.New(ctx, conn, smtpclient.Options{Name: a.d.hostname, NoChunking: !a.d.pool.chunking(a.key), Timeouts: a.d.timeouts})
+func (a *attempt) hello(ctx context.Context, conn net.Conn, addr netip.AddrPort, req *security.Requirement) (*smtpclient.Client, *heardConn, *failure) {
+	heard := listenTo(conn)
+	a.hold.waits(heard, silentHello)
+	client, err := smtpclient.New(ctx, heard, smtpclient.Options{Name: a.d.hostname, NoChunking: !a.d.pool.chunking(a.key), Timeouts: a.d.timeouts})
 	if err != nil {
-		return nil, greetingFailure(req.Host, addr.Addr(), err)
+		return nil, nil, greetingFailure(req.Host, addr.Addr(), err)
 	}
-	return client, nil
+	return client, heard, nil
 }
 
 // greet begins the session and tries STARTTLS where it is offered. unanswered
 // says that a small ClientHello may do better.
 func (a *attempt) greet(ctx context.Context, conn net.Conn, addr netip.AddrPort, req *security.Requirement, t *tickets, small bool) (s *session, unanswered bool, f *failure) {
-	client, f := a.hello(ctx, conn, addr, req)
+	client, heard, f := a.hello(ctx, conn, addr, req)
 	if f != nil {
 		return nil, false, f
 	}
-	s = &session{client: client, host: req.Host, addr: addr.Addr(), evidence: security.Evidence{Host: req.Host}, tickets: t}
+	s = &session{client: client, conn: heard, host: req.Host, addr: addr.Addr(), evidence: security.Evidence{Host: req.Host}, tickets: t}
 	if _, ok := client.Extension("STARTTLS"); !ok {
 		return s, false, nil
 	}
@@ -250,7 +282,7 @@ func (a *attempt) greet(ctx context.Context, conn net.Conn, addr netip.AddrPort,
 		return nil, false, greetingFailure(req.Host, addr.Addr(), err)
 	case ctx.Err() != nil:
 		_ = client.Close()
-		return nil, false, &failure{status: "4.3.2", why: reason.Local, host: req.Host, text: "the relay is stopping"}
+		return nil, false, ended(ctx, req.Host)
 	case err != nil:
 		s.evidence.StartTLS, s.evidence.Failure = security.Broken, err.Error()
 		return s, clienthello.Unanswered(err), nil

@@ -27,9 +27,10 @@ func (c *Client) chunks(t *Transaction) bool {
 // it is the first line, which this relay has written, and it is not the last
 // chunk. So nothing is delivered before the envelope was answered, and a host that
 // does not know BDAT takes nothing for commands that a stranger has written.
-func (c *Client) chunked(t *Transaction, out *Outcome) error {
-	content := bufio.NewReader(t.Body)
-	first, err := content.ReadSlice('\n')
+// content is called before the last chunk goes out.
+func (c *Client) chunked(t *Transaction, out *Outcome, content func() error) error {
+	body := bufio.NewReader(t.Body)
+	first, err := body.ReadSlice('\n')
 	if err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, bufio.ErrBufferFull) {
 		return fmt.Errorf("message body: %w", err)
 	}
@@ -51,7 +52,10 @@ func (c *Client) chunked(t *Transaction, out *Outcome) error {
 	case !out.Data.OK():
 		return nil
 	}
-	if err := c.lastChunk(content, t.Size-int64(len(first)), out); err != nil {
+	if err := content(); err != nil {
+		return err
+	}
+	if err := c.lastChunk(body, t.Size-int64(len(first)), out); err != nil {
 		return err
 	}
 	out.Final, err = c.read("BDAT", c.timeouts.Final)
@@ -69,6 +73,9 @@ func (c *Client) lastChunk(content io.Reader, n int64, out *Outcome) error {
 	if err != nil {
 		return fmt.Errorf("message body: %w", err)
 	}
+	if err := c.flush("BDAT"); err != nil {
+		return err
+	}
 	out.BodySent = true
-	return c.flush("BDAT")
+	return nil
 }

@@ -36,6 +36,9 @@ type Transaction struct {
 	Bit8, SMTPUTF8, RequireTLS bool
 	// EnvID and Ret are the DSN parameters of MAIL (RFC 3461), decoded.
 	EnvID, Ret string
+	// Content, if set, is called when the content is about to go out. The context
+	// that it returns takes the place of Send's from there on.
+	Content func() context.Context
 }
 
 // Recipient is one forward-path with its DSN parameters (RFC 3461), decoded.
@@ -55,8 +58,8 @@ type Outcome struct {
 	// Bye is the 421 with which the host ended the session, whatever it answered: it
 	// is the reason of all that was not answered then.
 	Bye Reply
-	// BodySent reports that the end of the content went out: where Final is zero
-	// then, nobody knows whether the host took the message.
+	// BodySent reports that the whole content went out with its end: where Final is
+	// zero then, nobody knows whether the host took the message.
 	BodySent bool
 }
 
@@ -85,12 +88,24 @@ func (c *Client) Send(ctx context.Context, t Transaction) (Outcome, error) {
 		return Outcome{}, err
 	}
 	out := Outcome{Recipients: make([]RecipientOutcome, len(t.Recipients))}
-	defer c.watch(ctx)()
+	unwatch := c.watch(ctx)
+	defer func() { unwatch() }()
+	content := func() error {
+		if t.Content == nil {
+			return nil
+		}
+		if !unwatch() {
+			return context.Cause(ctx) // it has ended, and the connection with it
+		}
+		ctx = t.Content()
+		unwatch = c.watch(ctx)
+		return nil
+	}
 	var err error
 	if c.chunks(&t) {
-		err = c.chunked(&t, &out)
+		err = c.chunked(&t, &out, content)
 	} else {
-		err = c.dotted(&t, &out)
+		err = c.dotted(&t, &out, content)
 	}
 	c.unended = !out.Final.OK()
 	out.Bye = c.bye
@@ -118,8 +133,8 @@ func (c *Client) check(t *Transaction) error {
 }
 
 // dotted sends the message by DATA; with PIPELINING, the whole envelope in one
-// write (RFC 2920).
-func (c *Client) dotted(t *Transaction, out *Outcome) error {
+// write (RFC 2920). content is called before the content goes out.
+func (c *Client) dotted(t *Transaction, out *Outcome, content func() error) error {
 	if c.pipelining() {
 		c.writeEnvelope(t)
 		c.write("DATA")
@@ -136,7 +151,9 @@ func (c *Client) dotted(t *Transaction, out *Outcome) error {
 	}
 	switch {
 	case out.taken():
-		err = c.body(t.Body, &out.BodySent)
+		if err = content(); err == nil {
+			err = c.body(t.Body)
+		}
 	case out.Mail.OK():
 		// Nobody is accepted, and it waits for the content all the same (RFC 2920, 3.1).
 		c.write(".")
@@ -150,6 +167,7 @@ func (c *Client) dotted(t *Transaction, out *Outcome) error {
 	if err := c.flush("final dot"); err != nil {
 		return err
 	}
+	out.BodySent = out.taken()
 	r, err := c.read("final dot", c.timeouts.Final)
 	if out.BodySent { // else it is about no recipient
 		out.Final = r
@@ -212,13 +230,12 @@ func (c *Client) ask(step string, timeout time.Duration, line string) (Reply, er
 	return c.command(step, timeout, line)
 }
 
-// body writes the message with its final dot; complete is set when the dot is
-// about to go out.
-func (c *Client) body(r io.Reader, complete *bool) error {
+// body writes the message with its final dot, the end of which goes out with the
+// next flush.
+func (c *Client) body(r io.Reader) error {
 	w := &bodyWriter{w: c.bw}
 	_, err := io.Copy(w, r)
 	if err == nil {
-		*complete = true
 		err = w.end()
 	}
 	if err != nil {
