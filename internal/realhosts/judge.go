@@ -7,8 +7,6 @@ import (
 	"os"
 	"path/filepath"
 	"time"
-
-	"github.com/stsrelay/stsrelay/relay/reason"
 )
 
 // verdict is what became of the messages to one service.
@@ -45,7 +43,12 @@ type relayLog struct {
 
 // readLog reads the log of the relay. What a kill breaks is logged at once.
 func (w *world) readLog(p *plan) (*relayLog, error) {
-	const atOnce = 5 * time.Second
+	const (
+		atOnce = 5 * time.Second
+		// The relay's words for a connection that failed or broke, and for content
+		// that was sent whole and not confirmed.
+		connection, unconfirmed = "connect", "unknown-result"
+	)
 	f, err := os.Open(w.path("relay.log"))
 	if err != nil {
 		return nil, err
@@ -71,9 +74,9 @@ func (w *world) readLog(p *plan) (*relayLog, error) {
 			}
 			l.deferred[to] = true
 			killed := m.service.host.killed
-			if !killed.IsZero() && line.Time.After(killed) && line.Time.Before(killed.Add(atOnce)) && (line.Why == reason.Connect || line.Why == reason.Unknown) {
+			if !killed.IsZero() && line.Time.After(killed) && line.Time.Before(killed.Add(atOnce)) && (line.Why == connection || line.Why == unconfirmed) {
 				l.cut[to] = true
-				l.unknown[to] = l.unknown[to] || line.Why == reason.Unknown
+				l.unknown[to] = l.unknown[to] || line.Why == unconfirmed
 			}
 		}
 	}
