@@ -79,6 +79,9 @@ func (w *world) arrived(h *host, p *plan, from, to string, content []byte) {
 	if from == "MAILER-DAEMON" {
 		from = "" // what pipes of some hosts call the null sender
 	}
+	if h.Wreck != "" && !h.killed.IsZero() && bytes.Contains(content, []byte(h.Wreck)) {
+		return
+	}
 	a := arrival{from: from, hash: sha256.Sum256(content)}
 	id := messageID.FindSubmatch(content)
 	m := p.byAddress[to]

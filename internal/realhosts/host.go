@@ -33,6 +33,9 @@ type host struct {
 	// KeepsHeader is false for a host that writes the fields of a header anew:
 	// there the body is compared octet for octet, and the fields by what they say.
 	KeepsHeader bool
+	// Wreck is the text in what a host delivers of a message whose content had not come
+	// when it was killed: it is no message that was sent.
+	Wreck string
 	// NextHop is the name of a host of the fake Internet that it relays all mail to;
 	// what arrived is what came there. Its address is in /judge/nexthop.
 	NextHop string
@@ -174,7 +177,7 @@ func (s *service) awaitSilence() error {
 	for range 500 {
 		c, err := net.Dial("tcp", s.Address+":25")
 		if err != nil {
-			return nil
+			return nil //nolint:nilerr // that is what is waited for
 		}
 		c.Close()
 		time.Sleep(10 * time.Millisecond)

@@ -108,7 +108,10 @@ func (w *world) report(p *plan, took time.Duration) (faults int, err error) {
 			}
 		}
 	}
-	faults += w.skipped.failed
+	for _, f := range w.seen.stray {
+		fmt.Println("  FAILED: stray: " + f)
+	}
+	faults += w.failed + len(w.seen.stray)
 	fmt.Printf("%d messages, %d faults, %s\n", len(p.messages), faults, took.Round(time.Second))
 	if faults > 0 && os.Getenv("KEEP") == "" {
 		w.showLog()

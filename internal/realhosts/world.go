@@ -32,15 +32,15 @@ const (
 // world is the fake Internet with the real hosts in it, and the relay.
 type world struct {
 	options
-	dir     string
-	net     *testnet.Net
-	sink    *testnet.Host // of the notices
-	hosts   []*host
-	relay   *exec.Cmd
-	handed  atomic.Int64 // messages that the relay has taken
-	skipped struct{ failed int }
-	seen    arrivals
-	told    notices
+	dir    string
+	net    *testnet.Net
+	sink   *testnet.Host // of the notices
+	hosts  []*host
+	relay  *exec.Cmd
+	handed atomic.Int64 // messages that the relay has taken
+	failed int          // hosts that did not start
+	seen   arrivals
+	told   notices
 }
 
 func newWorld(o options) (w *world, err error) {
@@ -141,7 +141,7 @@ func (w *world) startHosts(ctx context.Context) {
 			continue
 		}
 		_ = h.stop()
-		w.skipped.failed++
+		w.failed++
 		fmt.Printf("FAILED: %s %s does not start as it should: %v\n    %s\n", h.Name, h.version, errs[i], h.lastWords())
 	}
 	w.hosts = running
