@@ -82,6 +82,24 @@ func TestAStopCutsLookups(t *testing.T) {
 	}
 }
 
+// Neither does a policy host that is silent.
+func TestAStopCutsPolicyFetches(t *testing.T) {
+	w, log := newLoggedWorld(t, "")
+	h := w.host("mx1.silent.example")
+	w.domain("silent.example", testnet.Domain{MX: []string{h.Name}, Policy: policyFor("enforce", h.Name)})
+	w.policyFaults("silent.example", testnet.PolicyFaults{Stall: true})
+	w.send("", "kurt@silent.example")
+	w.waitFor("the fetch", func(*queue.Queue) bool { return w.DNS.Asked("mta-sts.silent.example", "A") > 0 })
+	start := time.Now()
+	w.stop()
+	if took := time.Since(start); took > stopBound {
+		t.Errorf("the stop took %s", took)
+	}
+	if said := log.String(); strings.Contains(said, "deferred") {
+		t.Errorf("it counts as an attempt:\n%s", said)
+	}
+}
+
 // Content that is on its way has some time to be answered. Where the whole of it
 // went out and no answer came, it may have been delivered, and only there.
 func TestAStopWaitsForContent(t *testing.T) {
