@@ -2,6 +2,7 @@ package config
 
 import (
 	"fmt"
+	"net"
 	"net/netip"
 	"os"
 )
@@ -17,8 +18,8 @@ func (l *loader) checkGateway(i int) {
 			l.warn("listen[%d].proxy_protocol: %s holds so many addresses that strangers among them could claim any address by a PROXY header; name your load balancers", i, netip.Prefix(n))
 		}
 	}
-	if !l.network.Inside || li.AllowGateway || li.Open {
-		return
+	if !l.network.Inside || li.AllowGateway || li.Open || isLoopback(li.Address) && !l.strict {
+		return // nobody comes to loopback from a gateway
 	}
 	for _, list := range []struct {
 		key, means string
@@ -38,6 +39,12 @@ func (l *loader) checkGateway(i int) {
 			}
 		}
 	}
+}
+
+func isLoopback(address string) bool {
+	host, _, _ := net.SplitHostPort(address)
+	a, err := netip.ParseAddr(host)
+	return host == "localhost" || err == nil && a.IsLoopback()
 }
 
 // checkSecrets warns of files with secrets that every user of the machine can

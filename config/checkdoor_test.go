@@ -9,7 +9,7 @@ import (
 	"github.com/stsrelay/stsrelay/internal/container"
 )
 
-func TestTheGatewayOfAContainerMayNotSendUnlessItIsMeant(t *testing.T) {
+func TestGatewayInAllow(t *testing.T) {
 	docker := container.Network{Inside: true, Gateways: []netip.Addr{netip.MustParseAddr("172.17.0.1"), netip.MustParseAddr("fd00::1")}}
 	outside := docker
 	outside.Inside = false
@@ -37,24 +37,33 @@ func TestTheGatewayOfAContainerMayNotSendUnlessItIsMeant(t *testing.T) {
 			if err := os.WriteFile("stsrelay.toml", []byte(text), 0o600); err != nil {
 				t.Fatal(err)
 			}
-			_, _, err := loadIn(tt.network, "stsrelay.toml", nil)
+			_, _, err := load("stsrelay.toml", nil, tt.network, false)
 			if tt.want == "" && err != nil || tt.want != "" && (err == nil || !strings.Contains(err.Error(), tt.want)) {
 				t.Errorf("%v, want %q", err, tt.want)
 			}
 		})
 	}
+	// On loopback nobody comes from there, yet who asks is told.
 	environ := []string{"STSRELAY_HOSTNAME=relay.example.com", "STSRELAY_LISTEN_0_ALLOW=172.17.0.0/16"}
-	if _, _, err := loadIn(docker, "", environ); err == nil || !strings.Contains(err.Error(), "environment variable STSRELAY_LISTEN_0_ALLOW") {
-		t.Error(err)
-	}
-	if _, _, err := loadIn(docker, "", append(environ, "STSRELAY_LISTEN_0_ALLOW_GATEWAY=true")); err != nil {
-		t.Error(err)
+	for _, tt := range []struct {
+		variable string
+		strict   bool
+		refused  bool
+	}{
+		{"STSRELAY_LISTEN_0_ADDRESS=:25", false, true}, {"STSRELAY_LISTEN_0_ADDRESS=127.0.0.1:25", false, false},
+		{"STSRELAY_LISTEN_0_ADDRESS=[::1]:25", false, false}, {"STSRELAY_LISTEN_0_ADDRESS=172.17.0.2:25", false, true},
+		{"STSRELAY_LISTEN_0_ADDRESS=localhost:25", true, true}, {"STSRELAY_LISTEN_0_ALLOW_GATEWAY=true", true, false},
+	} {
+		_, _, err := load("", append(environ, tt.variable), docker, tt.strict)
+		if got := err != nil && strings.Contains(err.Error(), "environment variable STSRELAY_LISTEN_0_ALLOW"); got != tt.refused {
+			t.Errorf("%s, strict %t: %v", tt.variable, tt.strict, err)
+		}
 	}
 }
 
 func TestBalancersThatAreEverybodyAreAWarning(t *testing.T) {
 	for networks, want := range map[string]bool{`["0.0.0.0/0"]`: true, `["10.0.0.5", "::/0"]`: true, `["10.0.0.0/8", "fd00::/8"]`: false} {
-		_, warnings, err := load(t, "hostname = \"relay.example.com\"\n[[listen]]\naddress = \":25\"\nallow_gateway = true\nproxy_protocol = "+networks+"\n")
+		_, warnings, err := loadText(t, "hostname = \"relay.example.com\"\n[[listen]]\naddress = \":25\"\nallow_gateway = true\nproxy_protocol = "+networks+"\n")
 		if err != nil || warned(warnings, "proxy_protocol") != want {
 			t.Errorf("%s: %v, %v", networks, warnings, err)
 		}

@@ -7,6 +7,7 @@ package config
 import (
 	"fmt"
 	"net/netip"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -296,5 +297,15 @@ func (c *Config) SocketPath() string {
 	if filepath.IsAbs(c.Admin.Socket) {
 		return c.Admin.Socket
 	}
-	return filepath.Join(c.DataDir, c.Admin.Socket)
+	path := filepath.Join(c.DataDir, c.Admin.Socket)
+	if len(path) <= maxSocketPath {
+		return path
+	}
+	// A folder deep below may still be near.
+	if here, err := os.Getwd(); err == nil {
+		if near, err := filepath.Rel(here, path); err == nil && len(near) < len(path) {
+			return near
+		}
+	}
+	return path
 }

@@ -15,8 +15,8 @@ import (
 	"time"
 )
 
-// load reads text as a file named stsrelay.toml in the present folder.
-func load(t *testing.T, text string, environ ...string) (*Config, []Warning, error) {
+// loadText reads text as a file named stsrelay.toml in the present folder.
+func loadText(t *testing.T, text string, environ ...string) (*Config, []Warning, error) {
 	t.Helper()
 	t.Chdir(t.TempDir())
 	if err := os.WriteFile("stsrelay.toml", []byte(text), 0o600); err != nil {
@@ -92,7 +92,7 @@ func TestWrongValuesAreToldWithFileLineAndKey(t *testing.T) {
 		{"domain rule", "[[domain]]\nname = \"a.example\"\ntls = \"never\"\n", `stsrelay.toml:3: domain[0].tls = "never"`},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			_, _, err := load(t, tt.file)
+			_, _, err := loadText(t, tt.file)
 			if err == nil || !strings.Contains(err.Error(), tt.want) {
 				t.Errorf("error is\n%v\nwant\n%s", err, tt.want)
 			}
@@ -101,11 +101,11 @@ func TestWrongValuesAreToldWithFileLineAndKey(t *testing.T) {
 }
 
 func TestAllProblemsAreToldAtOnceInOrder(t *testing.T) {
-	_, _, err := load(t, "[log]\nlevel = 5\nformt = \"xml\"\n[limits]\nrecipients = \"all\"\n")
+	_, _, err := loadText(t, "[log]\nlevel = 5\nformt = \"xml\"\n[limits]\nrecipients = \"all\"\n")
 	if err == nil || strings.Count(err.Error(), "\n") != 2 {
 		t.Errorf("got\n%v", err)
 	}
-	_, _, err = load(t, "[log]\nlevel = \"loud\"\nformat = \"xml\"\n[dns]\ntrust_ad = \"yes\"\n")
+	_, _, err = loadText(t, "[log]\nlevel = \"loud\"\nformat = \"xml\"\n[dns]\ntrust_ad = \"yes\"\n")
 	if err == nil {
 		t.Fatal("no error")
 	}
@@ -235,7 +235,7 @@ func TestTheSocketOfAConfigurationThatIsWrong(t *testing.T) {
 }
 
 func TestAListenerOfTheFileHasTheDefaultsThatItLeavesOut(t *testing.T) {
-	c, _, err := load(t, "hostname = \"relay.example.com\"\n[[listen]]\naddress = \":25\"\n[[listen]]\naddress = \":587\"\nallow = []\nauth = true\n[delivery]\ndelay_notice = 0\n")
+	c, _, err := loadText(t, "hostname = \"relay.example.com\"\n[[listen]]\naddress = \":25\"\n[[listen]]\naddress = \":587\"\nallow = []\nauth = true\n[delivery]\ndelay_notice = 0\n")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -251,7 +251,7 @@ func TestAListenerOfTheFileHasTheDefaultsThatItLeavesOut(t *testing.T) {
 }
 
 func TestDomainsHaveOneForm(t *testing.T) {
-	c, _, err := load(t, `hostname = "Relay.Ö.example."
+	c, _, err := loadText(t, `hostname = "Relay.Ö.example."
 [[listen]]
 address = ":25"
 sender_domains = ["Ö.example"]
@@ -295,7 +295,7 @@ func TestWrongVariablesAreNamed(t *testing.T) {
 }
 
 func TestPrintMasksSecretsAndCanBeReadAgain(t *testing.T) {
-	c, _, err := load(t, Example)
+	c, _, err := loadText(t, Example)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -312,7 +312,7 @@ func TestPrintMasksSecretsAndCanBeReadAgain(t *testing.T) {
 	if err := c.Print(&b); err != nil {
 		t.Fatal(err)
 	}
-	again, _, err := load(t, b.String())
+	again, _, err := loadText(t, b.String())
 	if err != nil {
 		t.Fatalf("what was printed cannot be read: %v\n%s", err, b.String())
 	}
@@ -324,7 +324,7 @@ func TestPrintMasksSecretsAndCanBeReadAgain(t *testing.T) {
 // The example shows the defaults; where it shows something else, a value must
 // be given, so what it leaves out is compared too.
 func TestTheExampleShowsTheDefaults(t *testing.T) {
-	c, warnings, err := load(t, Example)
+	c, warnings, err := loadText(t, Example)
 	if err != nil || len(warnings) != 1 || !strings.Contains(string(warnings[0]), "report setup") {
 		t.Fatal(err, warnings) // only that no key signs reports yet
 	}
@@ -409,12 +409,12 @@ func TestWhoSignsReports(t *testing.T) {
 		dkim("example.net", "[tlsrpt]\nenabled = false\n"):                     true, // none are sent
 		"hostname = \"relay.example.com\"\n[tlsrpt]\nskip = [\"a.example\"]\n": false,
 	} {
-		_, warnings, err := load(t, text)
+		_, warnings, err := loadText(t, text)
 		if err != nil || (len(warnings) == 0) != signed {
 			t.Errorf("%s\n%v %v", text, warnings, err)
 		}
 	}
-	if _, _, err := load(t, "[tlsrpt]\nskip = [\"a b\"]\n"); err == nil || !strings.Contains(err.Error(), "tlsrpt.skip") {
+	if _, _, err := loadText(t, "[tlsrpt]\nskip = [\"a b\"]\n"); err == nil || !strings.Contains(err.Error(), "tlsrpt.skip") {
 		t.Errorf("error %v", err)
 	}
 }
@@ -431,7 +431,7 @@ func TestWhatARuleDoesNotProtectFromIsAWarning(t *testing.T) {
 		{`tls = "secure"`, ""},
 		{"tls = \"secure\"\nmatch = [\"*.B.example.\", \".c.example\", \"d.example\"]", ""},
 	} {
-		_, warnings, err := load(t, "hostname = \"relay.a.example\"\n[[domain]]\nname = \"a.example\"\n"+tt.rule+"\n")
+		_, warnings, err := loadText(t, "hostname = \"relay.a.example\"\n[[domain]]\nname = \"a.example\"\n"+tt.rule+"\n")
 		if err != nil {
 			t.Errorf("%s: %v", tt.rule, err)
 		}

@@ -37,7 +37,7 @@ func TestTheConfigurationInTheDocumentation(t *testing.T) {
 		for i, block := range strings.Split(text, "```toml\n")[1:] {
 			block, _, _ = strings.Cut(block, "```")
 			block = strings.ReplaceAll(block, "$2a$10$...", "$2a$10$x7mEkgkM9mk0TM5SvBogieM7PNz35caEwWyje3GVThEHlkaLiEM7e")
-			_, _, err := load(t, block)
+			_, _, err := loadText(t, block)
 			n++
 			if err == nil {
 				continue

@@ -68,16 +68,21 @@ type Warning string
 // defaults and checks everything. The error joins an *Error for each thing
 // that is wrong.
 func Load(path string, environ []string) (*Config, []Warning, error) {
-	return loadIn(container.Look(environ), path, environ)
+	return load(path, environ, container.Look(environ), false)
 }
 
-// loadIn is Load in a container, or in none.
-func loadIn(network container.Network, path string, environ []string) (*Config, []Warning, error) {
+// Check is Load for those who ask whether a configuration is right: it refuses as
+// well what does no harm only as long as a listener is on loopback.
+func Check(path string, environ []string) (*Config, []Warning, error) {
+	return load(path, environ, container.Look(environ), true)
+}
+
+func load(path string, environ []string, network container.Network, strict bool) (*Config, []Warning, error) {
 	l, err := read(path, environ)
 	if err != nil {
 		return nil, nil, err
 	}
-	l.network = network
+	l.network, l.strict = network, strict
 	if len(l.errs) == 0 {
 		l.complete()
 		l.check()
@@ -126,6 +131,7 @@ func read(path string, environ []string) (*loader, error) {
 type loader struct {
 	config   *Config
 	network  container.Network
+	strict   bool              // see Check
 	path     string            // as the user wrote it
 	lines    map[string]int    // key → line in the file
 	env      map[string]string // key → variable that set it

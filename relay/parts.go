@@ -126,6 +126,7 @@ func settings(c *config.Config) (delivery.Settings, error) {
 		}
 		sources = append(sources, addr)
 	}
+	signer, serr := newSigner(c, "mail")
 	return delivery.Settings{
 		Concurrency:     c.Delivery.Concurrency,
 		PerHost:         c.Delivery.ConcurrencyPerHost,
@@ -138,7 +139,8 @@ func settings(c *config.Config) (delivery.Settings, error) {
 		SourceIPs:       sources,
 		DANE:            c.DANE.Enabled,
 		Rules:           rules,
-	}, err
+		Resign:          signer.Resign,
+	}, errors.Join(err, serr)
 }
 
 // bindable says whether connections can come from an address.

@@ -18,7 +18,7 @@ func (a *app) configCheck() *cobra.Command {
 	return &cobra.Command{
 		Use: "check", Short: "Check the configuration; exit 1 where it is wrong", Args: noArgs, Example: "  stsrelay config check --config relay.toml",
 		RunE: func(*cobra.Command, []string) error {
-			_, warnings, err := a.load()
+			_, warnings, err := config.Check(a.configPath(), a.environ)
 			if a.json {
 				return a.configAnswer(warnings, err)
 			}

@@ -17,8 +17,9 @@ const (
 	// maxRecords is how many records an answer may have. One with more is not
 	// read at all.
 	maxRecords = 256
-	// maxMX is how many MX records are kept, the best ones.
-	maxMX = 30
+	// maxMX is how many MX records are kept, the best ones: more than are tried in one
+	// attempt to deliver, so that later ones can go on with the others.
+	maxMX = 100
 	// maxAddrs is how many addresses of a family are kept, and how many names of
 	// an address.
 	maxAddrs = 16

@@ -68,6 +68,14 @@ func (c *cache) put(q question, a *answer) {
 	}
 }
 
+func (c *cache) forget(q question) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if el, ok := c.entries[q]; ok {
+		c.remove(el)
+	}
+}
+
 func (c *cache) remove(el *list.Element) {
 	e := el.Value.(*cached)
 	delete(c.entries, e.question)

@@ -180,6 +180,14 @@ func (c *Client) rememberSilence(host string, qtype uint16) {
 	}
 }
 
+// Forget takes what is known of the MX, A and AAAA records of a name out of the
+// cache: the next lookup asks anew.
+func (c *Client) Forget(name string) {
+	for _, qtype := range []uint16{dns.TypeMX, dns.TypeA, dns.TypeAAAA} {
+		c.cache.forget(newQuestion(name, qtype))
+	}
+}
+
 // TLSA looks up TLSA records of a name like "_25._tcp.mx.example.com". The
 // error is an *Error.
 func (c *Client) TLSA(ctx context.Context, name string) (TLSA, error) {

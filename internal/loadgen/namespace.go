@@ -7,7 +7,7 @@ import (
 	"os/exec"
 	"syscall"
 
-	"golang.org/x/sys/unix"
+	"github.com/stsrelay/stsrelay/internal/testnet"
 )
 
 // marker tells the program that it runs in a namespace of its own.
@@ -18,7 +18,7 @@ const marker = "LOADGEN_NAMESPACE=1"
 // of its own, where it may. It returns in the one that is to go on.
 func ownNetwork() error {
 	if os.Getenv("LOADGEN_NAMESPACE") != "" {
-		return loopbackUp()
+		return testnet.LoopbackUp()
 	}
 	if os.Getuid() == 0 {
 		return nil
@@ -43,23 +43,5 @@ func ownNetwork() error {
 		return fmt.Errorf("ports 25 and 443 are needed, and this user may have no network namespace (run as root): %w", err)
 	}
 	os.Exit(0)
-	return nil
-}
-
-// loopbackUp switches the loopback interface of a new network namespace on.
-func loopbackUp() error {
-	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
-	if err != nil {
-		return err
-	}
-	defer func() { _ = unix.Close(fd) }()
-	ifr, err := unix.NewIfreq("lo")
-	if err != nil {
-		return err
-	}
-	ifr.SetUint16(unix.IFF_UP | unix.IFF_RUNNING)
-	if err := unix.IoctlIfreq(fd, unix.SIOCSIFFLAGS, ifr); err != nil {
-		return fmt.Errorf("switch the loopback interface on: %w", err)
-	}
 	return nil
 }

@@ -43,6 +43,8 @@ type Faults struct {
 	Replies map[string]string
 	// Recipients replaces the reply to RCPT for an address.
 	Recipients map[string]string
+	// Greylist are recipients who are deferred with 450 the first time.
+	Greylist []string
 	// Hang says nothing from a step on, Drop closes there: the steps above, and
 	// "starttls", "handshake", "body". "dot" is the end of the content by BDAT too.
 	Hang, Drop string
@@ -121,6 +123,7 @@ type Host struct {
 	breaches []string
 	mended   bool
 	changed  chan struct{}
+	known    map[string]bool // of the greylist
 	conns    map[net.Conn]bool
 	closed   bool
 	done     chan struct{}
@@ -128,7 +131,7 @@ type Host struct {
 
 // AddHost starts an SMTP host with an address record.
 func (n *Net) AddHost(name string) (*Host, error) {
-	h := &Host{Name: name, IP: n.address(), net: n, changed: make(chan struct{}), conns: make(map[net.Conn]bool), done: make(chan struct{})}
+	h := &Host{Name: name, IP: n.address(), net: n, changed: make(chan struct{}), known: make(map[string]bool), conns: make(map[net.Conn]bool), done: make(chan struct{})}
 	_, _ = rand.Read(h.ticketKey[:]) // crypto/rand does not fail
 	if err := h.start(); err != nil {
 		return nil, err
@@ -258,6 +261,17 @@ func (h *Host) TLSA(usage, selector, matching uint8) (string, error) {
 	t := new(dns.TLSA)
 	err = t.Sign(int(usage), int(selector), int(matching), cert)
 	return fmt.Sprintf("%d %d %d %s", usage, selector, matching, t.Certificate), err
+}
+
+// greylists reports whether a recipient of the greylist comes for the first time.
+func (h *Host) greylists(recipient string) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.known[recipient] || !slices.Contains(h.faults.Greylist, recipient) {
+		return false
+	}
+	h.known[recipient] = true
+	return true
 }
 
 // Set replaces the faults; it counts from the next connection on.

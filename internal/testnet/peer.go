@@ -191,6 +191,9 @@ func (p *peer) to(arg string) bool {
 	if r, ok := p.f.Recipients[path]; ok {
 		text = r
 	}
+	if p.open && p.host.greylists(path) {
+		text = "450 4.2.0 greylisted, come back later"
+	}
 	switch n := p.f.TransactionRecipients; {
 	case !p.open:
 		text = "503 5.5.1 need MAIL first"

@@ -17,6 +17,7 @@ import (
 	"github.com/stsrelay/stsrelay/queue"
 	"github.com/stsrelay/stsrelay/relay"
 	"github.com/stsrelay/stsrelay/relay/delivery"
+	"github.com/stsrelay/stsrelay/relay/reason"
 )
 
 // What a check says, a relay does: every scenario is checked, and then gets a
@@ -41,7 +42,7 @@ func TestARelayDoesWhatACheckSays(t *testing.T) {
 	}
 	w.options = defaults
 	w.options.Rules = rules
-	r := w.relay(t, rules)
+	r := w.relay(t, rules, "", nil)
 	checked := make(map[string]*Report)
 	ids := make(map[string]ulid.ULID)
 	for name, d := range domains {
@@ -71,13 +72,14 @@ func bare(o Options) Options {
 	return o
 }
 
-// relay starts a relay in the world.
-func (w *world) relay(t *testing.T, rules delivery.Rules) *relay.Relay {
+// relay starts a relay in the world. keys go into the table [delivery]; now is its
+// clock, nil for the real one.
+func (w *world) relay(t *testing.T, rules delivery.Rules, keys string, now func() time.Time) *relay.Relay {
 	t.Helper()
 	dir := t.TempDir()
 	file := filepath.Join(dir, "stsrelay.toml")
 	text := fmt.Sprintf("hostname = %q\ndata_dir = %q\n[[listen]]\naddress = \"127.0.0.1:0\"\n[dns]\nservers = [%q]\n[limits]\nfree_space = \"64MiB\"\n[delivery]\nprivate_addresses = \"allow\"\n",
-		w.options.Hostname, dir, w.DNS.Addr())
+		w.options.Hostname, dir, w.DNS.Addr()) + keys
 	for name, r := range rules {
 		text += fmt.Sprintf("[[domain]]\nname = %q\noverride_policy = %t\n", name, r.Override)
 		if level := levelName(r); level != "" {
@@ -90,7 +92,7 @@ func (w *world) relay(t *testing.T, rules delivery.Rules) *relay.Relay {
 	w.ok(os.WriteFile(file, []byte(text), 0o600))
 	conf, _, err := config.Load(file, nil)
 	w.ok(err)
-	r, err := relay.New(relay.Options{Config: conf, Dial: w.DialContext, Roots: w.CA.Roots()})
+	r, err := relay.New(relay.Options{Config: conf, Dial: w.DialContext, Roots: w.CA.Roots(), Now: now})
 	w.ok(err)
 	ctx, cancel := context.WithCancel(context.Background())
 	done, ready := make(chan error, 1), make(chan struct{})
@@ -150,6 +152,9 @@ func fate(t *testing.T, q *queue.Queue, id ulid.ULID) (action, why string) {
 			return "gone", ""
 		}
 		if m.Attempts > 0 && m.State == queue.Queued {
+			if m.States[0].Why == reason.NoHost { // it is looked at once more
+				return "bounce", m.States[0].LastError
+			}
 			return "wait", m.States[0].LastError
 		}
 		select {

@@ -24,14 +24,6 @@ import (
 	"github.com/stsrelay/stsrelay/sts"
 )
 
-const (
-	// maxDials is how many addresses a delivery tries for one domain in one
-	// attempt, and so how many are looked at here.
-	maxDials = 8
-	// maxHosts bounds the hosts that are looked at.
-	maxHosts = 10
-)
-
 // Options configures Run. Resolver is required.
 type Options struct {
 	Resolver *dnsclient.Client
@@ -107,12 +99,13 @@ func Run(ctx context.Context, domain string, o Options) *Report {
 	c.report = &Report{Domain: domain, At: o.Now().UTC().Truncate(time.Second), Hosts: []Host{}}
 	c.applyRule()
 
-	var wg sync.WaitGroup
+	var wg, policy sync.WaitGroup
 	if _, ok := literal(c.policyDomain); !ok && c.policyDomain != "" {
-		wg.Go(func() { c.findPolicy(ctx) })
+		policy.Go(func() { c.findPolicy(ctx) })
 		wg.Go(func() { c.findTLSRPT(ctx) })
 	}
-	c.findHosts(ctx)
+	c.findHosts(ctx, policy.Wait)
+	policy.Wait()
 	wg.Wait()
 
 	c.decide(ctx)
@@ -155,5 +148,6 @@ type checker struct {
 	// What findHosts leaves.
 	mxErr    error   // a lookup without an answer
 	mxDenial Outcome // there is no host
-	hosts    []*host
+	hosts    []*host // all of them, in the order of delivery
+	homeless string  // why the domain has no mail host at all
 }

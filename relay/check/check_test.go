@@ -18,6 +18,7 @@ import (
 	"github.com/stsrelay/stsrelay/internal/dnsclient"
 	"github.com/stsrelay/stsrelay/internal/testnet"
 	"github.com/stsrelay/stsrelay/relay/delivery"
+	"github.com/stsrelay/stsrelay/relay/outbound"
 	"github.com/stsrelay/stsrelay/relay/security"
 	"github.com/stsrelay/stsrelay/sts"
 	"github.com/stsrelay/stsrelay/sts/dane"
@@ -129,7 +130,7 @@ func TestTheNumberOfHostsAndConnectionsIsBounded(t *testing.T) {
 	w := newWorld(t)
 	var mx []string
 	dials := make(chan string, 100)
-	for i := range 30 {
+	for i := range outbound.MaxHosts + 20 {
 		mx = append(mx, w.host(fmt.Sprintf("mx%d.example.org", i), testnet.Faults{}).Name)
 	}
 	w.ok(w.AddDomain("example.org", testnet.Domain{MX: mx}))
@@ -139,7 +140,7 @@ func TestTheNumberOfHostsAndConnectionsIsBounded(t *testing.T) {
 		return w.DialContext(ctx, network, address)
 	}
 	r := Run(t.Context(), "example.org", w.options)
-	if len(r.Hosts) != maxHosts || len(dials) != maxHosts || !strings.Contains(flow(t, r), "20 more hosts are not looked at") {
+	if len(r.Hosts) != outbound.MaxHosts || len(dials) != outbound.MaxHosts || !strings.Contains(flow(t, r), "20 more hosts are not looked at") {
 		t.Errorf("%d hosts, %d connections", len(r.Hosts), len(dials))
 	}
 }

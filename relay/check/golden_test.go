@@ -374,6 +374,12 @@ var scenarios = []struct {
 		w.ok(w.DNS.Add("mx1." + d + ". 60 IN AAAA 2001:db8::1"))
 		w.options.Family = delivery.IPv4Only
 	}},
+	{name: "no-host", setup: func(w *world, d string) {
+		w.ok(w.DNS.Add(fmt.Sprintf("%s. 60 IN TXT %q", d, "v=spf1 -all")))
+	}},
+	{name: "mx-nowhere", setup: func(w *world, d string) {
+		w.enforced(d, "mx1."+d, "192.0.2.1")
+	}},
 	{name: "private-address", setup: func(w *world, d string) {
 		w.host("mx1."+d, testnet.Faults{})
 		w.enforced(d, "mx1."+d)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/stsrelay/stsrelay/relay/outbound"
 	"github.com/stsrelay/stsrelay/relay/security"
 	"github.com/stsrelay/stsrelay/sts"
 )
@@ -35,7 +36,9 @@ func (c *checker) judge() {
 			}
 			h.Sessions = append(h.Sessions, v.Session)
 		}
-		c.report.Hosts = append(c.report.Hosts, h.Host)
+		if !h.left {
+			c.report.Hosts = append(c.report.Hosts, h.Host)
+		}
 	}
 	c.patterns()
 	if c.mxDenial.Action == "" {
@@ -159,7 +162,7 @@ func worth(req *security.Requirement, e *security.Evidence) string {
 	return s
 }
 
-// outcome goes through the hosts as an attempt to deliver does.
+// outcome goes through the hosts as the attempts to deliver do.
 func (c *checker) outcome() Outcome {
 	switch {
 	case c.policyErr != nil:
@@ -170,15 +173,18 @@ func (c *checker) outcome() Outcome {
 		return wait("the MX records could not be looked up: " + c.mxErr.Error())
 	case c.mxDenial.Action != "":
 		return c.mxDenial
+	case c.homeless != "":
+		return c.noHost()
 	}
 	var held, last string
-	dials := 0
+	dials, more := 0, false
 	for _, h := range c.hosts {
 		switch {
 		case !h.Admitted:
-			if held == "" {
-				held = h.refused.Reason
-			}
+			held = cmp.Or(held, h.refused.Reason)
+			continue
+		case h.left:
+			more = true
 			continue
 		case h.own && (held != "" || last != ""):
 			// Better hosts are only down: the mail waits for them.
@@ -186,20 +192,16 @@ func (c *checker) outcome() Outcome {
 		case h.own:
 			return Outcome{Action: "bounce", Text: "mail bounces at once: " + h.Name + " is this relay itself"}
 		case h.failed != "" && h.undecided:
-			if held == "" {
-				held = h.Name + ": " + h.failed
-			}
+			held = cmp.Or(held, h.Name+": "+h.failed)
 			continue
 		case h.failed != "":
 			last = h.Name + ": " + h.failed
 			continue
 		}
+		more = more || len(h.visits) < len(h.addrs)
 		for _, v := range h.visits {
-			if dials++; dials > maxDials {
-				break
-			}
-			if v.Usable {
-				return c.delivered(h, v)
+			if dials++; v.Usable {
+				return c.delivered(h, v, dials)
 			}
 			req := c.requirement(h)
 			switch refused := c.logInRefused(v, req); {
@@ -212,15 +214,19 @@ func (c *checker) outcome() Outcome {
 			}
 		}
 	}
-	switch {
-	case held != "":
-		return wait(held)
-	case last != "" && len(c.hosts) > 1:
-		return wait("no host can be used; the last one is " + last)
-	case last != "":
-		return wait(last)
+	why := cmp.Or(held, last, "no host was found")
+	if held == "" && last != "" && len(c.hosts) > 1 {
+		why = "no host can be used; the last one is " + last
 	}
-	return wait("no host was found")
+	if more {
+		why += "; later attempts go on to hosts and addresses that are not looked at here"
+	}
+	return wait(why)
+}
+
+// noHost is what becomes of mail to a domain that has no mail host at all.
+func (c *checker) noHost() Outcome {
+	return Outcome{Action: "bounce", Text: fmt.Sprintf("mail bounces after a second look %d minutes after the first: %s", int(outbound.SecondLook.Minutes()), c.homeless)}
 }
 
 // afterUnknown says what follows once the policy has been unknown for two
@@ -231,6 +237,8 @@ func (c *checker) afterUnknown() string {
 		return "; its MX records could not be looked up either: " + c.mxErr.Error()
 	case c.mxDenial.Action != "":
 		return "; after two attempts " + c.mxDenial.Text
+	case c.homeless != "":
+		return "; after two attempts " + c.noHost().Text
 	}
 	return "; after two attempts mail goes on without"
 }
@@ -258,7 +266,8 @@ func wait(why string) Outcome {
 	return Outcome{Action: "wait", Text: "mail waits, and nothing is sent: " + why}
 }
 
-func (c *checker) delivered(h *host, v *visit) Outcome {
+// delivered is the outcome of a session that mail goes over, after so many addresses.
+func (c *checker) delivered(h *host, v *visit, dials int) Outcome {
 	out := Outcome{Goes: true, Action: "deliver", Host: h.Name, Address: v.Address, TLS: v.Worth}
 	over := "over " + v.Worth
 	if v.evidence.StartTLS != security.Established {
@@ -268,6 +277,9 @@ func (c *checker) delivered(h *host, v *visit) Outcome {
 		}[v.evidence.StartTLS]
 	}
 	out.Text = fmt.Sprintf("mail goes to %s [%s] %s", h.Name, v.Address, over)
+	if n := (dials - 1) / outbound.MaxAddresses; n > 0 {
+		out.Text += fmt.Sprintf("; but only in attempt %d, since the %d addresses before it fail", n+1, dials-1)
+	}
 	if c.policy.Failure != nil {
 		out.Text += "; without MTA-STS, since the policy that the record announces could not be had"
 	}

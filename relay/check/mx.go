@@ -1,6 +1,7 @@
 package check
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -9,9 +10,9 @@ import (
 	"strings"
 	"sync"
 
-	"github.com/stsrelay/stsrelay/internal/dnsclient"
 	"github.com/stsrelay/stsrelay/internal/publicaddr"
 	"github.com/stsrelay/stsrelay/relay/delivery"
+	"github.com/stsrelay/stsrelay/relay/outbound"
 	"github.com/stsrelay/stsrelay/relay/security"
 	"github.com/stsrelay/stsrelay/sts/dane"
 )
@@ -30,6 +31,7 @@ type host struct {
 	// undecided says that it failed because nobody can tell what it asks for.
 	undecided bool
 	own       bool // it is this relay
+	left      bool // it is not looked at here: there are too many
 	visits    []*visit
 }
 
@@ -40,24 +42,65 @@ type visit struct {
 	open     bool // there was a session
 }
 
-// findHosts finds the domain's hosts (RFC 5321, 5.1) and looks at each.
-func (c *checker) findHosts(ctx context.Context) {
-	c.candidates(ctx)
-	if n := len(c.hosts); n > maxHosts {
-		c.hosts = c.hosts[:maxHosts]
-		c.report.MX.Problems = append(c.report.MX.Problems, Problem{Note, fmt.Sprintf("%d more hosts are not looked at", n-maxHosts), "RFC 5321, 5.1", "nothing"})
+// findHosts finds the domain's hosts (RFC 5321, 5.1) and looks at as many as one
+// attempt of a delivery does; at more, where none of them can be used, as the next
+// attempts do. policy waits for what the domain asks for.
+func (c *checker) findHosts(ctx context.Context, policy func()) {
+	plan := c.candidates(ctx)
+	if c.route() == nil {
+		c.homeless = plan.Homeless(ctx, c.Resolver, c.domain, c.AllowPrivate)
 	}
-	var wg sync.WaitGroup
-	for _, h := range c.hosts {
-		if h.failed == "" {
+	hosts := c.hosts
+	if len(hosts) > outbound.MaxHosts {
+		policy()
+		hosts = c.admitted()
+	}
+	for batch := range slices.Chunk(hosts, outbound.MaxHosts) {
+		var wg sync.WaitGroup
+		for _, h := range batch {
+			h.left = false
 			wg.Go(func() { c.look(ctx, h) })
 		}
+		wg.Wait()
+		if len(hosts) <= outbound.MaxHosts || slices.ContainsFunc(batch, c.usable) || ctx.Err() != nil {
+			break
+		}
 	}
-	wg.Wait()
+	left := 0
+	for _, h := range c.hosts {
+		if h.left {
+			left++
+		}
+	}
+	if left > 0 {
+		c.report.MX.Problems = append(c.report.MX.Problems, Problem{Note, fmt.Sprintf("%d more hosts are not looked at", left), "RFC 5321, 5.1", "nothing"})
+	}
 }
 
-// candidates fills in c.hosts, in the order of delivery.
-func (c *checker) candidates(ctx context.Context) {
+// admitted are the hosts that the policy names: a delivery passes the others over.
+// Where it names none, the first ones are looked at here. All are left until their
+// turn comes.
+func (c *checker) admitted() (hosts []*host) {
+	for _, h := range c.hosts {
+		h.left = true
+		if c.requirement(h).AdmitsName() == nil {
+			hosts = append(hosts, h)
+		}
+	}
+	if len(hosts) == 0 {
+		return c.hosts[:outbound.MaxHosts]
+	}
+	return hosts
+}
+
+// usable reports whether mail goes to a host. The policy is known.
+func (c *checker) usable(h *host) bool {
+	return slices.ContainsFunc(h.visits, func(v *visit) bool { return v.open && c.requirement(h).Satisfied(&v.evidence) == nil })
+}
+
+// candidates fills in c.hosts, in the order of delivery. plan is what the domain
+// publishes.
+func (c *checker) candidates(ctx context.Context) (plan outbound.Plan) {
 	m := &c.report.MX
 	if !c.NoDANE {
 		c.believed()
@@ -66,7 +109,7 @@ func (c *checker) candidates(ctx context.Context) {
 	switch a, ok := literal(c.domain); {
 	case r != nil && r.MX:
 		m.From = "route"
-		c.findMX(ctx, r.Host, r.Port)
+		return c.findMX(ctx, r.Host, r.Port)
 	case r != nil:
 		m.From, m.Secure = "route", true
 		h := &host{Host: Host{Name: r.Host, Port: r.Port}}
@@ -76,85 +119,60 @@ func (c *checker) candidates(ctx context.Context) {
 		m.From = "literal"
 		c.hosts = []*host{{Host: Host{Name: c.domain, Port: smtpPort}, addr: a}}
 	default:
-		c.findMX(ctx, c.domain, smtpPort)
+		return c.findMX(ctx, c.domain, smtpPort)
 	}
+	return plan
 }
 
 // findMX looks up the MX hosts of a domain, or of the operator's next hop.
-func (c *checker) findMX(ctx context.Context, domain string, port uint16) {
+func (c *checker) findMX(ctx context.Context, domain string, port uint16) outbound.Plan {
 	m := &c.report.MX
-	mx, err := c.Resolver.MX(ctx, domain)
-	m.Secure, m.CNAME = mx.Secure, mx.CNAME
-	if e, ok := errors.AsType[*dnsclient.Error](err); ok && isDenial(err) {
-		m.Secure = e.Secure
+	plan, err := outbound.Find(ctx, c.Resolver, domain, func(name string) bool { return name == c.Hostname && c.IsSelf(name, port, nil) })
+	m.Secure, m.CNAME = plan.Secure, plan.Alias
+	if denied, ok := errors.AsType[*outbound.Denial](err); ok {
+		c.deny(denied)
+		return plan
 	}
-	found := func(from string) {
-		if m.From == "" {
-			m.From = from
-		}
-	}
-	switch {
-	case errors.Is(err, dnsclient.ErrNXDomain):
-		c.deny("the domain "+domain+" does not exist", "RFC 5321, 5.1", "look for a slip of the pen in the name; the domain's owner: renew the domain")
-	case errors.Is(err, dnsclient.ErrNoData):
-		found("address")
-		m.Problems = append(m.Problems, Problem{Note, "there is no MX record: the domain itself is the mail host", "RFC 5321, 5.1",
-			"the domain's owner: publish an MX record; a domain that takes no mail says so with a null MX (RFC 7505)"})
-		c.hosts = []*host{{Host: Host{Name: domain, Port: port}}}
-	case err != nil:
+	if err != nil {
 		c.mxErr = err
 		m.Problems = append(m.Problems, c.lookupFault(ctx, "the MX records could not be looked up: ", err, "RFC 5321, 5.1", "the domain's owner"))
-	case len(mx.Records) == 1 && mx.Records[0].Host == ".":
-		c.deny("the domain "+domain+" takes no mail: it has a null MX", "RFC 7505, 3", "nothing, if the domain is to have no mail; else the domain's owner: publish the hosts")
-	default:
-		found("mx")
-		c.fromMX(mx, port)
+		return plan
 	}
+	from := "mx"
+	if plan.Implicit {
+		from = "address"
+		m.Problems = append(m.Problems, Problem{Note, "there is no MX record: the domain itself is the mail host", "RFC 5321, 5.1",
+			"the domain's owner: publish an MX record; a domain that takes no mail says so with a null MX (RFC 7505)"})
+	}
+	m.From = cmp.Or(m.From, from)
+	if plan.NullBeside {
+		m.Problems = append(m.Problems, Problem{Warning, "a null MX stands beside other MX records; it is passed over", "RFC 7505, 3", "the domain's owner: remove it, or all others"})
+	}
+	if plan.Self != nil {
+		m.Problems = append(m.Problems, Problem{Note, fmt.Sprintf("this relay is an MX host of the domain itself, with preference %d; only better ones are tried", plan.Self.Preference), "RFC 5321, 5.1", "nothing"})
+	}
+	for _, h := range plan.Hosts {
+		c.hosts = append(c.hosts, &host{Host: Host{Name: h.Name, Preference: h.Preference, Port: port}})
+	}
+	return plan
+}
+
+// denials are the rule and the mend of what an outbound.Denial says, by its enhanced
+// status code.
+var denials = map[string][2]string{
+	"5.1.2":  {"RFC 5321, 5.1", "look for a slip of the pen in the name; the domain's owner: renew the domain"},
+	"5.1.10": {"RFC 7505, 3", "nothing, if the domain is to have no mail; else the domain's owner: publish the hosts"},
+	"5.4.6":  {"RFC 5321, 5.1", "deliver the domain's mail locally, or set a route for it in a [[domain]] table"},
 }
 
 // deny ends the search with an answer that bounces mail. Where the operator set
 // a route, that is at fault, and mail waits.
-func (c *checker) deny(text, rule, mend string) {
-	c.report.MX.Problems = append(c.report.MX.Problems, Problem{Fault, text, rule, mend})
-	c.mxDenial = Outcome{Action: "bounce", Text: "mail bounces at once: " + text}
+func (c *checker) deny(d *outbound.Denial) {
+	c.report.MX.Problems = append(c.report.MX.Problems, Problem{Fault, d.Text, denials[d.Status][0], denials[d.Status][1]})
+	c.mxDenial = Outcome{Action: "bounce", Text: "mail bounces at once: " + d.Text}
 	if c.route() != nil {
-		c.mxDenial = wait("the operator's route leads nowhere: " + text)
+		c.mxDenial = wait("the operator's route leads nowhere: " + d.Text)
 	}
-}
-
-func (c *checker) fromMX(mx dnsclient.MXs, port uint16) {
-	m := &c.report.MX
-	for _, r := range mx.Records {
-		if r.Host == "." {
-			m.Problems = append(m.Problems, Problem{Warning, "a null MX stands beside other MX records; it is passed over", "RFC 7505, 3", "the domain's owner: remove it, or all others"})
-			continue
-		}
-		h := &host{Host: Host{Name: r.Host, Preference: r.Preference, Port: port}}
-		if _, err := netip.ParseAddr(r.Host); err == nil {
-			h.failed = "the MX record holds an address instead of a name"
-			h.Problems = append(h.Problems, Problem{Fault, h.failed, "RFC 5321, 5.1", "the domain's owner: give the host a name and put that into the MX record"})
-		}
-		if !slices.ContainsFunc(c.hosts, func(o *host) bool { return o.Name == h.Name }) {
-			c.hosts = append(c.hosts, h)
-		}
-	}
-	c.betterThanUs()
-}
-
-// betterThanUs leaves out this relay, where it is an MX host by name, and all
-// that are not preferred to it (RFC 5321, 5.1).
-func (c *checker) betterThanUs() {
-	us := slices.IndexFunc(c.hosts, func(h *host) bool { return h.Name == c.Hostname && c.IsSelf(h.Name, h.Port, nil) })
-	if us < 0 {
-		return
-	}
-	ours := c.hosts[us].Preference
-	c.hosts = slices.DeleteFunc(c.hosts, func(h *host) bool { return h.Preference >= ours })
-	if len(c.hosts) == 0 {
-		c.deny("mail leads back to this relay, the domain's best MX host", "RFC 5321, 5.1", "deliver the domain's mail locally, or set a route for it in a [[domain]] table")
-		return
-	}
-	c.report.MX.Problems = append(c.report.MX.Problems, Problem{Note, fmt.Sprintf("this relay is an MX host of the domain itself, with preference %d; only better ones are tried", ours), "RFC 5321, 5.1", "nothing"})
 }
 
 // believed notes that DANE is off because no resolver is believed.
@@ -178,10 +196,13 @@ func (c *checker) look(ctx context.Context, h *host) {
 	if h.addr.IsValid() {
 		h.addrs = []netip.Addr{h.addr}
 	} else {
-		a, err := c.Resolver.Addrs(ctx, h.Name)
+		a, err := outbound.Addresses(ctx, c.Resolver, h.Name, c.AllowPrivate || c.route() != nil)
+		none, denied := errors.AsType[*outbound.NoAddress](err)
 		if err != nil {
 			h.failed = err.Error()
-			if isDenial(err) {
+			if denied && none.Err == nil {
+				problem(Fault, "RFC 5321, 5.1", "the domain's owner: give the host a name and put that into the MX record", "%v", err)
+			} else if denied {
 				problem(Fault, "RFC 5321, 5.1", "the domain's owner: give the host an A or AAAA record, or take it out of the MX records", "the host has no address: %v", err)
 			} else {
 				h.Problems = append(h.Problems, c.lookupFault(ctx, "the host has no address: ", err, "RFC 5321, 5.1", "the host's owner"))

@@ -6,33 +6,41 @@ import (
 	"errors"
 	"net"
 	"net/netip"
+	"slices"
 	"sync"
 	"syscall"
 	"time"
 
 	"github.com/stsrelay/stsrelay/internal/clienthello"
 	"github.com/stsrelay/stsrelay/relay/delivery"
+	"github.com/stsrelay/stsrelay/relay/outbound"
 	"github.com/stsrelay/stsrelay/relay/security"
 	"github.com/stsrelay/stsrelay/relay/smtpclient"
 )
 
-// visitAll opens a session with each of the host's addresses, side by side.
+// visitAll opens a session with each of the host's addresses, side by side: as many
+// as a delivery tries in one attempt, and more where none of them answers.
 func (c *checker) visitAll(ctx context.Context, h *host) {
-	var wg sync.WaitGroup
-	for _, a := range h.addrs[:min(len(h.addrs), maxDials)] {
-		v := &visit{Session: Session{Address: a.String(), Verdicts: []Verdict{}}, evidence: security.Evidence{Host: h.Name}}
-		h.visits = append(h.visits, v)
-		wg.Go(func() {
-			select {
-			case c.slots <- struct{}{}:
-				c.visit(ctx, h, v, a)
-				<-c.slots
-			case <-ctx.Done():
-				v.connectProblem(context.Cause(ctx))
-			}
-		})
+	for addrs := range slices.Chunk(h.addrs, outbound.MaxAddresses) {
+		var wg sync.WaitGroup
+		for _, a := range addrs {
+			v := &visit{Session: Session{Address: a.String(), Verdicts: []Verdict{}}, evidence: security.Evidence{Host: h.Name}}
+			h.visits = append(h.visits, v)
+			wg.Go(func() {
+				select {
+				case c.slots <- struct{}{}:
+					c.visit(ctx, h, v, a)
+					<-c.slots
+				case <-ctx.Done():
+					v.connectProblem(context.Cause(ctx))
+				}
+			})
+		}
+		wg.Wait()
+		if slices.ContainsFunc(h.visits, func(v *visit) bool { return v.open }) || ctx.Err() != nil {
+			return
+		}
 	}
-	wg.Wait()
 }
 
 // visit opens a session as a delivery does, up to the EHLO inside TLS, and ends

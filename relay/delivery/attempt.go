@@ -15,9 +15,6 @@ import (
 	"github.com/stsrelay/stsrelay/sts"
 )
 
-// maxAddresses is how many addresses are tried for one domain in one attempt.
-const maxAddresses = 8
-
 // attempt is one try to deliver one unit.
 type attempt struct {
 	d        *Delivery
@@ -43,6 +40,10 @@ type attempt struct {
 	// protection is tls in one word, "" where there was no session.
 	protection security.Protection
 	dials      int
+	retryAfter time.Duration // 0: as the schedule says
+	passOver   tried         // in earlier attempts, in vain
+	tried      tried         // in this one
+	looked     int           // hosts that were looked at
 	counts     []SessionCount
 	reached    bool // a transaction was begun with some host
 	room       int  // sessions that the host may have, where it took a message; else 0
@@ -59,6 +60,7 @@ type attempt struct {
 	// position.
 	refusedOver netip.Addr
 	refusals    map[int]*failure
+	declined    map[int]*failure // what hosts have said for themselves alone, by position
 }
 
 func newAttempt(grace context.Context, d *Delivery, w *queue.Work) *attempt {
@@ -102,10 +104,11 @@ func (a *attempt) run(ctx context.Context) {
 	if f == nil {
 		f = a.reason()
 	}
+	a.acceptDeclined(ctx.Err() != nil || a.busy != nil)
 	if len(a.open) > 0 {
 		a.fail(f)
 	}
-	a.finish(0)
+	a.finish()
 }
 
 // giveBack ends the claim of an attempt that the stop has cut off: for the
@@ -116,7 +119,8 @@ func (a *attempt) giveBack() {
 		a.d.queue.Release(a.w)
 		return
 	}
-	a.finish(time.Millisecond) // due again, with the next start
+	a.retryAfter = time.Millisecond // due again, with the next start
+	a.finish()
 }
 
 // waits reports whether the attempt was none because too many wait for a host
@@ -164,49 +168,18 @@ func (a *attempt) policyAndHosts(ctx context.Context) error {
 		return err
 	}
 	a.tryHosts(ctx, r)
-	if a.held == nil || len(a.open) == 0 || a.reached || !a.enforced() || a.policy.Fresh {
-		return nil
-	}
-	if a.lookAgain(ctx) {
+	if a.held != nil && len(a.open) > 0 && !a.reached && a.enforced() && !a.policy.Fresh && a.lookAgain(ctx) {
 		a.last, a.held, a.down = nil, nil, nil
 		a.tryHosts(ctx, r)
+	}
+	if f := a.homeless(ctx, r); f != nil {
+		return f
 	}
 	return nil
 }
 
 func (a *attempt) enforced() bool {
 	return a.policy.Policy != nil && a.policy.Policy.Mode == sts.ModeEnforce
-}
-
-// tryHosts tries the hosts in order until every recipient has a result.
-func (a *attempt) tryHosts(ctx context.Context, r route) {
-	for _, c := range r.candidates {
-		if len(a.open) == 0 || ctx.Err() != nil || a.dials >= maxAddresses {
-			return
-		}
-		req := a.requirement(c.host, r)
-		if f := a.addTLSA(ctx, c, req); f != nil {
-			a.failed(f)
-			continue
-		}
-		if err := req.Admits(); err != nil {
-			s, _ := errors.AsType[*security.Shortfall](err)
-			a.failed(policyFailure(s, req))
-			a.countSkipped(req, s)
-			continue
-		}
-		if f := a.tryHost(ctx, c, req); f != nil {
-			if f.why == reason.Loop {
-				// Hosts behind this one are ours, or lead back here (RFC 5321, 5.1).
-				// Where better ones are only down, the mail waits for them.
-				if a.last == nil {
-					a.failed(f)
-				}
-				return
-			}
-			a.failed(f)
-		}
-	}
 }
 
 // failed takes note of a host that could not be used.
@@ -218,34 +191,6 @@ func (a *attempt) failed(f *failure) {
 	case a.held == nil:
 		a.held = f
 	}
-}
-
-// requirement is what is asked of host for this message.
-func (a *attempt) requirement(host string, r route) *security.Requirement {
-	req := &security.Requirement{
-		Domain: a.policyDomain,
-		Host:   host,
-		Policy: a.policy.Policy,
-		// A notice about such a message is not lost for want of REQUIRETLS (RFC
-		// 8689, 5).
-		RequireTLS:  a.w.Envelope.RequireTLS && a.w.Envelope.From != "",
-		TLSOptional: a.w.Envelope.TLSOptional || a.w.Envelope.Kind == queue.Report,
-		MXSecure:    r.secure,
-		DomainAlias: r.alias,
-	}
-	if req.Domain == "" {
-		req.Domain = a.w.Domain
-	}
-	// RFC 8460, 3 lifts the recipients' policies for a report, not the operator's
-	// own rules.
-	req.RefusePlaintext = a.settings.RefusePlaintext
-	if a.rule != nil {
-		req.Override, req.Level, req.Names = a.rule.Override, a.rule.Level, a.rule.PinnedNames(a.w.Domain)
-		if a.rule.Opportunistic {
-			req.RefusePlaintext, req.Level = false, security.NoLevel
-		}
-	}
-	return req
 }
 
 // tryHost tries one host. It returns nil where a transaction was made, even if
@@ -315,10 +260,9 @@ func (a *attempt) fail(f *failure) {
 	}
 }
 
-// finish hands the results to the queue and writes the log line. retry, if not
-// zero, is when the recipients are tried again that have no end.
-func (a *attempt) finish(retry time.Duration) {
-	o := queue.Outcome{Results: a.results, RetryAfter: retry, Parallel: a.room + a.room/4} // some wait for the commit of their results
+// finish hands the results to the queue and writes the log line.
+func (a *attempt) finish() {
+	o := queue.Outcome{Results: a.results, RetryAfter: a.retryAfter, Parallel: a.room + a.room/4} // some wait for the commit of their results
 	if o.Unreadable = a.w.Unreadable(); o.Unreadable == nil {
 		a.expire()
 	}

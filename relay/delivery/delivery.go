@@ -12,6 +12,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"net/netip"
@@ -97,6 +98,9 @@ type Settings struct {
 	DANE bool
 	// Rules are the operator's rules for domains.
 	Rules Rules
+	// Resign signs a message that is encoded anew for a host, where this relay has
+	// signed it before; nil: it keeps its signatures. open opens the message.
+	Resign func(open func() io.Reader) (io.Reader, error)
 }
 
 // Notifier makes notices to senders.
@@ -158,6 +162,8 @@ type Delivery struct {
 	pool     *pool
 	families families
 	unknowns unknowns
+	homeless homeless
+	rotation rotation
 	tickets  tls.ClientSessionCache
 	hellos   *clienthello.Hosts
 	places   places

@@ -16,6 +16,9 @@ const (
 	// ofHost: the next host is asked. Where none does better, the mail waits, and
 	// with rests the domain's other mail too.
 	ofHost owner = iota + 1
+	// ofHostAlone: it is about what this host can or will take: the next host is
+	// asked too. Where none takes the message, the reply is its result.
+	ofHostAlone
 	// ofSession: another session to the same host is opened at once and asked, and
 	// only what that one hears counts.
 	ofSession
@@ -102,6 +105,15 @@ var rulings = []ruling{
 	{steps: []step{stepRcpt}, codes: "4xx 5xx", only: saysTooMany, owner: ofCount, why: reason.Recipient, waits: true},
 	// RFC 5321, 3.3 and 4.3.2.
 	{steps: []step{stepRcpt}, codes: "4xx 5xx", owner: ofRecipient, why: reason.Recipient},
+	// RFC 3463, 3.4: X.3.x is the system of the host: full, not able to, too small for
+	// the message. X.6.3 and X.6.7 are what it cannot convert (RFC 6531, 3.5).
+	{steps: []step{stepMail, stepData, stepContent}, codes: "4xx 5xx", only: saysSystem, owner: ofHostAlone, why: reason.Content},
+	// To MAIL a host has seen the relay, the sender, and what is asked for beside them.
+	// What it says of the sender's address is so elsewhere too. The rest is its own
+	// policy and its own limits: Postfix asks the next host after any 4xx; a host
+	// that knows the relay better, or has more room, may do better after a 5xx.
+	{steps: []step{stepMail}, codes: "4xx 5xx", only: notOfSender, owner: ofHostAlone, why: reason.Content},
+	// What is left is about the message, and final.
 	{steps: []step{stepMail, stepData, stepContent}, codes: "4xx 5xx", owner: ofTransaction, why: reason.Content},
 }
 
@@ -171,10 +183,27 @@ func saysTooMany(r smtpclient.Reply, _ situation) bool {
 	return r.Code == 452 && !other
 }
 
+// saysSystem reports whether a reply is about the host's own system.
+func saysSystem(r smtpclient.Reply, _ situation) bool {
+	_, detail, _ := strings.Cut(r.Enhanced, ".")
+	switch {
+	case strings.HasPrefix(detail, "3."), detail == "6.3", detail == "6.7":
+		return true
+	}
+	return detail == "" && r.Code == 452 // RFC 5321, 4.2.3: insufficient system storage
+}
+
+// notOfSender reports whether a reply to MAIL is about something else than the
+// sender's address: that is X.1.x, or 553 without more words.
+func notOfSender(r smtpclient.Reply, _ situation) bool {
+	_, detail, _ := strings.Cut(r.Enhanced, ".")
+	return !strings.HasPrefix(detail, "1.") && (detail != "" || r.Code != 553)
+}
+
 // failure is what a reply came to that is the last word.
 func (l *ruling) failure(host string, r smtpclient.Reply) *failure {
 	f := replyFailure(l.why, host, r)
-	f.domainWide = l.rests
+	f.domainWide, f.elsewhere = l.rests, l.owner == ofHostAlone
 	if l.waits && f.permanent {
 		f.permanent, f.status = false, "4"+f.status[1:]
 	}

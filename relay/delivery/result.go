@@ -21,6 +21,7 @@ type failure struct {
 	host       string
 	policy     bool // a published policy held the message
 	domainWide bool // no host of the domain could be used, whatever the message
+	elsewhere  bool // another host of the domain may take the message
 	strained   bool // the host may have had too much of us
 }
 

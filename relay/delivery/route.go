@@ -11,6 +11,7 @@ import (
 
 	"github.com/stsrelay/stsrelay/internal/dnsclient"
 	"github.com/stsrelay/stsrelay/internal/publicaddr"
+	"github.com/stsrelay/stsrelay/relay/outbound"
 	"github.com/stsrelay/stsrelay/relay/reason"
 )
 
@@ -32,16 +33,14 @@ func (c candidate) key(user string) string {
 
 const smtpPort = 25
 
-// maxHosts is how many hosts of a domain are looked at in one attempt, the best
-// ones. Its owner says how many there are: an answer has room for thousands,
-// each of which would be looked up, and counted in the commit of the result.
-const maxHosts = 30
-
 // route is where mail for a domain goes.
 type route struct {
 	candidates []candidate // in the order in which they are tried
 	secure     bool        // nobody can have forged them
 	alias      string      // the end of the aliases of the domain, "" where it is none
+	// plan is what the domain publishes; without hosts where the operator set the
+	// route, or the address is the host.
+	plan outbound.Plan
 }
 
 // findRoute finds the hosts: those that the operator set, or those of the
@@ -72,49 +71,24 @@ func (a *attempt) findRoute(ctx context.Context) (route, error) {
 	return route{candidates: []candidate{c}, secure: true}, nil
 }
 
-// findMX looks up the hosts of a domain (RFC 5321, 5.1; RFC 7505). The error is
-// a *failure.
+// findMX looks up the hosts of a domain. The error is a *failure.
 func (d *Delivery) findMX(ctx context.Context, domain string, port uint16) (route, error) {
-	mx, err := d.resolver.MX(ctx, domain)
-	switch {
-	case errors.Is(err, dnsclient.ErrNXDomain):
-		return route{}, &failure{permanent: true, status: "5.1.2", why: reason.DNS, text: fmt.Sprintf("the domain %s does not exist", domain)}
-	case errors.Is(err, dnsclient.ErrNoData):
-		// No MX record: the domain itself is the host (RFC 5321, 5.1).
-		none, _ := errors.AsType[*dnsclient.Error](err)
-		return route{candidates: []candidate{{host: domain, port: port}}, secure: none.Secure}, nil
-	case err != nil:
+	plan, err := outbound.Find(ctx, d.resolver, domain, func(name string) bool { return name == d.hostname && d.isSelf(name, port, nil) })
+	if denied, ok := errors.AsType[*outbound.Denial](err); ok {
+		return route{}, &failure{permanent: true, status: denied.Status, why: denied.Why, text: denied.Text}
+	}
+	if err != nil {
 		return route{}, &failure{status: "4.4.3", why: reason.DNS, text: err.Error(), domainWide: true}
 	}
-	r := route{secure: mx.Secure, alias: mx.CNAME}
-	for _, m := range mx.Records {
-		if m.Host != "." {
-			r.candidates = append(r.candidates, candidate{host: m.Host, port: port, preference: m.Preference})
-		}
-	}
-	if len(r.candidates) == 0 {
-		return route{}, &failure{permanent: true, status: "5.1.10", why: reason.NullMX, text: fmt.Sprintf("the domain %s takes no mail (null MX)", domain)}
-	}
-	if r.candidates = d.betterThanUs(r.candidates, port); len(r.candidates) == 0 {
-		return route{}, &failure{permanent: true, status: "5.4.6", why: reason.Loop, text: fmt.Sprintf("mail for %s leads back to this relay, its best MX host", domain)}
+	r := route{secure: plan.Secure, alias: plan.Alias, plan: plan}
+	for _, h := range plan.Hosts {
+		r.candidates = append(r.candidates, candidate{host: h.Name, port: port, preference: h.Preference})
 	}
 	rand.Shuffle(len(r.candidates), func(i, j int) {
 		r.candidates[i], r.candidates[j] = r.candidates[j], r.candidates[i]
 	})
 	slices.SortStableFunc(r.candidates, func(a, b candidate) int { return int(a.preference) - int(b.preference) })
-	r.candidates = r.candidates[:min(len(r.candidates), maxHosts)]
 	return r, nil
-}
-
-// betterThanUs leaves out this relay, where it is an MX host by name, and all
-// that are not preferred to it (RFC 5321, 5.1).
-func (d *Delivery) betterThanUs(hosts []candidate, port uint16) []candidate {
-	us := slices.IndexFunc(hosts, func(c candidate) bool { return c.host == d.hostname && d.isSelf(c.host, port, nil) })
-	if us < 0 {
-		return hosts
-	}
-	ours := hosts[us].preference
-	return slices.DeleteFunc(hosts, func(c candidate) bool { return c.preference >= ours })
 }
 
 // addresses returns the addresses of a candidate that may be dialed. Those of a
@@ -122,7 +96,7 @@ func (d *Delivery) betterThanUs(hosts []candidate, port uint16) []candidate {
 func (a *attempt) addresses(ctx context.Context, c candidate) ([]netip.Addr, error) {
 	addrs := []netip.Addr{c.addr}
 	if !c.addr.IsValid() {
-		found, err := a.d.resolver.Addrs(ctx, c.host)
+		found, err := a.lookup(ctx, c)
 		if err != nil {
 			return nil, noAddresses(c, err)
 		}
@@ -148,8 +122,18 @@ func (a *attempt) addresses(ctx context.Context, c candidate) ([]netip.Addr, err
 // admits says whether an address may be contacted for this message; a session to
 // it may have been opened for another.
 func (a *attempt) admits(addr netip.Addr) bool {
-	anywhere := a.settings.AllowPrivate || a.rule != nil && a.rule.Route != nil
-	return a.settings.Family.admits(addr) && (anywhere || publicaddr.Public(addr))
+	return a.settings.Family.admits(addr) && (a.anywhere() || publicaddr.Public(addr))
+}
+
+// lookup looks up the addresses of a candidate. Those of a route are whatever the
+// operator says.
+func (a *attempt) lookup(ctx context.Context, c candidate) (dnsclient.Addrs, error) {
+	return outbound.Addresses(ctx, a.d.resolver, c.host, a.anywhere())
+}
+
+// anywhere reports whether hosts of private networks may be contacted.
+func (a *attempt) anywhere() bool {
+	return a.settings.AllowPrivate || a.rule != nil && a.rule.Route != nil
 }
 
 func noAddresses(c candidate, err error) *failure {

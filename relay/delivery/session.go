@@ -11,6 +11,7 @@ import (
 
 	"github.com/stsrelay/stsrelay/internal/clienthello"
 	"github.com/stsrelay/stsrelay/queue"
+	"github.com/stsrelay/stsrelay/relay/outbound"
 	"github.com/stsrelay/stsrelay/relay/reason"
 	"github.com/stsrelay/stsrelay/relay/security"
 	"github.com/stsrelay/stsrelay/relay/smtpclient"
@@ -104,13 +105,13 @@ func (a *attempt) openSession(ctx context.Context, c candidate, req *security.Re
 	}
 	var at []netip.AddrPort
 	for _, addr := range a.d.families.order(addrs) {
-		if a.mayUse(addr) {
+		if a.mayUse(addr) && !a.passOver[addr.String()] {
 			at = append(at, netip.AddrPortFrom(addr, c.port))
 		}
 	}
 	last := &failure{status: "4.4.1", why: reason.Connect, host: c.host, text: "no address of " + c.host + " was tried", domainWide: true}
-	for tried := false; len(at) > 0 && a.dials < maxAddresses && ctx.Err() == nil; tried = true {
-		place, err := a.d.pool.reserve(a.key, at[:min(len(at), maxAddresses-a.dials)], a.limit, a.d.now())
+	for tried := false; len(at) > 0 && a.dials < outbound.MaxAddresses && ctx.Err() == nil; tried = true {
+		place, err := a.d.pool.reserve(a.key, at[:min(len(at), outbound.MaxAddresses-a.dials)], a.limit, a.d.now())
 		if busy, ok := errors.AsType[*errBusy](err); ok {
 			if tried { // the others have failed
 				return nil, last
@@ -120,6 +121,7 @@ func (a *attempt) openSession(ctx context.Context, c candidate, req *security.Re
 		conn, won, n, err := a.d.race(ctx, place.at, a.settings.ConnectTimeout)
 		a.dials += n
 		if err != nil {
+			a.note(place.at[:n])
 			a.seen = append(a.seen, seen{c.host, place.at[0].Addr()}) // the text has the others
 			place.end(a.d.now())
 			return nil, &failure{status: "4.4.1", why: reason.Connect, host: c.host, domainWide: true, strained: true,
@@ -134,10 +136,18 @@ func (a *attempt) openSession(ctx context.Context, c candidate, req *security.Re
 		}
 		place.end(a.d.now())
 		last = f
+		a.note([]netip.AddrPort{addr})
 		// Those that lost the race were not heard.
 		at = slices.DeleteFunc(at, func(x netip.AddrPort) bool { return x == addr })
 	}
 	return nil, last
+}
+
+// note takes note of addresses that were tried in vain.
+func (a *attempt) note(at []netip.AddrPort) {
+	for _, x := range at {
+		a.tried[x.Addr().String()] = true
+	}
 }
 
 // lines are the lines of an error in one.

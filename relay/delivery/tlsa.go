@@ -66,7 +66,7 @@ func (a *attempt) addTLSA(ctx context.Context, c candidate, req *security.Requir
 	if !a.settings.DANE || c.addr.IsValid() || !a.asksDomain() {
 		return nil
 	}
-	addrs, err := a.d.resolver.Addrs(ctx, c.host)
+	addrs, err := a.lookup(ctx, c)
 	if err != nil && req.Admits() != nil {
 		return nil //nolint:nilerr // the other tells more
 	} else if err != nil {

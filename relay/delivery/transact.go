@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"slices"
 
 	"github.com/stsrelay/stsrelay/internal/sevenbit"
@@ -13,17 +14,53 @@ import (
 	"github.com/stsrelay/stsrelay/relay/smtpclient"
 )
 
-// accept makes refusals the results of the recipients that still have none.
+// accept makes refusals the results of the recipients that still have none, but for
+// those of which another host is to be asked.
 func (a *attempt) accept(refusals map[int]*failure) {
 	a.open = slices.DeleteFunc(a.open, func(i int) bool {
 		f := refusals[i]
 		if f == nil {
 			return false
 		}
+		if f.elsewhere {
+			a.decline(i, f)
+			return false
+		}
 		a.results[i] = f.state(a.w.States[i], a.tls)
 		return true
 	})
 	a.refusals = nil
+}
+
+// decline takes note that a host does not take the message for a recipient, which
+// counts where no other host does. The first word stays, but "not now" outdoes "no".
+func (a *attempt) decline(i int, f *failure) {
+	if a.declined == nil {
+		a.declined = make(map[int]*failure)
+	}
+	if old := a.declined[i]; old == nil || old.permanent && !f.permanent {
+		a.declined[i] = f
+	}
+}
+
+// acceptDeclined makes what hosts have said for themselves alone the results of the
+// recipients that no other host took. cut says that some host was not asked: then
+// they wait.
+func (a *attempt) acceptDeclined(cut bool) {
+	a.open = slices.DeleteFunc(a.open, func(i int) bool {
+		f := a.declined[i]
+		if f == nil {
+			return false
+		}
+		if cut && f.permanent {
+			later := *f
+			later.permanent, later.status = false, "4"+f.status[1:]
+			later.text += "; another host is asked later"
+			f = &later
+		}
+		a.results[i] = f.state(a.w.States[i], a.tls)
+		return true
+	})
 }
 
 // course is how an attempt goes on after a transaction.
@@ -153,9 +190,20 @@ func (a *attempt) saysNothing(s *session, out smtpclient.Outcome) bool {
 // 8-bit octets without saying so goes as it is.
 func (a *attempt) inSevenBits(t *smtpclient.Transaction) {
 	t.Bit8 = false
-	if needed, err := sevenbit.Needed(a.w.Body()); err == nil && needed {
-		t.Body, t.Size = sevenbit.NewReader(t.Body), 0 // the size is not known before
+	if needed, err := sevenbit.Needed(a.w.Body()); err != nil || !needed {
+		return
 	}
+	convert := func() io.Reader { return sevenbit.NewReader(a.w.Body()) }
+	t.Body, t.Size = convert(), 0 // the size is not known before
+	if a.settings.Resign == nil {
+		return
+	}
+	signed, err := a.settings.Resign(convert)
+	if err != nil {
+		a.d.log.Warn("a message goes out with a signature that its new encoding has broken", "queue_id", a.w.Envelope.ID.String(), "domain", a.w.Domain, "error", err)
+		return
+	}
+	t.Body = signed
 }
 
 // take gives the recipients their results. The host counts as reached once it
@@ -184,6 +232,9 @@ func (a *attempt) take(s *session, out smtpclient.Outcome, err error) (more bool
 			}
 			a.refusals[i] = f
 			rest = append(rest, i)
+		case owner == ofHostAlone:
+			a.decline(i, f)
+			rest = append(rest, i)
 		default:
 			a.results[i] = f.state(a.w.States[i], a.tls)
 		}
@@ -198,9 +249,9 @@ func (a *attempt) recipientResult(s *session, out smtpclient.Outcome, err error,
 	host := s.host
 	switch {
 	case errors.Is(err, smtpclient.ErrTooLarge):
-		return &failure{permanent: true, status: "5.3.4", why: reason.Size, host: host, text: fmt.Sprintf("the message is too large for %s: %v", host, err)}, ofTransaction
+		return &failure{permanent: true, elsewhere: true, status: "5.3.4", why: reason.Size, host: host, text: fmt.Sprintf("the message is too large for %s: %v", host, err)}, ofHostAlone
 	case errors.Is(err, smtpclient.ErrNeedsSMTPUTF8):
-		return &failure{permanent: true, status: "5.6.7", why: reason.Content, host: host, text: fmt.Sprintf("the message needs SMTPUTF8, which %s does not offer", host)}, ofTransaction
+		return &failure{permanent: true, elsewhere: true, status: "5.6.7", why: reason.Content, host: host, text: fmt.Sprintf("the message needs SMTPUTF8, which %s does not offer", host)}, ofHostAlone
 	}
 	recipient := recipientReply(out, k)
 	if out.Bye.Code != 0 && recipient.Code/100 <= 2 && out.Data.Code == 0 && out.Mail.OK() {

@@ -76,7 +76,7 @@ func cause(why, status string) string {
 			return "refused"
 		}
 		return why
-	case reason.NullMX, reason.Loop, reason.Connect, reason.Busy, reason.Require, reason.Size, reason.Unknown, reason.Local:
+	case reason.NoHost, reason.NullMX, reason.Loop, reason.Connect, reason.Busy, reason.Require, reason.Size, reason.Unknown, reason.Local:
 		return why
 	}
 	return "other"

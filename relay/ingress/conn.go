@@ -15,6 +15,9 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/stsrelay/stsrelay/internal/human"
+	"github.com/stsrelay/stsrelay/internal/printable"
 )
 
 const (
@@ -82,6 +85,7 @@ type conn struct {
 	logged  bool // the refusal that goes out next is in the log already
 
 	farewell string // goes out behind the next reply, which is the last
+	ended    bool   // that was said: nothing follows
 
 	standing
 
@@ -238,7 +242,7 @@ func (c *conn) takeCommand(line []byte) error {
 	switch c.command {
 	case "MAIL":
 		line = c.takeArgs(line)
-		c.sender = loggable(c.args.path)
+		c.sender = printable.String(human.Shorten(c.args.path, 320))
 	case "RCPT":
 		line = c.takeArgs(line)
 	case "AUTH":
@@ -310,6 +314,9 @@ func (c *conn) Write(p []byte) (int, error) {
 	}
 	if c.isGone() {
 		return 0, c.err // a probe that goes away is no client that was refused
+	}
+	if c.ended {
+		return len(p), nil // go-smtp answers a message that broke off
 	}
 	if c.hello && bytes.HasPrefix(p, []byte("250")) {
 		c.introduced, c.esmtp = true, c.command == "EHLO"
@@ -404,6 +411,9 @@ func (c *conn) say(format string, args ...any) {
 	c.note(p)
 	c.account(p)
 	_ = c.send(p) // a failure is kept in err
+	if code := string(p[:3]); code == "421" || code == "221" {
+		c.ended = true
+	}
 }
 
 // note logs a reply that refuses something, where nobody has yet: what go-smtp
@@ -453,12 +463,6 @@ func (c *conn) greet() bool {
 		return false
 	}
 	return true
-}
-
-// hasCertificate reports whether the client has shown a certificate with which
-// it may send.
-func (c *conn) hasCertificate() bool {
-	return c.listener.rule().ClientCAs != nil && c.tls != nil && len(c.tls.VerifiedChains) > 0
 }
 
 // Close closes the connection once.

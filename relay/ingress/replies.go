@@ -33,7 +33,7 @@ func (c *conn) rewrite(p []byte) []byte {
 			return []byte(r.ours + "\r\n")
 		}
 	}
-	return printable(p)
+	return asciiReply(p)
 }
 
 // rewriteHello is a line of the reply to EHLO or HELO. It begins with the
@@ -55,11 +55,11 @@ func (c *conn) rewriteHello(p []byte) []byte {
 	case c.esmtp && strings.TrimSpace(string(p[len("250-"):])) == "SIZE":
 		return fmt.Appendf(nil, "%sSIZE %d\r\n", p[:len("250-")], c.server.limits().MessageSize)
 	}
-	return printable(p)
+	return asciiReply(p)
 }
 
-// printable is a reply as RFC 5321, 4.2, has it: go-smtp quotes what it was sent.
-func printable(p []byte) []byte {
+// asciiReply is a reply as RFC 5321, 4.2, has it: go-smtp quotes what it was sent.
+func asciiReply(p []byte) []byte {
 	ok := func(i int) bool {
 		switch b := p[i]; b {
 		case '\n', '\t':

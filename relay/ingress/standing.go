@@ -9,7 +9,6 @@ import (
 	"slices"
 	"strings"
 	"time"
-	"unicode"
 )
 
 // This file is the part of conn that judges a client by what it has shown of
@@ -115,15 +114,10 @@ func isForeign(line string) bool {
 
 func isLetter(b byte) bool { return 'a' <= b|0x20 && b|0x20 <= 'z' }
 
-// loggable is an address that a client gave as a log line has it.
-func loggable(path string) string {
-	path = strings.Map(func(r rune) rune {
-		if !unicode.IsPrint(r) {
-			return '?'
-		}
-		return r
-	}, path)
-	return path[:min(len(path), 320)]
+// hasCertificate reports whether the client has shown a certificate with which
+// it may send.
+func (c *conn) hasCertificate() bool {
+	return c.listener.rule().ClientCAs != nil && c.tls != nil && len(c.tls.VerifiedChains) > 0
 }
 
 // who are the log attributes of a client.

@@ -18,6 +18,7 @@ const (
 	New       = "new"
 	Held      = "held"
 	DNS       = "dns"
+	NoHost    = "dns-no-host"
 	NullMX    = "dns-null"
 	Loop      = "loop"
 	Connect   = "connect"
@@ -59,6 +60,7 @@ var All = []Reason{
 	{Held, Us, "The operator, or a safety rule of the queue, keeps it from being tried.", "stsrelay queue release ID"},
 	{DNS, Them, "The DNS gives no usable answer about the domain or its hosts.",
 		"stsrelay check DOMAIN shows which query fails. Where several domains wait for it, look at the resolver of this relay (dns.servers)."},
+	{NoHost, Them, "The domain names no host for mail that has an address.", "stsrelay check DOMAIN shows its records. Where the domain should have mail, tell its owner in another way."},
 	{NullMX, Them, "The domain says that it takes no mail at all (RFC 7505).", "Nothing; the address is wrong."},
 	{Loop, Them, "The domain's MX records lead back to this relay.", "Where this relay is meant to pass the domain's mail on, give it a route: [[domain]] route."},
 	{Connect, Network, "No host of the domain can be reached, or the connection broke.",

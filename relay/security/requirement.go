@@ -195,6 +195,12 @@ func (r *Requirement) Admits() error {
 			return s
 		}
 	}
+	return r.AdmitsName()
+}
+
+// AdmitsName is Admits as far as it is about the host's name, which is known before
+// anything is looked up.
+func (r *Requirement) AdmitsName() error {
 	if s := r.mxMismatch(); s != nil && r.PublishedBinding() && r.Policy.Mode == sts.ModeEnforce {
 		return s
 	}

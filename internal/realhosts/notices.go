@@ -1,0 +1,74 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"io"
+	"mime"
+	"mime/multipart"
+	"net/mail"
+	"net/textproto"
+	"strings"
+
+	"github.com/stsrelay/stsrelay/internal/testnet"
+)
+
+// notice is what a sender was told of one recipient.
+type notice struct {
+	to         string // the sender
+	action     string
+	diagnostic string
+}
+
+// readNotices reads the delivery status notifications (RFC 3464, RFC 6533) that
+// have come to the sink, by recipient.
+func readNotices(messages []testnet.Message) map[string][]notice {
+	all := make(map[string][]notice)
+	for _, m := range messages {
+		for _, g := range statusGroups(m.Data) {
+			recipient := addressOf(g.Get("Final-Recipient"))
+			if recipient == "" {
+				continue
+			}
+			all[recipient] = append(all[recipient], notice{to: m.To, action: strings.ToLower(g.Get("Action")), diagnostic: strings.TrimSpace(g.Get("Status") + " " + g.Get("Diagnostic-Code"))})
+		}
+	}
+	return all
+}
+
+func addressOf(field string) string {
+	_, address, _ := strings.Cut(field, ";")
+	return strings.TrimSpace(address)
+}
+
+// statusGroups are the groups of fields in the part with the status.
+func statusGroups(data []byte) (groups []textproto.MIMEHeader) {
+	m, err := mail.ReadMessage(bytes.NewReader(data))
+	if err != nil {
+		return nil
+	}
+	_, params, err := mime.ParseMediaType(m.Header.Get("Content-Type"))
+	if err != nil {
+		return nil
+	}
+	parts := multipart.NewReader(m.Body, params["boundary"])
+	for {
+		part, err := parts.NextPart()
+		if err != nil {
+			return nil
+		}
+		if !strings.Contains(part.Header.Get("Content-Type"), "delivery-status") {
+			continue
+		}
+		r := textproto.NewReader(bufio.NewReader(part))
+		for {
+			g, err := r.ReadMIMEHeader()
+			if len(g) > 0 {
+				groups = append(groups, g)
+			}
+			if err == io.EOF || err != nil {
+				return groups
+			}
+		}
+	}
+}

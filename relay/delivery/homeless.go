@@ -1,0 +1,110 @@
+package delivery
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/stsrelay/stsrelay/relay/outbound"
+	"github.com/stsrelay/stsrelay/relay/reason"
+)
+
+const (
+	// maxHomeless bounds the domains that are remembered to have no host.
+	maxHomeless = 10_000
+	// homelessMemory is how long a domain is remembered after the last look.
+	homelessMemory = time.Hour
+	// homelessTrust is for how long a verdict is not looked for anew.
+	homelessTrust = time.Minute
+)
+
+// homeless are the domains that were found to have no mail host.
+type homeless struct {
+	mu      sync.Mutex
+	domains map[string]homelessSince
+}
+
+// homelessSince is when a domain was looked at.
+type homelessSince struct {
+	first, last time.Time
+	confirmed   time.Time // the last time that a second look found no host either
+}
+
+// look takes note of a look that found no host, and returns what is known.
+func (h *homeless) look(domain string, now time.Time) homelessSince {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	s, ok := h.domains[domain]
+	if since := now.Sub(s.last); !ok || since < 0 || since > homelessMemory {
+		s = homelessSince{first: now}
+	}
+	s.last = now
+	h.put(domain, s)
+	return s
+}
+
+// confirm takes note of a second look without a host.
+func (h *homeless) confirm(domain string, now time.Time) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if s, ok := h.domains[domain]; ok {
+		s.confirmed = now
+		h.put(domain, s)
+	}
+}
+
+func (h *homeless) put(domain string, s homelessSince) {
+	if _, known := h.domains[domain]; h.domains == nil || !known && len(h.domains) >= maxHomeless {
+		h.domains = make(map[string]homelessSince) // they are looked at twice once more
+	}
+	h.domains[domain] = s
+}
+
+// found ends what is remembered of a domain.
+func (h *homeless) found(domain string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	delete(h.domains, domain)
+}
+
+// metHost reports whether the attempt came as far as a host.
+func (a *attempt) metHost() bool { return a.dials > 0 || len(a.seen) > 0 || a.busy != nil }
+
+// homeless looks whether the attempt came to nothing because the domain has no mail
+// host at all. Such a domain is looked at twice, and then its mail is given up. nil:
+// the attempt's own reasons count.
+func (a *attempt) homeless(ctx context.Context, r route) *failure {
+	why := ""
+	if !a.metHost() && (a.rule == nil || a.rule.Route == nil) {
+		why = r.plan.Homeless(ctx, a.d.resolver, a.w.Domain, a.anywhere())
+	}
+	if why == "" {
+		a.d.homeless.found(a.w.Domain)
+		return nil
+	}
+	now := a.d.now()
+	s := a.d.homeless.look(a.w.Domain, now)
+	if left := outbound.SecondLook - now.Sub(s.first); left > 0 {
+		a.retryAfter = left
+		return &failure{status: "4.4.4", why: reason.NoHost, domainWide: true,
+			text: fmt.Sprintf("%s; it is looked at once more in %s, and the message is given up if there is still none", why, age(max(left, time.Second)))}
+	}
+	if now.Sub(s.confirmed) > homelessTrust {
+		r.plan.Forget(a.d.resolver, a.w.Domain)
+		fresh, err := a.d.findMX(ctx, a.w.Domain, smtpPort)
+		if f, ok := errors.AsType[*failure](err); ok {
+			return f
+		}
+		if why = fresh.plan.Homeless(ctx, a.d.resolver, a.w.Domain, a.anywhere()); why == "" {
+			a.d.homeless.found(a.w.Domain)
+			a.last, a.held, a.down = nil, nil, nil
+			a.tryHosts(ctx, fresh)
+			return nil
+		}
+		a.d.homeless.confirm(a.w.Domain, now)
+	}
+	return &failure{permanent: true, status: "5.4.4", why: reason.NoHost,
+		text: fmt.Sprintf("%s; it was looked at again after %s", why, age(now.Sub(s.first)))}
+}
