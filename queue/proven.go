@@ -67,6 +67,13 @@ func (q *Queue) reserved() bool {
 	return n > 0 && q.proven.claimed >= n
 }
 
+// fewLeft reports whether half of the places are taken that domains may have which
+// are not proven.
+func (q *Queue) fewLeft() bool {
+	n := q.forOthers()
+	return n > 0 && 2*q.proven.claimed >= n
+}
+
 // PlacesShort reports whether something is due that finds no place: as many units
 // are claimed as may be, or as many as domains may have that are not proven.
 func (q *Queue) PlacesShort() bool {
@@ -76,6 +83,6 @@ func (q *Queue) PlacesShort() bool {
 		return false
 	}
 	now := q.clock()
-	waits := len(q.sleeping) > 0 && q.sleeping[0].wakeAt <= now || !q.ready.empty()
+	waits := len(q.sleeping) > 0 && q.sleeping[0].wakeAt <= now || !q.ready.empty() || !q.readyNew.empty()
 	return q.atLimit() && (waits || !q.readyProven.empty()) || q.reserved() && waits
 }

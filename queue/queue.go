@@ -123,22 +123,25 @@ type Queue struct {
 	first, last *entry // all entries by sequence number, open ones too
 	aging       *entry // the first that may not be late yet, nil for none
 	domains     map[string]*domain
-	ready       ring // domains with something to claim now
-	readyProven ring // those of them that took mail lately
-	proven      proven
-	turn        bool       // the ring that the last claim was from, so that they take turns
-	sleeping    domainHeap // domains by the time that they have something
-	counts      Counts
-	rush        rush
-	inFlight    map[*unit]uint16 // attempts made before the claim
-	giveUps     map[*entry][]*giveUp
-	trash       trash
-	markPending bool
-	nextSeq     uint64
-	leasedSeq   uint64
-	entropy     *ulid.MonotonicEntropy
-	lastMS      uint64
-	lowWritten  uint64
+	// Domains with something to claim now: those that took mail lately, new ones, of
+	// which nothing is claimed and that did not fail, and the others. turn is the
+	// ring whose turn it was; newest, that the last new one was the last to come.
+	readyProven, readyNew, ready ring
+	turn                         int
+	newest                       bool
+	proven                       proven
+	sleeping                     domainHeap // domains by the time that they have something
+	counts                       Counts
+	rush                         rush
+	inFlight                     map[*unit]uint16 // attempts made before the claim
+	giveUps                      map[*entry][]*giveUp
+	trash                        trash
+	markPending                  bool
+	nextSeq                      uint64
+	leasedSeq                    uint64
+	entropy                      *ulid.MonotonicEntropy
+	lastMS                       uint64
+	lowWritten                   uint64
 
 	stop       func()
 	background sync.WaitGroup

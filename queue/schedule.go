@@ -138,11 +138,7 @@ func (q *Queue) place(d *domain, now int64) {
 	switch {
 	case ok && at <= now:
 		q.awake(d)
-		if q.proven.holds(d.name, now) {
-			q.readyProven.push(d)
-		} else {
-			q.ready.push(d)
-		}
+		q.ringOf(d, now).push(d)
 	case ok:
 		d.wakeAt = at
 		if d.heapIndex < 0 {
@@ -208,20 +204,39 @@ func (q *Queue) claimNext(now int64) (w *Work, wakeAt int64) {
 	return nil, wakeAt
 }
 
-// nextDomain is the domain whose turn it is, nil where there is none: proven domains
-// and others take turns, while there is a place for both.
+// ringOf is the ring in which a domain waits for its turn.
+func (q *Queue) ringOf(d *domain, now int64) *ring {
+	switch {
+	case q.proven.holds(d.name, now):
+		return &q.readyProven
+	case d.restStep == 0 && d.active == 0:
+		return &q.readyNew
+	}
+	return &q.ready
+}
+
+// nextDomain is the domain whose turn it is, nil where there is none. Domains that
+// took mail lately, new ones, and the others take turns, while there is a place for
+// all. Where places become few, every second new one is the one that came last: it
+// does not wait behind ten thousand silent ones.
 func (q *Queue) nextDomain() *domain {
-	q.turn = !q.turn
-	if q.turn || q.reserved() {
-		if d := q.readyProven.pop(); d != nil || q.reserved() {
+	if q.reserved() {
+		return q.readyProven.pop()
+	}
+	rings := [...]*ring{&q.readyProven, &q.readyNew, &q.ready}
+	q.turn = (q.turn + 1) % len(rings)
+	rings[0], rings[q.turn] = rings[q.turn], rings[0]
+	for _, r := range rings {
+		last := false
+		if r == &q.readyNew && q.fewLeft() {
+			q.newest = !q.newest
+			last = q.newest
+		}
+		if d := r.popAt(last); d != nil {
 			return d
 		}
-		return q.ready.pop()
 	}
-	if d := q.ready.pop(); d != nil {
-		return d
-	}
-	return q.readyProven.pop()
+	return nil
 }
 
 // atLimit says that as many units are claimed as may be.
@@ -393,7 +408,20 @@ func (r *ring) push(d *domain) {
 	r.domains = append(r.domains, d)
 }
 
-func (r *ring) pop() *domain {
+func (r *ring) pop() *domain { return r.popAt(false) }
+
+// popAt takes the first domain out, or the one that came last.
+func (r *ring) popAt(last bool) *domain {
+	for last && r.head < len(r.domains) {
+		n := len(r.domains) - 1
+		d := r.domains[n]
+		r.domains[n] = nil
+		r.domains = r.domains[:n]
+		if d.inRing == r {
+			d.inRing = nil
+			return d
+		}
+	}
 	for r.head < len(r.domains) {
 		d := r.domains[r.head]
 		r.domains[r.head] = nil

@@ -44,7 +44,7 @@ store is changed.
 Then move the store away (DATA_DIR/queue), start the relay, which makes a new
 one, and import the file. Where the end of the store is damaged, what was
 delivered last may be in the file, and be delivered a second time from there.`,
-		Example: "  stsrelay queue rescue --data-dir /var/lib/stsrelay /root/rescued.export",
+		Example: "  stsrelay queue rescue --data-dir /var/lib/stsrelay /backup/rescued.export",
 		RunE: func(_ *cobra.Command, args []string) error {
 			if dataDir == "" {
 				c, _, err := a.load()
