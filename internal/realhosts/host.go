@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/pem"
+	"errors"
 	"fmt"
 	"net"
 	"net/smtp"
@@ -47,7 +48,7 @@ type host struct {
 	next    *testnet.Host
 	read    map[string]bool // files of arrived mail that were read
 	taken   int             // of the messages that came to the next hop
-	kills   int
+	killed  time.Time       // zero: it was not
 }
 
 // service is one listener of a host.
@@ -146,31 +147,39 @@ func (h *host) start(ctx context.Context) error {
 	}()
 	for _, s := range h.Services {
 		if err := s.awaitGreeting(ctx, h.ended); err != nil {
-			h.stop()
+			return errors.Join(err, h.stop())
+		}
+	}
+	return nil
+}
+
+// stop kills the host with all its processes. The error is that it lives on.
+func (h *host) stop() error {
+	if h.cmd == nil {
+		return nil
+	}
+	_ = h.cmd.Process.Kill()
+	<-h.ended
+	h.cmd = nil
+	for _, s := range h.Services {
+		if err := s.awaitSilence(); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// stop kills the host with all its processes and waits until nothing listens.
-func (h *host) stop() {
-	if h.cmd == nil {
-		return
-	}
-	_ = h.cmd.Process.Kill()
-	<-h.ended
-	for _, s := range h.Services {
-		for range 500 {
-			c, err := net.Dial("tcp", s.Address+":25")
-			if err != nil {
-				break
-			}
-			c.Close()
-			time.Sleep(10 * time.Millisecond)
+// awaitSilence waits until nothing listens any more.
+func (s *service) awaitSilence() error {
+	for range 500 {
+		c, err := net.Dial("tcp", s.Address+":25")
+		if err != nil {
+			return nil
 		}
+		c.Close()
+		time.Sleep(10 * time.Millisecond)
 	}
-	h.cmd = nil
+	return fmt.Errorf("%s was killed and listens at %s all the same", s.host.Name, s.Address)
 }
 
 // lastWords is the end of what the host has written.

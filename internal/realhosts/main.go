@@ -86,10 +86,7 @@ func run(ctx context.Context, o options) (faults int, err error) {
 		return 0, err
 	}
 	start := time.Now()
-	if err := w.send(ctx, p); err != nil {
-		return 0, err
-	}
-	if err := w.await(ctx, p); err != nil {
+	if err := w.deliver(ctx, p); err != nil {
 		fmt.Printf("after %s not everything had an end: %v\n", time.Since(start).Round(time.Second), err)
 	}
 	return w.report(p, time.Since(start))
@@ -97,14 +94,13 @@ func run(ctx context.Context, o options) (faults int, err error) {
 
 // report prints what became of the messages to each service.
 func (w *world) report(p *plan, took time.Duration) (faults int, err error) {
-	log, err := w.readLog()
+	log, err := w.readLog(p)
 	if err != nil {
 		return 0, err
 	}
-	notices := readNotices(w.sink.Messages())
 	for _, h := range w.hosts {
 		for _, s := range h.Services {
-			v := w.judge(s, p.of(s), notices, log)
+			v := w.judge(s, p.of(s), log)
 			faults += len(v.faults)
 			fmt.Println(v.line())
 			for _, f := range shorten(v.faults) {

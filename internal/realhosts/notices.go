@@ -20,20 +20,28 @@ type notice struct {
 	diagnostic string
 }
 
-// readNotices reads the delivery status notifications (RFC 3464, RFC 6533) that
-// have come to the sink, by recipient.
-func readNotices(messages []testnet.Message) map[string][]notice {
-	all := make(map[string][]notice)
-	for _, m := range messages {
+// notices are what has come to the sink so far, by recipient.
+type notices struct {
+	byRecipient map[string][]notice
+	read        int // messages of the sink
+}
+
+// take reads the delivery status notifications (RFC 3464, RFC 6533) that have come
+// since the last time.
+func (n *notices) take(messages []testnet.Message) {
+	if n.byRecipient == nil {
+		n.byRecipient = make(map[string][]notice)
+	}
+	for _, m := range messages[n.read:] {
 		for _, g := range statusGroups(m.Data) {
 			recipient := addressOf(g.Get("Final-Recipient"))
 			if recipient == "" {
 				continue
 			}
-			all[recipient] = append(all[recipient], notice{to: m.To, action: strings.ToLower(g.Get("Action")), diagnostic: strings.TrimSpace(g.Get("Status") + " " + g.Get("Diagnostic-Code"))})
+			n.byRecipient[recipient] = append(n.byRecipient[recipient], notice{to: m.To, action: strings.ToLower(g.Get("Action")), diagnostic: strings.TrimSpace(g.Get("Status") + " " + g.Get("Diagnostic-Code"))})
 		}
 	}
-	return all
+	n.read = len(messages)
 }
 
 func addressOf(field string) string {

@@ -18,7 +18,7 @@ func (w *world) send(ctx context.Context, p *plan) error {
 	var wg sync.WaitGroup
 	for range sessions {
 		wg.Go(func() {
-			if err := sendAll(work); err != nil {
+			if err := w.sendAll(work); err != nil {
 				errs <- err
 			}
 		})
@@ -47,7 +47,7 @@ func (w *world) send(ctx context.Context, p *plan) error {
 	return err
 }
 
-func sendAll(work <-chan *message) error {
+func (w *world) sendAll(work <-chan *message) error {
 	c, err := smtp.Dial(door)
 	if err != nil {
 		return err
@@ -60,6 +60,7 @@ func sendAll(work <-chan *message) error {
 		if err := sendOne(c, m); err != nil {
 			return fmt.Errorf("the relay refuses %s (%s): %w", m.token, m.kind, err)
 		}
+		w.handed.Add(1)
 	}
 	return c.Quit()
 }

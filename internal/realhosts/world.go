@@ -16,6 +16,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -36,8 +37,10 @@ type world struct {
 	sink    *testnet.Host // of the notices
 	hosts   []*host
 	relay   *exec.Cmd
+	handed  atomic.Int64 // messages that the relay has taken
 	skipped struct{ failed int }
 	seen    arrivals
+	told    notices
 }
 
 func newWorld(o options) (w *world, err error) {
@@ -71,7 +74,7 @@ func (w *world) close() {
 		_ = w.relay.Wait()
 	}
 	for _, h := range w.hosts {
-		h.stop()
+		_ = h.stop()
 	}
 	w.net.Close()
 	if os.Getenv("KEEP") == "" {
@@ -137,7 +140,7 @@ func (w *world) startHosts(ctx context.Context) {
 			running = append(running, h)
 			continue
 		}
-		h.stop()
+		_ = h.stop()
 		w.skipped.failed++
 		fmt.Printf("FAILED: %s %s does not start as it should: %v\n    %s\n", h.Name, h.version, errs[i], h.lastWords())
 	}

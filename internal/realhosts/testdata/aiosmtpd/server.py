@@ -2,13 +2,11 @@
 recipient in two lines before the message."""
 
 import asyncio
-import itertools
 import os
 import ssl
+import uuid
 
 from aiosmtpd.smtp import SMTP
-
-number = itertools.count()
 
 
 def deferred(address):
@@ -21,7 +19,7 @@ def deferred(address):
 
 
 def keep(sender, recipient, content):
-    name = f"{os.getpid()}.{next(number)}"
+    name = uuid.uuid4().hex
     with open("/judge/mail/tmp." + name, "wb") as f:
         f.write(f"{sender}\n{recipient}\nReceived: by aiosmtpd with number {name}\r\n".encode())
         f.write(content)
