@@ -174,7 +174,7 @@ func (s *service) awaitSilence() error {
 	for range 500 {
 		c, err := net.Dial("tcp", s.Address+":25")
 		if err != nil {
-			return nil
+			return nil //nolint:nilerr // that is what is waited for
 		}
 		c.Close()
 		time.Sleep(10 * time.Millisecond)

@@ -3,7 +3,6 @@ package main
 import (
 	"bufio"
 	"bytes"
-	"io"
 	"mime"
 	"mime/multipart"
 	"net/mail"
@@ -74,7 +73,7 @@ func statusGroups(data []byte) (groups []textproto.MIMEHeader) {
 			if len(g) > 0 {
 				groups = append(groups, g)
 			}
-			if err == io.EOF || err != nil {
+			if err != nil { // the end, or what is no field
 				return groups
 			}
 		}

@@ -52,7 +52,7 @@ func (w *world) sendAll(work <-chan *message) error {
 	if err != nil {
 		return err
 	}
-	defer c.Close()
+	defer func() { _ = c.Close() }()
 	if err := c.Hello("client." + senderDomain); err != nil {
 		return err
 	}
