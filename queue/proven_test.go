@@ -198,6 +198,7 @@ func TestWhatWasNotTriedStaysAsItWas(t *testing.T) {
 	if r := m.States[1]; r.State != Queued || r.Attempts != 0 || r.LastError != "" {
 		t.Errorf("%+v", r)
 	}
+	b.advance(time.Second)
 	w = b.claim()
 	if len(w.Recipients) != 1 || w.Recipients[0] != 1 {
 		t.Errorf("recipients %v", w.Recipients)

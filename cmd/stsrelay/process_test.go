@@ -1,7 +1,9 @@
 package main
 
 import (
+	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -105,6 +107,111 @@ func TestALogThatNobodyReads(t *testing.T) {
 			}
 			t.Logf("%d messages, %d lines dropped, stopped in %s", sent, status.LogDropped, time.Since(begun).Round(time.Millisecond))
 		})
+	}
+}
+
+// A stop with 500 silent sessions takes less than two seconds, and nothing is said to
+// have been delivered perhaps.
+func TestAStopWithSilentHosts(t *testing.T) {
+	const silent = 500
+	dir := t.TempDir()
+	hosts, err := net.Listen("tcp4", "0.0.0.0:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	met := make(chan net.Conn, 2*silent)
+	go func() {
+		defer close(met)
+		for {
+			c, err := hosts.Accept()
+			if err != nil {
+				return
+			}
+			met <- c
+		}
+	}()
+	address := freeAddress(t)
+	// Two thirds of the places are for domains that did not take mail yet.
+	config := fmt.Appendf(nil, "hostname = \"relay.example.com\"\ndata_dir = %q\n[[listen]]\naddress = %q\n"+
+		"[dns]\nservers = [\"127.0.0.1:1\"]\n[limits]\nfree_space = \"64MiB\"\n[delivery]\nconcurrency = %d\n", dir, address, silent*3/2)
+	port := hosts.Addr().(*net.TCPAddr).Port
+	for i := range silent {
+		config = fmt.Appendf(config, "[[domain]]\nname = \"s%d.example\"\nroute = \"127.99.%d.%d:%d\"\n", i, 1+i/250, 1+i%250, port)
+	}
+	file := filepath.Join(dir, "stsrelay.toml")
+	if err := os.WriteFile(file, config, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	logName := filepath.Join(dir, "log")
+	log, err := os.Create(logName)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer log.Close()
+	start := func() *exec.Cmd {
+		cmd := startProgram(t, dir, log, "serve", "--config", file)
+		running(t, admin.NewClient(filepath.Join(dir, "stsrelay.sock")))
+		return cmd
+	}
+	cmd := start()
+	c, err := smtp.Dial(address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Mail(""); err != nil {
+		t.Fatal(err)
+	}
+	for i := range silent {
+		if err := c.Rcpt(fmt.Sprintf("kurt@s%d.example", i)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if w, err := c.Data(); err != nil {
+		t.Fatal(err)
+	} else if err := errors.Join(w.Close(), c.Quit()); err != nil {
+		t.Fatal(err)
+	}
+	timeout := time.After(60 * time.Second)
+	for i := range silent {
+		select {
+		case c := <-met:
+			defer c.Close()
+		case <-timeout:
+			t.Fatalf("%d sessions are open", i)
+		}
+	}
+	begun := time.Now()
+	if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Wait(); err != nil {
+		t.Errorf("it ended with %v", err)
+	}
+	took := time.Since(begun)
+	t.Logf("stopped in %s", took.Round(time.Millisecond))
+	if took > 2*time.Second {
+		t.Errorf("the stop took %s", took)
+	}
+	hosts.Close()
+	start()
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for timeout = time.After(30 * time.Second); ; {
+		said, err := os.ReadFile(logName)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if bytes.Contains(said, []byte("may have been delivered")) || bytes.Contains(said, []byte(`"attempt":2,`)) {
+			t.Fatal("mail that was cut by the stop counts as tried, or as delivered perhaps")
+		}
+		if bytes.Count(said, []byte(`"attempt":1,`)) == silent {
+			return
+		}
+		select {
+		case <-tick.C:
+		case <-timeout:
+			t.Fatalf("the next start has tried %d messages", bytes.Count(said, []byte(`"attempt":1,`)))
+		}
 	}
 }
 

@@ -73,7 +73,7 @@ func statusGroups(data []byte) (groups []textproto.MIMEHeader) {
 			if len(g) > 0 {
 				groups = append(groups, g)
 			}
-			if err != nil { // the end, as a rule
+			if err != nil { // the end, or what is no field
 				return groups
 			}
 		}

@@ -99,6 +99,8 @@ type Message struct {
 // session.
 type Counts struct {
 	Connections, Handshakes, Resumed, Mails, MailsInClear, Messages, Auths int64
+	// Hung are the sessions in which Faults.Hang has come.
+	Hung int64
 }
 
 // Host is an SMTP host.
@@ -108,7 +110,7 @@ type Host struct {
 
 	net      *Net
 	listener net.Listener
-	counts   struct{ connections, handshakes, resumed, mails, mailsInClear, messages, auths atomic.Int64 }
+	counts   struct{ connections, handshakes, resumed, mails, mailsInClear, messages, auths, hung atomic.Int64 }
 	// ticketKey lets clients resume TLS sessions.
 	ticketKey [32]byte
 
@@ -316,7 +318,7 @@ func (h *Host) discards() bool {
 
 // Counts are the totals so far.
 func (h *Host) Counts() Counts {
-	return Counts{h.counts.connections.Load(), h.counts.handshakes.Load(), h.counts.resumed.Load(), h.counts.mails.Load(), h.counts.mailsInClear.Load(), h.counts.messages.Load(), h.counts.auths.Load()}
+	return Counts{h.counts.connections.Load(), h.counts.handshakes.Load(), h.counts.resumed.Load(), h.counts.mails.Load(), h.counts.mailsInClear.Load(), h.counts.messages.Load(), h.counts.auths.Load(), h.counts.hung.Load()}
 }
 
 // Messages are those received so far.

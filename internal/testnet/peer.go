@@ -65,10 +65,16 @@ func (p *peer) reply(step, text string) bool {
 // ready reports whether the host comes to the reply to a step.
 func (p *peer) ready(step string) bool {
 	if p.f.Hang == step {
-		<-p.host.done
+		p.hang()
 		return false
 	}
 	return p.f.Drop != step && (p.f.Delay == 0 || p.pause())
+}
+
+// hang says nothing more until the host ends.
+func (p *peer) hang() {
+	p.host.counts.hung.Add(1)
+	<-p.host.done
 }
 
 // write writes a reply. It reports whether the session goes on.
@@ -234,7 +240,7 @@ func (p *peer) auth(arg string) bool {
 // at hangs or drops at a step that has several replies.
 func (p *peer) at(step string) bool {
 	if p.f.Hang == step {
-		<-p.host.done
+		p.hang()
 	}
 	return p.f.Hang == step || p.f.Drop == step
 }

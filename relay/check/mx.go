@@ -203,7 +203,11 @@ func (c *checker) look(ctx context.Context, h *host) {
 			if denied && none.Err == nil {
 				problem(Fault, "RFC 5321, 5.1", "the domain's owner: give the host a name and put that into the MX record", "%v", err)
 			} else if denied {
-				problem(Fault, "RFC 5321, 5.1", "the domain's owner: give the host an A or AAAA record, or take it out of the MX records", "the host has no address: %v", err)
+				mend := "the domain's owner: give the host an A or AAAA record, or take it out of the MX records"
+				if c.report.MX.From == "address" {
+					mend = "the domain's owner: publish an MX record with the name of a host, or a null MX if the domain is to have no mail"
+				}
+				problem(Fault, "RFC 5321, 5.1", mend, "the host has no address: %v", err)
 			} else {
 				h.Problems = append(h.Problems, c.lookupFault(ctx, "the host has no address: ", err, "RFC 5321, 5.1", "the host's owner"))
 			}

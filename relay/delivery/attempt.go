@@ -90,8 +90,7 @@ func (f *failure) states(w *queue.Work) []queue.RecipientState {
 // run makes the attempt and ends the claim. Once ctx has ended, nothing more is
 // sent but content that is on its way, which has until a.grace ends.
 func (a *attempt) run(ctx context.Context) {
-	err := a.policyAndHosts(a.hold.begin(ctx, &a.d.places))
-	a.hold.end()
+	err := a.policyAndHosts(ctx)
 	if ctx.Err() != nil && len(a.open) > 0 && (a.cut || !a.reached) {
 		a.giveBack()
 		return
@@ -159,6 +158,8 @@ func (a *attempt) reason() *failure {
 // more whatever its id says, and the hosts are tried under the new one: many
 // owners change the policy and forget the id.
 func (a *attempt) policyAndHosts(ctx context.Context) error {
+	ctx = a.hold.begin(ctx, &a.d.places)
+	defer a.hold.end()
 	if err := a.lookupPolicy(ctx); err != nil {
 		return err
 	}
@@ -230,6 +231,7 @@ func (a *attempt) transact(ctx context.Context, c candidate, req *security.Requi
 		if course != courseRenew {
 			a.countSession(req, s)
 		}
+		a.hold.waits(nil, 0) // the session may be another attempt's now
 		s.spent = a.alone || course == courseRenew
 		a.d.pool.put(s, a.d.now())
 		if course == courseDone {

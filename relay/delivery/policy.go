@@ -72,7 +72,7 @@ func (a *attempt) lookupPolicy(ctx context.Context) error {
 	}
 	r, err := lookup(ctx, a.policyDomain)
 	if err != nil {
-		return &failure{status: "4.3.2", why: reason.Local, text: "the policy was not looked up: " + err.Error()}
+		return &failure{status: "4.3.2", why: reason.Local, domainWide: true, text: "the policy was not looked up: " + err.Error()}
 	}
 	if r.Policy != nil && r.Policy.Mode == sts.ModeNone {
 		r.Policy = nil // it says that there is none

@@ -87,7 +87,12 @@ func (a *attempt) send(ctx context.Context, s *session) course {
 		return courseDone
 	}
 	start := a.d.now()
+	a.hold.waits(s.conn, silentEnvelope)
 	out, err := s.client.Send(ctx, t)
+	if errors.Is(err, errStopping) && !out.BodySent {
+		a.cut = true
+		return courseDone
+	}
 	if !out.BodySent && a.unreadable() {
 		return courseDone
 	}
