@@ -259,8 +259,6 @@ func (q *Queue) dropBody(seq uint64, chunks int) {
 		return
 	}
 	var b store.Batch
-	for i := range chunks {
-		b.Delete(bodyKey(seq, i))
-	}
+	q.deleteBody(seq, chunks, &b)
 	q.write(&b) // what stays is swept at the next start
 }

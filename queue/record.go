@@ -82,7 +82,7 @@ type holdRecord struct {
 	// Released says that it is not held any more: a message that has come back
 	// (low-water guard) is not to be held again at each start.
 	Released bool `cbor:"3,keyasint,omitempty"`
-	// Unreadable says that it is held because the store cannot read it.
+	// Unreadable reports whether it is held because the store cannot read it.
 	Unreadable bool `cbor:"4,keyasint,omitempty"`
 }
 

@@ -34,7 +34,7 @@ type Trashed struct {
 	States    []RecipientState // by index of Recipients
 	HeldFor   string           // why it was held, "" where it was not
 	RemovedAt time.Time
-	// Active says that a delivery was under way when it was removed: it may have
+	// Active reports whether a delivery was under way when it was removed: it may have
 	// been delivered.
 	Active bool
 

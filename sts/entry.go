@@ -153,7 +153,7 @@ func (c *card) expires(now time.Time) time.Time {
 	return time.Unix(fetched, 0).Add(c.maxAge)
 }
 
-// valid says that there is a policy that is in force; c may be nil.
+// valid reports whether there is a policy that is in force; c may be nil.
 func (c *card) valid(now time.Time) bool {
 	return c != nil && c.mode != "" && now.Before(c.expires(now))
 }
@@ -161,7 +161,7 @@ func (c *card) valid(now time.Time) bool {
 // valid says that e has a policy that is in force; e may be nil.
 func (e *entry) valid(now time.Time) bool { return e != nil && e.card.valid(now) }
 
-// due says that a policy is to be refreshed. A refresh planned later than any
+// due reports whether a policy is to be refreshed. A refresh planned later than any
 // can be was planned before the clock was set back.
 func (c *card) due(now time.Time) bool {
 	at := unix(c.refreshAt)

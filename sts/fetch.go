@@ -95,7 +95,7 @@ type Fetched struct {
 	// TLS is the state of the connection, Addr the address that answered.
 	TLS  *tls.ConnectionState
 	Addr string
-	// SmallHello says that TLS came about with a second, small ClientHello only.
+	// SmallHello reports whether TLS came about with a second, small ClientHello only.
 	SmallHello bool
 	// Status, ContentType, ContentCoding (its Content-Encoding, in lower case) and
 	// Location are those of the HTTP answer, 0 and "" where there was none.

@@ -30,7 +30,7 @@ type keySetup struct {
 	// Name and Record are the TXT record to publish.
 	Name   string `json:"record_name"`
 	Record string `json:"record"`
-	// Published says that it is there; Problem says what is wrong with it, Warning
+	// Published reports whether it is there; Problem says what is wrong with it, Warning
 	// what keeps some receivers from believing it.
 	Published bool   `json:"published"`
 	Problem   string `json:"problem,omitempty"`

@@ -39,7 +39,7 @@ type MXs struct {
 // Addrs is the addresses of a host, of both families.
 type Addrs struct {
 	Addrs []netip.Addr
-	// Secure says that every answer was validated, that of a family without
+	// Secure reports whether every answer was validated, that of a family without
 	// addresses too.
 	Secure bool
 	Name   string // the end of the alias chain

@@ -27,7 +27,7 @@ type domain struct {
 	host *testnet.Host
 	// behind a resolver that validates, and behind one that does not
 	validated, plain fate
-	// mxSigned says that its MX records pass DNSSEC.
+	// mxSigned reports whether its MX records pass DNSSEC.
 	mxSigned bool
 }
 

@@ -36,7 +36,7 @@ type ResolverFaults struct {
 	Forgeries int
 	// Oversize sends answers of any size over UDP.
 	Oversize bool
-	// NoValidation says that no answer has the AD bit, and bogus names are answered.
+	// NoValidation takes the AD bit from every answer, and has bogus names answered.
 	NoValidation bool
 }
 

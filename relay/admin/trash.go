@@ -21,7 +21,7 @@ type Trashed struct {
 	RemovedAt  time.Time `json:"removed_at"`
 	// ExpiresAt is when it is deleted for good, at the latest.
 	ExpiresAt time.Time `json:"expires_at"`
-	// Active says that a delivery was under way: it may have been delivered.
+	// Active reports whether a delivery was under way: it may have been delivered.
 	Active bool `json:"active"`
 }
 

@@ -168,7 +168,7 @@ type Session struct {
 	TLS      string `json:"tls,omitempty"` // "TLS 1.3"
 	Cipher   string `json:"cipher,omitempty"`
 	Group    string `json:"group,omitempty"` // of the key exchange; none where it is RSA
-	// SmallHello says that TLS came about with a small ClientHello only.
+	// SmallHello reports whether TLS came about with a small ClientHello only.
 	SmallHello  bool         `json:"small_client_hello,omitempty"`
 	Certificate *Certificate `json:"certificate,omitempty"`
 	// TLSA is the record that the certificate matches.

@@ -183,7 +183,7 @@ func Services(kinds []string) (out []string) {
 type Finding struct {
 	// Text says what is wrong; "": nothing.
 	Text string
-	// Works says that some receivers accept what the key signs all the same.
+	// Works reports whether some receivers accept what the key signs all the same.
 	Works bool
 }
 

@@ -7,7 +7,7 @@ type Gauge struct {
 	Name, Help string
 	// Label names what tells its values apart; "": there is one.
 	Label string
-	// Counter says that the values only grow.
+	// Counter reports whether the values only grow.
 	Counter bool
 	// Read gives the values by the label's value, "" for the only one.
 	Read func() map[string]float64

@@ -39,13 +39,13 @@ type Plan struct {
 	// Hosts are in the order of their preference, each of them once. Those of equal
 	// preference are in the order of their names; who sends mail shuffles them.
 	Hosts []Host
-	// Secure says that DNSSEC vouches for the hosts.
+	// Secure reports whether DNSSEC vouches for the hosts.
 	Secure bool
 	// Alias is the end of the aliases (CNAME) of the domain, "" where it is none.
 	Alias string
-	// Implicit says that there is no MX record, and the domain itself is the host.
+	// Implicit reports whether there is no MX record, and the domain itself is the host.
 	Implicit bool
-	// NullBeside says that a null MX stands beside other records. It is passed over.
+	// NullBeside reports whether a null MX stands beside other records. It is passed over.
 	NullBeside bool
 	// Self is this relay where it is an MX host by name. It and the hosts that are not
 	// preferred to it are left out (RFC 5321, 5.1).

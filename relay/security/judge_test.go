@@ -132,16 +132,16 @@ func expected(r *Requirement, tlsa, policy string, s *session) bool {
 	return ok
 }
 
-// vouched says whether somebody vouches for the host's name.
+// vouched reports whether somebody vouches for the host's name.
 func vouched(r *Requirement, policy string) bool {
 	return policy == "names" && r.Policy.Mode == sts.ModeEnforce || r.MXSecure
 }
 
-// pinned says whether the certificate, which is always for the host, counts for
+// pinned reports whether the certificate, which is always for the host, counts for
 // the host's pinned name.
 func (s *session) pinned() bool { return s.encrypted && s.evidence.Certificate == Trusted }
 
-// expectedPassword says whether the password may be sent.
+// expectedPassword reports whether the password may be sent.
 func expectedPassword(r *Requirement, tlsa, policy string, s *session) bool {
 	if r.Level == Secure {
 		return s.pinned()

@@ -74,7 +74,7 @@ func (e *ReplyError) Error() string { return fmt.Sprintf("%s answered with: %s",
 // *clienthello.UnansweredError where a smaller ClientHello may help.
 type TLSError struct {
 	Err error
-	// Behind says that the handshake itself had succeeded.
+	// Behind reports whether the handshake itself had succeeded.
 	Behind bool
 }
 
