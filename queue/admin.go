@@ -286,7 +286,12 @@ func (q *Queue) read(e *entry) (m Message, ok bool, err error) {
 	}
 	m.changes = e.changes()
 	m.State = e.state()
-	if e.held {
+	switch {
+	case e.held && m.held.Since.IsZero() && e.active():
+		// Neither the results of the attempt nor the hold that they led to can be read
+		// yet: the message is shown as it was before both.
+		m.State = Active
+	case e.held:
 		m.HeldFor, m.Unreadable = m.held.Reason, e.unreadable
 	}
 	var next int64

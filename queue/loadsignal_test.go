@@ -2,8 +2,11 @@ package queue
 
 import (
 	"context"
+	"errors"
 	"testing"
 	"time"
+
+	"github.com/stsrelay/stsrelay/internal/store"
 )
 
 // A claim that ends because its message cannot be read makes room for another
@@ -35,4 +38,26 @@ func TestAClaimThatCannotBeReadMakesRoomForTheNext(t *testing.T) {
 		t.Fatalf("claimed %+v", w)
 	}
 	b.Release(w)
+}
+
+// A message that an attempt could not read is shown as held when the results and
+// the hold can be read, and not before: what is shown belongs together.
+func TestAHoldIsShownWithTheResultsThatItFollowed(t *testing.T) {
+	b := newBench(t, Options{})
+	id := b.accept("bad", to("a@bad.test"))
+	w := b.claim()
+	begun, end := make(chan struct{}), make(chan struct{})
+	var slow store.Batch
+	slow.Update([]byte("q gate"), func([]byte) []byte { close(begun); <-end; return nil })
+	b.st.Submit(&slow, nil)
+	<-begun
+	b.Finish(w, Outcome{Results: []RecipientState{{State: Queued, Attempts: 1, Why: "local"}}, Unreadable: errors.New("checksum mismatch")})
+	if m := b.show(id); m.State != Active || m.HeldFor != "" {
+		t.Errorf("before the commit: %s, held for %q", m.State, m.HeldFor)
+	}
+	close(end)
+	b.sync()
+	if m := b.show(id); m.State != Held || !m.Unreadable || m.HeldFor == "" || m.States[0].Why != "local" || m.Attempts != 1 {
+		t.Errorf("after the commit: %+v", m)
+	}
 }
