@@ -10,7 +10,7 @@ import (
 	"github.com/stsrelay/stsrelay/internal/human"
 	"github.com/stsrelay/stsrelay/internal/store"
 	"github.com/stsrelay/stsrelay/queue"
-	"github.com/stsrelay/stsrelay/relay/trouble"
+	"github.com/stsrelay/stsrelay/relay/alert"
 )
 
 // StoreDir is the folder of the store in a data folder.
@@ -51,15 +51,15 @@ func surveyStore(damage *store.DamageError) (sound, all int, err error) {
 
 // damageTroubles are what was found damaged in the store, and messages that
 // cannot be read.
-func (r *Relay) damageTroubles(c *config.Config) (list []trouble.Trouble) {
+func (r *Relay) damageTroubles(c *config.Config) (list []alert.Trouble) {
 	helps := fmt.Sprintf("look at the disk; stop the relay, and take out what is sound with stsrelay queue rescue --data-dir %s FILE", c.DataDir)
 	if n := r.queue.Counts().Unreadable; n > 0 {
-		list = append(list, trouble.Trouble{Key: "unreadable", Helps: helps,
+		list = append(list, alert.Trouble{Key: "unreadable", Helps: helps,
 			What: fmt.Sprintf("%s cannot be read from the disk of %s; nobody was told, and they are held (stsrelay queue list --state held)", human.Plural(n, "message"), c.DataDir)})
 	}
 	said := r.store.Damage().Said
 	for i, what := range said[:min(len(said), maxDomains)] {
-		list = append(list, trouble.Trouble{Key: fmt.Sprintf("store %d", i), What: "the store is not as it should be: " + what, Helps: helps})
+		list = append(list, alert.Trouble{Key: fmt.Sprintf("store %d", i), What: "the store is not as it should be: " + what, Helps: helps})
 	}
 	return list
 }

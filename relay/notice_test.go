@@ -8,7 +8,7 @@ import (
 
 	"github.com/stsrelay/stsrelay/internal/testnet"
 	"github.com/stsrelay/stsrelay/queue"
-	"github.com/stsrelay/stsrelay/relay/admin"
+	"github.com/stsrelay/stsrelay/relay/adminapi"
 )
 
 // A sender who asks for a notice of success (RFC 3461) gets one from this relay
@@ -63,10 +63,10 @@ func TestNoticesOfSuccess(t *testing.T) {
 }
 
 // bounce is what the operator does; it returns how many messages were touched.
-func (w *world) bounce(sel admin.Selection) int {
+func (w *world) bounce(sel adminapi.Selection) int {
 	w.t.Helper()
-	var done admin.Touched
-	client := admin.NewClient(filepath.Join(w.dir, "stsrelay.sock"))
+	var done adminapi.Touched
+	client := adminapi.NewClient(filepath.Join(w.dir, "stsrelay.sock"))
 	if err := client.Do(w.t.Context(), http.MethodPost, "/v1/queue/bounce", sel, &done); err != nil {
 		w.t.Fatal(err)
 	}
@@ -79,7 +79,7 @@ func TestTheNoticeOfABouncedDomainNamesNobodyElse(t *testing.T) {
 	w.domain("b.example", testnet.Domain{MX: []string{h.Name}})
 	w.domain("sender.example", testnet.Domain{MX: []string{back.Name}})
 	w.send("anna@sender.example", "one@a.example", "two@b.example", "three@a.example")
-	if n := w.bounce(admin.Selection{Domain: "A.example", Reason: "no such company"}); n != 1 {
+	if n := w.bounce(adminapi.Selection{Domain: "A.example", Reason: "no such company"}); n != 1 {
 		t.Errorf("%d touched", n)
 	}
 	w.relay.Queue().SetPaused(false)
@@ -113,7 +113,7 @@ func TestWhatWaitsForAHostThatHangsIsBouncedWhenItsAttemptEnds(t *testing.T) {
 		err := q.List(t.Context(), queue.Filter{State: queue.Active}, func(queue.Message) bool { n++; return true })
 		return err == nil && n == messages
 	})
-	if n := w.bounce(admin.Selection{All: true}); n != messages {
+	if n := w.bounce(adminapi.Selection{All: true}); n != messages {
 		t.Errorf("%d touched", n)
 	}
 	w.set(h, testnet.Faults{Down: true})

@@ -11,7 +11,7 @@ import (
 
 	"github.com/stsrelay/stsrelay/internal/testnet"
 	"github.com/stsrelay/stsrelay/queue"
-	"github.com/stsrelay/stsrelay/relay/admin"
+	"github.com/stsrelay/stsrelay/relay/adminapi"
 )
 
 // What needs a person is mailed to one: mail that waits for the other side's
@@ -34,7 +34,7 @@ func TestTheOperatorIsToldOfTrouble(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var status admin.Status
+	var status adminapi.Status
 	if err := w.admin().Get(t.Context(), "/v1/status", nil, &status); err != nil || len(status.Troubles) != 2 || !strings.Contains(status.Troubles[1].What, "bad.example") {
 		t.Errorf("%v, %+v", err, status.Troubles)
 	}

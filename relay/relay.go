@@ -18,18 +18,18 @@ import (
 
 	"github.com/stsrelay/stsrelay/config"
 	"github.com/stsrelay/stsrelay/internal/clienthello"
+	"github.com/stsrelay/stsrelay/internal/dkim"
 	"github.com/stsrelay/stsrelay/internal/dnsclient"
 	"github.com/stsrelay/stsrelay/internal/logsink"
 	"github.com/stsrelay/stsrelay/internal/store"
 	"github.com/stsrelay/stsrelay/queue"
-	"github.com/stsrelay/stsrelay/relay/admin"
+	"github.com/stsrelay/stsrelay/relay/adminapi"
+	"github.com/stsrelay/stsrelay/relay/alert"
 	"github.com/stsrelay/stsrelay/relay/delivery"
-	"github.com/stsrelay/stsrelay/relay/dkim"
-	"github.com/stsrelay/stsrelay/relay/dsn"
 	"github.com/stsrelay/stsrelay/relay/ingress"
 	"github.com/stsrelay/stsrelay/relay/metrics"
+	"github.com/stsrelay/stsrelay/relay/notify"
 	"github.com/stsrelay/stsrelay/relay/smtpclient"
-	"github.com/stsrelay/stsrelay/relay/trouble"
 	"github.com/stsrelay/stsrelay/sts"
 	"github.com/stsrelay/stsrelay/tlsrpt"
 )
@@ -84,10 +84,10 @@ type Relay struct {
 	policies *sts.Manager
 	delivery *delivery.Delivery
 	ingress  *ingress.Server
-	admin    *admin.Server
+	admin    *adminapi.Server
 	certs    *certificates
-	notices  *dsn.Reporter
-	operator *trouble.Watch
+	notices  *notify.Reporter
+	operator *alert.Watch
 	metrics  *metrics.Metrics
 	totals   totals
 
@@ -147,13 +147,13 @@ func (r *Relay) open() error {
 			return fmt.Errorf("policy cache: %w", err)
 		}
 	}
-	r.notices = &dsn.Reporter{
+	r.notices = &notify.Reporter{
 		Hostname: c.Hostname,
 		Language: func() string { return r.config.Load().Notices.Language },
 		Expire:   func() time.Duration { return time.Duration(r.config.Load().Delivery.Expire) },
 		Content:  r.queue.Open,
 	}
-	if r.notices.Digest, err = dsn.NewDigest(r.notices, r.store); err != nil {
+	if r.notices.Digest, err = notify.NewDigest(r.notices, r.store); err != nil {
 		return err
 	}
 	if err := r.notices.Remember(r.store); err != nil {
@@ -182,7 +182,7 @@ func (r *Relay) open() error {
 		return err
 	}
 	r.openMetrics()
-	r.admin = admin.New(admin.Options{
+	r.admin = adminapi.New(adminapi.Options{
 		Queue: r.queue, Policies: r.policies, Status: r.status, Reload: r.reload, Notice: r.removed, Reports: r.reporter, Metrics: r.metrics.Write, Logger: r.log,
 	})
 	if err := r.admin.Listen(c.SocketPath()); err != nil {
@@ -294,25 +294,25 @@ func (r *Relay) Addrs() []net.Addr { return r.ingress.Addrs() }
 // HTTPAddr is the address of the web page, nil for none.
 func (r *Relay) HTTPAddr() net.Addr { return r.admin.HTTPAddr() }
 
-func (r *Relay) status() admin.Status {
+func (r *Relay) status() adminapi.Status {
 	n := r.queue.Counts()
-	status := admin.Status{
+	status := adminapi.Status{
 		Version:       r.o.Version,
 		UptimeSeconds: int64(time.Since(r.started).Seconds()),
 		Hostname:      r.config.Load().Hostname,
 		Accepting:     true,
 		Delivering:    !r.queue.Paused(),
-		Queue:         admin.QueueStatus{Messages: n.Messages, Recipients: n.Recipients, Held: n.Held},
+		Queue:         adminapi.QueueStatus{Messages: n.Messages, Recipients: n.Recipients, Held: n.Held},
 		LogDropped:    r.o.LogDropped().Lines,
 		SinceStart:    r.totals.read(),
-		Sessions:      admin.SessionStatus{In: r.ingress.Sessions(), Out: r.delivery.Sessions()},
+		Sessions:      adminapi.SessionStatus{In: r.ingress.Sessions(), Out: r.delivery.Sessions()},
 	}
 	if err := r.queue.Accepting(); err != nil {
 		status.Accepting, status.Problem = false, err.Error()
 	}
-	status.Troubles = make([]admin.Trouble, 0)
+	status.Troubles = make([]adminapi.Trouble, 0)
 	for _, t := range r.operator.Present() {
-		status.Troubles = append(status.Troubles, admin.Trouble{What: t.What, Helps: t.Helps})
+		status.Troubles = append(status.Troubles, adminapi.Trouble{What: t.What, Helps: t.Helps})
 	}
 	return status
 }

@@ -14,7 +14,7 @@ import (
 
 	"github.com/stsrelay/stsrelay/internal/testnet"
 	"github.com/stsrelay/stsrelay/queue"
-	"github.com/stsrelay/stsrelay/relay/admin"
+	"github.com/stsrelay/stsrelay/relay/adminapi"
 )
 
 // logged collects a log.
@@ -56,14 +56,14 @@ func newLoggedWorldBehind(t *testing.T, resolver testnet.ResolverFaults, toml st
 	return w, log
 }
 
-func (w *world) admin() *admin.Client {
-	return admin.NewClient(filepath.Join(w.dir, "stsrelay.sock"))
+func (w *world) admin() *adminapi.Client {
+	return adminapi.NewClient(filepath.Join(w.dir, "stsrelay.sock"))
 }
 
 // reload reloads by the API, as the command does.
 func (w *world) reload() (restart []string) {
 	w.t.Helper()
-	var done admin.Reloaded
+	var done adminapi.Reloaded
 	if err := w.admin().Do(w.t.Context(), http.MethodPost, "/v1/reload", nil, &done); err != nil {
 		w.t.Fatal(err)
 	}
@@ -126,7 +126,7 @@ func TestAReloadNamesTheKeysThatNeedAStart(t *testing.T) {
 	if n := strings.Count(log.String(), `"key":"hostname"`); n != 2 {
 		t.Errorf("%d warnings of the hostname", n)
 	}
-	var status admin.Status
+	var status adminapi.Status
 	if err := w.admin().Get(t.Context(), "/v1/status", nil, &status); err != nil || status.Hostname != "relay.test.example" {
 		t.Errorf("the status names %s, %v", status.Hostname, err)
 	}

@@ -10,10 +10,10 @@ import (
 	"time"
 
 	"github.com/stsrelay/stsrelay/config"
+	"github.com/stsrelay/stsrelay/internal/dkim"
 	"github.com/stsrelay/stsrelay/internal/store"
 	"github.com/stsrelay/stsrelay/queue"
 	"github.com/stsrelay/stsrelay/relay/delivery"
-	"github.com/stsrelay/stsrelay/relay/dkim"
 	"github.com/stsrelay/stsrelay/tlsrpt"
 )
 

@@ -7,9 +7,9 @@ import (
 	"strings"
 	"testing"
 
+	ourdkim "github.com/stsrelay/stsrelay/internal/dkim"
 	"github.com/stsrelay/stsrelay/internal/testnet"
 	"github.com/stsrelay/stsrelay/queue"
-	ourdkim "github.com/stsrelay/stsrelay/relay/dkim"
 	"github.com/stsrelay/stsrelay/tlsrpt"
 )
 

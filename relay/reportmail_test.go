@@ -19,10 +19,10 @@ import (
 	"github.com/emersion/go-msgauth/dkim"
 	mox "github.com/mjl-/mox/tlsrpt"
 
+	ourdkim "github.com/stsrelay/stsrelay/internal/dkim"
 	"github.com/stsrelay/stsrelay/internal/testnet"
 	"github.com/stsrelay/stsrelay/queue"
-	"github.com/stsrelay/stsrelay/relay/admin"
-	ourdkim "github.com/stsrelay/stsrelay/relay/dkim"
+	"github.com/stsrelay/stsrelay/relay/adminapi"
 	"github.com/stsrelay/stsrelay/tlsrpt"
 )
 
@@ -193,14 +193,14 @@ func TestAMailThatTheOperatorGivesUpEndsItsReport(t *testing.T) {
 	w.deliver("b@a.example")
 	w.clock.tomorrow()
 	w.waitFor("the mail", func(q *queue.Queue) bool { return q.Counts().Messages == 1 })
-	client := admin.NewClient(filepath.Join(w.dir, "stsrelay.sock"))
+	client := adminapi.NewClient(filepath.Join(w.dir, "stsrelay.sock"))
 	var list []tlsrpt.Status
 	if err := client.Get(t.Context(), "/v1/reports", nil, &list); err != nil || len(list) != 1 || list[0].State != tlsrpt.Waiting {
 		t.Errorf("%+v %v", list, err)
 	}
 	w.waitFor("the message to be given up", func(q *queue.Queue) bool {
-		var done admin.Touched
-		err := client.Do(t.Context(), http.MethodPost, "/v1/queue/bounce", admin.Selection{All: true}, &done)
+		var done adminapi.Touched
+		err := client.Do(t.Context(), http.MethodPost, "/v1/queue/bounce", adminapi.Selection{All: true}, &done)
 		return err == nil && q.Counts().Messages == 0
 	})
 	if st := w.stands("a.example", tlsrpt.Failed); !strings.Contains(st.Why, "operator") {

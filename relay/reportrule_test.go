@@ -6,9 +6,9 @@ import (
 	"strings"
 	"testing"
 
+	ourdkim "github.com/stsrelay/stsrelay/internal/dkim"
 	"github.com/stsrelay/stsrelay/internal/testnet"
 	"github.com/stsrelay/stsrelay/queue"
-	ourdkim "github.com/stsrelay/stsrelay/relay/dkim"
 )
 
 // RFC 8460, 3 lifts the recipients' policies for a report, not the operator's

@@ -12,9 +12,9 @@ import (
 
 	mox "github.com/mjl-/mox/tlsrpt"
 
+	ourdkim "github.com/stsrelay/stsrelay/internal/dkim"
 	"github.com/stsrelay/stsrelay/internal/testnet"
 	"github.com/stsrelay/stsrelay/queue"
-	ourdkim "github.com/stsrelay/stsrelay/relay/dkim"
 	"github.com/stsrelay/stsrelay/tlsrpt"
 )
 

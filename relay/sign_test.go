@@ -10,8 +10,8 @@ import (
 
 	godkim "github.com/emersion/go-msgauth/dkim"
 
+	"github.com/stsrelay/stsrelay/internal/dkim"
 	"github.com/stsrelay/stsrelay/internal/testnet"
-	"github.com/stsrelay/stsrelay/relay/dkim"
 )
 
 // signedWorld is a world with keys for sender.example, an RSA and an Ed25519

@@ -7,7 +7,7 @@ import (
 
 	"github.com/stsrelay/stsrelay/internal/testnet"
 	"github.com/stsrelay/stsrelay/queue"
-	"github.com/stsrelay/stsrelay/relay/reason"
+	"github.com/stsrelay/stsrelay/relay/failure"
 )
 
 // stopBound is how long a stop may take that waits for no content.
@@ -129,7 +129,7 @@ func TestAStopWaitsForContent(t *testing.T) {
 				list = append(list, m)
 				return true
 			})
-			if len(list) != 1 || list[0].Attempts != 1 || list[0].States[0].Why != reason.Unknown {
+			if len(list) != 1 || list[0].Attempts != 1 || list[0].States[0].Why != failure.Unknown {
 				t.Errorf("%+v", list)
 			}
 		})

@@ -15,7 +15,7 @@ import (
 	"github.com/stsrelay/stsrelay/internal/testnet"
 	"github.com/stsrelay/stsrelay/queue"
 	"github.com/stsrelay/stsrelay/relay"
-	"github.com/stsrelay/stsrelay/relay/admin"
+	"github.com/stsrelay/stsrelay/relay/adminapi"
 )
 
 // letter is a message that lies in the value log.
@@ -87,7 +87,7 @@ func TestMailThatCannotBeReadIsHeldAndTheOperatorTold(t *testing.T) {
 					t.Error("a message that is damaged was delivered")
 				}
 			}
-			var m admin.Message
+			var m adminapi.Message
 			w.waitFor("the message to be held", func(q *queue.Queue) bool {
 				return w.admin().Get(t.Context(), "/v1/queue/"+ids[1], nil, &m) == nil && m.State == "held" && q.Counts().Messages == 1
 			})
@@ -109,7 +109,7 @@ func TestMailThatCannotBeReadIsHeldAndTheOperatorTold(t *testing.T) {
 			}
 			w.stop()
 			w.start("")
-			var status admin.Status
+			var status adminapi.Status
 			w.waitFor("the operator to be told", func(*queue.Queue) bool {
 				err := w.admin().Get(t.Context(), "/v1/status", nil, &status)
 				return err == nil && len(status.Troubles) > 0 && strings.Contains(status.Troubles[0].What, "1 message cannot be read from the disk")

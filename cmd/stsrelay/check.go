@@ -21,7 +21,7 @@ import (
 	"github.com/stsrelay/stsrelay/internal/human"
 	"github.com/stsrelay/stsrelay/internal/mailbox"
 	"github.com/stsrelay/stsrelay/relay"
-	"github.com/stsrelay/stsrelay/relay/admin"
+	"github.com/stsrelay/stsrelay/relay/adminapi"
 	"github.com/stsrelay/stsrelay/relay/check"
 	"github.com/stsrelay/stsrelay/relay/delivery"
 )
@@ -80,7 +80,7 @@ relay's own is at fault.`,
 				return err
 			}
 			defer done()
-			client := admin.NewClient(conf.SocketPath())
+			client := adminapi.NewClient(conf.SocketPath())
 			o.Stored = a.askCache(client)
 			switch {
 			case self:
@@ -117,7 +117,7 @@ func (a *app) checkOne(ctx context.Context, arg string, o check.Options) error {
 
 // askCache asks the running relay what its policy cache knows of a domain. Where
 // one runs and does not say, that is told once: the answer may be another then.
-func (a *app) askCache(client *admin.Client) func(ctx context.Context, domain string) []byte {
+func (a *app) askCache(client *adminapi.Client) func(ctx context.Context, domain string) []byte {
 	var once sync.Once
 	return func(ctx context.Context, domain string) []byte {
 		ctx, cancel := context.WithTimeout(ctx, cacheTime)
@@ -128,7 +128,7 @@ func (a *app) askCache(client *admin.Client) func(ctx context.Context, domain st
 			value, err = io.ReadAll(body)
 			body.Close()
 		}
-		if err != nil && !errors.Is(err, admin.ErrNotRunning) {
+		if err != nil && !errors.Is(err, adminapi.ErrNotRunning) {
 			once.Do(func() {
 				fmt.Fprintf(a.err, "stsrelay: the running relay does not say what is in its policy cache; only what is published counts here: %v\n", err)
 			})
@@ -146,8 +146,8 @@ type queuedCheck struct {
 
 // checkQueued checks the domains that wait, several at a time, and prints them
 // in the queue's order.
-func (a *app) checkQueued(ctx context.Context, client *admin.Client, o check.Options) error {
-	var summary []admin.DomainSummary
+func (a *app) checkQueued(ctx context.Context, client *adminapi.Client, o check.Options) error {
+	var summary []adminapi.DomainSummary
 	if err := client.Get(ctx, "/v1/summary", nil, &summary); err != nil {
 		return err
 	}

@@ -6,14 +6,14 @@ import (
 	"strings"
 
 	"github.com/stsrelay/stsrelay/config"
+	"github.com/stsrelay/stsrelay/internal/dkim"
 	"github.com/stsrelay/stsrelay/internal/mailbox"
-	"github.com/stsrelay/stsrelay/relay/admin"
+	"github.com/stsrelay/stsrelay/relay/adminapi"
 	"github.com/stsrelay/stsrelay/relay/check"
-	"github.com/stsrelay/stsrelay/relay/dkim"
 )
 
 // checkSelf checks the relay itself, with the help of hosts of other domains.
-func (a *app) checkSelf(ctx context.Context, client *admin.Client, c *config.Config, o check.Options, args []string) error {
+func (a *app) checkSelf(ctx context.Context, client *adminapi.Client, c *config.Config, o check.Options, args []string) error {
 	so := check.SelfOptions{Options: o, Senders: senderDomains(c), NoCertificate: c.TLS.Certificate == ""}
 	for _, arg := range args {
 		domain, err := mailbox.ParseName(arg[strings.LastIndexByte(arg, '@')+1:])
@@ -69,9 +69,9 @@ func senderDomains(c *config.Config) (out []string) {
 
 // knownDomains are those to which the running relay sends mail, none where it does
 // not run: such that have policies first, their policy hosts tell the time.
-func (a *app) knownDomains(ctx context.Context, client *admin.Client) (out []string) {
-	var policies []admin.Policy
-	var waiting []admin.DomainSummary
+func (a *app) knownDomains(ctx context.Context, client *adminapi.Client) (out []string) {
+	var policies []adminapi.Policy
+	var waiting []adminapi.DomainSummary
 	_ = client.Get(ctx, "/v1/policies", nil, &policies) // it may not run
 	_ = client.Get(ctx, "/v1/summary", nil, &waiting)
 	for _, p := range policies {

@@ -15,7 +15,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/stsrelay/stsrelay/relay/admin"
+	"github.com/stsrelay/stsrelay/relay/adminapi"
 )
 
 // asProgram in the environment makes the test binary the program itself, so that
@@ -65,7 +65,7 @@ func TestALogThatNobodyReads(t *testing.T) {
 			defer reader.Close()
 			cmd := startProgram(t, dir, writer, "serve", "--config", file)
 			writer.Close()
-			client := admin.NewClient(filepath.Join(dir, "stsrelay.sock"))
+			client := adminapi.NewClient(filepath.Join(dir, "stsrelay.sock"))
 			running(t, client)
 			if gone {
 				reader.Close()
@@ -81,7 +81,7 @@ func TestALogThatNobodyReads(t *testing.T) {
 					t.Fatalf("after %d messages: %v", i, err)
 				}
 			}
-			var status admin.Status
+			var status adminapi.Status
 			if err := client.Get(t.Context(), "/v1/status", nil, &status); err != nil {
 				t.Fatal(err)
 			}
@@ -150,7 +150,7 @@ func TestAStopWithSilentHosts(t *testing.T) {
 	defer log.Close()
 	start := func() *exec.Cmd {
 		cmd := startProgram(t, dir, log, "serve", "--config", file)
-		running(t, admin.NewClient(filepath.Join(dir, "stsrelay.sock")))
+		running(t, adminapi.NewClient(filepath.Join(dir, "stsrelay.sock")))
 		return cmd
 	}
 	cmd := start()
@@ -227,14 +227,14 @@ func freeAddress(t *testing.T) string {
 }
 
 // running waits until the relay answers.
-func running(t *testing.T, client *admin.Client) {
+func running(t *testing.T, client *adminapi.Client) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	defer cancel()
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
 	for {
-		var s admin.Status
+		var s adminapi.Status
 		err := client.Get(ctx, "/v1/status", nil, &s)
 		if err == nil {
 			return

@@ -16,7 +16,7 @@ import (
 
 	"github.com/stsrelay/stsrelay/internal/human"
 	"github.com/stsrelay/stsrelay/queue"
-	"github.com/stsrelay/stsrelay/relay/admin"
+	"github.com/stsrelay/stsrelay/relay/adminapi"
 )
 
 func (a *app) queueCommand() *cobra.Command {
@@ -34,7 +34,7 @@ func (a *app) queueCommand() *cobra.Command {
 }
 
 func (a *app) queueList() *cobra.Command {
-	var sel admin.Selection
+	var sel adminapi.Selection
 	var limit int
 	c := &cobra.Command{
 		Use: "list", Short: "List the messages that wait, oldest first", Args: noArgs,
@@ -73,7 +73,7 @@ func (a *app) queueList() *cobra.Command {
 	return c
 }
 
-func selectionFlags(c *cobra.Command, sel *admin.Selection) {
+func selectionFlags(c *cobra.Command, sel *adminapi.Selection) {
 	c.Flags().StringVar(&sel.Domain, "domain", "", "with recipients of this domain")
 	c.Flags().StringVar(&sel.From, "from", "", "from this sender (<> is the null sender)")
 	c.Flags().StringVar(&sel.To, "to", "", "to this recipient")
@@ -91,7 +91,7 @@ func (a *app) printMessages(r io.Reader) error {
 	t := a.table("ID", "AGE", "FROM", "TO", "TRY", "NEXT", "WHY")
 	n := 0
 	for dec.More() {
-		var m admin.Message
+		var m adminapi.Message
 		if err := dec.Decode(&m); err != nil {
 			return err
 		}
@@ -119,7 +119,7 @@ func (a *app) queueShow() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			var m admin.Message
+			var m adminapi.Message
 			if err := client.Get(cmd.Context(), path, nil, &m); err != nil {
 				return err
 			}
@@ -132,7 +132,7 @@ func (a *app) queueShow() *cobra.Command {
 	}
 }
 
-func (a *app) printMessage(m *admin.Message) {
+func (a *app) printMessage(m *adminapi.Message) {
 	fmt.Fprintf(a.out, "%s  %s, %s, in the queue for %s\n", m.ID, m.State, human.Size(m.Size), human.Span(time.Since(m.ReceivedAt)))
 	row := func(name, format string, args ...any) {
 		fmt.Fprintf(a.out, "%-9s %s\n", name, fmt.Sprintf(format, args...))
@@ -199,7 +199,7 @@ func (a *app) queueSummary() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			var list []admin.DomainSummary
+			var list []adminapi.DomainSummary
 			if err := client.Get(cmd.Context(), "/v1/summary", nil, &list); err != nil {
 				return err
 			}
@@ -215,7 +215,7 @@ func (a *app) queueSummary() *cobra.Command {
 				t.add(d.Domain, strconv.Itoa(d.Messages), strconv.Itoa(d.Recipients), human.Span(time.Since(d.OldestAt)), human.Until(d.NextAttemptAt), d.Why.String())
 			}
 			t.print(a.out)
-			for _, why := range admin.Reasons(list) {
+			for _, why := range adminapi.Reasons(list) {
 				fmt.Fprintf(a.out, "\n%s (%s)  %s\n    %s\n", why.Code, why.Whose(), why.Says, why.Remedy)
 			}
 			return a.printPaused(cmd.Context(), client)
@@ -224,8 +224,8 @@ func (a *app) queueSummary() *cobra.Command {
 }
 
 // printPaused says below what waits that it is not its time that it waits for.
-func (a *app) printPaused(ctx context.Context, client *admin.Client) error {
-	var s admin.Status
+func (a *app) printPaused(ctx context.Context, client *adminapi.Client) error {
+	var s adminapi.Status
 	if err := client.Get(ctx, "/v1/status", nil, &s); err != nil {
 		return err
 	}
@@ -237,7 +237,7 @@ func (a *app) printPaused(ctx context.Context, client *admin.Client) error {
 
 // queueChange is one of the commands that change messages.
 func (a *app) queueChange(action, short, example string) *cobra.Command {
-	var sel admin.Selection
+	var sel adminapi.Selection
 	var yes bool
 	destructive := action == "remove" || action == "bounce"
 	long := short + `.
@@ -278,7 +278,7 @@ given up when the attempt under way has ended without ending it; a restart of th
 					return err
 				}
 			}
-			var done admin.Touched
+			var done adminapi.Touched
 			if err := client.Do(cmd.Context(), http.MethodPost, "/v1/queue/"+action, sel, &done); err != nil {
 				return err
 			}
@@ -319,9 +319,9 @@ given up when the attempt under way has ended without ending it; a restart of th
 // confirmChange asks the operator whether they mean what they have selected, where
 // it is more than one message. The error says that they do not, or that nobody can
 // be asked.
-func (a *app) confirmChange(ctx context.Context, client *admin.Client, action string, sel admin.Selection) error {
+func (a *app) confirmChange(ctx context.Context, client *adminapi.Client, action string, sel adminapi.Selection) error {
 	sel.DryRun = true
-	var would admin.Touched
+	var would adminapi.Touched
 	if err := client.Do(ctx, http.MethodPost, "/v1/queue/"+action, sel, &would); err != nil || would.Touched < 2 {
 		return err
 	}

@@ -17,7 +17,7 @@ import (
 
 	"github.com/stsrelay/stsrelay/config"
 	"github.com/stsrelay/stsrelay/internal/printable"
-	"github.com/stsrelay/stsrelay/relay/admin"
+	"github.com/stsrelay/stsrelay/relay/adminapi"
 )
 
 // version is set by the linker.
@@ -84,7 +84,7 @@ func (a *app) run(args []string) int {
 	case isUsage(err):
 		fmt.Fprintln(a.err, "Try: stsrelay help")
 		return exitUsage
-	case errors.Is(err, admin.ErrNotRunning):
+	case errors.Is(err, adminapi.ErrNotRunning):
 		return exitNotRunning
 	}
 	return exitFailed
@@ -222,10 +222,10 @@ func (a *app) load() (*config.Config, []config.Warning, error) {
 
 // client finds the running relay by the configuration. One that has become wrong
 // must not keep the operator from the relay that runs.
-func (a *app) client() (*admin.Client, error) {
+func (a *app) client() (*adminapi.Client, error) {
 	c, _, wrong := a.load()
 	if wrong == nil {
-		return admin.NewClient(c.SocketPath()), nil
+		return adminapi.NewClient(c.SocketPath()), nil
 	}
 	socket, err := config.FindSocket(a.configPath(), a.environ)
 	if err != nil {
@@ -234,7 +234,7 @@ func (a *app) client() (*admin.Client, error) {
 	for line := range strings.SplitSeq(wrong.Error(), "\n") {
 		fmt.Fprintf(a.err, "warning: %s\n", line)
 	}
-	return admin.NewClient(socket), nil
+	return adminapi.NewClient(socket), nil
 }
 
 // printJSON writes one value.

@@ -12,7 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/stsrelay/stsrelay/internal/human"
-	"github.com/stsrelay/stsrelay/relay/admin"
+	"github.com/stsrelay/stsrelay/relay/adminapi"
 )
 
 func (a *app) statusCommand() *cobra.Command {
@@ -25,7 +25,7 @@ while delivery is paused; 1 where it does not; 3 where it is not running.`,
 			if err != nil {
 				return err
 			}
-			var s admin.Status
+			var s adminapi.Status
 			if err := client.Get(cmd.Context(), "/v1/status", nil, &s); err != nil {
 				return err
 			}
@@ -53,7 +53,7 @@ while delivery is paused; 1 where it does not; 3 where it is not running.`,
 			if s.LogDropped > 0 {
 				fmt.Fprintf(a.out, "log       %s dropped: the reader of standard error does not keep up\n", human.Plural(int(min(s.LogDropped, math.MaxInt32)), "line"))
 			}
-			told := func(t admin.Trouble) bool { return strings.Contains(t.What, s.Problem) }
+			told := func(t adminapi.Trouble) bool { return strings.Contains(t.What, s.Problem) }
 			if s.Problem != "" && !slices.ContainsFunc(s.Troubles, told) {
 				fmt.Fprintf(a.out, "problem   %s\n", s.Problem)
 			}
@@ -75,7 +75,7 @@ the keys that change with the next start only.`, Example: "  stsrelay reload",
 			if err != nil {
 				return err
 			}
-			var done admin.Reloaded
+			var done adminapi.Reloaded
 			if err := client.Do(cmd.Context(), http.MethodPost, "/v1/reload", nil, &done); err != nil {
 				return err
 			}

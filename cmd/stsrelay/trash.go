@@ -12,7 +12,7 @@ import (
 
 	"github.com/stsrelay/stsrelay/internal/human"
 	"github.com/stsrelay/stsrelay/queue"
-	"github.com/stsrelay/stsrelay/relay/admin"
+	"github.com/stsrelay/stsrelay/relay/adminapi"
 )
 
 func (a *app) queueTrash() *cobra.Command {
@@ -39,7 +39,7 @@ has room for it. ACTIVE says that a delivery was under way: it may have arrived.
 			if a.json {
 				return a.copyJSON(body)
 			}
-			var list []admin.Trashed
+			var list []adminapi.Trashed
 			if err := json.NewDecoder(body).Decode(&list); err != nil {
 				return err
 			}
@@ -66,7 +66,7 @@ has room for it. ACTIVE says that a delivery was under way: it may have arrived.
 }
 
 func (a *app) trashRestore() *cobra.Command {
-	var sel admin.Selection
+	var sel adminapi.Selection
 	c := &cobra.Command{
 		Use: "restore [ID…]", Short: "Put removed messages back into the queue, due now; held ones are held again",
 		Example: "  stsrelay queue trash restore 01KAR7M3",
@@ -78,7 +78,7 @@ func (a *app) trashRestore() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			var done admin.Restored
+			var done adminapi.Restored
 			if err := client.Do(cmd.Context(), http.MethodPost, "/v1/trash/restore", sel, &done); err != nil {
 				return err
 			}
@@ -115,7 +115,7 @@ func (a *app) trashEmpty() *cobra.Command {
 			if !yes && !a.confirm("Delete all that is in the trash for good? [y/N] ") {
 				return errors.New("nothing was changed")
 			}
-			var done admin.Touched
+			var done adminapi.Touched
 			if err := client.Do(cmd.Context(), http.MethodPost, "/v1/trash/empty", nil, &done); err != nil {
 				return err
 			}

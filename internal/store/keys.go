@@ -14,11 +14,11 @@ var (
 	PrefixTrash = []byte("d")
 	// PrefixPolicy is the policy cache's.
 	PrefixPolicy = []byte("p/")
-	// PrefixNotice is relay/dsn's: notices that wait for a digest.
+	// PrefixNotice is relay/notify's: notices that wait for a digest.
 	PrefixNotice = []byte("n/")
-	// PrefixTold is relay/dsn's: who was told that mail waits for protection.
+	// PrefixTold is relay/notify's: who was told that mail waits for protection.
 	PrefixTold = []byte("w/")
-	// PrefixOperator is relay/trouble's: what the operator was told.
+	// PrefixOperator is relay/alert's: what the operator was told.
 	PrefixOperator = []byte("o/")
 	// PrefixReport is the report counts'.
 	PrefixReport = []byte("t/")

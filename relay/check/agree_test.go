@@ -17,7 +17,7 @@ import (
 	"github.com/stsrelay/stsrelay/queue"
 	"github.com/stsrelay/stsrelay/relay"
 	"github.com/stsrelay/stsrelay/relay/delivery"
-	"github.com/stsrelay/stsrelay/relay/reason"
+	"github.com/stsrelay/stsrelay/relay/failure"
 )
 
 // What a check says, a relay does: every scenario is checked, and then gets a
@@ -152,7 +152,7 @@ func fate(t *testing.T, q *queue.Queue, id ulid.ULID) (action, why string) {
 			return "gone", ""
 		}
 		if m.Attempts > 0 && m.State == queue.Queued {
-			if m.States[0].Why == reason.NoHost { // it is looked at once more
+			if m.States[0].Why == failure.NoHost { // it is looked at once more
 				return "bounce", m.States[0].LastError
 			}
 			return "wait", m.States[0].LastError

@@ -16,9 +16,9 @@ import (
 
 	"blitiri.com.ar/go/spf"
 
+	"github.com/stsrelay/stsrelay/internal/dkim"
 	"github.com/stsrelay/stsrelay/internal/dnsclient"
 	"github.com/stsrelay/stsrelay/internal/publicaddr"
-	"github.com/stsrelay/stsrelay/relay/dkim"
 )
 
 const (

@@ -10,8 +10,8 @@ import (
 
 	"github.com/miekg/dns"
 
+	"github.com/stsrelay/stsrelay/internal/dkim"
 	"github.com/stsrelay/stsrelay/internal/testnet"
-	"github.com/stsrelay/stsrelay/relay/dkim"
 )
 
 // selfWorld is a relay of which all is in order, in a fake Internet.

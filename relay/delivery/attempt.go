@@ -10,7 +10,7 @@ import (
 
 	"github.com/stsrelay/stsrelay/internal/store"
 	"github.com/stsrelay/stsrelay/queue"
-	"github.com/stsrelay/stsrelay/relay/reason"
+	"github.com/stsrelay/stsrelay/relay/failure"
 	"github.com/stsrelay/stsrelay/relay/security"
 	"github.com/stsrelay/stsrelay/sts"
 )
@@ -33,9 +33,9 @@ type attempt struct {
 	results []queue.RecipientState // by position in w.Recipients
 	relayed []bool                 // handed to a host that does not know DSN
 	open    []int                  // positions without a result yet
-	last    *failure               // of the last host that could not be used
-	held    *failure               // of the first host that was refused by a policy
-	down    *failure               // of the last host that could not be reached
+	last    *attemptError          // of the last host that could not be used
+	held    *attemptError          // of the first host that was refused by a policy
+	down    *attemptError          // of the last host that could not be reached
 	tls     string                 // what the session that was used proved
 	// protection is tls in one word, "" where there was no session.
 	protection security.Protection
@@ -59,8 +59,8 @@ type attempt struct {
 	// it is asked once more over the other family. refusals are what it said, by
 	// position.
 	refusedOver netip.Addr
-	refusals    map[int]*failure
-	declined    map[int]*failure // what hosts have said for themselves alone, by position
+	refusals    map[int]*attemptError
+	declined    map[int]*attemptError // what hosts have said for themselves alone, by position
 }
 
 func newAttempt(grace context.Context, d *Delivery, w *queue.Work) *attempt {
@@ -73,13 +73,13 @@ func newAttempt(grace context.Context, d *Delivery, w *queue.Work) *attempt {
 	}
 	for i := range w.Recipients {
 		a.open = append(a.open, i)
-		a.alone = a.alone || w.States[i].Why == reason.Unknown
+		a.alone = a.alone || w.States[i].Why == failure.Unknown
 	}
 	return a
 }
 
 // states gives all recipients of w the same failure.
-func (f *failure) states(w *queue.Work) []queue.RecipientState {
+func (f *attemptError) states(w *queue.Work) []queue.RecipientState {
 	states := make([]queue.RecipientState, len(w.States))
 	for i := range states {
 		states[i] = f.state(w.States[i], "")
@@ -100,7 +100,7 @@ func (a *attempt) run(ctx context.Context) {
 		a.d.queue.Postpone(a.w, wait)
 		return
 	}
-	f, _ := errors.AsType[*failure](err)
+	f, _ := errors.AsType[*attemptError](err)
 	if f == nil {
 		f = a.reason()
 	}
@@ -141,7 +141,7 @@ func (a *attempt) waits() (time.Duration, bool) {
 
 // reason is why recipients are without a result. Where a policy has refused a
 // host, that tells more than that another host is down.
-func (a *attempt) reason() *failure {
+func (a *attempt) reason() *attemptError {
 	switch {
 	case a.held != nil && a.held.permanent && a.down != nil:
 		return a.down // that host might do what the others cannot
@@ -150,7 +150,7 @@ func (a *attempt) reason() *failure {
 	case a.last != nil:
 		return a.last
 	}
-	return &failure{status: "4.4.4", why: reason.Connect, text: "no host of " + a.w.Domain + " was tried", domainWide: true}
+	return &attemptError{status: "4.4.4", why: failure.Connect, text: "no host of " + a.w.Domain + " was tried", domainWide: true}
 }
 
 // policyAndHosts looks up what the domain requires and where it is, and tries
@@ -183,7 +183,7 @@ func (a *attempt) enforced() bool {
 }
 
 // failed takes note of a host that could not be used.
-func (a *attempt) failed(f *failure) {
+func (a *attempt) failed(f *attemptError) {
 	a.last = f
 	switch {
 	case !f.policy:
@@ -195,7 +195,7 @@ func (a *attempt) failed(f *failure) {
 
 // tryHost tries one host. It returns nil where a transaction was made, even if
 // recipients were refused in it; what has no result then goes to the next host.
-func (a *attempt) tryHost(ctx context.Context, c candidate, req *security.Requirement) *failure {
+func (a *attempt) tryHost(ctx context.Context, c candidate, req *security.Requirement) *attemptError {
 	addr, f := a.transact(ctx, c, req)
 	if f != nil {
 		return f
@@ -216,7 +216,7 @@ func (a *attempt) tryHost(ctx context.Context, c candidate, req *security.Requir
 // transact makes transactions with a host until one counts that leaves no
 // recipients for another one. addr is where that was. The failure is of the host:
 // there is no session.
-func (a *attempt) transact(ctx context.Context, c candidate, req *security.Requirement) (addr netip.Addr, f *failure) {
+func (a *attempt) transact(ctx context.Context, c candidate, req *security.Requirement) (addr netip.Addr, f *attemptError) {
 	a.fresh = a.alone
 	for {
 		s, f := a.session(ctx, c, req)
@@ -249,10 +249,10 @@ func (a *attempt) hasOtherFamily(ctx context.Context, c candidate, used netip.Ad
 
 // fail gives the recipients without a result the failure f. That this message is
 // too old by now is no matter of the domain.
-func (a *attempt) fail(f *failure) {
+func (a *attempt) fail(f *attemptError) {
 	a.last = f
 	if a.w.Expired && !f.permanent {
-		f = &failure{permanent: true, status: "5.4.7", why: reason.TooOld, host: f.host, reply: f.reply, domainWide: f.domainWide,
+		f = &attemptError{permanent: true, status: "5.4.7", why: failure.TooOld, host: f.host, reply: f.reply, domainWide: f.domainWide,
 			text: fmt.Sprintf("not delivered within %s; the last reason was: %s", age(a.w.Age), f.Error())}
 	}
 	for _, i := range a.open {
@@ -308,7 +308,7 @@ func (a *attempt) expire() {
 	}
 	for i := range a.results {
 		if r := &a.results[i]; r.State == queue.Queued {
-			r.State, r.Why = queue.Bounced, reason.TooOld
+			r.State, r.Why = queue.Bounced, failure.TooOld
 			r.LastError = fmt.Sprintf("5.4.7 not delivered within %s; the last reason was: %s", age(a.w.Age), r.LastError)
 		}
 	}

@@ -26,7 +26,7 @@ import (
 	"github.com/stsrelay/stsrelay/internal/dnsclient"
 	"github.com/stsrelay/stsrelay/internal/store"
 	"github.com/stsrelay/stsrelay/queue"
-	"github.com/stsrelay/stsrelay/relay/reason"
+	"github.com/stsrelay/stsrelay/relay/failure"
 	"github.com/stsrelay/stsrelay/relay/security"
 	"github.com/stsrelay/stsrelay/relay/smtpclient"
 	"github.com/stsrelay/stsrelay/sts"
@@ -323,7 +323,7 @@ func (d *Delivery) deliverSafely(ctx, grace context.Context, w *queue.Work) {
 				d.queue.Told(w, nil)
 				return
 			}
-			f := &failure{status: "4.3.0", why: reason.Local, text: fmt.Sprintf("internal error: %v", p)}
+			f := &attemptError{status: "4.3.0", why: failure.Local, text: fmt.Sprintf("internal error: %v", p)}
 			d.queue.Finish(w, queue.Outcome{Results: f.states(w), DomainFailed: f.cause()})
 		}
 	}()

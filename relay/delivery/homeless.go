@@ -7,8 +7,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/stsrelay/stsrelay/relay/failure"
 	"github.com/stsrelay/stsrelay/relay/outbound"
-	"github.com/stsrelay/stsrelay/relay/reason"
 )
 
 const (
@@ -75,7 +75,7 @@ func (a *attempt) metHost() bool { return a.dials > 0 || len(a.seen) > 0 || a.bu
 // homeless looks whether the attempt came to nothing because the domain has no mail
 // host at all. Such a domain is looked at twice, and then its mail is given up. nil:
 // the attempt's own reasons count.
-func (a *attempt) homeless(ctx context.Context, r route) *failure {
+func (a *attempt) homeless(ctx context.Context, r route) *attemptError {
 	why := ""
 	if !a.metHost() && (a.rule == nil || a.rule.Route == nil) {
 		why = r.plan.Homeless(ctx, a.d.resolver, a.w.Domain, a.anywhere())
@@ -88,13 +88,13 @@ func (a *attempt) homeless(ctx context.Context, r route) *failure {
 	s := a.d.homeless.look(a.w.Domain, now)
 	if left := outbound.SecondLook - now.Sub(s.first); left > 0 {
 		a.retryAfter = left
-		return &failure{status: "4.4.4", why: reason.NoHost, domainWide: true,
+		return &attemptError{status: "4.4.4", why: failure.NoHost, domainWide: true,
 			text: fmt.Sprintf("%s; it is looked at once more in %s, and the message is given up if there is still none", why, age(max(left, time.Second)))}
 	}
 	if now.Sub(s.confirmed) > homelessTrust {
 		r.plan.Forget(a.d.resolver, a.w.Domain)
 		fresh, err := a.d.findMX(ctx, a.w.Domain, smtpPort)
-		if f, ok := errors.AsType[*failure](err); ok {
+		if f, ok := errors.AsType[*attemptError](err); ok {
 			return f
 		}
 		if why = fresh.plan.Homeless(ctx, a.d.resolver, a.w.Domain, a.anywhere()); why == "" {
@@ -105,6 +105,6 @@ func (a *attempt) homeless(ctx context.Context, r route) *failure {
 		}
 		a.d.homeless.confirm(a.w.Domain, now)
 	}
-	return &failure{permanent: true, status: "5.4.4", why: reason.NoHost,
+	return &attemptError{permanent: true, status: "5.4.4", why: failure.NoHost,
 		text: fmt.Sprintf("%s; it was looked at again after %s", why, age(now.Sub(s.first)))}
 }

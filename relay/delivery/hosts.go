@@ -7,8 +7,8 @@ import (
 	"slices"
 
 	"github.com/stsrelay/stsrelay/queue"
+	"github.com/stsrelay/stsrelay/relay/failure"
 	"github.com/stsrelay/stsrelay/relay/outbound"
-	"github.com/stsrelay/stsrelay/relay/reason"
 	"github.com/stsrelay/stsrelay/relay/security"
 )
 
@@ -64,7 +64,7 @@ func (a *attempt) tryEach(ctx context.Context, r route, first bool) {
 		if f == nil {
 			continue
 		}
-		if f.why == reason.Loop {
+		if f.why == failure.Loop {
 			// Hosts behind this one are ours, or lead back here (RFC 5321, 5.1).
 			// Where better ones are only down, the mail waits for them.
 			if a.last == nil && len(a.passOver) == 0 {
@@ -73,14 +73,14 @@ func (a *attempt) tryEach(ctx context.Context, r route, first bool) {
 			return
 		}
 		a.failed(f)
-		if a.dials < outbound.MaxAddresses && f.why != reason.Busy && ctx.Err() == nil { // else it may have addresses that were not tried
+		if a.dials < outbound.MaxAddresses && f.why != failure.Busy && ctx.Err() == nil { // else it may have addresses that were not tried
 			a.tried[c.host] = true
 		}
 	}
 }
 
 // tryCandidate tries one host: its TLSA records, then a session. nil: see tryHost.
-func (a *attempt) tryCandidate(ctx context.Context, c candidate, req *security.Requirement) *failure {
+func (a *attempt) tryCandidate(ctx context.Context, c candidate, req *security.Requirement) *attemptError {
 	if f := a.addTLSA(ctx, c, req); f != nil {
 		return f
 	}

@@ -19,7 +19,7 @@ import (
 
 // silentAttempt opens a session on a connection whose far end says what is given and
 // then nothing, and returns what came of it.
-func silentAttempt(t *testing.T, d *Delivery, said string) (failed chan *failure) {
+func silentAttempt(t *testing.T, d *Delivery, said string) (failed chan *attemptError) {
 	t.Helper()
 	near, far := net.Pipe()
 	t.Cleanup(func() { far.Close() })
@@ -27,7 +27,7 @@ func silentAttempt(t *testing.T, d *Delivery, said string) (failed chan *failure
 		_, _ = io.WriteString(far, said)
 		_, _ = io.Copy(io.Discard, far)
 	}()
-	failed = make(chan *failure, 1)
+	failed = make(chan *attemptError, 1)
 	a := &attempt{d: d, settings: d.settings.Load(), w: &queue.Work{Domain: "a.example"}, policyDomain: "a.example", key: "mx.a.example"}
 	go func() {
 		ctx := a.hold.begin(t.Context(), &d.places)

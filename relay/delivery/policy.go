@@ -6,7 +6,7 @@ import (
 	"sync"
 
 	"github.com/stsrelay/stsrelay/queue"
-	"github.com/stsrelay/stsrelay/relay/reason"
+	"github.com/stsrelay/stsrelay/relay/failure"
 	"github.com/stsrelay/stsrelay/relay/security"
 	"github.com/stsrelay/stsrelay/sts"
 )
@@ -60,7 +60,7 @@ func (u *unknowns) wait(domain string, rests int) bool {
 	return d.attempts <= unknownAttempts
 }
 
-// lookupPolicy finds the policy in force. The error is a *failure.
+// lookupPolicy finds the policy in force. The error is a *attemptError.
 func (a *attempt) lookupPolicy(ctx context.Context) error {
 	if a.d.policies == nil || a.policyDomain == "" || !a.asksDomain() {
 		return nil
@@ -72,7 +72,7 @@ func (a *attempt) lookupPolicy(ctx context.Context) error {
 	}
 	r, err := lookup(ctx, a.policyDomain)
 	if err != nil {
-		return &failure{status: "4.3.2", why: reason.Local, domainWide: true, text: "the policy was not looked up: " + err.Error()}
+		return &attemptError{status: "4.3.2", why: failure.Local, domainWide: true, text: "the policy was not looked up: " + err.Error()}
 	}
 	if r.Policy != nil && r.Policy.Mode == sts.ModeNone {
 		r.Policy = nil // it says that there is none
@@ -86,7 +86,7 @@ func (a *attempt) lookupPolicy(ctx context.Context) error {
 		return nil
 	}
 	if a.d.unknowns.wait(a.policyDomain, a.w.Rests) {
-		return &failure{status: "4.7.5", why: reason.STSFetch, policy: true, domainWide: true,
+		return &attemptError{status: "4.7.5", why: failure.STSFetch, policy: true, domainWide: true,
 			text: fmt.Sprintf("whether %s asks for verified TLS cannot be told now (%s); nothing was sent", a.policyDomain, r.Why)}
 	}
 	a.d.log.Warn("whether the domain has a policy could not be told for several attempts; going on without",

@@ -5,14 +5,14 @@ import (
 	"strings"
 
 	"github.com/stsrelay/stsrelay/queue"
-	"github.com/stsrelay/stsrelay/relay/reason"
+	"github.com/stsrelay/stsrelay/relay/failure"
 	"github.com/stsrelay/stsrelay/relay/security"
 	"github.com/stsrelay/stsrelay/relay/smtpclient"
 	"github.com/stsrelay/stsrelay/tlsrpt"
 )
 
-// failure is why an attempt, or a part of it, did not lead to a delivery.
-type failure struct {
+// attemptError is why an attempt, or a part of it, did not lead to a delivery.
+type attemptError struct {
 	permanent  bool
 	status     string // enhanced status code (RFC 3463)
 	why        string // a code of package reason
@@ -30,7 +30,7 @@ type failure struct {
 // may be thousands.
 const maxText = 1500
 
-func (f *failure) Error() string {
+func (f *attemptError) Error() string {
 	text := f.text
 	if len(text) > maxText {
 		text = strings.ToValidUTF8(text[:maxText], "") + "…"
@@ -41,11 +41,11 @@ func (f *failure) Error() string {
 	return f.status + " " + text
 }
 
-func (f *failure) cause() queue.Cause { return queue.Cause{Why: f.why, Text: f.Error()} }
+func (f *attemptError) cause() queue.Cause { return queue.Cause{Why: f.why, Text: f.Error()} }
 
 // policyFailure tells of a host that does not meet its requirement.
-func policyFailure(s *security.Shortfall, req *security.Requirement) *failure {
-	f := &failure{status: "4.7.5", why: whyOf(s), host: req.Host, policy: true, domainWide: true}
+func policyFailure(s *security.Shortfall, req *security.Requirement) *attemptError {
+	f := &attemptError{status: "4.7.5", why: whyOf(s), host: req.Host, policy: true, domainWide: true}
 	switch s.Source {
 	case security.MTASTS:
 		f.text = fmt.Sprintf("%s asks for verified TLS (MTA-STS, mode %s), and %s; nothing was sent", req.Domain, req.Policy.Mode, s.Reason)
@@ -73,25 +73,25 @@ func policyFailure(s *security.Shortfall, req *security.Requirement) *failure {
 func whyOf(s *security.Shortfall) string {
 	switch {
 	case s.Code == security.CodeMXMismatch:
-		return reason.STSMX
+		return failure.STSMX
 	case s.Source == security.Plaintext, s.Source == security.Rule && unencrypted(s):
-		return reason.Rule // the host does nothing wrong
+		return failure.Rule // the host does nothing wrong
 	case s.Type == tlsrpt.StartTLSNotSupported:
-		return reason.TLSNone
+		return failure.TLSNone
 	case s.Type == tlsrpt.CertificateHostMismatch:
-		return reason.TLSName
+		return failure.TLSName
 	case s.Type == tlsrpt.CertificateExpired:
-		return reason.Expired
+		return failure.Expired
 	case s.Type == tlsrpt.CertificateNotTrusted:
-		return reason.TLSCert
+		return failure.TLSCert
 	case unencrypted(s):
-		return reason.Handshake
+		return failure.Handshake
 	case s.Source == security.RequireTLS:
-		return reason.Require
+		return failure.Require
 	case s.Source == security.Rule:
-		return reason.Rule
+		return failure.Rule
 	}
-	return reason.DANE
+	return failure.DANE
 }
 
 // unencrypted says that there was no TLS that counts.
@@ -100,8 +100,8 @@ func unencrypted(s *security.Shortfall) bool {
 }
 
 // replyFailure tells of a reply that refuses.
-func replyFailure(why, host string, r smtpclient.Reply) *failure {
-	f := &failure{why: why, host: host, reply: r.String(), permanent: r.Permanent(), status: r.Enhanced}
+func replyFailure(why, host string, r smtpclient.Reply) *attemptError {
+	f := &attemptError{why: why, host: host, reply: r.String(), permanent: r.Permanent(), status: r.Enhanced}
 	if f.status == "" {
 		f.status = fmt.Sprintf("%d.0.0", r.Code/100)
 	}
@@ -111,12 +111,12 @@ func replyFailure(why, host string, r smtpclient.Reply) *failure {
 
 // refusesUs says that the host's reply may be about the relay's address, not
 // about the message: another address of ours may be welcome (RFC 3463, X.7).
-func (f *failure) refusesUs() bool {
+func (f *attemptError) refusesUs() bool {
 	return f.permanent && f.reply != "" && strings.HasPrefix(f.status, "5.7.")
 }
 
 // state turns a failure into the state of a recipient.
-func (f *failure) state(old queue.RecipientState, tls string) queue.RecipientState {
+func (f *attemptError) state(old queue.RecipientState, tls string) queue.RecipientState {
 	s := queue.RecipientState{State: queue.Queued, LastReply: f.reply, LastError: f.Error(), Why: f.why, TLS: tls, Host: f.host, Delayed: old.Delayed}
 	if f.permanent {
 		s.State = queue.Bounced

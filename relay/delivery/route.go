@@ -11,8 +11,8 @@ import (
 
 	"github.com/stsrelay/stsrelay/internal/dnsclient"
 	"github.com/stsrelay/stsrelay/internal/publicaddr"
+	"github.com/stsrelay/stsrelay/relay/failure"
 	"github.com/stsrelay/stsrelay/relay/outbound"
-	"github.com/stsrelay/stsrelay/relay/reason"
 )
 
 // candidate is a host that may take mail for a domain.
@@ -44,7 +44,7 @@ type route struct {
 }
 
 // findRoute finds the hosts: those that the operator set, or those of the
-// domain. The error is a *failure.
+// domain. The error is a *attemptError.
 func (a *attempt) findRoute(ctx context.Context) (route, error) {
 	set := (*Route)(nil)
 	if a.rule != nil {
@@ -58,7 +58,7 @@ func (a *attempt) findRoute(ctx context.Context) (route, error) {
 	}
 	if set.MX {
 		r, err := a.d.findMX(ctx, set.Host, set.Port)
-		if f, ok := errors.AsType[*failure](err); ok && f.permanent {
+		if f, ok := errors.AsType[*attemptError](err); ok && f.permanent {
 			// The route is at fault, not the recipients' domain.
 			f.permanent, f.status, f.domainWide = false, "4.4.4", true
 		}
@@ -71,14 +71,14 @@ func (a *attempt) findRoute(ctx context.Context) (route, error) {
 	return route{candidates: []candidate{c}, secure: true}, nil
 }
 
-// findMX looks up the hosts of a domain. The error is a *failure.
+// findMX looks up the hosts of a domain. The error is a *attemptError.
 func (d *Delivery) findMX(ctx context.Context, domain string, port uint16) (route, error) {
 	plan, err := outbound.Find(ctx, d.resolver, domain, func(name string) bool { return name == d.hostname && d.isSelf(name, port, nil) })
 	if denied, ok := errors.AsType[*outbound.Denial](err); ok {
-		return route{}, &failure{permanent: true, status: denied.Status, why: denied.Why, text: denied.Text}
+		return route{}, &attemptError{permanent: true, status: denied.Status, why: denied.Why, text: denied.Text}
 	}
 	if err != nil {
-		return route{}, &failure{status: "4.4.3", why: reason.DNS, text: err.Error(), domainWide: true}
+		return route{}, &attemptError{status: "4.4.3", why: failure.DNS, text: err.Error(), domainWide: true}
 	}
 	r := route{secure: plan.Secure, alias: plan.Alias, plan: plan}
 	for _, h := range plan.Hosts {
@@ -92,7 +92,7 @@ func (d *Delivery) findMX(ctx context.Context, domain string, port uint16) (rout
 }
 
 // addresses returns the addresses of a candidate that may be dialed. Those of a
-// route may be private: the operator named it. The error is a *failure.
+// route may be private: the operator named it. The error is a *attemptError.
 func (a *attempt) addresses(ctx context.Context, c candidate) ([]netip.Addr, error) {
 	addrs := []netip.Addr{c.addr}
 	if !c.addr.IsValid() {
@@ -109,11 +109,11 @@ func (a *attempt) addresses(ctx context.Context, c candidate) ([]netip.Addr, err
 		}
 	}
 	if len(allowed) == 0 && !slices.ContainsFunc(addrs, func(x netip.Addr) bool { return a.settings.Family.admits(x.Unmap()) }) {
-		return nil, &failure{status: "4.4.4", why: reason.DNS, host: c.host, domainWide: true,
+		return nil, &attemptError{status: "4.4.4", why: failure.DNS, host: c.host, domainWide: true,
 			text: fmt.Sprintf("%s has no %s address (%v), and no other is contacted (delivery.ip_family)", c.host, a.settings.Family, addrs)}
 	}
 	if len(allowed) == 0 {
-		return nil, &failure{status: "4.4.4", why: reason.DNS, host: c.host, domainWide: true,
+		return nil, &attemptError{status: "4.4.4", why: failure.DNS, host: c.host, domainWide: true,
 			text: fmt.Sprintf("%s has only private addresses (%v), which are not contacted (delivery.private_addresses)", c.host, addrs)}
 	}
 	return allowed, nil
@@ -136,8 +136,8 @@ func (a *attempt) anywhere() bool {
 	return a.settings.AllowPrivate || a.rule != nil && a.rule.Route != nil
 }
 
-func noAddresses(c candidate, err error) *failure {
-	return &failure{status: "4.4.3", why: reason.DNS, host: c.host, text: err.Error(), domainWide: true}
+func noAddresses(c candidate, err error) *attemptError {
+	return &attemptError{status: "4.4.3", why: failure.DNS, host: c.host, text: err.Error(), domainWide: true}
 }
 
 // literal reads an address literal, "[192.0.2.1]" or "[IPv6:2001:db8::1]" (RFC

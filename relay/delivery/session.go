@@ -11,15 +11,15 @@ import (
 
 	"github.com/stsrelay/stsrelay/internal/clienthello"
 	"github.com/stsrelay/stsrelay/queue"
+	"github.com/stsrelay/stsrelay/relay/failure"
 	"github.com/stsrelay/stsrelay/relay/outbound"
-	"github.com/stsrelay/stsrelay/relay/reason"
 	"github.com/stsrelay/stsrelay/relay/security"
 	"github.com/stsrelay/stsrelay/relay/smtpclient"
 )
 
 // session returns a session that satisfies req: an idle one of the pool, or a
 // new one to one of the host's addresses.
-func (a *attempt) session(ctx context.Context, c candidate, req *security.Requirement) (*session, *failure) {
+func (a *attempt) session(ctx context.Context, c candidate, req *security.Requirement) (*session, *attemptError) {
 	key := c.key(a.user())
 	a.key, a.limit = key, a.settings.PerHost
 	if a.rule != nil && a.rule.PerHost > 0 {
@@ -54,7 +54,7 @@ func (a *attempt) session(ctx context.Context, c candidate, req *security.Requir
 		// A host that has other sessions of this relay, and no place for one more, costs
 		// nothing but that.
 		open, opening := a.d.pool.cancel(key, a.d.now(), f.strained)
-		if full := f.strained && (open > 0 || f.why == reason.Busy && opening > 0); !full {
+		if full := f.strained && (open > 0 || f.why == failure.Busy && opening > 0); !full {
 			return nil, f
 		}
 	}
@@ -66,17 +66,17 @@ func (a *attempt) session(ctx context.Context, c candidate, req *security.Requir
 const maxOpenings = 3
 
 // ended tells of a wait that its context has ended.
-func ended(ctx context.Context, host string) *failure {
+func ended(ctx context.Context, host string) *attemptError {
 	if cause := context.Cause(ctx); errors.Is(cause, errReclaimed) {
-		return &failure{status: "4.4.2", why: reason.Connect, host: host, domainWide: true, text: fmt.Sprintf("%s: %v", host, cause)}
+		return &attemptError{status: "4.4.2", why: failure.Connect, host: host, domainWide: true, text: fmt.Sprintf("%s: %v", host, cause)}
 	}
-	return &failure{status: "4.3.2", why: reason.Local, host: host, text: errStopping.Error()}
+	return &attemptError{status: "4.3.2", why: failure.Local, host: host, text: errStopping.Error()}
 }
 
 // isBusy notes that the attempt has to wait for a session.
-func (a *attempt) isBusy(host string, busy *errBusy) *failure {
+func (a *attempt) isBusy(host string, busy *errBusy) *attemptError {
 	a.busy = busy
-	return &failure{status: "4.3.2", why: reason.Busy, host: host, domainWide: busy.wait >= maxBusy, text: fmt.Sprintf("%s: %v", host, busy)}
+	return &attemptError{status: "4.3.2", why: failure.Busy, host: host, domainWide: busy.wait >= maxBusy, text: fmt.Sprintf("%s: %v", host, busy)}
 }
 
 // mayUse says whether the host may be contacted at an address: not over a family
@@ -93,14 +93,14 @@ func (a *attempt) user() string {
 	return a.rule.Route.User
 }
 
-func (a *attempt) openSession(ctx context.Context, c candidate, req *security.Requirement) (*session, *failure) {
+func (a *attempt) openSession(ctx context.Context, c candidate, req *security.Requirement) (*session, *attemptError) {
 	addrs, err := a.addresses(ctx, c)
 	if err != nil {
-		f, _ := errors.AsType[*failure](err)
+		f, _ := errors.AsType[*attemptError](err)
 		return nil, f
 	}
 	if a.d.isSelf(c.host, c.port, addrs) {
-		return nil, &failure{permanent: true, status: "5.4.6", why: reason.Loop, host: c.host,
+		return nil, &attemptError{permanent: true, status: "5.4.6", why: failure.Loop, host: c.host,
 			text: fmt.Sprintf("mail for %s leads back to this relay (%s)", a.w.Domain, c.host)}
 	}
 	var at []netip.AddrPort
@@ -109,7 +109,7 @@ func (a *attempt) openSession(ctx context.Context, c candidate, req *security.Re
 			at = append(at, netip.AddrPortFrom(addr, c.port))
 		}
 	}
-	last := &failure{status: "4.4.1", why: reason.Connect, host: c.host, text: "no address of " + c.host + " was tried", domainWide: true}
+	last := &attemptError{status: "4.4.1", why: failure.Connect, host: c.host, text: "no address of " + c.host + " was tried", domainWide: true}
 	for tried := false; len(at) > 0 && a.dials < outbound.MaxAddresses && ctx.Err() == nil; tried = true {
 		place, err := a.d.pool.reserve(a.key, at[:min(len(at), outbound.MaxAddresses-a.dials)], a.limit, a.d.now())
 		if busy, ok := errors.AsType[*errBusy](err); ok {
@@ -124,7 +124,7 @@ func (a *attempt) openSession(ctx context.Context, c candidate, req *security.Re
 			a.note(place.at[:n])
 			a.seen = append(a.seen, seen{c.host, place.at[0].Addr()}) // the text has the others
 			place.end(a.d.now())
-			return nil, &failure{status: "4.4.1", why: reason.Connect, host: c.host, domainWide: true, strained: true,
+			return nil, &attemptError{status: "4.4.1", why: failure.Connect, host: c.host, domainWide: true, strained: true,
 				text: fmt.Sprintf("no connection to %s %v: %s", c.host, addrs, lines(err))}
 		}
 		addr := place.at[won]
@@ -155,7 +155,7 @@ func lines(err error) string { return strings.ReplaceAll(err.Error(), "\n", "; "
 
 // openOn opens a session on a connection, and once more in clear where the
 // handshake broke and nobody asks for TLS.
-func (a *attempt) openOn(ctx context.Context, conn net.Conn, addr netip.AddrPort, req *security.Requirement) (*session, *failure) {
+func (a *attempt) openOn(ctx context.Context, conn net.Conn, addr netip.AddrPort, req *security.Requirement) (*session, *attemptError) {
 	a.seen = append(a.seen, seen{req.Host, addr.Addr()})
 	small := a.d.hellos.Small(addr.String())
 	s, unanswered, f := a.greet(ctx, conn, addr, req, &tickets{shared: a.d.tickets}, small)
@@ -210,20 +210,20 @@ func (a *attempt) openOn(ctx context.Context, conn net.Conn, addr netip.AddrPort
 }
 
 // again connects once more to the address of a session that was given up.
-func (a *attempt) again(ctx context.Context, addr netip.AddrPort, req *security.Requirement) (net.Conn, *failure) {
+func (a *attempt) again(ctx context.Context, addr netip.AddrPort, req *security.Requirement) (net.Conn, *attemptError) {
 	conn, _, _, err := a.d.race(ctx, []netip.AddrPort{addr}, a.settings.ConnectTimeout)
 	if err != nil {
-		return nil, &failure{status: "4.4.1", why: reason.Connect, host: req.Host, domainWide: true, text: fmt.Sprintf("no second connection to %s: %s", req.Host, lines(err))}
+		return nil, &attemptError{status: "4.4.1", why: failure.Connect, host: req.Host, domainWide: true, text: fmt.Sprintf("no second connection to %s: %s", req.Host, lines(err))}
 	}
 	return conn, nil
 }
 
 // authenticate says who we are to a next hop that wants to know. What goes
 // wrong there is the operator's to mend: the mail waits.
-func (a *attempt) authenticate(ctx context.Context, s *session, req *security.Requirement) *failure {
+func (a *attempt) authenticate(ctx context.Context, s *session, req *security.Requirement) *attemptError {
 	if err := req.MaySendPassword(&s.evidence); err != nil {
 		shortfall, _ := errors.AsType[*security.Shortfall](err)
-		return &failure{status: "4.7.11", why: reason.RouteAuth, host: s.host, domainWide: true,
+		return &attemptError{status: "4.7.11", why: failure.RouteAuth, host: s.host, domainWide: true,
 			text: fmt.Sprintf("the password for %s is not sent: %s", s.host, shortfall.Reason)}
 	}
 	err := s.client.Auth(ctx, a.rule.Route.User, a.rule.Route.Password)
@@ -234,10 +234,10 @@ func (a *attempt) authenticate(ctx context.Context, s *session, req *security.Re
 	if !ok && !errors.Is(err, smtpclient.ErrNoAuth) {
 		return greetingFailure(s.host, s.addr, err) // the connection was lost
 	}
-	f := &failure{status: "4.7.8", why: reason.RouteAuth, host: s.host, domainWide: true}
+	f := &attemptError{status: "4.7.8", why: failure.RouteAuth, host: s.host, domainWide: true}
 	if ok {
 		l := rule(stepAuth, refused.Reply, situation{tls: s.evidence.StartTLS})
-		if f = l.failure(s.host, refused.Reply); l.why == reason.RouteAuth {
+		if f = l.failure(s.host, refused.Reply); l.why == failure.RouteAuth {
 			f.status = "4.7.8"
 		}
 		f.strained = refused.Reply.Code == 421
@@ -247,7 +247,7 @@ func (a *attempt) authenticate(ctx context.Context, s *session, req *security.Re
 }
 
 // hello begins a session in clear.
-func (a *attempt) hello(ctx context.Context, conn net.Conn, addr netip.AddrPort, req *security.Requirement) (*smtpclient.Client, *heardConn, *failure) {
+func (a *attempt) hello(ctx context.Context, conn net.Conn, addr netip.AddrPort, req *security.Requirement) (*smtpclient.Client, *heardConn, *attemptError) {
 	heard := listenTo(conn)
 	a.hold.waits(heard, silentHello)
 	client, err := smtpclient.New(ctx, heard, smtpclient.Options{Name: a.d.hostname, NoChunking: !a.d.pool.chunking(a.key), Timeouts: a.d.timeouts})
@@ -259,7 +259,7 @@ func (a *attempt) hello(ctx context.Context, conn net.Conn, addr netip.AddrPort,
 
 // greet begins the session and tries STARTTLS where it is offered. unanswered
 // says that a small ClientHello may do better.
-func (a *attempt) greet(ctx context.Context, conn net.Conn, addr netip.AddrPort, req *security.Requirement, t *tickets, small bool) (s *session, unanswered bool, f *failure) {
+func (a *attempt) greet(ctx context.Context, conn net.Conn, addr netip.AddrPort, req *security.Requirement, t *tickets, small bool) (s *session, unanswered bool, f *attemptError) {
 	client, heard, f := a.hello(ctx, conn, addr, req)
 	if f != nil {
 		return nil, false, f
@@ -296,8 +296,8 @@ func (a *attempt) greet(ctx context.Context, conn net.Conn, addr netip.AddrPort,
 
 // greetingFailure tells of a session that ended before STARTTLS: whatever the
 // host said, it is about the host, and another one may do better.
-func greetingFailure(host string, addr netip.Addr, err error) *failure {
-	f := &failure{status: "4.4.2", why: reason.Connect, host: host, domainWide: true, strained: true, text: fmt.Sprintf("%s [%s]: %v", host, addr, err)}
+func greetingFailure(host string, addr netip.Addr, err error) *attemptError {
+	f := &attemptError{status: "4.4.2", why: failure.Connect, host: host, domainWide: true, strained: true, text: fmt.Sprintf("%s [%s]: %v", host, addr, err)}
 	if refused, ok := errors.AsType[*smtpclient.ReplyError](err); ok {
 		l := rule(step(refused.Step), refused.Reply, situation{})
 		f.why, f.status, f.reply = l.why, "4.3.2", refused.Reply.String()

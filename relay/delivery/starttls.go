@@ -38,7 +38,7 @@ func TLSConfig(req *security.Requirement, legacy, small bool) *tls.Config {
 
 // smaller tries an address once more, with a small ClientHello, where the host
 // did not answer that of s. The address is remembered where that helps.
-func (a *attempt) smaller(ctx context.Context, s *session, addr netip.AddrPort, req *security.Requirement) (*session, *failure) {
+func (a *attempt) smaller(ctx context.Context, s *session, addr netip.AddrPort, req *security.Requirement) (*session, *attemptError) {
 	a.tls, a.protection = req.Describe(&s.evidence)
 	conn, f := a.again(ctx, addr, req)
 	if f != nil {

@@ -62,7 +62,7 @@ func baseDomains(ctx context.Context, resolver *dnsclient.Client, host string, a
 // addTLSA asks for the TLSA records of a candidate and puts them into req. A
 // lookup that fails makes the host unusable, unless nothing that is published
 // may hold this message.
-func (a *attempt) addTLSA(ctx context.Context, c candidate, req *security.Requirement) *failure {
+func (a *attempt) addTLSA(ctx context.Context, c candidate, req *security.Requirement) *attemptError {
 	if !a.settings.DANE || c.addr.IsValid() || !a.asksDomain() {
 		return nil
 	}

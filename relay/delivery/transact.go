@@ -10,13 +10,13 @@ import (
 
 	"github.com/stsrelay/stsrelay/internal/sevenbit"
 	"github.com/stsrelay/stsrelay/queue"
-	"github.com/stsrelay/stsrelay/relay/reason"
+	"github.com/stsrelay/stsrelay/relay/failure"
 	"github.com/stsrelay/stsrelay/relay/smtpclient"
 )
 
 // accept makes refusals the results of the recipients that still have none, but for
 // those of which another host is to be asked.
-func (a *attempt) accept(refusals map[int]*failure) {
+func (a *attempt) accept(refusals map[int]*attemptError) {
 	a.open = slices.DeleteFunc(a.open, func(i int) bool {
 		f := refusals[i]
 		if f == nil {
@@ -34,9 +34,9 @@ func (a *attempt) accept(refusals map[int]*failure) {
 
 // decline takes note that a host does not take the message for a recipient, which
 // counts where no other host does. The first word stays, but "not now" outdoes "no".
-func (a *attempt) decline(i int, f *failure) {
+func (a *attempt) decline(i int, f *attemptError) {
 	if a.declined == nil {
-		a.declined = make(map[int]*failure)
+		a.declined = make(map[int]*attemptError)
 	}
 	if old := a.declined[i]; old == nil || old.permanent && !f.permanent {
 		a.declined[i] = f
@@ -107,7 +107,7 @@ func (a *attempt) send(ctx context.Context, s *session) course {
 		a.last = a.connectionFailure(s, err)
 		return courseRenew
 	case used && a.saysNothing(s, out):
-		a.last = &failure{status: "4.3.2", why: reason.Busy, host: s.host, domainWide: true, text: s.host + " takes no more on a session that was used before"}
+		a.last = &attemptError{status: "4.3.2", why: failure.Busy, host: s.host, domainWide: true, text: s.host + " takes no more on a session that was used before"}
 		return courseRenew
 	case lost && out.Mail.Code == 0: // the host saw nothing of the message
 		a.last = a.connectionFailure(s, err)
@@ -158,7 +158,7 @@ func (a *attempt) unreadable() bool {
 	if err == nil {
 		return false
 	}
-	f := &failure{status: "4.3.0", why: reason.Local, text: "this relay cannot read the message from its disk, and keeps it for its administrator: " + err.Error()}
+	f := &attemptError{status: "4.3.0", why: failure.Local, text: "this relay cannot read the message from its disk, and keeps it for its administrator: " + err.Error()}
 	for _, i := range a.open {
 		a.results[i] = f.state(a.w.States[i], a.tls)
 	}
@@ -228,7 +228,7 @@ func (a *attempt) take(s *session, out smtpclient.Outcome, err error) (more bool
 			rest = append(rest, i)
 		case f.refusesUs() && !a.refusedOver.IsValid():
 			if a.refusals == nil {
-				a.refusals = make(map[int]*failure)
+				a.refusals = make(map[int]*attemptError)
 			}
 			a.refusals[i] = f
 			rest = append(rest, i)
@@ -245,13 +245,13 @@ func (a *attempt) take(s *session, out smtpclient.Outcome, err error) (more bool
 
 // recipientResult is what became of the k-th recipient of the transaction; nil is a
 // delivery. Failures of the host send it to the next one.
-func (a *attempt) recipientResult(s *session, out smtpclient.Outcome, err error, k int) (*failure, owner) {
+func (a *attempt) recipientResult(s *session, out smtpclient.Outcome, err error, k int) (*attemptError, owner) {
 	host := s.host
 	switch {
 	case errors.Is(err, smtpclient.ErrTooLarge):
-		return &failure{permanent: true, elsewhere: true, status: "5.3.4", why: reason.Size, host: host, text: fmt.Sprintf("the message is too large for %s: %v", host, err)}, ofHostAlone
+		return &attemptError{permanent: true, elsewhere: true, status: "5.3.4", why: failure.Size, host: host, text: fmt.Sprintf("the message is too large for %s: %v", host, err)}, ofHostAlone
 	case errors.Is(err, smtpclient.ErrNeedsSMTPUTF8):
-		return &failure{permanent: true, elsewhere: true, status: "5.6.7", why: reason.Content, host: host, text: fmt.Sprintf("the message needs SMTPUTF8, which %s does not offer", host)}, ofHostAlone
+		return &attemptError{permanent: true, elsewhere: true, status: "5.6.7", why: failure.Content, host: host, text: fmt.Sprintf("the message needs SMTPUTF8, which %s does not offer", host)}, ofHostAlone
 	}
 	recipient := recipientReply(out, k)
 	if out.Bye.Code != 0 && recipient.Code/100 <= 2 && out.Data.Code == 0 && out.Mail.OK() {
@@ -265,7 +265,7 @@ func (a *attempt) recipientResult(s *session, out smtpclient.Outcome, err error,
 		if r.Code >= 400 {
 			l := rule(r.at, r.Reply, situation{tls: s.evidence.StartTLS})
 			f := l.failure(host, r.Reply)
-			if l.why == reason.Handshake || l.why == reason.TLSNone {
+			if l.why == failure.Handshake || l.why == failure.TLSNone {
 				f.text = fmt.Sprintf("%s takes mail over TLS only, and gave none (%s)", f.text, cmp.Or(s.evidence.Failure, "STARTTLS is not offered"))
 			}
 			return f, l.owner
@@ -275,10 +275,10 @@ func (a *attempt) recipientResult(s *session, out smtpclient.Outcome, err error,
 	case out.Final.OK() && recipient.OK():
 		return nil, ofRecipient
 	case out.Final.OK():
-		return &failure{status: "4.5.0", why: reason.Recipient, host: host, reply: recipient.String(),
+		return &attemptError{status: "4.5.0", why: failure.Recipient, host: host, reply: recipient.String(),
 			text: fmt.Sprintf("%s answered to the recipient with what is neither yes nor no: %s", host, recipient)}, ofRecipient
 	case out.BodySent:
-		return &failure{status: "4.4.2", why: reason.Unknown, host: host,
+		return &attemptError{status: "4.4.2", why: failure.Unknown, host: host,
 			text: fmt.Sprintf("%s did not answer after the whole message was sent (%v): it may have been delivered, and is sent again", host, err)}, ofTransaction
 	}
 	f := a.connectionFailure(s, err)
@@ -293,6 +293,6 @@ func recipientReply(out smtpclient.Outcome, k int) smtpclient.Reply {
 	return smtpclient.Reply{}
 }
 
-func (a *attempt) connectionFailure(s *session, err error) *failure {
-	return &failure{status: "4.4.2", why: reason.Connect, host: s.host, domainWide: true, text: fmt.Sprintf("the connection to %s [%s] was lost: %v", s.host, s.addr, err)}
+func (a *attempt) connectionFailure(s *session, err error) *attemptError {
+	return &attemptError{status: "4.4.2", why: failure.Connect, host: s.host, domainWide: true, text: fmt.Sprintf("the connection to %s [%s] was lost: %v", s.host, s.addr, err)}
 }

@@ -11,7 +11,7 @@ import (
 	"time"
 
 	"github.com/stsrelay/stsrelay/internal/dnsclient"
-	"github.com/stsrelay/stsrelay/relay/reason"
+	"github.com/stsrelay/stsrelay/relay/failure"
 )
 
 const (
@@ -74,7 +74,7 @@ func Find(ctx context.Context, resolver *dnsclient.Client, domain string, isSelf
 	}
 	switch {
 	case errors.Is(err, dnsclient.ErrNXDomain):
-		return p, &Denial{"5.1.2", reason.DNS, fmt.Sprintf("the domain %s does not exist", domain)}
+		return p, &Denial{"5.1.2", failure.DNS, fmt.Sprintf("the domain %s does not exist", domain)}
 	case errors.Is(err, dnsclient.ErrNoData):
 		p.Implicit, p.Hosts = true, []Host{{Name: domain}}
 		return p, nil
@@ -83,10 +83,10 @@ func Find(ctx context.Context, resolver *dnsclient.Client, domain string, isSelf
 	}
 	p.add(mx.Records)
 	if len(p.Hosts) == 0 {
-		return p, &Denial{"5.1.10", reason.NullMX, fmt.Sprintf("the domain %s takes no mail: it has a null MX", domain)}
+		return p, &Denial{"5.1.10", failure.NullMX, fmt.Sprintf("the domain %s takes no mail: it has a null MX", domain)}
 	}
 	if p.leaveOutSelf(isSelf); len(p.Hosts) == 0 {
-		return p, &Denial{"5.4.6", reason.Loop, fmt.Sprintf("mail for %s leads back to this relay, its best MX host", domain)}
+		return p, &Denial{"5.4.6", failure.Loop, fmt.Sprintf("mail for %s leads back to this relay, its best MX host", domain)}
 	}
 	return p, nil
 }

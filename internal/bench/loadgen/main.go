@@ -1,0 +1,88 @@
+// Command loadgen puts load on a real stsrelay process: it starts the fake
+// Internet on ports 25 and 443 of loopback addresses, starts the program, sends
+// messages, and counts what arrives: rates, lost ones, ones that came twice.
+// With -kill it kills the process (SIGKILL) at random moments under load that
+// goes on until the last of them, and starts it again. It needs the right to
+// bind ports below 1024, and takes it in a network namespace of its own where
+// it has it not.
+//
+//	go build -o stsrelay ./cmd/stsrelay
+//	go run ./internal/bench/loadgen -binary ./stsrelay -sessions 20 -messages 50
+//	go run ./internal/bench/loadgen -binary ./stsrelay -client smtp-source -messages 250
+//	go run ./internal/bench/loadgen -binary ./stsrelay -size 1024 -kill 50
+//
+// With -fulldisk another program fills the disk of the relay under load, a small
+// one of its own (root).
+//
+//	go run ./internal/bench/loadgen -binary ./stsrelay -fulldisk 20
+//
+// With -strangers somebody owns so many domains, each with a policy of 64 KiB and
+// an id that changes at each query, and wants an enforced policy out of the cache.
+//
+//	go run ./internal/bench/loadgen -binary ./stsrelay -strangers 2000
+//
+// With -silent there are so many domains whose hosts take connections and say
+// nothing (with -oneaddress all at one address): how long does other mail take, and
+// a stop?
+//
+//	go run ./internal/bench/loadgen -binary ./stsrelay -silent 10000
+//
+// With -steady it needs neither program nor ports: it puts a load on queue and
+// store alone and watches the disk use.
+//
+//	go run ./internal/bench/loadgen -steady 30m -rate 1000 -size 10240
+package main
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"time"
+)
+
+func main() {
+	var o options
+	flag.StringVar(&o.binary, "binary", "./stsrelay", "the program under load")
+	flag.StringVar(&o.relay, "relay", "stsrelay", "who is under load: stsrelay, or a Postfix with the same ways in and out, to compare")
+	flag.StringVar(&o.client, "client", "builtin", "who sends: builtin, smtp-source (Postfix's), swaks (one message)")
+	flag.BoolVar(&o.lockstep, "lockstep", false, "the builtin client waits for the reply to each command")
+	flag.IntVar(&o.sessions, "sessions", 20, "SMTP sessions that send at the same time")
+	flag.IntVar(&o.messages, "messages", 50, "messages a session")
+	flag.IntVar(&o.size, "size", 10<<10, "octets a message")
+	flag.IntVar(&o.domains, "domains", 1, "recipient domains, with enforced policies")
+	flag.IntVar(&o.hosts, "hosts", 1, "MX hosts that they share")
+	flag.IntVar(&o.backlog, "queued", 0, "messages that wait already, for 1000 domains whose host is down")
+	flag.IntVar(&o.kills, "kill", 0, "how often the process is killed under load")
+	flag.DurationVar(&o.timeout, "timeout", 5*time.Minute, "for everything")
+	flag.Uint64Var(&o.seed, "seed", rand.Uint64(), "of the moments of the kills")
+	length := flag.Duration("steady", 0, "only queue and store, in = out for so long: what does the disk hold?")
+	rate := flag.Int("rate", 1000, "messages a second with -steady")
+	dir := flag.String("dir", "", "folder of the store with -steady; default a temporary one")
+	full := flag.Int("fulldisk", 0, "rounds in which the relay's disk, a small one of its own, is filled under load")
+	strangers := flag.Int("strangers", 0, "domains of somebody who wants an enforced policy out of the cache")
+	silent := flag.Int("silent", 0, "domains whose hosts are silent")
+	oneAddress := flag.Bool("oneaddress", false, "the hosts of -silent have one address")
+	flag.BoolVar(&o.verbose, "v", false, "a line for every round")
+	flag.Parse()
+	ctx, cancel := context.WithTimeout(context.Background(), o.timeout)
+	defer cancel()
+	var err error
+	if *length > 0 {
+		err = steady(context.Background(), *dir, *rate, o.size, *length)
+	} else if *full > 0 {
+		err = fullDisk(ctx, o, *full)
+	} else if err = ownNetwork(); err == nil && *strangers > 0 {
+		err = strange(ctx, o, *strangers)
+	} else if err == nil && *silent > 0 {
+		err = silence(ctx, o, *silent, *oneAddress)
+	} else if err == nil {
+		err = run(ctx, o)
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "loadgen:", err)
+		cancel()
+		os.Exit(1) //nolint:gocritic // cancel was called
+	}
+}

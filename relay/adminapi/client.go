@@ -1,0 +1,102 @@
+package adminapi
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"syscall"
+)
+
+// ErrNotRunning says that nobody answers on the socket.
+var ErrNotRunning = errors.New("the relay is not running")
+
+// Client talks to a relay on this machine.
+type Client struct {
+	socket string
+	http   *http.Client
+}
+
+// NewClient returns a client for a socket. Nothing is opened yet.
+func NewClient(socket string) *Client {
+	dial := func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return new(net.Dialer).DialContext(ctx, "unix", socket)
+	}
+	return &Client{socket: socket, http: &http.Client{Transport: &http.Transport{
+		DialContext:       dial,
+		DisableKeepAlives: true, // a command asks once or twice, and nobody closes what is idle
+	}}}
+}
+
+// Get decodes the answer to a GET into v.
+func (c *Client) Get(ctx context.Context, path string, query url.Values, v any) error {
+	body, err := c.Open(ctx, http.MethodGet, path, query, nil)
+	if err != nil {
+		return err
+	}
+	defer body.Close()
+	return json.NewDecoder(body).Decode(v)
+}
+
+// Do sends in as JSON and decodes the answer into out; either may be nil.
+func (c *Client) Do(ctx context.Context, method, path string, in, out any) error {
+	data, err := json.Marshal(in)
+	if err != nil {
+		return err
+	}
+	body, err := c.Open(ctx, method, path, nil, data)
+	if err != nil {
+		return err
+	}
+	defer body.Close()
+	if out == nil {
+		return nil
+	}
+	return json.NewDecoder(body).Decode(out)
+}
+
+// Open returns the body of the answer, to be closed by the caller. An answer
+// that refuses is an error with its sentence. What stands in the path for IDs and
+// domains is escaped by the caller.
+func (c *Client) Open(ctx context.Context, method, path string, query url.Values, in []byte) (io.ReadCloser, error) {
+	return c.send(ctx, method, path, query, bytes.NewReader(in))
+}
+
+// send is Open with a body that need not be in memory.
+func (c *Client) send(ctx context.Context, method, path string, query url.Values, in io.Reader) (io.ReadCloser, error) {
+	req, err := http.NewRequestWithContext(ctx, method, "http://stsrelay"+path+"?"+query.Encode(), in)
+	if err != nil {
+		return nil, err
+	}
+	resp, err := c.http.Do(req)
+	if err != nil {
+		return nil, c.explain(err)
+	}
+	if resp.StatusCode/100 == 2 {
+		return resp.Body, nil
+	}
+	defer resp.Body.Close()
+	var refusal struct{ Error string }
+	if json.NewDecoder(resp.Body).Decode(&refusal) != nil || refusal.Error == "" {
+		return nil, fmt.Errorf("the relay answered %s", resp.Status)
+	}
+	return nil, errors.New(refusal.Error)
+}
+
+func (c *Client) explain(err error) error {
+	switch {
+	case errors.Is(err, os.ErrPermission):
+		return fmt.Errorf("the socket %s belongs to another user: run the command as that user or as root", c.socket)
+	case errors.Is(err, syscall.EINVAL):
+		return fmt.Errorf("%w: the path %s is too long for a socket", ErrNotRunning, c.socket)
+	case errors.Is(err, os.ErrNotExist), errors.Is(err, syscall.ECONNREFUSED):
+		return fmt.Errorf("%w: nobody answers on %s; start it with: stsrelay serve (or name its configuration with --config)", ErrNotRunning, c.socket)
+	}
+	return err
+}

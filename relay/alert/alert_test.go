@@ -1,0 +1,178 @@
+package alert
+
+import (
+	"context"
+	"io"
+	"mime"
+	"mime/quotedprintable"
+	"net/mail"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stsrelay/stsrelay/internal/store"
+)
+
+// desk is a Watch with everything around it in hand.
+type desk struct {
+	*Watch
+	t       *testing.T
+	store   *store.Store
+	now     time.Time
+	to      string
+	present []Trouble
+	mails   []*mail.Message
+	full    bool // the queue takes nothing
+}
+
+func newDesk(t *testing.T) *desk {
+	t.Helper()
+	s, err := store.Open(store.Options{Dir: t.TempDir()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	d := &desk{t: t, store: s, now: time.Date(2026, 11, 25, 12, 0, 0, 0, time.UTC), to: "root@example.com"}
+	d.restart()
+	return d
+}
+
+func (d *desk) restart() {
+	d.t.Helper()
+	var err error
+	d.Watch, err = New(Options{
+		Hostname: "relay.example.com", Store: d.store, To: func() string { return d.to }, Now: func() time.Time { return d.now },
+		Look: func(context.Context) []Trouble { return d.present },
+		Queue: func(to string, body []byte, also func(*store.Batch)) (string, error) {
+			if d.full {
+				return "", store.ErrDiskFull
+			}
+			m, err := mail.ReadMessage(strings.NewReader(string(body)))
+			if err != nil || m.Header.Get("To") != "<"+to+">" {
+				d.t.Errorf("%v in %s", err, body)
+			}
+			d.mails = append(d.mails, m)
+			var b store.Batch
+			also(&b)
+			return "Q", d.store.Commit(d.t.Context(), &b)
+		},
+	})
+	if err != nil {
+		d.t.Fatal(err)
+	}
+}
+
+// after looks again after a while and returns the new mail, nil for none.
+func (d *desk) after(pause time.Duration, present ...Trouble) *mail.Message {
+	d.t.Helper()
+	d.now, d.present = d.now.Add(pause), present
+	n := len(d.mails)
+	if err := d.look(d.t.Context()); err != nil && !d.full {
+		d.t.Fatal(err)
+	}
+	switch len(d.mails) - n {
+	case 0:
+		return nil
+	case 1:
+		return d.mails[n]
+	}
+	d.t.Fatalf("%d mails at once", len(d.mails)-n)
+	return nil
+}
+
+func (d *desk) says(m *mail.Message, subject, text string) {
+	d.t.Helper()
+	if m == nil {
+		d.t.Fatalf("no mail, want %q", subject)
+	}
+	body, err := io.ReadAll(quotedprintable.NewReader(m.Body))
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	if got, err := new(mime.WordDecoder).DecodeHeader(m.Header.Get("Subject")); err != nil || got != "relay.example.com: "+subject || !strings.HasPrefix(strings.ReplaceAll(string(body), "\r\n", "\n"), text) {
+		d.t.Errorf("subject %q\n%s", got, body)
+	}
+}
+
+var (
+	disk = Trouble{Key: "disk", What: "the disk runs full", Helps: "free some"}
+	cert = Trouble{Key: "cert", What: "the certificate ends"}
+)
+
+func TestTheOperatorIsToldOnceADay(t *testing.T) {
+	d := newDesk(t)
+	if d.after(0) != nil {
+		t.Error("a mail about nothing")
+	}
+	d.says(d.after(0, disk), "the disk runs full", "New:\n\n* the disk runs full\n  What helps: free some\n\nstsrelay status")
+	if d.after(5*time.Minute, disk) != nil || d.after(23*time.Hour, disk) != nil {
+		t.Error("told again within a day")
+	}
+	d.restart()
+	if d.after(0, disk) != nil {
+		t.Error("told again after a restart")
+	}
+	d.says(d.after(time.Hour, disk), "still: the disk runs full", "Still so:\n\n* the disk runs full\n")
+	d.says(d.after(2*time.Hour, disk, cert), "the certificate ends", "New:\n\n* the certificate ends\n\nStill so:\n\n* the disk runs full\n")
+	d.says(d.after(24*time.Hour, disk, cert), "2 troubles are still there", "Still so:\n\n* the disk")
+}
+
+func TestMailsToTheOperatorAreAnHourApart(t *testing.T) {
+	d := newDesk(t)
+	d.after(0, disk)
+	if d.after(59*time.Minute, disk, cert) != nil {
+		t.Error("a second mail within the hour")
+	}
+	d.says(d.after(time.Minute, cert, Trouble{Key: "x", What: "X"}), "2 new troubles", "New:\n\n* the certificate ends\n\n* X\n\nOver since the last mail:\n\n* the disk runs full\n")
+	if d.after(59*time.Minute) != nil {
+		t.Error("a third within the next")
+	}
+	d.says(d.after(time.Minute), "all is well again", "Over since the last mail:\n\n* the certificate ends\n\n* X\n\n")
+	if d.after(48*time.Hour) != nil {
+		t.Error("all is well, twice")
+	}
+}
+
+func TestWhatCannotBeQueuedIsToldLater(t *testing.T) {
+	d := newDesk(t)
+	d.full = true
+	d.after(0, disk)
+	d.full = false
+	d.says(d.after(5*time.Minute, disk), "the disk runs full", "New:")
+	d.now = d.now.Add(-2 * time.Hour) // the clock is set back
+	d.says(d.after(0, disk, cert), "the certificate ends", "New:")
+	d.to = ""
+	if d.after(48*time.Hour, disk) != nil {
+		t.Error("a mail to nobody")
+	}
+}
+
+func TestWhatStrangersWriteBeginsNoLine(t *testing.T) {
+	d := newDesk(t)
+	m := d.after(0, Trouble{Key: "x", What: "550 no\r\nBcc: a@b.example\n\nhé", Helps: "a\nb"})
+	d.says(m, "550 no Bcc: a@b.example hé", "New:\n\n* 550 no Bcc: a@b.example hé\n  What helps: a b\n")
+	if m.Header.Get("Bcc") != "" {
+		t.Error("it has become a header")
+	}
+}
+
+func TestAWatchStopsWithItsContext(t *testing.T) {
+	d := newDesk(t)
+	looks := make(chan time.Time)
+	d.o.After = func(time.Duration) <-chan time.Time { return looks }
+	d.present = []Trouble{disk}
+	ctx, stop := context.WithCancel(t.Context())
+	ended := make(chan struct{})
+	go func() { defer close(ended); d.Run(ctx) }()
+	looks <- d.now // the first look is over
+	looks <- d.now // and so is the second
+	stop()
+	<-ended
+	if len(d.mails) != 1 || len(d.Present()) != 1 {
+		t.Errorf("%d mails, %v", len(d.mails), d.Present())
+	}
+}

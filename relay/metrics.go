@@ -1,0 +1,188 @@
+package relay
+
+import (
+	"bytes"
+	"cmp"
+	"errors"
+	"fmt"
+	"math"
+	"os"
+	"sync/atomic"
+	"time"
+
+	"github.com/stsrelay/stsrelay/config"
+	"github.com/stsrelay/stsrelay/relay/adminapi"
+	"github.com/stsrelay/stsrelay/relay/delivery"
+	"github.com/stsrelay/stsrelay/relay/metrics"
+	"github.com/stsrelay/stsrelay/relay/security"
+	"github.com/stsrelay/stsrelay/sts"
+)
+
+// openMetrics adds what is a state, not a count, and the results that alerts
+// watch for: from the start on, so that the first failure is an increase.
+func (r *Relay) openMetrics() {
+	for _, result := range fetchResults {
+		r.metrics.Fetched(result, 0)
+	}
+	for _, result := range []security.StartTLS{security.NotOffered, security.Refused, security.Broken, security.Established} {
+		r.metrics.StartTLS(result.String(), 0)
+	}
+	for _, how := range []string{"mail", "https"} {
+		r.metrics.Reported(how, reportResult(true), 0)
+		r.metrics.Reported(how, reportResult(false), 0)
+	}
+	r.metrics.Reported("none", reportResult(false), 0)
+	version := func() map[string]float64 { return map[string]float64{r.o.Version: 1} }
+	r.metrics.Gauges(
+		metrics.Gauge{Name: "stsrelay_build_info", Help: "1, for the version that runs.", Label: "version", Read: version},
+		metrics.Gauge{Name: "stsrelay_info", Help: "The same as stsrelay_build_info, by its older name.", Label: "version", Read: version},
+		state("stsrelay_uptime_seconds", "Time since the start.", func() float64 { return time.Since(r.started).Seconds() }),
+		metrics.Gauge{Name: "stsrelay_log_dropped_total", Help: "Lines of the log that were dropped, because the reader of standard error did not keep up.", Counter: true,
+			Read: func() map[string]float64 { return map[string]float64{"": float64(r.o.LogDropped().Lines)} }},
+		state("stsrelay_accepting", "1 while mail is taken in, 0 where it is not: /readyz and `stsrelay status` say why.",
+			func() float64 { return one(r.queue.Accepting() == nil) }),
+		state("stsrelay_delivering", "1 while mail is delivered, 0 while delivery is paused.",
+			func() float64 { return one(!r.queue.Paused()) }),
+		metrics.Gauge{Name: "stsrelay_sessions", Help: "SMTP sessions that are open, from clients (in) and to hosts (out).", Label: "direction",
+			Read: func() map[string]float64 {
+				return map[string]float64{"in": float64(r.ingress.Sessions()), "out": float64(r.delivery.Sessions())}
+			}},
+		metrics.Gauge{Name: "stsrelay_policies", Help: "Domains in the policy cache, by mode of the policy in force.", Label: "mode", Read: r.modes},
+	)
+	r.metrics.Gauges(r.queueGauges()...)
+	r.metrics.Gauges(r.storeGauges()...)
+}
+
+func (r *Relay) queueGauges() []metrics.Gauge {
+	return []metrics.Gauge{
+		state("stsrelay_queue_messages", "Messages in the queue.", func() float64 { return float64(r.queue.Counts().Messages) }),
+		state("stsrelay_queue_recipients", "Recipients in the queue that have no end yet.", func() float64 { return float64(r.queue.Counts().Recipients) }),
+		state("stsrelay_queue_held", "Messages in the queue that are held.", func() float64 { return float64(r.queue.Counts().Held) }),
+		state("stsrelay_queue_active", "Deliveries under way, each of a message to its recipients of one domain.", func() float64 { return float64(r.queue.Active()) }),
+		state("stsrelay_queue_oldest_seconds", "Age of the oldest message that is not held, 0 where there is none.", func() float64 { return r.queue.Oldest().Seconds() }),
+	}
+}
+
+func (r *Relay) storeGauges() []metrics.Gauge {
+	return []metrics.Gauge{
+		state("stsrelay_store_size_bytes", "Disk space that the store takes, with what it has reserved.", measured(r.store.Size)),
+		state("stsrelay_store_free_bytes", "Free space of the store's file system.", measured(r.store.Free)),
+		state("stsrelay_store_free_limit_bytes", "Free space below which no mail is taken in.", func() float64 { return float64(r.store.FreeLimit()) }),
+	}
+}
+
+// state is a gauge with one value.
+func state(name, help string, read func() float64) metrics.Gauge {
+	return metrics.Gauge{Name: name, Help: help, Read: func() map[string]float64 { return map[string]float64{"": read()} }}
+}
+
+// measured is a value that is not a number where it cannot be had.
+func measured(read func() (int64, error)) func() float64 {
+	return func() float64 {
+		n, err := read()
+		if err != nil {
+			return math.NaN()
+		}
+		return float64(n)
+	}
+}
+
+func one(v bool) float64 {
+	if v {
+		return 1
+	}
+	return 0
+}
+
+// modes counts the policies, "missing" where none is in force.
+func (r *Relay) modes() map[string]float64 {
+	out := map[string]float64{string(sts.ModeEnforce): 0, string(sts.ModeTesting): 0, string(sts.ModeNone): 0, "missing": 0}
+	if r.policies == nil {
+		return out
+	}
+	for mode, n := range r.policies.Modes() {
+		out[cmp.Or(string(mode), "missing")] = float64(n)
+	}
+	return out
+}
+
+// noHost is a policy host that does not exist. Where the record could not be
+// looked up that is no failure: most domains have none.
+const noHost = "no-host"
+
+// fetchResults are what fetchResult may return.
+var fetchResults = []string{"ok", string(sts.PolicyFetchError), string(sts.PolicyInvalid), string(sts.WebPKIInvalid), noHost}
+
+// fetchResult is the result of a fetch in one word, of RFC 8460 where it has one.
+func fetchResult(err error) string {
+	failed, ok := errors.AsType[*sts.FetchError](err)
+	switch {
+	case err == nil:
+		return "ok"
+	case errors.Is(err, sts.ErrNoHost):
+		return noHost
+	case ok:
+		return string(failed.Type)
+	}
+	return string(sts.PolicyFetchError)
+}
+
+func reportResult(sent bool) string {
+	if sent {
+		return "sent"
+	}
+	return "failed"
+}
+
+func (r *Relay) handshaken(starttls string) { r.metrics.StartTLS(starttls, 1) }
+
+// totals count since the start, for status.
+type totals struct{ accepted, delivered, deferred, bounced atomic.Int64 }
+
+func (t *totals) read() adminapi.SinceStart {
+	return adminapi.SinceStart{Accepted: t.accepted.Load(), Delivered: t.delivered.Load(), Deferred: t.deferred.Load(), Bounced: t.bounced.Load()}
+}
+
+// accepted counts a message that was taken in.
+func (r *Relay) accepted(size int64) {
+	r.totals.accepted.Add(1)
+	r.metrics.Accepted(size)
+}
+
+// ended counts what became of n recipients in an attempt.
+func (r *Relay) ended(verdict, why string, n int) {
+	r.metrics.Recipients(verdict, why, n)
+	switch verdict {
+	case "delivered":
+		r.totals.delivered.Add(int64(n))
+	case "deferred":
+		r.totals.deferred.Add(int64(n))
+	case "bounced":
+		r.totals.bounced.Add(int64(n))
+	}
+}
+
+func (r *Relay) attempted(a delivery.Attempt) {
+	r.metrics.Attempt(a.Verdict, cmp.Or(string(a.Protection), "no-session"))
+	if a.Delivered > 0 {
+		r.metrics.Delivered(a.Delivered)
+	}
+}
+
+// listenHTTP binds the address for the web page, health and metrics, where one is set.
+func (r *Relay) listenHTTP(c *config.Config) error {
+	if c.Admin.HTTP == "" {
+		return nil
+	}
+	var token []byte
+	if c.Admin.TokenFile != "" {
+		var err error
+		if token, err = os.ReadFile(c.Admin.TokenFile); err != nil {
+			return fmt.Errorf("admin.token_file: %w", err)
+		}
+		if token = bytes.TrimSpace(token); len(token) == 0 {
+			return fmt.Errorf("admin.token_file: %s is empty", c.Admin.TokenFile)
+		}
+	}
+	return r.admin.ListenHTTP(c.Admin.HTTP, string(token))
+}

@@ -1,0 +1,231 @@
+package notify
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"log/slog"
+	"maps"
+	"mime"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/fxamacker/cbor/v2"
+
+	"github.com/stsrelay/stsrelay/internal/mailbox"
+	"github.com/stsrelay/stsrelay/internal/store"
+	"github.com/stsrelay/stsrelay/queue"
+)
+
+const (
+	// maxNotices is how many notices one sender gets in the time of a window. What
+	// comes after them in that time is told in one message at its end: a program
+	// that writes to a thousand dead addresses is not answered a thousand times.
+	maxNotices = 20
+	window     = time.Hour
+	// maxKept bounds what a digest lists; the rest is only counted.
+	maxKept = 1000
+	// maxSenders bounds of how many senders the notices are counted.
+	maxSenders = 10_000
+)
+
+// Digest caps the notices to each sender. What it holds back is in the store,
+// written in the same commit as the result that it tells of.
+type Digest struct {
+	reporter *Reporter
+	store    *store.Store
+
+	mu      sync.Mutex
+	next    uint64 // number of the next summary
+	senders map[string]*addressee
+}
+
+// addressee is a sender who gets notices.
+type addressee struct {
+	begun time.Time // of the window
+	sent  int
+	kept  []summary
+	more  int // beyond those that are listed
+}
+
+// summary is a notice that was not sent.
+type summary struct {
+	Sender     string    `cbor:"1,keyasint"`
+	At         time.Time `cbor:"2,keyasint"`
+	Action     Action    `cbor:"3,keyasint"`
+	ID         string    `cbor:"4,keyasint"`
+	Subject    string    `cbor:"5,keyasint"`
+	Recipients []string  `cbor:"6,keyasint"`
+	What       string    `cbor:"7,keyasint"`
+	key        []byte
+}
+
+// maxListed bounds the recipients that a summary names.
+const maxListed = 20
+
+// NewDigest returns the cap on the notices of r, with what was held back before
+// a restart.
+func NewDigest(r *Reporter, s *store.Store) (*Digest, error) {
+	d := &Digest{reporter: r, store: s, senders: make(map[string]*addressee)}
+	err := s.Scan(store.PrefixNotice, nil, func(key, value []byte) error {
+		var sum summary
+		if err := cbor.Unmarshal(value, &sum); err != nil {
+			return fmt.Errorf("a notice that was held back cannot be read: %w", err)
+		}
+		sum.key = bytes.Clone(key)
+		var number uint64
+		if _, err := fmt.Sscanf(string(key[len(store.PrefixNotice):]), "%x", &number); err == nil {
+			d.next = max(d.next, number+1)
+		}
+		a := d.addressee(sum.Sender, sum.At)
+		a.sent = maxNotices
+		a.keep(sum)
+		return nil
+	})
+	return d, err
+}
+
+func (d *Digest) addressee(sender string, now time.Time) *addressee {
+	a := d.senders[sender]
+	if a == nil {
+		a = &addressee{begun: now}
+		d.senders[sender] = a
+	}
+	return a
+}
+
+// keep holds a summary back for the digest; listed says that it will be in it,
+// and is not only counted.
+func (a *addressee) keep(s summary) (listed bool) {
+	if len(a.kept) == maxKept {
+		a.more++
+		return false
+	}
+	a.kept = append(a.kept, s)
+	return true
+}
+
+// cap lets a notice through, or has it kept for the digest.
+func (d *Digest) cap(n *notice, m *queue.NewMessage) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if len(d.senders) > maxSenders {
+		maps.DeleteFunc(d.senders, func(_ string, a *addressee) bool { return len(a.kept) == 0 && n.now.Sub(a.begun) >= window })
+	}
+	a := d.addressee(n.env.From, n.now)
+	if len(a.kept) == 0 && n.now.Sub(a.begun) >= window {
+		a.begun, a.sent = n.now, 0
+	}
+	if a.sent < maxNotices {
+		a.sent++
+		return
+	}
+	s := n.summary()
+	s.key = fmt.Appendf(slices.Clone(store.PrefixNotice), "%016x", d.next)
+	d.next++
+	if !a.keep(s) {
+		// The digest removes from the store what it lists: what it only counts would
+		// stay there, and be told once more after each restart.
+		m.Keep = func(*store.Batch) {}
+		return
+	}
+	value, err := cbor.Marshal(s)
+	if err != nil {
+		panic(fmt.Sprintf("dsn: %v", err)) // of strings and times
+	}
+	m.Keep = func(b *store.Batch) { b.Set(s.key, value) }
+}
+
+func (n *notice) summary() summary {
+	original, _ := n.original()
+	p := n.page(original)
+	s := summary{Sender: n.env.From, At: n.now, Action: n.action, ID: p.ID, Subject: p.Subject, What: p.Groups[0].What}
+	for _, e := range n.entries[:min(len(n.entries), maxListed)] {
+		s.Recipients = append(s.Recipients, e.recipient.Address)
+	}
+	if more := len(n.entries) - maxListed; more > 0 {
+		s.Recipients = append(s.Recipients, fmt.Sprintf("… (%d)", more))
+	}
+	return s
+}
+
+// Run sends the digests that are due until ctx ends.
+func (d *Digest) Run(ctx context.Context, q *queue.Queue, log *slog.Logger) {
+	t := time.NewTicker(time.Minute)
+	defer t.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-t.C:
+			if err := d.send(q, log); err != nil {
+				log.Error("a digest of notices could not be queued; it is tried again", "error", err)
+			}
+		}
+	}
+}
+
+// Send queues the digests that are due.
+func (d *Digest) Send(q *queue.Queue) error { return d.send(q, slog.New(slog.DiscardHandler)) }
+
+func (d *Digest) send(q *queue.Queue, log *slog.Logger) error {
+	now := d.reporter.now()
+	d.mu.Lock()
+	due := make(map[string]*addressee)
+	for sender, a := range d.senders {
+		if len(a.kept) > 0 && now.Sub(a.begun) >= window {
+			due[sender] = a
+			d.senders[sender] = &addressee{begun: now, sent: 1}
+		}
+	}
+	d.mu.Unlock()
+	for sender, a := range due {
+		messages := []queue.NewMessage{d.message(sender, a, now)}
+		err := q.Add(messages, func(b *store.Batch) {
+			for _, s := range a.kept {
+				b.Delete(s.key)
+			}
+		})
+		if err != nil {
+			d.mu.Lock()
+			for _, s := range a.kept {
+				d.addressee(sender, a.begun).keep(s)
+			}
+			d.senders[sender].begun = a.begun
+			d.mu.Unlock()
+			return err
+		}
+		log.Info("digest of notices queued", "queue_id", messages[0].Envelope.ID.String(), "to", sender, "notices", len(a.kept)+a.more)
+	}
+	return nil
+}
+
+// message is the digest.
+func (d *Digest) message(sender string, a *addressee, now time.Time) queue.NewMessage {
+	r := d.reporter
+	t := r.texts()
+	page := struct {
+		Kept  []summary
+		More  int
+		Count int
+	}{a.kept, a.more, len(a.kept) + a.more}
+	var b bytes.Buffer
+	fmt.Fprintf(&b, "From: Mail Delivery System <MAILER-DAEMON@%s>\r\nTo: <%s>\r\n", r.Hostname, sender)
+	fmt.Fprintf(&b, "Subject: %s\r\n", mime.QEncoding.Encode("utf-8", render(t, "digest.subject", page)))
+	fmt.Fprintf(&b, "Date: %s\r\nMessage-ID: <digest.%d@%s>\r\n", now.Format(time.RFC1123Z), now.UnixNano(), r.Hostname)
+	b.WriteString("Auto-Submitted: auto-replied\r\nMIME-Version: 1.0\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Transfer-Encoding: quoted-printable\r\n\r\n")
+	writeQuoted(&b, render(t, "digest.text", page))
+	to := sender[strings.LastIndexByte(sender, '@')+1:]
+	if m, err := mailbox.Parse(sender); err == nil {
+		to = m.Domain
+	}
+	return queue.NewMessage{
+		Envelope: queue.Envelope{
+			Kind: queue.Notice, Recipients: []queue.Recipient{{Address: sender, Domain: to, Notify: []string{"NEVER"}}},
+			Client: r.Hostname + " (digest of notices)", SMTPUTF8: !isASCII([]byte(sender)),
+		},
+		Body: b.Bytes(),
+	}
+}

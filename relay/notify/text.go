@@ -1,0 +1,271 @@
+package notify
+
+import (
+	"embed"
+	"fmt"
+	"io"
+	"mime"
+	"mime/quotedprintable"
+	"net/textproto"
+	"slices"
+	"strings"
+	"text/template"
+	"time"
+	"unicode/utf8"
+
+	"github.com/stsrelay/stsrelay/internal/mailheader"
+	"github.com/stsrelay/stsrelay/queue"
+	"github.com/stsrelay/stsrelay/relay/failure"
+)
+
+// The texts of a language are templates: "failed.text" and the like for the
+// frame, "what.CAUSE" and "do.CAUSE" for each cause.
+//
+//go:embed texts/*.txt
+var texts embed.FS
+
+var languages = map[string]*template.Template{
+	"en": template.Must(template.ParseFS(texts, "texts/en.txt")),
+	"de": template.Must(template.ParseFS(texts, "texts/de.txt")),
+}
+
+func (r *Reporter) texts() *template.Template {
+	if r.Language != nil {
+		if t := languages[r.Language()]; t != nil {
+			return t
+		}
+	}
+	return languages["en"]
+}
+
+// causeRemoved is the cause that is no reason of a delivery.
+const causeRemoved = "removed"
+
+// cause is the text that explains a code of package reason and an enhanced status
+// code (RFC 3463) to people.
+func cause(why, status string) string {
+	_, code, _ := strings.Cut(status, ".")
+	switch {
+	case forProtection(why):
+		if code == "7.10" || code == "7.30" {
+			return failure.Require
+		}
+		return why
+	}
+	switch why {
+	case failure.DNS:
+		if code == "1.2" {
+			return "no-domain"
+		}
+		return why
+	case failure.Greeting:
+		return failure.Connect
+	case failure.RouteAuth:
+		return failure.Local
+	case failure.Recipient, failure.Content:
+		switch {
+		case code == "1.1", code == "1.0", code == "1.6", code == "1.10":
+			return "no-mailbox"
+		case code == "2.1":
+			return "disabled"
+		case code == "2.2":
+			return "full"
+		case code == "2.3", code == "3.4":
+			return failure.Size
+		case strings.HasPrefix(code, "7."):
+			return "refused"
+		}
+		return why
+	case failure.NoHost, failure.NullMX, failure.Loop, failure.Connect, failure.Busy, failure.Require, failure.Size, failure.Unknown, failure.Local:
+		return why
+	}
+	return "other"
+}
+
+// putOff is a cause where the host only ever said "not now".
+func putOff(cause string) string {
+	switch cause {
+	case failure.Recipient, failure.Content, "refused", "disabled":
+		return "deferred"
+	}
+	return cause
+}
+
+// forProtection says that a cause is the want of a protected connection.
+func forProtection(cause string) bool {
+	switch cause {
+	case failure.TLSNone, failure.Handshake, failure.TLSCert, failure.TLSName, failure.Expired, failure.STSMX, failure.STSFetch, failure.DANE, failure.Rule:
+		return true
+	}
+	return false
+}
+
+// Once says that the sender hears of the cause only once a day.
+func (g *group) Once() bool { return forProtection(g.cause) }
+
+// group is recipients to whom the same happened.
+type group struct {
+	Recipients       []string
+	What, Do         string
+	cause, domain    string
+	expired          bool
+	Domain, Hostname string
+	Fault, Note      string
+	// Tried are the whole hours that the message was tried for.
+	Tried int
+}
+
+// Days are those of Tried, 0 where there are less than two.
+func (g *group) Days() int {
+	if g.Tried < 48 {
+		return 0
+	}
+	return g.Tried / 24
+}
+
+// page is what the texts are made of.
+type page struct {
+	Subject     string // of the message, "" where it has none
+	Sent, Until time.Time
+	Groups      []*group
+	Hostname    string
+	ID          string
+	Details     []string
+}
+
+func (n *notice) page(original []byte) page {
+	p := page{
+		Subject: subjectOf(original), Sent: n.env.ReceivedAt.UTC(), Until: n.until(),
+		Hostname: n.reporter.Hostname, ID: n.env.ID.String(),
+	}
+	t := n.reporter.texts()
+	for _, e := range n.entries {
+		same := func(g *group) bool {
+			return n.action == Relayed || g.cause == e.cause && g.expired == e.expired && g.domain == e.recipient.Domain
+		}
+		i := slices.IndexFunc(p.Groups, same)
+		if i < 0 {
+			g := &group{
+				cause: e.cause, domain: e.recipient.Domain, expired: e.expired, Domain: e.recipient.Domain,
+				Hostname: p.Hostname, Fault: e.cause, Note: oneLine(n.note), Tried: int(n.now.Sub(n.env.ReceivedAt).Hours()),
+			}
+			name := e.cause
+			if t.Lookup("what."+name) == nil {
+				name = "tls"
+			}
+			g.What, g.Do = render(t, "what."+name, g), render(t, "do."+name, g)
+			if g.expired {
+				g.What = render(t, "tried", g) + " " + g.What
+			}
+			p.Groups = append(p.Groups, g)
+			i = len(p.Groups) - 1
+		}
+		p.Groups[i].Recipients = append(p.Groups[i].Recipients, e.recipient.Address)
+		p.Details = append(p.Details, n.detail(e))
+	}
+	return p
+}
+
+// detail is one recipient's line for the administrator.
+func (n *notice) detail(e entry) string {
+	d := e.recipient.Address + ": "
+	if n.action == Relayed {
+		return d + oneLine(e.state.Host+" said: "+e.state.LastReply)
+	}
+	return d + oneLine(e.state.LastError)
+}
+
+func render(t *template.Template, name string, data any) string {
+	var b strings.Builder
+	if err := t.ExecuteTemplate(&b, name, data); err != nil {
+		panic(fmt.Sprintf("dsn: %v", err)) // the texts are ours, and each is tested
+	}
+	return b.String()
+}
+
+// writeText writes the part for people.
+func (n *notice) writeText(w io.Writer, p page) {
+	t := n.reporter.texts()
+	writeQuoted(w, render(t, string(n.action)+".text", p)+render(t, "details", p))
+}
+
+// writeQuoted writes a text in lines of bearable length, as quoted-printable.
+func writeQuoted(w io.Writer, text string) {
+	q := quotedprintable.NewWriter(w)
+	for line := range strings.Lines(text) {
+		line = strings.TrimRight(line, "\n")
+		indent := line[:len(line)-len(strings.TrimLeft(line, " "))]
+		_, _ = io.WriteString(q, wrap(line, indent, 76)) // into a buffer
+	}
+	_ = q.Close()
+}
+
+func (n *notice) subject(p page) string {
+	s := render(n.reporter.texts(), string(n.action)+".subject", p)
+	return mime.QEncoding.Encode("utf-8", s)
+}
+
+// wrap breaks a text into indented lines of at most width characters, where it
+// has words that allow it.
+func wrap(text, indent string, width int) string {
+	var b strings.Builder
+	line := ""
+	for _, word := range strings.Fields(text) {
+		if line != "" && len(indent)+utf8.RuneCountInString(line)+1+utf8.RuneCountInString(word) > width {
+			b.WriteString(indent + line + "\r\n")
+			line = ""
+		}
+		line = strings.TrimPrefix(line+" "+word, " ")
+	}
+	if line != "" {
+		line = indent + line
+	}
+	return b.String() + line + "\r\n"
+}
+
+// maxSubject bounds what is quoted of a subject.
+const maxSubject = 120
+
+// subjectOf is the subject of a message, decoded.
+func subjectOf(header []byte) string {
+	for field := range mailheader.Fields(header) {
+		switch {
+		case field[0] == '\r' || field[0] == '\n': // the end of it
+			return ""
+		case len(field) >= 8 && strings.EqualFold(string(field[:8]), "subject:"):
+			return decodeSubject(mailheader.Value(field))
+		}
+	}
+	return ""
+}
+
+func decodeSubject(s string) string {
+	if d, err := new(mime.WordDecoder).DecodeHeader(s); err == nil {
+		s = d
+	}
+	s = strings.Join(strings.Fields(oneLine(strings.ToValidUTF8(s, "?"))), " ")
+	if r := []rune(s); len(r) > maxSubject {
+		s = string(r[:maxSubject-1]) + "…"
+	}
+	return s
+}
+
+func oneLine(s string) string {
+	return textproto.TrimString(strings.Map(func(r rune) rune {
+		if r < ' ' || r >= 0x7f && r < 0xa0 || r == 0x2028 || r == 0x2029 {
+			return ' '
+		}
+		return r
+	}, s))
+}
+
+// statusOf is the enhanced status code that the error of s begins with, "" if
+// it begins with none.
+func statusOf(s queue.RecipientState) string {
+	code, _, _ := strings.Cut(s.LastError, " ")
+	parts := strings.Split(code, ".")
+	if len(parts) != 3 || slices.ContainsFunc(parts, func(p string) bool { return p == "" || len(p) > 3 || strings.Trim(p, "0123456789") != "" }) {
+		return ""
+	}
+	return code
+}

@@ -1,0 +1,51 @@
+package notify
+
+import (
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/stsrelay/stsrelay/internal/store"
+	"github.com/stsrelay/stsrelay/queue"
+)
+
+// What a sender is told once a day he is not told again after a restart.
+func TestWhoWasToldIsRememberedOverARestart(t *testing.T) {
+	r := &relayOf{t: t, dir: filepath.Join(t.TempDir(), "store"), now: now}
+	r.open()
+	told := func() bool {
+		t.Helper()
+		w, states := work(queue.Envelope{From: "a@x.example"}, queue.Recipient{Address: "k@bank.example", Domain: "bank.example"})
+		states[0].State, states[0].Why, states[0].LastError = queue.Queued, "tls-cert", "4.7.5 no"
+		m, ok := r.Delay(w, states)
+		if ok {
+			if err := r.queue.Add([]queue.NewMessage{m}, nil); err != nil {
+				t.Fatal(err)
+			}
+		}
+		return ok
+	}
+	for i, tt := range []struct {
+		after time.Duration
+		want  bool
+	}{{0, true}, {time.Hour, false}, {22 * time.Hour, false}, {time.Hour, true}} {
+		r.now = r.now.Add(tt.after)
+		if got := told(); got != tt.want {
+			t.Errorf("%d: told %t", i, got)
+		}
+		r.close()
+		r.open()
+	}
+	r.now = r.now.Add(2 * tellAgain)
+	r.close()
+	r.open()
+	r.close()
+	r.open()
+	defer r.close()
+	if err := r.store.ScanKeys(store.PrefixTold, nil, func(k []byte) error {
+		t.Errorf("%q is left", k)
+		return nil
+	}); err != nil {
+		t.Error(err)
+	}
+}

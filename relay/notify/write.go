@@ -1,0 +1,198 @@
+package notify
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/stsrelay/stsrelay/queue"
+)
+
+// maxReturned is the most of a message that comes back whole; of a longer one
+// only the headers do. maxHeader bounds those.
+const (
+	maxReturned = 50 << 10
+	maxHeader   = 64 << 10
+)
+
+type notice struct {
+	reporter *Reporter
+	action   Action
+	env      *queue.Envelope
+	entries  []entry
+	note     string // the operator's
+	now      time.Time
+}
+
+// global says that the notice needs the forms of RFC 6533: an address of it has
+// letters that are not ASCII, or the message is internationalized.
+func (n *notice) global() bool {
+	return n.env.SMTPUTF8 || !isASCII([]byte(n.env.From)) || slices.ContainsFunc(n.entries, func(e entry) bool {
+		return !isASCII([]byte(e.recipient.Address + e.recipient.ORcpt))
+	})
+}
+
+// write makes the multipart/report (RFC 6522).
+func (n *notice) write() []byte {
+	var b bytes.Buffer
+	boundary := "=_" + n.env.ID.String()
+	original, whole := n.original()
+	p := n.page(original)
+	host := n.reporter.Hostname
+	report, full, headers := "message/delivery-status", "message/rfc822", "text/rfc822-headers"
+	if n.global() {
+		report, full, headers = "message/global-delivery-status", "message/global", "message/global-headers"
+	}
+	fmt.Fprintf(&b, "From: Mail Delivery System <MAILER-DAEMON@%s>\r\n", host)
+	fmt.Fprintf(&b, "To: <%s>\r\n", n.env.From)
+	fmt.Fprintf(&b, "Subject: %s\r\n", strings.ReplaceAll(n.subject(p), "?= =?", "?=\r\n =?"))
+	fmt.Fprintf(&b, "Date: %s\r\n", n.now.Format(time.RFC1123Z))
+	fmt.Fprintf(&b, "Message-ID: <%s.%d@%s>\r\n", n.env.ID, n.now.UnixNano(), host)
+	b.WriteString("Auto-Submitted: auto-replied\r\nMIME-Version: 1.0\r\n")
+	fmt.Fprintf(&b, "Content-Type: multipart/report; report-type=%s;\r\n\tboundary=%q\r\n\r\n", strings.TrimPrefix(report, "message/"), boundary)
+	b.WriteString("This is a MIME-encapsulated message.\r\n")
+	part := func(contentType, extra string) {
+		fmt.Fprintf(&b, "\r\n--%s\r\nContent-Type: %s\r\n%s\r\n", boundary, contentType, extra)
+	}
+	part("text/plain; charset=utf-8", "Content-Transfer-Encoding: quoted-printable\r\n")
+	n.writeText(&b, p)
+	var status bytes.Buffer
+	n.writeStatus(&status)
+	part(report, encodingOf(status.Bytes()))
+	b.Write(status.Bytes())
+	returned := headers
+	if whole {
+		returned = full
+	}
+	part(returned, encodingOf(original))
+	b.Write(original)
+	fmt.Fprintf(&b, "\r\n--%s--\r\n", boundary)
+	return b.Bytes()
+}
+
+// writeStatus is RFC 3464, 2.2 and 2.3.
+func (n *notice) writeStatus(b *bytes.Buffer) {
+	if n.env.EnvID != "" {
+		fmt.Fprintf(b, "Original-Envelope-Id: %s\r\n", n.text(n.env.EnvID))
+	}
+	fmt.Fprintf(b, "Reporting-MTA: dns; %s\r\n", n.reporter.Hostname)
+	fmt.Fprintf(b, "Arrival-Date: %s\r\n", n.env.ReceivedAt.UTC().Format(time.RFC1123Z))
+	for _, e := range n.entries {
+		b.WriteString("\r\n")
+		if kind, addr, ok := strings.Cut(e.recipient.ORcpt, ";"); ok {
+			if !isASCII([]byte(addr)) {
+				kind = "utf-8"
+			}
+			fmt.Fprintf(b, "Original-Recipient: %s; %s\r\n", n.text(kind), n.text(addr))
+		}
+		kind := "rfc822"
+		if !isASCII([]byte(e.recipient.Address)) {
+			kind = "utf-8" // RFC 6533, 3
+		}
+		fmt.Fprintf(b, "Final-Recipient: %s; %s\r\n", kind, e.recipient.Address)
+		fmt.Fprintf(b, "Action: %s\r\n", n.action)
+		fmt.Fprintf(b, "Status: %s\r\n", n.status(e.state))
+		if e.state.LastReply != "" && !e.state.Earlier { // else this relay decided
+			if e.state.Host != "" {
+				fmt.Fprintf(b, "Remote-MTA: dns; %s\r\n", n.text(e.state.Host))
+			}
+			fmt.Fprintf(b, "Diagnostic-Code: smtp; %s\r\n", n.text(e.state.LastReply))
+		} else if e.state.LastError != "" {
+			fmt.Fprintf(b, "Diagnostic-Code: x-stsrelay; %s\r\n", n.text(e.state.LastError))
+		}
+		if !e.untried { // else the time is not known (RFC 3464, 2.3.7)
+			fmt.Fprintf(b, "Last-Attempt-Date: %s\r\n", n.now.Format(time.RFC1123Z))
+		}
+		fmt.Fprintf(b, "Final-Log-ID: %s\r\n", n.env.ID)
+		if n.action == Delayed {
+			fmt.Fprintf(b, "Will-Retry-Until: %s\r\n", n.until().Format(time.RFC1123Z))
+		}
+	}
+}
+
+// maxField bounds what a stranger can put into a field of the report, below the
+// 998 octets of a line.
+const maxField = 900
+
+// text is a value for a field of the report: one line, and ASCII where the form
+// of the report allows for nothing else.
+func (n *notice) text(s string) string {
+	s = oneLine(strings.ToValidUTF8(s, "?"))
+	if !n.global() {
+		s = escaped(s)
+	}
+	if len(s) > maxField {
+		s = strings.ToValidUTF8(s[:maxField], "")
+	}
+	return s
+}
+
+// escaped is s in ASCII, with the octets of all other characters as "\xff".
+func escaped(s string) string {
+	var b strings.Builder
+	for i := range len(s) {
+		if c := s[i]; c > '~' {
+			fmt.Fprintf(&b, `\x%02x`, c)
+		} else {
+			b.WriteByte(c)
+		}
+	}
+	return b.String()
+}
+
+func (n *notice) until() time.Time {
+	at := n.env.ReceivedAt.UTC()
+	if n.reporter.Expire == nil {
+		return at
+	}
+	return at.Add(n.reporter.Expire())
+}
+
+// status is the enhanced status code of the error in the class of the action
+// (RFC 3463).
+func (n *notice) status(s queue.RecipientState) string {
+	class := map[Action]string{Failed: "5", Delayed: "4", Relayed: "2"}[n.action]
+	if _, detail, ok := strings.Cut(statusOf(s), "."); ok && n.action != Relayed {
+		return class + "." + detail
+	}
+	return class + ".0.0"
+}
+
+// original is what comes back of the message: the whole of a small one that
+// failed where the sender asked for it (RET=FULL), else its header.
+func (n *notice) original() (data []byte, whole bool) {
+	if n.reporter.Content == nil {
+		return nil, false
+	}
+	r, err := n.reporter.Content(n.env.ID)
+	if err != nil {
+		return nil, false
+	}
+	whole = n.action == Failed && strings.EqualFold(n.env.Ret, "FULL") && n.env.Size <= maxReturned && !n.env.RequireTLS
+	if whole {
+		if data, err = io.ReadAll(r); err == nil {
+			return data, true
+		}
+		return nil, false
+	}
+	data, _ = io.ReadAll(io.LimitReader(r, maxHeader))
+	if i := bytes.Index(data, []byte("\r\n\r\n")); i >= 0 {
+		return data[:i+2], false
+	}
+	i := bytes.LastIndexByte(data, '\n') // a cut header: whole lines only
+	return data[:i+1], false
+}
+
+func encodingOf(data []byte) string {
+	if isASCII(data) {
+		return ""
+	}
+	return "Content-Transfer-Encoding: 8bit\r\n"
+}
+
+func isASCII(data []byte) bool {
+	return !slices.ContainsFunc(data, func(c byte) bool { return c >= 0x80 })
+}
