@@ -7,7 +7,6 @@ import (
 	"github.com/stsrelay/stsrelay/relay/outbound"
 	"github.com/stsrelay/stsrelay/relay/security"
 	"github.com/stsrelay/stsrelay/sts/dane"
-	"github.com/stsrelay/stsrelay/tlsrpt"
 )
 
 // addTLSA asks for the TLSA records of a candidate and puts them into req. A
@@ -29,10 +28,7 @@ func (a *attempt) addTLSA(ctx context.Context, c candidate, req *security.Requir
 	if err == nil {
 		return nil
 	}
-	s := &security.Shortfall{
-		Source: security.DANE, Type: tlsrpt.DNSSECInvalid, Code: "tlsa-lookup-failed",
-		Reason: fmt.Sprintf("its TLSA records cannot be looked up (%v)", err),
-	}
+	s := security.TLSALookupFailed(err)
 	failed := *req
 	failed.TLSA = dane.NewRRset(c.host, nil)
 	a.countSkipped(&failed, s)
