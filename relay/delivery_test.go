@@ -111,7 +111,7 @@ func TestAnAnswerThatNeverComesIsADuplicateRatherThanALoss(t *testing.T) {
 	w.SetFaults(h, testnet.Faults{Drop: "dot"})
 	w.Domain("a.example", testnet.Domain{MX: []string{h.Name}})
 	m, gone := w.Attempted(w.Send("anna@sender.example", "kurt@a.example"))
-	if gone || m.States[0].Why != "unknown-result" {
+	if gone || m.States[0].ReasonCode != "unknown-result" {
 		t.Fatalf("gone %t, %+v", gone, m.States)
 	}
 	w.SetFaults(h, testnet.Faults{})

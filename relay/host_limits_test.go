@@ -38,7 +38,7 @@ func TestWhatAPolicyDoesNotBindPassesWhatItHolds(t *testing.T) {
 	w.SetFaults(mx, testnet.Faults{Cert: testnet.CertSpec{SelfSigned: true}})
 	w.Domain("a.example", testnet.Domain{MX: []string{mx.Name}, TLSRPT: "mailto:tls@a.example", Policy: e2e.PolicyFor("enforce", mx.Name)})
 	m, gone := w.Attempted(w.Send("anna@sender.example", "kurt@a.example"))
-	if gone || m.States[0].Why != "tls-cert" {
+	if gone || m.States[0].ReasonCode != "tls-cert" {
 		t.Fatalf("gone %t, %+v", gone, m.States)
 	}
 	for range 5 {
@@ -75,7 +75,7 @@ func TestADomainDoesNotRestForTheAgeOfAMessage(t *testing.T) {
 	}
 	w.Received(back, 1) // the first one was given up
 	w.Send("anna@sender.example", "kurt@a.example")
-	if why := waitingForA(w)[1].Rests[0].Why; why != "tls-cert" {
+	if why := waitingForA(w)[1].Rests[0].Code; why != "tls-cert" {
 		t.Errorf("it waits for %q", why)
 	}
 	if _, err := e2e.SendMail(w.Addr, "anna@sender.example", "TLS-Required: No\r\nSubject: x\r\n\r\nx\r\n", "kurt@a.example"); err != nil {
@@ -177,8 +177,8 @@ func TestADomainOfVeryManyHosts(t *testing.T) {
 		w.Domain(domain, testnet.Domain{MX: mx, Policy: e2e.PolicyFor("enforce", "mx.elsewhere.example")})
 		w.DNS.Fail(domain, "MX", testnet.Truncate) // so that it is asked over TCP
 		m, gone := w.Attempted(w.Send("anna@sender.example", "kurt@"+domain))
-		if gone || m.States[0].Why != tt.why {
-			t.Errorf("%d hosts: gone: %t, it waits for %q: %q", tt.hosts, gone, m.States[0].Why, m.States[0].LastError)
+		if gone || m.States[0].ReasonCode != tt.why {
+			t.Errorf("%d hosts: gone: %t, it waits for %q: %q", tt.hosts, gone, m.States[0].ReasonCode, m.States[0].LastError)
 		}
 		asked := 0
 		for _, h := range mx {

@@ -25,7 +25,7 @@ func TestDomainsWithoutHosts(t *testing.T) {
 	}
 	w.DNS.Fail("dead.example", "MX", testnet.ServFail)
 	m, gone := w.Attempted(w.Send("anna@sender.example", "a@dead.example"))
-	if gone || !strings.HasPrefix(m.States[0].LastError, "4.4.3 ") || m.States[0].Why != "dns" {
+	if gone || !strings.HasPrefix(m.States[0].LastError, "4.4.3 ") || m.States[0].ReasonCode != "dns" {
 		t.Errorf("SERVFAIL: gone %t, %+v", gone, m.States)
 	}
 	implicit := w.Host("implicit.example")
@@ -374,7 +374,7 @@ func TestADomainWithoutAHostIsGivenUpAfterASecondLook(t *testing.T) {
 				}
 				id := w.Send("anna@sender.example", "kurt@d.example")
 				s := w.Deferred(id)
-				if (s.Why == "dns-no-host") != (tt.says != "") || !strings.HasPrefix(s.LastError, "4.4.4 "+tt.says) && tt.says != "" {
+				if (s.ReasonCode == "dns-no-host") != (tt.says != "") || !strings.HasPrefix(s.LastError, "4.4.4 "+tt.says) && tt.says != "" {
 					t.Fatalf("first: %+v", s)
 				}
 				m, _ := w.Attempted(id)

@@ -144,7 +144,7 @@ func TestWhileNobodyKnowsWhetherThereIsAPolicyMailWaitsForTwoAttempts(t *testing
 	w.DNS.Fail("_mta-sts.a.example", "TXT", testnet.ServFail)
 	w.DNS.Fail("mta-sts.a.example", "A", testnet.ServFail)
 	m, gone := w.Attempted(w.Send("anna@sender.example", "kurt@a.example"))
-	if gone || m.States[0].Why != "sts-fetch" {
+	if gone || m.States[0].ReasonCode != "sts-fetch" {
 		t.Fatalf("gone %t, %+v", gone, m.States)
 	}
 	w.Received(h, 1)

@@ -21,7 +21,7 @@ func TestPlaintextCanBeRefusedAltogether(t *testing.T) {
 	w.SetFaults(h, testnet.Faults{NoStartTLS: true})
 	w.Domain("a.example", testnet.Domain{MX: []string{h.Name}})
 	m, gone := w.Attempted(w.Send("anna@sender.example", "kurt@a.example"))
-	if gone || h.Counts().Mails > 0 || m.States[0].Why != "rule" || !strings.Contains(m.States[0].LastError, "delivery.plaintext") {
+	if gone || h.Counts().Mails > 0 || m.States[0].ReasonCode != "rule" || !strings.Contains(m.States[0].LastError, "delivery.plaintext") {
 		t.Errorf("gone %t, %+v", gone, m.States)
 	}
 }
@@ -325,7 +325,7 @@ func TestWhatTheOperatorAsksForIsNoFaultOfTheHost(t *testing.T) {
 		w.SetFaults(h, testnet.Faults{NoStartTLS: true})
 		w.Domain("a.example", testnet.Domain{MX: []string{h.Name}})
 		m, gone := w.Attempted(w.Send("anna@sender.example", "kurt@a.example"))
-		if gone || m.States[0].Why != "rule" || !strings.Contains(m.States[0].LastError, says) {
+		if gone || m.States[0].ReasonCode != "rule" || !strings.Contains(m.States[0].LastError, says) {
 			t.Errorf("%s: gone %t, %+v", says, gone, m.States)
 		}
 	}

@@ -44,7 +44,7 @@ func TestARefusedMAILOnAFreshSessionCounts(t *testing.T) {
 	w.Deliver("one@a.example")
 	w.SetFaults(h, testnet.Faults{Replies: map[string]string{"mail": "451 4.7.1 not now"}})
 	h.Cut()
-	if s := w.Deferred(w.Send("anna@sender.example", "two@a.example")); s.Why != "content" || !strings.HasPrefix(s.LastReply, "451 4.7.1") {
+	if s := w.Deferred(w.Send("anna@sender.example", "two@a.example")); s.ReasonCode != "content" || !strings.HasPrefix(s.LastReply, "451 4.7.1") {
 		t.Errorf("%+v", s)
 	}
 	if c := h.Counts(); c.Connections != 2 {
@@ -62,7 +62,7 @@ func TestAMessageWhoseResultIsUnknownGoesAlone(t *testing.T) {
 		f := testnet.Faults{Without: way.without, With: way.with, Drop: "dot"}
 		w.SetFaults(h, f)
 		id := w.Send("anna@sender.example", "poison@a.example")
-		if s := w.Deferred(id); s.Why != "unknown-result" {
+		if s := w.Deferred(id); s.ReasonCode != "unknown-result" {
 			t.Fatalf("%s: %+v", way.name, s)
 		}
 		f.Drop = ""
@@ -180,7 +180,7 @@ func TestAHostThatWantsTLSAndCannotGiveItIsWaitedFor(t *testing.T) {
 				w.SetFaults(h, f)
 				w.Domain("a.example", testnet.Domain{MX: []string{h.Name}})
 				id := w.Send("anna@sender.example", "kurt@a.example")
-				if s := w.Deferred(id); s.Why != tt.why || s.LastReply != tt.reply || !strings.HasPrefix(s.LastError, "4.7.") {
+				if s := w.Deferred(id); s.ReasonCode != tt.why || s.LastReply != tt.reply || !strings.HasPrefix(s.LastError, "4.7.") {
 					t.Errorf("%+v", s)
 				}
 				w.SetFaults(h, testnet.Faults{})
@@ -217,7 +217,7 @@ func TestAnAUTHThatIsPutOffIsTheProvidersTrouble(t *testing.T) {
 		}
 		w.SetFaults(h, testnet.Faults{Login: "me:secret", AuthMechanism: "PLAIN", Replies: map[string]string{"auth": reply}})
 		w.Start("retry = [\"1h\"]\n[[domain]]\nname = \"a.example\"\nroute = \"hop.example:587\"\nuser = \"me\"\npassword_file = \"password\"\n")
-		if s := w.Deferred(w.Send("anna@sender.example", "kurt@a.example")); s.Why != why || s.LastReply != reply {
+		if s := w.Deferred(w.Send("anna@sender.example", "kurt@a.example")); s.ReasonCode != why || s.LastReply != reply {
 			t.Errorf("%s: %+v", reply, s)
 		}
 	}
@@ -256,7 +256,7 @@ func TestA421ToRCPTIsTheReasonOfAllThatItCutOff(t *testing.T) {
 			if i == 1 && (s.State != queue.Bounced || s.LastReply != "550 5.1.1 no") {
 				t.Errorf("%s: %+v", way.name, s)
 			}
-			if i != 1 && (s.State != queue.Queued || s.Why != "busy" || s.LastReply != "421 4.7.0 too much of you" || strings.Contains(s.LastError, "nil")) {
+			if i != 1 && (s.State != queue.Queued || s.ReasonCode != "busy" || s.LastReply != "421 4.7.0 too much of you" || strings.Contains(s.LastError, "nil")) {
 				t.Errorf("%s: %+v", way.name, s)
 			}
 		}
@@ -292,7 +292,7 @@ func TestAGreetingWhoseLastLineRefuses(t *testing.T) {
 	h := w.Host("mx.a.example")
 	w.SetFaults(h, testnet.Faults{Replies: map[string]string{"greeting": "220-mx.example\n521 5.7.1 listed, see https://list.example"}})
 	w.Domain("a.example", testnet.Domain{MX: []string{h.Name}})
-	if s := w.Deferred(w.Send("", "kurt@a.example")); s.Why != "greeting" || !strings.Contains(s.LastReply, "https://list.example") {
+	if s := w.Deferred(w.Send("", "kurt@a.example")); s.ReasonCode != "greeting" || !strings.Contains(s.LastReply, "https://list.example") {
 		t.Errorf("%+v", s)
 	}
 }
@@ -319,7 +319,7 @@ func TestAHostThatSays421ToMailIsLeftAlone(t *testing.T) {
 		w.SetFaults(h, testnet.Faults{Replies: map[string]string{step: "421 4.7.0 too much of you"}})
 		w.Domain("a.example", testnet.Domain{MX: []string{h.Name}})
 		m, gone := w.Attempted(w.Send("anna@sender.example", "one@a.example"))
-		if gone || m.States[0].Why != "busy" {
+		if gone || m.States[0].ReasonCode != "busy" {
 			t.Fatalf("%s: gone %t, %+v", step, gone, m.States)
 		}
 		before := h.Counts().Connections
@@ -327,7 +327,7 @@ func TestAHostThatSays421ToMailIsLeftAlone(t *testing.T) {
 		w.WaitFor("the second message to wait with its domain", func(q *queue.Queue) bool {
 			found := false
 			_ = q.List(t.Context(), queue.Filter{To: "two@a.example"}, func(m queue.Message) bool {
-				found = m.ID.String() == id && m.Rests[0].Why == "busy" && time.Until(m.NextAttemptAt) > time.Minute
+				found = m.ID.String() == id && m.Rests[0].Code == "busy" && time.Until(m.NextAttemptAt) > time.Minute
 				return true
 			})
 			return found
@@ -371,7 +371,7 @@ func TestA421ToSTARTTLSIsTheHostsTrouble(t *testing.T) {
 	w.SetFaults(h, testnet.Faults{StartTLSReply: "421 4.7.0 too many connections"})
 	w.Domain("a.example", testnet.Domain{MX: []string{h.Name}})
 	m, gone := w.Attempted(w.Send("anna@sender.example", "kurt@a.example"))
-	if s := m.States[0]; gone || s.Why != "busy" || !strings.HasPrefix(s.LastReply, "421 ") {
+	if s := m.States[0]; gone || s.ReasonCode != "busy" || !strings.HasPrefix(s.LastReply, "421 ") {
 		t.Errorf("gone %t, %+v", gone, s)
 	}
 	if h.Counts().MailsInClear > 0 {
