@@ -25,6 +25,7 @@ import (
 	"github.com/stsrelay/stsrelay/internal/testnet"
 	"github.com/stsrelay/stsrelay/queue"
 	"github.com/stsrelay/stsrelay/relay/adminapi"
+	"github.com/stsrelay/stsrelay/relay/security"
 	"github.com/stsrelay/stsrelay/tlsrpt"
 )
 
@@ -59,6 +60,38 @@ func TestAReportIsMailed(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// The text of a report says what helps with a failure that its type does not explain.
+func TestAReportExplainsTheCodeOfAFailure(t *testing.T) {
+	t.Parallel()
+	w := e2e.NewWithKeys(t, ourdkim.RSA)
+	mx, box := w.Host("mx.a.example"), w.Host("mx.reports.example")
+	w.Domain("reports.example", testnet.Domain{MX: []string{box.Name}})
+	w.Domain("a.example", testnet.Domain{MX: []string{mx.Name}, TLSRPT: "mailto:x@reports.example", Policy: e2e.PolicyFor("testing", "mx.other.example")})
+	w.Deliver("b@a.example")
+	w.Clock.Tomorrow()
+	m := w.Received(box, 1)[0]
+	msg, err := mail.ReadMessage(bytes.NewReader(m.Data))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, params, err := mime.ParseMediaType(msg.Header.Get("Content-Type"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	part, err := multipart.NewReader(msg.Body, params["boundary"]).NextPart() // quoted-printable is undone
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, err := io.ReadAll(part)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := strings.Join(strings.Fields(security.CodeMXMismatch.Row().Report), " ")
+	if got := strings.Join(strings.Fields(string(text)), " "); !strings.Contains(got, want) {
+		t.Errorf("%s\nlacks %q", text, want)
 	}
 }
 

@@ -175,7 +175,7 @@ func TestEveryShortfallIsExplained(t *testing.T) {
 	none.Observe(tls.ConnectionState{Version: tls.VersionTLS13}, n.CA.Roots(), time.Now())
 	sessions = append(sessions, none)
 	bad := dane.Record{Usage: 3, Selector: 1, MatchingType: 1, Data: make([]byte, 32)}
-	seen := make(map[string]bool)
+	seen := make(map[security.Code]bool)
 	for _, policy := range []*sts.Policy{nil, {Mode: sts.ModeEnforce, MX: []string{host}}, {Mode: sts.ModeTesting, MX: []string{"other.example"}}} {
 		for _, set := range []*dane.RRset{nil, dane.NewRRset(host, []dane.Record{bad}), dane.NewRRset(host, []dane.Record{{}})} {
 			for level := security.NoLevel; level <= security.VerifyDANE; level++ {

@@ -187,7 +187,7 @@ func (c *checker) certificate(e *security.Evidence) *Certificate {
 	out := &Certificate{
 		Names: leaf.DNSNames, CommonName: leaf.Subject.CommonName, Issuer: leaf.Issuer.String(),
 		NotBefore: leaf.NotBefore.UTC(), NotAfter: leaf.NotAfter.UTC(), DaysLeft: days(leaf.NotAfter.Sub(c.Now())),
-		Trusted: e.Certificate == security.Trusted, Why: e.CertificateWhy, Named: e.NameMatches,
+		Trusted: e.Certificate == security.Trusted, Why: e.CertificateText, Named: e.NameMatches,
 	}
 	for _, cert := range e.Chain {
 		out.Chain = append(out.Chain, cert.Issuer.String())

@@ -224,7 +224,7 @@ func (a *attempt) authenticate(ctx context.Context, s *session, req *security.Re
 	if err := req.MaySendPassword(&s.evidence); err != nil {
 		shortfall, _ := errors.AsType[*security.Shortfall](err)
 		return &attemptError{reason: failure.RouteAuth, status: "7.11", host: s.host, domainWide: true,
-			text: fmt.Sprintf("the password for %s is not sent: %s", s.host, shortfall.Reason)}
+			text: fmt.Sprintf("the password for %s is not sent: %s", s.host, shortfall.Text)}
 	}
 	err := s.client.Auth(ctx, a.rule.Route.User, a.rule.Route.Password)
 	if err == nil {

@@ -7,7 +7,6 @@ import (
 	"github.com/stsrelay/stsrelay/internal/dnsclient"
 	"github.com/stsrelay/stsrelay/relay/security"
 	"github.com/stsrelay/stsrelay/sts/dane"
-	"github.com/stsrelay/stsrelay/tlsrpt"
 )
 
 // LookupTLSA finds the TLSA records that apply to host, whose addresses were
@@ -77,10 +76,7 @@ func (a *attempt) addTLSA(ctx context.Context, c candidate, req *security.Requir
 	if err == nil {
 		return nil
 	}
-	s := &security.Shortfall{
-		Source: security.DANE, Type: tlsrpt.DNSSECInvalid, Code: "tlsa-lookup-failed",
-		Reason: fmt.Sprintf("its TLSA records cannot be looked up (%v)", err),
-	}
+	s := security.TLSALookupFailed(err)
 	failed := *req
 	failed.TLSA = dane.NewRRset(c.host, nil)
 	a.countSkipped(&failed, s)
