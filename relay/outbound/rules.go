@@ -1,4 +1,4 @@
-package delivery
+package outbound
 
 import (
 	"net/netip"
@@ -14,10 +14,9 @@ type Rule struct {
 	// Match are the names that security.Secure accepts, as security.MatchName reads
 	// them; none: the next-hop domain and what is below it.
 	Match []string
-	// Opportunistic says that the rule allows plaintext where the relay
-	// otherwise refuses it.
+	// Opportunistic allows plaintext where the relay otherwise refuses it.
 	Opportunistic bool
-	// Override says that the rule stands in for what the domain publishes.
+	// Override makes the rule count instead of what the domain publishes.
 	Override bool
 	// Route is where the mail goes; nil: to the domain's MX hosts.
 	Route *Route
@@ -30,7 +29,7 @@ type Route struct {
 	// Host is a name, in lower case without final dot, or an address.
 	Host string
 	Port uint16
-	// MX says that the mail goes to the MX hosts of Host, not to Host itself.
+	// MX reports whether the mail goes to the MX hosts of Host, not to Host itself.
 	MX bool
 	// User and Password are for AUTH (RFC 4954); User "" means none. Where they
 	// may be sent is answered by security.Requirement.MaySendPassword.
@@ -84,4 +83,19 @@ func (r Rules) For(domain string) *Rule {
 		}
 		rest = after
 	}
+}
+
+// ParseLiteral reads an address literal, "[192.0.2.1]" or "[IPv6:2001:db8::1]" (RFC
+// 5321, 4.1.3).
+func ParseLiteral(domain string) (netip.Addr, bool) {
+	inner, ok := strings.CutPrefix(domain, "[")
+	if !ok {
+		return netip.Addr{}, false
+	}
+	inner = strings.TrimSuffix(inner, "]")
+	if len(inner) > 5 && strings.EqualFold(inner[:5], "IPv6:") {
+		inner = inner[5:]
+	}
+	addr, err := netip.ParseAddr(inner)
+	return addr, err == nil
 }

@@ -1,4 +1,4 @@
-package delivery
+package outbound
 
 import (
 	"net"
@@ -51,8 +51,7 @@ func TestConnectionsComeFromTheSourceAddress(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer l.Close()
-	d := New(Options{Settings: Settings{SourceIPs: addrs(t, "127.0.0.9")}})
-	c, err := d.dial(t.Context(), "tcp", l.Addr().String())
+	c, err := DialFrom(func() []netip.Addr { return addrs(t, "127.0.0.9") })(t.Context(), "tcp", l.Addr().String())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,4 +1,4 @@
-package delivery
+package outbound
 
 import (
 	"context"
@@ -9,6 +9,9 @@ import (
 
 	"github.com/stsrelay/stsrelay/internal/happyeyeballs"
 )
+
+// DialFunc opens a connection, as net.Dialer.DialContext does. address is "IP:port".
+type DialFunc func(ctx context.Context, network, address string) (net.Conn, error)
 
 // familyMemory is how long a family of addresses that failed goes last.
 const familyMemory = 10 * time.Minute
@@ -23,7 +26,8 @@ const (
 	IPv6Only  IPFamily = "ipv6"
 )
 
-func (f IPFamily) admits(a netip.Addr) bool {
+// Admits reports whether an address may be contacted.
+func (f IPFamily) Admits(a netip.Addr) bool {
 	return f != IPv4Only && f != IPv6Only || (f == IPv4Only) == a.Is4()
 }
 
@@ -74,10 +78,43 @@ func (f *families) order(addrs []netip.Addr) []netip.Addr {
 	return happyeyeballs.Interleave(addrs)
 }
 
-// race connects to the first of addrs that answers (RFC 8305, 5). It returns the
-// connection, its position, and how many addresses it has dialed; or the errors
-// of all.
-func (d *Delivery) race(ctx context.Context, addrs []netip.AddrPort, timeout time.Duration) (conn net.Conn, at, tried int, err error) {
+// Dialer connects to hosts, and remembers which family of addresses works from here.
+type Dialer struct {
+	dial     DialFunc
+	families families
+}
+
+// NewDialer returns a Dialer. now is its clock; nil: time.Now.
+func NewDialer(dial DialFunc, now func() time.Time) *Dialer {
+	if now == nil {
+		now = time.Now
+	}
+	return &Dialer{dial: dial, families: families{now: now}}
+}
+
+// DialFrom returns the DialFunc of the relay itself. It binds to the source address
+// of the family that is dialed, if sources has one.
+func DialFrom(sources func() []netip.Addr) DialFunc {
+	return func(ctx context.Context, network, address string) (net.Conn, error) {
+		var dialer net.Dialer
+		if to, err := netip.ParseAddrPort(address); err == nil {
+			for _, from := range sources() {
+				if from.Is4() == to.Addr().Unmap().Is4() {
+					dialer.LocalAddr = net.TCPAddrFromAddrPort(netip.AddrPortFrom(from, 0))
+				}
+			}
+		}
+		return dialer.DialContext(ctx, network, address)
+	}
+}
+
+// Order puts the addresses of a host into the order in which they are dialed.
+func (d *Dialer) Order(addrs []netip.Addr) []netip.Addr { return d.families.order(addrs) }
+
+// Dial connects to the first of addrs that answers (RFC 8305, 5). It returns the
+// connection, the position of its address, and how many addresses were dialed. The
+// error is that of all addresses.
+func (d *Dialer) Dial(ctx context.Context, addrs []netip.AddrPort, timeout time.Duration) (conn net.Conn, at, dialed int, err error) {
 	r, err := happyeyeballs.Dial(ctx, addrs, timeout, d.dial)
 	if err != nil {
 		return nil, 0, r.Tried, err
@@ -88,7 +125,7 @@ func (d *Delivery) race(ctx context.Context, addrs []netip.AddrPort, timeout tim
 
 // noteFamilies remembers a family whose address failed where the other one's did
 // not.
-func (d *Delivery) noteFamilies(addrs []netip.AddrPort, failed []bool, won int) {
+func (d *Dialer) noteFamilies(addrs []netip.AddrPort, failed []bool, won int) {
 	winner := addrs[won].Addr()
 	d.families.note(winner, true)
 	for i, f := range failed {
@@ -97,17 +134,4 @@ func (d *Delivery) noteFamilies(addrs []netip.AddrPort, failed []bool, won int) 
 			return
 		}
 	}
-}
-
-// dialFrom is the dialer of the relay itself: it binds to source_ip.
-func (d *Delivery) dialFrom(ctx context.Context, network, address string) (net.Conn, error) {
-	var dialer net.Dialer
-	if to, err := netip.ParseAddrPort(address); err == nil {
-		for _, from := range d.settings.Load().SourceIPs {
-			if from.Is4() == to.Addr().Unmap().Is4() {
-				dialer.LocalAddr = net.TCPAddrFromAddrPort(netip.AddrPortFrom(from, 0))
-			}
-		}
-	}
-	return dialer.DialContext(ctx, network, address)
 }
