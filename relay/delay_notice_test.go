@@ -5,38 +5,39 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/stsrelay/stsrelay/internal/e2e"
 	"github.com/stsrelay/stsrelay/internal/testnet"
 	"github.com/stsrelay/stsrelay/queue"
 )
 
 // lateWorld is a world in which a domain fails and rests for hours; what comes after
 // the first message waits without an attempt. tell makes all of it late.
-func lateWorld(t *testing.T, d testnet.Domain, f testnet.Faults, senders ...string) (w *world, back *testnet.Host, tell func()) {
-	w = newWorld(t, "retry = [\"10h\"]\ndelay_notice = \"4h\"\n")
-	h, back := w.host("mx.a.example"), w.host("mx.sender.example")
-	w.set(h, f)
+func lateWorld(t *testing.T, d testnet.Domain, f testnet.Faults, senders ...string) (w *e2e.World, back *testnet.Host, tell func()) {
+	w = e2e.New(t, "retry = [\"10h\"]\ndelay_notice = \"4h\"\n")
+	h, back := w.Host("mx.a.example"), w.Host("mx.sender.example")
+	w.SetFaults(h, f)
 	d.MX = []string{h.Name}
-	w.domain("a.example", d)
-	w.domain("sender.example", testnet.Domain{MX: []string{back.Name}})
-	w.attempted(w.send(senders[0], "kurt@a.example"))
+	w.Domain("a.example", d)
+	w.Domain("sender.example", testnet.Domain{MX: []string{back.Name}})
+	w.Attempted(w.Send(senders[0], "kurt@a.example"))
 	for _, s := range senders[1:] {
-		w.send(s, "kurt@a.example")
+		w.Send(s, "kurt@a.example")
 	}
 	return w, back, func() {
-		w.edit(`delay_notice = "4h"`, `delay_notice = "1ms"`)
-		w.reload()
+		w.Edit(`delay_notice = "4h"`, `delay_notice = "1ms"`)
+		w.Reload()
 	}
 }
 
-// waiting is what the queue has of mail to the domain that fails.
-func (w *world) waiting() (list []queue.Message) {
-	w.t.Helper()
-	err := w.relay.Queue().List(w.t.Context(), queue.Filter{Domain: "a.example"}, func(m queue.Message) bool {
+// waitingForA is what the queue has of mail to the domain that fails.
+func waitingForA(w *e2e.World) (list []queue.Message) {
+	w.T.Helper()
+	err := w.Relay.Queue().List(w.T.Context(), queue.Filter{Domain: "a.example"}, func(m queue.Message) bool {
 		list = append(list, m)
 		return true
 	})
 	if err != nil {
-		w.t.Fatal(err)
+		w.T.Fatal(err)
 	}
 	return list
 }
@@ -51,7 +52,7 @@ func TestEverySenderHearsOfTheDelayOfMailThatRests(t *testing.T) {
 	w, back, tell := lateWorld(t, testnet.Domain{}, testnet.Faults{Down: true}, senders...)
 	tell()
 	notices := make(map[string]int)
-	for _, m := range w.wait(back, len(senders)) {
+	for _, m := range w.Received(back, len(senders)) {
 		notices[m.To]++
 		text := string(m.Data)
 		for _, want := range []string{"Action: delayed", "Status: 4.4.1", "kurt@a.example", "Will-Retry-Until: "} {
@@ -67,7 +68,7 @@ func TestEverySenderHearsOfTheDelayOfMailThatRests(t *testing.T) {
 		t.Errorf("notices to %d senders: %v", len(notices), notices)
 	}
 	tried := 0
-	list := w.waiting()
+	list := waitingForA(w)
 	for _, m := range list {
 		tried += m.Attempts
 		if s := m.States[0]; s.State != queue.Queued || !s.Delayed || m.Rests[0] == (queue.Reason{}) {
@@ -78,31 +79,31 @@ func TestEverySenderHearsOfTheDelayOfMailThatRests(t *testing.T) {
 		t.Errorf("%d messages wait, %d attempts were made", len(list), tried)
 	}
 	// After a restart all are tried, and fail. Nobody hears of it again.
-	w.stop()
-	w.start("retry = [\"10h\"]\ndelay_notice = \"1ms\"\n")
-	w.waitFor("the attempts", func(q *queue.Queue) bool {
+	w.Stop()
+	w.Start("retry = [\"10h\"]\ndelay_notice = \"1ms\"\n")
+	w.WaitFor("the attempts", func(q *queue.Queue) bool {
 		n := 0
-		for _, m := range w.waiting() {
+		for _, m := range waitingForA(w) {
 			if m.Attempts > 0 && m.State == queue.Queued {
 				n++
 			}
 		}
 		return n > 1
 	})
-	w.send("last@sender.example", "kurt@a.example") // its notice comes after any other
-	if got := w.wait(back, len(senders)+1); got[len(senders)].To != "last@sender.example" {
+	w.Send("last@sender.example", "kurt@a.example") // its notice comes after any other
+	if got := w.Received(back, len(senders)+1); got[len(senders)].To != "last@sender.example" {
 		t.Errorf("%s was told twice", got[len(senders)].To)
 	}
 }
 
 // Of a policy that holds mail a sender hears once a day, whatever he sent there.
 func TestMailThatRestsForAPolicyIsToldOfOnceADay(t *testing.T) {
-	w, back, tell := lateWorld(t, testnet.Domain{Policy: policyFor("enforce", "mx.a.example")},
+	w, back, tell := lateWorld(t, testnet.Domain{Policy: e2e.PolicyFor("enforce", "mx.a.example")},
 		testnet.Faults{Cert: testnet.CertSpec{SelfSigned: true}},
 		"anna@sender.example", "anna@sender.example", "anna@sender.example", "bert@sender.example")
 	tell()
 	told := make(map[string]bool)
-	for _, m := range w.wait(back, 2) {
+	for _, m := range w.Received(back, 2) {
 		told[m.To] = true
 		if text := string(m.Data); !strings.Contains(text, "Status: 4.7.5") {
 			t.Errorf("the notice:\n%s", text)
@@ -111,8 +112,8 @@ func TestMailThatRestsForAPolicyIsToldOfOnceADay(t *testing.T) {
 	if !told["anna@sender.example"] || !told["bert@sender.example"] {
 		t.Errorf("told: %v", told)
 	}
-	w.send("last@sender.example", "kurt@a.example") // its notice comes after any other
-	if got := w.wait(back, 3); got[2].To != "last@sender.example" {
+	w.Send("last@sender.example", "kurt@a.example") // its notice comes after any other
+	if got := w.Received(back, 3); got[2].To != "last@sender.example" {
 		t.Errorf("%s was told twice", got[2].To)
 	}
 }
@@ -120,18 +121,18 @@ func TestMailThatRestsForAPolicyIsToldOfOnceADay(t *testing.T) {
 // delay_notice = "0" tells nobody.
 func TestNobodyIsToldWhereTheOperatorWantsNoNotices(t *testing.T) {
 	w, back, tell := lateWorld(t, testnet.Domain{}, testnet.Faults{Down: true}, "anna@sender.example", "anna@sender.example")
-	w.edit(`delay_notice = "4h"`, `delay_notice = "0"`)
-	w.reload()
-	w.edit(`delay_notice = "0"`, `delay_notice = "4h"`)
-	w.send("kurt@sender.example", "kurt@sender.example") // a claim after the reload
-	if got := w.wait(back, 1)[0]; got.From != "kurt@sender.example" {
+	w.Edit(`delay_notice = "4h"`, `delay_notice = "0"`)
+	w.Reload()
+	w.Edit(`delay_notice = "0"`, `delay_notice = "4h"`)
+	w.Send("kurt@sender.example", "kurt@sender.example") // a claim after the reload
+	if got := w.Received(back, 1)[0]; got.From != "kurt@sender.example" {
 		t.Errorf("a message from %q", got.From)
 	}
-	for _, m := range w.waiting() {
+	for _, m := range waitingForA(w) {
 		if m.States[0].Delayed {
 			t.Errorf("%+v", m.States)
 		}
 	}
 	tell()
-	w.wait(back, 3)
+	w.Received(back, 3)
 }

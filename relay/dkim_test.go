@@ -11,15 +11,41 @@ import (
 	godkim "github.com/emersion/go-msgauth/dkim"
 
 	"github.com/stsrelay/stsrelay/internal/dkim"
+	"github.com/stsrelay/stsrelay/internal/e2e"
 	"github.com/stsrelay/stsrelay/internal/testnet"
 )
 
+// The relay's signature is of what the host gets, in whichever encoding.
+func TestASignatureHoldsIn7BitContent(t *testing.T) {
+	w, keys := signedWorld(t)
+	old, modern := w.Host("mx.old.example"), w.Host("mx.modern.example")
+	w.SetFaults(old, testnet.Faults{Without: []string{"8BITMIME", "SMTPUTF8"}})
+	w.Domain("old.example", testnet.Domain{MX: []string{old.Name}})
+	w.Domain("modern.example", testnet.Domain{MX: []string{modern.Name}})
+	const message = "From: anna@sender.example\r\nSubject: x\r\nMIME-Version: 1.0\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Transfer-Encoding: 8bit\r\n\r\nGrüße\r\n"
+	if _, err := e2e.SendMail(w.Addr, "anna@sender.example", message, "kurt@old.example", "eva@modern.example"); err != nil {
+		t.Fatal(err)
+	}
+	for _, h := range []*testnet.Host{old, modern} {
+		data := w.Received(h, 1)[0].Data
+		verdicts, err := godkim.VerifyWithOptions(bytes.NewReader(data), &godkim.VerifyOptions{LookupTXT: func(name string) ([]string, error) { return []string{keys[name]}, nil }})
+		if err != nil || len(verdicts) != 2 {
+			t.Fatalf("%s: %d signatures, %v\n%s", h.Name, len(verdicts), err, data)
+		}
+		for _, v := range verdicts {
+			if v.Err != nil {
+				t.Errorf("%s: %v\n%s", h.Name, v.Err, data)
+			}
+		}
+	}
+}
+
 // signedWorld is a world with keys for sender.example, an RSA and an Ed25519
 // one, that sign mail. keys are the TXT records by name.
-func signedWorld(t testing.TB) (w *world, keys map[string]string) {
+func signedWorld(t testing.TB) (w *e2e.World, keys map[string]string) {
 	t.Helper()
-	w = newWorld(t, "paused = true\n")
-	w.stop()
+	w = e2e.New(t, "paused = true\n")
+	w.Stop()
 	keys = make(map[string]string)
 	toml := ""
 	for _, kind := range []string{dkim.RSA, dkim.Ed25519} {
@@ -27,7 +53,7 @@ func signedWorld(t testing.TB) (w *world, keys map[string]string) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		file := filepath.Join(w.dir, kind+".pem")
+		file := filepath.Join(w.Dir, kind+".pem")
 		if err := os.WriteFile(file, pem, 0o600); err != nil {
 			t.Fatal(err)
 		}
@@ -40,14 +66,14 @@ func signedWorld(t testing.TB) (w *world, keys map[string]string) {
 		}
 		toml += fmt.Sprintf("[[dkim]]\ndomain = \"sender.example\"\nselector = %q\nkey_file = %q\nsign = [\"mail\"]\n", kind, file)
 	}
-	w.start(toml)
+	w.Start(toml)
 	return w, keys
 }
 
 func TestRelayedMailIsSignedByTheDomainOfItsFrom(t *testing.T) {
 	w, keys := signedWorld(t)
-	h := w.host("mx1.signed.example")
-	w.domain("signed.example", testnet.Domain{MX: []string{h.Name}})
+	h := w.Host("mx1.signed.example")
+	w.Domain("signed.example", testnet.Domain{MX: []string{h.Name}})
 	big := strings.Repeat(strings.Repeat("y", 70)+"\r\n", 10_000) // several chunks
 	n := 0
 	for _, tt := range []struct {
@@ -64,11 +90,11 @@ func TestRelayedMailIsSignedByTheDomainOfItsFrom(t *testing.T) {
 		{"nonsense", "Hello\r\n", 0},
 	} {
 		// The envelope's sender does not matter.
-		if _, err := sendMail(w.addr, "bounces@other.example", "From: "+tt.from+"\r\nTo: kurt@signed.example\r\nSubject: Hello\r\n\r\n"+tt.body, "kurt@signed.example"); err != nil {
+		if _, err := e2e.SendMail(w.Addr, "bounces@other.example", "From: "+tt.from+"\r\nTo: kurt@signed.example\r\nSubject: Hello\r\n\r\n"+tt.body, "kurt@signed.example"); err != nil {
 			t.Fatal(err)
 		}
 		n++
-		got, err := h.Wait(w.context(), n)
+		got, err := h.Wait(w.Context(), n)
 		if err != nil {
 			t.Fatal(err)
 		}

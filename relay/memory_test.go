@@ -8,6 +8,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/stsrelay/stsrelay/internal/e2e"
 )
 
 // Twenty sessions that bring large messages at the same time cost a bounded
@@ -19,7 +21,7 @@ func TestLargeMessagesAtOnceDoNotFillTheMemory(t *testing.T) {
 	if testing.Short() {
 		size = 10 << 20 // more than the bound together
 	}
-	w := newWorld(t, "paused = true\n")
+	w := e2e.New(t, "paused = true\n")
 	peak := watchHeap(t)
 	part := []byte(strings.Repeat(strings.Repeat("x", 98)+"\r\n", 1<<20/100))
 	var half, all sync.WaitGroup
@@ -27,7 +29,7 @@ func TestLargeMessagesAtOnceDoNotFillTheMemory(t *testing.T) {
 	start := time.Now()
 	for range sessions {
 		all.Go(func() {
-			if err := sendLarge(w.addr, part, size/len(part), &half); err != nil {
+			if err := sendLarge(w.Addr, part, size/len(part), &half); err != nil {
 				t.Error(err)
 			}
 		})
