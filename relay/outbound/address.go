@@ -1,10 +1,12 @@
 package outbound
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 
 	"github.com/stsrelay/stsrelay/internal/dnsclient"
@@ -130,8 +132,12 @@ func (f *Finder) Homeless(ctx context.Context, p *Plan, private bool) string {
 	if p.From != FromMX && p.From != FromAddress || len(p.Hosts) == 0 || len(p.Hosts) > maxLookups {
 		return ""
 	}
+	// People read it, and a shuffled plan would say it differently each time.
+	hosts := slices.SortedStableFunc(slices.Values(p.Hosts), func(a, b Host) int {
+		return cmp.Or(cmp.Compare(a.Preference, b.Preference), strings.Compare(a.Name, b.Name))
+	})
 	var whys []string
-	for _, h := range p.Hosts {
+	for _, h := range hosts {
 		_, err := f.Lookup(ctx, h.Name, private)
 		none, ok := errors.AsType[*NoAddress](err)
 		if !ok {

@@ -107,7 +107,7 @@ func TestHomeless(t *testing.T) {
 	}
 	var many []string
 	for i := range maxLookups {
-		many = append(many, fmt.Sprintf("n%d.example", i))
+		many = append(many, fmt.Sprintf("n%02d.example", i))
 	}
 	for _, tt := range []struct {
 		plan *Plan
@@ -117,9 +117,9 @@ func TestHomeless(t *testing.T) {
 		{plan("a.example"), ""},
 		{plan("gone.example", "a.example"), ""},
 		{plan("gone.example"), "d.example has no mail host: gone.example does not exist"},
-		{plan("gone.example", "192.0.2.1"), "d.example has no mail host: gone.example does not exist, the MX record holds the address 192.0.2.1 instead of the name of a host"},
+		{plan("192.0.2.1", "gone.example"), "d.example has no mail host: the MX record holds the address 192.0.2.1 instead of the name of a host, gone.example does not exist"},
 		{&Plan{From: FromAddress, Domain: "d.example", Hosts: []Host{{Name: "d.example"}}, Implicit: true}, "d.example has no mail host: there is neither an MX record nor an address"},
-		{plan(many...), "d.example has no mail host: n0.example does not exist, n1.example does not exist, n2.example does not exist, n3.example does not exist, n4.example does not exist and 35 more of the kind"},
+		{plan(many...), "d.example has no mail host: n00.example does not exist, n01.example does not exist, n02.example does not exist, n03.example does not exist, n04.example does not exist and 35 more of the kind"},
 		{plan(append(many, "one-more.example")...), ""},
 	} {
 		if got := f.Homeless(t.Context(), tt.plan, false); got != tt.want {
