@@ -278,7 +278,7 @@ func (q *Queue) read(e *entry) (m Message, ok bool, err error) {
 		return m, false, err
 	}
 	m.States = make([]RecipientState, len(m.Recipients))
-	m.Rests = make([]Cause, len(m.Recipients))
+	m.Rests = make([]Reason, len(m.Recipients))
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if e.gone {

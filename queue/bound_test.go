@@ -16,9 +16,9 @@ func TestWhatNothingBindsDoesNotWaitForWhatADomainAsksFor(t *testing.T) {
 	if err := b.Add([]NewMessage{{Envelope: report, Body: []byte("report")}}, nil); err != nil {
 		t.Fatal(err)
 	}
-	b.Finish(bound, Outcome{Results: all(bound, Queued), DomainFailed: Cause{"tls-cert", "self-signed"}, Bound: true})
+	b.Finish(bound, Outcome{Results: all(bound, Queued), DomainFailed: Reason{Code: "tls-cert", Text: "self-signed"}, Bound: true})
 	b.sync()
-	if m := b.show(waiting); m.Rests[0] != (Cause{"tls-cert", "self-signed"}) || !m.NextAttemptAt.After(b.o.Now()) {
+	if m := b.show(waiting); m.Rests[0] != (Reason{Code: "tls-cert", Text: "self-signed"}) || !m.NextAttemptAt.After(b.o.Now()) {
 		t.Errorf("bound mail does not wait: %+v", m)
 	}
 	for _, want := range []string{"a@x.test", "tls@x.test"} {
@@ -26,7 +26,7 @@ func TestWhatNothingBindsDoesNotWaitForWhatADomainAsksFor(t *testing.T) {
 		if got := w.Envelope.Recipients[0].Address; got != want {
 			t.Errorf("%s was claimed, not %s", got, want)
 		}
-		if m := b.show(w.Envelope.ID); m.Rests[0] != (Cause{}) {
+		if m := b.show(w.Envelope.ID); m.Rests[0] != (Reason{}) {
 			t.Errorf("it rests for %v", m.Rests)
 		}
 		b.finish(w, Delivered)
@@ -64,7 +64,7 @@ func TestAHostThatIsDownLetsAllRest(t *testing.T) {
 	optional.TLSOptional = true
 	b.accept("x", optional)
 	b.accept("x", optional)
-	b.Finish(bound, Outcome{Results: all(bound, Queued), DomainFailed: Cause{"tls-cert", "self-signed"}, Bound: true})
+	b.Finish(bound, Outcome{Results: all(bound, Queued), DomainFailed: Reason{Code: "tls-cert", Text: "self-signed"}, Bound: true})
 	b.sync()
 	b.fail(b.claim())
 	b.nothing("during the rest")

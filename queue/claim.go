@@ -35,7 +35,7 @@ type Work struct {
 	// Waits, unless it is zero, is why the domain rests. This is no attempt then: the
 	// sender is to be told that the message is late, and Told takes the place of
 	// Finish.
-	Waits Cause
+	Waits Reason
 
 	q        *Queue
 	unit     *unit

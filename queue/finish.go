@@ -20,7 +20,7 @@ type Outcome struct {
 	RetryAfter time.Duration
 	// DomainFailed is why the domain as a whole could not be reached; it rests
 	// then. Zero where a host took part in a transaction.
-	DomainFailed Cause
+	DomainFailed Reason
 	// Bound says that DomainFailed is about what the domain asks for: mail that
 	// nothing of that binds (TLS reports, "TLS-Required: No") goes on.
 	Bound bool
@@ -83,9 +83,9 @@ func (q *Queue) Finish(w *Work, o Outcome) {
 		q.settle(w, o, now, &b)
 	}
 	switch free := d.restBound && u.lane.free(); {
-	case o.DomainFailed == (Cause{}) && free, o.Bound && u.lane.free():
+	case o.DomainFailed == (Reason{}) && free, o.Bound && u.lane.free():
 		// It says nothing about what the others wait for.
-	case o.DomainFailed == (Cause{}):
+	case o.DomainFailed == (Reason{}):
 		if slices.ContainsFunc(o.Results, func(r RecipientState) bool { return r.State == Delivered }) {
 			q.proven.took(d.name, now)
 		}
@@ -145,7 +145,7 @@ func (q *Queue) settle(w *Work, o Outcome, now int64, b *store.Batch) {
 		states[p] = r
 		if r.State == Queued {
 			queued++
-			u.domain.last = r.Cause()
+			u.domain.last = r.Reason()
 		}
 	}
 	q.counts.Recipients -= int(u.recipients - queued)

@@ -55,15 +55,18 @@ func (g *giveUp) covers(u *unit) bool {
 	return !u.done && (g.domain == "" || g.domain == u.domain.name)
 }
 
+// removedStatus is the enhanced status code of mail that the operator gave up.
+const removedStatus = "5.7.0"
+
 // lastError is what stands in the place of the last attempt's error.
 func (g *giveUp) lastError() string {
 	switch {
 	case g.notice == nil:
-		return "5.7.0 the operator removed it"
+		return removedStatus + " the operator removed it"
 	case g.reason == "":
-		return "5.7.0 the operator gave it up"
+		return removedStatus + " the operator gave it up"
 	}
-	return "5.7.0 the operator gave it up: " + g.reason
+	return removedStatus + " the operator gave it up: " + g.reason
 }
 
 func (g *giveUp) verb() string {
@@ -296,7 +299,7 @@ func (q *Queue) endNow(g *giveUp, m *Message, notices []NewMessage, copied *Inco
 			for i, r := range groups[n] {
 				rec.States[i] = m.States[r]
 				if s := &rec.States[i]; s.State == Queued {
-					s.State, s.LastError, s.LastReply, s.Why = Bounced, g.lastError(), "", ""
+					s.State, s.LastError, s.LastReply, s.ReasonCode, s.Status = Bounced, g.lastError(), "", "", removedStatus
 				}
 			}
 			b.Set(unitKey(e.seq, n), encode(rec))

@@ -356,7 +356,7 @@ func TestWhatTheOperatorEndedIsNotWhyOthersWait(t *testing.T) {
 	b.touched(1)(b.Remove(t.Context(), Filter{IDs: []ID{id}, Domain: "x.test"}))
 	for range 2 {
 		s := b.Summary()
-		if len(s) != 2 || s[0].Last != (Cause{}) || s[1].Last != (Cause{}) {
+		if len(s) != 2 || s[0].Last != (Reason{}) || s[1].Last != (Reason{}) {
 			t.Errorf("%+v", s)
 		}
 		b.restart()

@@ -249,7 +249,7 @@ func (b *bench) finish(w *Work, s State) {
 }
 
 func (b *bench) fail(w *Work) {
-	b.Finish(w, Outcome{Results: all(w, Queued), DomainFailed: Cause{"connect", "connection refused"}})
+	b.Finish(w, Outcome{Results: all(w, Queued), DomainFailed: Reason{Code: "connect", Text: "connection refused"}})
 	b.sync()
 }
 

@@ -18,7 +18,7 @@ func lateBench(t *testing.T) *bench {
 func (b *bench) toTell() (claims []*Work) {
 	b.Helper()
 	for w := b.try(); w != nil; w = b.try() {
-		if w.Waits != (Cause{"connect", "connection refused"}) {
+		if w.Waits != (Reason{Code: "connect", Text: "connection refused"}) {
 			b.Fatalf("%v was claimed for an attempt: %v", w.Envelope.Recipients, w.Waits)
 		}
 		claims = append(claims, w)
@@ -53,7 +53,7 @@ func TestWhatIsLateIsClaimedToTellWhileItsDomainRests(t *testing.T) {
 	}
 	for id, attempts := range map[ID]int{probe: 1, id: 0} {
 		m := b.show(id)
-		if m.Attempts != attempts || !m.States[0].Delayed || m.State != Queued || m.Rests[0].Why != "connect" {
+		if m.Attempts != attempts || !m.States[0].Delayed || m.State != Queued || m.Rests[0].Code != "connect" {
 			t.Errorf("once told: %+v", m)
 		}
 	}
@@ -61,7 +61,7 @@ func TestWhatIsLateIsClaimedToTellWhileItsDomainRests(t *testing.T) {
 		t.Errorf("it does not wait as before: %+v", m)
 	}
 	for range 2 { // the notices
-		if w := b.claim(); w.Domain != "example.org" || w.Waits != (Cause{}) {
+		if w := b.claim(); w.Domain != "example.org" || w.Waits != (Reason{}) {
 			t.Fatalf("%s was claimed", w.Domain)
 		} else {
 			b.finish(w, Delivered)
@@ -93,10 +93,10 @@ func TestARestartTellsNobodyTwice(t *testing.T) {
 			b.finish(w, Delivered)
 			continue
 		}
-		if !w.States[0].Delayed || w.Waits != (Cause{}) {
+		if !w.States[0].Delayed || w.Waits != (Reason{}) {
 			t.Errorf("after the restart: %+v, waits for %v", w.States, w.Waits)
 		}
-		o := Outcome{Results: all(w, Queued), DomainFailed: Cause{"connect", "connection refused"}}
+		o := Outcome{Results: all(w, Queued), DomainFailed: Reason{Code: "connect", Text: "connection refused"}}
 		o.Results[0].Delayed = true // as deliveries keep it
 		b.Finish(w, o)
 		failed = true
@@ -174,7 +174,7 @@ func TestWhoWasToldByAnAttemptIsNotToldAgain(t *testing.T) {
 	w := b.claim()
 	b.advance(2 * time.Hour)
 	b.accept("x", to("b@x.test"))
-	late := Outcome{Results: all(w, Queued), DomainFailed: Cause{"connect", "connection refused"}}
+	late := Outcome{Results: all(w, Queued), DomainFailed: Reason{Code: "connect", Text: "connection refused"}}
 	late.Results[0].Delayed = true
 	b.Finish(w, late)
 	b.sync()
@@ -205,7 +205,7 @@ func TestNobodyIsToldWhileTheProbeIsDueOrUnderWay(t *testing.T) {
 	b.fail(b.claim())
 	b.advance(13 * time.Hour)
 	probe := b.claim()
-	if probe.Waits != (Cause{}) {
+	if probe.Waits != (Reason{}) {
 		t.Fatal("told although the rest is over")
 	}
 	b.nothing("beside the probe")
@@ -222,7 +222,7 @@ func TestManyWhoAreToldStarveNoOtherDomain(t *testing.T) {
 	}
 	b.fail(b.claim())
 	b.advance(2 * time.Hour)
-	if w := b.claim(); w.Waits == (Cause{}) {
+	if w := b.claim(); w.Waits == (Reason{}) {
 		t.Fatalf("%s was claimed for an attempt", w.Domain)
 	}
 	b.accept("x", to("a@fine.test"))
@@ -283,10 +283,10 @@ func TestLateMailThatNothingBindsIsTriedNotTold(t *testing.T) {
 		free, bound = bound, free
 	}
 	b.Release(free)
-	b.Finish(bound, Outcome{Results: all(bound, Queued), DomainFailed: Cause{"tls-cert", "self-signed"}, Bound: true})
+	b.Finish(bound, Outcome{Results: all(bound, Queued), DomainFailed: Reason{Code: "tls-cert", Text: "self-signed"}, Bound: true})
 	b.advance(2 * time.Hour)
 	free, told := b.claim(), b.claim()
-	if free.Waits != (Cause{}) || told.Waits != (Cause{"tls-cert", "self-signed"}) || !free.Envelope.TLSOptional {
+	if free.Waits != (Reason{}) || told.Waits != (Reason{Code: "tls-cert", Text: "self-signed"}) || !free.Envelope.TLSOptional {
 		t.Fatalf("%v and %v", free.Waits, told.Waits)
 	}
 	b.told(told)
@@ -295,7 +295,7 @@ func TestLateMailThatNothingBindsIsTriedNotTold(t *testing.T) {
 	for ; w.Domain != "x.test"; w = b.claim() { // the notice
 		b.finish(w, Delivered)
 	}
-	if !w.Envelope.TLSOptional || w.Waits != (Cause{"connect", "connection refused"}) {
+	if !w.Envelope.TLSOptional || w.Waits != (Reason{Code: "connect", Text: "connection refused"}) {
 		t.Errorf("%+v waits for %v", w.Envelope, w.Waits)
 	}
 }
@@ -307,7 +307,7 @@ func TestWhatIsTooOldIsTriedNotTold(t *testing.T) {
 	b.accept("x", to("b@x.test"))
 	b.fail(b.claim())
 	b.advance(61 * time.Minute)
-	if w := b.claim(); !w.Expired || w.Waits != (Cause{}) {
+	if w := b.claim(); !w.Expired || w.Waits != (Reason{}) {
 		t.Errorf("expired %t, waits for %v", w.Expired, w.Waits)
 	}
 }
@@ -338,10 +338,10 @@ func late(t *testing.T, q *Queue) *Work {
 	t.Helper()
 	q.SetSchedule(Schedule{Retry: []time.Duration{time.Hour}, Tell: 1})
 	q.mu.Lock()
-	q.rest(q.domains["one.test"], q.clock(), Cause{"connect", "refused"}, false)
+	q.rest(q.domains["one.test"], q.clock(), Reason{Code: "connect", Text: "refused"}, false)
 	q.mu.Unlock()
 	w := claim(t, q)
-	if w.Waits == (Cause{}) {
+	if w.Waits == (Reason{}) {
 		t.Fatal("claimed for an attempt")
 	}
 	return w

@@ -51,13 +51,13 @@ func TestAHoldIsShownWithTheResultsThatItFollowed(t *testing.T) {
 	slow.Update([]byte("q gate"), func([]byte) []byte { close(begun); <-end; return nil })
 	b.st.Submit(&slow, nil)
 	<-begun
-	b.Finish(w, Outcome{Results: []RecipientState{{State: Queued, Attempts: 1, Why: "local"}}, Unreadable: errors.New("checksum mismatch")})
+	b.Finish(w, Outcome{Results: []RecipientState{{State: Queued, Attempts: 1, ReasonCode: "local"}}, Unreadable: errors.New("checksum mismatch")})
 	if m := b.show(id); m.State != Active || m.HeldFor != "" {
 		t.Errorf("before the commit: %s, held for %q", m.State, m.HeldFor)
 	}
 	close(end)
 	b.sync()
-	if m := b.show(id); m.State != Held || !m.Unreadable || m.HeldFor == "" || m.States[0].Why != "local" || m.Attempts != 1 {
+	if m := b.show(id); m.State != Held || !m.Unreadable || m.HeldFor == "" || m.States[0].ReasonCode != "local" || m.Attempts != 1 {
 		t.Errorf("after the commit: %+v", m)
 	}
 }

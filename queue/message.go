@@ -1,6 +1,7 @@
 package queue
 
 import (
+	"slices"
 	"strings"
 	"time"
 
@@ -118,23 +119,50 @@ type RecipientState struct {
 	Host string `cbor:"6,keyasint,omitempty"`
 	// Delayed says that the sender was told of the delay.
 	Delayed bool `cbor:"7,keyasint,omitempty"`
-	// Why is the reason of LastError as Cause.Why.
-	Why string `cbor:"8,keyasint,omitempty"`
+	// ReasonCode and Status are those of LastError, as in Reason.
+	ReasonCode string `cbor:"8,keyasint,omitempty"`
 	// Earlier says that LastReply is of an attempt before the last one, and perhaps
 	// of another host.
-	Earlier bool `cbor:"9,keyasint,omitempty"`
+	Earlier bool   `cbor:"9,keyasint,omitempty"`
+	Status  string `cbor:"10,keyasint,omitempty"`
 }
 
-// Cause is why mail waits.
-type Cause struct {
-	// Why is one word of a closed vocabulary, which belongs to those who deliver.
-	Why string
+// Reason is why mail waits.
+type Reason struct {
+	// Code is one word of a closed vocabulary, which belongs to those who deliver.
+	Code string
+	// Status is the enhanced status code (RFC 3463), "" where none is known.
+	Status string
 	// Text says it in words, "" where there is nothing to be said.
 	Text string
 }
 
-// Cause is why the last attempt did not end it.
-func (s *RecipientState) Cause() Cause { return Cause{s.Why, s.LastError} }
+// Reason returns why the last attempt did not end it.
+func (s *RecipientState) Reason() Reason { return Reason{s.ReasonCode, s.Status, s.LastError} }
+
+// UnmarshalCBOR reads a state. Those of versions without Status have it at the
+// beginning of LastError.
+func (s *RecipientState) UnmarshalCBOR(data []byte) error {
+	type fields RecipientState
+	if err := decoding.Unmarshal(data, (*fields)(s)); err != nil {
+		return err
+	}
+	if s.Status == "" {
+		s.Status = statusOf(s.LastError)
+	}
+	return nil
+}
+
+// statusOf returns the enhanced status code (RFC 3463) that a text begins with, ""
+// if it begins with none.
+func statusOf(text string) string {
+	code, _, _ := strings.Cut(text, " ")
+	parts := strings.Split(code, ".")
+	if len(parts) != 3 || slices.ContainsFunc(parts, func(p string) bool { return p == "" || len(p) > 3 || strings.Trim(p, "0123456789") != "" }) {
+		return ""
+	}
+	return code
+}
 
 // Message is a message as it stands in the queue now.
 type Message struct {
@@ -146,7 +174,7 @@ type Message struct {
 	// Attempts is the highest count of its recipients.
 	Attempts int
 	States   []RecipientState // by index of Recipients
-	Rests    []Cause          // why the recipient's domain rests, by index; zero where it does not
+	Rests    []Reason         // why the recipient's domain rests, by index; zero where it does not
 
 	changes int // of entry, when it was read
 	records map[int]unitRecord
@@ -161,7 +189,7 @@ type DomainSummary struct {
 	OldestAt      time.Time
 	NextAttemptAt time.Time
 	// Last is why the last attempt that did not end a message did not.
-	Last Cause
+	Last Reason
 }
 
 // Counts are the totals of the queue.

@@ -200,7 +200,7 @@ func TestTheQueueAgreesWithItsModel(t *testing.T) {
 			if slices.ContainsFunc(m.given, func(g modelGiveUp) bool { return g.covers(w) }) {
 				rt.Fatal("claimed although it was given up")
 			}
-			if w.Waits != (Cause{}) {
+			if w.Waits != (Reason{}) {
 				knows := !slices.ContainsFunc(w.Recipients, func(r int) bool { return !msg.delayed[r] })
 				if knows || msg.asked[w.Domain] || time.Duration(steps-msg.at)*modelStep < modelLate {
 					rt.Fatalf("claimed to tell of %+v", msg)
@@ -217,7 +217,7 @@ func TestTheQueueAgreesWithItsModel(t *testing.T) {
 			i := rapid.IntRange(0, len(m.claimed)-1).Draw(rt, "claim")
 			w := m.claimed[i]
 			m.claimed = slices.Delete(m.claimed, i, i+1)
-			if w.Waits == (Cause{}) {
+			if w.Waits == (Reason{}) {
 				return w
 			}
 			var notices []NewMessage
@@ -266,16 +266,16 @@ func TestTheQueueAgreesWithItsModel(t *testing.T) {
 				s := rapid.SampledFrom([]State{Queued, Delivered, Bounced}).Draw(rt, "result")
 				o := Outcome{Results: modelResults(w, s)}
 				if s == Queued && rapid.Bool().Draw(rt, "the domain failed") {
-					o.DomainFailed, o.Bound = Cause{"connect", "refused"}, rapid.Bool().Draw(rt, "for what is bound")
+					o.DomainFailed, o.Bound = Reason{Code: "connect", Text: "refused"}, rapid.Bool().Draw(rt, "for what is bound")
 				}
 				b.Finish(w, o)
 				b.sync()
 				end(w, o.Results...)
 			},
 			"outage": func(rt *rapid.T) { // what is late then is to be told of
-				if w := claim(rt); w != nil && w.Waits == (Cause{}) {
+				if w := claim(rt); w != nil && w.Waits == (Reason{}) {
 					m.claimed = m.claimed[:len(m.claimed)-1]
-					o := Outcome{Results: modelResults(w, Queued), DomainFailed: Cause{"connect", "refused"}}
+					o := Outcome{Results: modelResults(w, Queued), DomainFailed: Reason{Code: "connect", Text: "refused"}}
 					b.Finish(w, o)
 					b.sync()
 					end(w, o.Results...)

@@ -175,7 +175,7 @@ func (r *rebuilder) unit(u *unit, rec unitRecord) {
 		}
 		left++
 		if s.LastError != "" {
-			u.domain.last = s.Cause()
+			u.domain.last = s.Reason()
 		}
 	}
 	q.counts.Recipients -= int(u.recipients - left)

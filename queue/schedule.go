@@ -48,10 +48,10 @@ type domain struct {
 	// restUntil, then one unit goes first as a probe.
 	restStep  int // rests in a row; 0: it does not rest
 	restUntil int64
-	rests     Cause // why it rests
-	restBound bool  // only what the domain's demands bind rests
+	rests     Reason // why it rests
+	restBound bool   // only what the domain's demands bind rests
 
-	last Cause // of the last attempt that did not end a unit
+	last Reason // of the last attempt that did not end a unit
 
 	wakeAt    int64
 	heapIndex int   // in Queue.sleeping; -1
@@ -285,7 +285,7 @@ func (q *Queue) free(u *unit) {
 // bind: as long as the schedule says for so many failures in a row, but no longer
 // than until its next retry. What is too old by now does not wait with the rest;
 // it has its own due times.
-func (q *Queue) rest(d *domain, now int64, why Cause, bound bool) {
+func (q *Queue) rest(d *domain, now int64, why Reason, bound bool) {
 	d.restStep++
 	d.rests, d.restBound = why, bound
 	q.proven.failed(d.name)
@@ -333,7 +333,7 @@ func (q *Queue) expiry(e *entry) time.Duration {
 // have twice as many units active, up to the limit or to what its hosts take.
 func (q *Queue) worked(d *domain, parallel int) {
 	if d.restStep > 0 {
-		d.restStep, d.rests, d.restBound = 0, Cause{}, false
+		d.restStep, d.rests, d.restBound = 0, Reason{}, false
 		d.limit = 1
 	}
 	d.limit = min(2*d.limit, max(q.domainLimit, parallel))

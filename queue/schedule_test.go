@@ -52,7 +52,7 @@ func TestEachRecipientKeepsItsOwnResultOverARestart(t *testing.T) {
 	}
 	b.Finish(w, Outcome{Results: []RecipientState{
 		{State: Delivered, LastReply: "250 ok", TLS: "TLS 1.3", Host: "mx.x.test"},
-		{State: Queued, LastReply: "451 later", LastError: "greylisted", Why: "greylist", Delayed: true},
+		{State: Queued, LastReply: "451 later", LastError: "greylisted", ReasonCode: "greylist", Delayed: true},
 		{State: Bounced, LastReply: "550 no"},
 	}})
 	b.sync()
@@ -193,7 +193,7 @@ func TestADomainThatFailsRestsAndOneProbeGoesFirst(t *testing.T) {
 		t.Errorf("the domain rests at step %d after the probe", d.restStep)
 	}
 	m := b.show(b.ids(Filter{})[9])
-	if m.Rests[0] != (Cause{"connect", "connection refused"}) || m.Attempts != 0 || m.NextAttemptAt.Before(b.o.Now()) {
+	if m.Rests[0] != (Reason{Code: "connect", Text: "connection refused"}) || m.Attempts != 0 || m.NextAttemptAt.Before(b.o.Now()) {
 		t.Errorf("a message that waits with its domain: %+v", m)
 	}
 	b.touched(10)(b.Retry(t.Context(), Filter{Domain: "x.test"}))

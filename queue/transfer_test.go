@@ -70,7 +70,7 @@ func storied(t *testing.T) (b *bench, bodies map[ID]string) {
 	w := b.claim()
 	b.Finish(w, Outcome{Results: []RecipientState{
 		{State: Delivered, LastReply: "250 ok", Host: "mx.half.test", TLS: "TLS 1.3"},
-		{State: Queued, LastReply: "451 later", LastError: "put off", Why: "deferred", Delayed: true},
+		{State: Queued, LastReply: "451 later", LastError: "put off", ReasonCode: "deferred", Delayed: true},
 	}})
 	b.sync()
 	add("", "a@empty.test")

@@ -148,14 +148,14 @@ func (r *Relay) mailTroubles(c *config.Config) (list []alert.Trouble) {
 	more := 0
 	if !r.queue.Paused() {
 		for _, d := range r.queue.Summary() {
-			if d.Last == (queue.Cause{}) || r.now().Sub(d.OldestAt) < wait {
+			if d.Last == (queue.Reason{}) || r.now().Sub(d.OldestAt) < wait {
 				continue
 			}
 			if len(list) == maxDomains {
 				more++
 				continue
 			}
-			why := failure.Of(d.Last.Why)
+			why := failure.Of(d.Last.Code)
 			list = append(list, alert.Trouble{Key: "domain " + d.Domain + " " + why.Code, Helps: strings.ReplaceAll(why.Remedy, "DOMAIN", d.Domain),
 				What: fmt.Sprintf("mail for %s waits, %d messages, the oldest since %s UTC (%s: %s)", d.Domain, d.Messages, d.OldestAt.UTC().Format(time.DateTime), why.Code, d.Last.Text)})
 		}

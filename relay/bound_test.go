@@ -16,7 +16,7 @@ func TestWhatAPolicyDoesNotBindPassesWhatItHolds(t *testing.T) {
 	w.set(mx, testnet.Faults{Cert: testnet.CertSpec{SelfSigned: true}})
 	w.domain("a.example", testnet.Domain{MX: []string{mx.Name}, TLSRPT: "mailto:tls@a.example", Policy: policyFor("enforce", mx.Name)})
 	m, gone := w.attempted(w.send("anna@sender.example", "kurt@a.example"))
-	if gone || m.States[0].Why != "tls-cert" {
+	if gone || m.States[0].ReasonCode != "tls-cert" {
 		t.Fatalf("gone %t, %+v", gone, m.States)
 	}
 	for range 5 {
@@ -53,7 +53,7 @@ func TestADomainDoesNotRestForTheAgeOfAMessage(t *testing.T) {
 	}
 	w.wait(back, 1) // the first one was given up
 	w.send("anna@sender.example", "kurt@a.example")
-	if why := w.waiting()[1].Rests[0].Why; why != "tls-cert" {
+	if why := w.waiting()[1].Rests[0].Code; why != "tls-cert" {
 		t.Errorf("it waits for %q", why)
 	}
 	if _, err := sendMail(w.addr, "anna@sender.example", "TLS-Required: No\r\nSubject: x\r\n\r\nx\r\n", "kurt@a.example"); err != nil {

@@ -28,7 +28,7 @@ func TestAnOpenSessionIsNoWayAroundDANE(t *testing.T) {
 	if gone {
 		t.Fatal("it was sent in clear to a host with TLSA records")
 	}
-	if why := m.States[0].Why; why != "dns" {
+	if why := m.States[0].ReasonCode; why != "dns" {
 		t.Errorf("it waits for %q: %q", why, m.States[0].LastError)
 	}
 }

@@ -169,7 +169,7 @@ func TestDomainsWithoutHosts(t *testing.T) {
 	}
 	w.DNS.Fail("dead.example", "MX", testnet.ServFail)
 	m, gone := w.attempted(w.send("anna@sender.example", "a@dead.example"))
-	if gone || !strings.HasPrefix(m.States[0].LastError, "4.4.3 ") || m.States[0].Why != "dns" {
+	if gone || !strings.HasPrefix(m.States[0].LastError, "4.4.3 ") || m.States[0].ReasonCode != "dns" {
 		t.Errorf("SERVFAIL: gone %t, %+v", gone, m.States)
 	}
 	implicit := w.host("implicit.example")
@@ -213,7 +213,7 @@ func TestAnAnswerThatNeverComesIsADuplicateRatherThanALoss(t *testing.T) {
 	w.set(h, testnet.Faults{Drop: "dot"})
 	w.domain("a.example", testnet.Domain{MX: []string{h.Name}})
 	m, gone := w.attempted(w.send("anna@sender.example", "kurt@a.example"))
-	if gone || m.States[0].Why != "unknown-result" {
+	if gone || m.States[0].ReasonCode != "unknown-result" {
 		t.Fatalf("gone %t, %+v", gone, m.States)
 	}
 	w.set(h, testnet.Faults{})
@@ -332,7 +332,7 @@ func TestWhileNobodyKnowsWhetherThereIsAPolicyMailWaitsForTwoAttempts(t *testing
 	w.DNS.Fail("_mta-sts.a.example", "TXT", testnet.ServFail)
 	w.DNS.Fail("mta-sts.a.example", "A", testnet.ServFail)
 	m, gone := w.attempted(w.send("anna@sender.example", "kurt@a.example"))
-	if gone || m.States[0].Why != "sts-fetch" {
+	if gone || m.States[0].ReasonCode != "sts-fetch" {
 		t.Fatalf("gone %t, %+v", gone, m.States)
 	}
 	w.wait(h, 1)
@@ -348,7 +348,7 @@ func TestPlaintextCanBeRefusedAltogether(t *testing.T) {
 	w.set(h, testnet.Faults{NoStartTLS: true})
 	w.domain("a.example", testnet.Domain{MX: []string{h.Name}})
 	m, gone := w.attempted(w.send("anna@sender.example", "kurt@a.example"))
-	if gone || h.Counts().Mails > 0 || m.States[0].Why != "rule" || !strings.Contains(m.States[0].LastError, "delivery.plaintext") {
+	if gone || h.Counts().Mails > 0 || m.States[0].ReasonCode != "rule" || !strings.Contains(m.States[0].LastError, "delivery.plaintext") {
 		t.Errorf("gone %t, %+v", gone, m.States)
 	}
 }

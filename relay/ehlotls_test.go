@@ -23,8 +23,8 @@ func TestARefusedEHLOBehindTheHandshakeIsNoFailureOfTLS(t *testing.T) {
 			if n := h.Counts().MailsInClear; n > 0 || gone {
 				t.Fatalf("the host offers TLS, and %d messages were sent in clear (gone: %t)", n, gone)
 			}
-			if s := m.States[0]; s.Why != "busy" && s.Why != "greeting" || !strings.Contains(s.LastReply, reply[:3]) {
-				t.Errorf("it waits for %q: %q, %q", s.Why, s.LastReply, s.LastError)
+			if s := m.States[0]; s.ReasonCode != "busy" && s.ReasonCode != "greeting" || !strings.Contains(s.LastReply, reply[:3]) {
+				t.Errorf("it waits for %q: %q, %q", s.ReasonCode, s.LastReply, s.LastError)
 			}
 			err := w.relay.Reports(t.Context(), tlsrpt.DayOf(time.Now()), func(r *tlsrpt.Report) bool {
 				t.Errorf("it is reported: %+v", r)

@@ -54,7 +54,7 @@ func TestADomainWithoutAHostIsGivenUpAfterASecondLook(t *testing.T) {
 				}
 				id := w.send("anna@sender.example", "kurt@d.example")
 				s := w.waits(id)
-				if (s.Why == "dns-no-host") != (tt.says != "") || !strings.HasPrefix(s.LastError, "4.4.4 "+tt.says) && tt.says != "" {
+				if (s.ReasonCode == "dns-no-host") != (tt.says != "") || !strings.HasPrefix(s.LastError, "4.4.4 "+tt.says) && tt.says != "" {
 					t.Fatalf("first: %+v", s)
 				}
 				m, _ := w.attempted(id)

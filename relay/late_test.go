@@ -70,7 +70,7 @@ func TestEverySenderHearsOfTheDelayOfMailThatRests(t *testing.T) {
 	list := w.waiting()
 	for _, m := range list {
 		tried += m.Attempts
-		if s := m.States[0]; s.State != queue.Queued || !s.Delayed || m.Rests[0] == (queue.Cause{}) {
+		if s := m.States[0]; s.State != queue.Queued || !s.Delayed || m.Rests[0] == (queue.Reason{}) {
 			t.Errorf("%+v rests for %v", s, m.Rests[0])
 		}
 	}

@@ -25,8 +25,8 @@ func TestADomainOfVeryManyHosts(t *testing.T) {
 		w.domain(domain, testnet.Domain{MX: mx, Policy: policyFor("enforce", "mx.elsewhere.example")})
 		w.DNS.Fail(domain, "MX", testnet.Truncate) // so that it is asked over TCP
 		m, gone := w.attempted(w.send("anna@sender.example", "kurt@"+domain))
-		if gone || m.States[0].Why != tt.why {
-			t.Errorf("%d hosts: gone: %t, it waits for %q: %q", tt.hosts, gone, m.States[0].Why, m.States[0].LastError)
+		if gone || m.States[0].ReasonCode != tt.why {
+			t.Errorf("%d hosts: gone: %t, it waits for %q: %q", tt.hosts, gone, m.States[0].ReasonCode, m.States[0].LastError)
 		}
 		asked := 0
 		for _, h := range mx {

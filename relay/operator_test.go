@@ -26,7 +26,7 @@ func TestTheOperatorIsToldOfTrouble(t *testing.T) {
 	w.send("anna@operator.example", "kurt@bad.example")
 	w.waitFor("the message to be put off", func(q *queue.Queue) bool {
 		s := q.Summary()
-		return len(s) == 1 && s[0].Last.Why == "tls-none"
+		return len(s) == 1 && s[0].Last.Code == "tls-none"
 	})
 	w.DNS.Remove("s0._domainkey.test.example", "TXT")
 	w.clock.set(time.Now().Add(5 * time.Hour)) // the queue's own clock is the real one

@@ -91,7 +91,7 @@ func (r *Relay) lookAtResolvers(ctx context.Context) {
 
 func (r *Relay) lookupAddrs(ctx context.Context, host string) ([]netip.Addr, error) {
 	a, err := r.resolver.Addrs(ctx, host)
-	if errors.Is(err, dnsclient.ErrNXDomain) || errors.Is(err, dnsclient.ErrNoData) {
+	if dnsclient.IsNotFound(err) {
 		return nil, sts.ErrNoHost
 	}
 	return a.Addrs, err
@@ -101,7 +101,7 @@ func (r *Relay) lookupAddrs(ctx context.Context, host string) ([]netip.Addr, err
 // is an answer, anything else that goes wrong is not.
 func (r *Relay) lookupTXT(ctx context.Context, name string, fresh bool) ([]string, error) {
 	t, err := r.resolver.TXT(ctx, name, fresh)
-	if errors.Is(err, dnsclient.ErrNXDomain) || errors.Is(err, dnsclient.ErrNoData) {
+	if dnsclient.IsNotFound(err) {
 		return nil, sts.ErrNoTXT
 	}
 	if err != nil && !fresh {

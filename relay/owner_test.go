@@ -43,7 +43,7 @@ func TestARefusedMAILOnAFreshSessionCounts(t *testing.T) {
 	w.deliver("one@a.example")
 	w.set(h, testnet.Faults{Replies: map[string]string{"mail": "451 4.7.1 not now"}})
 	h.Cut()
-	if s := w.waits(w.send("anna@sender.example", "two@a.example")); s.Why != "content" || !strings.HasPrefix(s.LastReply, "451 4.7.1") {
+	if s := w.waits(w.send("anna@sender.example", "two@a.example")); s.ReasonCode != "content" || !strings.HasPrefix(s.LastReply, "451 4.7.1") {
 		t.Errorf("%+v", s)
 	}
 	if c := h.Counts(); c.Connections != 2 {
@@ -61,7 +61,7 @@ func TestAMessageWhoseResultIsUnknownGoesAlone(t *testing.T) {
 		f := testnet.Faults{Without: way.without, With: way.with, Drop: "dot"}
 		w.set(h, f)
 		id := w.send("anna@sender.example", "poison@a.example")
-		if s := w.waits(id); s.Why != "unknown-result" {
+		if s := w.waits(id); s.ReasonCode != "unknown-result" {
 			t.Fatalf("%s: %+v", way.name, s)
 		}
 		f.Drop = ""
@@ -179,7 +179,7 @@ func TestAHostThatWantsTLSAndCannotGiveItIsWaitedFor(t *testing.T) {
 				w.set(h, f)
 				w.domain("a.example", testnet.Domain{MX: []string{h.Name}})
 				id := w.send("anna@sender.example", "kurt@a.example")
-				if s := w.waits(id); s.Why != tt.why || s.LastReply != tt.reply || !strings.HasPrefix(s.LastError, "4.7.") {
+				if s := w.waits(id); s.ReasonCode != tt.why || s.LastReply != tt.reply || !strings.HasPrefix(s.LastError, "4.7.") {
 					t.Errorf("%+v", s)
 				}
 				w.set(h, testnet.Faults{})
@@ -216,7 +216,7 @@ func TestAnAUTHThatIsPutOffIsTheProvidersTrouble(t *testing.T) {
 		}
 		w.set(h, testnet.Faults{Login: "me:secret", AuthMechanism: "PLAIN", Replies: map[string]string{"auth": reply}})
 		w.start("retry = [\"1h\"]\n[[domain]]\nname = \"a.example\"\nroute = \"hop.example:587\"\nuser = \"me\"\npassword_file = \"password\"\n")
-		if s := w.waits(w.send("anna@sender.example", "kurt@a.example")); s.Why != why || s.LastReply != reply {
+		if s := w.waits(w.send("anna@sender.example", "kurt@a.example")); s.ReasonCode != why || s.LastReply != reply {
 			t.Errorf("%s: %+v", reply, s)
 		}
 	}
@@ -255,7 +255,7 @@ func TestA421ToRCPTIsTheReasonOfAllThatItCutOff(t *testing.T) {
 			if i == 1 && (s.State != queue.Bounced || s.LastReply != "550 5.1.1 no") {
 				t.Errorf("%s: %+v", way.name, s)
 			}
-			if i != 1 && (s.State != queue.Queued || s.Why != "busy" || s.LastReply != "421 4.7.0 too much of you" || strings.Contains(s.LastError, "nil")) {
+			if i != 1 && (s.State != queue.Queued || s.ReasonCode != "busy" || s.LastReply != "421 4.7.0 too much of you" || strings.Contains(s.LastError, "nil")) {
 				t.Errorf("%s: %+v", way.name, s)
 			}
 		}
@@ -291,7 +291,7 @@ func TestAGreetingWhoseLastLineRefuses(t *testing.T) {
 	h := w.host("mx.a.example")
 	w.set(h, testnet.Faults{Replies: map[string]string{"greeting": "220-mx.example\n521 5.7.1 listed, see https://list.example"}})
 	w.domain("a.example", testnet.Domain{MX: []string{h.Name}})
-	if s := w.waits(w.send("", "kurt@a.example")); s.Why != "greeting" || !strings.Contains(s.LastReply, "https://list.example") {
+	if s := w.waits(w.send("", "kurt@a.example")); s.ReasonCode != "greeting" || !strings.Contains(s.LastReply, "https://list.example") {
 		t.Errorf("%+v", s)
 	}
 }

@@ -303,7 +303,7 @@ func TestWhatTheOperatorAsksForIsNoFaultOfTheHost(t *testing.T) {
 		w.set(h, testnet.Faults{NoStartTLS: true})
 		w.domain("a.example", testnet.Domain{MX: []string{h.Name}})
 		m, gone := w.attempted(w.send("anna@sender.example", "kurt@a.example"))
-		if gone || m.States[0].Why != "rule" || !strings.Contains(m.States[0].LastError, says) {
+		if gone || m.States[0].ReasonCode != "rule" || !strings.Contains(m.States[0].LastError, says) {
 			t.Errorf("%s: gone %t, %+v", says, gone, m.States)
 		}
 	}

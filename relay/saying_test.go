@@ -31,7 +31,7 @@ func TestAHostThatSays421ToMailIsLeftAlone(t *testing.T) {
 		w.set(h, testnet.Faults{Replies: map[string]string{step: "421 4.7.0 too much of you"}})
 		w.domain("a.example", testnet.Domain{MX: []string{h.Name}})
 		m, gone := w.attempted(w.send("anna@sender.example", "one@a.example"))
-		if gone || m.States[0].Why != "busy" {
+		if gone || m.States[0].ReasonCode != "busy" {
 			t.Fatalf("%s: gone %t, %+v", step, gone, m.States)
 		}
 		before := h.Counts().Connections
@@ -39,7 +39,7 @@ func TestAHostThatSays421ToMailIsLeftAlone(t *testing.T) {
 		w.waitFor("the second message to wait with its domain", func(q *queue.Queue) bool {
 			found := false
 			_ = q.List(t.Context(), queue.Filter{To: "two@a.example"}, func(m queue.Message) bool {
-				found = m.ID.String() == id && m.Rests[0].Why == "busy" && time.Until(m.NextAttemptAt) > time.Minute
+				found = m.ID.String() == id && m.Rests[0].Code == "busy" && time.Until(m.NextAttemptAt) > time.Minute
 				return true
 			})
 			return found
@@ -83,7 +83,7 @@ func TestA421ToSTARTTLSIsTheHostsTrouble(t *testing.T) {
 	w.set(h, testnet.Faults{StartTLSReply: "421 4.7.0 too many connections"})
 	w.domain("a.example", testnet.Domain{MX: []string{h.Name}})
 	m, gone := w.attempted(w.send("anna@sender.example", "kurt@a.example"))
-	if s := m.States[0]; gone || s.Why != "busy" || !strings.HasPrefix(s.LastReply, "421 ") {
+	if s := m.States[0]; gone || s.ReasonCode != "busy" || !strings.HasPrefix(s.LastReply, "421 ") {
 		t.Errorf("gone %t, %+v", gone, s)
 	}
 	if h.Counts().MailsInClear > 0 {

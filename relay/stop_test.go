@@ -129,7 +129,7 @@ func TestAStopWaitsForContent(t *testing.T) {
 				list = append(list, m)
 				return true
 			})
-			if len(list) != 1 || list[0].Attempts != 1 || list[0].States[0].Why != failure.Unknown {
+			if len(list) != 1 || list[0].Attempts != 1 || list[0].States[0].ReasonCode != failure.Unknown.Code() {
 				t.Errorf("%+v", list)
 			}
 		})

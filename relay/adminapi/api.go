@@ -52,9 +52,9 @@ func (w Why) String() string { return strings.TrimSpace(w.Code + "  " + w.Detail
 // Whose says whose matter it is.
 func (w Why) Whose() string {
 	switch failure.Owner(w.Owner) {
-	case failure.Them:
+	case failure.Remote:
 		return "theirs"
-	case failure.Us:
+	case failure.Local:
 		return "ours"
 	}
 	return "the network's"
@@ -196,35 +196,35 @@ func newMessage(m *queue.Message) Message {
 		Client: m.Client, NextAttemptAt: timePointer(m.NextAttemptAt), Attempts: m.Attempts, HeldFor: m.HeldFor,
 		Auth: m.Auth, TLSIn: m.TLS, EnvelopeID: m.EnvID, MessageID: m.MessageID, Recipients: make([]Recipient, len(m.Recipients)),
 	}
-	out.Why = newWhy(queue.Cause{}, "", out.ID)
+	out.Why = newWhy(queue.Reason{}, "", out.ID)
 	for i, r := range m.Recipients {
 		s := m.States[i]
 		if s.LastError == "" && s.State == queue.Queued { // does its domain rest?
-			s.Why, s.LastError = m.Rests[i].Why, m.Rests[i].Text
+			s.ReasonCode, s.LastError = m.Rests[i].Code, m.Rests[i].Text
 		}
-		if out.Why.Code == failure.New && s.State == queue.Queued {
-			out.Why = newWhy(s.Cause(), r.Domain, out.ID)
+		if out.Why.Code == failure.New.Code() && s.State == queue.Queued {
+			out.Why = newWhy(s.Reason(), r.Domain, out.ID)
 		}
 		out.Recipients[i] = Recipient{Address: r.Address, State: string(s.State), Attempts: s.Attempts,
-			LastReply: s.LastReply, LastError: s.LastError, TLS: s.TLS, Host: s.Host, Why: s.Why}
+			LastReply: s.LastReply, LastError: s.LastError, TLS: s.TLS, Host: s.Host, Why: s.ReasonCode}
 	}
 	if m.State == queue.Held {
 		why := failure.Held
 		if m.Unreadable {
-			why = failure.Local
+			why = failure.Internal
 		}
-		out.Why = newWhy(queue.Cause{Why: why, Text: m.HeldFor}, "", out.ID)
+		out.Why = newWhy(queue.Reason{Code: why.Code(), Text: m.HeldFor}, "", out.ID)
 	}
 	return out
 }
 
-// newWhy explains a cause; what waits without one is new.
-func newWhy(c queue.Cause, domain, id string) Why {
-	if c == (queue.Cause{}) {
-		c.Why = failure.New
+// newWhy explains a reason; what waits without one is new.
+func newWhy(why queue.Reason, domain, id string) Why {
+	if why == (queue.Reason{}) {
+		why.Code = failure.New.Code()
 	}
-	r := failure.Of(c.Why)
-	return Why{Code: r.Code, Detail: c.Text, Owner: string(r.Owner), Says: r.Says, Remedy: strings.NewReplacer("DOMAIN", domain, "ID", id).Replace(r.Remedy)}
+	r := failure.Of(why.Code)
+	return Why{Code: r.Code, Detail: why.Text, Owner: string(r.Owner), Says: r.Says, Remedy: strings.NewReplacer("DOMAIN", domain, "ID", id).Replace(r.Remedy)}
 }
 
 func newPolicy(e sts.Entry) Policy {

@@ -41,7 +41,7 @@ func TestTheLogNamesWhatIsSetOfASelection(t *testing.T) {
 
 func TestWhyAMessageWaits(t *testing.T) {
 	queued := func(why, text string) queue.RecipientState {
-		return queue.RecipientState{State: queue.Queued, Why: why, LastError: text}
+		return queue.RecipientState{State: queue.Queued, ReasonCode: why, LastError: text}
 	}
 	delivered := queue.RecipientState{State: queue.Delivered}
 	for _, row := range []struct {
@@ -49,20 +49,20 @@ func TestWhyAMessageWaits(t *testing.T) {
 		state        queue.State
 		heldFor      string
 		states       []queue.RecipientState
-		rests        queue.Cause // of the second recipient's domain
+		rests        queue.Reason // of the second recipient's domain
 		line, remedy string
 	}{
 		{name: "new", states: []queue.RecipientState{queued("", ""), queued("", "")}, line: "new", remedy: "its turn"},
 		{name: "put off", states: []queue.RecipientState{delivered, queued("tls-name", "4.7.5 another name")},
 			line: "tls-name  4.7.5 another name", remedy: "stsrelay check two.example"},
-		{name: "its domain rests", states: []queue.RecipientState{queued("", ""), queued("", "")}, rests: queue.Cause{Why: "connect", Text: "4.4.1 refused"},
+		{name: "its domain rests", states: []queue.RecipientState{queued("", ""), queued("", "")}, rests: queue.Reason{Code: "connect", Text: "4.4.1 refused"},
 			line: "connect  4.4.1 refused", remedy: "stsrelay check two.example"},
 		{name: "held", state: queue.Held, heldFor: "odd", states: []queue.RecipientState{queued("dns", "no answer"), delivered},
 			line: "held  odd", remedy: "stsrelay queue release 0000"},
 		{name: "a code of another version", states: []queue.RecipientState{queued("moon", "full"), delivered}, line: "moon  full", remedy: "stsrelay check one.example"},
 	} {
 		t.Run(row.name, func(t *testing.T) {
-			m := queue.Message{State: row.state, HeldFor: row.heldFor, States: row.states, Rests: []queue.Cause{{}, row.rests}}
+			m := queue.Message{State: row.state, HeldFor: row.heldFor, States: row.states, Rests: []queue.Reason{{}, row.rests}}
 			m.Recipients = []queue.Recipient{{Address: "a@one.example", Domain: "one.example"}, {Address: "b@two.example", Domain: "two.example"}}
 			w := newMessage(&m).Why
 			if w.String() != row.line || w.Says == "" || w.Whose() == "" || !strings.Contains(w.Remedy, row.remedy) {

@@ -59,7 +59,7 @@ func Reasons(list []DomainSummary) []Why {
 	var out []Why
 	for _, d := range list {
 		of, why := domains[d.Why.Code], d.Why
-		if why.Code == failure.New || of[0] != d.Domain {
+		if why.Code == failure.New.Code() || of[0] != d.Domain {
 			continue
 		}
 		if why.Detail = ""; len(of) > 1 {

@@ -152,7 +152,7 @@ func fate(t *testing.T, q *queue.Queue, id ulid.ULID) (action, why string) {
 			return "gone", ""
 		}
 		if m.Attempts > 0 && m.State == queue.Queued {
-			if m.States[0].Why == failure.NoHost { // it is looked at once more
+			if m.States[0].ReasonCode == failure.NoHost.Code() { // it is looked at once more
 				return "bounce", m.States[0].LastError
 			}
 			return "wait", m.States[0].LastError

@@ -2,7 +2,6 @@ package check
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -57,7 +56,7 @@ func (s *self) dmarcRecord(ctx context.Context, domain string) (record, at strin
 	for _, name := range names {
 		at = "_dmarc." + name
 		txt, err := s.Resolver.FreshTXT(ctx, at)
-		if errors.Is(err, dnsclient.ErrNXDomain) || errors.Is(err, dnsclient.ErrNoData) {
+		if dnsclient.IsNotFound(err) {
 			continue
 		}
 		if err != nil {

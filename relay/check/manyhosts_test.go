@@ -147,7 +147,7 @@ func TestManyHostsAreCheckedAsTheyAreTried(t *testing.T) {
 	for _, s := range all {
 		w.waitFor(s.what, func() bool {
 			m, err := r.Queue().Show(s.id)
-			return err != nil || m.Attempts >= patience || m.Attempts > 0 && m.States[0].Why == "dns-no-host"
+			return err != nil || m.Attempts >= patience || m.Attempts > 0 && m.States[0].ReasonCode == "dns-no-host"
 		})
 	}
 	later.Store(int64(outbound.SecondLook))
@@ -162,7 +162,7 @@ func TestManyHostsAreCheckedAsTheyAreTried(t *testing.T) {
 				return true
 			}
 			why = m.States[0].LastError
-			return m.Attempts > patience && m.States[0].Why != "dns-no-host"
+			return m.Attempts > patience && m.States[0].ReasonCode != "dns-no-host"
 		})
 		at := w.receiver(s.domain)
 		if at != "" {

@@ -12,6 +12,7 @@ import (
 
 	"github.com/stsrelay/stsrelay/internal/publicaddr"
 	"github.com/stsrelay/stsrelay/relay/delivery"
+	"github.com/stsrelay/stsrelay/relay/failure"
 	"github.com/stsrelay/stsrelay/relay/outbound"
 	"github.com/stsrelay/stsrelay/relay/security"
 	"github.com/stsrelay/stsrelay/sts/dane"
@@ -157,18 +158,17 @@ func (c *checker) findMX(ctx context.Context, domain string, port uint16) outbou
 	return plan
 }
 
-// denials are the rule and the mend of what an outbound.Denial says, by its enhanced
-// status code.
-var denials = map[string][2]string{
-	"5.1.2":  {"RFC 5321, 5.1", "look for a slip of the pen in the name; the domain's owner: renew the domain"},
-	"5.1.10": {"RFC 7505, 3", "nothing, if the domain is to have no mail; else the domain's owner: publish the hosts"},
-	"5.4.6":  {"RFC 5321, 5.1", "deliver the domain's mail locally, or set a route for it in a [[domain]] table"},
+// denials are the rule and the mend of what an outbound.Denial says, by its reason.
+var denials = map[failure.Reason][2]string{
+	failure.DNS:    {"RFC 5321, 5.1", "look for a slip of the pen in the name; the domain's owner: renew the domain"},
+	failure.NullMX: {"RFC 7505, 3", "nothing, if the domain is to have no mail; else the domain's owner: publish the hosts"},
+	failure.Loop:   {"RFC 5321, 5.1", "deliver the domain's mail locally, or set a route for it in a [[domain]] table"},
 }
 
 // deny ends the search with an answer that bounces mail. Where the operator set
 // a route, that is at fault, and mail waits.
 func (c *checker) deny(d *outbound.Denial) {
-	c.report.MX.Problems = append(c.report.MX.Problems, Problem{Fault, d.Text, denials[d.Status][0], denials[d.Status][1]})
+	c.report.MX.Problems = append(c.report.MX.Problems, Problem{Fault, d.Text, denials[d.Reason][0], denials[d.Reason][1]})
 	c.mxDenial = Outcome{Action: "bounce", Text: "mail bounces at once: " + d.Text}
 	if c.route() != nil {
 		c.mxDenial = wait("the operator's route leads nowhere: " + d.Text)

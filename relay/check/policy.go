@@ -58,7 +58,7 @@ func (c *checker) findPolicy(ctx context.Context) {
 		Timeout: c.Timeout * 9 / 10, // so that the failure is the fetch's own
 		LookupAddrs: func(ctx context.Context, host string) ([]netip.Addr, error) {
 			a, err := c.Resolver.Addrs(ctx, host)
-			if isDenial(err) {
+			if dnsclient.IsNotFound(err) {
 				return nil, sts.ErrNoHost
 			}
 			p.addrs = a.Addrs
@@ -82,7 +82,7 @@ func (c *checker) findPolicy(ctx context.Context) {
 		Store: known, Fetch: fetch, Now: c.Now,
 		LookupTXT: func(ctx context.Context, name string, fresh bool) ([]string, error) {
 			p.txt, p.txtErr = c.Resolver.TXT(ctx, name, fresh)
-			if isDenial(p.txtErr) {
+			if dnsclient.IsNotFound(p.txtErr) {
 				return nil, sts.ErrNoTXT
 			}
 			return p.txt.Records, p.txtErr
@@ -179,17 +179,12 @@ func (c *checker) describeCached() *Cached {
 	return k
 }
 
-// isDenial says that there is nothing, which is an answer.
-func isDenial(err error) bool {
-	return errors.Is(err, dnsclient.ErrNXDomain) || errors.Is(err, dnsclient.ErrNoData)
-}
-
 func (c *checker) describeRecord(ctx context.Context, p *policyRun) *Record {
 	r := &Record{Name: "_mta-sts." + c.policyDomain, TXT: p.txt.Records, CNAME: p.txt.CNAME}
 	fault := func(mend, format string, args ...any) {
 		r.Problems = append(r.Problems, Problem{Fault, fmt.Sprintf(format, args...), "RFC 8461, 3.1", mend})
 	}
-	if p.txtErr != nil && !isDenial(p.txtErr) {
+	if p.txtErr != nil && !dnsclient.IsNotFound(p.txtErr) {
 		r.Problems = append(r.Problems, c.lookupFault(ctx, "the record could not be looked up: ", p.txtErr, "RFC 8461, 3.1", "the domain's owner"))
 		return r
 	}

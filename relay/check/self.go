@@ -3,7 +3,6 @@ package check
 import (
 	"context"
 	"crypto/tls"
-	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -332,7 +331,7 @@ type spfResolver struct{ c *dnsclient.Client }
 
 // none turns a denial into no records.
 func none[T any](records []T, err error) ([]T, error) {
-	if errors.Is(err, dnsclient.ErrNXDomain) || errors.Is(err, dnsclient.ErrNoData) {
+	if dnsclient.IsNotFound(err) {
 		return nil, nil
 	}
 	return records, err

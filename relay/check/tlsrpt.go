@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 
+	"github.com/stsrelay/stsrelay/internal/dnsclient"
 	"github.com/stsrelay/stsrelay/tlsrpt"
 )
 
@@ -17,7 +18,7 @@ func (c *checker) findTLSRPT(ctx context.Context) {
 	example := "\"v=TLSRPTv1; rua=mailto:tls-reports@" + c.policyDomain + "\""
 	txt, err := c.Resolver.TXT(ctx, out.Name, false)
 	out.CNAME = txt.CNAME
-	if err != nil && !isDenial(err) {
+	if err != nil && !dnsclient.IsNotFound(err) {
 		p := c.lookupFault(ctx, "the TLS-RPT record could not be looked up: ", err, "RFC 8460, 3", "the domain's owner")
 		problem(Warning, p.Text, p.Mend)
 		return

@@ -73,7 +73,7 @@ func newAttempt(grace context.Context, d *Delivery, w *queue.Work) *attempt {
 	}
 	for i := range w.Recipients {
 		a.open = append(a.open, i)
-		a.alone = a.alone || w.States[i].Why == failure.Unknown
+		a.alone = a.alone || w.States[i].ReasonCode == failure.Unknown.Code()
 	}
 	return a
 }
@@ -150,7 +150,7 @@ func (a *attempt) reason() *attemptError {
 	case a.last != nil:
 		return a.last
 	}
-	return &attemptError{status: "4.4.4", why: failure.Connect, text: "no host of " + a.w.Domain + " was tried", domainWide: true}
+	return &attemptError{reason: failure.Connect, status: "4.4", text: "no host of " + a.w.Domain + " was tried", domainWide: true}
 }
 
 // policyAndHosts looks up what the domain requires and where it is, and tries
@@ -252,7 +252,7 @@ func (a *attempt) hasOtherFamily(ctx context.Context, c candidate, used netip.Ad
 func (a *attempt) fail(f *attemptError) {
 	a.last = f
 	if a.w.Expired && !f.permanent {
-		f = &attemptError{permanent: true, status: "5.4.7", why: failure.TooOld, host: f.host, reply: f.reply, domainWide: f.domainWide,
+		f = &attemptError{permanent: true, reason: failure.Expired, host: f.host, reply: f.reply, domainWide: f.domainWide,
 			text: fmt.Sprintf("not delivered within %s; the last reason was: %s", age(a.w.Age), f.Error())}
 	}
 	for _, i := range a.open {
@@ -267,7 +267,7 @@ func (a *attempt) finish() {
 		a.expire()
 	}
 	if !a.reached && a.last != nil && a.last.domainWide {
-		o.DomainFailed, o.Bound = a.last.cause(), a.last.policy
+		o.DomainFailed, o.Bound = a.last.queueReason(), a.last.policy
 	}
 	if o.Unreadable == nil { // else it is held, and the administrator decides
 		a.addNotices(&o)
@@ -308,8 +308,8 @@ func (a *attempt) expire() {
 	}
 	for i := range a.results {
 		if r := &a.results[i]; r.State == queue.Queued {
-			r.State, r.Why = queue.Bounced, failure.TooOld
-			r.LastError = fmt.Sprintf("5.4.7 not delivered within %s; the last reason was: %s", age(a.w.Age), r.LastError)
+			r.State, r.ReasonCode, r.Status = queue.Bounced, failure.Expired.Code(), failure.Expired.Status(true, "")
+			r.LastError = fmt.Sprintf("%s not delivered within %s; the last reason was: %s", r.Status, age(a.w.Age), r.LastError)
 		}
 	}
 }

@@ -319,15 +319,15 @@ func (d *Delivery) deliverSafely(ctx, grace context.Context, w *queue.Work) {
 	defer func() {
 		if p := recover(); p != nil {
 			d.log.Error("an attempt panicked; the message is tried again later", "queue_id", w.Envelope.ID.String(), "panic", p, "stack", string(debug.Stack()))
-			if w.Waits != (queue.Cause{}) {
+			if w.Waits != (queue.Reason{}) {
 				d.queue.Told(w, nil)
 				return
 			}
-			f := &attemptError{status: "4.3.0", why: failure.Local, text: fmt.Sprintf("internal error: %v", p)}
-			d.queue.Finish(w, queue.Outcome{Results: f.states(w), DomainFailed: f.cause()})
+			f := &attemptError{reason: failure.Internal, text: fmt.Sprintf("internal error: %v", p)}
+			d.queue.Finish(w, queue.Outcome{Results: f.states(w), DomainFailed: f.queueReason()})
 		}
 	}()
-	if w.Waits != (queue.Cause{}) {
+	if w.Waits != (queue.Reason{}) {
 		d.tellDelay(w)
 		return
 	}
@@ -340,7 +340,7 @@ func (d *Delivery) tellDelay(w *queue.Work) {
 	states := slices.Clone(w.States)
 	for i := range states {
 		s := &states[i]
-		s.LastError, s.Why, s.TLS = w.Waits.Text, w.Waits.Why, ""
+		s.LastError, s.ReasonCode, s.Status, s.TLS = w.Waits.Text, w.Waits.Code, w.Waits.Status, ""
 		s.Earlier = s.LastReply != ""
 	}
 	var notices []queue.NewMessage

@@ -88,7 +88,7 @@ func (a *attempt) homeless(ctx context.Context, r route) *attemptError {
 	s := a.d.homeless.look(a.w.Domain, now)
 	if left := outbound.SecondLook - now.Sub(s.first); left > 0 {
 		a.retryAfter = left
-		return &attemptError{status: "4.4.4", why: failure.NoHost, domainWide: true,
+		return &attemptError{reason: failure.NoHost, domainWide: true,
 			text: fmt.Sprintf("%s; it is looked at once more in %s, and the message is given up if there is still none", why, age(max(left, time.Second)))}
 	}
 	if now.Sub(s.confirmed) > homelessTrust {
@@ -105,6 +105,6 @@ func (a *attempt) homeless(ctx context.Context, r route) *attemptError {
 		}
 		a.d.homeless.confirm(a.w.Domain, now)
 	}
-	return &attemptError{permanent: true, status: "5.4.4", why: failure.NoHost,
+	return &attemptError{permanent: true, reason: failure.NoHost,
 		text: fmt.Sprintf("%s; it was looked at again after %s", why, age(now.Sub(s.first)))}
 }

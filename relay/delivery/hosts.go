@@ -64,7 +64,7 @@ func (a *attempt) tryEach(ctx context.Context, r route, first bool) {
 		if f == nil {
 			continue
 		}
-		if f.why == failure.Loop {
+		if f.reason == failure.Loop {
 			// Hosts behind this one are ours, or lead back here (RFC 5321, 5.1).
 			// Where better ones are only down, the mail waits for them.
 			if a.last == nil && len(a.passOver) == 0 {
@@ -73,7 +73,7 @@ func (a *attempt) tryEach(ctx context.Context, r route, first bool) {
 			return
 		}
 		a.failed(f)
-		if a.dials < outbound.MaxAddresses && f.why != failure.Busy && ctx.Err() == nil { // else it may have addresses that were not tried
+		if a.dials < outbound.MaxAddresses && f.reason != failure.Busy && ctx.Err() == nil { // else it may have addresses that were not tried
 			a.tried[c.host] = true
 		}
 	}

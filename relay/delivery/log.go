@@ -28,14 +28,14 @@ func (a *attempt) ip(host string) string {
 // logResults writes one line for all recipients that ended alike.
 func (a *attempt) logResults() {
 	env := &a.w.Envelope
-	type line struct{ state, reply, why, text, host string }
+	type line struct{ state, reply, reason, text, host string }
 	lines := make(map[line][]string)
 	var order []line
 	for i, r := range a.results {
 		if r.State == "" { // it was not tried
 			continue
 		}
-		l := line{string(r.State), r.LastReply, r.Why, r.LastError, r.Host}
+		l := line{string(r.State), r.LastReply, r.ReasonCode, r.LastError, r.Host}
 		if lines[l] == nil {
 			order = append(order, l)
 		}
@@ -47,12 +47,12 @@ func (a *attempt) logResults() {
 	}
 	for _, l := range order {
 		verdict := verdictOf(queue.State(l.state))
-		a.d.told(verdict, l.why, len(lines[l]))
+		a.d.told(verdict, l.reason, len(lines[l]))
 		a.d.log.LogAttrs(context.Background(), slog.LevelInfo, "attempt",
 			slog.String("queue_id", env.ID.String()), slog.String("message_id", env.MessageID), slog.String("from", env.From), slog.Any("to", lines[l]),
 			slog.String("domain", a.w.Domain), slog.String("host", l.host), slog.String("ip", a.ip(l.host)), slog.String("tls", a.tls),
 			slog.String("policy", policy), slog.String("mode", mode), slog.String("verdict", verdict),
-			slog.String("why", l.why), slog.String("reply", l.reply), slog.String("error", l.text),
+			slog.String("why", l.reason), slog.String("reply", l.reply), slog.String("error", l.text),
 			slog.Int("attempt", a.w.Attempts+1), slog.Float64("took_seconds", seconds(a.d.now().Sub(a.start))), slog.Float64("age_seconds", seconds(a.w.Age)))
 	}
 }

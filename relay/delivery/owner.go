@@ -57,13 +57,13 @@ type situation struct {
 
 // ruling says whose matter replies are.
 type ruling struct {
-	steps []step
-	codes string // "421 4xx"; an x is any digit
-	only  func(smtpclient.Reply, situation) bool
-	owner owner
-	why   string // where it is the last word
-	rests bool
-	waits bool // the mail waits whatever the code says
+	steps  []step
+	codes  string // "421 4xx"; an x is any digit
+	only   func(smtpclient.Reply, situation) bool
+	owner  owner
+	reason failure.Reason // where it is the last word
+	rests  bool
+	waits  bool // the mail waits whatever the code says
 }
 
 // rulings is the one table of whose matter a reply is; the first line that fits
@@ -78,17 +78,17 @@ var rulings = []ruling{
 	// RFC 5321, 3.8: with 421 the host ends the session. Before this message was
 	// begun it is about the host, and a session that was used may have been too long
 	// for it. Behind the envelope it may be this message that it cannot take.
-	{steps: []step{stepGreeting, stepEHLO, stepHELO, stepStartTLS, stepAuth}, codes: "421", owner: ofHost, why: failure.Busy, rests: true},
+	{steps: []step{stepGreeting, stepEHLO, stepHELO, stepStartTLS, stepAuth}, codes: "421", owner: ofHost, reason: failure.Busy, rests: true},
 	{steps: []step{stepMail, stepRcpt, stepData}, codes: "421", only: onUsed, owner: ofSession},
-	{steps: []step{stepMail, stepRcpt}, codes: "421", owner: ofHost, why: failure.Busy, rests: true},
-	{steps: []step{stepData, stepContent}, codes: "421", owner: ofHost, why: failure.Busy},
+	{steps: []step{stepMail, stepRcpt}, codes: "421", owner: ofHost, reason: failure.Busy, rests: true},
+	{steps: []step{stepData, stepContent}, codes: "421", owner: ofHost, reason: failure.Busy},
 	// RFC 5321, 3.1 and 4.2.4.2: a host that takes no mail says so in its greeting.
 	// Postfix and Exim ask the next one. After STARTTLS it is the EHLO within TLS.
-	{steps: []step{stepGreeting, stepEHLO, stepHELO}, codes: "xxx", owner: ofHost, why: failure.Greeting, rests: true},
+	{steps: []step{stepGreeting, stepEHLO, stepHELO}, codes: "xxx", owner: ofHost, reason: failure.Greeting, rests: true},
 	// RFC 4954, 6: 454 is a temporary failure of the server, 5xx is about name and
 	// password, or about the mechanism.
-	{steps: []step{stepAuth}, codes: "4xx", owner: ofHost, why: failure.Busy, rests: true},
-	{steps: []step{stepAuth}, codes: "xxx", owner: ofHost, why: failure.RouteAuth, rests: true, waits: true},
+	{steps: []step{stepAuth}, codes: "4xx", owner: ofHost, reason: failure.Busy, rests: true},
+	{steps: []step{stepAuth}, codes: "xxx", owner: ofHost, reason: failure.RouteAuth, rests: true, waits: true},
 	// RFC 5321, 4.1.1.5: RSET is answered with 250. Postfix gives a session up that
 	// answers anything else.
 	{steps: []step{stepReset}, codes: "xxx", owner: ofSession},
@@ -99,22 +99,22 @@ var rulings = []ruling{
 	{steps: []step{stepRcpt, stepData}, codes: "4xx 5xx", only: wantsTLSOnUsed, owner: ofSession},
 	// RFC 3207, 4: 530 asks for STARTTLS, and 454 to that is temporary. What the host
 	// wants is there again later, or is taken away by somebody on the way.
-	{steps: []step{stepMail, stepRcpt, stepData}, codes: "4xx 5xx", only: wantsTLSThatBroke, owner: ofHost, why: failure.Handshake, rests: true, waits: true},
-	{steps: []step{stepMail, stepRcpt, stepData}, codes: "4xx 5xx", only: wantsTLS, owner: ofHost, why: failure.TLSNone, rests: true, waits: true},
+	{steps: []step{stepMail, stepRcpt, stepData}, codes: "4xx 5xx", only: wantsTLSThatBroke, owner: ofHost, reason: failure.Handshake, rests: true, waits: true},
+	{steps: []step{stepMail, stepRcpt, stepData}, codes: "4xx 5xx", only: wantsTLS, owner: ofHost, reason: failure.TLSNone, rests: true, waits: true},
 	// RFC 5321, 4.5.3.1.10: 452, and 552 that older hosts say for it.
-	{steps: []step{stepRcpt}, codes: "4xx 5xx", only: saysTooMany, owner: ofCount, why: failure.Recipient, waits: true},
+	{steps: []step{stepRcpt}, codes: "4xx 5xx", only: saysTooMany, owner: ofCount, reason: failure.Recipient, waits: true},
 	// RFC 5321, 3.3 and 4.3.2.
-	{steps: []step{stepRcpt}, codes: "4xx 5xx", owner: ofRecipient, why: failure.Recipient},
+	{steps: []step{stepRcpt}, codes: "4xx 5xx", owner: ofRecipient, reason: failure.Recipient},
 	// RFC 3463, 3.4: X.3.x is the system of the host: full, not able to, too small for
 	// the message. X.6.3 and X.6.7 are what it cannot convert (RFC 6531, 3.5).
-	{steps: []step{stepMail, stepData, stepContent}, codes: "4xx 5xx", only: saysSystem, owner: ofHostAlone, why: failure.Content},
+	{steps: []step{stepMail, stepData, stepContent}, codes: "4xx 5xx", only: saysSystem, owner: ofHostAlone, reason: failure.Content},
 	// To MAIL a host has seen the relay, the sender, and what is asked for beside them.
 	// What it says of the sender's address is so elsewhere too. The rest is its own
 	// policy and its own limits: Postfix asks the next host after any 4xx; a host
 	// that knows the relay better, or has more room, may do better after a 5xx.
-	{steps: []step{stepMail}, codes: "4xx 5xx", only: notOfSender, owner: ofHostAlone, why: failure.Content},
+	{steps: []step{stepMail}, codes: "4xx 5xx", only: notOfSender, owner: ofHostAlone, reason: failure.Content},
 	// What is left is about the message, and final.
-	{steps: []step{stepMail, stepData, stepContent}, codes: "4xx 5xx", owner: ofTransaction, why: failure.Content},
+	{steps: []step{stepMail, stepData, stepContent}, codes: "4xx 5xx", owner: ofTransaction, reason: failure.Content},
 }
 
 // rule returns the line of the table for a reply to a step. Every reply that
@@ -125,7 +125,7 @@ func rule(at step, r smtpclient.Reply, in situation) ruling {
 			return l
 		}
 	}
-	return ruling{owner: ofHost, why: failure.Connect}
+	return ruling{owner: ofHost, reason: failure.Connect}
 }
 
 // fits reports whether a code is one of the line's.
@@ -202,10 +202,10 @@ func notOfSender(r smtpclient.Reply, _ situation) bool {
 
 // failure is what a reply came to that is the last word.
 func (l *ruling) failure(host string, r smtpclient.Reply) *attemptError {
-	f := replyFailure(l.why, host, r)
+	f := replyFailure(l.reason, host, r)
 	f.domainWide, f.elsewhere = l.rests, l.owner == ofHostAlone
-	if l.waits && f.permanent {
-		f.permanent, f.status = false, "4"+f.status[1:]
+	if l.waits {
+		f.permanent = false
 	}
 	return f
 }

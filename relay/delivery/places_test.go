@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/stsrelay/stsrelay/queue"
+	"github.com/stsrelay/stsrelay/relay/failure"
 	"github.com/stsrelay/stsrelay/relay/security"
 	"github.com/stsrelay/stsrelay/relay/smtpclient"
 )
@@ -63,7 +64,7 @@ func TestSilenceIsShortWhilePlacesAre(t *testing.T) {
 				if took := time.Since(start); took != silentHello+time.Second {
 					t.Errorf("it ended after %s", took)
 				}
-				if f == nil || !f.domainWide || !f.strained || f.why == "local" {
+				if f == nil || !f.domainWide || !f.strained || f.reason == failure.Internal {
 					t.Errorf("%+v", f)
 				}
 			})

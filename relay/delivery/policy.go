@@ -72,7 +72,7 @@ func (a *attempt) lookupPolicy(ctx context.Context) error {
 	}
 	r, err := lookup(ctx, a.policyDomain)
 	if err != nil {
-		return &attemptError{status: "4.3.2", why: failure.Local, domainWide: true, text: "the policy was not looked up: " + err.Error()}
+		return &attemptError{reason: failure.Internal, status: "3.2", domainWide: true, text: "the policy was not looked up: " + err.Error()}
 	}
 	if r.Policy != nil && r.Policy.Mode == sts.ModeNone {
 		r.Policy = nil // it says that there is none
@@ -86,7 +86,7 @@ func (a *attempt) lookupPolicy(ctx context.Context) error {
 		return nil
 	}
 	if a.d.unknowns.wait(a.policyDomain, a.w.Rests) {
-		return &attemptError{status: "4.7.5", why: failure.STSFetch, policy: true, domainWide: true,
+		return &attemptError{reason: failure.STSFetch, policy: true, domainWide: true,
 			text: fmt.Sprintf("whether %s asks for verified TLS cannot be told now (%s); nothing was sent", a.policyDomain, r.Why)}
 	}
 	a.d.log.Warn("whether the domain has a policy could not be told for several attempts; going on without",

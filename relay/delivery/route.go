@@ -60,7 +60,7 @@ func (a *attempt) findRoute(ctx context.Context) (route, error) {
 		r, err := a.d.findMX(ctx, set.Host, set.Port)
 		if f, ok := errors.AsType[*attemptError](err); ok && f.permanent {
 			// The route is at fault, not the recipients' domain.
-			f.permanent, f.status, f.domainWide = false, "4.4.4", true
+			f.permanent, f.status, f.domainWide = false, "4.4", true
 		}
 		return r, err
 	}
@@ -75,10 +75,10 @@ func (a *attempt) findRoute(ctx context.Context) (route, error) {
 func (d *Delivery) findMX(ctx context.Context, domain string, port uint16) (route, error) {
 	plan, err := outbound.Find(ctx, d.resolver, domain, func(name string) bool { return name == d.hostname && d.isSelf(name, port, nil) })
 	if denied, ok := errors.AsType[*outbound.Denial](err); ok {
-		return route{}, &attemptError{permanent: true, status: denied.Status, why: denied.Why, text: denied.Text}
+		return route{}, &attemptError{permanent: true, reason: denied.Reason, status: denied.Status, text: denied.Text}
 	}
 	if err != nil {
-		return route{}, &attemptError{status: "4.4.3", why: failure.DNS, text: err.Error(), domainWide: true}
+		return route{}, &attemptError{reason: failure.DNS, text: err.Error(), domainWide: true}
 	}
 	r := route{secure: plan.Secure, alias: plan.Alias, plan: plan}
 	for _, h := range plan.Hosts {
@@ -109,11 +109,11 @@ func (a *attempt) addresses(ctx context.Context, c candidate) ([]netip.Addr, err
 		}
 	}
 	if len(allowed) == 0 && !slices.ContainsFunc(addrs, func(x netip.Addr) bool { return a.settings.Family.admits(x.Unmap()) }) {
-		return nil, &attemptError{status: "4.4.4", why: failure.DNS, host: c.host, domainWide: true,
+		return nil, &attemptError{reason: failure.DNS, status: "4.4", host: c.host, domainWide: true,
 			text: fmt.Sprintf("%s has no %s address (%v), and no other is contacted (delivery.ip_family)", c.host, a.settings.Family, addrs)}
 	}
 	if len(allowed) == 0 {
-		return nil, &attemptError{status: "4.4.4", why: failure.DNS, host: c.host, domainWide: true,
+		return nil, &attemptError{reason: failure.DNS, status: "4.4", host: c.host, domainWide: true,
 			text: fmt.Sprintf("%s has only private addresses (%v), which are not contacted (delivery.private_addresses)", c.host, addrs)}
 	}
 	return allowed, nil
@@ -137,7 +137,7 @@ func (a *attempt) anywhere() bool {
 }
 
 func noAddresses(c candidate, err error) *attemptError {
-	return &attemptError{status: "4.4.3", why: failure.DNS, host: c.host, text: err.Error(), domainWide: true}
+	return &attemptError{reason: failure.DNS, host: c.host, text: err.Error(), domainWide: true}
 }
 
 // literal reads an address literal, "[192.0.2.1]" or "[IPv6:2001:db8::1]" (RFC

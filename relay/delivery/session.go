@@ -54,7 +54,7 @@ func (a *attempt) session(ctx context.Context, c candidate, req *security.Requir
 		// A host that has other sessions of this relay, and no place for one more, costs
 		// nothing but that.
 		open, opening := a.d.pool.cancel(key, a.d.now(), f.strained)
-		if full := f.strained && (open > 0 || f.why == failure.Busy && opening > 0); !full {
+		if full := f.strained && (open > 0 || f.reason == failure.Busy && opening > 0); !full {
 			return nil, f
 		}
 	}
@@ -68,15 +68,15 @@ const maxOpenings = 3
 // ended tells of a wait that its context has ended.
 func ended(ctx context.Context, host string) *attemptError {
 	if cause := context.Cause(ctx); errors.Is(cause, errReclaimed) {
-		return &attemptError{status: "4.4.2", why: failure.Connect, host: host, domainWide: true, text: fmt.Sprintf("%s: %v", host, cause)}
+		return &attemptError{reason: failure.Connect, status: "4.2", host: host, domainWide: true, text: fmt.Sprintf("%s: %v", host, cause)}
 	}
-	return &attemptError{status: "4.3.2", why: failure.Local, host: host, text: errStopping.Error()}
+	return &attemptError{reason: failure.Internal, status: "3.2", host: host, text: errStopping.Error()}
 }
 
 // isBusy notes that the attempt has to wait for a session.
 func (a *attempt) isBusy(host string, busy *errBusy) *attemptError {
 	a.busy = busy
-	return &attemptError{status: "4.3.2", why: failure.Busy, host: host, domainWide: busy.wait >= maxBusy, text: fmt.Sprintf("%s: %v", host, busy)}
+	return &attemptError{reason: failure.Busy, host: host, domainWide: busy.wait >= maxBusy, text: fmt.Sprintf("%s: %v", host, busy)}
 }
 
 // mayUse says whether the host may be contacted at an address: not over a family
@@ -100,7 +100,7 @@ func (a *attempt) openSession(ctx context.Context, c candidate, req *security.Re
 		return nil, f
 	}
 	if a.d.isSelf(c.host, c.port, addrs) {
-		return nil, &attemptError{permanent: true, status: "5.4.6", why: failure.Loop, host: c.host,
+		return nil, &attemptError{permanent: true, reason: failure.Loop, host: c.host,
 			text: fmt.Sprintf("mail for %s leads back to this relay (%s)", a.w.Domain, c.host)}
 	}
 	var at []netip.AddrPort
@@ -109,7 +109,7 @@ func (a *attempt) openSession(ctx context.Context, c candidate, req *security.Re
 			at = append(at, netip.AddrPortFrom(addr, c.port))
 		}
 	}
-	last := &attemptError{status: "4.4.1", why: failure.Connect, host: c.host, text: "no address of " + c.host + " was tried", domainWide: true}
+	last := &attemptError{reason: failure.Connect, host: c.host, text: "no address of " + c.host + " was tried", domainWide: true}
 	for tried := false; len(at) > 0 && a.dials < outbound.MaxAddresses && ctx.Err() == nil; tried = true {
 		place, err := a.d.pool.reserve(a.key, at[:min(len(at), outbound.MaxAddresses-a.dials)], a.limit, a.d.now())
 		if busy, ok := errors.AsType[*errBusy](err); ok {
@@ -124,7 +124,7 @@ func (a *attempt) openSession(ctx context.Context, c candidate, req *security.Re
 			a.note(place.at[:n])
 			a.seen = append(a.seen, seen{c.host, place.at[0].Addr()}) // the text has the others
 			place.end(a.d.now())
-			return nil, &attemptError{status: "4.4.1", why: failure.Connect, host: c.host, domainWide: true, strained: true,
+			return nil, &attemptError{reason: failure.Connect, host: c.host, domainWide: true, strained: true,
 				text: fmt.Sprintf("no connection to %s %v: %s", c.host, addrs, lines(err))}
 		}
 		addr := place.at[won]
@@ -213,7 +213,7 @@ func (a *attempt) openOn(ctx context.Context, conn net.Conn, addr netip.AddrPort
 func (a *attempt) again(ctx context.Context, addr netip.AddrPort, req *security.Requirement) (net.Conn, *attemptError) {
 	conn, _, _, err := a.d.race(ctx, []netip.AddrPort{addr}, a.settings.ConnectTimeout)
 	if err != nil {
-		return nil, &attemptError{status: "4.4.1", why: failure.Connect, host: req.Host, domainWide: true, text: fmt.Sprintf("no second connection to %s: %s", req.Host, lines(err))}
+		return nil, &attemptError{reason: failure.Connect, host: req.Host, domainWide: true, text: fmt.Sprintf("no second connection to %s: %s", req.Host, lines(err))}
 	}
 	return conn, nil
 }
@@ -223,7 +223,7 @@ func (a *attempt) again(ctx context.Context, addr netip.AddrPort, req *security.
 func (a *attempt) authenticate(ctx context.Context, s *session, req *security.Requirement) *attemptError {
 	if err := req.MaySendPassword(&s.evidence); err != nil {
 		shortfall, _ := errors.AsType[*security.Shortfall](err)
-		return &attemptError{status: "4.7.11", why: failure.RouteAuth, host: s.host, domainWide: true,
+		return &attemptError{reason: failure.RouteAuth, status: "7.11", host: s.host, domainWide: true,
 			text: fmt.Sprintf("the password for %s is not sent: %s", s.host, shortfall.Reason)}
 	}
 	err := s.client.Auth(ctx, a.rule.Route.User, a.rule.Route.Password)
@@ -234,11 +234,11 @@ func (a *attempt) authenticate(ctx context.Context, s *session, req *security.Re
 	if !ok && !errors.Is(err, smtpclient.ErrNoAuth) {
 		return greetingFailure(s.host, s.addr, err) // the connection was lost
 	}
-	f := &attemptError{status: "4.7.8", why: failure.RouteAuth, host: s.host, domainWide: true}
+	f := &attemptError{reason: failure.RouteAuth, host: s.host, domainWide: true}
 	if ok {
 		l := rule(stepAuth, refused.Reply, situation{tls: s.evidence.StartTLS})
-		if f = l.failure(s.host, refused.Reply); l.why == failure.RouteAuth {
-			f.status = "4.7.8"
+		if f = l.failure(s.host, refused.Reply); l.reason == failure.RouteAuth {
+			f.status = ""
 		}
 		f.strained = refused.Reply.Code == 421
 	}
@@ -297,10 +297,10 @@ func (a *attempt) greet(ctx context.Context, conn net.Conn, addr netip.AddrPort,
 // greetingFailure tells of a session that ended before STARTTLS: whatever the
 // host said, it is about the host, and another one may do better.
 func greetingFailure(host string, addr netip.Addr, err error) *attemptError {
-	f := &attemptError{status: "4.4.2", why: failure.Connect, host: host, domainWide: true, strained: true, text: fmt.Sprintf("%s [%s]: %v", host, addr, err)}
+	f := &attemptError{reason: failure.Connect, status: "4.2", host: host, domainWide: true, strained: true, text: fmt.Sprintf("%s [%s]: %v", host, addr, err)}
 	if refused, ok := errors.AsType[*smtpclient.ReplyError](err); ok {
 		l := rule(step(refused.Step), refused.Reply, situation{})
-		f.why, f.status, f.reply = l.why, "4.3.2", refused.Reply.String()
+		f.reason, f.status, f.reply = l.reason, "3.2", refused.Reply.String()
 	}
 	return f
 }

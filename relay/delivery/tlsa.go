@@ -2,7 +2,6 @@ package delivery
 
 import (
 	"context"
-	"errors"
 	"fmt"
 
 	"github.com/stsrelay/stsrelay/internal/dnsclient"
@@ -22,7 +21,7 @@ func LookupTLSA(ctx context.Context, resolver *dnsclient.Client, host string, po
 	for _, base := range bases {
 		t, err := resolver.TLSA(ctx, fmt.Sprintf("_%d._tcp.%s", port, base))
 		switch {
-		case errors.Is(err, dnsclient.ErrNXDomain), errors.Is(err, dnsclient.ErrNoData):
+		case dnsclient.IsNotFound(err):
 			continue
 		case err != nil:
 			return nil, err
@@ -51,7 +50,7 @@ func baseDomains(ctx context.Context, resolver *dnsclient.Client, host string, a
 		return nil, nil // its zone is not signed, or nobody who is believed has checked
 	}
 	switch _, secure, err := resolver.Alias(ctx, host); {
-	case errors.Is(err, dnsclient.ErrNXDomain), errors.Is(err, dnsclient.ErrNoData):
+	case dnsclient.IsNotFound(err):
 		return nil, nil // an alias no more
 	case err != nil || !secure:
 		return nil, err

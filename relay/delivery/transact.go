@@ -54,7 +54,7 @@ func (a *attempt) acceptDeclined(cut bool) {
 		}
 		if cut && f.permanent {
 			later := *f
-			later.permanent, later.status = false, "4"+f.status[1:]
+			later.permanent = false
 			later.text += "; another host is asked later"
 			f = &later
 		}
@@ -107,7 +107,7 @@ func (a *attempt) send(ctx context.Context, s *session) course {
 		a.last = a.connectionFailure(s, err)
 		return courseRenew
 	case used && a.saysNothing(s, out):
-		a.last = &attemptError{status: "4.3.2", why: failure.Busy, host: s.host, domainWide: true, text: s.host + " takes no more on a session that was used before"}
+		a.last = &attemptError{reason: failure.Busy, host: s.host, domainWide: true, text: s.host + " takes no more on a session that was used before"}
 		return courseRenew
 	case lost && out.Mail.Code == 0: // the host saw nothing of the message
 		a.last = a.connectionFailure(s, err)
@@ -158,7 +158,7 @@ func (a *attempt) unreadable() bool {
 	if err == nil {
 		return false
 	}
-	f := &attemptError{status: "4.3.0", why: failure.Local, text: "this relay cannot read the message from its disk, and keeps it for its administrator: " + err.Error()}
+	f := &attemptError{reason: failure.Internal, text: "this relay cannot read the message from its disk, and keeps it for its administrator: " + err.Error()}
 	for _, i := range a.open {
 		a.results[i] = f.state(a.w.States[i], a.tls)
 	}
@@ -249,9 +249,9 @@ func (a *attempt) recipientResult(s *session, out smtpclient.Outcome, err error,
 	host := s.host
 	switch {
 	case errors.Is(err, smtpclient.ErrTooLarge):
-		return &attemptError{permanent: true, elsewhere: true, status: "5.3.4", why: failure.Size, host: host, text: fmt.Sprintf("the message is too large for %s: %v", host, err)}, ofHostAlone
+		return &attemptError{permanent: true, elsewhere: true, reason: failure.Size, host: host, text: fmt.Sprintf("the message is too large for %s: %v", host, err)}, ofHostAlone
 	case errors.Is(err, smtpclient.ErrNeedsSMTPUTF8):
-		return &attemptError{permanent: true, elsewhere: true, status: "5.6.7", why: failure.Content, host: host, text: fmt.Sprintf("the message needs SMTPUTF8, which %s does not offer", host)}, ofHostAlone
+		return &attemptError{permanent: true, elsewhere: true, reason: failure.Content, status: "6.7", host: host, text: fmt.Sprintf("the message needs SMTPUTF8, which %s does not offer", host)}, ofHostAlone
 	}
 	recipient := recipientReply(out, k)
 	if out.Bye.Code != 0 && recipient.Code/100 <= 2 && out.Data.Code == 0 && out.Mail.OK() {
@@ -265,7 +265,7 @@ func (a *attempt) recipientResult(s *session, out smtpclient.Outcome, err error,
 		if r.Code >= 400 {
 			l := rule(r.at, r.Reply, situation{tls: s.evidence.StartTLS})
 			f := l.failure(host, r.Reply)
-			if l.why == failure.Handshake || l.why == failure.TLSNone {
+			if l.reason == failure.Handshake || l.reason == failure.TLSNone {
 				f.text = fmt.Sprintf("%s takes mail over TLS only, and gave none (%s)", f.text, cmp.Or(s.evidence.Failure, "STARTTLS is not offered"))
 			}
 			return f, l.owner
@@ -275,10 +275,10 @@ func (a *attempt) recipientResult(s *session, out smtpclient.Outcome, err error,
 	case out.Final.OK() && recipient.OK():
 		return nil, ofRecipient
 	case out.Final.OK():
-		return &attemptError{status: "4.5.0", why: failure.Recipient, host: host, reply: recipient.String(),
+		return &attemptError{reason: failure.Recipient, status: "5.0", host: host, reply: recipient.String(),
 			text: fmt.Sprintf("%s answered to the recipient with what is neither yes nor no: %s", host, recipient)}, ofRecipient
 	case out.BodySent:
-		return &attemptError{status: "4.4.2", why: failure.Unknown, host: host,
+		return &attemptError{reason: failure.Unknown, host: host,
 			text: fmt.Sprintf("%s did not answer after the whole message was sent (%v): it may have been delivered, and is sent again", host, err)}, ofTransaction
 	}
 	f := a.connectionFailure(s, err)
@@ -294,5 +294,5 @@ func recipientReply(out smtpclient.Outcome, k int) smtpclient.Reply {
 }
 
 func (a *attempt) connectionFailure(s *session, err error) *attemptError {
-	return &attemptError{status: "4.4.2", why: failure.Connect, host: s.host, domainWide: true, text: fmt.Sprintf("the connection to %s [%s] was lost: %v", s.host, s.addr, err)}
+	return &attemptError{reason: failure.Connect, status: "4.2", host: s.host, domainWide: true, text: fmt.Sprintf("the connection to %s [%s] was lost: %v", s.host, s.addr, err)}
 }

@@ -23,7 +23,7 @@ One vocabulary for the queue, the log, the metrics, the notices and the API. Who
 | code | whose | what it means | what you can do |
 |---|---|---|---|
 `)
-	for _, r := range All {
+	for _, r := range All() {
 		fmt.Fprintf(&b, "| `%s` | %s | %s | %s |\n", r.Code, r.Owner, r.Says, r.Remedy)
 	}
 	if *update {
@@ -39,8 +39,8 @@ One vocabulary for the queue, the log, the metrics, the notices and the API. Who
 
 func TestEveryReasonIsWhole(t *testing.T) {
 	seen := make(map[string]bool)
-	for _, r := range All {
-		if seen[r.Code] || r.Says == "" || r.Remedy == "" || r.Owner != Them && r.Owner != Network && r.Owner != Us {
+	for _, r := range All() {
+		if seen[r.Code] || r.Says == "" || r.Remedy == "" || r.Owner != Remote && r.Owner != Network && r.Owner != Local {
 			t.Errorf("%+v", r)
 		}
 		seen[r.Code] = true

@@ -89,11 +89,12 @@ func (r *Reporter) Removed(m queue.Message, note string) (queue.NewMessage, bool
 		if s.State != queue.Queued {
 			continue
 		}
-		s.LastError, s.LastReply, s.Why = "5.7.0 the operator of this mail server gave the message up", "", ""
+		s.Status, s.LastReply, s.ReasonCode = "5.7.0", "", ""
+		s.LastError = s.Status + " the operator of this mail server gave the message up"
 		if note != "" {
 			s.LastError += ": " + note
 		}
-		list = append(list, entry{recipient: m.Recipients[i], state: s, cause: causeRemoved})
+		list = append(list, entry{recipient: m.Recipients[i], state: s, key: textRemoved})
 	}
 	return r.notice(Failed, &m.Envelope, list, note)
 }
@@ -102,9 +103,11 @@ func (r *Reporter) Removed(m queue.Message, note string) (queue.NewMessage, bool
 type entry struct {
 	recipient queue.Recipient
 	state     queue.RecipientState
-	cause     string // of the texts
-	expired   bool   // it was tried for as long as may be
-	untried   bool   // there was no attempt now: it waits with its domain
+	key       string // of the texts
+	// protection reports whether it waits for want of a protected connection.
+	protection bool
+	expired    bool // it was tried for as long as may be
+	untried    bool // there was no attempt now: it waits with its domain
 }
 
 func entries(w *queue.Work, states []queue.RecipientState, choose func(int) bool) (out []entry) {
@@ -112,9 +115,11 @@ func entries(w *queue.Work, states []queue.RecipientState, choose func(int) bool
 		if !choose(i) {
 			continue
 		}
-		e := entry{recipient: r, state: states[i], cause: cause(states[i].Why, statusOf(states[i])), untried: w.Waits != (queue.Cause{})}
-		if e.expired = states[i].Why == failure.TooOld; e.expired && i < len(w.States) {
-			e.cause = putOff(cause(w.States[i].Why, statusOf(w.States[i]))) // what it waited for all the time
+		e := entry{recipient: r, state: states[i], untried: w.Waits != (queue.Reason{})}
+		e.key, e.protection = textKey(states[i].ReasonCode, states[i].Status)
+		if e.expired = states[i].ReasonCode == failure.Expired.Code(); e.expired && i < len(w.States) {
+			e.key, e.protection = textKey(w.States[i].ReasonCode, w.States[i].Status) // what it waited for all the time
+			e.key = putOff(e.key)
 		}
 		out = append(out, e)
 	}

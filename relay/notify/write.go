@@ -155,7 +155,7 @@ func (n *notice) until() time.Time {
 // (RFC 3463).
 func (n *notice) status(s queue.RecipientState) string {
 	class := map[Action]string{Failed: "5", Delayed: "4", Relayed: "2"}[n.action]
-	if _, detail, ok := strings.Cut(statusOf(s), "."); ok && n.action != Relayed {
+	if _, detail, ok := strings.Cut(s.Status, "."); ok && n.action != Relayed {
 		return class + "." + detail
 	}
 	return class + ".0.0"

@@ -56,8 +56,8 @@ type Plan struct {
 // and Exim do the same: a name that does not exist is mostly a slip of the pen,
 // and its sender should hear of it while they remember.
 type Denial struct {
-	Status string // enhanced status code (RFC 3463)
-	Why    string // a code of package reason
+	Reason failure.Reason
+	Status string // the end of the enhanced status code (RFC 3463); "" for that of Reason
 	Text   string
 }
 
@@ -74,7 +74,7 @@ func Find(ctx context.Context, resolver *dnsclient.Client, domain string, isSelf
 	}
 	switch {
 	case errors.Is(err, dnsclient.ErrNXDomain):
-		return p, &Denial{"5.1.2", failure.DNS, fmt.Sprintf("the domain %s does not exist", domain)}
+		return p, &Denial{failure.DNS, "1.2", fmt.Sprintf("the domain %s does not exist", domain)}
 	case errors.Is(err, dnsclient.ErrNoData):
 		p.Implicit, p.Hosts = true, []Host{{Name: domain}}
 		return p, nil
@@ -83,10 +83,10 @@ func Find(ctx context.Context, resolver *dnsclient.Client, domain string, isSelf
 	}
 	p.add(mx.Records)
 	if len(p.Hosts) == 0 {
-		return p, &Denial{"5.1.10", failure.NullMX, fmt.Sprintf("the domain %s takes no mail: it has a null MX", domain)}
+		return p, &Denial{failure.NullMX, "", fmt.Sprintf("the domain %s takes no mail: it has a null MX", domain)}
 	}
 	if p.leaveOutSelf(isSelf); len(p.Hosts) == 0 {
-		return p, &Denial{"5.4.6", failure.Loop, fmt.Sprintf("mail for %s leads back to this relay, its best MX host", domain)}
+		return p, &Denial{failure.Loop, "", fmt.Sprintf("mail for %s leads back to this relay, its best MX host", domain)}
 	}
 	return p, nil
 }
