@@ -53,7 +53,7 @@ func TestADomainDoesNotRestForTheAgeOfAMessage(t *testing.T) {
 	}
 	w.wait(back, 1) // the first one was given up
 	w.send("anna@sender.example", "kurt@a.example")
-	if why := w.waiting()[1].Rests[0].Code; why != "tls-cert" {
+	if why := w.waiting()[1].Backoffs[0].Code; why != "tls-cert" {
 		t.Errorf("it waits for %q", why)
 	}
 	if _, err := sendMail(w.addr, "anna@sender.example", "TLS-Required: No\r\nSubject: x\r\n\r\nx\r\n", "kurt@a.example"); err != nil {

@@ -25,7 +25,7 @@ func (d *Domain) blocks(p Priority) bool {
 
 // StartsAt is when g may be tried.
 func (g *Group) StartsAt() Time {
-	if d := g.Domain; d.blocks(g.priority) {
+	if d := g.Domain; d.blocks(g.Priority) {
 		return max(g.Due, d.backoff.until)
 	}
 	return g.Due
@@ -34,14 +34,17 @@ func (g *Group) StartsAt() Time {
 // BackoffReason is why the domain of g is in back-off, where g waits for that; else
 // it is zero.
 func (g *Group) BackoffReason() Reason {
-	if d := g.Domain; !g.state.ended() && d.blocks(g.priority) {
+	if d := g.Domain; !g.state.Ended() && d.blocks(g.Priority) {
 		return d.backoff.Reason
 	}
 	return Reason{}
 }
 
-// InBackoff is how many back-offs in a row the domain has had; 0: it is not in one.
-func (d *Domain) InBackoff() int { return d.backoff.step }
+// Backoff returns what the back-off of the domain is about, and how many it has had
+// in a row; 0: it is not in one.
+func (d *Domain) Backoff() (b DomainBackoff, step int) {
+	return d.backoff.DomainBackoff, d.backoff.step
+}
 
 // backOff begins the next back-off of d. It lasts as long as the schedule says for
 // so many failures in a row, but no longer than until the next retry in the domain.
@@ -53,7 +56,7 @@ func (s *Scheduler) backOff(d *Domain, b DomainBackoff, now Time) {
 	until := now.Add(s.Wait(d.backoff.step))
 	var expired []*Group
 	for _, groups := range d.waiting {
-		if len(groups) == 0 || !d.blocks(groups[0].priority) {
+		if len(groups) == 0 || !d.blocks(groups[0].Priority) {
 			continue
 		}
 		for _, g := range groups {
@@ -66,7 +69,7 @@ func (s *Scheduler) backOff(d *Domain, b DomainBackoff, now Time) {
 		}
 	}
 	for _, g := range expired {
-		p := g.priority
+		p := g.Priority
 		p.Expired = true
 		s.setPriority(g, p)
 	}
@@ -89,7 +92,7 @@ func (d *Domain) endBackoffBy(at Time) { d.backoff.until = min(d.backoff.until, 
 // applyToDomain brings what an attempt at g says about its domain into that.
 func (s *Scheduler) applyToDomain(g *Group, o *Outcome, now Time) {
 	d := g.Domain
-	failed, exempt := o.Backoff.Reason != Reason{}, g.priority.exempt()
+	failed, exempt := o.Backoff.Reason != Reason{}, g.Priority.exempt()
 	switch {
 	case exempt && failed && o.Backoff.PolicyOnly, exempt && !failed && d.backoff.PolicyOnly:
 		// It says nothing about what the others wait for.
@@ -102,7 +105,7 @@ func (s *Scheduler) applyToDomain(g *Group, o *Outcome, now Time) {
 		if d.backoff.step == o.BackoffStep { // else it backed off already, after a claim of the same time
 			s.backOff(d, o.Backoff, now)
 		}
-		if !g.state.ended() {
+		if !g.state.Ended() {
 			d.endBackoffBy(g.Due)
 		}
 	}

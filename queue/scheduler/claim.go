@@ -65,7 +65,7 @@ func (s *Scheduler) NextOf(domain string, now Time) Claim {
 func (s *Scheduler) claim(d *Domain, now Time) (c Claim) {
 	if rank, at, ok := d.next(now, &s.inflow); ok && at <= now {
 		g := d.waiting[rank][0]
-		notice := d.claimsNotice(g.priority, now)
+		notice := d.claimsNotice(g.Priority, now)
 		if s.become(g, Claimed) == nil { // it was waiting, so it can be claimed
 			c = Claim{Group: g, Age: now.Sub(g.Entry.ReceivedAt), Expired: s.expired(g.Entry, now), BackoffStep: d.backoff.step}
 			if notice && !c.Expired {
@@ -114,9 +114,9 @@ func (s *Scheduler) PlacesShort(now Time) bool {
 // setPriority changes the class of g.
 func (s *Scheduler) setPriority(g *Group, p Priority) {
 	if g.state == Waiting {
-		heap.Remove(&g.Domain.waiting[g.priority.rank()], int(g.heapIndex))
+		heap.Remove(&g.Domain.waiting[g.Priority.rank()], int(g.heapIndex))
 	}
-	g.priority = p
+	g.Priority = p
 	if g.state == Waiting {
 		heap.Push(&g.Domain.waiting[p.rank()], g)
 	}
@@ -126,6 +126,6 @@ func (s *Scheduler) setPriority(g *Group, p Priority) {
 func (s *Scheduler) setDue(g *Group, due Time) {
 	g.Due = due
 	if g.state == Waiting {
-		heap.Fix(&g.Domain.waiting[g.priority.rank()], int(g.heapIndex))
+		heap.Fix(&g.Domain.waiting[g.Priority.rank()], int(g.heapIndex))
 	}
 }

@@ -40,7 +40,7 @@ func (s *Scheduler) markDelayed(now Time) (wakeAt Time) {
 				return at
 			}
 			for i := range e.Groups {
-				if g := &e.Groups[i]; !g.state.ended() && !g.DelayNotified {
+				if g := &e.Groups[i]; !g.state.Ended() && !g.DelayNotified {
 					s.setDelayed(g, true, now)
 				}
 			}
@@ -61,7 +61,7 @@ func (s *Scheduler) forgetDelays(now Time) {
 }
 
 func (s *Scheduler) setDelayed(g *Group, delayed bool, now Time) {
-	p := g.priority
+	p := g.Priority
 	if p.Delayed == delayed || p.Generated || p.Expired {
 		return
 	}
@@ -73,5 +73,5 @@ func (s *Scheduler) setDelayed(g *Group, delayed bool, now Time) {
 // delayNotified notes that the sender of g, which does not wait, knows of the delay.
 func (g *Group) delayNotified() {
 	g.DelayNotified = true
-	g.priority.Delayed = false
+	g.Priority.Delayed = false
 }

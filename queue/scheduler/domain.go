@@ -14,8 +14,9 @@ type Domain struct {
 	waiting [ranks]groupHeap // by rank of the priority
 	first   *Group           // of those that have recipients left, the last to join first
 	left    int              // groups that have recipients left
-	claimed int              // groups that take one of the domain's places
-	limit   int              // the number of places
+	// Claimed is how many groups take one of the places that the domain has.
+	Claimed int
+	limit   int // the number of places
 	backoff backoff
 
 	wakeAt    Time  // when it has something due, in the heap of sleeping domains
@@ -77,12 +78,12 @@ func (d *Domain) next(now Time, f *inflow) (rank int, at Time, ok bool) {
 			continue
 		}
 		first := groups[0]
-		notice := d.claimsNotice(first.priority, now)
+		notice := d.claimsNotice(first.Priority, now)
 		places := d.limit
-		if d.blocks(first.priority) && !notice {
+		if d.blocks(first.Priority) && !notice {
 			places = 1 // for the probe
 		}
-		if d.claimed >= places {
+		if d.Claimed >= places {
 			continue
 		}
 		due := now
@@ -115,7 +116,7 @@ func (s *Scheduler) reschedule(d *Domain, now Time) {
 		}
 	default:
 		s.wake(d)
-		if d.left == 0 && d.claimed == 0 && s.domains[d.Name] == d {
+		if d.left == 0 && d.Claimed == 0 && s.domains[d.Name] == d {
 			delete(s.domains, d.Name)
 		}
 	}

@@ -51,7 +51,8 @@ type Group struct {
 	// Attempts is how many attempts have results.
 	Attempts uint16
 	state    State
-	priority Priority
+	// Priority is its class.
+	Priority Priority
 	// DelayNotified: its sender knows of the delay, or is not to be told.
 	DelayNotified bool
 	canceled      bool // it is to be ended once nobody works on it
@@ -82,7 +83,7 @@ func (e *Entry) Busy() bool {
 func (e *Entry) Changes() (n int) {
 	for i := range e.Groups {
 		n += int(e.Groups[i].Attempts)
-		if e.Groups[i].state.ended() {
+		if e.Groups[i].state.Ended() {
 			n++
 		}
 	}

@@ -92,9 +92,9 @@ func (w *world) end(c Claim, o Outcome) {
 
 var (
 	delivered = Outcome{Delivered: true}
-	putOff    = Outcome{Left: 1, Reason: Reason{"busy", "try again"}}
-	unreached = Outcome{Left: 1, Reason: Reason{"connect", "refused"}, Backoff: DomainBackoff{Reason: Reason{"connect", "refused"}}}
-	unsafe_   = Outcome{Left: 1, Reason: Reason{"tls-cert", "self-signed"}, Backoff: DomainBackoff{Reason: Reason{"tls-cert", "self-signed"}, PolicyOnly: true}}
+	putOff    = Outcome{Left: 1, Reason: Reason{Code: "busy", Text: "try again"}}
+	unreached = Outcome{Left: 1, Reason: Reason{Code: "connect", Text: "refused"}, Backoff: DomainBackoff{Reason: Reason{Code: "connect", Text: "refused"}}}
+	unsafe_   = Outcome{Left: 1, Reason: Reason{Code: "tls-cert", Text: "self-signed"}, Backoff: DomainBackoff{Reason: Reason{Code: "tls-cert", Text: "self-signed"}, PolicyOnly: true}}
 )
 
 func (w *world) advance(d time.Duration) { w.now = w.now.Add(d) }
@@ -120,7 +120,7 @@ func (w *world) consistent() {
 		for i := range e.Groups {
 			g := &e.Groups[i]
 			p := places[g.Domain]
-			if !g.state.ended() {
+			if !g.state.Ended() {
 				left++
 				p.left++
 				counts.Recipients += int(g.Recipients)
@@ -128,7 +128,7 @@ func (w *world) consistent() {
 			if g.state.inClaim() {
 				p.claimed++
 			}
-			waits := slices.Contains(g.Domain.waiting[g.priority.rank()], g)
+			waits := slices.Contains(g.Domain.waiting[g.Priority.rank()], g)
 			if waits != (g.state == Waiting) {
 				w.Errorf("a group that is %s: in the heap %t", g.state, waits)
 			}
@@ -153,8 +153,8 @@ func (w *world) consistent() {
 		for range d.Groups() {
 			linked++
 		}
-		if d.Len() != p.left || linked != p.left || waiting != p.waiting || d.claimed < p.claimed {
-			w.Errorf("%s: %d left, %d linked, %d waiting, %d claimed; %+v follows from the states", d.Name, d.Len(), linked, waiting, d.claimed, p)
+		if d.Len() != p.left || linked != p.left || waiting != p.waiting || d.Claimed < p.claimed {
+			w.Errorf("%s: %d left, %d linked, %d waiting, %d claimed; %+v follows from the states", d.Name, d.Len(), linked, waiting, d.Claimed, p)
 		}
 		if w.Domain(d.Name) != d && (p.left > 0 || p.claimed > 0) {
 			w.Errorf("%s is not known", d.Name)

@@ -32,6 +32,9 @@ func (s *Scheduler) SenderAnswered(now Time) {
 	s.inflow.waiting--
 }
 
+// Senders is how many senders wait for a commit.
+func (s *Scheduler) Senders() int { return s.inflow.waiting }
+
 func (f *inflow) observe(now Time) {
 	if f.waiting >= inflowSenders {
 		f.until = now.Add(inflowLinger)

@@ -33,7 +33,7 @@ func (s *Scheduler) Accept(e *Entry, m Mail, n int, group func(i int) (domain st
 	for i := range e.Groups {
 		domain, recipients := group(i)
 		e.Groups[i] = Group{Entry: e, Due: e.ReceivedAt, Recipients: int32(recipients), Number: uint16(i),
-			priority: m.Priority, DelayNotified: m.NoSender}
+			Priority: m.Priority, DelayNotified: m.NoSender}
 		s.domain(domain).join(&e.Groups[i])
 		s.counts.Recipients += recipients
 	}
@@ -129,18 +129,12 @@ func (s *Scheduler) Unhold(e *Entry, now Time) error {
 // back-off of their domains; one group goes first as a probe.
 func (s *Scheduler) RetryNow(e *Entry, now Time) error {
 	return s.each(e, now, func(g *Group) error {
-		if !g.state.ended() {
+		if !g.state.Ended() {
 			s.setDue(g, now)
 			g.Domain.endBackoffBy(now)
 		}
 		return nil
 	})
-}
-
-// DelayUntil makes g due no earlier than at a time.
-func (s *Scheduler) DelayUntil(g *Group, at, now Time) {
-	s.setDue(g, max(g.Due, at))
-	s.reschedule(g.Domain, now)
 }
 
 // SetDue makes g due at a time.

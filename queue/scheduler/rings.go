@@ -14,7 +14,7 @@ func (s *Scheduler) ringOf(d *Domain, now Time) *ring {
 	switch {
 	case s.proven.holds(d.Name, now):
 		return &s.rings.proven
-	case d.backoff.step == 0 && d.claimed == 0:
+	case d.backoff.step == 0 && d.Claimed == 0:
 		return &s.rings.fresh
 	}
 	return &s.rings.others

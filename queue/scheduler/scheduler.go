@@ -30,6 +30,8 @@ const Never Time = -1
 type Reason struct {
 	// Code is one word of a closed vocabulary, which belongs to the caller.
 	Code string
+	// Status is the enhanced status code (RFC 3463), "" where none is known.
+	Status string
 	// Text says it in words, "" where there is nothing to be said.
 	Text string
 }

@@ -72,8 +72,8 @@ func (s State) inClaim() bool {
 // Busy reports whether a worker has the group, or its results are not written.
 func (s State) Busy() bool { return s.inClaim() || s == Unrecorded }
 
-// ended reports whether no recipient of the group is left in the queue.
-func (s State) ended() bool { return s == Removed || s == Closing || s == Done }
+// Ended reports whether no recipient of the group is left in the queue.
+func (s State) Ended() bool { return s == Removed || s == Closing || s == Done }
 
 // StateError is a change of a group's state that must not be. The group stays as
 // it was.
@@ -97,22 +97,22 @@ func (s *Scheduler) become(g *Group, to State) error {
 	}
 	d := g.Domain
 	if from == Waiting {
-		heap.Remove(&d.waiting[g.priority.rank()], int(g.heapIndex))
+		heap.Remove(&d.waiting[g.Priority.rank()], int(g.heapIndex))
 	}
 	g.state = to
 	if to == Waiting {
-		heap.Push(&d.waiting[g.priority.rank()], g)
+		heap.Push(&d.waiting[g.Priority.rank()], g)
 	}
 	switch {
 	case to.inClaim() && !from.inClaim():
-		d.claimed++
+		d.Claimed++
 	case from.inClaim() && !to.inClaim():
-		d.claimed--
+		d.Claimed--
 		if to != Unrecorded { // it may be delivered a second time, and goes on counting
 			s.uncount(g)
 		}
 	}
-	if to.ended() && !from.ended() {
+	if to.Ended() && !from.Ended() {
 		s.counts.Recipients -= int(g.Recipients)
 		g.Recipients = 0
 		g.Entry.Left--

@@ -61,7 +61,7 @@ func TestEveryPairOfStates(t *testing.T) {
 				err := w.become(g, to)
 				if !may[from][to] {
 					w.refused(err)
-					if *g != before || g.Domain.claimed != domain.claimed || g.Domain.left != domain.left || w.Counts() != counts {
+					if *g != before || g.Domain.Claimed != domain.Claimed || g.Domain.left != domain.left || w.Counts() != counts {
 						t.Error("it was refused, and something has changed")
 					}
 					return
@@ -123,7 +123,7 @@ func TestOnlyResultsAreRecorded(t *testing.T) {
 		e := w.mail("a.test")
 		g := &e.Groups[0]
 		g.state = Pending
-		g.Domain.waiting[g.priority.rank()] = nil
+		g.Domain.waiting[g.Priority.rank()] = nil
 		for _, state := range ways[from] {
 			if err := w.become(g, state); err != nil {
 				t.Fatal(err)
