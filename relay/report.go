@@ -14,6 +14,7 @@ import (
 	"github.com/stsrelay/stsrelay/internal/store"
 	"github.com/stsrelay/stsrelay/queue"
 	"github.com/stsrelay/stsrelay/relay/delivery"
+	"github.com/stsrelay/stsrelay/relay/security"
 	"github.com/stsrelay/stsrelay/tlsrpt"
 )
 
@@ -40,9 +41,10 @@ func (r *Relay) openReports(c *config.Config) error {
 		Sign: func(domain string, write func(io.Writer) error) ([]byte, error) {
 			return r.signer.Load().Sign(domain, write)
 		},
-		Ended: func(how string, sent bool) { r.metrics.Reported(how, reportResult(sent), 1) },
-		Skip:  func(domain string) bool { return skips(r.config.Load(), domain) },
-		Now:   r.o.Now, After: r.o.After, Logger: r.log,
+		Ended:  func(how string, sent bool) { r.metrics.Reported(how, reportResult(sent), 1) },
+		Advice: func(code string) string { return security.Code(code).Row().Report },
+		Skip:   func(domain string) bool { return skips(r.config.Load(), domain) },
+		Now:    r.o.Now, After: r.o.After, Logger: r.log,
 	})
 	return err
 }

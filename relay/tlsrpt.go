@@ -74,11 +74,7 @@ func tlsFailure(s *delivery.SessionCount, short *security.Shortfall) *tlsrpt.Fai
 	if short == nil {
 		return nil
 	}
-	code := short.Code
-	if short.Detail != "" {
-		code += ": " + short.Detail
-	}
-	return &tlsrpt.Failure{Type: short.Type, Code: code, SendingIP: s.LocalIP, MXHost: s.Requirement.Host, MXHelo: s.Helo, MXIP: s.RemoteIP}
+	return &tlsrpt.Failure{Type: short.Type, Code: tlsrpt.ReasonCode(string(short.Code), short.Detail), SendingIP: s.LocalIP, MXHost: s.Requirement.Host, MXHelo: s.Helo, MXIP: s.RemoteIP}
 }
 
 // maxReceived is how much is told of what was received instead of a policy.

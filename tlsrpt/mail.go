@@ -26,6 +26,7 @@ type letter struct {
 	digest   *digest
 	report   []byte // compressed
 	date     time.Time
+	advice   func(code string) string // see Options
 }
 
 // write makes the message. Field names and values are short or folded: a
@@ -55,7 +56,7 @@ func (l *letter) write() []byte {
 	field("Content-Transfer-Encoding", "quoted-printable")
 	b.WriteString("\r\n")
 	var text strings.Builder
-	l.digest.write(&text, l.identity, l.domain)
+	l.digest.write(&text, l.identity, l.domain, l.advice)
 	q := quotedprintable.NewWriter(&b)
 	_, _ = io.WriteString(q, strings.ReplaceAll(text.String(), "\n", "\r\n"))
 	_ = q.Close() // into a buffer

@@ -67,6 +67,12 @@ func (o *office) attach(s *store.Store) {
 		Store:    s,
 		Identity: func() Identity { return Identity{"Example", "postmaster@sender.example", "tls@sender.example"} },
 		Post:     poster.Post,
+		Advice: func(code string) string {
+			return map[string]string{
+				"mta-sts-mx-mismatch": "Your MTA-STS policy does not name this host. Add a line \"mx:\" for it,\nand change the id of the record.",
+				"tlsa-mismatch":       "The TLSA records do not fit the host's certificate. Publish the new\nrecord before the certificate changes.",
+			}[code]
+		},
 		LookupTXT: func(_ context.Context, name string) ([]string, error) {
 			o.mu.Lock()
 			defer o.mu.Unlock()

@@ -41,6 +41,9 @@ type Options struct {
 	// went there, "mail", "https" or "none" (no destination could be looked up), and
 	// whether it was sent. nil: nobody is told.
 	Ended func(how string, sent bool)
+	// Advice returns what the code of a failure means to the owner of a domain, and
+	// what helps, in lines of a mail; "" where its type says enough. nil: it always does.
+	Advice func(code string) string
 	// Skip says for which domains no reports are made; nil: none.
 	Skip func(domain string) bool
 	// Now and After are the clock; default time.Now and time.After.

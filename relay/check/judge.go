@@ -88,11 +88,11 @@ func (c *checker) judgeVisit(h *host, v *visit, req *security.Requirement) {
 	for _, verdict := range req.Judge(&v.evidence, nil) {
 		out := Verdict{Source: verdict.Source.String(), Binding: verdict.Binding, Met: verdict.Shortfall == nil}
 		if s := verdict.Shortfall; s != nil {
-			out.Type, out.Reason = string(s.Type), s.Reason
+			out.Type, out.Reason = string(s.Type), s.Text
 			if s.Code != security.CodeMXMismatch && (h.refused == nil || s.Code != h.refused.Code) { // told of the host
 				p := *s
 				if !verdict.Binding && s.Source == security.MTASTS && v.TLSA != "" && req.Policy.Mode == sts.ModeEnforce && !c.overridden() {
-					p.Reason += "; DANE verifies it, so mail goes all the same, from those who know DANE"
+					p.Text += "; DANE verifies it, so mail goes all the same, from those who know DANE"
 				}
 				v.addShortfall(&p, verdict.Binding)
 			}
@@ -145,7 +145,7 @@ func (c *checker) remark(h *host, v *visit) {
 	verified := security.Requirement{Domain: c.policyDomain, Host: h.Name, Level: security.Verify}
 	if s, ok := errors.AsType[*security.Shortfall](verified.Satisfied(&v.evidence)); ok && v.TLSA == "" {
 		p := problemOf(s, Note)
-		p.Rule, p.Mend = advices["certificate-not-by-anybody"].rule, advices["certificate-not-by-anybody"].mend
+		p.Rule, p.Mend = adviceUnverified.rule, adviceUnverified.mend
 		v.Problems = add(v.Problems, p)
 	}
 	if v.TLSA == "" || !strings.HasPrefix(v.TLSA, "3 ") {
@@ -181,7 +181,7 @@ func (c *checker) outcome() Outcome {
 	for _, h := range c.hosts {
 		switch {
 		case !h.Admitted:
-			held = cmp.Or(held, h.refused.Reason)
+			held = cmp.Or(held, h.refused.Text)
 			continue
 		case h.left:
 			more = true
@@ -208,7 +208,7 @@ func (c *checker) outcome() Outcome {
 			case !v.open:
 				last = h.Name + " [" + v.Address + "]: " + firstFault(v.Problems)
 			case req.Satisfied(&v.evidence) == nil && refused != nil:
-				last = "the password for " + h.Name + " is not sent: " + refused.Reason
+				last = "the password for " + h.Name + " is not sent: " + refused.Text
 			case held == "":
 				held = shortfall(req, &v.evidence)
 			}
@@ -245,7 +245,7 @@ func (c *checker) afterUnknown() string {
 
 func shortfall(req *security.Requirement, e *security.Evidence) string {
 	if s, ok := errors.AsType[*security.Shortfall](req.Satisfied(e)); ok {
-		return s.Source.String() + " asks for more: " + s.Reason
+		return s.Source.String() + " asks for more: " + s.Text
 	}
 	return ""
 }

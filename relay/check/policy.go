@@ -292,7 +292,7 @@ func (c *checker) fetchProblem(err *sts.FetchError, e *security.Evidence) Proble
 	case err.Type == sts.WebPKIInvalid:
 		req := security.Requirement{Host: host, Level: security.Verify}
 		if s, ok := errors.AsType[*security.Shortfall](req.Satisfied(e)); ok {
-			p.Text = s.Reason
+			p.Text = s.Text
 		}
 		p.Mend = "the domain's owner: give the policy host a certificate of a public authority for " + host + ", with its whole chain, and renew it in time"
 	case seen.Location != "" && seen.Status/100 == 3:

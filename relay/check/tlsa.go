@@ -5,7 +5,8 @@ import (
 	"fmt"
 
 	"github.com/stsrelay/stsrelay/internal/dnsclient"
-	"github.com/stsrelay/stsrelay/relay/delivery"
+	"github.com/stsrelay/stsrelay/relay/outbound"
+	"github.com/stsrelay/stsrelay/relay/security"
 	"github.com/stsrelay/stsrelay/sts/dane"
 )
 
@@ -16,13 +17,13 @@ func (c *checker) findTLSA(ctx context.Context, h *host, a dnsclient.Addrs) {
 		c.unusedTLSA(ctx, h, a)
 		return
 	}
-	set, err := delivery.LookupTLSA(ctx, c.Resolver, h.Name, h.Port, a)
+	set, err := outbound.LookupTLSA(ctx, c.Resolver, h.Name, h.Port, a)
 	switch {
 	case err != nil:
 		if !c.overridden() {
 			h.failed, h.undecided = "its TLSA records could not be looked up: "+err.Error(), true
 		}
-		p := c.lookupFault(ctx, "the TLSA records could not be looked up, and a host of which they are not known gets no mail: ", err, advices["tlsa-lookup"].rule, "the host's owner")
+		p := c.lookupFault(ctx, "the TLSA records could not be looked up, and a host of which they are not known gets no mail: ", err, security.CodeTLSALookup.Row().Rule, "the host's owner")
 		h.Problems = append(h.Problems, p)
 	case set == nil:
 		c.unusedTLSA(ctx, h, a)
@@ -59,12 +60,12 @@ func (c *checker) unusedTLSA(ctx context.Context, h *host, a dnsclient.Addrs) {
 	case c.NoDANE:
 		h.Problems = append(h.Problems, Problem{Note, "DANE is switched off: the TLSA records are not used", "dane.enabled", "switch it on"})
 	case t.Secure && !a.Secure:
-		h.tlsaProblem(Warning, "address-insecure", "the host has TLSA records, and its addresses are not validated by DNSSEC: the records are not used")
+		h.tlsaProblem(adviceAddressInsecure, "the host has TLSA records, and its addresses are not validated by DNSSEC: the records are not used")
 	default:
-		h.tlsaProblem(Warning, "tlsa-insecure", "the TLSA records are not validated by DNSSEC, and are not used")
+		h.tlsaProblem(adviceTLSAInsecure, "the TLSA records are not validated by DNSSEC, and are not used")
 	}
 }
 
-func (h *host) tlsaProblem(severity Severity, code, text string) {
-	h.Problems = append(h.Problems, Problem{severity, text, advices[code].rule, advices[code].mend})
+func (h *host) tlsaProblem(a advice, text string) {
+	h.Problems = append(h.Problems, Problem{Warning, text, a.rule, a.mend})
 }

@@ -8,7 +8,6 @@ import (
 	"github.com/stsrelay/stsrelay/relay/failure"
 	"github.com/stsrelay/stsrelay/relay/security"
 	"github.com/stsrelay/stsrelay/relay/smtpclient"
-	"github.com/stsrelay/stsrelay/tlsrpt"
 )
 
 // attemptError is why an attempt, or a part of it, did not lead to a delivery.
@@ -50,18 +49,18 @@ func (f *attemptError) queueReason() queue.Reason {
 
 // policyFailure tells of a host that does not meet its requirement.
 func policyFailure(s *security.Shortfall, req *security.Requirement) *attemptError {
-	f := &attemptError{reason: reasonOf(s), host: req.Host, policy: true, domainWide: true}
+	f := &attemptError{reason: s.Reason(), host: req.Host, policy: true, domainWide: true}
 	switch s.Source {
 	case security.MTASTS:
-		f.text = fmt.Sprintf("%s asks for verified TLS (MTA-STS, mode %s), and %s; nothing was sent", req.Domain, req.Policy.Mode, s.Reason)
+		f.text = fmt.Sprintf("%s asks for verified TLS (MTA-STS, mode %s), and %s; nothing was sent", req.Domain, req.Policy.Mode, s.Text)
 	case security.DANE:
-		f.text = fmt.Sprintf("%s asks for verified TLS (DANE), and %s; nothing was sent", req.Host, s.Reason)
+		f.text = fmt.Sprintf("%s asks for verified TLS (DANE), and %s; nothing was sent", req.Host, s.Text)
 	case security.Plaintext:
-		f.text = fmt.Sprintf("this relay sends nothing in clear (%s), and %s; nothing was sent", s.Source, s.Reason)
+		f.text = fmt.Sprintf("this relay sends nothing in clear (%s), and %s; nothing was sent", s.Source, s.Text)
 	case security.Rule:
-		f.text = fmt.Sprintf("this relay asks for TLS to %s, and %s; nothing was sent", req.Domain, s.Reason)
+		f.text = fmt.Sprintf("this relay asks for TLS to %s, and %s; nothing was sent", req.Domain, s.Text)
 	default:
-		f.text = fmt.Sprintf("the sender asks for TLS all the way (REQUIRETLS), and %s; nothing was sent", s.Reason)
+		f.text = fmt.Sprintf("the sender asks for TLS all the way (REQUIRETLS), and %s; nothing was sent", s.Text)
 	}
 	if req.RequireTLS {
 		// RFC 8689, 4.2.1: not to be waited for. "REQUIRETLS support required",
@@ -73,35 +72,6 @@ func policyFailure(s *security.Shortfall, req *security.Requirement) *attemptErr
 	}
 	f.text += " (" + string(s.Type) + ")"
 	return f
-}
-
-func reasonOf(s *security.Shortfall) failure.Reason {
-	switch {
-	case s.Code == security.CodeMXMismatch:
-		return failure.STSMX
-	case s.Source == security.Plaintext, s.Source == security.Rule && unencrypted(s):
-		return failure.Rule // the host does nothing wrong
-	case s.Type == tlsrpt.StartTLSNotSupported:
-		return failure.TLSNone
-	case s.Type == tlsrpt.CertificateHostMismatch:
-		return failure.TLSName
-	case s.Type == tlsrpt.CertificateExpired:
-		return failure.CertExpired
-	case s.Type == tlsrpt.CertificateNotTrusted:
-		return failure.TLSCert
-	case unencrypted(s):
-		return failure.Handshake
-	case s.Source == security.RequireTLS:
-		return failure.RequireTLS
-	case s.Source == security.Rule:
-		return failure.Rule
-	}
-	return failure.DANE
-}
-
-// unencrypted says that there was no TLS that counts.
-func unencrypted(s *security.Shortfall) bool {
-	return s.Type == tlsrpt.StartTLSNotSupported || s.Code == "handshake-failed" || s.Code == "tls-version"
 }
 
 // replyFailure tells of a reply that refuses.

@@ -11,7 +11,6 @@ import (
 
 	"github.com/stsrelay/stsrelay/internal/clienthello"
 	"github.com/stsrelay/stsrelay/sts/dane"
-	"github.com/stsrelay/stsrelay/tlsrpt"
 )
 
 // StartTLS is how far a session came towards TLS.
@@ -61,11 +60,11 @@ type Evidence struct {
 	// Chain is what the host showed, leaf first.
 	Chain []*x509.Certificate
 	// Certificate is the verdict on the chain. Where it is not Trusted,
-	// CertificateWhy says what is the matter, "expired on …", and
+	// CertificateText says what is the matter, "expired on …", and
 	// CertificateCode says so in short, for reports.
 	Certificate     Certificate
-	CertificateWhy  string
-	CertificateCode string
+	CertificateText string
+	CertificateCode Code
 	// NameMatches says that the certificate names Host (RFC 8461, 4.2): a DNS
 	// name of the subject alternative names; the Common Name never counts.
 	NameMatches bool
@@ -92,7 +91,7 @@ func (e *Evidence) Observe(cs tls.ConnectionState, roots *x509.CertPool, now tim
 	e.Chain = cs.PeerCertificates
 	e.At = now
 	if len(e.Chain) == 0 {
-		e.Certificate, e.CertificateCode, e.CertificateWhy = Untrusted, "no-certificate", "was not shown"
+		e.Certificate, e.CertificateCode, e.CertificateText = Untrusted, CodeNoCertificate, "was not shown"
 		return
 	}
 	leaf := e.Chain[0]
@@ -107,7 +106,7 @@ func (e *Evidence) Observe(cs tls.ConnectionState, roots *x509.CertPool, now tim
 		CurrentTime:   now,
 		KeyUsages:     []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
 	})
-	e.Certificate, e.CertificateCode, e.CertificateWhy = classify(leaf, err, now)
+	e.Certificate, e.CertificateCode, e.CertificateText = classify(leaf, err, now)
 }
 
 // EndsSoon reports whether a certificate should have been renewed by now: a third of
@@ -119,7 +118,7 @@ func EndsSoon(notBefore, notAfter, now time.Time) bool {
 	return notAfter.Sub(now) < left
 }
 
-func classify(leaf *x509.Certificate, err error, now time.Time) (verdict Certificate, code, why string) {
+func classify(leaf *x509.Certificate, err error, now time.Time) (verdict Certificate, code Code, why string) {
 	if err == nil {
 		return Trusted, "", ""
 	}
@@ -127,19 +126,19 @@ func classify(leaf *x509.Certificate, err error, now time.Time) (verdict Certifi
 		if invalid.Reason == x509.Expired {
 			c := invalid.Cert
 			if now.Before(c.NotBefore) {
-				return Outdated, "not-yet-valid", "is valid only from " + c.NotBefore.UTC().Format(time.DateTime) + " UTC on"
+				return Outdated, CodeNotYetValid, "is valid only from " + c.NotBefore.UTC().Format(time.DateTime) + " UTC on"
 			}
-			return Outdated, "expired", "expired on " + c.NotAfter.UTC().Format(time.DateTime) + " UTC"
+			return Outdated, CodeExpired, "expired on " + c.NotAfter.UTC().Format(time.DateTime) + " UTC"
 		}
-		return Untrusted, "invalid-chain", "has a chain that is not valid: " + err.Error()
+		return Untrusted, CodeInvalidChain, "has a chain that is not valid: " + err.Error()
 	}
 	if _, ok := errors.AsType[x509.UnknownAuthorityError](err); ok {
 		if string(leaf.RawIssuer) == string(leaf.RawSubject) {
-			return Untrusted, "self-signed", "is self-signed"
+			return Untrusted, CodeSelfSigned, "is self-signed"
 		}
-		return Untrusted, "unknown-authority", fmt.Sprintf("was issued by %q, which leads to no trusted authority (an intermediate certificate may be missing)", leaf.Issuer.String())
+		return Untrusted, CodeUnknownAuthority, fmt.Sprintf("was issued by %q, which leads to no trusted authority (an intermediate certificate may be missing)", leaf.Issuer.String())
 	}
-	return Untrusted, "untrusted", "is not trusted: " + err.Error()
+	return Untrusted, CodeUntrusted, "is not trusted: " + err.Error()
 }
 
 // GroupName is the group of the key exchange as people know it, "X25519MLKEM768"
@@ -165,15 +164,17 @@ func (e *Evidence) cipher() string {
 func (e *Evidence) encrypted(by Source) *Shortfall {
 	switch {
 	case e.StartTLS == NotOffered:
-		return &Shortfall{Source: by, Type: tlsrpt.StartTLSNotSupported, Code: "not-offered", Reason: e.Host + " does not offer STARTTLS"}
+		return newShortfall(by, CodeNotOffered, e.Host+" does not offer STARTTLS")
 	case e.StartTLS == Refused:
-		return &Shortfall{Source: by, Type: tlsrpt.StartTLSNotSupported, Code: "refused", Reason: e.Host + " refused STARTTLS: " + e.Failure}
+		return newShortfall(by, CodeRefused, e.Host+" refused STARTTLS: "+e.Failure)
 	case e.StartTLS == Broken:
-		return &Shortfall{Source: by, Type: tlsrpt.ValidationFailure, Code: "handshake-failed", Detail: e.Failure, Reason: "the TLS handshake with " + e.Host + " failed: " + e.Failure}
+		s := newShortfall(by, CodeHandshake, "the TLS handshake with "+e.Host+" failed: "+e.Failure)
+		s.Detail = e.Failure
+		return s
 	case e.Version < tls.VersionTLS12:
-		return &Shortfall{Source: by, Type: tlsrpt.ValidationFailure, Code: "tls-version", Reason: e.Host + " speaks only " + tls.VersionName(e.Version)}
+		return newShortfall(by, CodeTLSVersion, e.Host+" speaks only "+tls.VersionName(e.Version))
 	case clienthello.WithRC4(e.Suite):
-		return &Shortfall{Source: by, Type: tlsrpt.ValidationFailure, Code: "weak-cipher", Reason: e.Host + " encrypts with RC4 only (" + tls.CipherSuiteName(e.Suite) + ")"}
+		return newShortfall(by, CodeWeakCipher, e.Host+" encrypts with RC4 only ("+tls.CipherSuiteName(e.Suite)+")")
 	}
 	return nil
 }
@@ -185,7 +186,7 @@ func (e *Evidence) verified(by Source) *Shortfall {
 		return s
 	}
 	if !e.NameMatches {
-		return &Shortfall{Source: by, Type: tlsrpt.CertificateHostMismatch, Code: "name", Reason: fmt.Sprintf("the certificate of %s is for %s", e.Host, certificateNames(e.Chain))}
+		return newShortfall(by, CodeName, fmt.Sprintf("the certificate of %s is for %s", e.Host, certificateNames(e.Chain)))
 	}
 	return nil
 }
@@ -199,21 +200,15 @@ func (e *Evidence) pinned(by Source, names []string) *Shortfall {
 	if len(e.Chain) > 0 && slices.ContainsFunc(names, func(p string) bool { return MatchName(p, e.Chain[0]) }) {
 		return nil
 	}
-	return &Shortfall{
-		Source: by, Type: tlsrpt.CertificateHostMismatch, Code: "name-not-pinned",
-		Reason: fmt.Sprintf("the certificate of %s is for %s, not for %s", e.Host, certificateNames(e.Chain), strings.Join(names, " or ")),
-	}
+	return newShortfall(by, CodeNameNotPinned, fmt.Sprintf("the certificate of %s is for %s, not for %s", e.Host, certificateNames(e.Chain), strings.Join(names, " or ")))
 }
 
 // trusted is nil where the certificate is of a trusted authority, and in date.
 func (e *Evidence) trusted(by Source) *Shortfall {
-	switch {
-	case e.Certificate == Outdated:
-		return &Shortfall{Source: by, Type: tlsrpt.CertificateExpired, Code: e.CertificateCode, Reason: "the certificate of " + e.Host + " " + e.CertificateWhy}
-	case e.Certificate == Untrusted:
-		return &Shortfall{Source: by, Type: tlsrpt.CertificateNotTrusted, Code: e.CertificateCode, Reason: "the certificate of " + e.Host + " " + e.CertificateWhy}
+	if e.Certificate == Trusted {
+		return nil
 	}
-	return nil
+	return newShortfall(by, e.CertificateCode, "the certificate of "+e.Host+" "+e.CertificateText)
 }
 
 // MatchTLSA compares the chain of a session with the host's TLSA records, and
@@ -287,7 +282,7 @@ func (r *Requirement) describe(e *Evidence) (string, Protection) {
 	case NotOffered:
 		return string(Clear), Clear
 	case Refused, Broken:
-		return string(Clear) + ": " + e.encrypted(Opportunistic).Reason, Clear
+		return string(Clear) + ": " + e.encrypted(Opportunistic).Text, Clear
 	}
 	version := e.cipher()
 	if r.TLSA != nil && len(r.TLSA.Usable) > 0 {
@@ -311,5 +306,5 @@ func (r *Requirement) describe(e *Evidence) (string, Protection) {
 	case r.Level == Secure && e.pinned(Rule, r.Names) == nil:
 		return version + ", verified certificate for a name that the operator pinned", Verified
 	}
-	return version + ", not verified: " + s.Reason, Encrypted
+	return version + ", not verified: " + s.Text, Encrypted
 }

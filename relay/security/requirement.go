@@ -16,9 +16,9 @@ package security
 import (
 	"fmt"
 
+	"github.com/stsrelay/stsrelay/relay/failure"
 	"github.com/stsrelay/stsrelay/sts"
 	"github.com/stsrelay/stsrelay/sts/dane"
-	"github.com/stsrelay/stsrelay/tlsrpt"
 )
 
 // Source is who asks something of a session.
@@ -124,36 +124,6 @@ type Verdict struct {
 	// Shortfall is what is missing, nil where the source is satisfied.
 	Shortfall *Shortfall
 }
-
-// Shortfall is what a session lacks for one source.
-type Shortfall struct {
-	Source Source
-	// Type is the result type that is reported (RFC 8460, 4.3).
-	Type tlsrpt.ResultType
-	// Code tells apart what the type lumps together: the failure-reason-code of
-	// the report (RFC 8460, 4.4).
-	Code string
-	// Detail is what is known beyond the code, for reports; "" for nothing.
-	Detail string
-	// Reason is a sentence part for people: "its certificate expired on …".
-	Reason string
-}
-
-// Error tells who asked, and what is missing.
-func (s *Shortfall) Error() string {
-	return fmt.Sprintf("%s: %s (%s)", s.Source, s.Reason, s.Type)
-}
-
-// CodeMXMismatch is the code of a host that an MTA-STS policy does not name.
-// RFC 8460 has no type of its own for it.
-const CodeMXMismatch = "mta-sts-mx-mismatch"
-
-// CodeNoRequireTLS is the code of a host that does not offer REQUIRETLS.
-const CodeNoRequireTLS = "requiretls-not-offered"
-
-// CodeMXNotAuthenticated is the code of a host whose name may have been forged:
-// its MX record is not signed, and no enforced policy names it.
-const CodeMXNotAuthenticated = "mx-not-authenticated"
 
 // Satisfied reports whether a message may travel over the session that e was
 // made of. The error is the *Shortfall of the first binding source that is not
@@ -285,10 +255,7 @@ func (r *Requirement) mxMismatch() *Shortfall {
 	if _, ok := r.Policy.Match(r.Host); ok {
 		return nil
 	}
-	return &Shortfall{
-		Source: MTASTS, Type: tlsrpt.ValidationFailure, Code: CodeMXMismatch,
-		Reason: fmt.Sprintf("the policy of %s does not name %s", r.Domain, r.Host),
-	}
+	return newShortfall(MTASTS, CodeMXMismatch, fmt.Sprintf("the policy of %s does not name %s", r.Domain, r.Host))
 }
 
 // judgePolicy is RFC 8461, 4.1 and 4.2: the MX name, then TLS, chain and name.
@@ -312,19 +279,13 @@ func (r *Requirement) judgeDANE(e *Evidence) *Shortfall {
 		return nil
 	}
 	if _, err := r.MatchTLSA(e); err != nil {
-		return &Shortfall{
-			Source: DANE, Type: tlsrpt.ValidationFailure, Code: "tlsa-mismatch",
-			Reason: fmt.Sprintf("the TLSA records of %s do not fit its certificate: %v", r.TLSA.Base, err),
-		}
+		return newShortfall(DANE, CodeTLSAMismatch, fmt.Sprintf("the TLSA records of %s do not fit its certificate: %v", r.TLSA.Base, err))
 	}
 	return nil
 }
 
 func (r *Requirement) unusableTLSA() *Shortfall {
-	return &Shortfall{
-		Source: DANE, Type: tlsrpt.TLSAInvalid, Code: "no-usable-tlsa",
-		Reason: fmt.Sprintf("none of the %d TLSA records of %s can be used", len(r.TLSA.Records), r.TLSA.Base),
-	}
+	return newShortfall(DANE, CodeNoUsableTLSA, fmt.Sprintf("none of the %d TLSA records of %s can be used", len(r.TLSA.Records), r.TLSA.Base))
 }
 
 // HostAuthenticated reports whether nobody can have forged which host it is: the
@@ -340,10 +301,7 @@ func (r *Requirement) mxForgeable(by Source) *Shortfall {
 	if r.HostAuthenticated() {
 		return nil
 	}
-	return &Shortfall{
-		Source: by, Type: tlsrpt.ValidationFailure, Code: CodeMXNotAuthenticated,
-		Reason: fmt.Sprintf("neither DNSSEC nor an enforced MTA-STS policy vouches that %s is a mail host of %s", r.Host, r.Domain),
-	}
+	return newShortfall(by, CodeMXNotAuthenticated, fmt.Sprintf("neither DNSSEC nor an enforced MTA-STS policy vouches that %s is a mail host of %s", r.Host, r.Domain))
 }
 
 // admitsDANE is nil where the host can meet an operator's demand for DANE.
@@ -351,10 +309,9 @@ func (r *Requirement) admitsDANE() *Shortfall {
 	if r.TLSA != nil && len(r.TLSA.Usable) > 0 {
 		return r.mxForgeable(Rule)
 	}
-	return &Shortfall{
-		Source: Rule, Type: tlsrpt.DANERequired, Code: "no-usable-tlsa",
-		Reason: r.Host + " has no usable TLSA records in a signed zone",
-	}
+	s := newShortfall(Rule, CodeNoUsableTLSA, r.Host+" has no usable TLSA records in a signed zone")
+	s.Type = failure.Rule.Row().Result
+	return s
 }
 
 func (r *Requirement) judgeLevel(e *Evidence) *Shortfall {
@@ -400,10 +357,7 @@ func (r *Requirement) judgeRequireTLS(e *Evidence, daneHolds bool) *Shortfall {
 		}
 	}
 	if !e.OffersRequireTLS {
-		return &Shortfall{
-			Source: RequireTLS, Type: tlsrpt.ValidationFailure, Code: CodeNoRequireTLS,
-			Reason: fmt.Sprintf("%s does not offer REQUIRETLS", r.Host),
-		}
+		return newShortfall(RequireTLS, CodeNoRequireTLS, r.Host+" does not offer REQUIRETLS")
 	}
 	return nil
 }
