@@ -16,6 +16,7 @@ import (
 	"github.com/stsrelay/stsrelay/internal/store"
 	"github.com/stsrelay/stsrelay/relay/delivery"
 	"github.com/stsrelay/stsrelay/relay/ingress"
+	"github.com/stsrelay/stsrelay/relay/outbound"
 	"github.com/stsrelay/stsrelay/relay/security"
 	"github.com/stsrelay/stsrelay/sts"
 )
@@ -125,7 +126,7 @@ func settings(c *config.Config) (delivery.Settings, error) {
 		ConnectTimeout:  time.Duration(c.Delivery.ConnectTimeout),
 		DelayNotice:     time.Duration(c.Delivery.DelayNotice),
 		LegacyTLS:       c.Delivery.LegacyTLS,
-		Family:          delivery.IPFamily(c.Delivery.IPFamily),
+		Family:          outbound.IPFamily(c.Delivery.IPFamily),
 		SourceIPs:       sources,
 		DANE:            c.DANE.Enabled,
 		Rules:           rules,
@@ -135,11 +136,11 @@ func settings(c *config.Config) (delivery.Settings, error) {
 
 // Rules are the operator's rules for domains. The error is a password file that
 // cannot be read.
-func Rules(c *config.Config) (delivery.Rules, error) {
-	rules := make(delivery.Rules, len(c.Domains))
+func Rules(c *config.Config) (outbound.Rules, error) {
+	rules := make(outbound.Rules, len(c.Domains))
 	levels := map[string]security.Level{"encrypt": security.Encrypt, "verify": security.Verify, "secure": security.Secure, "dane": security.VerifyDANE}
 	for i, d := range c.Domains {
-		rule := &delivery.Rule{Level: levels[d.TLS], Match: d.Match, Opportunistic: d.TLS == "opportunistic", Override: d.OverridePolicy, PerHost: d.Concurrency}
+		rule := &outbound.Rule{Level: levels[d.TLS], Match: d.Match, Opportunistic: d.TLS == "opportunistic", Override: d.OverridePolicy, PerHost: d.Concurrency}
 		rules[d.Name] = rule
 		if d.Route == "" {
 			continue
@@ -148,7 +149,7 @@ func Rules(c *config.Config) (delivery.Rules, error) {
 		if err != nil {
 			return nil, fmt.Errorf("%s: domain[%d].route: %w", configName(c), i, err)
 		}
-		rule.Route = &delivery.Route{Host: host, Port: port, MX: d.MX, User: d.User}
+		rule.Route = &outbound.Route{Host: host, Port: port, MX: d.MX, User: d.User}
 		if d.User == "" {
 			continue
 		}

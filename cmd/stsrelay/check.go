@@ -23,7 +23,7 @@ import (
 	"github.com/stsrelay/stsrelay/relay"
 	"github.com/stsrelay/stsrelay/relay/adminapi"
 	"github.com/stsrelay/stsrelay/relay/check"
-	"github.com/stsrelay/stsrelay/relay/delivery"
+	"github.com/stsrelay/stsrelay/relay/outbound"
 )
 
 const (
@@ -204,7 +204,7 @@ func (a *app) checkOptions(c *config.Config, timeout time.Duration) (o check.Opt
 		AllowPrivate:    c.Delivery.PrivateAddresses == "allow",
 		RefusePlaintext: c.Delivery.Plaintext == "refuse",
 		LegacyTLS:       c.Delivery.LegacyTLS,
-		Family:          delivery.IPFamily(c.Delivery.IPFamily),
+		Family:          outbound.IPFamily(c.Delivery.IPFamily),
 		NoSTS:           !c.STS.Enabled, NoDANE: !c.DANE.Enabled,
 		Rules: rules, IsSelf: func(host string, port uint16, addrs []netip.Addr) bool {
 			return relay.IsSelf(c.Hostname, relay.Listens(c), host, port, addrs)

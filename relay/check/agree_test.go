@@ -16,15 +16,15 @@ import (
 	"github.com/stsrelay/stsrelay/config"
 	"github.com/stsrelay/stsrelay/queue"
 	"github.com/stsrelay/stsrelay/relay"
-	"github.com/stsrelay/stsrelay/relay/delivery"
 	"github.com/stsrelay/stsrelay/relay/failure"
+	"github.com/stsrelay/stsrelay/relay/outbound"
 )
 
 // What a check says, a relay does: every scenario is checked, and then gets a
 // message by a real relay in the same Internet.
 func TestARelayDoesWhatACheckSays(t *testing.T) {
 	w := newWorldAt(t, time.Now)
-	defaults, rules := w.options, make(delivery.Rules)
+	defaults, rules := w.options, make(outbound.Rules)
 	domains := make(map[string]string)
 	for _, s := range scenarios {
 		w.options = defaults
@@ -74,7 +74,7 @@ func bare(o Options) Options {
 
 // relay starts a relay in the world. keys go into the table [delivery]; now is its
 // clock, nil for the real one.
-func (w *world) relay(t *testing.T, rules delivery.Rules, keys string, now func() time.Time) *relay.Relay {
+func (w *world) relay(t *testing.T, rules outbound.Rules, keys string, now func() time.Time) *relay.Relay {
 	t.Helper()
 	dir := t.TempDir()
 	file := filepath.Join(dir, "stsrelay.toml")

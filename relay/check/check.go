@@ -14,13 +14,12 @@ package check
 import (
 	"context"
 	"crypto/x509"
-	"net"
 	"net/netip"
 	"sync"
 	"time"
 
 	"github.com/stsrelay/stsrelay/internal/dnsclient"
-	"github.com/stsrelay/stsrelay/relay/delivery"
+	"github.com/stsrelay/stsrelay/relay/outbound"
 	"github.com/stsrelay/stsrelay/sts"
 )
 
@@ -32,7 +31,7 @@ type Options struct {
 	Roots *x509.CertPool
 	// Dial opens connections to "IP:25", "IP:443" and to routes; default
 	// net.Dialer, to mail hosts from SourceIPs.
-	Dial func(ctx context.Context, network, address string) (net.Conn, error)
+	Dial outbound.DialFunc
 	// Hostname is our name in EHLO.
 	Hostname string
 	// ConnectTimeout bounds one connection attempt. Default 30s, and never more
@@ -48,8 +47,8 @@ type Options struct {
 	// RefusePlaintext keeps mail from leaving without TLS.
 	RefusePlaintext bool
 	// Family restricts the addresses of hosts that are contacted; default
-	// delivery.AnyFamily.
-	Family delivery.IPFamily
+	// outbound.AnyFamily.
+	Family outbound.IPFamily
 	// SourceIPs are the addresses that connections to hosts come from, at most one
 	// of each family; none: the system's choice.
 	SourceIPs []netip.Addr
@@ -61,7 +60,7 @@ type Options struct {
 	// sts.Manager.Stored has it; nil, or nothing from it: a cache that is empty.
 	Stored func(ctx context.Context, domain string) []byte
 	// Rules are the operator's rules for domains. Nobody is logged in to.
-	Rules delivery.Rules
+	Rules outbound.Rules
 	// IsSelf says whether a host is this relay; default: where it has its
 	// Hostname.
 	IsSelf func(host string, port uint16, addrs []netip.Addr) bool
@@ -100,7 +99,7 @@ func Run(ctx context.Context, domain string, o Options) *Report {
 	c.applyRule()
 
 	var wg, policy sync.WaitGroup
-	if _, ok := literal(c.policyDomain); !ok && c.policyDomain != "" {
+	if _, ok := outbound.ParseLiteral(c.policyDomain); !ok && c.policyDomain != "" {
 		policy.Go(func() { c.findPolicy(ctx) })
 		wg.Go(func() { c.findTLSRPT(ctx) })
 	}
@@ -132,7 +131,7 @@ type checker struct {
 	// policyDomain is the domain, or the next hop that the operator set for it;
 	// "" where that is an address (RFC 8461, 3.4).
 	policyDomain string
-	rule         *delivery.Rule // nil where there is none
+	rule         *outbound.Rule // nil where there is none
 	report       *Report
 	slots        chan struct{} // connections to hosts that may be open
 

@@ -17,7 +17,6 @@ import (
 
 	"github.com/stsrelay/stsrelay/internal/dnsclient"
 	"github.com/stsrelay/stsrelay/internal/testnet"
-	"github.com/stsrelay/stsrelay/relay/delivery"
 	"github.com/stsrelay/stsrelay/relay/outbound"
 	"github.com/stsrelay/stsrelay/relay/security"
 	"github.com/stsrelay/stsrelay/sts"
@@ -311,7 +310,7 @@ func TestConnectionsToHostsComeFromSourceIP(t *testing.T) {
 	}()
 	w.options.Dial = nil
 	w.options.SourceIPs = []netip.Addr{netip.MustParseAddr("2001:db8::1"), netip.MustParseAddr("127.9.8.7")}
-	w.options.Rules = delivery.Rules{"example.org": {Route: &delivery.Route{Host: "127.0.0.1", Port: uint16(l.Addr().(*net.TCPAddr).Port)}}}
+	w.options.Rules = outbound.Rules{"example.org": {Route: &outbound.Route{Host: "127.0.0.1", Port: uint16(l.Addr().(*net.TCPAddr).Port)}}}
 	r := Run(t.Context(), "example.org", w.options)
 	if got := <-from; got != "127.9.8.7" || !strings.Contains(r.Outcome.Text, "421 busy") {
 		t.Errorf("from %s: %s", got, r.Outcome.Text)

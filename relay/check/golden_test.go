@@ -13,7 +13,7 @@ import (
 	"testing"
 
 	"github.com/stsrelay/stsrelay/internal/testnet"
-	"github.com/stsrelay/stsrelay/relay/delivery"
+	"github.com/stsrelay/stsrelay/relay/outbound"
 	"github.com/stsrelay/stsrelay/relay/security"
 )
 
@@ -313,46 +313,46 @@ var scenarios = []struct {
 	{name: "rule-verify", setup: func(w *world, d string) {
 		w.host("mx1."+d, testnet.Faults{Cert: testnet.CertSpec{UnknownCA: true}})
 		w.ok(w.AddDomain(d, testnet.Domain{MX: []string{"mx1." + d}}))
-		w.options.Rules = delivery.Rules{parent(d): {Level: security.Encrypt}, d: {Level: security.Verify}}
+		w.options.Rules = outbound.Rules{parent(d): {Level: security.Encrypt}, d: {Level: security.Verify}}
 	}},
 	{name: "rule-dane", setup: func(w *world, d string) {
 		w.host("mx1."+d, testnet.Faults{})
 		w.enforced(d, "mx1."+d)
-		w.options.Rules = delivery.Rules{parent(d): {Level: security.VerifyDANE}}
+		w.options.Rules = outbound.Rules{parent(d): {Level: security.VerifyDANE}}
 	}},
 	{name: "rule-override", goes: true, setup: func(w *world, d string) {
 		w.host("mx1."+d, testnet.Faults{Cert: testnet.CertSpec{Expired: true}})
 		w.enforced(d, "mx1."+d)
-		w.options.Rules = delivery.Rules{d: {Level: security.Encrypt, Override: true}}
+		w.options.Rules = outbound.Rules{d: {Level: security.Encrypt, Override: true}}
 	}},
 	{name: "rule-route", goes: true, setup: func(w *world, d string) {
 		w.host("smtp."+d, testnet.Faults{})
 		w.ok(w.AddDomain(d, testnet.Domain{MX: []string{"gone." + d}}))
 		w.options.AllowPrivate = false // the operator's own hosts may be anywhere
-		w.options.Rules = delivery.Rules{d: {Level: security.Verify, Route: &delivery.Route{Host: "smtp." + d, Port: 25, User: "us", Password: "hunter2"}}}
+		w.options.Rules = outbound.Rules{d: {Level: security.Verify, Route: &outbound.Route{Host: "smtp." + d, Port: 25, User: "us", Password: "hunter2"}}}
 	}},
 	{name: "rule-secure", setup: func(w *world, d string) {
 		w.host("mx1."+d, testnet.Faults{Cert: testnet.CertSpec{Names: []string{"mx.attacker.example"}}})
 		w.ok(w.AddDomain(d, testnet.Domain{MX: []string{"mx1." + d}}))
-		w.options.Rules = delivery.Rules{d: {Level: security.Secure}}
+		w.options.Rules = outbound.Rules{d: {Level: security.Secure}}
 	}},
 	{name: "rule-route-mx-login", setup: func(w *world, d string) {
 		w.host("mx1."+d, testnet.Faults{})
 		w.ok(w.AddDomain(d, testnet.Domain{MX: []string{"mx1." + d}}))
-		w.options.Rules = delivery.Rules{d: {Level: security.Verify, Route: &delivery.Route{Host: d, Port: 25, MX: true, User: "us", Password: "hunter2"}}}
+		w.options.Rules = outbound.Rules{d: {Level: security.Verify, Route: &outbound.Route{Host: d, Port: 25, MX: true, User: "us", Password: "hunter2"}}}
 	}},
 	{name: "rule-route-nowhere", setup: func(w *world, d string) {
-		w.options.Rules = delivery.Rules{d: {Route: &delivery.Route{Host: "partner.example", Port: 25, MX: true}}}
+		w.options.Rules = outbound.Rules{d: {Route: &outbound.Route{Host: "partner.example", Port: 25, MX: true}}}
 	}},
 	{name: "rule-route-login-in-clear", setup: func(w *world, d string) {
 		h := w.host("smtp."+d, testnet.Faults{NoStartTLS: true})
-		w.options.Rules = delivery.Rules{d: {Opportunistic: true, Route: &delivery.Route{Host: h.IP, Port: 25, User: "us", Password: "hunter2"}}}
+		w.options.Rules = outbound.Rules{d: {Opportunistic: true, Route: &outbound.Route{Host: h.IP, Port: 25, User: "us", Password: "hunter2"}}}
 	}},
 	{name: "rule-opportunistic", goes: true, setup: func(w *world, d string) {
 		w.host("mx1."+d, testnet.Faults{NoStartTLS: true})
 		w.ok(w.AddDomain(d, testnet.Domain{MX: []string{"mx1." + d}}))
 		w.options.RefusePlaintext = true
-		w.options.Rules = delivery.Rules{d: {Opportunistic: true}}
+		w.options.Rules = outbound.Rules{d: {Opportunistic: true}}
 	}},
 	{name: "plaintext-refused", setup: func(w *world, d string) {
 		w.host("mx1."+d, testnet.Faults{NoStartTLS: true})
@@ -372,7 +372,7 @@ var scenarios = []struct {
 		w.host("mx1."+d, testnet.Faults{})
 		w.ok(w.AddDomain(d, testnet.Domain{MX: []string{"mx1." + d}}))
 		w.ok(w.DNS.Add("mx1." + d + ". 60 IN AAAA 2001:db8::1"))
-		w.options.Family = delivery.IPv4Only
+		w.options.Family = outbound.IPv4Only
 	}},
 	{name: "no-host", setup: func(w *world, d string) {
 		w.ok(w.DNS.Add(fmt.Sprintf("%s. 60 IN TXT %q", d, "v=spf1 -all")))

@@ -11,7 +11,6 @@ import (
 	"sync"
 
 	"github.com/stsrelay/stsrelay/internal/publicaddr"
-	"github.com/stsrelay/stsrelay/relay/delivery"
 	"github.com/stsrelay/stsrelay/relay/failure"
 	"github.com/stsrelay/stsrelay/relay/outbound"
 	"github.com/stsrelay/stsrelay/relay/security"
@@ -107,7 +106,7 @@ func (c *checker) candidates(ctx context.Context) (plan outbound.Plan) {
 		c.believed()
 	}
 	r := c.route()
-	switch a, ok := literal(c.domain); {
+	switch a, ok := outbound.ParseLiteral(c.domain); {
 	case r != nil && r.MX:
 		m.From = "route"
 		return c.findMX(ctx, r.Host, r.Port)
@@ -253,8 +252,8 @@ func (c *checker) contactable(h *host) {
 		}
 		h.Problems = append(h.Problems, Problem{severity, fmt.Sprintf("these of its addresses %s, and are not contacted: %v", what, left), key, mend})
 	}
-	if c.Family == delivery.IPv4Only || c.Family == delivery.IPv6Only {
-		leave("delivery.ip_family", "are not "+string(c.Family), "set ip_family = \"any\", if this machine can reach both families", func(a netip.Addr) bool { return a.Is4() != (c.Family == delivery.IPv4Only) })
+	if c.Family == outbound.IPv4Only || c.Family == outbound.IPv6Only {
+		leave("delivery.ip_family", "are not "+string(c.Family), "set ip_family = \"any\", if this machine can reach both families", func(a netip.Addr) bool { return a.Is4() != (c.Family == outbound.IPv4Only) })
 	}
 	if c.route() == nil && !c.AllowPrivate {
 		leave("delivery.private_addresses", "are not public", "the host's owner: give it a public address; in a network of your own, set private_addresses = \"allow\" or a route",

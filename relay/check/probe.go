@@ -12,7 +12,6 @@ import (
 	"time"
 
 	"github.com/stsrelay/stsrelay/internal/clienthello"
-	"github.com/stsrelay/stsrelay/relay/delivery"
 	"github.com/stsrelay/stsrelay/relay/outbound"
 	"github.com/stsrelay/stsrelay/relay/security"
 	"github.com/stsrelay/stsrelay/relay/smtpclient"
@@ -116,16 +115,11 @@ func smallHello(who string) Problem {
 
 // dialHost connects to a mail host from source_ip, where the operator has set it.
 func (c *checker) dialHost(ctx context.Context, to netip.AddrPort) (net.Conn, error) {
-	if c.Dial != nil {
-		return c.Dial(ctx, "tcp", to.String())
+	dial := c.Dial
+	if dial == nil {
+		dial = outbound.DialFrom(func() []netip.Addr { return c.SourceIPs })
 	}
-	var dialer net.Dialer
-	for _, from := range c.SourceIPs {
-		if from.Is4() == to.Addr().Is4() {
-			dialer.LocalAddr = net.TCPAddrFromAddrPort(netip.AddrPortFrom(from, 0))
-		}
-	}
-	return dialer.DialContext(ctx, "tcp", to.String())
+	return dial(ctx, "tcp", to.String())
 }
 
 // startTLS notes what comes of STARTTLS. It reports whether a small ClientHello may
@@ -135,7 +129,7 @@ func (c *checker) startTLS(ctx context.Context, h *host, v *visit, client *smtpc
 	if _, ok := client.Extension("STARTTLS"); !ok {
 		return false
 	}
-	err := client.StartTLS(ctx, delivery.TLSConfig(&security.Requirement{Host: h.Name, TLSA: h.set}, c.LegacyTLS, small))
+	err := client.StartTLS(ctx, outbound.TLSConfig(&security.Requirement{Host: h.Name, TLSA: h.set}, c.LegacyTLS, small))
 	if refused, ok := errors.AsType[*smtpclient.ReplyError](err); ok {
 		if refused.Step != "STARTTLS" || refused.Reply.Code == 421 {
 			v.open, v.STARTTLS = false, "" // it is not about TLS: a delivery tries the next host

@@ -2,11 +2,9 @@ package check
 
 import (
 	"net"
-	"net/netip"
 	"strconv"
-	"strings"
 
-	"github.com/stsrelay/stsrelay/relay/delivery"
+	"github.com/stsrelay/stsrelay/relay/outbound"
 	"github.com/stsrelay/stsrelay/relay/security"
 )
 
@@ -53,7 +51,7 @@ func (c *checker) applyRule() {
 }
 
 // levelName is the rule's tls as it stands in the configuration.
-func levelName(r *delivery.Rule) string {
+func levelName(r *outbound.Rule) string {
 	if r.Opportunistic {
 		return "opportunistic"
 	}
@@ -61,7 +59,7 @@ func levelName(r *delivery.Rule) string {
 }
 
 // route is the operator's next hop, nil where there is none.
-func (c *checker) route() *delivery.Route {
+func (c *checker) route() *outbound.Route {
 	if c.rule == nil {
 		return nil
 	}
@@ -89,14 +87,4 @@ func (c *checker) pinnedNames() []string {
 // refusesPlaintext says that the operator sends nothing in clear there.
 func (c *checker) refusesPlaintext() bool {
 	return c.RefusePlaintext && (c.rule == nil || !c.rule.Opportunistic)
-}
-
-// literal reads an address literal (RFC 5321, 4.1.3) in the form of
-// mailbox.ParseDomain.
-func literal(domain string) (netip.Addr, bool) {
-	if !strings.HasPrefix(domain, "[") {
-		return netip.Addr{}, false
-	}
-	a, err := netip.ParseAddr(strings.TrimPrefix(strings.Trim(domain, "[]"), "IPv6:"))
-	return a, err == nil
 }

@@ -5,7 +5,7 @@ import (
 	"fmt"
 
 	"github.com/stsrelay/stsrelay/internal/dnsclient"
-	"github.com/stsrelay/stsrelay/relay/delivery"
+	"github.com/stsrelay/stsrelay/relay/outbound"
 	"github.com/stsrelay/stsrelay/relay/security"
 	"github.com/stsrelay/stsrelay/sts/dane"
 )
@@ -17,7 +17,7 @@ func (c *checker) findTLSA(ctx context.Context, h *host, a dnsclient.Addrs) {
 		c.unusedTLSA(ctx, h, a)
 		return
 	}
-	set, err := delivery.LookupTLSA(ctx, c.Resolver, h.Name, h.Port, a)
+	set, err := outbound.LookupTLSA(ctx, c.Resolver, h.Name, h.Port, a)
 	switch {
 	case err != nil:
 		if !c.overridden() {

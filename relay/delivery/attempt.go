@@ -11,6 +11,7 @@ import (
 	"github.com/stsrelay/stsrelay/internal/store"
 	"github.com/stsrelay/stsrelay/queue"
 	"github.com/stsrelay/stsrelay/relay/failure"
+	"github.com/stsrelay/stsrelay/relay/outbound"
 	"github.com/stsrelay/stsrelay/relay/security"
 	"github.com/stsrelay/stsrelay/sts"
 )
@@ -24,7 +25,7 @@ type attempt struct {
 	settings *Settings
 	start    time.Time
 
-	rule *Rule // nil: none
+	rule *outbound.Rule // nil: none
 	// policyDomain is whose published policies apply: the recipients' domain, or
 	// the next hop that the operator set for it; "" for addresses.
 	policyDomain string
@@ -68,7 +69,7 @@ func newAttempt(grace context.Context, d *Delivery, w *queue.Work) *attempt {
 	a.rule = a.settings.Rules.For(w.Domain)
 	if a.rule != nil && a.rule.Route != nil {
 		a.policyDomain = a.rule.Route.PolicyDomain()
-	} else if _, ok := literal(w.Domain); !ok {
+	} else if _, ok := outbound.ParseLiteral(w.Domain); !ok {
 		a.policyDomain = w.Domain
 	}
 	for i := range w.Recipients {

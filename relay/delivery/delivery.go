@@ -14,7 +14,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"net"
 	"net/netip"
 	"runtime/debug"
 	"slices"
@@ -27,6 +26,7 @@ import (
 	"github.com/stsrelay/stsrelay/internal/store"
 	"github.com/stsrelay/stsrelay/queue"
 	"github.com/stsrelay/stsrelay/relay/failure"
+	"github.com/stsrelay/stsrelay/relay/outbound"
 	"github.com/stsrelay/stsrelay/relay/security"
 	"github.com/stsrelay/stsrelay/relay/smtpclient"
 	"github.com/stsrelay/stsrelay/sts"
@@ -43,7 +43,7 @@ type Options struct {
 	// Roots are the trusted authorities of MX hosts; nil: the system's.
 	Roots *x509.CertPool
 	// Dial opens connections; nil: from Settings.SourceIPs. address is "IP:port".
-	Dial func(ctx context.Context, network, address string) (net.Conn, error)
+	Dial outbound.DialFunc
 	// IsSelf says whether a host is this relay; nil: none is.
 	IsSelf func(host string, port uint16, addrs []netip.Addr) bool
 	// Notices makes notices to senders; nil: none are sent.
@@ -89,15 +89,16 @@ type Settings struct {
 	DelayNotice time.Duration
 	// LegacyTLS speaks TLS 1.0 and 1.1 where nobody asks for more.
 	LegacyTLS bool
-	// Family restricts the addresses that are contacted; default AnyFamily.
-	Family IPFamily
+	// Family restricts the addresses that are contacted; default
+	// outbound.AnyFamily.
+	Family outbound.IPFamily
 	// SourceIPs are the addresses that connections come from, at most one of each
 	// family; none: the system's choice.
 	SourceIPs []netip.Addr
 	// DANE looks TLSA records up.
 	DANE bool
 	// Rules are the operator's rules for domains.
-	Rules Rules
+	Rules outbound.Rules
 	// Resign signs a message that is encoded anew for a host, where this relay has
 	// signed it before; nil: it keeps its signatures. open opens the message.
 	Resign func(open func() io.Reader) (io.Reader, error)
@@ -145,7 +146,6 @@ type Delivery struct {
 	policies *sts.Manager
 	hostname string
 	roots    *x509.CertPool
-	dial     func(ctx context.Context, network, address string) (net.Conn, error)
 	isSelf   func(host string, port uint16, addrs []netip.Addr) bool
 	notices  Notifier
 	count    func(b *store.Batch, s SessionCount)
@@ -160,7 +160,7 @@ type Delivery struct {
 
 	settings atomic.Pointer[Settings]
 	pool     *pool
-	families families
+	dialer   *outbound.Dialer
 	unknowns unknowns
 	homeless homeless
 	rotation rotation
@@ -184,7 +184,7 @@ func New(o Options) *Delivery {
 	}
 	d := &Delivery{
 		queue: o.Queue, resolver: o.Resolver, policies: o.Policies, hostname: o.Hostname,
-		roots: o.Roots, dial: o.Dial, isSelf: o.IsSelf, notices: o.Notices, count: o.Count,
+		roots: o.Roots, isSelf: o.IsSelf, notices: o.Notices, count: o.Count,
 		timeouts: o.Timeouts, now: o.Now, log: o.Logger,
 		pool:    newPool(),
 		freed:   make(chan struct{}, 1),
@@ -205,10 +205,10 @@ func New(o Options) *Delivery {
 	if d.hellos = o.Hellos; d.hellos == nil {
 		d.hellos = clienthello.NewHosts(d.now)
 	}
-	if d.dial == nil {
-		d.dial = d.dialFrom
+	if o.Dial == nil {
+		o.Dial = outbound.DialFrom(func() []netip.Addr { return d.settings.Load().SourceIPs })
 	}
-	d.families.now = d.now
+	d.dialer = outbound.NewDialer(o.Dial, d.now)
 	d.Set(o.Settings)
 	return d
 }

@@ -7,7 +7,6 @@ import (
 	"math/rand/v2"
 	"net/netip"
 	"slices"
-	"strings"
 
 	"github.com/stsrelay/stsrelay/internal/dnsclient"
 	"github.com/stsrelay/stsrelay/internal/publicaddr"
@@ -46,12 +45,12 @@ type route struct {
 // findRoute finds the hosts: those that the operator set, or those of the
 // domain. The error is a *attemptError.
 func (a *attempt) findRoute(ctx context.Context) (route, error) {
-	set := (*Route)(nil)
+	set := (*outbound.Route)(nil)
 	if a.rule != nil {
 		set = a.rule.Route
 	}
 	if set == nil {
-		if addr, ok := literal(a.w.Domain); ok {
+		if addr, ok := outbound.ParseLiteral(a.w.Domain); ok {
 			return route{candidates: []candidate{{host: a.w.Domain, port: smtpPort, addr: addr}}}, nil
 		}
 		return a.d.findMX(ctx, a.w.Domain, smtpPort)
@@ -108,7 +107,7 @@ func (a *attempt) addresses(ctx context.Context, c candidate) ([]netip.Addr, err
 			allowed = append(allowed, addr)
 		}
 	}
-	if len(allowed) == 0 && !slices.ContainsFunc(addrs, func(x netip.Addr) bool { return a.settings.Family.admits(x.Unmap()) }) {
+	if len(allowed) == 0 && !slices.ContainsFunc(addrs, func(x netip.Addr) bool { return a.settings.Family.Admits(x.Unmap()) }) {
 		return nil, &attemptError{reason: failure.DNS, status: "4.4", host: c.host, domainWide: true,
 			text: fmt.Sprintf("%s has no %s address (%v), and no other is contacted (delivery.ip_family)", c.host, a.settings.Family, addrs)}
 	}
@@ -122,7 +121,7 @@ func (a *attempt) addresses(ctx context.Context, c candidate) ([]netip.Addr, err
 // admits says whether an address may be contacted for this message; a session to
 // it may have been opened for another.
 func (a *attempt) admits(addr netip.Addr) bool {
-	return a.settings.Family.admits(addr) && (a.anywhere() || publicaddr.Public(addr))
+	return a.settings.Family.Admits(addr) && (a.anywhere() || publicaddr.Public(addr))
 }
 
 // lookup looks up the addresses of a candidate. Those of a route are whatever the
@@ -138,19 +137,4 @@ func (a *attempt) anywhere() bool {
 
 func noAddresses(c candidate, err error) *attemptError {
 	return &attemptError{reason: failure.DNS, host: c.host, text: err.Error(), domainWide: true}
-}
-
-// literal reads an address literal, "[192.0.2.1]" or "[IPv6:2001:db8::1]" (RFC
-// 5321, 4.1.3).
-func literal(domain string) (netip.Addr, bool) {
-	inner, ok := strings.CutPrefix(domain, "[")
-	if !ok {
-		return netip.Addr{}, false
-	}
-	inner = strings.TrimSuffix(inner, "]")
-	if len(inner) > 5 && strings.EqualFold(inner[:5], "IPv6:") {
-		inner = inner[5:]
-	}
-	addr, err := netip.ParseAddr(inner)
-	return addr, err == nil
 }

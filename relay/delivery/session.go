@@ -104,7 +104,7 @@ func (a *attempt) openSession(ctx context.Context, c candidate, req *security.Re
 			text: fmt.Sprintf("mail for %s leads back to this relay (%s)", a.w.Domain, c.host)}
 	}
 	var at []netip.AddrPort
-	for _, addr := range a.d.families.order(addrs) {
+	for _, addr := range a.d.dialer.Order(addrs) {
 		if a.mayUse(addr) && !a.passOver[addr.String()] {
 			at = append(at, netip.AddrPortFrom(addr, c.port))
 		}
@@ -118,7 +118,7 @@ func (a *attempt) openSession(ctx context.Context, c candidate, req *security.Re
 			}
 			return nil, a.isBusy(c.host, busy)
 		}
-		conn, won, n, err := a.d.race(ctx, place.at, a.settings.ConnectTimeout)
+		conn, won, n, err := a.d.dialer.Dial(ctx, place.at, a.settings.ConnectTimeout)
 		a.dials += n
 		if err != nil {
 			a.note(place.at[:n])
@@ -211,7 +211,7 @@ func (a *attempt) openOn(ctx context.Context, conn net.Conn, addr netip.AddrPort
 
 // again connects once more to the address of a session that was given up.
 func (a *attempt) again(ctx context.Context, addr netip.AddrPort, req *security.Requirement) (net.Conn, *attemptError) {
-	conn, _, _, err := a.d.race(ctx, []netip.AddrPort{addr}, a.settings.ConnectTimeout)
+	conn, _, _, err := a.d.dialer.Dial(ctx, []netip.AddrPort{addr}, a.settings.ConnectTimeout)
 	if err != nil {
 		return nil, &attemptError{reason: failure.Connect, host: req.Host, domainWide: true, text: fmt.Sprintf("no second connection to %s: %s", req.Host, lines(err))}
 	}
@@ -268,7 +268,7 @@ func (a *attempt) greet(ctx context.Context, conn net.Conn, addr netip.AddrPort,
 	if _, ok := client.Extension("STARTTLS"); !ok {
 		return s, false, nil
 	}
-	cfg := TLSConfig(req, a.settings.LegacyTLS, small)
+	cfg := outbound.TLSConfig(req, a.settings.LegacyTLS, small)
 	if !small {
 		cfg.ClientSessionCache = t
 	}
