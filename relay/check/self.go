@@ -166,7 +166,7 @@ func (s *self) wayOut(ctx context.Context) (f findings) {
 			"name a domain that mail goes to: stsrelay check --self DOMAIN")
 		return f
 	}
-	c := &checker{Options: s.Options}
+	dialer := s.dialer()
 	var failed []string
 	for _, d := range s.probes() {
 		host := d
@@ -178,9 +178,7 @@ func (s *self) wayOut(ctx context.Context) (f findings) {
 			continue // that says nothing about port 25
 		}
 		for _, a := range found.Addrs[:min(len(found.Addrs), 2)] {
-			dialCtx, cancel := context.WithTimeout(ctx, min(s.ConnectTimeout, s.Timeout/3))
-			conn, err := c.dialHost(dialCtx, netip.AddrPortFrom(a.Unmap(), 25))
-			cancel()
+			conn, _, _, err := dialer.Dial(ctx, []netip.AddrPort{netip.AddrPortFrom(a.Unmap(), 25)}, min(s.ConnectTimeout, s.Timeout/3))
 			if err == nil {
 				conn.Close()
 				f.ok("port 25 is open to the outside: %s [%s] answers", host, a.Unmap())

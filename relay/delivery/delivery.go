@@ -145,11 +145,9 @@ type Delivery struct {
 	resolver *dnsclient.Client
 	policies *sts.Manager
 	hostname string
-	roots    *x509.CertPool
 	isSelf   func(host string, port uint16, addrs []netip.Addr) bool
 	notices  Notifier
 	count    func(b *store.Batch, s SessionCount)
-	timeouts smtpclient.Timeouts
 	told     func(verdict, why string, n int)
 	ended    func(Attempt)
 	opened   func(tls string)
@@ -160,12 +158,10 @@ type Delivery struct {
 
 	settings atomic.Pointer[Settings]
 	pool     *pool
-	dialer   *outbound.Dialer
+	opener   outbound.Opener
 	unknowns unknowns
 	homeless homeless
 	rotation rotation
-	tickets  tls.ClientSessionCache
-	hellos   *clienthello.Hosts
 	places   places
 	active   atomic.Int64
 	freed    chan struct{} // capacity 1: there may be room for another attempt
@@ -184,11 +180,10 @@ func New(o Options) *Delivery {
 	}
 	d := &Delivery{
 		queue: o.Queue, resolver: o.Resolver, policies: o.Policies, hostname: o.Hostname,
-		roots: o.Roots, isSelf: o.IsSelf, notices: o.Notices, count: o.Count,
-		timeouts: o.Timeouts, now: o.Now, log: o.Logger,
-		pool:    newPool(),
-		freed:   make(chan struct{}, 1),
-		tickets: tls.NewLRUClientSessionCache(4096),
+		isSelf: o.IsSelf, notices: o.Notices, count: o.Count,
+		now: o.Now, log: o.Logger,
+		pool:  newPool(),
+		freed: make(chan struct{}, 1),
 	}
 	if d.told = o.Recipients; d.told == nil {
 		d.told = func(string, string, int) {}
@@ -202,13 +197,16 @@ func New(o Options) *Delivery {
 	if d.handshaken = o.Handshaken; d.handshaken == nil {
 		d.handshaken = func(string) {}
 	}
-	if d.hellos = o.Hellos; d.hellos == nil {
-		d.hellos = clienthello.NewHosts(d.now)
+	if o.Hellos == nil {
+		o.Hellos = clienthello.NewHosts(d.now)
 	}
 	if o.Dial == nil {
 		o.Dial = outbound.DialFrom(func() []netip.Addr { return d.settings.Load().SourceIPs })
 	}
-	d.dialer = outbound.NewDialer(o.Dial, d.now)
+	d.opener = outbound.Opener{
+		Dialer: outbound.NewDialer(o.Dial, d.now), Hostname: o.Hostname, Roots: o.Roots, Hellos: o.Hellos,
+		Cache: tls.NewLRUClientSessionCache(4096), Timeouts: o.Timeouts, Now: d.now,
+	}
 	d.Set(o.Settings)
 	return d
 }
