@@ -1,12 +1,11 @@
 package relay
 
 import (
-	"bytes"
 	"cmp"
 	"errors"
 	"fmt"
 	"math"
-	"os"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -174,15 +173,12 @@ func (r *Relay) listenHTTP(c *config.Config) error {
 	if c.Admin.HTTP == "" {
 		return nil
 	}
-	var token []byte
+	token := ""
 	if c.Admin.TokenFile != "" {
 		var err error
-		if token, err = os.ReadFile(c.Admin.TokenFile); err != nil {
-			return fmt.Errorf("admin.token_file: %w", err)
-		}
-		if token = bytes.TrimSpace(token); len(token) == 0 {
-			return fmt.Errorf("admin.token_file: %s is empty", c.Admin.TokenFile)
+		if token, err = config.ReadSecret(c.Admin.TokenFile); err != nil {
+			return fmt.Errorf("admin.token_file: %s %w", c.Admin.TokenFile, err)
 		}
 	}
-	return r.admin.ListenHTTP(c.Admin.HTTP, string(token))
+	return r.admin.ListenHTTP(c.Admin.HTTP, strings.TrimSpace(token))
 }
