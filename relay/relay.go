@@ -5,7 +5,6 @@
 package relay
 
 import (
-	"bytes"
 	"context"
 	"crypto/x509"
 	"errors"
@@ -13,6 +12,7 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -323,16 +323,13 @@ func (r *Relay) openWeb(c *config.Config) (err error) {
 	if c.Admin.HTTP == "" {
 		return nil
 	}
-	var token []byte
+	token := ""
 	if c.Admin.TokenFile != "" {
-		if token, err = os.ReadFile(c.Admin.TokenFile); err != nil {
-			return fmt.Errorf("admin.token_file: %w", err)
-		}
-		if token = bytes.TrimSpace(token); len(token) == 0 {
-			return fmt.Errorf("admin.token_file: %s is empty", c.Admin.TokenFile)
+		if token, err = config.ReadSecret(c.Admin.TokenFile); err != nil {
+			return fmt.Errorf("admin.token_file: %s %w", c.Admin.TokenFile, err)
 		}
 	}
-	r.web, err = web.Listen(c.Admin.HTTP, web.Options{Operator: r.operator, Metrics: r.metrics.Write, Token: string(token), Logger: r.log})
+	r.web, err = web.Listen(c.Admin.HTTP, web.Options{Operator: r.operator, Metrics: r.metrics.Write, Token: strings.TrimSpace(token), Logger: r.log})
 	return err
 }
 
@@ -365,7 +362,7 @@ func queueLimits(c *config.Config) queue.Limits {
 }
 
 func schedule(c *config.Config) queue.Schedule {
-	s := queue.Schedule{Expire: time.Duration(c.Delivery.Expire), Tell: time.Duration(c.Delivery.DelayNotice)}
+	s := queue.Schedule{Expire: time.Duration(c.Delivery.Expire), DelayWarning: time.Duration(c.Delivery.DelayNotice)}
 	for _, d := range c.Delivery.Retry {
 		s.Retry = append(s.Retry, time.Duration(d))
 	}

@@ -5,13 +5,10 @@
 package alert
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 	"log/slog"
 	"maps"
-	"mime"
-	"mime/quotedprintable"
 	"slices"
 	"strings"
 	"sync"
@@ -19,6 +16,7 @@ import (
 
 	"github.com/fxamacker/cbor/v2"
 
+	"github.com/stsrelay/stsrelay/internal/compose"
 	"github.com/stsrelay/stsrelay/internal/human"
 	"github.com/stsrelay/stsrelay/internal/store"
 )
@@ -198,15 +196,12 @@ func (m *Monitor) mail(to string, present []Alert, now time.Time) []byte {
 	section("Over since the last mail", ended)
 	text.WriteString("stsrelay status, stsrelay queue summary and stsrelay check DOMAIN say more. The relay writes at most once an hour, and of the same\r\ntrouble once a day; notices.operator in its configuration says to whom.\r\n")
 
-	var b bytes.Buffer
-	fmt.Fprintf(&b, "From: Mail relay <MAILER-DAEMON@%s>\r\nTo: <%s>\r\n", m.o.Hostname, to)
-	fmt.Fprintf(&b, "Subject: %s\r\n", mime.QEncoding.Encode("utf-8", m.subject(fresh, still)))
-	fmt.Fprintf(&b, "Date: %s\r\nMessage-ID: <trouble.%d@%s>\r\n", now.Format(time.RFC1123Z), now.UnixNano(), m.o.Hostname)
-	b.WriteString("Auto-Submitted: auto-generated\r\nMIME-Version: 1.0\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Transfer-Encoding: quoted-printable\r\n\r\n")
-	q := quotedprintable.NewWriter(&b)
-	_, _ = q.Write([]byte(text.String())) // into a buffer
-	_ = q.Close()
-	return b.Bytes()
+	letter := compose.Message{
+		From: "Mail relay <MAILER-DAEMON@" + m.o.Hostname + ">", To: to, Subject: m.subject(fresh, still), Date: now, ID: fmt.Sprintf("trouble.%d@%s", now.UnixNano(), m.o.Hostname),
+		AutoSubmitted: "auto-generated",
+		Parts:         []compose.Part{{Type: compose.Text, Encoding: compose.QuotedPrintable, Content: []byte(text.String())}},
+	}
+	return letter.Bytes()
 }
 
 func (m *Monitor) subject(fresh, still []Alert) string {

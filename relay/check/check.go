@@ -18,8 +18,10 @@ import (
 	"sync"
 	"time"
 
+	"github.com/stsrelay/stsrelay/internal/clienthello"
 	"github.com/stsrelay/stsrelay/internal/dnsclient"
 	"github.com/stsrelay/stsrelay/relay/outbound"
+	"github.com/stsrelay/stsrelay/relay/smtpclient"
 	"github.com/stsrelay/stsrelay/sts"
 )
 
@@ -88,6 +90,15 @@ func (o Options) withDefaults() Options {
 	return o
 }
 
+// dialer connects to mail hosts.
+func (o *Options) dialer() *outbound.Dialer {
+	dial := o.Dial
+	if dial == nil {
+		dial = outbound.DialFrom(func() []netip.Addr { return o.SourceIPs })
+	}
+	return outbound.NewDialer(dial, o.Now)
+}
+
 // Run checks a domain, a lower-case name in A-labels or an address literal. It
 // always returns a report: what could not be found out is in it.
 func Run(ctx context.Context, domain string, o Options) *Report {
@@ -95,6 +106,11 @@ func Run(ctx context.Context, domain string, o Options) *Report {
 	ctx, cancel := context.WithTimeoutCause(ctx, o.Timeout, timedOut(o.Timeout))
 	defer cancel()
 	c := &checker{Options: o, domain: domain, slots: make(chan struct{}, o.Concurrency)}
+	c.opener = outbound.Opener{
+		Dialer: o.dialer(), Hostname: o.Hostname, Roots: o.Roots, Now: o.Now,
+		// A host that swallows a large ClientHello leaves time for a small one.
+		Timeouts: smtpclient.Timeouts{ServerHello: min(clienthello.Silence, o.Timeout/3)},
+	}
 	c.report = &Report{Domain: domain, At: o.Now().UTC().Truncate(time.Second), Hosts: []Host{}}
 	c.applyRule()
 
@@ -134,6 +150,7 @@ type checker struct {
 	rule         *outbound.Rule // nil where there is none
 	report       *Report
 	slots        chan struct{} // connections to hosts that may be open
+	opener       outbound.Opener
 
 	// What findPolicy leaves: who decides and what was seen, the decision, what
 	// was served, and why there is no decision.

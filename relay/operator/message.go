@@ -73,7 +73,7 @@ func newMessage(m *queue.Message) Message {
 	for i, r := range m.Recipients {
 		s := m.States[i]
 		if s.LastError == "" && s.State == queue.Queued { // is its domain in back-off?
-			s.ReasonCode, s.LastError = m.Rests[i].Code, m.Rests[i].Text
+			s.ReasonCode, s.LastError = m.Backoffs[i].Code, m.Backoffs[i].Text
 		}
 		if out.Reason.Code == failure.New.Code() && s.State == queue.Queued {
 			out.Reason = newReason(s.Reason(), r.Domain, out.ID)

@@ -69,6 +69,16 @@ type ReplyError struct {
 
 func (e *ReplyError) Error() string { return fmt.Sprintf("%s answered with: %s", e.Step, e.Reply) }
 
+// ConnError is a connection that was lost at a step of the session.
+type ConnError struct {
+	Step string // as that of ReplyError; also "MAIL", "RCPT", "DATA", "BDAT", "final dot", "QUIT"
+	Err  error
+}
+
+func (e *ConnError) Error() string { return e.Step + ": " + e.Err.Error() }
+
+func (e *ConnError) Unwrap() error { return e.Err }
+
 // TLSError is TLS that was offered and broke: the host did not answer STARTTLS,
 // the handshake failed, or the host undid it right after it. It wraps a
 // *clienthello.UnansweredError where a smaller ClientHello may help.
@@ -310,7 +320,7 @@ func belongs(r Reply, step string) bool {
 func (c *Client) flush(step string) error {
 	if err := c.bw.Flush(); err != nil {
 		c.broken = true
-		return fmt.Errorf("%s: %w", step, err)
+		return &ConnError{step, err}
 	}
 	return nil
 }
@@ -320,11 +330,11 @@ func (c *Client) read(step string, timeout time.Duration) (Reply, error) {
 	r, err := readReply(c.br)
 	if err != nil {
 		c.broken = true
-		return Reply{}, fmt.Errorf("%s: %w", step, err)
+		return Reply{}, &ConnError{step, err}
 	}
 	if !belongs(r, step) {
 		c.broken = true
-		return Reply{}, fmt.Errorf("%s: %w: %s", step, ErrUnexpected, r)
+		return Reply{}, &ConnError{step, fmt.Errorf("%w: %s", ErrUnexpected, r)}
 	}
 	if r.Code == 421 {
 		c.broken = true
