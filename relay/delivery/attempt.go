@@ -17,7 +17,7 @@ import (
 // attempt is one try to deliver one unit.
 type attempt struct {
 	d        *Delivery
-	w        *queue.Work
+	w        *queue.Claim
 	grace    context.Context // of its content: that of the attempt ends when the relay stops
 	hold     hold
 	settings *Settings
@@ -45,7 +45,7 @@ type attempt struct {
 	declined map[int]*attemptError // what hosts have said for themselves alone, by position
 }
 
-func newAttempt(grace context.Context, d *Delivery, w *queue.Work) *attempt {
+func newAttempt(grace context.Context, d *Delivery, w *queue.Claim) *attempt {
 	a := &attempt{d: d, w: w, grace: grace, settings: d.settings.Load(), start: d.now(), results: make([]queue.RecipientState, len(w.Recipients)), relayed: make([]bool, len(w.Recipients))}
 	a.to = a.settings.Rules.Destination(w.Domain)
 	for i := range w.Recipients {
@@ -56,7 +56,7 @@ func newAttempt(grace context.Context, d *Delivery, w *queue.Work) *attempt {
 }
 
 // states gives all recipients of w the same failure.
-func (f *attemptError) states(w *queue.Work) []queue.RecipientState {
+func (f *attemptError) states(w *queue.Claim) []queue.RecipientState {
 	states := make([]queue.RecipientState, len(w.States))
 	for i := range states {
 		states[i] = f.state(w.States[i], "")
@@ -162,7 +162,7 @@ func (a *attempt) finish(f *attemptError) {
 		a.expire()
 	}
 	if !a.reached && f != nil && f.domainWide {
-		o.DomainFailed, o.Bound = f.queueReason(), f.policy
+		o.DomainBackoff = queue.DomainBackoff{Reason: f.queueReason(), PolicyOnly: f.policy}
 	}
 	if o.Unreadable == nil { // else it is held, and the administrator decides
 		a.addNotices(&o)

@@ -85,7 +85,7 @@ func (a *attempt) lookupPolicy(ctx context.Context) *attemptError {
 	if a.overridden() {
 		return nil
 	}
-	if a.d.unknowns.wait(a.to.PolicyDomain, a.w.Rests) {
+	if a.d.unknowns.wait(a.to.PolicyDomain, a.w.BackoffStep) {
 		return &attemptError{reason: failure.STSFetch, policy: true, domainWide: true,
 			text: fmt.Sprintf("whether %s asks for verified TLS cannot be told now (%s); nothing was sent", a.to.PolicyDomain, r.Why)}
 	}
