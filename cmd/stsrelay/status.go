@@ -6,13 +6,13 @@ import (
 	"math"
 	"net/http"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/stsrelay/stsrelay/internal/human"
-	"github.com/stsrelay/stsrelay/relay/adminapi"
+	"github.com/stsrelay/stsrelay/relay/alert"
+	"github.com/stsrelay/stsrelay/relay/operator"
 )
 
 func (a *app) statusCommand() *cobra.Command {
@@ -25,7 +25,7 @@ while delivery is paused; 1 where it does not; 3 where it is not running.`,
 			if err != nil {
 				return err
 			}
-			var s adminapi.Status
+			var s operator.Status
 			if err := client.Get(cmd.Context(), "/v1/status", nil, &s); err != nil {
 				return err
 			}
@@ -53,17 +53,19 @@ while delivery is paused; 1 where it does not; 3 where it is not running.`,
 			if s.LogDropped > 0 {
 				fmt.Fprintf(a.out, "log       %s dropped: the reader of standard error does not keep up\n", human.Plural(int(min(s.LogDropped, math.MaxInt32)), "line"))
 			}
-			told := func(t adminapi.Trouble) bool { return strings.Contains(t.What, s.Problem) }
-			if s.Problem != "" && !slices.ContainsFunc(s.Troubles, told) {
+			if s.Problem != "" && !slices.ContainsFunc(s.Alerts, tellsProblem) {
 				fmt.Fprintf(a.out, "problem   %s\n", s.Problem)
 			}
-			for _, t := range s.Troubles {
-				fmt.Fprintf(a.out, "trouble   %s\n          what helps: %s\n", t.What, t.Helps)
+			for _, t := range s.Alerts {
+				fmt.Fprintf(a.out, "trouble   %s\n          what helps: %s\n", t.What, t.Remedy)
 			}
 			return sick
 		},
 	}
 }
+
+// tellsProblem reports whether an alert says why no mail is taken in.
+func tellsProblem(t alert.Alert) bool { return t.Key == alert.NotAccepting }
 
 func (a *app) reloadCommand() *cobra.Command {
 	return &cobra.Command{
@@ -75,7 +77,7 @@ the keys that change with the next start only.`, Example: "  stsrelay reload",
 			if err != nil {
 				return err
 			}
-			var done adminapi.Reloaded
+			var done operator.Reloaded
 			if err := client.Do(cmd.Context(), http.MethodPost, "/v1/reload", nil, &done); err != nil {
 				return err
 			}
