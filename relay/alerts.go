@@ -14,6 +14,7 @@ import (
 	"github.com/stsrelay/stsrelay/internal/mailbox"
 	"github.com/stsrelay/stsrelay/internal/store"
 	"github.com/stsrelay/stsrelay/queue"
+	"github.com/stsrelay/stsrelay/relay/adminapi"
 	"github.com/stsrelay/stsrelay/relay/alert"
 	"github.com/stsrelay/stsrelay/relay/failure"
 	"github.com/stsrelay/stsrelay/relay/security"
@@ -80,9 +81,9 @@ func (r *Relay) diskTrouble(c *config.Config) []alert.Trouble {
 	const helps = "free space there, give it a larger disk, or lower limits.free_space"
 	switch err := r.queue.Accepting(); {
 	case errors.Is(err, store.ErrDiskFull):
-		return []alert.Trouble{{Key: "accepting", What: "no mail is taken in: " + err.Error(), Helps: helps}}
+		return []alert.Trouble{{Key: adminapi.TroubleAccepting, What: "no mail is taken in: " + err.Error(), Helps: helps}}
 	case err != nil:
-		return []alert.Trouble{{Key: "accepting", What: "no mail is taken in: " + err.Error(), Helps: "look into the log for lines of level ERROR"}}
+		return []alert.Trouble{{Key: adminapi.TroubleAccepting, What: "no mail is taken in: " + err.Error(), Helps: "look into the log for lines of level ERROR"}}
 	}
 	limit := r.store.FreeLimit()
 	free, err := r.store.Free()

@@ -312,7 +312,7 @@ func (r *Relay) status() adminapi.Status {
 	}
 	status.Troubles = make([]adminapi.Trouble, 0)
 	for _, t := range r.operator.Present() {
-		status.Troubles = append(status.Troubles, adminapi.Trouble{What: t.What, Helps: t.Helps})
+		status.Troubles = append(status.Troubles, adminapi.Trouble{Key: t.Key, What: t.What, Helps: t.Helps})
 	}
 	return status
 }

@@ -113,8 +113,14 @@ type Status struct {
 	Sessions      SessionStatus `json:"sessions"`
 }
 
+// TroubleAccepting is the key of the trouble that no mail is taken in, which is
+// Status.Problem too.
+const TroubleAccepting = "accepting"
+
 // Trouble is something that needs a person.
 type Trouble struct {
+	// Key names what is wrong, from one look to the next.
+	Key   string `json:"key"`
 	What  string `json:"what"`
 	Helps string `json:"helps"`
 }
