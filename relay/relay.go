@@ -333,7 +333,7 @@ func queueLimits(c *config.Config) queue.Limits {
 }
 
 func schedule(c *config.Config) queue.Schedule {
-	s := queue.Schedule{Expire: time.Duration(c.Delivery.Expire), Tell: time.Duration(c.Delivery.DelayNotice)}
+	s := queue.Schedule{Expire: time.Duration(c.Delivery.Expire), DelayWarning: time.Duration(c.Delivery.DelayNotice)}
 	for _, d := range c.Delivery.Retry {
 		s.Retry = append(s.Retry, time.Duration(d))
 	}

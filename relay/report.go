@@ -122,7 +122,7 @@ type reportNotices struct {
 }
 
 // Failure implements delivery.Notifier.
-func (n reportNotices) Failure(w *queue.Work, states []queue.RecipientState) (queue.NewMessage, bool) {
+func (n reportNotices) Failure(w *queue.Claim, states []queue.RecipientState) (queue.NewMessage, bool) {
 	if w.Envelope.Kind != queue.Report {
 		return n.Notifier.Failure(w, states)
 	}
@@ -138,7 +138,7 @@ func (n reportNotices) Failure(w *queue.Work, states []queue.RecipientState) (qu
 }
 
 // Delay implements delivery.Notifier.
-func (n reportNotices) Delay(w *queue.Work, states []queue.RecipientState) (queue.NewMessage, bool) {
+func (n reportNotices) Delay(w *queue.Claim, states []queue.RecipientState) (queue.NewMessage, bool) {
 	if w.Envelope.Kind == queue.Report {
 		return queue.NewMessage{}, false
 	}

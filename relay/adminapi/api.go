@@ -206,7 +206,7 @@ func newMessage(m *queue.Message) Message {
 	for i, r := range m.Recipients {
 		s := m.States[i]
 		if s.LastError == "" && s.State == queue.Queued { // does its domain rest?
-			s.ReasonCode, s.LastError = m.Rests[i].Code, m.Rests[i].Text
+			s.ReasonCode, s.LastError = m.Backoffs[i].Code, m.Backoffs[i].Text
 		}
 		if out.Why.Code == failure.New.Code() && s.State == queue.Queued {
 			out.Why = newWhy(s.Reason(), r.Domain, out.ID)

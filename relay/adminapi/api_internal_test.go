@@ -62,7 +62,7 @@ func TestWhyAMessageWaits(t *testing.T) {
 		{name: "a code of another version", states: []queue.RecipientState{queued("moon", "full"), delivered}, line: "moon  full", remedy: "stsrelay check one.example"},
 	} {
 		t.Run(row.name, func(t *testing.T) {
-			m := queue.Message{State: row.state, HeldFor: row.heldFor, States: row.states, Rests: []queue.Reason{{}, row.rests}}
+			m := queue.Message{State: row.state, HeldFor: row.heldFor, States: row.states, Backoffs: []queue.Reason{{}, row.rests}}
 			m.Recipients = []queue.Recipient{{Address: "a@one.example", Domain: "one.example"}, {Address: "b@two.example", Domain: "two.example"}}
 			w := newMessage(&m).Why
 			if w.String() != row.line || w.Says == "" || w.Whose() == "" || !strings.Contains(w.Remedy, row.remedy) {

@@ -1,34 +1,31 @@
 package queue
 
 import (
-	"context"
 	"slices"
 	"testing"
 	"time"
-
-	"github.com/stsrelay/stsrelay/internal/store"
 )
 
 // lateBench is a queue whose domains rest for hours and whose mail is late after one.
 func lateBench(t *testing.T) *bench {
-	return newBench(t, Options{Schedule: Schedule{Retry: []time.Duration{10 * time.Hour}, Expire: 120 * time.Hour, Tell: time.Hour}})
+	return newBench(t, Options{Schedule: Schedule{Retry: []time.Duration{10 * time.Hour}, Expire: 120 * time.Hour, DelayWarning: time.Hour}})
 }
 
 // toTell claims what is to be told of and nothing else, by recipient.
-func (b *bench) toTell() (claims []*Work) {
+func (b *bench) toTell() (claims []*Claim) {
 	b.Helper()
 	for w := b.try(); w != nil; w = b.try() {
-		if w.Waits != (Reason{Code: "connect", Text: "connection refused"}) {
-			b.Fatalf("%v was claimed for an attempt: %v", w.Envelope.Recipients, w.Waits)
+		if w.BackoffReason != (Reason{Code: "connect", Text: "connection refused"}) {
+			b.Fatalf("%v was claimed for an attempt: %v", w.Envelope.Recipients, w.BackoffReason)
 		}
 		claims = append(claims, w)
 	}
-	slices.SortFunc(claims, func(a, b *Work) int { return a.Envelope.ID.Compare(b.Envelope.ID) })
+	slices.SortFunc(claims, func(a, b *Claim) int { return a.Envelope.ID.Compare(b.Envelope.ID) })
 	return claims
 }
 
-func (b *bench) told(w *Work) {
-	b.Told(w, []NewMessage{{Envelope: to(w.Envelope.From), Body: []byte("late")}})
+func (b *bench) told(w *Claim) {
+	b.DelayNotified(w, []NewMessage{{Envelope: to(w.Envelope.From), Body: []byte("late")}})
 	b.sync()
 }
 
@@ -53,7 +50,7 @@ func TestWhatIsLateIsClaimedToTellWhileItsDomainRests(t *testing.T) {
 	}
 	for id, attempts := range map[ID]int{probe: 1, id: 0} {
 		m := b.show(id)
-		if m.Attempts != attempts || !m.States[0].Delayed || m.State != Queued || m.Rests[0].Code != "connect" {
+		if m.Attempts != attempts || !m.States[0].Delayed || m.State != Queued || m.Backoffs[0].Code != "connect" {
 			t.Errorf("once told: %+v", m)
 		}
 	}
@@ -61,7 +58,7 @@ func TestWhatIsLateIsClaimedToTellWhileItsDomainRests(t *testing.T) {
 		t.Errorf("it does not wait as before: %+v", m)
 	}
 	for range 2 { // the notices
-		if w := b.claim(); w.Domain != "example.org" || w.Waits != (Reason{}) {
+		if w := b.claim(); w.Domain != "example.org" || w.Kind == DelayNotice {
 			t.Fatalf("%s was claimed", w.Domain)
 		} else {
 			b.finish(w, Delivered)
@@ -93,10 +90,10 @@ func TestARestartTellsNobodyTwice(t *testing.T) {
 			b.finish(w, Delivered)
 			continue
 		}
-		if !w.States[0].Delayed || w.Waits != (Reason{}) {
-			t.Errorf("after the restart: %+v, waits for %v", w.States, w.Waits)
+		if !w.States[0].Delayed || w.Kind == DelayNotice {
+			t.Errorf("after the restart: %+v, waits for %v", w.States, w.BackoffReason)
 		}
-		o := Outcome{Results: all(w, Queued), DomainFailed: Reason{Code: "connect", Text: "connection refused"}}
+		o := Outcome{Results: all(w, Queued), DomainBackoff: DomainBackoff{Reason: Reason{Code: "connect", Text: "connection refused"}}}
 		o.Results[0].Delayed = true // as deliveries keep it
 		b.Finish(w, o)
 		failed = true
@@ -160,7 +157,7 @@ func TestWhoIsOwedNoNoticeIsNotAskedAboutAgain(t *testing.T) {
 	if len(claims) != 1 {
 		t.Fatalf("%d claims to tell, and one has a sender", len(claims))
 	}
-	b.Told(claims[0], nil)
+	b.DelayNotified(claims[0], nil)
 	b.nothing("when it was asked about")
 	if n := b.keys([]byte("e")); n != keys {
 		t.Errorf("%d keys were written", n-keys)
@@ -174,7 +171,7 @@ func TestWhoWasToldByAnAttemptIsNotToldAgain(t *testing.T) {
 	w := b.claim()
 	b.advance(2 * time.Hour)
 	b.accept("x", to("b@x.test"))
-	late := Outcome{Results: all(w, Queued), DomainFailed: Reason{Code: "connect", Text: "connection refused"}}
+	late := Outcome{Results: all(w, Queued), DomainBackoff: DomainBackoff{Reason: Reason{Code: "connect", Text: "connection refused"}}}
 	late.Results[0].Delayed = true
 	b.Finish(w, late)
 	b.sync()
@@ -205,7 +202,7 @@ func TestNobodyIsToldWhileTheProbeIsDueOrUnderWay(t *testing.T) {
 	b.fail(b.claim())
 	b.advance(13 * time.Hour)
 	probe := b.claim()
-	if probe.Waits != (Reason{}) {
+	if probe.Kind == DelayNotice {
 		t.Fatal("told although the rest is over")
 	}
 	b.nothing("beside the probe")
@@ -222,7 +219,7 @@ func TestManyWhoAreToldStarveNoOtherDomain(t *testing.T) {
 	}
 	b.fail(b.claim())
 	b.advance(2 * time.Hour)
-	if w := b.claim(); w.Waits == (Reason{}) {
+	if w := b.claim(); w.Kind != DelayNotice {
 		t.Fatalf("%s was claimed for an attempt", w.Domain)
 	}
 	b.accept("x", to("a@fine.test"))
@@ -230,7 +227,7 @@ func TestManyWhoAreToldStarveNoOtherDomain(t *testing.T) {
 		t.Errorf("%s and %s were claimed", one.Domain, two.Domain)
 	}
 	b.toTell()
-	if n := b.domains["x.test"].active; n != b.domainLimit {
+	if n := b.scheduler.Domain("x.test").Claimed; n != 20 {
 		t.Errorf("%d are told of at a time", n)
 	}
 }
@@ -241,8 +238,8 @@ func TestTheAgeForTellingMayChange(t *testing.T) {
 	b.accept("x", to("b@x.test"))
 	b.fail(b.claim())
 	tell := func(age time.Duration) {
-		s := b.schedule
-		s.Tell = age
+		s := b.o.Schedule
+		s.DelayWarning = age
 		b.SetSchedule(s)
 	}
 	tell(0)
@@ -263,10 +260,9 @@ func TestAClaimWaitsForTheAge(t *testing.T) {
 	b := lateBench(t)
 	id := b.accept("x", to("a@x.test"))
 	b.fail(b.claim())
-	now := b.clock()
-	w, wakeAt := b.claimNext(now)
-	if want := b.byID[id].receivedAt + int64(time.Hour); w != nil || wakeAt != want {
-		t.Errorf("%v, wakes at %d, want %d", w, wakeAt, want)
+	c, wakeAt := b.scheduler.Next(b.clock.now())
+	if want := b.byID[id].ReceivedAt.Add(time.Hour); c.Group != nil || wakeAt != want {
+		t.Errorf("%v, wakes at %d, want %d", c.Group, wakeAt, want)
 	}
 }
 
@@ -283,11 +279,11 @@ func TestLateMailThatNothingBindsIsTriedNotTold(t *testing.T) {
 		free, bound = bound, free
 	}
 	b.Release(free)
-	b.Finish(bound, Outcome{Results: all(bound, Queued), DomainFailed: Reason{Code: "tls-cert", Text: "self-signed"}, Bound: true})
+	b.Finish(bound, Outcome{Results: all(bound, Queued), DomainBackoff: DomainBackoff{Reason: Reason{Code: "tls-cert", Text: "self-signed"}, PolicyOnly: true}})
 	b.advance(2 * time.Hour)
 	free, told := b.claim(), b.claim()
-	if free.Waits != (Reason{}) || told.Waits != (Reason{Code: "tls-cert", Text: "self-signed"}) || !free.Envelope.TLSOptional {
-		t.Fatalf("%v and %v", free.Waits, told.Waits)
+	if free.Kind == DelayNotice || told.BackoffReason != (Reason{Code: "tls-cert", Text: "self-signed"}) || !free.Envelope.TLSOptional {
+		t.Fatalf("%v and %v", free.BackoffReason, told.BackoffReason)
 	}
 	b.told(told)
 	b.fail(free)
@@ -295,20 +291,20 @@ func TestLateMailThatNothingBindsIsTriedNotTold(t *testing.T) {
 	for ; w.Domain != "x.test"; w = b.claim() { // the notice
 		b.finish(w, Delivered)
 	}
-	if !w.Envelope.TLSOptional || w.Waits != (Reason{Code: "connect", Text: "connection refused"}) {
-		t.Errorf("%+v waits for %v", w.Envelope, w.Waits)
+	if !w.Envelope.TLSOptional || w.BackoffReason != (Reason{Code: "connect", Text: "connection refused"}) {
+		t.Errorf("%+v waits for %v", w.Envelope, w.BackoffReason)
 	}
 }
 
 // What is too old is given up and not told of.
 func TestWhatIsTooOldIsTriedNotTold(t *testing.T) {
-	b := newBench(t, Options{Schedule: Schedule{Retry: []time.Duration{10 * time.Hour}, Expire: time.Hour, Tell: time.Hour}})
+	b := newBench(t, Options{Schedule: Schedule{Retry: []time.Duration{10 * time.Hour}, Expire: time.Hour, DelayWarning: time.Hour}})
 	b.accept("x", to("a@x.test"))
 	b.accept("x", to("b@x.test"))
 	b.fail(b.claim())
 	b.advance(61 * time.Minute)
-	if w := b.claim(); !w.Expired || w.Waits != (Reason{}) {
-		t.Errorf("expired %t, waits for %v", w.Expired, w.Waits)
+	if w := b.claim(); !w.Expired || w.Kind == DelayNotice {
+		t.Errorf("expired %t, waits for %v", w.Expired, w.BackoffReason)
 	}
 }
 
@@ -328,65 +324,7 @@ func TestAnImportTellsNobodyTwice(t *testing.T) {
 	if m := other.show(id); m.States[0] != (RecipientState{State: Queued, Delayed: true}) {
 		t.Errorf("%+v", m.States)
 	}
-	if u := &other.byID[id].units[0]; !u.told || u.attempts != 0 {
-		t.Errorf("told %t, %d attempts", u.told, u.attempts)
-	}
-}
-
-// late claims the message of a queue to tell of it, whose domain is made to rest.
-func late(t *testing.T, q *Queue) *Work {
-	t.Helper()
-	q.SetSchedule(Schedule{Retry: []time.Duration{time.Hour}, Tell: 1})
-	q.mu.Lock()
-	q.rest(q.domains["one.test"], q.clock(), Reason{Code: "connect", Text: "refused"}, false)
-	q.mu.Unlock()
-	w := claim(t, q)
-	if w.Waits == (Reason{}) {
-		t.Fatal("claimed for an attempt")
-	}
-	return w
-}
-
-func TestARelayKnowsWhatAnotherHasTold(t *testing.T) {
-	a, b := pair(t)
-	id := accept(t, a, "body", to("x@one.test"))
-	eventually(t, "b knows it", func() bool { return b.has(id) })
-	a.Told(late(t, a), []NewMessage{{Keep: func(*store.Batch) {}}})
-	eventually(t, "b has heard of it", func() bool {
-		b.mu.Lock()
-		defer b.mu.Unlock()
-		return b.byID[id].stateKept
-	})
-	if w := late(t, b); !w.States[0].Delayed {
-		t.Errorf("%+v", w.States)
-	}
-}
-
-// Two relays on one store find the same message late: its sender hears of it once.
-func TestTwoRelaysTellOnce(t *testing.T) {
-	a, b := pair(t)
-	id := accept(t, a, "body", to("x@one.test"))
-	eventually(t, "b knows it", func() bool { return b.has(id) })
-	claims := map[*Queue]*Work{a: late(t, a), b: late(t, b)}
-	for q, w := range claims {
-		q.Told(w, []NewMessage{{Envelope: to("sender@example.org"), Body: []byte("late")}})
-		_ = q.commit(context.Background(), new(store.Batch))
-	}
-	messages := 0
-	err := a.store.ScanKeys(store.PrefixMessage, nil, func(k []byte) error {
-		if _, unit, _ := parseMessageKey(k); unit < 0 {
-			messages++
-		}
-		return nil
-	})
-	if err != nil || messages != 2 {
-		t.Errorf("%d messages with the notices, %v", messages, err)
-	}
-	both := Counts{Messages: 2, Recipients: 2}
-	eventually(t, "both know the notice", func() bool { return a.Counts() == both && b.Counts() == both })
-	for _, q := range []*Queue{a, b} {
-		if m, err := q.Show(id); err != nil || !m.States[0].Delayed {
-			t.Errorf("%+v, %v", m, err)
-		}
+	if g := &other.byID[id].Groups[0]; !g.DelayNotified || g.Attempts != 0 {
+		t.Errorf("told %t, %d attempts", g.DelayNotified, g.Attempts)
 	}
 }

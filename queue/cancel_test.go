@@ -16,7 +16,7 @@ import (
 func (b *bench) givenUp() {
 	b.Helper()
 	b.sync() // the claims whose results were submitted are over
-	b.endReady(context.Background())
+	b.applyReady(context.Background())
 	b.sync()
 }
 
@@ -94,17 +94,17 @@ func TestABounceReplacesTheMessageByItsNotice(t *testing.T) {
 func TestAMessageThatIsBeingDeliveredIsBouncedWhenTheAttemptHasEnded(t *testing.T) {
 	for _, row := range []struct {
 		name string
-		end  func(*bench, *Work)
+		end  func(*bench, *Claim)
 		want []string // of whom the notice tells
 	}{
-		{"put off", func(b *bench, w *Work) { b.finish(w, Queued) }, []string{"a@x.test", "b@x.test", "c@y.test"}},
+		{"put off", func(b *bench, w *Claim) { b.finish(w, Queued) }, []string{"a@x.test", "b@x.test", "c@y.test"}},
 		{"the domain failed", (*bench).fail, []string{"a@x.test", "b@x.test", "c@y.test"}},
-		{"given back", func(b *bench, w *Work) { b.Release(w) }, []string{"a@x.test", "b@x.test", "c@y.test"}},
-		{"postponed", func(b *bench, w *Work) { b.Postpone(w, time.Hour) }, []string{"a@x.test", "b@x.test", "c@y.test"}},
-		{"delivered in part", func(b *bench, w *Work) {
+		{"given back", func(b *bench, w *Claim) { b.Release(w) }, []string{"a@x.test", "b@x.test", "c@y.test"}},
+		{"postponed", func(b *bench, w *Claim) { b.Postpone(w, time.Hour) }, []string{"a@x.test", "b@x.test", "c@y.test"}},
+		{"delivered in part", func(b *bench, w *Claim) {
 			b.Finish(w, Outcome{Results: []RecipientState{{State: Delivered}, {State: Queued}}})
 		}, []string{"b@x.test", "c@y.test"}},
-		{"delivered there", func(b *bench, w *Work) { b.finish(w, Delivered) }, []string{"c@y.test"}},
+		{"delivered there", func(b *bench, w *Claim) { b.finish(w, Delivered) }, []string{"c@y.test"}},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			b := newBench(t, Options{})
@@ -162,10 +162,10 @@ func TestTheEndOfAnAttemptWakesTheBounce(t *testing.T) {
 func TestNothingIsBouncedThatTheAttemptHasEnded(t *testing.T) {
 	for _, row := range []struct {
 		name string
-		end  func(*bench, *Work)
+		end  func(*bench, *Claim)
 	}{
-		{"delivered", func(b *bench, w *Work) { b.finish(w, Delivered) }},
-		{"removed, then put off", func(b *bench, w *Work) {
+		{"delivered", func(b *bench, w *Claim) { b.finish(w, Delivered) }},
+		{"removed, then put off", func(b *bench, w *Claim) {
 			b.touched(1)(b.Remove(context.Background(), Filter{}))
 			b.finish(w, Queued)
 		}},
@@ -178,8 +178,8 @@ func TestNothingIsBouncedThatTheAttemptHasEnded(t *testing.T) {
 			b.touched(1)(b.Bounce(t.Context(), Filter{}, "", n.make))
 			row.end(b, w)
 			b.givenUp()
-			if len(n.made) != 0 || b.Counts() != (Counts{}) || len(b.giveUps) != 0 || b.keys(store.PrefixMessage) != 0 {
-				t.Errorf("%d notices, %+v, %d on the list", len(n.made), b.Counts(), len(b.giveUps))
+			if len(n.made) != 0 || b.Counts() != (Counts{}) || len(b.cancellations.list) != 0 || b.keys(store.PrefixMessage) != 0 {
+				t.Errorf("%d notices, %+v, %d on the list", len(n.made), b.Counts(), len(b.cancellations.list))
 			}
 		})
 	}
@@ -188,14 +188,14 @@ func TestNothingIsBouncedThatTheAttemptHasEnded(t *testing.T) {
 func TestAMessageThatCannotBeReadIsNotBouncedButHeld(t *testing.T) {
 	for _, row := range []struct {
 		name string
-		end  func(*bench, *Work)
+		end  func(*bench, *Claim)
 	}{
-		{"when it is claimed", func(b *bench, w *Work) {
+		{"when it is claimed", func(b *bench, w *Claim) {
 			if w.Load() {
 				b.Error("it was read")
 			}
 		}},
-		{"when it is to be bounced", func(b *bench, w *Work) {
+		{"when it is to be bounced", func(b *bench, w *Claim) {
 			b.Release(w)
 			b.givenUp()
 			b.nothing("whole") // it is claimed, and cannot be read
@@ -204,17 +204,15 @@ func TestAMessageThatCannotBeReadIsNotBouncedButHeld(t *testing.T) {
 		t.Run(row.name, func(t *testing.T) {
 			b := newBench(t, Options{})
 			id := b.accept("x", to("a@x.test"))
-			b.Queue.mu.Lock()
-			w, _ := b.claimNext(b.clock())
-			b.Queue.mu.Unlock()
+			w, _ := b.tryClaim()
 			b.touched(1)(b.Bounce(t.Context(), Filter{}, "", none))
-			if err := b.st.Put(t.Context(), messageKey(b.byID[id].seq), []byte{0xff, 0x00}); err != nil {
+			if err := b.st.Put(t.Context(), messageKey(b.byID[id].Seq), []byte{0xff, 0x00}); err != nil {
 				t.Fatal(err)
 			}
 			row.end(b, w)
 			b.givenUp()
-			if b.Counts().Held != 1 || !b.logs.has("cannot be bounced") || len(b.giveUps) != 0 {
-				t.Errorf("%+v, %d on the list", b.Counts(), len(b.giveUps))
+			if b.Counts().Held != 1 || !b.logs.has("cannot be bounced") || len(b.cancellations.list) != 0 {
+				t.Errorf("%+v, %d on the list", b.Counts(), len(b.cancellations.list))
 			}
 		})
 	}
@@ -314,7 +312,7 @@ func TestADomainIsGivenUpWithoutTheOtherRecipients(t *testing.T) {
 					t.Errorf("the notice names %v", got)
 				}
 				for _, m := range n.made {
-					if len(m.Recipients) != 2 || len(m.States) != 2 || len(m.Rests) != 2 || m.ID != id {
+					if len(m.Recipients) != 2 || len(m.States) != 2 || len(m.Backoffs) != 2 || m.ID != id {
 						t.Errorf("the notice was made of %+v", m)
 					}
 				}
@@ -363,17 +361,6 @@ func TestWhatTheOperatorEndedIsNotWhyOthersWait(t *testing.T) {
 	}
 }
 
-// What is read of the store may be from before the end: it is read again.
-func TestADomainThatIsGivenUpDoesNotComeBackByAReadThatIsUnderWay(t *testing.T) {
-	b := newBench(t, Options{})
-	seq := b.byID[b.accept("x", to("a@x.test", "b@y.test"))].seq
-	known := b.views([]uint64{seq})[seq]
-	b.touched(1)(b.Remove(t.Context(), Filter{Domain: "x.test"}))
-	if same, err := b.rereadOne(seq, known); same || err != nil {
-		t.Errorf("taken for the same: %t, %v", same, err)
-	}
-}
-
 func TestTheLastDomainThatIsRemovedTakesTheMessageWithIt(t *testing.T) {
 	b := newBench(t, Options{})
 	b.accept("x", to("a@x.test", "b@y.test"))
@@ -383,8 +370,8 @@ func TestTheLastDomainThatIsRemovedTakesTheMessageWithIt(t *testing.T) {
 		t.Errorf("%+v", c)
 	}
 	b.touched(1)(b.Remove(t.Context(), Filter{Domain: "y.test"}))
-	if n := b.keys(store.PrefixMessage) + b.keys(store.PrefixBody); n != 0 || b.Counts() != (Counts{}) || len(b.domains) != 0 {
-		t.Errorf("%d keys, %+v, %d domains", n, b.Counts(), len(b.domains))
+	if n := b.keys(store.PrefixMessage) + b.keys(store.PrefixBody); n != 0 || b.Counts() != (Counts{}) || b.scheduler.Domains() != 0 {
+		t.Errorf("%d keys, %+v, %d domains", n, b.Counts(), b.scheduler.Domains())
 	}
 }
 
@@ -432,57 +419,6 @@ func TestTheLogSaysWhatTheOperatorDid(t *testing.T) {
 	says(`original_queue_id=` + id + ` to=sender@example.org`)
 	b.touched(1)(b.Remove(t.Context(), Filter{}))
 	says(`msg="removed by the operator" queue_id=`)
-}
-
-func TestAnotherQueueOnTheStoreFollowsADomainThatIsGivenUp(t *testing.T) {
-	a, b := pair(t)
-	id := accept(t, a, "body", to("x@one.test", "z@two.test"))
-	eventually(t, "b knows it", func() bool { return b.has(id) })
-	if n, err := a.Remove(t.Context(), Filter{Domain: "one.test"}); n != 1 || err != nil {
-		t.Fatal(n, err)
-	}
-	eventually(t, "b follows", func() bool { return b.Counts() == Counts{Messages: 1, Recipients: 1} })
-	w := claim(t, b)
-	if w.Domain != "two.test" {
-		t.Fatalf("%s was claimed", w.Domain)
-	}
-	b.Finish(w, Outcome{Results: all(w, Delivered)})
-	eventually(t, "the end", func() bool { return a.Counts() == Counts{} && b.Counts() == Counts{} })
-}
-
-// What another has delivered meanwhile is not called undelivered: the notice is
-// not sent, and the message comes back as the other left it.
-func TestAMessageThatAnotherQueueHasChangedIsNotBounced(t *testing.T) {
-	for _, domain := range []string{"", "one.test"} {
-		t.Run("domain "+domain, func(t *testing.T) {
-			a, b := pair(t)
-			id := accept(t, a, "body", to("x@one.test", "y@one.test", "z@two.test"))
-			eventually(t, "b knows it", func() bool { return b.has(id) })
-			w := a.ClaimFor("one.test")
-			h := b.store.(*memoryHandle)
-			h.mu.Lock()
-			h.changed = nil // b does not hear of it in time
-			h.mu.Unlock()
-			_, err := b.Bounce(t.Context(), Filter{IDs: []ID{id}, Domain: domain}, "", func(Message) *NewMessage {
-				results := all(w, Delivered)
-				results[1].State = Queued
-				a.Finish(w, Outcome{Results: results, RetryAfter: time.Hour})
-				if err := a.commit(t.Context(), new(store.Batch)); err != nil {
-					t.Error(err)
-				}
-				return &NewMessage{Envelope: to("sender@n.test"), Body: []byte("notice")}
-			})
-			if err != nil {
-				t.Fatal(err)
-			}
-			for _, q := range []*Queue{a, b} {
-				eventually(t, "both agree", func() bool {
-					m, err := q.Show(id)
-					return err == nil && q.Counts() == Counts{Messages: 1, Recipients: 2} && m.States[0].State == Delivered && m.States[1].State == Queued
-				})
-			}
-		})
-	}
 }
 
 func TestARemovedMessageThatWasBeingTriedLeavesNoNotice(t *testing.T) {
