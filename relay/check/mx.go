@@ -40,6 +40,7 @@ type visit struct {
 	Session
 	evidence security.Evidence
 	open     bool // there was a session
+	endless  bool // its certificate is good for a TLSA record that asks for no date (RFC 7671, 5.1)
 }
 
 // findHosts finds the domain's hosts (RFC 5321, 5.1) and looks at as many as one
