@@ -146,7 +146,7 @@ func (c *checker) remark(h *host, v *visit) {
 	verified := security.Requirement{Domain: c.policyDomain, Host: h.Name, Level: security.Verify}
 	if s, ok := errors.AsType[*security.Shortfall](verified.Satisfied(&v.evidence)); ok && v.TLSA == "" {
 		p := problemOf(s, Note)
-		p.Rule, p.Mend = adviceUnverified.rule, adviceUnverified.mend
+		p.Rule, p.Remedy = adviceUnverified.rule, adviceUnverified.remedy
 		v.Problems = add(v.Problems, p)
 	}
 	if !v.endless {
