@@ -153,22 +153,6 @@ func (r *Relay) notifier() delivery.Notifier {
 	return reportNotices{r.notices, r.reporter}
 }
 
-// Reports makes the TLS reports of a day as they stand.
-func (r *Relay) Reports(ctx context.Context, day string, yield func(*tlsrpt.Report) bool) error {
-	if r.reporter == nil {
-		return nil
-	}
-	return r.reporter.Preview(ctx, day, "", yield)
-}
-
-// ReportStatus says where the TLS reports of the last days stand.
-func (r *Relay) ReportStatus(ctx context.Context, yield func(tlsrpt.Status) bool) error {
-	if r.reporter == nil {
-		return nil
-	}
-	return r.reporter.List(ctx, "", "", yield)
-}
-
 // runReports sends reports until ctx ends. A failure does not stop the mail.
 func (r *Relay) runReports(ctx context.Context) {
 	for ctx.Err() == nil {

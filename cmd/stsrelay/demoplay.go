@@ -239,7 +239,7 @@ func (d *demo) report(ctx context.Context) error {
 	}
 	day := time.Now().UTC().Format(tlsrpt.DayFormat)
 	seen := make(map[string]map[tlsrpt.ResultType]bool)
-	err := d.relay.Reports(ctx, day, func(r *tlsrpt.Report) bool {
+	err := d.relay.Operator().PreviewReports(ctx, day, "", func(r *tlsrpt.Report) bool {
 		for _, p := range r.Policies {
 			seen[p.Policy.Domain] = make(map[tlsrpt.ResultType]bool)
 			d.good("%-14s %-16s %s good, %d failed", p.Policy.Domain, p.Policy.Type, human.Plural(int(p.Summary.Successful), "session"), p.Summary.Failed)

@@ -12,7 +12,8 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/stsrelay/stsrelay/internal/human"
-	"github.com/stsrelay/stsrelay/relay/adminapi"
+	"github.com/stsrelay/stsrelay/relay/alert"
+	"github.com/stsrelay/stsrelay/relay/operator"
 )
 
 func (a *app) statusCommand() *cobra.Command {
@@ -25,7 +26,7 @@ while delivery is paused; 1 where it does not; 3 where it is not running.`,
 			if err != nil {
 				return err
 			}
-			var s adminapi.Status
+			var s operator.Status
 			if err := client.Get(cmd.Context(), "/v1/status", nil, &s); err != nil {
 				return err
 			}
@@ -43,7 +44,7 @@ while delivery is paused; 1 where it does not; 3 where it is not running.`,
 }
 
 // writeStatus writes for people how the relay is.
-func writeStatus(w io.Writer, s *adminapi.Status) {
+func writeStatus(w io.Writer, s *operator.Status) {
 	state := "accepting"
 	if !s.Accepting {
 		state = "NOT accepting"
@@ -61,14 +62,16 @@ func writeStatus(w io.Writer, s *adminapi.Status) {
 	if s.LogDropped > 0 {
 		fmt.Fprintf(w, "log       %s dropped: the reader of standard error does not keep up\n", human.Plural(int(min(s.LogDropped, math.MaxInt32)), "line"))
 	}
-	told := func(t adminapi.Trouble) bool { return t.Key == adminapi.TroubleAccepting }
-	if s.Problem != "" && !slices.ContainsFunc(s.Troubles, told) {
+	if s.Problem != "" && !slices.ContainsFunc(s.Alerts, tellsProblem) {
 		fmt.Fprintf(w, "problem   %s\n", s.Problem)
 	}
-	for _, t := range s.Troubles {
-		fmt.Fprintf(w, "trouble   %s\n          what helps: %s\n", t.What, t.Helps)
+	for _, t := range s.Alerts {
+		fmt.Fprintf(w, "trouble   %s\n          what helps: %s\n", t.What, t.Remedy)
 	}
 }
+
+// tellsProblem reports whether an alert says why no mail is taken in.
+func tellsProblem(t alert.Alert) bool { return t.Key == alert.NotAccepting }
 
 func (a *app) reloadCommand() *cobra.Command {
 	return &cobra.Command{
@@ -80,7 +83,7 @@ the keys that change with the next start only.`, Example: "  stsrelay reload",
 			if err != nil {
 				return err
 			}
-			var done adminapi.Reloaded
+			var done operator.Reloaded
 			if err := client.Do(cmd.Context(), http.MethodPost, "/v1/reload", nil, &done); err != nil {
 				return err
 			}

@@ -4,24 +4,25 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/stsrelay/stsrelay/relay/adminapi"
+	"github.com/stsrelay/stsrelay/relay/alert"
+	"github.com/stsrelay/stsrelay/relay/operator"
 )
 
-// Why no mail is taken in is said once: as a trouble where that is known already, else by
+// Why no mail is taken in is said once: as an alert where that is known already, else by
 // itself.
 func TestStatusSaysWhyNoMailIsTakenInOnce(t *testing.T) {
 	const full = "the disk is full"
 	for _, tt := range []struct {
-		name     string
-		troubles []adminapi.Trouble
-		problem  bool
+		name    string
+		alerts  []alert.Alert
+		problem bool
 	}{
 		{"not yet looked at", nil, true},
-		{"a trouble of it", []adminapi.Trouble{{Key: adminapi.TroubleAccepting, What: "no mail is taken in: " + full}}, false},
-		{"another trouble that quotes it", []adminapi.Trouble{{Key: "log", What: "lines were dropped: " + full}}, true},
+		{"an alert of it", []alert.Alert{{Key: alert.NotAccepting, What: "no mail is taken in: " + full}}, false},
+		{"another alert that quotes it", []alert.Alert{{Key: "log", What: "lines were dropped: " + full}}, true},
 	} {
 		var b strings.Builder
-		writeStatus(&b, &adminapi.Status{Problem: full, Troubles: tt.troubles})
+		writeStatus(&b, &operator.Status{Problem: full, Alerts: tt.alerts})
 		if got := b.String(); strings.Contains(got, "problem   "+full) != tt.problem || !strings.Contains(got, "NOT accepting") {
 			t.Errorf("%s:\n%s", tt.name, got)
 		}

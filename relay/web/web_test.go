@@ -1,7 +1,8 @@
-package adminapi_test
+package web_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -12,17 +13,25 @@ import (
 
 	"github.com/stsrelay/stsrelay/internal/store"
 	"github.com/stsrelay/stsrelay/queue"
-	"github.com/stsrelay/stsrelay/relay/adminapi"
+	"github.com/stsrelay/stsrelay/relay/operator"
+	"github.com/stsrelay/stsrelay/relay/web"
 )
 
-// newServer has a queue of its own, and neither policies nor reports.
-func newServer(t *testing.T) (*adminapi.Server, *queue.Queue) {
+// fullStore is a store without room.
+type fullStore struct{ *store.Store }
+
+// Room implements queue.Store.
+func (fullStore) Room(int64) error { return errors.New("the disk is full") }
+
+// newServer has a queue of its own, and neither policies nor reports. It returns
+// the handler for a token.
+func newServer(t *testing.T) (serve func(token string) http.Handler, q *queue.Queue) {
 	t.Helper()
 	st, err := store.Open(store.Options{Dir: t.TempDir()})
 	if err != nil {
 		t.Fatal(err)
 	}
-	q, err := queue.Open(queue.Options{Store: st, Paused: true})
+	q, err = queue.Open(queue.Options{Store: fullStore{st}, Paused: true})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -32,10 +41,10 @@ func newServer(t *testing.T) (*adminapi.Server, *queue.Queue) {
 			t.Error(err)
 		}
 	})
-	status := func() adminapi.Status {
-		return adminapi.Status{Version: "test", Hostname: "relay.example", Problem: "the disk is full", Queue: adminapi.QueueStatus{Messages: q.Counts().Messages}}
-	}
-	return adminapi.New(adminapi.Options{Queue: q, Status: status, Metrics: func(w io.Writer) { _, _ = io.WriteString(w, "up 1\n") }}), q
+	o := operator.New(operator.Options{Queue: q, Status: func() operator.Status { return operator.Status{Version: "test", Hostname: "relay.example"} }})
+	return func(token string) http.Handler {
+		return web.Handler(web.Options{Operator: o, Token: token, Metrics: func(w io.Writer) { _, _ = io.WriteString(w, "up 1\n") }})
+	}, q
 }
 
 // reply is the beginning of an answer.
@@ -69,8 +78,8 @@ func ask(t *testing.T, server *httptest.Server, method, path string, change func
 var guarded = []string{"/", "/queue", "/queue/01ABC", "/policies", "/reports", "/reports/2026-11-23", "/style.css", "/metrics"}
 
 func TestTheTokenIsAskedForAndTakenAsBrowsersAndScrapersShowIt(t *testing.T) {
-	s, _ := newServer(t)
-	server := httptest.NewServer(s.Web("secret"))
+	serve, _ := newServer(t)
+	server := httptest.NewServer(serve("secret"))
 	defer server.Close()
 	header := func(value string) func(*http.Request) {
 		return func(r *http.Request) { r.Header.Set("Authorization", value) }
@@ -125,8 +134,8 @@ func TestTheTokenIsAskedForAndTakenAsBrowsersAndScrapersShowIt(t *testing.T) {
 }
 
 func TestWithoutATokenOnlyNamesOfThisMachineLeadToThePage(t *testing.T) {
-	s, _ := newServer(t)
-	server := httptest.NewServer(s.Web(""))
+	serve, _ := newServer(t)
+	server := httptest.NewServer(serve(""))
 	defer server.Close()
 	for host, want := range map[string]int{
 		"127.0.0.1:8025": 200, "127.8.9.1": 200, "localhost:9000": 200, "LocalHost": 200, "[::1]:8025": 200, "[::1]": 200,
@@ -146,11 +155,11 @@ func TestWithoutATokenOnlyNamesOfThisMachineLeadToThePage(t *testing.T) {
 }
 
 func TestNothingCanBeChangedOverTCPAndEveryAnswerIsHarmless(t *testing.T) {
-	s, q := newServer(t)
+	serve, q := newServer(t)
 	if err := q.Add([]queue.NewMessage{{Envelope: queue.Envelope{From: "a@a.example", Recipients: []queue.Recipient{{Address: "b@b.example", Domain: "b.example"}}}, Body: []byte("x\r\n")}}, nil); err != nil {
 		t.Fatal(err)
 	}
-	server := httptest.NewServer(s.Web(""))
+	server := httptest.NewServer(serve(""))
 	defer server.Close()
 	paths := append([]string{"/healthz", "/readyz", "/nothing", "/v1/queue/remove", "/v1/queue/resume", "/v1/reload", "/v1/policies/b.example"}, guarded...)
 	for _, path := range paths {
@@ -179,7 +188,7 @@ func TestNothingCanBeChangedOverTCPAndEveryAnswerIsHarmless(t *testing.T) {
 }
 
 func TestPagesAreBoundedAndSaySo(t *testing.T) {
-	s, q := newServer(t)
+	serve, q := newServer(t)
 	add := func(from, to int) {
 		var messages []queue.NewMessage
 		for i := from; i < to; i++ {
@@ -191,7 +200,7 @@ func TestPagesAreBoundedAndSaySo(t *testing.T) {
 		}
 	}
 	show := func(path string) string {
-		server := httptest.NewServer(s.Web(""))
+		server := httptest.NewServer(serve(""))
 		defer server.Close()
 		res, body := ask(t, server, http.MethodGet, path, nil)
 		if res.status != http.StatusOK {
@@ -223,15 +232,15 @@ func TestPagesAreBoundedAndSaySo(t *testing.T) {
 	defer cancel()
 	w := httptest.NewRecorder()
 	r := httptest.NewRequestWithContext(ctx, http.MethodGet, "http://127.0.0.1/queue", http.NoBody)
-	s.Web("").ServeHTTP(w, r)
+	serve("").ServeHTTP(w, r)
 	if w.Code != http.StatusOK || !strings.Contains(w.Body.String(), "there may be more") {
 		t.Errorf("%d\n%s", w.Code, w.Body)
 	}
 }
 
 func TestWhatIsOffAndWhatIsWrongIsSaid(t *testing.T) {
-	s, _ := newServer(t)
-	server := httptest.NewServer(s.Web(""))
+	serve, _ := newServer(t)
+	server := httptest.NewServer(serve(""))
 	defer server.Close()
 	for path, want := range map[string]string{
 		"/":         "MTA-STS is switched off (sts.enabled)",

@@ -1,4 +1,4 @@
-package adminapi
+package operator
 
 import (
 	"bytes"
@@ -64,7 +64,7 @@ func TestWhyAMessageWaits(t *testing.T) {
 		t.Run(row.name, func(t *testing.T) {
 			m := queue.Message{State: row.state, HeldFor: row.heldFor, States: row.states, Backoffs: []queue.Reason{{}, row.rests}}
 			m.Recipients = []queue.Recipient{{Address: "a@one.example", Domain: "one.example"}, {Address: "b@two.example", Domain: "two.example"}}
-			w := newMessage(&m).Why
+			w := newMessage(&m).Reason
 			if w.String() != row.line || w.Says == "" || w.Whose() == "" || !strings.Contains(w.Remedy, row.remedy) {
 				t.Errorf("%+v", w)
 			}
