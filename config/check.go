@@ -1,11 +1,7 @@
 package config
 
 import (
-	"crypto/ed25519"
 	"crypto/rsa"
-	"crypto/tls"
-	"crypto/x509"
-	"encoding/pem"
 	"fmt"
 	"net"
 	"net/netip"
@@ -19,6 +15,7 @@ import (
 	"golang.org/x/crypto/bcrypt"
 	"golang.org/x/net/publicsuffix"
 
+	"github.com/stsrelay/stsrelay/internal/dkim"
 	"github.com/stsrelay/stsrelay/internal/dnsclient"
 	"github.com/stsrelay/stsrelay/internal/mailbox"
 	"github.com/stsrelay/stsrelay/internal/store"
@@ -164,8 +161,8 @@ func (l *loader) check() {
 	if _, err := mailbox.ParseName(c.Hostname); err != nil || isAddress(c.Hostname) {
 		l.fail("hostname", c.Hostname, "must be a host name such as relay.example.com")
 	}
-	if c.DataDir == "" {
-		l.fail("data_dir", nil, "must be a folder")
+	if there, err := os.Stat(c.DataDir); c.DataDir == "" || err == nil && !there.IsDir() {
+		l.fail("data_dir", c.DataDir, "must be a folder")
 	}
 	if len(c.Listen) == 0 {
 		l.fail("listen", nil, "there must be at least one [[listen]]")
@@ -207,6 +204,9 @@ func (l *loader) check() {
 	l.checkSecrets()
 	l.oneOf("log.level", c.Log.Level, "debug", "info", "warn", "error")
 	l.oneOf("log.format", c.Log.Format, "json", "text")
+	if l.strict {
+		l.checkMachine()
+	}
 }
 
 func (l *loader) checkListen(i int) {
@@ -236,7 +236,7 @@ func (l *loader) checkListen(i int) {
 		l.fail(key("allow"), nil, "is empty, and neither auth nor client_ca is set: nobody could send; name the networks that may")
 	}
 	if li.ClientCA != "" {
-		l.checkPEM(key("client_ca"), li.ClientCA)
+		l.checkAuthorities(key("client_ca"), li.ClientCA)
 	}
 	for j := range li.SenderDomains {
 		l.domain(key("sender_domains"), &li.SenderDomains[j], "a list of domains")
@@ -276,9 +276,9 @@ func (l *loader) checkFiles() {
 	case (t.Certificate == "") != (t.Key == ""):
 		l.fail("tls", nil, "certificate and key must both be set, or neither")
 	case t.Certificate != "":
-		cert, err := tls.LoadX509KeyPair(t.Certificate, t.Key)
+		cert, err := ReadCertificate(t)
 		if err != nil {
-			l.fail("tls.certificate", t.Certificate, "cannot be used with its key: %v", err)
+			l.fail("tls.certificate", t.Certificate, "%v", err)
 			break
 		}
 		_, isRSA := cert.PrivateKey.(*rsa.PrivateKey)
@@ -289,21 +289,18 @@ func (l *loader) checkFiles() {
 		}
 	}
 	if f := l.config.Delivery.CAFile; f != "" {
-		l.checkPEM("delivery.ca_file", f)
+		l.checkAuthorities("delivery.ca_file", f)
 	}
 	if f := l.config.Admin.TokenFile; f != "" {
-		if _, err := os.ReadFile(f); err != nil {
-			l.fail("admin.token_file", f, "cannot be read: %v", err)
+		if _, err := ReadSecret(f); err != nil {
+			l.fail("admin.token_file", f, "%v: it must hold the token", err)
 		}
 	}
 }
 
-func (l *loader) checkPEM(key, file string) {
-	data, err := os.ReadFile(file)
-	if err != nil {
-		l.fail(key, file, "cannot be read: %v", err)
-	} else if !x509.NewCertPool().AppendCertsFromPEM(data) {
-		l.fail(key, file, "has no certificate in PEM form")
+func (l *loader) checkAuthorities(key, file string) {
+	if _, err := ReadAuthorities(file); err != nil {
+		l.fail(key, file, "%v", err)
 	}
 }
 
@@ -412,28 +409,8 @@ func (l *loader) checkDKIM() {
 		for _, s := range k.Sign {
 			l.oneOf(key("sign"), s, "reports", "mail")
 		}
-		if err := checkKey(k.KeyFile); err != nil {
+		if _, err := dkim.ReadFile(k.KeyFile); err != nil {
 			l.fail(key("key_file"), k.KeyFile, "%v", err)
 		}
 	}
-}
-
-func checkKey(file string) error {
-	data, err := os.ReadFile(file)
-	if err != nil {
-		return fmt.Errorf("cannot be read: %w", err)
-	}
-	block, _ := pem.Decode(data)
-	if block == nil {
-		return fmt.Errorf("is not in PEM form")
-	}
-	k, err := x509.ParsePKCS8PrivateKey(block.Bytes)
-	if err != nil {
-		return fmt.Errorf("is no PKCS#8 key: %w", err)
-	}
-	switch k.(type) {
-	case *rsa.PrivateKey, ed25519.PrivateKey:
-		return nil
-	}
-	return fmt.Errorf("must be an RSA or Ed25519 key")
 }

@@ -7,6 +7,7 @@ import (
 	"sync"
 
 	"github.com/stsrelay/stsrelay/internal/store"
+	"github.com/stsrelay/stsrelay/queue/scheduler"
 )
 
 // chunkSize is the most of a body that one store value holds; see docs/store.md
@@ -25,7 +26,7 @@ const (
 // it as if it had never been. It is used by one goroutine.
 type Incoming struct {
 	q      *Queue
-	entry  *entry
+	entry  *scheduler.Entry
 	buf    []byte
 	batch  *store.Batch // full chunks that are not submitted
 	chunks int
@@ -48,7 +49,7 @@ func (q *Queue) Begin() (*Incoming, error) {
 	}
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	return &Incoming{q: q, entry: q.newEntry(), batch: new(store.Batch), slots: make(chan struct{}, pairsInFlight)}, nil
+	return &Incoming{q: q, entry: q.enterLocked(), batch: new(store.Batch), slots: make(chan struct{}, pairsInFlight)}, nil
 }
 
 // Accepting reports whether mail can be taken in now; the error is Begin's.
@@ -61,8 +62,8 @@ func (q *Queue) Accepting() error {
 	}
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if q.maxMessages > 0 && q.counts.Messages >= q.maxMessages {
-		return fmt.Errorf("%w: %d messages", ErrFull, q.counts.Messages)
+	if n := q.scheduler.Counts().Messages; q.maxMessages > 0 && n >= q.maxMessages {
+		return fmt.Errorf("%w: %d messages", ErrFull, n)
 	}
 	return nil
 }
@@ -72,7 +73,7 @@ func (q *Queue) Accepting() error {
 func (q *Queue) Room(n int64) error { return q.store.Room(n) }
 
 // ID is the name that the message will have.
-func (in *Incoming) ID() ID { return in.entry.id }
+func (in *Incoming) ID() ID { return in.entry.ID }
 
 // Size is the number of octets written so far.
 func (in *Incoming) Size() int64 { return in.size }
@@ -111,7 +112,7 @@ func (in *Incoming) Write(p []byte) (int, error) {
 // flush takes the full buffer among those that are to be stored, and hands them
 // to the committer.
 func (in *Incoming) flush() error {
-	in.batch.Set(bodyKey(in.entry.seq, in.chunks), in.buf)
+	in.batch.Set(bodyKey(in.entry.Seq, in.chunks), in.buf)
 	in.chunks++
 	in.buf = nil
 	if in.batch.Len() < chunksTogether {
@@ -159,18 +160,18 @@ func (in *Incoming) submit(env *Envelope, imported *exportedMessage, done func(e
 	}
 	in.ended = true
 	b := in.batch
-	in.q.fill(in.entry, env, in.buf, in.chunks, in.size, b)
+	in.q.buildEnvelope(in.entry, env, in.buf, in.chunks, in.size, b)
 	if in.fronts {
-		b.Set(bodyKey(in.entry.seq, 0), in.front)
+		b.Set(bodyKey(in.entry.Seq, 0), in.front)
 	}
 	if imported != nil {
-		in.entry.restore(imported, b)
+		imported.addState(in.entry.Seq, b)
 	}
 	// An envelope is never written without its chunks: those that failed are
 	// known by the time that the committer asks.
 	b.If(in.failure)
 	in.q.mu.Lock()
-	in.q.rush.enter(in.q.clock())
+	in.q.scheduler.SenderWaits(in.q.clock.now())
 	in.q.mu.Unlock()
 	in.q.store.Submit(b, func(err error) {
 		if err == nil {
@@ -187,7 +188,7 @@ func (in *Incoming) submit(env *Envelope, imported *exportedMessage, done func(e
 func (in *Incoming) handOver() (b *store.Batch, chunks int) {
 	in.ended = true
 	if len(in.buf) > 0 {
-		in.batch.Set(bodyKey(in.entry.seq, in.chunks), in.buf)
+		in.batch.Set(bodyKey(in.entry.Seq, in.chunks), in.buf)
 		in.chunks++
 	}
 	return in.batch, in.chunks
@@ -197,46 +198,44 @@ func (in *Incoming) handOver() (b *store.Batch, chunks int) {
 func (in *Incoming) handedOver() {
 	in.q.mu.Lock()
 	defer in.q.mu.Unlock()
-	in.entry.gone = true
-	in.q.unlink(in.entry)
+	in.q.discardLocked(in.entry)
 }
 
-// fill completes the envelope and puts it and the rest of the body into b.
-func (q *Queue) fill(e *entry, env *Envelope, rest []byte, chunks int, size int64, b *store.Batch) {
-	env.ID = e.id
+// buildEnvelope completes the envelope and puts it and the rest of the body into b.
+func (q *Queue) buildEnvelope(e *scheduler.Entry, env *Envelope, rest []byte, chunks int, size int64, b *store.Batch) {
+	env.ID = e.ID
 	if env.ReceivedAt.IsZero() {
-		env.ReceivedAt = q.now()
+		env.ReceivedAt = q.clock.wall()
 	}
 	env.ReceivedAt = env.ReceivedAt.UTC().Round(0)
 	env.Size = size
 	for len(rest) > 0 {
 		n := min(len(rest), chunkSize)
-		b.Set(bodyKey(e.seq, chunks), rest[:n])
+		b.Set(bodyKey(e.Seq, chunks), rest[:n])
 		rest = rest[n:]
 		chunks++
 	}
 	env.Chunks = chunks
-	b.Set(messageKey(e.seq), encode(env))
+	b.Set(messageKey(e.Seq), encode(env))
 }
 
 // commitAccepted takes the message into the schedule, or forgets it.
-func (q *Queue) commitAccepted(e *entry, env *Envelope, imported *exportedMessage, err error) {
+func (q *Queue) commitAccepted(e *scheduler.Entry, env *Envelope, imported *exportedMessage, err error) {
 	q.mu.Lock()
-	q.rush.leave(q.clock())
+	q.scheduler.SenderAnswered(q.clock.now())
 	if err != nil {
-		e.gone = true
-		q.unlink(e)
+		q.discardLocked(e)
 		q.mu.Unlock()
-		q.dropBody(e.seq, env.Chunks)
+		q.dropBody(e.Seq, env.Chunks)
 		return
 	}
 	if imported == nil {
-		q.admit(e, env)
+		q.admitLocked(e, env)
 	} else {
-		q.admitRestored(e, imported)
+		q.admitImportedLocked(e, imported)
 	}
 	q.mu.Unlock()
-	q.signal()
+	q.wake.raise()
 }
 
 // Abort gives the message up: what is stored of its body is deleted. After
@@ -248,10 +247,9 @@ func (in *Incoming) Abort() {
 	in.ended = true
 	in.q.buffers.put(in.buf)
 	in.q.mu.Lock()
-	in.entry.gone = true
-	in.q.unlink(in.entry)
+	in.q.discardLocked(in.entry)
 	in.q.mu.Unlock()
-	in.q.dropBody(in.entry.seq, in.chunks)
+	in.q.dropBody(in.entry.Seq, in.chunks)
 }
 
 func (q *Queue) dropBody(seq uint64, chunks int) {
@@ -259,6 +257,6 @@ func (q *Queue) dropBody(seq uint64, chunks int) {
 		return
 	}
 	var b store.Batch
-	q.deleteBody(seq, chunks, &b)
+	deleteBody(seq, chunks, &b)
 	q.write(&b) // what stays is swept at the next start
 }

@@ -291,10 +291,10 @@ func (m *exportedMessage) check(now time.Time) error {
 
 // records are the unit records of the message, by unit number, for those units
 // that were tried, or whose sender was told of a delay.
-func (m *exportedMessage) records() map[int]unitRecord {
-	records := make(map[int]unitRecord)
+func (m *exportedMessage) records() map[int]groupRecord {
+	records := make(map[int]groupRecord)
 	for n, group := range split(m.Envelope.Recipients) {
-		rec := unitRecord{Done: true}
+		rec := groupRecord{Done: true}
 		tried, told := false, false
 		for _, r := range group {
 			s := &m.States[r]

@@ -13,7 +13,7 @@ func TestLimitsChangeWhileTheQueueIsOpen(t *testing.T) {
 	for range 3 {
 		b.accept("x", to("a@y.test"))
 	}
-	w := []*Work{b.claim(), b.claim(), b.claim(), b.claim()}
+	w := []*Claim{b.claim(), b.claim(), b.claim(), b.claim()}
 	b.nothing("beyond the limit of claims")
 	if err := b.Accepting(); !errors.Is(err, ErrFull) {
 		t.Errorf("a full queue: %v", err)

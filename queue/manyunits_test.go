@@ -31,13 +31,13 @@ func removeAfterAttempts(t *testing.T, units, chunks int) {
 	}
 	b.Queue.mu.Lock()
 	e := b.byID[in.ID()]
-	e.stateKept = true
-	for i := range e.units {
-		e.units[i].attempts = 1
+	e.HasRecords = true
+	for i := range e.Groups {
+		e.Groups[i].Attempts = 1
 	}
 	b.Queue.mu.Unlock()
 	var end store.Batch
-	b.deleteRecords(e, chunks, &end)
+	deleteRecords(e, chunks, &end)
 	if err := b.st.Commit(t.Context(), &end); err != nil {
 		t.Errorf("%d units, %d chunks: %v", units, chunks, err)
 	}

@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"github.com/oklog/ulid/v2"
+
+	"github.com/stsrelay/stsrelay/queue/scheduler"
 )
 
 // ID names a message to people: in the reply to the sender, in logs and on the
@@ -127,18 +129,13 @@ type RecipientState struct {
 	Status  string `cbor:"10,keyasint,omitempty"`
 }
 
-// Reason is why mail waits.
-type Reason struct {
-	// Code is one word of a closed vocabulary, which belongs to those who deliver.
-	Code string
-	// Status is the enhanced status code (RFC 3463), "" where none is known.
-	Status string
-	// Text says it in words, "" where there is nothing to be said.
-	Text string
-}
+// Reason is why mail waits. Its codes belong to those who deliver.
+type Reason = scheduler.Reason
 
 // Reason returns why the last attempt did not end it.
-func (s *RecipientState) Reason() Reason { return Reason{s.ReasonCode, s.Status, s.LastError} }
+func (s *RecipientState) Reason() Reason {
+	return Reason{Code: s.ReasonCode, Status: s.Status, Text: s.LastError}
+}
 
 // UnmarshalCBOR reads a state. Those of versions without Status have it at the
 // beginning of LastError.
@@ -174,10 +171,10 @@ type Message struct {
 	// Attempts is the highest count of its recipients.
 	Attempts int
 	States   []RecipientState // by index of Recipients
-	Rests    []Reason         // why the recipient's domain rests, by index; zero where it does not
+	Backoffs []Reason         // why the recipient waits for the back-off of its domain, by index; zero where it does not
 
 	changes int // of entry, when it was read
-	records map[int]unitRecord
+	records map[int]groupRecord
 	held    holdRecord
 }
 

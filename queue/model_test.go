@@ -15,7 +15,7 @@ import (
 // model is what the queue should hold, as simply as it can be said.
 type model struct {
 	messages map[ID]*modelMessage
-	claimed  []*Work
+	claimed  []*Claim
 	given    []modelGiveUp // what waits for the end of an attempt
 	told     []string      // what the senders of bounced mail were told of, by recipient
 }
@@ -27,7 +27,7 @@ type modelGiveUp struct {
 	bounce bool
 }
 
-func (g modelGiveUp) covers(w *Work) bool {
+func (g modelGiveUp) covers(w *Claim) bool {
 	return g.id == w.Envelope.ID && (g.domain == "" || g.domain == w.Domain)
 }
 
@@ -82,7 +82,7 @@ const (
 )
 
 // modelResults are results as deliveries make them: what is late is told of.
-func modelResults(w *Work, s State) []RecipientState {
+func modelResults(w *Claim, s State) []RecipientState {
 	results := all(w, s)
 	for i := range results {
 		results[i].Delayed = w.States[i].Delayed || w.Age >= modelLate
@@ -111,7 +111,7 @@ func (m *model) ids(select_ func(*modelMessage) bool) []ID {
 }
 
 func (m *model) active(id ID) bool {
-	return slices.ContainsFunc(m.claimed, func(w *Work) bool { return w.Envelope.ID == id })
+	return slices.ContainsFunc(m.claimed, func(w *Claim) bool { return w.Envelope.ID == id })
 }
 
 var modelDomains = []string{"a.test", "b.test", "c.test"}
@@ -121,7 +121,7 @@ var modelDomains = []string{"a.test", "b.test", "c.test"}
 // recipient was delivered, bounced or removed, and the store is empty.
 func TestTheQueueAgreesWithItsModel(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
-		b := newBench(t, Options{Schedule: Schedule{Retry: []time.Duration{10 * time.Minute}, Expire: 24 * time.Hour, Tell: modelLate}})
+		b := newBench(t, Options{Schedule: Schedule{Retry: []time.Duration{10 * time.Minute}, Expire: 24 * time.Hour, DelayWarning: modelLate}})
 		defer func() { // the harness of t stops the last one only
 			b.stop()
 			b.dir = t.TempDir()
@@ -164,7 +164,7 @@ func TestTheQueueAgreesWithItsModel(t *testing.T) {
 			m.settle()
 		}
 		steps := 0
-		end := func(w *Work, results ...RecipientState) { // in the model
+		end := func(w *Claim, results ...RecipientState) { // in the model
 			msg := m.messages[w.Envelope.ID]
 			if msg == nil {
 				return
@@ -178,7 +178,7 @@ func TestTheQueueAgreesWithItsModel(t *testing.T) {
 				delete(m.messages, w.Envelope.ID)
 			}
 		}
-		claim := func(rt *rapid.T) *Work {
+		claim := func(rt *rapid.T) *Claim {
 			w := b.try()
 			if w == nil {
 				return nil
@@ -193,14 +193,14 @@ func TestTheQueueAgreesWithItsModel(t *testing.T) {
 				}
 			}
 			for _, other := range m.claimed {
-				if other.unit == w.unit {
+				if other.group == w.group {
 					rt.Fatal("claimed twice")
 				}
 			}
 			if slices.ContainsFunc(m.given, func(g modelGiveUp) bool { return g.covers(w) }) {
 				rt.Fatal("claimed although it was given up")
 			}
-			if w.Waits != (Reason{}) {
+			if w.Kind == DelayNotice {
 				knows := !slices.ContainsFunc(w.Recipients, func(r int) bool { return !msg.delayed[r] })
 				if knows || msg.asked[w.Domain] || time.Duration(steps-msg.at)*modelStep < modelLate {
 					rt.Fatalf("claimed to tell of %+v", msg)
@@ -210,21 +210,21 @@ func TestTheQueueAgreesWithItsModel(t *testing.T) {
 			return w
 		}
 		// finishing takes a claim to end it; one that only tells ends here.
-		finishing := func(rt *rapid.T) *Work {
+		finishing := func(rt *rapid.T) *Claim {
 			if len(m.claimed) == 0 {
 				return nil
 			}
 			i := rapid.IntRange(0, len(m.claimed)-1).Draw(rt, "claim")
 			w := m.claimed[i]
 			m.claimed = slices.Delete(m.claimed, i, i+1)
-			if w.Waits == (Reason{}) {
+			if w.Kind != DelayNotice {
 				return w
 			}
 			var notices []NewMessage
 			if rapid.Bool().Draw(rt, "a notice is owed") {
 				notices = []NewMessage{{Keep: func(*store.Batch) {}}}
 			}
-			b.Told(w, notices)
+			b.DelayNotified(w, notices)
 			b.sync()
 			if msg := m.messages[w.Envelope.ID]; msg != nil {
 				msg.asked[w.Domain] = true
@@ -266,16 +266,16 @@ func TestTheQueueAgreesWithItsModel(t *testing.T) {
 				s := rapid.SampledFrom([]State{Queued, Delivered, Bounced}).Draw(rt, "result")
 				o := Outcome{Results: modelResults(w, s)}
 				if s == Queued && rapid.Bool().Draw(rt, "the domain failed") {
-					o.DomainFailed, o.Bound = Reason{Code: "connect", Text: "refused"}, rapid.Bool().Draw(rt, "for what is bound")
+					o.DomainBackoff = DomainBackoff{Reason: Reason{Code: "connect", Text: "refused"}, PolicyOnly: rapid.Bool().Draw(rt, "for what is bound")}
 				}
 				b.Finish(w, o)
 				b.sync()
 				end(w, o.Results...)
 			},
 			"outage": func(rt *rapid.T) { // what is late then is to be told of
-				if w := claim(rt); w != nil && w.Waits == (Reason{}) {
+				if w := claim(rt); w != nil && w.Kind != DelayNotice {
 					m.claimed = m.claimed[:len(m.claimed)-1]
-					o := Outcome{Results: modelResults(w, Queued), DomainFailed: Reason{Code: "connect", Text: "refused"}}
+					o := Outcome{Results: modelResults(w, Queued), DomainBackoff: DomainBackoff{Reason: Reason{Code: "connect", Text: "refused"}}}
 					b.Finish(w, o)
 					b.sync()
 					end(w, o.Results...)

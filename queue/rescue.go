@@ -107,7 +107,7 @@ func (r *rescuer) envelope(seq uint64, v []byte, err error) error {
 	if e := r.finish(); e != nil {
 		return e
 	}
-	r.seq, r.open = seq, &Message{records: make(map[int]unitRecord)}
+	r.seq, r.open = seq, &Message{records: make(map[int]groupRecord)}
 	if err == nil {
 		err = decode(v, &r.open.Envelope)
 	}
@@ -128,7 +128,7 @@ func (r *rescuer) state(n int, v []byte) {
 		}
 		return
 	}
-	var rec unitRecord
+	var rec groupRecord
 	if decode(v, &rec) == nil {
 		r.open.records[n] = rec
 	}

@@ -11,7 +11,7 @@ import (
 // read what Reserve keeps a place for.
 func (in *Incoming) Reader() (io.Reader, error) {
 	if len(in.buf) > 0 {
-		in.batch.Set(bodyKey(in.entry.seq, in.chunks), in.buf)
+		in.batch.Set(bodyKey(in.entry.Seq, in.chunks), in.buf)
 		in.chunks++
 		in.buf = nil
 	}
@@ -25,7 +25,7 @@ func (in *Incoming) Reader() (io.Reader, error) {
 	if err := in.failure(); err != nil {
 		return nil, err
 	}
-	b := newBody(in.q, in.entry.seq, in.chunks)
+	b := newBody(in.q, in.entry.Seq, in.chunks)
 	if in.fronts {
 		b.next = 1
 	}
@@ -43,7 +43,7 @@ func (in *Incoming) Again() (*Incoming, error) {
 		return nil, err
 	}
 	in.q.mu.Lock()
-	fresh.entry.id = in.entry.id
+	fresh.entry.ID = in.entry.ID
 	in.q.mu.Unlock()
 	return fresh, nil
 }

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/stsrelay/stsrelay/internal/store"
+	"github.com/stsrelay/stsrelay/queue/scheduler"
 )
 
 func TestRecipientsAreSplitByDomainAndAtAHundred(t *testing.T) {
@@ -108,7 +109,7 @@ func TestADomainHasNoMoreUnitsActiveThanItsLimit(t *testing.T) {
 	for range 5 {
 		b.accept("x", to("a@x.test"))
 	}
-	w := []*Work{b.claim(), b.claim(), b.claim()}
+	w := []*Claim{b.claim(), b.claim(), b.claim()}
 	b.nothing("above the limit")
 	b.finish(w[0], Delivered)
 	b.claim()
@@ -129,10 +130,10 @@ func TestRetriesFollowTheScheduleWithJitter(t *testing.T) {
 		b.nothing("before 80 % of the wait")
 		b.advance(wait * 42 / 100)
 	}
-	s := Schedule{Retry: waits}
+	s := scheduler.New(scheduler.Options{Schedule: Schedule{Retry: waits}})
 	low, high := time.Hour, time.Duration(0)
 	for range 10_000 {
-		d := s.wait(1)
+		d := s.Wait(1)
 		low, high = min(low, d), max(high, d)
 	}
 	if low < 48*time.Second || low > 49*time.Second || high > 72*time.Second || high < 71*time.Second {
@@ -166,7 +167,7 @@ func TestADomainThatFailsRestsAndOneProbeGoesFirst(t *testing.T) {
 		b.accept("x", to("a@x.test"))
 	}
 	b.accept("x", to("a@fine.test"))
-	var first []*Work
+	var first []*Claim
 	for range 5 {
 		if w := b.claim(); w.Domain == "x.test" {
 			first = append(first, w)
@@ -177,7 +178,7 @@ func TestADomainThatFailsRestsAndOneProbeGoesFirst(t *testing.T) {
 	for _, w := range first { // all of one moment: one failure of the domain, not several
 		b.fail(w)
 	}
-	if step := b.domains["x.test"].restStep; step != 1 {
+	if _, step := b.scheduler.Domain("x.test").Backoff(); step != 1 {
 		t.Errorf("the domain rests at step %d", step)
 	}
 	b.advance(47 * time.Second)
@@ -189,11 +190,11 @@ func TestADomainThatFailsRestsAndOneProbeGoesFirst(t *testing.T) {
 	probe := b.claim()
 	b.nothing("beside the probe")
 	b.fail(probe)
-	if d := b.domains["x.test"]; d.restStep != 2 {
-		t.Errorf("the domain rests at step %d after the probe", d.restStep)
+	if _, step := b.scheduler.Domain("x.test").Backoff(); step != 2 {
+		t.Errorf("the domain rests at step %d after the probe", step)
 	}
 	m := b.show(b.ids(Filter{})[9])
-	if m.Rests[0] != (Reason{Code: "connect", Text: "connection refused"}) || m.Attempts != 0 || m.NextAttemptAt.Before(b.o.Now()) {
+	if m.Backoffs[0] != (Reason{Code: "connect", Text: "connection refused"}) || m.Attempts != 0 || m.NextAttemptAt.Before(b.o.Now()) {
 		t.Errorf("a message that waits with its domain: %+v", m)
 	}
 	b.touched(10)(b.Retry(t.Context(), Filter{Domain: "x.test"}))
@@ -323,10 +324,12 @@ func TestAUnitIsNotClaimableBeforeItsResultsAreWritten(t *testing.T) {
 }
 
 // touched0 is what Retry does to one message.
-func (b *bench) touched0(e *entry) {
+func (b *bench) touched0(e *scheduler.Entry) {
 	b.Queue.mu.Lock()
 	defer b.Queue.mu.Unlock()
-	b.dueNow(e)
+	if err := b.scheduler.RetryNow(e, b.clock.now()); err != nil {
+		b.Error(err)
+	}
 }
 
 func TestAPausedQueueClaimsNothing(t *testing.T) {

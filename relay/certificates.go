@@ -54,9 +54,9 @@ func readCertificates(c *config.Config) ([]tls.Certificate, error) {
 		}
 		return certs, nil
 	}
-	cert, err := tls.LoadX509KeyPair(c.TLS.Certificate, c.TLS.Key)
+	cert, err := config.ReadCertificate(&c.TLS)
 	if err != nil {
-		return nil, fmt.Errorf("tls.certificate: %w", err)
+		return nil, fmt.Errorf("tls.certificate: %s %w", c.TLS.Certificate, err)
 	}
 	return []tls.Certificate{cert}, nil
 }

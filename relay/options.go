@@ -5,9 +5,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
-	"net"
 	"net/netip"
-	"os"
 	"slices"
 	"strings"
 	"time"
@@ -34,19 +32,11 @@ func configName(c *config.Config) string {
 // an error: every certificate would look like an attack.
 func Roots(c *config.Config) (*x509.CertPool, error) {
 	if c.Delivery.CAFile == "" {
-		pool, err := x509.SystemCertPool()
-		if err != nil || pool.Equal(x509.NewCertPool()) {
-			return nil, errors.New("the system has no trusted certificate authorities: install ca-certificates, or set delivery.ca_file")
-		}
-		return pool, nil
+		return config.SystemAuthorities()
 	}
-	pem, err := os.ReadFile(c.Delivery.CAFile)
+	pool, err := config.ReadAuthorities(c.Delivery.CAFile)
 	if err != nil {
-		return nil, fmt.Errorf("delivery.ca_file: %w", err)
-	}
-	pool := x509.NewCertPool()
-	if !pool.AppendCertsFromPEM(pem) {
-		return nil, fmt.Errorf("delivery.ca_file: no certificate in %s", c.Delivery.CAFile)
+		return nil, fmt.Errorf("%s: delivery.ca_file: %s %w", configName(c), c.Delivery.CAFile, err)
 	}
 	return pool, nil
 }
@@ -120,7 +110,7 @@ func settings(c *config.Config) (delivery.Settings, error) {
 	for _, s := range c.Delivery.SourceIP {
 		addr, perr := netip.ParseAddr(s)
 		if perr == nil {
-			perr = bindable(addr)
+			perr = config.OwnAddress(addr)
 		}
 		if perr != nil {
 			err = errors.Join(err, fmt.Errorf("%s: delivery.source_ip: %w", configName(c), perr))
@@ -142,15 +132,6 @@ func settings(c *config.Config) (delivery.Settings, error) {
 		Rules:           rules,
 		Resign:          signer.Resign,
 	}, errors.Join(err, serr)
-}
-
-// bindable says whether connections can come from an address.
-func bindable(addr netip.Addr) error {
-	l, err := net.Listen("tcp", netip.AddrPortFrom(addr, 0).String())
-	if err != nil {
-		return fmt.Errorf("%s is no address of this machine: %w", addr, err)
-	}
-	return l.Close()
 }
 
 // Rules are the operator's rules for domains. The error is a password file that
@@ -175,11 +156,9 @@ func Rules(c *config.Config) (outbound.Rules, error) {
 		if d.TLS == "" {
 			rule.Level = security.Verify // a password goes to nobody unknown
 		}
-		password, err := os.ReadFile(d.PasswordFile)
-		if err != nil {
-			return nil, fmt.Errorf("%s: domain[%d].password_file: %w", configName(c), i, err)
+		if rule.Route.Password, err = config.ReadSecret(d.PasswordFile); err != nil {
+			return nil, fmt.Errorf("%s: domain[%d].password_file: %s %w", configName(c), i, d.PasswordFile, err)
 		}
-		rule.Route.Password = strings.TrimRight(string(password), "\r\n")
 	}
 	return rules, nil
 }
@@ -227,13 +206,8 @@ func (r *Relay) ingressOptions(c *config.Config) (ingress.Options, error) {
 			SenderDomains: l.SenderDomains, ProxyFrom: prefixes(l.ProxyProtocol), MinTLS: minTLS(l.MinTLS),
 		}
 		if l.ClientCA != "" {
-			pem, err := os.ReadFile(l.ClientCA)
-			if err != nil {
-				return o, fmt.Errorf("listen %s: client_ca: %w", l.Address, err)
-			}
-			il.ClientCAs = x509.NewCertPool()
-			if !il.ClientCAs.AppendCertsFromPEM(pem) {
-				return o, fmt.Errorf("listen %s: client_ca: no certificate in %s", l.Address, l.ClientCA)
+			if il.ClientCAs, err = config.ReadAuthorities(l.ClientCA); err != nil {
+				return o, fmt.Errorf("listen %s: client_ca: %s %w", l.Address, l.ClientCA, err)
 			}
 		}
 		o.Listeners = append(o.Listeners, il)

@@ -23,6 +23,7 @@ import (
 	"github.com/stsrelay/stsrelay/relay"
 	"github.com/stsrelay/stsrelay/relay/adminapi"
 	"github.com/stsrelay/stsrelay/relay/check"
+	"github.com/stsrelay/stsrelay/relay/operator"
 	"github.com/stsrelay/stsrelay/relay/outbound"
 )
 
@@ -147,7 +148,7 @@ type queuedCheck struct {
 // checkQueued checks the domains that wait, several at a time, and prints them
 // in the queue's order.
 func (a *app) checkQueued(ctx context.Context, client *adminapi.Client, o check.Options) error {
-	var summary []adminapi.DomainSummary
+	var summary []operator.DomainSummary
 	if err := client.Get(ctx, "/v1/summary", nil, &summary); err != nil {
 		return err
 	}

@@ -36,17 +36,23 @@ type Key struct {
 // ErrNoKey says that there is no key of a domain.
 var ErrNoKey = errors.New("no DKIM key")
 
-// Load reads a key file: PEM with a PKCS#8 key, RSA or Ed25519.
+// Load reads the key of a domain from a file, as ReadFile does.
 func Load(domain, selector, file string) (*Key, error) {
-	data, err := os.ReadFile(file)
-	if err != nil {
-		return nil, fmt.Errorf("DKIM key: %w", err)
-	}
-	signer, err := Parse(data)
+	signer, err := ReadFile(file)
 	if err != nil {
 		return nil, fmt.Errorf("DKIM key %s: %w", file, err)
 	}
 	return &Key{Domain: domain, Selector: selector, Signer: signer}, nil
+}
+
+// ReadFile reads a key file: PEM with a PKCS#8 key, RSA or Ed25519, that receivers
+// accept. The error says what is wrong with the file, and leaves its name to the caller.
+func ReadFile(file string) (crypto.Signer, error) {
+	data, err := os.ReadFile(file)
+	if err != nil {
+		return nil, fmt.Errorf("cannot be read: %w", err)
+	}
+	return Parse(data)
 }
 
 // minBits is the shortest RSA key that receivers accept (RFC 8301, 3.2).

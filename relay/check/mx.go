@@ -40,6 +40,7 @@ type visit struct {
 	Session
 	evidence security.Evidence
 	open     bool // there was a session
+	endless  bool // its certificate is good for a TLSA record that asks for no date (RFC 7671, 5.1)
 }
 
 // findHosts finds the domain's hosts (RFC 5321, 5.1) and looks at as many as one
@@ -157,7 +158,7 @@ func (c *checker) findMX(ctx context.Context, domain string, port uint16) outbou
 	return plan
 }
 
-// denials are the rule and the mend of what an outbound.Denial says, by its reason.
+// denials are the rule and the remedy of what an outbound.Denial says, by its reason.
 var denials = map[failure.Reason][2]string{
 	failure.DNS:    {"RFC 5321, 5.1", "look for a slip of the pen in the name; the domain's owner: renew the domain"},
 	failure.NullMX: {"RFC 7505, 3", "nothing, if the domain is to have no mail; else the domain's owner: publish the hosts"},
@@ -189,8 +190,8 @@ func (c *checker) believed() {
 
 // look looks up a host's addresses and TLSA records, and visits it.
 func (c *checker) look(ctx context.Context, h *host) {
-	problem := func(severity Severity, rule, mend, format string, args ...any) {
-		h.Problems = append(h.Problems, Problem{severity, fmt.Sprintf(format, args...), rule, mend})
+	problem := func(severity Severity, rule, remedy, format string, args ...any) {
+		h.Problems = append(h.Problems, Problem{severity, fmt.Sprintf(format, args...), rule, remedy})
 	}
 	if h.addr.IsValid() {
 		h.addrs = []netip.Addr{h.addr}
@@ -202,11 +203,11 @@ func (c *checker) look(ctx context.Context, h *host) {
 			if denied && none.Err == nil {
 				problem(Fault, "RFC 5321, 5.1", "the domain's owner: give the host a name and put that into the MX record", "%v", err)
 			} else if denied {
-				mend := "the domain's owner: give the host an A or AAAA record, or take it out of the MX records"
+				remedy := "the domain's owner: give the host an A or AAAA record, or take it out of the MX records"
 				if c.report.MX.From == "address" {
-					mend = "the domain's owner: publish an MX record with the name of a host, or a null MX if the domain is to have no mail"
+					remedy = "the domain's owner: publish an MX record with the name of a host, or a null MX if the domain is to have no mail"
 				}
-				problem(Fault, "RFC 5321, 5.1", mend, "the host has no address: %v", err)
+				problem(Fault, "RFC 5321, 5.1", remedy, "the host has no address: %v", err)
 			} else {
 				h.Problems = append(h.Problems, c.lookupFault(ctx, "the host has no address: ", err, "RFC 5321, 5.1", "the host's owner"))
 			}
@@ -240,7 +241,7 @@ func (c *checker) look(ctx context.Context, h *host) {
 // contactable leaves out the addresses that the operator keeps the relay from.
 // Those of a route may be private: the operator named it.
 func (c *checker) contactable(h *host) {
-	leave := func(key, what, mend string, out func(netip.Addr) bool) {
+	leave := func(key, what, remedy string, out func(netip.Addr) bool) {
 		left := slices.DeleteFunc(slices.Clone(h.addrs), func(a netip.Addr) bool { return !out(a) })
 		if len(left) == 0 {
 			return
@@ -250,7 +251,7 @@ func (c *checker) contactable(h *host) {
 		if len(h.addrs) == 0 {
 			severity, h.failed = Fault, "it has only addresses that are not contacted ("+key+")"
 		}
-		h.Problems = append(h.Problems, Problem{severity, fmt.Sprintf("these of its addresses %s, and are not contacted: %v", what, left), key, mend})
+		h.Problems = append(h.Problems, Problem{severity, fmt.Sprintf("these of its addresses %s, and are not contacted: %v", what, left), key, remedy})
 	}
 	if c.Family == outbound.IPv4Only || c.Family == outbound.IPv6Only {
 		leave("delivery.ip_family", "are not "+string(c.Family), "set ip_family = \"any\", if this machine can reach both families", func(a netip.Addr) bool { return a.Is4() != (c.Family == outbound.IPv4Only) })

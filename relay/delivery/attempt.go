@@ -19,7 +19,7 @@ import (
 // attempt is one try to deliver one unit.
 type attempt struct {
 	d        *Delivery
-	w        *queue.Work
+	w        *queue.Claim
 	grace    context.Context // of its content: that of the attempt ends when the relay stops
 	hold     hold
 	settings *Settings
@@ -64,7 +64,7 @@ type attempt struct {
 	declined    map[int]*attemptError // what hosts have said for themselves alone, by position
 }
 
-func newAttempt(grace context.Context, d *Delivery, w *queue.Work) *attempt {
+func newAttempt(grace context.Context, d *Delivery, w *queue.Claim) *attempt {
 	a := &attempt{d: d, w: w, grace: grace, settings: d.settings.Load(), start: d.now(), results: make([]queue.RecipientState, len(w.Recipients)), relayed: make([]bool, len(w.Recipients))}
 	a.rule = a.settings.Rules.For(w.Domain)
 	if a.rule != nil && a.rule.Route != nil {
@@ -80,7 +80,7 @@ func newAttempt(grace context.Context, d *Delivery, w *queue.Work) *attempt {
 }
 
 // states gives all recipients of w the same failure.
-func (f *attemptError) states(w *queue.Work) []queue.RecipientState {
+func (f *attemptError) states(w *queue.Claim) []queue.RecipientState {
 	states := make([]queue.RecipientState, len(w.States))
 	for i := range states {
 		states[i] = f.state(w.States[i], "")
@@ -268,7 +268,7 @@ func (a *attempt) finish() {
 		a.expire()
 	}
 	if !a.reached && a.last != nil && a.last.domainWide {
-		o.DomainFailed, o.Bound = a.last.queueReason(), a.last.policy
+		o.DomainBackoff = queue.DomainBackoff{Reason: a.last.queueReason(), PolicyOnly: a.last.policy}
 	}
 	if o.Unreadable == nil { // else it is held, and the administrator decides
 		a.addNotices(&o)

@@ -108,11 +108,11 @@ type Settings struct {
 type Notifier interface {
 	// Failure is a notice that the given recipients of w were given up, Delay
 	// one that they are still being tried. ok is false where none is owed.
-	Failure(w *queue.Work, states []queue.RecipientState) (m queue.NewMessage, ok bool)
-	Delay(w *queue.Work, states []queue.RecipientState) (m queue.NewMessage, ok bool)
+	Failure(w *queue.Claim, states []queue.RecipientState) (m queue.NewMessage, ok bool)
+	Delay(w *queue.Claim, states []queue.RecipientState) (m queue.NewMessage, ok bool)
 	// Success is one that recipients were handed to hosts that will send none
 	// themselves: relayed says which, by position.
-	Success(w *queue.Work, states []queue.RecipientState, relayed []bool) (m queue.NewMessage, ok bool)
+	Success(w *queue.Claim, states []queue.RecipientState, relayed []bool) (m queue.NewMessage, ok bool)
 }
 
 // Attempt is what one attempt came to.
@@ -313,19 +313,19 @@ func (d *Delivery) tend(ctx context.Context) {
 
 // deliverSafely makes one attempt; content that is on its way outlives ctx until
 // grace ends. A panic in it costs this attempt only.
-func (d *Delivery) deliverSafely(ctx, grace context.Context, w *queue.Work) {
+func (d *Delivery) deliverSafely(ctx, grace context.Context, w *queue.Claim) {
 	defer func() {
 		if p := recover(); p != nil {
 			d.log.Error("an attempt panicked; the message is tried again later", "queue_id", w.Envelope.ID.String(), "panic", p, "stack", string(debug.Stack()))
-			if w.Waits != (queue.Reason{}) {
-				d.queue.Told(w, nil)
+			if w.Kind == queue.DelayNotice {
+				d.queue.DelayNotified(w, nil)
 				return
 			}
 			f := &attemptError{reason: failure.Internal, text: fmt.Sprintf("internal error: %v", p)}
-			d.queue.Finish(w, queue.Outcome{Results: f.states(w), DomainFailed: f.queueReason()})
+			d.queue.Finish(w, queue.Outcome{Results: f.states(w), DomainBackoff: queue.DomainBackoff{Reason: f.queueReason()}})
 		}
 	}()
-	if w.Waits != (queue.Reason{}) {
+	if w.Kind == queue.DelayNotice {
 		d.tellDelay(w)
 		return
 	}
@@ -334,11 +334,11 @@ func (d *Delivery) deliverSafely(ctx, grace context.Context, w *queue.Work) {
 
 // tellDelay tells the sender that w is late because its domain rests. The queue
 // knows the age for it.
-func (d *Delivery) tellDelay(w *queue.Work) {
+func (d *Delivery) tellDelay(w *queue.Claim) {
 	states := slices.Clone(w.States)
 	for i := range states {
 		s := &states[i]
-		s.LastError, s.ReasonCode, s.Status, s.TLS = w.Waits.Text, w.Waits.Code, w.Waits.Status, ""
+		s.LastError, s.ReasonCode, s.Status, s.TLS = w.BackoffReason.Text, w.BackoffReason.Code, w.BackoffReason.Status, ""
 		s.Earlier = s.LastReply != ""
 	}
 	var notices []queue.NewMessage
@@ -347,6 +347,6 @@ func (d *Delivery) tellDelay(w *queue.Work) {
 			notices = append(notices, m)
 		}
 	}
-	d.queue.Told(w, notices)
+	d.queue.DelayNotified(w, notices)
 	queue.LogNotices(d.log, &w.Envelope, notices)
 }

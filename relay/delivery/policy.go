@@ -85,7 +85,7 @@ func (a *attempt) lookupPolicy(ctx context.Context) error {
 	if a.overridden() {
 		return nil
 	}
-	if a.d.unknowns.wait(a.policyDomain, a.w.Rests) {
+	if a.d.unknowns.wait(a.policyDomain, a.w.BackoffStep) {
 		return &attemptError{reason: failure.STSFetch, policy: true, domainWide: true,
 			text: fmt.Sprintf("whether %s asks for verified TLS cannot be told now (%s); nothing was sent", a.policyDomain, r.Why)}
 	}

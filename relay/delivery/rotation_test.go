@@ -87,7 +87,7 @@ func TestWhatAnAttemptTriedCountsWhenItIsCutOff(t *testing.T) {
 	for range 3 {
 		ctx, cancel := context.WithCancel(t.Context())
 		reclaim = cancel
-		newAttempt(ctx, d, &queue.Work{Domain: "d.example", Recipients: []int{0}, States: make([]queue.RecipientState, 1)}).tryHosts(ctx, r)
+		newAttempt(ctx, d, &queue.Claim{Domain: "d.example", Recipients: []int{0}, States: make([]queue.RecipientState, 1)}).tryHosts(ctx, r)
 		cancel()
 	}
 	if got := strings.Join(dialed, " "); got != "192.0.2.1:25 192.0.2.2:25 192.0.2.1:25" {

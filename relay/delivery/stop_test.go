@@ -40,7 +40,7 @@ func TestAHandshakeThatTheRelayBreaksOffIsNotCounted(t *testing.T) {
 		_, _ = io.Copy(io.Discard, br)
 	}()
 	d := New(Options{Hostname: "relay.example.com", Count: func(*store.Batch, SessionCount) {}})
-	a := &attempt{d: d, settings: d.settings.Load(), w: &queue.Work{Domain: "a.example"}, policyDomain: "a.example", key: "mx.a.example"}
+	a := &attempt{d: d, settings: d.settings.Load(), w: &queue.Claim{Domain: "a.example"}, policyDomain: "a.example", key: "mx.a.example"}
 	conn, err := net.Dial("tcp", l.Addr().String())
 	if err != nil {
 		t.Fatal(err)
