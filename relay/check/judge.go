@@ -11,6 +11,7 @@ import (
 	"github.com/stsrelay/stsrelay/relay/outbound"
 	"github.com/stsrelay/stsrelay/relay/security"
 	"github.com/stsrelay/stsrelay/sts"
+	"github.com/stsrelay/stsrelay/sts/dane"
 )
 
 // requirement is what is asked of a host for a message that asks for nothing
@@ -78,7 +79,7 @@ func (c *checker) judgeVisit(h *host, v *visit, req *security.Requirement) {
 	v.Worth = worth(req, &v.evidence)
 	if h.set != nil {
 		if rec, err := req.MatchTLSA(&v.evidence); err == nil {
-			v.TLSA = rec.String()
+			v.TLSA, v.endless = rec.String(), rec.Usage == dane.UsageEE
 		}
 	}
 	for _, verdict := range req.Judge(&v.evidence, nil) {
@@ -141,10 +142,10 @@ func (c *checker) remark(h *host, v *visit) {
 	verified := security.Requirement{Domain: c.to.PolicyDomain, Host: h.Name, Level: security.Verify}
 	if s, ok := errors.AsType[*security.Shortfall](verified.Satisfied(&v.evidence)); ok && v.TLSA == "" {
 		p := problemOf(s, Note)
-		p.Rule, p.Mend = adviceUnverified.rule, adviceUnverified.mend
+		p.Rule, p.Remedy = adviceUnverified.rule, adviceUnverified.remedy
 		v.Problems = add(v.Problems, p)
 	}
-	if v.TLSA == "" || !strings.HasPrefix(v.TLSA, "3 ") {
+	if !v.endless {
 		v.Problems = append(v.Problems, c.endsSoon(h.Name, v.Certificate)...)
 	}
 }

@@ -39,6 +39,7 @@ type visit struct {
 	Session
 	evidence security.Evidence
 	open     bool // there was a session
+	endless  bool // its certificate is good for a TLSA record that asks for no date (RFC 7671, 5.1)
 }
 
 // findHosts finds the domain's hosts (RFC 5321, 5.1) and looks at as many as one
@@ -131,7 +132,7 @@ func (c *checker) findPlan(ctx context.Context) {
 	}
 }
 
-// denials are the rule and the mend of what an outbound.Denial says, by its reason.
+// denials are the rule and the remedy of what an outbound.Denial says, by its reason.
 var denials = map[failure.Reason][2]string{
 	failure.DNS:    {"RFC 5321, 5.1", "look for a slip of the pen in the name; the domain's owner: renew the domain"},
 	failure.NullMX: {"RFC 7505, 3", "nothing, if the domain is to have no mail; else the domain's owner: publish the hosts"},
@@ -163,8 +164,8 @@ func (c *checker) believed() {
 
 // look looks up a host's addresses and TLSA records, and visits it.
 func (c *checker) look(ctx context.Context, h *host, planned outbound.Host) {
-	problem := func(severity Severity, rule, mend, format string, args ...any) {
-		h.Problems = append(h.Problems, Problem{severity, fmt.Sprintf(format, args...), rule, mend})
+	problem := func(severity Severity, rule, remedy, format string, args ...any) {
+		h.Problems = append(h.Problems, Problem{severity, fmt.Sprintf(format, args...), rule, remedy})
 	}
 	found, err := c.finder.Addresses(ctx, planned, c.to.Reach(c.Family, c.AllowPrivate))
 	if len(found.Addrs.Addrs) == 0 {
@@ -205,16 +206,16 @@ func (c *checker) noAddress(ctx context.Context, err error) Problem {
 	case none.Err == nil:
 		return Problem{Fault, err.Error(), "RFC 5321, 5.1", "the domain's owner: give the host a name and put that into the MX record"}
 	}
-	mend := "the domain's owner: give the host an A or AAAA record, or take it out of the MX records"
+	remedy := "the domain's owner: give the host an A or AAAA record, or take it out of the MX records"
 	if c.plan.From == outbound.FromAddress {
-		mend = "the domain's owner: publish an MX record with the name of a host, or a null MX if the domain is to have no mail"
+		remedy = "the domain's owner: publish an MX record with the name of a host, or a null MX if the domain is to have no mail"
 	}
-	return Problem{Fault, "the host has no address: " + err.Error(), "RFC 5321, 5.1", mend}
+	return Problem{Fault, "the host has no address: " + err.Error(), "RFC 5321, 5.1", remedy}
 }
 
 // leftOut tells of the addresses that the operator keeps the relay from.
 func (c *checker) leftOut(h *host, found *outbound.Addresses) {
-	tell := func(left []netip.Addr, none bool, key, what, mend string) {
+	tell := func(left []netip.Addr, none bool, key, what, remedy string) {
 		if len(left) == 0 {
 			return
 		}
@@ -222,7 +223,7 @@ func (c *checker) leftOut(h *host, found *outbound.Addresses) {
 		if none {
 			severity, h.failed = Fault, &hostFailure{outbound.Down, "it has only addresses that are not contacted (" + key + ")"}
 		}
-		h.Problems = append(h.Problems, Problem{severity, fmt.Sprintf("these of its addresses %s, and are not contacted: %v", what, left), key, mend})
+		h.Problems = append(h.Problems, Problem{severity, fmt.Sprintf("these of its addresses %s, and are not contacted: %v", what, left), key, remedy})
 	}
 	none := len(found.Admitted) == 0
 	tell(found.OtherFamily, none && len(found.Private) == 0, "delivery.ip_family", "are not "+string(c.Family), "set ip_family = \"any\", if this machine can reach both families")

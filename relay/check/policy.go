@@ -181,8 +181,8 @@ func (c *checker) describeCached() *Cached {
 
 func (c *checker) describeRecord(ctx context.Context, p *policyRun) *Record {
 	r := &Record{Name: "_mta-sts." + c.to.PolicyDomain, TXT: p.txt.Records, CNAME: p.txt.CNAME}
-	fault := func(mend, format string, args ...any) {
-		r.Problems = append(r.Problems, Problem{Fault, fmt.Sprintf(format, args...), "RFC 8461, 3.1", mend})
+	fault := func(remedy, format string, args ...any) {
+		r.Problems = append(r.Problems, Problem{Fault, fmt.Sprintf(format, args...), "RFC 8461, 3.1", remedy})
 	}
 	if p.txtErr != nil && !dnsclient.IsNotFound(p.txtErr) {
 		r.Problems = append(r.Problems, c.lookupFault(ctx, "the record could not be looked up: ", p.txtErr, "RFC 8461, 3.1", "the domain's owner"))
@@ -254,7 +254,7 @@ func (c *checker) describePolicyHost(p *policyRun) *PolicyHost {
 		out.Problems = append(out.Problems, Problem{Warning, "the answer has no Content-Type", "RFC 8461, 3.2", "the domain's owner: serve the policy as text/plain; some senders refuse anything else"})
 	}
 	if seen != nil && p.fetchErr == nil && seen.ContentCoding != "" {
-		out.Problems = append(out.Problems, Problem{Warning, "the answer is compressed (" + shorten(seen.ContentCoding, 80) + "), which nobody asked for; not every sender can read it", "RFC 9110, 12.5.3", plainMend})
+		out.Problems = append(out.Problems, Problem{Warning, "the answer is compressed (" + shorten(seen.ContentCoding, 80) + "), which nobody asked for; not every sender can read it", "RFC 9110, 12.5.3", plainRemedy})
 	}
 	if seen != nil && seen.SmallHello {
 		out.Problems = append(out.Problems, smallHello("the policy host"))
@@ -284,39 +284,39 @@ func (c *checker) fetchProblem(err *sts.FetchError, e *security.Evidence) Proble
 	switch {
 	case errors.Is(err, sts.ErrNoHost):
 		p.Text = "the record announces a policy, and " + host + " does not exist"
-		p.Mend = "the domain's owner: add an A, AAAA or CNAME record for the policy host and serve the policy there; or remove the record"
+		p.Remedy = "the domain's owner: add an A, AAAA or CNAME record for the policy host and serve the policy there; or remove the record"
 	case errors.Is(err, sts.ErrPrivateAddress):
 		p.Text = host + " leads to addresses that are not public: " + err.Err.Error()
 		p.Rule = "delivery.private_addresses"
-		p.Mend = "the domain's owner: give the policy host a public address; in a network of your own, set private_addresses = \"allow\""
+		p.Remedy = "the domain's owner: give the policy host a public address; in a network of your own, set private_addresses = \"allow\""
 	case err.Type == sts.WebPKIInvalid:
 		req := security.Requirement{Host: host, Level: security.Verify}
 		if s, ok := errors.AsType[*security.Shortfall](req.Satisfied(e)); ok {
 			p.Text = s.Text
 		}
-		p.Mend = "the domain's owner: give the policy host a certificate of a public authority for " + host + ", with its whole chain, and renew it in time"
+		p.Remedy = "the domain's owner: give the policy host a certificate of a public authority for " + host + ", with its whole chain, and renew it in time"
 	case seen.Location != "" && seen.Status/100 == 3:
-		p.Mend = "the domain's owner: serve the policy itself at this address; where it is kept elsewhere, pass the request on (reverse proxy) or make mta-sts a CNAME to a host that has a certificate for it"
+		p.Remedy = "the domain's owner: serve the policy itself at this address; where it is kept elsewhere, pass the request on (reverse proxy) or make mta-sts a CNAME to a host that has a certificate for it"
 	case seen.Status != 0 && seen.Status != http.StatusOK:
-		p.Mend = "the domain's owner: serve the policy at exactly " + "https://" + host + "/.well-known/mta-sts.txt with status 200"
+		p.Remedy = "the domain's owner: serve the policy at exactly " + "https://" + host + "/.well-known/mta-sts.txt with status 200"
 	case errors.Is(err, sts.ErrContentCoding):
-		p.Rule, p.Mend = "RFC 9110, 12.5.3", plainMend
+		p.Rule, p.Remedy = "RFC 9110, 12.5.3", plainRemedy
 	case errors.Is(err, sts.ErrContentType):
-		p.Rule, p.Mend = "RFC 8461, 3.2", "the domain's owner: serve the policy as text/plain"
+		p.Rule, p.Remedy = "RFC 8461, 3.2", "the domain's owner: serve the policy as text/plain"
 	case seen.Status == http.StatusOK:
-		p.Mend = "the domain's owner: serve a text of at most 64 KiB, and all of it within seconds"
+		p.Remedy = "the domain's owner: serve a text of at most 64 KiB, and all of it within seconds"
 	case isAlert(err, alertUnrecognizedName):
 		p.Text = "the policy could not be fetched: " + p.Text
-		p.Mend = "the domain's owner: give the web server a site of the name " + host + " and a certificate for it; it runs, and knows no such name"
+		p.Remedy = "the domain's owner: give the web server a site of the name " + host + " and a certificate for it; it runs, and knows no such name"
 	case isAlert(err, alertHandshakeFailure), isAlert(err, alertInternalError):
 		p.Text = "the policy could not be fetched: " + p.Text
-		p.Mend = "the domain's owner: see that the web server has a site of the name " + host + " and a certificate for it, and speaks TLS 1.2 or 1.3; its log says more"
+		p.Remedy = "the domain's owner: see that the web server has a site of the name " + host + " and a certificate for it, and speaks TLS 1.2 or 1.3; its log says more"
 	case seen.Addr != "":
 		p.Text = "the policy could not be fetched: " + p.Text
-		p.Mend = "the domain's owner: let the policy host speak TLS 1.2 or 1.3 and HTTP on port 443, and answer within seconds"
+		p.Remedy = "the domain's owner: let the policy host speak TLS 1.2 or 1.3 and HTTP on port 443, and answer within seconds"
 	default:
 		p.Text = "the policy could not be fetched: " + p.Text
-		p.Mend = "the domain's owner: let the policy host answer on port 443; on this side, see that the firewall lets this machine reach port 443"
+		p.Remedy = "the domain's owner: let the policy host answer on port 443; on this side, see that the firewall lets this machine reach port 443"
 	}
 	return p
 }

@@ -21,8 +21,8 @@ func (c *checker) applyRule() {
 			out.Name = name
 		}
 	}
-	note := func(severity Severity, text, rule, mend string) {
-		out.Problems = append(out.Problems, Problem{severity, text, rule, mend})
+	note := func(severity Severity, text, rule, remedy string) {
+		out.Problems = append(out.Problems, Problem{severity, text, rule, remedy})
 	}
 	if r := rule.Route; r != nil {
 		out.Route, out.MX, out.User = net.JoinHostPort(r.Host, strconv.Itoa(int(r.Port))), r.MX, r.User

@@ -67,5 +67,5 @@ func (c *checker) unusedTLSA(ctx context.Context, h *host, a dnsclient.Addrs) {
 }
 
 func (h *host) tlsaProblem(a advice, text string) {
-	h.Problems = append(h.Problems, Problem{Warning, text, a.rule, a.mend})
+	h.Problems = append(h.Problems, Problem{Warning, text, a.rule, a.remedy})
 }
