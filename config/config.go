@@ -14,25 +14,26 @@ import (
 	"time"
 )
 
-// Config is the whole configuration. The toml tags are the keys of the file.
+// Config is the whole configuration. The toml tags are the keys of the file. A key
+// with the tag restart changes with the next start only: KeepRunning reads it.
 type Config struct {
 	// Hostname is the name in EHLO, Received and Reporting-MTA.
-	Hostname string   `toml:"hostname" json:"hostname"`
-	DataDir  string   `toml:"data_dir" json:"data_dir"`
+	Hostname string   `toml:"hostname" json:"hostname" restart:"hostname"`
+	DataDir  string   `toml:"data_dir" json:"data_dir" restart:"data_dir"`
 	Listen   []Listen `toml:"listen" json:"listen"`
 	TLS      TLS      `toml:"tls" json:"tls"`
 	Users    []User   `toml:"user" json:"user"`
 	Limits   Limits   `toml:"limits" json:"limits"`
-	DNS      DNS      `toml:"dns" json:"dns"`
+	DNS      DNS      `toml:"dns" json:"dns" restart:"dns"`
 	Delivery Delivery `toml:"delivery" json:"delivery"`
-	STS      Switch   `toml:"sts" json:"sts"`
+	STS      Switch   `toml:"sts" json:"sts" restart:"sts.enabled"`
 	DANE     Switch   `toml:"dane" json:"dane"`
 	TLSRPT   TLSRPT   `toml:"tlsrpt" json:"tlsrpt"`
 	DKIM     []DKIM   `toml:"dkim" json:"dkim"`
 	Domains  []Domain `toml:"domain" json:"domain"`
 	Headers  Headers  `toml:"headers" json:"headers"`
 	Notices  Notices  `toml:"notices" json:"notices"`
-	Admin    Admin    `toml:"admin" json:"admin"`
+	Admin    Admin    `toml:"admin" json:"admin" restart:"admin"`
 	Log      Log      `toml:"log" json:"log"`
 
 	// File is the file that was read, "" where there was none.
@@ -41,9 +42,9 @@ type Config struct {
 
 // Listen is a listener for mail.
 type Listen struct {
-	Address string `toml:"address" json:"address"`
+	Address string `toml:"address" json:"address" restart:"address"`
 	// TLS is "none", "starttls" or "implicit".
-	TLS        string `toml:"tls" json:"tls"`
+	TLS        string `toml:"tls" json:"tls" restart:"tls"`
 	RequireTLS bool   `toml:"require_tls" json:"require_tls"`
 	// Allow are the networks that may relay without AUTH.
 	Allow []Network `toml:"allow" json:"allow"`
@@ -54,13 +55,13 @@ type Listen struct {
 	AllowGateway bool `toml:"allow_gateway" json:"allow_gateway"`
 	Auth         bool `toml:"auth" json:"auth"`
 	// MinTLS is "1.0", "1.1", "1.2" or "1.3".
-	MinTLS string `toml:"min_tls" json:"min_tls"`
+	MinTLS string `toml:"min_tls" json:"min_tls" restart:"min_tls"`
 	// ClientCA is a file of the authorities whose client certificates may relay.
 	ClientCA string `toml:"client_ca" json:"client_ca"`
 	// SenderDomains are the domains that senders may claim; empty: any.
 	SenderDomains []string `toml:"sender_domains" json:"sender_domains"`
 	// ProxyProtocol are the load balancers whose PROXY header is believed.
-	ProxyProtocol []Network `toml:"proxy_protocol" json:"proxy_protocol"`
+	ProxyProtocol []Network `toml:"proxy_protocol" json:"proxy_protocol" restart:"proxy_protocol"`
 }
 
 // TLS is the relay's own certificate.
@@ -83,9 +84,9 @@ type Limits struct {
 	Recipients           int  `toml:"recipients" json:"recipients"`
 	Connections          int  `toml:"connections" json:"connections"`
 	ConnectionsPerClient int  `toml:"connections_per_client" json:"connections_per_client"`
-	FreeSpace            Size `toml:"free_space" json:"free_space"`
+	FreeSpace            Size `toml:"free_space" json:"free_space" restart:"limits.free_space"`
 	// TrashSize bounds what of removed mail is kept for a day; 0: nothing is.
-	TrashSize Size `toml:"trash_size" json:"trash_size"`
+	TrashSize Size `toml:"trash_size" json:"trash_size" restart:"limits.trash_size"`
 	Hops      int  `toml:"hops" json:"hops"`
 	// BareNewline is "normalize" or "reject".
 	BareNewline string `toml:"bare_newline" json:"bare_newline"`
@@ -125,6 +126,21 @@ func (c *Config) Postmaster() string {
 	return "postmaster@" + registered(c.Hostname)
 }
 
+// ListenAddrs returns the addresses at which a relay with this configuration listens,
+// without those that are names.
+func (c *Config) ListenAddrs() (out []netip.AddrPort) {
+	for _, l := range c.Listen {
+		address := l.Address
+		if strings.HasPrefix(address, ":") {
+			address = "0.0.0.0" + address
+		}
+		if a, err := netip.ParseAddrPort(address); err == nil {
+			out = append(out, a)
+		}
+	}
+	return out
+}
+
 // DNS is the resolver.
 type DNS struct {
 	Servers []string `toml:"servers" json:"servers"`
@@ -141,7 +157,7 @@ type Delivery struct {
 	ConcurrencyPerHost int        `toml:"concurrency_per_host" json:"concurrency_per_host"`
 	// Plaintext is "allow" or "refuse".
 	Plaintext      string   `toml:"plaintext" json:"plaintext"`
-	CAFile         string   `toml:"ca_file" json:"ca_file"`
+	CAFile         string   `toml:"ca_file" json:"ca_file" restart:"delivery.ca_file"`
 	ConnectTimeout Duration `toml:"connect_timeout" json:"connect_timeout"`
 	// PrivateAddresses is "refuse" or "allow".
 	PrivateAddresses string `toml:"private_addresses" json:"private_addresses"`
@@ -164,7 +180,7 @@ type Switch struct {
 
 // TLSRPT is the reports to recipient domains.
 type TLSRPT struct {
-	Enabled      bool   `toml:"enabled" json:"enabled"`
+	Enabled      bool   `toml:"enabled" json:"enabled" restart:"tlsrpt.enabled"`
 	Organization string `toml:"organization" json:"organization"`
 	Contact      string `toml:"contact" json:"contact"`
 	Sender       string `toml:"sender" json:"sender"`
@@ -246,7 +262,7 @@ type Log struct {
 	// Level is "debug", "info", "warn" or "error".
 	Level string `toml:"level" json:"level"`
 	// Format is "json" or "text".
-	Format string `toml:"format" json:"format"`
+	Format string `toml:"format" json:"format" restart:"log.format"`
 }
 
 // defaultDataDir is relative to the folder of the configuration file; without one
