@@ -5,7 +5,7 @@ import (
 )
 
 // advice is a rule that something breaks, and what helps.
-type advice struct{ rule, mend string }
+type advice struct{ rule, remedy string }
 
 // What a session does not show. The advice on what it does is security.CodeRow.
 var (
@@ -17,7 +17,7 @@ var (
 
 // problemOf explains a shortfall.
 func problemOf(s *security.Shortfall, severity Severity) Problem {
-	return Problem{Severity: severity, Text: s.Text, Rule: s.Rule(), Mend: s.Code.Row().Remedy}
+	return Problem{Severity: severity, Text: s.Text, Rule: s.Rule(), Remedy: s.Code.Row().Remedy}
 }
 
 // add appends a problem unless one with the same text is there already.

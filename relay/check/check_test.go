@@ -144,7 +144,7 @@ func TestTheNumberOfHostsAndConnectionsIsBounded(t *testing.T) {
 	}
 }
 
-// Every shortfall that there is has a rule and a mend.
+// Every shortfall that there is has a rule and a remedy.
 func TestEveryShortfallIsExplained(t *testing.T) {
 	n, err := testnet.New(testnet.Options{})
 	if err != nil {
@@ -185,7 +185,7 @@ func TestEveryShortfallIsExplained(t *testing.T) {
 							continue
 						}
 						seen[v.Shortfall.Code] = true
-						if p := problemOf(v.Shortfall, Fault); p.Rule == "" || p.Mend == "" || strings.HasSuffix(p.Rule, "; ") {
+						if p := problemOf(v.Shortfall, Fault); p.Rule == "" || p.Remedy == "" || strings.HasSuffix(p.Rule, "; ") {
 							t.Errorf("%s, %s: %+v", v.Source, v.Shortfall.Code, p)
 						}
 					}

@@ -482,7 +482,7 @@ func normal(t *testing.T, r *Report) *Report {
 	return out
 }
 
-// everyProblemIsComplete holds that a problem names its rule and its mend.
+// everyProblemIsComplete holds that a problem names its rule and its remedy.
 func everyProblemIsComplete(t *testing.T, r *Report) {
 	t.Helper()
 	lists := [][]Problem{r.MX.Problems}
@@ -510,7 +510,7 @@ func everyProblemIsComplete(t *testing.T, r *Report) {
 	faults := 0
 	for _, list := range lists {
 		for _, p := range list {
-			if p.Text == "" || p.Rule == "" || p.Mend == "" {
+			if p.Text == "" || p.Rule == "" || p.Remedy == "" {
 				t.Errorf("incomplete: %+v", p)
 			}
 			if p.Severity == Fault {

@@ -16,12 +16,12 @@ func (c *checker) lookupFault(ctx context.Context, what string, err error, rule,
 	case ok && c.Resolver.HeldBack(ctx, e):
 		p.Text += "; the answer does not pass DNSSEC"
 		p.Rule = "RFC 4035, 5.5; " + rule
-		p.Mend = owner + ": mend the zone's signatures, or its DS record in the parent zone (dnsviz.net shows what is wrong); until then mail waits, as the answer may be forged. " +
+		p.Remedy = owner + ": mend the zone's signatures, or its DS record in the parent zone (dnsviz.net shows what is wrong); until then mail waits, as the answer may be forged. " +
 			"Where other signed domains fail too, look at the clock of this machine and at the resolver's trust anchor"
 	case ok && e.Err != nil:
-		p.Mend = "look at [dns] and the resolver first: does it answer for other names; if so, " + owner + ": see that the name servers answer"
+		p.Remedy = "look at [dns] and the resolver first: does it answer for other names; if so, " + owner + ": see that the name servers answer"
 	default:
-		p.Mend = "look at [dns] and the resolver first; " + owner + ": check the name servers and the zone's signatures (dnsviz.net shows them)"
+		p.Remedy = "look at [dns] and the resolver first; " + owner + ": check the name servers and the zone's signatures (dnsviz.net shows them)"
 	}
 	return p
 }

@@ -118,7 +118,7 @@ func (v *visit) greetingProblem(err error) {
 	p := Problem{Fault, err.Error(), "RFC 5321, 3.1", "the host's owner: let the mail server greet with 220 and know EHLO"}
 	if refused, ok := errors.AsType[*smtpclient.ReplyError](err); ok {
 		v.Greeting = refused.Reply.String()
-		p.Mend = "look up in the reply why the host does not want to talk with this machine: often its address is on a block list, or its name does not lead back to it"
+		p.Remedy = "look up in the reply why the host does not want to talk with this machine: often its address is on a block list, or its name does not lead back to it"
 	}
 	v.Problems = append(v.Problems, p)
 }

@@ -22,8 +22,8 @@ type Problem struct {
 	// Rule is where it is asked for, "RFC 8461, 4.1", or a key of the
 	// configuration.
 	Rule string `json:"rule"`
-	// Mend says what to do about it.
-	Mend string `json:"mend"`
+	// Remedy says what to do about it.
+	Remedy string `json:"mend"`
 }
 
 // Report is what was found out about a domain. It is plain data: Text and JSON

@@ -121,8 +121,8 @@ func (f *findings) ok(format string, args ...any) {
 	f.good = append(f.good, fmt.Sprintf(format, args...))
 }
 
-func (f *findings) bad(s Severity, text, rule, mend string) {
-	f.problems = append(f.problems, Problem{Severity: s, Text: text, Rule: rule, Mend: mend})
+func (f *findings) bad(s Severity, text, rule, remedy string) {
+	f.problems = append(f.problems, Problem{Severity: s, Text: text, Rule: rule, Remedy: remedy})
 }
 
 // name looks at the hostname as those do whom it greets: it has addresses, and
@@ -286,7 +286,7 @@ func (s *self) keys(ctx context.Context) (f findings) {
 // resolvers finds out what the resolvers, and the relay's own certificate, are worth.
 func (s *self) resolvers(ctx context.Context) (f findings) {
 	s.Resolver.Probe(ctx)
-	const mend = "use a resolver on this machine that validates DNSSEC (unbound, for one), or DNS over TLS to one that does: dns.servers, dns.trust_ad"
+	const remedy = "use a resolver on this machine that validates DNSSEC (unbound, for one), or DNS over TLS to one that does: dns.servers, dns.trust_ad"
 	var protecting, why []string
 	for _, r := range s.Resolver.Servers() {
 		if r.Protects() {
@@ -303,7 +303,7 @@ func (s *self) resolvers(ctx context.Context) (f findings) {
 	case len(protecting) > 0:
 		f.ok("DANE is on: believed to validate DNSSEC: %s", strings.Join(protecting, ", "))
 	default:
-		f.bad(Warning, "DANE is off: no resolver is believed to validate DNSSEC: "+strings.Join(why, ", "), "RFC 7672, 2.1", mend)
+		f.bad(Warning, "DANE is off: no resolver is believed to validate DNSSEC: "+strings.Join(why, ", "), "RFC 7672, 2.1", remedy)
 	}
 	if s.NoCertificate {
 		f.bad(Note, "the relay's own certificate is self-made", "tls.certificate", "nothing, unless a server that hands over mail verifies it; then set tls.certificate and tls.key")

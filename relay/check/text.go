@@ -97,7 +97,7 @@ func (t *text) problems(list []Problem) {
 	for _, p := range list {
 		t.mark(map[Severity]string{Fault: "FAIL", Warning: "warn", Note: "note"}[p.Severity], p.Text)
 		t.wrap("        "+t.paint(faint, "rule")+"  ", "              ", p.Rule)
-		t.wrap("        "+t.paint(faint, "mend")+"  ", "              ", p.Mend)
+		t.wrap("        "+t.paint(faint, "mend")+"  ", "              ", p.Remedy)
 	}
 }
 
