@@ -14,25 +14,27 @@ import (
 	"time"
 )
 
-// Config is the whole configuration. The toml tags are the keys of the file.
+// Config is the whole configuration. The toml tags are the keys of the file. What has
+// the tag restart counts from the next start: its value is the key that a reload names,
+// "" for that of the field. Of listeners, see KeepRunning.
 type Config struct {
 	// Hostname is the name in EHLO, Received and Reporting-MTA.
-	Hostname string   `toml:"hostname" json:"hostname"`
-	DataDir  string   `toml:"data_dir" json:"data_dir"`
+	Hostname string   `toml:"hostname" json:"hostname" restart:""`
+	DataDir  string   `toml:"data_dir" json:"data_dir" restart:""`
 	Listen   []Listen `toml:"listen" json:"listen"`
 	TLS      TLS      `toml:"tls" json:"tls"`
 	Users    []User   `toml:"user" json:"user"`
 	Limits   Limits   `toml:"limits" json:"limits"`
-	DNS      DNS      `toml:"dns" json:"dns"`
+	DNS      DNS      `toml:"dns" json:"dns" restart:""`
 	Delivery Delivery `toml:"delivery" json:"delivery"`
-	STS      Switch   `toml:"sts" json:"sts"`
+	STS      Switch   `toml:"sts" json:"sts" restart:"sts.enabled"`
 	DANE     Switch   `toml:"dane" json:"dane"`
 	TLSRPT   TLSRPT   `toml:"tlsrpt" json:"tlsrpt"`
 	DKIM     []DKIM   `toml:"dkim" json:"dkim"`
 	Domains  []Domain `toml:"domain" json:"domain"`
 	Headers  Headers  `toml:"headers" json:"headers"`
 	Notices  Notices  `toml:"notices" json:"notices"`
-	Admin    Admin    `toml:"admin" json:"admin"`
+	Admin    Admin    `toml:"admin" json:"admin" restart:""`
 	Log      Log      `toml:"log" json:"log"`
 
 	// File is the file that was read, "" where there was none.
@@ -83,9 +85,9 @@ type Limits struct {
 	Recipients           int  `toml:"recipients" json:"recipients"`
 	Connections          int  `toml:"connections" json:"connections"`
 	ConnectionsPerClient int  `toml:"connections_per_client" json:"connections_per_client"`
-	FreeSpace            Size `toml:"free_space" json:"free_space"`
+	FreeSpace            Size `toml:"free_space" json:"free_space" restart:""`
 	// TrashSize bounds what of removed mail is kept for a day; 0: nothing is.
-	TrashSize Size `toml:"trash_size" json:"trash_size"`
+	TrashSize Size `toml:"trash_size" json:"trash_size" restart:""`
 	Hops      int  `toml:"hops" json:"hops"`
 	// BareNewline is "normalize" or "reject".
 	BareNewline string `toml:"bare_newline" json:"bare_newline"`
@@ -111,8 +113,8 @@ type Headers struct {
 type Notices struct {
 	// Language is "en" or "de".
 	Language string `toml:"language" json:"language"`
-	// Operator is the address of who runs the relay; what he should know of is
-	// mailed there. "": nobody is told.
+	// Operator is the address of the operator, for mail about what they should know
+	// of. "": nobody is told.
 	Operator string `toml:"operator" json:"operator"`
 }
 
@@ -141,7 +143,7 @@ type Delivery struct {
 	ConcurrencyPerHost int        `toml:"concurrency_per_host" json:"concurrency_per_host"`
 	// Plaintext is "allow" or "refuse".
 	Plaintext      string   `toml:"plaintext" json:"plaintext"`
-	CAFile         string   `toml:"ca_file" json:"ca_file"`
+	CAFile         string   `toml:"ca_file" json:"ca_file" restart:""`
 	ConnectTimeout Duration `toml:"connect_timeout" json:"connect_timeout"`
 	// PrivateAddresses is "refuse" or "allow".
 	PrivateAddresses string `toml:"private_addresses" json:"private_addresses"`
@@ -164,7 +166,7 @@ type Switch struct {
 
 // TLSRPT is the reports to recipient domains.
 type TLSRPT struct {
-	Enabled      bool   `toml:"enabled" json:"enabled"`
+	Enabled      bool   `toml:"enabled" json:"enabled" restart:""`
 	Organization string `toml:"organization" json:"organization"`
 	Contact      string `toml:"contact" json:"contact"`
 	Sender       string `toml:"sender" json:"sender"`
@@ -246,7 +248,7 @@ type Log struct {
 	// Level is "debug", "info", "warn" or "error".
 	Level string `toml:"level" json:"level"`
 	// Format is "json" or "text".
-	Format string `toml:"format" json:"format"`
+	Format string `toml:"format" json:"format" restart:""`
 }
 
 // defaultDataDir is relative to the folder of the configuration file; without one
