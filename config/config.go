@@ -52,7 +52,7 @@ type Listen struct {
 	// Open is needed beside an Allow of a whole Internet.
 	Open bool `toml:"open" json:"open"`
 	// AllowGateway is needed in a container where Allow or ProxyProtocol holds the
-	// container's gateway, which stands for everybody whom the engine hands over.
+	// container's gateway: connections that the engine hands over come from there.
 	AllowGateway bool `toml:"allow_gateway" json:"allow_gateway"`
 	Auth         bool `toml:"auth" json:"auth"`
 	// MinTLS is "1.0", "1.1", "1.2" or "1.3".
@@ -86,7 +86,7 @@ type Limits struct {
 	Connections          int  `toml:"connections" json:"connections"`
 	ConnectionsPerClient int  `toml:"connections_per_client" json:"connections_per_client"`
 	FreeSpace            Size `toml:"free_space" json:"free_space" restart:""`
-	// TrashSize bounds what of removed mail is kept for a day; 0: nothing is.
+	// TrashSize bounds the removed mail that is kept for a day; 0: none is kept.
 	TrashSize Size `toml:"trash_size" json:"trash_size" restart:""`
 	Hops      int  `toml:"hops" json:"hops"`
 	// BareNewline is "normalize" or "reject".
@@ -100,7 +100,7 @@ type Limits struct {
 	QueueLength int `toml:"queue_length" json:"queue_length"`
 }
 
-// Headers is what is done to the headers of relayed mail.
+// Headers configures changes to the headers of relayed mail.
 type Headers struct {
 	// Strip lists fields that are removed; a final * stands for any ending.
 	Strip []string `toml:"strip" json:"strip"`
@@ -118,8 +118,8 @@ type Notices struct {
 	Operator string `toml:"operator" json:"operator"`
 }
 
-// Postmaster is where mail to <postmaster> goes: to the operator, or to the
-// postmaster of the domain that the relay is in.
+// Postmaster is the address that gets mail to <postmaster>: the operator's, or that of
+// the postmaster of the relay's own domain.
 func (c *Config) Postmaster() string {
 	if c.Notices.Operator != "" {
 		return c.Notices.Operator
@@ -164,7 +164,7 @@ type Switch struct {
 	Enabled bool `toml:"enabled" json:"enabled"`
 }
 
-// TLSRPT is the reports to recipient domains.
+// TLSRPT configures the TLS reports to recipient domains.
 type TLSRPT struct {
 	Enabled      bool   `toml:"enabled" json:"enabled" restart:""`
 	Organization string `toml:"organization" json:"organization"`
@@ -172,14 +172,13 @@ type TLSRPT struct {
 	Sender       string `toml:"sender" json:"sender"`
 	// InsecureHTTPS posts reports to receivers whose certificate does not hold.
 	InsecureHTTPS bool `toml:"insecure_https" json:"insecure_https"`
-	// Skip are the domains, or with a leading dot all below them, that nothing
-	// is counted of and no report is sent to.
+	// Skip are domains, or with a leading dot all below one, for which nothing is
+	// counted and no report is sent.
 	Skip []string `toml:"skip" json:"skip"`
 }
 
-// UnsignedReports says, where no DKIM key signs the mailed reports, that they
-// are not sent and what to do; else "". Receivers throw unsigned ones away (RFC
-// 8460, 3).
+// UnsignedReports returns a warning where no DKIM key signs the mailed reports, which are
+// not sent then, else "". Receivers throw unsigned ones away (RFC 8460, 3).
 func (c *Config) UnsignedReports() string {
 	if !c.TLSRPT.Enabled || c.ReportKey() != nil {
 		return ""
@@ -236,7 +235,7 @@ type Domain struct {
 	Concurrency int `toml:"concurrency" json:"concurrency"`
 }
 
-// Admin is how the operator reaches the relay.
+// Admin configures the admin socket and the web page.
 type Admin struct {
 	Socket    string `toml:"socket" json:"socket"`
 	HTTP      string `toml:"http" json:"http"`
@@ -255,8 +254,8 @@ type Log struct {
 // to the present folder.
 const defaultDataDir = "./stsrelay-data"
 
-// Default returns the documented defaults. What depends on others (the host's
-// name, the report's contact) is empty here and filled in by Load.
+// Default returns the documented defaults. Those that depend on other values (the name
+// of the host, the contact of reports) are empty, and filled in by Load.
 func Default() Config {
 	return Config{
 		DataDir: defaultDataDir,

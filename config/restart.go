@@ -7,11 +7,12 @@ import (
 	"strings"
 )
 
-// KeepRunning puts into c what runs, where that cannot change before the next start (the
-// fields with the tag restart), and returns the keys that have other values in c. So c
-// becomes what is in force, and the next reload is compared with that.
+// KeepRunning copies the values that cannot change before the next start (the fields with
+// the tag restart) from the running configuration, and returns the keys that had other
+// values in c. After it c is the configuration in force, with which the next reload is
+// compared.
 func (c *Config) KeepRunning(running *Config) (changed []string) {
-	changed = keep(reflect.ValueOf(c).Elem(), reflect.ValueOf(running).Elem(), "")
+	changed = keepTagged(reflect.ValueOf(c).Elem(), reflect.ValueOf(running).Elem(), "")
 	if c.keepListeners(running) {
 		changed = append(changed, "listen (address, tls, min_tls, proxy_protocol)")
 	}
@@ -19,8 +20,8 @@ func (c *Config) KeepRunning(running *Config) (changed []string) {
 	return changed
 }
 
-// keep is KeepRunning for the keys of one table.
-func keep(next, running reflect.Value, path string) (changed []string) {
+// keepTagged is KeepRunning for the keys of one table.
+func keepTagged(next, running reflect.Value, path string) (changed []string) {
 	for i := range next.NumField() {
 		field := next.Type().Field(i)
 		key := strings.TrimPrefix(path+"."+field.Tag.Get("toml"), ".")
@@ -32,15 +33,15 @@ func keep(next, running reflect.Value, path string) (changed []string) {
 			}
 			next.Field(i).Set(running.Field(i))
 		case field.Type.Kind() == reflect.Struct && isTable(field.Type):
-			changed = append(changed, keep(next.Field(i), running.Field(i), key)...)
+			changed = append(changed, keepTagged(next.Field(i), running.Field(i), key)...)
 		}
 	}
 	return changed
 }
 
-// keepListeners puts the listeners that run into c, each with the rules that c has for
-// its address, or else with its old ones. It reports whether others come with the next
-// start.
+// keepListeners copies the running listeners. Each gets the rules that c has for its
+// address, else it keeps its own. It reports whether the next start brings other
+// listeners.
 func (c *Config) keepListeners(running *Config) (changed bool) {
 	listen := slices.Clone(running.Listen)
 	changed = len(listen) != len(c.Listen)
