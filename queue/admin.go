@@ -8,49 +8,29 @@ import (
 	"github.com/stsrelay/stsrelay/queue/scheduler"
 )
 
-// Retry makes the selected messages due now and ends the rest of their
+// Retry makes the selected messages due now and ends the back-off of their
 // domains; one of them goes first as a probe. Held ones stay held. It returns
 // how many messages it touched.
 func (q *Queue) Retry(ctx context.Context, f Filter) (int, error) {
-	return q.each(ctx, f, "", "", func(e *scheduler.Entry, _ *Message) bool {
-		if e.Held {
-			return false
-		}
-		q.permitted(e, q.scheduler.RetryNow(e, q.clock.now()))
-		return true
-	})
+	return q.each(ctx, f, "", "", q.retryLocked)
+}
+
+func (q *Queue) retryLocked(e *scheduler.Entry, _ *Message) bool {
+	return !e.Held && q.permitted(e, q.scheduler.RetryNow(e, q.clock.now()))
 }
 
 // Hold keeps the selected messages from being tried until Unhold, over
 // restarts too. It returns how many messages it touched.
 func (q *Queue) Hold(ctx context.Context, f Filter, reason string) (int, error) {
 	return q.each(ctx, f, "held by the operator", reason, func(e *scheduler.Entry, _ *Message) bool {
-		if e.Held {
-			return false
-		}
-		q.holdLocked(e, holdRecord{Reason: reason})
-		return true
+		return q.holdLocked(e, holdRecord{Reason: reason})
 	})
 }
 
 // Unhold releases the selected held messages and makes them due now. It returns
 // how many messages it touched.
 func (q *Queue) Unhold(ctx context.Context, f Filter) (int, error) {
-	return q.each(ctx, f, "released by the operator", "", func(e *scheduler.Entry, _ *Message) bool {
-		if !e.Held {
-			return false
-		}
-		q.readableLocked(e)
-		var b store.Batch
-		if e.Seq < q.sequence.low {
-			b.Set(holdKey(e.Seq), encode(holdRecord{Since: q.clock.wall().UTC(), Released: true}))
-		} else {
-			b.Delete(holdKey(e.Seq))
-		}
-		q.write(&b)
-		q.permitted(e, q.scheduler.Unhold(e, q.clock.now()))
-		return true
-	})
+	return q.each(ctx, f, "released by the operator", "", q.unholdLocked)
 }
 
 // each calls fn, under the lock, for every selected message that is still in

@@ -26,10 +26,7 @@ func (q *Queue) Remove(ctx context.Context, f Filter) (int, error) {
 	if f.Domain != "" {
 		return q.cancelEach(ctx, f, cancellation{domain: f.Domain})
 	}
-	return q.each(ctx, f, "removed by the operator", "", func(e *scheduler.Entry, m *Message) bool {
-		q.removeLocked(e, m)
-		return true
-	})
+	return q.each(ctx, f, "removed by the operator", "", q.removeLocked)
 }
 
 // Bounce gives the selected messages up: each is replaced by the notice that
@@ -361,7 +358,7 @@ func (c *cancellation) writeEnds(m *Message, groups []int, b *store.Batch) {
 
 // removeLocked deletes a whole message, or puts it into the trash: those of its
 // recipients that have no end yet.
-func (q *Queue) removeLocked(e *scheduler.Entry, m *Message) {
+func (q *Queue) removeLocked(e *scheduler.Entry, m *Message) bool {
 	var b store.Batch
 	var groups []int
 	for i := range e.Groups {
@@ -379,6 +376,7 @@ func (q *Queue) removeLocked(e *scheduler.Entry, m *Message) {
 	q.forgetLocked(e)
 	q.write(&b)
 	q.trash.add(trashed)
+	return true
 }
 
 // waiting is part without the recipients that have an end already.

@@ -7,10 +7,10 @@ import (
 	"github.com/stsrelay/stsrelay/queue/scheduler"
 )
 
-// holdLocked keeps e from being tried.
-func (q *Queue) holdLocked(e *scheduler.Entry, rec holdRecord) {
+// holdLocked keeps e from being tried. It reports whether e was not held.
+func (q *Queue) holdLocked(e *scheduler.Entry, rec holdRecord) bool {
 	if e.Held {
-		return
+		return false
 	}
 	q.permitted(e, q.scheduler.Hold(e, q.clock.now()))
 	e.HasRecords = true
@@ -18,6 +18,24 @@ func (q *Queue) holdLocked(e *scheduler.Entry, rec holdRecord) {
 	rec.Since = q.clock.wall().UTC()
 	b.Set(holdKey(e.Seq), encode(rec))
 	q.write(&b)
+	return true
+}
+
+// unholdLocked ends that. It reports whether e was held.
+func (q *Queue) unholdLocked(e *scheduler.Entry, _ *Message) bool {
+	if !e.Held {
+		return false
+	}
+	q.readableLocked(e)
+	var b store.Batch
+	if e.Seq < q.sequence.low {
+		b.Set(holdKey(e.Seq), encode(holdRecord{Since: q.clock.wall().UTC(), Released: true}))
+	} else {
+		b.Delete(holdKey(e.Seq))
+	}
+	q.write(&b)
+	q.permitted(e, q.scheduler.Unhold(e, q.clock.now()))
+	return true
 }
 
 // holdUnreadableLocked holds a message that the store cannot read, so that it is not
