@@ -1,62 +1,56 @@
 package config
 
 import (
-	"net/netip"
 	"reflect"
 	"slices"
 	"testing"
 )
 
-func TestWhatNeedsARestartStaysAsItRuns(t *testing.T) {
-	const listeners = "listen (address, tls, min_tls, proxy_protocol)"
-	for _, row := range []struct {
-		name    string
-		change  func(*Config)
-		restart []string
-	}{
-		{"nothing", func(*Config) {}, nil},
-		{"what may change", func(c *Config) {
-			c.Delivery.Plaintext, c.TLSRPT.Contact, c.DANE.Enabled, c.Log.Level, c.Limits.Hops = "refuse", "x@example.com", false, "debug", 7
-			c.Listen[0].RequireTLS, c.Listen[0].ProxyProtocol = true, []Network{}
-		}, nil},
-		{"all that may not", func(c *Config) {
-			c.Hostname, c.DataDir, c.DNS.TrustAD, c.STS.Enabled, c.Admin.HTTP, c.Log.Format = "x", "y", "never", false, "127.0.0.1:1", "text"
-			c.Delivery.CAFile, c.Limits.FreeSpace, c.Limits.TrashSize, c.TLSRPT.Enabled = "z", 1, 2, false
-		}, []string{"admin", "data_dir", "delivery.ca_file", "dns", "hostname", "limits.free_space", "limits.trash_size", "log.format", "sts.enabled", "tlsrpt.enabled"}},
-		{"another address", func(c *Config) { c.Listen[0].Address = "127.0.0.1:26" }, []string{listeners}},
-		{"one listener more", func(c *Config) { c.Listen = append(c.Listen, Listen{Address: "127.0.0.1:26"}) }, []string{listeners}},
-		{"no listener", func(c *Config) { c.Listen = nil }, []string{listeners}},
-		{"TLS of a listener", func(c *Config) { c.Listen[0].TLS = "implicit" }, []string{listeners}},
-		{"the version of TLS", func(c *Config) { c.Listen[0].MinTLS = "1.0" }, []string{listeners}},
-		{"a load balancer", func(c *Config) { c.Listen[0].ProxyProtocol = []Network{Network(netip.MustParsePrefix("10.0.0.0/8"))} }, []string{listeners}},
-	} {
-		t.Run(row.name, func(t *testing.T) {
-			running, next := Default(), Default()
-			row.change(&next)
-			want := next
-			if restart := KeepRunning(&running, &next); !slices.Equal(restart, row.restart) {
-				t.Errorf("got %q, want %q", restart, row.restart)
-			}
-			if unchanged := Default(); !reflect.DeepEqual(running, unchanged) {
-				t.Error("the running configuration has changed")
-			}
-			if len(row.restart) > 0 {
-				want = Default()
-			} else if len(want.Listen) > 0 {
-				want.Listen[0].ProxyProtocol = nil
-			}
-			if !reflect.DeepEqual(next, want) {
-				t.Errorf("got %+v, want %+v", next, want)
-			}
-		})
+// What cannot change while the relay runs stays as it was, and is named; all else changes.
+func TestWhatCountsFromTheNextStart(t *testing.T) {
+	running, next := Default(), Default()
+	next.Hostname, next.DataDir, next.DNS.TrustAD, next.Delivery.CAFile = "b.example", "/b", "never", "/b.pem"
+	next.STS.Enabled, next.DANE.Enabled, next.TLSRPT.Enabled = false, false, false
+	next.Limits.TrashSize, next.Limits.FreeSpace, next.Limits.Rate = 1, 2, 3
+	next.Admin.HTTP, next.Log.Format, next.Log.Level = "127.0.0.1:1", "text", "debug"
+	next.Delivery.Plaintext, next.TLSRPT.Contact = "refuse", "x@b.example"
+	next.Users = []User{{Name: "a"}}
+	changed := next.KeepRunning(&running)
+	want := []string{"admin", "data_dir", "delivery.ca_file", "dns", "hostname", "limits.free_space", "limits.trash_size", "log.format", "sts.enabled", "tlsrpt.enabled"}
+	if !slices.Equal(changed, want) {
+		t.Errorf("%q, want %q", changed, want)
+	}
+	in := Default()
+	in.DANE.Enabled, in.Limits.Rate, in.Log.Level, in.Delivery.Plaintext, in.TLSRPT.Contact = false, 3, "debug", "refuse", "x@b.example"
+	in.Users = []User{{Name: "a"}}
+	if !reflect.DeepEqual(next, in) {
+		t.Errorf("in force is %+v\nwant %+v", next, in)
+	}
+	if changed := next.KeepRunning(&in); len(changed) != 0 {
+		t.Errorf("%q have changed", changed)
 	}
 }
 
-func TestAListenerThatRunsTakesTheNewRulesOfItsAddress(t *testing.T) {
+func TestListenersThatRunStay(t *testing.T) {
 	running, next := Default(), Default()
-	next.Listen = []Listen{{Address: "127.0.0.1:26"}, {Address: running.Listen[0].Address, TLS: "implicit", RequireTLS: true}}
-	KeepRunning(&running, &next)
-	if len(next.Listen) != 1 || next.Listen[0].TLS != running.Listen[0].TLS || !next.Listen[0].RequireTLS {
-		t.Errorf("%+v", next.Listen)
+	running.Listen = []Listen{{Address: "127.0.0.1:1", TLS: "none"}, {Address: "127.0.0.1:2", TLS: "starttls"}}
+	for _, tt := range []struct {
+		name    string
+		listen  []Listen
+		want    []Listen
+		changed bool
+	}{
+		{"the same", running.Listen, running.Listen, false},
+		{"other rules", []Listen{{Address: "127.0.0.1:2", TLS: "starttls"}, {Address: "127.0.0.1:1", TLS: "none", Auth: true}},
+			[]Listen{{Address: "127.0.0.1:1", TLS: "none", Auth: true}, {Address: "127.0.0.1:2", TLS: "starttls"}}, false},
+		{"other TLS", []Listen{{Address: "127.0.0.1:1", TLS: "implicit"}, {Address: "127.0.0.1:2", TLS: "starttls"}}, running.Listen, true},
+		{"one less", running.Listen[:1], running.Listen, true},
+		{"another address", []Listen{{Address: "127.0.0.1:1", TLS: "none"}, {Address: "127.0.0.1:3", TLS: "starttls"}}, running.Listen, true},
+	} {
+		next.Listen = tt.listen
+		changed := next.KeepRunning(&running)
+		if (len(changed) == 1) != tt.changed || !reflect.DeepEqual(next.Listen, tt.want) {
+			t.Errorf("%s: %q, %+v", tt.name, changed, next.Listen)
+		}
 	}
 }

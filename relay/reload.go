@@ -47,7 +47,7 @@ func (r *Relay) reload(ctx context.Context) (restart []string, err error) {
 // may fail before it sets anything.
 func (r *Relay) takeOver(ctx context.Context, c *config.Config) (restart []string, err error) {
 	running := r.config.Load()
-	restart = config.KeepRunning(running, c)
+	restart = c.KeepRunning(running)
 	deliverySettings, err := settings(c)
 	if err != nil {
 		return nil, err
