@@ -127,6 +127,21 @@ func (c *Config) Postmaster() string {
 	return "postmaster@" + registered(c.Hostname)
 }
 
+// ListenAddrs returns the addresses at which a relay with this configuration listens,
+// without those that are names.
+func (c *Config) ListenAddrs() (out []netip.AddrPort) {
+	for _, l := range c.Listen {
+		address := l.Address
+		if strings.HasPrefix(address, ":") {
+			address = "0.0.0.0" + address
+		}
+		if a, err := netip.ParseAddrPort(address); err == nil {
+			out = append(out, a)
+		}
+	}
+	return out
+}
+
 // DNS is the resolver.
 type DNS struct {
 	Servers []string `toml:"servers" json:"servers"`

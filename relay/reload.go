@@ -43,8 +43,8 @@ func (r *Relay) reload(ctx context.Context) (restart []string, err error) {
 	return restart, nil
 }
 
-// takeOver makes c the configuration in force, but for what stays. First all
-// that may fail is read, then all is set.
+// takeOver puts c into force, without the keys that need a restart. It reads all that
+// may fail before it sets anything.
 func (r *Relay) takeOver(ctx context.Context, c *config.Config) (restart []string, err error) {
 	running := r.config.Load()
 	restart = c.KeepRunning(running)
@@ -66,7 +66,8 @@ func (r *Relay) takeOver(ctx context.Context, c *config.Config) (restart []strin
 	}
 	r.config.Store(c)
 	r.ingress.Update(ingressOptions)
-	r.certs.set(c, certs)
+	r.certs.Set(certs, c.TLS.Certificate, c.TLS.Key)
+	r.passwords.Set(accounts(c))
 	r.signer.Store(signer)
 	r.warnUnsigned(c)
 	r.queue.SetSchedule(schedule(c))
