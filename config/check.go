@@ -241,10 +241,28 @@ func (l *loader) checkListen(i int) {
 		l.domain(key("sender_domains"), &li.SenderDomains[j], "a list of domains")
 	}
 	for j := range i {
-		if l.config.Listen[j].Address == li.Address {
+		switch other := l.config.Listen[j].Address; {
+		case other == li.Address:
 			l.fail(key("address"), li.Address, "stands twice")
+		case overlap(other, li.Address):
+			l.fail(key("address"), li.Address, "is the same as %s of listen[%d], or a part of it", other, j)
 		}
 	}
+}
+
+// overlap reports whether no two listeners can have these addresses: ":25" is all addresses
+// of the machine, as are "0.0.0.0:25" and "[::]:25".
+func overlap(a, b string) bool {
+	hostA, portA, errA := net.SplitHostPort(a)
+	hostB, portB, errB := net.SplitHostPort(b)
+	if errA != nil || errB != nil || portA != portB || portA == "0" {
+		return false
+	}
+	all := func(host string) bool {
+		addr, err := netip.ParseAddr(host)
+		return host == "" || err == nil && addr.IsUnspecified()
+	}
+	return hostA == hostB || all(hostA) || all(hostB)
 }
 
 // tooWide reports whether a network is larger than any organization's own: several of

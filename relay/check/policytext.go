@@ -10,7 +10,7 @@ import (
 	"github.com/stsrelay/stsrelay/sts"
 )
 
-func (c *checker) describePolicy(p *policyRun) *Policy {
+func (c *checker) describePolicy(p *policyLookups) *Policy {
 	switch {
 	case p.fetched != nil:
 		return c.describeValid(p.fetched)
