@@ -8,7 +8,6 @@ import (
 	"slices"
 	"time"
 
-	"github.com/stsrelay/stsrelay/internal/store"
 	"github.com/stsrelay/stsrelay/queue"
 	"github.com/stsrelay/stsrelay/relay/failure"
 	"github.com/stsrelay/stsrelay/relay/outbound"
@@ -16,66 +15,83 @@ import (
 	"github.com/stsrelay/stsrelay/sts"
 )
 
-// attempt is one try to deliver one unit.
+// attempt is one try to deliver the recipients of one claim.
 type attempt struct {
 	d        *Delivery
 	w        *queue.Claim
 	grace    context.Context // of its content: that of the attempt ends when the relay stops
-	hold     hold
 	settings *Settings
-	start    time.Time
-
-	rule *outbound.Rule // nil: none
+	rule     *outbound.Rule // nil: none
 	// policyDomain is whose published policies apply: the recipients' domain, or
 	// the next hop that the operator set for it; "" for addresses.
 	policyDomain string
 	policy       sts.Result
 
-	results []queue.RecipientState // by position in w.Recipients
-	relayed []bool                 // handed to a host that does not know DSN
-	open    []int                  // positions without a result yet
-	last    *attemptError          // of the last host that could not be used
-	held    *attemptError          // of the first host that was refused by a policy
-	down    *attemptError          // of the last host that could not be reached
-	tls     string                 // what the session that was used proved
-	// protection is tls in one word, "" where there was no session.
-	protection security.Protection
-	dials      int
-	retryAfter time.Duration // 0: as the schedule says
-	passOver   tried         // in earlier attempts, in vain
-	tried      tried         // in this one
-	looked     int           // hosts that were looked at
-	counts     []SessionCount
-	reached    bool // a transaction was begun with some host
-	room       int  // sessions that the host may have, where it took a message; else 0
+	hold       hold
+	recipients recipients
+	hosts      hostsTried
+	use        sessionUse
+	failures   failures
+	record     record
+	end        ending
+}
 
-	seen  []seen   // in the order of contact
-	key   string   // of the host that is tried
-	limit int      // of sessions to it
-	fresh bool     // only a session that was not used before will do
-	alone bool     // the message goes alone through a session: what became of it before is not known
-	busy  *errBusy // too many wait for the host already
-	cut   bool     // the relay stops, and has cut a transaction off of which no content was sent as a whole
+// hostsTried is how far an attempt has come through the hosts of the domain.
+type hostsTried struct {
+	passOver tried // in earlier attempts, in vain
+	tried    tried // in this one
+	looked   int   // hosts that were looked at
+	dials    int
+}
+
+// sessionUse says which sessions an attempt may use.
+type sessionUse struct {
+	key   string // of the host that is tried
+	limit int    // of sessions to it
+	fresh bool   // only a session that was not used before will do
+	alone bool   // the message goes alone through a session: what became of it before is not known
 	// refusedOver is an address over which the host has refused the relay (5.7.x):
-	// it is asked once more over the other family. refusals are what it said, by
-	// position.
+	// it is asked once more over the other family.
 	refusedOver netip.Addr
-	refusals    map[int]*attemptError
-	declined    map[int]*attemptError // what hosts have said for themselves alone, by position
+}
+
+// failures are why hosts could not be used.
+type failures struct {
+	last   *attemptError // of the last host
+	policy *attemptError // of the first host that was refused by a policy
+	down   *attemptError // of the last host that could not be reached
+	busy   *errBusy      // too many wait for the host already
+}
+
+// add takes note of a host that could not be used.
+func (f *failures) add(e *attemptError) {
+	f.last = e
+	switch {
+	case !e.policy:
+		f.down = e
+	case f.policy == nil:
+		f.policy = e
+	}
+}
+
+// ending is what an attempt means for its claim, beside the recipients' results.
+type ending struct {
+	begun      time.Time
+	reached    bool          // a transaction was begun with some host
+	cut        bool          // the relay stops, and has cut a transaction off of which no content was sent as a whole
+	retryAfter time.Duration // 0: as the schedule says
+	capacity   int           // sessions that the host may have, where it took a message; else 0
 }
 
 func newAttempt(grace context.Context, d *Delivery, w *queue.Claim) *attempt {
-	a := &attempt{d: d, w: w, grace: grace, settings: d.settings.Load(), start: d.now(), results: make([]queue.RecipientState, len(w.Recipients)), relayed: make([]bool, len(w.Recipients))}
+	a := &attempt{d: d, w: w, grace: grace, settings: d.settings.Load(), recipients: newRecipients(w.States), end: ending{begun: d.now()}}
 	a.rule = a.settings.Rules.For(w.Domain)
 	if a.rule != nil && a.rule.Route != nil {
 		a.policyDomain = a.rule.Route.PolicyDomain()
 	} else if _, ok := outbound.ParseLiteral(w.Domain); !ok {
 		a.policyDomain = w.Domain
 	}
-	for i := range w.Recipients {
-		a.open = append(a.open, i)
-		a.alone = a.alone || w.States[i].ReasonCode == failure.Unknown.Code()
-	}
+	a.use.alone = slices.ContainsFunc(w.States, func(s queue.RecipientState) bool { return s.ReasonCode == failure.Unknown.Code() })
 	return a
 }
 
@@ -92,12 +108,12 @@ func (f *attemptError) states(w *queue.Claim) []queue.RecipientState {
 // sent but content that is on its way, which has until a.grace ends.
 func (a *attempt) run(ctx context.Context) {
 	err := a.policyAndHosts(ctx)
-	if ctx.Err() != nil && len(a.open) > 0 && (a.cut || !a.reached) {
+	if ctx.Err() != nil && len(a.recipients.open) > 0 && (a.end.cut || !a.end.reached) {
 		a.giveBack()
 		return
 	}
 	if wait, ok := a.waits(); ok {
-		a.d.queue.Record(a.countSessions())
+		a.noAttempt()
 		a.d.queue.Postpone(a.w, wait)
 		return
 	}
@@ -105,8 +121,8 @@ func (a *attempt) run(ctx context.Context) {
 	if f == nil {
 		f = a.reason()
 	}
-	a.acceptDeclined(ctx.Err() != nil || a.busy != nil)
-	if len(a.open) > 0 {
+	a.recipients.acceptDeclined(ctx.Err() != nil || a.failures.busy != nil, a.record.tls)
+	if len(a.recipients.open) > 0 {
 		a.fail(f)
 	}
 	a.finish()
@@ -115,12 +131,12 @@ func (a *attempt) run(ctx context.Context) {
 // giveBack ends the claim of an attempt that the stop has cut off: for the
 // recipients without a result it was none.
 func (a *attempt) giveBack() {
-	if len(a.open) == len(a.results) {
-		a.d.queue.Record(a.countSessions())
+	if len(a.recipients.open) == len(a.recipients.states) {
+		a.noAttempt()
 		a.d.queue.Release(a.w)
 		return
 	}
-	a.retryAfter = time.Millisecond // due again, with the next start
+	a.end.retryAfter = time.Millisecond // due again, with the next start
 	a.finish()
 }
 
@@ -129,27 +145,26 @@ func (a *attempt) giveBack() {
 // waits then. Where nobody could come to the host for long, that is a failure like
 // others: senders are told of it, and what is too old is given up.
 func (a *attempt) waits() (time.Duration, bool) {
-	if a.busy == nil || a.reached {
+	if a.failures.busy == nil || a.end.reached {
 		return 0, false
 	}
-	notice := a.settings.DelayNotice
-	if late := notice > 0 && a.w.Age >= notice; a.busy.wait >= maxBusy && (late || a.w.Expired) {
+	if a.failures.busy.wait >= maxBusy && (a.late() || a.w.Expired) {
 		return 0, false
 	}
 	// Where other hosts have taken time, at most half of it is spent with that.
-	return min(max(a.busy.wait, a.d.now().Sub(a.start)), max(a.busy.wait, maxBusy)), true
+	return min(max(a.failures.busy.wait, a.d.now().Sub(a.end.begun)), max(a.failures.busy.wait, maxBusy)), true
 }
 
 // reason is why recipients are without a result. Where a policy has refused a
 // host, that tells more than that another host is down.
 func (a *attempt) reason() *attemptError {
 	switch {
-	case a.held != nil && a.held.permanent && a.down != nil:
-		return a.down // that host might do what the others cannot
-	case a.held != nil && !a.reached:
-		return a.held
-	case a.last != nil:
-		return a.last
+	case a.failures.policy != nil && a.failures.policy.permanent && a.failures.down != nil:
+		return a.failures.down // that host might do what the others cannot
+	case a.failures.policy != nil && !a.end.reached:
+		return a.failures.policy
+	case a.failures.last != nil:
+		return a.failures.last
 	}
 	return &attemptError{reason: failure.Connect, status: "4.4", text: "no host of " + a.w.Domain + " was tried", domainWide: true}
 }
@@ -169,8 +184,8 @@ func (a *attempt) policyAndHosts(ctx context.Context) error {
 		return err
 	}
 	a.tryHosts(ctx, r)
-	if a.held != nil && len(a.open) > 0 && !a.reached && a.enforced() && !a.policy.Fresh && a.lookAgain(ctx) {
-		a.last, a.held, a.down = nil, nil, nil
+	if a.failures.policy != nil && len(a.recipients.open) > 0 && !a.end.reached && a.enforced() && !a.policy.Fresh && a.lookAgain(ctx) {
+		a.failures = failures{busy: a.failures.busy}
 		a.tryHosts(ctx, r)
 	}
 	if f := a.homeless(ctx, r); f != nil {
@@ -183,62 +198,50 @@ func (a *attempt) enforced() bool {
 	return a.policy.Policy != nil && a.policy.Policy.Mode == sts.ModeEnforce
 }
 
-// failed takes note of a host that could not be used.
-func (a *attempt) failed(f *attemptError) {
-	a.last = f
-	switch {
-	case !f.policy:
-		a.down = f
-	case a.held == nil:
-		a.held = f
-	}
-}
-
 // tryHost tries one host. It returns nil where a transaction was made, even if
-// recipients were refused in it; what has no result then goes to the next host.
+// recipients were refused in it; what has no result then goes to the next host. Where
+// the host refuses the relay's address, it is asked once more over the other family.
 func (a *attempt) tryHost(ctx context.Context, c candidate, req *security.Requirement) *attemptError {
 	addr, f := a.transact(ctx, c, req)
 	if f != nil {
 		return f
 	}
-	if a.refusals == nil || a.refusedOver.IsValid() || !a.hasOtherFamily(ctx, c, addr) {
-		a.accept(a.refusals)
-		return a.last
+	if a.recipients.refused != nil && a.hasOtherFamily(ctx, c, addr) {
+		a.use.refusedOver = addr
+		if _, f := a.transact(ctx, c, req); f != nil {
+			a.failures.last = f
+		}
+		a.use.refusedOver = netip.Addr{}
 	}
-	a.refusedOver = addr
-	if f := a.tryHost(ctx, c, req); f != nil {
-		a.last = f
-	}
-	a.accept(a.refusals)
-	a.refusedOver = netip.Addr{}
-	return a.last
+	a.recipients.acceptRefused(a.record.tls)
+	return a.failures.last
 }
 
 // transact makes transactions with a host until one counts that leaves no
 // recipients for another one. addr is where that was. The failure is of the host:
 // there is no session.
 func (a *attempt) transact(ctx context.Context, c candidate, req *security.Requirement) (addr netip.Addr, f *attemptError) {
-	a.fresh = a.alone
+	a.use.fresh = a.use.alone
 	for {
 		s, f := a.session(ctx, c, req)
 		if f != nil {
 			return addr, f
 		}
-		a.tls, a.protection = req.Describe(&s.evidence)
+		a.record.proved(req, &s.evidence)
 		course := a.send(ctx, s)
 		for course == courseMore && s.mayCarry() {
 			course = a.send(ctx, s)
 		}
 		if course != courseRenew {
-			a.countSession(req, s)
+			a.noteSession(req, s)
 		}
 		a.hold.waits(nil, 0) // the session may be another attempt's now
-		s.spent = a.alone || course == courseRenew
+		s.spent = a.use.alone || course == courseRenew
 		a.d.pool.put(s, a.d.now())
 		if course == courseDone {
 			return s.addr, nil
 		}
-		a.fresh = a.fresh || course == courseRenew
+		a.use.fresh = a.use.fresh || course == courseRenew
 	}
 }
 
@@ -251,55 +254,63 @@ func (a *attempt) hasOtherFamily(ctx context.Context, c candidate, used netip.Ad
 // fail gives the recipients without a result the failure f. That this message is
 // too old by now is no matter of the domain.
 func (a *attempt) fail(f *attemptError) {
-	a.last = f
+	a.failures.last = f
 	if a.w.Expired && !f.permanent {
 		f = &attemptError{permanent: true, reason: failure.Expired, host: f.host, reply: f.reply, domainWide: f.domainWide,
 			text: fmt.Sprintf("not delivered within %s; the last reason was: %s", age(a.w.Age), f.Error())}
 	}
-	for _, i := range a.open {
-		a.results[i] = f.state(a.w.States[i], a.tls)
-	}
+	a.recipients.failAll(f, a.record.tls)
 }
 
-// finish hands the results to the queue and writes the log line.
+// finish ends the claim with the results, and tells of them.
 func (a *attempt) finish() {
-	o := queue.Outcome{Results: a.results, RetryAfter: a.retryAfter, Parallel: a.room + a.room/4} // some wait for the commit of their results
-	if o.Unreadable = a.w.Unreadable(); o.Unreadable == nil {
+	unreadable := a.w.Unreadable()
+	if unreadable == nil {
 		a.expire()
 	}
-	if !a.reached && a.last != nil && a.last.domainWide {
-		o.DomainBackoff = queue.DomainBackoff{Reason: a.last.queueReason(), PolicyOnly: a.last.policy}
-	}
-	if o.Unreadable == nil { // else it is held, and the administrator decides
-		a.addNotices(&o)
-	}
-	o.Also = a.countAll()
-	a.logResults()
-	a.tell()
-	a.d.queue.Finish(a.w, o)
-	queue.LogNotices(a.d.log, &a.w.Envelope, o.Notices)
-}
-
-// countAll adds what the attempt's sessions count for TLS reports to a batch, nil
-// where there is nothing. The day of now is what they count for.
-func (a *attempt) countAll() func(*store.Batch) {
-	if a.d.count == nil || len(a.counts) == 0 {
-		return nil
-	}
-	end := a.d.now()
-	return func(b *store.Batch) {
-		for _, c := range a.counts {
-			c.At = end
-			a.d.count(b, c)
+	e := a.event(EventAttempt)
+	e.Unreadable = unreadable
+	c := a.d.readers.changes(e)
+	if c.Delayed {
+		for i := range e.States {
+			e.States[i].Delayed = true
 		}
 	}
+	a.d.readers.ended(e)
+	o := queue.Outcome{
+		Results: e.States, RetryAfter: a.end.retryAfter, Parallel: a.end.capacity + a.end.capacity/4, // some wait for the commit of their results
+		Unreadable: unreadable, Notices: c.Notices, Also: c.Batch, Durable: a.d.readers.durable(e),
+	}
+	if last := a.failures.last; !a.end.reached && last != nil && last.domainWide {
+		o.DomainBackoff = queue.DomainBackoff{Reason: last.queueReason(), PolicyOnly: last.policy}
+	}
+	a.d.queue.Finish(a.w, o)
+	queue.LogNotices(a.d.log, &a.w.Envelope, c.Notices)
 }
 
-// countSessions is countAll for a claim that is given back: the sessions were
-// made, but hosts that were passed over will be so again.
-func (a *attempt) countSessions() func(*store.Batch) {
-	a.counts = slices.DeleteFunc(a.counts, func(c SessionCount) bool { return c.RemoteIP == "" })
-	return a.countAll()
+// noAttempt tells of the sessions of a claim that is given back without a result.
+func (a *attempt) noAttempt() {
+	e := a.event(EventNoAttempt)
+	e.Sessions = a.record.made()
+	c := a.d.readers.changes(e)
+	a.d.readers.ended(e)
+	a.d.queue.Record(c.Batch)
+}
+
+// event is what there is to be told.
+func (a *attempt) event(kind EventKind) *Event {
+	now := a.d.now()
+	return &Event{
+		Kind: kind, Claim: a.w, At: now, Took: now.Sub(a.end.begun), Late: a.late(), Policy: a.policy,
+		States: a.recipients.states, Relayed: a.recipients.relayed,
+		Sessions: a.record.sessions, TLS: a.record.tls, Protection: a.record.protection, contacts: a.record.contacts,
+	}
+}
+
+// late reports whether the message is so old that its sender is told.
+func (a *attempt) late() bool {
+	notice := a.settings.DelayNotice
+	return notice > 0 && a.w.Age >= notice
 }
 
 // expire gives up the recipients of an expired message that were put off.
@@ -307,8 +318,8 @@ func (a *attempt) expire() {
 	if !a.w.Expired {
 		return
 	}
-	for i := range a.results {
-		if r := &a.results[i]; r.State == queue.Queued {
+	for i := range a.recipients.states {
+		if r := &a.recipients.states[i]; r.State == queue.Queued {
 			r.State, r.ReasonCode, r.Status = queue.Bounced, failure.Expired.Code(), failure.Expired.Status(true, "")
 			r.LastError = fmt.Sprintf("%s not delivered within %s; the last reason was: %s", r.Status, age(a.w.Age), r.LastError)
 		}
@@ -316,24 +327,3 @@ func (a *attempt) expire() {
 }
 
 func age(d time.Duration) string { return d.Round(time.Second).String() }
-
-func (a *attempt) addNotices(o *queue.Outcome) {
-	if a.d.notices == nil {
-		return
-	}
-	if m, ok := a.d.notices.Failure(a.w, a.results); ok {
-		o.Notices = append(o.Notices, m)
-	}
-	if m, ok := a.d.notices.Success(a.w, a.results, a.relayed); ok {
-		o.Notices = append(o.Notices, m)
-	}
-	if s := a.settings.DelayNotice; s == 0 || a.w.Age < s {
-		return
-	}
-	if m, ok := a.d.notices.Delay(a.w, a.results); ok {
-		o.Notices = append(o.Notices, m)
-		for i := range a.results {
-			a.results[i].Delayed = true
-		}
-	}
-}

@@ -70,7 +70,9 @@ func (h *homeless) found(domain string) {
 }
 
 // metHost reports whether the attempt came as far as a host.
-func (a *attempt) metHost() bool { return a.dials > 0 || len(a.seen) > 0 || a.busy != nil }
+func (a *attempt) metHost() bool {
+	return a.hosts.dials > 0 || len(a.record.contacts) > 0 || a.failures.busy != nil
+}
 
 // homeless looks whether the attempt came to nothing because the domain has no mail
 // host at all. Such a domain is looked at twice, and then its mail is given up. nil:
@@ -87,7 +89,7 @@ func (a *attempt) homeless(ctx context.Context, r route) *attemptError {
 	now := a.d.now()
 	s := a.d.homeless.look(a.w.Domain, now)
 	if left := outbound.SecondLook - now.Sub(s.first); left > 0 {
-		a.retryAfter = left
+		a.end.retryAfter = left
 		return &attemptError{reason: failure.NoHost, domainWide: true,
 			text: fmt.Sprintf("%s; it is looked at once more in %s, and the message is given up if there is still none", why, age(max(left, time.Second)))}
 	}
@@ -99,7 +101,7 @@ func (a *attempt) homeless(ctx context.Context, r route) *attemptError {
 		}
 		if why = fresh.plan.Homeless(ctx, a.d.resolver, a.w.Domain, a.anywhere()); why == "" {
 			a.d.homeless.found(a.w.Domain)
-			a.last, a.held, a.down = nil, nil, nil
+			a.failures = failures{busy: a.failures.busy}
 			a.tryHosts(ctx, fresh)
 			return nil
 		}

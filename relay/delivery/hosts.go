@@ -17,19 +17,19 @@ import (
 // are left, and begins with the best again after them.
 func (a *attempt) tryHosts(ctx context.Context, r route) {
 	now := a.d.now()
-	a.passOver, a.tried, a.looked = a.d.rotation.of(a.w.Domain, now), make(tried), 0
+	a.hosts.passOver, a.hosts.tried, a.hosts.looked = a.d.rotation.of(a.w.Domain, now), make(tried), 0
 	a.tryEach(ctx, r, true)
 	switch {
-	case len(a.passOver) == 0 || a.enough() || ctx.Err() != nil:
-	case len(a.open) == 0:
+	case len(a.hosts.passOver) == 0 || a.enough() || ctx.Err() != nil:
+	case len(a.recipients.open) == 0:
 		a.d.rotation.works(a.w.Domain, now)
 		return
 	default:
-		a.passOver, a.tried = a.tried, make(tried)
+		a.hosts.passOver, a.hosts.tried = a.hosts.tried, make(tried)
 		a.tryEach(ctx, r, false)
 	}
-	if (a.enough() || ctx.Err() != nil) && len(a.open) > 0 {
-		a.d.rotation.set(a.w.Domain, a.passOver.and(a.tried), now)
+	if (a.enough() || ctx.Err() != nil) && len(a.recipients.open) > 0 {
+		a.d.rotation.set(a.w.Domain, a.hosts.passOver.and(a.hosts.tried), now)
 	} else {
 		a.d.rotation.set(a.w.Domain, nil, now)
 	}
@@ -37,7 +37,7 @@ func (a *attempt) tryHosts(ctx context.Context, r route) {
 
 // enough reports whether the attempt has tried as many hosts or addresses as it may.
 func (a *attempt) enough() bool {
-	return a.dials >= outbound.MaxAddresses || a.looked >= outbound.MaxHosts
+	return a.hosts.dials >= outbound.MaxAddresses || a.hosts.looked >= outbound.MaxHosts
 }
 
 // tryEach tries the hosts that have not had their turn. first is false where it goes
@@ -45,21 +45,21 @@ func (a *attempt) enough() bool {
 func (a *attempt) tryEach(ctx context.Context, r route, first bool) {
 	unnamed := 0
 	for _, c := range r.candidates {
-		if len(a.open) == 0 || ctx.Err() != nil || a.enough() {
+		if len(a.recipients.open) == 0 || ctx.Err() != nil || a.enough() {
 			return
 		}
 		req := a.requirement(c.host, r)
 		if s, ok := errors.AsType[*security.Shortfall](req.AdmitsName()); ok {
 			if unnamed++; first && unnamed <= outbound.MaxHosts { // each is counted in the commit of the result
-				a.failed(policyFailure(s, req))
-				a.countSkipped(req, s)
+				a.failures.add(policyFailure(s, req))
+				a.noteSkipped(req, s)
 			}
 			continue
 		}
 		if a.hasHadItsTurn(ctx, c) {
 			continue
 		}
-		a.looked++
+		a.hosts.looked++
 		f := a.tryCandidate(ctx, c, req)
 		if f == nil {
 			continue
@@ -67,14 +67,14 @@ func (a *attempt) tryEach(ctx context.Context, r route, first bool) {
 		if f.reason == failure.Loop {
 			// Hosts behind this one are ours, or lead back here (RFC 5321, 5.1).
 			// Where better ones are only down, the mail waits for them.
-			if a.last == nil && len(a.passOver) == 0 {
-				a.failed(f)
+			if a.failures.last == nil && len(a.hosts.passOver) == 0 {
+				a.failures.add(f)
 			}
 			return
 		}
-		a.failed(f)
-		if a.dials < outbound.MaxAddresses && f.reason != failure.Busy && ctx.Err() == nil { // else it may have addresses that were not tried
-			a.tried[c.host] = true
+		a.failures.add(f)
+		if a.hosts.dials < outbound.MaxAddresses && f.reason != failure.Busy && ctx.Err() == nil { // else it may have addresses that were not tried
+			a.hosts.tried[c.host] = true
 		}
 	}
 }
@@ -86,7 +86,7 @@ func (a *attempt) tryCandidate(ctx context.Context, c candidate, req *security.R
 	}
 	if err := req.Admits(); err != nil {
 		s, _ := errors.AsType[*security.Shortfall](err)
-		a.countSkipped(req, s)
+		a.noteSkipped(req, s)
 		return policyFailure(s, req)
 	}
 	return a.tryHost(ctx, c, req)
@@ -95,14 +95,14 @@ func (a *attempt) tryCandidate(ctx context.Context, c candidate, req *security.R
 // hasHadItsTurn reports whether an earlier attempt has tried all that there is of a
 // host.
 func (a *attempt) hasHadItsTurn(ctx context.Context, c candidate) bool {
-	if len(a.passOver) == 0 {
+	if len(a.hosts.passOver) == 0 {
 		return false
 	}
-	if a.passOver[c.host] {
+	if a.hosts.passOver[c.host] {
 		return true
 	}
 	addrs, err := a.addresses(ctx, c)
-	return err == nil && !slices.ContainsFunc(addrs, func(x netip.Addr) bool { return !a.passOver[x.String()] })
+	return err == nil && !slices.ContainsFunc(addrs, func(x netip.Addr) bool { return !a.hosts.passOver[x.String()] })
 }
 
 // requirement is what is asked of host for this message.

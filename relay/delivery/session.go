@@ -20,13 +20,13 @@ import (
 // new one to one of the host's addresses.
 func (a *attempt) session(ctx context.Context, c candidate, req *security.Requirement) (*session, *attemptError) {
 	key := c.key(a.user())
-	a.key, a.limit = key, a.settings.PerHost
+	a.use.key, a.use.limit = key, a.settings.PerHost
 	if a.rule != nil && a.rule.PerHost > 0 {
-		a.limit = a.rule.PerHost
+		a.use.limit = a.rule.PerHost
 	}
 	for range maxOpenings {
-		s, err := a.d.pool.get(ctx, key, a.limit, func(s *session) bool {
-			return !a.fresh && a.mayUse(s.addr) && a.admits(s.addr) && req.Satisfied(&s.evidence) == nil && (!s.resumed || req.Flawless(&s.evidence))
+		s, err := a.d.pool.get(ctx, key, a.use.limit, func(s *session) bool {
+			return !a.use.fresh && a.mayUse(s.addr) && a.admits(s.addr) && req.Satisfied(&s.evidence) == nil && (!s.resumed || req.Flawless(&s.evidence))
 		})
 		if busy, ok := errors.AsType[*errBusy](err); ok {
 			return nil, a.isBusy(c.host, busy)
@@ -35,14 +35,14 @@ func (a *attempt) session(ctx context.Context, c candidate, req *security.Requir
 			return nil, ended(ctx, c.host)
 		}
 		if s != nil {
-			a.seen = append(a.seen, seen{c.host, s.addr})
+			a.record.contacted(c.host, s.addr)
 			return s, nil
 		}
 		start := a.d.now()
 		s, f := a.openSession(ctx, c, req)
 		if f == nil {
 			s.key = key
-			a.d.opened(s.evidence.TLSName())
+			a.record.session(req, s, nil, a.policy.Failure).Usable = true
 			a.d.pool.opened(key, a.d.now().Sub(start))
 			a.d.pool.add(s)
 			return s, nil
@@ -74,14 +74,14 @@ func ended(ctx context.Context, host string) *attemptError {
 
 // isBusy notes that the attempt has to wait for a session.
 func (a *attempt) isBusy(host string, busy *errBusy) *attemptError {
-	a.busy = busy
+	a.failures.busy = busy
 	return &attemptError{reason: failure.Busy, host: host, domainWide: busy.wait >= maxBusy, text: fmt.Sprintf("%s: %v", host, busy)}
 }
 
 // mayUse says whether the host may be contacted at an address: not over a family
 // of addresses over which it has refused the relay.
 func (a *attempt) mayUse(addr netip.Addr) bool {
-	return !a.refusedOver.IsValid() || a.refusedOver.Is4() != addr.Is4()
+	return !a.use.refusedOver.IsValid() || a.use.refusedOver.Is4() != addr.Is4()
 }
 
 // route is the next hop that the operator has set, nil where there is none.
@@ -112,13 +112,13 @@ func (a *attempt) openSession(ctx context.Context, c candidate, req *security.Re
 	}
 	var at []netip.AddrPort
 	for _, addr := range a.d.opener.Dialer.Order(addrs) {
-		if a.mayUse(addr) && !a.passOver[addr.String()] {
+		if a.mayUse(addr) && !a.hosts.passOver[addr.String()] {
 			at = append(at, netip.AddrPortFrom(addr, c.port))
 		}
 	}
 	last := &attemptError{reason: failure.Connect, host: c.host, text: "no address of " + c.host + " was tried", domainWide: true}
-	for tried := false; len(at) > 0 && a.dials < outbound.MaxAddresses && ctx.Err() == nil; tried = true {
-		place, err := a.d.pool.reserve(a.key, at[:min(len(at), outbound.MaxAddresses-a.dials)], a.limit, a.d.now())
+	for tried := false; len(at) > 0 && a.hosts.dials < outbound.MaxAddresses && ctx.Err() == nil; tried = true {
+		place, err := a.d.pool.reserve(a.use.key, at[:min(len(at), outbound.MaxAddresses-a.hosts.dials)], a.use.limit, a.d.now())
 		if busy, ok := errors.AsType[*errBusy](err); ok {
 			if tried { // the others have failed
 				return nil, last
@@ -126,10 +126,10 @@ func (a *attempt) openSession(ctx context.Context, c candidate, req *security.Re
 			return nil, a.isBusy(c.host, busy)
 		}
 		conn, won, n, err := a.d.opener.Dialer.Dial(ctx, place.at, a.settings.ConnectTimeout)
-		a.dials += n
+		a.hosts.dials += n
 		if err != nil {
 			a.note(place.at[:n])
-			a.seen = append(a.seen, seen{c.host, place.at[0].Addr()}) // the text has the others
+			a.record.contacted(c.host, place.at[0].Addr()) // the text has the others
 			place.end(a.d.now())
 			failed := outbound.Failure{Stage: outbound.StageConnect, Host: c.host, Addrs: addrs, Err: err}
 			return nil, &attemptError{reason: failure.Connect, host: c.host, domainWide: true, strained: true, text: failed.Error()}
@@ -153,17 +153,17 @@ func (a *attempt) openSession(ctx context.Context, c candidate, req *security.Re
 // note takes note of addresses that were tried in vain.
 func (a *attempt) note(at []netip.AddrPort) {
 	for _, x := range at {
-		a.tried[x.Addr().String()] = true
+		a.hosts.tried[x.Addr().String()] = true
 	}
 }
 
 // openOn opens a session on a connection, and once more in clear where the
 // handshake broke and nobody asks for TLS.
 func (a *attempt) openOn(ctx context.Context, conn net.Conn, addr netip.AddrPort, req *security.Requirement) (*session, *attemptError) {
-	a.seen = append(a.seen, seen{req.Host, addr.Addr()})
+	a.record.contacted(req.Host, addr.Addr())
 	s := &session{host: req.Host, addr: addr.Addr()}
 	target := outbound.Target{
-		Requirement: req, Addr: addr, LegacyTLS: a.settings.LegacyTLS, NoChunking: !a.d.pool.chunking(a.key), ConnectTimeout: a.settings.ConnectTimeout,
+		Requirement: req, Addr: addr, LegacyTLS: a.settings.LegacyTLS, NoChunking: !a.d.pool.chunking(a.use.key), ConnectTimeout: a.settings.ConnectTimeout,
 		Wrap: func(conn net.Conn) net.Conn {
 			s.conn = listenTo(conn)
 			a.hold.waits(s.conn, silentHello)
@@ -173,7 +173,7 @@ func (a *attempt) openOn(ctx context.Context, conn net.Conn, addr netip.AddrPort
 	opened, failed := a.d.opener.Open(ctx, conn, target)
 	if failed != nil {
 		if failed.Proved != nil {
-			a.tls, a.protection = req.Describe(failed.Proved)
+			a.record.proved(req, failed.Proved)
 		}
 		return nil, openFailure(ctx, failed)
 	}
@@ -182,24 +182,24 @@ func (a *attempt) openOn(ctx context.Context, conn net.Conn, addr netip.AddrPort
 		a.d.log.LogAttrs(ctx, slog.LevelInfo, "the host does not take the usual ClientHello; it gets a smaller one for a day, with classical key exchange",
 			slog.String("queue_id", a.w.Envelope.ID.String()), slog.String("host", req.Host), slog.String("ip", addr.Addr().String()), slog.String("error", opened.Unanswered))
 	}
-	a.d.handshaken(s.evidence.StartTLS.String())
+	a.record.session(req, s, nil, a.policy.Failure).Opened = true
 	if err := req.Satisfied(&s.evidence); err != nil {
-		a.countSession(req, s)
+		a.noteSession(req, s)
 		a.d.pool.quit(s)
 		shortfall, _ := errors.AsType[*security.Shortfall](err)
-		a.tls, a.protection = req.Describe(&s.evidence)
+		a.record.proved(req, &s.evidence)
 		return nil, policyFailure(shortfall, req)
 	}
 	if r := a.route(); r != nil && r.User != "" {
 		if err := opened.LogIn(ctx, req, r.User, r.Password); err != nil {
-			a.countSession(req, s)
+			a.noteSession(req, s)
 			a.d.pool.quit(s)
 			return nil, authFailure(s, r.User, err)
 		}
 	}
 	if s.evidence.StartTLS == security.Broken {
-		a.countSession(req, s)
-		a.tls, a.protection = req.Describe(&s.evidence)
+		a.noteSession(req, s)
+		a.record.proved(req, &s.evidence)
 		if failed := a.d.opener.InClear(ctx, target, opened); failed != nil {
 			return nil, openFailure(ctx, failed)
 		}
@@ -253,40 +253,27 @@ func greetingFailure(host string, addr netip.Addr, err error) *attemptError {
 	return f
 }
 
-// countSession counts a session once for each policy domain that uses it (RFC
-// 8460, 4.3).
-func (a *attempt) countSession(req *security.Requirement, s *session) {
-	if !a.counted() || !s.countsFor(req.Domain) {
-		return
+// noteSession takes note of a session for the Event. It counts once for each policy
+// domain that uses it (RFC 8460, 4.3).
+func (a *attempt) noteSession(req *security.Requirement, s *session) *Session {
+	var verdicts []security.Verdict
+	if a.counted() && s.countsFor(req.Domain) {
+		verdicts = req.Judge(&s.evidence, nil)
 	}
-	a.counts = append(a.counts, SessionCount{
-		Requirement: req, Verdicts: req.Judge(&s.evidence, nil), Policy: a.policy,
-		LocalIP: ip(s.client.LocalAddr()), RemoteIP: s.addr.String(), Helo: s.client.PeerName(),
-	})
+	return a.record.session(req, s, verdicts, a.policy.Failure)
 }
 
-// countSkipped counts a host that was passed over because the policy does not
-// name it.
-func (a *attempt) countSkipped(req *security.Requirement, s *security.Shortfall) {
-	if !a.counted() {
-		return
+// noteSkipped takes note of a host that was passed over because its requirement does
+// not admit it.
+func (a *attempt) noteSkipped(req *security.Requirement, s *security.Shortfall) {
+	if a.counted() {
+		a.record.skipped(req, s)
 	}
-	a.counts = append(a.counts, SessionCount{
-		Requirement: req, Policy: a.policy,
-		Verdicts: []security.Verdict{{Source: s.Source, Binding: true, Shortfall: s}},
-	})
 }
 
-// counted says whether this message's sessions are counted: those of TLS
+// counted reports whether this message's sessions are counted: those of TLS
 // reports are not (RFC 8460, 5.3), nor those to an address, which has no domain
 // to report to.
 func (a *attempt) counted() bool {
-	return a.d.count != nil && a.policyDomain != "" && a.w.Envelope.Kind != queue.Report
-}
-
-func ip(addr net.Addr) string {
-	if t, ok := addr.(*net.TCPAddr); ok {
-		return t.AddrPort().Addr().Unmap().String()
-	}
-	return ""
+	return a.policyDomain != "" && a.w.Envelope.Kind != queue.Report
 }

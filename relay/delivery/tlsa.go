@@ -31,7 +31,7 @@ func (a *attempt) addTLSA(ctx context.Context, c candidate, req *security.Requir
 	s := security.TLSALookupFailed(err)
 	failed := *req
 	failed.TLSA = dane.NewRRset(c.host, nil)
-	a.countSkipped(&failed, s)
+	a.noteSkipped(&failed, s)
 	if !req.PublishedBinding() {
 		return nil
 	}
