@@ -21,8 +21,8 @@ import (
 	"github.com/stsrelay/stsrelay/internal/store"
 )
 
-// complete fills in what depends on other values, and makes paths absolute:
-// files are relative to the configuration file's folder.
+// complete fills in the defaults that depend on other values, and makes paths absolute:
+// files are relative to the folder of the configuration file.
 func (l *loader) complete() {
 	c := l.config
 	if c.Hostname == "" {
@@ -73,9 +73,9 @@ func (l *loader) complete() {
 	}
 }
 
-// findOldData looks for a queue in the present folder that would be left behind:
-// older versions kept it there where the file did not say data_dir. A relay must
-// not begin with an empty queue while mail waits in another one.
+// findOldData looks for a queue in the current folder, where older versions kept it if
+// the file did not set data_dir. A relay must not begin with an empty queue while mail
+// waits in another one.
 func (l *loader) findOldData() {
 	c := l.config
 	if _, said := l.lines["data_dir"]; said || l.env["data_dir"] != "" || c.File == "" {
@@ -119,8 +119,7 @@ func registered(hostname string) string {
 	return hostname
 }
 
-// domain checks a domain, and brings it into the form in which domains are
-// compared: lower case, A-labels, no final dot.
+// domain checks a domain and normalizes it: lower case, A-labels, no final dot.
 func (l *loader) domain(key string, name *string, must string) {
 	d, err := mailbox.ParseName(*name)
 	if err != nil {
@@ -130,7 +129,7 @@ func (l *loader) domain(key string, name *string, must string) {
 	*name = d
 }
 
-// domainOrBelow is domain for what may also be .domain, all below it.
+// domainOrBelow is domain for values that may also be ".domain": all domains below it.
 func (l *loader) domainOrBelow(key string, name *string, must string) {
 	rest, below := strings.CutPrefix(*name, ".")
 	d, err := mailbox.ParseName(rest)
@@ -242,14 +241,32 @@ func (l *loader) checkListen(i int) {
 		l.domain(key("sender_domains"), &li.SenderDomains[j], "a list of domains")
 	}
 	for j := range i {
-		if l.config.Listen[j].Address == li.Address {
+		switch other := l.config.Listen[j].Address; {
+		case other == li.Address:
 			l.fail(key("address"), li.Address, "stands twice")
+		case overlap(other, li.Address):
+			l.fail(key("address"), li.Address, "is the same as %s of listen[%d], or a part of it", other, j)
 		}
 	}
 }
 
-// tooWide says that a network is no organization's own: several of them could
-// make up the whole Internet.
+// overlap reports whether no two listeners can have these addresses: ":25" is all addresses
+// of the machine, as are "0.0.0.0:25" and "[::]:25".
+func overlap(a, b string) bool {
+	hostA, portA, errA := net.SplitHostPort(a)
+	hostB, portB, errB := net.SplitHostPort(b)
+	if errA != nil || errB != nil || portA != portB || portA == "0" {
+		return false
+	}
+	all := func(host string) bool {
+		addr, err := netip.ParseAddr(host)
+		return host == "" || err == nil && addr.IsUnspecified()
+	}
+	return hostA == hostB || all(hostA) || all(hostB)
+}
+
+// tooWide reports whether a network is larger than any organization's own: several of
+// them could make up the whole Internet.
 func tooWide(p netip.Prefix) bool {
 	if p.Addr().Is4() {
 		return p.Bits() < 8
@@ -346,9 +363,9 @@ func (l *loader) checkLimits() {
 	l.oneOf("limits.long_lines", m.LongLines, "convert", "pass", "reject")
 }
 
-// kept are the fields that a message cannot do without, and those by which
-// loops are found.
-var kept = []string{"from", "date", "received", "message-id", "mime-version", "content-type", "content-transfer-encoding"}
+// requiredFields are the fields that every message needs, and those by which mail loops
+// are found.
+var requiredFields = []string{"from", "date", "received", "message-id", "mime-version", "content-type", "content-transfer-encoding"}
 
 func (l *loader) checkHeaders() {
 	for _, name := range l.config.Headers.Strip {
@@ -357,7 +374,7 @@ func (l *loader) checkHeaders() {
 			l.fail("headers.strip", name, "must be the name of a header field, such as X-Originating-IP or X-MS-Exchange-*")
 			continue
 		}
-		for _, k := range kept {
+		for _, k := range requiredFields {
 			if stem == k || strings.HasSuffix(name, "*") && strings.HasPrefix(k, stem) {
 				l.fail("headers.strip", name, "must not take away %s (for Received there is hide_internal_hops)", k)
 			}

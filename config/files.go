@@ -29,8 +29,8 @@ func ReadAuthorities(file string) (*x509.CertPool, error) {
 	return pool, nil
 }
 
-// SystemAuthorities returns the authorities that this machine trusts. That there are none
-// is an error: every certificate would look like an attack.
+// SystemAuthorities returns the authorities that this machine trusts. An empty set is an
+// error: every certificate would look like an attack.
 func SystemAuthorities() (*x509.CertPool, error) {
 	pool, err := x509.SystemCertPool()
 	if err != nil || pool.Equal(x509.NewCertPool()) {
@@ -48,8 +48,8 @@ func ReadCertificate(t *TLS) (tls.Certificate, error) {
 	return cert, nil
 }
 
-// ReadSecret reads a file with a password or a token, without the end of its line. An
-// empty one is an error.
+// ReadSecret reads a file with a password or a token, without the final line break. An
+// empty secret is an error.
 func ReadSecret(file string) (string, error) {
 	data, err := os.ReadFile(file)
 	if err != nil {
@@ -71,8 +71,8 @@ func OwnAddress(addr netip.Addr) error {
 	return l.Close()
 }
 
-// checkMachine looks at what a start needs of this machine. Only those who ask whether a
-// configuration is right are told of it: other commands work all the same.
+// checkMachine checks what a start needs of this machine. It is part of Check alone:
+// other commands work without.
 func (l *loader) checkMachine() {
 	c := l.config
 	if c.Delivery.CAFile == "" {

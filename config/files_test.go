@@ -63,7 +63,7 @@ func TestFilesThatAStartWouldRefuse(t *testing.T) {
 // What a start needs of the machine is told to those who ask; other commands work
 // without.
 func TestWhatAStartNeedsOfTheMachine(t *testing.T) {
-	const file = "[delivery]\nsource_ip = [\"127.0.0.1\", \"2001:db8::1\"]\n[[listen]]\naddress = \"192.0.2.1:25\"\n[[listen]]\naddress = \"0.0.0.0:25\"\n"
+	const file = "[delivery]\nsource_ip = [\"127.0.0.1\", \"2001:db8::1\"]\n[[listen]]\naddress = \"192.0.2.1:25\"\n[[listen]]\naddress = \"0.0.0.0:2525\"\n"
 	if _, warnings, err := loadText(t, file); err != nil || warned(warnings, "192.0.2.1") {
 		t.Errorf("%v, %v", warnings, err)
 	}
@@ -73,5 +73,26 @@ func TestWhatAStartNeedsOfTheMachine(t *testing.T) {
 	}
 	if !warned(warnings, "listen[0].address: the relay would not start now: 192.0.2.1 is no address of this machine") || warned(warnings, "listen[1]") {
 		t.Errorf("%v", warnings)
+	}
+}
+
+func TestAddressesThatOverlap(t *testing.T) {
+	for _, tt := range []struct {
+		a, b string
+		want bool
+	}{
+		{":25", "0.0.0.0:25", true},
+		{"0.0.0.0:25", "[::]:25", true},
+		{"127.0.0.1:25", ":25", true},
+		{"127.0.0.1:25", "127.0.0.1:25", true},
+		{"127.0.0.1:25", "127.0.0.2:25", false},
+		{"127.0.0.1:25", "[::1]:25", false},
+		{":25", ":587", false},
+		{"127.0.0.1:0", "127.0.0.1:0", false},
+		{"25", "25", false},
+	} {
+		if got := overlap(tt.a, tt.b); got != tt.want {
+			t.Errorf("%s and %s: %t", tt.a, tt.b, got)
+		}
 	}
 }

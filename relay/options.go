@@ -2,10 +2,13 @@ package relay
 
 import (
 	"context"
+	"crypto/tls"
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"net"
 	"net/netip"
+	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -179,7 +182,7 @@ func (r *Relay) ingressOptions(c *config.Config) (ingress.Options, error) {
 	o := ingress.Options{
 		Queue:    r.queue,
 		Hostname: c.Hostname,
-		TLS:      r.certs.config,
+		TLS:      r.certs.ServerTLS,
 		Limits: ingress.Limits{
 			MessageSize:          int64(c.Limits.MessageSize),
 			Recipients:           c.Limits.Recipients,
@@ -193,7 +196,7 @@ func (r *Relay) ingressOptions(c *config.Config) (ingress.Options, error) {
 		Headers:            ingress.Headers{Strip: c.Headers.Strip, HideInternalHops: c.Headers.HideInternalHops},
 		Postmaster:         c.Postmaster(),
 		HonorTLSRequiredNo: c.Delivery.HonorTLSRequiredNo,
-		Users:              r.authenticate,
+		Users:              r.passwords.Authenticate,
 		Sign:               sign,
 		Accepted:           r.accepted,
 		Refused:            r.metrics.Refused,
@@ -203,7 +206,7 @@ func (r *Relay) ingressOptions(c *config.Config) (ingress.Options, error) {
 	for _, l := range c.Listen {
 		il := ingress.Listener{
 			Address: l.Address, TLS: l.TLS, RequireTLS: l.RequireTLS, Allow: prefixes(l.Allow), Auth: l.Auth,
-			SenderDomains: l.SenderDomains, ProxyFrom: prefixes(l.ProxyProtocol), MinTLS: minTLS(l.MinTLS),
+			SenderDomains: l.SenderDomains, ProxyFrom: prefixes(l.ProxyProtocol), MinTLS: ingress.TLSVersion(l.MinTLS),
 		}
 		if l.ClientCA != "" {
 			if il.ClientCAs, err = config.ReadAuthorities(l.ClientCA); err != nil {
@@ -213,6 +216,43 @@ func (r *Relay) ingressOptions(c *config.Config) (ingress.Options, error) {
 		o.Listeners = append(o.Listeners, il)
 	}
 	return o, nil
+}
+
+// readCertificates returns the relay's own certificates: those of the configuration,
+// or self-signed ones, which are made once and kept in the data folder.
+func readCertificates(c *config.Config) ([]tls.Certificate, error) {
+	if c.TLS.Certificate == "" {
+		certs, err := ingress.SelfSigned(c.Hostname, filepath.Join(c.DataDir, "tls"))
+		if err != nil {
+			return nil, fmt.Errorf("the relay's own certificate: %w", err)
+		}
+		return certs, nil
+	}
+	cert, err := config.ReadCertificate(&c.TLS)
+	if err != nil {
+		return nil, fmt.Errorf("tls.certificate: %s %w", c.TLS.Certificate, err)
+	}
+	return []tls.Certificate{cert}, nil
+}
+
+func accounts(c *config.Config) []ingress.Account {
+	out := make([]ingress.Account, len(c.Users))
+	for i, u := range c.Users {
+		out[i] = ingress.Account{User: ingress.User{Name: u.Name, SenderDomains: u.SenderDomains}, PasswordHash: u.PasswordHash}
+	}
+	return out
+}
+
+// isSelf reports whether a host is this relay. Listeners are asked for their address,
+// since the configuration may leave the port to the system.
+func (r *Relay) isSelf(host string, port uint16, addrs []netip.Addr) bool {
+	self := outbound.Self{Hostname: r.config.Load().Hostname}
+	for _, l := range r.ingress.Addrs() {
+		if tcp, ok := l.(*net.TCPAddr); ok {
+			self.Listens = append(self.Listens, tcp.AddrPort())
+		}
+	}
+	return self.Is(host, port, addrs)
 }
 
 func prefixes(networks []config.Network) []netip.Prefix {

@@ -90,13 +90,13 @@ type Relay struct {
 	operator *operator.Operator
 	admin    *adminapi.Server
 	web      *web.Server // nil: no HTTP address is configured
-	certs    *certificates
+	certs    *ingress.Certificates
 	notices  *notify.Reporter
 	alerts   *alert.Monitor
 	metrics  *metrics.Metrics
 	totals   totals
 
-	passwords *passwords
+	passwords *ingress.Passwords
 	hellos    *clienthello.Hosts
 	reporter  *tlsrpt.Reporter            // nil: TLS reports are off
 	signer    atomic.Pointer[dkim.Signer] // of reports
@@ -114,7 +114,7 @@ func New(o Options) (*Relay, error) {
 	if o.LogDropped == nil {
 		o.LogDropped = func() logsink.Dropped { return logsink.Dropped{} }
 	}
-	r := &Relay{o: o, log: o.Logger, metrics: metrics.New(), passwords: newPasswords(), hellos: clienthello.NewHosts(o.Now), started: time.Now()}
+	r := &Relay{o: o, log: o.Logger, metrics: metrics.New(), passwords: ingress.NewPasswords(accounts(o.Config)), hellos: clienthello.NewHosts(o.Now), started: time.Now()}
 	r.config.Store(o.Config)
 	if err := r.open(); err != nil {
 		return nil, errors.Join(err, r.close())
@@ -164,9 +164,6 @@ func (r *Relay) open() error {
 	if err := r.notices.Remember(r.store); err != nil {
 		return err
 	}
-	if err := r.openAlerts(); err != nil {
-		return err
-	}
 	r.rootCAs = roots
 	if err := r.openReports(c); err != nil {
 		return err
@@ -180,7 +177,12 @@ func (r *Relay) open() error {
 		Dial: r.o.Dial, IsSelf: r.isSelf, Readers: r.eventReaders(), Now: r.o.Now, Settings: deliverySettings, Timeouts: r.o.Timeouts,
 		Hellos: r.hellos, Logger: r.log,
 	})
-	if r.certs, err = openCertificates(c); err != nil {
+	certs, err := readCertificates(c)
+	if err != nil {
+		return err
+	}
+	r.certs = ingress.NewCertificates(certs, c.TLS.Certificate, c.TLS.Key)
+	if err := r.openAlerts(); err != nil {
 		return err
 	}
 	if r.ingress, err = r.openIngress(c); err != nil {
@@ -248,7 +250,7 @@ func (r *Relay) Run(ctx context.Context, ready func()) error {
 	if r.reporter != nil {
 		parts.Go(func() { r.runReports(delivering) })
 	}
-	parts.Go(func() { r.certs.watch(stopping, r.log) })
+	parts.Go(func() { r.certs.Watch(stopping, r.log) })
 	parts.Go(func() { r.notices.Digest.Run(stopping, r.queue, r.log) })
 	parts.Go(func() { r.alerts.Run(stopping) })
 

@@ -207,9 +207,7 @@ func (a *app) checkOptions(c *config.Config, timeout time.Duration) (o check.Opt
 		LegacyTLS:       c.Delivery.LegacyTLS,
 		Family:          outbound.IPFamily(c.Delivery.IPFamily),
 		NoSTS:           !c.STS.Enabled, NoDANE: !c.DANE.Enabled,
-		Rules: rules, IsSelf: func(host string, port uint16, addrs []netip.Addr) bool {
-			return relay.IsSelf(c.Hostname, relay.Listens(c), host, port, addrs)
-		},
+		Rules: rules, IsSelf: outbound.Self{Hostname: c.Hostname, Listens: c.ListenAddrs()}.Is,
 	}
 	for _, s := range c.Delivery.SourceIP {
 		if a, err := netip.ParseAddr(s); err == nil { // checked by config

@@ -33,7 +33,7 @@ type Key struct {
 	Signer           crypto.Signer
 }
 
-// ErrNoKey says that there is no key of a domain.
+// ErrNoKey is wrapped by the error of a domain that has no key.
 var ErrNoKey = errors.New("no DKIM key")
 
 // Load reads the key of a domain from a file, as ReadFile does.
@@ -185,17 +185,17 @@ func Services(kinds []string) (out []string) {
 	return out
 }
 
-// Finding is what is wrong with a published record.
+// Finding is a fault of a published record.
 type Finding struct {
-	// Text says what is wrong; "": nothing.
+	// Text describes the fault; "": there is none.
 	Text string
 	// Works reports whether some receivers accept what the key signs all the same.
 	Works bool
 }
 
-// Problem says what is wrong with the published record of the key for the kinds of
-// mail that it signs. lookup finds TXT records, none where there are none; its
-// error, with which nothing can be said, is passed on.
+// Problem looks for a fault of the key's published record, for the kinds of mail that
+// the key signs. lookup finds TXT records, none where there are none. Its error is
+// returned as it is: the record is not known then.
 func (k *Key) Problem(ctx context.Context, lookup func(ctx context.Context, name string) ([]string, error), kinds []string) (Finding, error) {
 	records, err := lookup(ctx, k.RecordName())
 	switch {

@@ -27,7 +27,9 @@ func site(t *testing.T, handler http.HandlerFunc) (Options, *httptest.Server) {
 	roots.AddCert(s.Certificate())
 	return Options{
 		Roots: roots, AllowPrivate: func() bool { return true },
-		LookupAddrs: func(context.Context, string) ([]netip.Addr, error) { return []netip.Addr{netip.MustParseAddr("127.0.0.1")}, nil },
+		LookupAddrs: func(context.Context, string) ([]netip.Addr, error) {
+			return []netip.Addr{netip.MustParseAddr("127.0.0.1")}, nil
+		},
 		DialContext: func(ctx context.Context, network, _ string) (net.Conn, error) {
 			return new(net.Dialer).DialContext(ctx, network, s.Listener.Addr().String())
 		},
@@ -105,7 +107,9 @@ func TestAddressesThatAreNotPublicAreNotContacted(t *testing.T) {
 	for _, private := range []string{"127.0.0.1", "10.0.0.1", "169.254.169.254", "::1", "fe80::1", "::ffff:127.0.0.1", "64:ff9b::7f00:1"} {
 		o, s := site(t, func(http.ResponseWriter, *http.Request) { t.Error("it was asked") })
 		o.AllowPrivate = nil
-		o.LookupAddrs = func(context.Context, string) ([]netip.Addr, error) { return []netip.Addr{netip.MustParseAddr(private)}, nil }
+		o.LookupAddrs = func(context.Context, string) ([]netip.Addr, error) {
+			return []netip.Addr{netip.MustParseAddr(private)}, nil
+		}
 		for _, url := range []string{"https://example.com/", "https://" + net.JoinHostPort(private, "443") + "/"} {
 			if x, _, err := ask(t, t.Context(), o, url); !errors.Is(err, ErrPrivateAddress) || x.Addr != "" {
 				t.Errorf("%s, %s: %+v, %v", private, url, x, err)

@@ -106,6 +106,7 @@ func Run(ctx context.Context, domain string, o Options) *Report {
 	ctx, cancel := context.WithTimeoutCause(ctx, o.Timeout, timedOut(o.Timeout))
 	defer cancel()
 	c := &checker{Options: o, domain: domain, slots: make(chan struct{}, o.Concurrency)}
+	c.finder = outbound.Finder{Resolver: o.Resolver, Hostname: o.Hostname, IsSelf: o.IsSelf}
 	c.opener = outbound.Opener{
 		Dialer: o.dialer(), Hostname: o.Hostname, Roots: o.Roots, Now: o.Now,
 		// A host that swallows a large ClientHello leaves time for a small one.
@@ -115,7 +116,7 @@ func Run(ctx context.Context, domain string, o Options) *Report {
 	c.applyRule()
 
 	var wg, policy sync.WaitGroup
-	if _, ok := outbound.ParseLiteral(c.policyDomain); !ok && c.policyDomain != "" {
+	if c.to.PolicyDomain != "" {
 		policy.Go(func() { c.findPolicy(ctx) })
 		wg.Go(func() { c.findTLSRPT(ctx) })
 	}
@@ -144,13 +145,11 @@ func (t timedOut) Error() string {
 type checker struct {
 	Options
 	domain string
-	// policyDomain is the domain, or the next hop that the operator set for it;
-	// "" where that is an address (RFC 8461, 3.4).
-	policyDomain string
-	rule         *outbound.Rule // nil where there is none
-	report       *Report
-	slots        chan struct{} // connections to hosts that may be open
-	opener       outbound.Opener
+	to     outbound.Destination
+	report *Report
+	slots  chan struct{} // connections to hosts that may be open
+	finder outbound.Finder
+	opener outbound.Opener
 
 	// What findPolicy leaves: who decides and what was seen, the decision, what
 	// was served, and why there is no decision.
@@ -162,8 +161,9 @@ type checker struct {
 	byCache   bool // it is the running relay's, and not what is published
 
 	// What findHosts leaves.
+	plan     outbound.Plan
 	mxErr    error   // a lookup without an answer
 	mxDenial Outcome // there is no host
-	hosts    []*host // all of them, in the order of delivery
+	hosts    []*host // those of the plan, in its order
 	homeless string  // why the domain has no mail host at all
 }

@@ -1,9 +1,11 @@
 package check
 
 import (
-	"cmp"
+	"context"
 	"errors"
 	"fmt"
+	"net/netip"
+	"slices"
 	"strings"
 
 	"github.com/stsrelay/stsrelay/relay/outbound"
@@ -15,14 +17,8 @@ import (
 // requirement is what is asked of a host for a message that asks for nothing
 // itself.
 func (c *checker) requirement(h *host) *security.Requirement {
-	req := &security.Requirement{
-		Domain: c.policyDomain, Host: h.Name, Policy: c.policy.Policy, TLSA: h.set,
-		RefusePlaintext: c.refusesPlaintext(), Level: c.level(), Names: c.pinnedNames(), Override: c.overridden(), MXSecure: c.report.MX.Secure,
-		DomainAlias: c.report.MX.CNAME,
-	}
-	if req.Domain == "" {
-		req.Domain = c.domain
-	}
+	req := c.to.Requirement(h.Name, &c.plan, c.policy.Policy, c.RefusePlaintext)
+	req.TLSA = h.set
 	return req
 }
 
@@ -79,7 +75,7 @@ func (c *checker) judgeName(h *host, req *security.Requirement) {
 }
 
 func (c *checker) judgeVisit(h *host, v *visit, req *security.Requirement) {
-	v.Usable = h.Admitted && !h.own && h.failed == "" && req.Satisfied(&v.evidence) == nil && c.logInRefused(v, req) == nil
+	v.Usable = h.Admitted && h.failed == nil && req.Satisfied(&v.evidence) == nil && c.logInRefused(v, req) == nil
 	v.Worth = worth(req, &v.evidence)
 	if h.set != nil {
 		if rec, err := req.MatchTLSA(&v.evidence); err == nil {
@@ -92,7 +88,7 @@ func (c *checker) judgeVisit(h *host, v *visit, req *security.Requirement) {
 			out.Type, out.Reason = string(s.Type), s.Text
 			if s.Code != security.CodeMXMismatch && (h.refused == nil || s.Code != h.refused.Code) { // told of the host
 				p := *s
-				if !verdict.Binding && s.Source == security.MTASTS && v.TLSA != "" && req.Policy.Mode == sts.ModeEnforce && !c.overridden() {
+				if !verdict.Binding && s.Source == security.MTASTS && v.TLSA != "" && req.Policy.Mode == sts.ModeEnforce && !c.to.Overridden() {
 					p.Text += "; DANE verifies it, so mail goes all the same, from those who know DANE"
 				}
 				v.addShortfall(&p, verdict.Binding)
@@ -111,7 +107,7 @@ func (c *checker) judgeVisit(h *host, v *visit, req *security.Requirement) {
 // logInRefused is why the relay, which has to log in, does not send its password
 // over a session; nil where it does, or need not log in.
 func (c *checker) logInRefused(v *visit, req *security.Requirement) *security.Shortfall {
-	r := c.route()
+	r := c.to.Route()
 	if r == nil || r.User == "" {
 		return nil
 	}
@@ -143,7 +139,7 @@ func (c *checker) remark(h *host, v *visit) {
 	if v.Certificate == nil {
 		return
 	}
-	verified := security.Requirement{Domain: c.policyDomain, Host: h.Name, Level: security.Verify}
+	verified := security.Requirement{Domain: c.to.PolicyDomain, Host: h.Name, Level: security.Verify}
 	if s, ok := errors.AsType[*security.Shortfall](verified.Satisfied(&v.evidence)); ok && v.TLSA == "" {
 		p := problemOf(s, Note)
 		p.Rule, p.Remedy = adviceUnverified.rule, adviceUnverified.remedy
@@ -167,9 +163,9 @@ func worth(req *security.Requirement, e *security.Evidence) string {
 func (c *checker) outcome() Outcome {
 	switch {
 	case c.policyErr != nil:
-		return wait("whether " + c.policyDomain + " asks for verified TLS could not be told: " + c.policyErr.Error())
-	case c.policy.Unknown && !c.overridden():
-		return wait("whether " + c.policyDomain + " asks for verified TLS cannot be told now, as neither its record nor its policy can be had" + c.afterUnknown())
+		return wait("whether " + c.to.PolicyDomain + " asks for verified TLS could not be told: " + c.policyErr.Error())
+	case c.policy.Unknown && !c.to.Overridden():
+		return wait("whether " + c.to.PolicyDomain + " asks for verified TLS cannot be told now, as neither its record nor its policy can be had" + c.afterUnknown())
 	case c.mxErr != nil:
 		return wait("the MX records could not be looked up: " + c.mxErr.Error())
 	case c.mxDenial.Action != "":
@@ -177,52 +173,115 @@ func (c *checker) outcome() Outcome {
 	case c.homeless != "":
 		return c.noHost()
 	}
-	var held, last string
-	dials, more := 0, false
-	for _, h := range c.hosts {
-		switch {
-		case !h.Admitted:
-			held = cmp.Or(held, h.refused.Text)
-			continue
-		case h.left:
-			more = true
-			continue
-		case h.own && (held != "" || last != ""):
-			// Better hosts are only down: the mail waits for them.
-			return wait(cmp.Or(held, last))
-		case h.own:
-			return Outcome{Action: "bounce", Text: "mail bounces at once: " + h.Name + " is this relay itself"}
-		case h.failed != "" && h.undecided:
-			held = cmp.Or(held, h.Name+": "+h.failed)
-			continue
-		case h.failed != "":
-			last = h.Name + ": " + h.failed
-			continue
-		}
-		more = more || len(h.visits) < len(h.addrs)
-		for _, v := range h.visits {
-			if dials++; v.Usable {
-				return c.delivered(h, v, dials)
-			}
-			req := c.requirement(h)
-			switch refused := c.logInRefused(v, req); {
-			case !v.open:
-				last = h.Name + " [" + v.Address + "]: " + firstFault(v.Problems)
-			case req.Satisfied(&v.evidence) == nil && refused != nil:
-				last = "the password for " + h.Name + " is not sent: " + refused.Text
-			case held == "":
-				held = shortfall(req, &v.evidence)
-			}
-		}
+	return c.walk()
+}
+
+// walk makes the attempts of a delivery, with what the hosts have shown, until one of
+// them takes the mail or all have had their turn.
+func (c *checker) walk() Outcome {
+	var rotation outbound.Rotation
+	var why outbound.Reasons
+	now, dials, more := c.Now(), 0, false
+	guide := outbound.Guide{
+		Requirement: func(h outbound.Host) *security.Requirement { return c.requirement(c.hostOf(h)) },
+		Addresses:   func(h outbound.Host) []netip.Addr { return c.hostOf(h).addrs },
 	}
-	why := cmp.Or(held, last, "no host was found")
-	if held == "" && last != "" && len(c.hosts) > 1 {
-		why = "no host can be used; the last one is " + last
+	for attempt, complete := 1, false; !complete; attempt++ {
+		w := rotation.Begin(c.domain, &c.plan, nil, now)
+		for step := range w.Hosts(context.Background(), guide) {
+			h := c.hostOf(step.Host)
+			failed := func(text string, kind outbound.Kind) {
+				err := errors.New(text)
+				w.Failed(err, kind)
+				why.Failed(err, kind)
+			}
+			switch {
+			case !h.Admitted:
+				failed(h.refused.Text, outbound.Held)
+			case h.left:
+				more = true
+			case h.failed != nil && h.failed.kind == outbound.Loop:
+				w.Failed(h.failed, outbound.Loop)
+				if w.Reason(false) == h.failed {
+					return Outcome{Action: "bounce", Text: "mail bounces at once: " + h.Name + " is this relay itself"}
+				}
+				continue
+			case h.failed != nil:
+				failed(h.Name+": "+h.failed.text, h.failed.kind)
+			}
+			if h.Admitted && h.failed == nil && !h.left {
+				for _, a := range w.Untried(h.addrs) {
+					if w.Left() == 0 {
+						break
+					}
+					w.Dial(1)
+					dials++
+					v := h.session(a)
+					switch {
+					case v == nil:
+						more = true
+					case v.Usable:
+						return c.delivered(h, v, attempt, dials)
+					default:
+						text, kind := c.shortcoming(h, v)
+						failed(text, kind)
+					}
+					w.InVain(netip.AddrPortFrom(a, h.Port))
+				}
+			}
+			if w.Left() > 0 && step.Refused == nil {
+				w.Done(step.Host)
+			}
+		}
+		complete = w.Complete()
+		rotation.End(c.domain, w, true, false, now)
+	}
+	return c.waits(&why, more)
+}
+
+// waits is the outcome where no host takes the mail. more reports whether some were
+// not looked at.
+func (c *checker) waits(why *outbound.Reasons, more bool) Outcome {
+	text := "no host was found"
+	if err := why.Reason(false); err != nil {
+		text = err.Error()
+		if !why.Held() && len(c.hosts) > 1 {
+			text = "no host can be used; the last one is " + text
+		}
 	}
 	if more {
-		why += "; later attempts go on to hosts and addresses that are not looked at here"
+		text += "; later attempts go on to hosts and addresses that are not looked at here"
 	}
-	return wait(why)
+	return wait(text)
+}
+
+// hostOf is what was found out about a host of the plan.
+func (c *checker) hostOf(h outbound.Host) *host {
+	return c.hosts[slices.IndexFunc(c.hosts, func(x *host) bool { return x.Name == h.Name })]
+}
+
+// session is the session with an address of the host, nil where none was tried.
+func (h *host) session(a netip.Addr) *visit {
+	i := slices.IndexFunc(h.visits, func(v *visit) bool { return v.Address == a.String() })
+	if i < 0 {
+		return nil
+	}
+	return h.visits[i]
+}
+
+// shortcoming is why mail does not go over a session.
+func (c *checker) shortcoming(h *host, v *visit) (string, outbound.Kind) {
+	if !v.open {
+		return h.Name + " [" + v.Address + "]: " + firstFault(v.Problems), outbound.Down
+	}
+	req := c.requirement(h)
+	if s, ok := errors.AsType[*security.Shortfall](req.Satisfied(&v.evidence)); ok {
+		return s.Source.String() + " asks for more: " + s.Text, outbound.Held
+	}
+	if s := c.logInRefused(v, req); s != nil {
+		return "the password for " + h.Name + " is not sent: " + s.Text, outbound.Down
+	}
+	return "no session", outbound.Down
 }
 
 // noHost is what becomes of mail to a domain that has no mail host at all.
@@ -244,13 +303,6 @@ func (c *checker) afterUnknown() string {
 	return "; after two attempts mail goes on without"
 }
 
-func shortfall(req *security.Requirement, e *security.Evidence) string {
-	if s, ok := errors.AsType[*security.Shortfall](req.Satisfied(e)); ok {
-		return s.Source.String() + " asks for more: " + s.Text
-	}
-	return ""
-}
-
 func firstFault(problems []Problem) string {
 	for _, p := range problems {
 		if p.Severity == Fault {
@@ -267,8 +319,9 @@ func wait(why string) Outcome {
 	return Outcome{Action: "wait", Text: "mail waits, and nothing is sent: " + why}
 }
 
-// delivered is the outcome of a session that mail goes over, after so many addresses.
-func (c *checker) delivered(h *host, v *visit, dials int) Outcome {
+// delivered is the outcome of a session that mail goes over, in which attempt and
+// after how many addresses.
+func (c *checker) delivered(h *host, v *visit, attempt, dials int) Outcome {
 	out := Outcome{Goes: true, Action: "deliver", Host: h.Name, Address: v.Address, TLS: v.Worth}
 	over := "over " + v.Worth
 	if v.evidence.StartTLS != security.Established {
@@ -278,8 +331,11 @@ func (c *checker) delivered(h *host, v *visit, dials int) Outcome {
 		}[v.evidence.StartTLS]
 	}
 	out.Text = fmt.Sprintf("mail goes to %s [%s] %s", h.Name, v.Address, over)
-	if n := (dials - 1) / outbound.MaxAddresses; n > 0 {
-		out.Text += fmt.Sprintf("; but only in attempt %d, since the %d addresses before it fail", n+1, dials-1)
+	switch {
+	case attempt > 1 && dials > 1:
+		out.Text += fmt.Sprintf("; but only in attempt %d, since the %d addresses before it fail", attempt, dials-1)
+	case attempt > 1:
+		out.Text += fmt.Sprintf("; but only in attempt %d, since the hosts before it fail", attempt)
 	}
 	if c.policy.Failure != nil {
 		out.Text += "; without MTA-STS, since the policy that the record announces could not be had"
@@ -287,7 +343,7 @@ func (c *checker) delivered(h *host, v *visit, dials int) Outcome {
 	if p := c.policy.Policy; p != nil && p.Mode == sts.ModeTesting && h.Pattern == "" {
 		out.Text += "; the policy does not name the host, and is only being tested"
 	}
-	if c.overridden() && v.evidence.StartTLS != security.Established {
+	if c.to.Overridden() && v.evidence.StartTLS != security.Established {
 		out.Text += "; by override_policy, whatever the domain publishes"
 	}
 	return out

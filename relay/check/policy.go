@@ -73,9 +73,9 @@ func (c *checker) findPolicy(ctx context.Context) {
 		}
 		return p.fetched, errorOf(p.fetchErr)
 	}
-	known := stored{domain: c.policyDomain}
+	known := stored{domain: c.to.PolicyDomain}
 	if c.Stored != nil && !c.NoSTS {
-		known.value = c.Stored(ctx, c.policyDomain)
+		known.value = c.Stored(ctx, c.to.PolicyDomain)
 	}
 	var err error
 	c.policies, err = sts.NewManager(sts.ManagerOptions{
@@ -93,16 +93,16 @@ func (c *checker) findPolicy(ctx context.Context) {
 		return
 	}
 	c.report.Cached = c.describeCached()
-	r, err := c.policies.Lookup(ctx, c.policyDomain)
+	r, err := c.policies.Lookup(ctx, c.to.PolicyDomain)
 	if err != nil {
 		c.policies.Close() // waits for what is under way, and still writes to p
-		if e, ok := c.policies.Show(c.policyDomain); ok && e.Policy != nil && c.Now().Before(e.ExpiresAt) {
+		if e, ok := c.policies.Show(c.to.PolicyDomain); ok && e.Policy != nil && c.Now().Before(e.ExpiresAt) {
 			// A relay would wait for longer; without an answer it goes by what it has.
-			r, err = sts.Result{Domain: c.policyDomain, Policy: e.Policy, ID: e.ID}, nil
+			r, err = sts.Result{Domain: c.to.PolicyDomain, Policy: e.Policy, ID: e.ID}, nil
 		}
 	}
 	if !p.asked && ctx.Err() == nil {
-		_, _ = fetch(ctx, c.policyDomain)
+		_, _ = fetch(ctx, c.to.PolicyDomain)
 	}
 	c.fetched = p.fetched
 	c.goBy(r, err)
@@ -111,7 +111,7 @@ func (c *checker) findPolicy(ctx context.Context) {
 // goBy makes r the policy in force.
 func (c *checker) goBy(r sts.Result, err error) {
 	if c.NoSTS {
-		r, err = sts.Result{Domain: c.policyDomain}, nil
+		r, err = sts.Result{Domain: c.to.PolicyDomain}, nil
 	}
 	published := r.Policy != nil && c.fetched != nil && c.fetched.Policy.Text() == r.Policy.Text()
 	if k := c.report.Cached; k != nil {
@@ -132,7 +132,7 @@ func (c *checker) decide(ctx context.Context) {
 	}
 	defer c.policies.Close()
 	if p := c.policy.Policy; p != nil && p.Mode == sts.ModeEnforce && !c.policy.Fresh && c.refused() {
-		r, _, err := c.policies.Refetch(ctx, c.policyDomain)
+		r, _, err := c.policies.Refetch(ctx, c.to.PolicyDomain)
 		if err == nil && r.Policy != nil && r.Policy.Text() != p.Text() {
 			c.goBy(r, nil)
 		}
@@ -167,7 +167,7 @@ func (c *checker) refused() (refused bool) {
 }
 
 func (c *checker) describeCached() *Cached {
-	e, ok := c.policies.Show(c.policyDomain)
+	e, ok := c.policies.Show(c.to.PolicyDomain)
 	if !ok {
 		return nil
 	}
@@ -180,7 +180,7 @@ func (c *checker) describeCached() *Cached {
 }
 
 func (c *checker) describeRecord(ctx context.Context, p *policyRun) *Record {
-	r := &Record{Name: "_mta-sts." + c.policyDomain, TXT: p.txt.Records, CNAME: p.txt.CNAME}
+	r := &Record{Name: "_mta-sts." + c.to.PolicyDomain, TXT: p.txt.Records, CNAME: p.txt.CNAME}
 	fault := func(remedy, format string, args ...any) {
 		r.Problems = append(r.Problems, Problem{Fault, fmt.Sprintf(format, args...), "RFC 8461, 3.1", remedy})
 	}
@@ -225,7 +225,7 @@ func (c *checker) describePolicyHost(p *policyRun) *PolicyHost {
 	if !p.asked || errors.Is(errorOf(p.fetchErr), sts.ErrNoHost) && !announced {
 		return nil // no MTA-STS, as most domains
 	}
-	host := "mta-sts." + c.policyDomain
+	host := "mta-sts." + c.to.PolicyDomain
 	out := &PolicyHost{URL: "https://" + host + "/.well-known/mta-sts.txt"}
 	for _, a := range p.addrs {
 		out.Addrs = append(out.Addrs, a.String())
@@ -276,7 +276,7 @@ func errorOf(err *sts.FetchError) error {
 // fetchProblem explains why there is no policy.
 func (c *checker) fetchProblem(err *sts.FetchError, e *security.Evidence) Problem {
 	p := Problem{Severity: Fault, Text: err.Err.Error(), Rule: "RFC 8461, 3.3"}
-	host := "mta-sts." + c.policyDomain
+	host := "mta-sts." + c.to.PolicyDomain
 	seen := err.Seen
 	if seen == nil {
 		seen = &sts.Fetched{}

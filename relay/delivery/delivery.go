@@ -93,20 +93,18 @@ type Settings struct {
 // Delivery delivers what the queue has due.
 type Delivery struct {
 	queue    *queue.Queue
-	resolver *dnsclient.Client
 	policies *sts.Manager
-	hostname string
-	isSelf   func(host string, port uint16, addrs []netip.Addr) bool
 	readers  Readers
 	now      func() time.Time
 	log      *slog.Logger
 
 	settings atomic.Pointer[Settings]
 	pool     *pool
+	finder   outbound.Finder
 	opener   outbound.Opener
 	unknowns unknowns
 	homeless homeless
-	rotation rotation
+	rotation outbound.Rotation
 	places   places
 	active   atomic.Int64
 	freed    chan struct{} // capacity 1: there may be room for another attempt
@@ -114,9 +112,6 @@ type Delivery struct {
 
 // New returns a Delivery that does nothing until Run.
 func New(o Options) *Delivery {
-	if o.IsSelf == nil {
-		o.IsSelf = func(string, uint16, []netip.Addr) bool { return false }
-	}
 	if o.Now == nil {
 		o.Now = time.Now
 	}
@@ -124,8 +119,7 @@ func New(o Options) *Delivery {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
 	d := &Delivery{
-		queue: o.Queue, resolver: o.Resolver, policies: o.Policies, hostname: o.Hostname,
-		isSelf: o.IsSelf, readers: o.Readers,
+		queue: o.Queue, policies: o.Policies, readers: o.Readers,
 		now: o.Now, log: o.Logger,
 		pool:  newPool(),
 		freed: make(chan struct{}, 1),
@@ -136,6 +130,7 @@ func New(o Options) *Delivery {
 	if o.Dial == nil {
 		o.Dial = outbound.DialFrom(func() []netip.Addr { return d.settings.Load().SourceIPs })
 	}
+	d.finder = outbound.Finder{Resolver: o.Resolver, Hostname: o.Hostname, IsSelf: o.IsSelf}
 	d.opener = outbound.Opener{
 		Dialer: outbound.NewDialer(o.Dial, d.now), Hostname: o.Hostname, Roots: o.Roots, Hellos: o.Hellos,
 		Cache: tls.NewLRUClientSessionCache(4096), Timeouts: o.Timeouts, Now: d.now,

@@ -13,9 +13,6 @@ type recipients struct {
 	states  []queue.RecipientState // State "": no result yet
 	relayed []bool                 // handed to a host that does not know DSN
 	open    []int                  // those without a result
-	// refused are those of which the host has refused the relay over one family of
-	// addresses, before the other family was asked.
-	refused map[int]*attemptError
 	// declined is what hosts have said for themselves alone.
 	declined map[int]*attemptError
 }
@@ -42,19 +39,11 @@ func (r *recipients) failAll(f *attemptError, tls string) {
 	}
 }
 
-// refuse takes note that the host refuses the relay for the recipient at position i.
-func (r *recipients) refuse(i int, f *attemptError) {
-	if r.refused == nil {
-		r.refused = make(map[int]*attemptError)
-	}
-	r.refused[i] = f
-}
-
-// acceptRefused makes refusals the results of the recipients that still have none, but
+// acceptRefusals makes refusals the results of the recipients that still have none, but
 // for those of which another host is to be asked.
-func (r *recipients) acceptRefused(tls string) {
+func (r *recipients) acceptRefusals(refusals map[int]*attemptError, tls string) {
 	r.open = slices.DeleteFunc(r.open, func(i int) bool {
-		f := r.refused[i]
+		f := refusals[i]
 		if f == nil {
 			return false
 		}
@@ -65,7 +54,6 @@ func (r *recipients) acceptRefused(tls string) {
 		r.fail(i, f, tls)
 		return true
 	})
-	r.refused = nil
 }
 
 // decline takes note that a host does not take the message for a recipient, which

@@ -18,46 +18,42 @@ import (
 
 // session returns a session that satisfies req: an idle one of the pool, or a
 // new one to one of the host's addresses.
-func (a *attempt) session(ctx context.Context, c candidate, req *security.Requirement) (*session, *attemptError) {
-	key := c.key(a.user())
-	a.use.key, a.use.limit = key, a.settings.PerHost
-	if a.rule != nil && a.rule.PerHost > 0 {
-		a.use.limit = a.rule.PerHost
-	}
+func (a *attempt) session(ctx context.Context, h *hostTry) (*session, *attemptError) {
+	reach := a.reach()
 	for range maxOpenings {
-		s, err := a.d.pool.get(ctx, key, a.use.limit, func(s *session) bool {
-			return !a.use.fresh && a.mayUse(s.addr) && a.admits(s.addr) && req.Satisfied(&s.evidence) == nil && (!s.resumed || req.Flawless(&s.evidence))
+		s, err := a.d.pool.get(ctx, h.key, h.limit, func(s *session) bool {
+			return !h.fresh && h.mayUse(s.addr) && reach.Admits(s.addr) && h.req.Satisfied(&s.evidence) == nil && (!s.resumed || h.req.Flawless(&s.evidence))
 		})
 		if busy, ok := errors.AsType[*errBusy](err); ok {
-			return nil, a.isBusy(c.host, busy)
+			return nil, a.isBusy(h.Name, busy)
 		}
 		if err != nil {
-			return nil, ended(ctx, c.host)
+			return nil, ended(ctx, h.Name)
 		}
 		if s != nil {
-			a.record.contacted(c.host, s.addr)
+			a.record.contacted(h.Name, s.addr)
 			return s, nil
 		}
 		start := a.d.now()
-		s, f := a.openSession(ctx, c, req)
+		s, f := a.openSession(ctx, h)
 		if f == nil {
-			s.key = key
-			a.record.session(req, s, nil, a.policy.Failure).Usable = true
-			a.d.pool.opened(key, a.d.now().Sub(start))
+			s.key = h.key
+			a.record.session(h.req, s, nil, a.policy.Failure).Usable = true
+			a.d.pool.opened(h.key, a.d.now().Sub(start))
 			a.d.pool.add(s)
 			return s, nil
 		}
 		if f.strained {
-			a.d.pool.strained(key)
+			a.d.pool.strained(h.key)
 		}
 		// A host that has other sessions of this relay, and no place for one more, costs
 		// nothing but that.
-		open, opening := a.d.pool.cancel(key, a.d.now(), f.strained)
+		open, opening := a.d.pool.cancel(h.key, a.d.now(), f.strained)
 		if full := f.strained && (open > 0 || f.reason == failure.Busy && opening > 0); !full {
 			return nil, f
 		}
 	}
-	return nil, a.isBusy(c.host, &errBusy{wait: minBusy})
+	return nil, a.isBusy(h.Name, &errBusy{wait: minBusy})
 }
 
 // maxOpenings is how often an attempt tries to open another session with a host
@@ -74,96 +70,65 @@ func ended(ctx context.Context, host string) *attemptError {
 
 // isBusy notes that the attempt has to wait for a session.
 func (a *attempt) isBusy(host string, busy *errBusy) *attemptError {
-	a.failures.busy = busy
+	a.busy = busy
 	return &attemptError{reason: failure.Busy, host: host, domainWide: busy.wait >= maxBusy, text: fmt.Sprintf("%s: %v", host, busy)}
 }
 
-// mayUse says whether the host may be contacted at an address: not over a family
-// of addresses over which it has refused the relay.
-func (a *attempt) mayUse(addr netip.Addr) bool {
-	return !a.use.refusedOver.IsValid() || a.use.refusedOver.Is4() != addr.Is4()
-}
-
-// route is the next hop that the operator has set, nil where there is none.
-func (a *attempt) route() *outbound.Route {
-	if a.rule == nil {
-		return nil
-	}
-	return a.rule.Route
-}
-
-// user is who we are at the next hop, "" where it does not want to know.
-func (a *attempt) user() string {
-	if r := a.route(); r != nil {
-		return r.User
-	}
-	return ""
-}
-
-func (a *attempt) openSession(ctx context.Context, c candidate, req *security.Requirement) (*session, *attemptError) {
-	addrs, err := a.addresses(ctx, c)
-	if err != nil {
-		f, _ := errors.AsType[*attemptError](err)
+// openSession opens a session to the first address of the host that answers and is
+// good enough.
+func (a *attempt) openSession(ctx context.Context, h *hostTry) (*session, *attemptError) {
+	addrs, f := a.addresses(ctx, h.Host)
+	if f != nil {
 		return nil, f
 	}
-	if a.d.isSelf(c.host, c.port, addrs) {
-		return nil, &attemptError{permanent: true, reason: failure.Loop, host: c.host,
-			text: fmt.Sprintf("mail for %s leads back to this relay (%s)", a.w.Domain, c.host)}
-	}
 	var at []netip.AddrPort
-	for _, addr := range a.d.opener.Dialer.Order(addrs) {
-		if a.mayUse(addr) && !a.hosts.passOver[addr.String()] {
-			at = append(at, netip.AddrPortFrom(addr, c.port))
+	for _, addr := range a.walk.Untried(a.d.opener.Dialer.Order(addrs)) {
+		if h.mayUse(addr) {
+			at = append(at, netip.AddrPortFrom(addr, h.Port))
 		}
 	}
-	last := &attemptError{reason: failure.Connect, host: c.host, text: "no address of " + c.host + " was tried", domainWide: true}
-	for tried := false; len(at) > 0 && a.hosts.dials < outbound.MaxAddresses && ctx.Err() == nil; tried = true {
-		place, err := a.d.pool.reserve(a.use.key, at[:min(len(at), outbound.MaxAddresses-a.hosts.dials)], a.use.limit, a.d.now())
+	last := &attemptError{reason: failure.Connect, host: h.Name, text: "no address of " + h.Name + " was tried", domainWide: true}
+	for tried := false; len(at) > 0 && a.walk.Left() > 0 && ctx.Err() == nil; tried = true {
+		place, err := a.d.pool.reserve(h.key, at[:min(len(at), a.walk.Left())], h.limit, a.d.now())
 		if busy, ok := errors.AsType[*errBusy](err); ok {
 			if tried { // the others have failed
 				return nil, last
 			}
-			return nil, a.isBusy(c.host, busy)
+			return nil, a.isBusy(h.Name, busy)
 		}
 		conn, won, n, err := a.d.opener.Dialer.Dial(ctx, place.at, a.settings.ConnectTimeout)
-		a.hosts.dials += n
+		a.walk.Dial(n)
 		if err != nil {
-			a.note(place.at[:n])
-			a.record.contacted(c.host, place.at[0].Addr()) // the text has the others
+			a.walk.InVain(place.at[:n]...)
+			a.record.contacted(h.Name, place.at[0].Addr()) // the text has the others
 			place.end(a.d.now())
-			failed := outbound.Failure{Stage: outbound.StageConnect, Host: c.host, Addrs: addrs, Err: err}
-			return nil, &attemptError{reason: failure.Connect, host: c.host, domainWide: true, strained: true, text: failed.Error()}
+			failed := outbound.Failure{Stage: outbound.StageConnect, Host: h.Name, Addrs: addrs, Err: err}
+			return nil, &attemptError{reason: failure.Connect, host: h.Name, domainWide: true, strained: true, text: failed.Error()}
 		}
 		addr := place.at[won]
 		place.keep(addr)
-		s, f := a.openOn(ctx, conn, addr, req)
+		s, f := a.openOn(ctx, h, conn, addr)
 		if f == nil {
 			s.place = place
 			return s, nil
 		}
 		place.end(a.d.now())
 		last = f
-		a.note([]netip.AddrPort{addr})
+		a.walk.InVain(addr)
 		// Those that lost the race were not heard.
 		at = slices.DeleteFunc(at, func(x netip.AddrPort) bool { return x == addr })
 	}
 	return nil, last
 }
 
-// note takes note of addresses that were tried in vain.
-func (a *attempt) note(at []netip.AddrPort) {
-	for _, x := range at {
-		a.hosts.tried[x.Addr().String()] = true
-	}
-}
-
 // openOn opens a session on a connection, and once more in clear where the
 // handshake broke and nobody asks for TLS.
-func (a *attempt) openOn(ctx context.Context, conn net.Conn, addr netip.AddrPort, req *security.Requirement) (*session, *attemptError) {
+func (a *attempt) openOn(ctx context.Context, h *hostTry, conn net.Conn, addr netip.AddrPort) (*session, *attemptError) {
+	req := h.req
 	a.record.contacted(req.Host, addr.Addr())
 	s := &session{host: req.Host, addr: addr.Addr()}
 	target := outbound.Target{
-		Requirement: req, Addr: addr, LegacyTLS: a.settings.LegacyTLS, NoChunking: !a.d.pool.chunking(a.use.key), ConnectTimeout: a.settings.ConnectTimeout,
+		Requirement: req, Addr: addr, LegacyTLS: a.settings.LegacyTLS, NoChunking: !a.d.pool.chunking(h.key), ConnectTimeout: a.settings.ConnectTimeout,
 		Wrap: func(conn net.Conn) net.Conn {
 			s.conn = listenTo(conn)
 			a.hold.waits(s.conn, silentHello)
@@ -190,7 +155,7 @@ func (a *attempt) openOn(ctx context.Context, conn net.Conn, addr netip.AddrPort
 		a.record.proved(req, &s.evidence)
 		return nil, policyFailure(shortfall, req)
 	}
-	if r := a.route(); r != nil && r.User != "" {
+	if r := a.to.Route(); r != nil && r.User != "" {
 		if err := opened.LogIn(ctx, req, r.User, r.Password); err != nil {
 			a.noteSession(req, s)
 			a.d.pool.quit(s)
@@ -275,5 +240,5 @@ func (a *attempt) noteSkipped(req *security.Requirement, s *security.Shortfall) 
 // reports are not (RFC 8460, 5.3), nor those to an address, which has no domain
 // to report to.
 func (a *attempt) counted() bool {
-	return a.policyDomain != "" && a.w.Envelope.Kind != queue.Report
+	return a.to.PolicyDomain != "" && a.w.Envelope.Kind != queue.Report
 }

@@ -7,10 +7,10 @@ import (
 	"os"
 )
 
-// This file has the checks against what lets strangers in.
+// This file has the checks against settings that give strangers access.
 
-// checkGateway refuses the container's gateway among those that may send, or
-// whose PROXY headers are believed.
+// checkGateway refuses networks in allow and proxy_protocol that hold the gateway of
+// this container.
 func (l *loader) checkGateway(i int) {
 	li := &l.config.Listen[i]
 	for _, n := range li.ProxyProtocol {

@@ -1,4 +1,4 @@
-package relay
+package ingress
 
 import (
 	"errors"
@@ -7,8 +7,6 @@ import (
 	"time"
 
 	"golang.org/x/crypto/bcrypt"
-
-	"github.com/stsrelay/stsrelay/config"
 )
 
 func TestARightPasswordIsRememberedForItsHashOnly(t *testing.T) {
@@ -19,7 +17,7 @@ func TestARightPasswordIsRememberedForItsHashOnly(t *testing.T) {
 		}
 		return string(h)
 	}
-	p := newPasswords()
+	p := NewPasswords(nil)
 	old, other := hash("secret"), hash("changed")
 	for range 2 {
 		for _, tt := range []struct {
@@ -69,16 +67,13 @@ func TestAuthenticateComparesWithTheCostliestHash(t *testing.T) {
 		}
 		return string(h)
 	}
-	c := config.Default()
-	c.Users = []config.User{{Name: "old", PasswordHash: hash(bcrypt.MinCost)}, {Name: "new", PasswordHash: hash(12)}}
-	r := &Relay{passwords: newPasswords()}
-	r.config.Store(&c)
+	p := NewPasswords([]Account{{User{Name: "old"}, hash(bcrypt.MinCost)}, {User{Name: "new"}, hash(12)}})
 	// The fastest of some, so that a busy machine does not matter.
 	took := func(name string) time.Duration {
 		best := time.Hour
 		for range 3 {
 			start := time.Now()
-			if _, ok := r.authenticate(t.Context(), name, "wrong"); ok {
+			if _, ok := p.Authenticate(t.Context(), name, "wrong"); ok {
 				t.Fatal(name)
 			}
 			best = min(best, time.Since(start))
@@ -92,11 +87,11 @@ func TestAuthenticateComparesWithTheCostliestHash(t *testing.T) {
 		}
 	}
 	for _, name := range []string{"old", "NEW"} {
-		if u, ok := r.authenticate(t.Context(), name, "secret"); !ok || !strings.EqualFold(u.Name, name) {
+		if u, ok := p.Authenticate(t.Context(), name, "secret"); !ok || !strings.EqualFold(u.Name, name) {
 			t.Errorf("%s: %+v, %t", name, u, ok)
 		}
 	}
-	if _, ok := r.authenticate(t.Context(), "", "secret"); ok {
+	if _, ok := p.Authenticate(t.Context(), "", "secret"); ok {
 		t.Error("no name is a user")
 	}
 }

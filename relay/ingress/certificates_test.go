@@ -1,4 +1,4 @@
-package relay
+package ingress
 
 import (
 	"bytes"
@@ -10,9 +10,6 @@ import (
 	"strings"
 	"testing"
 	"time"
-
-	"github.com/stsrelay/stsrelay/config"
-	"github.com/stsrelay/stsrelay/relay/ingress"
 )
 
 // shown is the certificate that a client of a listener sees.
@@ -40,7 +37,7 @@ func shown(t *testing.T, server, client *tls.Config) (*tls.ConnectionState, erro
 func pair(t *testing.T, dir, name string, at time.Time) tls.Certificate {
 	t.Helper()
 	from := t.TempDir()
-	certs, err := ingress.SelfSigned(name, from)
+	certs, err := SelfSigned(name, from)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -67,12 +64,8 @@ func write(t *testing.T, file string, data []byte, at time.Time) {
 func TestCertificatesAreReadAgainWhenTheirFilesChange(t *testing.T) {
 	dir, at := t.TempDir(), time.Now().Add(-time.Hour)
 	first := pair(t, dir, "a.example.com", at)
-	c := &config.Config{Hostname: "relay.example.com", DataDir: t.TempDir(), TLS: config.TLS{Certificate: dir + "/cert.pem", Key: dir + "/key.pem"}}
-	r, err := openCertificates(c)
-	if err != nil {
-		t.Fatal(err)
-	}
-	listener := r.config(tls.VersionTLS12) // made once, at start
+	r := NewCertificates([]tls.Certificate{first}, dir+"/cert.pem", dir+"/key.pem")
+	listener := r.ServerTLS(tls.VersionTLS12) // made once, at start
 	var text bytes.Buffer
 	log := slog.New(slog.NewTextHandler(&text, nil))
 	check := func(want tls.Certificate, line string) {
@@ -100,13 +93,7 @@ func TestCertificatesAreReadAgainWhenTheirFilesChange(t *testing.T) {
 	// A reload may name other files, and those are watched from then on.
 	other := t.TempDir()
 	fourth := pair(t, other, "d.example.com", at)
-	c2 := *c
-	c2.TLS = config.TLS{Certificate: other + "/cert.pem", Key: other + "/key.pem"}
-	certs, err := readCertificates(&c2)
-	if err != nil {
-		t.Fatal(err)
-	}
-	r.set(&c2, certs)
+	r.Set([]tls.Certificate{fourth}, other+"/cert.pem", other+"/key.pem")
 	check(fourth, "")
 	pair(t, dir, "e.example.com", at.Add(time.Hour))
 	check(fourth, "")
@@ -115,16 +102,17 @@ func TestCertificatesAreReadAgainWhenTheirFilesChange(t *testing.T) {
 }
 
 func TestTheSelfMadeCertificateStays(t *testing.T) {
-	c := &config.Config{Hostname: "relay.example.com", DataDir: t.TempDir()}
+	hostname, dir := "relay.example.com", t.TempDir()
 	state := func() []byte {
 		t.Helper()
-		r, err := openCertificates(c)
+		certs, err := SelfSigned(hostname, dir)
 		if err != nil {
 			t.Fatal(err)
 		}
+		r := NewCertificates(certs, "", "")
 		r.refresh(slog.New(slog.DiscardHandler))
-		s, err := shown(t, r.config(tls.VersionTLS12), &tls.Config{})
-		if err != nil || s.PeerCertificates[0].VerifyHostname(c.Hostname) != nil {
+		s, err := shown(t, r.ServerTLS(tls.VersionTLS12), &tls.Config{})
+		if err != nil || s.PeerCertificates[0].VerifyHostname(hostname) != nil {
 			t.Fatalf("%v, %v", s.PeerCertificates, err)
 		}
 		return s.PeerCertificates[0].Raw
@@ -133,7 +121,7 @@ func TestTheSelfMadeCertificateStays(t *testing.T) {
 	if !bytes.Equal(first, state()) {
 		t.Error("the second start has made another certificate")
 	}
-	c.Hostname = "other.example.com"
+	hostname = "other.example.com"
 	if bytes.Equal(first, state()) {
 		t.Error("another name has the old certificate")
 	}
@@ -142,10 +130,11 @@ func TestTheSelfMadeCertificateStays(t *testing.T) {
 // What devices of each age get from a listener of each kind. The oldest know
 // TLS 1.0, RSA keys and nothing else.
 func TestVersionsOfTLS(t *testing.T) {
-	r, err := openCertificates(&config.Config{Hostname: "relay.example.com", DataDir: t.TempDir()})
+	certs, err := SelfSigned("relay.example.com", t.TempDir())
 	if err != nil {
 		t.Fatal(err)
 	}
+	r := NewCertificates(certs, "", "")
 	old := []uint16{tls.TLS_RSA_WITH_AES_128_CBC_SHA, tls.TLS_RSA_WITH_3DES_EDE_CBC_SHA}
 	for _, tt := range []struct {
 		listener string
@@ -166,7 +155,7 @@ func TestVersionsOfTLS(t *testing.T) {
 		{"1.3", &tls.Config{MaxVersion: tls.VersionTLS12}, 0},
 		{"1.3", &tls.Config{}, tls.VersionTLS13},
 	} {
-		got, err := shown(t, r.config(minTLS(tt.listener)), tt.client)
+		got, err := shown(t, r.ServerTLS(TLSVersion(tt.listener)), tt.client)
 		if (err != nil) != (tt.want == 0) || err == nil && got.Version != tt.want {
 			t.Errorf("min_tls %s, client up to %s: %s, %v", tt.listener, tls.VersionName(tt.client.MaxVersion), tls.VersionName(got.Version), err)
 		}
