@@ -33,9 +33,9 @@ func (q *Queue) Unhold(ctx context.Context, f Filter) (int, error) {
 	return q.each(ctx, f, "released by the operator", "", q.unholdLocked)
 }
 
-// each calls fn, under the lock, for every selected message that is still in
-// the queue, counts where it returns true, and waits until what fn changed is
-// durable. The log says what happened to each of these ("": nothing) and why.
+// each calls fn with the lock held for every selected message that is still in the
+// queue, counts those for which it returns true, and waits until the changes are durable.
+// what and reason are logged for each of these ("": nothing is logged).
 func (q *Queue) each(ctx context.Context, f Filter, what, reason string, fn func(*scheduler.Entry, *Message) bool) (int, error) {
 	n := 0
 	err := q.List(ctx, f, func(m Message) bool {
@@ -55,12 +55,12 @@ func (q *Queue) each(ctx context.Context, f Filter, what, reason string, fn func
 	return n, q.waitDurable(ctx, err)
 }
 
-// recipientsALine is how many recipients a line of the log names: some readers of
+// recipientsALine is the number of recipients in one line of the log: some readers of
 // logs cut lines of more than 16 KiB.
 const recipientsALine = 50
 
-// logAction logs what the operator did to a message, or to its recipients of one
-// domain. All of these are named: no attempt may ever have named them.
+// logAction logs what the operator did to a message, or to its recipients of one domain.
+// All of these are named: no earlier line need have named them.
 func (q *Queue) logAction(m *Message, what, domain, reason string) {
 	var to []string
 	for i, r := range m.Recipients {
@@ -83,7 +83,7 @@ func (q *Queue) logAction(m *Message, what, domain, reason string) {
 	}
 }
 
-// waitDurable waits until what was submitted is durable. While the disk is full the
+// waitDurable waits until all that was submitted is durable. While the disk is full, the
 // changes are made and wait to be written; the error says so.
 func (q *Queue) waitDurable(ctx context.Context, err error) error {
 	q.wake.raise()

@@ -179,7 +179,7 @@ func TestAListingEndsWithItsContextOrItsReader(t *testing.T) {
 func TestTheSummaryCountsByDomain(t *testing.T) {
 	b := newBench(t, Options{})
 	start := b.o.Now()
-	b.accept("x", to(numbered("x.test", 150)...)) // two units, one message
+	b.accept("x", to(numbered("x.test", 150)...)) // two groups, one message
 	b.advance(time.Hour)
 	b.accept("x", to("a@x.test", "a@y.test"))
 	b.accept("x", to("h@h.test"))

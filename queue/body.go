@@ -11,21 +11,21 @@ type body struct {
 	q      *Queue
 	seq    uint64
 	chunks int
-	next   int
-	failed *error // if not nil, where an error of the store is noted
-	mem    []byte // of the present chunk
-	buf    []byte // what is left of it
+	next   int    // the number of the next chunk
+	failed *error // where an error of the store is noted; nil: nowhere
+	mem    []byte // memory for one chunk
+	buf    []byte // the part of the chunk that was not read yet
 }
 
 func newBody(q *Queue, seq uint64, chunks int) *body {
 	return &body{q: q, seq: seq, chunks: chunks}
 }
 
-// ErrBodyGone says that a body was removed while it was read.
+// ErrBodyGone is returned if a body was removed while it was being read.
 var ErrBodyGone = errors.New("the message was removed")
 
-// load reads the next chunk. It copies: the store's own memory must not be held
-// while a slow host takes it.
+// load reads the next chunk. It copies, because memory of the store must not be held
+// while a slow host receives the chunk.
 func (b *body) load() error {
 	found := false
 	if b.mem == nil {
@@ -42,7 +42,7 @@ func (b *body) load() error {
 	b.next++
 	b.buf = b.mem
 	if err != nil {
-		b.buf = nil // nothing of the chunk before it
+		b.buf = nil // the memory still has the chunk before
 		if b.failed != nil {
 			*b.failed = err
 		}
@@ -65,7 +65,7 @@ func (b *body) Read(p []byte) (int, error) {
 	return n, nil
 }
 
-// end gives the memory back once all was read.
+// end returns the memory to the pool once everything was read.
 func (b *body) end() {
 	b.q.buffers.put(b.mem)
 	b.mem, b.buf = nil, nil

@@ -31,11 +31,11 @@ func TestWhatNothingBindsDoesNotWaitForWhatADomainAsksFor(t *testing.T) {
 			t.Errorf("%s was claimed, not %s", got, want)
 		}
 		if m := b.show(w.Envelope.ID); m.Backoffs[0] != (Reason{}) {
-			t.Errorf("it rests for %v", m.Backoffs)
+			t.Errorf("it waits for %v", m.Backoffs)
 		}
 		b.finish(w, Delivered)
 		if _, step := b.scheduler.Domain("x.test").Backoff(); step == 0 {
-			t.Error("its delivery ended the rest of the others")
+			t.Error("its delivery ended the back-off of the others")
 		}
 	}
 	b.nothing("of what is bound")
@@ -60,7 +60,7 @@ func TestWhatNothingBindsIsKnownAfterARestart(t *testing.T) {
 }
 
 // A host that is down is so for all.
-func TestAHostThatIsDownLetsAllRest(t *testing.T) {
+func TestAHostThatIsDownHoldsAllMail(t *testing.T) {
 	b := newBench(t, Options{})
 	b.accept("x", to("a@x.test"))
 	bound := b.claim()
@@ -71,7 +71,7 @@ func TestAHostThatIsDownLetsAllRest(t *testing.T) {
 	b.Finish(bound, Outcome{Results: all(bound, Queued), DomainBackoff: DomainBackoff{Reason: Reason{Code: "tls-cert", Text: "self-signed"}, PolicyOnly: true}})
 	b.sync()
 	b.fail(b.claim())
-	b.nothing("during the rest")
+	b.nothing("during the back-off")
 	if backoff, step := b.scheduler.Domain("x.test").Backoff(); backoff.PolicyOnly || step != 2 {
 		t.Errorf("step %d, for what is bound only: %t", step, backoff.PolicyOnly)
 	}

@@ -13,51 +13,51 @@ import (
 	"github.com/stsrelay/stsrelay/queue/scheduler"
 )
 
-// Remove ends the selected messages; nobody is told. With Filter.Domain only
-// their recipients of that domain are ended, and the message stays for the
-// others. A whole message is deleted at once, and a delivery of it that is under
-// way ends as it may; recipients of a domain that are being tried are ended when
-// the attempt has ended without ending them. It returns how many messages it
-// touched.
+// Remove deletes the selected messages, without a notice to their senders. With
+// Filter.Domain only their recipients of that domain are removed, and the message stays
+// in the queue for the others. A whole message is deleted at once, and the results of an
+// attempt that is under way are ignored. Recipients of a domain that are being tried are
+// removed after the attempt, unless it delivers or bounces. Remove returns how many
+// messages it touched.
 //
-// What is removed lies in the trash for TrashTime, as far as there is room for it.
+// Removed messages stay in the trash for TrashTime, as far as there is room for them.
 func (q *Queue) Remove(ctx context.Context, f Filter) (int, error) {
-	defer q.emptyTrash(time.Time{}) // what is over its bounds
+	defer q.emptyTrash(time.Time{}) // of what exceeds its bounds
 	if f.Domain != "" {
 		return q.cancelEach(ctx, f, cancellation{domain: f.Domain})
 	}
 	return q.each(ctx, f, "removed by the operator", "", q.removeLocked)
 }
 
-// Bounce gives the selected messages up: each is replaced by the notice that
-// notice makes of it (nil: none) in one commit. With Filter.Domain only their
-// recipients of that domain are given up, and the message stays for the others.
-// notice gets the message with those recipients that are given up and no
-// others; it may read the queue. What is being tried at the moment is not tried
-// again and given up when the attempt has ended without ending it; a restart
-// forgets that. It returns how many messages it touched.
+// Bounce ends the selected messages with a notice to their senders: in one commit each is
+// replaced by the message that notice returns (nil: none). With Filter.Domain only their
+// recipients of that domain are bounced, and the message stays in the queue for the
+// others. notice gets the message with the recipients that are bounced and no others; it
+// may read the queue. Recipients that are being tried are bounced after the attempt,
+// unless it delivers or bounces; a restart forgets that. Bounce returns how many messages
+// it touched.
 func (q *Queue) Bounce(ctx context.Context, f Filter, reason string, notice func(Message) *NewMessage) (int, error) {
 	return q.cancelEach(ctx, f, cancellation{domain: f.Domain, reason: reason, notice: notice})
 }
 
-// cancellation is the operator's will that a message ends, or its recipients of one
-// domain. It is on the list until it is applied: none of the groups that it matches
-// is claimed then.
+// cancellation is a request of the operator to end a message, or its recipients of one
+// domain. While it is on the list, the groups that it matches are not claimed.
 type cancellation struct {
 	entry  *scheduler.Entry
 	domain string // "" for the whole message
 	reason string
-	notice func(Message) *NewMessage // nil: it is removed, and nobody is told
+	notice func(Message) *NewMessage // nil: it is removed, without a notice
 }
 
+// matches reports whether c ends g.
 func (c *cancellation) matches(g *scheduler.Group) bool {
 	return !g.State().Ended() && (c.domain == "" || c.domain == g.Domain.Name)
 }
 
-// canceledStatus is the enhanced status code of mail that the operator gave up.
+// canceledStatus is the enhanced status code of canceled mail.
 const canceledStatus = "5.7.0"
 
-// lastError is what stands in the place of the last attempt's error.
+// lastError is RecipientState.LastError of canceled recipients.
 func (c *cancellation) lastError() string {
 	switch {
 	case c.notice == nil:
@@ -75,10 +75,10 @@ func (c *cancellation) verb() string {
 	return "bounced"
 }
 
-// cancellations are those that are not applied yet.
+// cancellations has those that are not applied yet.
 type cancellations struct {
 	one  sync.Mutex // one is applied at a time
-	wake signal     // a claim has ended that one may have waited for
+	wake signal     // a claim has ended that a cancellation may have waited for
 	// list is guarded by Queue.mu, as the states of the groups are.
 	list map[*scheduler.Entry][]*cancellation
 }
@@ -87,8 +87,7 @@ func newCancellations() cancellations {
 	return cancellations{wake: newSignal(), list: make(map[*scheduler.Entry][]*cancellation)}
 }
 
-// add puts c on the list in the place of an earlier one for the same recipients: the
-// last word counts.
+// add adds c to the list. It replaces an earlier one for the same recipients.
 func (l *cancellations) add(c *cancellation) {
 	others := slices.DeleteFunc(l.list[c.entry], func(other *cancellation) bool { return other.domain == c.domain })
 	l.list[c.entry] = append(others, c)
@@ -102,7 +101,7 @@ func (l *cancellations) remove(c *cancellation) {
 	}
 }
 
-// match reports whether g is to be ended.
+// match reports whether a cancellation matches g.
 func (l *cancellations) match(g *scheduler.Group) bool {
 	return slices.ContainsFunc(l.list[g.Entry], func(c *cancellation) bool { return c.matches(g) })
 }
@@ -114,7 +113,7 @@ func (l *cancellations) all() []*cancellation {
 	return list
 }
 
-// check has those of a message applied of which a claim has ended.
+// check is called when a claim of e has ended: its cancellations may be applied now.
 func (l *cancellations) check(e *scheduler.Entry) {
 	if len(l.list[e]) > 0 {
 		l.wake.raise()
@@ -133,8 +132,8 @@ func (q *Queue) cancelEach(ctx context.Context, f Filter, like cancellation) (in
 	return n, q.waitDurable(ctx, err)
 }
 
-// cancel puts c on the list and applies it, unless an attempt is under way. It reports
-// whether there is something to be ended.
+// cancel adds c to the list, and applies it unless an attempt is under way. It reports
+// whether c matches anything.
 func (q *Queue) cancel(c *cancellation, m *Message) bool {
 	q.cancellations.one.Lock()
 	defer q.cancellations.one.Unlock()
@@ -160,7 +159,8 @@ func (q *Queue) cancel(c *cancellation, m *Message) bool {
 	return p != nothingLeft
 }
 
-// applyCancellations applies what was canceled while it was being tried, until ctx ends.
+// applyCancellations applies, until ctx ends, cancellations that had to wait for the end of
+// an attempt.
 func (q *Queue) applyCancellations(ctx context.Context) {
 	for {
 		select {
@@ -186,19 +186,19 @@ func (q *Queue) applyReady(ctx context.Context) {
 	}
 }
 
-// progress is where a cancellation stands.
+// progress is the state of a cancellation.
 type progress int
 
 const (
-	nothingLeft progress = iota // of what it matches, and it is off the list
-	beingTried                  // some of it, so it stays on the list
-	changed                     // the message that was read is not that of now
-	ready                       // to be applied
+	nothingLeft progress = iota // it matches nothing, and is no longer on the list
+	beingTried                  // a group that it matches is claimed; it stays on the list
+	changed                     // the message has changed since it was read
+	ready                       // it can be applied
 	applied
 )
 
-// apply does c, whose message is m (nil: to be read). A message that changes while
-// its notice is made is looked at again.
+// apply applies c, whose message is m (nil: to be read). If the message changes while its
+// notice is made, it is read again.
 func (q *Queue) apply(c *cancellation, m *Message) progress {
 	for {
 		groups, p := q.progressOf(c, m)
@@ -266,7 +266,7 @@ func (q *Queue) progressLocked(c *cancellation, m *Message) (groups []int, p pro
 	return groups, ready
 }
 
-// dropLocked takes c off the list; what it matches can be claimed again.
+// dropLocked removes c from the list; the groups that it matches can be claimed again.
 func (q *Queue) dropLocked(c *cancellation) {
 	e := c.entry
 	q.cancellations.remove(c)
@@ -279,16 +279,16 @@ func (q *Queue) dropLocked(c *cancellation) {
 	q.wake.raise()
 }
 
-// othersNeed reports whether there are more than n groups of e that need its body.
+// othersNeed reports whether e has more than n groups that need its body.
 func (q *Queue) othersNeed(e *scheduler.Entry, n int) bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	return int(e.Left) > n
 }
 
-// applyNow ends what c matches of m: with its last group the message is deleted. What
-// is removed goes into the trash with the body, or with the copy of it that others
-// do not need.
+// applyNow ends the groups of m that c matches, and deletes the message with the last one.
+// Removed recipients go into the trash, with the body, or with a copy of it if other
+// recipients still need the body.
 func (q *Queue) applyNow(c *cancellation, m *Message, notices []NewMessage, copied *Incoming) progress {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -308,7 +308,7 @@ func (q *Queue) applyNow(c *cancellation, m *Message, notices []NewMessage, copi
 		q.permitted(e, q.scheduler.End(&e.Groups[n], now))
 	}
 	whole := e.Left == 0
-	kept := whole && copied == nil && c.notice == nil && q.trash.takes(m.Size) // where the body is
+	kept := whole && copied == nil && c.notice == nil && q.trash.takes(m.Size) // the body, for the trash
 	var trashed *trashItem
 	switch part := m.waiting(groups); {
 	case copied != nil:
@@ -339,7 +339,7 @@ func (q *Queue) applyNow(c *cancellation, m *Message, notices []NewMessage, copi
 	return applied
 }
 
-// writeEnds adds to b that the recipients of some groups of m have bounced.
+// writeEnds adds the records of canceled groups of m to b.
 func (c *cancellation) writeEnds(m *Message, groups []int, b *store.Batch) {
 	members := split(m.Recipients)
 	for _, n := range groups {
@@ -356,8 +356,8 @@ func (c *cancellation) writeEnds(m *Message, groups []int, b *store.Batch) {
 	}
 }
 
-// removeLocked deletes a whole message, or puts it into the trash: those of its
-// recipients that have no end yet.
+// removeLocked deletes a whole message; the recipients that have no end yet go into the
+// trash. It reports true, for Queue.each.
 func (q *Queue) removeLocked(e *scheduler.Entry, m *Message) bool {
 	var b store.Batch
 	var groups []int
@@ -379,7 +379,7 @@ func (q *Queue) removeLocked(e *scheduler.Entry, m *Message) bool {
 	return true
 }
 
-// waiting is part without the recipients that have an end already.
+// waiting is like part, without the recipients that have an end already.
 func (m *Message) waiting(groups []int) Message {
 	p := m.part(groups)
 	for i := len(p.States) - 1; i >= 0; i-- {
@@ -390,7 +390,7 @@ func (m *Message) waiting(groups []int) Message {
 	return p
 }
 
-// part is m as if it had been sent to the recipients of these groups only.
+// part returns m as if it had been sent only to the recipients of these groups.
 func (m *Message) part(groups []int) Message {
 	p := *m
 	p.Recipients, p.States, p.Backoffs, p.Attempts, p.records = nil, nil, nil, 0, nil

@@ -12,8 +12,8 @@ import (
 	"github.com/stsrelay/stsrelay/internal/store"
 )
 
-// givenUp lets the queue end now what can be ended of what was given up.
-func (b *bench) givenUp() {
+// applyCanceled lets the queue end now what can be ended of what was canceled.
+func (b *bench) applyCanceled() {
 	b.Helper()
 	b.sync() // the claims whose results were submitted are over
 	b.applyReady(context.Background())
@@ -118,12 +118,12 @@ func TestAMessageThatIsBeingDeliveredIsBouncedWhenTheAttemptHasEnded(t *testing.
 			b.nothing("of what is to be given up")
 			b.touched(1)(b.Retry(t.Context(), Filter{}))
 			b.nothing("after a retry")
-			b.givenUp()
+			b.applyCanceled()
 			if m := b.show(id); m.State != Active || len(n.made) != 0 {
 				t.Errorf("during the attempt it is %s, and %d notices were made", m.State, len(n.made))
 			}
 			row.end(b, w)
-			b.givenUp()
+			b.applyCanceled()
 			if got := n.about(); !slices.Equal(got, row.want) || len(n.made) != 1 {
 				t.Errorf("the notice names %v, want %v", got, row.want)
 			}
@@ -177,7 +177,7 @@ func TestNothingIsBouncedThatTheAttemptHasEnded(t *testing.T) {
 			var n notices
 			b.touched(1)(b.Bounce(t.Context(), Filter{}, "", n.make))
 			row.end(b, w)
-			b.givenUp()
+			b.applyCanceled()
 			if len(n.made) != 0 || b.Counts() != (Counts{}) || len(b.cancellations.list) != 0 || b.keys(store.PrefixMessage) != 0 {
 				t.Errorf("%d notices, %+v, %d on the list", len(n.made), b.Counts(), len(b.cancellations.list))
 			}
@@ -197,7 +197,7 @@ func TestAMessageThatCannotBeReadIsNotBouncedButHeld(t *testing.T) {
 		}},
 		{"when it is to be bounced", func(b *bench, w *Claim) {
 			b.Release(w)
-			b.givenUp()
+			b.applyCanceled()
 			b.nothing("whole") // it is claimed, and cannot be read
 		}},
 	} {
@@ -210,7 +210,7 @@ func TestAMessageThatCannotBeReadIsNotBouncedButHeld(t *testing.T) {
 				t.Fatal(err)
 			}
 			row.end(b, w)
-			b.givenUp()
+			b.applyCanceled()
 			if b.Counts().Held != 1 || !b.logs.has("cannot be bounced") || len(b.cancellations.list) != 0 {
 				t.Errorf("%+v, %d on the list", b.Counts(), len(b.cancellations.list))
 			}
@@ -240,7 +240,7 @@ func TestTheLastWordOfTheOperatorCounts(t *testing.T) {
 	b.touched(1)(b.Bounce(t.Context(), Filter{Domain: "x.test"}, "", n.make))
 	b.touched(1)(b.Remove(t.Context(), Filter{Domain: "x.test"}))
 	b.Release(w)
-	b.givenUp()
+	b.applyCanceled()
 	if len(n.made) != 0 || b.Counts() != (Counts{}) {
 		t.Errorf("%d notices, %+v", len(n.made), b.Counts())
 	}
@@ -279,7 +279,7 @@ func TestAMessageThatIsRemovedWhileItsNoticeIsMadeIsNotBounced(t *testing.T) {
 	}
 }
 
-func TestADomainIsGivenUpWithoutTheOtherRecipients(t *testing.T) {
+func TestADomainIsCanceledWithoutTheOtherRecipients(t *testing.T) {
 	for _, row := range []struct {
 		name      string
 		do        func(*bench, *notices) (int, error)
@@ -385,7 +385,7 @@ func TestRecipientsOfADomainThatAreBeingTriedAreRemovedAfterTheAttempt(t *testin
 		t.Errorf("during the attempt: %+v", m.States)
 	}
 	b.finish(w, Queued)
-	b.givenUp()
+	b.applyCanceled()
 	if m := b.show(id); m.States[0].State != Bounced || m.States[0].Attempts != 1 || m.States[1].State != Queued {
 		t.Errorf("%+v", m.States)
 	}
@@ -410,7 +410,7 @@ func TestTheLogSaysWhatTheOperatorDid(t *testing.T) {
 	b.touched(1)(b.Bounce(t.Context(), Filter{Domain: "y.test"}, "dead", none))
 	says(`msg="to be bounced by the operator when the attempt under way has ended" queue_id=` + id + ` from=sender@example.org recipients=1 domain=y.test reason=dead to=[b@y.test]`)
 	b.Release(w)
-	b.givenUp()
+	b.applyCanceled()
 	says(`msg="bounced by the operator" queue_id=` + id + ` from=sender@example.org recipients=1 domain=y.test reason=dead to=[b@y.test]`)
 	b.touched(1)(b.Bounce(t.Context(), Filter{}, "", func(Message) *NewMessage {
 		return &NewMessage{Envelope: to("sender@example.org"), Body: []byte("notice")}

@@ -11,7 +11,7 @@ import (
 	"github.com/stsrelay/stsrelay/queue/scheduler"
 )
 
-// ClaimKind is what a group is claimed for.
+// ClaimKind is the purpose of a claim.
 type ClaimKind = scheduler.Kind
 
 // The kinds of claims.
@@ -27,27 +27,27 @@ const (
 // Every Claim ends with one call of Finish (DelayNotified, for a DelayNotice), Release
 // or Postpone, or with a Load that fails.
 type Claim struct {
-	// Envelope, Recipients and States are there after Load. Of the message's
-	// recipients, Envelope holds only those that are to be tried.
+	// Envelope, Recipients and States are set by Load. Envelope has only the recipients
+	// that are to be tried.
 	Envelope Envelope
 	// Domain is the recipients' domain.
 	Domain string
 	// Recipients are the indexes of Envelope.Recipients among all of the message.
 	Recipients []int
-	// States is where each of them stands, by position in Recipients.
+	// States is the state of each of them, by position in Recipients.
 	States []RecipientState
 	// Attempts is the number of attempts made before this one.
 	Attempts int
-	// Age is how long the message has been in the queue, by elapsed time where
-	// it is known.
+	// Age is how long the message has been in the queue. Within one run of the process
+	// changes of the wall clock do not count.
 	Age time.Duration
-	// Expired says that the message is older than Schedule.Expire.
+	// Expired reports whether the message is older than Schedule.Expire.
 	Expired bool
-	// Kind is what it is claimed for.
+	// Kind is the purpose of the claim.
 	Kind ClaimKind
 	// BackoffStep is how many back-offs in a row the domain had when this was claimed.
 	BackoffStep int
-	// BackoffReason is why the domain is in back-off; of a DelayNotice only.
+	// BackoffReason is why the domain is in back-off; only set for a DelayNotice.
 	BackoffReason Reason
 
 	q          *Queue
@@ -72,20 +72,19 @@ func (q *Queue) newClaimLocked(c scheduler.Claim) *Claim {
 // stalledPoll is how often Claim looks whether the store can write again.
 const stalledPoll = 200 * time.Millisecond
 
-// Claim waits until something is due and claims it, from memory alone: whoever
-// works on it calls Load first. Nothing is claimed once ctx has ended; the error
-// is ctx's.
+// Claim waits until something is due and claims it, from memory alone: the worker
+// calls Load first. Nothing is claimed once ctx has ended; the error is that of ctx.
 func (q *Queue) Claim(ctx context.Context) (*Claim, error) {
 	timer := time.NewTimer(time.Hour)
 	defer timer.Stop()
 	for {
 		if ctx.Err() != nil {
-			q.wake.raise() // for the next one: the wake may have been meant for us
+			q.wake.raise() // the signal may have been for this worker: another one takes it
 			return nil, context.Cause(ctx)
 		}
 		c, wait := q.tryClaim()
 		if c != nil {
-			q.wake.raise() // there may be more, for another one who waits
+			q.wake.raise() // more may be due, for another worker
 			return c, nil
 		}
 		timer.Reset(wait)
@@ -98,9 +97,9 @@ func (q *Queue) Claim(ctx context.Context) (*Claim, error) {
 	}
 }
 
-// tryClaim claims what is due now. Where nothing is, wait is how long that may stay
-// so. Nothing is claimed while the store cannot write: each delivery would be made a
-// second time after the next start.
+// tryClaim claims what is due now. If nothing is due, wait is the time until something
+// may be. Nothing is claimed while the store cannot write: each delivery would be
+// repeated after the next start.
 func (q *Queue) tryClaim() (c *Claim, wait time.Duration) {
 	if q.store.Stalled() {
 		return nil, stalledPoll
@@ -110,13 +109,13 @@ func (q *Queue) tryClaim() (c *Claim, wait time.Duration) {
 	now := q.clock.now()
 	next, wakeAt := q.scheduler.Next(now)
 	if wakeAt == scheduler.Never {
-		return nil, time.Hour // what changes that, wakes
+		return nil, time.Hour // a change of that raises the signal
 	}
 	return q.newClaimLocked(next), max(wakeAt.Sub(now), 0)
 }
 
 // ClaimFor claims and loads the next group of a domain if one is due now, for a session
-// that is open and could carry it. It returns nil where there is none.
+// that is open already. It returns nil if there is none.
 func (q *Queue) ClaimFor(domain string) *Claim {
 	for !q.store.Stalled() {
 		q.mu.Lock()
@@ -129,9 +128,9 @@ func (q *Queue) ClaimFor(domain string) *Claim {
 	return nil
 }
 
-// Load reads what the store has of c; it may take as long as a commit. A message
-// that cannot be read is held and logged, never dropped, and false is returned:
-// the claim is over then.
+// Load reads the envelope and the states of c; it may take as long as a commit. If
+// they cannot be read, the message is held and logged, never dropped, and the claim has
+// ended. Load reports whether they were read.
 func (c *Claim) Load() bool {
 	if c.loaded {
 		return true
@@ -145,7 +144,7 @@ func (c *Claim) Load() bool {
 	return false
 }
 
-// releaseUnreadable ends a claim of which the store cannot read what is needed.
+// releaseUnreadable ends a claim whose message cannot be read, and holds the message.
 func (q *Queue) releaseUnreadable(g *scheduler.Group, err error) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -158,8 +157,8 @@ func (q *Queue) releaseUnreadable(g *scheduler.Group, err error) {
 	q.wake.raise() // there is room for another claim
 }
 
-// read reads what the store has of the group. All that was written of it is
-// there: a group is not claimable before the commit of its last attempt.
+// read reads the envelope and the record of the group. The record is up to date: a
+// group is not claimed before the commit of its last attempt.
 func (c *Claim) read() error {
 	q, g := c.q, c.group
 	found := false
@@ -187,7 +186,7 @@ func (c *Claim) read() error {
 		}
 	}
 	all := c.Envelope.Recipients
-	c.Envelope.Recipients = nil // of others, hundreds of workers would hold a thousand each
+	c.Envelope.Recipients = nil // else hundreds of workers would each keep a thousand of other groups
 	for i, r := range members {
 		if rec.States[i].State == Queued {
 			c.Recipients = append(c.Recipients, r)
@@ -199,16 +198,16 @@ func (c *Claim) read() error {
 	return nil
 }
 
-// Sending notes that the content of c is about to go out: from here on it may have
-// been delivered, whatever becomes of this process.
+// Sending notes that the content of c is about to be sent: from now on the message may
+// have been delivered, even if this process ends.
 func (c *Claim) Sending() {
 	if c.q.inFlight.add(c.group, c.Attempts) {
 		c.q.persistInFlight()
 	}
 }
 
-// persistInFlight writes down which groups are in flight. It rides with the next
-// commit and nobody waits for it.
+// persistInFlight writes which groups are in flight, with the next commit. Nobody waits
+// for that.
 func (q *Queue) persistInFlight() {
 	if !q.inFlight.begin() {
 		return
@@ -227,8 +226,8 @@ func (c *Claim) Body() io.Reader {
 	return b
 }
 
-// Unreadable is why a reader of Body could not read from the store, nil where it
-// could, or where the message was removed meanwhile.
+// Unreadable returns the error of the store that a reader of Body met, nil if there was
+// none, or if the message was removed meanwhile.
 func (c *Claim) Unreadable() error {
 	c.q.mu.Lock()
 	defer c.q.mu.Unlock()

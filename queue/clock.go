@@ -6,8 +6,8 @@ import (
 	"github.com/stsrelay/stsrelay/queue/scheduler"
 )
 
-// clock has the two times of a queue. What is due when within one run of the process
-// depends on the monotonic clock alone: steps of the wall clock do not move it.
+// clock has the two clocks of a queue: the wall clock, and that of the scheduler, which is
+// monotonic. Due times do not change when the wall clock is set.
 type clock struct {
 	wall  func() time.Time
 	epoch time.Time // that the scheduler's times count from, by the monotonic clock
@@ -30,7 +30,8 @@ func (c *clock) since(t time.Time, now scheduler.Time) scheduler.Time {
 	return now.Add(-max(c.wall().Sub(t), 0))
 }
 
-// signal wakes one goroutine that waits; a signal that nobody waits for is kept.
+// signal wakes one goroutine that waits for it. If none waits, the next one that does is
+// woken at once.
 type signal chan struct{}
 
 func newSignal() signal { return make(signal, 1) }

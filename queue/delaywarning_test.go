@@ -6,13 +6,13 @@ import (
 	"time"
 )
 
-// lateBench is a queue whose domains rest for hours and whose mail is late after one.
-func lateBench(t *testing.T) *bench {
+// delayBench is a queue whose domains back off for hours and whose mail is delayed after one.
+func delayBench(t *testing.T) *bench {
 	return newBench(t, Options{Schedule: Schedule{Retry: []time.Duration{10 * time.Hour}, Expire: 120 * time.Hour, DelayWarning: time.Hour}})
 }
 
-// toTell claims what is to be told of and nothing else, by recipient.
-func (b *bench) toTell() (claims []*Claim) {
+// delayNotices claims what is due, all of it for delay notices, in the order of the IDs.
+func (b *bench) delayNotices() (claims []*Claim) {
 	b.Helper()
 	for w := b.try(); w != nil; w = b.try() {
 		if w.BackoffReason != (Reason{Code: "connect", Text: "connection refused"}) {
@@ -24,34 +24,34 @@ func (b *bench) toTell() (claims []*Claim) {
 	return claims
 }
 
-func (b *bench) told(w *Claim) {
-	b.DelayNotified(w, []NewMessage{{Envelope: to(w.Envelope.From), Body: []byte("late")}})
+func (b *bench) notify(w *Claim) {
+	b.DelayNotified(w, []NewMessage{{Envelope: to(w.Envelope.From), Body: []byte("delayed")}})
 	b.sync()
 }
 
-func TestWhatIsLateIsClaimedToTellWhileItsDomainRests(t *testing.T) {
-	b := lateBench(t)
+func TestDelayedMailIsClaimedForANoticeDuringTheBackoff(t *testing.T) {
+	b := delayBench(t)
 	probe, id := b.accept("x", to("a@x.test")), b.accept("x", to("b@x.test", "c@x.test"))
 	b.fail(b.claim())
 	b.advance(30 * time.Minute)
 	b.accept("x", to("young@x.test"))
-	b.nothing("before it is late")
+	b.nothing("before it is delayed")
 	before := b.show(id)
 	b.advance(31 * time.Minute)
-	claims := b.toTell()
+	claims := b.delayNotices()
 	if len(claims) != 2 || claims[0].Attempts != 1 || claims[1].Attempts != 0 || len(claims[1].Recipients) != 2 {
-		t.Fatalf("claimed to tell: %+v", claims)
+		t.Fatalf("claimed for notices: %+v", claims)
 	}
 	if b.Active() != 0 {
-		t.Error("a claim to tell counts as a delivery")
+		t.Error("a claim for a notice counts as a delivery")
 	}
 	for _, w := range claims {
-		b.told(w)
+		b.notify(w)
 	}
 	for id, attempts := range map[ID]int{probe: 1, id: 0} {
 		m := b.show(id)
 		if m.Attempts != attempts || !m.States[0].Delayed || m.State != Queued || m.Backoffs[0].Code != "connect" {
-			t.Errorf("once told: %+v", m)
+			t.Errorf("once it is told: %+v", m)
 		}
 	}
 	if m := b.show(id); m.NextAttemptAt.Sub(before.NextAttemptAt).Abs() > time.Minute || m.States[1] != (RecipientState{State: Queued, Delayed: true}) {
@@ -66,21 +66,21 @@ func TestWhatIsLateIsClaimedToTellWhileItsDomainRests(t *testing.T) {
 	}
 	b.nothing("once they are told")
 	b.advance(30 * time.Minute)
-	if claims = b.toTell(); len(claims) != 1 || claims[0].Envelope.Recipients[0].Address != "young@x.test" {
+	if claims = b.delayNotices(); len(claims) != 1 || claims[0].Envelope.Recipients[0].Address != "young@x.test" {
 		t.Errorf("of the young one: %+v", claims)
 	}
 }
 
-// What is told is remembered, of those also who were never tried.
+// It is remembered which senders were told, also of recipients that were never tried.
 func TestARestartTellsNobodyTwice(t *testing.T) {
-	b := lateBench(t)
+	b := delayBench(t)
 	for range 3 {
 		b.accept("x", to("a@x.test"))
 	}
 	b.fail(b.claim())
 	b.advance(2 * time.Hour)
-	for _, w := range b.toTell() {
-		b.told(w)
+	for _, w := range b.delayNotices() {
+		b.notify(w)
 	}
 	b.restart()
 	b.advance(2 * time.Minute) // past the spread of what is overdue
@@ -101,17 +101,17 @@ func TestARestartTellsNobodyTwice(t *testing.T) {
 	if !failed {
 		t.Error("nothing was tried")
 	}
-	b.nothing("of those who know")
+	b.nothing("of those whose sender knows")
 }
 
-func TestWhatWasToldOfAndNeverTriedLeavesNothingBehind(t *testing.T) {
-	b := lateBench(t)
+func TestANotifiedGroupThatWasNeverTriedLeavesNothingBehind(t *testing.T) {
+	b := delayBench(t)
 	b.accept("x", to("a@x.test"))
 	id := b.accept("x", to("b@x.test"))
 	b.fail(b.claim())
 	b.advance(2 * time.Hour)
-	for _, w := range b.toTell() {
-		b.told(w)
+	for _, w := range b.delayNotices() {
+		b.notify(w)
 	}
 	if m := b.show(id); m.Attempts != 0 || !m.States[0].Delayed {
 		t.Fatalf("%+v", m.States)
@@ -124,8 +124,8 @@ func TestWhatWasToldOfAndNeverTriedLeavesNothingBehind(t *testing.T) {
 }
 
 // A message that came in slowly is behind others with higher numbers.
-func TestWhatCameInSlowlyIsToldOf(t *testing.T) {
-	b := lateBench(t)
+func TestASlowMessageIsToldOf(t *testing.T) {
+	b := delayBench(t)
 	in, err := b.Begin()
 	if err != nil {
 		t.Fatal(err)
@@ -133,19 +133,19 @@ func TestWhatCameInSlowlyIsToldOf(t *testing.T) {
 	b.accept("x", to("fast@x.test"))
 	b.fail(b.claim())
 	b.advance(time.Minute)
-	b.nothing("before it is late")
+	b.nothing("before it is delayed")
 	if err := in.Commit(t.Context(), to("slow@x.test")); err != nil {
 		t.Fatal(err)
 	}
 	b.advance(time.Hour)
-	if n := len(b.toTell()); n != 2 {
+	if n := len(b.delayNotices()); n != 2 {
 		t.Errorf("%d are told of", n)
 	}
 }
 
 // A sender to whom no notice is owed is asked about once.
-func TestWhoIsOwedNoNoticeIsNotAskedAboutAgain(t *testing.T) {
-	b := lateBench(t)
+func TestASenderWhoIsOwedNoNoticeIsAskedAboutOnce(t *testing.T) {
+	b := delayBench(t)
 	null := to("a@x.test")
 	null.From = ""
 	b.accept("x", to("a@x.test"))
@@ -153,9 +153,9 @@ func TestWhoIsOwedNoNoticeIsNotAskedAboutAgain(t *testing.T) {
 	b.fail(b.claim())
 	b.advance(2 * time.Hour)
 	keys := b.keys([]byte("e"))
-	claims := b.toTell()
+	claims := b.delayNotices()
 	if len(claims) != 1 {
-		t.Fatalf("%d claims to tell, and one has a sender", len(claims))
+		t.Fatalf("%d claims for notices, and one message has a sender", len(claims))
 	}
 	b.DelayNotified(claims[0], nil)
 	b.nothing("when it was asked about")
@@ -165,15 +165,15 @@ func TestWhoIsOwedNoNoticeIsNotAskedAboutAgain(t *testing.T) {
 }
 
 // An attempt at that age tells by itself.
-func TestWhoWasToldByAnAttemptIsNotToldAgain(t *testing.T) {
-	b := lateBench(t)
+func TestASenderToldByAnAttemptIsNotToldAgain(t *testing.T) {
+	b := delayBench(t)
 	b.accept("x", to("a@x.test"))
 	w := b.claim()
 	b.advance(2 * time.Hour)
 	b.accept("x", to("b@x.test"))
-	late := Outcome{Results: all(w, Queued), DomainBackoff: DomainBackoff{Reason: Reason{Code: "connect", Text: "connection refused"}}}
-	late.Results[0].Delayed = true
-	b.Finish(w, late)
+	delayed := Outcome{Results: all(w, Queued), DomainBackoff: DomainBackoff{Reason: Reason{Code: "connect", Text: "connection refused"}}}
+	delayed.Results[0].Delayed = true
+	b.Finish(w, delayed)
 	b.sync()
 	b.nothing("of what is told or young")
 	// One whose attempt began in time and ended late has still to be told.
@@ -185,17 +185,17 @@ func TestWhoWasToldByAnAttemptIsNotToldAgain(t *testing.T) {
 	}
 	b.advance(2 * time.Hour)
 	b.fail(w)
-	for _, w := range b.toTell() {
-		b.told(w)
+	for _, w := range b.delayNotices() {
+		b.notify(w)
 	}
 	if m := b.show(w.Envelope.ID); !m.States[0].Delayed {
 		t.Errorf("%+v", m.States)
 	}
 }
 
-// When a rest is over all of it may go: nobody is told before that is known.
+// When a back-off is over all of it may go: nobody is told before that is known.
 func TestNobodyIsToldWhileTheProbeIsDueOrUnderWay(t *testing.T) {
-	b := lateBench(t)
+	b := delayBench(t)
 	for range 5 {
 		b.accept("x", to("a@x.test"))
 	}
@@ -203,17 +203,17 @@ func TestNobodyIsToldWhileTheProbeIsDueOrUnderWay(t *testing.T) {
 	b.advance(13 * time.Hour)
 	probe := b.claim()
 	if probe.Kind == DelayNotice {
-		t.Fatal("told although the rest is over")
+		t.Fatal("told although the back-off is over")
 	}
 	b.nothing("beside the probe")
 	b.fail(probe)
-	if claims := b.toTell(); len(claims) != 5 {
-		t.Errorf("%d are told during the next rest", len(claims))
+	if claims := b.delayNotices(); len(claims) != 5 {
+		t.Errorf("%d are told during the next back-off", len(claims))
 	}
 }
 
-func TestManyWhoAreToldStarveNoOtherDomain(t *testing.T) {
-	b := lateBench(t)
+func TestManyNoticesStarveNoOtherDomain(t *testing.T) {
+	b := delayBench(t)
 	for range 200 {
 		b.accept("x", to("a@x.test"))
 	}
@@ -226,38 +226,38 @@ func TestManyWhoAreToldStarveNoOtherDomain(t *testing.T) {
 	if one, two := b.claim(), b.claim(); one.Domain != "fine.test" && two.Domain != "fine.test" {
 		t.Errorf("%s and %s were claimed", one.Domain, two.Domain)
 	}
-	b.toTell()
+	b.delayNotices()
 	if n := b.scheduler.Domain("x.test").Claimed; n != 20 {
 		t.Errorf("%d are told of at a time", n)
 	}
 }
 
-func TestTheAgeForTellingMayChange(t *testing.T) {
-	b := lateBench(t)
+func TestTheAgeForWarningsMayChange(t *testing.T) {
+	b := delayBench(t)
 	b.accept("x", to("a@x.test"))
 	b.accept("x", to("b@x.test"))
 	b.fail(b.claim())
-	tell := func(age time.Duration) {
+	warn := func(age time.Duration) {
 		s := b.o.Schedule
 		s.DelayWarning = age
 		b.SetSchedule(s)
 	}
-	tell(0)
+	warn(0)
 	b.advance(2 * time.Hour)
 	b.nothing("where nobody is told")
-	tell(time.Hour)
-	b.Release(b.claim()) // both are late
-	tell(3 * time.Hour)
-	b.nothing("of what is not late any more")
+	warn(time.Hour)
+	b.Release(b.claim()) // both are delayed
+	warn(3 * time.Hour)
+	b.nothing("of what is not delayed any more")
 	b.advance(time.Hour + time.Minute)
-	if n := len(b.toTell()); n != 2 {
+	if n := len(b.delayNotices()); n != 2 {
 		t.Errorf("%d are told", n)
 	}
 }
 
 // Nothing but the age wakes those who wait for a claim.
 func TestAClaimWaitsForTheAge(t *testing.T) {
-	b := lateBench(t)
+	b := delayBench(t)
 	id := b.accept("x", to("a@x.test"))
 	b.fail(b.claim())
 	c, wakeAt := b.scheduler.Next(b.clock.now())
@@ -268,8 +268,8 @@ func TestAClaimWaitsForTheAge(t *testing.T) {
 
 // Mail that a domain's demands do not bind does not wait for them, so there is no
 // delay to be told of; a host that is down is another matter.
-func TestLateMailThatNothingBindsIsTriedNotTold(t *testing.T) {
-	b := lateBench(t)
+func TestDelayedMailThatNothingBindsIsTried(t *testing.T) {
+	b := delayBench(t)
 	optional := to("free@x.test")
 	optional.TLSOptional = true
 	b.accept("x", to("a@x.test"))
@@ -285,7 +285,7 @@ func TestLateMailThatNothingBindsIsTriedNotTold(t *testing.T) {
 	if free.Kind == DelayNotice || told.BackoffReason != (Reason{Code: "tls-cert", Text: "self-signed"}) || !free.Envelope.TLSOptional {
 		t.Fatalf("%v and %v", free.BackoffReason, told.BackoffReason)
 	}
-	b.told(told)
+	b.notify(told)
 	b.fail(free)
 	w := b.claim()
 	for ; w.Domain != "x.test"; w = b.claim() { // the notice
@@ -296,8 +296,8 @@ func TestLateMailThatNothingBindsIsTriedNotTold(t *testing.T) {
 	}
 }
 
-// What is too old is given up and not told of.
-func TestWhatIsTooOldIsTriedNotTold(t *testing.T) {
+// What has expired is given up, and no notice of a delay is sent.
+func TestWhatIsExpiredIsTried(t *testing.T) {
 	b := newBench(t, Options{Schedule: Schedule{Retry: []time.Duration{10 * time.Hour}, Expire: time.Hour, DelayWarning: time.Hour}})
 	b.accept("x", to("a@x.test"))
 	b.accept("x", to("b@x.test"))
@@ -309,16 +309,16 @@ func TestWhatIsTooOldIsTriedNotTold(t *testing.T) {
 }
 
 func TestAnImportTellsNobodyTwice(t *testing.T) {
-	b := lateBench(t)
+	b := delayBench(t)
 	b.accept("x", to("a@x.test"))
 	id := b.accept("x", to("b@x.test"))
 	b.fail(b.claim())
 	b.advance(2 * time.Hour)
-	for _, w := range b.toTell() {
-		b.told(w)
+	for _, w := range b.delayNotices() {
+		b.notify(w)
 	}
 	file := b.export()
-	other := lateBench(t)
+	other := delayBench(t)
 	other.step(2 * time.Hour)
 	other.import_(file, "")
 	if m := other.show(id); m.States[0] != (RecipientState{State: Queued, Delayed: true}) {

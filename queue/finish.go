@@ -9,25 +9,24 @@ import (
 	"github.com/stsrelay/stsrelay/queue/scheduler"
 )
 
-// DomainBackoff says that a domain could not be reached as a whole, so that none of
-// its mail is tried for a while.
+// DomainBackoff is set if a domain as a whole could not be reached: none of its mail is
+// tried for a while.
 type DomainBackoff = scheduler.DomainBackoff
 
 // Outcome is what one attempt led to.
 type Outcome struct {
-	// Results are by position in Claim.Recipients. State Queued: to be tried
-	// again; "": not tried, all stays as it was. Attempts is counted by the queue.
+	// Results are by position in Claim.Recipients. State Queued means that the recipient
+	// is to be tried again, "" that it was not tried and keeps its state. The queue counts
+	// Attempts.
 	Results []RecipientState
 	// RetryAfter, if not zero, replaces the schedule's next wait.
 	RetryAfter time.Duration
-	// DomainBackoff says whether the domain as a whole could not be reached. It is
-	// zero where a host took part in a transaction.
+	// DomainBackoff is zero if a host of the domain took part in a transaction.
 	DomainBackoff DomainBackoff
 	// Parallel is how many groups of the domain its hosts take at a time; 0: not
 	// known. More than Options.DomainLimit may be claimed then.
 	Parallel int
-	// Unreadable is why the message could not be read, nil where it could. It is
-	// held then.
+	// Unreadable, if not nil, is why the message could not be read. It is held then.
 	Unreadable error
 	// Notices are queued in the same commit.
 	Notices []NewMessage
@@ -38,15 +37,15 @@ type Outcome struct {
 	Durable func()
 }
 
-// Finish ends a claim with its results. It returns at once: the results ride in
-// the next commit, and what a crash takes of them is tried again. Until that
-// commit the message counts as active, and the notices are not in the queue.
-// While the disk is full the commit waits.
+// Finish ends a claim with its results. It returns at once: the results are written
+// with the next commit, and an attempt whose results are lost by a crash is made again.
+// Until that commit the message counts as active, and the notices are not in the queue.
+// While the disk is full, the commit waits.
 func (q *Queue) Finish(c *Claim, o Outcome) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	g, e := c.group, c.group.Entry
-	gone := e.Gone // the operator has removed it, and nobody is told
+	gone := e.Gone // the operator has removed the message: nobody is notified
 	if !q.permitted(e, q.scheduler.Finish(g, c.apply(&o, gone), q.clock.now())) {
 		return
 	}
@@ -73,8 +72,8 @@ func (q *Queue) Finish(c *Claim, o Outcome) {
 	q.wake.raise()
 }
 
-// apply brings the results into the record of the claim, unless its message is gone,
-// and returns what the scheduler has to know of them.
+// apply puts the results into the record of the claim, unless its message is gone, and
+// returns what the scheduler has to know of them.
 func (c *Claim) apply(o *Outcome, gone bool) scheduler.Outcome {
 	out := scheduler.Outcome{
 		Delivered:  slices.ContainsFunc(o.Results, func(r RecipientState) bool { return r.State == Delivered }),
@@ -101,8 +100,8 @@ func (c *Claim) apply(o *Outcome, gone bool) scheduler.Outcome {
 	return out
 }
 
-// writeResultsLocked adds to b what has become of the group of c; with the last group
-// the message is deleted.
+// writeResultsLocked adds the record of the group of c to b, or deletes the message if
+// that was its last group.
 func (q *Queue) writeResultsLocked(c *Claim, b *store.Batch) {
 	g, e := c.group, c.group.Entry
 	if e.Left == 0 {
@@ -118,15 +117,15 @@ func (q *Queue) writeResultsLocked(c *Claim, b *store.Batch) {
 	b.Set(groupKey(e.Seq, int(g.Number)), encode(rec))
 }
 
-// DelayNotified ends a claim for a DelayNotice: the sender is told by notices, which
-// come into the queue in the commit that remembers it. No notices: none is owed, and
-// nothing is written. Either way the group waits with its domain again.
+// DelayNotified ends a claim for a DelayNotice. The notices are queued in the commit that
+// records that the sender was notified. If there are none, because the sender does not
+// want any, nothing is written. In both cases the group waits with its domain again.
 // DelayNotified returns at once.
 func (q *Queue) DelayNotified(c *Claim, notices []NewMessage) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	g, e := c.group, c.group.Entry
-	record := len(notices) > 0 && !e.Gone // of what is gone nobody is told
+	record := len(notices) > 0 && !e.Gone
 	if !q.permitted(e, q.scheduler.FinishNotice(g, record, q.clock.now())) {
 		return
 	}
@@ -149,10 +148,10 @@ func (q *Queue) DelayNotified(c *Claim, notices []NewMessage) {
 	q.store.Submit(&b, func(err error) { q.recorded(g, generated, err) })
 }
 
-// recorded is called when the results of a claim are durable, or lost.
+// recorded is called when the results of a claim are durable, or could not be written.
 func (q *Queue) recorded(g *scheduler.Group, generated []generatedMessage, err error) {
 	if errors.Is(err, store.ErrClosed) {
-		return // called under the lock; nothing is claimed any more
+		return // the lock is held, and nothing is claimed any more
 	}
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -174,8 +173,8 @@ func (q *Queue) releasedLocked(g *scheduler.Group) (sent bool) {
 	return q.inFlight.remove(g)
 }
 
-// Record writes what others have to say of a claim that is given back without a
-// result, soon; also may be nil.
+// Record writes changes of other packages about a claim that was released without a
+// result. It does not wait; also may be nil.
 func (q *Queue) Record(also func(*store.Batch)) {
 	if also == nil {
 		return
@@ -186,15 +185,14 @@ func (q *Queue) Record(also func(*store.Batch)) {
 	q.write(&b)
 }
 
-// Release gives a claim back as if it had not been made: it is due as before.
+// Release ends a claim as if it had not been made: the group is due as before.
 func (q *Queue) Release(c *Claim) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.giveBackLocked(c.group, q.scheduler.Release(c.group, q.clock.now()))
 }
 
-// Postpone gives a claim back for d: it was no attempt, and another one makes no
-// sense before.
+// Postpone ends a claim that was no attempt: the group is due after d.
 func (q *Queue) Postpone(c *Claim, d time.Duration) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -205,7 +203,7 @@ func (q *Queue) giveBackLocked(g *scheduler.Group, err error) {
 	if !q.permitted(g.Entry, err) {
 		return
 	}
-	if q.releasedLocked(g) { // it was cut short
+	if q.releasedLocked(g) { // it was interrupted, and is no longer in flight
 		q.persistInFlight()
 	}
 	q.wake.raise()

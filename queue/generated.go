@@ -14,15 +14,14 @@ import (
 type NewMessage struct {
 	Envelope Envelope // ID, Size, ReceivedAt and Chunks are set by the queue
 	Body     []byte
-	// Keep, if set, is called in its place: the message is not queued, and what is
-	// kept of it goes into the same commit.
+	// Keep, if set, replaces the message: nothing is queued, and the changes that Keep
+	// adds are part of the same commit.
 	Keep func(*store.Batch)
-	// Also, if set, adds changes of the message's author to the same commit.
+	// Also, if set, adds changes of the package that wrote the message to the commit.
 	Also func(*store.Batch)
 }
 
-// LogNotices writes a line for each of the notices about a message that the queue
-// has taken.
+// LogNotices logs each of the notices about a message that the queue has accepted.
 func LogNotices(log *slog.Logger, about *Envelope, notices []NewMessage) {
 	for i := range notices {
 		switch {
@@ -36,9 +35,8 @@ func LogNotices(log *slog.Logger, about *Envelope, notices []NewMessage) {
 	}
 }
 
-// Add queues messages of the relay itself in a commit of their own, together
-// with the changes of also (nil: none), which is called when the messages have
-// their IDs. It returns when they are durable.
+// Add queues messages of the relay itself. also (nil: nothing) adds changes to the same
+// commit; it is called when the messages have their IDs. Add returns when all is durable.
 func (q *Queue) Add(messages []NewMessage, also func(*store.Batch)) error {
 	var b store.Batch
 	done := make(chan error, 1)
@@ -52,13 +50,13 @@ func (q *Queue) Add(messages []NewMessage, also func(*store.Batch)) error {
 	return <-done
 }
 
-// generatedMessage is a message of the relay whose commit is not done.
+// generatedMessage is a message of the relay itself whose commit is under way.
 type generatedMessage struct {
 	entry *scheduler.Entry
 	env   *Envelope
 }
 
-// addGeneratedLocked puts messages into b.
+// addGeneratedLocked adds messages to b.
 func (q *Queue) addGeneratedLocked(messages []NewMessage, b *store.Batch) []generatedMessage {
 	var generated []generatedMessage
 	for i := range messages {
@@ -78,7 +76,7 @@ func (q *Queue) addGeneratedLocked(messages []NewMessage, b *store.Batch) []gene
 	return generated
 }
 
-// messageIDOf is the Message-ID of a message, "" where it has none.
+// messageIDOf returns the Message-ID of a message, "" if it has none.
 func messageIDOf(message []byte) string {
 	for field := range mailheader.Fields(message) {
 		switch {
@@ -91,9 +89,8 @@ func messageIDOf(message []byte) string {
 	return ""
 }
 
-// submitGeneratedLocked submits b, and takes what addGeneratedLocked put into it into
-// the schedule once it is durable: what can be claimed must be there to be read. done
-// may be nil.
+// submitGeneratedLocked submits b, and schedules the messages that addGeneratedLocked has
+// added to it once they are durable: what is claimed must be readable. done may be nil.
 func (q *Queue) submitGeneratedLocked(b *store.Batch, generated []generatedMessage, done func(error)) {
 	q.store.Submit(b, func(err error) {
 		if !errors.Is(err, store.ErrClosed) { // then the lock is held
@@ -107,7 +104,8 @@ func (q *Queue) submitGeneratedLocked(b *store.Batch, generated []generatedMessa
 	})
 }
 
-// admitGeneratedLocked takes them into the schedule, or forgets them.
+// admitGeneratedLocked schedules messages after their commit, or discards them if there
+// was an error.
 func (q *Queue) admitGeneratedLocked(generated []generatedMessage, err error) {
 	for _, m := range generated {
 		if err != nil {

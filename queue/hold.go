@@ -21,7 +21,7 @@ func (q *Queue) holdLocked(e *scheduler.Entry, rec holdRecord) bool {
 	return true
 }
 
-// unholdLocked ends that. It reports whether e was held.
+// unholdLocked releases e. It reports whether e was held.
 func (q *Queue) unholdLocked(e *scheduler.Entry, _ *Message) bool {
 	if !e.Held {
 		return false
@@ -38,8 +38,8 @@ func (q *Queue) unholdLocked(e *scheduler.Entry, _ *Message) bool {
 	return true
 }
 
-// holdUnreadableLocked holds a message that the store cannot read, so that it is not
-// tried until it expires, and nobody is told that the other side is at fault.
+// holdUnreadableLocked holds a message that the store cannot read. If it were tried until
+// it expires, its sender would be told that the recipient's host is at fault.
 func (q *Queue) holdUnreadableLocked(e *scheduler.Entry, err error) {
 	q.log.Error("a queued message cannot be read; it is held", "queue_id", ID(e.ID).String(), "error", err)
 	q.holdLocked(e, holdRecord{Reason: "this relay cannot read it from its disk: " + err.Error(), Unreadable: true})
@@ -54,7 +54,7 @@ func (q *Queue) unreadableLocked(e *scheduler.Entry) {
 	}
 }
 
-// readableLocked is called for a message that was released or is gone.
+// readableLocked ends that, for a message that was released or is gone.
 func (q *Queue) readableLocked(e *scheduler.Entry) {
 	if e.Unreadable {
 		e.Unreadable = false
@@ -62,8 +62,8 @@ func (q *Queue) readableLocked(e *scheduler.Entry) {
 	}
 }
 
-// holdDamaged holds the messages of which a body cannot be read, by its keys.
-// An envelope among them was met when the queue was rebuilt.
+// holdDamaged holds the messages whose body has damaged chunks, given the keys of all
+// damaged values. Damaged envelopes were found when the queue was rebuilt.
 func (q *Queue) holdDamaged(keys [][]byte) {
 	damaged := make(map[uint64][]byte)
 	for _, k := range keys {

@@ -13,8 +13,8 @@ import (
 // sequenceLease is how many numbers are reserved in one commit.
 const sequenceLease = 1 << 20
 
-// sequence has the numbers of messages. None is used twice: they are reserved in the
-// store, by a commit that comes before every commit that uses one of them. Queue.mu
+// sequence gives each message a number. No number is used twice: numbers are reserved in
+// the store, by a commit that precedes every commit that uses one of them. Queue.mu
 // guards it.
 type sequence struct {
 	next   uint64
@@ -22,8 +22,8 @@ type sequence struct {
 	low    uint64 // the low-water number, as it was written last
 }
 
-// take takes the next number, and reserves more where that is due: the batch is to be
-// written then.
+// take returns the next number. If more numbers have to be reserved, lease is the batch
+// that does so, else nil.
 func (s *sequence) take() (n uint64, lease *store.Batch) {
 	if s.next >= s.leased {
 		s.leased = s.next + sequenceLease
@@ -35,7 +35,7 @@ func (s *sequence) take() (n uint64, lease *store.Batch) {
 	return n, lease
 }
 
-// used notes that a number is taken.
+// used notes that a number is in use.
 func (s *sequence) used(n uint64) { s.next = max(s.next, n+1) }
 
 // idSource makes the IDs of messages. Queue.mu guards it.
@@ -46,7 +46,7 @@ type idSource struct {
 
 func newIDSource() idSource { return idSource{entropy: ulid.Monotonic(rand.Reader, 0)} }
 
-// next makes the next ID; a clock that was set back does not make it smaller.
+// next returns a new ID. It is larger than those before, even if the clock was set back.
 func (s *idSource) next(now time.Time) ID {
 	s.last = max(s.last, ulid.Timestamp(now))
 	id, err := ulid.New(s.last, s.entropy)
@@ -57,5 +57,5 @@ func (s *idSource) next(now time.Time) ID {
 	return id
 }
 
-// after lets all IDs to come sort behind one, whatever the clock says.
+// after makes all IDs to come larger than id, whatever the clock says.
 func (s *idSource) after(id ID) { s.last = max(s.last, id.Time()+1) }

@@ -6,17 +6,17 @@ import (
 	"github.com/stsrelay/stsrelay/queue/scheduler"
 )
 
-// inFlight are the groups whose content is being sent, or was sent by attempts whose
-// results are not durable. They are written down: after a crash these may have been
-// delivered already.
+// inFlight has the groups whose content is being sent, or was sent by attempts whose
+// results are not durable yet. They are recorded in the store: after a crash they may
+// have been delivered already.
 type inFlight struct {
 	mu      sync.Mutex
 	groups  map[*scheduler.Group]uint16 // attempts made before
-	pending bool                        // a commit is on its way that writes them down
+	pending bool                        // a commit that records them was submitted
 }
 
-// inFlightRef names a group in flight in the store. The number of attempts tells
-// whether the result was written after all.
+// inFlightRef is the record of a group in flight. If the number of attempts differs from
+// that of the group, the results were written after all.
 type inFlightRef struct {
 	_        struct{} `cbor:",toarray"`
 	Seq      uint64
@@ -24,7 +24,7 @@ type inFlightRef struct {
 	Attempts uint16 // made before
 }
 
-// add reports whether g was not in flight.
+// add adds g, and reports whether it was not in flight before.
 func (f *inFlight) add(g *scheduler.Group, attempts int) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -38,7 +38,7 @@ func (f *inFlight) add(g *scheduler.Group, attempts int) bool {
 	return true
 }
 
-// remove reports whether g was in flight.
+// remove removes g, and reports whether it was in flight.
 func (f *inFlight) remove(g *scheduler.Group) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -47,8 +47,8 @@ func (f *inFlight) remove(g *scheduler.Group) bool {
 	return ok
 }
 
-// begin reports whether a commit is to be made that writes the groups down: a later
-// one is not needed before encode was called.
+// begin reports whether a commit that records the groups has to be submitted: one that
+// was submitted before records them all, until encode is called.
 func (f *inFlight) begin() bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -57,7 +57,7 @@ func (f *inFlight) begin() bool {
 	return !begun
 }
 
-// encode is what the commit writes.
+// encode returns the value that the commit writes.
 func (f *inFlight) encode() []byte {
 	f.mu.Lock()
 	defer f.mu.Unlock()

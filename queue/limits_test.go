@@ -36,7 +36,7 @@ func TestLimitsChangeWhileTheQueueIsOpen(t *testing.T) {
 	b.nothing("beyond lower limits")
 
 	b.SetLimits(Limits{Domain: 2, Claims: 10, Messages: 20})
-	b.nothing("before a unit has gone through")
+	b.nothing("before a group has gone through")
 	if first.Domain != "x.test" { // the one that has more
 		first = second
 	}

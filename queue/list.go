@@ -18,7 +18,7 @@ import (
 // must all hold. In From and To the case of the domain does not matter.
 type Filter struct {
 	IDs    []ID
-	Domain string // a recipient that is not at its end has this domain
+	Domain string // of a recipient that has no end yet
 	From   string // reverse-path, "<>" for the null sender
 	To     string // a recipient's address
 	State  State
@@ -48,18 +48,18 @@ func (q *Queue) List(ctx context.Context, f Filter, yield func(Message) bool) er
 	return nil
 }
 
-// cursor is where a listing stands.
+// cursor is the position of a listing.
 type cursor struct {
-	next *scheduler.Entry // to be looked at; nil at the beginning
-	seq  uint64           // its number, should it be gone by then
+	next *scheduler.Entry // the next message to look at; nil at the beginning
+	seq  uint64           // its number, should it have left the queue by then
 	end  bool
 
 	domain []*scheduler.Entry // of the domain that is asked for; found once
 	found  bool
 }
 
-// selectBatch returns up to n entries from c on that memory alone does not rule
-// out, and moves c; the lock is held for short times only.
+// selectBatch returns up to n entries from c on that may match f as far as memory can
+// tell, and advances c. It holds the lock for a short time only.
 func (q *Queue) selectBatch(f Filter, c *cursor, n int) (batch []*scheduler.Entry) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -94,8 +94,8 @@ func (q *Queue) selectBatch(f Filter, c *cursor, n int) (batch []*scheduler.Entr
 	return batch
 }
 
-// selectDomainLocked is selectBatch for one domain: it looks at the groups of that
-// domain and at no others.
+// selectDomainLocked is selectBatch for one domain: it looks only at the groups of that
+// domain.
 func (q *Queue) selectDomainLocked(f Filter, c *cursor, n int) (batch []*scheduler.Entry) {
 	if !c.found {
 		c.found = true
@@ -136,8 +136,8 @@ func (f Filter) matches(m *Message) bool {
 	return f.To == "" || slices.ContainsFunc(m.Recipients, func(r Recipient) bool { return sameAddress(f.To, r.Address) })
 }
 
-// sameAddress compares the domain without case; the local part is a matter of
-// the domain's own host.
+// sameAddress reports whether two addresses are the same. The case of the domain does not
+// matter; what a local part means is decided by the domain's host.
 func sameAddress(a, b string) bool {
 	at := strings.LastIndexByte(a, '@')
 	if at < 0 || at != strings.LastIndexByte(b, '@') {
@@ -239,9 +239,8 @@ func (q *Queue) find(id ID) (*scheduler.Entry, error) {
 	return nil, fmt.Errorf("%s: %w", id, ErrNotFound)
 }
 
-// message reads the whole state of e; ok is false where it has left the queue.
-// What it reads belongs together: it is read again where an attempt, or a group,
-// ended meanwhile.
+// message reads the whole state of e; ok is false if it has left the queue. The state is
+// consistent: it is read again if an attempt or a group ended meanwhile.
 func (q *Queue) message(e *scheduler.Entry) (m Message, ok bool, err error) {
 	for {
 		q.mu.Lock()
@@ -254,6 +253,7 @@ func (q *Queue) message(e *scheduler.Entry) (m Message, ok bool, err error) {
 	}
 }
 
+// read reads the state of e once.
 func (q *Queue) read(e *scheduler.Entry) (m Message, ok bool, err error) {
 	records := make(map[int]groupRecord)
 	m.records = records

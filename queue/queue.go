@@ -1,10 +1,9 @@
 // Package queue owns every message from the commit that accepts it until each
 // of its recipients has an end: delivered, bounced, or removed by the operator.
 //
-// It knows what is due, hands out work fairly by recipient domain, lets a
-// domain that fails as a whole back off, and keeps what became of each attempt. It
-// knows nothing of SMTP, DNS or TLS: what a message goes through is decided by
-// the caller of Claim.
+// It knows what is due, shares claims fairly among recipient domains, backs off from a
+// domain that fails as a whole, and records the results of each attempt. It knows nothing
+// of SMTP, DNS or TLS: the caller of Claim delivers.
 //
 // A message is split into recipient groups: the recipients of one domain, at most
 // MaxGroup of them. A group is what is due, what is claimed by one worker, and
@@ -33,13 +32,13 @@ import (
 // MaxGroup is the number of recipients that go in one SMTP transaction at most.
 const MaxGroup = 100
 
-// ErrNotFound says that there is no message of that ID in the queue.
+// ErrNotFound is returned if no message in the queue has the given ID.
 var ErrNotFound = errors.New("no such message in the queue")
 
-// ErrAmbiguous says that the beginning of an ID fits several messages.
+// ErrAmbiguous is returned if the IDs of several messages begin as given.
 var ErrAmbiguous = errors.New("several messages have an ID that begins so")
 
-// ErrFull says that the queue holds as many messages as Options.MaxMessages.
+// ErrFull is returned if the queue holds as many messages as Options.MaxMessages.
 var ErrFull = errors.New("the queue is full")
 
 // Schedule is when attempts are made.
@@ -48,7 +47,7 @@ type Schedule = scheduler.Schedule
 // Options configures Open. Store is required.
 type Options struct {
 	Store Store
-	// Schedule says when a failed attempt is made again. Default DefaultSchedule.
+	// Schedule is when attempts are made again. Default DefaultSchedule.
 	Schedule Schedule
 	// DomainLimit is how many groups of one domain are claimed at a time. Default 20.
 	DomainLimit int
@@ -58,19 +57,19 @@ type Options struct {
 	ClaimLimit int
 	// MaxMessages bounds the length of the queue; 0: no bound.
 	MaxMessages int
-	// TrashSize bounds the octets of what was removed and can be restored; 0:
-	// nothing can.
+	// TrashSize bounds the size of the trash in octets; 0: removed messages cannot be
+	// restored.
 	TrashSize int64
 	// Paused starts the queue with delivery paused.
 	Paused bool
-	// Damage is what was found in the store. Messages whose values cannot be read
-	// are held, and where anything was found no orphan is swept: it may be what is
-	// left of a message.
+	// Damage is the damage that was found in the store. Messages whose values cannot be
+	// read are held. If there is any damage, bodies without an envelope are not deleted:
+	// their envelope may be what is damaged.
 	Damage store.Damage
-	// Now is the wall clock; default time.Now. What is due when within one run
-	// of the process does not depend on it.
+	// Now is the wall clock; default time.Now. Within one run of the process due times do
+	// not depend on it.
 	Now func() time.Time
-	// Logger gets what concerns a message; nil discards it.
+	// Logger is the log; nil: none.
 	Logger *slog.Logger
 }
 
@@ -95,7 +94,7 @@ type Queue struct {
 	store      Store
 	log        *slog.Logger
 	clock      clock
-	wake       signal // something may have become due
+	wake       signal // a group may have become due
 	buffers    buffers
 	inFlight   inFlight
 	trash      trash
@@ -173,8 +172,8 @@ func (q *Queue) Close() {
 	q.background.work.Wait()
 }
 
-// SetSchedule changes retry times and expiry; what is already due stays so. No
-// retry times: DefaultSchedule.
+// SetSchedule changes the schedule; due times that are set stay so. Without retry times
+// it is DefaultSchedule.
 func (q *Queue) SetSchedule(s Schedule) {
 	if len(s.Retry) == 0 {
 		s = DefaultSchedule()
@@ -185,8 +184,8 @@ func (q *Queue) SetSchedule(s Schedule) {
 	q.wake.raise()
 }
 
-// SetLimits changes the bounds. What is claimed or queued already beyond lower
-// ones stays so; domains grow into a higher one as their groups go through.
+// SetLimits changes the limits. Claims and messages that exceed lower ones stay; a domain
+// reaches a higher one as its groups are delivered.
 func (q *Queue) SetLimits(l Limits) {
 	q.mu.Lock()
 	q.scheduler.SetLimits(scheduler.Limits{Domain: l.Domain, Claims: l.Claims})
@@ -210,9 +209,8 @@ func (q *Queue) Active() int {
 	return q.scheduler.Claims()
 }
 
-// Oldest is how long the oldest message that is not held has been in the queue,
-// 0 where there is none. It looks at every message: imported ones are not in the
-// order of their arrival.
+// Oldest returns the age of the oldest message that is not held, 0 if there is none. It
+// looks at every message, because imported ones are not in the order of their arrival.
 func (q *Queue) Oldest() time.Duration {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -226,8 +224,8 @@ func (q *Queue) Oldest() time.Duration {
 	return now.Sub(oldest)
 }
 
-// PlacesShort reports whether something is due that finds no place: as many groups
-// are claimed as may be, or as many as domains may have that took no mail lately.
+// PlacesShort reports whether a group is due that cannot be claimed because a limit is
+// reached: that of all claims, or that of claims for domains that took no mail lately.
 func (q *Queue) PlacesShort() bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -241,8 +239,8 @@ func (q *Queue) Paused() bool {
 	return q.scheduler.Paused()
 }
 
-// SetPaused pauses or resumes delivery as a whole: nothing is claimed while it
-// is paused. It is forgotten at the next start.
+// SetPaused pauses or resumes delivery as a whole. While it is paused, nothing is claimed.
+// The next start forgets it.
 func (q *Queue) SetPaused(paused bool) {
 	q.mu.Lock()
 	q.scheduler.SetPaused(paused)
@@ -250,15 +248,15 @@ func (q *Queue) SetPaused(paused bool) {
 	q.wake.raise()
 }
 
-// write submits what nobody waits for and what must happen: it waits while the
-// disk is full.
+// write submits a batch that must be written and that nobody waits for: while the disk is
+// full, it stays pending.
 func (q *Queue) write(b *store.Batch) {
 	b.Patient()
 	q.store.Submit(b, nil)
 }
 
-// permitted reports whether the scheduler has made a change. One that it refuses
-// would be a fault of this package: it is logged, and nothing else is done.
+// permitted reports whether the scheduler has made a change, err being its answer. A
+// change that it refuses is a fault of this package, and is logged.
 func (q *Queue) permitted(e *scheduler.Entry, err error) bool {
 	if err != nil {
 		q.log.Error("a change of a message was refused, which is a fault of this program", "queue_id", ID(e.ID).String(), "error", err)
@@ -277,14 +275,14 @@ func (q *Queue) enterLocked() *scheduler.Entry {
 	return e
 }
 
-// admitLocked takes a message whose commit is done into the schedule.
+// admitLocked schedules a message whose commit is done.
 func (q *Queue) admitLocked(e *scheduler.Entry, env *Envelope) {
 	now := q.clock.now()
 	q.acceptLocked(e, env, now)
 	q.permitted(e, q.scheduler.Start(e, now))
 }
 
-// acceptLocked takes an accepted message into memory, each group due at once.
+// acceptLocked adds an accepted message to memory; its groups are due at once.
 func (q *Queue) acceptLocked(e *scheduler.Entry, env *Envelope, now scheduler.Time) {
 	e.ID = env.ID
 	q.byID[env.ID] = e
@@ -304,20 +302,20 @@ func priorityOf(env *Envelope) scheduler.Priority {
 	return scheduler.Priority{PolicyFree: env.TLSOptional && !env.RequireTLS}
 }
 
-// discardLocked takes a message out of memory that was never accepted.
+// discardLocked removes a message from memory that was not accepted.
 func (q *Queue) discardLocked(e *scheduler.Entry) {
 	q.permitted(e, q.scheduler.Remove(e, q.clock.now()))
 }
 
-// forgetLocked takes a message out of memory, whatever its state.
+// forgetLocked removes an accepted message from memory.
 func (q *Queue) forgetLocked(e *scheduler.Entry) {
 	q.permitted(e, q.scheduler.Remove(e, q.clock.now()))
 	delete(q.byID, e.ID)
 	q.readableLocked(e)
 }
 
-// split groups the recipients by domain, at most MaxGroup in a group. It gives
-// the same answer for the same envelope for ever: groups are known by number.
+// split groups the recipients by domain, at most MaxGroup in a group. The result for an
+// envelope must never change: groups are known by number.
 func split(recipients []Recipient) [][]int {
 	if len(recipients) == 1 {
 		return [][]int{{0}}

@@ -14,8 +14,8 @@ import (
 )
 
 const (
-	// overdueSpread is the longest time over which retries that are overdue at
-	// start are spread, overduePace the time that each of them adds to it.
+	// Retries that are overdue at start are spread over a time: overduePace for each,
+	// and overdueSpread at most.
 	overdueSpread = time.Minute
 	overduePace   = 2 * time.Millisecond
 	// lowEvery is how often the low-water number is written.
@@ -24,8 +24,8 @@ const (
 	sweepBatch = 1000
 )
 
-// rebuild reads envelopes and states, not bodies. It reports whether all of them
-// could be read.
+// rebuild reads envelopes and states, not bodies. sound reports whether all of them could
+// be read.
 func (q *Queue) rebuild() (sound bool, err error) {
 	start := time.Now()
 	low, err := q.number(keyLow)
@@ -89,8 +89,8 @@ func (r *rebuilder) readInFlight() error {
 	})
 }
 
-// scan reads all records. One that cannot be read stays where it is, for a
-// person to look at, and keeps nothing else from its way.
+// scan reads all records. One that cannot be read stays in the store, for a person to look
+// at, and does not affect the others.
 func (r *rebuilder) scan() error {
 	var from []byte
 	for {
@@ -117,7 +117,7 @@ func (r *rebuilder) unreadable(k []byte, err error) {
 	}
 }
 
-// record takes in one record; those of a message follow its envelope.
+// record adds one record; those of a message follow its envelope.
 func (r *rebuilder) record(k, v []byte) error {
 	seq, n, ok := parseMessageKey(k)
 	if !ok {
@@ -131,7 +131,7 @@ func (r *rebuilder) record(k, v []byte) error {
 		if err = decode(v, &env); err == nil {
 			r.begin(seq, &env)
 		}
-	case r.cur == nil || r.cur.Seq != seq: // the state of a message that is gone
+	case r.cur == nil || r.cur.Seq != seq: // the state of a message that has no envelope
 	case n == holdSuffix:
 		var hold holdRecord
 		r.cur.HasRecords = true
@@ -173,9 +173,9 @@ func (r *rebuilder) group(g *scheduler.Group, rec *groupRecord) {
 	}
 }
 
-// finish puts the groups of the message that was read into the schedule. A
-// message below the low-water number had left the queue, and its keys have come
-// back: it is held for the operator.
+// finish schedules the message whose records were read. If its number is below the
+// low-water number, it had left the queue before and its keys have come back: it is held
+// for the operator.
 func (r *rebuilder) finish() {
 	q, e := r.q, r.cur
 	r.cur = nil
@@ -197,8 +197,8 @@ func (r *rebuilder) finish() {
 	q.permitted(e, q.scheduler.Start(e, r.now))
 }
 
-// spread gives overdue retries a moment of their own each, so that a start
-// after an outage is no stampede.
+// spread makes overdue retries due at different times, so that not all of them begin at
+// once after an outage.
 func (r *rebuilder) spread() {
 	over := min(overdueSpread, time.Duration(len(r.overdue))*overduePace)
 	for _, g := range r.overdue {
@@ -257,8 +257,9 @@ func (q *Queue) sweepOrphans(ctx context.Context, firstNew uint64) {
 	}
 }
 
-// keepLow writes the low-water number now and then: the number of the oldest
-// message that is in the queue or coming in. The next start begins there.
+// keepLow writes the low-water number every few seconds: the number of the oldest message
+// that is in the queue or is being received. At the next start nothing below it is
+// expected.
 func (q *Queue) keepLow(ctx context.Context) {
 	t := time.NewTicker(lowEvery)
 	defer t.Stop()
@@ -278,7 +279,7 @@ func (q *Queue) writeLow() {
 	defer q.mu.Unlock()
 	low := q.sequence.next
 	for e := q.scheduler.First(); e != nil; e = e.Next() {
-		if e.Seq >= q.sequence.low { // those below have come back and are held
+		if e.Seq >= q.sequence.low { // messages below it have come back and are held
 			low = e.Seq
 			break
 		}

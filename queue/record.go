@@ -12,8 +12,8 @@ import (
 	"github.com/stsrelay/stsrelay/queue/scheduler"
 )
 
-// Keys. A message is known to the store by its sequence number, which never
-// comes from the clock:
+// Keys. The store knows a message by its sequence number, which never comes from the
+// clock:
 //
 //	b seq(8) n(4)     chunk n of the body
 //	e seq(8)          Envelope; its commit is the acceptance
@@ -59,11 +59,11 @@ func parseMessageKey(key []byte) (seq uint64, group int, ok bool) {
 	return 0, 0, false
 }
 
-// groupRecord is the state of a recipient group between two attempts, or before the first one
-// where its sender was told that it is delayed.
+// groupRecord is the state of a recipient group. It is written after an attempt, when the
+// sender was notified of a delay, and when the group was canceled.
 type groupRecord struct {
-	// NextAttempt and LastAttempt are wall-clock times; their difference is
-	// what counts when the clock was set in between.
+	// NextAttempt and LastAttempt are wall-clock times. If the clock was set in between,
+	// their difference counts.
 	NextAttempt time.Time        `cbor:"1,keyasint"`
 	LastAttempt time.Time        `cbor:"2,keyasint"`
 	Attempts    int              `cbor:"3,keyasint"`
@@ -71,13 +71,14 @@ type groupRecord struct {
 	Done        bool             `cbor:"5,keyasint,omitempty"`
 }
 
-// delayNotified reports whether the sender knows of the delay of all that are queued.
+// delayNotified reports whether the sender was notified of the delay for all recipients
+// that are queued.
 func (r *groupRecord) delayNotified() bool {
 	return len(r.States) > 0 && !slices.ContainsFunc(r.States, func(s RecipientState) bool { return s.State == Queued && !s.Delayed })
 }
 
-// saved is what the scheduler has to know of the record. A clock that was set back
-// must not make the wait longer than it was.
+// saved returns what the scheduler has to know of the record. If the clock was set back,
+// the wait does not become longer than it was.
 func (r *groupRecord) saved(now scheduler.Time, wall time.Time) scheduler.Saved {
 	wait := min(r.NextAttempt.Sub(wall), r.NextAttempt.Sub(r.LastAttempt))
 	saved := scheduler.Saved{Attempts: r.Attempts, Due: now.Add(wait), DelayNotified: r.delayNotified()}
@@ -96,18 +97,18 @@ func (r *groupRecord) saved(now scheduler.Time, wall time.Time) scheduler.Saved 
 	return saved
 }
 
-// holdRecord says why a message is held.
+// holdRecord is written while a message is held.
 type holdRecord struct {
 	Reason string    `cbor:"1,keyasint"`
 	Since  time.Time `cbor:"2,keyasint"`
-	// Released says that it is not held any more: a message that has come back
-	// (low-water guard) is not to be held again at each start.
+	// Released reports whether the operator has released it: a message that has come back
+	// (low-water guard) must not be held again at each start.
 	Released bool `cbor:"3,keyasint,omitempty"`
 	// Unreadable reports whether it is held because the store cannot read it.
 	Unreadable bool `cbor:"4,keyasint,omitempty"`
 }
 
-// The encoding of times keeps nanoseconds and forgets the zone.
+// Times are encoded with nanoseconds and without the time zone.
 var encoding, decoding = func() (cbor.EncMode, cbor.DecMode) {
 	enc, err := cbor.EncOptions{Time: cbor.TimeRFC3339NanoUTC}.EncMode()
 	if err != nil {

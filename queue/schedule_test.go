@@ -28,7 +28,7 @@ func TestRecipientsAreSplitByDomainAndAtAHundred(t *testing.T) {
 		}
 		for i, r := range w.Recipients {
 			if seen[r] || w.Envelope.Recipients[i].Domain != w.Domain {
-				t.Errorf("recipient %d twice or in a wrong unit", r)
+				t.Errorf("recipient %d twice or in a wrong group", r)
 			}
 			seen[r] = true
 		}
@@ -36,7 +36,7 @@ func TestRecipientsAreSplitByDomainAndAtAHundred(t *testing.T) {
 	}
 	slices.Sort(sizes["x.test"])
 	if !slices.Equal(sizes["x.test"], []int{51, 100, 100}) || !slices.Equal(sizes["y.test"], []int{3}) {
-		t.Errorf("units %v", sizes)
+		t.Errorf("groups %v", sizes)
 	}
 	if b.Counts() != (Counts{}) {
 		t.Errorf("%+v", b.Counts())
@@ -179,19 +179,19 @@ func TestADomainThatFailsRestsAndOneProbeGoesFirst(t *testing.T) {
 		b.fail(w)
 	}
 	if _, step := b.scheduler.Domain("x.test").Backoff(); step != 1 {
-		t.Errorf("the domain rests at step %d", step)
+		t.Errorf("the domain is at step %d", step)
 	}
 	b.advance(47 * time.Second)
-	b.nothing("during the rest")
+	b.nothing("during the back-off")
 	if w := b.ClaimFor("x.test"); w != nil {
-		t.Error("ClaimFor passed the rest over")
+		t.Error("ClaimFor passed the back-off over")
 	}
 	b.advance(26 * time.Second)
 	probe := b.claim()
 	b.nothing("beside the probe")
 	b.fail(probe)
 	if _, step := b.scheduler.Domain("x.test").Backoff(); step != 2 {
-		t.Errorf("the domain rests at step %d after the probe", step)
+		t.Errorf("the domain is at step %d after the probe", step)
 	}
 	m := b.show(b.ids(Filter{})[9])
 	if m.Backoffs[0] != (Reason{Code: "connect", Text: "connection refused"}) || m.Attempts != 0 || m.NextAttemptAt.Before(b.o.Now()) {
@@ -217,7 +217,7 @@ func TestARestEndsNoLaterThanTheNextAttemptThatWaits(t *testing.T) {
 	b.claim()
 }
 
-func TestWhatIsTooOldDoesNotWaitWithTheRest(t *testing.T) {
+func TestWhatIsExpiredDoesNotWaitForTheBackoff(t *testing.T) {
 	b := newBench(t, Options{Schedule: Schedule{Retry: []time.Duration{10 * time.Hour}, Expire: time.Hour}})
 	b.accept("old", to("a@x.test"))
 	b.SetPaused(true)
@@ -252,7 +252,7 @@ func TestAMessageIsDueAtItsExpiry(t *testing.T) {
 	}
 }
 
-func TestATLSReportIsGivenUpAfterADay(t *testing.T) {
+func TestATLSReportExpiresAfterADay(t *testing.T) {
 	b := newBench(t, Options{Schedule: Schedule{Retry: []time.Duration{20 * time.Hour}, Expire: 120 * time.Hour}})
 	report := to("a@x.test")
 	report.Kind = Report
@@ -296,9 +296,9 @@ func TestNoticesWaitBehindMailAndAreThereWhenTheyAreClaimed(t *testing.T) {
 	}
 }
 
-// A unit must not be claimed on the state of before its last attempt, or what
+// A group must not be claimed on the state of before its last attempt, or what
 // was delivered is delivered again.
-func TestAUnitIsNotClaimableBeforeItsResultsAreWritten(t *testing.T) {
+func TestAGroupIsNotClaimableBeforeItsResultsAreWritten(t *testing.T) {
 	b := newBench(t, Options{})
 	b.accept("x", to("done@x.test", "open@x.test"))
 	w := b.claim()
@@ -474,7 +474,7 @@ func TestNoMoreUnitsAreClaimedThanTheLimitUntilTheirResultsAreWritten(t *testing
 	release := blockCommits(b)
 	b.Finish(w, Outcome{Results: all(w, Delivered)})
 	if b.ClaimFor("d3.test") != nil || b.ClaimFor(w.Domain) != nil {
-		t.Error("a unit was claimed before the result of another was written")
+		t.Error("a group was claimed before the result of another was written")
 	}
 	release()
 	b.claim()

@@ -11,9 +11,9 @@ import (
 	"github.com/stsrelay/stsrelay/queue/scheduler"
 )
 
-// Export writes all messages as one file that Import reads, here or on another
-// machine, while the queue goes on. What is accepted or ends meanwhile may or
-// may not be in it. No body is in memory as a whole.
+// Export writes all messages as one file that Import reads, here or on another machine,
+// while the queue is in use. Messages that are accepted or leave the queue meanwhile may
+// or may not be in it. Export does not keep a whole body in memory.
 func (q *Queue) Export(ctx context.Context, w io.Writer) (Transfer, error) {
 	var t Transfer
 	x, err := newExportWriter(w)
@@ -41,8 +41,8 @@ func (q *Queue) Export(ctx context.Context, w io.Writer) (Transfer, error) {
 	return t, nil
 }
 
-// exportOne writes one message. What cannot be read of it is logged and left
-// out; the error is one of writing.
+// exportOne writes one message. A message that cannot be read is logged and left out; the
+// error is one of writing.
 func (q *Queue) exportOne(e *scheduler.Entry, x *exportWriter, t *Transfer) error {
 	m, ok, err := q.message(e)
 	if err == nil && !ok {
@@ -73,6 +73,7 @@ func (q *Queue) exportOne(e *scheduler.Entry, x *exportWriter, t *Transfer) erro
 	return x.end()
 }
 
+// leaveOut counts and logs a message that cannot be exported.
 func (q *Queue) leaveOut(e *scheduler.Entry, t *Transfer, err error) {
 	t.Unreadable++
 	t.problem("message %s: %v", ID(e.ID), err)
@@ -94,15 +95,14 @@ func exported(m *Message) *exportedMessage {
 	return x
 }
 
-// ErrImporting says that another import runs.
+// ErrImporting is returned if another import is running.
 var ErrImporting = errors.New("another import is running")
 
-// Import takes the messages of an export file into the queue, with their IDs,
-// their attempts and their due times; what is held stays held, and with hold
-// (why, "" for none) all of it is. A message whose ID is in the queue is passed
-// over, so that an import that was cut short can be made again. Each message is
-// durable or not there at all. The error is about this queue or about reading;
-// what is wrong with the file is in the Transfer.
+// Import adds the messages of an export file to the queue, with their IDs, attempts and due
+// times. Held messages stay held; if hold is not "", all are held, and hold is the reason.
+// A message whose ID is in the queue is skipped, so that an interrupted import can be
+// repeated. Each message is either durable or not there at all. The error is about this
+// queue or about reading; faults of the file are in the Transfer.
 func (q *Queue) Import(ctx context.Context, r io.Reader, hold string) (Transfer, error) {
 	if !q.importing.CompareAndSwap(false, true) {
 		return Transfer{}, ErrImporting
@@ -110,7 +110,7 @@ func (q *Queue) Import(ctx context.Context, r io.Reader, hold string) (Transfer,
 	defer q.importing.Store(false)
 	in := &importer{q: q, ctx: ctx, hold: hold, slots: make(chan struct{}, importsInFlight), pending: make(map[ID]bool)}
 	t, err := readExport(r, q.clock.wall(), in)
-	for range importsInFlight { // those on their way have ended
+	for range importsInFlight { // all commits have ended
 		in.slots <- struct{}{}
 	}
 	t.Messages -= in.failed
@@ -120,10 +120,10 @@ func (q *Queue) Import(ctx context.Context, r io.Reader, hold string) (Transfer,
 	return t, err
 }
 
-// importsInFlight is how many messages of an import wait for the disk at a time.
+// importsInFlight is how many messages of an import are being committed at a time.
 const importsInFlight = 32
 
-// importer is the sink of an import.
+// importer adds the messages that readExport reads to the queue.
 type importer struct {
 	q       *Queue
 	ctx     context.Context //nolint:containedctx // of the one call that it lives for

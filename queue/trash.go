@@ -59,8 +59,8 @@ type trashRecord struct {
 	Active    bool             `cbor:"5,keyasint,omitempty"`
 }
 
-// trash is what is kept in memory of removed messages. An item is added after the
-// batch was submitted that writes it, so that what deletes it comes later.
+// trash is what memory holds of removed messages. An item is added after the batch that
+// writes it was submitted, so that the batch that deletes it comes later.
 type trash struct {
 	limit int64 // octets of bodies; 0: nothing is kept
 
@@ -77,10 +77,10 @@ type trashItem struct {
 	removedAt time.Time
 }
 
-// takes reports whether a body of size octets has a place.
+// takes reports whether there is room for a body of size octets.
 func (t *trash) takes(size int64) bool { return size <= t.limit && t.limit > 0 }
 
-// add takes an item in; nil: nothing.
+// add adds an item; nil: nothing.
 func (t *trash) add(i *trashItem) {
 	if i == nil {
 		return
@@ -91,7 +91,7 @@ func (t *trash) add(i *trashItem) {
 	t.size += i.size
 }
 
-// putBack takes an item in again that was taken out.
+// putBack adds an item again that was removed.
 func (t *trash) putBack(i trashItem) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -99,8 +99,8 @@ func (t *trash) putBack(i trashItem) {
 	t.size += i.size
 }
 
-// expire takes out what was removed before a time, what is over the bounds, and, where
-// all is true, everything.
+// expire removes and returns the items of messages that were removed before a time, those
+// that exceed the bounds, and, if all is true, every item.
 func (t *trash) expire(before time.Time, all bool) []trashItem {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -120,7 +120,7 @@ func (t *trash) expire(before time.Time, all bool) []trashItem {
 	return out
 }
 
-// remove takes one item out and reports whether it was there.
+// remove removes one item and reports whether it was there.
 func (t *trash) remove(seq uint64) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -133,7 +133,7 @@ func (t *trash) remove(seq uint64) bool {
 	return true
 }
 
-// all returns what the trash holds.
+// all returns every item.
 func (t *trash) all() []trashItem {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -147,8 +147,8 @@ func (t *trash) sort() {
 	slices.SortStableFunc(t.items, func(a, b trashItem) int { return a.removedAt.Compare(b.removedAt) })
 }
 
-// addTrashed adds to b that m lies in the trash, with its body at seq. The item is to
-// be added to the trash when b was submitted.
+// addTrashed adds the record of a removed message to b; its body is that of seq. The
+// caller adds the item to the trash after it has submitted b.
 func (q *Queue) addTrashed(m *Message, seq uint64, chunks int, active bool, b *store.Batch) *trashItem {
 	rec := trashRecord{Envelope: m.Envelope, States: m.States, HeldFor: m.HeldFor, RemovedAt: q.clock.utc(), Active: active}
 	rec.Envelope.Recipients, rec.Envelope.Chunks = m.Recipients, chunks

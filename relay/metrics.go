@@ -33,7 +33,6 @@ func (r *Relay) openMetrics() {
 	version := func() map[string]float64 { return map[string]float64{r.o.Version: 1} }
 	r.metrics.Gauges(
 		metrics.Gauge{Name: "stsrelay_build_info", Help: "1, for the version that runs.", Label: "version", Read: version},
-		metrics.Gauge{Name: "stsrelay_info", Help: "The same as stsrelay_build_info, by its older name.", Label: "version", Read: version},
 		state("stsrelay_uptime_seconds", "Time since the start.", func() float64 { return time.Since(r.started).Seconds() }),
 		metrics.Gauge{Name: "stsrelay_log_dropped_total", Help: "Lines of the log that were dropped, because the reader of standard error did not keep up.", Counter: true,
 			Read: func() map[string]float64 { return map[string]float64{"": float64(r.o.LogDropped().Lines)} }},

@@ -1,19 +1,19 @@
 package scheduler
 
-// DomainBackoff says that a domain could not be reached as a whole, so that none
-// of its mail is tried for a while.
+// DomainBackoff is set if a domain could not be reached as a whole: none of its mail is
+// tried for a while.
 type DomainBackoff struct {
-	// Reason is why. The zero Reason: it could be reached.
+	// Reason is why it could not be reached; zero: it could be.
 	Reason Reason
-	// PolicyOnly: it is about what the domain's published policies ask for. Mail
-	// that they do not bind (TLS reports, "TLS-Required: No") goes on.
+	// PolicyOnly reports whether the domain's published policies are the reason. Mail that
+	// they do not bind (TLS reports, "TLS-Required: No") is still tried.
 	PolicyOnly bool
 }
 
-// backoff is a time in which nothing of a domain is tried. After it, one group
-// goes first as a probe.
+// backoff is a time during which no mail of a domain is tried. After it, one group goes
+// first as a probe.
 type backoff struct {
-	step  int // back-offs in a row; 0: the domain is not in back-off
+	step  int // the number of back-offs in a row; 0: the domain is not in back-off
 	until Time
 	DomainBackoff
 }
@@ -23,7 +23,7 @@ func (d *Domain) blocks(p Priority) bool {
 	return d.backoff.step > 0 && !p.Expired && !(d.backoff.PolicyOnly && p.PolicyFree)
 }
 
-// StartsAt is when g may be tried.
+// StartsAt returns when g may be tried.
 func (g *Group) StartsAt() Time {
 	if d := g.Domain; d.blocks(g.Priority) {
 		return max(g.Due, d.backoff.until)
@@ -31,8 +31,8 @@ func (g *Group) StartsAt() Time {
 	return g.Due
 }
 
-// BackoffReason is why the domain of g is in back-off, where g waits for that; else
-// it is zero.
+// BackoffReason returns why the domain of g is in back-off if g waits for its end, else
+// zero.
 func (g *Group) BackoffReason() Reason {
 	if d := g.Domain; !g.state.Ended() && d.blocks(g.Priority) {
 		return d.backoff.Reason
@@ -40,15 +40,15 @@ func (g *Group) BackoffReason() Reason {
 	return Reason{}
 }
 
-// Backoff returns what the back-off of the domain is about, and how many it has had
-// in a row; 0: it is not in one.
+// Backoff returns the reason of the domain's back-off, and the number of back-offs in a
+// row; 0: it is not in back-off.
 func (d *Domain) Backoff() (b DomainBackoff, step int) {
 	return d.backoff.DomainBackoff, d.backoff.step
 }
 
-// backOff begins the next back-off of d. It lasts as long as the schedule says for
-// so many failures in a row, but no longer than until the next retry in the domain.
-// What is expired by now does not wait for its end; it has its own due times.
+// backOff begins the next back-off of d. It lasts as long as the schedule says for this
+// number of failures in a row, but ends by the next retry in the domain. Groups that have
+// expired do not wait for its end.
 func (s *Scheduler) backOff(d *Domain, b DomainBackoff, now Time) {
 	d.backoff.step++
 	d.backoff.DomainBackoff = b
@@ -76,8 +76,9 @@ func (s *Scheduler) backOff(d *Domain, b DomainBackoff, now Time) {
 	d.backoff.until = until
 }
 
-// succeeded notes that a group of d went through: its back-off ends, and it has
-// twice as many places, up to the limit or to what its hosts take (0: not known).
+// succeeded notes that a host of d took part in a transaction: its back-off ends, and the
+// number of its places doubles, up to the limit or to parallel, which is what its hosts
+// accept (0: not known).
 func (s *Scheduler) succeeded(d *Domain, parallel int) {
 	if d.backoff.step > 0 {
 		d.backoff = backoff{until: d.backoff.until}
@@ -86,23 +87,23 @@ func (s *Scheduler) succeeded(d *Domain, parallel int) {
 	d.limit = min(2*d.limit, max(s.limits.Domain, parallel))
 }
 
-// endBackoffBy ends the back-off of d at a time at the latest.
+// endBackoffBy lets the back-off of d end at a time at the latest.
 func (d *Domain) endBackoffBy(at Time) { d.backoff.until = min(d.backoff.until, at) }
 
-// applyToDomain brings what an attempt at g says about its domain into that.
+// applyToDomain updates the domain of g after an attempt.
 func (s *Scheduler) applyToDomain(g *Group, o *Outcome, now Time) {
 	d := g.Domain
 	failed, exempt := o.Backoff.Reason != Reason{}, g.Priority.exempt()
 	switch {
 	case exempt && failed && o.Backoff.PolicyOnly, exempt && !failed && d.backoff.PolicyOnly:
-		// It says nothing about what the others wait for.
+		// The outcome says nothing about the policy that the others wait for.
 	case !failed:
 		if o.Delivered {
 			s.proven.add(d.Name, now)
 		}
 		s.succeeded(d, o.Parallel)
 	default:
-		if d.backoff.step == o.BackoffStep { // else it backed off already, after a claim of the same time
+		if d.backoff.step == o.BackoffStep { // else an attempt of the same time has begun the back-off
 			s.backOff(d, o.Backoff, now)
 		}
 		if !g.state.Ended() {

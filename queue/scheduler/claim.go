@@ -5,34 +5,33 @@ import (
 	"time"
 )
 
-// Kind is what a group is claimed for.
+// Kind is the purpose of a claim.
 type Kind uint8
 
 const (
-	// Attempt: it is to be delivered, or given up where it is expired.
+	// Attempt: the group is to be delivered, or given up if it has expired.
 	Attempt Kind = iota
-	// DelayNotice: its sender is to be warned of the delay. It is not tried.
+	// DelayNotice: its sender is to be warned of the delay, and it is not tried.
 	DelayNotice
 )
 
-// Claim is a group that was claimed. It ends with Finish or FinishNotice, and then
-// Recorded or Unrecorded, or with Release.
+// Claim is a group that was claimed. It ends with Finish or FinishNotice, followed by
+// Recorded or Unrecorded, or with Release or Postpone.
 type Claim struct {
 	Group *Group // nil: nothing is due
 	Kind  Kind
 	// Age is how long the message has been in the queue.
 	Age time.Duration
-	// Expired: the message is older than Schedule.Expire.
+	// Expired reports whether the message is older than Schedule.Expire.
 	Expired bool
-	// BackoffStep is how many back-offs in a row the domain had before the claim.
+	// BackoffStep is the number of back-offs in a row that the domain had at that time.
 	BackoffStep int
-	// BackoffReason is why the domain is in back-off, where the claim is for a delay
-	// notice.
+	// BackoffReason is why the domain is in back-off; only set for a DelayNotice.
 	BackoffReason Reason
 }
 
-// Next claims the group whose turn it is. Where none is due, wakeAt is when one
-// will be, as far as the schedule does not change: Never where that is not known.
+// Next claims the group whose turn it is. If none is due, wakeAt is when the next one will
+// be if nothing changes, Never if none is known.
 func (s *Scheduler) Next(now Time) (c Claim, wakeAt Time) {
 	if s.paused || s.atLimit() {
 		return Claim{}, Never
@@ -52,7 +51,7 @@ func (s *Scheduler) Next(now Time) (c Claim, wakeAt Time) {
 	return Claim{}, wakeAt
 }
 
-// NextOf claims the next group of one domain, if it may be claimed now.
+// NextOf claims the next group of one domain, if one may be claimed now.
 func (s *Scheduler) NextOf(domain string, now Time) Claim {
 	d := s.domains[domain]
 	if d == nil || s.paused || s.atLimit() || s.provenOnly() && !s.proven.holds(domain, now) {
@@ -61,7 +60,7 @@ func (s *Scheduler) NextOf(domain string, now Time) Claim {
 	return s.claim(d, now)
 }
 
-// claim claims the next group of d, if it may be claimed now.
+// claim claims the next group of d, if one may be claimed now.
 func (s *Scheduler) claim(d *Domain, now Time) (c Claim) {
 	if rank, at, ok := d.next(now, &s.inflow); ok && at <= now {
 		g := d.waiting[rank][0]
@@ -79,7 +78,7 @@ func (s *Scheduler) claim(d *Domain, now Time) (c Claim) {
 	return c
 }
 
-// count makes the claim of g count against the limits; uncount ends that.
+// count counts the claim of g against the limits; uncount ends that.
 func (s *Scheduler) count(g *Group, now Time) {
 	g.counted = true
 	s.claims.all++
@@ -101,8 +100,8 @@ func (s *Scheduler) uncount(g *Group) {
 // atLimit reports whether as many groups are claimed as may be.
 func (s *Scheduler) atLimit() bool { return s.limits.Claims > 0 && s.claims.all >= s.limits.Claims }
 
-// PlacesShort reports whether something is due that finds no place: as many groups
-// are claimed as may be, or as many as domains may have that are not proven.
+// PlacesShort reports whether a group is due that cannot be claimed because of the limit of
+// all claims, or of those for domains that are not proven.
 func (s *Scheduler) PlacesShort(now Time) bool {
 	if s.paused || s.limits.Claims <= 0 {
 		return false
@@ -111,7 +110,7 @@ func (s *Scheduler) PlacesShort(now Time) bool {
 	return s.atLimit() && (waits || !s.rings.proven.empty()) || s.provenOnly() && waits
 }
 
-// setPriority changes the class of g.
+// setPriority changes the priority of g.
 func (s *Scheduler) setPriority(g *Group, p Priority) {
 	if g.state == Waiting {
 		heap.Remove(&g.Domain.waiting[g.Priority.rank()], int(g.heapIndex))

@@ -1,31 +1,30 @@
 package scheduler
 
-// A message is delayed from the age of Schedule.DelayWarning on. The next attempt
-// warns its sender. Where there is none, because the domain is in back-off, its
-// groups are claimed for a notice and for nothing else. From then on until its
-// sender knows, the priority of a group says that it is delayed: which ones are to
-// be warned of costs no search.
+// A message is delayed from the age of Schedule.DelayWarning on. The next attempt warns
+// its sender. If there is none, because the domain is in back-off, its groups are claimed
+// only to send a delay notice. Until its sender is notified, the priority of a delayed
+// group says so: finding the groups to be claimed needs no search.
 
-// maxMarked bounds the messages that are looked at in one call.
+// maxMarked is the number of messages that one call looks at.
 const maxMarked = 20_000
 
-// claimsNotice reports whether a group of a priority is claimed for a delay notice
-// and not for an attempt. Once the back-off is over nobody is warned: the probe
-// comes first, and all of the mail may go after it.
+// claimsNotice reports whether a group with a priority is claimed to send a delay notice,
+// not for an attempt. After the back-off no notice is sent: the probe goes first, and then
+// perhaps all of the mail.
 func (d *Domain) claimsNotice(p Priority, now Time) bool {
 	return p.Delayed && d.blocks(p) && now < d.backoff.until
 }
 
-// watchDelay lets markDelayed look at e, and again at what came after it.
+// watchDelay makes markDelayed look at e, and again at the messages after it.
 func (l *entryList) watchDelay(e *Entry) {
 	if l.undelayed == nil || e.Seq < l.undelayed.Seq {
 		l.undelayed = e
 	}
 }
 
-// markDelayed finds what is delayed since the last call. It returns when there will
-// be more, Never for nothing known of. Messages become delayed in the order in which
-// they came; an imported one waits for those before it.
+// markDelayed marks the groups that have become delayed since the last call. It returns
+// when the next one will be, Never if none is known. Messages become delayed in the order
+// of their numbers; an imported one waits for those before it.
 func (s *Scheduler) markDelayed(now Time) (wakeAt Time) {
 	if s.schedule.DelayWarning == 0 {
 		return Never
@@ -50,7 +49,7 @@ func (s *Scheduler) markDelayed(now Time) (wakeAt Time) {
 	return now
 }
 
-// forgetDelays makes markDelayed begin anew.
+// forgetDelays makes markDelayed start from the first message again.
 func (s *Scheduler) forgetDelays(now Time) {
 	for e := s.messages.first; e != nil; e = e.next {
 		for i := range e.Groups {
@@ -60,6 +59,7 @@ func (s *Scheduler) forgetDelays(now Time) {
 	s.messages.undelayed = s.messages.first
 }
 
+// setDelayed changes Priority.Delayed of g, unless its class knows no delay warning.
 func (s *Scheduler) setDelayed(g *Group, delayed bool, now Time) {
 	p := g.Priority
 	if p.Delayed == delayed || p.Generated || p.Expired {
@@ -70,7 +70,7 @@ func (s *Scheduler) setDelayed(g *Group, delayed bool, now Time) {
 	s.reschedule(g.Domain, now)
 }
 
-// delayNotified notes that the sender of g, which does not wait, knows of the delay.
+// delayNotified notes that the sender of g knows of the delay. g must not be Waiting.
 func (g *Group) delayNotified() {
 	g.DelayNotified = true
 	g.Priority.Delayed = false

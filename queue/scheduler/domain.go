@@ -8,13 +8,13 @@ import (
 // Domain is the mail of one recipient domain.
 type Domain struct {
 	Name string
-	// Last is why the last attempt that did not end a group did not.
+	// Last is why the last attempt that left recipients did not deliver to them.
 	Last Reason
 
 	waiting [ranks]groupHeap // by rank of the priority
-	first   *Group           // of those that have recipients left, the last to join first
-	left    int              // groups that have recipients left
-	// Claimed is how many groups take one of the places that the domain has.
+	first   *Group           // the list of groups that have recipients left, the newest first
+	left    int              // the number of these groups
+	// Claimed is the number of groups that have one of the domain's places.
 	Claimed int
 	limit   int // the number of places
 	backoff backoff
@@ -24,7 +24,7 @@ type Domain struct {
 	ring      *ring // that it is in, nil for none
 }
 
-// domain returns the domain of a name, and makes it where there is none.
+// domain returns the domain with a name, and makes it if there is none.
 func (s *Scheduler) domain(name string) *Domain {
 	d := s.domains[name]
 	if d == nil {
@@ -34,7 +34,7 @@ func (s *Scheduler) domain(name string) *Domain {
 	return d
 }
 
-// join makes g one of the groups of d; leave ends that.
+// join adds g to the groups of d; leave removes it.
 func (d *Domain) join(g *Group) {
 	d.left++
 	g.Domain = d
@@ -59,11 +59,10 @@ func (d *Domain) leave(g *Group) {
 	g.sibling = siblings{}
 }
 
-// Len is how many groups of the domain have recipients left.
+// Len returns the number of groups that have recipients left.
 func (d *Domain) Len() int { return d.left }
 
-// Groups yields these groups, the newest first. The schedule must not change
-// meanwhile.
+// Groups yields these groups, the newest first. The schedule must not be changed meanwhile.
 func (d *Domain) Groups() iter.Seq[*Group] {
 	return func(yield func(*Group) bool) {
 		for g := d.first; g != nil && yield(g); g = g.sibling.next { //nolint:revive // yield does the work
@@ -98,9 +97,9 @@ func (d *Domain) next(now Time, f *inflow) (rank int, at Time, ok bool) {
 	return rank, at, ok
 }
 
-// reschedule puts the domain where it belongs after a change: into a ring where
-// it has something to claim now, among the sleeping where it will, nowhere where
-// it waits for a claim to end, and out of memory where nothing is left.
+// reschedule puts a domain where it belongs after a change: into a ring if a group can be
+// claimed now, among the sleeping domains if one will be due later, nowhere if it waits for
+// a claim to end; and removes it from memory if it has no mail.
 func (s *Scheduler) reschedule(d *Domain, now Time) {
 	_, at, ok := d.next(now, &s.inflow)
 	switch {
@@ -122,7 +121,7 @@ func (s *Scheduler) reschedule(d *Domain, now Time) {
 	}
 }
 
-// wake takes d out of the sleeping domains.
+// wake removes d from the sleeping domains.
 func (s *Scheduler) wake(d *Domain) {
 	if d.heapIndex >= 0 {
 		heap.Remove(&s.sleeping, d.heapIndex)

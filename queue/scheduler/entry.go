@@ -1,75 +1,74 @@
 package scheduler
 
-// Entry is what memory holds of a message. Fields that are exported are to be
-// read by the caller; where nothing else is said, only the scheduler changes them.
+// Entry is what memory holds of a message. The caller may read the exported fields; only
+// the scheduler changes them, unless their comment says otherwise.
 type Entry struct {
-	// Seq is the number of the message, set by the caller. Messages of one due time
-	// are claimed by their numbers.
+	// Seq is the number of the message, set by the caller. Of groups that are due at the
+	// same time, the one with the lowest number goes first.
 	Seq uint64
-	// Groups are its recipient groups. There are none before it is accepted.
+	// Groups has its recipient groups; none before it is accepted.
 	Groups []Group
-	single [1]Group // where Groups are if there is but one, mostly: one object less for the garbage collector
+	single [1]Group // memory for Groups if there is only one, as in most messages: one object less
 
 	prev, next *Entry
 
 	// ReceivedAt is the time of its acceptance.
 	ReceivedAt Time
-	// Left is how many groups are not at their end.
+	// Left is the number of groups that have recipients left.
 	Left int32
-	// Accepted: its groups are known.
+	// Accepted reports whether its groups are known.
 	Accepted bool
-	// Held: it is not tried.
+	// Held reports whether it is held.
 	Held bool
-	// Gone: it is no longer in the queue.
+	// Gone reports whether it has left the queue.
 	Gone   bool
-	report bool // a TLS report
+	report bool // whether it is a TLS report
 
-	// What follows is the caller's own, and lies here because memory has one object
-	// a message.
+	// The scheduler does not use the fields below. They are here so that a message is one
+	// object in memory; the caller sets them.
 
-	// HasRecords: the store has records beside the envelope.
+	// HasRecords reports whether the store has records beside the envelope.
 	HasRecords bool
-	// Unreadable: the store cannot read it.
+	// Unreadable reports whether the store cannot read it.
 	Unreadable bool
-	// ID is its name.
+	// ID is the name that people see.
 	ID [16]byte
 }
 
-// Group is what memory holds of a recipient group: recipients of one message in
-// one domain, which are tried together. It is read as Entry is.
+// Group is what memory holds of a recipient group: recipients of one message in one domain,
+// which are tried together. Fields are exported as those of Entry.
 type Group struct {
 	Entry   *Entry
 	Domain  *Domain
-	sibling siblings // in the domain, until it is done
+	sibling siblings // neighbours in the list of the domain
 	// Due is when it is to be tried next.
 	Due       Time
 	heapIndex int32 // in the domain's heap, while it is Waiting
-	// Recipients is how many are not at their end.
+	// Recipients is the number of recipients that have no end yet.
 	Recipients int32
-	// Number is its place in Entry.Groups.
+	// Number is its index in Entry.Groups.
 	Number uint16
-	// Attempts is how many attempts have results.
+	// Attempts is the number of attempts that have results.
 	Attempts uint16
 	state    State
 	// Priority is its class.
 	Priority Priority
-	// DelayNotified: its sender knows of the delay, or is not to be told.
+	// DelayNotified reports whether the sender knows of the delay, or must not be told.
 	DelayNotified bool
-	canceled      bool // it is to be ended once nobody works on it
-	counted       bool // its claim counts against Limits.Claims
-	unproven      bool // it was claimed while its domain was not proven
+	canceled      bool // whether it is canceled when no claim is under way
+	counted       bool // whether its claim counts against Limits.Claims
+	unproven      bool // whether its domain was not proven when it was claimed
 }
 
 type siblings struct{ prev, next *Group }
 
-// State is where the group stands.
+// State returns the state of the group.
 func (g *Group) State() State { return g.state }
 
-// Next returns the message that came after e, nil where e is the last.
+// Next returns the message after e by number, nil if e is the last.
 func (e *Entry) Next() *Entry { return e.next }
 
-// Busy reports whether a worker has a group of e, or results of one are not
-// written.
+// Busy reports whether a worker has a group of e, or results of one are not written yet.
 func (e *Entry) Busy() bool {
 	for i := range e.Groups {
 		if e.Groups[i].state.Busy() {
@@ -93,7 +92,7 @@ func (e *Entry) Changes() (n int) {
 // entryList has all messages in the order of their numbers.
 type entryList struct {
 	first, last *Entry
-	undelayed   *Entry // the first that may not be delayed yet, nil for none
+	undelayed   *Entry // the first message for markDelayed to look at, nil for none
 }
 
 func (l *entryList) add(e *Entry) {

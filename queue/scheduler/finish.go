@@ -4,26 +4,26 @@ import "time"
 
 // Outcome is what an attempt at a group led to.
 type Outcome struct {
-	// Left is how many recipients are to be tried again.
+	// Left is the number of recipients that are to be tried again.
 	Left int
-	// Delivered: a host took the message for a recipient.
+	// Delivered reports whether a host accepted the message for a recipient.
 	Delivered bool
-	// DelayNotified: the sender knows that those that are left are delayed.
+	// DelayNotified reports whether the sender knows of the delay for all that are left.
 	DelayNotified bool
-	// Reason is why the last of those that are left was put off; zero: not known.
+	// Reason is why the last of these was not delivered; zero: not known.
 	Reason Reason
 	// RetryAfter, if not zero, replaces the schedule's next wait.
 	RetryAfter time.Duration
-	// Backoff says whether the domain as a whole could not be reached.
+	// Backoff is zero if the domain could be reached.
 	Backoff DomainBackoff
 	// BackoffStep is Claim.BackoffStep.
 	BackoffStep int
-	// Parallel is how many groups of the domain its hosts take at a time; 0: not
-	// known. More than Limits.Domain may be claimed then.
+	// Parallel is the number of groups that the hosts of the domain accept at a time; 0:
+	// not known. More than Limits.Domain may be claimed then.
 	Parallel int
 }
 
-// Release gives a claim back as if it had not been made: the group is due as before.
+// Release ends a claim as if it had not been made: the group is due as before.
 func (s *Scheduler) Release(g *Group, now Time) error {
 	to := g.atRest()
 	if g.state == Removed {
@@ -32,8 +32,7 @@ func (s *Scheduler) Release(g *Group, now Time) error {
 	return s.moveFrom(g, Claimed, Removed, to, now)
 }
 
-// Postpone gives a claim back for a time: it was no attempt, and another one makes
-// no sense before.
+// Postpone ends a claim that was no attempt: the group is due after d.
 func (s *Scheduler) Postpone(g *Group, d time.Duration, now Time) error {
 	if g.state == Claimed {
 		g.Due = now.Add(d)
@@ -41,8 +40,8 @@ func (s *Scheduler) Postpone(g *Group, d time.Duration, now Time) error {
 	return s.Release(g, now)
 }
 
-// Finish brings the results of an attempt into the group and its domain. The claim
-// goes on until Recorded or Unrecorded says what became of the results.
+// Finish applies the results of an attempt to the group and its domain. The claim goes on
+// until Recorded or Unrecorded.
 func (s *Scheduler) Finish(g *Group, o Outcome, now Time) error {
 	if !g.state.inHand() {
 		return &StateError{Domain: g.Domain.Name, From: g.state, To: Recording}
@@ -72,7 +71,7 @@ func (s *Scheduler) Finish(g *Group, o Outcome, now Time) error {
 	return nil
 }
 
-// nextDue is when g is tried again: not after the time at which it expires.
+// nextDue returns when g is tried again: not after the time at which it expires.
 func (s *Scheduler) nextDue(g *Group, o *Outcome, now Time) Time {
 	wait := o.RetryAfter
 	if wait == 0 {
@@ -87,9 +86,8 @@ func (s *Scheduler) nextDue(g *Group, o *Outcome, now Time) Time {
 	return due
 }
 
-// FinishNotice ends a claim for a delay notice: the sender knows of the delay, or
-// is not to know. Where that is to be written down (record), the claim goes on until
-// Recorded or Unrecorded.
+// FinishNotice ends a claim for a delay notice: the sender was notified, or does not want
+// notices. If that is to be recorded, the claim goes on until Recorded or Unrecorded.
 func (s *Scheduler) FinishNotice(g *Group, record bool, now Time) error {
 	if !g.state.inHand() {
 		return &StateError{Domain: g.Domain.Name, From: g.state, To: Recording}
@@ -110,18 +108,18 @@ func (s *Scheduler) Recorded(g *Group, now Time) error {
 	return s.moveFrom(g, Recording, Closing, to, now)
 }
 
-// Unrecorded says that the results of a claim could not be written: the attempt is
-// made again after the next start. Until then the claim counts.
+// Unrecorded ends a claim whose results could not be written: the attempt is made again
+// after the next start. Until then the claim counts.
 func (s *Scheduler) Unrecorded(g *Group, now Time) error {
 	to := Unrecorded
 	if g.state == Closing {
-		g.counted, g.unproven = false, false // nothing gives the count back
+		g.counted, g.unproven = false, false // so that the counts stay
 		to = Done
 	}
 	return s.moveFrom(g, Recording, Closing, to, now)
 }
 
-// moveFrom brings g from one of two states to another.
+// moveFrom changes the state of g from one of two states to another.
 func (s *Scheduler) moveFrom(g *Group, from1, from2, to State, now Time) error {
 	if g.state != from1 && g.state != from2 {
 		return &StateError{Domain: g.Domain.Name, From: g.state, To: to}

@@ -3,18 +3,18 @@ package scheduler
 import "time"
 
 const (
-	// inflowSenders is how many senders wait for one commit when it is an inflow.
+	// inflowSenders is the number of senders waiting for one commit that make an inflow.
 	inflowSenders = 4
 	// inflowLinger is how long an inflow lasts after the last sign of it.
 	inflowLinger = 5 * time.Millisecond
-	// maxInflowDelay is how long a delivery makes way for an inflow at most.
+	// maxInflowDelay is the longest time that an inflow delays a delivery.
 	maxInflowDelay = 500 * time.Millisecond
 )
 
-// inflow is a time in which many senders wait for their 250. Deliveries that
-// begin make way for it: both want the same processors and the same commits,
-// and of the two only a sender waits. No delivery waits longer than
-// maxInflowDelay, so that an inflow without an end slows nothing down.
+// inflow is a time in which many senders wait for their 250. New deliveries are delayed
+// during it: they use the same processors and the same commits, and nobody waits for
+// them. No delivery is delayed for longer than maxInflowDelay, so that an inflow without
+// an end does not stop deliveries.
 type inflow struct {
 	waiting int // messages whose commit is awaited
 	until   Time
@@ -26,7 +26,7 @@ func (s *Scheduler) SenderWaits(now Time) {
 	s.inflow.observe(now)
 }
 
-// SenderAnswered notes that a commit is over which SenderWaits was called for.
+// SenderAnswered notes that this commit has ended.
 func (s *Scheduler) SenderAnswered(now Time) {
 	s.inflow.observe(now)
 	s.inflow.waiting--
@@ -41,7 +41,7 @@ func (f *inflow) observe(now Time) {
 	}
 }
 
-// delay is when a delivery may begin that is due at a time.
+// delay returns when a delivery that is due at a time may begin.
 func (f *inflow) delay(due, now Time) Time {
 	f.observe(now)
 	return max(due, min(f.until, due.Add(maxInflowDelay)))

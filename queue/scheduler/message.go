@@ -2,28 +2,26 @@ package scheduler
 
 import "errors"
 
-// Enter takes a message in that is on its way: it has a place in the order of
-// arrival and nothing to be tried. Messages are entered in the order of their
-// numbers.
+// Enter adds a message that is being received: it has a place among the messages, and no
+// groups. Messages are entered in the order of their numbers.
 func (s *Scheduler) Enter(e *Entry) { s.messages.add(e) }
 
-// First returns the message with the lowest number, nil where there is none. Entry.Next
-// leads to the others.
+// First returns the message with the lowest number, nil if there is none. Entry.Next leads
+// to the others.
 func (s *Scheduler) First() *Entry { return s.messages.first }
 
 // Mail is what the scheduler has to know of a message.
 type Mail struct {
 	ReceivedAt Time
 	Priority   Priority
-	// Report: it is a TLS report, which is given up after a day.
+	// Report reports whether it is a TLS report, which is given up after a day.
 	Report bool
-	// NoSender: nobody can be warned of its delay.
+	// NoSender reports whether there is nobody to be warned of a delay.
 	NoSender bool
 }
 
-// Accept makes an entered message one of n recipient groups, which are due at once
-// and Pending until Start. group returns the domain of a group and how many recipients
-// it has.
+// Accept gives an entered message n recipient groups, which are due at once, and Pending
+// until Start. group returns the domain of a group and the number of its recipients.
 func (s *Scheduler) Accept(e *Entry, m Mail, n int, group func(i int) (domain string, recipients int)) {
 	e.Accepted, e.ReceivedAt, e.report = true, m.ReceivedAt, m.Report
 	e.Left = int32(n)
@@ -47,10 +45,10 @@ type Saved struct {
 	Left          int // recipients that have no end
 	Due           Time
 	DelayNotified bool
-	Reason        Reason // why the last attempt did not end it; zero: not known
+	Reason        Reason // why the last attempt did not deliver; zero: not known
 }
 
-// Restore brings a Pending group to where it stood.
+// Restore sets the state of a Pending group after earlier attempts.
 func (s *Scheduler) Restore(g *Group, saved Saved) error {
 	if g.state != Pending {
 		return &StateError{Domain: g.Domain.Name, From: g.state, To: Pending}
@@ -94,8 +92,7 @@ func (s *Scheduler) each(e *Entry, now Time, fn func(*Group) error) error {
 	return errors.Join(errs...)
 }
 
-// Hold keeps a message from being tried. What is claimed of it is held when the
-// claim has ended.
+// Hold keeps a message from being tried. A group that is claimed is held after the claim.
 func (s *Scheduler) Hold(e *Entry, now Time) error {
 	if e.Held || e.Gone {
 		return nil
@@ -110,7 +107,7 @@ func (s *Scheduler) Hold(e *Entry, now Time) error {
 	})
 }
 
-// Unhold releases a held message and makes it due now.
+// Unhold releases a held message, which is due now.
 func (s *Scheduler) Unhold(e *Entry, now Time) error {
 	if !e.Held || e.Gone {
 		return nil
@@ -125,8 +122,8 @@ func (s *Scheduler) Unhold(e *Entry, now Time) error {
 	}), s.RetryNow(e, now))
 }
 
-// RetryNow makes all groups of e due that are not at their end, and ends the
-// back-off of their domains; one group goes first as a probe.
+// RetryNow makes all groups of e due that have recipients left, and ends the back-off of
+// their domains; one group goes first as a probe.
 func (s *Scheduler) RetryNow(e *Entry, now Time) error {
 	return s.each(e, now, func(g *Group) error {
 		if !g.state.Ended() {
@@ -143,8 +140,8 @@ func (s *Scheduler) SetDue(g *Group, at, now Time) {
 	s.reschedule(g.Domain, now)
 }
 
-// Cancel keeps g from being claimed: it is to be ended. A claim of it that is under
-// way goes on; the group is Canceled after it.
+// Cancel keeps g from being claimed, until End. If a claim is under way, the group is
+// Canceled after it.
 func (s *Scheduler) Cancel(g *Group, now Time) error {
 	g.canceled = true
 	if g.state != Waiting && g.state != Held {
@@ -153,7 +150,7 @@ func (s *Scheduler) Cancel(g *Group, now Time) error {
 	return s.moveFrom(g, Waiting, Held, Canceled, now)
 }
 
-// Uncancel takes Cancel back.
+// Uncancel undoes Cancel.
 func (s *Scheduler) Uncancel(g *Group, now Time) error {
 	g.canceled = false
 	if g.state != Canceled {
@@ -167,8 +164,8 @@ func (s *Scheduler) End(g *Group, now Time) error {
 	return s.moveFrom(g, Canceled, Canceled, Done, now)
 }
 
-// Remove takes a message out of the schedule, whatever its state. A claim that is
-// under way ends as it may.
+// Remove removes a message, whatever its state. The results of a claim that is under way
+// do not matter any more.
 func (s *Scheduler) Remove(e *Entry, now Time) error {
 	if e.Gone {
 		return nil

@@ -3,14 +3,16 @@ package scheduler
 // Priority is the class of a group's mail. It decides which group of a domain is
 // claimed first, and which back-off of the domain holds it.
 type Priority struct {
-	// Generated: the relay itself wrote it; it goes after mail of users.
+	// Generated reports whether the relay itself wrote the mail; user mail goes first.
 	Generated bool
-	// PolicyFree: no published policy binds it. A back-off for a policy does not
-	// hold it, and so it goes before mail that is bound.
+	// PolicyFree reports whether no published policy binds it. A back-off for a policy does
+	// not hold it; it goes before mail that policies bind, so as not to wait behind it.
 	PolicyFree bool
-	// Delayed: its sender is to be warned of the delay. It goes first in its class.
+	// Delayed reports whether the sender is to be warned of the delay. It goes first in its
+	// class.
 	Delayed bool
-	// Expired: it is to be given up now. It goes first, and no back-off holds it.
+	// Expired reports whether it is to be given up now. It goes before all other mail, and
+	// no back-off holds it.
 	Expired bool
 }
 
@@ -36,6 +38,6 @@ func (p Priority) rank() int {
 	return 4
 }
 
-// exempt reports whether a back-off for a policy says nothing about mail of
-// this priority.
+// exempt reports whether policies do not matter for mail of this priority, so that its
+// results say nothing about a back-off for a policy.
 func (p Priority) exempt() bool { return p.PolicyFree && !p.Expired }

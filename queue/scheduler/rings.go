@@ -1,15 +1,15 @@
 package scheduler
 
-// rings are the domains that have something due now. Domains that took mail
-// lately, new ones, and the others take turns.
+// rings has the domains that have a group due now: those that accepted mail lately, new
+// ones, and the others.
 type rings struct {
 	proven, fresh, others ring
 	turn                  int  // the ring whose turn it was
-	newest                bool // the last fresh domain was the last that came
+	newest                bool // whether the fresh domain before was the one that came last
 }
 
-// ringOf is the ring in which a domain waits for its turn: a fresh domain has
-// nothing claimed and did not fail.
+// ringOf returns the ring in which a domain waits for its turn. A fresh domain has no
+// claims and did not fail.
 func (s *Scheduler) ringOf(d *Domain, now Time) *ring {
 	switch {
 	case s.proven.holds(d.Name, now):
@@ -20,9 +20,9 @@ func (s *Scheduler) ringOf(d *Domain, now Time) *ring {
 	return &s.rings.others
 }
 
-// nextDomain is the domain whose turn it is, nil where there is none. The rings
-// take turns while there is a place for all. Where places become few, every second
-// fresh domain is the one that came last: it does not wait behind ten thousand
+// nextDomain removes and returns the domain whose turn it is, nil if there is none. The
+// rings take turns while there are claims left for all domains. When few are left, every
+// second fresh domain is the one that came last: it must not wait behind ten thousand
 // silent ones.
 func (s *Scheduler) nextDomain() *Domain {
 	r := &s.rings
@@ -49,8 +49,8 @@ func (s *Scheduler) nextDomain() *Domain {
 	return nil
 }
 
-// ring hands out domains in turn. A domain that was put into another ring
-// meanwhile is passed over.
+// ring is a queue of domains. A domain that was put into another ring meanwhile is
+// skipped.
 type ring struct {
 	domains []*Domain
 	head    int
@@ -67,7 +67,7 @@ func (r *ring) push(d *Domain) {
 	r.domains = append(r.domains, d)
 }
 
-// pop takes the first domain out, nil where there is none.
+// pop removes and returns the first domain, nil if there is none.
 func (r *ring) pop() *Domain {
 	for r.head < len(r.domains) {
 		d := r.domains[r.head]
@@ -86,7 +86,7 @@ func (r *ring) pop() *Domain {
 	return nil
 }
 
-// popLast takes the domain out that came last, nil where there is none.
+// popLast removes and returns the domain that came last, nil if there is none.
 func (r *ring) popLast() *Domain {
 	for r.head < len(r.domains) {
 		n := len(r.domains) - 1

@@ -9,9 +9,9 @@ type Schedule struct {
 	Retry []time.Duration
 	// Expire is the age at which a message is given up; 0: never.
 	Expire time.Duration
-	// DelayWarning is the age from which the sender of a message is to be warned
-	// of its delay. The next attempt does so; where there is none because the
-	// domain is in back-off, the group is claimed for a delay notice. 0: never.
+	// DelayWarning is the age at which the sender of a message is warned of the delay.
+	// The next attempt does so; if there is none because the domain is in back-off, the
+	// group is claimed for a delay notice. 0: never.
 	DelayWarning time.Duration
 }
 
@@ -19,14 +19,14 @@ type Schedule struct {
 // is due then.
 const reportExpiry = 24 * time.Hour
 
-// Wait is the time after the given number of failed attempts, varied.
+// Wait returns the time from the given number of failed attempts to the next one, varied.
 func (s *Scheduler) Wait(attempts int) time.Duration {
 	retry := s.schedule.Retry
 	d := retry[min(max(attempts-1, 0), len(retry)-1)]
 	return time.Duration(float64(d) * (0.8 + 0.4*s.rand()))
 }
 
-// expiry is the age at which e is given up, 0 for never.
+// expiry returns the age at which e is given up, 0 for never.
 func (s *Scheduler) expiry(e *Entry) time.Duration {
 	if e.report && (s.schedule.Expire == 0 || s.schedule.Expire > reportExpiry) {
 		return reportExpiry
@@ -34,6 +34,7 @@ func (s *Scheduler) expiry(e *Entry) time.Duration {
 	return s.schedule.Expire
 }
 
+// expired reports whether e is to be given up.
 func (s *Scheduler) expired(e *Entry, now Time) bool {
 	expire := s.expiry(e)
 	return expire > 0 && now.Sub(e.ReceivedAt) >= expire

@@ -1,12 +1,11 @@
-// Package scheduler decides what is due: which recipient group of which message
-// a worker gets next, and when there will be one. It knows the priorities of
-// mail, how many groups of a domain may be claimed at a time, the back-off of
-// domains that fail as a whole, the turns of domains, the limits of claims, who
-// is to be warned of a delay, and what the operator holds or has canceled.
+// Package scheduler decides what is due: which recipient group a worker gets next,
+// and when the next one will be due. It knows the priorities of mail, the turns of
+// domains and their back-off after a failure, the limits of claims, which senders are
+// to be warned of a delay, and what the operator has held or canceled.
 //
-// It is pure: it has no lock, reads no clock, and knows nothing of the store,
-// of logs or of goroutines. The caller hands in the time of each call and sees
-// to it that calls do not overlap.
+// It is pure: it has no lock, reads no clock, and knows nothing of the store, of logs
+// or of goroutines. The caller passes the time to each call, and must not make two
+// calls at a time.
 package scheduler
 
 import (
@@ -23,16 +22,16 @@ func (t Time) Add(d time.Duration) Time { return t + Time(d) }
 // Sub returns the time from u to t.
 func (t Time) Sub(u Time) time.Duration { return time.Duration(t - u) }
 
-// Never is a wake-up time that does not come by itself.
+// Never is the wake-up time if nothing will be due without another change.
 const Never Time = -1
 
 // Reason is why mail waits.
 type Reason struct {
-	// Code is one word of a closed vocabulary, which belongs to the caller.
+	// Code is one word of a closed vocabulary, which the caller defines.
 	Code string
-	// Status is the enhanced status code (RFC 3463), "" where none is known.
+	// Status is the enhanced status code (RFC 3463), "" if none is known.
 	Status string
-	// Text says it in words, "" where there is nothing to be said.
+	// Text is a sentence for people, "" if there is none.
 	Text string
 }
 
@@ -40,7 +39,7 @@ type Reason struct {
 type Options struct {
 	Schedule Schedule
 	Limits   Limits
-	// Paused: nothing is claimed until SetPaused.
+	// Paused reports whether nothing is claimed until SetPaused.
 	Paused bool
 	// Rand returns a number in [0, 1) for the variation of waits; nil: math/rand.
 	Rand func() float64
@@ -58,8 +57,8 @@ type Limits struct {
 // Counts are the totals of what is in the schedule.
 type Counts struct {
 	Messages   int
-	Recipients int // that are not at their end
-	Held       int // messages
+	Recipients int // that have no end yet
+	Held       int // messages that are held
 }
 
 // Scheduler has every message that waits or is being delivered.
@@ -79,10 +78,10 @@ type Scheduler struct {
 	counts   Counts
 }
 
-// claimCounts are the claims whose results are not durable yet.
+// claimCounts counts the claims whose results are not durable yet.
 type claimCounts struct {
 	all      int
-	unproven int // of domains that were not proven when it was claimed
+	unproven int // those of domains that were not proven at the time of the claim
 }
 
 // New returns an empty scheduler.
@@ -106,8 +105,8 @@ func (s *Scheduler) Paused() bool { return s.paused }
 // SetPaused stops or resumes claims.
 func (s *Scheduler) SetPaused(paused bool) { s.paused = paused }
 
-// SetLimits changes the bounds. What is claimed beyond lower ones stays claimed;
-// domains grow into a higher one as their groups go through.
+// SetLimits changes the limits. Claims that exceed lower ones stay; a domain reaches a
+// higher one as its groups are delivered.
 func (s *Scheduler) SetLimits(l Limits) {
 	if l.Domain < s.limits.Domain {
 		for _, d := range s.domains {
@@ -117,7 +116,7 @@ func (s *Scheduler) SetLimits(l Limits) {
 	s.limits = l
 }
 
-// SetSchedule changes the times of attempts; what has a due time keeps it.
+// SetSchedule changes the schedule; due times that are set stay so.
 func (s *Scheduler) SetSchedule(schedule Schedule, now Time) {
 	if schedule.DelayWarning != s.schedule.DelayWarning {
 		s.forgetDelays(now)
@@ -125,7 +124,7 @@ func (s *Scheduler) SetSchedule(schedule Schedule, now Time) {
 	s.schedule = schedule
 }
 
-// Domain returns the domain of a name, nil where nothing of it is in the schedule.
+// Domain returns the domain with a name, nil if none of its mail is in the schedule.
 func (s *Scheduler) Domain(name string) *Domain { return s.domains[name] }
 
 // Domains is how many domains have something in the schedule.

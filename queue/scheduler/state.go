@@ -6,30 +6,29 @@ import (
 	"slices"
 )
 
-// State is where a recipient group stands.
+// State is the state of a recipient group.
 type State uint8
 
 // The states of a group.
 const (
-	// Pending: it is known, and not in the schedule yet.
+	// Pending: the group is known, and not in the schedule yet.
 	Pending State = iota
-	// Waiting: it is claimed once it is due and its domain has a turn.
+	// Waiting: the group can be claimed when it is due.
 	Waiting
-	// Held: its message is held.
+	// Held: its message is held, so it is not tried.
 	Held
-	// Canceled: the operator has canceled it; it is to be ended without an attempt.
+	// Canceled: the operator has canceled it. It will be ended without an attempt.
 	Canceled
 	// Claimed: a worker has it.
 	Claimed
-	// Removed: a worker has it, and its message is no longer in the queue.
+	// Removed: a worker has it, but its message was removed from the queue.
 	Removed
-	// Recording: its claim has results that are not durable yet. Recipients are
-	// left; it is tried again after that.
+	// Recording: the results of its claim are being written, and recipients are left.
 	Recording
-	// Unrecorded: the results could not be written. It stays so until the next
-	// start, which makes the attempt again.
+	// Unrecorded: the results could not be written. The group stays so until the next
+	// start, after which the attempt is made again.
 	Unrecorded
-	// Closing: the results of its claim are not durable yet, and no recipient is left.
+	// Closing: the results of its claim are being written, and no recipient is left.
 	Closing
 	// Done: no recipient is left.
 	Done
@@ -46,7 +45,7 @@ func (s State) String() string {
 	return fmt.Sprintf("state %d", uint8(s))
 }
 
-// following lists what may follow each state.
+// following lists the states that may follow each state.
 var following = [states][]State{
 	Pending:    {Waiting, Held, Done},
 	Waiting:    {Held, Canceled, Claimed, Done},
@@ -63,20 +62,20 @@ var following = [states][]State{
 // inHand reports whether a worker has the group.
 func (s State) inHand() bool { return s == Claimed || s == Removed }
 
-// inClaim reports whether a claim of the group is under way: it takes one of the
-// places that its domain has.
+// inClaim reports whether the group has one of the places of its domain: a claim is under
+// way.
 func (s State) inClaim() bool {
 	return s.inHand() || s == Recording || s == Closing
 }
 
-// Busy reports whether a worker has the group, or its results are not written.
+// Busy reports whether a worker has the group, or its results are not written yet.
 func (s State) Busy() bool { return s.inClaim() || s == Unrecorded }
 
 // Ended reports whether no recipient of the group is left in the queue.
 func (s State) Ended() bool { return s == Removed || s == Closing || s == Done }
 
-// StateError is a change of a group's state that must not be. The group stays as
-// it was.
+// StateError is the error of a change of state that is not allowed. The group stays as it
+// was.
 type StateError struct {
 	Domain   string
 	From, To State
@@ -86,10 +85,10 @@ func (e *StateError) Error() string {
 	return fmt.Sprintf("a recipient group of %s that is %s cannot become %s", e.Domain, e.From, e.To)
 }
 
-// become brings g into another state, and is the only function that does so. What
-// hangs on the state alone changes with it: the heap of waiting groups, the places
-// that are taken, the counts. The caller reschedules the domain. The error is a
-// *StateError, and nothing has changed then.
+// become changes the state of g, and is the only function that does so. Everything that
+// depends on the state alone changes with it: the heap of waiting groups, the places of the
+// domain, the counts. The caller reschedules the domain. The error is a *StateError; then
+// nothing has changed.
 func (s *Scheduler) become(g *Group, to State) error {
 	from := g.state
 	if !slices.Contains(following[from], to) {
@@ -108,7 +107,7 @@ func (s *Scheduler) become(g *Group, to State) error {
 		d.Claimed++
 	case from.inClaim() && !to.inClaim():
 		d.Claimed--
-		if to != Unrecorded { // it may be delivered a second time, and goes on counting
+		if to != Unrecorded { // else it may be delivered twice, so it still counts
 			s.uncount(g)
 		}
 	}
@@ -121,7 +120,7 @@ func (s *Scheduler) become(g *Group, to State) error {
 	return nil
 }
 
-// atRest is the state of g where nobody works on it.
+// atRest returns the state of g without a claim.
 func (g *Group) atRest() State {
 	switch {
 	case g.canceled:

@@ -13,12 +13,12 @@ func TestTheLargestMessageCanBeEnded(t *testing.T) {
 	removeAfterAttempts(t, 5000, 1<<30/chunkSize)
 }
 
-// removeAfterAttempts removes a message of so many units that have all been
+// removeAfterAttempts removes a message of so many groups that have all been
 // tried, and of so many chunks.
-func removeAfterAttempts(t *testing.T, units, chunks int) {
+func removeAfterAttempts(t *testing.T, groups, chunks int) {
 	t.Helper()
 	b := newBench(t, Options{Paused: true})
-	recipients := make([]Recipient, units)
+	recipients := make([]Recipient, groups)
 	for i := range recipients {
 		recipients[i] = Recipient{Address: fmt.Sprintf("a@d%d.test", i), Domain: fmt.Sprintf("d%d.test", i)}
 	}
@@ -39,6 +39,6 @@ func removeAfterAttempts(t *testing.T, units, chunks int) {
 	var end store.Batch
 	deleteRecords(e, chunks, &end)
 	if err := b.st.Commit(t.Context(), &end); err != nil {
-		t.Errorf("%d units, %d chunks: %v", units, chunks, err)
+		t.Errorf("%d groups, %d chunks: %v", groups, chunks, err)
 	}
 }
