@@ -110,7 +110,7 @@ func (a *app) checkOne(ctx context.Context, arg string, o check.Options) error {
 	} else {
 		err = report.Text(a.raw, a.colour())
 	}
-	if err == nil && !report.Outcome.Goes {
+	if err == nil && !report.Outcome.Deliverable {
 		err = errAnswered
 	}
 	return err
@@ -162,12 +162,12 @@ func (a *app) checkQueued(ctx context.Context, client *adminapi.Client, o check.
 			results[i] <- queuedCheck{s.Domain, s.Messages, check.Run(ctx, s.Domain, o).Outcome}
 		}()
 	}
-	all, goes := make([]queuedCheck, len(summary)), true
+	all, deliverable := make([]queuedCheck, len(summary)), true
 	for i := range summary {
 		all[i] = <-results[i]
-		goes = goes && all[i].Outcome.Goes
+		deliverable = deliverable && all[i].Outcome.Deliverable
 		if !a.json {
-			fmt.Fprintf(a.out, "%s  %s  %s: %s\n", check.Mark(all[i].Outcome.Goes, a.colour()), all[i].Domain, human.Plural(all[i].Messages, "message"), all[i].Outcome.Text)
+			fmt.Fprintf(a.out, "%s  %s  %s: %s\n", check.Mark(all[i].Outcome.Deliverable, a.colour()), all[i].Domain, human.Plural(all[i].Messages, "message"), all[i].Outcome.Text)
 		}
 	}
 	switch {
@@ -178,7 +178,7 @@ func (a *app) checkQueued(ctx context.Context, client *adminapi.Client, o check.
 	case len(all) == 0:
 		fmt.Fprintln(a.out, "nothing is queued")
 	}
-	if !goes {
+	if !deliverable {
 		return errAnswered
 	}
 	return nil

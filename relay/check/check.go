@@ -154,7 +154,7 @@ type checker struct {
 	// What findPolicy leaves: who decides and what was seen, the decision, what
 	// was served, and why there is no decision.
 	policies  *sts.Manager
-	seen      policyRun
+	lookups   policyLookups
 	policy    sts.Result
 	fetched   *sts.Fetched
 	policyErr error

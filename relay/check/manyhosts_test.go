@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"reflect"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -124,6 +125,7 @@ func (w *world) up(domain string, n int) (mx []string) {
 
 // However many hosts a domain has: what a check says of it, becomes of its mail.
 func TestManyHostsAreCheckedAsTheyAreTried(t *testing.T) {
+	t.Parallel()
 	w := newWorldAt(t, time.Now)
 	w.host(w.options.Hostname, testnet.Faults{})
 	var all []*sent
@@ -145,6 +147,7 @@ func TestManyHostsAreCheckedAsTheyAreTried(t *testing.T) {
 
 // Every state of a domain, behind hosts that are down.
 func TestEveryStateIsCheckedAsItIsTriedOverManyHosts(t *testing.T) {
+	t.Parallel()
 	w := newWorldAt(t, time.Now)
 	defaults := w.options
 	var all []*sent
@@ -202,14 +205,27 @@ func (w *world) compare(all []*sent) {
 	var later atomic.Int64
 	r := w.relay(t, nil, "retry = [\"1s\"]\n", func() time.Time { return time.Now().Add(time.Duration(later.Load())) })
 	for _, s := range all {
-		s.report = Run(t.Context(), s.domain, w.options)
 		s.id = send(t, r.Addrs()[0].String(), "kurt@"+s.domain)
 	}
+	var checks sync.WaitGroup
+	slots := make(chan struct{}, 16)
 	for _, s := range all {
-		w.waitFor(s.what, func() bool {
-			m, err := r.Queue().Show(s.id)
-			return err != nil || m.Attempts >= patience || m.Attempts > 0 && m.States[0].ReasonCode == "dns-no-host"
+		checks.Go(func() {
+			slots <- struct{}{}
+			s.report = Run(t.Context(), s.domain, w.options)
+			<-slots
 		})
+	}
+	checks.Wait()
+	for attempts := range patience {
+		_, err := r.Queue().Retry(t.Context(), queue.Filter{})
+		w.ok(err)
+		for _, s := range all {
+			w.waitFor(s.what, func() bool {
+				m, err := r.Queue().Show(s.id)
+				return err != nil || m.Attempts > attempts || m.Attempts > 0 && m.States[0].ReasonCode == "dns-no-host"
+			})
+		}
 	}
 	later.Store(int64(outbound.SecondLook))
 	_, err := r.Queue().Retry(t.Context(), queue.Filter{})

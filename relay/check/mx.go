@@ -18,12 +18,12 @@ import (
 // host is a mail host and what its probes left.
 type host struct {
 	Host
-	addrs   []netip.Addr        // that are contacted
-	set     *dane.RRset         // where DANE applies
-	refused *security.Shortfall // why it is not contacted
-	failed  *hostFailure
-	left    bool // it is not looked at here: there are too many
-	visits  []*visit
+	addrs    []netip.Addr        // that are contacted
+	set      *dane.RRset         // where DANE applies
+	refused  *security.Shortfall // why it is not contacted
+	failed   *hostFailure
+	left     bool // it is not looked at here: there are too many
+	sessions []*session
 }
 
 // hostFailure is why the relay cannot use a host, whatever it shows.
@@ -34,8 +34,8 @@ type hostFailure struct {
 
 func (f *hostFailure) Error() string { return f.text }
 
-// visit is a session with one address.
-type visit struct {
+// session is a session with one address.
+type session struct {
 	Session
 	evidence security.Evidence
 	open     bool // there was a session
@@ -93,7 +93,7 @@ func (c *checker) admitted() (hosts []*host) {
 
 // usable reports whether mail goes to a host. The policy is known.
 func (c *checker) usable(h *host) bool {
-	return slices.ContainsFunc(h.visits, func(v *visit) bool { return v.open && c.requirement(h).Satisfied(&v.evidence) == nil })
+	return slices.ContainsFunc(h.sessions, func(v *session) bool { return v.open && c.requirement(h).Satisfied(&v.evidence) == nil })
 }
 
 // planned is the host as the plan has it.
@@ -193,7 +193,7 @@ func (c *checker) look(ctx context.Context, h *host, planned outbound.Host) {
 	}
 	c.leftOut(h, &found)
 	if h.addrs = found.Admitted; len(h.addrs) > 0 {
-		c.visitAll(ctx, h)
+		c.openAll(ctx, h)
 	}
 }
 

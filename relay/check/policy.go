@@ -37,8 +37,8 @@ func (s stored) Scan(_ []byte, fn func(key, value []byte) error) error {
 	return fn([]byte(s.domain), s.value)
 }
 
-// policyRun is what the lookup of one policy came by on its way.
-type policyRun struct {
+// policyLookups is what the lookup of one policy came by on its way.
+type policyLookups struct {
 	txt      dnsclient.TXT
 	txtErr   error
 	asked    bool
@@ -52,7 +52,7 @@ type policyRun struct {
 // fetch a policy, it is fetched all the same: what is published now is worth
 // knowing, and a policy that no record announces is a common mistake.
 func (c *checker) findPolicy(ctx context.Context) {
-	p := &c.seen
+	p := &c.lookups
 	fetcher := sts.NewFetcher(sts.FetcherOptions{
 		Roots: c.Roots, DialContext: c.Dial, AllowPrivate: c.AllowPrivate, Now: c.Now,
 		Timeout: c.Timeout * 9 / 10, // so that the failure is the fetch's own
@@ -137,9 +137,9 @@ func (c *checker) decide(ctx context.Context) {
 			c.goBy(r, nil)
 		}
 	}
-	c.report.Record = c.describeRecord(ctx, &c.seen)
-	c.report.PolicyHost = c.describePolicyHost(&c.seen)
-	c.report.Policy = c.describePolicy(&c.seen)
+	c.report.Record = c.describeRecord(ctx, &c.lookups)
+	c.report.PolicyHost = c.describePolicyHost(&c.lookups)
+	c.report.Policy = c.describePolicy(&c.lookups)
 	if k := c.report.Cached; k != nil && k.InForce && c.report.Record.ID == "" {
 		c.byCache = true
 	}
@@ -153,7 +153,7 @@ func (c *checker) refused() (refused bool) {
 			refused = true
 			continue
 		}
-		for _, v := range h.visits {
+		for _, v := range h.sessions {
 			if !v.open {
 				continue
 			}
@@ -179,7 +179,7 @@ func (c *checker) describeCached() *Cached {
 	return k
 }
 
-func (c *checker) describeRecord(ctx context.Context, p *policyRun) *Record {
+func (c *checker) describeRecord(ctx context.Context, p *policyLookups) *Record {
 	r := &Record{Name: "_mta-sts." + c.to.PolicyDomain, TXT: p.txt.Records, CNAME: p.txt.CNAME}
 	fault := func(remedy, format string, args ...any) {
 		r.Problems = append(r.Problems, Problem{Fault, fmt.Sprintf(format, args...), "RFC 8461, 3.1", remedy})
@@ -220,7 +220,7 @@ func candidates(txt []string) (n int) {
 	return n
 }
 
-func (c *checker) describePolicyHost(p *policyRun) *PolicyHost {
+func (c *checker) describePolicyHost(p *policyLookups) *PolicyHost {
 	announced := c.report.Record.ID != ""
 	if !p.asked || errors.Is(errorOf(p.fetchErr), sts.ErrNoHost) && !announced {
 		return nil // no MTA-STS, as most domains

@@ -10,7 +10,7 @@ import (
 	"github.com/stsrelay/stsrelay/sts"
 )
 
-func (c *checker) describePolicy(p *policyRun) *Policy {
+func (c *checker) describePolicy(p *policyLookups) *Policy {
 	switch {
 	case p.fetched != nil:
 		return c.describeValid(p.fetched)
@@ -30,8 +30,8 @@ func (c *checker) describeValid(f *sts.Fetched) *Policy {
 		InForce: c.policy.Policy != nil && c.policy.Policy.Text() == policy.Text(),
 	}
 	out.Lines, out.MoreLines = lines(f.Text)
-	for _, remark := range f.Remarks {
-		out.Problems = append(out.Problems, remarkProblems(remark)...)
+	for _, w := range f.Warnings {
+		out.Problems = append(out.Problems, warningProblems(w)...)
 	}
 	switch policy.Mode {
 	case sts.ModeTesting:
@@ -44,29 +44,29 @@ func (c *checker) describeValid(f *sts.Fetched) *Policy {
 	return out
 }
 
-// remarkProblems explains a remark about the text of a policy: a problem for each
+// warningProblems explains a warning about the text of a policy: a problem for each
 // of its texts, and one that says how many more there are. What concerns the
 // policy host is told there.
-func remarkProblems(r sts.Remark) (out []Problem) {
+func warningProblems(w sts.Warning) (out []Problem) {
 	p := Problem{Severity: Warning, Rule: "RFC 8461, 3.2", Remedy: policyRemedy}
-	switch r.Kind {
-	case sts.RemarkContentType, sts.RemarkCompressed:
+	switch w.Code {
+	case sts.WarnContentType, sts.WarnCompressed:
 		return nil
-	case sts.RemarkShortAge:
+	case sts.WarnShortAge:
 		p.Remedy = "the domain's owner: raise max_age to weeks (1209600); mode testing is the place for short ones"
-	case sts.RemarkUnknownKey:
+	case sts.WarnUnknownKey:
 		p.Severity, p.Remedy = Note, "the domain's owner: remove the line, if it was meant for senders"
-	case sts.RemarkIndented:
+	case sts.WarnIndented:
 		p.Remedy = "the domain's owner: let each line begin with its key; other senders pass over the line, or refuse the policy"
-	case sts.RemarkManyMX:
+	case sts.WarnManyMX:
 		p.Remedy = "the domain's owner: name hosts by wildcards, such as *.mail.example"
 	}
-	for _, text := range r.Texts {
+	for _, text := range w.Texts {
 		p.Text = text
 		out = append(out, p)
 	}
-	if r.More > 0 {
-		p.Text = fmt.Sprintf("%d more of this kind", r.More)
+	if w.More > 0 {
+		p.Text = fmt.Sprintf("%d more of this kind", w.More)
 		out = append(out, p)
 	}
 	return out

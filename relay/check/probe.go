@@ -16,18 +16,18 @@ import (
 	"github.com/stsrelay/stsrelay/relay/smtpclient"
 )
 
-// visitAll opens a session with each of the host's addresses, side by side: as many
+// openAll opens a session with each of the host's addresses, side by side: as many
 // as a delivery tries in one attempt, and more where none of them answers.
-func (c *checker) visitAll(ctx context.Context, h *host) {
+func (c *checker) openAll(ctx context.Context, h *host) {
 	for addrs := range slices.Chunk(h.addrs, outbound.MaxAddresses) {
 		var wg sync.WaitGroup
 		for _, a := range addrs {
-			v := &visit{Session: Session{Address: a.String(), Verdicts: []Verdict{}}, evidence: security.Evidence{Host: h.Name}}
-			h.visits = append(h.visits, v)
+			v := &session{Session: Session{Address: a.String(), Verdicts: []Verdict{}}, evidence: security.Evidence{Host: h.Name}}
+			h.sessions = append(h.sessions, v)
 			wg.Go(func() {
 				select {
 				case c.slots <- struct{}{}:
-					c.visit(ctx, h, v, a)
+					c.open(ctx, h, v, a)
 					<-c.slots
 				case <-ctx.Done():
 					v.connectProblem(context.Cause(ctx))
@@ -35,15 +35,15 @@ func (c *checker) visitAll(ctx context.Context, h *host) {
 			})
 		}
 		wg.Wait()
-		if slices.ContainsFunc(h.visits, func(v *visit) bool { return v.open }) || ctx.Err() != nil {
+		if slices.ContainsFunc(h.sessions, func(v *session) bool { return v.open }) || ctx.Err() != nil {
 			return
 		}
 	}
 }
 
-// visit opens a session as a delivery does, up to the EHLO inside TLS, and ends
+// open opens a session as a delivery does, up to the EHLO inside TLS, and ends
 // it.
-func (c *checker) visit(ctx context.Context, h *host, v *visit, addr netip.Addr) {
+func (c *checker) open(ctx context.Context, h *host, v *session, addr netip.Addr) {
 	at := netip.AddrPortFrom(addr, h.Port)
 	conn, _, _, err := c.opener.Dialer.Dial(ctx, []netip.AddrPort{at}, c.ConnectTimeout)
 	if err != nil {
@@ -79,7 +79,7 @@ func causeOf(ctx context.Context, err error) error {
 }
 
 // describeSession says what a session has shown.
-func (c *checker) describeSession(v *visit, s *outbound.Session) {
+func (c *checker) describeSession(v *session, s *outbound.Session) {
 	v.open, v.evidence = true, s.Evidence
 	v.Greeting = s.Client.Greeting().String()
 	e := &v.evidence
@@ -106,7 +106,7 @@ func smallHello(who string) Problem {
 		"the host's owner: update what ends TLS there, or the firewall before it. This relay tries once more with classical key exchange"}
 }
 
-func (v *visit) connectProblem(err error) {
+func (v *session) connectProblem(err error) {
 	p := Problem{Fault, "no connection: " + err.Error(), "RFC 5321, 5.1", "the host's owner: let the mail server listen on this port; on this side, see that the firewall and the provider of this machine let it reach port 25 (many block it)"}
 	if errors.Is(err, syscall.ENETUNREACH) || errors.Is(err, syscall.EHOSTUNREACH) {
 		p = Problem{Note, "no connection: " + err.Error(), "RFC 5321, 5.1", "nothing, if the host has other addresses: this machine has no way to this one (IPv6?)"}
@@ -114,7 +114,7 @@ func (v *visit) connectProblem(err error) {
 	v.Problems = append(v.Problems, p)
 }
 
-func (v *visit) greetingProblem(err error) {
+func (v *session) greetingProblem(err error) {
 	p := Problem{Fault, err.Error(), "RFC 5321, 3.1", "the host's owner: let the mail server greet with 220 and know EHLO"}
 	if refused, ok := errors.AsType[*smtpclient.ReplyError](err); ok {
 		v.Greeting = refused.Reply.String()

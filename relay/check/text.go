@@ -125,7 +125,7 @@ func (t *text) report(r *Report) {
 	}
 	t.head("Outcome", "")
 	kind := "FAIL"
-	if r.Outcome.Goes {
+	if r.Outcome.Deliverable {
 		kind = "ok"
 	}
 	t.mark(kind, r.Outcome.Text)
