@@ -70,7 +70,7 @@ func TestAMessageCutOffByACrashIsSweptAtTheNextStart(t *testing.T) {
 		t.Fatalf("%d chunks before the crash", n)
 	}
 	b.crash()
-	b.sweepOrphans(t.Context(), b.nextSeq) // beside that of the start, which may not be done
+	b.sweepOrphans(t.Context(), b.sequence.next) // beside that of the start, which may not be done
 	b.sync()
 	if n := b.keys(store.PrefixBody); n != 2 {
 		t.Errorf("%d chunks after the start", n)
@@ -216,7 +216,7 @@ func TestNumbersAndIDsAreNeverUsedTwiceEvenWithTheClockSetBack(t *testing.T) {
 	for round := range 4 {
 		for range 10 {
 			id := b.accept("x", to("a@x.test"))
-			seq := b.byID[id].seq
+			seq := b.byID[id].Seq
 			if seen[id] || (round > 0 || len(seen) > 0) && seq <= last {
 				t.Fatalf("round %d: ID %s, number %d after %d", round, id, seq, last)
 			}
@@ -267,7 +267,7 @@ func TestAQueueOpensOnATornStore(t *testing.T) {
 	if !b.logs.has("cannot be read; it is left where it is") {
 		t.Error("the torn envelope was not logged")
 	}
-	b.sweepOrphans(t.Context(), b.nextSeq)
+	b.sweepOrphans(t.Context(), b.sequence.next)
 	b.sync()
 	if n := b.keys(store.PrefixBody); n != 20 {
 		t.Errorf("%d bodies of 20: that of the torn envelope must stay", n)

@@ -17,6 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/stsrelay/stsrelay/internal/store"
+	"github.com/stsrelay/stsrelay/queue/scheduler"
 )
 
 // BenchmarkAccept compares the acceptance of a message, durable when it
@@ -174,7 +175,9 @@ func BenchmarkDepth(b *testing.B) {
 		b.Run(fmt.Sprint(depth), func(b *testing.B) {
 			bench := newBench(b, Options{DomainLimit: 1 << 20})
 			fill(b, bench, depth)
-			bench.rush.waiting = -1 << 20 // those who accept here deliver too: for them there is no rush
+			for range 1 << 20 { // those who accept here deliver too: for them there is no inflow
+				bench.scheduler.SenderAnswered(0)
+			}
 			body := make([]byte, 10<<10)
 			one := func() error {
 				in, err := bench.Begin()
@@ -232,11 +235,11 @@ func cpuTime(b *testing.B) time.Duration {
 func fill(b *testing.B, bench *bench, n int) {
 	b.Helper()
 	batch := new(store.Batch)
-	first := bench.nextSeq
+	first := bench.sequence.next
 	slots := make(chan struct{}, 4)
 	for i := range n {
 		env := to(fmt.Sprintf("user%d@domain%d.example", i, i%1000))
-		bench.fill(&entry{seq: first + uint64(i), id: bench.newID()}, &env, nil, 0, 0, batch)
+		bench.buildEnvelope(&scheduler.Entry{Seq: first + uint64(i), ID: bench.Queue.ids.next(bench.clock.wall())}, &env, nil, 0, 0, batch)
 		if batch.Len() == 1000 || i == n-1 {
 			slots <- struct{}{}
 			bench.st.Submit(batch, func(err error) {

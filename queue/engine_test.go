@@ -2,16 +2,13 @@ package queue
 
 import (
 	"bytes"
-	"context"
 	"errors"
 	"fmt"
-	"io"
 	"maps"
 	"slices"
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/stsrelay/stsrelay/internal/store"
 )
@@ -333,149 +330,6 @@ func TestAnEngineKeepsItsPromises(t *testing.T) {
 			if err := commit(func(*store.Batch) {}); !errors.Is(err, store.ErrClosed) {
 				t.Errorf("after Close: %v", err)
 			}
-		})
-	}
-}
-
-// pair is two queues on one store, with numbers of their own.
-func pair(t *testing.T) (a, b *Queue) {
-	m := &memory{values: make(map[string][]byte)}
-	for i, q := range []**Queue{&a, &b} {
-		h := m.open(t)
-		var err error
-		if *q, err = Open(Options{Store: h, Schedule: Schedule{Retry: []time.Duration{time.Nanosecond}}}); err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup((*q).Close)
-		(*q).nextSeq = uint64(i+1) << 40
-		(*q).leasedSeq = (*q).nextSeq
-	}
-	return a, b
-}
-
-func accept(t *testing.T, q *Queue, body string, env Envelope) ID {
-	t.Helper()
-	in, err := q.Begin()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer in.Abort()
-	_, _ = io.WriteString(in, body)
-	if err := in.Commit(context.Background(), env); err != nil {
-		t.Fatal(err)
-	}
-	return in.ID()
-}
-
-func claim(t *testing.T, q *Queue) *Work {
-	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
-	defer cancel()
-	w, err := q.Claim(ctx)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if !w.Load() {
-		t.Fatal("what was claimed cannot be read")
-	}
-	return w
-}
-
-// eventually waits for what the watch of another goroutine brings.
-func eventually(t *testing.T, what string, ok func() bool) {
-	t.Helper()
-	for end := time.Now().Add(10 * time.Second); !ok(); {
-		if time.Now().After(end) {
-			t.Fatal("in vain: " + what)
-		}
-		time.Sleep(time.Millisecond)
-	}
-}
-
-func TestAQueueFollowsWhatAnotherChangesInTheStore(t *testing.T) {
-	a, b := pair(t)
-	id := accept(t, a, "body", to("x@one.test", "y@one.test", "z@two.test"))
-	late := accept(t, b, "late", to("x@three.test"))
-	both := func(ok func(q *Queue) bool) func() bool { return func() bool { return ok(a) && ok(b) } }
-	eventually(t, "both know both", both(func(q *Queue) bool { return q.Counts() == Counts{Messages: 2, Recipients: 4} }))
-	for name, q := range map[string]*Queue{"a": a, "b": b} {
-		q.mu.Lock()
-		if q.last != q.byID[late] || q.first != q.byID[id] {
-			t.Errorf("the messages of %s are not in the order of their numbers", name)
-		}
-		q.mu.Unlock()
-	}
-
-	_, _ = b.Hold(context.Background(), Filter{IDs: []ID{late}}, "by b")
-	eventually(t, "held by b", func() bool { return a.Counts().Held == 1 })
-	_, _ = a.Unhold(context.Background(), Filter{IDs: []ID{late}})
-	eventually(t, "released by a", func() bool { return b.Counts().Held == 0 })
-	_, _ = b.Remove(context.Background(), Filter{IDs: []ID{late}})
-	eventually(t, "removed by b", both(func(q *Queue) bool { return !q.has(late) }))
-
-	w := claim(t, a)
-	for w.Domain != "one.test" {
-		a.Release(w)
-		w = claim(t, a)
-	}
-	results := all(w, Delivered)
-	results[1].State = Queued
-	a.Finish(w, Outcome{Results: results})
-	eventually(t, "an attempt of a", both(func(q *Queue) bool { return q.Counts().Recipients == 2 }))
-	w = claim(t, b)
-	for w.Domain != "one.test" {
-		b.Release(w)
-		w = claim(t, b)
-	}
-	if w.Attempts != 1 || len(w.Recipients) != 1 {
-		t.Errorf("b goes on with attempt %d of %d recipients", w.Attempts+1, len(w.Recipients))
-	}
-	b.Finish(w, Outcome{Results: all(w, Delivered)})
-	eventually(t, "one.test is done", both(func(q *Queue) bool { return q.Counts().Recipients == 1 }))
-	w = claim(t, a)
-	a.Finish(w, Outcome{Results: all(w, Delivered)})
-	eventually(t, "the end", both(func(q *Queue) bool {
-		q.mu.Lock()
-		defer q.mu.Unlock()
-		return q.counts == Counts{} && q.first == nil && len(q.domains) == 0
-	}))
-}
-
-// Both deliver the same message: the first result counts, and the notice of the
-// second is not sent.
-func TestAResultIsNotWrittenOverThatOfAnother(t *testing.T) {
-	for name, first := range map[string]State{"ended": Delivered, "put off": Queued} {
-		t.Run(name, func(t *testing.T) {
-			a, b := pair(t)
-			id := accept(t, a, "body", to("x@one.test", "z@two.test"))
-			eventually(t, "b knows it", func() bool { return b.has(id) })
-			wa, wb := claim(t, a), claim(t, b)
-			for wb.Domain != wa.Domain {
-				b.Release(wb)
-				wb = claim(t, b)
-			}
-			a.Finish(wa, Outcome{Results: all(wa, first), RetryAfter: time.Hour})
-			_ = a.commit(context.Background(), new(store.Batch))
-			notice := NewMessage{Envelope: to("sender@example.org"), Body: []byte("failed")}
-			b.Finish(wb, Outcome{Results: all(wb, Bounced), Notices: []NewMessage{notice}})
-			_ = b.commit(context.Background(), new(store.Batch))
-			left := 1
-			if first == Queued {
-				left = 2
-			}
-			for _, q := range []*Queue{a, b} {
-				eventually(t, "both agree", func() bool {
-					m, err := q.Show(id)
-					return err == nil && q.Counts() == Counts{Messages: 1, Recipients: left} && m.States[wa.Recipients[0]].State == first
-				})
-			}
-			// The other domain goes on, and the message ends.
-			w := claim(t, b)
-			if w.Domain == wa.Domain {
-				t.Fatalf("%s was claimed again", w.Domain)
-			}
-			b.Finish(w, Outcome{Results: all(w, Delivered)})
-			eventually(t, "the other domain is done", func() bool { return a.Counts().Recipients == left-1 })
 		})
 	}
 }

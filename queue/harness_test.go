@@ -147,7 +147,7 @@ func copySparse(to, from string) error {
 // advance moves the queue's own clock and the wall clock.
 func (b *bench) advance(d time.Duration) {
 	b.Queue.mu.Lock()
-	b.epoch = b.epoch.Add(-d)
+	b.clock.epoch = b.clock.epoch.Add(-d)
 	b.Queue.mu.Unlock()
 	b.step(d)
 }
@@ -194,7 +194,7 @@ func (b *bench) accept(body string, env Envelope) ID {
 }
 
 // Claim claims and loads.
-func (b *bench) Claim(ctx context.Context) (*Work, error) {
+func (b *bench) Claim(ctx context.Context) (*Claim, error) {
 	for {
 		w, err := b.Queue.Claim(ctx)
 		if err != nil || w.Load() {
@@ -204,19 +204,17 @@ func (b *bench) Claim(ctx context.Context) (*Work, error) {
 }
 
 // try claims what is due now, nil where nothing is.
-func (b *bench) try() *Work {
+func (b *bench) try() *Claim {
 	b.sync()
 	for {
-		b.Queue.mu.Lock()
-		w, _ := b.claimNext(b.clock())
-		b.Queue.mu.Unlock()
+		w, _ := b.tryClaim()
 		if w == nil || w.Load() {
 			return w
 		}
 	}
 }
 
-func (b *bench) claim() *Work {
+func (b *bench) claim() *Claim {
 	b.Helper()
 	w := b.try()
 	if w == nil {
@@ -232,7 +230,7 @@ func (b *bench) nothing(when string) {
 	}
 }
 
-func all(w *Work, s State) []RecipientState {
+func all(w *Claim, s State) []RecipientState {
 	out := make([]RecipientState, len(w.Recipients))
 	for i := range out {
 		out[i] = RecipientState{State: s, LastReply: "reply " + string(s)}
@@ -243,13 +241,13 @@ func all(w *Work, s State) []RecipientState {
 	return out
 }
 
-func (b *bench) finish(w *Work, s State) {
+func (b *bench) finish(w *Claim, s State) {
 	b.Finish(w, Outcome{Results: all(w, s)})
 	b.sync()
 }
 
-func (b *bench) fail(w *Work) {
-	b.Finish(w, Outcome{Results: all(w, Queued), DomainFailed: Reason{Code: "connect", Text: "connection refused"}})
+func (b *bench) fail(w *Claim) {
+	b.Finish(w, Outcome{Results: all(w, Queued), DomainBackoff: DomainBackoff{Reason: Reason{Code: "connect", Text: "connection refused"}}})
 	b.sync()
 }
 

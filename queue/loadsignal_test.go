@@ -15,7 +15,7 @@ func TestAClaimThatCannotBeReadMakesRoomForTheNext(t *testing.T) {
 	b := newBench(t, Options{ClaimLimit: 1})
 	bad := b.accept("bad", to("a@bad.test"))
 	good := b.accept("good", to("a@good.test"))
-	if err := b.st.Put(t.Context(), messageKey(b.byID[bad].seq), []byte{0xff, 0x00}); err != nil {
+	if err := b.st.Put(t.Context(), messageKey(b.byID[bad].Seq), []byte{0xff, 0x00}); err != nil {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
@@ -24,7 +24,7 @@ func TestAClaimThatCannotBeReadMakesRoomForTheNext(t *testing.T) {
 	if err != nil || w.Domain != "bad.test" {
 		t.Fatalf("claimed %+v, %v", w, err)
 	}
-	next := make(chan *Work, 1)
+	next := make(chan *Claim, 1)
 	go func() {
 		w, _ := b.Queue.Claim(ctx)
 		next <- w

@@ -18,8 +18,8 @@ func TestAStateWithoutStatusHasThatOfItsError(t *testing.T) {
 		{RecipientState{LastError: "4..2 x"}, ""},
 		{RecipientState{}, ""},
 	} {
-		var rec unitRecord
-		if err := decode(encode(unitRecord{States: []RecipientState{tt.state}}), &rec); err != nil {
+		var rec groupRecord
+		if err := decode(encode(groupRecord{States: []RecipientState{tt.state}}), &rec); err != nil {
 			t.Fatal(err)
 		}
 		got, want := rec.States[0], tt.state

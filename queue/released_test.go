@@ -11,7 +11,7 @@ import (
 func TestAReleasedMessageThatHadComeBackIsNotHeldAgain(t *testing.T) {
 	b := newBench(t, Options{})
 	ghost := b.accept("ghost", to("a@x.test"))
-	seq := b.byID[ghost].seq
+	seq := b.byID[ghost].Seq
 	envelope, _ := b.st.Get(messageKey(seq))
 	chunk, _ := b.st.Get(bodyKey(seq, 0))
 	b.finish(b.claim(), Delivered)

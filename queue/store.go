@@ -66,28 +66,4 @@ func (q *Queue) commit(ctx context.Context, b *store.Batch) error {
 	}
 }
 
-// ifThere makes b depend on e being in the store.
-func ifThere(e *entry, b *store.Batch) {
-	b.Compare(messageKey(e.seq), func(now []byte) bool { return now != nil })
-}
-
-// ifUntouched makes b depend on the unit being in the store as it was claimed.
-func ifUntouched(u *unit, attempts int, b *store.Batch) {
-	ifRecord(u, b, func(rec *unitRecord) bool { return rec.Attempts == attempts && !rec.Done })
-}
-
-// ifUntold is ifUntouched for a sender who is to be told once.
-func ifUntold(u *unit, attempts int, b *store.Batch) {
-	ifRecord(u, b, func(rec *unitRecord) bool { return rec.Attempts == attempts && !rec.Done && !rec.told() })
-}
-
-func ifRecord(u *unit, b *store.Batch, same func(*unitRecord) bool) {
-	ifThere(u.msg, b)
-	b.Compare(unitKey(u.msg.seq, int(u.number)), func(now []byte) bool {
-		var rec unitRecord
-		if now != nil && decode(now, &rec) != nil {
-			return true // it is damaged: what is known now replaces it
-		}
-		return same(&rec)
-	})
-}
+var _ Store = (*store.Store)(nil)

@@ -280,7 +280,7 @@ func TestAnImportedMessageMustBeOneOfAQueue(t *testing.T) {
 		"no ID":          func(m *exportedMessage) { m.Envelope.ID = ID{} },
 	} {
 		m := &exportedMessage{Envelope: to("x@a.test"), States: []exportedState{{State: RecipientState{State: Queued}}}}
-		m.Envelope.ID, m.Envelope.ReceivedAt = b.newID(), b.now
+		m.Envelope.ID, m.Envelope.ReceivedAt = b.Queue.ids.next(b.now), b.now
 		if err := m.check(b.now); err != nil {
 			t.Fatal(err)
 		}
@@ -320,7 +320,7 @@ func TestABodyThatCannotBeReadIsLeftOutOfTheExport(t *testing.T) {
 	a, bodies := storied(t)
 	for id := range bodies {
 		if e, _ := a.find(id); len(bodies[id]) > chunkSize {
-			_ = a.st.Remove(context.Background(), bodyKey(e.seq, 2))
+			_ = a.st.Remove(context.Background(), bodyKey(e.Seq, 2))
 		}
 	}
 	var buf bytes.Buffer

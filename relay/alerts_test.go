@@ -20,7 +20,7 @@ import (
 	"github.com/stsrelay/stsrelay/internal/testnet"
 	"github.com/stsrelay/stsrelay/queue"
 	"github.com/stsrelay/stsrelay/relay"
-	"github.com/stsrelay/stsrelay/relay/adminapi"
+	"github.com/stsrelay/stsrelay/relay/operator"
 )
 
 // What needs a person is mailed to one: mail that waits for the other side's
@@ -43,9 +43,9 @@ func TestTheOperatorIsToldOfTrouble(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var status adminapi.Status
-	if err := w.Admin().Get(t.Context(), "/v1/status", nil, &status); err != nil || len(status.Troubles) != 2 || !strings.Contains(status.Troubles[1].What, "bad.example") {
-		t.Errorf("%v, %+v", err, status.Troubles)
+	var status operator.Status
+	if err := w.Admin().Get(t.Context(), "/v1/status", nil, &status); err != nil || len(status.Alerts) != 2 || !strings.Contains(status.Alerts[1].What, "bad.example") {
+		t.Errorf("%v, %+v", err, status.Alerts)
 	}
 	m, err := mail.ReadMessage(bytes.NewReader(got[0].Data))
 	if err != nil {
@@ -135,14 +135,14 @@ func TestMailThatCannotBeReadIsHeldAndTheOperatorTold(t *testing.T) {
 					t.Error("a message that is damaged was delivered")
 				}
 			}
-			var m adminapi.Message
+			var m operator.Message
 			w.WaitFor("the message to be held", func(q *queue.Queue) bool {
 				return w.Admin().Get(t.Context(), "/v1/queue/"+ids[1], nil, &m) == nil && m.State == "held" && q.Counts().Messages == 1
 			})
-			if m.Why.Code != "local" || !strings.Contains(m.HeldFor, "cannot read it from its disk") {
-				t.Errorf("held for %q, why %+v", m.HeldFor, m.Why)
+			if m.Reason.Code != "local" || !strings.Contains(m.HeldFor, "cannot read it from its disk") {
+				t.Errorf("held for %q, why %+v", m.HeldFor, m.Reason)
 			}
-			if row.running && (m.Recipients[0].Why != "local" || m.Recipients[0].State != "queued") {
+			if row.running && (m.Recipients[0].Reason != "local" || m.Recipients[0].State != "queued") {
 				t.Errorf("%+v", m.Recipients[0])
 			}
 			if n := w.Relay.Queue().Counts(); n.Unreadable != 1 || n.Held != 1 {
@@ -157,10 +157,10 @@ func TestMailThatCannotBeReadIsHeldAndTheOperatorTold(t *testing.T) {
 			}
 			w.Stop()
 			w.Start("")
-			var status adminapi.Status
+			var status operator.Status
 			w.WaitFor("the operator to be told", func(*queue.Queue) bool {
 				err := w.Admin().Get(t.Context(), "/v1/status", nil, &status)
-				return err == nil && len(status.Troubles) > 0 && strings.Contains(status.Troubles[0].What, "1 message cannot be read from the disk")
+				return err == nil && len(status.Alerts) > 0 && strings.Contains(status.Alerts[0].What, "1 message cannot be read from the disk")
 			})
 			if q := w.Relay.Queue(); q.Counts().Unreadable != 1 {
 				t.Errorf("after another start: %+v", q.Counts())

@@ -1,19 +1,15 @@
 package relay
 
 import (
-	"bytes"
 	"cmp"
 	"errors"
-	"fmt"
 	"math"
-	"os"
 	"sync/atomic"
 	"time"
 
-	"github.com/stsrelay/stsrelay/config"
-	"github.com/stsrelay/stsrelay/relay/adminapi"
 	"github.com/stsrelay/stsrelay/relay/delivery"
 	"github.com/stsrelay/stsrelay/relay/metrics"
+	"github.com/stsrelay/stsrelay/relay/operator"
 	"github.com/stsrelay/stsrelay/relay/security"
 	"github.com/stsrelay/stsrelay/sts"
 )
@@ -139,8 +135,8 @@ func (r *Relay) handshaken(starttls string) { r.metrics.StartTLS(starttls, 1) }
 // totals count since the start, for status.
 type totals struct{ accepted, delivered, deferred, bounced atomic.Int64 }
 
-func (t *totals) read() adminapi.SinceStart {
-	return adminapi.SinceStart{Accepted: t.accepted.Load(), Delivered: t.delivered.Load(), Deferred: t.deferred.Load(), Bounced: t.bounced.Load()}
+func (t *totals) read() operator.SinceStart {
+	return operator.SinceStart{Accepted: t.accepted.Load(), Delivered: t.delivered.Load(), Deferred: t.deferred.Load(), Bounced: t.bounced.Load()}
 }
 
 // accepted counts a message that was taken in.
@@ -167,22 +163,4 @@ func (r *Relay) attempted(a delivery.Attempt) {
 	if a.Delivered > 0 {
 		r.metrics.Delivered(a.Delivered)
 	}
-}
-
-// listenHTTP binds the address for the web page, health and metrics, where one is set.
-func (r *Relay) listenHTTP(c *config.Config) error {
-	if c.Admin.HTTP == "" {
-		return nil
-	}
-	var token []byte
-	if c.Admin.TokenFile != "" {
-		var err error
-		if token, err = os.ReadFile(c.Admin.TokenFile); err != nil {
-			return fmt.Errorf("admin.token_file: %w", err)
-		}
-		if token = bytes.TrimSpace(token); len(token) == 0 {
-			return fmt.Errorf("admin.token_file: %s is empty", c.Admin.TokenFile)
-		}
-	}
-	return r.admin.ListenHTTP(c.Admin.HTTP, string(token))
 }

@@ -7,7 +7,7 @@ import (
 	"github.com/stsrelay/stsrelay/internal/e2e"
 	"github.com/stsrelay/stsrelay/internal/testnet"
 	"github.com/stsrelay/stsrelay/queue"
-	"github.com/stsrelay/stsrelay/relay/adminapi"
+	"github.com/stsrelay/stsrelay/relay/operator"
 )
 
 func TestAPermanentFailureOfANullSenderIsOnlyLogged(t *testing.T) {
@@ -92,7 +92,7 @@ func TestTheNoticeOfABouncedDomainNamesNobodyElse(t *testing.T) {
 	w.Domain("b.example", testnet.Domain{MX: []string{h.Name}})
 	w.Domain("sender.example", testnet.Domain{MX: []string{back.Name}})
 	w.Send("anna@sender.example", "one@a.example", "two@b.example", "three@a.example")
-	if n := w.Bounce(adminapi.Selection{Domain: "A.example", Reason: "no such company"}); n != 1 {
+	if n := w.Bounce(operator.Selection{Domain: "A.example", Reason: "no such company"}); n != 1 {
 		t.Errorf("%d touched", n)
 	}
 	w.Relay.Queue().SetPaused(false)
@@ -126,7 +126,7 @@ func TestWhatWaitsForAHostThatHangsIsBouncedWhenItsAttemptEnds(t *testing.T) {
 		err := q.List(t.Context(), queue.Filter{State: queue.Active}, func(queue.Message) bool { n++; return true })
 		return err == nil && n == messages
 	})
-	if n := w.Bounce(adminapi.Selection{All: true}); n != messages {
+	if n := w.Bounce(operator.Selection{All: true}); n != messages {
 		t.Errorf("%d touched", n)
 	}
 	w.SetFaults(h, testnet.Faults{Down: true})

@@ -2,12 +2,13 @@ package relay
 
 import (
 	"context"
+	"crypto/tls"
 	"crypto/x509"
 	"errors"
 	"fmt"
 	"net"
 	"net/netip"
-	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -34,19 +35,11 @@ func configName(c *config.Config) string {
 // an error: every certificate would look like an attack.
 func Roots(c *config.Config) (*x509.CertPool, error) {
 	if c.Delivery.CAFile == "" {
-		pool, err := x509.SystemCertPool()
-		if err != nil || pool.Equal(x509.NewCertPool()) {
-			return nil, errors.New("the system has no trusted certificate authorities: install ca-certificates, or set delivery.ca_file")
-		}
-		return pool, nil
+		return config.SystemAuthorities()
 	}
-	pem, err := os.ReadFile(c.Delivery.CAFile)
+	pool, err := config.ReadAuthorities(c.Delivery.CAFile)
 	if err != nil {
-		return nil, fmt.Errorf("delivery.ca_file: %w", err)
-	}
-	pool := x509.NewCertPool()
-	if !pool.AppendCertsFromPEM(pem) {
-		return nil, fmt.Errorf("delivery.ca_file: no certificate in %s", c.Delivery.CAFile)
+		return nil, fmt.Errorf("%s: delivery.ca_file: %s %w", configName(c), c.Delivery.CAFile, err)
 	}
 	return pool, nil
 }
@@ -120,7 +113,7 @@ func settings(c *config.Config) (delivery.Settings, error) {
 	for _, s := range c.Delivery.SourceIP {
 		addr, perr := netip.ParseAddr(s)
 		if perr == nil {
-			perr = bindable(addr)
+			perr = config.OwnAddress(addr)
 		}
 		if perr != nil {
 			err = errors.Join(err, fmt.Errorf("%s: delivery.source_ip: %w", configName(c), perr))
@@ -142,15 +135,6 @@ func settings(c *config.Config) (delivery.Settings, error) {
 		Rules:           rules,
 		Resign:          signer.Resign,
 	}, errors.Join(err, serr)
-}
-
-// bindable says whether connections can come from an address.
-func bindable(addr netip.Addr) error {
-	l, err := net.Listen("tcp", netip.AddrPortFrom(addr, 0).String())
-	if err != nil {
-		return fmt.Errorf("%s is no address of this machine: %w", addr, err)
-	}
-	return l.Close()
 }
 
 // Rules are the operator's rules for domains. The error is a password file that
@@ -175,11 +159,9 @@ func Rules(c *config.Config) (outbound.Rules, error) {
 		if d.TLS == "" {
 			rule.Level = security.Verify // a password goes to nobody unknown
 		}
-		password, err := os.ReadFile(d.PasswordFile)
-		if err != nil {
-			return nil, fmt.Errorf("%s: domain[%d].password_file: %w", configName(c), i, err)
+		if rule.Route.Password, err = config.ReadSecret(d.PasswordFile); err != nil {
+			return nil, fmt.Errorf("%s: domain[%d].password_file: %s %w", configName(c), i, d.PasswordFile, err)
 		}
-		rule.Route.Password = strings.TrimRight(string(password), "\r\n")
 	}
 	return rules, nil
 }
@@ -200,7 +182,7 @@ func (r *Relay) ingressOptions(c *config.Config) (ingress.Options, error) {
 	o := ingress.Options{
 		Queue:    r.queue,
 		Hostname: c.Hostname,
-		TLS:      r.certs.config,
+		TLS:      r.certs.ServerTLS,
 		Limits: ingress.Limits{
 			MessageSize:          int64(c.Limits.MessageSize),
 			Recipients:           c.Limits.Recipients,
@@ -214,7 +196,7 @@ func (r *Relay) ingressOptions(c *config.Config) (ingress.Options, error) {
 		Headers:            ingress.Headers{Strip: c.Headers.Strip, HideInternalHops: c.Headers.HideInternalHops},
 		Postmaster:         c.Postmaster(),
 		HonorTLSRequiredNo: c.Delivery.HonorTLSRequiredNo,
-		Users:              r.authenticate,
+		Users:              r.passwords.Authenticate,
 		Sign:               sign,
 		Accepted:           r.accepted,
 		Refused:            r.metrics.Refused,
@@ -224,21 +206,53 @@ func (r *Relay) ingressOptions(c *config.Config) (ingress.Options, error) {
 	for _, l := range c.Listen {
 		il := ingress.Listener{
 			Address: l.Address, TLS: l.TLS, RequireTLS: l.RequireTLS, Allow: prefixes(l.Allow), Auth: l.Auth,
-			SenderDomains: l.SenderDomains, ProxyFrom: prefixes(l.ProxyProtocol), MinTLS: minTLS(l.MinTLS),
+			SenderDomains: l.SenderDomains, ProxyFrom: prefixes(l.ProxyProtocol), MinTLS: ingress.TLSVersion(l.MinTLS),
 		}
 		if l.ClientCA != "" {
-			pem, err := os.ReadFile(l.ClientCA)
-			if err != nil {
-				return o, fmt.Errorf("listen %s: client_ca: %w", l.Address, err)
-			}
-			il.ClientCAs = x509.NewCertPool()
-			if !il.ClientCAs.AppendCertsFromPEM(pem) {
-				return o, fmt.Errorf("listen %s: client_ca: no certificate in %s", l.Address, l.ClientCA)
+			if il.ClientCAs, err = config.ReadAuthorities(l.ClientCA); err != nil {
+				return o, fmt.Errorf("listen %s: client_ca: %s %w", l.Address, l.ClientCA, err)
 			}
 		}
 		o.Listeners = append(o.Listeners, il)
 	}
 	return o, nil
+}
+
+// readCertificates returns the relay's own certificates: those of the configuration,
+// or self-signed ones, which are made once and kept in the data folder.
+func readCertificates(c *config.Config) ([]tls.Certificate, error) {
+	if c.TLS.Certificate == "" {
+		certs, err := ingress.SelfSigned(c.Hostname, filepath.Join(c.DataDir, "tls"))
+		if err != nil {
+			return nil, fmt.Errorf("the relay's own certificate: %w", err)
+		}
+		return certs, nil
+	}
+	cert, err := config.ReadCertificate(&c.TLS)
+	if err != nil {
+		return nil, fmt.Errorf("tls.certificate: %s %w", c.TLS.Certificate, err)
+	}
+	return []tls.Certificate{cert}, nil
+}
+
+func accounts(c *config.Config) []ingress.Account {
+	out := make([]ingress.Account, len(c.Users))
+	for i, u := range c.Users {
+		out[i] = ingress.Account{User: ingress.User{Name: u.Name, SenderDomains: u.SenderDomains}, PasswordHash: u.PasswordHash}
+	}
+	return out
+}
+
+// isSelf reports whether a host is this relay. Listeners are asked for their address,
+// since the configuration may leave the port to the system.
+func (r *Relay) isSelf(host string, port uint16, addrs []netip.Addr) bool {
+	self := outbound.Self{Hostname: r.config.Load().Hostname}
+	for _, l := range r.ingress.Addrs() {
+		if tcp, ok := l.(*net.TCPAddr); ok {
+			self.Listens = append(self.Listens, tcp.AddrPort())
+		}
+	}
+	return self.Is(host, port, addrs)
 }
 
 func prefixes(networks []config.Network) []netip.Prefix {

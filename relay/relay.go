@@ -12,6 +12,7 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -29,7 +30,9 @@ import (
 	"github.com/stsrelay/stsrelay/relay/ingress"
 	"github.com/stsrelay/stsrelay/relay/metrics"
 	"github.com/stsrelay/stsrelay/relay/notify"
+	"github.com/stsrelay/stsrelay/relay/operator"
 	"github.com/stsrelay/stsrelay/relay/smtpclient"
+	"github.com/stsrelay/stsrelay/relay/web"
 	"github.com/stsrelay/stsrelay/sts"
 	"github.com/stsrelay/stsrelay/tlsrpt"
 )
@@ -84,14 +87,16 @@ type Relay struct {
 	policies *sts.Manager
 	delivery *delivery.Delivery
 	ingress  *ingress.Server
+	operator *operator.Operator
 	admin    *adminapi.Server
-	certs    *certificates
+	web      *web.Server // nil: no HTTP address is configured
+	certs    *ingress.Certificates
 	notices  *notify.Reporter
-	operator *alert.Watch
+	alerts   *alert.Monitor
 	metrics  *metrics.Metrics
 	totals   totals
 
-	passwords *passwords
+	passwords *ingress.Passwords
 	hellos    *clienthello.Hosts
 	reporter  *tlsrpt.Reporter            // nil: TLS reports are off
 	signer    atomic.Pointer[dkim.Signer] // of reports
@@ -109,7 +114,7 @@ func New(o Options) (*Relay, error) {
 	if o.LogDropped == nil {
 		o.LogDropped = func() logsink.Dropped { return logsink.Dropped{} }
 	}
-	r := &Relay{o: o, log: o.Logger, metrics: metrics.New(), passwords: newPasswords(), hellos: clienthello.NewHosts(o.Now), started: time.Now()}
+	r := &Relay{o: o, log: o.Logger, metrics: metrics.New(), passwords: ingress.NewPasswords(accounts(o.Config)), hellos: clienthello.NewHosts(o.Now), started: time.Now()}
 	r.config.Store(o.Config)
 	if err := r.open(); err != nil {
 		return nil, errors.Join(err, r.close())
@@ -159,9 +164,6 @@ func (r *Relay) open() error {
 	if err := r.notices.Remember(r.store); err != nil {
 		return err
 	}
-	if err := r.openOperator(); err != nil {
-		return err
-	}
 	r.rootCAs = roots
 	if err := r.openReports(c); err != nil {
 		return err
@@ -175,20 +177,26 @@ func (r *Relay) open() error {
 		Dial: r.o.Dial, IsSelf: r.isSelf, Notices: r.notifier(), Count: r.counter(), Now: r.o.Now, Settings: deliverySettings, Timeouts: r.o.Timeouts,
 		Recipients: r.ended, Ended: r.attempted, Opened: r.metrics.Session, Handshaken: r.handshaken, Hellos: r.hellos, Logger: r.log,
 	})
-	if r.certs, err = openCertificates(c); err != nil {
+	certs, err := readCertificates(c)
+	if err != nil {
+		return err
+	}
+	r.certs = ingress.NewCertificates(certs, c.TLS.Certificate, c.TLS.Key)
+	if err := r.openAlerts(); err != nil {
 		return err
 	}
 	if r.ingress, err = r.openIngress(c); err != nil {
 		return err
 	}
 	r.openMetrics()
-	r.admin = adminapi.New(adminapi.Options{
-		Queue: r.queue, Policies: r.policies, Status: r.status, Reload: r.reload, Notice: r.removed, Reports: r.reporter, Metrics: r.metrics.Write, Logger: r.log,
+	r.operator = operator.New(operator.Options{
+		Queue: r.queue, Policies: r.policies, Reports: r.reporter, Status: r.status, Reload: r.reload, Notice: r.removed, Logger: r.log,
 	})
+	r.admin = adminapi.New(adminapi.Options{Operator: r.operator, Logger: r.log})
 	if err := r.admin.Listen(c.SocketPath()); err != nil {
 		return err
 	}
-	return r.listenHTTP(c)
+	return r.openWeb(c)
 }
 
 // Run relays until ctx ends; then it stops: new sessions get 421, running ones
@@ -202,7 +210,7 @@ func (r *Relay) Run(ctx context.Context, ready func()) error {
 	for _, a := range r.ingress.Addrs() {
 		r.log.Info("listening", "address", a.String())
 	}
-	if a := r.admin.HTTPAddr(); a != nil {
+	if a := r.HTTPAddr(); a != nil {
 		r.log.Info("web page, health and metrics", "address", a.String())
 	}
 	r.log.Info("stsrelay is running", "version", r.o.Version, "hostname", c.Hostname, "data_dir", c.DataDir, "socket", c.SocketPath())
@@ -215,7 +223,7 @@ func (r *Relay) Run(ctx context.Context, ready func()) error {
 	stopping, stopped := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopped()
 	var parts sync.WaitGroup
-	failed := make(chan error, 2)
+	failed := make(chan error, 3)
 	serve := func(fn func() error) {
 		parts.Go(func() {
 			if err := fn(); err != nil {
@@ -224,6 +232,9 @@ func (r *Relay) Run(ctx context.Context, ready func()) error {
 		})
 	}
 	serve(r.admin.Serve)
+	if r.web != nil {
+		serve(r.web.Serve)
+	}
 	serve(r.ingress.Serve)
 	if ready != nil {
 		ready()
@@ -239,9 +250,9 @@ func (r *Relay) Run(ctx context.Context, ready func()) error {
 	if r.reporter != nil {
 		parts.Go(func() { r.runReports(delivering) })
 	}
-	parts.Go(func() { r.certs.watch(stopping, r.log) })
+	parts.Go(func() { r.certs.Watch(stopping, r.log) })
 	parts.Go(func() { r.notices.Digest.Run(stopping, r.queue, r.log) })
-	parts.Go(func() { r.operator.Run(stopping) })
+	parts.Go(func() { r.alerts.Run(stopping) })
 
 	var err error
 	select {
@@ -260,6 +271,9 @@ func (r *Relay) Run(ctx context.Context, ready func()) error {
 	stopped()
 	adminGrace, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
 	_ = r.admin.Shutdown(adminGrace) // commands that run are cut off
+	if r.web != nil {
+		_ = r.web.Shutdown(adminGrace)
+	}
 	cancel()
 	parts.Wait()
 	err = errors.Join(err, r.close())
@@ -272,6 +286,9 @@ func (r *Relay) close() error {
 	var err error
 	if r.admin != nil {
 		_ = r.admin.Close() // it is closed already after a Run
+	}
+	if r.web != nil {
+		_ = r.web.Close()
 	}
 	if r.queue != nil {
 		r.queue.Close()
@@ -291,30 +308,44 @@ func (r *Relay) Queue() *queue.Queue { return r.queue }
 // Addrs are the addresses of the listeners, once Run has bound them.
 func (r *Relay) Addrs() []net.Addr { return r.ingress.Addrs() }
 
-// HTTPAddr is the address of the web page, nil for none.
-func (r *Relay) HTTPAddr() net.Addr { return r.admin.HTTPAddr() }
+// Operator returns what the operator of the relay can read and change, for programs
+// that run a relay inside.
+func (r *Relay) Operator() *operator.Operator { return r.operator }
 
-func (r *Relay) status() adminapi.Status {
-	n := r.queue.Counts()
-	status := adminapi.Status{
+// HTTPAddr returns the address of the web page, nil for none.
+func (r *Relay) HTTPAddr() net.Addr {
+	if r.web == nil {
+		return nil
+	}
+	return r.web.Addr()
+}
+
+// openWeb binds the address for the web page, health and metrics, where one is set.
+func (r *Relay) openWeb(c *config.Config) (err error) {
+	if c.Admin.HTTP == "" {
+		return nil
+	}
+	token := ""
+	if c.Admin.TokenFile != "" {
+		if token, err = config.ReadSecret(c.Admin.TokenFile); err != nil {
+			return fmt.Errorf("admin.token_file: %s %w", c.Admin.TokenFile, err)
+		}
+	}
+	r.web, err = web.Listen(c.Admin.HTTP, web.Options{Operator: r.operator, Metrics: r.metrics.Write, Token: strings.TrimSpace(token), Logger: r.log})
+	return err
+}
+
+// status returns what the queue does not know of the relay's status.
+func (r *Relay) status() operator.Status {
+	return operator.Status{
 		Version:       r.o.Version,
 		UptimeSeconds: int64(time.Since(r.started).Seconds()),
 		Hostname:      r.config.Load().Hostname,
-		Accepting:     true,
-		Delivering:    !r.queue.Paused(),
-		Queue:         adminapi.QueueStatus{Messages: n.Messages, Recipients: n.Recipients, Held: n.Held},
 		LogDropped:    r.o.LogDropped().Lines,
 		SinceStart:    r.totals.read(),
-		Sessions:      adminapi.SessionStatus{In: r.ingress.Sessions(), Out: r.delivery.Sessions()},
+		Sessions:      operator.SessionStatus{In: r.ingress.Sessions(), Out: r.delivery.Sessions()},
+		Alerts:        r.alerts.Present(),
 	}
-	if err := r.queue.Accepting(); err != nil {
-		status.Accepting, status.Problem = false, err.Error()
-	}
-	status.Troubles = make([]adminapi.Trouble, 0)
-	for _, t := range r.operator.Present() {
-		status.Troubles = append(status.Troubles, adminapi.Trouble{What: t.What, Helps: t.Helps})
-	}
-	return status
 }
 
 func (r *Relay) removed(m queue.Message, reason string) *queue.NewMessage {
@@ -333,7 +364,7 @@ func queueLimits(c *config.Config) queue.Limits {
 }
 
 func schedule(c *config.Config) queue.Schedule {
-	s := queue.Schedule{Expire: time.Duration(c.Delivery.Expire), Tell: time.Duration(c.Delivery.DelayNotice)}
+	s := queue.Schedule{Expire: time.Duration(c.Delivery.Expire), DelayWarning: time.Duration(c.Delivery.DelayNotice)}
 	for _, d := range c.Delivery.Retry {
 		s.Retry = append(s.Retry, time.Duration(d))
 	}

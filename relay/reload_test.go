@@ -9,7 +9,7 @@ import (
 	"github.com/stsrelay/stsrelay/internal/e2e"
 	"github.com/stsrelay/stsrelay/internal/testnet"
 	"github.com/stsrelay/stsrelay/queue"
-	"github.com/stsrelay/stsrelay/relay/adminapi"
+	"github.com/stsrelay/stsrelay/relay/operator"
 )
 
 func TestReloadTakesOverWhatIsRightAndNothingThatIsWrong(t *testing.T) {
@@ -74,7 +74,7 @@ func TestAReloadNamesTheKeysThatNeedAStart(t *testing.T) {
 	if n := strings.Count(log.String(), `"key":"hostname"`); n != 2 {
 		t.Errorf("%d warnings of the hostname", n)
 	}
-	var status adminapi.Status
+	var status operator.Status
 	if err := w.Admin().Get(t.Context(), "/v1/status", nil, &status); err != nil || status.Hostname != "relay.test.example" {
 		t.Errorf("the status names %s, %v", status.Hostname, err)
 	}

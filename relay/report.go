@@ -122,7 +122,7 @@ type reportNotices struct {
 }
 
 // Failure implements delivery.Notifier.
-func (n reportNotices) Failure(w *queue.Work, states []queue.RecipientState) (queue.NewMessage, bool) {
+func (n reportNotices) Failure(w *queue.Claim, states []queue.RecipientState) (queue.NewMessage, bool) {
 	if w.Envelope.Kind != queue.Report {
 		return n.Notifier.Failure(w, states)
 	}
@@ -138,7 +138,7 @@ func (n reportNotices) Failure(w *queue.Work, states []queue.RecipientState) (qu
 }
 
 // Delay implements delivery.Notifier.
-func (n reportNotices) Delay(w *queue.Work, states []queue.RecipientState) (queue.NewMessage, bool) {
+func (n reportNotices) Delay(w *queue.Claim, states []queue.RecipientState) (queue.NewMessage, bool) {
 	if w.Envelope.Kind == queue.Report {
 		return queue.NewMessage{}, false
 	}
@@ -151,22 +151,6 @@ func (r *Relay) notifier() delivery.Notifier {
 		return r.notices
 	}
 	return reportNotices{r.notices, r.reporter}
-}
-
-// Reports makes the TLS reports of a day as they stand.
-func (r *Relay) Reports(ctx context.Context, day string, yield func(*tlsrpt.Report) bool) error {
-	if r.reporter == nil {
-		return nil
-	}
-	return r.reporter.Preview(ctx, day, "", yield)
-}
-
-// ReportStatus says where the TLS reports of the last days stand.
-func (r *Relay) ReportStatus(ctx context.Context, yield func(tlsrpt.Status) bool) error {
-	if r.reporter == nil {
-		return nil
-	}
-	return r.reporter.List(ctx, "", "", yield)
 }
 
 // runReports sends reports until ctx ends. A failure does not stop the mail.

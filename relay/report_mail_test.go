@@ -25,6 +25,7 @@ import (
 	"github.com/stsrelay/stsrelay/internal/testnet"
 	"github.com/stsrelay/stsrelay/queue"
 	"github.com/stsrelay/stsrelay/relay/adminapi"
+	"github.com/stsrelay/stsrelay/relay/operator"
 	"github.com/stsrelay/stsrelay/relay/security"
 	"github.com/stsrelay/stsrelay/tlsrpt"
 )
@@ -234,8 +235,8 @@ func TestAMailThatTheOperatorGivesUpEndsItsReport(t *testing.T) {
 		t.Errorf("%+v %v", list, err)
 	}
 	w.WaitFor("the message to be given up", func(q *queue.Queue) bool {
-		var done adminapi.Touched
-		err := client.Do(t.Context(), http.MethodPost, "/v1/queue/bounce", adminapi.Selection{All: true}, &done)
+		var done operator.Affected
+		err := client.Do(t.Context(), http.MethodPost, "/v1/queue/bounce", operator.Selection{All: true}, &done)
 		return err == nil && q.Counts().Messages == 0
 	})
 	if st := w.WaitForReport("a.example", tlsrpt.Failed); !strings.Contains(st.Why, "operator") {

@@ -288,7 +288,7 @@ func TestARefusedEHLOBehindTheHandshakeIsNoFailureOfTLS(t *testing.T) {
 			if s := m.States[0]; s.ReasonCode != "busy" && s.ReasonCode != "greeting" || !strings.Contains(s.LastReply, reply[:3]) {
 				t.Errorf("it waits for %q: %q, %q", s.ReasonCode, s.LastReply, s.LastError)
 			}
-			err := w.Relay.Reports(t.Context(), tlsrpt.DayOf(time.Now()), func(r *tlsrpt.Report) bool {
+			err := w.Relay.Operator().PreviewReports(t.Context(), tlsrpt.DayOf(time.Now()), "", func(r *tlsrpt.Report) bool {
 				t.Errorf("it is reported: %+v", r)
 				return true
 			})

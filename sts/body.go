@@ -5,12 +5,10 @@ import (
 	"compress/flate"
 	"compress/gzip"
 	"compress/zlib"
-	"context"
 	"errors"
 	"fmt"
 	"io"
 	"mime"
-	"net"
 	"net/http"
 	"strings"
 )
@@ -27,7 +25,7 @@ var ErrContentCoding = errors.New("compressed answer that cannot be read")
 var ErrContentType = errors.New("not text/plain")
 
 // readBody reads the policy out of an answer. What is tolerated becomes a remark.
-func readBody(ctx context.Context, resp *http.Response, remarks *Remarks) ([]byte, error) {
+func readBody(resp *http.Response, remarks *Remarks) ([]byte, error) {
 	if resp.StatusCode != http.StatusOK {
 		if to := resp.Header.Get("Location"); to != "" {
 			return nil, fmt.Errorf("it answered %s to %q, and redirects must not be followed (RFC 8461, 3.3)", resp.Status, cut(to, 120))
@@ -44,11 +42,11 @@ func readBody(ctx context.Context, resp *http.Response, remarks *Remarks) ([]byt
 	}
 	reader, err := decoder(resp, remarks)
 	if err != nil {
-		return nil, causeOf(ctx, err)
+		return nil, err
 	}
 	body, err := io.ReadAll(io.LimitReader(reader, maxBody+1))
 	if err != nil {
-		return nil, causeOf(ctx, codingError(resp, err))
+		return nil, codingError(resp, err)
 	}
 	if len(body) > maxBody {
 		return nil, fmt.Errorf("it is longer than %d octets", maxBody)
@@ -112,21 +110,4 @@ func codingError(resp *http.Response, err error) error {
 		return fmt.Errorf("its Content-Encoding is %s, and the body is something else: %w: %w", coding, ErrContentCoding, err)
 	}
 	return err
-}
-
-// wholeConn is a connection whose end is an error: TLS says by close_notify that
-// all has come, and an answer that the end of the connection alone delimits may
-// have been cut by anybody (RFC 8446, 6.1; RFC 9112, 9.8).
-type wholeConn struct{ net.Conn }
-
-// errCut is not io.EOF or io.ErrUnexpectedEOF itself, which crypto/tls takes for
-// an orderly end.
-var errCut = fmt.Errorf("the connection ended in the middle: %w", io.ErrUnexpectedEOF)
-
-func (c wholeConn) Read(p []byte) (int, error) {
-	n, err := c.Conn.Read(p)
-	if err == io.EOF { //nolint:errorlint // what a Reader returns is not wrapped
-		err = errCut
-	}
-	return n, err
 }

@@ -140,6 +140,9 @@ func (k *failureKind) why() string {
 	return "\n    (" + strings.Join(strings.Fields(k.code), " ") + ")"
 }
 
+// unexplained is told of a failure of which nothing more is known.
+const unexplained = "The session did not pass."
+
 // advice says what a failure means and what helps; byCode does so for codes.
 func (k *failureKind) advice(domain string, byCode func(code string) string) string {
 	switch k.kind {
@@ -169,5 +172,5 @@ func (k *failureKind) advice(domain string, byCode func(code string) string) str
 			return text
 		}
 	}
-	return "The session did not pass."
+	return unexplained
 }

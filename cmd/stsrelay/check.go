@@ -23,6 +23,7 @@ import (
 	"github.com/stsrelay/stsrelay/relay"
 	"github.com/stsrelay/stsrelay/relay/adminapi"
 	"github.com/stsrelay/stsrelay/relay/check"
+	"github.com/stsrelay/stsrelay/relay/operator"
 	"github.com/stsrelay/stsrelay/relay/outbound"
 )
 
@@ -109,7 +110,7 @@ func (a *app) checkOne(ctx context.Context, arg string, o check.Options) error {
 	} else {
 		err = report.Text(a.raw, a.colour())
 	}
-	if err == nil && !report.Outcome.Goes {
+	if err == nil && !report.Outcome.Deliverable {
 		err = errAnswered
 	}
 	return err
@@ -147,7 +148,7 @@ type queuedCheck struct {
 // checkQueued checks the domains that wait, several at a time, and prints them
 // in the queue's order.
 func (a *app) checkQueued(ctx context.Context, client *adminapi.Client, o check.Options) error {
-	var summary []adminapi.DomainSummary
+	var summary []operator.DomainSummary
 	if err := client.Get(ctx, "/v1/summary", nil, &summary); err != nil {
 		return err
 	}
@@ -161,12 +162,12 @@ func (a *app) checkQueued(ctx context.Context, client *adminapi.Client, o check.
 			results[i] <- queuedCheck{s.Domain, s.Messages, check.Run(ctx, s.Domain, o).Outcome}
 		}()
 	}
-	all, goes := make([]queuedCheck, len(summary)), true
+	all, deliverable := make([]queuedCheck, len(summary)), true
 	for i := range summary {
 		all[i] = <-results[i]
-		goes = goes && all[i].Outcome.Goes
+		deliverable = deliverable && all[i].Outcome.Deliverable
 		if !a.json {
-			fmt.Fprintf(a.out, "%s  %s  %s: %s\n", check.Mark(all[i].Outcome.Goes, a.colour()), all[i].Domain, human.Plural(all[i].Messages, "message"), all[i].Outcome.Text)
+			fmt.Fprintf(a.out, "%s  %s  %s: %s\n", check.Mark(all[i].Outcome.Deliverable, a.colour()), all[i].Domain, human.Plural(all[i].Messages, "message"), all[i].Outcome.Text)
 		}
 	}
 	switch {
@@ -177,7 +178,7 @@ func (a *app) checkQueued(ctx context.Context, client *adminapi.Client, o check.
 	case len(all) == 0:
 		fmt.Fprintln(a.out, "nothing is queued")
 	}
-	if !goes {
+	if !deliverable {
 		return errAnswered
 	}
 	return nil
@@ -206,9 +207,7 @@ func (a *app) checkOptions(c *config.Config, timeout time.Duration) (o check.Opt
 		LegacyTLS:       c.Delivery.LegacyTLS,
 		Family:          outbound.IPFamily(c.Delivery.IPFamily),
 		NoSTS:           !c.STS.Enabled, NoDANE: !c.DANE.Enabled,
-		Rules: rules, IsSelf: func(host string, port uint16, addrs []netip.Addr) bool {
-			return relay.IsSelf(c.Hostname, relay.Listens(c), host, port, addrs)
-		},
+		Rules: rules, IsSelf: outbound.Self{Hostname: c.Hostname, Listens: c.ListenAddrs()}.Is,
 	}
 	for _, s := range c.Delivery.SourceIP {
 		if a, err := netip.ParseAddr(s); err == nil { // checked by config

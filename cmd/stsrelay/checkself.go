@@ -10,6 +10,7 @@ import (
 	"github.com/stsrelay/stsrelay/internal/mailbox"
 	"github.com/stsrelay/stsrelay/relay/adminapi"
 	"github.com/stsrelay/stsrelay/relay/check"
+	"github.com/stsrelay/stsrelay/relay/operator"
 )
 
 // checkSelf checks the relay itself, with the help of hosts of other domains.
@@ -70,8 +71,8 @@ func senderDomains(c *config.Config) (out []string) {
 // knownDomains are those to which the running relay sends mail, none where it does
 // not run: such that have policies first, their policy hosts tell the time.
 func (a *app) knownDomains(ctx context.Context, client *adminapi.Client) (out []string) {
-	var policies []adminapi.Policy
-	var waiting []adminapi.DomainSummary
+	var policies []operator.Policy
+	var waiting []operator.DomainSummary
 	_ = client.Get(ctx, "/v1/policies", nil, &policies) // it may not run
 	_ = client.Get(ctx, "/v1/summary", nil, &waiting)
 	for _, p := range policies {

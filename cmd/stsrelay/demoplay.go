@@ -14,6 +14,7 @@ import (
 	"github.com/stsrelay/stsrelay/internal/human"
 	"github.com/stsrelay/stsrelay/internal/testnet"
 	"github.com/stsrelay/stsrelay/queue"
+	"github.com/stsrelay/stsrelay/relay/failure"
 	"github.com/stsrelay/stsrelay/tlsrpt"
 )
 
@@ -114,7 +115,7 @@ func (d *demo) arrival(ctx context.Context, domain string, before int) (testnet.
 }
 
 // heldBack sends a message and wants it to stay, with a reason.
-func (d *demo) heldBack(ctx context.Context, domain, reason string) error {
+func (d *demo) heldBack(ctx context.Context, domain string, reason failure.Reason) error {
 	h := d.hosts[domain]
 	before := h.Counts()
 	id, err := d.send(domain)
@@ -125,9 +126,9 @@ func (d *demo) heldBack(ctx context.Context, domain, reason string) error {
 	if err != nil {
 		return err
 	}
-	why := ""
+	var state queue.RecipientState
 	if !gone {
-		why = m.States[0].LastError
+		state = m.States[0]
 	}
 	after := h.Counts()
 	switch {
@@ -135,11 +136,11 @@ func (d *demo) heldBack(ctx context.Context, domain, reason string) error {
 		return fmt.Errorf("the message %s was not held back", id)
 	case after.Mails != before.Mails:
 		return fmt.Errorf("a MAIL command was sent to %s", h.Name)
-	case !strings.Contains(why, reason):
-		return fmt.Errorf("the message is held for another reason: %s", why)
+	case state.ReasonCode != reason.Code():
+		return fmt.Errorf("the message is held for another reason: %s", state.LastError)
 	}
 	d.good("held back, and not one octet of it was sent:")
-	d.note("%s", why)
+	d.note("%s", state.LastError)
 	return nil
 }
 
@@ -161,7 +162,7 @@ func (d *demo) stripped(ctx context.Context) error {
 	if err := d.attack(testnet.Faults{NoStartTLS: true}); err != nil {
 		return err
 	}
-	return d.heldBack(ctx, "bank.example", string(tlsrpt.StartTLSNotSupported))
+	return d.heldBack(ctx, "bank.example", failure.TLSNone)
 }
 
 func (d *demo) falseCertificate(ctx context.Context) error {
@@ -172,7 +173,7 @@ func (d *demo) falseCertificate(ctx context.Context) error {
 	if _, err := d.relay.Queue().Retry(ctx, queue.Filter{Domain: "bank.example"}); err != nil {
 		return err
 	}
-	return d.heldBack(ctx, "bank.example", string(tlsrpt.CertificateNotTrusted))
+	return d.heldBack(ctx, "bank.example", failure.TLSCert)
 }
 
 // attack changes what answers at the host's address, and cuts the sessions that
@@ -238,7 +239,7 @@ func (d *demo) report(ctx context.Context) error {
 	}
 	day := time.Now().UTC().Format(tlsrpt.DayFormat)
 	seen := make(map[string]map[tlsrpt.ResultType]bool)
-	err := d.relay.Reports(ctx, day, func(r *tlsrpt.Report) bool {
+	err := d.relay.Operator().PreviewReports(ctx, day, "", func(r *tlsrpt.Report) bool {
 		for _, p := range r.Policies {
 			seen[p.Policy.Domain] = make(map[tlsrpt.ResultType]bool)
 			d.good("%-14s %-16s %s good, %d failed", p.Policy.Domain, p.Policy.Type, human.Plural(int(p.Summary.Successful), "session"), p.Summary.Failed)

@@ -8,7 +8,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/stsrelay/stsrelay/internal/human"
-	"github.com/stsrelay/stsrelay/relay/adminapi"
+	"github.com/stsrelay/stsrelay/relay/operator"
 )
 
 func (a *app) policyCommand() *cobra.Command {
@@ -28,7 +28,7 @@ func (a *app) policyList() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			var list []adminapi.Policy
+			var list []operator.Policy
 			if err := client.Get(cmd.Context(), "/v1/policies", nil, &list); err != nil {
 				return err
 			}
@@ -72,7 +72,7 @@ func (a *app) policyOne(name, short, method, suffix string) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			var p adminapi.Policy
+			var p operator.Policy
 			if err := client.Do(cmd.Context(), method, path+suffix, nil, &p); err != nil {
 				return err
 			}
@@ -85,7 +85,7 @@ func (a *app) policyOne(name, short, method, suffix string) *cobra.Command {
 	}
 }
 
-func (a *app) printPolicy(p *adminapi.Policy) {
+func (a *app) printPolicy(p *operator.Policy) {
 	row := func(name, format string, args ...any) {
 		fmt.Fprintf(a.out, "%-10s %s\n", name, fmt.Sprintf(format, args...))
 	}
@@ -119,7 +119,7 @@ func (a *app) policyRemove() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			var done adminapi.Touched
+			var done operator.Affected
 			if err := client.Do(cmd.Context(), http.MethodDelete, path, nil, &done); err != nil {
 				return err
 			}

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/stsrelay/stsrelay/relay/adminapi"
+	"github.com/stsrelay/stsrelay/relay/operator"
 )
 
 // asProgram in the environment makes the test binary the program itself, so that
@@ -81,7 +82,7 @@ func TestALogThatNobodyReads(t *testing.T) {
 					t.Fatalf("after %d messages: %v", i, err)
 				}
 			}
-			var status adminapi.Status
+			var status operator.Status
 			if err := client.Get(t.Context(), "/v1/status", nil, &status); err != nil {
 				t.Fatal(err)
 			}
@@ -234,7 +235,7 @@ func running(t *testing.T, client *adminapi.Client) {
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
 	for {
-		var s adminapi.Status
+		var s operator.Status
 		err := client.Get(ctx, "/v1/status", nil, &s)
 		if err == nil {
 			return

@@ -17,6 +17,7 @@ import (
 	"github.com/stsrelay/stsrelay/internal/human"
 	"github.com/stsrelay/stsrelay/queue"
 	"github.com/stsrelay/stsrelay/relay/adminapi"
+	"github.com/stsrelay/stsrelay/relay/operator"
 )
 
 func (a *app) queueCommand() *cobra.Command {
@@ -34,7 +35,7 @@ func (a *app) queueCommand() *cobra.Command {
 }
 
 func (a *app) queueList() *cobra.Command {
-	var sel adminapi.Selection
+	var sel operator.Selection
 	var limit int
 	c := &cobra.Command{
 		Use: "list", Short: "List the messages that wait, oldest first", Args: noArgs,
@@ -73,7 +74,7 @@ func (a *app) queueList() *cobra.Command {
 	return c
 }
 
-func selectionFlags(c *cobra.Command, sel *adminapi.Selection) {
+func selectionFlags(c *cobra.Command, sel *operator.Selection) {
 	c.Flags().StringVar(&sel.Domain, "domain", "", "with recipients of this domain")
 	c.Flags().StringVar(&sel.From, "from", "", "from this sender (<> is the null sender)")
 	c.Flags().StringVar(&sel.To, "to", "", "to this recipient")
@@ -91,12 +92,12 @@ func (a *app) printMessages(r io.Reader) error {
 	t := a.table("ID", "AGE", "FROM", "TO", "TRY", "NEXT", "WHY")
 	n := 0
 	for dec.More() {
-		var m adminapi.Message
+		var m operator.Message
 		if err := dec.Decode(&m); err != nil {
 			return err
 		}
 		n++
-		t.add(m.ID, human.Span(time.Since(m.ReceivedAt)), human.Shorten(m.Sender(), 20), human.Shorten(m.To(), 24), strconv.Itoa(m.Attempts), m.Next(), m.Why.String())
+		t.add(m.ID, human.Span(time.Since(m.ReceivedAt)), human.Shorten(m.Sender(), 20), human.Shorten(m.To(), 24), strconv.Itoa(m.Attempts), m.Next(), m.Reason.String())
 	}
 	if n == 0 {
 		fmt.Fprintln(a.out, "no messages")
@@ -119,7 +120,7 @@ func (a *app) queueShow() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			var m adminapi.Message
+			var m operator.Message
 			if err := client.Get(cmd.Context(), path, nil, &m); err != nil {
 				return err
 			}
@@ -132,7 +133,7 @@ func (a *app) queueShow() *cobra.Command {
 	}
 }
 
-func (a *app) printMessage(m *adminapi.Message) {
+func (a *app) printMessage(m *operator.Message) {
 	fmt.Fprintf(a.out, "%s  %s, %s, in the queue for %s\n", m.ID, m.State, human.Size(m.Size), human.Span(time.Since(m.ReceivedAt)))
 	row := func(name, format string, args ...any) {
 		fmt.Fprintf(a.out, "%-9s %s\n", name, fmt.Sprintf(format, args...))
@@ -148,9 +149,9 @@ func (a *app) printMessage(m *adminapi.Message) {
 	if m.State == "queued" {
 		row("next", "%s, after %s", human.Until(m.NextAttemptAt), human.Plural(m.Attempts, "attempt"))
 	}
-	if m.Why.Code != "new" {
-		row("why", "%s (%s)  %s", m.Why.Code, m.Why.Whose(), m.Why.Says)
-		row("remedy", "%s", m.Why.Remedy)
+	if m.Reason.Code != "new" {
+		row("why", "%s (%s)  %s", m.Reason.Code, m.Reason.Whose(), m.Reason.Says)
+		row("remedy", "%s", m.Reason.Remedy)
 	}
 	for _, r := range m.Recipients {
 		row("to", "%s  %s, %s", r.Address, r.State, human.Plural(r.Attempts, "attempt"))
@@ -199,7 +200,7 @@ func (a *app) queueSummary() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			var list []adminapi.DomainSummary
+			var list []operator.DomainSummary
 			if err := client.Get(cmd.Context(), "/v1/summary", nil, &list); err != nil {
 				return err
 			}
@@ -212,10 +213,10 @@ func (a *app) queueSummary() *cobra.Command {
 			}
 			t := a.table("DOMAIN", "MSGS", "RCPT", "OLDEST", "NEXT", "WHY")
 			for _, d := range list {
-				t.add(d.Domain, strconv.Itoa(d.Messages), strconv.Itoa(d.Recipients), human.Span(time.Since(d.OldestAt)), human.Until(d.NextAttemptAt), d.Why.String())
+				t.add(d.Domain, strconv.Itoa(d.Messages), strconv.Itoa(d.Recipients), human.Span(time.Since(d.OldestAt)), human.Until(d.NextAttemptAt), d.Reason.String())
 			}
 			t.print(a.out)
-			for _, why := range adminapi.Reasons(list) {
+			for _, why := range operator.Reasons(list) {
 				fmt.Fprintf(a.out, "\n%s (%s)  %s\n    %s\n", why.Code, why.Whose(), why.Says, why.Remedy)
 			}
 			return a.printPaused(cmd.Context(), client)
@@ -225,7 +226,7 @@ func (a *app) queueSummary() *cobra.Command {
 
 // printPaused says below what waits that it is not its time that it waits for.
 func (a *app) printPaused(ctx context.Context, client *adminapi.Client) error {
-	var s adminapi.Status
+	var s operator.Status
 	if err := client.Get(ctx, "/v1/status", nil, &s); err != nil {
 		return err
 	}
@@ -237,7 +238,7 @@ func (a *app) printPaused(ctx context.Context, client *adminapi.Client) error {
 
 // queueChange is one of the commands that change messages.
 func (a *app) queueChange(action, short, example string) *cobra.Command {
-	var sel adminapi.Selection
+	var sel operator.Selection
 	var yes bool
 	destructive := action == "remove" || action == "bounce"
 	long := short + `.
@@ -278,17 +279,17 @@ given up when the attempt under way has ended without ending it; a restart of th
 					return err
 				}
 			}
-			var done adminapi.Touched
+			var done operator.Affected
 			if err := client.Do(cmd.Context(), http.MethodPost, "/v1/queue/"+action, sel, &done); err != nil {
 				return err
 			}
 			if a.json {
 				err = a.printJSON(done)
 			} else if sel.DryRun {
-				fmt.Fprintf(a.out, "%s: %s would be touched\n", action, human.Plural(done.Touched, "message"))
+				fmt.Fprintf(a.out, "%s: %s would be touched\n", action, human.Plural(done.Affected, "message"))
 			} else {
-				fmt.Fprintf(a.out, "%s: %s touched\n", action, human.Plural(done.Touched, "message"))
-				if action == "remove" && done.Touched > 0 {
+				fmt.Fprintf(a.out, "%s: %s touched\n", action, human.Plural(done.Affected, "message"))
+				if action == "remove" && done.Affected > 0 {
 					fmt.Fprintln(a.out, "stsrelay queue trash restore ID brings back what has room there, for 24 hours")
 				}
 				if action == "retry" || action == "release" {
@@ -319,21 +320,21 @@ given up when the attempt under way has ended without ending it; a restart of th
 // confirmChange asks the operator whether they mean what they have selected, where
 // it is more than one message. The error says that they do not, or that nobody can
 // be asked.
-func (a *app) confirmChange(ctx context.Context, client *adminapi.Client, action string, sel adminapi.Selection) error {
+func (a *app) confirmChange(ctx context.Context, client *adminapi.Client, action string, sel operator.Selection) error {
 	sel.DryRun = true
-	var would adminapi.Touched
-	if err := client.Do(ctx, http.MethodPost, "/v1/queue/"+action, sel, &would); err != nil || would.Touched < 2 {
+	var would operator.Affected
+	if err := client.Do(ctx, http.MethodPost, "/v1/queue/"+action, sel, &would); err != nil || would.Affected < 2 {
 		return err
 	}
 	if !a.interactive() {
 		return usageError{fmt.Errorf("%s would end %s, and there is no terminal to ask at; nothing was changed. Add --yes if that is meant, --dry-run to count only",
-			action, human.Plural(would.Touched, "message"))}
+			action, human.Plural(would.Affected, "message"))}
 	}
 	told := "nobody is told"
 	if action == "bounce" {
 		told = "their senders are told"
 	}
-	if !a.confirm(fmt.Sprintf("%s %s: they are not tried again, and %s. Go on? [y/N] ", action, human.Plural(would.Touched, "message"), told)) {
+	if !a.confirm(fmt.Sprintf("%s %s: they are not tried again, and %s. Go on? [y/N] ", action, human.Plural(would.Affected, "message"), told)) {
 		return errors.New("nothing was changed")
 	}
 	return nil

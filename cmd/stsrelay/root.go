@@ -97,7 +97,7 @@ func writeError(w io.Writer, err error) {
 	}
 }
 
-// isUsage also knows the errors that cobra makes itself.
+// isUsage also knows the errors that cobra makes itself. They have no type (v1.10.2).
 func isUsage(err error) bool {
 	if _, ok := errors.AsType[usageError](err); ok {
 		return true

@@ -10,7 +10,7 @@ import (
 	"github.com/stsrelay/stsrelay/config"
 	"github.com/stsrelay/stsrelay/internal/mailbox"
 	"github.com/stsrelay/stsrelay/queue"
-	"github.com/stsrelay/stsrelay/relay/adminapi"
+	"github.com/stsrelay/stsrelay/relay/operator"
 )
 
 // idForm is what the beginning of an ID looks like. Whatever else is given for
@@ -36,7 +36,7 @@ func policyPath(name string) (path, domain string, err error) {
 
 // checkSelection brings what was written into the form of the API; what makes
 // no sense is wrong usage, whether the relay runs or not.
-func checkSelection(sel *adminapi.Selection) error {
+func checkSelection(sel *operator.Selection) error {
 	if states := []string{"", "queued", "active", "held"}; !slices.Contains(states, sel.State) {
 		return usageError{fmt.Errorf("--state %s: must be queued, active or held", sel.State)}
 	}

@@ -12,7 +12,7 @@ import (
 
 	"github.com/stsrelay/stsrelay/internal/human"
 	"github.com/stsrelay/stsrelay/queue"
-	"github.com/stsrelay/stsrelay/relay/adminapi"
+	"github.com/stsrelay/stsrelay/relay/operator"
 )
 
 func (a *app) queueExport() *cobra.Command {
@@ -95,7 +95,7 @@ func saveExport(name string, from io.Reader) (t queue.Transfer, err error) {
 }
 
 func (a *app) exported(to io.Writer, t queue.Transfer, name string) error {
-	out := adminapi.NewTransfer(t)
+	out := operator.NewTransfer(t)
 	var err error
 	if a.json && to == a.out {
 		err = a.printJSON(out)
@@ -141,21 +141,21 @@ nothing goes out before "queue release".`,
 	return c
 }
 
-func (a *app) importFrom(ctx context.Context, in io.Reader, hold, check bool) (adminapi.Transfer, error) {
+func (a *app) importFrom(ctx context.Context, in io.Reader, hold, check bool) (operator.Transfer, error) {
 	if check {
 		t, err := queue.CheckExport(in)
-		return adminapi.NewTransfer(t), err
+		return operator.NewTransfer(t), err
 	}
 	client, err := a.client()
 	if err != nil {
-		return adminapi.Transfer{}, err
+		return operator.Transfer{}, err
 	}
 	return client.Import(ctx, in, hold)
 }
 
 // imported prints what became of the file; anything that is not right with it
 // is an error.
-func (a *app) imported(t adminapi.Transfer, check bool) error {
+func (a *app) imported(t operator.Transfer, check bool) error {
 	var errs []error
 	if a.json {
 		errs = append(errs, a.printJSON(t))

@@ -12,7 +12,7 @@ import (
 
 	"github.com/stsrelay/stsrelay/internal/human"
 	"github.com/stsrelay/stsrelay/queue"
-	"github.com/stsrelay/stsrelay/relay/adminapi"
+	"github.com/stsrelay/stsrelay/relay/operator"
 )
 
 func (a *app) queueTrash() *cobra.Command {
@@ -39,7 +39,7 @@ has room for it. ACTIVE says that a delivery was under way: it may have arrived.
 			if a.json {
 				return a.copyJSON(body)
 			}
-			var list []adminapi.Trashed
+			var list []operator.Trashed
 			if err := json.NewDecoder(body).Decode(&list); err != nil {
 				return err
 			}
@@ -66,7 +66,7 @@ has room for it. ACTIVE says that a delivery was under way: it may have arrived.
 }
 
 func (a *app) trashRestore() *cobra.Command {
-	var sel adminapi.Selection
+	var sel operator.Selection
 	c := &cobra.Command{
 		Use: "restore [ID…]", Short: "Put removed messages back into the queue, due now; held ones are held again",
 		Example: "  stsrelay queue trash restore 01KAR7M3",
@@ -78,7 +78,7 @@ func (a *app) trashRestore() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			var done adminapi.Restored
+			var done operator.Restored
 			if err := client.Do(cmd.Context(), http.MethodPost, "/v1/trash/restore", sel, &done); err != nil {
 				return err
 			}
@@ -115,14 +115,14 @@ func (a *app) trashEmpty() *cobra.Command {
 			if !yes && !a.confirm("Delete all that is in the trash for good? [y/N] ") {
 				return errors.New("nothing was changed")
 			}
-			var done adminapi.Touched
+			var done operator.Affected
 			if err := client.Do(cmd.Context(), http.MethodPost, "/v1/trash/empty", nil, &done); err != nil {
 				return err
 			}
 			if a.json {
 				return a.printJSON(done)
 			}
-			fmt.Fprintf(a.out, "empty: %s deleted\n", human.Plural(done.Touched, "message"))
+			fmt.Fprintf(a.out, "empty: %s deleted\n", human.Plural(done.Affected, "message"))
 			return nil
 		},
 	}

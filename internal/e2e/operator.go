@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/stsrelay/stsrelay/relay/adminapi"
+	"github.com/stsrelay/stsrelay/relay/operator"
 )
 
 // Admin is a client of the relay's admin socket.
@@ -18,7 +19,7 @@ func (w *World) Admin() *adminapi.Client {
 // restart.
 func (w *World) Reload() (restart []string) {
 	w.T.Helper()
-	var done adminapi.Reloaded
+	var done operator.Reloaded
 	if err := w.Admin().Do(w.T.Context(), http.MethodPost, "/v1/reload", nil, &done); err != nil {
 		w.T.Fatal(err)
 	}
@@ -42,11 +43,11 @@ func (w *World) Edit(old, now string) {
 }
 
 // Bounce gives mail up by the API, as the command does. It returns how many messages were touched.
-func (w *World) Bounce(sel adminapi.Selection) int {
+func (w *World) Bounce(sel operator.Selection) int {
 	w.T.Helper()
-	var done adminapi.Touched
+	var done operator.Affected
 	if err := w.Admin().Do(w.T.Context(), http.MethodPost, "/v1/queue/bounce", sel, &done); err != nil {
 		w.T.Fatal(err)
 	}
-	return done.Touched
+	return done.Affected
 }

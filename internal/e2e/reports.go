@@ -106,7 +106,7 @@ func (w *World) Report(domain string) *tlsrpt.Report {
 // ReportOn is the report of a domain about a day, as it stands.
 func (w *World) ReportOn(day, domain string) (out *tlsrpt.Report) {
 	w.T.Helper()
-	err := w.Relay.Reports(w.T.Context(), day, func(r *tlsrpt.Report) bool {
+	err := w.Relay.Operator().PreviewReports(w.T.Context(), day, "", func(r *tlsrpt.Report) bool {
 		if r.Policies[0].Policy.Domain == domain {
 			out = r
 		}
@@ -121,7 +121,7 @@ func (w *World) ReportOn(day, domain string) (out *tlsrpt.Report) {
 // ReportList is what the relay has of reports.
 func (w *World) ReportList() (out []tlsrpt.Status) {
 	w.T.Helper()
-	err := w.Relay.ReportStatus(w.T.Context(), func(s tlsrpt.Status) bool { out = append(out, s); return true })
+	err := w.Relay.Operator().Reports(w.T.Context(), "", "", func(s tlsrpt.Status) bool { out = append(out, s); return true })
 	if err != nil {
 		w.T.Fatal(err)
 	}

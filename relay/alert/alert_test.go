@@ -13,14 +13,14 @@ import (
 	"github.com/stsrelay/stsrelay/internal/store"
 )
 
-// desk is a Watch with everything around it in hand.
+// desk is a Monitor with everything around it in hand.
 type desk struct {
-	*Watch
+	*Monitor
 	t       *testing.T
 	store   *store.Store
 	now     time.Time
 	to      string
-	present []Trouble
+	present []Alert
 	mails   []*mail.Message
 	full    bool // the queue takes nothing
 }
@@ -44,9 +44,9 @@ func newDesk(t *testing.T) *desk {
 func (d *desk) restart() {
 	d.t.Helper()
 	var err error
-	d.Watch, err = New(Options{
+	d.Monitor, err = New(Options{
 		Hostname: "relay.example.com", Store: d.store, To: func() string { return d.to }, Now: func() time.Time { return d.now },
-		Look: func(context.Context) []Trouble { return d.present },
+		Check: func(context.Context) []Alert { return d.present },
 		Queue: func(to string, body []byte, also func(*store.Batch)) (string, error) {
 			if d.full {
 				return "", store.ErrDiskFull
@@ -67,11 +67,11 @@ func (d *desk) restart() {
 }
 
 // after looks again after a while and returns the new mail, nil for none.
-func (d *desk) after(pause time.Duration, present ...Trouble) *mail.Message {
+func (d *desk) after(pause time.Duration, present ...Alert) *mail.Message {
 	d.t.Helper()
 	d.now, d.present = d.now.Add(pause), present
 	n := len(d.mails)
-	if err := d.look(d.t.Context()); err != nil && !d.full {
+	if err := d.check(d.t.Context()); err != nil && !d.full {
 		d.t.Fatal(err)
 	}
 	switch len(d.mails) - n {
@@ -99,8 +99,8 @@ func (d *desk) says(m *mail.Message, subject, text string) {
 }
 
 var (
-	disk = Trouble{Key: "disk", What: "the disk runs full", Helps: "free some"}
-	cert = Trouble{Key: "cert", What: "the certificate ends"}
+	disk = Alert{Key: "disk", What: "the disk runs full", Remedy: "free some"}
+	cert = Alert{Key: "cert", What: "the certificate ends"}
 )
 
 func TestTheOperatorIsToldOnceADay(t *testing.T) {
@@ -127,7 +127,7 @@ func TestMailsToTheOperatorAreAnHourApart(t *testing.T) {
 	if d.after(59*time.Minute, disk, cert) != nil {
 		t.Error("a second mail within the hour")
 	}
-	d.says(d.after(time.Minute, cert, Trouble{Key: "x", What: "X"}), "2 new troubles", "New:\n\n* the certificate ends\n\n* X\n\nOver since the last mail:\n\n* the disk runs full\n")
+	d.says(d.after(time.Minute, cert, Alert{Key: "x", What: "X"}), "2 new troubles", "New:\n\n* the certificate ends\n\n* X\n\nOver since the last mail:\n\n* the disk runs full\n")
 	if d.after(59*time.Minute) != nil {
 		t.Error("a third within the next")
 	}
@@ -153,7 +153,7 @@ func TestWhatCannotBeQueuedIsToldLater(t *testing.T) {
 
 func TestWhatStrangersWriteBeginsNoLine(t *testing.T) {
 	d := newDesk(t)
-	m := d.after(0, Trouble{Key: "x", What: "550 no\r\nBcc: a@b.example\n\nhé", Helps: "a\nb"})
+	m := d.after(0, Alert{Key: "x", What: "550 no\r\nBcc: a@b.example\n\nhé", Remedy: "a\nb"})
 	d.says(m, "550 no Bcc: a@b.example hé", "New:\n\n* 550 no Bcc: a@b.example hé\n  What helps: a b\n")
 	if m.Header.Get("Bcc") != "" {
 		t.Error("it has become a header")
@@ -164,7 +164,7 @@ func TestAWatchStopsWithItsContext(t *testing.T) {
 	d := newDesk(t)
 	looks := make(chan time.Time)
 	d.o.After = func(time.Duration) <-chan time.Time { return looks }
-	d.present = []Trouble{disk}
+	d.present = []Alert{disk}
 	ctx, stop := context.WithCancel(t.Context())
 	ended := make(chan struct{})
 	go func() { defer close(ended); d.Run(ctx) }()

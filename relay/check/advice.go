@@ -1,11 +1,15 @@
 package check
 
 import (
+	"context"
+	"errors"
+
+	"github.com/stsrelay/stsrelay/internal/dnsclient"
 	"github.com/stsrelay/stsrelay/relay/security"
 )
 
 // advice is a rule that something breaks, and what helps.
-type advice struct{ rule, mend string }
+type advice struct{ rule, remedy string }
 
 // What a session does not show. The advice on what it does is security.CodeRow.
 var (
@@ -17,7 +21,7 @@ var (
 
 // problemOf explains a shortfall.
 func problemOf(s *security.Shortfall, severity Severity) Problem {
-	return Problem{Severity: severity, Text: s.Text, Rule: s.Rule(), Mend: s.Code.Row().Remedy}
+	return Problem{Severity: severity, Text: s.Text, Rule: s.Rule(), Remedy: s.Code.Row().Remedy}
 }
 
 // add appends a problem unless one with the same text is there already.
@@ -28,4 +32,23 @@ func add(list []Problem, p Problem) []Problem {
 		}
 	}
 	return append(list, p)
+}
+
+// lookupFault is the problem of a name that cannot be looked up; owner is whose it
+// is. Whether the zone, its servers or this side are at fault, the answer tells.
+func (c *checker) lookupFault(ctx context.Context, what string, err error, rule, owner string) Problem {
+	p := Problem{Severity: Fault, Text: what + err.Error(), Rule: rule}
+	e, ok := errors.AsType[*dnsclient.Error](err)
+	switch {
+	case ok && c.Resolver.HeldBack(ctx, e):
+		p.Text += "; the answer does not pass DNSSEC"
+		p.Rule = "RFC 4035, 5.5; " + rule
+		p.Remedy = owner + ": mend the zone's signatures, or its DS record in the parent zone (dnsviz.net shows what is wrong); until then mail waits, as the answer may be forged. " +
+			"Where other signed domains fail too, look at the clock of this machine and at the resolver's trust anchor"
+	case ok && e.Err != nil:
+		p.Remedy = "look at [dns] and the resolver first: does it answer for other names; if so, " + owner + ": see that the name servers answer"
+	default:
+		p.Remedy = "look at [dns] and the resolver first; " + owner + ": check the name servers and the zone's signatures (dnsviz.net shows them)"
+	}
+	return p
 }

@@ -18,8 +18,10 @@ import (
 	"sync"
 	"time"
 
+	"github.com/stsrelay/stsrelay/internal/clienthello"
 	"github.com/stsrelay/stsrelay/internal/dnsclient"
 	"github.com/stsrelay/stsrelay/relay/outbound"
+	"github.com/stsrelay/stsrelay/relay/smtpclient"
 	"github.com/stsrelay/stsrelay/sts"
 )
 
@@ -88,6 +90,15 @@ func (o Options) withDefaults() Options {
 	return o
 }
 
+// dialer connects to mail hosts.
+func (o *Options) dialer() *outbound.Dialer {
+	dial := o.Dial
+	if dial == nil {
+		dial = outbound.DialFrom(func() []netip.Addr { return o.SourceIPs })
+	}
+	return outbound.NewDialer(dial, o.Now)
+}
+
 // Run checks a domain, a lower-case name in A-labels or an address literal. It
 // always returns a report: what could not be found out is in it.
 func Run(ctx context.Context, domain string, o Options) *Report {
@@ -95,11 +106,17 @@ func Run(ctx context.Context, domain string, o Options) *Report {
 	ctx, cancel := context.WithTimeoutCause(ctx, o.Timeout, timedOut(o.Timeout))
 	defer cancel()
 	c := &checker{Options: o, domain: domain, slots: make(chan struct{}, o.Concurrency)}
+	c.finder = outbound.Finder{Resolver: o.Resolver, Hostname: o.Hostname, IsSelf: o.IsSelf}
+	c.opener = outbound.Opener{
+		Dialer: o.dialer(), Hostname: o.Hostname, Roots: o.Roots, Now: o.Now,
+		// A host that swallows a large ClientHello leaves time for a small one.
+		Timeouts: smtpclient.Timeouts{ServerHello: min(clienthello.Silence, o.Timeout/3)},
+	}
 	c.report = &Report{Domain: domain, At: o.Now().UTC().Truncate(time.Second), Hosts: []Host{}}
 	c.applyRule()
 
 	var wg, policy sync.WaitGroup
-	if _, ok := outbound.ParseLiteral(c.policyDomain); !ok && c.policyDomain != "" {
+	if c.to.PolicyDomain != "" {
 		policy.Go(func() { c.findPolicy(ctx) })
 		wg.Go(func() { c.findTLSRPT(ctx) })
 	}
@@ -128,25 +145,25 @@ func (t timedOut) Error() string {
 type checker struct {
 	Options
 	domain string
-	// policyDomain is the domain, or the next hop that the operator set for it;
-	// "" where that is an address (RFC 8461, 3.4).
-	policyDomain string
-	rule         *outbound.Rule // nil where there is none
-	report       *Report
-	slots        chan struct{} // connections to hosts that may be open
+	to     outbound.Destination
+	report *Report
+	slots  chan struct{} // connections to hosts that may be open
+	finder outbound.Finder
+	opener outbound.Opener
 
 	// What findPolicy leaves: who decides and what was seen, the decision, what
 	// was served, and why there is no decision.
 	policies  *sts.Manager
-	seen      policyRun
+	lookups   policyLookups
 	policy    sts.Result
 	fetched   *sts.Fetched
 	policyErr error
 	byCache   bool // it is the running relay's, and not what is published
 
 	// What findHosts leaves.
+	plan     outbound.Plan
 	mxErr    error   // a lookup without an answer
 	mxDenial Outcome // there is no host
-	hosts    []*host // all of them, in the order of delivery
+	hosts    []*host // those of the plan, in its order
 	homeless string  // why the domain has no mail host at all
 }

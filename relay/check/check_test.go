@@ -81,7 +81,7 @@ func TestCertificatesThatEndSoonAreWarnedOf(t *testing.T) {
 	w.enforced("example.org", "mx1.example.org")
 	w.options.Now = func() time.Time { return today.AddDate(0, 0, 50) } // they are issued for two months
 	r := Run(t.Context(), "example.org", w.options)
-	if !r.Outcome.Goes || r.Hosts[0].Sessions[0].Certificate.DaysLeft != 11 {
+	if !r.Outcome.Deliverable || r.Hosts[0].Sessions[0].Certificate.DaysLeft != 11 {
 		t.Errorf("%+v", r.Hosts[0].Sessions[0].Certificate)
 	}
 	page := flow(t, r)
@@ -96,7 +96,7 @@ func TestAnAddressLiteral(t *testing.T) {
 	w := newWorld(t)
 	h := w.host("mx1.example.org", testnet.Faults{})
 	r := Run(t.Context(), "["+h.IP+"]", w.options)
-	if !r.Outcome.Goes || r.MX.From != "literal" || r.Record != nil || r.TLSRPT != nil {
+	if !r.Outcome.Deliverable || r.MX.From != "literal" || r.Record != nil || r.TLSRPT != nil {
 		t.Errorf("%+v", r)
 	}
 	if n := w.DNS.Asked("_mta-sts.["+h.IP+"]", "TXT"); n > 0 {
@@ -109,7 +109,7 @@ func TestAHostThatIsThisRelayIsNotVisited(t *testing.T) {
 	h := w.host(w.options.Hostname, testnet.Faults{})
 	w.ok(w.AddDomain("example.org", testnet.Domain{MX: []string{h.Name}}))
 	r := Run(t.Context(), "example.org", w.options)
-	if r.Outcome.Goes || r.Outcome.Action != "bounce" || h.Counts().Connections > 0 {
+	if r.Outcome.Deliverable || r.Outcome.Action != "bounce" || h.Counts().Connections > 0 {
 		t.Errorf("%+v, %d connections", r.Outcome, h.Counts().Connections)
 	}
 }
@@ -144,7 +144,7 @@ func TestTheNumberOfHostsAndConnectionsIsBounded(t *testing.T) {
 	}
 }
 
-// Every shortfall that there is has a rule and a mend.
+// Every shortfall that there is has a rule and a remedy.
 func TestEveryShortfallIsExplained(t *testing.T) {
 	n, err := testnet.New(testnet.Options{})
 	if err != nil {
@@ -185,7 +185,7 @@ func TestEveryShortfallIsExplained(t *testing.T) {
 							continue
 						}
 						seen[v.Shortfall.Code] = true
-						if p := problemOf(v.Shortfall, Fault); p.Rule == "" || p.Mend == "" || strings.HasSuffix(p.Rule, "; ") {
+						if p := problemOf(v.Shortfall, Fault); p.Rule == "" || p.Remedy == "" || strings.HasSuffix(p.Rule, "; ") {
 							t.Errorf("%s, %s: %+v", v.Source, v.Shortfall.Code, p)
 						}
 					}
@@ -200,7 +200,7 @@ func TestEveryShortfallIsExplained(t *testing.T) {
 
 func TestColoursAndCache(t *testing.T) {
 	expires := today.Add(time.Hour)
-	r := &Report{Domain: "example.org", At: today, Outcome: Outcome{Goes: true, Text: "mail goes"},
+	r := &Report{Domain: "example.org", At: today, Outcome: Outcome{Deliverable: true, Text: "mail goes"},
 		Cached: &Cached{ID: "1", Mode: "enforce", MX: []string{"mx1.\x1b[31mexample.org"}, ExpiresAt: &expires}}
 	r.escape()
 	var plain, coloured bytes.Buffer

@@ -22,32 +22,32 @@ var update = flag.Bool("update", false, "write the golden files anew")
 // scenarios are states of a domain and what becomes of its mail. Each is a file
 // under testdata.
 var scenarios = []struct {
-	name  string
-	goes  bool
-	setup func(w *world, domain string)
+	name        string
+	deliverable bool
+	setup       func(w *world, domain string)
 }{
-	{name: "good-sts", goes: true, setup: func(w *world, d string) {
+	{name: "good-sts", deliverable: true, setup: func(w *world, d string) {
 		w.host("mx1."+d, testnet.Faults{})
 		w.host("mx2."+d, testnet.Faults{Cert: testnet.CertSpec{Intermediate: true}})
 		w.enforced(d, "mx1."+d, "mx2."+d)
 	}},
-	{name: "good-hosted", goes: true, setup: func(w *world, d string) {
+	{name: "good-hosted", deliverable: true, setup: func(w *world, d string) {
 		w.host("mx1."+d, testnet.Faults{})
 		w.enforced(d, "mx1."+d)
 		w.DNS.Remove("_mta-sts."+d, "TXT")
 		w.ok(w.DNS.Add("_mta-sts."+d+". 60 IN CNAME _mta-sts."+d+".provider.example.", "_mta-sts."+d+".provider.example. 60 IN TXT \"v=STSv1; id=7;\""))
 	}},
-	{name: "good-dane", goes: true, setup: func(w *world, d string) {
+	{name: "good-dane", deliverable: true, setup: func(w *world, d string) {
 		h := w.host("mx1."+d, testnet.Faults{Cert: testnet.CertSpec{SelfSigned: true}})
 		w.ok(w.AddDomain(d, testnet.Domain{MX: []string{h.Name}}))
 		w.sign(d)
 		w.tlsa(h, false)
 	}},
-	{name: "nothing-published", goes: true, setup: func(w *world, d string) {
+	{name: "nothing-published", deliverable: true, setup: func(w *world, d string) {
 		w.host("mx1."+d, testnet.Faults{Cert: testnet.CertSpec{Names: []string{"other." + d}}})
 		w.ok(w.AddDomain(d, testnet.Domain{MX: []string{"mx1." + d}}))
 	}},
-	{name: "in-clear", goes: true, setup: func(w *world, d string) {
+	{name: "in-clear", deliverable: true, setup: func(w *world, d string) {
 		w.host("mx1."+d, testnet.Faults{NoStartTLS: true})
 		w.ok(w.AddDomain(d, testnet.Domain{MX: []string{"mx1." + d}}))
 	}},
@@ -55,22 +55,22 @@ var scenarios = []struct {
 		w.host("mx1."+d, testnet.Faults{Replies: map[string]string{"ehlo-tls": "554 5.7.1 your address is blocked", "helo": "554 5.7.1 your address is blocked"}})
 		w.ok(w.AddDomain(d, testnet.Domain{MX: []string{"mx1." + d}}))
 	}},
-	{name: "handshake-broken", goes: true, setup: func(w *world, d string) {
+	{name: "handshake-broken", deliverable: true, setup: func(w *world, d string) {
 		w.host("mx1."+d, testnet.Faults{InjectAfter220: true})
 		w.ok(w.AddDomain(d, testnet.Domain{MX: []string{"mx1." + d}}))
 	}},
-	{name: "record-malformed", goes: true, setup: func(w *world, d string) {
+	{name: "record-malformed", deliverable: true, setup: func(w *world, d string) {
 		w.host("mx1."+d, testnet.Faults{})
 		w.enforced(d, "mx1."+d)
 		w.DNS.Remove("_mta-sts."+d, "TXT")
 		w.ok(w.DNS.Add(fmt.Sprintf("_mta-sts.%s. 60 IN TXT %q", d, "v=STSv1; id=2026-06-01")))
 	}},
-	{name: "record-two", goes: true, setup: func(w *world, d string) {
+	{name: "record-two", deliverable: true, setup: func(w *world, d string) {
 		w.host("mx1."+d, testnet.Faults{})
 		w.domain(d, "enforce", []string{"mx1." + d}, []string{"*.mx." + d})
 		w.ok(w.DNS.Add(fmt.Sprintf("_mta-sts.%s. 60 IN TXT %q", d, "v=STSv1; id=20250101;")))
 	}},
-	{name: "record-missing", goes: true, setup: func(w *world, d string) {
+	{name: "record-missing", deliverable: true, setup: func(w *world, d string) {
 		w.host("mx1."+d, testnet.Faults{})
 		w.enforced(d, "mx1."+d)
 		w.DNS.Remove("_mta-sts."+d, "TXT")
@@ -82,77 +82,77 @@ var scenarios = []struct {
 		w.DNS.Fail("_mta-sts."+d, "TXT", testnet.ServFail)
 		w.site(d, testnet.PolicyFaults{Down: true})
 	}},
-	{name: "policy-host-missing", goes: true, setup: func(w *world, d string) {
+	{name: "policy-host-missing", deliverable: true, setup: func(w *world, d string) {
 		w.host("mx1."+d, testnet.Faults{})
 		w.ok(w.AddDomain(d, testnet.Domain{MX: []string{"mx1." + d}}))
 		w.ok(w.DNS.Add(fmt.Sprintf("_mta-sts.%s. 60 IN TXT %q", d, "v=STSv1; id=1")))
 	}},
-	{name: "policy-host-name", goes: true, setup: func(w *world, d string) {
+	{name: "policy-host-name", deliverable: true, setup: func(w *world, d string) {
 		w.host("mx1."+d, testnet.Faults{})
 		w.enforced(d, "mx1."+d)
 		w.site(d, testnet.PolicyFaults{Cert: testnet.CertSpec{Names: []string{"www." + d, d}}})
 	}},
-	{name: "policy-host-expired", goes: true, setup: func(w *world, d string) {
+	{name: "policy-host-expired", deliverable: true, setup: func(w *world, d string) {
 		w.host("mx1."+d, testnet.Faults{})
 		w.enforced(d, "mx1."+d)
 		w.site(d, testnet.PolicyFaults{Cert: testnet.CertSpec{Expired: true}})
 	}},
-	{name: "policy-404", goes: true, setup: func(w *world, d string) {
+	{name: "policy-404", deliverable: true, setup: func(w *world, d string) {
 		w.host("mx1."+d, testnet.Faults{})
 		w.enforced(d, "mx1."+d)
 		w.site(d, testnet.PolicyFaults{Status: 404})
 	}},
-	{name: "policy-redirect", goes: true, setup: func(w *world, d string) {
+	{name: "policy-redirect", deliverable: true, setup: func(w *world, d string) {
 		w.host("mx1."+d, testnet.Faults{})
 		w.enforced(d, "mx1."+d)
 		w.site(d, testnet.PolicyFaults{Status: 301, Location: "https://www." + d + "/mta-sts.txt"})
 	}},
-	{name: "policy-html", goes: true, setup: func(w *world, d string) {
+	{name: "policy-html", deliverable: true, setup: func(w *world, d string) {
 		w.host("mx1."+d, testnet.Faults{})
 		w.enforced(d, "mx1."+d)
 		w.site(d, testnet.PolicyFaults{ContentType: "text/html"})
 	}},
-	{name: "policy-invalid", goes: true, setup: func(w *world, d string) {
+	{name: "policy-invalid", deliverable: true, setup: func(w *world, d string) {
 		w.host("mx1."+d, testnet.Faults{})
 		w.enforced(d, "mx1."+d)
 		w.site(d, testnet.PolicyFaults{Body: "version: STSv1\nmode: enforced\nmx: mx1." + d + "\nmax_age: 86400\n"})
 	}},
-	{name: "policy-bare-cr", goes: true, setup: func(w *world, d string) {
+	{name: "policy-bare-cr", deliverable: true, setup: func(w *world, d string) {
 		w.host("mx1."+d, testnet.Faults{})
 		w.enforced(d, "mx1."+d)
 		w.site(d, testnet.PolicyFaults{Body: "version: STSv1\rmode: enforce\rmx: mx1." + d + "\rmax_age: 86400\r"})
 	}},
-	{name: "policy-empty", goes: true, setup: func(w *world, d string) {
+	{name: "policy-empty", deliverable: true, setup: func(w *world, d string) {
 		w.host("mx1."+d, testnet.Faults{})
 		w.enforced(d, "mx1."+d)
 		w.site(d, testnet.PolicyFaults{EmptyBody: true})
 	}},
-	{name: "policy-utf-16", goes: true, setup: func(w *world, d string) {
+	{name: "policy-utf-16", deliverable: true, setup: func(w *world, d string) {
 		w.host("mx1."+d, testnet.Faults{})
 		w.enforced(d, "mx1."+d)
 		w.site(d, testnet.PolicyFaults{Body: "\xff\xfev\x00e\x00r\x00s\x00i\x00o\x00n\x00\r\x00\n\x00"})
 	}},
-	{name: "policy-gzip", goes: true, setup: func(w *world, d string) {
+	{name: "policy-gzip", deliverable: true, setup: func(w *world, d string) {
 		w.host("mx1."+d, testnet.Faults{})
 		w.enforced(d, "mx1."+d)
 		w.site(d, testnet.PolicyFaults{Coding: "gzip"})
 	}},
-	{name: "policy-gzip-as-text", goes: true, setup: func(w *world, d string) {
+	{name: "policy-gzip-as-text", deliverable: true, setup: func(w *world, d string) {
 		w.host("mx1."+d, testnet.Faults{})
 		w.enforced(d, "mx1."+d)
 		w.site(d, testnet.PolicyFaults{Body: "\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\x03abc"})
 	}},
-	{name: "policy-brotli", goes: true, setup: func(w *world, d string) {
+	{name: "policy-brotli", deliverable: true, setup: func(w *world, d string) {
 		w.host("mx1."+d, testnet.Faults{})
 		w.enforced(d, "mx1."+d)
 		w.site(d, testnet.PolicyFaults{Coding: "br", Body: "\x8b\x02\x80abc\x03"})
 	}},
-	{name: "policy-web-page", goes: true, setup: func(w *world, d string) {
+	{name: "policy-web-page", deliverable: true, setup: func(w *world, d string) {
 		w.host("mx1."+d, testnet.Faults{})
 		w.enforced(d, "mx1."+d)
 		w.site(d, testnet.PolicyFaults{Body: "<!DOCTYPE html>\n<html><body>Welcome</body></html>\n"})
 	}},
-	{name: "policy-many-remarks", goes: true, setup: func(w *world, d string) {
+	{name: "policy-many-remarks", deliverable: true, setup: func(w *world, d string) {
 		w.host("mx1."+d, testnet.Faults{})
 		w.enforced(d, "mx1."+d)
 		var odd strings.Builder
@@ -164,7 +164,7 @@ var scenarios = []struct {
 		}
 		w.site(d, testnet.PolicyFaults{Body: "version: STSv1\nmode: enforce\n  mx: mx1." + d + "\nMX: mx2." + d + "\n" + odd.String() + "max_age: 9999999999\n"})
 	}},
-	{name: "policy-host-unknown-name", goes: true, setup: func(w *world, d string) {
+	{name: "policy-host-unknown-name", deliverable: true, setup: func(w *world, d string) {
 		w.host("mx1."+d, testnet.Faults{})
 		w.enforced(d, "mx1."+d)
 		w.site(d, testnet.PolicyFaults{UnknownName: true})
@@ -176,33 +176,33 @@ var scenarios = []struct {
 		w.DNS.Fail(d, "MX", testnet.ServFail)
 		w.site(d, testnet.PolicyFaults{Down: true})
 	}},
-	{name: "policy-endless", goes: true, setup: func(w *world, d string) {
+	{name: "policy-endless", deliverable: true, setup: func(w *world, d string) {
 		w.host("mx1."+d, testnet.Faults{})
 		w.enforced(d, "mx1."+d)
 		w.site(d, testnet.PolicyFaults{Endless: true})
 	}},
-	{name: "policy-host-down", goes: true, setup: func(w *world, d string) {
+	{name: "policy-host-down", deliverable: true, setup: func(w *world, d string) {
 		w.host("mx1."+d, testnet.Faults{})
 		w.enforced(d, "mx1."+d)
 		w.site(d, testnet.PolicyFaults{Down: true})
 	}},
-	{name: "policy-host-tls11", goes: true, setup: func(w *world, d string) {
+	{name: "policy-host-tls11", deliverable: true, setup: func(w *world, d string) {
 		w.host("mx1."+d, testnet.Faults{})
 		w.enforced(d, "mx1."+d)
 		w.site(d, testnet.PolicyFaults{TLS11: true})
 	}},
-	{name: "policy-host-self-signed", goes: true, setup: func(w *world, d string) {
+	{name: "policy-host-self-signed", deliverable: true, setup: func(w *world, d string) {
 		w.host("mx1."+d, testnet.Faults{})
 		w.enforced(d, "mx1."+d)
 		w.site(d, testnet.PolicyFaults{Cert: testnet.CertSpec{SelfSigned: true}})
 	}},
-	{name: "policy-remarks", goes: true, setup: func(w *world, d string) {
+	{name: "policy-remarks", deliverable: true, setup: func(w *world, d string) {
 		w.host("mx1."+d, testnet.Faults{})
 		w.host("mx2."+d, testnet.Faults{})
 		w.domain(d, "testing", []string{"mx1." + d, "mx2." + d}, []string{"mx1." + d})
 		w.site(d, testnet.PolicyFaults{ContentType: "-", Body: "version: STSv1\r\nmode: testing\nmode: enforce\nmx: mx1." + d + "\nmx: *.old." + d + "\nmx: mail\u00e9." + d + "\nmax_age: 3600\ncontact: hostmaster\n"})
 	}},
-	{name: "policy-none", goes: true, setup: func(w *world, d string) {
+	{name: "policy-none", deliverable: true, setup: func(w *world, d string) {
 		w.host("mx1."+d, testnet.Faults{})
 		w.domain(d, "none", []string{"mx1." + d}, nil)
 	}},
@@ -214,7 +214,7 @@ var scenarios = []struct {
 		w.host("mx1."+d, testnet.Faults{NoStartTLS: true})
 		w.enforced(d, "mx1."+d)
 	}},
-	{name: "starttls-refused-second-good", goes: true, setup: func(w *world, d string) {
+	{name: "starttls-refused-second-good", deliverable: true, setup: func(w *world, d string) {
 		w.host("mx1."+d, testnet.Faults{StartTLSReply: "454 4.7.0 TLS not available"})
 		w.host("mx2."+d, testnet.Faults{With: []string{"REQUIRETLS"}})
 		w.enforced(d, "mx1."+d, "mx2."+d)
@@ -235,12 +235,12 @@ var scenarios = []struct {
 		w.host("mx1."+d, testnet.Faults{Cert: testnet.CertSpec{NoChain: true}})
 		w.enforced(d, "mx1."+d)
 	}},
-	{name: "small-client-hello", goes: true, setup: func(w *world, d string) {
+	{name: "small-client-hello", deliverable: true, setup: func(w *world, d string) {
 		w.host("mx1."+d, testnet.Faults{Hello: testnet.HelloDrop})
 		w.enforced(d, "mx1."+d)
 		w.site(d, testnet.PolicyFaults{Hello: testnet.HelloSegment})
 	}},
-	{name: "rsa-key-exchange", goes: true, setup: func(w *world, d string) {
+	{name: "rsa-key-exchange", deliverable: true, setup: func(w *world, d string) {
 		w.host("mx1."+d, testnet.Faults{Cert: testnet.CertSpec{RSA: true}, Suites: []uint16{tls.TLS_RSA_WITH_AES_128_GCM_SHA256}})
 		w.enforced(d, "mx1."+d)
 	}},
@@ -248,7 +248,7 @@ var scenarios = []struct {
 		w.host("mx1."+d, testnet.Faults{Cert: testnet.CertSpec{RSA: true}, Suites: []uint16{tls.TLS_RSA_WITH_RC4_128_SHA}})
 		w.enforced(d, "mx1."+d)
 	}},
-	{name: "starttls-refused", goes: true, setup: func(w *world, d string) {
+	{name: "starttls-refused", deliverable: true, setup: func(w *world, d string) {
 		w.host("mx1."+d, testnet.Faults{StartTLSReply: "454 4.7.0 the key cannot be read"})
 		w.ok(w.AddDomain(d, testnet.Domain{MX: []string{"mx1." + d}}))
 	}},
@@ -267,12 +267,12 @@ var scenarios = []struct {
 		w.sign(d)
 		w.tlsa(h, true)
 	}},
-	{name: "dane-over-sts", goes: true, setup: func(w *world, d string) {
+	{name: "dane-over-sts", deliverable: true, setup: func(w *world, d string) {
 		h := w.host("mx1."+d, testnet.Faults{Cert: testnet.CertSpec{Expired: true}})
 		w.enforced(d, h.Name)
 		w.tlsa(h, false)
 	}},
-	{name: "dane-unusable", goes: true, setup: func(w *world, d string) {
+	{name: "dane-unusable", deliverable: true, setup: func(w *world, d string) {
 		h := w.host("mx1."+d, testnet.Faults{})
 		w.ok(w.AddDomain(d, testnet.Domain{MX: []string{h.Name}}))
 		w.ok(w.DNS.Add("_25._tcp." + h.Name + ". 60 IN TLSA 1 1 1 " + strings.Repeat("ab", 32)))
@@ -284,7 +284,7 @@ var scenarios = []struct {
 		w.ok(w.DNS.Add("_25._tcp." + h.Name + ". 60 IN TLSA 1 1 1 " + strings.Repeat("ab", 32)))
 		w.sign(d, h.Name, "_25._tcp."+h.Name)
 	}},
-	{name: "dane-unsigned", goes: true, setup: func(w *world, d string) {
+	{name: "dane-unsigned", deliverable: true, setup: func(w *world, d string) {
 		h := w.host("mx1."+d, testnet.Faults{})
 		w.ok(w.AddDomain(d, testnet.Domain{MX: []string{h.Name}}))
 		w.tlsa(h, true)
@@ -296,7 +296,7 @@ var scenarios = []struct {
 		w.sign(d, h.Name)
 		w.DNS.Fail("_25._tcp."+h.Name, "TLSA", testnet.Bogus)
 	}},
-	{name: "no-mx", goes: true, setup: func(w *world, d string) {
+	{name: "no-mx", deliverable: true, setup: func(w *world, d string) {
 		w.host(d, testnet.Faults{})
 	}},
 	{name: "null-mx", setup: func(w *world, d string) {
@@ -306,7 +306,7 @@ var scenarios = []struct {
 	{name: "mx-servfail", setup: func(w *world, d string) {
 		w.DNS.Fail(d, "MX", testnet.Bogus)
 	}},
-	{name: "mx-alias-and-address", goes: true, setup: func(w *world, d string) {
+	{name: "mx-alias-and-address", deliverable: true, setup: func(w *world, d string) {
 		w.host("real."+d, testnet.Faults{Cert: testnet.CertSpec{Names: []string{"alias." + d}}})
 		w.ok(w.DNS.Add("alias."+d+". 60 IN CNAME real."+d+".", d+". 60 IN MX 10 alias."+d+".", d+". 60 IN MX 20 192.0.2.1."))
 	}},
@@ -320,12 +320,12 @@ var scenarios = []struct {
 		w.enforced(d, "mx1."+d)
 		w.options.Rules = outbound.Rules{parent(d): {Level: security.VerifyDANE}}
 	}},
-	{name: "rule-override", goes: true, setup: func(w *world, d string) {
+	{name: "rule-override", deliverable: true, setup: func(w *world, d string) {
 		w.host("mx1."+d, testnet.Faults{Cert: testnet.CertSpec{Expired: true}})
 		w.enforced(d, "mx1."+d)
 		w.options.Rules = outbound.Rules{d: {Level: security.Encrypt, Override: true}}
 	}},
-	{name: "rule-route", goes: true, setup: func(w *world, d string) {
+	{name: "rule-route", deliverable: true, setup: func(w *world, d string) {
 		w.host("smtp."+d, testnet.Faults{})
 		w.ok(w.AddDomain(d, testnet.Domain{MX: []string{"gone." + d}}))
 		w.options.AllowPrivate = false // the operator's own hosts may be anywhere
@@ -348,7 +348,7 @@ var scenarios = []struct {
 		h := w.host("smtp."+d, testnet.Faults{NoStartTLS: true})
 		w.options.Rules = outbound.Rules{d: {Opportunistic: true, Route: &outbound.Route{Host: h.IP, Port: 25, User: "us", Password: "hunter2"}}}
 	}},
-	{name: "rule-opportunistic", goes: true, setup: func(w *world, d string) {
+	{name: "rule-opportunistic", deliverable: true, setup: func(w *world, d string) {
 		w.host("mx1."+d, testnet.Faults{NoStartTLS: true})
 		w.ok(w.AddDomain(d, testnet.Domain{MX: []string{"mx1." + d}}))
 		w.options.RefusePlaintext = true
@@ -368,7 +368,7 @@ var scenarios = []struct {
 		w.host("mx2."+d, testnet.Faults{})
 		w.ok(w.AddDomain(d, testnet.Domain{MX: []string{w.options.Hostname, "mx2." + d}}))
 	}},
-	{name: "ip-family", goes: true, setup: func(w *world, d string) {
+	{name: "ip-family", deliverable: true, setup: func(w *world, d string) {
 		w.host("mx1."+d, testnet.Faults{})
 		w.ok(w.AddDomain(d, testnet.Domain{MX: []string{"mx1." + d}}))
 		w.ok(w.DNS.Add("mx1." + d + ". 60 IN AAAA 2001:db8::1"))
@@ -385,23 +385,23 @@ var scenarios = []struct {
 		w.enforced(d, "mx1."+d)
 		w.options.AllowPrivate = false
 	}},
-	{name: "tls-rpt-faults", goes: true, setup: func(w *world, d string) {
+	{name: "tls-rpt-faults", deliverable: true, setup: func(w *world, d string) {
 		w.host("mx1."+d, testnet.Faults{})
 		w.ok(w.AddDomain(d, testnet.Domain{MX: []string{"mx1." + d}, TLSRPT: "mailto:tls@" + d + ",http://reports." + d + "/v1"}))
 	}},
-	{name: "records-many", goes: true, setup: func(w *world, d string) {
+	{name: "records-many", deliverable: true, setup: func(w *world, d string) {
 		w.host("mx1."+d, testnet.Faults{})
 		w.ok(w.AddDomain(d, testnet.Domain{MX: []string{"mx1." + d}}))
 		for i := range 8 {
 			w.ok(w.DNS.Add(fmt.Sprintf("_mta-sts.%s. 60 IN TXT %q", d, fmt.Sprintf("V=STSv1; id=%d", i)), fmt.Sprintf("_smtp._tls.%s. 60 IN TXT %q", d, fmt.Sprintf("v=TLSRPT1; rua=mailto:a%d@%s", i, d))))
 		}
 	}},
-	{name: "tls-rpt-misspelt", goes: true, setup: func(w *world, d string) {
+	{name: "tls-rpt-misspelt", deliverable: true, setup: func(w *world, d string) {
 		w.host("mx1."+d, testnet.Faults{})
 		w.ok(w.AddDomain(d, testnet.Domain{MX: []string{"mx1." + d}}))
 		w.ok(w.DNS.Add(fmt.Sprintf("_smtp._tls.%s. 60 IN TXT %q", d, "v=TLSRPT1; rua=mailto:tls@"+d)))
 	}},
-	{name: "control-characters", goes: true, setup: func(w *world, d string) {
+	{name: "control-characters", deliverable: true, setup: func(w *world, d string) {
 		w.host("mx1."+d, testnet.Faults{Replies: map[string]string{"greeting": "220 mx1 \x1b]0;owned\x07 \u202eEVIL"}})
 		w.enforced(d, "mx1."+d)
 		w.ok(w.DNS.Add("_mta-sts." + d + `. 60 IN TXT "x\027[31mred\007"`))
@@ -420,8 +420,8 @@ func TestReports(t *testing.T) {
 			domain := "example.org"
 			tt.setup(w, domain)
 			r := Run(t.Context(), domain, w.options)
-			if r.Outcome.Goes != tt.goes {
-				t.Errorf("goes: %t, want %t", r.Outcome.Goes, tt.goes)
+			if r.Outcome.Deliverable != tt.deliverable {
+				t.Errorf("deliverable: %t, want %t", r.Outcome.Deliverable, tt.deliverable)
 			}
 			everyProblemIsComplete(t, r)
 			var page bytes.Buffer
@@ -482,7 +482,7 @@ func normal(t *testing.T, r *Report) *Report {
 	return out
 }
 
-// everyProblemIsComplete holds that a problem names its rule and its mend.
+// everyProblemIsComplete holds that a problem names its rule and its remedy.
 func everyProblemIsComplete(t *testing.T, r *Report) {
 	t.Helper()
 	lists := [][]Problem{r.MX.Problems}
@@ -510,7 +510,7 @@ func everyProblemIsComplete(t *testing.T, r *Report) {
 	faults := 0
 	for _, list := range lists {
 		for _, p := range list {
-			if p.Text == "" || p.Rule == "" || p.Mend == "" {
+			if p.Text == "" || p.Rule == "" || p.Remedy == "" {
 				t.Errorf("incomplete: %+v", p)
 			}
 			if p.Severity == Fault {
@@ -518,7 +518,7 @@ func everyProblemIsComplete(t *testing.T, r *Report) {
 			}
 		}
 	}
-	if !r.Outcome.Goes && faults == 0 {
+	if !r.Outcome.Deliverable && faults == 0 {
 		t.Error("mail does not go, and nothing is said to be at fault")
 	}
 }

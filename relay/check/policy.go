@@ -37,8 +37,8 @@ func (s stored) Scan(_ []byte, fn func(key, value []byte) error) error {
 	return fn([]byte(s.domain), s.value)
 }
 
-// policyRun is what the lookup of one policy came by on its way.
-type policyRun struct {
+// policyLookups is what the lookup of one policy came by on its way.
+type policyLookups struct {
 	txt      dnsclient.TXT
 	txtErr   error
 	asked    bool
@@ -52,7 +52,7 @@ type policyRun struct {
 // fetch a policy, it is fetched all the same: what is published now is worth
 // knowing, and a policy that no record announces is a common mistake.
 func (c *checker) findPolicy(ctx context.Context) {
-	p := &c.seen
+	p := &c.lookups
 	fetcher := sts.NewFetcher(sts.FetcherOptions{
 		Roots: c.Roots, DialContext: c.Dial, AllowPrivate: c.AllowPrivate, Now: c.Now,
 		Timeout: c.Timeout * 9 / 10, // so that the failure is the fetch's own
@@ -73,9 +73,9 @@ func (c *checker) findPolicy(ctx context.Context) {
 		}
 		return p.fetched, errorOf(p.fetchErr)
 	}
-	known := stored{domain: c.policyDomain}
+	known := stored{domain: c.to.PolicyDomain}
 	if c.Stored != nil && !c.NoSTS {
-		known.value = c.Stored(ctx, c.policyDomain)
+		known.value = c.Stored(ctx, c.to.PolicyDomain)
 	}
 	var err error
 	c.policies, err = sts.NewManager(sts.ManagerOptions{
@@ -93,16 +93,16 @@ func (c *checker) findPolicy(ctx context.Context) {
 		return
 	}
 	c.report.Cached = c.describeCached()
-	r, err := c.policies.Lookup(ctx, c.policyDomain)
+	r, err := c.policies.Lookup(ctx, c.to.PolicyDomain)
 	if err != nil {
 		c.policies.Close() // waits for what is under way, and still writes to p
-		if e, ok := c.policies.Show(c.policyDomain); ok && e.Policy != nil && c.Now().Before(e.ExpiresAt) {
+		if e, ok := c.policies.Show(c.to.PolicyDomain); ok && e.Policy != nil && c.Now().Before(e.ExpiresAt) {
 			// A relay would wait for longer; without an answer it goes by what it has.
-			r, err = sts.Result{Domain: c.policyDomain, Policy: e.Policy, ID: e.ID}, nil
+			r, err = sts.Result{Domain: c.to.PolicyDomain, Policy: e.Policy, ID: e.ID}, nil
 		}
 	}
 	if !p.asked && ctx.Err() == nil {
-		_, _ = fetch(ctx, c.policyDomain)
+		_, _ = fetch(ctx, c.to.PolicyDomain)
 	}
 	c.fetched = p.fetched
 	c.goBy(r, err)
@@ -111,7 +111,7 @@ func (c *checker) findPolicy(ctx context.Context) {
 // goBy makes r the policy in force.
 func (c *checker) goBy(r sts.Result, err error) {
 	if c.NoSTS {
-		r, err = sts.Result{Domain: c.policyDomain}, nil
+		r, err = sts.Result{Domain: c.to.PolicyDomain}, nil
 	}
 	published := r.Policy != nil && c.fetched != nil && c.fetched.Policy.Text() == r.Policy.Text()
 	if k := c.report.Cached; k != nil {
@@ -132,14 +132,14 @@ func (c *checker) decide(ctx context.Context) {
 	}
 	defer c.policies.Close()
 	if p := c.policy.Policy; p != nil && p.Mode == sts.ModeEnforce && !c.policy.Fresh && c.refused() {
-		r, _, err := c.policies.Refetch(ctx, c.policyDomain)
+		r, _, err := c.policies.Refetch(ctx, c.to.PolicyDomain)
 		if err == nil && r.Policy != nil && r.Policy.Text() != p.Text() {
 			c.goBy(r, nil)
 		}
 	}
-	c.report.Record = c.describeRecord(ctx, &c.seen)
-	c.report.PolicyHost = c.describePolicyHost(&c.seen)
-	c.report.Policy = c.describePolicy(&c.seen)
+	c.report.Record = c.describeRecord(ctx, &c.lookups)
+	c.report.PolicyHost = c.describePolicyHost(&c.lookups)
+	c.report.Policy = c.describePolicy(&c.lookups)
 	if k := c.report.Cached; k != nil && k.InForce && c.report.Record.ID == "" {
 		c.byCache = true
 	}
@@ -153,7 +153,7 @@ func (c *checker) refused() (refused bool) {
 			refused = true
 			continue
 		}
-		for _, v := range h.visits {
+		for _, v := range h.sessions {
 			if !v.open {
 				continue
 			}
@@ -167,7 +167,7 @@ func (c *checker) refused() (refused bool) {
 }
 
 func (c *checker) describeCached() *Cached {
-	e, ok := c.policies.Show(c.policyDomain)
+	e, ok := c.policies.Show(c.to.PolicyDomain)
 	if !ok {
 		return nil
 	}
@@ -179,10 +179,10 @@ func (c *checker) describeCached() *Cached {
 	return k
 }
 
-func (c *checker) describeRecord(ctx context.Context, p *policyRun) *Record {
-	r := &Record{Name: "_mta-sts." + c.policyDomain, TXT: p.txt.Records, CNAME: p.txt.CNAME}
-	fault := func(mend, format string, args ...any) {
-		r.Problems = append(r.Problems, Problem{Fault, fmt.Sprintf(format, args...), "RFC 8461, 3.1", mend})
+func (c *checker) describeRecord(ctx context.Context, p *policyLookups) *Record {
+	r := &Record{Name: "_mta-sts." + c.to.PolicyDomain, TXT: p.txt.Records, CNAME: p.txt.CNAME}
+	fault := func(remedy, format string, args ...any) {
+		r.Problems = append(r.Problems, Problem{Fault, fmt.Sprintf(format, args...), "RFC 8461, 3.1", remedy})
 	}
 	if p.txtErr != nil && !dnsclient.IsNotFound(p.txtErr) {
 		r.Problems = append(r.Problems, c.lookupFault(ctx, "the record could not be looked up: ", p.txtErr, "RFC 8461, 3.1", "the domain's owner"))
@@ -220,12 +220,12 @@ func candidates(txt []string) (n int) {
 	return n
 }
 
-func (c *checker) describePolicyHost(p *policyRun) *PolicyHost {
+func (c *checker) describePolicyHost(p *policyLookups) *PolicyHost {
 	announced := c.report.Record.ID != ""
 	if !p.asked || errors.Is(errorOf(p.fetchErr), sts.ErrNoHost) && !announced {
 		return nil // no MTA-STS, as most domains
 	}
-	host := "mta-sts." + c.policyDomain
+	host := "mta-sts." + c.to.PolicyDomain
 	out := &PolicyHost{URL: "https://" + host + "/.well-known/mta-sts.txt"}
 	for _, a := range p.addrs {
 		out.Addrs = append(out.Addrs, a.String())
@@ -254,7 +254,7 @@ func (c *checker) describePolicyHost(p *policyRun) *PolicyHost {
 		out.Problems = append(out.Problems, Problem{Warning, "the answer has no Content-Type", "RFC 8461, 3.2", "the domain's owner: serve the policy as text/plain; some senders refuse anything else"})
 	}
 	if seen != nil && p.fetchErr == nil && seen.ContentCoding != "" {
-		out.Problems = append(out.Problems, Problem{Warning, "the answer is compressed (" + shorten(seen.ContentCoding, 80) + "), which nobody asked for; not every sender can read it", "RFC 9110, 12.5.3", plainMend})
+		out.Problems = append(out.Problems, Problem{Warning, "the answer is compressed (" + shorten(seen.ContentCoding, 80) + "), which nobody asked for; not every sender can read it", "RFC 9110, 12.5.3", plainRemedy})
 	}
 	if seen != nil && seen.SmallHello {
 		out.Problems = append(out.Problems, smallHello("the policy host"))
@@ -276,7 +276,7 @@ func errorOf(err *sts.FetchError) error {
 // fetchProblem explains why there is no policy.
 func (c *checker) fetchProblem(err *sts.FetchError, e *security.Evidence) Problem {
 	p := Problem{Severity: Fault, Text: err.Err.Error(), Rule: "RFC 8461, 3.3"}
-	host := "mta-sts." + c.policyDomain
+	host := "mta-sts." + c.to.PolicyDomain
 	seen := err.Seen
 	if seen == nil {
 		seen = &sts.Fetched{}
@@ -284,39 +284,39 @@ func (c *checker) fetchProblem(err *sts.FetchError, e *security.Evidence) Proble
 	switch {
 	case errors.Is(err, sts.ErrNoHost):
 		p.Text = "the record announces a policy, and " + host + " does not exist"
-		p.Mend = "the domain's owner: add an A, AAAA or CNAME record for the policy host and serve the policy there; or remove the record"
+		p.Remedy = "the domain's owner: add an A, AAAA or CNAME record for the policy host and serve the policy there; or remove the record"
 	case errors.Is(err, sts.ErrPrivateAddress):
 		p.Text = host + " leads to addresses that are not public: " + err.Err.Error()
 		p.Rule = "delivery.private_addresses"
-		p.Mend = "the domain's owner: give the policy host a public address; in a network of your own, set private_addresses = \"allow\""
+		p.Remedy = "the domain's owner: give the policy host a public address; in a network of your own, set private_addresses = \"allow\""
 	case err.Type == sts.WebPKIInvalid:
 		req := security.Requirement{Host: host, Level: security.Verify}
 		if s, ok := errors.AsType[*security.Shortfall](req.Satisfied(e)); ok {
 			p.Text = s.Text
 		}
-		p.Mend = "the domain's owner: give the policy host a certificate of a public authority for " + host + ", with its whole chain, and renew it in time"
+		p.Remedy = "the domain's owner: give the policy host a certificate of a public authority for " + host + ", with its whole chain, and renew it in time"
 	case seen.Location != "" && seen.Status/100 == 3:
-		p.Mend = "the domain's owner: serve the policy itself at this address; where it is kept elsewhere, pass the request on (reverse proxy) or make mta-sts a CNAME to a host that has a certificate for it"
+		p.Remedy = "the domain's owner: serve the policy itself at this address; where it is kept elsewhere, pass the request on (reverse proxy) or make mta-sts a CNAME to a host that has a certificate for it"
 	case seen.Status != 0 && seen.Status != http.StatusOK:
-		p.Mend = "the domain's owner: serve the policy at exactly " + "https://" + host + "/.well-known/mta-sts.txt with status 200"
+		p.Remedy = "the domain's owner: serve the policy at exactly " + "https://" + host + "/.well-known/mta-sts.txt with status 200"
 	case errors.Is(err, sts.ErrContentCoding):
-		p.Rule, p.Mend = "RFC 9110, 12.5.3", plainMend
+		p.Rule, p.Remedy = "RFC 9110, 12.5.3", plainRemedy
 	case errors.Is(err, sts.ErrContentType):
-		p.Rule, p.Mend = "RFC 8461, 3.2", "the domain's owner: serve the policy as text/plain"
+		p.Rule, p.Remedy = "RFC 8461, 3.2", "the domain's owner: serve the policy as text/plain"
 	case seen.Status == http.StatusOK:
-		p.Mend = "the domain's owner: serve a text of at most 64 KiB, and all of it within seconds"
+		p.Remedy = "the domain's owner: serve a text of at most 64 KiB, and all of it within seconds"
 	case isAlert(err, alertUnrecognizedName):
 		p.Text = "the policy could not be fetched: " + p.Text
-		p.Mend = "the domain's owner: give the web server a site of the name " + host + " and a certificate for it; it runs, and knows no such name"
+		p.Remedy = "the domain's owner: give the web server a site of the name " + host + " and a certificate for it; it runs, and knows no such name"
 	case isAlert(err, alertHandshakeFailure), isAlert(err, alertInternalError):
 		p.Text = "the policy could not be fetched: " + p.Text
-		p.Mend = "the domain's owner: see that the web server has a site of the name " + host + " and a certificate for it, and speaks TLS 1.2 or 1.3; its log says more"
+		p.Remedy = "the domain's owner: see that the web server has a site of the name " + host + " and a certificate for it, and speaks TLS 1.2 or 1.3; its log says more"
 	case seen.Addr != "":
 		p.Text = "the policy could not be fetched: " + p.Text
-		p.Mend = "the domain's owner: let the policy host speak TLS 1.2 or 1.3 and HTTP on port 443, and answer within seconds"
+		p.Remedy = "the domain's owner: let the policy host speak TLS 1.2 or 1.3 and HTTP on port 443, and answer within seconds"
 	default:
 		p.Text = "the policy could not be fetched: " + p.Text
-		p.Mend = "the domain's owner: let the policy host answer on port 443; on this side, see that the firewall lets this machine reach port 443"
+		p.Remedy = "the domain's owner: let the policy host answer on port 443; on this side, see that the firewall lets this machine reach port 443"
 	}
 	return p
 }

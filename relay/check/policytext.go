@@ -10,14 +10,14 @@ import (
 	"github.com/stsrelay/stsrelay/sts"
 )
 
-func (c *checker) describePolicy(p *policyRun) *Policy {
+func (c *checker) describePolicy(p *policyLookups) *Policy {
 	switch {
 	case p.fetched != nil:
 		return c.describeValid(p.fetched)
 	case p.fetchErr == nil || p.fetchErr.Type != sts.PolicyInvalid:
 		return nil
 	}
-	out := &Policy{Problems: []Problem{{Fault, p.fetchErr.Err.Error(), "RFC 8461, 3.2", invalidMend(p.fetchErr)}}}
+	out := &Policy{Problems: []Problem{{Fault, p.fetchErr.Err.Error(), "RFC 8461, 3.2", invalidRemedy(p.fetchErr)}}}
 	out.Lines, out.MoreLines = lines(p.fetchErr.Text)
 	out.Problems = append(out.Problems, lineEnds(p.fetchErr.Text)...)
 	return out
@@ -48,18 +48,18 @@ func (c *checker) describeValid(f *sts.Fetched) *Policy {
 // of its texts, and one that says how many more there are. What concerns the
 // policy host is told there.
 func remarkProblems(r sts.Remark) (out []Problem) {
-	p := Problem{Severity: Warning, Rule: "RFC 8461, 3.2", Mend: policyMend}
+	p := Problem{Severity: Warning, Rule: "RFC 8461, 3.2", Remedy: policyRemedy}
 	switch r.Kind {
 	case sts.RemarkContentType, sts.RemarkCompressed:
 		return nil
 	case sts.RemarkShortAge:
-		p.Mend = "the domain's owner: raise max_age to weeks (1209600); mode testing is the place for short ones"
+		p.Remedy = "the domain's owner: raise max_age to weeks (1209600); mode testing is the place for short ones"
 	case sts.RemarkUnknownKey:
-		p.Severity, p.Mend = Note, "the domain's owner: remove the line, if it was meant for senders"
+		p.Severity, p.Remedy = Note, "the domain's owner: remove the line, if it was meant for senders"
 	case sts.RemarkIndented:
-		p.Mend = "the domain's owner: let each line begin with its key; other senders pass over the line, or refuse the policy"
+		p.Remedy = "the domain's owner: let each line begin with its key; other senders pass over the line, or refuse the policy"
 	case sts.RemarkManyMX:
-		p.Mend = "the domain's owner: name hosts by wildcards, such as *.mail.example"
+		p.Remedy = "the domain's owner: name hosts by wildcards, such as *.mail.example"
 	}
 	for _, text := range r.Texts {
 		p.Text = text
@@ -73,12 +73,12 @@ func remarkProblems(r sts.Remark) (out []Problem) {
 }
 
 const (
-	policyMend = "the domain's owner: correct the text, then change the id in the record"
-	plainMend  = "the domain's owner: let the web server send this file as it is (nginx: gzip off, gzip_static off; Apache: SetEnv no-gzip 1)"
+	policyRemedy = "the domain's owner: correct the text, then change the id in the record"
+	plainRemedy  = "the domain's owner: let the web server send this file as it is (nginx: gzip off, gzip_static off; Apache: SetEnv no-gzip 1)"
 )
 
-// invalidMend is what helps against a text that is no policy.
-func invalidMend(err error) string {
+// invalidRemedy is what helps against a text that is no policy.
+func invalidRemedy(err error) string {
 	switch {
 	case errors.Is(err, sts.ErrEmptyPolicy):
 		return "the domain's owner: put the policy into the file that the web server sends, and see that it has a site of this name (Caddy answers 200 and nothing where it has none)"
@@ -89,7 +89,7 @@ func invalidMend(err error) string {
 	case errors.Is(err, sts.ErrHTML):
 		return "the domain's owner: serve the policy itself, as a plain text, at exactly this path; a web page was sent in its place, with status 200"
 	}
-	return policyMend
+	return policyRemedy
 }
 
 // lineEnds looks for what a reader of the lines cannot see.

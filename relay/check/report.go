@@ -22,8 +22,8 @@ type Problem struct {
 	// Rule is where it is asked for, "RFC 8461, 4.1", or a key of the
 	// configuration.
 	Rule string `json:"rule"`
-	// Mend says what to do about it.
-	Mend string `json:"mend"`
+	// Remedy says what to do about it.
+	Remedy string `json:"mend"`
 }
 
 // Report is what was found out about a domain. It is plain data: Text and JSON
@@ -177,9 +177,9 @@ type Session struct {
 	// Verdicts are those of all who ask something of the session.
 	Verdicts []Verdict `json:"verdicts"`
 	// Usable says that mail may travel over it; Worth what it is worth then.
-	Usable   bool      `json:"usable"`
-	Worth    string    `json:"worth,omitempty"`
-	Problems []Problem `json:"problems,omitempty"`
+	Usable     bool      `json:"usable"`
+	Protection string    `json:"worth,omitempty"`
+	Problems   []Problem `json:"problems,omitempty"`
 }
 
 // Verdict is what one source says of a session.
@@ -224,7 +224,7 @@ type TLSRPT struct {
 // Outcome is what would become of mail that were due now.
 type Outcome struct {
 	// Goes says that it would leave.
-	Goes bool `json:"goes"`
+	Deliverable bool `json:"goes"`
 	// Action is "deliver", "wait" or "bounce".
 	Action string `json:"action"`
 	// Host, Address and TLS are where it would go to, and over what.

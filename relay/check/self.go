@@ -2,7 +2,6 @@ package check
 
 import (
 	"context"
-	"crypto/tls"
 	"fmt"
 	"io"
 	"net"
@@ -18,6 +17,7 @@ import (
 	"github.com/stsrelay/stsrelay/internal/dkim"
 	"github.com/stsrelay/stsrelay/internal/dnsclient"
 	"github.com/stsrelay/stsrelay/internal/publicaddr"
+	"github.com/stsrelay/stsrelay/internal/webfetch"
 )
 
 const (
@@ -121,8 +121,8 @@ func (f *findings) ok(format string, args ...any) {
 	f.good = append(f.good, fmt.Sprintf(format, args...))
 }
 
-func (f *findings) bad(s Severity, text, rule, mend string) {
-	f.problems = append(f.problems, Problem{Severity: s, Text: text, Rule: rule, Mend: mend})
+func (f *findings) bad(s Severity, text, rule, remedy string) {
+	f.problems = append(f.problems, Problem{Severity: s, Text: text, Rule: rule, Remedy: remedy})
 }
 
 // name looks at the hostname as those do whom it greets: it has addresses, and
@@ -166,7 +166,7 @@ func (s *self) wayOut(ctx context.Context) (f findings) {
 			"name a domain that mail goes to: stsrelay check --self DOMAIN")
 		return f
 	}
-	c := &checker{Options: s.Options}
+	dialer := s.dialer()
 	var failed []string
 	for _, d := range s.probes() {
 		host := d
@@ -178,9 +178,7 @@ func (s *self) wayOut(ctx context.Context) (f findings) {
 			continue // that says nothing about port 25
 		}
 		for _, a := range found.Addrs[:min(len(found.Addrs), 2)] {
-			dialCtx, cancel := context.WithTimeout(ctx, min(s.ConnectTimeout, s.Timeout/3))
-			conn, err := c.dialHost(dialCtx, netip.AddrPortFrom(a.Unmap(), 25))
-			cancel()
+			conn, _, _, err := dialer.Dial(ctx, []netip.AddrPort{netip.AddrPortFrom(a.Unmap(), 25)}, min(s.ConnectTimeout, s.Timeout/3))
 			if err == nil {
 				conn.Close()
 				f.ok("port 25 is open to the outside: %s [%s] answers", host, a.Unmap())
@@ -220,37 +218,24 @@ func (s *self) clock(ctx context.Context) (f findings) {
 
 // timeAt asks a web server what time it is.
 func (s *self) timeAt(ctx context.Context, host string) (time.Time, error) {
-	found, err := s.Resolver.Addrs(ctx, host)
-	if err != nil {
-		return time.Time{}, err
-	}
-	addr := found.Addrs[0].Unmap()
-	if !s.AllowPrivate && !publicaddr.Public(addr) {
-		return time.Time{}, fmt.Errorf("%s is not a public address", addr)
-	}
-	dial := s.Dial
-	if dial == nil {
-		dial = new(net.Dialer).DialContext
-	}
-	client := &http.Client{
-		Transport: &http.Transport{
-			DialContext:       dial,
-			TLSClientConfig:   &tls.Config{ServerName: host, InsecureSkipVerify: true}, //nolint:gosec // nothing but the time is asked, and a wrong clock is what is looked for
-			DisableKeepAlives: true,
+	web := webfetch.New(webfetch.Options{
+		LookupAddrs: func(ctx context.Context, host string) ([]netip.Addr, error) {
+			found, err := s.Resolver.Addrs(ctx, host)
+			return found.Addrs, err
 		},
-		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodHead, "https://"+net.JoinHostPort(addr.String(), "443")+"/.well-known/mta-sts.txt", nil)
+		DialContext: s.Dial, AllowPrivate: func() bool { return s.AllowPrivate },
+		Insecure: true, // nothing but the time is asked, and a wrong clock is what is looked for
+	})
+	req, err := http.NewRequestWithContext(ctx, http.MethodHead, "https://"+host+"/.well-known/mta-sts.txt", nil)
 	if err != nil {
 		return time.Time{}, err
 	}
-	req.Host = host
-	answer, err := client.Do(req)
+	exchange, err := web.Do(req)
 	if err != nil {
 		return time.Time{}, err
 	}
-	answer.Body.Close()
-	return http.ParseTime(answer.Header.Get("Date"))
+	exchange.Answer.Body.Close()
+	return http.ParseTime(exchange.Answer.Header.Get("Date"))
 }
 
 // spf asks whether the senders' domains allow the relay's addresses.
@@ -301,7 +286,7 @@ func (s *self) keys(ctx context.Context) (f findings) {
 // resolvers finds out what the resolvers, and the relay's own certificate, are worth.
 func (s *self) resolvers(ctx context.Context) (f findings) {
 	s.Resolver.Probe(ctx)
-	const mend = "use a resolver on this machine that validates DNSSEC (unbound, for one), or DNS over TLS to one that does: dns.servers, dns.trust_ad"
+	const remedy = "use a resolver on this machine that validates DNSSEC (unbound, for one), or DNS over TLS to one that does: dns.servers, dns.trust_ad"
 	var protecting, why []string
 	for _, r := range s.Resolver.Servers() {
 		if r.Protects() {
@@ -318,7 +303,7 @@ func (s *self) resolvers(ctx context.Context) (f findings) {
 	case len(protecting) > 0:
 		f.ok("DANE is on: believed to validate DNSSEC: %s", strings.Join(protecting, ", "))
 	default:
-		f.bad(Warning, "DANE is off: no resolver is believed to validate DNSSEC: "+strings.Join(why, ", "), "RFC 7672, 2.1", mend)
+		f.bad(Warning, "DANE is off: no resolver is believed to validate DNSSEC: "+strings.Join(why, ", "), "RFC 7672, 2.1", remedy)
 	}
 	if s.NoCertificate {
 		f.bad(Note, "the relay's own certificate is self-made", "tls.certificate", "nothing, unless a server that hands over mail verifies it; then set tls.certificate and tls.key")

@@ -97,7 +97,7 @@ func (t *text) problems(list []Problem) {
 	for _, p := range list {
 		t.mark(map[Severity]string{Fault: "FAIL", Warning: "warn", Note: "note"}[p.Severity], p.Text)
 		t.wrap("        "+t.paint(faint, "rule")+"  ", "              ", p.Rule)
-		t.wrap("        "+t.paint(faint, "mend")+"  ", "              ", p.Mend)
+		t.wrap("        "+t.paint(faint, "mend")+"  ", "              ", p.Remedy)
 	}
 }
 
@@ -125,7 +125,7 @@ func (t *text) report(r *Report) {
 	}
 	t.head("Outcome", "")
 	kind := "FAIL"
-	if r.Outcome.Goes {
+	if r.Outcome.Deliverable {
 		kind = "ok"
 	}
 	t.mark(kind, r.Outcome.Text)

@@ -12,16 +12,16 @@ import (
 
 // findTLSA finds the TLSA records that apply to a host, as a delivery does, and
 // those that stand there and do not.
-func (c *checker) findTLSA(ctx context.Context, h *host, a dnsclient.Addrs) {
+func (c *checker) findTLSA(ctx context.Context, h *host, planned outbound.Host, a dnsclient.Addrs) {
 	if c.NoDANE {
 		c.unusedTLSA(ctx, h, a)
 		return
 	}
-	set, err := outbound.LookupTLSA(ctx, c.Resolver, h.Name, h.Port, a)
+	set, err := c.finder.TLSA(ctx, planned, a)
 	switch {
 	case err != nil:
-		if !c.overridden() {
-			h.failed, h.undecided = "its TLSA records could not be looked up: "+err.Error(), true
+		if !c.to.Overridden() {
+			h.failed = &hostFailure{outbound.Held, "its TLSA records could not be looked up: " + err.Error()}
 		}
 		p := c.lookupFault(ctx, "the TLSA records could not be looked up, and a host of which they are not known gets no mail: ", err, security.CodeTLSALookup.Row().Rule, "the host's owner")
 		h.Problems = append(h.Problems, p)
@@ -67,5 +67,5 @@ func (c *checker) unusedTLSA(ctx context.Context, h *host, a dnsclient.Addrs) {
 }
 
 func (h *host) tlsaProblem(a advice, text string) {
-	h.Problems = append(h.Problems, Problem{Warning, text, a.rule, a.mend})
+	h.Problems = append(h.Problems, Problem{Warning, text, a.rule, a.remedy})
 }

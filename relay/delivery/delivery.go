@@ -108,11 +108,11 @@ type Settings struct {
 type Notifier interface {
 	// Failure is a notice that the given recipients of w were given up, Delay
 	// one that they are still being tried. ok is false where none is owed.
-	Failure(w *queue.Work, states []queue.RecipientState) (m queue.NewMessage, ok bool)
-	Delay(w *queue.Work, states []queue.RecipientState) (m queue.NewMessage, ok bool)
+	Failure(w *queue.Claim, states []queue.RecipientState) (m queue.NewMessage, ok bool)
+	Delay(w *queue.Claim, states []queue.RecipientState) (m queue.NewMessage, ok bool)
 	// Success is one that recipients were handed to hosts that will send none
 	// themselves: relayed says which, by position.
-	Success(w *queue.Work, states []queue.RecipientState, relayed []bool) (m queue.NewMessage, ok bool)
+	Success(w *queue.Claim, states []queue.RecipientState, relayed []bool) (m queue.NewMessage, ok bool)
 }
 
 // Attempt is what one attempt came to.
@@ -142,14 +142,9 @@ type SessionCount struct {
 // Delivery delivers what the queue has due.
 type Delivery struct {
 	queue    *queue.Queue
-	resolver *dnsclient.Client
 	policies *sts.Manager
-	hostname string
-	roots    *x509.CertPool
-	isSelf   func(host string, port uint16, addrs []netip.Addr) bool
 	notices  Notifier
 	count    func(b *store.Batch, s SessionCount)
-	timeouts smtpclient.Timeouts
 	told     func(verdict, why string, n int)
 	ended    func(Attempt)
 	opened   func(tls string)
@@ -160,12 +155,11 @@ type Delivery struct {
 
 	settings atomic.Pointer[Settings]
 	pool     *pool
-	dialer   *outbound.Dialer
+	finder   outbound.Finder
+	opener   outbound.Opener
 	unknowns unknowns
 	homeless homeless
-	rotation rotation
-	tickets  tls.ClientSessionCache
-	hellos   *clienthello.Hosts
+	rotation outbound.Rotation
 	places   places
 	active   atomic.Int64
 	freed    chan struct{} // capacity 1: there may be room for another attempt
@@ -173,9 +167,6 @@ type Delivery struct {
 
 // New returns a Delivery that does nothing until Run.
 func New(o Options) *Delivery {
-	if o.IsSelf == nil {
-		o.IsSelf = func(string, uint16, []netip.Addr) bool { return false }
-	}
 	if o.Now == nil {
 		o.Now = time.Now
 	}
@@ -183,12 +174,10 @@ func New(o Options) *Delivery {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
 	d := &Delivery{
-		queue: o.Queue, resolver: o.Resolver, policies: o.Policies, hostname: o.Hostname,
-		roots: o.Roots, isSelf: o.IsSelf, notices: o.Notices, count: o.Count,
-		timeouts: o.Timeouts, now: o.Now, log: o.Logger,
-		pool:    newPool(),
-		freed:   make(chan struct{}, 1),
-		tickets: tls.NewLRUClientSessionCache(4096),
+		queue: o.Queue, policies: o.Policies, notices: o.Notices, count: o.Count,
+		now: o.Now, log: o.Logger,
+		pool:  newPool(),
+		freed: make(chan struct{}, 1),
 	}
 	if d.told = o.Recipients; d.told == nil {
 		d.told = func(string, string, int) {}
@@ -202,13 +191,17 @@ func New(o Options) *Delivery {
 	if d.handshaken = o.Handshaken; d.handshaken == nil {
 		d.handshaken = func(string) {}
 	}
-	if d.hellos = o.Hellos; d.hellos == nil {
-		d.hellos = clienthello.NewHosts(d.now)
+	if o.Hellos == nil {
+		o.Hellos = clienthello.NewHosts(d.now)
 	}
 	if o.Dial == nil {
 		o.Dial = outbound.DialFrom(func() []netip.Addr { return d.settings.Load().SourceIPs })
 	}
-	d.dialer = outbound.NewDialer(o.Dial, d.now)
+	d.finder = outbound.Finder{Resolver: o.Resolver, Hostname: o.Hostname, IsSelf: o.IsSelf}
+	d.opener = outbound.Opener{
+		Dialer: outbound.NewDialer(o.Dial, d.now), Hostname: o.Hostname, Roots: o.Roots, Hellos: o.Hellos,
+		Cache: tls.NewLRUClientSessionCache(4096), Timeouts: o.Timeouts, Now: d.now,
+	}
 	d.Set(o.Settings)
 	return d
 }
@@ -315,19 +308,19 @@ func (d *Delivery) tend(ctx context.Context) {
 
 // deliverSafely makes one attempt; content that is on its way outlives ctx until
 // grace ends. A panic in it costs this attempt only.
-func (d *Delivery) deliverSafely(ctx, grace context.Context, w *queue.Work) {
+func (d *Delivery) deliverSafely(ctx, grace context.Context, w *queue.Claim) {
 	defer func() {
 		if p := recover(); p != nil {
 			d.log.Error("an attempt panicked; the message is tried again later", "queue_id", w.Envelope.ID.String(), "panic", p, "stack", string(debug.Stack()))
-			if w.Waits != (queue.Reason{}) {
-				d.queue.Told(w, nil)
+			if w.Kind == queue.DelayNotice {
+				d.queue.DelayNotified(w, nil)
 				return
 			}
 			f := &attemptError{reason: failure.Internal, text: fmt.Sprintf("internal error: %v", p)}
-			d.queue.Finish(w, queue.Outcome{Results: f.states(w), DomainFailed: f.queueReason()})
+			d.queue.Finish(w, queue.Outcome{Results: f.states(w), DomainBackoff: queue.DomainBackoff{Reason: f.queueReason()}})
 		}
 	}()
-	if w.Waits != (queue.Reason{}) {
+	if w.Kind == queue.DelayNotice {
 		d.tellDelay(w)
 		return
 	}
@@ -336,11 +329,11 @@ func (d *Delivery) deliverSafely(ctx, grace context.Context, w *queue.Work) {
 
 // tellDelay tells the sender that w is late because its domain rests. The queue
 // knows the age for it.
-func (d *Delivery) tellDelay(w *queue.Work) {
+func (d *Delivery) tellDelay(w *queue.Claim) {
 	states := slices.Clone(w.States)
 	for i := range states {
 		s := &states[i]
-		s.LastError, s.ReasonCode, s.Status, s.TLS = w.Waits.Text, w.Waits.Code, w.Waits.Status, ""
+		s.LastError, s.ReasonCode, s.Status, s.TLS = w.BackoffReason.Text, w.BackoffReason.Code, w.BackoffReason.Status, ""
 		s.Earlier = s.LastReply != ""
 	}
 	var notices []queue.NewMessage
@@ -349,6 +342,6 @@ func (d *Delivery) tellDelay(w *queue.Work) {
 			notices = append(notices, m)
 		}
 	}
-	d.queue.Told(w, notices)
+	d.queue.DelayNotified(w, notices)
 	queue.LogNotices(d.log, &w.Envelope, notices)
 }

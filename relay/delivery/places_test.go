@@ -14,6 +14,7 @@ import (
 
 	"github.com/stsrelay/stsrelay/queue"
 	"github.com/stsrelay/stsrelay/relay/failure"
+	"github.com/stsrelay/stsrelay/relay/outbound"
 	"github.com/stsrelay/stsrelay/relay/security"
 	"github.com/stsrelay/stsrelay/relay/smtpclient"
 )
@@ -29,11 +30,11 @@ func silentAttempt(t *testing.T, d *Delivery, said string) (failed chan *attempt
 		_, _ = io.Copy(io.Discard, far)
 	}()
 	failed = make(chan *attemptError, 1)
-	a := &attempt{d: d, settings: d.settings.Load(), w: &queue.Work{Domain: "a.example"}, policyDomain: "a.example", key: "mx.a.example"}
+	a := &attempt{d: d, settings: d.settings.Load(), w: &queue.Claim{Domain: "a.example"}, to: outbound.Destination{PolicyDomain: "a.example"}}
 	go func() {
 		ctx := a.hold.begin(t.Context(), &d.places)
 		defer a.hold.end()
-		_, f := a.openOn(ctx, near, netip.MustParseAddrPort("192.0.2.1:25"), &security.Requirement{Domain: "a.example", Host: "mx.a.example"})
+		_, f := a.openOn(ctx, &hostTry{req: &security.Requirement{Domain: "a.example", Host: "mx.a.example"}, key: "mx.a.example"}, near, netip.MustParseAddrPort("192.0.2.1:25"))
 		failed <- f
 	}()
 	return failed

@@ -60,9 +60,9 @@ func (u *unknowns) wait(domain string, rests int) bool {
 	return d.attempts <= unknownAttempts
 }
 
-// lookupPolicy finds the policy in force. The error is a *attemptError.
-func (a *attempt) lookupPolicy(ctx context.Context) error {
-	if a.d.policies == nil || a.policyDomain == "" || !a.asksDomain() {
+// lookupPolicy finds the policy in force.
+func (a *attempt) lookupPolicy(ctx context.Context) *attemptError {
+	if a.d.policies == nil || a.to.PolicyDomain == "" || !a.asksDomain() {
 		return nil
 	}
 	lookup := a.d.policies.Lookup
@@ -70,7 +70,7 @@ func (a *attempt) lookupPolicy(ctx context.Context) error {
 		// The last attempt before the message is given up (RFC 8461, 5.1).
 		lookup = a.d.policies.Recheck
 	}
-	r, err := lookup(ctx, a.policyDomain)
+	r, err := lookup(ctx, a.to.PolicyDomain)
 	if err != nil {
 		return &attemptError{reason: failure.Internal, status: "3.2", domainWide: true, text: "the policy was not looked up: " + err.Error()}
 	}
@@ -79,18 +79,18 @@ func (a *attempt) lookupPolicy(ctx context.Context) error {
 	}
 	a.policy = r
 	if !r.Unknown {
-		a.d.unknowns.known(a.policyDomain)
+		a.d.unknowns.known(a.to.PolicyDomain)
 		return nil
 	}
 	if a.overridden() {
 		return nil
 	}
-	if a.d.unknowns.wait(a.policyDomain, a.w.Rests) {
+	if a.d.unknowns.wait(a.to.PolicyDomain, a.w.BackoffStep) {
 		return &attemptError{reason: failure.STSFetch, policy: true, domainWide: true,
-			text: fmt.Sprintf("whether %s asks for verified TLS cannot be told now (%s); nothing was sent", a.policyDomain, r.Why)}
+			text: fmt.Sprintf("whether %s asks for verified TLS cannot be told now (%s); nothing was sent", a.to.PolicyDomain, r.Why)}
 	}
 	a.d.log.Warn("whether the domain has a policy could not be told for several attempts; going on without",
-		"queue_id", a.w.Envelope.ID.String(), "domain", a.policyDomain, "why", r.Why)
+		"queue_id", a.w.Envelope.ID.String(), "domain", a.to.PolicyDomain, "why", r.Why)
 	return nil
 }
 
@@ -98,12 +98,12 @@ func (a *attempt) lookupPolicy(ctx context.Context) error {
 // It does not hold a TLS report (RFC 8460, 3), but may be what the operator's
 // rule or the password of the route rests on.
 func (a *attempt) asksDomain() bool {
-	return a.w.Envelope.Kind != queue.Report || a.user() != "" || a.rule != nil && a.rule.Level == security.VerifyDANE
+	return a.w.Envelope.Kind != queue.Report || a.to.User() != "" || a.to.Rule != nil && a.to.Rule.Level == security.VerifyDANE
 }
 
 // overridden says that no published policy may hold this message.
 func (a *attempt) overridden() bool {
-	return a.rule != nil && a.rule.Override || a.w.Envelope.Kind == queue.Report || a.w.Envelope.TLSOptional && !a.w.Envelope.RequireTLS
+	return a.to.Overridden() || a.w.Envelope.Kind == queue.Report || a.w.Envelope.TLSOptional && !a.w.Envelope.RequireTLS
 }
 
 // lookAgain fetches the policy anew after it has refused every host. It reports
@@ -111,12 +111,12 @@ func (a *attempt) overridden() bool {
 func (a *attempt) lookAgain(ctx context.Context) bool {
 	// Whether it has changed is asked of the policy that was used: the fetch may
 	// have been made for another message meanwhile.
-	r, _, err := a.d.policies.Refetch(ctx, a.policyDomain)
+	r, _, err := a.d.policies.Refetch(ctx, a.to.PolicyDomain)
 	if err != nil || r.Policy == nil || r.Policy.Text() == a.policy.Policy.Text() {
 		return false
 	}
 	a.d.log.Info("the policy has changed and its id has not; trying again under the new one",
-		"queue_id", a.w.Envelope.ID.String(), "domain", a.policyDomain, "policy", r.ID, "mode", string(r.Policy.Mode), "mx", r.Policy.MX)
+		"queue_id", a.w.Envelope.ID.String(), "domain", a.to.PolicyDomain, "policy", r.ID, "mode", string(r.Policy.Mode), "mx", r.Policy.MX)
 	if r.Policy.Mode == sts.ModeNone {
 		r.Policy = nil
 	}

@@ -48,7 +48,6 @@ type session struct {
 	key      string // of the pool: host, port, user
 	host     string
 	addr     netip.Addr
-	tickets  *tickets
 	resumed  bool // its evidence is that of an earlier handshake
 	messages int  // transactions so far
 	spent    bool // it carries no more messages

@@ -29,7 +29,6 @@ func (a *attempt) accept(refusals map[int]*attemptError) {
 		a.results[i] = f.state(a.w.States[i], a.tls)
 		return true
 	})
-	a.refusals = nil
 }
 
 // decline takes note that a host does not take the message for a recipient, which
@@ -77,54 +76,50 @@ const (
 	courseMore
 )
 
-// send makes a transaction and takes in its results.
-func (a *attempt) send(ctx context.Context, s *session) course {
-	a.last = nil
+// send makes a transaction and takes in its results. The failure is why the next host
+// is asked for the recipients that have none; nil where the host has an answer.
+func (a *attempt) send(ctx context.Context, h *hostTry, s *session) (course, *attemptError) {
 	used := s.messages > 0
 	s.messages++
 	t := a.transaction(s)
 	if a.unreadable() {
-		return courseDone
+		return courseDone, nil
 	}
 	start := a.d.now()
 	a.hold.waits(s.conn, silentEnvelope)
 	out, err := s.client.Send(ctx, t)
 	if errors.Is(err, errStopping) && !out.BodySent {
 		a.cut = true
-		return courseDone
+		return courseDone, nil
 	}
 	if !out.BodySent && a.unreadable() {
-		return courseDone
+		return courseDone, nil
 	}
 	local := errors.Is(err, smtpclient.ErrTooLarge) || errors.Is(err, smtpclient.ErrNeedsSMTPUTF8)
 	lost := err != nil && !local && !out.BodySent
 	switch {
 	case errors.Is(err, smtpclient.ErrChunking):
 		a.d.pool.distrust(s.key)
-		a.last = a.connectionFailure(s, err)
-		return courseRenew
+		return courseRenew, a.connectionFailure(s, err)
 	case used && lost:
-		a.last = a.connectionFailure(s, err)
-		return courseRenew
+		return courseRenew, a.connectionFailure(s, err)
 	case used && a.saysNothing(s, out):
-		a.last = &attemptError{reason: failure.Busy, host: s.host, domainWide: true, text: s.host + " takes no more on a session that was used before"}
-		return courseRenew
+		return courseRenew, &attemptError{reason: failure.Busy, host: s.host, domainWide: true, text: s.host + " takes no more on a session that was used before"}
 	case lost && out.Mail.Code == 0: // the host saw nothing of the message
-		a.last = a.connectionFailure(s, err)
-		return courseDone
+		return courseDone, a.connectionFailure(s, err)
 	}
-	more := a.take(s, out, err)
+	more, f := a.take(h, s, out, err)
 	switch {
 	case out.Final.OK():
-		a.room = a.limit
+		a.room = h.limit
 		a.d.pool.took(s.key, a.d.now().Sub(start))
 	case !s.client.Usable():
 		a.d.pool.strained(s.key) // it said 421, or went away
 	}
 	if more {
-		return courseMore
+		return courseMore, f
 	}
-	return courseDone
+	return courseDone, f
 }
 
 // transaction is the message for the recipients that have no result yet.
@@ -208,8 +203,9 @@ func (a *attempt) inSevenBits(t *smtpclient.Transaction) {
 
 // take gives the recipients their results. The host counts as reached once it
 // has said anything about the message. It reports whether recipients are left for
-// another transaction, which makes sense while the host takes some each time.
-func (a *attempt) take(s *session, out smtpclient.Outcome, err error) (more bool) {
+// another transaction, which makes sense while the host takes some each time, and why
+// the next host is asked for some, the last of them.
+func (a *attempt) take(h *hostTry, s *session, out smtpclient.Outcome, err error) (more bool, last *attemptError) {
 	progress := out.Final.OK() || out.BodySent && out.Final.Permanent()
 	var rest []int
 	for k, i := range a.open {
@@ -224,13 +220,13 @@ func (a *attempt) take(s *session, out smtpclient.Outcome, err error) (more bool
 			more = true
 			rest = append(rest, i)
 		case owner == ofHost:
-			a.last = f
+			last = f
 			rest = append(rest, i)
-		case f.refusesUs() && !a.refusedOver.IsValid():
-			if a.refusals == nil {
-				a.refusals = make(map[int]*attemptError)
+		case f.refusesUs() && !h.refusedOver.IsValid():
+			if h.refusals == nil {
+				h.refusals = make(map[int]*attemptError)
 			}
-			a.refusals[i] = f
+			h.refusals[i] = f
 			rest = append(rest, i)
 		case owner == ofHostAlone:
 			a.decline(i, f)
@@ -240,7 +236,7 @@ func (a *attempt) take(s *session, out smtpclient.Outcome, err error) (more bool
 		}
 	}
 	a.open = rest
-	return more
+	return more, last
 }
 
 // recipientResult is what became of the k-th recipient of the transaction; nil is a

@@ -26,7 +26,7 @@ func TestGolden(t *testing.T) {
 	}
 	const tls = `4.7.5 example.org asks for verified TLS (MTA-STS, mode enforce), and the certificate of mx.example.org expired on 2026-11-01; nothing was sent (certificate-expired)`
 	kurt, maria := queue.Recipient{Address: "kurt@example.org", Domain: "example.org"}, queue.Recipient{Address: "maria@example.org", Domain: "example.org"}
-	type maker func(*Reporter, *queue.Work, []queue.RecipientState) (queue.NewMessage, bool)
+	type maker func(*Reporter, *queue.Claim, []queue.RecipientState) (queue.NewMessage, bool)
 	failure, delay := (*Reporter).Failure, (*Reporter).Delay
 	for _, tt := range []struct {
 		name       string
@@ -51,11 +51,11 @@ func TestGolden(t *testing.T) {
 		{"delayed-tls", queue.Envelope{From: "anna@example.com"}, []queue.Recipient{kurt, maria}, []queue.RecipientState{waits("tls-expired", tls), waits("tls-expired", tls)}, nil, delay},
 		{"relayed", queue.Envelope{From: "anna@example.com"}, []queue.Recipient{{Address: "kurt@example.org", Domain: "example.org", Notify: []string{"SUCCESS"}}},
 			[]queue.RecipientState{{State: queue.Delivered, LastReply: "250 2.0.0 ok", Host: "mx.example.org"}}, nil,
-			func(r *Reporter, w *queue.Work, s []queue.RecipientState) (queue.NewMessage, bool) {
+			func(r *Reporter, w *queue.Claim, s []queue.RecipientState) (queue.NewMessage, bool) {
 				return r.Success(w, s, []bool{true})
 			}},
 		{"removed", queue.Envelope{From: "anna@example.com"}, []queue.Recipient{kurt}, []queue.RecipientState{{State: queue.Queued}}, nil,
-			func(r *Reporter, w *queue.Work, s []queue.RecipientState) (queue.NewMessage, bool) {
+			func(r *Reporter, w *queue.Claim, s []queue.RecipientState) (queue.NewMessage, bool) {
 				return r.Removed(queue.Message{Envelope: w.Envelope, States: s}, "sent by mistake")
 			}},
 		{"failed-utf8", queue.Envelope{From: "änna@example.com", SMTPUTF8: true, Ret: "FULL"}, []queue.Recipient{{Address: "jürgen@example.org", Domain: "example.org", ORcpt: "utf-8;jürgen@example.org"}},

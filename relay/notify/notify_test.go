@@ -26,9 +26,9 @@ func reporter() *Reporter {
 	}
 }
 
-func work(env queue.Envelope, recipients ...queue.Recipient) (*queue.Work, []queue.RecipientState) {
+func work(env queue.Envelope, recipients ...queue.Recipient) (*queue.Claim, []queue.RecipientState) {
 	env.Recipients, env.ReceivedAt, env.Size = recipients, now.Add(-5*time.Hour), int64(len(original))
-	w := &queue.Work{Envelope: env}
+	w := &queue.Claim{Envelope: env}
 	var states []queue.RecipientState
 	for i := range recipients {
 		w.Recipients = append(w.Recipients, i)

@@ -1,12 +1,11 @@
 package notify
 
 import (
+	"bytes"
 	"cmp"
 	"embed"
 	"fmt"
-	"io"
 	"mime"
-	"mime/quotedprintable"
 	"net/textproto"
 	"slices"
 	"strings"
@@ -171,26 +170,25 @@ func render(t *template.Template, name string, data any) string {
 	return b.String()
 }
 
-// writeText writes the part for people.
-func (n *notice) writeText(w io.Writer, p page) {
+// text is the part for people.
+func (n *notice) text(p page) []byte {
 	t := n.reporter.texts()
-	writeQuoted(w, render(t, string(n.action)+".text", p)+render(t, "details", p))
+	return wrapped(render(t, string(n.action)+".text", p) + render(t, "details", p))
 }
 
-// writeQuoted writes a text in lines of bearable length, as quoted-printable.
-func writeQuoted(w io.Writer, text string) {
-	q := quotedprintable.NewWriter(w)
+// wrapped is a text in lines of bearable length.
+func wrapped(text string) []byte {
+	var b bytes.Buffer
 	for line := range strings.Lines(text) {
 		line = strings.TrimRight(line, "\n")
 		indent := line[:len(line)-len(strings.TrimLeft(line, " "))]
-		_, _ = io.WriteString(q, wrap(line, indent, 76)) // into a buffer
+		b.WriteString(wrap(line, indent, 76))
 	}
-	_ = q.Close()
+	return b.Bytes()
 }
 
 func (n *notice) subject(p page) string {
-	s := render(n.reporter.texts(), string(n.action)+".subject", p)
-	return mime.QEncoding.Encode("utf-8", s)
+	return render(n.reporter.texts(), string(n.action)+".subject", p)
 }
 
 // wrap breaks a text into indented lines of at most width characters, where it

@@ -8,16 +8,16 @@ import (
 	"github.com/stsrelay/stsrelay/sts/dane"
 )
 
-// LookupTLSA finds the TLSA records that apply to host, whose addresses were
-// found as addrs (RFC 7672, 2.2). nil without an error: DANE does not apply. An
-// error: whether it does cannot be told, and the host must not be used.
-func LookupTLSA(ctx context.Context, resolver *dnsclient.Client, host string, port uint16, addrs dnsclient.Addrs) (*dane.RRset, error) {
-	bases, err := baseDomains(ctx, resolver, host, addrs)
+// TLSA finds the TLSA records that apply to a host, whose addresses were found as
+// addrs (RFC 7672, 2.2). nil without an error: DANE does not apply. After an error,
+// whether it does cannot be told, and the host must not be used.
+func (f *Finder) TLSA(ctx context.Context, h Host, addrs dnsclient.Addrs) (*dane.RRset, error) {
+	bases, err := baseDomains(ctx, f.Resolver, h.Name, addrs)
 	if err != nil {
 		return nil, err
 	}
 	for _, base := range bases {
-		t, err := resolver.TLSA(ctx, fmt.Sprintf("_%d._tcp.%s", port, base))
+		t, err := f.Resolver.TLSA(ctx, fmt.Sprintf("_%d._tcp.%s", h.Port, base))
 		switch {
 		case dnsclient.IsNotFound(err):
 			continue

@@ -8,8 +8,7 @@ import (
 	"github.com/stsrelay/stsrelay/tlsrpt"
 )
 
-// Code is what a session lacks, in short: the failure-reason-code of TLS reports (RFC
-// 8460, 4.4).
+// Code names a shortfall: it is the failure-reason-code of TLS reports (RFC 8460, 4.4).
 type Code string
 
 // The codes.

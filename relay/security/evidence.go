@@ -44,12 +44,13 @@ const (
 	Outdated
 )
 
-// Evidence is what one session proved. It says nothing about what was asked.
+// Evidence is what one session proved. It is independent of any requirement.
 type Evidence struct {
 	// Host is the name that the session was opened for, the reference
 	// identifier of its certificate.
 	Host string
-	// StartTLS is how far it came, Failure why no further.
+	// StartTLS is how far the session came towards TLS, and Failure the reason why it came
+	// no further.
 	StartTLS StartTLS
 	Failure  string
 	// Version and Suite are as in crypto/tls, 0 where there is no TLS. Group is that
@@ -59,16 +60,15 @@ type Evidence struct {
 	Group   tls.CurveID
 	// Chain is what the host showed, leaf first.
 	Chain []*x509.Certificate
-	// Certificate is the verdict on the chain. Where it is not Trusted,
-	// CertificateText says what is the matter, "expired on …", and
-	// CertificateCode says so in short, for reports.
+	// Certificate is the verdict on the chain. Where it is not Trusted, CertificateText
+	// is the reason in words, "expired on …", and CertificateCode the reason in short.
 	Certificate     Certificate
 	CertificateText string
 	CertificateCode Code
-	// NameMatches says that the certificate names Host (RFC 8461, 4.2): a DNS
+	// NameMatches reports whether the certificate names Host (RFC 8461, 4.2): a DNS
 	// name of the subject alternative names; the Common Name never counts.
 	NameMatches bool
-	// OffersRequireTLS says that the host offers REQUIRETLS after TLS.
+	// OffersRequireTLS reports whether the host offers REQUIRETLS after TLS.
 	OffersRequireTLS bool
 	// At is when the certificate was judged.
 	At time.Time
@@ -180,7 +180,7 @@ func (e *Evidence) encrypted(by Source) *Shortfall {
 }
 
 // verified is nil where the certificate is of a trusted authority, in date, and
-// for the host. It asks for a session that is encrypted.
+// for the host. The session must be encrypted.
 func (e *Evidence) verified(by Source) *Shortfall {
 	if s := e.trusted(by); s != nil {
 		return s
@@ -191,8 +191,7 @@ func (e *Evidence) verified(by Source) *Shortfall {
 	return nil
 }
 
-// pinned is verified for the names that the operator has pinned, in place of the
-// host's.
+// pinned is like verified, but compares with the names that the operator has pinned.
 func (e *Evidence) pinned(by Source, names []string) *Shortfall {
 	if s := e.trusted(by); s != nil {
 		return s
@@ -217,9 +216,9 @@ func (r *Requirement) MatchTLSA(e *Evidence) (dane.Record, error) {
 	return r.TLSA.Verify(e.Chain, r.references(), e.At)
 }
 
-// references are the names of which a certificate must have one for usage 2 (RFC
-// 7672, 3.2.2): the TLSA base domain; and the next-hop domain, also as the end of
-// its aliases, where nobody can have forged which hosts it has.
+// references are the reference identifiers for TLSA usage 2 (RFC 7672, 3.2.2): the TLSA
+// base domain; and the next-hop domain, also as the end of its aliases, where its MX
+// records are protected from forgery.
 func (r *Requirement) references() []string {
 	names := []string{r.TLSA.Base}
 	if r.MXSecure || r.Host == r.Domain {
@@ -253,11 +252,10 @@ func certificateNames(chain []*x509.Certificate) string {
 	return out
 }
 
-// Protection is what guarded a session, in one word.
+// Protection is how well a session was protected, in one word.
 type Protection string
 
-// The kinds of protection. What the host's certificate was compared with makes
-// the difference.
+// The kinds of protection. They differ in what the host's certificate was compared with.
 const (
 	Clear     Protection = "none"      // no TLS
 	Encrypted Protection = "encrypted" // by whoever answered: not verified
@@ -266,8 +264,8 @@ const (
 	ByDANE    Protection = "dane"      // the host's TLSA records, and nobody can have forged which host it is
 )
 
-// Describe is what the session was worth for a requirement: for logs and for the
-// queue's display, "TLS 1.3, TLS_AES_128_GCM_SHA256, X25519, verified by MTA-STS
+// Describe returns how well a session is protected by a requirement: in words for logs
+// and the display of the queue, "TLS 1.3, TLS_AES_128_GCM_SHA256, X25519, verified by MTA-STS
 // (enforce)" or "none: mx.example.org refused STARTTLS: 454 …", and in one word.
 func (r *Requirement) Describe(e *Evidence) (string, Protection) {
 	d, p := r.describe(e)
