@@ -66,17 +66,17 @@ func (l *loader) complete() {
 			*p = filepath.Join(folder, *p)
 		}
 	}
-	l.findOldData()
+	l.findOtherData()
 	if int64(c.Limits.FreeSpace) < store.Floor {
 		l.warn("limits.free_space is below what the store needs; %d MiB is used", store.Floor>>20)
 		c.Limits.FreeSpace = store.Floor
 	}
 }
 
-// findOldData looks for a queue in the current folder, where older versions kept it if
-// the file did not set data_dir. A relay must not begin with an empty queue while mail
+// findOtherData looks for a queue in the current folder, where a relay without a
+// configuration file keeps it. A relay must not begin with an empty queue while mail
 // waits in another one.
-func (l *loader) findOldData() {
+func (l *loader) findOtherData() {
 	c := l.config
 	if _, said := l.lines["data_dir"]; said || l.env["data_dir"] != "" || c.File == "" {
 		return
@@ -85,7 +85,7 @@ func (l *loader) findOldData() {
 	if err != nil || old == c.DataDir || !isFolder(filepath.Join(old, "queue")) || isFolder(filepath.Join(c.DataDir, "queue")) {
 		return
 	}
-	l.fail("data_dir", nil, "is not set, so data lies beside the configuration file, in %s; but there is a queue in %s, where older versions kept it. "+
+	l.fail("data_dir", nil, "is not set, so data lies beside the configuration file, in %s; but there is a queue in %s, where a relay without a configuration file keeps it. "+
 		"Say data_dir = %q, or move that folder", c.DataDir, old, old)
 }
 

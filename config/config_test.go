@@ -195,12 +195,12 @@ func TestWhereTheDataFolderIs(t *testing.T) {
 	if c, _, err := Load("", []string{"STSRELAY_HOSTNAME=relay.example.com"}); err != nil || c.DataDir != "./stsrelay-data" {
 		t.Errorf("without a file: %+v, %v", c, err)
 	}
-	// A queue of an older version in the present folder is not left behind.
+	// A queue in the present folder, of a relay without a file, is not left behind.
 	if err := os.MkdirAll(filepath.Join("stsrelay-data", "queue"), 0o700); err != nil {
 		t.Fatal(err)
 	}
 	if _, _, err := Load(file, nil); err == nil || !strings.Contains(err.Error(), "data_dir: is not set") {
-		t.Errorf("an old queue: %v", err)
+		t.Errorf("a queue of a relay without a file: %v", err)
 	}
 	if _, _, err := Load(file, []string{"STSRELAY_DATA_DIR=here"}); err != nil {
 		t.Error(err)

@@ -110,7 +110,7 @@ func rawLog(b *testing.B) func([]byte) error {
 			}
 			_, err := f.Write(buf)
 			if err == nil {
-				err = unix.Fdatasync(int(f.Fd()))
+				err = datasync(f)
 			}
 			for _, r := range group {
 				r.done <- err

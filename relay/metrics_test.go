@@ -104,7 +104,7 @@ func TestADeliveryMovesTheMetrics(t *testing.T) {
 		t.Fatal("a wrong sender was accepted")
 	}
 	o.lacks(o.metrics(),
-		"stsrelay_build_info{version=\"test\"} 1\n", "stsrelay_info{version=\"test\"} 1\n", "stsrelay_uptime_seconds ",
+		"stsrelay_build_info{version=\"test\"} 1\n", "stsrelay_uptime_seconds ",
 		"stsrelay_accepting 1\n", "stsrelay_delivering 1\n",
 		"stsrelay_accepted_messages_total 1\n", "stsrelay_accepted_bytes_total ",
 		"stsrelay_refused_total{code=\"501\",status=\"5.1.7\"} 1\n",

@@ -1,3 +1,5 @@
+//go:build linux
+
 // Command least is the least that a durable relay can do, to compare with: it
 // takes mail in clear, appends it to one log with an fdatasync that all who wait
 // share, answers, and sends it over TLS sessions that are verified and used again,

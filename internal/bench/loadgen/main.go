@@ -1,3 +1,5 @@
+//go:build linux
+
 // Command loadgen puts load on a real stsrelay process: it starts the fake
 // Internet on ports 25 and 443 of loopback addresses, starts the program, sends
 // messages, and counts what arrives: rates, lost ones, ones that came twice.
