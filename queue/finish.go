@@ -32,6 +32,9 @@ type Outcome struct {
 	Notices []NewMessage
 	// Also adds changes of other packages to the same commit.
 	Also func(*store.Batch)
+	// Durable is called when the results cannot be lost any more; nil: nobody wants to
+	// know. It must not wait for anything.
+	Durable func()
 }
 
 // Finish ends a claim with its results. It returns at once: the results are written
@@ -57,7 +60,12 @@ func (q *Queue) Finish(c *Claim, o Outcome) {
 		generated = q.addGeneratedLocked(o.Notices, &b)
 		q.writeResultsLocked(c, &b)
 	}
-	q.store.Submit(&b, func(err error) { q.recorded(g, generated, err) })
+	q.store.Submit(&b, func(err error) {
+		q.recorded(g, generated, err)
+		if err == nil && o.Durable != nil {
+			o.Durable()
+		}
+	})
 	if o.Unreadable != nil && !e.Gone {
 		q.holdUnreadableLocked(e, o.Unreadable)
 	}

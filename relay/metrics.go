@@ -4,9 +4,11 @@ import (
 	"cmp"
 	"errors"
 	"math"
+	"slices"
 	"sync/atomic"
 	"time"
 
+	"github.com/stsrelay/stsrelay/queue"
 	"github.com/stsrelay/stsrelay/relay/delivery"
 	"github.com/stsrelay/stsrelay/relay/metrics"
 	"github.com/stsrelay/stsrelay/relay/operator"
@@ -129,8 +131,6 @@ func reportResult(sent bool) string {
 	return "failed"
 }
 
-func (r *Relay) handshaken(starttls string) { r.metrics.StartTLS(starttls, 1) }
-
 // totals count since the start, for status.
 type totals struct{ accepted, delivered, deferred, bounced atomic.Int64 }
 
@@ -144,22 +144,38 @@ func (r *Relay) accepted(size int64) {
 	r.metrics.Accepted(size)
 }
 
-// ended counts what became of n recipients in an attempt.
-func (r *Relay) ended(verdict, why string, n int) {
-	r.metrics.Recipients(verdict, why, n)
-	switch verdict {
-	case "delivered":
-		r.totals.delivered.Add(int64(n))
-	case "deferred":
-		r.totals.deferred.Add(int64(n))
-	case "bounced":
-		r.totals.bounced.Add(int64(n))
+// measure counts what an event tells of. It is a reader of events.
+func (r *Relay) measure(e *delivery.Event) {
+	for i := range e.Sessions {
+		s := &e.Sessions[i]
+		if s.Opened {
+			r.metrics.StartTLS(s.Evidence.StartTLS.String(), 1)
+		}
+		if s.Usable {
+			r.metrics.Session(s.Evidence.TLSName())
+		}
+	}
+	if e.Kind != delivery.EventAttempt {
+		return
+	}
+	for _, result := range e.Results() {
+		r.metrics.Recipients(result.Verdict, result.Code, len(result.To))
+		r.totals.add(result.Verdict, int64(len(result.To)))
+	}
+	r.metrics.Attempt(e.Verdict(), cmp.Or(string(e.Protection), "no-session"))
+	if slices.ContainsFunc(e.States, func(s queue.RecipientState) bool { return s.State == queue.Delivered }) {
+		r.metrics.Delivered(e.Claim.Age + e.Took)
 	}
 }
 
-func (r *Relay) attempted(a delivery.Attempt) {
-	r.metrics.Attempt(a.Verdict, cmp.Or(string(a.Protection), "no-session"))
-	if a.Delivered > 0 {
-		r.metrics.Delivered(a.Delivered)
+// add counts what became of n recipients.
+func (t *totals) add(verdict string, n int64) {
+	switch verdict {
+	case "delivered":
+		t.delivered.Add(n)
+	case "deferred":
+		t.deferred.Add(n)
+	case "bounced":
+		t.bounced.Add(n)
 	}
 }

@@ -174,8 +174,8 @@ func (r *Relay) open() error {
 	}
 	r.delivery = delivery.New(delivery.Options{
 		Queue: r.queue, Resolver: r.resolver, Policies: r.policies, Hostname: c.Hostname, Roots: roots,
-		Dial: r.o.Dial, IsSelf: r.isSelf, Notices: r.notifier(), Count: r.counter(), Now: r.o.Now, Settings: deliverySettings, Timeouts: r.o.Timeouts,
-		Recipients: r.ended, Ended: r.attempted, Opened: r.metrics.Session, Handshaken: r.handshaken, Hellos: r.hellos, Logger: r.log,
+		Dial: r.o.Dial, IsSelf: r.isSelf, Readers: r.eventReaders(), Now: r.o.Now, Settings: deliverySettings, Timeouts: r.o.Timeouts,
+		Hellos: r.hellos, Logger: r.log,
 	})
 	certs, err := readCertificates(c)
 	if err != nil {

@@ -114,43 +114,55 @@ func (r *Relay) lookupReceiver(ctx context.Context, host string) ([]netip.Addr, 
 	return a.Addrs, err
 }
 
-// reportNotices tells the reporter what became of its mail; of other mail it
-// leaves the notices to others.
-type reportNotices struct {
-	delivery.Notifier
-	reporter *tlsrpt.Reporter
+// noticesOf returns the notices that are owed for what became of an attempt. It is a
+// reader of events.
+func (r *Relay) noticesOf(e *delivery.Event) (c delivery.Changes) {
+	if e.Kind == delivery.EventNoAttempt || e.Unreadable != nil || e.Claim.Envelope.Kind == queue.Report {
+		return c
+	}
+	add := func(m queue.NewMessage, ok bool) bool {
+		if ok {
+			c.Notices = append(c.Notices, m)
+		}
+		return ok
+	}
+	if e.Kind == delivery.EventAttempt {
+		add(r.notices.Failure(e.Claim, e.States))
+		add(r.notices.Success(e.Claim, e.States, e.Relayed))
+	}
+	if e.Late {
+		c.Delayed = add(r.notices.Delay(e.Claim, e.States))
+	}
+	return c
 }
 
-// Failure implements delivery.Notifier.
-func (n reportNotices) Failure(w *queue.Claim, states []queue.RecipientState) (queue.NewMessage, bool) {
-	if w.Envelope.Kind != queue.Report {
-		return n.Notifier.Failure(w, states)
+// tellReporter tells the reporter what became of its mail, about which nobody gets a
+// notice. It is a reader of events.
+func (r *Relay) tellReporter(e *delivery.Event) {
+	if e.Kind != delivery.EventAttempt || e.Claim.Envelope.Kind != queue.Report {
+		return
 	}
-	for _, s := range states { // there is one recipient
+	for _, s := range e.States { // there is one recipient
 		switch s.State {
 		case queue.Delivered:
-			n.reporter.Mailed(context.Background(), w.Envelope.ID.String(), "")
+			r.reporter.Mailed(context.Background(), e.Claim.Envelope.ID.String(), "")
 		case queue.Bounced:
-			n.reporter.Mailed(context.Background(), w.Envelope.ID.String(), s.LastError)
+			r.reporter.Mailed(context.Background(), e.Claim.Envelope.ID.String(), s.LastError)
 		}
 	}
-	return queue.NewMessage{}, false
 }
 
-// Delay implements delivery.Notifier.
-func (n reportNotices) Delay(w *queue.Claim, states []queue.RecipientState) (queue.NewMessage, bool) {
-	if w.Envelope.Kind == queue.Report {
-		return queue.NewMessage{}, false
+// eventReaders are all who read what becomes of attempts.
+func (r *Relay) eventReaders() delivery.Readers {
+	readers := delivery.Readers{
+		Commit: []func(*delivery.Event) delivery.Changes{r.noticesOf},
+		Ended:  []func(*delivery.Event){delivery.LogEvents(r.log), r.measure},
 	}
-	return n.Notifier.Delay(w, states)
-}
-
-// notifier is who writes notices.
-func (r *Relay) notifier() delivery.Notifier {
-	if r.reporter == nil {
-		return r.notices
+	if r.reporter != nil {
+		readers.Commit = append(readers.Commit, r.countSessions)
+		readers.Ended = append(readers.Ended, r.tellReporter)
 	}
-	return reportNotices{r.notices, r.reporter}
+	return readers
 }
 
 // runReports sends reports until ctx ends. A failure does not stop the mail.

@@ -48,17 +48,18 @@ func TestWhatASessionCountsFor(t *testing.T) {
 		{"a policy is malformed, there is no older one", []security.Verdict{{Source: security.Opportunistic}}, failed, false, []tlsrpt.Result{{Policy: fetchPolicy, Failure: fetchFailure}}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			s := &delivery.SessionCount{
+			e := &delivery.Event{At: time.Unix(1, 0)}
+			s := &delivery.Session{
 				Requirement: &security.Requirement{Domain: "a.example", Host: "mx.a.example", Policy: policy, TLSA: tlsa},
-				Verdicts:    tt.verdicts, Policy: sts.Result{Failure: tt.fetch}, At: time.Unix(1, 0),
+				Verdicts:    tt.verdicts, PolicyFailure: tt.fetch,
 			}
 			if !tt.skipped {
 				s.LocalIP, s.RemoteIP, s.Helo = "192.0.2.1", "2001:db8::1", "mx"
 			}
 			for i := range tt.want {
-				tt.want[i].Domain, tt.want[i].At = "a.example", s.At
+				tt.want[i].Domain, tt.want[i].At = "a.example", e.At
 			}
-			if got := results(s); !reflect.DeepEqual(got, tt.want) {
+			if got := results(e, s); !reflect.DeepEqual(got, tt.want) {
 				t.Errorf("got  %+v\nwant %+v", got, tt.want)
 			}
 		})

@@ -24,8 +24,8 @@ var ErrContentCoding = errors.New("compressed answer that cannot be read")
 // ErrContentType is wrapped by the error about an answer that is no text/plain.
 var ErrContentType = errors.New("not text/plain")
 
-// readBody reads the policy out of an answer. What is tolerated becomes a remark.
-func readBody(resp *http.Response, remarks *Remarks) ([]byte, error) {
+// readBody reads the policy out of an answer. What is tolerated becomes a warning.
+func readBody(resp *http.Response, warnings *Warnings) ([]byte, error) {
 	if resp.StatusCode != http.StatusOK {
 		if to := resp.Header.Get("Location"); to != "" {
 			return nil, fmt.Errorf("it answered %s to %q, and redirects must not be followed (RFC 8461, 3.3)", resp.Status, cut(to, 120))
@@ -33,14 +33,14 @@ func readBody(resp *http.Response, remarks *Remarks) ([]byte, error) {
 		return nil, fmt.Errorf("it answered %q instead of 200", resp.Status)
 	}
 	if ct := resp.Header.Get("Content-Type"); ct == "" {
-		remarks.Add(RemarkContentType, "the policy host sends no Content-Type; it should be text/plain")
+		warnings.Add(WarnContentType, "the policy host sends no Content-Type; it should be text/plain")
 	} else if mediaType, _, err := mime.ParseMediaType(ct); err != nil && mediaType == "" || !strings.EqualFold(mediaType, "text/plain") {
 		return nil, fmt.Errorf("its Content-Type is %q, %w", cut(ct, 80), ErrContentType)
 	}
 	if resp.ContentLength > maxBody {
 		return nil, fmt.Errorf("it is %d octets long, more than %d", resp.ContentLength, maxBody)
 	}
-	reader, err := decoder(resp, remarks)
+	reader, err := decoder(resp, warnings)
 	if err != nil {
 		return nil, err
 	}
@@ -65,7 +65,7 @@ func contentCoding(h http.Header) string {
 
 // decoder reads the body without its coding. No coding is asked for; there are
 // hosts that send one whatever is asked.
-func decoder(resp *http.Response, remarks *Remarks) (io.Reader, error) {
+func decoder(resp *http.Response, warnings *Warnings) (io.Reader, error) {
 	coding := contentCoding(resp.Header)
 	if coding == "" {
 		return resp.Body, nil
@@ -92,7 +92,7 @@ func decoder(resp *http.Response, remarks *Remarks) (io.Reader, error) {
 	if err != nil {
 		return nil, codingError(resp, err)
 	}
-	remarks.Add(RemarkCompressed, "the policy host compresses its answer (%s) though nobody asked for it; not every sender can read that", coding)
+	warnings.Add(WarnCompressed, "the policy host compresses its answer (%s) though nobody asked for it; not every sender can read that", coding)
 	return decoded, nil
 }
 

@@ -91,8 +91,8 @@ type Fetcher struct {
 // Fetched is a policy and what its fetch has shown.
 type Fetched struct {
 	// Policy is as it is applied: see Policy.Applied.
-	Policy  *Policy
-	Remarks Remarks
+	Policy   *Policy
+	Warnings Warnings
 	// Text is the policy as it was received.
 	Text string
 	// TLS is the state of the connection, Addr the address that answered.
@@ -132,13 +132,13 @@ func (f *Fetcher) Fetch(ctx context.Context, domain string) (*Fetched, error) {
 		return nil, &FetchError{Type: fetchType(err), Domain: domain, Seen: out, Err: err}
 	}
 	out.Text = string(body)
-	policy, remarks, err := parsePolicy(out.Text)
+	policy, warnings, err := parsePolicy(out.Text)
 	if err != nil {
 		return nil, &FetchError{Type: PolicyInvalid, Domain: domain, Text: out.Text, Seen: out, Err: err}
 	}
-	out.Policy, out.Remarks = policy.Applied(), append(out.Remarks, remarks...)
+	out.Policy, out.Warnings = policy.Applied(), append(out.Warnings, warnings...)
 	if n := policy.leftOut(out.Policy); n > 0 {
-		out.Remarks.Add(RemarkManyMX, "the policy has %d patterns, more than are applied: the last %d of them do not count", len(out.Policy.MX)+n, n)
+		out.Warnings.Add(WarnManyMX, "the policy has %d patterns, more than are applied: the last %d of them do not count", len(out.Policy.MX)+n, n)
 	}
 	return out, nil
 }
@@ -168,5 +168,5 @@ func (f *Fetcher) get(ctx context.Context, domain string, out *Fetched) ([]byte,
 	defer answer.Body.Close()
 	out.TLS, out.Status = answer.TLS, answer.StatusCode
 	out.ContentType, out.ContentCoding, out.Location = answer.Header.Get("Content-Type"), contentCoding(answer.Header), answer.Header.Get("Location")
-	return readBody(answer, &out.Remarks)
+	return readBody(answer, &out.Warnings)
 }

@@ -33,8 +33,8 @@ func (m *Manager) keep(ctx context.Context, domain, id string, old *entry, f *Fe
 	case changed || !before:
 		log.Info("policy fetched")
 	}
-	for _, remark := range f.Remarks {
-		log.Debug("the policy is odd", "remark", remark.Texts, "more", remark.More)
+	for _, w := range f.Warnings {
+		log.Debug("the policy is odd", "remark", w.Texts, "more", w.More)
 	}
 	e = newEntry(r, policy)
 	if policy.MaxAge > 0 {

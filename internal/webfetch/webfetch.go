@@ -135,7 +135,7 @@ func (c *Client) Do(req *http.Request) (*Exchange, error) {
 		most := int(max(c.o.MaxBody, 64<<10))
 		transport.HTTP2 = &http.HTTP2Config{MaxReceiveBufferPerStream: most, MaxReceiveBufferPerConnection: most}
 	}
-	answer, err := transport.RoundTrip(req) // a RoundTripper follows no redirect
+	answer, err := transport.RoundTrip(req) //nolint:bodyclose // the caller closes it; a RoundTripper follows no redirect
 	if err != nil {
 		transport.CloseIdleConnections()
 		return out, causeOf(ctx, err)

@@ -23,11 +23,9 @@ import (
 
 	"github.com/stsrelay/stsrelay/internal/clienthello"
 	"github.com/stsrelay/stsrelay/internal/dnsclient"
-	"github.com/stsrelay/stsrelay/internal/store"
 	"github.com/stsrelay/stsrelay/queue"
 	"github.com/stsrelay/stsrelay/relay/failure"
 	"github.com/stsrelay/stsrelay/relay/outbound"
-	"github.com/stsrelay/stsrelay/relay/security"
 	"github.com/stsrelay/stsrelay/relay/smtpclient"
 	"github.com/stsrelay/stsrelay/sts"
 )
@@ -46,20 +44,8 @@ type Options struct {
 	Dial outbound.DialFunc
 	// IsSelf says whether a host is this relay; nil: none is.
 	IsSelf func(host string, port uint16, addrs []netip.Addr) bool
-	// Notices makes notices to senders; nil: none are sent.
-	Notices Notifier
-	// Count adds what a session proved to the counts of TLS reports, in the
-	// commit of the delivery's result; nil: nothing is counted.
-	Count func(b *store.Batch, s SessionCount)
-	// Recipients is told what became of n recipients: the verdict, and the reason
-	// where they were not delivered. Ended is told of every attempt, Opened of
-	// every session to a host, with its TLS version or "none". Handshaken is told
-	// how far every new session came towards TLS, whether mail may go over it or
-	// not: security.StartTLS in one word. Each may be nil.
-	Recipients func(verdict, why string, n int)
-	Ended      func(Attempt)
-	Opened     func(tls string)
-	Handshaken func(starttls string)
+	// Readers read what becomes of attempts.
+	Readers Readers
 	// Hellos remembers hosts that answer a small ClientHello only; default: those
 	// that this Delivery has met.
 	Hellos *clienthello.Hosts
@@ -104,54 +90,13 @@ type Settings struct {
 	Resign func(open func() io.Reader) (io.Reader, error)
 }
 
-// Notifier makes notices to senders.
-type Notifier interface {
-	// Failure is a notice that the given recipients of w were given up, Delay
-	// one that they are still being tried. ok is false where none is owed.
-	Failure(w *queue.Claim, states []queue.RecipientState) (m queue.NewMessage, ok bool)
-	Delay(w *queue.Claim, states []queue.RecipientState) (m queue.NewMessage, ok bool)
-	// Success is one that recipients were handed to hosts that will send none
-	// themselves: relayed says which, by position.
-	Success(w *queue.Claim, states []queue.RecipientState, relayed []bool) (m queue.NewMessage, ok bool)
-}
-
-// Attempt is what one attempt came to.
-type Attempt struct {
-	// Verdict is that on its recipients, "delivered", "deferred", "bounced", or
-	// "mixed" where they differ.
-	Verdict string
-	// Protection guarded the session that was used last, "" where there was none.
-	Protection security.Protection
-	// Delivered is how old the message was when a host had taken it, 0 where none
-	// has.
-	Delivered time.Duration
-}
-
-// SessionCount is one result for TLS reports (RFC 8460, 4.3).
-type SessionCount struct {
-	Requirement *security.Requirement
-	Verdicts    []security.Verdict
-	// Policy is what became of the policy lookup.
-	Policy sts.Result
-	// LocalIP, RemoteIP and Helo describe the session; "" where there was none.
-	LocalIP, RemoteIP, Helo string
-	// At is the end of the attempt.
-	At time.Time
-}
-
 // Delivery delivers what the queue has due.
 type Delivery struct {
 	queue    *queue.Queue
 	policies *sts.Manager
-	notices  Notifier
-	count    func(b *store.Batch, s SessionCount)
-	told     func(verdict, why string, n int)
-	ended    func(Attempt)
-	opened   func(tls string)
-	// handshaken is told how far sessions come towards TLS.
-	handshaken func(starttls string)
-	now        func() time.Time
-	log        *slog.Logger
+	readers  Readers
+	now      func() time.Time
+	log      *slog.Logger
 
 	settings atomic.Pointer[Settings]
 	pool     *pool
@@ -174,22 +119,10 @@ func New(o Options) *Delivery {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
 	d := &Delivery{
-		queue: o.Queue, policies: o.Policies, notices: o.Notices, count: o.Count,
+		queue: o.Queue, policies: o.Policies, readers: o.Readers,
 		now: o.Now, log: o.Logger,
 		pool:  newPool(),
 		freed: make(chan struct{}, 1),
-	}
-	if d.told = o.Recipients; d.told == nil {
-		d.told = func(string, string, int) {}
-	}
-	if d.ended = o.Ended; d.ended == nil {
-		d.ended = func(Attempt) {}
-	}
-	if d.opened = o.Opened; d.opened == nil {
-		d.opened = func(string) {}
-	}
-	if d.handshaken = o.Handshaken; d.handshaken == nil {
-		d.handshaken = func(string) {}
 	}
 	if o.Hellos == nil {
 		o.Hellos = clienthello.NewHosts(d.now)
@@ -316,6 +249,7 @@ func (d *Delivery) deliverSafely(ctx, grace context.Context, w *queue.Claim) {
 				d.queue.DelayNotified(w, nil)
 				return
 			}
+			// No Event: it may be a reader of it that has panicked.
 			f := &attemptError{reason: failure.Internal, text: fmt.Sprintf("internal error: %v", p)}
 			d.queue.Finish(w, queue.Outcome{Results: f.states(w), DomainBackoff: queue.DomainBackoff{Reason: f.queueReason()}})
 		}
@@ -336,12 +270,9 @@ func (d *Delivery) tellDelay(w *queue.Claim) {
 		s.LastError, s.ReasonCode, s.Status, s.TLS = w.BackoffReason.Text, w.BackoffReason.Code, w.BackoffReason.Status, ""
 		s.Earlier = s.LastReply != ""
 	}
-	var notices []queue.NewMessage
-	if d.notices != nil {
-		if m, ok := d.notices.Delay(w, states); ok {
-			notices = append(notices, m)
-		}
-	}
-	d.queue.DelayNotified(w, notices)
-	queue.LogNotices(d.log, &w.Envelope, notices)
+	e := &Event{Kind: EventDelay, Claim: w, At: d.now(), Late: true, States: states, Relayed: make([]bool, len(states))}
+	c := d.readers.changes(e)
+	d.readers.ended(e)
+	d.queue.DelayNotified(w, c.Notices)
+	queue.LogNotices(d.log, &w.Envelope, c.Notices)
 }

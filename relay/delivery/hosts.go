@@ -25,7 +25,7 @@ func (a *attempt) tryHosts(ctx context.Context, plan *outbound.Plan) {
 	}
 	for step := range a.walk.Hosts(ctx, guide) {
 		if step.Refused != nil {
-			a.countSkipped(step.Requirement, step.Refused)
+			a.noteSkipped(step.Requirement, step.Refused)
 			a.failed(policyFailure(step.Refused, step.Requirement))
 			continue
 		}
@@ -38,11 +38,11 @@ func (a *attempt) tryHosts(ctx context.Context, plan *outbound.Plan) {
 				a.walk.Done(step.Host)
 			}
 		}
-		if len(a.open) == 0 {
+		if len(a.recipients.open) == 0 {
 			break
 		}
 	}
-	a.d.rotation.End(a.w.Domain, a.walk, len(a.open) > 0, ctx.Err() != nil, now)
+	a.d.rotation.End(a.w.Domain, a.walk, len(a.recipients.open) > 0, ctx.Err() != nil, now)
 }
 
 // failed takes note of a host that could not be used.
@@ -62,7 +62,7 @@ func (a *attempt) failed(f *attemptError) {
 // reason is why recipients are without a result.
 func (a *attempt) reason() *attemptError {
 	if a.walk != nil {
-		if f, ok := errors.AsType[*attemptError](a.walk.Reason(a.reached)); ok {
+		if f, ok := errors.AsType[*attemptError](a.walk.Reason(a.end.reached)); ok {
 			return f
 		}
 	}
@@ -75,7 +75,7 @@ func (a *attempt) tryCandidate(ctx context.Context, step outbound.Step) *attempt
 		return f
 	}
 	if s, ok := errors.AsType[*security.Shortfall](step.Requirement.Admits()); ok {
-		a.countSkipped(step.Requirement, s)
+		a.noteSkipped(step.Requirement, s)
 		return policyFailure(s, step.Requirement)
 	}
 	return a.tryHost(ctx, a.newHostTry(step.Host, step.Requirement))
@@ -92,7 +92,7 @@ func (a *attempt) tryHost(ctx context.Context, h *hostTry) *attemptError {
 		h.refusedOver = at
 		_, f = a.transact(ctx, h)
 	}
-	a.accept(h.refusals)
+	a.recipients.acceptRefusals(h.refusals, a.record.tls)
 	return f
 }
 
@@ -106,13 +106,13 @@ func (a *attempt) transact(ctx context.Context, h *hostTry) (at netip.Addr, f *a
 		if f != nil {
 			return at, f
 		}
-		a.tls, a.protection = h.req.Describe(&s.evidence)
+		a.record.proved(h.req, &s.evidence)
 		course, f := a.send(ctx, h, s)
 		for course == courseMore && s.mayCarry() {
 			course, f = a.send(ctx, h, s)
 		}
 		if course != courseRenew {
-			a.countSession(h.req, s)
+			a.noteSession(h.req, s)
 		}
 		a.hold.waits(nil, 0) // the session may be another attempt's now
 		s.spent = a.alone || course == courseRenew

@@ -31,14 +31,14 @@ func (a *attempt) session(ctx context.Context, h *hostTry) (*session, *attemptEr
 			return nil, ended(ctx, h.Name)
 		}
 		if s != nil {
-			a.seen = append(a.seen, seen{h.Name, s.addr})
+			a.record.contacted(h.Name, s.addr)
 			return s, nil
 		}
 		start := a.d.now()
 		s, f := a.openSession(ctx, h)
 		if f == nil {
 			s.key = h.key
-			a.d.opened(s.evidence.TLSName())
+			a.record.session(h.req, s, nil, a.policy.Failure).Usable = true
 			a.d.pool.opened(h.key, a.d.now().Sub(start))
 			a.d.pool.add(s)
 			return s, nil
@@ -100,7 +100,7 @@ func (a *attempt) openSession(ctx context.Context, h *hostTry) (*session, *attem
 		a.walk.Dial(n)
 		if err != nil {
 			a.walk.InVain(place.at[:n]...)
-			a.seen = append(a.seen, seen{h.Name, place.at[0].Addr()}) // the text has the others
+			a.record.contacted(h.Name, place.at[0].Addr()) // the text has the others
 			place.end(a.d.now())
 			failed := outbound.Failure{Stage: outbound.StageConnect, Host: h.Name, Addrs: addrs, Err: err}
 			return nil, &attemptError{reason: failure.Connect, host: h.Name, domainWide: true, strained: true, text: failed.Error()}
@@ -125,7 +125,7 @@ func (a *attempt) openSession(ctx context.Context, h *hostTry) (*session, *attem
 // handshake broke and nobody asks for TLS.
 func (a *attempt) openOn(ctx context.Context, h *hostTry, conn net.Conn, addr netip.AddrPort) (*session, *attemptError) {
 	req := h.req
-	a.seen = append(a.seen, seen{req.Host, addr.Addr()})
+	a.record.contacted(req.Host, addr.Addr())
 	s := &session{host: req.Host, addr: addr.Addr()}
 	target := outbound.Target{
 		Requirement: req, Addr: addr, LegacyTLS: a.settings.LegacyTLS, NoChunking: !a.d.pool.chunking(h.key), ConnectTimeout: a.settings.ConnectTimeout,
@@ -138,7 +138,7 @@ func (a *attempt) openOn(ctx context.Context, h *hostTry, conn net.Conn, addr ne
 	opened, failed := a.d.opener.Open(ctx, conn, target)
 	if failed != nil {
 		if failed.Proved != nil {
-			a.tls, a.protection = req.Describe(failed.Proved)
+			a.record.proved(req, failed.Proved)
 		}
 		return nil, openFailure(ctx, failed)
 	}
@@ -147,24 +147,24 @@ func (a *attempt) openOn(ctx context.Context, h *hostTry, conn net.Conn, addr ne
 		a.d.log.LogAttrs(ctx, slog.LevelInfo, "the host does not take the usual ClientHello; it gets a smaller one for a day, with classical key exchange",
 			slog.String("queue_id", a.w.Envelope.ID.String()), slog.String("host", req.Host), slog.String("ip", addr.Addr().String()), slog.String("error", opened.Unanswered))
 	}
-	a.d.handshaken(s.evidence.StartTLS.String())
+	a.record.session(req, s, nil, a.policy.Failure).Opened = true
 	if err := req.Satisfied(&s.evidence); err != nil {
-		a.countSession(req, s)
+		a.noteSession(req, s)
 		a.d.pool.quit(s)
 		shortfall, _ := errors.AsType[*security.Shortfall](err)
-		a.tls, a.protection = req.Describe(&s.evidence)
+		a.record.proved(req, &s.evidence)
 		return nil, policyFailure(shortfall, req)
 	}
 	if r := a.to.Route(); r != nil && r.User != "" {
 		if err := opened.LogIn(ctx, req, r.User, r.Password); err != nil {
-			a.countSession(req, s)
+			a.noteSession(req, s)
 			a.d.pool.quit(s)
 			return nil, authFailure(s, r.User, err)
 		}
 	}
 	if s.evidence.StartTLS == security.Broken {
-		a.countSession(req, s)
-		a.tls, a.protection = req.Describe(&s.evidence)
+		a.noteSession(req, s)
+		a.record.proved(req, &s.evidence)
 		if failed := a.d.opener.InClear(ctx, target, opened); failed != nil {
 			return nil, openFailure(ctx, failed)
 		}
@@ -218,40 +218,27 @@ func greetingFailure(host string, addr netip.Addr, err error) *attemptError {
 	return f
 }
 
-// countSession counts a session once for each policy domain that uses it (RFC
-// 8460, 4.3).
-func (a *attempt) countSession(req *security.Requirement, s *session) {
-	if !a.counted() || !s.countsFor(req.Domain) {
-		return
+// noteSession takes note of a session for the Event. It counts once for each policy
+// domain that uses it (RFC 8460, 4.3).
+func (a *attempt) noteSession(req *security.Requirement, s *session) *Session {
+	var verdicts []security.Verdict
+	if a.counted() && s.countsFor(req.Domain) {
+		verdicts = req.Judge(&s.evidence, nil)
 	}
-	a.counts = append(a.counts, SessionCount{
-		Requirement: req, Verdicts: req.Judge(&s.evidence, nil), Policy: a.policy,
-		LocalIP: ip(s.client.LocalAddr()), RemoteIP: s.addr.String(), Helo: s.client.PeerName(),
-	})
+	return a.record.session(req, s, verdicts, a.policy.Failure)
 }
 
-// countSkipped counts a host that was passed over because the policy does not
-// name it.
-func (a *attempt) countSkipped(req *security.Requirement, s *security.Shortfall) {
-	if !a.counted() {
-		return
+// noteSkipped takes note of a host that was passed over because its requirement does
+// not admit it.
+func (a *attempt) noteSkipped(req *security.Requirement, s *security.Shortfall) {
+	if a.counted() {
+		a.record.skipped(req, s)
 	}
-	a.counts = append(a.counts, SessionCount{
-		Requirement: req, Policy: a.policy,
-		Verdicts: []security.Verdict{{Source: s.Source, Binding: true, Shortfall: s}},
-	})
 }
 
-// counted says whether this message's sessions are counted: those of TLS
+// counted reports whether this message's sessions are counted: those of TLS
 // reports are not (RFC 8460, 5.3), nor those to an address, which has no domain
 // to report to.
 func (a *attempt) counted() bool {
-	return a.d.count != nil && a.to.PolicyDomain != "" && a.w.Envelope.Kind != queue.Report
-}
-
-func ip(addr net.Addr) string {
-	if t, ok := addr.(*net.TCPAddr); ok {
-		return t.AddrPort().Addr().Unmap().String()
-	}
-	return ""
+	return a.to.PolicyDomain != "" && a.w.Envelope.Kind != queue.Report
 }

@@ -31,7 +31,7 @@ func (a *attempt) addTLSA(ctx context.Context, h outbound.Host, req *security.Re
 	s := security.TLSALookupFailed(err)
 	failed := *req
 	failed.TLSA = dane.NewRRset(h.Name, nil)
-	a.countSkipped(&failed, s)
+	a.noteSkipped(&failed, s)
 	if !req.PublishedBinding() {
 		return nil
 	}

@@ -6,61 +6,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"slices"
 
 	"github.com/stsrelay/stsrelay/internal/sevenbit"
 	"github.com/stsrelay/stsrelay/queue"
 	"github.com/stsrelay/stsrelay/relay/failure"
 	"github.com/stsrelay/stsrelay/relay/smtpclient"
 )
-
-// accept makes refusals the results of the recipients that still have none, but for
-// those of which another host is to be asked.
-func (a *attempt) accept(refusals map[int]*attemptError) {
-	a.open = slices.DeleteFunc(a.open, func(i int) bool {
-		f := refusals[i]
-		if f == nil {
-			return false
-		}
-		if f.elsewhere {
-			a.decline(i, f)
-			return false
-		}
-		a.results[i] = f.state(a.w.States[i], a.tls)
-		return true
-	})
-}
-
-// decline takes note that a host does not take the message for a recipient, which
-// counts where no other host does. The first word stays, but "not now" outdoes "no".
-func (a *attempt) decline(i int, f *attemptError) {
-	if a.declined == nil {
-		a.declined = make(map[int]*attemptError)
-	}
-	if old := a.declined[i]; old == nil || old.permanent && !f.permanent {
-		a.declined[i] = f
-	}
-}
-
-// acceptDeclined makes what hosts have said for themselves alone the results of the
-// recipients that no other host took. cut says that some host was not asked: then
-// they wait.
-func (a *attempt) acceptDeclined(cut bool) {
-	a.open = slices.DeleteFunc(a.open, func(i int) bool {
-		f := a.declined[i]
-		if f == nil {
-			return false
-		}
-		if cut && f.permanent {
-			later := *f
-			later.permanent = false
-			later.text += "; another host is asked later"
-			f = &later
-		}
-		a.results[i] = f.state(a.w.States[i], a.tls)
-		return true
-	})
-}
 
 // course is how an attempt goes on after a transaction.
 type course uint8
@@ -89,7 +40,7 @@ func (a *attempt) send(ctx context.Context, h *hostTry, s *session) (course, *at
 	a.hold.waits(s.conn, silentEnvelope)
 	out, err := s.client.Send(ctx, t)
 	if errors.Is(err, errStopping) && !out.BodySent {
-		a.cut = true
+		a.end.cut = true
 		return courseDone, nil
 	}
 	if !out.BodySent && a.unreadable() {
@@ -111,7 +62,7 @@ func (a *attempt) send(ctx context.Context, h *hostTry, s *session) (course, *at
 	more, f := a.take(h, s, out, err)
 	switch {
 	case out.Final.OK():
-		a.room = h.limit
+		a.end.capacity = h.limit
 		a.d.pool.took(s.key, a.d.now().Sub(start))
 	case !s.client.Usable():
 		a.d.pool.strained(s.key) // it said 421, or went away
@@ -138,7 +89,7 @@ func (a *attempt) transaction(s *session) smtpclient.Transaction {
 	if _, ok := s.client.Extension("8BITMIME"); !ok {
 		a.inSevenBits(&t)
 	}
-	for _, i := range a.open {
+	for _, i := range a.recipients.open {
 		r := env.Recipients[i]
 		t.Recipients = append(t.Recipients, smtpclient.Recipient{Address: r.Address, Notify: r.Notify, ORcpt: r.ORcpt})
 	}
@@ -154,10 +105,8 @@ func (a *attempt) unreadable() bool {
 		return false
 	}
 	f := &attemptError{reason: failure.Internal, text: "this relay cannot read the message from its disk, and keeps it for its administrator: " + err.Error()}
-	for _, i := range a.open {
-		a.results[i] = f.state(a.w.States[i], a.tls)
-	}
-	a.open, a.reached = nil, true // nothing is known of the host
+	a.recipients.failAll(f, a.record.tls)
+	a.recipients.open, a.end.reached = nil, true // nothing is known of the host
 	return true
 }
 
@@ -208,14 +157,14 @@ func (a *attempt) inSevenBits(t *smtpclient.Transaction) {
 func (a *attempt) take(h *hostTry, s *session, out smtpclient.Outcome, err error) (more bool, last *attemptError) {
 	progress := out.Final.OK() || out.BodySent && out.Final.Permanent()
 	var rest []int
-	for k, i := range a.open {
+	for k, i := range a.recipients.open {
 		f, owner := a.recipientResult(s, out, err, k)
-		a.reached = a.reached || owner != ofHost || !f.domainWide
+		a.end.reached = a.end.reached || owner != ofHost || !f.domainWide
 		switch {
 		case f == nil:
 			_, dsn := s.client.Extension("DSN")
-			a.relayed[i] = !dsn
-			a.results[i] = queue.RecipientState{State: queue.Delivered, LastReply: out.Final.String(), TLS: a.tls, Host: s.host}
+			a.recipients.relayed[i] = !dsn
+			a.recipients.states[i] = queue.RecipientState{State: queue.Delivered, LastReply: out.Final.String(), TLS: a.record.tls, Host: s.host}
 		case owner == ofCount && progress:
 			more = true
 			rest = append(rest, i)
@@ -229,13 +178,13 @@ func (a *attempt) take(h *hostTry, s *session, out smtpclient.Outcome, err error
 			h.refusals[i] = f
 			rest = append(rest, i)
 		case owner == ofHostAlone:
-			a.decline(i, f)
+			a.recipients.decline(i, f)
 			rest = append(rest, i)
 		default:
-			a.results[i] = f.state(a.w.States[i], a.tls)
+			a.recipients.fail(i, f, a.record.tls)
 		}
 	}
-	a.open = rest
+	a.recipients.open = rest
 	return more, last
 }
 
