@@ -66,13 +66,12 @@ type ruling struct {
 	waits   bool           // the mail waits, even where the code is permanent
 }
 
-// rulings is the one table of whose matter a reply is. The first line that fits counts. Postfix knows the same kinds (smtp_site_fail, smtp_mesg_fail,
-// smtp_rcpt_fail).
+// rulings is the one table of whose matter a reply is. The first line that fits counts.
+// Postfix knows the same kinds (smtp_site_fail, smtp_mesg_fail, smtp_rcpt_fail).
 //
-// EHLO and STARTTLS are said on fresh sessions only. A refusal of STARTTLS but 421
-// is none of these: the session goes on in clear, and package security decides what
-// that is good for (RFC 3207, 4). EHLO is followed by HELO after every 5xx (package
-// smtpclient).
+// EHLO and STARTTLS are said on fresh sessions only. Refusals of STARTTLS other than 421
+// are not in the table: the session goes on in clear, and package security judges it (RFC
+// 3207, 4). After every 5xx to EHLO, package smtpclient says HELO.
 var rulings = []ruling{
 	// RFC 5321, 3.8: with 421 the host ends the session. Before the message it is about
 	// the host, or about a session that has lasted too long. After the envelope it may be
