@@ -34,11 +34,9 @@ func (l *latch) err() error {
 // read concerns that value and not the store: whoever reads gets a ValueError.
 func (l *latch) Errorf(format string, args ...any) {
 	text := strings.TrimSpace(fmt.Sprintf(format, args...))
-	for _, reading := range []string{"Unable to read:", "Key:", "Invalid read:"} {
-		if strings.HasPrefix(format, reading) {
-			l.log.Error("badger: " + text)
-			return
-		}
+	if aboutReading(format) {
+		l.log.Error("badger: " + text)
+		return
 	}
 	l.set(errors.New(text))
 }
