@@ -12,8 +12,8 @@ import (
 	"github.com/stsrelay/stsrelay/relay"
 )
 
-// What is sound of a damaged store comes out as an export, and what is not is
-// named. The store may then be moved away.
+// queue rescue exports the sound messages of a damaged store and names the others. The
+// store may be moved away after that.
 func TestRescueTakesOutWhatIsSoundAndNamesTheRest(t *testing.T) {
 	dir := t.TempDir()
 	st, err := store.Open(store.Options{Dir: relay.StoreDir(dir)})

@@ -13,8 +13,8 @@ import (
 	"github.com/stsrelay/stsrelay/internal/store"
 )
 
-// desk is a Monitor with everything around it in hand.
-type desk struct {
+// harness is a Monitor with all that it depends on.
+type harness struct {
 	*Monitor
 	t       *testing.T
 	store   *store.Store
@@ -25,7 +25,7 @@ type desk struct {
 	full    bool // the queue takes nothing
 }
 
-func newDesk(t *testing.T) *desk {
+func newHarness(t *testing.T) *harness {
 	t.Helper()
 	s, err := store.Open(store.Options{Dir: t.TempDir()})
 	if err != nil {
@@ -36,12 +36,12 @@ func newDesk(t *testing.T) *desk {
 			t.Error(err)
 		}
 	})
-	d := &desk{t: t, store: s, now: time.Date(2026, 11, 25, 12, 0, 0, 0, time.UTC), to: "root@example.com"}
+	d := &harness{t: t, store: s, now: time.Date(2026, 11, 25, 12, 0, 0, 0, time.UTC), to: "root@example.com"}
 	d.restart()
 	return d
 }
 
-func (d *desk) restart() {
+func (d *harness) restart() {
 	d.t.Helper()
 	var err error
 	d.Monitor, err = New(Options{
@@ -66,8 +66,8 @@ func (d *desk) restart() {
 	}
 }
 
-// after looks again after a while and returns the new mail, nil for none.
-func (d *desk) after(pause time.Duration, present ...Alert) *mail.Message {
+// after checks again after a while and returns the new mail, nil for none.
+func (d *harness) after(pause time.Duration, present ...Alert) *mail.Message {
 	d.t.Helper()
 	d.now, d.present = d.now.Add(pause), present
 	n := len(d.mails)
@@ -84,7 +84,7 @@ func (d *desk) after(pause time.Duration, present ...Alert) *mail.Message {
 	return nil
 }
 
-func (d *desk) says(m *mail.Message, subject, text string) {
+func (d *harness) says(m *mail.Message, subject, text string) {
 	d.t.Helper()
 	if m == nil {
 		d.t.Fatalf("no mail, want %q", subject)
@@ -104,7 +104,7 @@ var (
 )
 
 func TestTheOperatorIsToldOnceADay(t *testing.T) {
-	d := newDesk(t)
+	d := newHarness(t)
 	if d.after(0) != nil {
 		t.Error("a mail about nothing")
 	}
@@ -122,7 +122,7 @@ func TestTheOperatorIsToldOnceADay(t *testing.T) {
 }
 
 func TestMailsToTheOperatorAreAnHourApart(t *testing.T) {
-	d := newDesk(t)
+	d := newHarness(t)
 	d.after(0, disk)
 	if d.after(59*time.Minute, disk, cert) != nil {
 		t.Error("a second mail within the hour")
@@ -138,7 +138,7 @@ func TestMailsToTheOperatorAreAnHourApart(t *testing.T) {
 }
 
 func TestWhatCannotBeQueuedIsToldLater(t *testing.T) {
-	d := newDesk(t)
+	d := newHarness(t)
 	d.full = true
 	d.after(0, disk)
 	d.full = false
@@ -152,7 +152,7 @@ func TestWhatCannotBeQueuedIsToldLater(t *testing.T) {
 }
 
 func TestWhatStrangersWriteBeginsNoLine(t *testing.T) {
-	d := newDesk(t)
+	d := newHarness(t)
 	m := d.after(0, Alert{Key: "x", What: "550 no\r\nBcc: a@b.example\n\nhé", Remedy: "a\nb"})
 	d.says(m, "550 no Bcc: a@b.example hé", "New:\n\n* 550 no Bcc: a@b.example hé\n  What helps: a b\n")
 	if m.Header.Get("Bcc") != "" {
@@ -160,8 +160,8 @@ func TestWhatStrangersWriteBeginsNoLine(t *testing.T) {
 	}
 }
 
-func TestAWatchStopsWithItsContext(t *testing.T) {
-	d := newDesk(t)
+func TestAMonitorStopsWithItsContext(t *testing.T) {
+	d := newHarness(t)
 	looks := make(chan time.Time)
 	d.o.After = func(time.Duration) <-chan time.Time { return looks }
 	d.present = []Alert{disk}

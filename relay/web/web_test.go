@@ -47,7 +47,7 @@ func newServer(t *testing.T) (serve func(token string) http.Handler, q *queue.Qu
 	}, q
 }
 
-// reply is the beginning of an answer.
+// reply is the status and the header of an answer.
 type reply struct {
 	status int
 	header http.Header
@@ -154,7 +154,7 @@ func TestWithoutATokenOnlyNamesOfThisMachineLeadToThePage(t *testing.T) {
 	}
 }
 
-func TestNothingCanBeChangedOverTCPAndEveryAnswerIsHarmless(t *testing.T) {
+func TestNothingCanBeChangedOverTCPAndNoAnswerRunsScripts(t *testing.T) {
 	serve, q := newServer(t)
 	if err := q.Add([]queue.NewMessage{{Envelope: queue.Envelope{From: "a@a.example", Recipients: []queue.Recipient{{Address: "b@b.example", Domain: "b.example"}}}, Body: []byte("x\r\n")}}, nil); err != nil {
 		t.Fatal(err)
