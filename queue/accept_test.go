@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/stsrelay/stsrelay/internal/store"
+	"github.com/stsrelay/stsrelay/internal/store/badger"
 )
 
 func TestABodyComesBackAsItWasWrittenWhateverItsSize(t *testing.T) {
@@ -96,7 +97,7 @@ func TestAcceptanceIsRefusedWithAReason(t *testing.T) {
 func TestADiskThatRunsFullDuringAMessageCostsThatMessageOnly(t *testing.T) {
 	var free atomic.Int64
 	free.Store(10 << 30)
-	b := &bench{TB: t, dir: t.TempDir(), so: store.Options{Free: func(string) (int64, error) { return free.Load(), nil }}}
+	b := &bench{TB: t, dir: t.TempDir(), so: badger.Options{Free: func(string) (int64, error) { return free.Load(), nil }}}
 	b.start()
 	defer b.stop()
 	in, err := b.Begin()
@@ -106,7 +107,7 @@ func TestADiskThatRunsFullDuringAMessageCostsThatMessageOnly(t *testing.T) {
 	if _, err := in.Write(make([]byte, 2*chunkSize)); err != nil {
 		t.Fatal(err)
 	}
-	free.Store(store.Floor)
+	free.Store(badger.Floor)
 	if _, err := in.Write(make([]byte, 2*chunkSize)); !errors.Is(err, store.ErrDiskFull) {
 		t.Errorf("Write: %v", err)
 	}
@@ -146,7 +147,7 @@ func TestAMessageWithALostChunkIsNeverInTheQueue(t *testing.T) {
 func TestResultsThatMeetAFullDiskAreWrittenWhenThereIsSpace(t *testing.T) {
 	var free atomic.Int64
 	free.Store(10 << 30)
-	b := &bench{TB: t, dir: t.TempDir(), so: store.Options{Free: func(string) (int64, error) { return free.Load(), nil }}}
+	b := &bench{TB: t, dir: t.TempDir(), so: badger.Options{Free: func(string) (int64, error) { return free.Load(), nil }}}
 	b.start()
 	defer b.stop()
 	b.accept("1", to("a@x.test"))
@@ -232,10 +233,10 @@ func TestNumbersAndIDsAreNeverUsedTwiceEvenWithTheClockSetBack(t *testing.T) {
 
 func TestTheRoomOfAQueueIsTheRoomOfItsStore(t *testing.T) {
 	b := newBench(t, Options{})
-	if err := b.Room(0); err != nil {
+	if err := b.CheckSpace(0); err != nil {
 		t.Error(err)
 	}
-	if err := b.Room(1 << 60); !errors.Is(err, store.ErrDiskFull) {
+	if err := b.CheckSpace(1 << 60); !errors.Is(err, store.ErrDiskFull) {
 		t.Errorf("an exbibyte: %v", err)
 	}
 }

@@ -17,6 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/stsrelay/stsrelay/internal/store"
+	"github.com/stsrelay/stsrelay/internal/store/badger"
 	"github.com/stsrelay/stsrelay/queue/scheduler"
 )
 
@@ -270,7 +271,7 @@ func BenchmarkRebuild(b *testing.B) {
 	}
 	var err error
 	start := time.Now()
-	if bench.st, err = store.Open(bench.so); err != nil {
+	if bench.st, err = badger.Open(bench.so); err != nil {
 		b.Fatal(err)
 	}
 	bench.o.Store = bench.st

@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"github.com/stsrelay/stsrelay/internal/store"
+	"github.com/stsrelay/stsrelay/internal/store/badger"
 )
 
 // memory is a second engine: a map that several queues can stand on, as relays
@@ -221,7 +222,7 @@ func (h *memoryHandle) Stalled() bool    { return false }
 // engines are the engines that keep the promises of Store.
 var engines = map[string]func(*testing.T) (s Store, close func()){
 	"badger": func(t *testing.T) (Store, func()) {
-		s, err := store.Open(store.Options{Dir: t.TempDir()})
+		s, err := badger.Open(badger.Options{Dir: t.TempDir()})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -282,14 +283,14 @@ func TestAnEngineKeepsItsPromises(t *testing.T) {
 			no := errors.New("no")
 			if err := commit(func(b *store.Batch) {
 				b.Set([]byte("e9"), nil)
-				b.If(func() error { return no })
+				b.Precondition(func() error { return no })
 			}); !errors.Is(err, no) || get("e9") != nil {
 				t.Errorf("a condition: %v", err)
 			}
 
 			if err := commit(func(b *store.Batch) {
 				b.Set([]byte("e9"), nil)
-				b.Change(1, 10, func(t store.Txn) error {
+				b.Do(1, 10, func(t store.Txn) error {
 					_ = t.Set([]byte("e8"), nil)
 					return no
 				})

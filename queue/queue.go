@@ -251,7 +251,7 @@ func (q *Queue) SetPaused(paused bool) {
 // write submits a batch that must be written and that nobody waits for: while the disk is
 // full, it stays pending.
 func (q *Queue) write(b *store.Batch) {
-	b.Patient()
+	b.RetryWhenFull()
 	q.store.Submit(b, nil)
 }
 

@@ -11,6 +11,7 @@ import (
 
 	"github.com/stsrelay/stsrelay/internal/mailheader"
 	"github.com/stsrelay/stsrelay/internal/store"
+	"github.com/stsrelay/stsrelay/internal/store/badger"
 )
 
 // Rescued is what Rescue has found.
@@ -30,7 +31,7 @@ type LostMessage struct {
 	Why        string
 }
 
-// RescueSource is what Rescue reads from; store.Salvage is one.
+// RescueSource is what Rescue reads from; badger.Salvage is one.
 type RescueSource interface {
 	// Expected is how many messages there should be, -1 if that is not known.
 	Expected() int

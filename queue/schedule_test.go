@@ -486,7 +486,7 @@ func blockCommits(b *bench) (release func()) {
 	gate := make(chan struct{})
 	began := make(chan struct{})
 	var batch store.Batch
-	batch.If(func() error {
+	batch.Precondition(func() error {
 		close(began)
 		<-gate
 		return nil

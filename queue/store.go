@@ -66,4 +66,4 @@ func (q *Queue) commit(ctx context.Context, b *store.Batch) error {
 	}
 }
 
-var _ Store = (*store.Store)(nil)
+var _ Store = (store.Store)(nil)

@@ -9,6 +9,7 @@ import (
 	"github.com/stsrelay/stsrelay/config"
 	"github.com/stsrelay/stsrelay/internal/human"
 	"github.com/stsrelay/stsrelay/internal/store"
+	"github.com/stsrelay/stsrelay/internal/store/badger"
 	"github.com/stsrelay/stsrelay/queue"
 )
 
@@ -18,7 +19,7 @@ func StoreDir(dataDir string) string { return filepath.Join(dataDir, "queue") }
 // explainDamage adds to the error of a damaged store what is sound of it and
 // what to do. Other errors stay as they are.
 func explainDamage(c *config.Config, err error) error {
-	damage, ok := errors.AsType[*store.DamageError](err)
+	damage, ok := errors.AsType[*badger.DamageError](err)
 	if !ok {
 		return err
 	}
@@ -38,8 +39,8 @@ func explainDamage(c *config.Config, err error) error {
 
 // surveyStore counts the sound messages of a damaged store, and those that it
 // held as far as is known.
-func surveyStore(damage *store.DamageError) (sound, all int, err error) {
-	s, err := store.OpenSalvage(damage.Dir)
+func surveyStore(damage *badger.DamageError) (sound, all int, err error) {
+	s, err := badger.OpenSalvage(damage.Dir)
 	if err != nil {
 		return 0, 0, err
 	}

@@ -45,7 +45,7 @@ func Roots(c *config.Config) (*x509.CertPool, error) {
 }
 
 // policyStore keeps the policy cache in the store, under its own prefix.
-type policyStore struct{ *store.Store }
+type policyStore struct{ store.Store }
 
 func (s policyStore) Delete(ctx context.Context, key []byte) error { return s.Remove(ctx, key) }
 

@@ -78,7 +78,7 @@ func BenchmarkReportsOfADay(b *testing.B) {
 	}
 }
 
-func fill(b *testing.B, s *store.Store, domains int) {
+func fill(b *testing.B, s store.Store, domains int) {
 	b.Helper()
 	tally := NewTally(nil)
 	policies := []Policy{

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/stsrelay/stsrelay/internal/store"
+	"github.com/stsrelay/stsrelay/internal/store/badger"
 )
 
 // A crash loses no count and no report, and sends nothing a second time but what
@@ -62,7 +63,7 @@ func TestACrashSendsNothingTwice(t *testing.T) {
 func TestKill9LosesNoCountAndDoublesNone(t *testing.T) {
 	dir := os.Getenv("TLSRPT_TEST_COUNT")
 	if dir != "" {
-		s, err := store.Open(store.Options{Dir: dir})
+		s, err := badger.Open(badger.Options{Dir: dir})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -23,7 +23,7 @@ type office struct {
 	*Reporter
 	t     *testing.T
 	dir   string
-	store *store.Store
+	store store.Store
 	now   time.Time
 	log   bytes.Buffer // warnings and worse
 
@@ -56,7 +56,7 @@ func (o *office) open() {
 	o.attach(o.store)
 }
 
-func (o *office) attach(s *store.Store) {
+func (o *office) attach(s store.Store) {
 	o.t.Helper()
 	poster := NewPoster(PosterOptions{
 		Roots: o.CA.Roots(), DialContext: o.DialContext, LookupAddrs: o.lookupAddrs,

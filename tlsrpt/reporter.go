@@ -20,7 +20,7 @@ import (
 
 // Options configures New. Store, Identity and LookupTXT are required.
 type Options struct {
-	Store *store.Store
+	Store store.Store
 	// Identity is in whose name reports are made; it may change while it runs.
 	Identity func() Identity
 	// LookupTXT asks for TXT records past all caches. That there are none is an
@@ -205,7 +205,7 @@ func (r *Reporter) begin(ctx context.Context, k reportKey) (submission, error) {
 	s := submission{State: Waiting, First: r.o.Now().UTC().Truncate(time.Second)}
 	counted := false
 	var b store.Batch
-	b.Change(2, 1024, func(txn store.Txn) (err error) {
+	b.Do(2, 1024, func(txn store.Txn) (err error) {
 		if counted, err = r.tally.close(txn, k); err != nil || !counted {
 			return err
 		}
@@ -351,7 +351,7 @@ func (r *Reporter) Mailed(ctx context.Context, queueID, why string) {
 		after = *s
 	})
 	b.Delete(mailKey(queueID))
-	b.Patient()
+	b.RetryWhenFull()
 	r.o.Store.Submit(&b, func(err error) {
 		if err == nil && after.State != "" {
 			r.tell(k, &before, &after)

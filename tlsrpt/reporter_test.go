@@ -194,7 +194,7 @@ func TestAMailIsQueuedOnceAndWhatBecomesOfItIsTheReports(t *testing.T) {
 }
 
 // flush waits for what was submitted before.
-func flush(t testing.TB, s *store.Store) {
+func flush(t testing.TB, s store.Store) {
 	t.Helper()
 	if err := s.Commit(t.Context(), new(store.Batch)); err != nil {
 		t.Fatal(err)

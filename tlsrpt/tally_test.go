@@ -14,13 +14,14 @@ import (
 	"unicode/utf8"
 
 	"github.com/stsrelay/stsrelay/internal/store"
+	"github.com/stsrelay/stsrelay/internal/store/badger"
 )
 
 var noon = time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC)
 
-func openStore(t testing.TB, dir string) *store.Store {
+func openStore(t testing.TB, dir string) store.Store {
 	t.Helper()
-	s, err := store.Open(store.Options{Dir: dir})
+	s, err := badger.Open(badger.Options{Dir: dir})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -28,12 +29,12 @@ func openStore(t testing.TB, dir string) *store.Store {
 	return s
 }
 
-func count(t testing.TB, s *store.Store, results ...Result) {
+func count(t testing.TB, s store.Store, results ...Result) {
 	t.Helper()
 	countIn(t, NewTally(nil), s, results...)
 }
 
-func countIn(t testing.TB, tally *Tally, s *store.Store, results ...Result) {
+func countIn(t testing.TB, tally *Tally, s store.Store, results ...Result) {
 	t.Helper()
 	var b store.Batch
 	for _, r := range results {
@@ -50,7 +51,7 @@ type dayCounts struct {
 	Policies []Counts
 }
 
-func read(t testing.TB, s *store.Store, parts ...string) (out []dayCounts) {
+func read(t testing.TB, s store.Store, parts ...string) (out []dayCounts) {
 	t.Helper()
 	err := readPolicies(s, countsPrefix(parts...), func(k reportKey, c *Counts) bool {
 		if len(out) == 0 || out[len(out)-1].reportKey != k {

@@ -11,6 +11,7 @@ import (
 
 	"github.com/stsrelay/stsrelay/internal/human"
 	"github.com/stsrelay/stsrelay/internal/store"
+	"github.com/stsrelay/stsrelay/internal/store/badger"
 	"github.com/stsrelay/stsrelay/queue"
 	"github.com/stsrelay/stsrelay/relay"
 )
@@ -64,7 +65,7 @@ func (a *app) rescue(dir, file string) error {
 	if _, err := os.Stat(dir); err != nil {
 		return fmt.Errorf("there is no store: %w", err)
 	}
-	s, err := store.OpenSalvage(dir)
+	s, err := badger.OpenSalvage(dir)
 	if err != nil {
 		return err
 	}
@@ -92,7 +93,7 @@ func (a *app) rescue(dir, file string) error {
 	return a.rescued(s.Damage, found, file)
 }
 
-func (a *app) rescued(damage *store.DamageError, found queue.Rescued, file string) error {
+func (a *app) rescued(damage *badger.DamageError, found queue.Rescued, file string) error {
 	out := rescued{File: file, Damage: []string{}, Messages: found.Messages, Octets: found.Octets, Expected: found.Messages + len(found.Lost), Lost: []lostMessage{}}
 	if damage != nil {
 		out.Damage = damage.Problems

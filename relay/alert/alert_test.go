@@ -11,13 +11,14 @@ import (
 	"time"
 
 	"github.com/stsrelay/stsrelay/internal/store"
+	"github.com/stsrelay/stsrelay/internal/store/badger"
 )
 
 // desk is a Monitor with everything around it in hand.
 type desk struct {
 	*Monitor
 	t       *testing.T
-	store   *store.Store
+	store   store.Store
 	now     time.Time
 	to      string
 	present []Alert
@@ -27,7 +28,7 @@ type desk struct {
 
 func newDesk(t *testing.T) *desk {
 	t.Helper()
-	s, err := store.Open(store.Options{Dir: t.TempDir()})
+	s, err := badger.Open(badger.Options{Dir: t.TempDir()})
 	if err != nil {
 		t.Fatal(err)
 	}

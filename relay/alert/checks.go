@@ -43,7 +43,7 @@ type Settings struct {
 // Checks are what a Monitor checks. All fields are required.
 type Checks struct {
 	Queue   *queue.Queue
-	Store   *store.Store
+	Store   store.Store
 	DataDir string
 	// LogDropped returns the lines of the log that nobody has read.
 	LogDropped func() logsink.Dropped

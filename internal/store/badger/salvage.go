@@ -1,10 +1,12 @@
-package store
+package badger
 
 import (
 	"bytes"
 	"fmt"
 
 	"github.com/stsrelay/stsrelay/internal/badgerfile"
+
+	"github.com/stsrelay/stsrelay/internal/store"
 )
 
 // Salvage reads what is sound of a store that is not open, without changing it:
@@ -38,7 +40,7 @@ func OpenSalvage(dir string) (*Salvage, error) {
 					return ok && meta != 0
 				},
 				// Bodies are named by their envelopes, which may be there still.
-				Unnamed: func(key []byte) bool { return bytes.HasPrefix(key, PrefixBody) },
+				Unnamed: func(key []byte) bool { return bytes.HasPrefix(key, store.PrefixBody) },
 			}
 		}
 		s.db, err = badgerfile.Open(dir, salvage)
@@ -90,7 +92,7 @@ func (s *Salvage) Read(r *Record) ([]byte, error) {
 		}
 	}
 	if err != nil {
-		return nil, fmt.Errorf("%w: %w", &ValueError{Key: r.Key}, err)
+		return nil, fmt.Errorf("%w: %w", &store.ValueError{Key: r.Key}, err)
 	}
 	return v, nil
 }

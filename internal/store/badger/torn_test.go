@@ -1,4 +1,4 @@
-package store
+package badger
 
 import (
 	"bytes"
@@ -9,6 +9,8 @@ import (
 	"path/filepath"
 	"slices"
 	"testing"
+
+	"github.com/stsrelay/stsrelay/internal/store"
 )
 
 const tornBody = 10_000
@@ -49,7 +51,7 @@ func TestATornFileCostsNothingButWhatWasCutOff(t *testing.T) {
 	dir := t.TempDir()
 	s := open(t, Options{Dir: dir})
 	for i := range n {
-		var b Batch
+		var b store.Batch
 		b.Set(key(i), tornValue(i))
 		b.Set(append([]byte("small"), key(i)...), []byte("envelope"))
 		commit(t, s, &b)
@@ -72,7 +74,7 @@ func TestATornFileCostsNothingButWhatWasCutOff(t *testing.T) {
 				c := open(t, Options{Dir: copied})
 				for i := range n {
 					v, err := c.Get(key(i))
-					if _, damaged := errors.AsType[*ValueError](err); err != nil && !damaged {
+					if _, damaged := errors.AsType[*store.ValueError](err); err != nil && !damaged {
 						t.Errorf("value %d: %v", i, err)
 					}
 					if v != nil && !bytes.Equal(v, tornValue(i)) {
@@ -97,7 +99,7 @@ func TestADamagedValueIsAnErrorForItsReaderAndForNobodyElse(t *testing.T) {
 	dir := t.TempDir()
 	s := open(t, Options{Dir: dir})
 	for i := range 3 {
-		if err := s.Put(t.Context(), key(i), tornValue(i)); err != nil {
+		if err := store.Put(t.Context(), s, key(i), tornValue(i)); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -116,7 +118,7 @@ func TestADamagedValueIsAnErrorForItsReaderAndForNobodyElse(t *testing.T) {
 	}
 	f.Close()
 	c := open(t, Options{Dir: copied})
-	var damaged *ValueError
+	var damaged *store.ValueError
 	if v, err := c.Get(key(2)); !errors.As(err, &damaged) || !bytes.Equal(damaged.Key, key(2)) {
 		t.Errorf("Get gave %d bytes and %v", len(v), err)
 	}
@@ -128,7 +130,7 @@ func TestADamagedValueIsAnErrorForItsReaderAndForNobodyElse(t *testing.T) {
 	if damaged = nil; !errors.As(err, &damaged) || len(seen) != 2 {
 		t.Errorf("Scan saw %x and ended with %v", seen, err)
 	}
-	var b Batch
+	var b store.Batch
 	b.Update(key(2), func(old []byte) []byte {
 		if old != nil {
 			t.Error("Update saw a damaged value")
