@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"math"
-	"net/http"
 	"slices"
 	"time"
 
@@ -72,42 +71,3 @@ func writeStatus(w io.Writer, s *operator.Status) {
 
 // tellsProblem reports whether an alert says why no mail is taken in.
 func tellsProblem(t alert.Alert) bool { return t.Key == alert.NotAccepting }
-
-func (a *app) reloadCommand() *cobra.Command {
-	return &cobra.Command{
-		Use: "reload", Short: "Let the running relay read its configuration and certificates again", Args: noArgs,
-		Long: `A configuration that is wrong changes nothing; what is wrong is printed. So are
-the keys that change with the next start only.`, Example: "  stsrelay reload",
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			client, err := a.client()
-			if err != nil {
-				return err
-			}
-			var done operator.Reloaded
-			if err := client.Do(cmd.Context(), http.MethodPost, "/v1/reload", nil, &done); err != nil {
-				return err
-			}
-			if a.json {
-				return a.printJSON(done)
-			}
-			fmt.Fprintln(a.out, "reloaded")
-			for _, key := range done.Restart {
-				fmt.Fprintln(a.out, "with the next start only:", key)
-			}
-			return nil
-		},
-	}
-}
-
-func (a *app) versionCommand() *cobra.Command {
-	return &cobra.Command{
-		Use: "version", Short: "Print the version", Args: noArgs, Example: "  stsrelay version",
-		RunE: func(*cobra.Command, []string) error {
-			if a.json {
-				return a.printJSON(map[string]string{"version": version})
-			}
-			_, err := fmt.Fprintln(a.out, "stsrelay", version)
-			return err
-		},
-	}
-}

@@ -62,7 +62,9 @@ func newIn(t testing.TB, o testnet.Options) *World {
 		t.Fatal(err)
 	}
 	t.Cleanup(n.Close)
-	return &World{Net: n, T: t, Dir: t.TempDir()}
+	w := &World{Net: n, T: t, Dir: t.TempDir()}
+	addCertificates(t, w.Dir)
+	return w
 }
 
 // Start starts the relay with the given configuration, again after a stop. The text
@@ -127,7 +129,7 @@ func (w *World) Configure(toml string) (file string) {
 	if w.RefusePrivate {
 		private = "refuse"
 	}
-	text := fmt.Sprintf(`hostname = "relay.test.example"
+	text := fmt.Sprintf(`hostname = %q
 data_dir = %q
 [[listen]]
 address = "127.0.0.1:0"
@@ -137,7 +139,7 @@ servers = [%q]
 free_space = %q
 [delivery]
 private_addresses = %q
-`, w.Dir, w.Listener, cmp.Or(w.Resolver, w.DNS.Addr()), cmp.Or(w.FreeSpace, "64MiB"), private) + toml
+`, hostname, w.Dir, w.Listener, cmp.Or(w.Resolver, w.DNS.Addr()), cmp.Or(w.FreeSpace, "64MiB"), private) + toml
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 		w.T.Fatal(err)
 	}

@@ -129,11 +129,11 @@ func TestOnlyResultsAreRecorded(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		recorded, unrecorded := w.Recorded(g, w.now), error(nil)
-		if want := from == Recording || from == Closing; (recorded == nil) != want {
-			t.Errorf("%s: %v", from, recorded)
+		err := w.Recorded(g, w.now)
+		if want := from == Recording || from == Closing; (err == nil) != want {
+			t.Errorf("%s: %v", from, err)
 		}
-		if unrecorded = w.Unrecorded(g, w.now); unrecorded == nil {
+		if err := w.Unrecorded(g, w.now); err == nil {
 			t.Errorf("%s: recorded twice", from)
 		}
 	}

@@ -8,10 +8,10 @@ import (
 	"github.com/stsrelay/stsrelay/relay/security"
 )
 
-// advice is a rule that something breaks, and what helps.
+// advice is a rule that something breaks, and the remedy.
 type advice struct{ rule, remedy string }
 
-// What a session does not show. The advice on what it does is security.CodeRow.
+// Advice on what no session shows. For what sessions lack, it is in security.CodeRow.
 var (
 	adviceTLSAInsecure = advice{"RFC 7672, 2.1", "the host's owner: sign the zone with DNSSEC and put its DS record into the parent zone; until then nobody may use the records. " +
 		"If the zone is signed, the resolver of this relay does not validate: see dns.trust_ad"}
@@ -34,8 +34,8 @@ func add(list []Problem, p Problem) []Problem {
 	return append(list, p)
 }
 
-// lookupFault is the problem of a name that cannot be looked up; owner is whose it
-// is. Whether the zone, its servers or this side are at fault, the answer tells.
+// lookupFault is the problem of a name that cannot be looked up. owner is who owns the
+// name. The answer tells whether the zone, its servers or this side are at fault.
 func (c *checker) lookupFault(ctx context.Context, what string, err error, rule, owner string) Problem {
 	p := Problem{Severity: Fault, Text: what + err.Error(), Rule: rule}
 	e, ok := errors.AsType[*dnsclient.Error](err)

@@ -14,8 +14,8 @@ import (
 
 const ruleDMARC = "RFC 7489, 6.3"
 
-// dmarc looks at what the senders' domains ask receivers to do with mail that
-// passes neither SPF nor DKIM in their name.
+// dmarc checks the DMARC records of the senders' domains: what receivers are asked to do
+// with mail that passes neither SPF nor DKIM.
 func (s *self) dmarc(ctx context.Context) (f findings) {
 	for _, d := range s.Senders {
 		record, at, err := s.dmarcRecord(ctx, d)

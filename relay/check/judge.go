@@ -9,8 +9,7 @@ import (
 	"github.com/stsrelay/stsrelay/sts/dane"
 )
 
-// requirement is what is asked of a host for a message that asks for nothing
-// itself.
+// requirement is what is asked of a host for a message that has no demand of its own.
 func (c *checker) requirement(h *host) *security.Requirement {
 	req := c.to.Requirement(h.Name, &c.plan, c.policy.Policy, c.RefusePlaintext)
 	req.TLSA = h.set
@@ -36,14 +35,14 @@ func (c *checker) judge() {
 	if c.mxDenial.Action == "" {
 		return
 	}
-	// What a domain without mail leaves out is no fault of it.
+	// A domain that takes no mail needs no records.
 	if c.report.TLSRPT = nil; c.report.Record != nil && len(c.report.Record.TXT) == 0 {
 		c.report.Record = nil
 	}
 }
 
-// judgeName holds the host's name against the policy: that in force, else that
-// which would be if its owner mended the record.
+// judgeName compares the host's name with the policy in force, or else with the one that
+// would be in force if the record were right.
 func (c *checker) judgeName(h *host, req *security.Requirement) {
 	h.Admitted = true
 	published := *req
@@ -61,7 +60,7 @@ func (c *checker) judgeName(h *host, req *security.Requirement) {
 		h.Admitted, h.refused = false, refused
 		h.Problems = append(h.Problems, problemOf(refused, Fault))
 	}
-	// The verdict on any session says that the policy does not name the host.
+	// The verdict on any session tells whether the policy names the host.
 	for _, v := range published.Judge(&security.Evidence{Host: h.Name}, nil) {
 		if s := v.Shortfall; s != nil && s.Code == security.CodeMXMismatch {
 			h.Problems = add(h.Problems, problemOf(s, Warning))
@@ -81,7 +80,7 @@ func (c *checker) judgeSession(h *host, v *session, req *security.Requirement) {
 		out := Verdict{Source: verdict.Source.String(), Binding: verdict.Binding, Met: verdict.Shortfall == nil}
 		if s := verdict.Shortfall; s != nil {
 			out.Type, out.Reason = string(s.Type), s.Text
-			if s.Code != security.CodeMXMismatch && (h.refused == nil || s.Code != h.refused.Code) { // told of the host
+			if s.Code != security.CodeMXMismatch && (h.refused == nil || s.Code != h.refused.Code) { // the host has this problem already
 				p := *s
 				if !verdict.Binding && s.Source == security.MTASTS && v.TLSA != "" && req.Policy.Mode == sts.ModeEnforce && !c.to.Overridden() {
 					p.Text += "; DANE verifies it, so mail goes all the same, from those who know DANE"
@@ -99,8 +98,8 @@ func (c *checker) judgeSession(h *host, v *session, req *security.Requirement) {
 	c.remark(h, v)
 }
 
-// logInRefused is why the relay, which has to log in, does not send its password
-// over a session; nil where it does, or need not log in.
+// logInRefused is why the relay does not send its password over a session. It is nil
+// where the relay does, and where it does not have to log in.
 func (c *checker) logInRefused(v *session, req *security.Requirement) *security.Shortfall {
 	r := c.to.Route()
 	if r == nil || r.User == "" {
@@ -110,8 +109,8 @@ func (c *checker) logInRefused(v *session, req *security.Requirement) *security.
 	return s
 }
 
-// addShortfall takes a shortfall up once, however many ask for the same; one
-// that holds mail comes before one that does not.
+// addShortfall adds a shortfall once, however many sources ask for the same. One that
+// holds mail replaces one that does not.
 func (v *session) addShortfall(s *security.Shortfall, binding bool) {
 	severity := Warning
 	if binding {
@@ -129,7 +128,8 @@ func (v *session) addShortfall(s *security.Shortfall, binding bool) {
 	v.Problems = append(v.Problems, p)
 }
 
-// remark says what nobody asks for, and what is to come.
+// remark notes problems that hold no mail now: what nobody asks for, and certificates
+// that end soon.
 func (c *checker) remark(h *host, v *session) {
 	if v.Certificate == nil {
 		return

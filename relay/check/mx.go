@@ -15,18 +15,18 @@ import (
 	"github.com/stsrelay/stsrelay/sts/dane"
 )
 
-// host is a mail host and what its probes left.
+// host is a mail host and what was found out about it.
 type host struct {
 	Host
-	addrs    []netip.Addr        // that are contacted
+	addrs    []netip.Addr        // those that are contacted
 	set      *dane.RRset         // where DANE applies
 	refused  *security.Shortfall // why it is not contacted
 	failed   *hostFailure
-	left     bool // it is not looked at here: there are too many
+	left     bool // it is not looked at, because there are too many
 	sessions []*session
 }
 
-// hostFailure is why the relay cannot use a host, whatever it shows.
+// hostFailure is why the relay cannot use a host, whatever its sessions show.
 type hostFailure struct {
 	kind outbound.Kind
 	text string
@@ -34,7 +34,7 @@ type hostFailure struct {
 
 func (f *hostFailure) Error() string { return f.text }
 
-// session is a session with one address.
+// session is what one address of a host showed.
 type session struct {
 	Session
 	evidence security.Evidence
@@ -42,9 +42,9 @@ type session struct {
 	endless  bool // its certificate is good for a TLSA record that asks for no date (RFC 7671, 5.1)
 }
 
-// findHosts finds the domain's hosts (RFC 5321, 5.1) and looks at as many as one
-// attempt of a delivery does; at more, where none of them can be used, as the next
-// attempts do. policy waits for what the domain asks for.
+// findHosts finds the domain's hosts (RFC 5321, 5.1) and looks at as many as one attempt
+// of a delivery does. Where none of them can be used, it goes on as the next attempts
+// do. policy waits until the policy is known.
 func (c *checker) findHosts(ctx context.Context, policy func()) {
 	c.findPlan(ctx)
 	c.homeless = c.finder.Homeless(ctx, &c.plan, c.AllowPrivate)
@@ -75,9 +75,9 @@ func (c *checker) findHosts(ctx context.Context, policy func()) {
 	}
 }
 
-// admitted are the hosts that the policy names: a delivery passes the others over.
-// Where it names none, the first ones are looked at here. All are left until their
-// turn comes.
+// admitted are the hosts that the policy names: a delivery passes the others over. Where
+// it names none, the first hosts are looked at all the same. Every host is marked as left
+// until its turn comes.
 func (c *checker) admitted() (hosts []*host) {
 	for _, h := range c.hosts {
 		h.left = true
@@ -91,7 +91,7 @@ func (c *checker) admitted() (hosts []*host) {
 	return hosts
 }
 
-// usable reports whether mail goes to a host. The policy is known.
+// usable reports whether mail goes to a host. The policy must be known.
 func (c *checker) usable(h *host) bool {
 	return slices.ContainsFunc(h.sessions, func(v *session) bool { return v.open && c.requirement(h).Satisfied(&v.evidence) == nil })
 }
@@ -99,7 +99,7 @@ func (c *checker) usable(h *host) bool {
 // planned is the host as the plan has it.
 func (c *checker) planned(h *host) outbound.Host { return c.plan.Hosts[slices.Index(c.hosts, h)] }
 
-// findPlan finds the hosts as a delivery does, and says what is remarkable about that.
+// findPlan finds the hosts as a delivery does, and notes what is remarkable about them.
 func (c *checker) findPlan(ctx context.Context) {
 	m := &c.report.MX
 	if !c.NoDANE {
@@ -132,15 +132,15 @@ func (c *checker) findPlan(ctx context.Context) {
 	}
 }
 
-// denials are the rule and the remedy of what an outbound.Denial says, by its reason.
+// denials are the rule and the remedy for an outbound.Denial, by its reason.
 var denials = map[failure.Reason][2]string{
 	failure.DNS:    {"RFC 5321, 5.1", "look for a slip of the pen in the name; the domain's owner: renew the domain"},
 	failure.NullMX: {"RFC 7505, 3", "nothing, if the domain is to have no mail; else the domain's owner: publish the hosts"},
 	failure.Loop:   {"RFC 5321, 5.1", "deliver the domain's mail locally, or set a route for it in a [[domain]] table"},
 }
 
-// deny ends the search with an answer that bounces mail. Where the operator set
-// a route, that is at fault, and mail waits.
+// deny notes that there is no host: mail bounces. Where the operator's route is at fault,
+// mail waits.
 func (c *checker) deny(d *outbound.Denial) {
 	c.report.MX.Problems = append(c.report.MX.Problems, Problem{Fault, d.Text, denials[d.Reason][0], denials[d.Reason][1]})
 	c.mxDenial = Outcome{Action: "bounce", Text: "mail bounces at once: " + d.Text}
@@ -149,7 +149,7 @@ func (c *checker) deny(d *outbound.Denial) {
 	}
 }
 
-// believed notes that DANE is off because no resolver is believed.
+// believed notes that DANE is off where no resolver is believed to validate DNSSEC.
 func (c *checker) believed() {
 	var why []string
 	for _, s := range c.Resolver.Servers() {
@@ -162,7 +162,7 @@ func (c *checker) believed() {
 		"run a validating resolver on this machine (unbound), or ask one over TLS (tls://…), and name it in dns.servers"})
 }
 
-// look looks up a host's addresses and TLSA records, and visits it.
+// look looks up a host's addresses and TLSA records, and opens sessions with it.
 func (c *checker) look(ctx context.Context, h *host, planned outbound.Host) {
 	problem := func(severity Severity, rule, remedy, format string, args ...any) {
 		h.Problems = append(h.Problems, Problem{severity, fmt.Sprintf(format, args...), rule, remedy})
@@ -213,7 +213,7 @@ func (c *checker) noAddress(ctx context.Context, err error) Problem {
 	return Problem{Fault, "the host has no address: " + err.Error(), "RFC 5321, 5.1", remedy}
 }
 
-// leftOut tells of the addresses that the operator keeps the relay from.
+// leftOut notes the addresses that the configuration keeps the relay from.
 func (c *checker) leftOut(h *host, found *outbound.Addresses) {
 	tell := func(left []netip.Addr, none bool, key, what, remedy string) {
 		if len(left) == 0 {

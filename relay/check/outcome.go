@@ -12,7 +12,7 @@ import (
 	"github.com/stsrelay/stsrelay/sts"
 )
 
-// outcome goes through the hosts as the attempts to deliver do.
+// outcome is what would become of mail.
 func (c *checker) outcome() Outcome {
 	switch {
 	case c.policyErr != nil:

@@ -15,8 +15,8 @@ import (
 	"github.com/stsrelay/stsrelay/sts"
 )
 
-// stored is the policy cache of one run: it begins with what the running relay
-// knows of the domain, and keeps nothing.
+// stored is the policy cache of one run. It begins with what the running relay has about
+// the domain, and keeps nothing.
 type stored struct {
 	domain string
 	value  []byte // nil: nothing is known
@@ -37,7 +37,7 @@ func (s stored) Scan(_ []byte, fn func(key, value []byte) error) error {
 	return fn([]byte(s.domain), s.value)
 }
 
-// policyLookups is what the lookup of one policy came by on its way.
+// policyLookups are the answers that were seen while a policy was looked up.
 type policyLookups struct {
 	txt      dnsclient.TXT
 	txtErr   error
@@ -47,10 +47,10 @@ type policyLookups struct {
 	fetchErr *sts.FetchError
 }
 
-// findPolicy lets an sts.Manager decide which policy is in force, by what the
-// running relay knows, and keeps what it saw. Where the Manager has no reason to
-// fetch a policy, it is fetched all the same: what is published now is worth
-// knowing, and a policy that no record announces is a common mistake.
+// findPolicy lets an sts.Manager decide which policy is in force, and keeps the answers
+// that it saw. Where the Manager has no reason to fetch a policy, findPolicy fetches it
+// all the same: the report shows what is published now, and a policy that no record
+// announces is a common mistake.
 func (c *checker) findPolicy(ctx context.Context) {
 	p := &c.lookups
 	fetcher := sts.NewFetcher(sts.FetcherOptions{
@@ -89,15 +89,15 @@ func (c *checker) findPolicy(ctx context.Context) {
 		},
 	})
 	if err != nil {
-		c.policyErr = err // cannot be: what cannot be read is passed over
+		c.policyErr = err // does not happen: the Manager passes over what it cannot read
 		return
 	}
 	c.report.Cached = c.describeCached()
 	r, err := c.policies.Lookup(ctx, c.to.PolicyDomain)
 	if err != nil {
-		c.policies.Close() // waits for what is under way, and still writes to p
+		c.policies.Close() // waits for lookups that are under way and still write to p
 		if e, ok := c.policies.Show(c.to.PolicyDomain); ok && e.Policy != nil && c.Now().Before(e.ExpiresAt) {
-			// A relay would wait for longer; without an answer it goes by what it has.
+			// A relay would wait longer, and go by its cache without an answer.
 			r, err = sts.Result{Domain: c.to.PolicyDomain, Policy: e.Policy, ID: e.ID}, nil
 		}
 	}
@@ -108,7 +108,7 @@ func (c *checker) findPolicy(ctx context.Context) {
 	c.goBy(r, err)
 }
 
-// goBy makes r the policy in force.
+// goBy sets the policy in force.
 func (c *checker) goBy(r sts.Result, err error) {
 	if c.NoSTS {
 		r, err = sts.Result{Domain: c.to.PolicyDomain}, nil
@@ -124,8 +124,8 @@ func (c *checker) goBy(r sts.Result, err error) {
 	c.policy, c.policyErr = r, err
 }
 
-// decide settles which policy is in force, and describes what was found. A
-// cached one that has refused every host is fetched anew, as in a delivery.
+// decide finds the policy in force, and describes what was published. A cached policy
+// that refuses every host is fetched anew, as in a delivery.
 func (c *checker) decide(ctx context.Context) {
 	if c.policies == nil {
 		return // there was no domain to ask
@@ -145,7 +145,8 @@ func (c *checker) decide(ctx context.Context) {
 	}
 }
 
-// refused says that what is asked holds mail from a host, and no other takes it.
+// refused reports whether a requirement keeps mail from a host, and no other host takes
+// it.
 func (c *checker) refused() (refused bool) {
 	for _, h := range c.hosts {
 		req := c.requirement(h)
@@ -243,7 +244,7 @@ func (c *checker) describePolicyHost(p *policyLookups) *PolicyHost {
 		out.TLS = tls.VersionName(seen.TLS.Version)
 		e.Observe(*seen.TLS, c.Roots, c.Now())
 	} else if v, ok := errors.AsType[*tls.CertificateVerificationError](errorOf(p.fetchErr)); ok {
-		// The handshake ended before there was a version to speak of.
+		// The handshake ended before a version was known.
 		e.Observe(tls.ConnectionState{Version: tls.VersionTLS13, PeerCertificates: v.UnverifiedCertificates}, c.Roots, c.Now())
 	}
 	out.Certificate = c.certificate(&e)
@@ -265,7 +266,7 @@ func (c *checker) describePolicyHost(p *policyLookups) *PolicyHost {
 	return out
 }
 
-// errorOf is the failure as an error, nil where there is none.
+// errorOf is a failure as an error; nil where there is none.
 func errorOf(err *sts.FetchError) error {
 	if err == nil {
 		return nil
@@ -321,15 +322,15 @@ func (c *checker) fetchProblem(err *sts.FetchError, e *security.Evidence) Proble
 	return p
 }
 
-// The alerts that say of a web server more than that TLS failed (RFC 8446, 6.2).
+// Alerts of web servers that tell more than that TLS failed (RFC 8446, 6.2).
 const (
 	alertHandshakeFailure tls.AlertError = 40
 	alertInternalError    tls.AlertError = 80
 	alertUnrecognizedName tls.AlertError = 112
 )
 
-// isAlert reports whether the other side ended the handshake with an alert.
-// crypto/tls has no other name for it than its text.
+// isAlert reports whether the other side ended the handshake with an alert. crypto/tls
+// gives no way to tell but by the text.
 func isAlert(err error, alert tls.AlertError) bool {
 	op, ok := errors.AsType[*net.OpError](err)
 	return ok && op.Op == "remote error" && op.Err.Error() == alert.Error()

@@ -44,9 +44,9 @@ func (c *checker) describeValid(f *sts.Fetched) *Policy {
 	return out
 }
 
-// warningProblems explains a warning about the text of a policy: a problem for each
-// of its texts, and one that says how many more there are. What concerns the
-// policy host is told there.
+// warningProblems explains a warning about the text of a policy: a problem for each of its
+// texts, and one with the number of the others. Warnings about the policy host are left
+// to the description of that.
 func warningProblems(w sts.Warning) (out []Problem) {
 	p := Problem{Severity: Warning, Rule: "RFC 8461, 3.2", Remedy: policyRemedy}
 	switch w.Code {
@@ -77,7 +77,7 @@ const (
 	plainRemedy  = "the domain's owner: let the web server send this file as it is (nginx: gzip off, gzip_static off; Apache: SetEnv no-gzip 1)"
 )
 
-// invalidRemedy is what helps against a text that is no policy.
+// invalidRemedy is the remedy for a text that is not a policy.
 func invalidRemedy(err error) string {
 	switch {
 	case errors.Is(err, sts.ErrEmptyPolicy):
@@ -92,13 +92,13 @@ func invalidRemedy(err error) string {
 	return policyRemedy
 }
 
-// lineEnds looks for what a reader of the lines cannot see.
+// lineEnds notes line ends that are wrong: the report does not show them.
 func lineEnds(text string) []Problem {
 	crlf := strings.Count(text, "\r\n")
 	bareCR, bareLF := strings.Count(text, "\r")-crlf, strings.Count(text, "\n")-crlf
 	switch {
 	case strings.Contains(text, "\x00") || strings.HasPrefix(text, "\x1f\x8b"):
-		return nil // its lines are no lines
+		return nil // it is not text
 	case bareCR > 0:
 		return []Problem{{Fault, "the text has a CR without LF; that ends no line", "RFC 8461, 3.2", "the domain's owner: end every line with LF or CRLF"}}
 	case crlf > 0 && bareLF > 0:
@@ -107,7 +107,7 @@ func lineEnds(text string) []Problem {
 	return nil
 }
 
-// lines takes a text apart for display; more is how many lines are left out.
+// lines splits a text into lines for display; more is how many are left out.
 func lines(text string) (out []string, more int) {
 	out = []string{}
 	if text == "" {
@@ -123,7 +123,7 @@ func lines(text string) (out []string, more int) {
 	return out, more
 }
 
-// patterns says which mx of the policy cover no host of the domain.
+// patterns notes the mx patterns of the policy that cover no host of the domain.
 func (c *checker) patterns() {
 	p := c.report.Policy
 	if p == nil || !p.Valid || c.report.MX.From == "route" || len(c.hosts) == 0 {
@@ -144,11 +144,11 @@ func (c *checker) patterns() {
 		"the domain's owner: remove it, if it is not there for hosts to come; whoever can get such a name into the MX records may receive the mail"})
 }
 
-// maxOfAKind is how many problems of one kind are told one by one.
+// maxOfAKind is how many problems of one kind are listed.
 const maxOfAKind = 5
 
-// problemsOf makes a problem of each of a stranger's items, five at most, and one
-// more that says how many others there are.
+// problemsOf makes a problem of each item, of maxOfAKind at most, and one with the number
+// of the others. Strangers decide how many items there are.
 func problemsOf(items []string, problem func(item string) Problem) (out []Problem) {
 	for _, item := range items[:min(len(items), maxOfAKind)] {
 		out = append(out, problem(item))
@@ -161,8 +161,7 @@ func problemsOf(items []string, problem func(item string) Problem) (out []Proble
 	return out
 }
 
-// lookalikes are the TXT records that mention a version tag in any case of
-// letters.
+// lookalikes are the TXT records that have a version tag in them, in upper or lower case.
 func lookalikes(txt []string, tag string) (out []string) {
 	for _, t := range txt {
 		if strings.Contains(strings.ToLower(t), tag) {

@@ -16,8 +16,8 @@ import (
 	"github.com/stsrelay/stsrelay/relay/smtpclient"
 )
 
-// openAll opens a session with each of the host's addresses, side by side: as many
-// as a delivery tries in one attempt, and more where none of them answers.
+// openAll opens a session with each of the host's addresses at the same time: with as many
+// as a delivery tries in one attempt, and with more where none of them answers.
 func (c *checker) openAll(ctx context.Context, h *host) {
 	for addrs := range slices.Chunk(h.addrs, outbound.MaxAddresses) {
 		var wg sync.WaitGroup
@@ -41,8 +41,7 @@ func (c *checker) openAll(ctx context.Context, h *host) {
 	}
 }
 
-// open opens a session as a delivery does, up to the EHLO inside TLS, and ends
-// it.
+// open opens a session as a delivery does, up to the EHLO within TLS, and ends it.
 func (c *checker) open(ctx context.Context, h *host, v *session, addr netip.Addr) {
 	at := netip.AddrPortFrom(addr, h.Port)
 	conn, _, _, err := c.opener.Dialer.Dial(ctx, []netip.AddrPort{at}, c.ConnectTimeout)
@@ -56,7 +55,7 @@ func (c *checker) open(ctx context.Context, h *host, v *session, addr netip.Addr
 	switch {
 	case f == nil:
 		c.describeSession(v, s)
-		// The verdict is made; how the host takes leave does not matter.
+		// Whatever the host answers to QUIT, the verdict is made.
 		quitCtx, cancel := context.WithTimeout(ctx, time.Second)
 		defer cancel()
 		_ = s.Client.Quit(quitCtx)
@@ -70,7 +69,7 @@ func (c *checker) open(ctx context.Context, h *host, v *session, addr netip.Addr
 	}
 }
 
-// causeOf is why the context ended, if it has, else err.
+// causeOf is why ctx ended, or err where it has not.
 func causeOf(ctx context.Context, err error) error {
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
@@ -78,7 +77,7 @@ func causeOf(ctx context.Context, err error) error {
 	return err
 }
 
-// describeSession says what a session has shown.
+// describeSession notes what a session showed.
 func (c *checker) describeSession(v *session, s *outbound.Session) {
 	v.open, v.evidence = true, s.Evidence
 	v.Greeting = s.Client.Greeting().String()
@@ -100,7 +99,7 @@ var startTLSWords = map[security.StartTLS]string{
 	security.NotOffered: "not offered", security.Refused: "refused", security.Broken: "broken", security.Established: "established",
 }
 
-// smallHello tells of a host that did not take the usual ClientHello.
+// smallHello is the problem of a host that does not answer the usual ClientHello.
 func smallHello(who string) Problem {
 	return Problem{Warning, who + " takes only a small ClientHello; most senders send one of more than a TCP segment now (1,500 octets), and may get no TLS", "RFC 8446, 4.1.2",
 		"the host's owner: update what ends TLS there, or the firewall before it. This relay tries once more with classical key exchange"}
@@ -123,7 +122,7 @@ func (v *session) greetingProblem(err error) {
 	v.Problems = append(v.Problems, p)
 }
 
-// certificate describes the leaf that a session showed, nil where there is none.
+// certificate describes the leaf certificate that a session showed; nil: none.
 func (c *checker) certificate(e *security.Evidence) *Certificate {
 	if len(e.Chain) == 0 {
 		return nil
@@ -140,7 +139,7 @@ func (c *checker) certificate(e *security.Evidence) *Certificate {
 	return out
 }
 
-// days is whole days, rounded down.
+// days is a time in whole days, rounded down.
 func days(d time.Duration) int {
 	n := int(d / (24 * time.Hour))
 	if d < 0 && d%(24*time.Hour) != 0 {

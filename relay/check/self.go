@@ -21,24 +21,24 @@ import (
 )
 
 const (
-	// maxProbes is how many domains' hosts are tried to see whether mail gets out,
-	// and how many clocks are asked.
+	// maxProbes is the number of domains whose hosts are dialed to see whether mail can
+	// leave, and whose policy hosts are asked for the time.
 	maxProbes = 5
-	// wrongClock is by how much a clock may differ from others.
+	// wrongClock is how far the clock may be from that of others.
 	wrongClock = time.Minute
 )
 
 // SelfOptions configures Self.
 type SelfOptions struct {
 	Options
-	// Domains are some that mail goes to: their hosts tell whether port 25 is open,
-	// their policy hosts what time it is.
+	// Domains are some that mail goes to. Their mail hosts show whether port 25 is open,
+	// and their policy hosts have the time.
 	Domains []string
 	// Senders are the domains in whose name mail is sent.
 	Senders []string
 	// Keys are the DKIM keys in use, with the services that each signs for.
 	Keys []SelfKey
-	// NoCertificate says that the relay's certificate is self-made.
+	// NoCertificate reports whether the relay's certificate is self-signed.
 	NoCertificate bool
 }
 
@@ -48,17 +48,17 @@ type SelfKey struct {
 	Kinds []string
 }
 
-// SelfReport is how the relay looks from outside: whether others will take its
-// mail. It is plain data.
+// SelfReport is how the relay looks from outside, and whether hosts will take its mail.
+// It is plain data.
 type SelfReport struct {
 	Hostname string    `json:"hostname"`
 	At       time.Time `json:"at"`
-	// Good is what was found to be in order.
+	// Good is what is in order.
 	Good     []string  `json:"good"`
 	Problems []Problem `json:"problems"`
 }
 
-// Ready says that nothing keeps mail from being taken.
+// Ready reports whether nothing was found that makes hosts refuse mail.
 func (r *SelfReport) Ready() bool {
 	return !slices.ContainsFunc(r.Problems, func(p Problem) bool { return p.Severity == Fault })
 }
@@ -76,8 +76,8 @@ func (r *SelfReport) Text(w io.Writer, colour bool) error {
 	return err
 }
 
-// Self finds out how the relay itself stands: its name, the way out, the clock, and
-// what its domains publish about it. Nothing is sent.
+// Self checks the relay itself: its name, whether port 25 is open to the outside, its
+// clock, and what its domains publish about it. Nothing is sent.
 func Self(ctx context.Context, o SelfOptions) *SelfReport {
 	o.Options = o.withDefaults()
 	ctx, cancel := context.WithTimeout(ctx, o.Timeout)
@@ -110,7 +110,7 @@ func Self(ctx context.Context, o SelfOptions) *SelfReport {
 
 type self struct{ SelfOptions }
 
-// findings are what one look found.
+// findings are the result of one step of Self.
 type findings struct {
 	good     []string
 	problems []Problem
@@ -125,8 +125,8 @@ func (f *findings) bad(s Severity, text, rule, remedy string) {
 	f.problems = append(f.problems, Problem{Severity: s, Text: text, Rule: rule, Remedy: remedy})
 }
 
-// name looks at the hostname as those do whom it greets: it has addresses, and
-// they lead back to it.
+// name checks the hostname as hosts do that get it in EHLO: it must have addresses, and
+// their PTR records must lead back to it.
 func (s *self) name(ctx context.Context) (f findings) {
 	const rule = "RFC 5321, 4.1.1.1"
 	found, err := s.Resolver.Addrs(ctx, s.Hostname)
@@ -158,8 +158,7 @@ func (s *self) name(ctx context.Context) (f findings) {
 	return f
 }
 
-// wayOut says whether connections to port 25 of other hosts come about: many
-// providers block them.
+// wayOut checks whether port 25 of other hosts can be reached: many providers block it.
 func (s *self) wayOut(ctx context.Context) (f findings) {
 	if len(s.Domains) == 0 {
 		f.bad(Note, "whether port 25 is open to the outside was not tried: it is not known where mail goes", "RFC 5321, 4.5.4.2",
@@ -196,8 +195,8 @@ func (s *self) wayOut(ctx context.Context) (f findings) {
 
 func (s *self) probes() []string { return s.Domains[:min(len(s.Domains), maxProbes)] }
 
-// clock compares the clock with those of policy hosts. A wrong one makes good
-// certificates look bad.
+// clock compares the clock with those of policy hosts. With a wrong clock good
+// certificates look expired.
 func (s *self) clock(ctx context.Context) (f findings) {
 	for _, d := range s.probes() {
 		host := "mta-sts." + d
@@ -224,7 +223,7 @@ func (s *self) timeAt(ctx context.Context, host string) (time.Time, error) {
 			return found.Addrs, err
 		},
 		DialContext: s.Dial, AllowPrivate: func() bool { return s.AllowPrivate },
-		Insecure: true, // nothing but the time is asked, and a wrong clock is what is looked for
+		Insecure: true, // only the time is asked, and a wrong clock makes any certificate look bad
 	})
 	req, err := http.NewRequestWithContext(ctx, http.MethodHead, "https://"+host+"/.well-known/mta-sts.txt", nil)
 	if err != nil {
@@ -283,7 +282,8 @@ func (s *self) keys(ctx context.Context) (f findings) {
 	return f
 }
 
-// resolvers finds out what the resolvers, and the relay's own certificate, are worth.
+// resolvers checks whether the resolvers validate DNSSEC, and whether the relay has a
+// certificate of its own.
 func (s *self) resolvers(ctx context.Context) (f findings) {
 	s.Resolver.Probe(ctx)
 	const remedy = "use a resolver on this machine that validates DNSSEC (unbound, for one), or DNS over TLS to one that does: dns.servers, dns.trust_ad"
@@ -311,10 +311,10 @@ func (s *self) resolvers(ctx context.Context) (f findings) {
 	return f
 }
 
-// spfResolver is a resolver as package spf wants it.
+// spfResolver is a resolver in the form of package spf.
 type spfResolver struct{ c *dnsclient.Client }
 
-// none turns a denial into no records.
+// none turns the error that there is nothing into no records.
 func none[T any](records []T, err error) ([]T, error) {
 	if dnsclient.IsNotFound(err) {
 		return nil, nil

@@ -10,8 +10,8 @@ import (
 	"github.com/stsrelay/stsrelay/sts/dane"
 )
 
-// findTLSA finds the TLSA records that apply to a host, as a delivery does, and
-// those that stand there and do not.
+// findTLSA finds the TLSA records that apply to a host, as a delivery does, and those that
+// are published and do not apply.
 func (c *checker) findTLSA(ctx context.Context, h *host, planned outbound.Host, a dnsclient.Addrs) {
 	if c.NoDANE {
 		c.unusedTLSA(ctx, h, a)
@@ -42,8 +42,8 @@ func (c *checker) findTLSA(ctx context.Context, h *host, planned outbound.Host, 
 
 func tlsaName(h *host, base string) string { return fmt.Sprintf("_%d._tcp.%s", h.Port, base) }
 
-// unusedTLSA looks whether there are records that DNSSEC, or the operator, keeps
-// from being used.
+// unusedTLSA notes records that are not used, for want of DNSSEC or because DANE is
+// switched off.
 func (c *checker) unusedTLSA(ctx context.Context, h *host, a dnsclient.Addrs) {
 	t, err := c.Resolver.TLSA(ctx, tlsaName(h, h.Name))
 	if err != nil || len(t.Records) == 0 {

@@ -122,7 +122,7 @@ func (a *attempt) policyAndHosts(ctx context.Context) *attemptError {
 		return f
 	}
 	a.tryHosts(ctx, &plan)
-	if a.walk.Held() && len(a.recipients.open) > 0 && !a.end.reached && a.enforced() && !a.policy.Fresh && a.lookAgain(ctx) {
+	if a.walk.Held() && len(a.recipients.open) > 0 && !a.end.reached && a.enforced() && !a.policy.Fresh && a.refetchPolicy(ctx) {
 		a.tryHosts(ctx, &plan)
 	}
 	return a.homeless(ctx, plan)

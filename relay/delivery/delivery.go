@@ -98,16 +98,16 @@ type Delivery struct {
 	now      func() time.Time
 	log      *slog.Logger
 
-	settings atomic.Pointer[Settings]
-	pool     *pool
-	finder   outbound.Finder
-	opener   outbound.Opener
-	unknowns unknowns
-	homeless homeless
-	rotation outbound.Rotation
-	places   places
-	active   atomic.Int64
-	freed    chan struct{} // capacity 1: there may be room for another attempt
+	settings        atomic.Pointer[Settings]
+	pool            *pool
+	finder          outbound.Finder
+	opener          outbound.Opener
+	unknownPolicies unknownPolicies
+	homeless        homeless
+	rotation        outbound.Rotation
+	places          places
+	active          atomic.Int64
+	freed           chan struct{} // capacity 1: there may be room for another attempt
 }
 
 // New returns a Delivery that does nothing until Run.

@@ -121,7 +121,7 @@ type heardConn struct {
 	net.Conn
 	since time.Time
 	last  atomic.Int64 // after since, in nanoseconds
-	ended atomic.Bool  // by cut
+	isCut atomic.Bool
 }
 
 func listenTo(conn net.Conn) *heardConn { return &heardConn{Conn: conn, since: time.Now()} }
@@ -135,7 +135,7 @@ func (c *heardConn) silence(now time.Time) time.Duration {
 
 // cut closes the connection: who reads sees a timeout.
 func (c *heardConn) cut() {
-	c.ended.Store(true)
+	c.isCut.Store(true)
 	_ = c.Close()
 }
 
@@ -144,7 +144,7 @@ func (c *heardConn) Read(p []byte) (int, error) {
 	if n > 0 {
 		c.heard(time.Now())
 	}
-	if err != nil && c.ended.Load() {
+	if err != nil && c.isCut.Load() {
 		err = errSilent
 	}
 	return n, err

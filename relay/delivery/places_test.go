@@ -65,7 +65,7 @@ func TestSilenceIsShortWhilePlacesAre(t *testing.T) {
 				if took := time.Since(start); took != silentHello+time.Second {
 					t.Errorf("it ended after %s", took)
 				}
-				if f == nil || !f.domainWide || !f.strained || f.reason == failure.Internal {
+				if f == nil || !f.domainWide || !f.overload || f.reason == failure.Internal {
 					t.Errorf("%+v", f)
 				}
 			})
@@ -130,7 +130,7 @@ func TestContentKeepsItsPlace(t *testing.T) {
 		h.waits(conn, silentEnvelope)
 		time.Sleep(silentEnvelope)
 		p.reclaim(time.Now())
-		if ctx.Err() != nil || conn.ended.Load() {
+		if ctx.Err() != nil || conn.isCut.Load() {
 			t.Fatal("it was cut")
 		}
 		time.Sleep(time.Second)
@@ -182,7 +182,7 @@ func TestAHostIsBoundedByItsAddressToo(t *testing.T) {
 	}
 	r.end(now)
 	// A name that took mail lately does not stand behind those that did not.
-	p.took("good", time.Second)
+	p.onSuccess("good", time.Second)
 	for range 2 * provenTimes {
 		if _, err := reserve("good", "192.0.2.1:25"); err != nil {
 			t.Fatalf("a host that takes mail: %v", err)

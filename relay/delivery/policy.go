@@ -20,22 +20,22 @@ const unknownAttempts = 2
 // maxUnknown bounds the domains of which that is remembered.
 const maxUnknown = 10_000
 
-// unknowns are the domains of which nobody could tell lately whether they have a
+// unknownPolicies are the domains of which nobody could tell lately whether they have a
 // policy.
-type unknowns struct {
+type unknownPolicies struct {
 	mu      sync.Mutex
-	domains map[string]unknown
+	domains map[string]unknownPolicy
 }
 
-// unknown is how a domain's mail has waited. Attempts at the same time are one:
+// unknownPolicy is how a domain's mail has waited. Attempts at the same time are one:
 // between two lies a rest.
-type unknown struct {
+type unknownPolicy struct {
 	attempts int
 	rests    int // of the domain, at the last of them
 }
 
 // known ends what is remembered of a domain.
-func (u *unknowns) known(domain string) {
+func (u *unknownPolicies) known(domain string) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	delete(u.domains, domain)
@@ -43,7 +43,7 @@ func (u *unknowns) known(domain string) {
 
 // wait takes note of an attempt after so many rests, and says whether the
 // domain's mail has to wait for another one.
-func (u *unknowns) wait(domain string, rests int) bool {
+func (u *unknownPolicies) wait(domain string, rests int) bool {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	d, seen := u.domains[domain]
@@ -51,9 +51,9 @@ func (u *unknowns) wait(domain string, rests int) bool {
 		clear(u.domains) // they wait once more
 	}
 	if !seen || d.rests != rests && d.attempts <= unknownAttempts {
-		d = unknown{d.attempts + 1, rests}
+		d = unknownPolicy{d.attempts + 1, rests}
 		if u.domains == nil {
-			u.domains = make(map[string]unknown)
+			u.domains = make(map[string]unknownPolicy)
 		}
 		u.domains[domain] = d
 	}
@@ -79,13 +79,13 @@ func (a *attempt) lookupPolicy(ctx context.Context) *attemptError {
 	}
 	a.policy = r
 	if !r.Unknown {
-		a.d.unknowns.known(a.to.PolicyDomain)
+		a.d.unknownPolicies.known(a.to.PolicyDomain)
 		return nil
 	}
 	if a.overridden() {
 		return nil
 	}
-	if a.d.unknowns.wait(a.to.PolicyDomain, a.w.BackoffStep) {
+	if a.d.unknownPolicies.wait(a.to.PolicyDomain, a.w.BackoffStep) {
 		return &attemptError{reason: failure.STSFetch, policy: true, domainWide: true,
 			text: fmt.Sprintf("whether %s asks for verified TLS cannot be told now (%s); nothing was sent", a.to.PolicyDomain, r.Why)}
 	}
@@ -106,9 +106,9 @@ func (a *attempt) overridden() bool {
 	return a.to.Overridden() || a.w.Envelope.Kind == queue.Report || a.w.Envelope.TLSOptional && !a.w.Envelope.RequireTLS
 }
 
-// lookAgain fetches the policy anew after it has refused every host. It reports
+// refetchPolicy fetches the policy anew after it has refused every host. It reports
 // whether the attempt should be made again under another policy.
-func (a *attempt) lookAgain(ctx context.Context) bool {
+func (a *attempt) refetchPolicy(ctx context.Context) bool {
 	// Whether it has changed is asked of the policy that was used: the fetch may
 	// have been made for another message meanwhile.
 	r, _, err := a.d.policies.Refetch(ctx, a.to.PolicyDomain)

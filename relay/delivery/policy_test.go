@@ -6,7 +6,7 @@ import (
 )
 
 func TestADomainOfUnknownPolicyWaitsForTwoAttempts(t *testing.T) {
-	var u unknowns
+	var u unknownPolicies
 	for i, tt := range []struct {
 		rests int
 		wait  bool

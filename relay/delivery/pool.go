@@ -100,13 +100,13 @@ type pool struct {
 // hostSessions is what is known of one host. How many sessions it may have grows
 // with every message that it takes and is halved when it is too much for it.
 type hostSessions struct {
-	sessions []*session
-	opening  int          // that are being opened
-	waiting  []chan error // nil: look again; else the error of get
-	pressed  time.Time    // somebody has waited since, or since another session was opened
-	used     time.Time
-	noChunks bool      // it offers CHUNKING and does not know BDAT
-	taken    time.Time // the last message, if it was not too much for it since
+	sessions     []*session
+	opening      int          // that are being opened
+	waiting      []chan error // nil: look again; else the error of get
+	waitingSince time.Time    // somebody has waited since, or since another session was opened
+	used         time.Time
+	noBDAT       bool      // it offers CHUNKING and does not know BDAT
+	taken        time.Time // the last message, if it was not too much for it since
 
 	window  float64       // sessions that the host may have
 	steady  bool          // the window was halved: it grows slowly now
@@ -154,9 +154,9 @@ func (p *pool) get(ctx context.Context, key string, limit int, fits func(*sessio
 			p.mu.Unlock()
 			return s, nil
 		}
-		if now := time.Now(); h.total() < window && !h.worthWaiting(now) {
+		if now := time.Now(); h.total() < window && !h.preferWaiting(now) {
 			h.opening++
-			h.pressed = now
+			h.waitingSince = now
 			p.mu.Unlock()
 			return nil, nil
 		}
@@ -173,7 +173,7 @@ func (p *pool) get(ctx context.Context, key string, limit int, fits func(*sessio
 			return nil, &errBusy{wait: wait}
 		}
 		if len(h.waiting) == 0 {
-			h.pressed = time.Now()
+			h.waitingSince = time.Now()
 		}
 		if begun.IsZero() {
 			begun = time.Now()
@@ -202,7 +202,7 @@ func (p *pool) wait(ctx context.Context, h *hostSessions, begun time.Time) (err 
 	defer p.mu.Unlock()
 	if err == nil {
 		// As long again as it has been silent.
-		silent := min(time.Since(h.pressed), time.Since(h.used))
+		silent := min(time.Since(h.waitingSince), time.Since(h.used))
 		err = &errBusy{wait: min(max(silent, time.Since(begun)), maxBusy)}
 	}
 	if i := slices.Index(h.waiting, ready); i >= 0 {
@@ -248,16 +248,16 @@ func (h *hostSessions) expected() time.Duration {
 	return h.message * time.Duration(h.ahead()) / time.Duration(max(h.total(), 1))
 }
 
-// worthWaiting says whether a session will be free before another one could be
+// preferWaiting says whether a session will be free before another one could be
 // opened, or so soon after that the handshake is not worth its cost, which is
 // more than time, and the host's too. Where somebody has waited for longer than a
 // burst lasts, it is worth it after all.
-func (h *hostSessions) worthWaiting(now time.Time) bool {
+func (h *hostSessions) preferWaiting(now time.Time) bool {
 	if h.total() < firstSessions || h.message == 0 {
 		return false
 	}
 	wait, soon := h.expected(), 2*h.open
-	if len(h.waiting) > 0 && now.Sub(h.pressed) > max(soon, shortly) {
+	if len(h.waiting) > 0 && now.Sub(h.waitingSince) > max(soon, shortly) {
 		return false
 	}
 	return wait < soon || wait < shortly && h.ahead() <= fewWaiting*h.total()
@@ -271,8 +271,8 @@ func (h *hostSessions) wake() {
 	}
 }
 
-// dismiss sends all away who wait.
-func (h *hostSessions) dismiss() {
+// rejectWaiting sends all away who wait.
+func (h *hostSessions) rejectWaiting() {
 	for _, ready := range h.waiting {
 		ready <- &errBusy{wait: minBusy}
 	}
@@ -287,16 +287,16 @@ func average(old, v time.Duration) time.Duration {
 	return old + (v-old)/4
 }
 
-// opened notes that a session of the host was opened within d.
-func (p *pool) opened(key string, d time.Duration) {
+// onOpened notes that a session of the host was opened within d.
+func (p *pool) onOpened(key string, d time.Duration) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	h := p.host(key)
 	h.open = average(h.open, d)
 }
 
-// took notes that the host took a message within d.
-func (p *pool) took(key string, d time.Duration) {
+// onSuccess notes that the host took a message within d.
+func (p *pool) onSuccess(key string, d time.Duration) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	h := p.host(key)
@@ -309,8 +309,8 @@ func (p *pool) took(key string, d time.Duration) {
 	h.window = min(h.window, 1000)
 }
 
-// strained notes that the host has had too much: it said 421, or did not answer.
-func (p *pool) strained(key string) {
+// onOverload notes that the host has had too much: it said 421, or did not answer.
+func (p *pool) onOverload(key string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	h := p.host(key)
@@ -318,17 +318,17 @@ func (p *pool) strained(key string) {
 	h.taken = time.Time{}
 }
 
-// chunking says whether CHUNKING may be used with the host; distrust ends it.
-func (p *pool) chunking(key string) bool {
+// mayUseBDAT says whether CHUNKING may be used with the host; disableBDAT ends it.
+func (p *pool) mayUseBDAT(key string) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return !p.host(key).noChunks
+	return !p.host(key).noBDAT
 }
 
-func (p *pool) distrust(key string) {
+func (p *pool) disableBDAT(key string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.host(key).noChunks = true
+	p.host(key).noBDAT = true
 }
 
 // add brings a session in that was opened, for the use of who opened it.
@@ -356,7 +356,7 @@ func (p *pool) cancel(key string, now time.Time, failed bool) (open, opening int
 	h.opening--
 	h.used = now
 	if failed && h.total() == 0 {
-		h.dismiss()
+		h.rejectWaiting()
 	} else {
 		h.wake()
 	}
@@ -374,7 +374,7 @@ func (p *pool) put(s *session, now time.Time) {
 	if usable := s.client.Usable(); !s.mayCarry() || h.total() > max(int(h.window), 1) {
 		last = p.drop(s) && usable
 		if s.messages >= sessionMessages {
-			h.pressed = time.Time{} // who waits may open the next one
+			h.waitingSince = time.Time{} // who waits may open the next one
 		}
 		if !usable {
 			_ = s.client.Close()

@@ -21,7 +21,7 @@ type attemptError struct {
 	policy     bool // a published policy held the message
 	domainWide bool // no host of the domain could be used, whatever the message
 	elsewhere  bool // another host of the domain may take the message
-	strained   bool // the host may have had too much of us
+	overload   bool // the host may have had too much of us
 }
 
 // maxText is how much is told of a failure, in octets. It is kept with each

@@ -28,7 +28,7 @@ func (a *attempt) session(ctx context.Context, h *hostTry) (*session, *attemptEr
 			return nil, a.isBusy(h.Name, busy)
 		}
 		if err != nil {
-			return nil, ended(ctx, h.Name)
+			return nil, contextFailure(ctx, h.Name)
 		}
 		if s != nil {
 			a.record.contacted(h.Name, s.addr)
@@ -39,17 +39,17 @@ func (a *attempt) session(ctx context.Context, h *hostTry) (*session, *attemptEr
 		if f == nil {
 			s.key = h.key
 			a.record.session(h.req, s, nil, a.policy.Failure).Usable = true
-			a.d.pool.opened(h.key, a.d.now().Sub(start))
+			a.d.pool.onOpened(h.key, a.d.now().Sub(start))
 			a.d.pool.add(s)
 			return s, nil
 		}
-		if f.strained {
-			a.d.pool.strained(h.key)
+		if f.overload {
+			a.d.pool.onOverload(h.key)
 		}
 		// A host that has other sessions of this relay, and no place for one more, costs
 		// nothing but that.
-		open, opening := a.d.pool.cancel(h.key, a.d.now(), f.strained)
-		if full := f.strained && (open > 0 || f.reason == failure.Busy && opening > 0); !full {
+		open, opening := a.d.pool.cancel(h.key, a.d.now(), f.overload)
+		if full := f.overload && (open > 0 || f.reason == failure.Busy && opening > 0); !full {
 			return nil, f
 		}
 	}
@@ -60,8 +60,8 @@ func (a *attempt) session(ctx context.Context, h *hostTry) (*session, *attemptEr
 // that has some.
 const maxOpenings = 3
 
-// ended tells of a wait that its context has ended.
-func ended(ctx context.Context, host string) *attemptError {
+// contextFailure tells of a wait that its context has ended.
+func contextFailure(ctx context.Context, host string) *attemptError {
 	if cause := context.Cause(ctx); errors.Is(cause, errReclaimed) {
 		return &attemptError{reason: failure.Connect, status: "4.2", host: host, domainWide: true, text: fmt.Sprintf("%s: %v", host, cause)}
 	}
@@ -103,7 +103,7 @@ func (a *attempt) openSession(ctx context.Context, h *hostTry) (*session, *attem
 			a.record.contacted(h.Name, place.at[0].Addr()) // the text has the others
 			place.end(a.d.now())
 			failed := outbound.Failure{Stage: outbound.StageConnect, Host: h.Name, Addrs: addrs, Err: err}
-			return nil, &attemptError{reason: failure.Connect, host: h.Name, domainWide: true, strained: true, text: failed.Error()}
+			return nil, &attemptError{reason: failure.Connect, host: h.Name, domainWide: true, overload: true, text: failed.Error()}
 		}
 		addr := place.at[won]
 		place.keep(addr)
@@ -128,7 +128,7 @@ func (a *attempt) openOn(ctx context.Context, h *hostTry, conn net.Conn, addr ne
 	a.record.contacted(req.Host, addr.Addr())
 	s := &session{host: req.Host, addr: addr.Addr()}
 	target := outbound.Target{
-		Requirement: req, Addr: addr, LegacyTLS: a.settings.LegacyTLS, NoChunking: !a.d.pool.chunking(h.key), ConnectTimeout: a.settings.ConnectTimeout,
+		Requirement: req, Addr: addr, LegacyTLS: a.settings.LegacyTLS, NoChunking: !a.d.pool.mayUseBDAT(h.key), ConnectTimeout: a.settings.ConnectTimeout,
 		Wrap: func(conn net.Conn) net.Conn {
 			s.conn = listenTo(conn)
 			a.hold.waits(s.conn, silentHello)
@@ -190,7 +190,7 @@ func authFailure(s *session, user string, err error) *attemptError {
 		if f = l.failure(s.host, refused.Reply); l.reason == failure.RouteAuth {
 			f.status = ""
 		}
-		f.strained = refused.Reply.Code == 421
+		f.overload = refused.Reply.Code == 421
 	}
 	f.text = fmt.Sprintf("the log-in of %q at %s failed: %v", user, s.host, err)
 	return f
@@ -202,7 +202,7 @@ func openFailure(ctx context.Context, f *outbound.Failure) *attemptError {
 	case outbound.StageReconnect:
 		return &attemptError{reason: failure.Connect, host: f.Host, domainWide: true, text: f.Error()}
 	case outbound.StageHandshake:
-		return ended(ctx, f.Host)
+		return contextFailure(ctx, f.Host)
 	}
 	return greetingFailure(f.Host, f.Addr, f.Err)
 }
@@ -210,7 +210,7 @@ func openFailure(ctx context.Context, f *outbound.Failure) *attemptError {
 // greetingFailure tells of a session that ended before STARTTLS: whatever the
 // host said, it is about the host, and another one may do better.
 func greetingFailure(host string, addr netip.Addr, err error) *attemptError {
-	f := &attemptError{reason: failure.Connect, status: "4.2", host: host, domainWide: true, strained: true, text: fmt.Sprintf("%s [%s]: %v", host, addr, err)}
+	f := &attemptError{reason: failure.Connect, status: "4.2", host: host, domainWide: true, overload: true, text: fmt.Sprintf("%s [%s]: %v", host, addr, err)}
 	if refused, ok := errors.AsType[*smtpclient.ReplyError](err); ok {
 		l := rule(step(refused.Step), refused.Reply, situation{})
 		f.reason, f.status, f.reply = l.reason, "3.2", refused.Reply.String()

@@ -50,7 +50,7 @@ func (a *attempt) send(ctx context.Context, h *hostTry, s *session) (course, *at
 	lost := err != nil && !local && !out.BodySent
 	switch {
 	case errors.Is(err, smtpclient.ErrChunking):
-		a.d.pool.distrust(s.key)
+		a.d.pool.disableBDAT(s.key)
 		return courseRenew, a.connectionFailure(s, err)
 	case used && lost:
 		return courseRenew, a.connectionFailure(s, err)
@@ -63,9 +63,9 @@ func (a *attempt) send(ctx context.Context, h *hostTry, s *session) (course, *at
 	switch {
 	case out.Final.OK():
 		a.end.capacity = h.limit
-		a.d.pool.took(s.key, a.d.now().Sub(start))
+		a.d.pool.onSuccess(s.key, a.d.now().Sub(start))
 	case !s.client.Usable():
-		a.d.pool.strained(s.key) // it said 421, or went away
+		a.d.pool.onOverload(s.key) // it said 421, or went away
 	}
 	if more {
 		return courseMore, f
@@ -87,7 +87,7 @@ func (a *attempt) transaction(s *session) smtpclient.Transaction {
 		},
 	}
 	if _, ok := s.client.Extension("8BITMIME"); !ok {
-		a.inSevenBits(&t)
+		a.downgradeTo7Bit(&t)
 	}
 	for _, i := range a.recipients.open {
 		r := env.Recipients[i]
@@ -130,9 +130,9 @@ func (a *attempt) saysNothing(s *session, out smtpclient.Outcome) bool {
 	return about(stepMail, out.Mail) || taken && about(stepData, out.Data)
 }
 
-// inSevenBits makes t fit for a host without 8BITMIME (RFC 6152, 3). What has
+// downgradeTo7Bit makes t fit for a host without 8BITMIME (RFC 6152, 3). What has
 // 8-bit octets without saying so goes as it is.
-func (a *attempt) inSevenBits(t *smtpclient.Transaction) {
+func (a *attempt) downgradeTo7Bit(t *smtpclient.Transaction) {
 	t.Bit8 = false
 	if needed, err := sevenbit.Needed(a.w.Body()); err != nil || !needed {
 		return

@@ -7,12 +7,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/stsrelay/stsrelay/config"
-	"github.com/stsrelay/stsrelay/internal/printable"
 )
-
-func (a *app) configCommand() *cobra.Command {
-	return group("config", "Check and print the configuration", a.configCheck(), a.configPrint())
-}
 
 func (a *app) configCheck() *cobra.Command {
 	return &cobra.Command{
@@ -51,20 +46,4 @@ func (a *app) configAnswer(warnings []config.Warning, found error) error {
 		err = errAnswered
 	}
 	return err
-}
-
-func (a *app) configPrint() *cobra.Command {
-	return &cobra.Command{
-		Use: "print", Short: "Print the configuration in force, with its defaults", Args: noArgs, Example: "  stsrelay config print --json",
-		RunE: func(*cobra.Command, []string) error {
-			c, _, err := a.load()
-			if err != nil {
-				return err
-			}
-			if a.json {
-				return c.PrintJSON(printable.NewJSONWriter(a.raw))
-			}
-			return c.Print(a.out)
-		},
-	}
 }
