@@ -155,7 +155,7 @@ func TestResultsThatMeetAFullDiskAreWrittenWhenThereIsSpace(t *testing.T) {
 	w := b.claim()
 	free.Store(0)
 	b.Finish(w, Outcome{Results: all(w, Delivered), Notices: []NewMessage{{Envelope: to("n@n.test"), Body: []byte("notice")}}})
-	if err := b.st.Commit(t.Context(), new(store.Batch)); !errors.Is(err, store.ErrDiskFull) {
+	if err := store.Commit(t.Context(), b.st, new(store.Batch)); !errors.Is(err, store.ErrDiskFull) {
 		t.Fatalf("the disk should be full: %v", err)
 	}
 	if w := b.ClaimFor("x.test"); w != nil {
@@ -203,7 +203,7 @@ func TestAChangeThatIsTooLargeDoesNotFailTheStore(t *testing.T) {
 	for i := range 15_000 { // more entries than a transaction may have is no failure
 		bad.Set(binary.BigEndian.AppendUint32([]byte("z"), uint32(i)), big[:1])
 	}
-	if err := b.st.Commit(t.Context(), &bad); err == nil || b.st.Err() != nil {
+	if err := store.Commit(t.Context(), b.st, &bad); err == nil || b.st.Err() != nil {
 		t.Fatalf("a change that is too large: %v, store %v", err, b.st.Err())
 	}
 	b.finish(b.claim(), Delivered)
@@ -233,10 +233,10 @@ func TestNumbersAndIDsAreNeverUsedTwiceEvenWithTheClockSetBack(t *testing.T) {
 
 func TestTheRoomOfAQueueIsTheRoomOfItsStore(t *testing.T) {
 	b := newBench(t, Options{})
-	if err := b.CheckSpace(0); err != nil {
+	if err := b.Room(0); err != nil {
 		t.Error(err)
 	}
-	if err := b.CheckSpace(1 << 60); !errors.Is(err, store.ErrDiskFull) {
+	if err := b.Room(1 << 60); !errors.Is(err, store.ErrDiskFull) {
 		t.Errorf("an exbibyte: %v", err)
 	}
 }

@@ -19,7 +19,6 @@ import (
 
 	"github.com/oklog/ulid/v2"
 
-	"github.com/stsrelay/stsrelay/internal/store"
 	"github.com/stsrelay/stsrelay/internal/store/badger"
 )
 
@@ -90,7 +89,7 @@ func newKnownStore(t *testing.T) *knownStore {
 	k := &knownStore{bodies: make(map[ID][]byte)}
 	dir := filepath.Join(t.TempDir(), "queue")
 	rng := rand.New(rand.NewPCG(7, 7))
-	var st store.Store
+	var st *badger.Store
 	var q *Queue
 	open := func() {
 		t.Helper()
@@ -340,7 +339,7 @@ func (k *knownStore) rescue(dir string, damage *badger.DamageError) error {
 }
 
 // look compares what a started queue has with what it had.
-func (k *knownStore) look(st store.Store, said bool) (outcome string, err error) {
+func (k *knownStore) look(st *badger.Store, said bool) (outcome string, err error) {
 	var log bytes.Buffer
 	q, err := Open(Options{Store: st, Paused: true, Damage: st.Damage(), Logger: slog.New(slog.NewTextHandler(&log, nil))})
 	if err != nil {

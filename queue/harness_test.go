@@ -30,7 +30,7 @@ func TestMain(m *testing.M) {
 type bench struct {
 	testing.TB
 	*Queue
-	st   store.Store
+	st   *badger.Store
 	dir  string
 	o    Options
 	so   badger.Options
@@ -163,7 +163,7 @@ func (b *bench) step(d time.Duration) {
 // sync waits until what was submitted is written.
 func (b *bench) sync() {
 	b.Helper()
-	if err := b.st.Commit(context.Background(), new(store.Batch)); err != nil {
+	if err := store.Commit(context.Background(), b.st, new(store.Batch)); err != nil {
 		b.Fatal(err)
 	}
 }

@@ -46,7 +46,7 @@ type Schedule = scheduler.Schedule
 
 // Options configures Open. Store is required.
 type Options struct {
-	Store Store
+	Store store.Store
 	// Schedule is when attempts are made again. Default DefaultSchedule.
 	Schedule Schedule
 	// DomainLimit is how many groups of one domain are claimed at a time. Default 20.
@@ -91,7 +91,7 @@ type Limits struct {
 
 // Queue is an open queue. Its methods may be called from many goroutines.
 type Queue struct {
-	store      Store
+	store      store.Store
 	log        *slog.Logger
 	clock      clock
 	wake       signal // a group may have become due

@@ -288,7 +288,7 @@ func TestNoticesWaitBehindMailAndAreThereWhenTheyAreClaimed(t *testing.T) {
 	if w.Envelope.Kind != Notice || string(body) != "sorry" || err != nil {
 		t.Errorf("%+v, %q, %v", w.Envelope, body, err)
 	}
-	if v, _ := b.st.Get(also); string(v) != "1" {
+	if v, _ := store.Get(b.st, also); string(v) != "1" {
 		t.Error("the changes of others did not ride along")
 	}
 	if b.logs.has("cannot be read") {

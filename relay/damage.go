@@ -8,7 +8,6 @@ import (
 
 	"github.com/stsrelay/stsrelay/config"
 	"github.com/stsrelay/stsrelay/internal/human"
-	"github.com/stsrelay/stsrelay/internal/store"
 	"github.com/stsrelay/stsrelay/internal/store/badger"
 	"github.com/stsrelay/stsrelay/queue"
 )
@@ -30,7 +29,7 @@ func explainDamage(c *config.Config, err error) error {
 	if damage.Foreign {
 		return fmt.Errorf("%w. %s; nothing was changed. Is the right disk or volume mounted? Put the right folder there. "+
 			"If there is none: take out what is there with \"stsrelay queue rescue --data-dir %s FILE\", move %s and %s away, start the relay, and bring the messages back with \"stsrelay queue import FILE\"",
-			err, sound, c.DataDir, damage.Dir, store.IdentityFile(damage.Dir))
+			err, sound, c.DataDir, damage.Dir, badger.IdentityFile(damage.Dir))
 	}
 	return fmt.Errorf("%w. %s; nothing was changed. Look at the disk first. Then take out what is sound with "+
 		"\"stsrelay queue rescue --data-dir %s FILE\", move %s away, start the relay, and bring the messages back with \"stsrelay queue import FILE\"",

@@ -22,7 +22,6 @@ import (
 	"github.com/stsrelay/stsrelay/internal/dkim"
 	"github.com/stsrelay/stsrelay/internal/dnsclient"
 	"github.com/stsrelay/stsrelay/internal/logsink"
-	"github.com/stsrelay/stsrelay/internal/store"
 	"github.com/stsrelay/stsrelay/internal/store/badger"
 	"github.com/stsrelay/stsrelay/queue"
 	"github.com/stsrelay/stsrelay/relay/adminapi"
@@ -82,7 +81,7 @@ type Relay struct {
 	config  atomic.Pointer[config.Config]
 	started time.Time
 
-	store    store.Store
+	store    *badger.Store
 	queue    *queue.Queue
 	resolver *dnsclient.Client
 	policies *sts.Manager

@@ -98,7 +98,7 @@ func fill(b *testing.B, s store.Store, domains int) {
 				}
 			}
 		}
-		if err := s.Commit(b.Context(), &batch); err != nil {
+		if err := store.Commit(b.Context(), s, &batch); err != nil {
 			b.Fatal(err)
 		}
 	}

@@ -72,7 +72,7 @@ func TestKill9LosesNoCountAndDoublesNone(t *testing.T) {
 			var b store.Batch
 			tally.Count(&b, success)
 			b.Set([]byte("x"), fmt.Append(nil, n)) // the result of the delivery
-			if err := s.Commit(context.Background(), &b); err != nil {
+			if err := store.Commit(context.Background(), s, &b); err != nil {
 				t.Fatal(err)
 			}
 			fmt.Println(n)
@@ -97,7 +97,7 @@ func TestKill9LosesNoCountAndDoublesNone(t *testing.T) {
 		}
 		_ = c.Wait()
 		s := openStore(t, dir)
-		delivered, err := s.Get([]byte("x"))
+		delivered, err := store.Get(s, []byte("x"))
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -119,13 +119,13 @@ func New(o Options) (*Reporter, error) {
 	for range makers {
 		r.zips <- nil
 	}
-	if r.seed, err = o.Store.Get(seedKey()); err != nil {
+	if r.seed, err = store.Get(o.Store, seedKey()); err != nil {
 		return nil, fmt.Errorf("TLS reports: %w", err)
 	}
 	if len(r.seed) < 16 {
 		r.seed = make([]byte, 16)
 		_, _ = rand.Read(r.seed) // never fails
-		if err := o.Store.Put(context.Background(), seedKey(), r.seed); err != nil {
+		if err := store.Put(context.Background(), o.Store, seedKey(), r.seed); err != nil {
 			return nil, fmt.Errorf("TLS reports: %w", err)
 		}
 	}
@@ -211,7 +211,7 @@ func (r *Reporter) begin(ctx context.Context, k reportKey) (submission, error) {
 		}
 		return txn.Set(submissionKey(k), encode(s))
 	})
-	err := r.o.Store.Commit(ctx, &b)
+	err := store.Commit(ctx, r.o.Store, &b)
 	if err == nil && !counted {
 		s.State = Skipped // it was removed with its day
 	}
@@ -284,7 +284,7 @@ func (r *Reporter) finish(ctx context.Context, k reportKey, skip string, results
 		}
 		after = *s
 	})
-	if err := r.o.Store.Commit(ctx, &b); err != nil {
+	if err := store.Commit(ctx, r.o.Store, &b); err != nil {
 		return err
 	}
 	if after.State == "" {

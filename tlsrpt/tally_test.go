@@ -19,7 +19,7 @@ import (
 
 var noon = time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC)
 
-func openStore(t testing.TB, dir string) store.Store {
+func openStore(t testing.TB, dir string) *badger.Store {
 	t.Helper()
 	s, err := badger.Open(badger.Options{Dir: dir})
 	if err != nil {
@@ -40,7 +40,7 @@ func countIn(t testing.TB, tally *Tally, s store.Store, results ...Result) {
 	for _, r := range results {
 		tally.Count(&b, r)
 	}
-	if err := s.Commit(t.Context(), &b); err != nil {
+	if err := store.Commit(t.Context(), s, &b); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -199,7 +199,7 @@ func BenchmarkCount(b *testing.B) {
 						tally.Count(&batch, Result{Domain: d, Policy: policy, Failure: bm.failure, At: noon})
 					}
 				}
-				if err := s.Commit(b.Context(), &batch); err != nil {
+				if err := store.Commit(b.Context(), s, &batch); err != nil {
 					b.Fatal(err)
 				}
 				return cpuTime(b) - start
@@ -293,7 +293,7 @@ func TestARefusedCommitIsNotCounted(t *testing.T) {
 	var b store.Batch
 	tally.Count(&b, success)
 	b.Set(make([]byte, 70_000), nil) // no key of Badger is so long
-	if err := s.Commit(t.Context(), &b); err == nil {
+	if err := store.Commit(t.Context(), s, &b); err == nil {
 		t.Fatal("the commit was taken")
 	}
 	countIn(t, tally, s, success)
@@ -305,7 +305,7 @@ func TestARefusedCommitIsNotCounted(t *testing.T) {
 func TestADamagedCountLeavesTheRestOfTheReport(t *testing.T) {
 	s := openStore(t, t.TempDir())
 	count(t, s, success, Result{Domain: "a.example", Policy: Policy{Type: PolicySTS, Strings: []string{"x"}}, At: noon, Failure: &Failure{Type: CertificateExpired}})
-	if err := s.Put(t.Context(), append(countsPrefix("2026-11-23", "a.example", "0000"), "ffffffffffffffff/n"...), []byte{0xff}); err != nil {
+	if err := store.Put(t.Context(), s, append(countsPrefix("2026-11-23", "a.example", "0000"), "ffffffffffffffff/n"...), []byte{0xff}); err != nil {
 		t.Fatal(err)
 	}
 	if got := read(t, s, "2026-11-23"); len(got) != 1 || len(got[0].Policies) != 3 {

@@ -10,7 +10,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/stsrelay/stsrelay/internal/human"
-	"github.com/stsrelay/stsrelay/internal/store"
 	"github.com/stsrelay/stsrelay/internal/store/badger"
 	"github.com/stsrelay/stsrelay/queue"
 	"github.com/stsrelay/stsrelay/relay"
@@ -87,8 +86,8 @@ func (a *app) rescue(dir, file string) error {
 	}
 	if found.Messages == 0 {
 		// An empty folder in its place is still taken for a loss.
-	} else if err := store.MarkRescued(dir); err != nil {
-		fmt.Fprintf(a.err, "warning: %v; move %s away together with the store\n", err, store.IdentityFile(dir))
+	} else if err := badger.MarkRescued(dir); err != nil {
+		fmt.Fprintf(a.err, "warning: %v; move %s away together with the store\n", err, badger.IdentityFile(dir))
 	}
 	return a.rescued(s.Damage, found, file)
 }

@@ -87,6 +87,14 @@ type Damage struct {
 	Said []string
 }
 
+// Record is a key of a store that is not open, and its value to be read.
+type Record struct {
+	Key []byte
+	// Read reads the value, which is valid until another record is read. The error
+	// wraps *ValueError.
+	Read func() ([]byte, error)
+}
+
 // Commit submits b and waits until it is durable. When ctx ends first, its
 // error is returned and b may or may not be committed.
 func Commit(ctx context.Context, s Store, b *Batch) error {

@@ -87,7 +87,7 @@ func New(o Options) (*Monitor, error) {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
 	m := &Monitor{o: o, told: make(map[string]told)}
-	value, err := o.Store.Get(key())
+	value, err := store.Get(o.Store, key())
 	if err == nil && value != nil {
 		err = cbor.Unmarshal(value, &m.told)
 	}

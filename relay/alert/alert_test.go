@@ -18,7 +18,7 @@ import (
 type desk struct {
 	*Monitor
 	t       *testing.T
-	store   store.Store
+	store   *badger.Store
 	now     time.Time
 	to      string
 	present []Alert
@@ -59,7 +59,7 @@ func (d *desk) restart() {
 			d.mails = append(d.mails, m)
 			var b store.Batch
 			also(&b)
-			return "Q", d.store.Commit(d.t.Context(), &b)
+			return "Q", store.Commit(d.t.Context(), d.store, &b)
 		},
 	})
 	if err != nil {

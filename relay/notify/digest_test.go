@@ -20,7 +20,7 @@ type relayOf struct {
 	t     *testing.T
 	dir   string
 	now   time.Time
-	store store.Store
+	store *badger.Store
 	queue *queue.Queue
 	*Reporter
 }

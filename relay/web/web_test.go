@@ -11,7 +11,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/stsrelay/stsrelay/internal/store"
 	"github.com/stsrelay/stsrelay/internal/store/badger"
 	"github.com/stsrelay/stsrelay/queue"
 	"github.com/stsrelay/stsrelay/relay/operator"
@@ -19,7 +18,7 @@ import (
 )
 
 // fullStore is a store without room.
-type fullStore struct{ store.Store }
+type fullStore struct{ *badger.Store }
 
 // Room implements queue.Store.
 func (fullStore) Room(int64) error { return errors.New("the disk is full") }

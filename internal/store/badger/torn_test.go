@@ -73,7 +73,7 @@ func TestATornFileCostsNothingButWhatWasCutOff(t *testing.T) {
 				}
 				c := open(t, Options{Dir: copied})
 				for i := range n {
-					v, err := c.Get(key(i))
+					v, err := store.Get(c, key(i))
 					if _, damaged := errors.AsType[*store.ValueError](err); err != nil && !damaged {
 						t.Errorf("value %d: %v", i, err)
 					}
@@ -87,7 +87,7 @@ func TestATornFileCostsNothingButWhatWasCutOff(t *testing.T) {
 				if c.Err() != nil {
 					t.Errorf("the store has failed: %v", c.Err())
 				}
-				if err := c.Put(t.Context(), key(n), tornValue(n)); err != nil || !bytes.Equal(get(t, c, key(n)), tornValue(n)) {
+				if err := store.Put(t.Context(), c, key(n), tornValue(n)); err != nil || !bytes.Equal(get(t, c, key(n)), tornValue(n)) {
 					t.Errorf("writing after it: %v", err)
 				}
 			})
@@ -119,7 +119,7 @@ func TestADamagedValueIsAnErrorForItsReaderAndForNobodyElse(t *testing.T) {
 	f.Close()
 	c := open(t, Options{Dir: copied})
 	var damaged *store.ValueError
-	if v, err := c.Get(key(2)); !errors.As(err, &damaged) || !bytes.Equal(damaged.Key, key(2)) {
+	if v, err := store.Get(c, key(2)); !errors.As(err, &damaged) || !bytes.Equal(damaged.Key, key(2)) {
 		t.Errorf("Get gave %d bytes and %v", len(v), err)
 	}
 	var seen [][]byte
