@@ -192,6 +192,13 @@ type TLSRPT struct {
 	Skip []string `toml:"skip" json:"skip"`
 }
 
+// Skips reports whether no reports are made for a domain.
+func (t *TLSRPT) Skips(domain string) bool {
+	return slices.ContainsFunc(t.Skip, func(s string) bool {
+		return strings.EqualFold(s, domain) || strings.HasPrefix(s, ".") && len(domain) > len(s) && strings.EqualFold(domain[len(domain)-len(s):], s)
+	})
+}
+
 // UnsignedReports returns a warning where no DKIM key signs the mailed reports, which are
 // not sent then, else "". Receivers throw unsigned ones away (RFC 8460, 3).
 func (c *Config) UnsignedReports() string {

@@ -444,3 +444,14 @@ func TestWhatARuleDoesNotProtectFromIsAWarning(t *testing.T) {
 		}
 	}
 }
+
+func TestReportsAreSkippedForADomainOrForAllBelowIt(t *testing.T) {
+	c := TLSRPT{Skip: []string{"a.example", ".b.example"}}
+	for domain, want := range map[string]bool{
+		"a.example": true, "A.Example": true, "x.a.example": false, "b.example": false, "x.b.example": true, "x.y.B.example": true, "xb.example": false, "": false,
+	} {
+		if got := c.Skips(domain); got != want {
+			t.Errorf("%q: %t", domain, got)
+		}
+	}
+}

@@ -12,11 +12,11 @@ import (
 	"github.com/stsrelay/stsrelay/queue"
 )
 
-// StoreDir is the folder of the store in a data folder.
+// StoreDir returns the folder of the store in a data folder.
 func StoreDir(dataDir string) string { return filepath.Join(dataDir, "queue") }
 
-// explainDamage adds to the error of a damaged store what is sound of it and
-// what to do. Other errors stay as they are.
+// explainDamage adds to the error of a damaged store how many messages are sound and
+// what to do. It returns other errors as they are.
 func explainDamage(c *config.Config, err error) error {
 	damage, ok := errors.AsType[*badger.DamageError](err)
 	if !ok {
@@ -36,8 +36,8 @@ func explainDamage(c *config.Config, err error) error {
 		err, sound, c.DataDir, damage.Dir)
 }
 
-// surveyStore counts the sound messages of a damaged store, and those that it
-// held as far as is known.
+// surveyStore counts the sound messages of a damaged store, and all that it held as far
+// as is known.
 func surveyStore(damage *badger.DamageError) (sound, all int, err error) {
 	s, err := badger.OpenSalvage(damage.Dir)
 	if err != nil {

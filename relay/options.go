@@ -1,7 +1,6 @@
 package relay
 
 import (
-	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
@@ -10,18 +9,14 @@ import (
 	"net/netip"
 	"path/filepath"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/stsrelay/stsrelay/config"
 	"github.com/stsrelay/stsrelay/internal/container"
-	"github.com/stsrelay/stsrelay/internal/dnsclient"
-	"github.com/stsrelay/stsrelay/internal/store"
 	"github.com/stsrelay/stsrelay/relay/delivery"
 	"github.com/stsrelay/stsrelay/relay/ingress"
 	"github.com/stsrelay/stsrelay/relay/outbound"
 	"github.com/stsrelay/stsrelay/relay/security"
-	"github.com/stsrelay/stsrelay/sts"
 )
 
 func configName(c *config.Config) string {
@@ -31,8 +26,8 @@ func configName(c *config.Config) string {
 	return c.File
 }
 
-// Roots returns the trusted authorities of MX and policy hosts. An empty set is
-// an error: every certificate would look like an attack.
+// Roots returns the certificate authorities that are trusted for MX and policy hosts.
+// It is an error if there are none: every certificate would look like an attack.
 func Roots(c *config.Config) (*x509.CertPool, error) {
 	if c.Delivery.CAFile == "" {
 		return config.SystemAuthorities()
@@ -42,77 +37,6 @@ func Roots(c *config.Config) (*x509.CertPool, error) {
 		return nil, fmt.Errorf("%s: delivery.ca_file: %s %w", configName(c), c.Delivery.CAFile, err)
 	}
 	return pool, nil
-}
-
-// policyStore keeps the policy cache in the store, under its own prefix.
-type policyStore struct{ s store.Store }
-
-func (p policyStore) Get(key []byte) ([]byte, error) { return store.Get(p.s, key) }
-
-func (p policyStore) Put(ctx context.Context, key, value []byte) error {
-	return store.Put(ctx, p.s, key, value)
-}
-
-func (p policyStore) Delete(ctx context.Context, key []byte) error {
-	return store.Remove(ctx, p.s, key)
-}
-
-func (p policyStore) Scan(prefix []byte, fn func(key, value []byte) error) error {
-	return p.s.Scan(prefix, nil, fn)
-}
-
-func (r *Relay) openPolicies(roots *x509.CertPool) (*sts.Manager, error) {
-	return sts.NewManager(sts.ManagerOptions{
-		Store: policyStore{r.store}, Prefix: store.PrefixPolicy, Room: r.store.CheckSpace, LookupTXT: r.lookupTXT, Logger: r.log,
-		Fetch: func(ctx context.Context, domain string) (*sts.Fetched, error) {
-			fetched, err := sts.NewFetcher(sts.FetcherOptions{
-				Roots: roots, LookupAddrs: r.lookupAddrs, DialContext: r.o.Dial, Hellos: r.hellos,
-				AllowPrivate: r.config.Load().Delivery.PrivateAddresses == "allow", // which a reload may change
-			}).Fetch(ctx, domain)
-			if !errors.Is(ctx.Err(), context.Canceled) { // the relay stops: that says nothing about the policy host
-				r.metrics.Fetched(fetchResult(err), 1)
-			}
-			return fetched, err
-		},
-	})
-}
-
-// lookAtResolvers asks the resolvers whether they validate DNSSEC, and logs what is
-// believed of them.
-func (r *Relay) lookAtResolvers(ctx context.Context) {
-	r.resolver.Probe(ctx)
-	protected := false
-	for _, s := range r.resolver.Servers() {
-		r.log.Info("resolver", "address", s.Address, "ad_believed", s.Believed, "because", s.Why)
-		protected = protected || s.Protects()
-	}
-	if r.config.Load().DANE.Enabled && !protected {
-		r.log.Warn("DANE is off: no resolver is believed to have validated its answers (dns.servers, dns.trust_ad); use one on this machine that validates DNSSEC, or DNS over TLS")
-	}
-}
-
-func (r *Relay) lookupAddrs(ctx context.Context, host string) ([]netip.Addr, error) {
-	a, err := r.resolver.Addrs(ctx, host)
-	if dnsclient.IsNotFound(err) {
-		return nil, sts.ErrNoHost
-	}
-	return a.Addrs, err
-}
-
-// lookupTXT is the policy cache's view of the resolver: that there is no record
-// is an answer, anything else that goes wrong is not.
-func (r *Relay) lookupTXT(ctx context.Context, name string, fresh bool) ([]string, error) {
-	t, err := r.resolver.TXT(ctx, name, fresh)
-	if dnsclient.IsNotFound(err) {
-		return nil, sts.ErrNoTXT
-	}
-	if err != nil && !fresh {
-		// With a policy in force the record only says whether there is a newer one.
-		if e, ok := r.policies.Show(strings.TrimPrefix(name, "_mta-sts.")); ok && e.Policy != nil && time.Now().Before(e.ExpiresAt) {
-			r.resolver.RememberSilentTXT(name)
-		}
-	}
-	return t.Records, err
 }
 
 func settings(c *config.Config) (delivery.Settings, error) {
@@ -145,7 +69,7 @@ func settings(c *config.Config) (delivery.Settings, error) {
 	}, errors.Join(err, serr)
 }
 
-// Rules are the operator's rules for domains. The error is a password file that
+// Rules returns the operator's rules for domains. It is an error if a password file
 // cannot be read.
 func Rules(c *config.Config) (outbound.Rules, error) {
 	rules := make(outbound.Rules, len(c.Domains))
@@ -271,7 +195,7 @@ func prefixes(networks []config.Network) []netip.Prefix {
 	return out
 }
 
-// mailSigner signs relayed mail, nil where no key is for that.
+// mailSigner returns what signs relayed mail, nil if no key is for that.
 func mailSigner(c *config.Config) (func(domain string) ingress.Signing, error) {
 	signer, err := newSigner(c, "mail")
 	if err != nil || !slices.ContainsFunc(c.DKIM, func(k config.DKIM) bool { return slices.Contains(k.Sign, "mail") }) {

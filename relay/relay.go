@@ -1,7 +1,7 @@
 // Package relay wires the parts to a running relay: it opens the store and the
-// queue, starts ingress, delivery, the policy cache and the admin socket, takes
-// a changed configuration over while it runs, and stops everything in order.
-// Nothing about mail is decided here.
+// queue, starts ingress, delivery, the policy cache and the admin socket, puts a
+// changed configuration into force while it runs, and stops everything in order.
+// It decides nothing about mail.
 package relay
 
 import (
@@ -38,7 +38,7 @@ import (
 )
 
 const (
-	// ballast is the size of the file that is given up when the disk is full.
+	// ballast is the size of the file that the store deletes when the disk is full.
 	ballast = 256 << 20
 	// sessionGrace and deliveryGrace bound how long a stop waits for messages that
 	// are coming in and for content that is going out, at the same time. With
@@ -52,7 +52,7 @@ type Options struct {
 	Config *config.Config
 	// Load reads the configuration again, for a reload; nil: reload is refused.
 	Load func() (*config.Config, error)
-	// Version is what status and the log say.
+	// Version is the version that status, metrics and the log name.
 	Version string
 	// Dial opens the connections to MX and policy hosts; nil: net.Dialer. The
 	// address is an IP and port 25 or 443.
@@ -61,20 +61,20 @@ type Options struct {
 	Timeouts smtpclient.Timeouts
 	// Roots replaces the trusted authorities of the configuration.
 	Roots *x509.CertPool
-	// Now and After are the clock of what depends on the day, and of
-	// certificates; nil: time.Now and time.After.
+	// Now and After are the clock of reports, alerts and certificates; nil: time.Now
+	// and time.After.
 	Now   func() time.Time
 	After func(time.Duration) <-chan time.Time
 	// Logger gets everything; nil discards it.
 	Logger *slog.Logger
-	// LogDropped tells of lines of the log that nobody has read; nil: there are
+	// LogDropped returns the lines of the log that nobody has read; nil: there are
 	// none.
 	LogDropped func() logsink.Dropped
 	// Level, if set, is changed by a reload.
 	Level *slog.LevelVar
 }
 
-// Relay is a relay that was opened.
+// Relay is an open relay.
 type Relay struct {
 	o       Options
 	log     *slog.Logger
@@ -100,13 +100,12 @@ type Relay struct {
 	hellos    *clienthello.Hosts
 	reporter  *tlsrpt.Reporter            // nil: TLS reports are off
 	signer    atomic.Pointer[dkim.Signer] // of reports
-	rootCAs   *x509.CertPool
 
 	reloading sync.Mutex
 }
 
-// New opens the store and binds the listeners: what can go wrong at a start
-// goes wrong here. Run must follow, or Close.
+// New opens the store and the parts of the relay, and binds the admin socket and the
+// HTTP address. Run must follow: it closes what New has opened.
 func New(o Options) (*Relay, error) {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
@@ -164,8 +163,7 @@ func (r *Relay) open() error {
 	if err := r.notices.Remember(r.store); err != nil {
 		return err
 	}
-	r.rootCAs = roots
-	if err := r.openReports(c); err != nil {
+	if err := r.openReports(c, roots); err != nil {
 		return err
 	}
 	deliverySettings, err := settings(c)
@@ -199,9 +197,9 @@ func (r *Relay) open() error {
 	return r.openWeb(c)
 }
 
-// Run relays until ctx ends; then it stops: new sessions get 421, running ones
-// and attempts under way end or are given back, and the store is closed. ready,
-// if not nil, is called when the listeners are bound.
+// Run relays until ctx ends. Then it stops: new sessions get 421, open sessions and
+// attempts under way may end within their grace, and the store is closed. ready, if
+// not nil, is called when the listeners are bound.
 func (r *Relay) Run(ctx context.Context, ready func()) error {
 	c := r.config.Load()
 	if err := r.ingress.Listen(); err != nil {
@@ -218,8 +216,8 @@ func (r *Relay) Run(ctx context.Context, ready func()) error {
 		r.log.Warn("no mail is taken in for now; what is queued is delivered", "error", err)
 	}
 
-	// Parts are stopped in the order of a message's way, each when the one
-	// before it has ended.
+	// Parts are stopped in the order in which a message passes through them, each when
+	// the one before it has ended.
 	stopping, stopped := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopped()
 	var parts sync.WaitGroup
@@ -239,7 +237,7 @@ func (r *Relay) Run(ctx context.Context, ready func()) error {
 	if ready != nil {
 		ready()
 	}
-	parts.Go(func() { r.lookAtResolvers(stopping) })
+	parts.Go(func() { r.probeResolvers(stopping) })
 	delivering, stopDelivery := context.WithCancel(stopping)
 	defer stopDelivery()
 	delivered := make(chan struct{})
@@ -302,10 +300,10 @@ func (r *Relay) close() error {
 	return err
 }
 
-// Queue is the relay's queue, for those who run a relay inside a program.
+// Queue returns the queue, for programs that run a relay inside.
 func (r *Relay) Queue() *queue.Queue { return r.queue }
 
-// Addrs are the addresses of the listeners, once Run has bound them.
+// Addrs returns the addresses of the listeners, once Run has bound them.
 func (r *Relay) Addrs() []net.Addr { return r.ingress.Addrs() }
 
 // Operator returns what the operator of the relay can read and change, for programs
@@ -320,7 +318,7 @@ func (r *Relay) HTTPAddr() net.Addr {
 	return r.web.Addr()
 }
 
-// openWeb binds the address for the web page, health and metrics, where one is set.
+// openWeb binds the address for the web page, health and metrics, if one is set.
 func (r *Relay) openWeb(c *config.Config) (err error) {
 	if c.Admin.HTTP == "" {
 		return nil
@@ -348,6 +346,8 @@ func (r *Relay) status() operator.Status {
 	}
 }
 
+// removed returns the notice for a message, or recipients of it, that the operator has
+// bounced, nil for none. If it is a report, the reporter is told.
 func (r *Relay) removed(m queue.Message, reason string) *queue.NewMessage {
 	if m.Kind == queue.Report && r.reporter != nil {
 		r.reporter.Mailed(context.Background(), m.ID.String(), "the operator gave its mail up")

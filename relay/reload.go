@@ -3,21 +3,19 @@ package relay
 import (
 	"context"
 	"errors"
-	"time"
 
 	"github.com/stsrelay/stsrelay/config"
 )
 
-// Reload reads the configuration and the certificates again. What is wrong
-// with them is returned, and then nothing has changed. What cannot change
-// while the relay runs stays, and is named in the log.
+// Reload reads the configuration and the certificates again. If they are wrong, it
+// returns an error and changes nothing. Keys that cannot change while the relay runs
+// keep their values, and are named in the log.
 func (r *Relay) Reload(ctx context.Context) error {
 	_, err := r.reload(ctx)
 	return err
 }
 
-// reload is Reload. It returns the keys whose values in the file count from the
-// next start only.
+// reload is Reload. It returns the keys that change with the next start only.
 func (r *Relay) reload(ctx context.Context) (restart []string, err error) {
 	r.reloading.Lock()
 	defer r.reloading.Unlock()
@@ -43,8 +41,8 @@ func (r *Relay) reload(ctx context.Context) (restart []string, err error) {
 	return restart, nil
 }
 
-// takeOver puts c into force, without the keys that need a restart. It reads all that
-// may fail before it sets anything.
+// takeOver puts c into force, except for the keys that need a restart, which it returns.
+// It does all that may fail before it sets anything.
 func (r *Relay) takeOver(ctx context.Context, c *config.Config) (restart []string, err error) {
 	running := r.config.Load()
 	restart = c.KeepRunning(running)
@@ -72,33 +70,17 @@ func (r *Relay) takeOver(ctx context.Context, c *config.Config) (restart []strin
 	r.warnUnsigned(c)
 	r.queue.SetSchedule(schedule(c))
 	r.queue.SetLimits(queueLimits(c))
-	if running.Delivery.Paused != c.Delivery.Paused { // else the operator's last word stands
+	if running.Delivery.Paused != c.Delivery.Paused { // else what the operator has set stays
 		r.queue.SetPaused(c.Delivery.Paused)
 	}
 	r.delivery.Set(deliverySettings)
 	if r.policies != nil && running.Delivery.PrivateAddresses != c.Delivery.PrivateAddresses {
-		r.forgetFailures(ctx)
+		// Another private_addresses may give another answer: the next delivery asks again.
+		r.policies.ForgetFailures(ctx)
 	}
 	r.setLevel(c)
-	r.lookAtResolvers(ctx)
+	r.probeResolvers(ctx)
 	return restart, nil
-}
-
-// forgetFailures lets the next delivery ask again for the policies that could
-// not be had: another private_addresses may make another answer of it, and until
-// then their domains' mail would go without.
-func (r *Relay) forgetFailures(ctx context.Context) {
-	now := time.Now()
-	if r.o.Now != nil {
-		now = r.o.Now()
-	}
-	for _, e := range r.policies.List() {
-		if e.LastError != "" && !e.ExpiresAt.After(now) {
-			if _, err := r.policies.Remove(ctx, e.Domain); err != nil {
-				r.log.Warn("a policy that could not be had is asked for again only later", "domain", e.Domain, "error", err)
-			}
-		}
-	}
 }
 
 func (r *Relay) setLevel(c *config.Config) {

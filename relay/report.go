@@ -2,6 +2,7 @@ package relay
 
 import (
 	"context"
+	"crypto/x509"
 	"fmt"
 	"io"
 	"net/netip"
@@ -18,9 +19,9 @@ import (
 	"github.com/stsrelay/stsrelay/tlsrpt"
 )
 
-// openReports opens what counts sessions and sends reports, nothing where that
-// is switched off.
-func (r *Relay) openReports(c *config.Config) error {
+// openReports opens what counts sessions and sends reports, unless reports are
+// switched off.
+func (r *Relay) openReports(c *config.Config, roots *x509.CertPool) error {
 	if !c.TLSRPT.Enabled {
 		return nil
 	}
@@ -31,7 +32,7 @@ func (r *Relay) openReports(c *config.Config) error {
 	r.signer.Store(signer)
 	poster := tlsrpt.NewPoster(tlsrpt.PosterOptions{
 		Hellos: r.hellos,
-		Roots:  r.rootCAs, LookupAddrs: r.lookupReceiver, DialContext: r.o.Dial, Logger: r.log,
+		Roots:  roots, LookupAddrs: r.lookupReceiver, DialContext: r.o.Dial, Logger: r.log,
 		AllowPrivate: func() bool { return r.config.Load().Delivery.PrivateAddresses == "allow" },
 		Insecure:     func() bool { return r.config.Load().TLSRPT.InsecureHTTPS },
 	})
@@ -43,7 +44,7 @@ func (r *Relay) openReports(c *config.Config) error {
 		},
 		Ended:  func(how string, sent bool) { r.metrics.Reported(how, reportResult(sent), 1) },
 		Advice: func(code string) string { return security.Code(code).Row().Report },
-		Skip:   func(domain string) bool { return skips(r.config.Load(), domain) },
+		Skip:   func(domain string) bool { return r.config.Load().TLSRPT.Skips(domain) },
 		Now:    r.o.Now, After: r.o.After, Logger: r.log,
 	})
 	return err
@@ -51,13 +52,6 @@ func (r *Relay) openReports(c *config.Config) error {
 
 func identity(c *config.Config) tlsrpt.Identity {
 	return tlsrpt.Identity{Organization: c.TLSRPT.Organization, Contact: c.TLSRPT.Contact, Sender: c.TLSRPT.Sender}
-}
-
-// skips says whether the operator has switched reports off for a domain.
-func skips(c *config.Config, domain string) bool {
-	return slices.ContainsFunc(c.TLSRPT.Skip, func(s string) bool {
-		return strings.EqualFold(s, domain) || strings.HasPrefix(s, ".") && len(domain) > len(s) && strings.EqualFold(domain[len(domain)-len(s):], s)
-	})
 }
 
 // newSigner reads the DKIM keys that sign a kind of mail.
@@ -76,16 +70,16 @@ func newSigner(c *config.Config, kind string) (*dkim.Signer, error) {
 	return dkim.NewSigner(keys...), nil
 }
 
-// warnUnsigned says that reports cannot be mailed. At a start the check of the
-// configuration has said so.
+// warnUnsigned logs that reports cannot be mailed, if so. At a start the check of the
+// configuration has said it.
 func (r *Relay) warnUnsigned(c *config.Config) {
 	if w := c.UnsignedReports(); w != "" {
 		r.log.Warn(w)
 	}
 }
 
-// queueReport puts a report into the queue. Nobody is told of what becomes of
-// it but the reporter: a notice could not be answered by anybody.
+// queueReport puts a report into the queue. Only the reporter is told what becomes of
+// it: nobody could act on a notice.
 func (r *Relay) queueReport(m *tlsrpt.Mail, also func(*store.Batch, string)) error {
 	if err := r.queue.Room(int64(len(m.Body))); err != nil {
 		return err
@@ -95,8 +89,8 @@ func (r *Relay) queueReport(m *tlsrpt.Mail, also func(*store.Batch, string)) err
 	return r.queue.Add(messages, func(b *store.Batch) { also(b, messages[0].Envelope.ID.String()) })
 }
 
-// ownMail is a notice that the relay itself writes, about which nobody is told; what
-// says what it is.
+// ownMail returns a mail that the relay itself writes. Nobody gets a notice about it.
+// what names the kind of mail in its client field.
 func (r *Relay) ownMail(to queue.Recipient, what string, body []byte) []queue.NewMessage {
 	to.Notify = []string{"NEVER"}
 	return []queue.NewMessage{{
@@ -108,7 +102,7 @@ func (r *Relay) ownMail(to queue.Recipient, what string, body []byte) []queue.Ne
 	}}
 }
 
-// lookupReceiver finds the addresses of a host that takes reports.
+// lookupReceiver looks up the addresses of a host that takes reports.
 func (r *Relay) lookupReceiver(ctx context.Context, host string) ([]netip.Addr, error) {
 	a, err := r.resolver.Addrs(ctx, host)
 	return a.Addrs, err
@@ -152,7 +146,7 @@ func (r *Relay) tellReporter(e *delivery.Event) {
 	}
 }
 
-// eventReaders are all who read what becomes of attempts.
+// eventReaders returns the readers of what becomes of attempts.
 func (r *Relay) eventReaders() delivery.Readers {
 	readers := delivery.Readers{
 		Commit: []func(*delivery.Event) delivery.Changes{r.noticesOf},

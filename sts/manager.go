@@ -240,6 +240,19 @@ func (m *Manager) Remove(ctx context.Context, domain string) (ok bool, err error
 	return f.found, f.err
 }
 
+// ForgetFailures removes the domains whose policy could not be fetched and that have
+// none in force. The next lookup asks for their policies again.
+func (m *Manager) ForgetFailures(ctx context.Context) {
+	now := m.o.Now()
+	for _, e := range m.List() {
+		if e.LastError != "" && !e.ExpiresAt.After(now) {
+			if _, err := m.Remove(ctx, e.Domain); err != nil {
+				m.o.Logger.Warn("a policy that could not be had is asked for again only later", "domain", e.Domain, "error", err)
+			}
+		}
+	}
+}
+
 // isLiteral finds address literals, which have no policy (RFC 8461, 3.4).
 func isLiteral(domain string) bool { return strings.HasPrefix(domain, "[") }
 

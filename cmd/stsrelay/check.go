@@ -28,10 +28,9 @@ import (
 )
 
 const (
-	// checksAtOnce is how many domains of the queue are checked at a time.
+	// checksAtOnce is how many domains of the queue are checked at the same time.
 	checksAtOnce = 8
-	// cacheTime is how long the running relay may take to say what it has in
-	// its cache.
+	// cacheTime is how long the running relay may take to answer what is in its cache.
 	cacheTime = time.Second
 )
 
@@ -99,7 +98,7 @@ relay's own is at fault.`,
 }
 
 func (a *app) checkOne(ctx context.Context, arg string, o check.Options) error {
-	// An address will do as well as its domain.
+	// An address stands for its domain.
 	domain, err := mailbox.ParseName(arg[strings.LastIndexByte(arg, '@')+1:])
 	if err != nil {
 		return usageError{err}
@@ -116,8 +115,9 @@ func (a *app) checkOne(ctx context.Context, arg string, o check.Options) error {
 	return err
 }
 
-// askCache asks the running relay what its policy cache knows of a domain. Where
-// one runs and does not say, that is told once: the answer may be another then.
+// askCache asks the running relay for the entry of a domain in its policy cache. If a
+// relay runs and does not answer, a warning says so once: the result of the check may
+// differ from that of a delivery.
 func (a *app) askCache(client *adminapi.Client) func(ctx context.Context, domain string) []byte {
 	var once sync.Once
 	return func(ctx context.Context, domain string) []byte {
@@ -138,15 +138,15 @@ func (a *app) askCache(client *adminapi.Client) func(ctx context.Context, domain
 	}
 }
 
-// queuedCheck is a line of --all-queued.
+// queuedCheck is one domain of --all-queued.
 type queuedCheck struct {
 	Domain   string        `json:"domain"`
 	Messages int           `json:"messages"`
 	Outcome  check.Outcome `json:"outcome"`
 }
 
-// checkQueued checks the domains that wait, several at a time, and prints them
-// in the queue's order.
+// checkQueued checks the domains for which mail waits, several at the same time, and
+// prints the results in the order of the queue.
 func (a *app) checkQueued(ctx context.Context, client *adminapi.Client, o check.Options) error {
 	var summary []operator.DomainSummary
 	if err := client.Get(ctx, "/v1/summary", nil, &summary); err != nil {
@@ -184,8 +184,8 @@ func (a *app) checkQueued(ctx context.Context, client *adminapi.Client, o check.
 	return nil
 }
 
-// checkOptions are those of a check by the configuration. done frees what they
-// hold.
+// checkOptions returns the options of a check from the configuration. done frees what
+// they hold.
 func (a *app) checkOptions(c *config.Config, timeout time.Duration) (o check.Options, done func(), err error) {
 	roots, err := relay.Roots(c)
 	if err != nil {
@@ -217,8 +217,8 @@ func (a *app) checkOptions(c *config.Config, timeout time.Duration) (o check.Opt
 	return o, func() { _ = resolver.Close() }, nil
 }
 
-// colour says whether standard output is a terminal that wants colours
-// (no-color.org).
+// colour reports whether standard output is a terminal, and colours are not switched
+// off (no-color.org).
 func (a *app) colour() bool {
 	for _, kv := range a.environ {
 		if name, value, _ := strings.Cut(kv, "="); name == "NO_COLOR" && value != "" || name == "TERM" && value == "dumb" {

@@ -46,8 +46,7 @@ func (a *app) checkSelf(ctx context.Context, client *adminapi.Client, c *config.
 	return err
 }
 
-// senderDomains are the domains in whose name mail is sent, as far as the
-// configuration tells.
+// senderDomains returns the domains of senders that the configuration names.
 func senderDomains(c *config.Config) (out []string) {
 	add := func(d string) {
 		if d != "" && !slices.Contains(out, d) {
@@ -68,8 +67,8 @@ func senderDomains(c *config.Config) (out []string) {
 	return out
 }
 
-// knownDomains are those to which the running relay sends mail, none where it does
-// not run: such that have policies first, their policy hosts tell the time.
+// knownDomains returns the domains to which the running relay sends mail, none if it
+// does not run. Domains with policies are first: their policy hosts tell the time.
 func (a *app) knownDomains(ctx context.Context, client *adminapi.Client) (out []string) {
 	var policies []operator.Policy
 	var waiting []operator.DomainSummary

@@ -22,7 +22,7 @@ func joinErrors(errs ...error) error { return errors.Join(errs...) }
 
 func (d *demo) say(format string, args ...any) { fmt.Fprintf(d.out, format+"\n", args...) }
 
-// paint colors a word where the output is a terminal.
+// paint colors a word if the output is a terminal.
 func (d *demo) paint(code, s string) string {
 	if !d.color {
 		return s
@@ -49,7 +49,7 @@ func (d *demo) note(format string, args ...any) {
 	d.say("    %s", d.paint("2", text))
 }
 
-// play shows everything. Whatever does not happen as it should is an error.
+// play shows all scenes. It is an error if something does not happen as it should.
 func (d *demo) play(ctx context.Context) error {
 	d.say("A whole Internet on loopback: DNS at %s, three mail domains, a certificate authority.", d.net.DNS.Addr())
 	d.say("The relay listens at %s. Mail goes through real sockets.", d.relay.Addrs()[0])
@@ -114,7 +114,7 @@ func (d *demo) arrival(ctx context.Context, domain string, before int) (testnet.
 	return got[before], nil
 }
 
-// heldBack sends a message and wants it to stay, with a reason.
+// heldBack sends a message, which must stay in the queue with a reason.
 func (d *demo) heldBack(ctx context.Context, domain string, reason failure.Reason) error {
 	h := d.hosts[domain]
 	before := h.Counts()
@@ -176,8 +176,8 @@ func (d *demo) falseCertificate(ctx context.Context) error {
 	return d.heldBack(ctx, "bank.example", failure.TLSCert)
 }
 
-// attack changes what answers at the host's address, and cuts the sessions that
-// are open: they were verified, and would still do.
+// attack changes what answers at the host's address, and cuts the open sessions: they
+// were verified, and could still be used.
 func (d *demo) attack(f testnet.Faults) error {
 	h := d.hosts["bank.example"]
 	err := h.Set(f)

@@ -15,7 +15,7 @@ import (
 	"github.com/stsrelay/stsrelay/relay/operator"
 )
 
-// queueChange is one of the commands that change messages.
+// queueChange returns one of the commands that change messages.
 func (a *app) queueChange(action, short, example string) *cobra.Command {
 	var sel operator.Selection
 	var yes bool
@@ -96,9 +96,8 @@ given up when the attempt under way has ended without ending it; a restart of th
 	return c
 }
 
-// confirmChange asks the operator whether they mean what they have selected, where
-// it is more than one message. The error says that they do not, or that nobody can
-// be asked.
+// confirmChange asks the operator to confirm a change of more than one message. It
+// returns an error if they do not, or if nobody can be asked.
 func (a *app) confirmChange(ctx context.Context, client *adminapi.Client, action string, sel operator.Selection) error {
 	sel.DryRun = true
 	var would operator.Affected

@@ -51,8 +51,7 @@ delivered a second time from there.`,
 	}
 }
 
-// copyExport checks what it copies: a stream that was cut off on its way is no
-// backup.
+// copyExport copies an export and checks it: one that was cut short is no backup.
 func copyExport(to io.Writer, from io.Reader) (queue.Transfer, error) {
 	t, err := queue.CheckExport(io.TeeReader(from, to))
 	switch {
@@ -64,14 +63,14 @@ func copyExport(to io.Writer, from io.Reader) (queue.Transfer, error) {
 	return t, nil
 }
 
-// saveExport makes the file, which appears under its name when it is whole and
+// saveExport writes an export to a file. The file has its name only when it is whole and
 // on the disk.
 func saveExport(name string, from io.Reader) (t queue.Transfer, err error) {
 	if _, err := os.Lstat(name); err == nil {
 		return t, fmt.Errorf("%s is there already; name another file", name)
 	}
-	// What lies there already could be anybody's link to a file of ours, or belong
-	// to an export that is under way.
+	// A file that exists already could be a link to another file, or belong to an export
+	// that is under way.
 	part := name + ".part"
 	f, err := os.OpenFile(part, os.O_CREATE|os.O_WRONLY|os.O_EXCL, 0o600)
 	if errors.Is(err, fs.ErrExist) {

@@ -59,8 +59,8 @@ func (a *app) importFrom(ctx context.Context, in io.Reader, hold, check bool) (o
 	return client.Import(ctx, in, hold)
 }
 
-// imported prints what became of the file; anything that is not right with it
-// is an error.
+// imported prints the result of an import. It returns an error if anything is wrong with
+// the file.
 func (a *app) imported(t operator.Transfer, check bool) error {
 	var errs []error
 	if a.json {

@@ -64,8 +64,7 @@ func selectionFlags(c *cobra.Command, sel *operator.Selection) {
 	c.Flags().StringVar(&sel.OlderThan, "older-than", "", "in the queue for longer, such as 2h")
 }
 
-// printMessages prints in portions, so that the first row of a long list does
-// not wait for the last.
+// printMessages prints the messages of a list.
 func (a *app) printMessages(r io.Reader) error {
 	dec := json.NewDecoder(r)
 	if _, err := dec.Token(); err != nil {

@@ -12,7 +12,8 @@ import (
 	"github.com/stsrelay/stsrelay/relay/operator"
 )
 
-// printPaused says below what waits that it is not its time that it waits for.
+// printPaused prints a line below a list of messages if delivery is paused: their next
+// attempt is not when the list says.
 func (a *app) printPaused(ctx context.Context, client *adminapi.Client) error {
 	var s operator.Status
 	if err := client.Get(ctx, "/v1/status", nil, &s); err != nil {

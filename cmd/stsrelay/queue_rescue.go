@@ -21,7 +21,7 @@ type rescued struct {
 	Damage   []string      `json:"damage"`
 	Messages int           `json:"messages"`
 	Octets   int64         `json:"octets"`
-	Expected int           `json:"expected"` // that the store is known to have held
+	Expected int           `json:"expected"` // messages that the store is known to have held
 	Lost     []lostMessage `json:"lost"`
 }
 
@@ -79,15 +79,15 @@ func (a *app) rescue(dir, file string) error {
 		_ = w.CloseWithError(err)
 	}()
 	_, err = saveExport(file, r)
-	_ = r.Close() // where the file could not be written
+	_ = r.Close() // if the file could not be written
 	<-done
 	if err != nil {
 		return err
 	}
-	if found.Messages == 0 {
-		// An empty folder in its place is still taken for a loss.
-	} else if err := badger.MarkRescued(dir); err != nil {
-		fmt.Fprintf(a.err, "warning: %v; move %s away together with the store\n", err, badger.IdentityFile(dir))
+	if found.Messages > 0 { // else an empty folder in place of the store is still a loss
+		if err := badger.MarkRescued(dir); err != nil {
+			fmt.Fprintf(a.err, "warning: %v; move %s away together with the store\n", err, badger.IdentityFile(dir))
+		}
 	}
 	return a.rescued(s.Damage, found, file)
 }

@@ -14,7 +14,7 @@ func (a *app) reportCommand() *cobra.Command {
 	return group("report", "Daily TLS reports to the owners of domains (RFC 8460)", a.reportList(), a.reportPreview(), a.reportSend(), a.reportSetup())
 }
 
-// selection are the flags that say which reports.
+// selection has the flags that select reports.
 type selection struct{ date, domain string }
 
 func (s *selection) flags(c *cobra.Command) {
@@ -22,7 +22,7 @@ func (s *selection) flags(c *cobra.Command) {
 	c.Flags().StringVar(&s.domain, "domain", "", "the recipients' domain")
 }
 
-// check checks the flags; a date that is left out becomes day.
+// check checks the flags. If there is no date it becomes day.
 func (s *selection) check(day string) error {
 	if s.date == "" {
 		s.date = day

@@ -35,7 +35,7 @@ func (a *app) reportList() *cobra.Command {
 	return c
 }
 
-// printReports prints where reports stand.
+// printReports prints the state of reports.
 func (a *app) printReports(list []tlsrpt.Status) error {
 	if a.json {
 		return a.printJSON(list)

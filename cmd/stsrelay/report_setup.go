@@ -18,20 +18,20 @@ import (
 	"github.com/stsrelay/stsrelay/internal/mailbox"
 )
 
-// keySetup is what `report setup` says of one key.
+// keySetup is the output of `report setup` for one key.
 type keySetup struct {
 	Domain   string `json:"domain"`
 	Selector string `json:"selector"`
 	KeyFile  string `json:"key_file"`
-	// Created says that the key file was made just now.
+	// Created reports whether the key file was made now.
 	Created bool `json:"created"`
-	// Configured says that the configuration names the key.
+	// Configured reports whether the configuration names the key.
 	Configured bool `json:"configured"`
 	// Name and Record are the TXT record to publish.
 	Name   string `json:"record_name"`
 	Record string `json:"record"`
-	// Published reports whether it is there; Problem says what is wrong with it, Warning
-	// what keeps some receivers from believing it.
+	// Published reports whether the record is in the DNS. Problem is what is wrong with
+	// it, Warning what keeps some receivers from believing it.
 	Published bool   `json:"published"`
 	Problem   string `json:"problem,omitempty"`
 	Warning   string `json:"warning,omitempty"`
@@ -71,7 +71,7 @@ any case, and compared with what the DNS has. Exit 1 until all is in place.`,
 	return c
 }
 
-// setupKeys returns the keys that sign reports, one made now where there is none.
+// setupKeys returns the keys that sign reports. If there is none it makes one.
 func setupKeys(c *config.Config, kind, selector, file string) ([]keySetup, error) {
 	var keys []keySetup
 	for _, k := range c.DKIM {
@@ -135,7 +135,7 @@ func describeKey(domain, selector, file string, kinds []string) (keySetup, error
 	return keySetup{Domain: domain, Selector: selector, KeyFile: file, Name: k.RecordName(), Record: record, kinds: kinds}, err
 }
 
-// checkPublished compares the record with what the DNS has.
+// checkPublished compares the record with that in the DNS.
 func checkPublished(ctx context.Context, c *config.Config, s *keySetup) error {
 	k, err := dkim.Load(s.Domain, s.Selector, s.KeyFile)
 	if err != nil {
@@ -205,8 +205,8 @@ func (a *app) printKey(c *config.Config, k *keySetup) {
 	fmt.Fprintf(a.out, "Publish this TXT record (%s):\n\n%s. IN TXT %s\n\n", k.Problem, k.Name, zoneText(k.Record))
 }
 
-// zoneText writes a TXT value as a zone file has it: strings of 255 octets at
-// most.
+// zoneText returns a TXT value in the form of a zone file: strings of at most 255
+// octets.
 func zoneText(s string) string {
 	var parts []string
 	for len(s) > 255 {

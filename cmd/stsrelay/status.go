@@ -29,7 +29,7 @@ while delivery is paused; 1 where it does not; 3 where it is not running.`,
 			if err := client.Get(cmd.Context(), "/v1/status", nil, &s); err != nil {
 				return err
 			}
-			var sick error // a relay that takes no mail in is not healthy, a paused one is
+			var sick error // an error if the relay takes no mail in; a paused one is healthy
 			if !s.Accepting {
 				sick = errAnswered
 			}
@@ -42,7 +42,7 @@ while delivery is paused; 1 where it does not; 3 where it is not running.`,
 	}
 }
 
-// writeStatus writes for people how the relay is.
+// writeStatus prints the status for people.
 func writeStatus(w io.Writer, s *operator.Status) {
 	state := "accepting"
 	if !s.Accepting {

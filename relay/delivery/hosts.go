@@ -33,7 +33,7 @@ func (a *attempt) tryHosts(ctx context.Context, plan *outbound.Plan) {
 			a.walk.Reached()
 		} else {
 			a.failed(f)
-			// Else it may have addresses that were not tried.
+			// Otherwise it may have addresses that were not tried.
 			if a.walk.Left() > 0 && f.reason != failure.Busy && f.reason != failure.Loop && ctx.Err() == nil {
 				a.walk.Done(step.Host)
 			}

@@ -11,47 +11,46 @@ import (
 	"github.com/stsrelay/stsrelay/sts"
 )
 
-// unknownAttempts is for how many attempts a domain's mail waits while nobody
-// can tell whether it has a policy. One lost packet must not take a policy
-// away; name servers that fail for all names with an underscore must not stop
-// mail for good.
+// unknownAttempts is how many attempts a domain's mail waits while it is not known
+// whether the domain has a policy. One lost packet must not take a policy away, and name
+// servers that fail for all names with an underscore must not stop mail for good.
 const unknownAttempts = 2
 
-// maxUnknown bounds the domains of which that is remembered.
+// maxUnknown is how many such domains are remembered.
 const maxUnknown = 10_000
 
-// unknownPolicies are the domains of which nobody could tell lately whether they have a
+// unknownPolicies are the domains of which it was not known lately whether they have a
 // policy.
 type unknownPolicies struct {
 	mu      sync.Mutex
 	domains map[string]unknownPolicy
 }
 
-// unknownPolicy is how a domain's mail has waited. Attempts at the same time are one:
-// between two lies a rest.
+// unknownPolicy counts the attempts for which a domain's mail has waited. Attempts at the
+// same step of the domain's back-off count as one.
 type unknownPolicy struct {
 	attempts int
-	rests    int // of the domain, at the last of them
+	step     int // of the domain's back-off, at the last attempt
 }
 
-// known ends what is remembered of a domain.
+// known forgets a domain, since its policy is known.
 func (u *unknownPolicies) known(domain string) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	delete(u.domains, domain)
 }
 
-// wait takes note of an attempt after so many rests, and says whether the
-// domain's mail has to wait for another one.
-func (u *unknownPolicies) wait(domain string, rests int) bool {
+// wait takes note of an attempt at a step of the domain's back-off. It reports whether the
+// domain's mail waits for another one.
+func (u *unknownPolicies) wait(domain string, step int) bool {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	d, seen := u.domains[domain]
 	if !seen && len(u.domains) >= maxUnknown {
 		clear(u.domains) // they wait once more
 	}
-	if !seen || d.rests != rests && d.attempts <= unknownAttempts {
-		d = unknownPolicy{d.attempts + 1, rests}
+	if !seen || d.step != step && d.attempts <= unknownAttempts {
+		d = unknownPolicy{d.attempts + 1, step}
 		if u.domains == nil {
 			u.domains = make(map[string]unknownPolicy)
 		}
@@ -101,7 +100,7 @@ func (a *attempt) asksDomain() bool {
 	return a.w.Envelope.Kind != queue.Report || a.to.User() != "" || a.to.Rule != nil && a.to.Rule.Level == security.VerifyDANE
 }
 
-// overridden says that no published policy may hold this message.
+// overridden reports whether no published policy may hold this message.
 func (a *attempt) overridden() bool {
 	return a.to.Overridden() || a.w.Envelope.Kind == queue.Report || a.w.Envelope.TLSOptional && !a.w.Envelope.RequireTLS
 }

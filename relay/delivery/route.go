@@ -12,16 +12,16 @@ import (
 	"github.com/stsrelay/stsrelay/relay/security"
 )
 
-// hostTry is what an attempt does at one host.
+// hostTry is the part of an attempt at one host.
 type hostTry struct {
 	outbound.Host
 	req   *security.Requirement
 	key   string // of the host's sessions in the pool
 	limit int    // of sessions to it
 	fresh bool   // only a session that was not used before will do
-	// refusedOver is an address over which the host has refused the relay (5.7.x):
-	// it is asked once more over the other family. refusals are what it said, by
-	// position.
+	// refusedOver is an address at which the host has refused the relay (5.7.x): it is
+	// asked once more over the other address family. refusals are its replies, by the
+	// position of the recipient.
 	refusedOver netip.Addr
 	refusals    map[int]*attemptError
 }
@@ -89,8 +89,8 @@ func (a *attempt) hasOtherFamily(ctx context.Context, h outbound.Host, used neti
 	return slices.ContainsFunc(addrs, func(x netip.Addr) bool { return x.Is4() != used.Is4() })
 }
 
-// reach is which addresses may be contacted for this message; a session to one may
-// have been opened for another.
+// reach restricts the addresses for this message. A session of the pool may have been
+// opened for another message, with another reach.
 func (a *attempt) reach() outbound.Reach {
 	return a.to.Reach(a.settings.Family, a.settings.AllowPrivate)
 }

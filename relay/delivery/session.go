@@ -16,8 +16,8 @@ import (
 	"github.com/stsrelay/stsrelay/relay/smtpclient"
 )
 
-// session returns a session that satisfies req: an idle one of the pool, or a
-// new one to one of the host's addresses.
+// session returns a session with the host that is good enough: an idle one of the pool, or
+// a new one.
 func (a *attempt) session(ctx context.Context, h *hostTry) (*session, *attemptError) {
 	reach := a.reach()
 	for range maxOpenings {
@@ -46,8 +46,8 @@ func (a *attempt) session(ctx context.Context, h *hostTry) (*session, *attemptEr
 		if f.overload {
 			a.d.pool.onOverload(h.key)
 		}
-		// A host that has other sessions of this relay, and no place for one more, costs
-		// nothing but that.
+		// Where the host has other sessions and takes no further one, the attempt waits for
+		// those.
 		open, opening := a.d.pool.cancel(h.key, a.d.now(), f.overload)
 		if full := f.overload && (open > 0 || f.reason == failure.Busy && opening > 0); !full {
 			return nil, f
@@ -56,11 +56,11 @@ func (a *attempt) session(ctx context.Context, h *hostTry) (*session, *attemptEr
 	return nil, a.isBusy(h.Name, &errBusy{wait: minBusy})
 }
 
-// maxOpenings is how often an attempt tries to open another session with a host
-// that has some.
+// maxOpenings is how often an attempt tries to open a session with a host that has
+// others.
 const maxOpenings = 3
 
-// contextFailure tells of a wait that its context has ended.
+// contextFailure is the failure where the context ended a wait.
 func contextFailure(ctx context.Context, host string) *attemptError {
 	if cause := context.Cause(ctx); errors.Is(cause, errReclaimed) {
 		return &attemptError{reason: failure.Connect, status: "4.2", host: host, domainWide: true, text: fmt.Sprintf("%s: %v", host, cause)}
@@ -68,7 +68,7 @@ func contextFailure(ctx context.Context, host string) *attemptError {
 	return &attemptError{reason: failure.Internal, status: "3.2", host: host, text: errStopping.Error()}
 }
 
-// isBusy notes that the attempt has to wait for a session.
+// isBusy takes note that the attempt has to wait for a session.
 func (a *attempt) isBusy(host string, busy *errBusy) *attemptError {
 	a.busy = busy
 	return &attemptError{reason: failure.Busy, host: host, domainWide: busy.wait >= maxBusy, text: fmt.Sprintf("%s: %v", host, busy)}
@@ -173,8 +173,8 @@ func (a *attempt) openOn(ctx context.Context, h *hostTry, conn net.Conn, addr ne
 	return s, nil
 }
 
-// authFailure tells of a next hop that did not let us log in. What goes wrong
-// there is the operator's to mend: the mail waits.
+// authFailure is the failure of a next hop at which the relay could not log in. The
+// operator can mend it, so the mail waits.
 func authFailure(s *session, user string, err error) *attemptError {
 	f := &attemptError{reason: failure.RouteAuth, host: s.host, domainWide: true}
 	if shortfall, ok := errors.AsType[*security.Shortfall](err); ok {
@@ -196,7 +196,7 @@ func authFailure(s *session, user string, err error) *attemptError {
 	return f
 }
 
-// openFailure tells of a session that could not be opened.
+// openFailure is the failure where a session could not be opened.
 func openFailure(ctx context.Context, f *outbound.Failure) *attemptError {
 	switch f.Stage {
 	case outbound.StageReconnect:
@@ -207,8 +207,8 @@ func openFailure(ctx context.Context, f *outbound.Failure) *attemptError {
 	return greetingFailure(f.Host, f.Addr, f.Err)
 }
 
-// greetingFailure tells of a session that ended before STARTTLS: whatever the
-// host said, it is about the host, and another one may do better.
+// greetingFailure is the failure of a session that ended before the envelope. Whatever the
+// host said is about the host, and another host may do better.
 func greetingFailure(host string, addr netip.Addr, err error) *attemptError {
 	f := &attemptError{reason: failure.Connect, status: "4.2", host: host, domainWide: true, overload: true, text: fmt.Sprintf("%s [%s]: %v", host, addr, err)}
 	if refused, ok := errors.AsType[*smtpclient.ReplyError](err); ok {

@@ -9,19 +9,18 @@ import (
 	"github.com/stsrelay/stsrelay/sts/dane"
 )
 
-// addTLSA asks for the TLSA records of a candidate and puts them into req. A
-// lookup that fails makes the host unusable, unless nothing that is published
-// may hold this message.
+// addTLSA looks up the TLSA records of a host and adds them to req. A lookup that fails
+// makes the host unusable, unless no published policy may hold this message.
 func (a *attempt) addTLSA(ctx context.Context, h outbound.Host, req *security.Requirement) *attemptError {
 	if !a.settings.DANE || h.Addr.IsValid() || !a.asksDomain() {
 		return nil
 	}
 	addrs, err := a.d.finder.Lookup(ctx, h.Name, a.reach().Private)
 	if err != nil && req.Admits() != nil {
-		return nil //nolint:nilerr // the other tells more
+		return nil //nolint:nilerr // that the host is not admitted tells more
 	} else if err != nil {
-		// Whether DANE applies cannot be told; and there may be a session to the host
-		// that was opened for mail that asks for nothing.
+		// It is not known whether DANE applies, and the pool may have a session with the
+		// host that was opened for mail that asks for nothing.
 		return noAddresses(h, err)
 	}
 	req.TLSA, err = a.d.finder.TLSA(ctx, h, addrs)

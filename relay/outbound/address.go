@@ -12,7 +12,7 @@ import (
 	"github.com/stsrelay/stsrelay/internal/dnsclient"
 )
 
-// NoAddress is a host that has no address: more lookups do not help.
+// NoAddress is a host that has no address. Another lookup would not help.
 type NoAddress struct {
 	Host string
 	// Err is what the lookup said; nil where the name was not looked up.
@@ -39,7 +39,7 @@ type Addresses struct {
 	Admitted, OtherFamily, Private []netip.Addr
 }
 
-// NotContacted is a host that has addresses, and none that may be contacted.
+// NotContacted is a host that has addresses, but none that may be contacted.
 type NotContacted struct {
 	Host   string
 	Addrs  []netip.Addr
@@ -60,7 +60,7 @@ func (e *LoopError) Error() string { return e.Host + " is this relay itself" }
 
 // Addresses finds the addresses of a host that may be contacted. The error is a
 // *NoAddress, a *NotContacted, a *LoopError, or a *dnsclient.Error where there is no
-// answer now; what is known of the addresses is returned with it.
+// answer now. What is known of the addresses is returned with an error too.
 func (f *Finder) Addresses(ctx context.Context, h Host, reach Reach) (Addresses, error) {
 	out := Addresses{Addrs: dnsclient.Addrs{Name: h.Name, Addrs: []netip.Addr{h.Addr}}}
 	if !h.Addr.IsValid() {
@@ -110,8 +110,7 @@ func (f *Finder) Lookup(ctx context.Context, host string, private bool) (dnsclie
 	return addrs, err
 }
 
-// holdsAddress reports whether a name is an address, written with brackets or
-// without.
+// holdsAddress reports whether a name is an address, with brackets or without.
 func holdsAddress(name string) bool {
 	name = strings.ReplaceAll(name, `\`, "") // the dots of a single label
 	_, err := netip.ParseAddr(strings.TrimPrefix(strings.Trim(name, "[]"), "ipv6:"))
@@ -119,10 +118,10 @@ func holdsAddress(name string) bool {
 }
 
 const (
-	// maxLookups bounds the hosts that are looked up to find out that none has an
-	// address. No domain has more in earnest; one that does is taken to have one.
+	// maxLookups is how many hosts are looked up to find out that none has an address. A
+	// domain that has more hosts is taken to have an address.
 	maxLookups = 40
-	// maxTold is how many of them are told of.
+	// maxTold is how many of them the text names.
 	maxTold = 5
 )
 
@@ -132,7 +131,7 @@ func (f *Finder) Homeless(ctx context.Context, p *Plan, private bool) string {
 	if p.From != FromMX && p.From != FromAddress || len(p.Hosts) == 0 || len(p.Hosts) > maxLookups {
 		return ""
 	}
-	// People read it, and a shuffled plan would say it differently each time.
+	// The text should not change where the plan was shuffled.
 	hosts := slices.SortedStableFunc(slices.Values(p.Hosts), func(a, b Host) int {
 		return cmp.Or(cmp.Compare(a.Preference, b.Preference), strings.Compare(a.Name, b.Name))
 	})

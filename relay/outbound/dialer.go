@@ -13,7 +13,7 @@ import (
 // DialFunc opens a connection, as net.Dialer.DialContext does. address is "IP:port".
 type DialFunc func(ctx context.Context, network, address string) (net.Conn, error)
 
-// familyMemory is how long a family of addresses that failed goes last.
+// familyMemory is how long an address family that failed is tried last.
 const familyMemory = 10 * time.Minute
 
 // IPFamily restricts the addresses that are contacted.
@@ -46,8 +46,8 @@ func familyIndex(a netip.Addr) int {
 	return 1
 }
 
-// note takes in that a was reached, or that it was not while the other family's
-// address of the same host was.
+// note takes note that a was reached, or that it was not while an address of the other
+// family of the same host was.
 func (f *families) note(a netip.Addr, works bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -57,8 +57,8 @@ func (f *families) note(a netip.Addr, works bool) {
 	}
 }
 
-// order puts the addresses into the order in which they are tried: the families
-// in turn, IPv6 first (RFC 8305, 4), a broken one last.
+// order puts addresses into the order in which they are tried: the families alternate,
+// IPv6 first (RFC 8305, 4), and a broken family comes last.
 func (f *families) order(addrs []netip.Addr) []netip.Addr {
 	f.mu.Lock()
 	now := f.now()
@@ -78,7 +78,7 @@ func (f *families) order(addrs []netip.Addr) []netip.Addr {
 	return happyeyeballs.Interleave(addrs)
 }
 
-// Dialer connects to hosts, and remembers which family of addresses works from here.
+// Dialer connects to hosts, and remembers which address family works from here.
 type Dialer struct {
 	dial     DialFunc
 	families families

@@ -21,7 +21,7 @@ const quitTime = 2 * time.Second
 // Opener opens sessions with hosts. Dialer is required.
 type Opener struct {
 	Dialer *Dialer
-	// Hostname is our name in EHLO.
+	// Hostname is the relay's name in EHLO.
 	Hostname string
 	// Roots are the trusted authorities of hosts; nil: the system's.
 	Roots *x509.CertPool
@@ -108,7 +108,8 @@ func (o *Opener) InClear(ctx context.Context, t Target, s *Session) *Failure {
 	return f
 }
 
-// LogIn tells a next hop who we are, if the session is good enough for a password.
+// LogIn logs in at a next hop, if the session is good enough for a password. The error is
+// a *security.Shortfall where it is not, else that of smtpclient.Client.Auth.
 func (s *Session) LogIn(ctx context.Context, req *security.Requirement, user, password string) error {
 	if err := req.MaySendPassword(&s.Evidence); err != nil {
 		return err
@@ -186,7 +187,7 @@ func (o *Opener) begin(ctx context.Context, conn net.Conn, t Target, cache *sess
 	if _, ok := client.Extension("STARTTLS"); !ok {
 		return s, nil
 	}
-	cfg := TLSConfig(t.Requirement, t.LegacyTLS, small)
+	cfg := tlsConfig(t.Requirement, t.LegacyTLS, small)
 	if !small && cache != nil {
 		cfg.ClientSessionCache = cache
 	}

@@ -1,6 +1,9 @@
-// Package outbound says which hosts take mail for a domain, in which order they
-// are tried, and how many of them in one attempt. A delivery and a check of a domain
-// go by the same plan.
+// Package outbound is the way out: a Finder finds the hosts that take mail for a
+// Destination, a Walk is the way of one attempt through them, with all limits, a Dialer
+// connects to a host, and an Opener opens the session, up to the EHLO within TLS, with
+// the evidence of what it proved. Relays deliver over it, and package check explains what
+// it finds. It sends no mail, and does not judge what sessions are good for: package
+// security does.
 package outbound
 
 import (
@@ -17,16 +20,16 @@ import (
 )
 
 const (
-	// MaxHosts is how many hosts of a domain are looked at in one attempt, and
-	// MaxAddresses how many of their addresses are tried. The domain's owner says how
-	// many there are: an answer has room for hundreds. Later attempts go on with
-	// those that were left. A host that an enforced policy does not name is passed
-	// over without a lookup, and does not count.
+	// MaxHosts is how many hosts of a domain one attempt looks at, and MaxAddresses how
+	// many of their addresses it tries. The domain's owner decides how many there are: a
+	// DNS answer has room for hundreds. Later attempts go on with those that are left. A
+	// host that an enforced policy does not name is passed over without a lookup, and does
+	// not count.
 	MaxHosts     = 30
 	MaxAddresses = 8
 
-	// SecondLook is when a domain that has no host at all is looked at again, past
-	// the DNS cache. Its mail is given up then if there is still none.
+	// SecondLook is the time after which a domain that has no host at all is looked up
+	// again, past the DNS cache. Its mail is given up then if there is still no host.
 	SecondLook = 15 * time.Minute
 )
 
@@ -58,7 +61,7 @@ const (
 type Plan struct {
 	// From is "" where there is no host.
 	From Origin
-	// Domain is the one whose MX records were looked up, "" where none were.
+	// Domain is the domain whose MX records were looked up; "" where none were.
 	Domain string
 	// Hosts are in the order of their preference, each of them once. Those of equal
 	// preference are in the order of their names; see Shuffle.
@@ -66,26 +69,26 @@ type Plan struct {
 	// Secure reports whether nobody can have forged the hosts: DNSSEC vouches for them,
 	// or the operator has named them.
 	Secure bool
-	// Alias is the end of the aliases (CNAME) of the domain, "" where it is none.
+	// Alias is the name at the end of the domain's aliases (CNAME); "" where it has none.
 	Alias string
 	// Implicit reports whether there is no MX record, and the domain itself is the host.
 	Implicit bool
 	// NullBeside reports whether a null MX stands beside other records. It is passed over.
 	NullBeside bool
-	// Self is this relay where it is an MX host by name. It and the hosts that are not
-	// preferred to it are left out (RFC 5321, 5.1).
+	// Self is this relay where it is an MX host by name. It is left out, and so are the
+	// hosts that are not preferred to it (RFC 5321, 5.1).
 	Self *Host
 }
 
-// Denial is why no host takes mail for a domain: its mail bounces at once. Postfix
-// and Exim do the same: a name that does not exist is mostly a slip of the pen,
-// and its sender should hear of it while they remember.
+// Denial is why no host takes mail for a domain: its mail bounces at once, as with Postfix
+// and Exim. A name that does not exist is mostly a typing error, and the sender should
+// hear of it soon.
 type Denial struct {
 	Reason failure.Reason
 	Status string // the end of the enhanced status code (RFC 3463); "" for that of Reason
 	Text   string
-	// OfRoute reports whether the operator's route leads there: then that is at fault,
-	// not the domain of the recipients, and the mail waits.
+	// OfRoute reports whether the operator's route leads to the domain. Then the route is
+	// at fault, not the recipients' domain, and the mail waits.
 	OfRoute bool
 }
 
@@ -96,8 +99,8 @@ type Finder struct {
 	Resolver *dnsclient.Client
 	// Hostname is the name of this relay.
 	Hostname string
-	// IsSelf reports whether a host is this relay; without addrs, whether it is by its
-	// port. nil: none is.
+	// IsSelf reports whether a host is this relay. Without addrs it goes by the port
+	// alone. nil: no host is.
 	IsSelf func(host string, port uint16, addrs []netip.Addr) bool
 }
 
@@ -158,13 +161,13 @@ func (f *Finder) isSelf(host string, port uint16, addrs []netip.Addr) bool {
 	return f.IsSelf != nil && f.IsSelf(host, port, addrs)
 }
 
-// Shuffle puts hosts of equal preference into an order of chance (RFC 5321, 5.1).
+// Shuffle puts hosts of equal preference into a random order (RFC 5321, 5.1).
 func (p *Plan) Shuffle() {
 	rand.Shuffle(len(p.Hosts), func(i, j int) { p.Hosts[i], p.Hosts[j] = p.Hosts[j], p.Hosts[i] })
 	slices.SortStableFunc(p.Hosts, func(a, b Host) int { return int(a.Preference) - int(b.Preference) })
 }
 
-// add takes in MX records, which come in the order of preference and name.
+// add adds MX records, which are in the order of preference and name.
 func (p *Plan) add(records []dnsclient.MX, port uint16) {
 	seen := make(map[string]bool, len(records))
 	for _, r := range records {

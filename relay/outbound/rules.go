@@ -20,7 +20,7 @@ type Rule struct {
 	Override bool
 	// Route is where the mail goes; nil: to the domain's MX hosts.
 	Route *Route
-	// PerHost bounds the sessions to one host; 0: as everywhere.
+	// PerHost bounds the sessions to one host; 0: the bound for all hosts.
 	PerHost int
 }
 
@@ -31,13 +31,13 @@ type Route struct {
 	Port uint16
 	// MX reports whether the mail goes to the MX hosts of Host, not to Host itself.
 	MX bool
-	// User and Password are for AUTH (RFC 4954); User "" means none. Where they
-	// may be sent is answered by security.Requirement.MaySendPassword.
+	// User and Password are for AUTH (RFC 4954); User "" means none. See
+	// security.Requirement.MaySendPassword.
 	User, Password string
 }
 
-// PinnedNames are the patterns of security.MatchName that the rule asks for in
-// mail to domain, none where its level is not security.Secure.
+// PinnedNames are the patterns of security.MatchName that the rule asks for in mail to
+// domain; none where its level is not security.Secure.
 func (r *Rule) PinnedNames(domain string) []string {
 	if r.Level != security.Secure {
 		return nil
@@ -51,8 +51,8 @@ func (r *Rule) PinnedNames(domain string) []string {
 	return []string{domain, "." + domain}
 }
 
-// PolicyDomain is the domain whose published policies apply to the route: the
-// next hop itself (RFC 8461, 3.4), none where it is an address.
+// PolicyDomain is the domain whose published policies apply to the route: the next hop
+// itself (RFC 8461, 3.4); "" where that is an address.
 func (r *Route) PolicyDomain() string {
 	if _, err := netip.ParseAddr(r.Host); err == nil {
 		return ""
@@ -60,8 +60,8 @@ func (r *Route) PolicyDomain() string {
 	return r.Host
 }
 
-// Rules are the operator's rules by name: "example.com" is for that domain,
-// ".example.com" for all below it.
+// Rules are the operator's rules by name: "example.com" is the rule for that domain, and
+// ".example.com" for all domains below it.
 type Rules map[string]*Rule
 
 // For finds the rule with the most specific name, nil where there is none.

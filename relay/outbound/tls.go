@@ -7,11 +7,11 @@ import (
 	"github.com/stsrelay/stsrelay/relay/security"
 )
 
-// TLSConfig is that of a session for req. The certificate is judged by
-// security.Evidence after the handshake, where a failure is evidence too. small
-// keeps the ClientHello within one segment. What would be in clear otherwise may
-// be encrypted with RC4 then, the last resort (RFC 7435).
-func TLSConfig(req *security.Requirement, legacy, small bool) *tls.Config {
+// tlsConfig is the configuration of a session for req. security.Evidence judges the
+// certificate after the handshake, since a bad one is evidence too. small keeps the
+// ClientHello within one TCP segment. RC4 is offered then too where the session would be
+// in clear otherwise, as the last resort (RFC 7435).
+func tlsConfig(req *security.Requirement, legacy, small bool) *tls.Config {
 	c := &tls.Config{
 		ServerName:         req.Host,
 		MinVersion:         tls.VersionTLS12,

@@ -36,11 +36,9 @@ func (l *failure) err() error {
 // read concerns that value and not the store: whoever reads gets a ValueError.
 func (l *failure) Errorf(format string, args ...any) {
 	text := strings.TrimSpace(fmt.Sprintf(format, args...))
-	for _, reading := range []string{"Unable to read:", "Key:", "Invalid read:"} {
-		if strings.HasPrefix(format, reading) {
-			l.log.Error("badger: " + text)
-			return
-		}
+	if aboutReading(format) {
+		l.log.Error("badger: " + text)
+		return
 	}
 	l.set(errors.New(text))
 }

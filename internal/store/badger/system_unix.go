@@ -52,7 +52,7 @@ func taken(name string) (int64, error) {
 }
 
 func isLocked(err error) bool {
-	return errors.Is(err, unix.EWOULDBLOCK) || strings.Contains(err.Error(), "Cannot acquire directory lock")
+	return errors.Is(err, unix.EWOULDBLOCK) || strings.Contains(err.Error(), lockedText)
 }
 
 // lockShared keeps a process that would open the store from it; what Badger

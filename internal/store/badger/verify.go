@@ -134,10 +134,9 @@ func (c *valueCheck) check(it *badgerfile.Item) {
 	switch {
 	case errors.Is(err, badgerfile.ErrNoFile), errors.Is(err, badgerfile.ErrForeign):
 		// Its like is true of the whole file.
-		name, what, _ := strings.Cut(err.Error(), ", ")
-		if _, what, _ = strings.Cut(what, ": "); !c.wrong[name] {
-			c.wrong[name] = true
-			c.v.problems = append(c.v.problems, name+": "+what)
+		if at, ok := errors.AsType[*badgerfile.PlaceError](err); ok && !c.wrong[at.File] {
+			c.wrong[at.File] = true
+			c.v.problems = append(c.v.problems, at.File+": "+at.Err.Error())
 		}
 	case err != nil:
 		c.v.unreadable = append(c.v.unreadable, it.Key)
