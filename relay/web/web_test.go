@@ -21,7 +21,7 @@ import (
 type fullStore struct{ *badger.Store }
 
 // Room implements queue.Store.
-func (fullStore) Room(int64) error { return errors.New("the disk is full") }
+func (fullStore) CheckSpace(int64) error { return errors.New("the disk is full") }
 
 // newServer has a queue of its own, and neither policies nor reports. It returns
 // the handler for a token.
