@@ -162,7 +162,7 @@ func TestResultsThatMeetAFullDiskAreWrittenWhenThereIsSpace(t *testing.T) {
 		t.Error("a delivery was begun that could not be recorded")
 	}
 	free.Store(10 << 30)
-	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	for range 2 {
 		w, err := b.Claim(ctx)

@@ -339,7 +339,7 @@ func TestAPausedQueueClaimsNothing(t *testing.T) {
 	if w := b.ClaimFor("x.test"); w != nil || !b.Paused() {
 		t.Error("ClaimFor claimed while paused")
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	claimed := make(chan error)
 	go func() {
@@ -354,7 +354,7 @@ func TestAPausedQueueClaimsNothing(t *testing.T) {
 
 func TestEveryWaitingClaimIsWoken(t *testing.T) {
 	b := newBench(t, Options{Paused: true})
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	var wg sync.WaitGroup
 	for range 8 {
@@ -374,7 +374,7 @@ func TestEveryWaitingClaimIsWoken(t *testing.T) {
 func TestClaimWaitsForWhatBecomesDueAndEndsWithItsContext(t *testing.T) {
 	b := newBench(t, Options{Schedule: Schedule{Retry: []time.Duration{20 * time.Millisecond}}})
 	b.accept("x", to("a@x.test"))
-	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	for attempt := range 3 {
 		w, err := b.Claim(ctx)
@@ -395,7 +395,7 @@ func TestClaimWaitsForWhatBecomesDueAndEndsWithItsContext(t *testing.T) {
 func TestAcceptingClaimingAndFinishingAtOnceLosesNothing(t *testing.T) {
 	b := newBench(t, Options{DomainLimit: 8, Schedule: Schedule{Retry: []time.Duration{time.Millisecond}}})
 	const writers, each = 16, 25
-	ctx, cancel := context.WithTimeout(t.Context(), 15*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	var mu sync.Mutex
 	delivered := make(map[string]int)

@@ -261,7 +261,7 @@ func TestARunningReporterSendsByItsClockAndStops(t *testing.T) {
 	ctx, stop := context.WithCancel(t.Context())
 	done := make(chan error)
 	go func() { done <- o.Run(ctx) }()
-	wait, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	wait, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	if _, err := h.Wait(wait, 1); err != nil {
 		t.Error(err)

@@ -103,7 +103,7 @@ func (d *door) dial() *raw {
 		d.t.Fatal(err)
 	}
 	d.t.Cleanup(func() { c.Close() })
-	_ = c.SetDeadline(time.Now().Add(10 * time.Second))
+	_ = c.SetDeadline(time.Now().Add(time.Minute))
 	return &raw{t: d.t, conn: c, br: bufio.NewReader(c)}
 }
 

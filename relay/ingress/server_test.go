@@ -300,7 +300,7 @@ func TestShutdownLetsAMessageEndAndRefusesNewSessions(t *testing.T) {
 	busy.do("MAIL FROM:<a@example.com>", "250 ")
 	busy.do("RCPT TO:<b@example.org>", "250 ")
 	busy.do("DATA", "354 ")
-	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	done := make(chan error, 1)
 	go func() { done <- d.server.Shutdown(ctx) }()
