@@ -132,7 +132,7 @@ func TestACheckGoesByTheRunningRelaysCache(t *testing.T) {
 // left waits for an attempt and reports whether the message has left the queue.
 func left(t *testing.T, q *queue.Queue) bool {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()

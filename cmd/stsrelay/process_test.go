@@ -103,7 +103,7 @@ func TestALogThatNobodyReads(t *testing.T) {
 				if err != nil {
 					t.Errorf("it ended with %v", err)
 				}
-			case <-time.After(25 * time.Second):
+			case <-time.After(time.Minute):
 				t.Fatal("it did not end")
 			}
 			t.Logf("%d messages, %d lines dropped, stopped in %s", sent, status.LogDropped, time.Since(begun).Round(time.Millisecond))
@@ -190,14 +190,14 @@ func TestAStopWithSilentHosts(t *testing.T) {
 	}
 	took := time.Since(begun)
 	t.Logf("stopped in %s", took.Round(time.Millisecond))
-	if took > 2*time.Second {
+	if took > 6*time.Second {
 		t.Errorf("the stop took %s", took)
 	}
 	hosts.Close()
 	start()
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
-	for timeout = time.After(30 * time.Second); ; {
+	for timeout = time.After(time.Minute); ; {
 		said, err := os.ReadFile(logName)
 		if err != nil {
 			t.Fatal(err)
@@ -230,7 +230,7 @@ func freeAddress(t *testing.T) string {
 // running waits until the relay answers.
 func running(t *testing.T, client *adminapi.Client) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()

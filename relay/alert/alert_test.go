@@ -11,13 +11,14 @@ import (
 	"time"
 
 	"github.com/stsrelay/stsrelay/internal/store"
+	"github.com/stsrelay/stsrelay/internal/store/badger"
 )
 
 // harness is a Monitor with all that it depends on.
 type harness struct {
 	*Monitor
 	t       *testing.T
-	store   *store.Store
+	store   *badger.Store
 	now     time.Time
 	to      string
 	present []Alert
@@ -27,7 +28,7 @@ type harness struct {
 
 func newHarness(t *testing.T) *harness {
 	t.Helper()
-	s, err := store.Open(store.Options{Dir: t.TempDir()})
+	s, err := badger.Open(badger.Options{Dir: t.TempDir()})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -58,7 +59,7 @@ func (d *harness) restart() {
 			d.mails = append(d.mails, m)
 			var b store.Batch
 			also(&b)
-			return "Q", d.store.Commit(d.t.Context(), &b)
+			return "Q", store.Commit(d.t.Context(), d.store, &b)
 		},
 	})
 	if err != nil {

@@ -220,12 +220,12 @@ func greetingFailure(host string, addr netip.Addr, err error) *attemptError {
 
 // noteSession takes note of a session for the Event. It counts once for each policy
 // domain that uses it (RFC 8460, 4.3).
-func (a *attempt) noteSession(req *security.Requirement, s *session) *Session {
+func (a *attempt) noteSession(req *security.Requirement, s *session) {
 	var verdicts []security.Verdict
 	if a.counted() && s.countsFor(req.Domain) {
 		verdicts = req.Judge(&s.evidence, nil)
 	}
-	return a.record.session(req, s, verdicts, a.policy.Failure)
+	a.record.session(req, s, verdicts, a.policy.Failure)
 }
 
 // noteSkipped takes note of a host that was passed over because its requirement does

@@ -12,7 +12,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/stsrelay/stsrelay/internal/store"
+	"github.com/stsrelay/stsrelay/internal/store/badger"
 	"github.com/stsrelay/stsrelay/queue"
 	"github.com/stsrelay/stsrelay/relay/operator"
 	"github.com/stsrelay/stsrelay/tlsrpt"
@@ -31,7 +31,7 @@ func newHarness(t *testing.T) *harness {
 	t.Helper()
 	d := &harness{t: t}
 	log := slog.New(slog.NewTextHandler(&d.log, nil))
-	st, err := store.Open(store.Options{Dir: t.TempDir()})
+	st, err := badger.Open(badger.Options{Dir: t.TempDir()})
 	if err != nil {
 		t.Fatal(err)
 	}

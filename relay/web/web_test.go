@@ -11,23 +11,23 @@ import (
 	"testing"
 	"time"
 
-	"github.com/stsrelay/stsrelay/internal/store"
+	"github.com/stsrelay/stsrelay/internal/store/badger"
 	"github.com/stsrelay/stsrelay/queue"
 	"github.com/stsrelay/stsrelay/relay/operator"
 	"github.com/stsrelay/stsrelay/relay/web"
 )
 
 // fullStore is a store without room.
-type fullStore struct{ *store.Store }
+type fullStore struct{ *badger.Store }
 
 // Room implements queue.Store.
-func (fullStore) Room(int64) error { return errors.New("the disk is full") }
+func (fullStore) CheckSpace(int64) error { return errors.New("the disk is full") }
 
 // newServer has a queue of its own, and neither policies nor reports. It returns
 // the handler for a token.
 func newServer(t *testing.T) (serve func(token string) http.Handler, q *queue.Queue) {
 	t.Helper()
-	st, err := store.Open(store.Options{Dir: t.TempDir()})
+	st, err := badger.Open(badger.Options{Dir: t.TempDir()})
 	if err != nil {
 		t.Fatal(err)
 	}
