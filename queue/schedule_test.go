@@ -288,7 +288,7 @@ func TestNoticesWaitBehindMailAndAreThereWhenTheyAreClaimed(t *testing.T) {
 	if w.Envelope.Kind != Notice || string(body) != "sorry" || err != nil {
 		t.Errorf("%+v, %q, %v", w.Envelope, body, err)
 	}
-	if v, _ := b.st.Get(also); string(v) != "1" {
+	if v, _ := store.Get(b.st, also); string(v) != "1" {
 		t.Error("the changes of others did not ride along")
 	}
 	if b.logs.has("cannot be read") {
@@ -486,7 +486,7 @@ func blockCommits(b *bench) (release func()) {
 	gate := make(chan struct{})
 	began := make(chan struct{})
 	var batch store.Batch
-	batch.If(func() error {
+	batch.Precondition(func() error {
 		close(began)
 		<-gate
 		return nil

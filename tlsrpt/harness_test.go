@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/stsrelay/stsrelay/internal/store"
+	"github.com/stsrelay/stsrelay/internal/store/badger"
 	"github.com/stsrelay/stsrelay/internal/testnet"
 )
 
@@ -23,7 +24,7 @@ type harness struct {
 	*Reporter
 	t     *testing.T
 	dir   string
-	store *store.Store
+	store *badger.Store
 	now   time.Time
 	log   bytes.Buffer // warnings and worse
 
@@ -56,7 +57,11 @@ func (o *harness) open() {
 	o.attach(o.store)
 }
 
+<<<<<<< HEAD:tlsrpt/harness_test.go
 func (o *harness) attach(s *store.Store) {
+=======
+func (o *office) attach(s store.Store) {
+>>>>>>> main:tlsrpt/office_test.go
 	o.t.Helper()
 	poster := NewHTTPSubmitter(HTTPSubmitterOptions{
 		Roots: o.CA.Roots(), DialContext: o.DialContext, LookupAddrs: o.lookupAddrs,
@@ -89,7 +94,7 @@ func (o *harness) attach(s *store.Store) {
 			defer o.mu.Unlock()
 			var b store.Batch
 			also(&b, fmt.Sprintf("Q%d", len(o.queued)))
-			if err := s.Commit(context.Background(), &b); err != nil {
+			if err := store.Commit(context.Background(), s, &b); err != nil {
 				return err
 			}
 			o.queued = append(o.queued, *m)
@@ -142,7 +147,7 @@ func (o *harness) count(results ...Result) {
 	for _, r := range results {
 		o.Count(&b, r)
 	}
-	if err := o.store.Commit(o.t.Context(), &b); err != nil {
+	if err := store.Commit(o.t.Context(), o.store, &b); err != nil {
 		o.t.Fatal(err)
 	}
 }

@@ -66,9 +66,15 @@ func (r *Reporter) Preview(ctx context.Context, day, domain string, yield func(*
 	return err
 }
 
+<<<<<<< HEAD
 // waitForCounts waits until all results that were counted by now are written. Where they
 // cannot be written, the answer lacks them.
 func (r *Reporter) waitForCounts(ctx context.Context) { _ = r.o.Store.Commit(ctx, new(store.Batch)) }
+=======
+// settle waits until what was counted by now is written. Where it cannot be, what
+// is there is told.
+func (r *Reporter) settle(ctx context.Context) { _ = store.Commit(ctx, r.o.Store, new(store.Batch)) }
+>>>>>>> main
 
 func selection(day, domain string) []byte {
 	if domain == "" {
@@ -226,5 +232,5 @@ func (r *Reporter) reopen(ctx context.Context, k reportKey) error {
 	}
 	s.State, s.First, s.Ended, s.Attempts = Waiting, r.o.Now().UTC().Truncate(time.Second), time.Time{}, 0
 	s.To = slices.DeleteFunc(s.To, func(d destination) bool { return d.Progress != InQueue })
-	return r.o.Store.Put(ctx, submissionKey(k), encode(s))
+	return store.Put(ctx, r.o.Store, submissionKey(k), encode(s))
 }

@@ -164,7 +164,7 @@ func (s *submission) evaluate(now time.Time) {
 // change adds to b a change of the submission of k. The committer calls fn with the
 // stored one, perhaps more than once.
 func change(b *store.Batch, k reportKey, fn func(*submission)) {
-	b.Change(1, 4096, func(txn store.Txn) error {
+	b.Do(1, 4096, func(txn store.Txn) error {
 		data, err := txn.Get(submissionKey(k))
 		if err != nil || data == nil {
 			return err // it was removed with its day

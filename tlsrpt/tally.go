@@ -118,7 +118,7 @@ func (t *Tally) Count(b *store.Batch, r Result) {
 	r.Policy = r.Policy.cleaned()
 	id := r.Policy.identity()
 	// Eight records at most are written, for the first failure of a domain.
-	b.Change(8, 2*len(id)+1024, func(txn store.Txn) error { return t.count(txn, &r, id) })
+	b.Do(8, 2*len(id)+1024, func(txn store.Txn) error { return t.count(txn, &r, id) })
 }
 
 // clean makes valid UTF-8 of bounded length of the text of a host.
@@ -311,7 +311,7 @@ func (t *Tally) closeGeneration(txn store.Txn, k reportKey) (counted bool, err e
 
 // forget clears the remembered values in the commit of b, which removes records.
 func (t *Tally) forget(b *store.Batch) {
-	b.Change(0, 0, func(store.Txn) error {
+	b.Do(0, 0, func(store.Txn) error {
 		clear(t.written)
 		return nil
 	})

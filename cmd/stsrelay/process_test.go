@@ -47,8 +47,8 @@ func startProgram(t *testing.T, dir string, stderr *os.File, args ...string) *ex
 	return cmd
 }
 
-// A log that nobody reads stops neither mail nor the end of the process, and a
-// reader that goes away does not kill it.
+// A log that nobody reads stops neither mail nor the end of the process. A reader that
+// goes away does not end the process.
 func TestALogThatNobodyReads(t *testing.T) {
 	for _, gone := range []bool{false, true} {
 		t.Run(fmt.Sprintf("reader gone %t", gone), func(t *testing.T) {
@@ -111,8 +111,8 @@ func TestALogThatNobodyReads(t *testing.T) {
 	}
 }
 
-// A stop with 500 silent sessions takes less than two seconds, and nothing is said to
-// have been delivered perhaps.
+// A stop with 500 silent sessions takes less than two seconds. The log names no message
+// as perhaps delivered.
 func TestAStopWithSilentHosts(t *testing.T) {
 	const silent = 500
 	dir := t.TempDir()
@@ -216,7 +216,7 @@ func TestAStopWithSilentHosts(t *testing.T) {
 	}
 }
 
-// freeAddress is an address of this machine on which nothing listens.
+// freeAddress returns an address of this machine on which nothing listens.
 func freeAddress(t *testing.T) string {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")

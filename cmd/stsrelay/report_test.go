@@ -122,7 +122,7 @@ func TestReportsFromTheCommandLine(t *testing.T) {
 	}
 }
 
-// What was counted is listed, previewed and sent from the command line.
+// The command line lists, previews and sends reports of what was counted.
 func TestCountedReportsFromTheCommandLine(t *testing.T) {
 	n, err := testnet.New(testnet.Options{})
 	if err != nil {

@@ -34,8 +34,8 @@ func TestARightPasswordIsRememberedForItsHashOnly(t *testing.T) {
 	}
 }
 
-// What a wrong password costs is counted in the doublings of bcrypt, which no
-// other load of the machine changes.
+// The cost of a wrong password is counted in rounds of bcrypt, which the load of the
+// machine does not change.
 func TestAWrongPasswordCostsTheSameForEveryUserAndForNobody(t *testing.T) {
 	for _, most := range []int{bcrypt.DefaultCost, 12, 14} {
 		for cost := bcrypt.MinCost; cost <= most; cost++ {

@@ -11,7 +11,7 @@ import (
 
 	"go.uber.org/goleak"
 
-	"github.com/stsrelay/stsrelay/internal/store"
+	"github.com/stsrelay/stsrelay/internal/store/badger"
 	"github.com/stsrelay/stsrelay/queue"
 )
 
@@ -322,7 +322,7 @@ func TestAFullDiskIsTemporary(t *testing.T) {
 	dir := t.TempDir()
 	var free atomic.Int64
 	free.Store(1 << 40)
-	st, err := store.Open(store.Options{Dir: dir, Free: func(string) (int64, error) { return free.Load(), nil }, FreeSpace: 1 << 30})
+	st, err := badger.Open(badger.Options{Dir: dir, Free: func(string) (int64, error) { return free.Load(), nil }, FreeSpace: 1 << 30})
 	if err != nil {
 		t.Fatal(err)
 	}
