@@ -40,15 +40,9 @@ func (c *Counts) Failed() (n int64) {
 }
 
 // readPolicies calls yield for every policy below prefix, in the order of days,
-<<<<<<< HEAD
 // domains and generations, until it returns false. A damaged value is
 // left out: a report of the others is of use.
-func readPolicies(s *store.Store, prefix []byte, yield func(reportKey, *Counts) bool) error {
-=======
-// domains and generations, until it returns false. A value that is damaged is
-// left out: the rest is still worth a report.
 func readPolicies(s store.Store, prefix []byte, yield func(reportKey, *Counts) bool) error {
->>>>>>> main
 	r := reader{yield: yield}
 	var from []byte
 	for {
@@ -131,13 +125,8 @@ func (r *reader) read(rest []string, v []byte) {
 	}
 }
 
-<<<<<<< HEAD
 // days are the days that have counts, in order.
-func days(s *store.Store) (out []string, err error) {
-=======
-// days are the days of which something is kept, in order.
 func days(s store.Store) (out []string, err error) {
->>>>>>> main
 	prefix := dayKey("")
 	err = s.ScanKeys(prefix, nil, func(k []byte) error {
 		if day := string(k[len(prefix):]); isDay(day) {
@@ -148,13 +137,8 @@ func days(s store.Store) (out []string, err error) {
 	return out, err
 }
 
-<<<<<<< HEAD
 // closedDays are the days for which at least one report was started.
-func closedDays(s *store.Store) (map[string]bool, error) {
-=======
-// closedDays are the days of which a report was begun.
 func closedDays(s store.Store) (map[string]bool, error) {
->>>>>>> main
 	closed := make(map[string]bool)
 	all, err := days(s)
 	for _, day := range all {
@@ -168,15 +152,9 @@ func closedDays(s store.Store) (map[string]bool, error) {
 	return closed, err
 }
 
-<<<<<<< HEAD
 // generations calls yield for every domain of a day with the open generation. counted
 // reports whether that has counts.
-func generations(s *store.Store, day string, yield func(k reportKey, counted bool)) error {
-=======
-// generations calls yield for every domain of a day with the generation that is
-// open, and whether anything was counted in it.
 func generations(s store.Store, day string, yield func(k reportKey, counted bool)) error {
->>>>>>> main
 	prefix := domainKey(day, "")
 	return s.Scan(prefix, nil, func(k, v []byte) error {
 		var d domainRecord

@@ -57,11 +57,7 @@ func (o *harness) open() {
 	o.attach(o.store)
 }
 
-<<<<<<< HEAD:tlsrpt/harness_test.go
-func (o *harness) attach(s *store.Store) {
-=======
-func (o *office) attach(s store.Store) {
->>>>>>> main:tlsrpt/office_test.go
+func (o *harness) attach(s store.Store) {
 	o.t.Helper()
 	poster := NewHTTPSubmitter(HTTPSubmitterOptions{
 		Roots: o.CA.Roots(), DialContext: o.DialContext, LookupAddrs: o.lookupAddrs,

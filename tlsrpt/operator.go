@@ -66,15 +66,11 @@ func (r *Reporter) Preview(ctx context.Context, day, domain string, yield func(*
 	return err
 }
 
-<<<<<<< HEAD
 // waitForCounts waits until all results that were counted by now are written. Where they
 // cannot be written, the answer lacks them.
-func (r *Reporter) waitForCounts(ctx context.Context) { _ = r.o.Store.Commit(ctx, new(store.Batch)) }
-=======
-// settle waits until what was counted by now is written. Where it cannot be, what
-// is there is told.
-func (r *Reporter) settle(ctx context.Context) { _ = store.Commit(ctx, r.o.Store, new(store.Batch)) }
->>>>>>> main
+func (r *Reporter) waitForCounts(ctx context.Context) {
+	_ = store.Commit(ctx, r.o.Store, new(store.Batch))
+}
 
 func selection(day, domain string) []byte {
 	if domain == "" {

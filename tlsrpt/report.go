@@ -102,17 +102,10 @@ func newPolicy(domain string, c *Counts) ReportPolicy {
 	return p
 }
 
-<<<<<<< HEAD
 // write writes one report as JSON, policy by policy, so that a large report needs no
 // more memory. It returns the summary.
-func (i Identity) write(w io.Writer, s *store.Store, k reportKey, id string) (*summary, error) {
+func (i Identity) write(w io.Writer, s store.Store, k reportKey, id string) (*summary, error) {
 	r, err := i.newReport(k.Day, id)
-=======
-// write writes one report as JSON, policy by policy, so that its size does not
-// matter, and returns what it says in short.
-func (i Identity) write(w io.Writer, s store.Store, k reportKey, id string) (*digest, error) {
-	r, err := i.begin(k.Day, id)
->>>>>>> main
 	if err != nil {
 		return nil, err
 	}

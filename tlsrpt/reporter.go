@@ -20,13 +20,8 @@ import (
 
 // Options configures New. Store, Identity and LookupTXT are required.
 type Options struct {
-<<<<<<< HEAD
-	Store *store.Store
-	// Identity is the sender of reports; it may change while the Reporter runs.
-=======
 	Store store.Store
-	// Identity is in whose name reports are made; it may change while it runs.
->>>>>>> main
+	// Identity is the sender of reports; it may change while the Reporter runs.
 	Identity func() Identity
 	// LookupTXT asks for TXT records past all caches. The answer is empty where there
 	// are none; after an error, it is not known whether there are.
@@ -210,13 +205,8 @@ func (r *Reporter) closeCounts(ctx context.Context, k reportKey) (submission, er
 	s := submission{State: Waiting, First: r.o.Now().UTC().Truncate(time.Second)}
 	counted := false
 	var b store.Batch
-<<<<<<< HEAD
-	b.Change(2, 1024, func(txn store.Txn) (err error) {
-		if counted, err = r.tally.closeGeneration(txn, k); err != nil || !counted {
-=======
 	b.Do(2, 1024, func(txn store.Txn) (err error) {
-		if counted, err = r.tally.close(txn, k); err != nil || !counted {
->>>>>>> main
+		if counted, err = r.tally.closeGeneration(txn, k); err != nil || !counted {
 			return err
 		}
 		return txn.Set(submissionKey(k), encode(s))

@@ -187,15 +187,9 @@ func (r *Reporter) newDay(ctx context.Context, now time.Time) error {
 	if before == today {
 		return nil
 	}
-<<<<<<< HEAD
 	// From now on onFirstCount plans late counts. Those that it did not plan are in the
 	// store when this commit is done.
-	err := r.o.Store.Commit(ctx, new(store.Batch))
-=======
-	// From now on begun plans what is counted late; what it left is in the store
-	// when the committer comes to this.
 	err := store.Commit(ctx, r.o.Store, new(store.Batch))
->>>>>>> main
 	if err == nil {
 		err = r.planDays(ctx, before, today, DayOf(now.AddDate(0, 0, -keepDays)))
 	}
