@@ -57,7 +57,7 @@ func (q *Queue) Accepting() error {
 	if err := q.store.Err(); err != nil {
 		return err
 	}
-	if err := q.store.Room(0); err != nil {
+	if err := q.store.CheckSpace(0); err != nil {
 		return err
 	}
 	q.mu.Lock()
@@ -70,7 +70,7 @@ func (q *Queue) Accepting() error {
 
 // Room reports whether a message of n octets can be accepted; the error wraps
 // store.ErrDiskFull.
-func (q *Queue) Room(n int64) error { return q.store.Room(n) }
+func (q *Queue) Room(n int64) error { return q.store.CheckSpace(n) }
 
 // ID is the name that the message will have.
 func (in *Incoming) ID() ID { return in.entry.ID }
@@ -156,7 +156,7 @@ func (in *Incoming) submit(env *Envelope, imported *exportedMessage, done func(e
 	if len(env.Recipients) == 0 {
 		return errors.New("a message needs a recipient")
 	}
-	if err := in.q.store.Room(int64(in.batch.Len()*chunkSize + len(in.buf))); err != nil {
+	if err := in.q.store.CheckSpace(int64(in.batch.Len()*chunkSize + len(in.buf))); err != nil {
 		return err
 	}
 	in.ended = true
@@ -170,7 +170,7 @@ func (in *Incoming) submit(env *Envelope, imported *exportedMessage, done func(e
 	}
 	// An envelope is never written without its chunks: the committer calls failure after
 	// all of them have succeeded or failed.
-	b.If(in.failure)
+	b.Precondition(in.failure)
 	in.q.mu.Lock()
 	in.q.scheduler.SenderWaits(in.q.clock.now())
 	in.q.mu.Unlock()

@@ -234,7 +234,7 @@ func TestAddIsOneCommitOfItsMessagesAndTheChangesOfOthers(t *testing.T) {
 		t.Fatal(err)
 	}
 	b.crash()
-	if v, _ := b.st.Get(mark); string(v) != "sent" {
+	if v, _ := store.Get(b.st, mark); string(v) != "sent" {
 		t.Errorf("mark %q", v)
 	}
 	if w := b.claim(); w.Domain != "r.test" {

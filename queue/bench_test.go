@@ -12,11 +12,12 @@ import (
 	"testing"
 	"time"
 
-	"github.com/dgraph-io/badger/v4"
+	dgraph "github.com/dgraph-io/badger/v4"
 	"github.com/dgraph-io/badger/v4/options"
 	"golang.org/x/sys/unix"
 
 	"github.com/stsrelay/stsrelay/internal/store"
+	"github.com/stsrelay/stsrelay/internal/store/badger"
 	"github.com/stsrelay/stsrelay/queue/scheduler"
 )
 
@@ -130,7 +131,7 @@ func rawLog(b *testing.B) func([]byte) error {
 }
 
 func badgerUpdate(b *testing.B) func([]byte) error {
-	db, err := badger.Open(badger.DefaultOptions(b.TempDir()).WithSyncWrites(true).WithValueThreshold(1 << 10).WithValueLogFileSize(64 << 20).
+	db, err := dgraph.Open(dgraph.DefaultOptions(b.TempDir()).WithSyncWrites(true).WithValueThreshold(1 << 10).WithValueLogFileSize(64 << 20).
 		WithCompression(options.None).WithBlockCacheSize(0).WithDetectConflicts(false).WithMetricsEnabled(false).WithLogger(nil))
 	if err != nil {
 		b.Fatal(err)
@@ -139,7 +140,7 @@ func badgerUpdate(b *testing.B) func([]byte) error {
 	var seq atomic.Uint64
 	return func(body []byte) error {
 		n := seq.Add(1)
-		return db.Update(func(txn *badger.Txn) error {
+		return db.Update(func(txn *dgraph.Txn) error {
 			for i := 0; i*chunkSize < len(body); i++ {
 				if err := txn.Set(bodyKey(n, i), body[i*chunkSize:min((i+1)*chunkSize, len(body))]); err != nil {
 					return err
@@ -270,7 +271,7 @@ func BenchmarkRebuild(b *testing.B) {
 	}
 	var err error
 	start := time.Now()
-	if bench.st, err = store.Open(bench.so); err != nil {
+	if bench.st, err = badger.Open(bench.so); err != nil {
 		b.Fatal(err)
 	}
 	bench.o.Store = bench.st

@@ -301,7 +301,7 @@ func (q *Queue) applyNow(c *cancellation, m *Message, notices []NewMessage, copi
 	if copied != nil {
 		b, chunks = copied.handOver()
 	}
-	b.Patient()
+	b.RetryWhenFull()
 	generated := q.addGeneratedLocked(notices, b)
 	now := q.clock.now()
 	for _, n := range groups {

@@ -213,7 +213,7 @@ func (q *Queue) persistInFlight() {
 		return
 	}
 	var b store.Batch
-	b.Unhurried()
+	b.Deferrable()
 	b.Update(keyInFlight, func([]byte) []byte { return q.inFlight.encode() })
 	q.write(&b)
 }

@@ -50,8 +50,8 @@ func (q *Queue) Finish(c *Claim, o Outcome) {
 		return
 	}
 	var b store.Batch
-	b.Patient()
-	b.Unhurried()
+	b.RetryWhenFull()
+	b.Deferrable()
 	if o.Also != nil {
 		o.Also(&b)
 	}
@@ -135,8 +135,8 @@ func (q *Queue) DelayNotified(c *Claim, notices []NewMessage) {
 		return
 	}
 	var b store.Batch
-	b.Patient()
-	b.Unhurried()
+	b.RetryWhenFull()
+	b.Deferrable()
 	generated := q.addGeneratedLocked(notices, &b)
 	for _, p := range c.positions {
 		c.record.States[p].Delayed = true
@@ -180,7 +180,7 @@ func (q *Queue) Record(also func(*store.Batch)) {
 		return
 	}
 	var b store.Batch
-	b.Unhurried()
+	b.Deferrable()
 	also(&b)
 	q.write(&b)
 }

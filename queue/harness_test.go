@@ -17,6 +17,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/stsrelay/stsrelay/internal/store"
+	"github.com/stsrelay/stsrelay/internal/store/badger"
 )
 
 func TestMain(m *testing.M) {
@@ -29,10 +30,10 @@ func TestMain(m *testing.M) {
 type bench struct {
 	testing.TB
 	*Queue
-	st   *store.Store
+	st   *badger.Store
 	dir  string
 	o    Options
-	so   store.Options
+	so   badger.Options
 	logs *logs
 
 	mu  sync.Mutex
@@ -75,7 +76,7 @@ func (b *bench) start() {
 	b.o.Logger = slog.New(slog.NewTextHandler(b.logs, nil))
 	b.so.Dir = b.dir
 	var err error
-	if b.st, err = store.Open(b.so); err != nil {
+	if b.st, err = badger.Open(b.so); err != nil {
 		b.Fatal(err)
 	}
 	b.o.Store = b.st
@@ -162,7 +163,7 @@ func (b *bench) step(d time.Duration) {
 // sync waits until what was submitted is written.
 func (b *bench) sync() {
 	b.Helper()
-	if err := b.st.Commit(context.Background(), new(store.Batch)); err != nil {
+	if err := store.Commit(context.Background(), b.st, new(store.Batch)); err != nil {
 		b.Fatal(err)
 	}
 }

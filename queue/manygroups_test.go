@@ -38,7 +38,7 @@ func removeAfterAttempts(t *testing.T, groups, chunks int) {
 	b.Queue.mu.Unlock()
 	var end store.Batch
 	deleteRecords(e, chunks, &end)
-	if err := b.st.Commit(t.Context(), &end); err != nil {
+	if err := store.Commit(t.Context(), b.st, &end); err != nil {
 		t.Errorf("%d groups, %d chunks: %v", groups, chunks, err)
 	}
 }

@@ -46,7 +46,7 @@ type Schedule = scheduler.Schedule
 
 // Options configures Open. Store is required.
 type Options struct {
-	Store Store
+	Store store.Store
 	// Schedule is when attempts are made again. Default DefaultSchedule.
 	Schedule Schedule
 	// DomainLimit is how many groups of one domain are claimed at a time. Default 20.
@@ -91,7 +91,7 @@ type Limits struct {
 
 // Queue is an open queue. Its methods may be called from many goroutines.
 type Queue struct {
-	store      Store
+	store      store.Store
 	log        *slog.Logger
 	clock      clock
 	wake       signal // a group may have become due
@@ -251,7 +251,7 @@ func (q *Queue) SetPaused(paused bool) {
 // write submits a batch that must be written and that nobody waits for: while the disk is
 // full, it stays pending.
 func (q *Queue) write(b *store.Batch) {
-	b.Patient()
+	b.RetryWhenFull()
 	q.store.Submit(b, nil)
 }
 

@@ -155,12 +155,12 @@ func TestAMessageThatComesBackFromBelowTheLowWaterMarkIsHeld(t *testing.T) {
 	b := newBench(t, Options{})
 	ghost := b.accept("ghost", to("a@x.test", "b@x.test"))
 	seq := b.byID[ghost].Seq
-	envelope, _ := b.st.Get(messageKey(seq))
-	chunk, _ := b.st.Get(bodyKey(seq, 0))
+	envelope, _ := store.Get(b.st, messageKey(seq))
+	chunk, _ := store.Get(b.st, bodyKey(seq, 0))
 	w := b.claim()
 	b.Finish(w, Outcome{Results: []RecipientState{{State: Delivered}, {State: Queued}}})
 	b.sync()
-	record, _ := b.st.Get(groupKey(seq, 0))
+	record, _ := store.Get(b.st, groupKey(seq, 0))
 	b.touched(1)(b.Retry(t.Context(), Filter{}))
 	b.finish(b.claim(), Delivered)
 	b.accept("live", to("a@x.test"))
@@ -169,7 +169,7 @@ func TestAMessageThatComesBackFromBelowTheLowWaterMarkIsHeld(t *testing.T) {
 	back.Set(messageKey(seq), envelope)
 	back.Set(groupKey(seq, 0), record)
 	back.Set(bodyKey(seq, 0), chunk)
-	if err := b.st.Commit(t.Context(), &back); err != nil {
+	if err := store.Commit(t.Context(), b.st, &back); err != nil {
 		t.Fatal(err)
 	}
 	for range 2 {
@@ -219,7 +219,7 @@ func TestADamagedRecordIsLoggedAndKeepsNothingElseFromItsWay(t *testing.T) {
 	bad := b.accept("bad", to("a@x.test"))
 	good := b.accept("good", to("a@x.test"))
 	seq := b.byID[bad].Seq
-	if err := b.st.Put(t.Context(), messageKey(seq), []byte{0xff, 0x00}); err != nil {
+	if err := store.Put(t.Context(), b.st, messageKey(seq), []byte{0xff, 0x00}); err != nil {
 		t.Fatal(err)
 	}
 	w := b.claim()
@@ -236,10 +236,10 @@ func TestADamagedRecordIsLoggedAndKeepsNothingElseFromItsWay(t *testing.T) {
 	b.writeLow()
 	b.sweepOrphans(t.Context(), b.sequence.next)
 	b.sync()
-	if v, _ := b.st.Get(bodyKey(seq, 0)); string(v) != "bad" {
+	if v, _ := store.Get(b.st, bodyKey(seq, 0)); string(v) != "bad" {
 		t.Error("the body of the damaged message was swept")
 	}
-	if low, _ := b.st.Get(keyLow); low != nil && binary.BigEndian.Uint64(low) > seq {
+	if low, _ := store.Get(b.st, keyLow); low != nil && binary.BigEndian.Uint64(low) > seq {
 		t.Errorf("the low-water mark %x passed the damaged message %x", low, seq)
 	}
 }

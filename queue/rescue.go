@@ -30,12 +30,11 @@ type LostMessage struct {
 	Why        string
 }
 
-// RescueSource is what Rescue reads from; store.Salvage is one.
+// RescueSource is what Rescue reads from; a *badger.Salvage is one.
 type RescueSource interface {
 	// Expected is how many messages there should be, -1 if that is not known.
 	Expected() int
 	Walk(fn func(store.Record) error) error
-	Read(r *store.Record) ([]byte, error)
 }
 
 // Rescue writes every sound message of a store that is not open as an export, which Import
@@ -89,7 +88,7 @@ func (r *rescuer) record(rec store.Record) error {
 		if !ok {
 			return nil
 		}
-		v, err := r.src.Read(&rec)
+		v, err := rec.Read()
 		if n < 0 {
 			return r.envelope(seq, v, err)
 		}
@@ -175,7 +174,7 @@ func (r *rescuer) write(m *Message, chunks []store.Record) error {
 			bad = fmt.Errorf("part %d of its body is not there", i)
 			break
 		}
-		v, err := r.src.Read(&chunks[i])
+		v, err := chunks[i].Read()
 		if err != nil {
 			bad = fmt.Errorf("its body cannot be read: %w", err)
 			break
@@ -230,7 +229,7 @@ func (r *rescuer) guess(seq uint64) (m LostMessage) {
 	if len(chunks) == 0 {
 		return m
 	}
-	v, err := r.src.Read(&chunks[0])
+	v, err := chunks[0].Read()
 	if err != nil {
 		return m
 	}

@@ -51,7 +51,7 @@ func (in *Incoming) Again() (*Incoming, error) {
 // submitChunks submits the full chunks. It waits while too many are being written, so
 // that a fast client cannot fill the memory.
 func (in *Incoming) submitChunks() error {
-	if err := in.q.store.Room(int64(in.batch.Len()) * chunkSize); err != nil {
+	if err := in.q.store.CheckSpace(int64(in.batch.Len()) * chunkSize); err != nil {
 		return err
 	}
 	in.slots <- struct{}{}

@@ -288,7 +288,7 @@ func TestNoticesWaitBehindMailAndAreThereWhenTheyAreClaimed(t *testing.T) {
 	if w.Envelope.Kind != Notice || string(body) != "sorry" || err != nil {
 		t.Errorf("%+v, %q, %v", w.Envelope, body, err)
 	}
-	if v, _ := b.st.Get(also); string(v) != "1" {
+	if v, _ := store.Get(b.st, also); string(v) != "1" {
 		t.Error("the changes of others did not ride along")
 	}
 	if b.logs.has("cannot be read") {
@@ -339,7 +339,7 @@ func TestAPausedQueueClaimsNothing(t *testing.T) {
 	if w := b.ClaimFor("x.test"); w != nil || !b.Paused() {
 		t.Error("ClaimFor claimed while paused")
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	claimed := make(chan error)
 	go func() {
@@ -354,7 +354,7 @@ func TestAPausedQueueClaimsNothing(t *testing.T) {
 
 func TestEveryWaitingClaimIsWoken(t *testing.T) {
 	b := newBench(t, Options{Paused: true})
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	var wg sync.WaitGroup
 	for range 8 {
@@ -374,7 +374,7 @@ func TestEveryWaitingClaimIsWoken(t *testing.T) {
 func TestClaimWaitsForWhatBecomesDueAndEndsWithItsContext(t *testing.T) {
 	b := newBench(t, Options{Schedule: Schedule{Retry: []time.Duration{20 * time.Millisecond}}})
 	b.accept("x", to("a@x.test"))
-	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	for attempt := range 3 {
 		w, err := b.Claim(ctx)
@@ -395,7 +395,7 @@ func TestClaimWaitsForWhatBecomesDueAndEndsWithItsContext(t *testing.T) {
 func TestAcceptingClaimingAndFinishingAtOnceLosesNothing(t *testing.T) {
 	b := newBench(t, Options{DomainLimit: 8, Schedule: Schedule{Retry: []time.Duration{time.Millisecond}}})
 	const writers, each = 16, 25
-	ctx, cancel := context.WithTimeout(t.Context(), 15*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	var mu sync.Mutex
 	delivered := make(map[string]int)
@@ -486,7 +486,7 @@ func blockCommits(b *bench) (release func()) {
 	gate := make(chan struct{})
 	began := make(chan struct{})
 	var batch store.Batch
-	batch.If(func() error {
+	batch.Precondition(func() error {
 		close(began)
 		<-gate
 		return nil

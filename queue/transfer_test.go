@@ -320,7 +320,7 @@ func TestABodyThatCannotBeReadIsLeftOutOfTheExport(t *testing.T) {
 	a, bodies := storied(t)
 	for id := range bodies {
 		if e, _ := a.find(id); len(bodies[id]) > chunkSize {
-			_ = a.st.Remove(context.Background(), bodyKey(e.Seq, 2))
+			_ = store.Remove(context.Background(), a.st, bodyKey(e.Seq, 2))
 		}
 	}
 	var buf bytes.Buffer

@@ -195,7 +195,7 @@ func (q *Queue) sweepTrash(ctx context.Context) {
 // emptyTrash deletes what was removed before a time, what is over the bounds, and
 // everything where the disk is full.
 func (q *Queue) emptyTrash(before time.Time) int {
-	noRoom := q.store.Room(0) != nil
+	noRoom := q.store.CheckSpace(0) != nil
 	gone := q.trash.expire(before, noRoom)
 	for part := range slices.Chunk(gone, 64) {
 		var b store.Batch

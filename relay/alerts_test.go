@@ -16,7 +16,7 @@ import (
 
 	"github.com/stsrelay/stsrelay/config"
 	"github.com/stsrelay/stsrelay/internal/e2e"
-	"github.com/stsrelay/stsrelay/internal/store"
+	"github.com/stsrelay/stsrelay/internal/store/badger"
 	"github.com/stsrelay/stsrelay/internal/testnet"
 	"github.com/stsrelay/stsrelay/queue"
 	"github.com/stsrelay/stsrelay/relay"
@@ -186,7 +186,7 @@ func TestTheRelayDoesNotStartOnADamagedStore(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, err = relay.New(relay.Options{Config: c, Dial: w.DialContext, Roots: w.CA.Roots()})
-	if _, ok := errors.AsType[*store.DamageError](err); !ok {
+	if _, ok := errors.AsType[*badger.DamageError](err); !ok {
 		t.Fatalf("got %v", err)
 	}
 	for _, want := range []string{"000001.sst: the block at octets 0 to ", "does not match its checksum", "4 of 5 messages are sound", "nothing was changed",

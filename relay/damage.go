@@ -8,7 +8,7 @@ import (
 
 	"github.com/stsrelay/stsrelay/config"
 	"github.com/stsrelay/stsrelay/internal/human"
-	"github.com/stsrelay/stsrelay/internal/store"
+	"github.com/stsrelay/stsrelay/internal/store/badger"
 	"github.com/stsrelay/stsrelay/queue"
 )
 
@@ -18,7 +18,7 @@ func StoreDir(dataDir string) string { return filepath.Join(dataDir, "queue") }
 // explainDamage adds to the error of a damaged store how many messages are sound and
 // what to do. It returns other errors as they are.
 func explainDamage(c *config.Config, err error) error {
-	damage, ok := errors.AsType[*store.DamageError](err)
+	damage, ok := errors.AsType[*badger.DamageError](err)
 	if !ok {
 		return err
 	}
@@ -29,7 +29,7 @@ func explainDamage(c *config.Config, err error) error {
 	if damage.Foreign {
 		return fmt.Errorf("%w. %s; nothing was changed. Is the right disk or volume mounted? Put the right folder there. "+
 			"If there is none: take out what is there with \"stsrelay queue rescue --data-dir %s FILE\", move %s and %s away, start the relay, and bring the messages back with \"stsrelay queue import FILE\"",
-			err, sound, c.DataDir, damage.Dir, store.IdentityFile(damage.Dir))
+			err, sound, c.DataDir, damage.Dir, badger.IdentityFile(damage.Dir))
 	}
 	return fmt.Errorf("%w. %s; nothing was changed. Look at the disk first. Then take out what is sound with "+
 		"\"stsrelay queue rescue --data-dir %s FILE\", move %s away, start the relay, and bring the messages back with \"stsrelay queue import FILE\"",
@@ -38,8 +38,8 @@ func explainDamage(c *config.Config, err error) error {
 
 // surveyStore counts the sound messages of a damaged store, and all that it held as far
 // as is known.
-func surveyStore(damage *store.DamageError) (sound, all int, err error) {
-	s, err := store.OpenSalvage(damage.Dir)
+func surveyStore(damage *badger.DamageError) (sound, all int, err error) {
+	s, err := badger.OpenSalvage(damage.Dir)
 	if err != nil {
 		return 0, 0, err
 	}

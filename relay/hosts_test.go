@@ -200,8 +200,9 @@ func TestAPolicyMayNameTheLastOfManyHosts(t *testing.T) {
 // What a host cannot or will not take is asked of the next one, where the reply
 // speaks of that host alone.
 func TestWhatOneHostDoesNotTakeIsAskedOfTheNext(t *testing.T) {
+	all := e2e.New(t, "retry = [\"1h\"]\n")
 	mail := func(reply string) testnet.Faults { return testnet.Faults{Replies: map[string]string{"mail": reply}} }
-	for _, tt := range []struct {
+	for i, tt := range []struct {
 		name  string
 		first testnet.Faults
 		next  bool   // the second one gets it
@@ -223,14 +224,15 @@ func TestWhatOneHostDoesNotTakeIsAskedOfTheNext(t *testing.T) {
 		{"the greeting", testnet.Faults{Replies: map[string]string{"greeting": "554 5.7.1 blocked"}}, true, ""},
 		{"EHLO and HELO", testnet.Faults{Replies: map[string]string{"ehlo": "550 5.7.1 no", "helo": "550 5.7.1 no"}}, true, ""},
 	} {
-		for _, second := range []string{"good", "the same", "down"} {
+		for j, second := range []string{"good", "the same", "down"} {
 			t.Run(tt.name+"/"+second, func(t *testing.T) {
 				t.Parallel()
-				w := e2e.New(t, "retry = [\"1h\"]\n")
-				back := w.Host("mx.sender.example")
-				w.Domain("sender.example", testnet.Domain{MX: []string{back.Name}})
-				a, b := w.Host("mx1.d.example"), w.Host("mx2.d.example")
-				w.Domain("d.example", testnet.Domain{MX: []string{a.Name, b.Name}})
+				w := all.In(t)
+				domain, sender := fmt.Sprintf("d%d-%d.example", i, j), fmt.Sprintf("sender%d-%d.example", i, j)
+				back := w.Host("mx." + sender)
+				w.Domain(sender, testnet.Domain{MX: []string{back.Name}})
+				a, b := w.Host("mx1."+domain), w.Host("mx2."+domain)
+				w.Domain(domain, testnet.Domain{MX: []string{a.Name, b.Name}})
 				w.SetFaults(a, tt.first)
 				switch second {
 				case "the same":
@@ -238,7 +240,7 @@ func TestWhatOneHostDoesNotTakeIsAskedOfTheNext(t *testing.T) {
 				case "down":
 					w.SetFaults(b, testnet.Faults{Down: true})
 				}
-				id := w.Send("anna@sender.example", "kurt@d.example")
+				id := w.Send("anna@"+sender, "kurt@"+domain)
 				if second == "good" && tt.next {
 					w.WaitUntilGone(id)
 					if c := b.Counts(); c.Messages != 1 || back.Counts().Messages != 0 {

@@ -14,17 +14,25 @@ import (
 )
 
 // policyStore keeps the policy cache in the store, under its own prefix.
-type policyStore struct{ *store.Store }
+type policyStore struct{ s store.Store }
 
-func (s policyStore) Delete(ctx context.Context, key []byte) error { return s.Remove(ctx, key) }
+func (p policyStore) Get(key []byte) ([]byte, error) { return store.Get(p.s, key) }
 
-func (s policyStore) Scan(prefix []byte, fn func(key, value []byte) error) error {
-	return s.Store.Scan(prefix, nil, fn)
+func (p policyStore) Put(ctx context.Context, key, value []byte) error {
+	return store.Put(ctx, p.s, key, value)
+}
+
+func (p policyStore) Delete(ctx context.Context, key []byte) error {
+	return store.Remove(ctx, p.s, key)
+}
+
+func (p policyStore) Scan(prefix []byte, fn func(key, value []byte) error) error {
+	return p.s.Scan(prefix, nil, fn)
 }
 
 func (r *Relay) openPolicies(roots *x509.CertPool) (*sts.Manager, error) {
 	return sts.NewManager(sts.ManagerOptions{
-		Store: policyStore{r.store}, Prefix: store.PrefixPolicy, Room: r.store.Room, LookupTXT: r.lookupTXT, Logger: r.log,
+		Store: policyStore{r.store}, Prefix: store.PrefixPolicy, Room: r.store.CheckSpace, LookupTXT: r.lookupTXT, Logger: r.log,
 		Fetch: func(ctx context.Context, domain string) (*sts.Fetched, error) {
 			fetched, err := sts.NewFetcher(sts.FetcherOptions{
 				Roots: roots, LookupAddrs: r.lookupAddrs, DialContext: r.o.Dial, Hellos: r.hellos,

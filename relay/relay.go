@@ -22,7 +22,7 @@ import (
 	"github.com/stsrelay/stsrelay/internal/dkim"
 	"github.com/stsrelay/stsrelay/internal/dnsclient"
 	"github.com/stsrelay/stsrelay/internal/logsink"
-	"github.com/stsrelay/stsrelay/internal/store"
+	"github.com/stsrelay/stsrelay/internal/store/badger"
 	"github.com/stsrelay/stsrelay/queue"
 	"github.com/stsrelay/stsrelay/relay/adminapi"
 	"github.com/stsrelay/stsrelay/relay/alert"
@@ -81,7 +81,7 @@ type Relay struct {
 	config  atomic.Pointer[config.Config]
 	started time.Time
 
-	store    *store.Store
+	store    *badger.Store
 	queue    *queue.Queue
 	resolver *dnsclient.Client
 	policies *sts.Manager
@@ -133,7 +133,7 @@ func (r *Relay) open() error {
 	if err := os.MkdirAll(c.DataDir, 0o700); err != nil {
 		return fmt.Errorf("data_dir: %w", err)
 	}
-	r.store, err = store.Open(store.Options{Dir: StoreDir(c.DataDir), FreeSpace: int64(c.Limits.FreeSpace), Ballast: ballast, Committed: r.metrics.Committed, Logger: r.log})
+	r.store, err = badger.Open(badger.Options{Dir: StoreDir(c.DataDir), FreeSpace: int64(c.Limits.FreeSpace), Ballast: ballast, Committed: r.metrics.Committed, Logger: r.log})
 	if err != nil {
 		return explainDamage(c, err)
 	}

@@ -16,17 +16,19 @@ import (
 // A reply to MAIL on a session that has carried a message says nothing of the next
 // one: a fresh session is opened at once, and what that one hears counts.
 func TestARefusedMAILOnAUsedSessionDelaysNothing(t *testing.T) {
-	for _, way := range ways {
-		for _, reply := range []string{"503 5.5.1 EHLO first", "451 4.7.0 too many messages", "450 reconnect", "452 4.3.2 enough", "550 5.7.1 no more", "554 5.5.1 error", "421 4.7.0 bye"} {
+	all := e2e.New(t, "retry = [\"1h\"]\n")
+	for i, way := range ways {
+		for j, reply := range []string{"503 5.5.1 EHLO first", "451 4.7.0 too many messages", "450 reconnect", "452 4.3.2 enough", "550 5.7.1 no more", "554 5.5.1 error", "421 4.7.0 bye"} {
 			t.Run(way.name+"/"+reply, func(t *testing.T) {
 				t.Parallel()
-				w := e2e.New(t, "retry = [\"1h\"]\n")
-				h := w.Host("mx.a.example")
+				w := all.In(t)
+				domain := fmt.Sprintf("a%d-%d.example", i, j)
+				h := w.Host("mx." + domain)
 				w.SetFaults(h, testnet.Faults{Without: way.without, With: way.with, SessionMessages: 1, Enough: reply})
-				w.Domain("a.example", testnet.Domain{MX: []string{h.Name}})
+				w.Domain(domain, testnet.Domain{MX: []string{h.Name}})
 				const n = 4
 				for i := range n {
-					w.WaitUntilGone(w.Send(fmt.Sprintf("s%d@sender.example", i), "kurt@a.example"))
+					w.WaitUntilGone(w.Send(fmt.Sprintf("s%d@sender.example", i), "kurt@"+domain))
 				}
 				if c := h.Counts(); c.Messages != n || c.Connections != n {
 					t.Errorf("%+v", c)
@@ -90,8 +92,9 @@ func TestAMessageWhoseResultIsUnknownGoesAlone(t *testing.T) {
 // A host that takes so many recipients a transaction gets the rest in the next one,
 // at once.
 func TestTooManyRecipientsFollowAtOnce(t *testing.T) {
-	for _, way := range ways {
-		for _, tt := range []struct {
+	all := e2e.New(t, "retry = [\"1h\"]\n")
+	for i, way := range ways {
+		for j, tt := range []struct {
 			reply         string
 			recipients, n int
 		}{
@@ -106,13 +109,14 @@ func TestTooManyRecipientsFollowAtOnce(t *testing.T) {
 		} {
 			t.Run(way.name+"/"+tt.reply, func(t *testing.T) {
 				t.Parallel()
-				w := e2e.New(t, "retry = [\"1h\"]\n")
-				h := w.Host("mx.a.example")
-				w.SetFaults(h, testnet.Faults{Without: way.without, With: way.with, TransactionRecipients: tt.n, TooMany: tt.reply, Recipients: map[string]string{"u1@a.example": "550 5.1.1 no"}})
-				w.Domain("a.example", testnet.Domain{MX: []string{h.Name}})
+				w := all.In(t)
+				domain := fmt.Sprintf("a%d-%d.example", i, j)
+				h := w.Host("mx." + domain)
+				w.SetFaults(h, testnet.Faults{Without: way.without, With: way.with, TransactionRecipients: tt.n, TooMany: tt.reply, Recipients: map[string]string{"u1@" + domain: "550 5.1.1 no"}})
+				w.Domain(domain, testnet.Domain{MX: []string{h.Name}})
 				var to []string
 				for i := range tt.recipients {
-					to = append(to, fmt.Sprintf("u%d@a.example", i))
+					to = append(to, fmt.Sprintf("u%d@%s", i, domain))
 				}
 				w.WaitUntilGone(w.Send("", to...))
 				seen := make(map[string]int)

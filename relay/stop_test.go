@@ -55,8 +55,9 @@ func TestStopUnderLoadLosesNothingAndSendsNothingTwice(t *testing.T) {
 	t.Logf("%d messages", len(accepted))
 }
 
-// stopBound is how long a stop may take that waits for no content.
-const stopBound = 2 * time.Second
+// stopBound is how long a stop may take that waits for no content, on a slow machine:
+// less than the 8 s for which it waits for content.
+const stopBound = 6 * time.Second
 
 // stopAt lets the relay stop while a host hangs at a step, starts it again with the
 // host mended, and returns how long the stop took and what was logged.
@@ -159,7 +160,7 @@ func TestAStopWaitsForContent(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			took, host, w, log := stopAt(t, testnet.Faults{Hang: tt.step}, tt.body)
-			if took < stopBound || took > 10*time.Second {
+			if took < stopBound || took > 30*time.Second {
 				t.Errorf("the stop took %s", took)
 			}
 			if said := strings.Contains(log.String(), "may have been delivered"); said != tt.unknown {

@@ -124,14 +124,15 @@ var ways = []struct {
 // each arrives under its own sender, at the first attempt, and no command comes out
 // of its order.
 func TestARefusedTransactionCostsTheNextOneNothing(t *testing.T) {
-	for _, way := range ways {
-		for _, tt := range []struct {
+	all := e2e.New(t, "retry = [\"1h\"]\n")
+	for i, way := range ways {
+		for j, tt := range []struct {
 			name   string
 			faults testnet.Faults
 			gone   bool // it is bounced
 		}{
-			{"all recipients refused", testnet.Faults{Recipients: map[string]string{"bad@a.example": "550 5.1.1 no such user"}}, true},
-			{"all recipients put off", testnet.Faults{Recipients: map[string]string{"bad@a.example": "450 4.2.0 grey"}}, false},
+			{"all recipients refused", testnet.Faults{Recipients: map[string]string{"bad": "550 5.1.1 no such user"}}, true},
+			{"all recipients put off", testnet.Faults{Recipients: map[string]string{"bad": "450 4.2.0 grey"}}, false},
 			{"content put off", testnet.Faults{Replies: map[string]string{"data": "451 4.7.1 grey", "bdat": "451 4.7.1 grey"}}, false},
 			{"content refused", testnet.Faults{Replies: map[string]string{"data": "554 5.7.1 no", "bdat": "554 5.7.1 no"}}, true},
 			{"message put off", testnet.Faults{Replies: map[string]string{"dot": "451 4.7.1 grey", "bdat": "452 4.3.1 full"}}, false},
@@ -141,12 +142,16 @@ func TestARefusedTransactionCostsTheNextOneNothing(t *testing.T) {
 		} {
 			t.Run(way.name+"/"+tt.name, func(t *testing.T) {
 				t.Parallel()
-				w := e2e.New(t, "retry = [\"1h\"]\n")
-				h := w.Host("mx.a.example")
-				w.Domain("a.example", testnet.Domain{MX: []string{h.Name}})
+				w := all.In(t)
+				domain := fmt.Sprintf("a%d-%d.example", i, j)
+				h := w.Host("mx." + domain)
+				w.Domain(domain, testnet.Domain{MX: []string{h.Name}})
 				tt.faults.Without, tt.faults.With = way.without, way.with
+				if reply, ok := tt.faults.Recipients["bad"]; ok {
+					tt.faults.Recipients = map[string]string{"bad@" + domain: reply}
+				}
 				w.SetFaults(h, tt.faults)
-				id := w.Send("bad@sender.example", "bad@a.example")
+				id := w.Send("bad@sender.example", "bad@"+domain)
 				if tt.gone {
 					w.WaitUntilGone(id)
 				} else {
@@ -154,13 +159,13 @@ func TestARefusedTransactionCostsTheNextOneNothing(t *testing.T) {
 				}
 				h.Mend()
 				for i := range 3 {
-					w.WaitUntilGone(w.Send(fmt.Sprintf("good%d@sender.example", i), "kurt@a.example"))
+					w.WaitUntilGone(w.Send(fmt.Sprintf("good%d@sender.example", i), "kurt@"+domain))
 				}
 				var from []string
 				for _, m := range h.Messages() {
 					from = append(from, m.From+">"+m.To)
 				}
-				if want := []string{"good0@sender.example>kurt@a.example", "good1@sender.example>kurt@a.example", "good2@sender.example>kurt@a.example"}; !slices.Equal(from, want) {
+				if want := []string{"good0@sender.example>kurt@" + domain, "good1@sender.example>kurt@" + domain, "good2@sender.example>kurt@" + domain}; !slices.Equal(from, want) {
 					t.Errorf("arrived: %v", from)
 				}
 				if b := h.Breaches(); len(b) > 0 {

@@ -101,8 +101,8 @@ func isZlib(start []byte) bool {
 	return len(start) == 2 && start[0]&0x0f == 8 && (int(start[0])<<8|int(start[1]))%31 == 0
 }
 
-// codingError says of an error of a decoder what was decoded; errors of the
-// connection stay as they are.
+// codingError adds the coding to an error of a decoder; an error of the connection stays
+// as it is.
 func codingError(resp *http.Response, err error) error {
 	coding := contentCoding(resp.Header)
 	_, corrupt := errors.AsType[flate.CorruptInputError](err)

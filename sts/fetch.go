@@ -25,7 +25,7 @@ const (
 // FailureType is a result type of RFC 8460, 4.3.2.2.
 type FailureType string
 
-// The ways in which a policy cannot be had.
+// The ways in which a fetch fails.
 const (
 	// PolicyFetchError: the policy host did not answer with a policy.
 	PolicyFetchError FailureType = "sts-policy-fetch-error"
@@ -35,14 +35,14 @@ const (
 	WebPKIInvalid FailureType = "sts-webpki-invalid"
 )
 
-// ErrPrivateAddress says that a name leads to addresses that are not contacted.
+// ErrPrivateAddress means that a name leads to addresses that are not contacted.
 var ErrPrivateAddress = webfetch.ErrPrivateAddress
 
-// ErrNoHost is what FetcherOptions.LookupAddrs says of a name that does not
-// exist or has no address. Every other error means that nobody knows.
+// ErrNoHost is the error of FetcherOptions.LookupAddrs for a name that does not exist or
+// has no address. After any other error, it is not known whether it has one.
 var ErrNoHost = errors.New("the policy host does not exist")
 
-// FetchError is a policy that could not be had.
+// FetchError is why a policy could not be fetched.
 type FetchError struct {
 	Type   FailureType
 	Domain string
@@ -143,7 +143,7 @@ func (f *Fetcher) Fetch(ctx context.Context, domain string) (*Fetched, error) {
 	return out, nil
 }
 
-// fetchType tells a certificate that does not hold from all other trouble.
+// fetchType is the result type of an error: that of a certificate, or the general one.
 func fetchType(err error) FailureType {
 	if _, ok := errors.AsType[*tls.CertificateVerificationError](err); ok {
 		return WebPKIInvalid
@@ -151,8 +151,8 @@ func fetchType(err error) FailureType {
 	return PolicyFetchError
 }
 
-// get asks the policy host, and reads the policy out of its answer. What it has shown is in
-// out, whatever comes of it.
+// get asks the policy host and reads the policy out of its answer. It fills in out, also
+// where it fails.
 func (f *Fetcher) get(ctx context.Context, domain string, out *Fetched) ([]byte, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "https://"+policyHost(domain)+wellKnown, nil)
 	if err != nil {

@@ -12,8 +12,8 @@ import (
 	"github.com/stsrelay/stsrelay/relay"
 )
 
-// site is a domain with a policy that the running relay has in its cache. Its
-// record is cached by no resolver.
+// site is a domain whose policy is in the cache of the running relay. No resolver
+// caches its record.
 type site struct {
 	t      *testing.T
 	n      *testnet.Net
@@ -43,8 +43,8 @@ func (s *site) policyHost(f testnet.PolicyFaults) {
 	s.ok(p.Set(f))
 }
 
-// What a check says beside a running relay is what that relay does, by the
-// policy in its cache; what it would say without one is another thing.
+// While a relay runs, a check goes by the policy in its cache, as the relay does. Without
+// a running relay the result may differ.
 func TestACheckGoesByTheRunningRelaysCache(t *testing.T) {
 	n, file := internet(t, "[[listen]]\naddress = \"127.0.0.1:0\"\n[limits]\nfree_space = \"64MiB\"\n")
 	stripped := testnet.Faults{NoStartTLS: true}
@@ -129,10 +129,10 @@ func TestACheckGoesByTheRunningRelaysCache(t *testing.T) {
 	}
 }
 
-// left waits for an attempt and says whether the message has left the queue.
+// left waits for an attempt and reports whether the message has left the queue.
 func left(t *testing.T, q *queue.Queue) bool {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()

@@ -7,8 +7,8 @@ import (
 	"testing"
 )
 
-// A configuration with which a relay does not start is refused before, at the same
-// place.
+// config check refuses every configuration with which a relay does not start, with the
+// same error.
 func TestConfigCheckRefusesWhatServeRefuses(t *testing.T) {
 	keys, err := filepath.Abs("../../internal/dkim/testdata")
 	if err != nil {

@@ -10,7 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/stsrelay/stsrelay/internal/human"
-	"github.com/stsrelay/stsrelay/internal/store"
+	"github.com/stsrelay/stsrelay/internal/store/badger"
 	"github.com/stsrelay/stsrelay/queue"
 	"github.com/stsrelay/stsrelay/relay"
 )
@@ -64,7 +64,7 @@ func (a *app) rescue(dir, file string) error {
 	if _, err := os.Stat(dir); err != nil {
 		return fmt.Errorf("there is no store: %w", err)
 	}
-	s, err := store.OpenSalvage(dir)
+	s, err := badger.OpenSalvage(dir)
 	if err != nil {
 		return err
 	}
@@ -85,14 +85,14 @@ func (a *app) rescue(dir, file string) error {
 		return err
 	}
 	if found.Messages > 0 { // else an empty folder in place of the store is still a loss
-		if err := store.MarkRescued(dir); err != nil {
-			fmt.Fprintf(a.err, "warning: %v; move %s away together with the store\n", err, store.IdentityFile(dir))
+		if err := badger.MarkRescued(dir); err != nil {
+			fmt.Fprintf(a.err, "warning: %v; move %s away together with the store\n", err, badger.IdentityFile(dir))
 		}
 	}
 	return a.rescued(s.Damage, found, file)
 }
 
-func (a *app) rescued(damage *store.DamageError, found queue.Rescued, file string) error {
+func (a *app) rescued(damage *badger.DamageError, found queue.Rescued, file string) error {
 	out := rescued{File: file, Damage: []string{}, Messages: found.Messages, Octets: found.Octets, Expected: found.Messages + len(found.Lost), Lost: []lostMessage{}}
 	if damage != nil {
 		out.Damage = damage.Problems

@@ -7,16 +7,16 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/stsrelay/stsrelay/internal/store"
+	"github.com/stsrelay/stsrelay/internal/store/badger"
 	"github.com/stsrelay/stsrelay/queue"
 	"github.com/stsrelay/stsrelay/relay"
 )
 
-// What is sound of a damaged store comes out as an export, and what is not is
-// named. The store may then be moved away.
+// queue rescue exports the sound messages of a damaged store and names the others. The
+// store may be moved away after that.
 func TestRescueTakesOutWhatIsSoundAndNamesTheRest(t *testing.T) {
 	dir := t.TempDir()
-	st, err := store.Open(store.Options{Dir: relay.StoreDir(dir)})
+	st, err := badger.Open(badger.Options{Dir: relay.StoreDir(dir)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -71,7 +71,7 @@ func TestRescueTakesOutWhatIsSoundAndNamesTheRest(t *testing.T) {
 	if err := os.Rename(relay.StoreDir(dir), filepath.Join(dir, "away")); err != nil {
 		t.Fatal(err)
 	}
-	if st, err = store.Open(store.Options{Dir: relay.StoreDir(dir)}); err != nil {
+	if st, err = badger.Open(badger.Options{Dir: relay.StoreDir(dir)}); err != nil {
 		t.Fatalf("a new store in its place: %v", err)
 	}
 	st.Close()

@@ -24,7 +24,7 @@ func TestExportAndImportFromTheCommandLine(t *testing.T) {
 	expect(do("", "queue", "export", backup), 0, "exported 2 messages", "")
 	expect(do("", "queue", "export", backup), 1, "", "there already")
 	expect(do("", "queue", "export", filepath.Join(backup, "x")), 1, "", "not a directory")
-	// What lies where the export is written before it is whole is left alone.
+	// A file with the name under which an unfinished export is written is left alone.
 	other, link := filepath.Join(t.TempDir(), "precious"), filepath.Join(t.TempDir(), "linked")
 	if err := errors.Join(os.WriteFile(other, []byte("precious"), 0o600), os.Symlink(other, link+".part")); err != nil {
 		t.Fatal(err)

@@ -8,8 +8,8 @@ import (
 	"github.com/stsrelay/stsrelay/relay/operator"
 )
 
-// Why no mail is taken in is said once: as an alert where that is known already, else by
-// itself.
+// The status says once why no mail is taken in: in the alert if there is one, else in a
+// line of its own.
 func TestStatusSaysWhyNoMailIsTakenInOnce(t *testing.T) {
 	const full = "the disk is full"
 	for _, tt := range []struct {

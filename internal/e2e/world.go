@@ -67,6 +67,13 @@ func newIn(t testing.TB, o testnet.Options) *World {
 	return w
 }
 
+// In is the same world for a subtest: it is that one which fails.
+func (w *World) In(t testing.TB) *World {
+	in := *w
+	in.T = t
+	return &in
+}
+
 // Start starts the relay with the given configuration, again after a stop. The text
 // goes on behind the beginning of [delivery].
 func (w *World) Start(toml string) {

@@ -16,7 +16,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/stsrelay/stsrelay/internal/store"
+	"github.com/stsrelay/stsrelay/internal/store/badger"
 	"github.com/stsrelay/stsrelay/queue"
 	"github.com/stsrelay/stsrelay/relay/adminapi"
 	"github.com/stsrelay/stsrelay/relay/operator"
@@ -25,7 +25,7 @@ import (
 // newServer has a queue of its own, and neither policies nor reports.
 func newServer(t *testing.T, log *slog.Logger) (*adminapi.Server, *queue.Queue) {
 	t.Helper()
-	st, err := store.Open(store.Options{Dir: t.TempDir()})
+	st, err := badger.Open(badger.Options{Dir: t.TempDir()})
 	if err != nil {
 		t.Fatal(err)
 	}

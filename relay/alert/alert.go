@@ -52,7 +52,7 @@ type Options struct {
 	// Queue puts a mail into the queue, in one commit with what also adds. It
 	// returns the queue ID.
 	Queue func(to string, body []byte, also func(*store.Batch)) (id string, err error)
-	Store *store.Store
+	Store store.Store
 	// Now and After are the clock; nil: time.Now and time.After.
 	Now    func() time.Time
 	After  func(time.Duration) <-chan time.Time
@@ -87,7 +87,7 @@ func New(o Options) (*Monitor, error) {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
 	m := &Monitor{o: o, told: make(map[string]told)}
-	value, err := o.Store.Get(key())
+	value, err := store.Get(o.Store, key())
 	if err == nil && value != nil {
 		err = cbor.Unmarshal(value, &m.told)
 	}

@@ -11,13 +11,14 @@ import (
 	"time"
 
 	"github.com/stsrelay/stsrelay/internal/store"
+	"github.com/stsrelay/stsrelay/internal/store/badger"
 )
 
-// desk is a Monitor with everything around it in hand.
-type desk struct {
+// harness is a Monitor with all that it depends on.
+type harness struct {
 	*Monitor
 	t       *testing.T
-	store   *store.Store
+	store   *badger.Store
 	now     time.Time
 	to      string
 	present []Alert
@@ -25,9 +26,9 @@ type desk struct {
 	full    bool // the queue takes nothing
 }
 
-func newDesk(t *testing.T) *desk {
+func newHarness(t *testing.T) *harness {
 	t.Helper()
-	s, err := store.Open(store.Options{Dir: t.TempDir()})
+	s, err := badger.Open(badger.Options{Dir: t.TempDir()})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -36,12 +37,12 @@ func newDesk(t *testing.T) *desk {
 			t.Error(err)
 		}
 	})
-	d := &desk{t: t, store: s, now: time.Date(2026, 11, 25, 12, 0, 0, 0, time.UTC), to: "root@example.com"}
+	d := &harness{t: t, store: s, now: time.Date(2026, 11, 25, 12, 0, 0, 0, time.UTC), to: "root@example.com"}
 	d.restart()
 	return d
 }
 
-func (d *desk) restart() {
+func (d *harness) restart() {
 	d.t.Helper()
 	var err error
 	d.Monitor, err = New(Options{
@@ -58,7 +59,7 @@ func (d *desk) restart() {
 			d.mails = append(d.mails, m)
 			var b store.Batch
 			also(&b)
-			return "Q", d.store.Commit(d.t.Context(), &b)
+			return "Q", store.Commit(d.t.Context(), d.store, &b)
 		},
 	})
 	if err != nil {
@@ -66,8 +67,8 @@ func (d *desk) restart() {
 	}
 }
 
-// after looks again after a while and returns the new mail, nil for none.
-func (d *desk) after(pause time.Duration, present ...Alert) *mail.Message {
+// after checks again after a while and returns the new mail, nil for none.
+func (d *harness) after(pause time.Duration, present ...Alert) *mail.Message {
 	d.t.Helper()
 	d.now, d.present = d.now.Add(pause), present
 	n := len(d.mails)
@@ -84,7 +85,7 @@ func (d *desk) after(pause time.Duration, present ...Alert) *mail.Message {
 	return nil
 }
 
-func (d *desk) says(m *mail.Message, subject, text string) {
+func (d *harness) says(m *mail.Message, subject, text string) {
 	d.t.Helper()
 	if m == nil {
 		d.t.Fatalf("no mail, want %q", subject)
@@ -104,7 +105,7 @@ var (
 )
 
 func TestTheOperatorIsToldOnceADay(t *testing.T) {
-	d := newDesk(t)
+	d := newHarness(t)
 	if d.after(0) != nil {
 		t.Error("a mail about nothing")
 	}
@@ -122,7 +123,7 @@ func TestTheOperatorIsToldOnceADay(t *testing.T) {
 }
 
 func TestMailsToTheOperatorAreAnHourApart(t *testing.T) {
-	d := newDesk(t)
+	d := newHarness(t)
 	d.after(0, disk)
 	if d.after(59*time.Minute, disk, cert) != nil {
 		t.Error("a second mail within the hour")
@@ -138,7 +139,7 @@ func TestMailsToTheOperatorAreAnHourApart(t *testing.T) {
 }
 
 func TestWhatCannotBeQueuedIsToldLater(t *testing.T) {
-	d := newDesk(t)
+	d := newHarness(t)
 	d.full = true
 	d.after(0, disk)
 	d.full = false
@@ -152,7 +153,7 @@ func TestWhatCannotBeQueuedIsToldLater(t *testing.T) {
 }
 
 func TestWhatStrangersWriteBeginsNoLine(t *testing.T) {
-	d := newDesk(t)
+	d := newHarness(t)
 	m := d.after(0, Alert{Key: "x", What: "550 no\r\nBcc: a@b.example\n\nhé", Remedy: "a\nb"})
 	d.says(m, "550 no Bcc: a@b.example hé", "New:\n\n* 550 no Bcc: a@b.example hé\n  What helps: a b\n")
 	if m.Header.Get("Bcc") != "" {
@@ -160,8 +161,8 @@ func TestWhatStrangersWriteBeginsNoLine(t *testing.T) {
 	}
 }
 
-func TestAWatchStopsWithItsContext(t *testing.T) {
-	d := newDesk(t)
+func TestAMonitorStopsWithItsContext(t *testing.T) {
+	d := newHarness(t)
 	looks := make(chan time.Time)
 	d.o.After = func(time.Duration) <-chan time.Time { return looks }
 	d.present = []Alert{disk}

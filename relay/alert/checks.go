@@ -43,7 +43,7 @@ type Settings struct {
 // Checks are what a Monitor checks. All fields are required.
 type Checks struct {
 	Queue   *queue.Queue
-	Store   *store.Store
+	Disk    Disk
 	DataDir string
 	// LogDropped returns the lines of the log that nobody has read.
 	LogDropped func() logsink.Dropped
@@ -54,6 +54,16 @@ type Checks struct {
 	LookupTXT func(ctx context.Context, name string) ([]string, error)
 	Settings  func() Settings
 	Now       func() time.Time
+}
+
+// Disk is what there is to know of the disk below the store; an engine that has none of
+// its own reports much free space and no damage.
+type Disk interface {
+	// Free returns the free octets, FreeLimit those below which no mail is taken in.
+	Free() (int64, error)
+	FreeLimit() int64
+	// Damage is what was found when the store was opened.
+	Damage() store.Damage
 }
 
 // Run returns all that is wrong now.
@@ -85,8 +95,8 @@ func (c *Checks) disk() []Alert {
 	case err != nil:
 		return []Alert{{Key: NotAccepting, What: "no mail is taken in: " + err.Error(), Remedy: "look into the log for lines of level ERROR"}}
 	}
-	limit := c.Store.FreeLimit()
-	free, err := c.Store.Free()
+	limit := c.Disk.FreeLimit()
+	free, err := c.Disk.Free()
 	if err != nil || free >= limit+limit/2 {
 		return nil
 	}
@@ -101,7 +111,7 @@ func (c *Checks) damage() (list []Alert) {
 		list = append(list, Alert{Key: "unreadable", Remedy: remedy,
 			What: fmt.Sprintf("%s cannot be read from the disk of %s; nobody was told, and they are held (stsrelay queue list --state held)", human.Plural(n, "message"), c.DataDir)})
 	}
-	said := c.Store.Damage().Said
+	said := c.Disk.Damage().Said
 	for i, what := range said[:min(len(said), maxAlerts)] {
 		list = append(list, Alert{Key: fmt.Sprintf("store %d", i), What: "the store is not as it should be: " + what, Remedy: remedy})
 	}

@@ -165,7 +165,7 @@ func send(t testing.TB, addr, to string) ulid.ULID {
 // Nobody is told of a bounce: its sender is null.
 func fate(t *testing.T, q *queue.Queue, id ulid.ULID) (action, why string) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()

@@ -55,7 +55,7 @@ func TestACheckEndsInTime(t *testing.T) {
 			tt.setup(w)
 			begin := time.Now()
 			r := Run(t.Context(), "example.org", w.options)
-			if took := time.Since(begin); took > 3*timeout {
+			if took := time.Since(begin); took > 15*timeout {
 				t.Errorf("it took %s", took)
 			}
 			if page := flow(t, r); !strings.Contains(page, tt.says) {
@@ -264,7 +264,7 @@ func FuzzHostileAnswers(f *testing.F) {
 		}
 		begin := time.Now()
 		r := Run(t.Context(), "example.org", o)
-		if took := time.Since(begin); took > 5*time.Second {
+		if took := time.Since(begin); took > 15*time.Second {
 			t.Errorf("it took %s", took)
 		}
 		var page bytes.Buffer

@@ -14,6 +14,7 @@ import (
 
 	"github.com/stsrelay/stsrelay/internal/dnsclient"
 	"github.com/stsrelay/stsrelay/internal/store"
+	"github.com/stsrelay/stsrelay/internal/store/badger"
 	"github.com/stsrelay/stsrelay/internal/testnet"
 	"github.com/stsrelay/stsrelay/queue"
 	"github.com/stsrelay/stsrelay/relay/failure"
@@ -25,7 +26,7 @@ var countedKey = []byte("test/counted")
 // watchedStore tells of each batch whether it has results of the queue, and what the
 // reader added.
 type watchedStore struct {
-	*store.Store
+	store.Store
 	submitted func(results, counted bool)
 }
 
@@ -60,7 +61,7 @@ func newReaderWorld(t *testing.T) *readerWorld {
 		t.Fatal(err)
 	}
 	t.Cleanup(n.Close)
-	st, err := store.Open(store.Options{Dir: t.TempDir()})
+	st, err := badger.Open(badger.Options{Dir: t.TempDir()})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -12,7 +12,7 @@ import (
 	"time"
 )
 
-// shown is the certificate that a client of a listener sees.
+// shown returns the session that a client of a listener gets, with its certificate.
 func shown(t *testing.T, server, client *tls.Config) (*tls.ConnectionState, error) {
 	t.Helper()
 	a, b := net.Pipe()
@@ -32,8 +32,7 @@ func shown(t *testing.T, server, client *tls.Config) (*tls.ConnectionState, erro
 	return &state, err
 }
 
-// pair makes a certificate and writes its two files. The time of the files is
-// what it would be at.
+// pair makes a certificate and writes its two files, with a time.
 func pair(t *testing.T, dir, name string, at time.Time) tls.Certificate {
 	t.Helper()
 	from := t.TempDir()

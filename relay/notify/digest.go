@@ -35,7 +35,7 @@ const (
 // written in the same commit as the result that it tells of.
 type Digest struct {
 	reporter *Reporter
-	store    *store.Store
+	store    store.Store
 
 	mu      sync.Mutex
 	next    uint64 // number of the next summary
@@ -67,7 +67,7 @@ const maxListed = 20
 
 // NewDigest returns the cap on the notices of r, with what was held back before
 // a restart.
-func NewDigest(r *Reporter, s *store.Store) (*Digest, error) {
+func NewDigest(r *Reporter, s store.Store) (*Digest, error) {
 	d := &Digest{reporter: r, store: s, senders: make(map[string]*addressee)}
 	err := s.Scan(store.PrefixNotice, nil, func(key, value []byte) error {
 		var sum summary

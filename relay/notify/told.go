@@ -34,7 +34,7 @@ type told struct {
 
 // Remember brings in who was told before a restart. What is told from now on is
 // written to the store in the commit that queues the notice.
-func (r *Reporter) Remember(s *store.Store) error {
+func (r *Reporter) Remember(s store.Store) error {
 	r.told.mu.Lock()
 	defer r.told.mu.Unlock()
 	r.told.at = make(map[held]time.Time)

@@ -97,7 +97,7 @@ type Affected struct {
 func (o *Operator) Change(ctx context.Context, actor Actor, action Action, sel Selection) (Affected, error) {
 	f, err := sel.filter()
 	if err != nil {
-		return Affected{}, failed(Invalid, err)
+		return Affected{}, failed(invalid, err)
 	}
 	out := o.resolve(&f, sel.IDs)
 	if len(sel.IDs) > 0 && len(f.IDs) == 0 {
@@ -105,7 +105,7 @@ func (o *Operator) Change(ctx context.Context, actor Actor, action Action, sel S
 	}
 	if sel.DryRun {
 		if action != Remove && action != Bounce {
-			return Affected{}, failed(Invalid, fmt.Errorf("dry_run is for remove and bounce, not for %s", action))
+			return Affected{}, failed(invalid, fmt.Errorf("dry_run is for remove and bounce, not for %s", action))
 		}
 		err := o.o.Queue.List(ctx, f, func(queue.Message) bool { out.Affected++; return true })
 		return out, err
@@ -157,5 +157,5 @@ func (o *Operator) apply(ctx context.Context, action Action, f queue.Filter, rea
 			return o.o.Notice(m, reason)
 		})
 	}
-	return 0, failed(NotFound, fmt.Errorf("there is no action %q", action))
+	return 0, failed(notFound, fmt.Errorf("there is no action %q", action))
 }

@@ -5,49 +5,49 @@ import (
 	"net/http"
 )
 
-// Kind is what kind of error keeps the operator from what was asked for.
-type Kind int
+// kind is what kind of error keeps the operator from what was asked for.
+type kind int
 
-// The kinds of errors. An error without a kind is Internal.
+// The kinds of errors. An error without a kind is internal.
 const (
-	Internal Kind = iota // the relay has failed
-	Invalid              // what was asked for makes no sense
-	NotFound             // it is not there
-	Conflict             // the relay cannot do it as it is configured, or not now
-	Rejected             // a file or a configuration is wrong
-	Upstream             // another host did not give what was needed
+	internal kind = iota // the relay has failed
+	invalid              // what was asked for makes no sense
+	notFound             // it is not there
+	conflict             // the relay cannot do it as it is configured, or not now
+	rejected             // a file or a configuration is wrong
+	upstream             // another host did not give what was needed
 )
 
-// Error is an error whose kind is known.
-type Error struct {
-	Kind Kind
-	Err  error
+// kindError is an error whose kind is known.
+type kindError struct {
+	kind kind
+	err  error
 }
 
 // Error implements error.
-func (e *Error) Error() string { return e.Err.Error() }
+func (e *kindError) Error() string { return e.err.Error() }
 
 // Unwrap returns the error without its kind.
-func (e *Error) Unwrap() error { return e.Err }
+func (e *kindError) Unwrap() error { return e.err }
 
 // HTTPStatus returns the HTTP status for an error of this package.
 func HTTPStatus(err error) int {
-	if e, ok := errors.AsType[*Error](err); ok {
-		switch e.Kind {
-		case Invalid:
+	if e, ok := errors.AsType[*kindError](err); ok {
+		switch e.kind {
+		case invalid:
 			return http.StatusBadRequest
-		case NotFound:
+		case notFound:
 			return http.StatusNotFound
-		case Conflict:
+		case conflict:
 			return http.StatusConflict
-		case Rejected:
+		case rejected:
 			return http.StatusUnprocessableEntity
-		case Upstream:
+		case upstream:
 			return http.StatusBadGateway
-		case Internal:
+		case internal:
 		}
 	}
 	return http.StatusInternalServerError
 }
 
-func failed(kind Kind, err error) error { return &Error{kind, err} }
+func failed(k kind, err error) error { return &kindError{k, err} }

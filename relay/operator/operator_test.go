@@ -12,14 +12,14 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/stsrelay/stsrelay/internal/store"
+	"github.com/stsrelay/stsrelay/internal/store/badger"
 	"github.com/stsrelay/stsrelay/queue"
 	"github.com/stsrelay/stsrelay/relay/operator"
 	"github.com/stsrelay/stsrelay/tlsrpt"
 )
 
-// desk is an Operator with a queue of its own, and neither policies nor reports.
-type desk struct {
+// harness is an Operator with a queue of its own, and neither policies nor reports.
+type harness struct {
 	*operator.Operator
 	t     *testing.T
 	queue *queue.Queue
@@ -27,11 +27,11 @@ type desk struct {
 	wrong error // of a reload
 }
 
-func newDesk(t *testing.T) *desk {
+func newHarness(t *testing.T) *harness {
 	t.Helper()
-	d := &desk{t: t}
+	d := &harness{t: t}
 	log := slog.New(slog.NewTextHandler(&d.log, nil))
-	st, err := store.Open(store.Options{Dir: t.TempDir()})
+	st, err := badger.Open(badger.Options{Dir: t.TempDir()})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -53,7 +53,7 @@ func newDesk(t *testing.T) *desk {
 }
 
 // add puts one message for each domain into the queue and returns their IDs.
-func (d *desk) add(domains ...string) (ids []string) {
+func (d *harness) add(domains ...string) (ids []string) {
 	d.t.Helper()
 	for _, domain := range domains {
 		m := []queue.NewMessage{{Envelope: queue.Envelope{From: "a@a.example", Recipients: []queue.Recipient{{Address: "b@" + domain, Domain: domain}}}, Body: []byte("x\r\n")}}
@@ -66,14 +66,14 @@ func (d *desk) add(domains ...string) (ids []string) {
 }
 
 // logged returns what was logged since the last call, without the time.
-func (d *desk) logged() string {
+func (d *harness) logged() string {
 	text := regexp.MustCompile(`(?m)^time=\S+ `).ReplaceAllString(d.log.String(), "")
 	d.log.Reset()
 	return text
 }
 
 func TestEveryChangeIsLoggedWithItsActor(t *testing.T) {
-	d := newDesk(t)
+	d := newHarness(t)
 	id := d.add("one.example")[0]
 	ctx, actor := t.Context(), operator.Actor{Via: "web", User: "anna"}
 	var export bytes.Buffer
@@ -120,7 +120,7 @@ func TestEveryChangeIsLoggedWithItsActor(t *testing.T) {
 }
 
 func TestAChangeNamesTheIDsThatItCannotFind(t *testing.T) {
-	d := newDesk(t)
+	d := newHarness(t)
 	ids := d.add("one.example", "two.example")
 	const missing = "01ZZZZZZZZZZZZZZZZZZZZZZZZ"
 	for _, row := range []struct {
@@ -148,7 +148,7 @@ func TestAChangeNamesTheIDsThatItCannotFind(t *testing.T) {
 }
 
 func TestAListingEndsAtItsLimit(t *testing.T) {
-	d := newDesk(t)
+	d := newHarness(t)
 	d.add("one.example", "two.example", "three.example")
 	for limit, want := range map[int]int{-1: 3, 0: 0, 1: 1, 3: 3, 9: 3} {
 		n := 0
@@ -159,7 +159,7 @@ func TestAListingEndsAtItsLimit(t *testing.T) {
 }
 
 func TestErrorsSayWhatKindTheyAre(t *testing.T) {
-	d := newDesk(t)
+	d := newHarness(t)
 	d.wrong = errors.New("the file is wrong")
 	ctx, actor := t.Context(), operator.Actor{}
 	change := func(action operator.Action, sel operator.Selection) error {
@@ -206,7 +206,7 @@ func TestErrorsSayWhatKindTheyAre(t *testing.T) {
 }
 
 func TestTheStatusIsThatOfTheQueue(t *testing.T) {
-	d := newDesk(t)
+	d := newHarness(t)
 	d.add("one.example")
 	if _, err := d.Change(t.Context(), operator.Actor{}, operator.Hold, operator.Selection{All: true}); err != nil {
 		t.Fatal(err)

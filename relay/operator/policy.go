@@ -30,7 +30,7 @@ type Policy struct {
 // switched off, nil where it is on.
 func (o *Operator) PoliciesOff() error {
 	if o.o.Policies == nil {
-		return failed(Conflict, errors.New("MTA-STS is switched off (sts.enabled)"))
+		return failed(conflict, errors.New("MTA-STS is switched off (sts.enabled)"))
 	}
 	return nil
 }
@@ -81,7 +81,7 @@ func (o *Operator) RefreshPolicy(ctx context.Context, actor Actor, name string) 
 	o.log(ctx, actor, "policy refresh requested by the operator", slog.String("domain", domain))
 	e, err := o.o.Policies.Refresh(ctx, domain)
 	if err != nil {
-		return Policy{}, failed(Upstream, err)
+		return Policy{}, failed(upstream, err)
 	}
 	return newPolicy(e), nil
 }
@@ -110,13 +110,13 @@ func (o *Operator) policyDomain(name string) (string, error) {
 	}
 	domain, err := mailbox.ParseName(name)
 	if err != nil {
-		return "", failed(Invalid, err)
+		return "", failed(invalid, err)
 	}
 	return domain, nil
 }
 
 func errNotCached(domain string) error {
-	return failed(NotFound, fmt.Errorf("no policy of %s is cached", domain))
+	return failed(notFound, fmt.Errorf("no policy of %s is cached", domain))
 }
 
 func newPolicy(e sts.Entry) Policy {

@@ -14,7 +14,7 @@ import (
 func (o *Operator) Messages(ctx context.Context, sel Selection, limit int, yield func(*Message) bool) error {
 	f, err := sel.filter()
 	if err != nil {
-		return failed(Invalid, err)
+		return failed(invalid, err)
 	}
 	if limit == 0 {
 		return nil
@@ -39,11 +39,11 @@ func (o *Operator) Message(id string) (Message, error) {
 func (o *Operator) find(id string) (queue.Message, error) {
 	full, err := o.o.Queue.Resolve(id)
 	if err != nil {
-		return queue.Message{}, failed(NotFound, err)
+		return queue.Message{}, failed(notFound, err)
 	}
 	m, err := o.o.Queue.Show(full)
 	if err != nil {
-		return m, failed(NotFound, err)
+		return m, failed(notFound, err)
 	}
 	return m, nil
 }
@@ -58,13 +58,13 @@ func (o *Operator) Content(id string) (io.Reader, int64, error) {
 	}
 	body, err := o.o.Queue.Open(m.ID)
 	if err != nil {
-		return nil, 0, failed(NotFound, err)
+		return nil, 0, failed(notFound, err)
 	}
 	if _, err := io.Copy(io.Discard, body); err != nil {
 		return nil, 0, fmt.Errorf("message %s cannot be read from the disk of the relay: %w", m.ID, err)
 	}
 	if body, err = o.o.Queue.Open(m.ID); err != nil {
-		return nil, 0, failed(NotFound, err)
+		return nil, 0, failed(notFound, err)
 	}
 	return body, m.Size, nil
 }

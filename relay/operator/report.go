@@ -50,11 +50,11 @@ func (o *Operator) SendReports(ctx context.Context, actor Actor, day, domain str
 // reports are made at all. It returns the domain in the form of the reports.
 func (o *Operator) reportDomain(day, domain string) (string, error) {
 	if o.o.Reports == nil {
-		return "", failed(Conflict, errors.New("TLS reports are switched off (tlsrpt.enabled)"))
+		return "", failed(conflict, errors.New("TLS reports are switched off (tlsrpt.enabled)"))
 	}
 	if day != "" {
 		if _, err := tlsrpt.ParseDay(day); err != nil {
-			return "", failed(Invalid, err)
+			return "", failed(invalid, err)
 		}
 	}
 	if domain == "" {
@@ -62,7 +62,7 @@ func (o *Operator) reportDomain(day, domain string) (string, error) {
 	}
 	ascii, err := mailbox.ParseName(domain)
 	if err != nil {
-		return "", failed(Invalid, err)
+		return "", failed(invalid, err)
 	}
 	return ascii, nil
 }

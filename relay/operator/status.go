@@ -76,7 +76,7 @@ func (o *Operator) Reload(ctx context.Context, actor Actor) (Reloaded, error) {
 	o.log(ctx, actor, "reload requested by the operator")
 	restart, err := o.o.Reload(ctx)
 	if err != nil {
-		return Reloaded{}, failed(Rejected, err)
+		return Reloaded{}, failed(rejected, err)
 	}
 	return Reloaded{Reloaded: true, Restart: append([]string{}, restart...)}, nil
 }

@@ -55,9 +55,9 @@ func (o *Operator) Import(ctx context.Context, actor Actor, r io.Reader, hold bo
 	out := NewTransfer(t)
 	switch {
 	case errors.Is(err, queue.ErrImporting):
-		return out, failed(Conflict, err)
+		return out, failed(conflict, err)
 	case errors.Is(err, queue.ErrNoExport):
-		return out, failed(Rejected, err)
+		return out, failed(rejected, err)
 	case err != nil:
 		out.Error = err.Error()
 	}

@@ -48,7 +48,7 @@ func (o *Operator) Restore(ctx context.Context, actor Actor, sel Selection) (Res
 	out := Restored{IDs: []string{}}
 	ids := sel.IDs
 	if sel.All == (len(ids) > 0) {
-		return out, failed(Invalid, errors.New("say which messages: ids, or all"))
+		return out, failed(invalid, errors.New("say which messages: ids, or all"))
 	}
 	if sel.All {
 		var err error

@@ -11,23 +11,23 @@ import (
 	"testing"
 	"time"
 
-	"github.com/stsrelay/stsrelay/internal/store"
+	"github.com/stsrelay/stsrelay/internal/store/badger"
 	"github.com/stsrelay/stsrelay/queue"
 	"github.com/stsrelay/stsrelay/relay/operator"
 	"github.com/stsrelay/stsrelay/relay/web"
 )
 
 // fullStore is a store without room.
-type fullStore struct{ *store.Store }
+type fullStore struct{ *badger.Store }
 
 // Room implements queue.Store.
-func (fullStore) Room(int64) error { return errors.New("the disk is full") }
+func (fullStore) CheckSpace(int64) error { return errors.New("the disk is full") }
 
 // newServer has a queue of its own, and neither policies nor reports. It returns
 // the handler for a token.
 func newServer(t *testing.T) (serve func(token string) http.Handler, q *queue.Queue) {
 	t.Helper()
-	st, err := store.Open(store.Options{Dir: t.TempDir()})
+	st, err := badger.Open(badger.Options{Dir: t.TempDir()})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -47,7 +47,7 @@ func newServer(t *testing.T) (serve func(token string) http.Handler, q *queue.Qu
 	}, q
 }
 
-// reply is the beginning of an answer.
+// reply is the status and the header of an answer.
 type reply struct {
 	status int
 	header http.Header
@@ -154,7 +154,7 @@ func TestWithoutATokenOnlyNamesOfThisMachineLeadToThePage(t *testing.T) {
 	}
 }
 
-func TestNothingCanBeChangedOverTCPAndEveryAnswerIsHarmless(t *testing.T) {
+func TestNothingCanBeChangedOverTCPAndNoAnswerRunsScripts(t *testing.T) {
 	serve, q := newServer(t)
 	if err := q.Add([]queue.NewMessage{{Envelope: queue.Envelope{From: "a@a.example", Recipients: []queue.Recipient{{Address: "b@b.example", Domain: "b.example"}}}, Body: []byte("x\r\n")}}, nil); err != nil {
 		t.Fatal(err)

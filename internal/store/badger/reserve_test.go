@@ -1,6 +1,6 @@
 //go:build linux
 
-package store
+package badger
 
 import (
 	"bytes"
@@ -13,6 +13,8 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/stsrelay/stsrelay/internal/store"
 )
 
 // What Badger writes next has its blocks before it is written, from the start
@@ -34,7 +36,7 @@ func TestTheFilesThatAreWrittenNextHaveTheirBlocks(t *testing.T) {
 		return st.Sys().(*syscall.Stat_t).Blocks * 512
 	}
 	write := func(i int) {
-		var b Batch
+		var b store.Batch
 		b.Set(key(i), bytes.Repeat([]byte{1}, 1<<20))
 		commit(t, s, &b)
 	}
@@ -80,7 +82,7 @@ func TestTheDeviceGetsAboutWhatWasStored(t *testing.T) {
 	const pieces, size = 600, 64 << 10
 	before := written()
 	for i := range pieces {
-		var b Batch
+		var b store.Batch
 		b.Set(key(i), make([]byte, size))
 		commit(t, s, &b)
 	}

@@ -6,16 +6,16 @@ import (
 	"time"
 )
 
-// flightTime bounds one lookup of a record and fetch of its policy.
-const flightTime = 2 * time.Minute
+// lookupTime bounds the lookup of a record with the fetch of its policy.
+const lookupTime = 2 * time.Minute
 
-// errand is what a flight does for a domain. Each does at least what those
-// before it do, but for drop.
-type errand int
+// requestLevel is how much a lookup does for a domain. A higher level includes the lower
+// ones, except drop.
+type requestLevel int
 
 const (
 	// drop removes the domain from the cache.
-	drop errand = iota
+	drop requestLevel = iota
 	// ask looks the record up and fetches what it announces, unless that is
 	// cached or failed a short time ago.
 	ask
@@ -28,35 +28,35 @@ const (
 	fetch
 )
 
-// flight is the one errand that runs for a domain. All who want no more than it
-// does share it, and one who gives up does not end it for the others. As there
-// is only one at a time, nothing else changes the domain's entry, in memory and
-// in the store.
-type flight struct {
-	errand errand
-	done   chan struct{}
+// lookup is the one request that runs for a domain, shared by all callers that ask for
+// its level or a lower one (as with singleflight). A caller whose context ends does not
+// end it for the others. Only the lookup of a domain changes the domain's entry, in
+// memory and in the store.
+type lookup struct {
+	level requestLevel
+	done  chan struct{}
 
-	// The rest is there when done is closed.
+	// The rest is set when done is closed.
 	record  error // what the lookup of the record said, nil if it announces a policy
 	result  Result
-	changed bool   // another policy has come
+	changed bool   // the new policy asks for something else than the old one
 	entry   *entry // what was fetched, nil if nothing
-	found   bool   // there was something to drop
+	found   bool   // the domain was in the cache when it was dropped
 	err     error  // why nothing was fetched or dropped
-	unread  error  // the cache could not be read: nobody was asked
+	unread  error  // the cache could not be read; nothing was looked up then
 }
 
-// join waits for a flight that does the errand, and starts it where there is
-// none. The error is ctx's cause or ErrClosed.
-func (m *Manager) join(ctx context.Context, domain string, what errand) (*flight, error) {
+// do waits for a lookup of the level or a higher one, and starts it where none runs. The
+// error is ctx's cause or ErrClosed.
+func (m *Manager) do(ctx context.Context, domain string, what requestLevel) (*lookup, error) {
 	for {
 		m.mu.Lock()
 		if m.closed {
 			m.mu.Unlock()
 			return nil, ErrClosed
 		}
-		f := m.flights[domain]
-		mine := f == nil || what != drop && f.errand >= what
+		f := m.lookups[domain]
+		mine := f == nil || what != drop && f.level >= what
 		if f == nil {
 			f = m.start(domain, what)
 		}
@@ -75,12 +75,12 @@ func (m *Manager) join(ctx context.Context, domain string, what errand) (*flight
 	}
 }
 
-// start starts a flight. The caller holds the lock.
-func (m *Manager) start(domain string, what errand) *flight {
-	f := &flight{errand: what, done: make(chan struct{})}
-	m.flights[domain] = f
-	m.flying.Go(func() {
-		ctx, cancel := context.WithTimeout(m.run, flightTime)
+// start starts a lookup. The caller holds the lock.
+func (m *Manager) start(domain string, what requestLevel) *lookup {
+	f := &lookup{level: what, done: make(chan struct{})}
+	m.lookups[domain] = f
+	m.running.Go(func() {
+		ctx, cancel := context.WithTimeout(m.run, lookupTime)
 		defer cancel()
 		if what == drop {
 			f.found, f.err = m.cache.remove(ctx, domain)
@@ -88,22 +88,22 @@ func (m *Manager) start(domain string, what errand) *flight {
 			m.find(ctx, domain, f)
 		}
 		m.mu.Lock()
-		delete(m.flights, domain)
+		delete(m.lookups, domain)
 		m.mu.Unlock()
 		close(f.done)
 	})
 	return f
 }
 
-// find does a flight's errand: record, then policy.
-func (m *Manager) find(ctx context.Context, domain string, f *flight) {
+// find looks up the record, and fetches the policy where the level of f asks for that.
+func (m *Manager) find(ctx context.Context, domain string, f *lookup) {
 	old, err := m.cache.get(domain)
 	if err != nil {
 		f.unread = err
 		return
 	}
-	what := f.errand
-	if what == fetchRefused && old.forced(m.o.Now()) {
+	what := f.level
+	if what == fetchRefused && old.recentlyRefetched(m.o.Now()) {
 		what = askFresh
 	}
 	rec, err := m.lookupRecord(ctx, domain, what >= askFresh)
@@ -131,13 +131,13 @@ func (m *Manager) find(ctx context.Context, domain string, f *flight) {
 		f.result, f.err = without(domain, old, now, failed, err), failed
 		return
 	}
-	// Where nobody knows whether there is a record, the policy host is asked
-	// all the same, with the id "": one lost packet must not hide a policy.
+	// Where it is not known whether there is a record, the policy host is asked
+	// nevertheless, with the id "": one lost packet must not hide a policy.
 	fetched, fetchErr := m.o.Fetch(ctx, domain)
 	now = m.o.Now()
 	switch {
 	case fetchErr == nil:
-		f.entry, f.changed = m.keep(ctx, domain, id, old, fetched, what, now)
+		f.entry, f.changed = m.keepPolicy(ctx, domain, id, old, fetched, what, now)
 		f.result = Result{Domain: domain, Policy: f.entry.policy, ID: id, Fresh: true}
 	case m.run.Err() != nil:
 		f.err = ErrClosed // which says nothing about the policy host
@@ -162,8 +162,8 @@ func without(domain string, e *entry, now time.Time, failed *FetchError, recordE
 	return r
 }
 
-// isAbsent says that there is no usable record, which is an answer. Other
-// errors of its lookup mean that nobody knows.
+// isAbsent reports whether err means that there is no usable record. After any other
+// error of its lookup, it is not known whether there is one.
 func isAbsent(err error) bool {
 	return errors.Is(err, ErrNoRecord) || errors.Is(err, ErrInvalidRecord)
 }

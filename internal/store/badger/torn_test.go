@@ -1,4 +1,4 @@
-package store
+package badger
 
 import (
 	"bytes"
@@ -9,6 +9,8 @@ import (
 	"path/filepath"
 	"slices"
 	"testing"
+
+	"github.com/stsrelay/stsrelay/internal/store"
 )
 
 const tornBody = 10_000
@@ -49,7 +51,7 @@ func TestATornFileCostsNothingButWhatWasCutOff(t *testing.T) {
 	dir := t.TempDir()
 	s := open(t, Options{Dir: dir})
 	for i := range n {
-		var b Batch
+		var b store.Batch
 		b.Set(key(i), tornValue(i))
 		b.Set(append([]byte("small"), key(i)...), []byte("envelope"))
 		commit(t, s, &b)
@@ -71,8 +73,8 @@ func TestATornFileCostsNothingButWhatWasCutOff(t *testing.T) {
 				}
 				c := open(t, Options{Dir: copied})
 				for i := range n {
-					v, err := c.Get(key(i))
-					if _, damaged := errors.AsType[*ValueError](err); err != nil && !damaged {
+					v, err := store.Get(c, key(i))
+					if _, damaged := errors.AsType[*store.ValueError](err); err != nil && !damaged {
 						t.Errorf("value %d: %v", i, err)
 					}
 					if v != nil && !bytes.Equal(v, tornValue(i)) {
@@ -85,7 +87,7 @@ func TestATornFileCostsNothingButWhatWasCutOff(t *testing.T) {
 				if c.Err() != nil {
 					t.Errorf("the store has failed: %v", c.Err())
 				}
-				if err := c.Put(t.Context(), key(n), tornValue(n)); err != nil || !bytes.Equal(get(t, c, key(n)), tornValue(n)) {
+				if err := store.Put(t.Context(), c, key(n), tornValue(n)); err != nil || !bytes.Equal(get(t, c, key(n)), tornValue(n)) {
 					t.Errorf("writing after it: %v", err)
 				}
 			})
@@ -97,7 +99,7 @@ func TestADamagedValueIsAnErrorForItsReaderAndForNobodyElse(t *testing.T) {
 	dir := t.TempDir()
 	s := open(t, Options{Dir: dir})
 	for i := range 3 {
-		if err := s.Put(t.Context(), key(i), tornValue(i)); err != nil {
+		if err := store.Put(t.Context(), s, key(i), tornValue(i)); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -116,8 +118,8 @@ func TestADamagedValueIsAnErrorForItsReaderAndForNobodyElse(t *testing.T) {
 	}
 	f.Close()
 	c := open(t, Options{Dir: copied})
-	var damaged *ValueError
-	if v, err := c.Get(key(2)); !errors.As(err, &damaged) || !bytes.Equal(damaged.Key, key(2)) {
+	var damaged *store.ValueError
+	if v, err := store.Get(c, key(2)); !errors.As(err, &damaged) || !bytes.Equal(damaged.Key, key(2)) {
 		t.Errorf("Get gave %d bytes and %v", len(v), err)
 	}
 	var seen [][]byte
@@ -128,7 +130,7 @@ func TestADamagedValueIsAnErrorForItsReaderAndForNobodyElse(t *testing.T) {
 	if damaged = nil; !errors.As(err, &damaged) || len(seen) != 2 {
 		t.Errorf("Scan saw %x and ended with %v", seen, err)
 	}
-	var b Batch
+	var b store.Batch
 	b.Update(key(2), func(old []byte) []byte {
 		if old != nil {
 			t.Error("Update saw a damaged value")

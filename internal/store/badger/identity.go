@@ -1,4 +1,4 @@
-package store
+package badger
 
 import (
 	"crypto/rand"
@@ -10,6 +10,8 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+
+	"github.com/stsrelay/stsrelay/internal/store"
 )
 
 // keyState is where a store keeps its State.
@@ -49,10 +51,10 @@ func (s *State) decode(b []byte) bool {
 
 // isMessage reports whether key is an envelope's, and its number.
 func isMessage(key []byte) (number uint64, ok bool) {
-	if len(key) != len(PrefixMessage)+8 || string(key[:len(PrefixMessage)]) != string(PrefixMessage) {
+	if len(key) != len(store.PrefixMessage)+8 || string(key[:len(store.PrefixMessage)]) != string(store.PrefixMessage) {
 		return 0, false
 	}
-	return binary.BigEndian.Uint64(key[len(PrefixMessage):]), true
+	return binary.BigEndian.Uint64(key[len(store.PrefixMessage):]), true
 }
 
 // add counts an envelope, or, with there false, discounts it.

@@ -1,4 +1,4 @@
-package store
+package badger
 
 import (
 	"context"
@@ -10,6 +10,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/stsrelay/stsrelay/internal/store"
 )
 
 const (
@@ -22,9 +24,6 @@ const (
 	// watchEvery is how often free space is looked at when nobody asks.
 	watchEvery = 200 * time.Millisecond
 )
-
-// ErrDiskFull is wrapped by the errors about missing space. It is temporary.
-var ErrDiskFull = errors.New("disk full")
 
 // space watches the free space of the store's file system.
 type space struct {
@@ -92,7 +91,7 @@ func (s *space) prepare() error {
 	}
 	if free < criticalSpace || (free < Floor && !s.dropped.Load()) {
 		return fmt.Errorf("%w: %s has %s free, the store needs %s to be opened; free some space and start again",
-			ErrDiskFull, s.dir, mebibytes(free), mebibytes(Floor))
+			store.ErrDiskFull, s.dir, mebibytes(free), mebibytes(Floor))
 	}
 	s.restoreBallast(free)
 	return nil
@@ -168,19 +167,19 @@ func (s *space) critical() error {
 			return nil
 		}
 	}
-	return fmt.Errorf("%w: %s has %s free", ErrDiskFull, s.dir, mebibytes(free))
+	return fmt.Errorf("%w: %s has %s free", store.ErrDiskFull, s.dir, mebibytes(free))
 }
 
-// Room reports whether n more bytes may be taken in: free space, less what is
+// CheckSpace reports whether n more bytes may be taken in: free space, less what is
 // on its way to the disk, must stay above Options.FreeSpace. The error wraps
 // ErrDiskFull.
-func (s *Store) Room(n int64) error {
+func (s *Store) CheckSpace(n int64) error {
 	free, err := s.space.recent(s.dir)
 	if err != nil {
 		return err
 	}
 	if free-n-s.space.inFlight.Load() < s.space.limit {
-		return fmt.Errorf("%w: %s has %s free, at least %s must stay free", ErrDiskFull, s.dir, mebibytes(free), mebibytes(s.space.limit))
+		return fmt.Errorf("%w: %s has %s free, at least %s must stay free", store.ErrDiskFull, s.dir, mebibytes(free), mebibytes(s.space.limit))
 	}
 	return nil
 }
@@ -188,7 +187,7 @@ func (s *Store) Room(n int64) error {
 // Free returns the free bytes of the store's file system.
 func (s *Store) Free() (int64, error) { return s.space.free(s.dir) }
 
-// FreeLimit is how many bytes must stay free for Room to say yes.
+// FreeLimit is how many bytes must stay free for CheckSpace to agree.
 func (s *Store) FreeLimit() int64 { return s.space.limit }
 
 // Size returns how many bytes the store takes of its file system, with what it

@@ -1,4 +1,4 @@
-package store
+package badger
 
 import (
 	"bytes"
@@ -16,6 +16,8 @@ import (
 	"time"
 
 	"go.uber.org/goleak"
+
+	"github.com/stsrelay/stsrelay/internal/store"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -37,16 +39,16 @@ func key(i int) []byte { return binary.BigEndian.AppendUint32([]byte("k"), uint3
 
 func get(t *testing.T, s *Store, k []byte) []byte {
 	t.Helper()
-	v, err := s.Get(k)
+	v, err := store.Get(s, k)
 	if err != nil {
 		t.Fatal(err)
 	}
 	return v
 }
 
-func commit(t *testing.T, s *Store, b *Batch) {
+func commit(t *testing.T, s *Store, b *store.Batch) {
 	t.Helper()
-	if err := s.Commit(t.Context(), b); err != nil {
+	if err := store.Commit(t.Context(), s, b); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -55,7 +57,7 @@ func commit(t *testing.T, s *Store, b *Batch) {
 // that what is submitted meanwhile shares the next group.
 func block(s *Store) (release func()) {
 	entered, leave := make(chan struct{}), make(chan struct{})
-	var b Batch
+	var b store.Batch
 	var once sync.Once
 	b.Update([]byte("block"), func([]byte) []byte {
 		once.Do(func() { close(entered) })
@@ -74,7 +76,7 @@ func TestBatchesOfOneGroupAreAppliedInOrderAndUpdateSeesThoseBefore(t *testing.T
 	before := commits.Load()
 	var order []int
 	for i := range 50 {
-		var b Batch
+		var b store.Batch
 		b.Update([]byte("list"), func(old []byte) []byte { return append(slices.Clone(old), byte(i)) })
 		s.Submit(&b, func(err error) {
 			if err != nil {
@@ -84,7 +86,7 @@ func TestBatchesOfOneGroupAreAppliedInOrderAndUpdateSeesThoseBefore(t *testing.T
 		})
 	}
 	release()
-	commit(t, s, new(Batch))
+	commit(t, s, new(store.Batch))
 	got := get(t, s, []byte("list"))
 	for i := range 50 {
 		if int(got[i]) != i || order[i] != i {
@@ -101,7 +103,7 @@ func TestABatchThatBadgerRefusesChangesNothingAndSparesItsGroup(t *testing.T) {
 	release := block(s)
 	answers := make([]error, 3)
 	for i := range answers {
-		var b Batch
+		var b store.Batch
 		b.Set(key(i), []byte("v"))
 		if i == 1 {
 			b.Set(nil, []byte("an empty key"))
@@ -109,7 +111,7 @@ func TestABatchThatBadgerRefusesChangesNothingAndSparesItsGroup(t *testing.T) {
 		s.Submit(&b, func(err error) { answers[i] = err })
 	}
 	release()
-	commit(t, s, new(Batch))
+	commit(t, s, new(store.Batch))
 	if answers[0] != nil || answers[1] == nil || answers[2] != nil {
 		t.Errorf("answers %v", answers)
 	}
@@ -125,41 +127,41 @@ func TestABatchIsWrittenOnlyIfItsCheckAgreesAtThatMoment(t *testing.T) {
 	s := open(t, Options{})
 	refused := errors.New("no")
 	var verdict error
-	var b Batch
+	var b store.Batch
 	b.Set(key(1), []byte("v"))
-	b.If(func() error { return verdict })
+	b.Precondition(func() error { return verdict })
 	verdict = refused
-	if err := s.Commit(t.Context(), &b); !errors.Is(err, refused) || get(t, s, key(1)) != nil {
+	if err := store.Commit(t.Context(), s, &b); !errors.Is(err, refused) || get(t, s, key(1)) != nil {
 		t.Errorf("answer %v, value %q", err, get(t, s, key(1)))
 	}
 	verdict = nil
-	if err := s.Commit(t.Context(), &b); err != nil || get(t, s, key(1)) == nil {
+	if err := store.Commit(t.Context(), s, &b); err != nil || get(t, s, key(1)) == nil {
 		t.Errorf("answer %v", err)
 	}
 }
 
 func TestDeletingByUpdateAndReadingWhatIsNotThere(t *testing.T) {
 	s := open(t, Options{})
-	if err := s.Put(t.Context(), key(1), nil); err != nil {
+	if err := store.Put(t.Context(), s, key(1), nil); err != nil {
 		t.Fatal(err)
 	}
 	if v := get(t, s, key(1)); v == nil || len(v) != 0 {
 		t.Errorf("an empty value came back as %v", v)
 	}
-	var b Batch
+	var b store.Batch
 	b.Update(key(1), func(old []byte) []byte { return nil })
 	commit(t, s, &b)
 	if v := get(t, s, key(1)); v != nil {
 		t.Errorf("still there: %v", v)
 	}
-	if err := s.Remove(t.Context(), key(2)); err != nil {
+	if err := store.Remove(t.Context(), s, key(2)); err != nil {
 		t.Errorf("removing what is not there: %v", err)
 	}
 }
 
 func TestScanGoesInOrderFromAKeyAndStops(t *testing.T) {
 	s := open(t, Options{})
-	var b Batch
+	var b store.Batch
 	for i := range 10 {
 		b.Set(key(i), []byte{byte(i)})
 	}
@@ -168,7 +170,7 @@ func TestScanGoesInOrderFromAKeyAndStops(t *testing.T) {
 	var got []byte
 	err := s.Scan([]byte("k"), key(3), func(_, v []byte) error {
 		if v[0] == 8 {
-			return Stop
+			return store.Stop
 		}
 		got = append(got, v[0])
 		return nil
@@ -187,7 +189,7 @@ func TestChangesAfterCloseAreRefusedAndThoseBeforeAreWritten(t *testing.T) {
 	s := open(t, Options{Dir: dir})
 	answers := make(chan error, 100)
 	for i := range 100 {
-		var b Batch
+		var b store.Batch
 		b.Set(key(i), []byte("v"))
 		s.Submit(&b, func(err error) { answers <- err })
 	}
@@ -199,7 +201,7 @@ func TestChangesAfterCloseAreRefusedAndThoseBeforeAreWritten(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if err := s.Put(t.Context(), key(1), nil); !errors.Is(err, ErrClosed) {
+	if err := store.Put(t.Context(), s, key(1), nil); !errors.Is(err, store.ErrClosed) {
 		t.Errorf("after Close: %v", err)
 	}
 	s = open(t, Options{Dir: dir})
@@ -212,21 +214,21 @@ func TestChangesAfterCloseAreRefusedAndThoseBeforeAreWritten(t *testing.T) {
 
 func TestAnErrorThatBadgerOnlyLogsFailsThatCommitAndAllLaterOnes(t *testing.T) {
 	s := open(t, Options{})
-	var b Batch
+	var b store.Batch
 	b.Update(key(1), func([]byte) []byte { // under the commit, as the failed msync is
-		s.latch.Errorf("Error while curlf sync: %v\n", errors.New("input/output error"))
+		s.failure.Errorf("Error while curlf sync: %v\n", errors.New("input/output error"))
 		return []byte("v")
 	})
-	if err := s.Commit(t.Context(), &b); !errors.Is(err, ErrFailed) || !strings.Contains(err.Error(), "input/output error") {
+	if err := store.Commit(t.Context(), s, &b); !errors.Is(err, store.ErrFailed) || !strings.Contains(err.Error(), "input/output error") {
 		t.Errorf("acknowledged with %v", err)
 	}
-	var patient Batch
-	patient.Patient()
+	var patient store.Batch
+	patient.RetryWhenFull()
 	patient.Set(key(2), nil)
-	if err := s.Commit(t.Context(), &patient); !errors.Is(err, ErrFailed) || get(t, s, key(2)) != nil {
+	if err := store.Commit(t.Context(), s, &patient); !errors.Is(err, store.ErrFailed) || get(t, s, key(2)) != nil {
 		t.Errorf("the commit after it: %v", err)
 	}
-	if !errors.Is(s.Err(), ErrFailed) || !s.Stalled() {
+	if !errors.Is(s.Err(), store.ErrFailed) || !s.Stalled() {
 		t.Errorf("Err %v, stalled %v", s.Err(), s.Stalled())
 	}
 }
@@ -238,7 +240,7 @@ func TestCommitReturnsWhenItsContextEnds(t *testing.T) {
 	ctx, cancel := context.WithCancelCause(t.Context())
 	gone := errors.New("client gone")
 	cancel(gone)
-	if err := s.Put(ctx, key(1), nil); !errors.Is(err, gone) {
+	if err := store.Put(ctx, s, key(1), nil); !errors.Is(err, gone) {
 		t.Errorf("got %v", err)
 	}
 }
@@ -250,7 +252,7 @@ func TestManyWritersAtOnceLoseNothing(t *testing.T) {
 	for w := range 64 {
 		wg.Go(func() {
 			for i := range 20 {
-				var b Batch
+				var b store.Batch
 				b.Set(key(w*100+i), bytes.Repeat([]byte{byte(w)}, 2000))
 				b.Update([]byte("count"), func(old []byte) []byte {
 					n := uint32(0)
@@ -259,7 +261,7 @@ func TestManyWritersAtOnceLoseNothing(t *testing.T) {
 					}
 					return binary.BigEndian.AppendUint32(nil, n+1)
 				})
-				if err := s.Commit(context.Background(), &b); err != nil {
+				if err := store.Commit(context.Background(), s, &b); err != nil {
 					t.Error(err)
 				}
 			}
@@ -291,7 +293,7 @@ func TestALargeBodyAndManyDeletesGoThrough(t *testing.T) {
 	slots := make(chan struct{}, 8)
 	for i := range chunks {
 		slots <- struct{}{}
-		var b Batch
+		var b store.Batch
 		b.Set(key(i), chunk)
 		s.Submit(&b, func(err error) {
 			if err != nil {
@@ -300,11 +302,11 @@ func TestALargeBodyAndManyDeletesGoThrough(t *testing.T) {
 			<-slots
 		})
 	}
-	commit(t, s, new(Batch))
+	commit(t, s, new(store.Batch))
 	if !bytes.Equal(get(t, s, key(chunks-1)), chunk) {
 		t.Error("the last chunk is not what was written")
 	}
-	var del Batch
+	var del store.Batch
 	for i := range 2000 {
 		del.Delete(key(i))
 	}

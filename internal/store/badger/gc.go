@@ -1,4 +1,4 @@
-package store
+package badger
 
 import (
 	"context"
@@ -15,7 +15,7 @@ import (
 
 // collect frees value-log files whose bodies are gone. At idle it compacts the
 // tree first, now and then: Badger knows what is garbage only after compaction.
-func (s *Store) collect(ctx context.Context, every time.Duration) {
+func (s *Store) gc(ctx context.Context, every time.Duration) {
 	t := time.NewTicker(every)
 	defer t.Stop()
 	tables := time.NewTicker(tablesEvery)
@@ -41,7 +41,7 @@ func (s *Store) collect(ctx context.Context, every time.Duration) {
 			flattened = commits
 		}
 		lastCommits = commits
-		for ctx.Err() == nil && s.mayCollect() && s.db.RunValueLogGC(collectRatio) == nil { //nolint:revive // every success may leave more to do
+		for ctx.Err() == nil && s.mayGC() && s.db.RunValueLogGC(collectRatio) == nil { //nolint:revive // every success may leave more to do
 		}
 	}
 }
@@ -58,7 +58,7 @@ func (s *Store) checkTables() {
 		if err == nil || errors.Is(err, os.ErrNotExist) { // it was replaced meanwhile
 			continue
 		}
-		s.latch.set(fmt.Errorf("the store in %s has become damaged: %w", s.dir, err))
+		s.failure.set(fmt.Errorf("the store in %s has become damaged: %w", s.dir, err))
 		return
 	}
 }
@@ -67,10 +67,10 @@ func (s *Store) checkTables() {
 // it to be moved.
 const collectRatio = 0.5
 
-// mayCollect reports whether the value log that Badger would take next has
+// mayGC reports whether the value log that Badger would take next has
 // enough garbage and is sound. Badger moves what it can read of a file and then
 // deletes it: everything behind a damaged place would be gone.
-func (s *Store) mayCollect() bool {
+func (s *Store) mayGC() bool {
 	number := mostGarbage(s.dir)
 	if number == 0 || s.unsound[number] {
 		return false

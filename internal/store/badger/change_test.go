@@ -1,9 +1,11 @@
-package store
+package badger
 
 import (
 	"encoding/binary"
 	"errors"
 	"testing"
+
+	"github.com/stsrelay/stsrelay/internal/store"
 )
 
 func TestAChangeSeesWhatCameBeforeAndIsMadeWholeOrNotAtAll(t *testing.T) {
@@ -14,8 +16,8 @@ func TestAChangeSeesWhatCameBeforeAndIsMadeWholeOrNotAtAll(t *testing.T) {
 		}
 		return binary.BigEndian.Uint64(data)
 	}
-	add := func(b *Batch, fail error) {
-		b.Change(2, 16, func(txn Txn) error {
+	add := func(b *store.Batch, fail error) {
+		b.Do(2, 16, func(txn store.Txn) error {
 			for _, k := range []string{"a", "b"} {
 				old, err := txn.Get([]byte(k))
 				if err != nil {
@@ -32,7 +34,7 @@ func TestAChangeSeesWhatCameBeforeAndIsMadeWholeOrNotAtAll(t *testing.T) {
 	broken := errors.New("broken")
 	answers := make(chan error, 10)
 	for i := range 10 {
-		var b Batch
+		var b store.Batch
 		add(&b, nil)
 		var fail error
 		if i == 4 {
@@ -58,8 +60,8 @@ func TestAChangeSeesWhatCameBeforeAndIsMadeWholeOrNotAtAll(t *testing.T) {
 func TestTheEpochChangesWhenChangesWereNotWritten(t *testing.T) {
 	s := open(t, Options{})
 	epoch := func() (n int) {
-		var b Batch
-		b.Change(1, 16, func(txn Txn) error { n = txn.Epoch(); return nil })
+		var b store.Batch
+		b.Do(1, 16, func(txn store.Txn) error { n = txn.Epoch(); return nil })
 		commit(t, s, &b)
 		return n
 	}
@@ -67,9 +69,9 @@ func TestTheEpochChangesWhenChangesWereNotWritten(t *testing.T) {
 	if epoch() != before {
 		t.Error("it changes without need")
 	}
-	var b Batch
-	b.Change(1, 16, func(Txn) error { return errors.New("no") })
-	if err := s.Commit(t.Context(), &b); err == nil {
+	var b store.Batch
+	b.Do(1, 16, func(store.Txn) error { return errors.New("no") })
+	if err := store.Commit(t.Context(), s, &b); err == nil {
 		t.Fatal("the commit was taken")
 	}
 	if epoch() == before {

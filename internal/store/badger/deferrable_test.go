@@ -1,9 +1,11 @@
-package store
+package badger
 
 import (
 	"slices"
 	"testing"
 	"time"
+
+	"github.com/stsrelay/stsrelay/internal/store"
 )
 
 func TestWhatNobodyWaitsForWaitsForOthers(t *testing.T) {
@@ -14,19 +16,19 @@ func TestWhatNobodyWaitsForWaitsForOthers(t *testing.T) {
 		}
 		commits = append(commits, batches)
 	}})
-	commit(t, s, new(Batch)) // the committer has nothing to do
+	commit(t, s, new(store.Batch)) // the committer has nothing to do
 	s.lingers = time.Hour
 	results := make(chan error, 3)
 	for i := range 3 {
-		var b Batch
-		b.Unhurried()
+		var b store.Batch
+		b.Deferrable()
 		b.Set(key(i), []byte("result"))
 		s.Submit(&b, func(err error) { results <- err })
 	}
 	if n := len(results); n != 0 {
 		t.Fatalf("%d were committed by themselves", n)
 	}
-	var b Batch
+	var b store.Batch
 	b.Set(key(3), []byte("waits"))
 	commit(t, s, &b)
 	for range 3 {
@@ -44,8 +46,8 @@ func TestWhatNobodyWaitsForIsCommittedByItselfAndAtClose(t *testing.T) {
 	s := open(t, Options{Dir: dir})
 	submit := func(k int) chan error {
 		done := make(chan error, 1)
-		var b Batch
-		b.Unhurried()
+		var b store.Batch
+		b.Deferrable()
 		b.Set(key(k), []byte("result"))
 		s.Submit(&b, func(err error) { done <- err })
 		return done

@@ -1,13 +1,14 @@
-package store
+package badger
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"slices"
 	"time"
 
 	"github.com/dgraph-io/badger/v4"
+
+	"github.com/stsrelay/stsrelay/internal/store"
 )
 
 const (
@@ -22,66 +23,67 @@ const (
 	// More body bytes in one transaction make the small messages in it wait
 	// for the large ones.
 	maxBodyBytes = 8 << 20
-	// unhurriedFor is how long a batch that nobody waits for waits for others. A
+	// deferredFor is how long a batch that nobody waits for waits for others. A
 	// commit costs two syncs and some 0.15 ms of the processors, whatever is in it.
-	unhurriedFor = 3 * time.Millisecond
+	deferredFor = 3 * time.Millisecond
 )
 
 type request struct {
-	batch   *Batch
-	done    func(error)
-	changed bool // by another, before it was written
+	batch *store.Batch
+	done  func(error)
+	size  weight
+}
+
+// weight is what a batch takes of a transaction.
+type weight struct{ entries, tree, body int }
+
+// weigh adds up the changes of a batch: octets that go into the tree, octets that go
+// into the value log, and entries.
+func weigh(b *store.Batch) (w weight) {
+	for _, o := range b.Ops() {
+		if o.Do != nil {
+			w.entries += o.Entries
+			w.tree += o.Size + 64*o.Entries
+			continue
+		}
+		size := len(o.Value)
+		if o.Update != nil {
+			size = valueThreshold - 1
+		}
+		w.entries++
+		w.tree += len(o.Key) + 32
+		if size < valueThreshold {
+			w.tree += size
+		} else {
+			w.body += size
+		}
+	}
+	return w
 }
 
 // Submit hands b to the committer and returns at once; batches are committed
 // in the order of Submit. done is called from the committer when b is durable
 // or has failed; it must be quick. After Close it is called at once, with
 // ErrClosed. done may be nil.
-func (s *Store) Submit(b *Batch, done func(error)) {
+func (s *Store) Submit(b *store.Batch, done func(error)) {
 	s.mu.Lock()
 	if s.closed {
 		s.mu.Unlock()
 		if done != nil {
-			done(ErrClosed)
+			done(store.ErrClosed)
 		}
 		return
 	}
-	s.space.inFlight.Add(int64(b.body + b.tree))
-	s.pending = append(s.pending, &request{batch: b, done: done})
-	hurry := !b.IsUnhurried()
-	s.hurried = s.hurried || hurry
+	size := weigh(b)
+	s.space.inFlight.Add(int64(size.body + size.tree))
+	s.pending = append(s.pending, &request{batch: b, done: done, size: size})
+	urgent := !b.IsDeferrable()
+	s.urgent = s.urgent || urgent
 	first := len(s.pending) == 1
 	s.mu.Unlock()
-	if hurry || first {
+	if urgent || first {
 		s.signal()
 	}
-}
-
-// Commit submits b and waits until it is durable. When ctx ends first, its
-// error is returned and b may or may not be committed.
-func (s *Store) Commit(ctx context.Context, b *Batch) error {
-	done := make(chan error, 1)
-	s.Submit(b, func(err error) { done <- err })
-	select {
-	case err := <-done:
-		return err
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	}
-}
-
-// Put durably stores one value.
-func (s *Store) Put(ctx context.Context, key, value []byte) error {
-	var b Batch
-	b.Set(key, value)
-	return s.Commit(ctx, &b)
-}
-
-// Remove durably deletes one key.
-func (s *Store) Remove(ctx context.Context, key []byte) error {
-	var b Batch
-	b.Delete(key)
-	return s.Commit(ctx, &b)
 }
 
 func (s *Store) signal() {
@@ -108,11 +110,11 @@ func (s *Store) commitLoop() {
 	}
 }
 
-// patience says that something is pending, and that all of it can wait.
+// patience reports whether something is pending, and that all of it can wait.
 func (s *Store) patience() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return len(s.pending) > 0 && !s.hurried && !s.closed
+	return len(s.pending) > 0 && !s.urgent && !s.closed
 }
 
 // linger waits while all that is pending can wait.
@@ -135,7 +137,7 @@ func (s *Store) linger() {
 // It reports whether the store was closed, so that nothing more can come.
 func (s *Store) drain() (closed bool) {
 	for {
-		err := s.latch.err()
+		err := s.failure.err()
 		if err == nil {
 			err = s.space.critical()
 		}
@@ -155,13 +157,13 @@ func (s *Store) drain() (closed bool) {
 	}
 }
 
-// refuse answers what waits, except for the patient while there is hope.
+// refuse answers what waits, except for those that retry, while there is hope.
 func (s *Store) refuse(err error) (closed bool) {
 	s.mu.Lock()
-	hope := s.latch.err() == nil && !s.closed
+	hope := s.failure.err() == nil && !s.closed
 	var kept, refused []*request
 	for _, r := range s.pending {
-		if hope && r.batch.patient {
+		if hope && r.batch.RetriesWhenFull() {
 			kept = append(kept, r)
 		} else {
 			refused = append(refused, r)
@@ -171,7 +173,7 @@ func (s *Store) refuse(err error) (closed bool) {
 	closed = s.closed
 	s.mu.Unlock()
 	for _, r := range refused {
-		if r.batch.patient {
+		if r.batch.RetriesWhenFull() {
 			s.log.Error("a change that was due is lost", "error", err)
 		}
 		s.answer(r, err)
@@ -179,7 +181,7 @@ func (s *Store) refuse(err error) (closed bool) {
 	return closed
 }
 
-// Stalled says that nothing can be written now: the store has failed, or the
+// Stalled reports whether nothing can be written now: the store has failed, or the
 // disk is full.
 func (s *Store) Stalled() bool { return s.stalled.Load() }
 
@@ -191,10 +193,10 @@ func (s *Store) take() (group []*request, closed bool) {
 	var entries, tree, body int
 	n := 0
 	for n < len(s.pending) {
-		b := s.pending[n].batch
-		entries += len(b.ops) + b.extra
-		tree += b.tree
-		body += b.body
+		size := &s.pending[n].size
+		entries += size.entries
+		tree += size.tree
+		body += size.body
 		if n > 0 && (entries > maxEntries || tree > maxTreeBytes || body > maxBodyBytes) {
 			break
 		}
@@ -202,9 +204,9 @@ func (s *Store) take() (group []*request, closed bool) {
 	}
 	group = s.pending[:n:n]
 	if n == len(s.pending) {
-		s.pending, s.hurried = nil, false
+		s.pending, s.urgent = nil, false
 	} else {
-		s.pending, s.hurried = s.pending[n:], true // more than a transaction holds
+		s.pending, s.urgent = s.pending[n:], true // more than a transaction holds
 	}
 	return group, s.closed
 }
@@ -218,7 +220,7 @@ func (s *Store) commit(group []*request) {
 		return err != nil
 	})
 	start := time.Now()
-	err := s.latch.err()
+	err := s.failure.err()
 	if err == nil {
 		err = s.write(group)
 	}
@@ -231,11 +233,11 @@ func (s *Store) commit(group []*request) {
 			return
 		}
 	} else if err != nil {
-		s.latch.set(err)
+		s.failure.set(err)
 	}
 	// Badger reports a failed msync of the value log only to its logger, on
 	// this path and before Commit returns.
-	if e := s.latch.err(); e != nil {
+	if e := s.failure.err(); e != nil {
 		err = e
 		s.stalled.Store(true)
 	}
@@ -247,16 +249,12 @@ func (s *Store) commit(group []*request) {
 	s.commits.Add(1)
 	s.committed(len(group), time.Since(start))
 	for _, r := range group {
-		if err == nil && r.changed {
-			s.answer(r, ErrChanged)
-		} else {
-			s.answer(r, err)
-		}
+		s.answer(r, err)
 	}
 }
 
 func (s *Store) answer(r *request, err error) {
-	s.space.inFlight.Add(-int64(r.batch.body + r.batch.tree))
+	s.space.inFlight.Add(-int64(r.size.body + r.size.tree))
 	if r.done != nil {
 		r.done(err)
 	}
@@ -267,25 +265,13 @@ func (s *Store) answer(r *request, err error) {
 var errNotWritten = errors.New("the change was not written")
 
 // write makes the changes of group in one transaction, with the State that they
-// lead to, except for batches whose comparisons fail: they get an outcome of
-// ErrChanged. For no group (nil) it writes the State alone.
+// lead to. For no group (nil) it writes the State alone.
 func (s *Store) write(group []*request) error {
 	txn := s.db.NewTransaction(true)
 	defer txn.Discard()
 	state, changes := s.state, group == nil
 	for _, r := range group {
-		r.changed = false
-		for _, c := range r.batch.compares {
-			now, err := present(txn, c.Key, []byte{})
-			if err != nil {
-				return fmt.Errorf("%w: %q: %w", errNotWritten, c.Key, err)
-			}
-			r.changed = r.changed || !c.Same(now)
-		}
-		if r.changed {
-			continue
-		}
-		for _, o := range r.batch.ops {
+		for _, o := range r.batch.Ops() {
 			changes = true
 			if err := s.apply(txn, o, &state); err != nil {
 				return fmt.Errorf("%w: %q: %w", errNotWritten, o.Key, err)
@@ -306,37 +292,37 @@ func (s *Store) write(group []*request) error {
 	return nil
 }
 
-// transaction is what a Change may do.
+// transaction is what the function of a Do may do.
 type transaction struct {
 	txn   *badger.Txn
 	epoch int
 }
 
 func (t *transaction) Epoch() int                     { return t.epoch }
-func (t *transaction) Get(key []byte) ([]byte, error) { return present(t.txn, key, nil) }
+func (t *transaction) Get(key []byte) ([]byte, error) { return present(t.txn, key) }
 func (t *transaction) Set(key, value []byte) error    { return t.txn.SetEntry(seal(key, value)) }
 func (t *transaction) Delete(key []byte) error        { return t.txn.Delete(key) }
 
-// present is the value of key, nil where there is none, damaged where it cannot
-// be read.
-func present(txn *badger.Txn, key, damaged []byte) (value []byte, err error) {
+// present is the value of key, nil where there is none or where it cannot be
+// read.
+func present(txn *badger.Txn, key []byte) (value []byte, err error) {
 	err = view(txn, key, func(v []byte) error {
 		value = append([]byte{}, v...)
 		return nil
 	})
-	if _, unreadable := errors.AsType[*ValueError](err); unreadable {
-		return damaged, nil
+	if _, unreadable := errors.AsType[*store.ValueError](err); unreadable {
+		return nil, nil
 	}
 	return value, err
 }
 
-func (s *Store) apply(txn *badger.Txn, o Op, state *State) error {
-	if o.Change != nil {
-		return o.Change(&transaction{txn, s.epoch})
+func (s *Store) apply(txn *badger.Txn, o store.Op, state *State) error {
+	if o.Do != nil {
+		return o.Do(&transaction{txn, s.epoch})
 	}
 	value := o.Value
 	if o.Update != nil {
-		old, err := present(txn, o.Key, nil)
+		old, err := present(txn, o.Key)
 		if err != nil {
 			return err
 		}

@@ -1,10 +1,12 @@
-package store
+package badger
 
 import (
 	"bytes"
 	"fmt"
 
 	"github.com/stsrelay/stsrelay/internal/badgerfile"
+
+	"github.com/stsrelay/stsrelay/internal/store"
 )
 
 // Salvage reads what is sound of a store that is not open, without changing it:
@@ -38,7 +40,7 @@ func OpenSalvage(dir string) (*Salvage, error) {
 					return ok && meta != 0
 				},
 				// Bodies are named by their envelopes, which may be there still.
-				Unnamed: func(key []byte) bool { return bytes.HasPrefix(key, PrefixBody) },
+				Unnamed: func(key []byte) bool { return bytes.HasPrefix(key, store.PrefixBody) },
 			}
 		}
 		s.db, err = badgerfile.Open(dir, salvage)
@@ -67,30 +69,25 @@ func (s *Salvage) Close() {
 	s.unlock()
 }
 
-// Record is a key, and its value to be read.
-type Record struct {
-	Key  []byte
-	item badgerfile.Item
-}
-
 // Walk calls fn for each key in order. The record may be kept. It can be called
 // once.
-func (s *Salvage) Walk(fn func(Record) error) error {
-	return s.db.Walk(func(it *badgerfile.Item) error { return fn(Record{Key: it.Key, item: *it}) })
+func (s *Salvage) Walk(fn func(store.Record) error) error {
+	return s.db.Walk(func(it *badgerfile.Item) error {
+		item := *it
+		return fn(store.Record{Key: item.Key, Read: func() ([]byte, error) { return s.read(&item) }})
+	})
 }
 
-// Read reads the value of a record; it is valid until the next call. The error
-// wraps a *ValueError.
-func (s *Salvage) Read(r *Record) ([]byte, error) {
-	v, err := s.db.Value(&r.item)
+func (s *Salvage) read(item *badgerfile.Item) ([]byte, error) {
+	v, err := s.db.Value(item)
 	if err == nil {
 		var ok bool
-		if v, ok = unseal(r.Key, r.item.UserMeta, v); !ok {
+		if v, ok = unseal(item.Key, item.UserMeta, v); !ok {
 			err = badgerfile.ErrForeign
 		}
 	}
 	if err != nil {
-		return nil, fmt.Errorf("%w: %w", &ValueError{Key: r.Key}, err)
+		return nil, fmt.Errorf("%w: %w", &store.ValueError{Key: item.Key}, err)
 	}
 	return v, nil
 }

@@ -1,4 +1,4 @@
-package store
+package badger
 
 import (
 	"bytes"
@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/stsrelay/stsrelay/internal/store"
 )
 
 // messages puts n envelopes with bodies into a store and closes it.
@@ -15,9 +17,9 @@ func messages(t *testing.T, dir string, from, n int) {
 	t.Helper()
 	s := open(t, Options{Dir: dir})
 	for i := from; i < from+n; i++ {
-		var b Batch
-		b.Set(binary.BigEndian.AppendUint64(bytes.Clone(PrefixMessage), uint64(i)), []byte("envelope"))
-		b.Set(binary.BigEndian.AppendUint32(binary.BigEndian.AppendUint64(bytes.Clone(PrefixBody), uint64(i)), 0), tornValue(i))
+		var b store.Batch
+		b.Set(binary.BigEndian.AppendUint64(bytes.Clone(store.PrefixMessage), uint64(i)), []byte("envelope"))
+		b.Set(binary.BigEndian.AppendUint32(binary.BigEndian.AppendUint64(bytes.Clone(store.PrefixBody), uint64(i)), 0), tornValue(i))
 		commit(t, s, &b)
 	}
 	if err := s.Close(); err != nil {
@@ -162,7 +164,7 @@ func TestAWriteAheadLogIsDamagedInTheMiddleAndTornAtTheEnd(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "queue")
 	s := open(t, Options{Dir: dir})
 	for i := range 20 {
-		if err := s.Put(t.Context(), key(i), []byte("small")); err != nil {
+		if err := store.Put(t.Context(), s, key(i), []byte("small")); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -218,7 +220,7 @@ func TestFilesThatHoldNothingOfAMessageAreSetAside(t *testing.T) {
 		t.Fatal(err)
 	}
 	s := open(t, Options{Dir: dir})
-	if len(s.Damage().Said) != 2 || get(t, s, append(binary.BigEndian.AppendUint64(bytes.Clone(PrefixBody), 3), 0, 0, 0, 0)) == nil {
+	if len(s.Damage().Said) != 2 || get(t, s, append(binary.BigEndian.AppendUint64(bytes.Clone(store.PrefixBody), 3), 0, 0, 0, 0)) == nil {
 		t.Errorf("said %q", s.Damage().Said)
 	}
 	for _, name := range []string{"DISCARD.damaged", "KEYREGISTRY.damaged"} {
@@ -235,8 +237,8 @@ func TestADamagedValueLogIsNeverCollected(t *testing.T) {
 	messages(t, dir, 0, 200)
 	s := open(t, Options{Dir: dir})
 	for i := range 150 {
-		var b Batch
-		b.Delete(binary.BigEndian.AppendUint32(binary.BigEndian.AppendUint64(bytes.Clone(PrefixBody), uint64(i)), 0))
+		var b store.Batch
+		b.Delete(binary.BigEndian.AppendUint32(binary.BigEndian.AppendUint64(bytes.Clone(store.PrefixBody), uint64(i)), 0))
 		commit(t, s, &b)
 	}
 	notes := make([]byte, 1<<20)
@@ -248,12 +250,12 @@ func TestADamagedValueLogIsNeverCollected(t *testing.T) {
 	if n := mostGarbage(dir); n != 1 {
 		t.Fatalf("value log %d would be collected", n)
 	}
-	if !s.mayCollect() {
+	if !s.mayGC() {
 		t.Error("a sound value log is not collected")
 	}
 	flip(t, filepath.Join(dir, "000001.vlog"), 5000)
 	for range 2 { // the second time from memory
-		if s.mayCollect() {
+		if s.mayGC() {
 			t.Error("a damaged value log is collected")
 		}
 	}
@@ -267,7 +269,7 @@ func TestATableThatBecomesDamagedStopsTheStore(t *testing.T) {
 		t.Fatal(s.Err())
 	}
 	flip(t, newest(t, dir, "*.sst"), 300)
-	if s.checkTables(); !errors.Is(s.Err(), ErrFailed) || !strings.Contains(s.Err().Error(), "has become damaged") {
+	if s.checkTables(); !errors.Is(s.Err(), store.ErrFailed) || !strings.Contains(s.Err().Error(), "has become damaged") {
 		t.Errorf("Err %v", s.Err())
 	}
 }
