@@ -29,7 +29,7 @@ func (r *Relay) openReports(c *config.Config, roots *x509.CertPool) error {
 		return err
 	}
 	r.signer.Store(signer)
-	poster := tlsrpt.NewPoster(tlsrpt.PosterOptions{
+	poster := tlsrpt.NewHTTPSubmitter(tlsrpt.HTTPSubmitterOptions{
 		Hellos: r.hellos,
 		Roots:  roots, LookupAddrs: r.lookupReceiver, DialContext: r.o.Dial, Logger: r.log,
 		AllowPrivate: func() bool { return r.config.Load().Delivery.PrivateAddresses == "allow" },

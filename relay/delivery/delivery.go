@@ -42,7 +42,7 @@ type Options struct {
 	Roots *x509.CertPool
 	// Dial opens connections; nil: from Settings.SourceIPs. address is "IP:port".
 	Dial outbound.DialFunc
-	// IsSelf says whether a host is this relay; nil: none is.
+	// IsSelf reports whether a host is this relay; nil: no host is.
 	IsSelf func(host string, port uint16, addrs []netip.Addr) bool
 	// Readers read what becomes of attempts.
 	Readers Readers
