@@ -14,8 +14,6 @@ var replies = []struct{ theirs, ours string }{
 	{"250 2.0.0 Roger, accepting mail from", "250 2.1.0 sender ok"},
 	{"250 2.0.0 I'll make sure", "250 2.1.5 recipient ok"},
 	{"250 2.0.0 I have successfully done nothing", "250 2.0.0 ok"},
-	{"502 5.5.1 Missing MAIL FROM command", "503 5.5.1 MAIL comes first"},
-	{"502 5.5.1 Missing RCPT TO command", "503 5.5.1 RCPT comes first"},
 	{"500 5.5.1 Too many errors. Quiting now", "421 4.7.0 too many unknown commands; goodbye"},
 	// RFC 4954, 4 and 6
 	{"454 4.7.0 Invalid base64 data", "501 5.5.2 that is not base64"},
@@ -25,7 +23,7 @@ var replies = []struct{ theirs, ours string }{
 
 // rewrite is a line of go-smtp's replies as the client gets it.
 func (c *conn) rewrite(p []byte) []byte {
-	if c.hello {
+	if c.dialogue.answersHello() {
 		return c.rewriteHello(p)
 	}
 	for _, r := range replies {
@@ -40,19 +38,19 @@ func (c *conn) rewrite(p []byte) []byte {
 // server's name (RFC 5321, 4.1.1.1) and offers what lies below go-smtp, and
 // the size that is taken now.
 func (c *conn) rewriteHello(p []byte) []byte {
-	first := c.esmtp && bytes.HasPrefix(p, []byte("250-Hello ")) || bytes.HasPrefix(p, []byte("250 2.0.0 Hello "))
-	c.hello = bytes.HasPrefix(p, []byte("250-"))
+	esmtp := c.dialogue.asked == cmdEHLO
+	first := esmtp && bytes.HasPrefix(p, []byte("250-Hello ")) || bytes.HasPrefix(p, []byte("250 2.0.0 Hello "))
 	switch {
 	case first:
 		out := fmt.Sprintf("%s%s greets you\r\n", p[:len("250-")], c.server.hostname)
-		if c.esmtp && c.tls == nil && c.listener.tlsConfig != nil {
+		if esmtp && c.tls == nil && c.listener.tlsConfig != nil {
 			out += "250-STARTTLS\r\n"
 		}
-		if c.esmtp && c.tls != nil {
+		if esmtp && c.tls != nil {
 			out += "250-REQUIRETLS\r\n"
 		}
 		return []byte(out)
-	case c.esmtp && strings.TrimSpace(string(p[len("250-"):])) == "SIZE":
+	case esmtp && strings.TrimSpace(string(p[len("250-"):])) == "SIZE":
 		return fmt.Appendf(nil, "%sSIZE %d\r\n", p[:len("250-")], c.server.limits().MessageSize)
 	}
 	return asciiReply(p)
