@@ -3,10 +3,8 @@ package ingress
 import (
 	"bufio"
 	"bytes"
-	"context"
 	"crypto/tls"
 	"errors"
-	"fmt"
 	"io"
 	"net"
 	"os"
@@ -26,10 +24,6 @@ const (
 	maxAuth    = 12_288
 	// readBuffer bounds what of a session's input is in memory.
 	readBuffer = 16 << 10
-	// handshakeTime bounds a TLS handshake.
-	handshakeTime = 30 * time.Second
-	// writeTime bounds the sending of a reply.
-	writeTime = 2 * time.Minute
 )
 
 // conn stands between the network and go-smtp. It knows the framing of SMTP,
@@ -70,13 +64,6 @@ type conn struct {
 
 	draining  atomic.Bool
 	closeOnce sync.Once
-}
-
-// outbox is the replies on their way to the client.
-type outbox struct {
-	held     []byte // go out with the next one
-	farewell string // goes out behind the next reply, which is the last
-	logged   bool   // the refusal that goes out next is in the log already
 }
 
 // errDialogue ends a session that left the order of commands by a fault of the
@@ -193,6 +180,10 @@ func (c *conn) takeCommand(line []byte) error {
 	}
 	introduced := c.dialogue.state().introduced()
 	text := strings.TrimRight(string(line), "\r\n")
+	if bare := strings.TrimRight(text, blanks); len(bare) < len(text) && bare != "" {
+		// go-smtp does not know a verb with a blank behind it (RFC 5321, 4.1.1).
+		text, line = bare, []byte(bare+"\r\n")
+	}
 	in, arg := c.dialogue.command(text)
 	if !introduced && isForeign(text) {
 		c.say("421 4.7.0 this is a mail server and speaks SMTP; goodbye")
@@ -260,54 +251,6 @@ func (c *conn) ask(in input, line []byte) {
 	c.out = append(c.out[:0], line...)
 }
 
-func (c *conn) startTLS(arg string) error {
-	switch {
-	case arg != "":
-		c.say("501 5.5.4 STARTTLS takes no arguments")
-		return nil
-	case c.tls != nil:
-		c.say("503 5.5.1 TLS is already in use")
-		return nil
-	case c.listener.tlsConfig == nil:
-		c.say("502 5.5.1 TLS is not offered here")
-		return nil
-	}
-	if n := c.br.Buffered(); n > 0 {
-		// It was sent in clear and could be anybody's (RFC 3207, 6).
-		c.server.log.Warn("clear text behind STARTTLS was thrown away", "client", c.remote.String(), "octets", n)
-		_, _ = c.br.Discard(n)
-	}
-	c.say("220 2.0.0 Go ahead")
-	if err := c.handshake(); err != nil {
-		return io.EOF
-	}
-	// What was said in clear counts no more (RFC 3207, 4.2).
-	c.enter(cmdSTARTTLS)
-	c.dialogue.esmtp, c.args, c.sender = false, args{}, ""
-	c.dialogue.silent = true
-	c.ask(cmdRSET, []byte("RSET\r\n"))
-	return nil
-}
-
-func (c *conn) handshake() error {
-	t := tls.Server(c.Conn, c.listener.tlsConfig)
-	ctx, cancel := context.WithDeadline(context.Background(), c.until(handshakeTime))
-	defer cancel()
-	if err := t.HandshakeContext(ctx); err != nil {
-		c.server.log.Info("TLS handshake failed", append(c.who(), "listener", c.listener.options.Address, "error", err)...)
-		return err
-	}
-	state := t.ConnectionState()
-	c.server.mu.Lock() // drain and Close come from other goroutines
-	c.Conn, c.tls = t, &state
-	c.server.mu.Unlock()
-	c.br.Reset(t)
-	if c.hasCertificate() {
-		c.server.recognize(c)
-	}
-	return nil
-}
-
 // Write sends a line of a reply of go-smtp. The greeting is the moment to refuse
 // a client.
 func (c *conn) Write(p []byte) (int, error) {
@@ -372,99 +315,6 @@ func (c *conn) answered(theirs, ours []byte) bool {
 		c.content.begin(in == cmdBDAT)
 	}
 	return true
-}
-
-// hangUp ends the session behind a reply that says so (RFC 5321, 3.8).
-func (c *conn) hangUp(reply []byte) {
-	if bytes.HasPrefix(reply, []byte("421 ")) || bytes.HasPrefix(reply, []byte("221 ")) {
-		c.enter(goodbye)
-	}
-}
-
-// send sends a reply, or holds it until the reply to the command that the client
-// has sent behind this one (RFC 2920, 3.2): a group of commands gets its replies
-// in one packet.
-func (c *conn) send(p []byte) error {
-	if c.server.refused != nil && len(p) > 4 && (p[0] == '4' || p[0] == '5') {
-		c.server.refused(replyCodes(p))
-	}
-	if c.holds(p) {
-		c.outbox.held = append(c.outbox.held, p...)
-		return nil
-	}
-	if len(c.outbox.held) > 0 {
-		p = append(c.outbox.held, p...)
-		c.outbox.held = p[:0]
-	}
-	most := writeTime
-	if c.stranger {
-		most = strangerWriteTime
-	}
-	_ = c.Conn.SetWriteDeadline(time.Now().Add(most))
-	_, err := c.Conn.Write(p)
-	if err != nil {
-		c.fail(err)
-	}
-	return err
-}
-
-// release sends what is held, where no reply follows soon.
-func (c *conn) release() error {
-	if len(c.outbox.held) == 0 {
-		return nil
-	}
-	p := c.outbox.held
-	c.outbox.held = nil
-	return c.send(p)
-}
-
-// holds says whether a reply may wait for the next one: it is good news of a
-// command that may be followed by another, and that one is here, whole.
-func (c *conn) holds(p []byte) bool {
-	switch c.dialogue.verb {
-	case "MAIL", "RCPT", "RSET":
-	default:
-		return false
-	}
-	if !bytes.HasPrefix(p, []byte("2")) {
-		return false
-	}
-	next, _ := c.br.Peek(c.br.Buffered())
-	return bytes.IndexByte(next, '\n') >= 0
-}
-
-// replyCodes are the code and the enhanced status of a reply (RFC 3463).
-func replyCodes(p []byte) (code, status string) {
-	word, _, _ := strings.Cut(string(p[4:]), " ")
-	if len(word) > 9 || strings.Count(word, ".") != 2 || strings.Trim(word, "0123456789.") != "" {
-		word = ""
-	}
-	return string(p[:3]), word
-}
-
-func (c *conn) say(format string, args ...any) {
-	p := fmt.Appendf(nil, format+"\r\n", args...)
-	c.note(p)
-	c.account(p)
-	_ = c.send(p) // a failure is kept in err
-	c.hangUp(p)
-}
-
-// note logs a reply that refuses something, where nobody has yet: what go-smtp
-// refuses itself, and what is refused here.
-func (c *conn) note(p []byte) {
-	logged := c.outbox.logged
-	c.outbox.logged = false
-	if !logged && len(p) > 4 && (p[0] == '4' || p[0] == '5') {
-		_, status := replyCodes(p)
-		c.refusal(string(bytes.TrimSpace(p)), status)
-	}
-}
-
-// refusal is the log line of a reply that refuses something.
-func (c *conn) refusal(reply, status string, more ...any) {
-	attrs := append(c.who(), "command", clean(c.dialogue.verb[:min(len(c.dialogue.verb), 20)]), "from", c.sender, "status", status, "reply", reply)
-	c.server.log.Info("refused", append(attrs, more...)...)
 }
 
 // greet admits the client, or says why not.

@@ -6,7 +6,34 @@ import (
 	"strings"
 )
 
-// This file is the part of conn that puts go-smtp's replies right.
+// This file is what the relay knows of go-smtp's inside and relies on, beside its
+// documented interface, and how go-smtp's replies are put right. gosmtp_test.go
+// holds each point to the version in use:
+//
+//   - It writes a reply line by line, each with one Write, the greeting first.
+//   - It reads a command after it has answered the one before, and takes a verb
+//     only where it is the first four octets of a line, with a blank or the end of
+//     the line behind it. Everything else is no command, or STARTTLS.
+//   - The fourth line that is no command ends the session with a text in replies.
+//   - EHLO and HELO make one session on a connection; each further one, RSET and
+//     the end of a message call Session.Reset. Conn.Hostname is new by then.
+//   - It writes 354 before it calls Session.Data, and refuses DATA without that.
+//     When Data returns early, it reads up to the final dot before it answers.
+//   - It writes the whole error of Session.Data, code and text, where that is an
+//     SMTPError, also where it accepts.
+//   - A read that fails inside a message has an answer all the same: 451 or what
+//     Data returned. That comes behind our goodbye, and conn drops it. The next
+//     read fails again, and ends the session.
+//   - io.EOF ends a session without a word; a time-out is answered with 421, and
+//     so is every other error. A 421 that a Session returns ends nothing.
+//   - A panic is logged, answered with 421, and ends the session.
+//   - A second AUTH after a right one is refused. Responses to 334 are read as one
+//     line, and "*" gives up.
+//   - It checks the order of commands of its own. The table in dialogue.go is as
+//     strict everywhere, so that neither of the two is ahead.
+
+// triedVersion is the version of go-smtp of which all this is true.
+const triedVersion = "v0.25.1"
 
 // replies are those of go-smtp that are said otherwise, by how they begin: some
 // have another code by the RFCs, some are chatty.
