@@ -172,8 +172,12 @@ func wholeBatch(p *promise) {
 	p.want("k1", "two")
 	p.want("k2", "none")
 	p.want("k3", "new")
-	p.must(func(b *store.Batch) { b.Update([]byte("k3"), func([]byte) []byte { return nil }) })
+	p.must(func(b *store.Batch) {
+		b.Update([]byte("k3"), func([]byte) []byte { return nil })
+		b.Update([]byte("k4"), func(old []byte) []byte { return fmt.Append(nil, old == nil) })
+	})
 	p.want("k3", "none")
+	p.want("k4", "true")
 	p.must(func(*store.Batch) {}) // an empty batch is answered too
 }
 
