@@ -32,6 +32,7 @@ type Config struct {
 	Domains  []Domain `toml:"domain" json:"domain"`
 	Headers  Headers  `toml:"headers" json:"headers"`
 	Notices  Notices  `toml:"notices" json:"notices"`
+	History  History  `toml:"history" json:"history"`
 	Admin    Admin    `toml:"admin" json:"admin"`
 	Log      Log      `toml:"log" json:"log"`
 
@@ -114,6 +115,18 @@ type Notices struct {
 	// Operator is the address of who runs the relay; what he should know of is
 	// mailed there. "": nobody is told.
 	Operator string `toml:"operator" json:"operator"`
+}
+
+// History is what is kept of messages that have left.
+type History struct {
+	// Keep is how long; 0: nothing is kept.
+	Keep Duration `toml:"keep" json:"keep"`
+	// Size bounds all its files together; the oldest day goes first.
+	Size Size `toml:"size" json:"size"`
+	// Addresses is "full", "domain" or "hashed".
+	Addresses string `toml:"addresses" json:"addresses"`
+	// Subject reports whether the Subject of messages is kept.
+	Subject bool `toml:"subject" json:"subject"`
 }
 
 // Postmaster is where mail to <postmaster> goes: to the operator, or to the
@@ -280,6 +293,7 @@ func Default() Config {
 		DANE:    Switch{Enabled: true},
 		TLSRPT:  TLSRPT{Enabled: true},
 		Notices: Notices{Language: "en"},
+		History: History{Keep: Duration(720 * time.Hour), Size: 2 << 30, Addresses: "full"},
 		Admin:   Admin{Socket: "stsrelay.sock"},
 		Log:     Log{Level: "info", Format: "json"},
 	}
