@@ -17,6 +17,12 @@ RUN CGO_ENABLED=0 go build -trimpath -ldflags "-s -w -X main.version=${VERSION}"
  && cp config/container.toml /out/etc/stsrelay/stsrelay.toml
 
 FROM scratch
+ARG VERSION=dev
+LABEL org.opencontainers.image.title="stsrelay" \
+      org.opencontainers.image.description="A smarthost that delivers over verified TLS: MTA-STS, DANE, TLS-RPT" \
+      org.opencontainers.image.source="https://github.com/stsrelay/stsrelay" \
+      org.opencontainers.image.licenses="MIT" \
+      org.opencontainers.image.version="${VERSION}"
 COPY --from=build /out/certs/ca-certificates.crt /etc/ssl/certs/ca-certificates.crt
 COPY --from=build /out/stsrelay /stsrelay
 COPY --from=build --chown=65532:65532 /out/data /var/lib/stsrelay

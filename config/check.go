@@ -1,11 +1,7 @@
 package config
 
 import (
-	"crypto/ed25519"
 	"crypto/rsa"
-	"crypto/tls"
-	"crypto/x509"
-	"encoding/pem"
 	"fmt"
 	"net"
 	"net/netip"
@@ -19,13 +15,14 @@ import (
 	"golang.org/x/crypto/bcrypt"
 	"golang.org/x/net/publicsuffix"
 
+	"github.com/stsrelay/stsrelay/internal/dkim"
 	"github.com/stsrelay/stsrelay/internal/dnsclient"
 	"github.com/stsrelay/stsrelay/internal/mailbox"
-	"github.com/stsrelay/stsrelay/internal/store"
+	"github.com/stsrelay/stsrelay/internal/store/badger"
 )
 
-// complete fills in what depends on other values, and makes paths absolute:
-// files are relative to the configuration file's folder.
+// complete fills in the defaults that depend on other values, and makes paths absolute:
+// files are relative to the folder of the configuration file.
 func (l *loader) complete() {
 	c := l.config
 	if c.Hostname == "" {
@@ -69,17 +66,17 @@ func (l *loader) complete() {
 			*p = filepath.Join(folder, *p)
 		}
 	}
-	l.findOldData()
-	if int64(c.Limits.FreeSpace) < store.Floor {
-		l.warn("limits.free_space is below what the store needs; %d MiB is used", store.Floor>>20)
-		c.Limits.FreeSpace = store.Floor
+	l.findOtherData()
+	if int64(c.Limits.FreeSpace) < badger.Floor {
+		l.warn("limits.free_space is below what the store needs; %d MiB is used", badger.Floor>>20)
+		c.Limits.FreeSpace = badger.Floor
 	}
 }
 
-// findOldData looks for a queue in the present folder that would be left behind:
-// older versions kept it there where the file did not say data_dir. A relay must
-// not begin with an empty queue while mail waits in another one.
-func (l *loader) findOldData() {
+// findOtherData looks for a queue in the current folder, where a relay without a
+// configuration file keeps it. A relay must not begin with an empty queue while mail
+// waits in another one.
+func (l *loader) findOtherData() {
 	c := l.config
 	if _, said := l.lines["data_dir"]; said || l.env["data_dir"] != "" || c.File == "" {
 		return
@@ -88,7 +85,7 @@ func (l *loader) findOldData() {
 	if err != nil || old == c.DataDir || !isFolder(filepath.Join(old, "queue")) || isFolder(filepath.Join(c.DataDir, "queue")) {
 		return
 	}
-	l.fail("data_dir", nil, "is not set, so data lies beside the configuration file, in %s; but there is a queue in %s, where older versions kept it. "+
+	l.fail("data_dir", nil, "is not set, so data lies beside the configuration file, in %s; but there is a queue in %s, where a relay without a configuration file keeps it. "+
 		"Say data_dir = %q, or move that folder", c.DataDir, old, old)
 }
 
@@ -122,8 +119,7 @@ func registered(hostname string) string {
 	return hostname
 }
 
-// domain checks a domain, and brings it into the form in which domains are
-// compared: lower case, A-labels, no final dot.
+// domain checks a domain and normalizes it: lower case, A-labels, no final dot.
 func (l *loader) domain(key string, name *string, must string) {
 	d, err := mailbox.ParseName(*name)
 	if err != nil {
@@ -133,7 +129,7 @@ func (l *loader) domain(key string, name *string, must string) {
 	*name = d
 }
 
-// domainOrBelow is domain for what may also be .domain, all below it.
+// domainOrBelow is domain for values that may also be ".domain": all domains below it.
 func (l *loader) domainOrBelow(key string, name *string, must string) {
 	rest, below := strings.CutPrefix(*name, ".")
 	d, err := mailbox.ParseName(rest)
@@ -164,8 +160,8 @@ func (l *loader) check() {
 	if _, err := mailbox.ParseName(c.Hostname); err != nil || isAddress(c.Hostname) {
 		l.fail("hostname", c.Hostname, "must be a host name such as relay.example.com")
 	}
-	if c.DataDir == "" {
-		l.fail("data_dir", nil, "must be a folder")
+	if there, err := os.Stat(c.DataDir); c.DataDir == "" || err == nil && !there.IsDir() {
+		l.fail("data_dir", c.DataDir, "must be a folder")
 	}
 	if len(c.Listen) == 0 {
 		l.fail("listen", nil, "there must be at least one [[listen]]")
@@ -211,6 +207,9 @@ func (l *loader) check() {
 	l.checkSecrets()
 	l.oneOf("log.level", c.Log.Level, "debug", "info", "warn", "error")
 	l.oneOf("log.format", c.Log.Format, "json", "text")
+	if l.strict {
+		l.checkMachine()
+	}
 }
 
 func (l *loader) checkListen(i int) {
@@ -240,20 +239,38 @@ func (l *loader) checkListen(i int) {
 		l.fail(key("allow"), nil, "is empty, and neither auth nor client_ca is set: nobody could send; name the networks that may")
 	}
 	if li.ClientCA != "" {
-		l.checkPEM(key("client_ca"), li.ClientCA)
+		l.checkAuthorities(key("client_ca"), li.ClientCA)
 	}
 	for j := range li.SenderDomains {
 		l.domain(key("sender_domains"), &li.SenderDomains[j], "a list of domains")
 	}
 	for j := range i {
-		if l.config.Listen[j].Address == li.Address {
+		switch other := l.config.Listen[j].Address; {
+		case other == li.Address:
 			l.fail(key("address"), li.Address, "stands twice")
+		case overlap(other, li.Address):
+			l.fail(key("address"), li.Address, "is the same as %s of listen[%d], or a part of it", other, j)
 		}
 	}
 }
 
-// tooWide says that a network is no organization's own: several of them could
-// make up the whole Internet.
+// overlap reports whether no two listeners can have these addresses: ":25" is all addresses
+// of the machine, as are "0.0.0.0:25" and "[::]:25".
+func overlap(a, b string) bool {
+	hostA, portA, errA := net.SplitHostPort(a)
+	hostB, portB, errB := net.SplitHostPort(b)
+	if errA != nil || errB != nil || portA != portB || portA == "0" {
+		return false
+	}
+	all := func(host string) bool {
+		addr, err := netip.ParseAddr(host)
+		return host == "" || err == nil && addr.IsUnspecified()
+	}
+	return hostA == hostB || all(hostA) || all(hostB)
+}
+
+// tooWide reports whether a network is larger than any organization's own: several of
+// them could make up the whole Internet.
 func tooWide(p netip.Prefix) bool {
 	if p.Addr().Is4() {
 		return p.Bits() < 8
@@ -280,9 +297,9 @@ func (l *loader) checkFiles() {
 	case (t.Certificate == "") != (t.Key == ""):
 		l.fail("tls", nil, "certificate and key must both be set, or neither")
 	case t.Certificate != "":
-		cert, err := tls.LoadX509KeyPair(t.Certificate, t.Key)
+		cert, err := ReadCertificate(t)
 		if err != nil {
-			l.fail("tls.certificate", t.Certificate, "cannot be used with its key: %v", err)
+			l.fail("tls.certificate", t.Certificate, "%v", err)
 			break
 		}
 		_, isRSA := cert.PrivateKey.(*rsa.PrivateKey)
@@ -293,21 +310,18 @@ func (l *loader) checkFiles() {
 		}
 	}
 	if f := l.config.Delivery.CAFile; f != "" {
-		l.checkPEM("delivery.ca_file", f)
+		l.checkAuthorities("delivery.ca_file", f)
 	}
 	if f := l.config.Admin.TokenFile; f != "" {
-		if _, err := os.ReadFile(f); err != nil {
-			l.fail("admin.token_file", f, "cannot be read: %v", err)
+		if _, err := ReadSecret(f); err != nil {
+			l.fail("admin.token_file", f, "%v: it must hold the token", err)
 		}
 	}
 }
 
-func (l *loader) checkPEM(key, file string) {
-	data, err := os.ReadFile(file)
-	if err != nil {
-		l.fail(key, file, "cannot be read: %v", err)
-	} else if !x509.NewCertPool().AppendCertsFromPEM(data) {
-		l.fail(key, file, "has no certificate in PEM form")
+func (l *loader) checkAuthorities(key, file string) {
+	if _, err := ReadAuthorities(file); err != nil {
+		l.fail(key, file, "%v", err)
 	}
 }
 
@@ -353,9 +367,9 @@ func (l *loader) checkLimits() {
 	l.oneOf("limits.long_lines", m.LongLines, "convert", "pass", "reject")
 }
 
-// kept are the fields that a message cannot do without, and those by which
-// loops are found.
-var kept = []string{"from", "date", "received", "message-id", "mime-version", "content-type", "content-transfer-encoding"}
+// requiredFields are the fields that every message needs, and those by which mail loops
+// are found.
+var requiredFields = []string{"from", "date", "received", "message-id", "mime-version", "content-type", "content-transfer-encoding"}
 
 func (l *loader) checkHeaders() {
 	for _, name := range l.config.Headers.Strip {
@@ -364,7 +378,7 @@ func (l *loader) checkHeaders() {
 			l.fail("headers.strip", name, "must be the name of a header field, such as X-Originating-IP or X-MS-Exchange-*")
 			continue
 		}
-		for _, k := range kept {
+		for _, k := range requiredFields {
 			if stem == k || strings.HasSuffix(name, "*") && strings.HasPrefix(k, stem) {
 				l.fail("headers.strip", name, "must not take away %s (for Received there is hide_internal_hops)", k)
 			}
@@ -416,28 +430,8 @@ func (l *loader) checkDKIM() {
 		for _, s := range k.Sign {
 			l.oneOf(key("sign"), s, "reports", "mail")
 		}
-		if err := checkKey(k.KeyFile); err != nil {
+		if _, err := dkim.ReadFile(k.KeyFile); err != nil {
 			l.fail(key("key_file"), k.KeyFile, "%v", err)
 		}
 	}
-}
-
-func checkKey(file string) error {
-	data, err := os.ReadFile(file)
-	if err != nil {
-		return fmt.Errorf("cannot be read: %w", err)
-	}
-	block, _ := pem.Decode(data)
-	if block == nil {
-		return fmt.Errorf("is not in PEM form")
-	}
-	k, err := x509.ParsePKCS8PrivateKey(block.Bytes)
-	if err != nil {
-		return fmt.Errorf("is no PKCS#8 key: %w", err)
-	}
-	switch k.(type) {
-	case *rsa.PrivateKey, ed25519.PrivateKey:
-		return nil
-	}
-	return fmt.Errorf("must be an RSA or Ed25519 key")
 }

@@ -4,7 +4,6 @@ import (
 	"net"
 	"net/netip"
 	"os"
-	"strings"
 	"syscall"
 )
 
@@ -27,15 +26,14 @@ func (l *loader) checkAdmin() {
 		l.fail("admin.http", a.HTTP, "must be an address and a port such as 127.0.0.1:8025")
 		return
 	}
+	for i, li := range l.config.Listen {
+		if overlap(li.Address, a.HTTP) {
+			l.fail("admin.http", a.HTTP, "is the same as %s of listen[%d], or a part of it", li.Address, i)
+		}
+	}
 	host, _, _ := net.SplitHostPort(a.HTTP)
 	addr, err := netip.ParseAddr(host)
 	if loopback := host == "localhost" || err == nil && addr.IsLoopback(); !loopback && a.TokenFile == "" {
 		l.fail("admin.http", a.HTTP, "is reachable from other machines: set token_file, or use 127.0.0.1")
-	}
-	if a.TokenFile == "" {
-		return
-	}
-	if token, err := os.ReadFile(a.TokenFile); err == nil && strings.TrimSpace(string(token)) == "" {
-		l.fail("admin.token_file", a.TokenFile, "is empty: it must hold the token")
 	}
 }

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
-	"os"
 	"strconv"
 	"strings"
 
@@ -37,8 +36,8 @@ func (l *loader) checkDomains() {
 		}
 		l.checkPins(i)
 		if d.User != "" && d.PasswordFile != "" {
-			if _, err := os.Stat(d.PasswordFile); err != nil {
-				l.fail(key("password_file"), d.PasswordFile, "cannot be read: %v", err)
+			if _, err := ReadSecret(d.PasswordFile); err != nil {
+				l.fail(key("password_file"), d.PasswordFile, "%v: it must hold the password", err)
 			}
 		}
 		if d.OverridePolicy && d.TLS == "" {

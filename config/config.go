@@ -14,18 +14,20 @@ import (
 	"time"
 )
 
-// Config is the whole configuration. The toml tags are the keys of the file.
+// Config is the whole configuration. The toml tags are the keys of the file. What has
+// the tag restart counts from the next start: its value is the key that a reload names,
+// "" for that of the field. Of listeners, see KeepRunning.
 type Config struct {
 	// Hostname is the name in EHLO, Received and Reporting-MTA.
-	Hostname string   `toml:"hostname" json:"hostname"`
-	DataDir  string   `toml:"data_dir" json:"data_dir"`
+	Hostname string   `toml:"hostname" json:"hostname" restart:""`
+	DataDir  string   `toml:"data_dir" json:"data_dir" restart:""`
 	Listen   []Listen `toml:"listen" json:"listen"`
 	TLS      TLS      `toml:"tls" json:"tls"`
 	Users    []User   `toml:"user" json:"user"`
 	Limits   Limits   `toml:"limits" json:"limits"`
-	DNS      DNS      `toml:"dns" json:"dns"`
+	DNS      DNS      `toml:"dns" json:"dns" restart:""`
 	Delivery Delivery `toml:"delivery" json:"delivery"`
-	STS      Switch   `toml:"sts" json:"sts"`
+	STS      Switch   `toml:"sts" json:"sts" restart:"sts.enabled"`
 	DANE     Switch   `toml:"dane" json:"dane"`
 	TLSRPT   TLSRPT   `toml:"tlsrpt" json:"tlsrpt"`
 	DKIM     []DKIM   `toml:"dkim" json:"dkim"`
@@ -33,7 +35,7 @@ type Config struct {
 	Headers  Headers  `toml:"headers" json:"headers"`
 	Notices  Notices  `toml:"notices" json:"notices"`
 	History  History  `toml:"history" json:"history"`
-	Admin    Admin    `toml:"admin" json:"admin"`
+	Admin    Admin    `toml:"admin" json:"admin" restart:""`
 	Log      Log      `toml:"log" json:"log"`
 
 	// File is the file that was read, "" where there was none.
@@ -51,7 +53,7 @@ type Listen struct {
 	// Open is needed beside an Allow of a whole Internet.
 	Open bool `toml:"open" json:"open"`
 	// AllowGateway is needed in a container where Allow or ProxyProtocol holds the
-	// container's gateway, which stands for everybody whom the engine hands over.
+	// container's gateway: connections that the engine hands over come from there.
 	AllowGateway bool `toml:"allow_gateway" json:"allow_gateway"`
 	Auth         bool `toml:"auth" json:"auth"`
 	// MinTLS is "1.0", "1.1", "1.2" or "1.3".
@@ -84,9 +86,9 @@ type Limits struct {
 	Recipients           int  `toml:"recipients" json:"recipients"`
 	Connections          int  `toml:"connections" json:"connections"`
 	ConnectionsPerClient int  `toml:"connections_per_client" json:"connections_per_client"`
-	FreeSpace            Size `toml:"free_space" json:"free_space"`
-	// TrashSize bounds what of removed mail is kept for a day; 0: nothing is.
-	TrashSize Size `toml:"trash_size" json:"trash_size"`
+	FreeSpace            Size `toml:"free_space" json:"free_space" restart:""`
+	// TrashSize bounds the removed mail that is kept for a day; 0: none is kept.
+	TrashSize Size `toml:"trash_size" json:"trash_size" restart:""`
 	Hops      int  `toml:"hops" json:"hops"`
 	// BareNewline is "normalize" or "reject".
 	BareNewline string `toml:"bare_newline" json:"bare_newline"`
@@ -99,7 +101,7 @@ type Limits struct {
 	QueueLength int `toml:"queue_length" json:"queue_length"`
 }
 
-// Headers is what is done to the headers of relayed mail.
+// Headers configures changes to the headers of relayed mail.
 type Headers struct {
 	// Strip lists fields that are removed; a final * stands for any ending.
 	Strip []string `toml:"strip" json:"strip"`
@@ -112,11 +114,12 @@ type Headers struct {
 type Notices struct {
 	// Language is "en" or "de".
 	Language string `toml:"language" json:"language"`
-	// Operator is the address of who runs the relay; what he should know of is
-	// mailed there. "": nobody is told.
+	// Operator is the address of the operator, for mail about what they should know
+	// of. "": nobody is told.
 	Operator string `toml:"operator" json:"operator"`
 }
 
+<<<<<<< HEAD
 // History is what is kept of messages that have left.
 type History struct {
 	// Keep is how long; 0: nothing is kept.
@@ -131,11 +134,30 @@ type History struct {
 
 // Postmaster is where mail to <postmaster> goes: to the operator, or to the
 // postmaster of the domain that the relay is in.
+=======
+// Postmaster is the address that gets mail to <postmaster>: the operator's, or that of
+// the postmaster of the relay's own domain.
+>>>>>>> main
 func (c *Config) Postmaster() string {
 	if c.Notices.Operator != "" {
 		return c.Notices.Operator
 	}
 	return "postmaster@" + registered(c.Hostname)
+}
+
+// ListenAddrs returns the addresses at which a relay with this configuration listens,
+// without those that are names.
+func (c *Config) ListenAddrs() (out []netip.AddrPort) {
+	for _, l := range c.Listen {
+		address := l.Address
+		if strings.HasPrefix(address, ":") {
+			address = "0.0.0.0" + address
+		}
+		if a, err := netip.ParseAddrPort(address); err == nil {
+			out = append(out, a)
+		}
+	}
+	return out
 }
 
 // DNS is the resolver.
@@ -154,7 +176,7 @@ type Delivery struct {
 	ConcurrencyPerHost int        `toml:"concurrency_per_host" json:"concurrency_per_host"`
 	// Plaintext is "allow" or "refuse".
 	Plaintext      string   `toml:"plaintext" json:"plaintext"`
-	CAFile         string   `toml:"ca_file" json:"ca_file"`
+	CAFile         string   `toml:"ca_file" json:"ca_file" restart:""`
 	ConnectTimeout Duration `toml:"connect_timeout" json:"connect_timeout"`
 	// PrivateAddresses is "refuse" or "allow".
 	PrivateAddresses string `toml:"private_addresses" json:"private_addresses"`
@@ -175,22 +197,28 @@ type Switch struct {
 	Enabled bool `toml:"enabled" json:"enabled"`
 }
 
-// TLSRPT is the reports to recipient domains.
+// TLSRPT configures the TLS reports to recipient domains.
 type TLSRPT struct {
-	Enabled      bool   `toml:"enabled" json:"enabled"`
+	Enabled      bool   `toml:"enabled" json:"enabled" restart:""`
 	Organization string `toml:"organization" json:"organization"`
 	Contact      string `toml:"contact" json:"contact"`
 	Sender       string `toml:"sender" json:"sender"`
 	// InsecureHTTPS posts reports to receivers whose certificate does not hold.
 	InsecureHTTPS bool `toml:"insecure_https" json:"insecure_https"`
-	// Skip are the domains, or with a leading dot all below them, that nothing
-	// is counted of and no report is sent to.
+	// Skip are domains, or with a leading dot all below one, for which nothing is
+	// counted and no report is sent.
 	Skip []string `toml:"skip" json:"skip"`
 }
 
-// UnsignedReports says, where no DKIM key signs the mailed reports, that they
-// are not sent and what to do; else "". Receivers throw unsigned ones away (RFC
-// 8460, 3).
+// Skips reports whether no reports are made for a domain.
+func (t *TLSRPT) Skips(domain string) bool {
+	return slices.ContainsFunc(t.Skip, func(s string) bool {
+		return strings.EqualFold(s, domain) || strings.HasPrefix(s, ".") && len(domain) > len(s) && strings.EqualFold(domain[len(domain)-len(s):], s)
+	})
+}
+
+// UnsignedReports returns a warning where no DKIM key signs the mailed reports, which are
+// not sent then, else "". Receivers throw unsigned ones away (RFC 8460, 3).
 func (c *Config) UnsignedReports() string {
 	if !c.TLSRPT.Enabled || c.ReportKey() != nil {
 		return ""
@@ -247,7 +275,7 @@ type Domain struct {
 	Concurrency int `toml:"concurrency" json:"concurrency"`
 }
 
-// Admin is how the operator reaches the relay.
+// Admin configures the admin socket and the web page.
 type Admin struct {
 	Socket    string `toml:"socket" json:"socket"`
 	HTTP      string `toml:"http" json:"http"`
@@ -259,15 +287,15 @@ type Log struct {
 	// Level is "debug", "info", "warn" or "error".
 	Level string `toml:"level" json:"level"`
 	// Format is "json" or "text".
-	Format string `toml:"format" json:"format"`
+	Format string `toml:"format" json:"format" restart:""`
 }
 
 // defaultDataDir is relative to the folder of the configuration file; without one
 // to the present folder.
 const defaultDataDir = "./stsrelay-data"
 
-// Default returns the documented defaults. What depends on others (the host's
-// name, the report's contact) is empty here and filled in by Load.
+// Default returns the documented defaults. Those that depend on other values (the name
+// of the host, the contact of reports) are empty, and filled in by Load.
 func Default() Config {
 	return Config{
 		DataDir: defaultDataDir,

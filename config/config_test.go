@@ -78,6 +78,9 @@ func TestWrongValuesAreToldWithFileLineAndKey(t *testing.T) {
 		{"user twice", "[[user]]\nname = \"a\"\npassword_hash = \"" + hash + "\"\n[[user]]\nname = \"A\"\npassword_hash = \"" + hash + "\"\n", `stsrelay.toml:5: user[1].name = "A": stands twice`},
 		{"DNS server", "[dns]\nservers = [\"resolver\"]\n", `stsrelay.toml:2: dns.servers = "resolver": "resolver" is not a DNS server`},
 		{"open admin page", "[admin]\nhttp = \"0.0.0.0:8025\"\n", `stsrelay.toml:2: admin.http = "0.0.0.0:8025": is reachable from other machines`},
+		{"a listener within another", "[[listen]]\naddress = \"0.0.0.0:25\"\n[[listen]]\naddress = \"127.0.0.1:25\"\n", `stsrelay.toml:4: listen[1].address = "127.0.0.1:25": is the same as 0.0.0.0:25 of listen[0], or a part of it`},
+		{"a listener around another", "[[listen]]\naddress = \"127.0.0.1:25\"\n[[listen]]\naddress = \"[::]:25\"\n", `stsrelay.toml:4: listen[1].address = "[::]:25": is the same as`},
+		{"a listener for the web page", "[[listen]]\naddress = \"127.0.0.1:25\"\n[admin]\nhttp = \"127.0.0.1:25\"\n", `stsrelay.toml:4: admin.http = "127.0.0.1:25": is the same as 127.0.0.1:25 of listen[0]`},
 		{"hostname", "hostname = \"not a name\"\n", `stsrelay.toml:1: hostname = "not a name": must be a host name`},
 		{"an address for a name", "hostname = \"192.0.2.1\"\n", `stsrelay.toml:1: hostname = "192.0.2.1": must be a host name`},
 		{"a domain twice in two forms", "[[domain]]\nname = \"ö.example\"\n[[domain]]\nname = \"xn--NDA.example.\"\n", `stsrelay.toml:4: domain[1].name = "xn--nda.example": stands twice`},
@@ -192,12 +195,12 @@ func TestWhereTheDataFolderIs(t *testing.T) {
 	if c, _, err := Load("", []string{"STSRELAY_HOSTNAME=relay.example.com"}); err != nil || c.DataDir != "./stsrelay-data" {
 		t.Errorf("without a file: %+v, %v", c, err)
 	}
-	// A queue of an older version in the present folder is not left behind.
+	// A queue in the present folder, of a relay without a file, is not left behind.
 	if err := os.MkdirAll(filepath.Join("stsrelay-data", "queue"), 0o700); err != nil {
 		t.Fatal(err)
 	}
 	if _, _, err := Load(file, nil); err == nil || !strings.Contains(err.Error(), "data_dir: is not set") {
-		t.Errorf("an old queue: %v", err)
+		t.Errorf("a queue of a relay without a file: %v", err)
 	}
 	if _, _, err := Load(file, []string{"STSRELAY_DATA_DIR=here"}); err != nil {
 		t.Error(err)
@@ -438,6 +441,17 @@ func TestWhatARuleDoesNotProtectFromIsAWarning(t *testing.T) {
 		text := fmt.Sprint(warnings)
 		if tt.want == "" && strings.Contains(text, "domain[0]") || !strings.Contains(text, tt.want) {
 			t.Errorf("%s: %s", tt.rule, text)
+		}
+	}
+}
+
+func TestReportsAreSkippedForADomainOrForAllBelowIt(t *testing.T) {
+	c := TLSRPT{Skip: []string{"a.example", ".b.example"}}
+	for domain, want := range map[string]bool{
+		"a.example": true, "A.Example": true, "x.a.example": false, "b.example": false, "x.b.example": true, "x.y.B.example": true, "xb.example": false, "": false,
+	} {
+		if got := c.Skips(domain); got != want {
+			t.Errorf("%q: %t", domain, got)
 		}
 	}
 }

@@ -9,8 +9,7 @@ import (
 	"strings"
 )
 
-// table sets the fields of a struct from a table of the file. Everything that is
-// wrong in it is told.
+// table sets the fields of a struct from a table of the file, and notes all faults.
 func (l *loader) table(v reflect.Value, table map[string]any, path string) {
 	for _, name := range slices.Sorted(maps.Keys(table)) {
 		key := strings.TrimPrefix(path+"."+name, ".")
@@ -31,8 +30,8 @@ func fieldOf(v reflect.Value, name string) (field reflect.Value, ok bool) {
 	return field, false
 }
 
-// set sets one field. TOML's values come as string, int64, bool, []any,
-// map[string]any, or as what no key wants.
+// set sets one field. Values of TOML are string, int64, bool, []any, map[string]any, or of
+// a type that no key has.
 func (l *loader) set(field reflect.Value, value any, key string) {
 	if isTable(field.Type()) {
 		l.setTable(field, value, key)
@@ -86,7 +85,7 @@ func (l *loader) setTable(field reflect.Value, value any, key string) {
 	field.Set(out)
 }
 
-// setValue sets what is neither a table nor a list.
+// setValue sets a field that is neither a table nor a list.
 func (l *loader) setValue(v reflect.Value, value any, key string) {
 	if u, ok := v.Addr().Interface().(encoding.TextUnmarshaler); ok {
 		text, isText := value.(string)
@@ -110,7 +109,7 @@ func (l *loader) setValue(v reflect.Value, value any, key string) {
 	}
 }
 
-// wanted says what a value of a type looks like in the file, example shows one.
+// wanted describes a value of a type as it is written in the file; example is one.
 func wanted(t reflect.Type) string {
 	switch t {
 	case reflect.TypeFor[Size]():
@@ -141,7 +140,7 @@ func example(t reflect.Type) string {
 	return `"a"`
 }
 
-// unknownKey tells of a key that is none of a table's.
+// unknownKey notes a key that the table does not have.
 func (l *loader) unknownKey(key string, table reflect.Type, name string) {
 	problem := "there is no such key"
 	if near := nearest(table, name); near != "" {
@@ -162,7 +161,7 @@ func nearest(table reflect.Type, word string) string {
 	return best
 }
 
-// distance is the number of letters to change, add or leave out.
+// distance is the number of letters to change, add or remove (Levenshtein).
 func distance(a, b string) int {
 	row := make([]int, len(b)+1)
 	for j := range row {

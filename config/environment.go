@@ -13,8 +13,8 @@ import (
 
 const envPrefix = "STSRELAY_"
 
-// environment sets what the STSRELAY_ variables say: STSRELAY_DELIVERY_EXPIRE,
-// STSRELAY_LISTEN_0_ALLOW; lists are comma-separated.
+// environment sets the keys that STSRELAY_ variables name, such as
+// STSRELAY_DELIVERY_EXPIRE and STSRELAY_LISTEN_0_ALLOW. Lists are comma-separated.
 func (l *loader) environment(environ []string) {
 	environ = slices.Clone(environ)
 	slices.SortFunc(environ, func(a, b string) int { return cmp.Compare(byNumber(a), byNumber(b)) }) // index 2 of a list comes before index 10
@@ -42,8 +42,7 @@ var ofKubernetes = regexp.MustCompile(`^(SERVICE_HOST|SERVICE_PORT(_.+)?|PORT|PO
 
 var number = regexp.MustCompile(`\d+`)
 
-// byNumber is the name of a variable in a form whose order is that of its
-// numbers.
+// byNumber is a sort key: the name of a variable with its numbers padded.
 func byNumber(kv string) string {
 	name, _, _ := strings.Cut(kv, "=")
 	return number.ReplaceAllStringFunc(name, func(n string) string {
@@ -51,8 +50,8 @@ func byNumber(kv string) string {
 	})
 }
 
-// setEnv walks down name, whose parts are joined by "_", which keys hold too. It
-// returns no key where there is none of that name.
+// setEnv finds the key of a variable's name and sets it. The parts of the name are joined
+// by "_", which keys contain too. It returns "" where there is no such key.
 func setEnv(v reflect.Value, name, path, value string) (key string, err error) {
 	t := v.Type()
 	for i := range t.NumField() {
@@ -91,7 +90,7 @@ func setEnv(v reflect.Value, name, path, value string) (key string, err error) {
 	return "", fmt.Errorf("there is no such key")
 }
 
-// isTable says that a type is a table or a list of tables, not a value.
+// isTable reports whether a type is a table or a list of tables, not a value.
 func isTable(t reflect.Type) bool {
 	if t.Kind() == reflect.Slice {
 		t = t.Elem()

@@ -17,7 +17,7 @@ import (
 	"github.com/stsrelay/stsrelay/internal/container"
 )
 
-// Error is one thing that is wrong, and where.
+// Error is one fault of a configuration, with its place.
 type Error struct {
 	// File and Line are where it stands; Line 0: not in a file.
 	File string
@@ -61,7 +61,7 @@ func (e *Error) Error() string {
 	return b.String()
 }
 
-// Warning is something that works and should be known.
+// Warning is about a value that works, but probably not as it was meant.
 type Warning string
 
 // Load reads the file at path ("": none) and the environment, fills in the
@@ -71,8 +71,9 @@ func Load(path string, environ []string) (*Config, []Warning, error) {
 	return load(path, environ, container.Look(environ), false)
 }
 
-// Check is Load for those who ask whether a configuration is right: it refuses as
-// well what does no harm only as long as a listener is on loopback.
+// Check is Load for the command that checks a configuration. It also refuses what does no
+// harm only as long as a listener is on loopback, and what a start needs of the machine
+// and does not find.
 func Check(path string, environ []string) (*Config, []Warning, error) {
 	return load(path, environ, container.Look(environ), true)
 }
@@ -98,9 +99,9 @@ func load(path string, environ []string, network container.Network, strict bool)
 	return l.config, l.warnings, nil
 }
 
-// FindSocket returns the admin socket of a configuration that Load refuses, as
-// far as what can be read of it tells: a relay that was started before it became
-// wrong answers there.
+// FindSocket returns the admin socket of a configuration that Load refuses, from the
+// parts of it that can be read: a relay that was started before the file became wrong
+// still answers there.
 func FindSocket(path string, environ []string) (string, error) {
 	l, err := read(path, environ)
 	if err != nil {
@@ -109,8 +110,8 @@ func FindSocket(path string, environ []string) (string, error) {
 	return l.config.SocketPath(), nil
 }
 
-// read reads file and environment into the defaults and notes what is wrong. The
-// error is a file that cannot be read at all.
+// read reads file and environment into the defaults, and notes all faults. The error is
+// about a file that cannot be read at all.
 func read(path string, environ []string) (*loader, error) {
 	c := Default()
 	l := &loader{config: &c, path: path, lines: make(map[string]int), env: make(map[string]string)}
@@ -139,7 +140,7 @@ type loader struct {
 	warnings []Warning
 }
 
-// fail notes a problem of the key, with the place that set it.
+// fail notes a fault of a key, with the place where the key was set.
 func (l *loader) fail(key string, value any, format string, args ...any) {
 	e := &Error{Key: key, Problem: fmt.Sprintf(format, args...)}
 	if value != nil {
@@ -154,7 +155,7 @@ func (l *loader) fail(key string, value any, format string, args ...any) {
 	l.errs = append(l.errs, e)
 }
 
-// line is where the key, or the nearest table around it, stands.
+// line returns the line of a key, or of the nearest table around it.
 func (l *loader) line(key string) int {
 	for key != "" {
 		for _, k := range []string{key, key + "[0]"} {
@@ -171,8 +172,8 @@ func (l *loader) warn(format string, args ...any) {
 	l.warnings = append(l.warnings, Warning(fmt.Sprintf(format, args...)))
 }
 
-// file reads TOML. Where it ceases to be any, the lines before that count. A
-// byte order mark, which editors on Windows write, is no part of it.
+// file reads TOML. The lines before a syntax error count. A byte order mark, which
+// editors on Windows write, is skipped.
 func (l *loader) file(data []byte) {
 	data = bytes.TrimPrefix(data, []byte("\uFEFF"))
 	if bytes.HasPrefix(data, []byte{0xff, 0xfe}) || bytes.HasPrefix(data, []byte{0xfe, 0xff}) {
@@ -199,7 +200,7 @@ func (l *loader) file(data []byte) {
 	}
 }
 
-// syntaxError says where the file is no TOML.
+// syntaxError returns a syntax error of TOML with its line.
 func (l *loader) syntaxError(err error) *Error {
 	if derr, ok := errors.AsType[*toml.DecodeError](err); ok {
 		line, column := derr.Position()
@@ -208,8 +209,7 @@ func (l *loader) syntaxError(err error) *Error {
 	return &Error{File: l.path, Problem: err.Error()}
 }
 
-// findLines notes on which line each key of good TOML stands, array tables with
-// an index.
+// findLines notes the line of each key of valid TOML. Array tables have an index.
 func (l *loader) findLines(data []byte) {
 	p := unstable.Parser{}
 	p.Reset(data)
@@ -237,7 +237,7 @@ func (l *loader) findLines(data []byte) {
 	}
 }
 
-// quote is for messages that list what is allowed.
+// quote lists allowed values for a message.
 func quote(values []string) string {
 	q := make([]string, len(values))
 	for i, v := range values {

@@ -7,40 +7,41 @@ import (
 	"sync"
 
 	"github.com/stsrelay/stsrelay/internal/store"
+	"github.com/stsrelay/stsrelay/queue/scheduler"
 )
 
-// chunkSize is the most of a body that one store value holds; see docs/store.md
-// for the measurement. A session holds at most four chunks, 1 MiB.
+// chunkSize is the size of the largest part of a body that is one value in the store;
+// docs/store.md has the measurement. A session holds at most four chunks, 1 MiB.
 const chunkSize = 256 << 10
 
-// Chunks go to the committer in pairs, and one pair may be on its way to the
-// disk while the next one fills: each commit costs two syncs.
+// Chunks are submitted in pairs, because each commit costs two syncs. One pair may be
+// on its way to the disk while the next one is filled.
 const (
 	chunksTogether = 2
 	pairsInFlight  = 1
 )
 
-// Incoming is a message that is coming in. Its body is written to the store in
-// chunks while it arrives; Commit makes it a message of the queue, Abort makes
-// it as if it had never been. It is used by one goroutine.
+// Incoming is a message that is being received. Its body is written to the store in
+// chunks while it arrives. Commit makes it a message of the queue; Abort deletes it.
+// It is used by one goroutine.
 type Incoming struct {
 	q      *Queue
-	entry  *entry
+	entry  *scheduler.Entry
 	buf    []byte
 	batch  *store.Batch // full chunks that are not submitted
 	chunks int
 	size   int64
 	slots  chan struct{} // one for each pair in flight
 	ended  bool
-	fronts bool   // the first chunk is for front
-	front  []byte // what stands in front of the body
+	fronts bool   // the first chunk is reserved for front
+	front  []byte // what is put before the body
 
 	mu  sync.Mutex
 	err error // the first chunk that failed
 }
 
 // Begin opens a message. The error wraps store.ErrDiskFull, store.ErrFailed or
-// ErrFull where no mail can be taken in now. Every Incoming ends with Commit or
+// ErrFull if no mail can be accepted now. Every Incoming ends with Commit or
 // Abort; a Commit that was refused before it began still needs the Abort.
 func (q *Queue) Begin() (*Incoming, error) {
 	if err := q.Accepting(); err != nil {
@@ -48,37 +49,37 @@ func (q *Queue) Begin() (*Incoming, error) {
 	}
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	return &Incoming{q: q, entry: q.newEntry(), batch: new(store.Batch), slots: make(chan struct{}, pairsInFlight)}, nil
+	return &Incoming{q: q, entry: q.enterLocked(), batch: new(store.Batch), slots: make(chan struct{}, pairsInFlight)}, nil
 }
 
-// Accepting reports whether mail can be taken in now; the error is Begin's.
+// Accepting reports whether mail can be accepted now; the error is that of Begin.
 func (q *Queue) Accepting() error {
 	if err := q.store.Err(); err != nil {
 		return err
 	}
-	if err := q.store.Room(0); err != nil {
+	if err := q.store.CheckSpace(0); err != nil {
 		return err
 	}
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if q.maxMessages > 0 && q.counts.Messages >= q.maxMessages {
-		return fmt.Errorf("%w: %d messages", ErrFull, q.counts.Messages)
+	if n := q.scheduler.Counts().Messages; q.maxMessages > 0 && n >= q.maxMessages {
+		return fmt.Errorf("%w: %d messages", ErrFull, n)
 	}
 	return nil
 }
 
-// Room reports whether a message of n octets can be taken in; the error wraps
+// Room reports whether a message of n octets can be accepted; the error wraps
 // store.ErrDiskFull.
-func (q *Queue) Room(n int64) error { return q.store.Room(n) }
+func (q *Queue) Room(n int64) error { return q.store.CheckSpace(n) }
 
 // ID is the name that the message will have.
-func (in *Incoming) ID() ID { return in.entry.id }
+func (in *Incoming) ID() ID { return in.entry.ID }
 
 // Size is the number of octets written so far.
 func (in *Incoming) Size() int64 { return in.size }
 
-// Reserve keeps a place in front of the body for what is known only when all of
-// it has come in, such as a signature. It comes before the first Write.
+// Reserve keeps a place before the body for fields that are known only when the whole
+// body has arrived, such as a signature. It must be called before the first Write.
 func (in *Incoming) Reserve() { in.fronts, in.chunks = true, 1 }
 
 // Front puts fields into the reserved place.
@@ -108,10 +109,10 @@ func (in *Incoming) Write(p []byte) (int, error) {
 	return n, nil
 }
 
-// flush takes the full buffer among those that are to be stored, and hands them
-// to the committer.
+// flush adds the full buffer to the batch of chunks, and submits the batch once it has
+// a pair.
 func (in *Incoming) flush() error {
-	in.batch.Set(bodyKey(in.entry.seq, in.chunks), in.buf)
+	in.batch.Set(bodyKey(in.entry.Seq, in.chunks), in.buf)
 	in.chunks++
 	in.buf = nil
 	if in.batch.Len() < chunksTogether {
@@ -125,16 +126,17 @@ func (in *Incoming) flush() error {
 	return nil
 }
 
+// failure returns the error of the first chunk that could not be written.
 func (in *Incoming) failure() error {
 	in.mu.Lock()
 	defer in.mu.Unlock()
 	return in.err
 }
 
-// Commit stores the envelope with what is left of the body and returns when
-// both are durable: from then on the queue answers for the message. ID, Size,
-// ReceivedAt (where it is zero) and Chunks of env are set here. After an error
-// the message is not in the queue, except when ctx ended first: then it may be.
+// Commit stores the envelope with the remainder of the body, and returns when both are
+// durable: from then on the queue is responsible for the message. ID, Size, ReceivedAt
+// (if it is zero) and Chunks of env are set here. After an error the message is not in
+// the queue, except if ctx ended first: then it may be.
 func (in *Incoming) Commit(ctx context.Context, env Envelope) error {
 	done := make(chan error, 1)
 	if err := in.submit(&env, nil, func(err error) { done <- err }); err != nil {
@@ -148,29 +150,29 @@ func (in *Incoming) Commit(ctx context.Context, env Envelope) error {
 	}
 }
 
-// submit hands the envelope and the rest of the body to the committer; done is
-// called unless there is an error. imported is nil for a message that is new.
+// submit submits the envelope with the remainder of the body; done is called unless
+// there is an error. imported is nil for a new message.
 func (in *Incoming) submit(env *Envelope, imported *exportedMessage, done func(error)) error {
 	if len(env.Recipients) == 0 {
 		return errors.New("a message needs a recipient")
 	}
-	if err := in.q.store.Room(int64(in.batch.Len()*chunkSize + len(in.buf))); err != nil {
+	if err := in.q.store.CheckSpace(int64(in.batch.Len()*chunkSize + len(in.buf))); err != nil {
 		return err
 	}
 	in.ended = true
 	b := in.batch
-	in.q.fill(in.entry, env, in.buf, in.chunks, in.size, b)
+	in.q.buildEnvelope(in.entry, env, in.buf, in.chunks, in.size, b)
 	if in.fronts {
-		b.Set(bodyKey(in.entry.seq, 0), in.front)
+		b.Set(bodyKey(in.entry.Seq, 0), in.front)
 	}
 	if imported != nil {
-		in.entry.restore(imported, b)
+		imported.addState(in.entry.Seq, b)
 	}
-	// An envelope is never written without its chunks: those that failed are
-	// known by the time that the committer asks.
-	b.If(in.failure)
+	// An envelope is never written without its chunks: the committer calls failure after
+	// all of them have succeeded or failed.
+	b.Precondition(in.failure)
 	in.q.mu.Lock()
-	in.q.rush.enter(in.q.clock())
+	in.q.scheduler.SenderWaits(in.q.clock.now())
 	in.q.mu.Unlock()
 	in.q.store.Submit(b, func(err error) {
 		if err == nil {
@@ -182,65 +184,64 @@ func (in *Incoming) submit(env *Envelope, imported *exportedMessage, done func(e
 	return nil
 }
 
-// handOver returns the batch with what is not written of the body yet, for a commit
-// that takes the body over, and the number of its chunks. handedOver must follow.
+// handOver returns the batch with the remainder of the body, for a commit after which
+// the body belongs to another record, and the number of chunks. handedOver must follow.
 func (in *Incoming) handOver() (b *store.Batch, chunks int) {
 	in.ended = true
 	if len(in.buf) > 0 {
-		in.batch.Set(bodyKey(in.entry.seq, in.chunks), in.buf)
+		in.batch.Set(bodyKey(in.entry.Seq, in.chunks), in.buf)
 		in.chunks++
 	}
 	return in.batch, in.chunks
 }
 
-// handedOver ends the Incoming after the commit that took its body over.
+// handedOver ends the Incoming after that commit.
 func (in *Incoming) handedOver() {
 	in.q.mu.Lock()
 	defer in.q.mu.Unlock()
-	in.entry.gone = true
-	in.q.unlink(in.entry)
+	in.q.discardLocked(in.entry)
 }
 
-// fill completes the envelope and puts it and the rest of the body into b.
-func (q *Queue) fill(e *entry, env *Envelope, rest []byte, chunks int, size int64, b *store.Batch) {
-	env.ID = e.id
+// buildEnvelope completes the envelope, and adds it and the remainder of the body to b.
+func (q *Queue) buildEnvelope(e *scheduler.Entry, env *Envelope, rest []byte, chunks int, size int64, b *store.Batch) {
+	env.ID = e.ID
 	if env.ReceivedAt.IsZero() {
-		env.ReceivedAt = q.now()
+		env.ReceivedAt = q.clock.wall()
 	}
 	env.ReceivedAt = env.ReceivedAt.UTC().Round(0)
 	env.Size = size
 	for len(rest) > 0 {
 		n := min(len(rest), chunkSize)
-		b.Set(bodyKey(e.seq, chunks), rest[:n])
+		b.Set(bodyKey(e.Seq, chunks), rest[:n])
 		rest = rest[n:]
 		chunks++
 	}
 	env.Chunks = chunks
-	b.Set(messageKey(e.seq), encode(env))
+	b.Set(messageKey(e.Seq), encode(env))
 }
 
-// commitAccepted takes the message into the schedule, or forgets it.
-func (q *Queue) commitAccepted(e *entry, env *Envelope, imported *exportedMessage, err error) {
+// commitAccepted is called after the commit of a message: it enters the schedule, or, if
+// there was an error, is discarded.
+func (q *Queue) commitAccepted(e *scheduler.Entry, env *Envelope, imported *exportedMessage, err error) {
 	q.mu.Lock()
-	q.rush.leave(q.clock())
+	q.scheduler.SenderAnswered(q.clock.now())
 	if err != nil {
-		e.gone = true
-		q.unlink(e)
+		q.discardLocked(e)
 		q.mu.Unlock()
-		q.dropBody(e.seq, env.Chunks)
+		q.dropBody(e.Seq, env.Chunks)
 		return
 	}
 	if imported == nil {
-		q.admit(e, env)
+		q.admitLocked(e, env)
 	} else {
-		q.admitRestored(e, imported)
+		q.admitImportedLocked(e, imported)
 	}
 	q.mu.Unlock()
-	q.signal()
+	q.wake.raise()
 }
 
-// Abort gives the message up: what is stored of its body is deleted. After
-// Commit was submitted it does nothing.
+// Abort discards the message and deletes the stored chunks of its body. After Commit
+// was submitted it does nothing.
 func (in *Incoming) Abort() {
 	if in.ended {
 		return
@@ -248,17 +249,17 @@ func (in *Incoming) Abort() {
 	in.ended = true
 	in.q.buffers.put(in.buf)
 	in.q.mu.Lock()
-	in.entry.gone = true
-	in.q.unlink(in.entry)
+	in.q.discardLocked(in.entry)
 	in.q.mu.Unlock()
-	in.q.dropBody(in.entry.seq, in.chunks)
+	in.q.dropBody(in.entry.Seq, in.chunks)
 }
 
+// dropBody deletes a body that no envelope refers to.
 func (q *Queue) dropBody(seq uint64, chunks int) {
 	if chunks == 0 {
 		return
 	}
 	var b store.Batch
-	q.deleteBody(seq, chunks, &b)
+	deleteBody(seq, chunks, &b)
 	q.write(&b) // what stays is swept at the next start
 }

@@ -15,7 +15,7 @@ func TestTheLogNamesAllRecipientsOfWhatIsRemoved(t *testing.T) {
 	}
 	b.accept("x", to(addresses...))
 	b.touched(1)(b.Remove(t.Context(), Filter{}))
-	b.givenUp()
+	b.applyCanceled()
 	text := b.logs.buf.String()
 	for _, a := range addresses {
 		if !strings.Contains(text, a) {

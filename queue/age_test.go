@@ -23,16 +23,16 @@ func TestTheOldestMessageIsOneThatWaitsForItsDelivery(t *testing.T) {
 	}
 }
 
-func TestAUnitIsActiveUntilItsResultIsDurable(t *testing.T) {
+func TestAGroupIsActiveUntilItsResultIsDurable(t *testing.T) {
 	b := newBench(t, Options{})
 	b.accept("x", to("a@x.test", "b@y.test"))
 	w := b.claim()
 	if n := b.Active(); n != 1 {
-		t.Errorf("%d units active, one was claimed", n)
+		t.Errorf("%d groups active, one was claimed", n)
 	}
 	b.finish(w, Delivered)
 	b.sync()
 	if n := b.Active(); n != 0 {
-		t.Errorf("%d units active after the result", n)
+		t.Errorf("%d groups active after the result", n)
 	}
 }

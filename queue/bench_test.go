@@ -12,11 +12,13 @@ import (
 	"testing"
 	"time"
 
-	"github.com/dgraph-io/badger/v4"
+	dgraph "github.com/dgraph-io/badger/v4"
 	"github.com/dgraph-io/badger/v4/options"
 	"golang.org/x/sys/unix"
 
 	"github.com/stsrelay/stsrelay/internal/store"
+	"github.com/stsrelay/stsrelay/internal/store/badger"
+	"github.com/stsrelay/stsrelay/queue/scheduler"
 )
 
 // BenchmarkAccept compares the acceptance of a message, durable when it
@@ -109,7 +111,7 @@ func rawLog(b *testing.B) func([]byte) error {
 			}
 			_, err := f.Write(buf)
 			if err == nil {
-				err = unix.Fdatasync(int(f.Fd()))
+				err = datasync(f)
 			}
 			for _, r := range group {
 				r.done <- err
@@ -129,7 +131,7 @@ func rawLog(b *testing.B) func([]byte) error {
 }
 
 func badgerUpdate(b *testing.B) func([]byte) error {
-	db, err := badger.Open(badger.DefaultOptions(b.TempDir()).WithSyncWrites(true).WithValueThreshold(1 << 10).WithValueLogFileSize(64 << 20).
+	db, err := dgraph.Open(dgraph.DefaultOptions(b.TempDir()).WithSyncWrites(true).WithValueThreshold(1 << 10).WithValueLogFileSize(64 << 20).
 		WithCompression(options.None).WithBlockCacheSize(0).WithDetectConflicts(false).WithMetricsEnabled(false).WithLogger(nil))
 	if err != nil {
 		b.Fatal(err)
@@ -138,7 +140,7 @@ func badgerUpdate(b *testing.B) func([]byte) error {
 	var seq atomic.Uint64
 	return func(body []byte) error {
 		n := seq.Add(1)
-		return db.Update(func(txn *badger.Txn) error {
+		return db.Update(func(txn *dgraph.Txn) error {
 			for i := 0; i*chunkSize < len(body); i++ {
 				if err := txn.Set(bodyKey(n, i), body[i*chunkSize:min((i+1)*chunkSize, len(body))]); err != nil {
 					return err
@@ -174,7 +176,9 @@ func BenchmarkDepth(b *testing.B) {
 		b.Run(fmt.Sprint(depth), func(b *testing.B) {
 			bench := newBench(b, Options{DomainLimit: 1 << 20})
 			fill(b, bench, depth)
-			bench.rush.waiting = -1 << 20 // those who accept here deliver too: for them there is no rush
+			for range 1 << 20 { // those who accept here deliver too: for them there is no inflow
+				bench.scheduler.SenderAnswered(0)
+			}
 			body := make([]byte, 10<<10)
 			one := func() error {
 				in, err := bench.Begin()
@@ -232,11 +236,11 @@ func cpuTime(b *testing.B) time.Duration {
 func fill(b *testing.B, bench *bench, n int) {
 	b.Helper()
 	batch := new(store.Batch)
-	first := bench.nextSeq
+	first := bench.sequence.next
 	slots := make(chan struct{}, 4)
 	for i := range n {
 		env := to(fmt.Sprintf("user%d@domain%d.example", i, i%1000))
-		bench.fill(&entry{seq: first + uint64(i), id: bench.newID()}, &env, nil, 0, 0, batch)
+		bench.buildEnvelope(&scheduler.Entry{Seq: first + uint64(i), ID: bench.Queue.ids.next(bench.clock.wall())}, &env, nil, 0, 0, batch)
 		if batch.Len() == 1000 || i == n-1 {
 			slots <- struct{}{}
 			bench.st.Submit(batch, func(err error) {
@@ -267,7 +271,7 @@ func BenchmarkRebuild(b *testing.B) {
 	}
 	var err error
 	start := time.Now()
-	if bench.st, err = store.Open(bench.so); err != nil {
+	if bench.st, err = badger.Open(bench.so); err != nil {
 		b.Fatal(err)
 	}
 	bench.o.Store = bench.st

@@ -1,6 +1,10 @@
 package queue
 
-import "testing"
+import (
+	"testing"
+
+	"github.com/stsrelay/stsrelay/queue/scheduler"
+)
 
 // What a domain asks for holds the mail that it binds. A TLS report, which tells of
 // just that, and mail that nobody's policy binds do not wait with it.
@@ -16,9 +20,9 @@ func TestWhatNothingBindsDoesNotWaitForWhatADomainAsksFor(t *testing.T) {
 	if err := b.Add([]NewMessage{{Envelope: report, Body: []byte("report")}}, nil); err != nil {
 		t.Fatal(err)
 	}
-	b.Finish(bound, Outcome{Results: all(bound, Queued), DomainFailed: Cause{"tls-cert", "self-signed"}, Bound: true})
+	b.Finish(bound, Outcome{Results: all(bound, Queued), DomainBackoff: DomainBackoff{Reason: Reason{Code: "tls-cert", Text: "self-signed"}, PolicyOnly: true}})
 	b.sync()
-	if m := b.show(waiting); m.Rests[0] != (Cause{"tls-cert", "self-signed"}) || !m.NextAttemptAt.After(b.o.Now()) {
+	if m := b.show(waiting); m.Backoffs[0] != (Reason{Code: "tls-cert", Text: "self-signed"}) || !m.NextAttemptAt.After(b.o.Now()) {
 		t.Errorf("bound mail does not wait: %+v", m)
 	}
 	for _, want := range []string{"a@x.test", "tls@x.test"} {
@@ -26,12 +30,12 @@ func TestWhatNothingBindsDoesNotWaitForWhatADomainAsksFor(t *testing.T) {
 		if got := w.Envelope.Recipients[0].Address; got != want {
 			t.Errorf("%s was claimed, not %s", got, want)
 		}
-		if m := b.show(w.Envelope.ID); m.Rests[0] != (Cause{}) {
-			t.Errorf("it rests for %v", m.Rests)
+		if m := b.show(w.Envelope.ID); m.Backoffs[0] != (Reason{}) {
+			t.Errorf("it waits for %v", m.Backoffs)
 		}
 		b.finish(w, Delivered)
-		if d := b.domains["x.test"]; d.restStep == 0 {
-			t.Error("its delivery ended the rest of the others")
+		if _, step := b.scheduler.Domain("x.test").Backoff(); step == 0 {
+			t.Error("its delivery ended the back-off of the others")
 		}
 	}
 	b.nothing("of what is bound")
@@ -43,20 +47,20 @@ func TestWhatNothingBindsIsKnownAfterARestart(t *testing.T) {
 	report.Kind = Report
 	optional.TLSOptional = true
 	required.TLSOptional, required.RequireTLS = true, true
-	want := make(map[ID]lane)
-	for l, env := range map[lane]Envelope{laneReport: report, laneFree: optional, laneMail: required} {
-		want[b.accept("x", env)] = l
+	want := make(map[ID]scheduler.Priority)
+	for p, env := range map[scheduler.Priority]Envelope{{Generated: true, PolicyFree: true}: report, {PolicyFree: true}: optional, {}: required} {
+		want[b.accept("x", env)] = p
 	}
 	b.restart()
-	for id, l := range want {
-		if got := b.byID[id].units[0].lane; got != l {
-			t.Errorf("lane %d, want %d", got, l)
+	for id, p := range want {
+		if got := b.byID[id].Groups[0].Priority; got != p {
+			t.Errorf("priority %+v, want %+v", got, p)
 		}
 	}
 }
 
 // A host that is down is so for all.
-func TestAHostThatIsDownLetsAllRest(t *testing.T) {
+func TestAHostThatIsDownHoldsAllMail(t *testing.T) {
 	b := newBench(t, Options{})
 	b.accept("x", to("a@x.test"))
 	bound := b.claim()
@@ -64,11 +68,11 @@ func TestAHostThatIsDownLetsAllRest(t *testing.T) {
 	optional.TLSOptional = true
 	b.accept("x", optional)
 	b.accept("x", optional)
-	b.Finish(bound, Outcome{Results: all(bound, Queued), DomainFailed: Cause{"tls-cert", "self-signed"}, Bound: true})
+	b.Finish(bound, Outcome{Results: all(bound, Queued), DomainBackoff: DomainBackoff{Reason: Reason{Code: "tls-cert", Text: "self-signed"}, PolicyOnly: true}})
 	b.sync()
 	b.fail(b.claim())
-	b.nothing("during the rest")
-	if d := b.domains["x.test"]; d.restBound || d.restStep != 2 {
-		t.Errorf("step %d, for what is bound only: %t", d.restStep, d.restBound)
+	b.nothing("during the back-off")
+	if backoff, step := b.scheduler.Domain("x.test").Backoff(); backoff.PolicyOnly || step != 2 {
+		t.Errorf("step %d, for what is bound only: %t", step, backoff.PolicyOnly)
 	}
 }

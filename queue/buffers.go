@@ -2,13 +2,13 @@ package queue
 
 import "sync"
 
-// keptBuffer is the largest buffer that is lent out again. Larger bodies are
-// rare, and their memory is better given back.
+// keptBuffer is the size of the largest buffer that is used again. Larger bodies are
+// rare, and the garbage collector may have their memory.
 const keptBuffer = 64 << 10
 
-// buffers lends out memory for bodies. Nearly every message needs one for the
-// moment that it comes in and one for the moment that it goes out; made anew,
-// they would be most of the garbage of the process.
+// buffers has memory for bodies. Nearly every message needs a buffer when it is
+// received and one when it is delivered; if these were allocated each time, they would
+// be most of the garbage of the process.
 type buffers struct{ pool sync.Pool }
 
 // get returns an empty buffer.
@@ -19,7 +19,7 @@ func (b *buffers) get() []byte {
 	return make([]byte, 0, 16<<10)
 }
 
-// put takes back what nobody uses any more.
+// put returns a buffer that is not used any more.
 func (b *buffers) put(mem []byte) {
 	if cap(mem) > 0 && cap(mem) <= keptBuffer {
 		b.pool.Put(&mem)

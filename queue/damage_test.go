@@ -19,7 +19,7 @@ import (
 
 	"github.com/oklog/ulid/v2"
 
-	"github.com/stsrelay/stsrelay/internal/store"
+	"github.com/stsrelay/stsrelay/internal/store/badger"
 )
 
 // Whatever a disk does to one file of a store, no message is lost without a
@@ -89,12 +89,12 @@ func newKnownStore(t *testing.T) *knownStore {
 	k := &knownStore{bodies: make(map[ID][]byte)}
 	dir := filepath.Join(t.TempDir(), "queue")
 	rng := rand.New(rand.NewPCG(7, 7))
-	var st *store.Store
+	var st *badger.Store
 	var q *Queue
 	open := func() {
 		t.Helper()
 		var err error
-		if st, err = store.Open(store.Options{Dir: dir}); err != nil {
+		if st, err = badger.Open(badger.Options{Dir: dir}); err != nil {
 			t.Fatal(err)
 		}
 		if q, err = Open(Options{Store: st, Paused: true}); err != nil {
@@ -274,8 +274,8 @@ func (k *knownStore) try(dir string) (outcome string, err error) {
 	said := false // what the first start has said of what is gone holds for the second
 	for range 2 {
 		var log bytes.Buffer
-		st, err := store.Open(store.Options{Dir: dir, Logger: slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelError}))})
-		if damage, ok := errors.AsType[*store.DamageError](err); ok {
+		st, err := badger.Open(badger.Options{Dir: dir, Logger: slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelError}))})
+		if damage, ok := errors.AsType[*badger.DamageError](err); ok {
 			return "refused", k.rescue(dir, damage)
 		}
 		if err != nil {
@@ -297,8 +297,8 @@ func (k *knownStore) try(dir string) (outcome string, err error) {
 }
 
 // rescue takes the messages out of a store that was refused.
-func (k *knownStore) rescue(dir string, damage *store.DamageError) error {
-	s, err := store.OpenSalvage(dir)
+func (k *knownStore) rescue(dir string, damage *badger.DamageError) error {
+	s, err := badger.OpenSalvage(dir)
 	if err != nil {
 		return err
 	}
@@ -339,7 +339,7 @@ func (k *knownStore) rescue(dir string, damage *store.DamageError) error {
 }
 
 // look compares what a started queue has with what it had.
-func (k *knownStore) look(st *store.Store, said bool) (outcome string, err error) {
+func (k *knownStore) look(st *badger.Store, said bool) (outcome string, err error) {
 	var log bytes.Buffer
 	q, err := Open(Options{Store: st, Paused: true, Damage: st.Damage(), Logger: slog.New(slog.NewTextHandler(&log, nil))})
 	if err != nil {

@@ -18,13 +18,13 @@ import (
 // The export file, described in docs/export-format.md: a line that names the
 // format and its version, eight random octets, and records, each with a
 // checksum of its head and one of its content. The random octets go into the
-// checksums of the heads, so that nothing that a mail contains can be taken for
-// a record by a reader who looks for the next one behind a damaged place.
+// checksums of the heads: nothing that a mail contains can look like a record to a reader
+// that searches for the next record after a damaged place.
 const (
 	exportName  = "stsrelay-queue-export "
 	exportMagic = exportName + "1\n"
-	// maxExportRecord is the most that a record may contain: an envelope of
-	// very many recipients; a body chunk is smaller.
+	// maxExportRecord is the size of the largest record: an envelope of very many
+	// recipients; a body chunk is smaller.
 	maxExportRecord = 16 << 20
 	exportHead      = 13
 )
@@ -47,7 +47,7 @@ type exportedMessage struct {
 	HeldAt   time.Time       `cbor:"4,keyasint,omitzero"`
 }
 
-// exportedState is where the delivery to one recipient stands.
+// exportedState is the state of the delivery to one recipient.
 type exportedState struct {
 	State RecipientState `cbor:"1,keyasint"`
 	// NextAttempt and LastAttempt are zero before the first attempt.
@@ -57,8 +57,8 @@ type exportedState struct {
 
 // exportedEnd ends a message.
 type exportedEnd struct {
-	// LeftOut says why what came of the message does not count: it was
-	// delivered meanwhile, or could not be read.
+	// LeftOut, if not "", is why the records of the message do not count: it was delivered
+	// meanwhile, or could not be read.
 	LeftOut string `cbor:"1,keyasint,omitempty"`
 	// SHA256 of the message record's content and the body.
 	SHA256 []byte `cbor:"2,keyasint,omitempty"`
@@ -106,12 +106,13 @@ func (x *exportWriter) record(kind byte, content []byte) error {
 	return err
 }
 
-// end closes a message whose records have all been written.
+// end ends a message whose records have all been written.
 func (x *exportWriter) end() error {
 	return x.record(recordEnd, encode(exportedEnd{SHA256: x.sum.Sum(nil)}))
 }
 
-// exportHeadOf is kind, length, checksum of the content, checksum of all that.
+// exportHeadOf returns the head of a record: kind, length, checksum of the content,
+// checksum of these three.
 func exportHeadOf(nonce [8]byte, kind byte, content []byte) []byte {
 	h := append(make([]byte, 0, exportHead), kind)
 	h = binary.BigEndian.AppendUint32(h, uint32(len(content)))
@@ -123,11 +124,11 @@ func headSum(nonce [8]byte, head []byte) uint32 {
 	return crc32.Update(crc32.Checksum(nonce[:], castagnoli), castagnoli, head)
 }
 
-// ErrNoExport says that a file is no queue export, or one of a newer version.
+// ErrNoExport is returned if a file is no queue export, or one of a newer version.
 var ErrNoExport = errors.New("not a queue export that this version can read")
 
-// errDamaged is wrapped by the errors of a record that is not what was written;
-// what follows it can still be read.
+// errDamaged is wrapped by errors about a record that is not as it was written. The
+// records after it can still be read.
 var errDamaged = errors.New("damaged")
 
 // exportReader reads records.
@@ -160,9 +161,9 @@ func newExportReader(r io.Reader) (*exportReader, error) {
 	return x, nil
 }
 
-// next returns the next record; its content is valid until the next call. The
-// error wraps errDamaged where the record is not what was written,
-// io.ErrUnexpectedEOF where the file ends in it, and is io.EOF at the end.
+// next returns the next record; its content is valid until the next call. The error wraps
+// errDamaged if the record is not as it was written, io.ErrUnexpectedEOF if the file ends
+// within it, and is io.EOF at the end.
 func (x *exportReader) next() (kind byte, content []byte, err error) {
 	head, err := x.r.Peek(exportHead)
 	if len(head) == 0 && errors.Is(err, io.EOF) {
@@ -191,7 +192,7 @@ func (x *exportReader) next() (kind byte, content []byte, err error) {
 		return 0, nil, cut(err)
 	}
 	if crc32.Checksum(x.buf[:size], castagnoli) != sum {
-		// Where octets are missing the next head lies in what was read.
+		// If octets are missing, the next head is within the octets that were read.
 		x.unread(x.buf[:size])
 		if err := x.resync(); err != nil {
 			return 0, nil, err
@@ -201,7 +202,7 @@ func (x *exportReader) next() (kind byte, content []byte, err error) {
 	return kind, x.buf[:size], nil
 }
 
-// unreader is a reader that takes octets back.
+// unreader is a reader to which octets can be given back.
 type unreader struct {
 	back []byte
 	r    io.Reader
@@ -231,7 +232,7 @@ func (x *exportReader) valid(head []byte) bool {
 	return false
 }
 
-// resync looks for the next head.
+// resync searches for the next head.
 func (x *exportReader) resync() error {
 	for {
 		head, err := x.r.Peek(exportHead)
@@ -246,11 +247,11 @@ func (x *exportReader) resync() error {
 }
 
 func (x *exportReader) skip(n int) {
-	n, _ = x.r.Discard(n) // it was peeked at
+	n, _ = x.r.Discard(n) // Peek has read them already
 	x.at += int64(n)
 }
 
-// cut makes the end of the input an unexpected one.
+// cut turns io.EOF into io.ErrUnexpectedEOF.
 func cut(err error) error {
 	if errors.Is(err, io.EOF) {
 		return io.ErrUnexpectedEOF

@@ -15,28 +15,27 @@ import (
 	"github.com/oklog/ulid/v2"
 )
 
-// Transfer is what an export file was found to hold, or what an import made of
-// it.
+// Transfer is the result of reading an export file, or of importing it.
 type Transfer struct {
-	// Messages that are whole; with Import those taken into the queue.
+	// Messages is the number of whole messages; of Import, of those that were imported.
 	Messages int
-	// Octets of their bodies.
+	// Octets is the size of their bodies.
 	Octets int64
-	// Present were in the queue already and were not imported.
+	// Present is the number of messages that were in the queue already and were skipped.
 	Present int
-	// Damaged messages: their part of the file is not what was written, or is
-	// missing, or no queue can hold what it says.
+	// Damaged is the number of messages whose records are not as they were written, or are
+	// missing, or have values that no queue accepts.
 	Damaged int
-	// Unreadable messages were damaged in the store that was exported, and are
+	// Unreadable is the number of messages that were damaged in the exported store, and are
 	// not in the file.
 	Unreadable int
-	// Complete says that the end of the file is there.
+	// Complete reports whether the end of the file is there.
 	Complete bool
-	// Problems say where the damage is, the first twenty.
+	// Problems says where the damage is; the first twenty places.
 	Problems []string
 }
 
-// Whole says that nothing that should be in the file is missing or damaged.
+// Whole reports whether nothing that should be in the file is missing or damaged.
 func (t Transfer) Whole() bool { return t.Complete && t.Damaged == 0 && len(t.Problems) == 0 }
 
 func (t *Transfer) problem(format string, args ...any) {
@@ -45,10 +44,10 @@ func (t *Transfer) problem(format string, args ...any) {
 	}
 }
 
-// exportSink takes what an export file holds. Each begin is followed by writes
-// and by one commit or abort, unless it returned an error.
+// exportSink receives the messages of an export file. Each begin is followed by writes and
+// by one commit or abort, unless it returned an error.
 type exportSink interface {
-	// begin returns errPresent for a message that it has already.
+	// begin returns errPresent for a message that is there already.
 	begin(m *exportedMessage) error
 	io.Writer
 	commit() error
@@ -57,8 +56,8 @@ type exportSink interface {
 
 var errPresent = errors.New("present already")
 
-// CheckExport reads an export file to its end and says what it holds. The error
-// is one of reading, or ErrNoExport; damage is in the Transfer.
+// CheckExport reads an export file to its end and returns what it contains. The error is
+// one of reading, or ErrNoExport; damage is in the Transfer.
 func CheckExport(r io.Reader) (Transfer, error) { return readExport(r, time.Now(), discard{}) }
 
 type discard struct{}
@@ -68,7 +67,7 @@ func (discard) Write(content []byte) (int, error) { return len(content), nil }
 func (discard) commit() error                     { return nil }
 func (discard) abort()                            {}
 
-// exportParser brings the records of a file into order.
+// exportParser puts the messages of a file together from its records.
 type exportParser struct {
 	t      Transfer
 	sink   exportSink
@@ -76,12 +75,12 @@ type exportParser struct {
 	open   *exportedMessage // the message whose body is being read
 	sum    hash.Hash
 	size   int64
-	begun  bool // the sink has it
-	intact int  // messages whose records were all as written
+	begun  bool // whether the sink has it
+	intact int  // messages whose records were all as they were written
 	last   *exportedLast
 }
 
-// readExport hands the messages of a file to sink. An error of sink ends it.
+// readExport gives the messages of a file to sink. An error of sink ends it.
 func readExport(r io.Reader, now time.Time, sink exportSink) (Transfer, error) {
 	x, err := newExportReader(r)
 	if err != nil {
@@ -186,7 +185,7 @@ func (p *exportParser) message(content []byte) error {
 
 func (p *exportParser) body(content []byte) error {
 	if p.open == nil {
-		return nil // of a message that is damaged
+		return nil // it belongs to a damaged message
 	}
 	p.size += int64(len(content))
 	p.sum.Write(content)
@@ -234,8 +233,7 @@ func (p *exportParser) end(content []byte) error {
 	return nil
 }
 
-// damaged gives up the message that is being read, or counts one that was not
-// even begun.
+// damaged discards the message that is being read, or counts one that had not begun.
 func (p *exportParser) damaged(err error) {
 	p.t.Damaged++
 	if p.open != nil {
@@ -253,8 +251,8 @@ func (p *exportParser) close() {
 	p.open, p.begun = nil, false
 }
 
-// check says what makes the message one that no queue can hold. The file may
-// come from elsewhere: nothing of it may break a session or the next start.
+// check returns an error if no queue can hold the message. The file may come from
+// elsewhere: nothing in it may break a session or the next start.
 func (m *exportedMessage) check(now time.Time) error {
 	e := &m.Envelope
 	switch {
@@ -281,7 +279,7 @@ func (m *exportedMessage) check(now time.Time) error {
 	if !left {
 		return errors.New("all its recipients are at their end")
 	}
-	for _, s := range texts { // they go into commands
+	for _, s := range texts { // they become parts of commands
 		if strings.ContainsFunc(s, unicode.IsControl) {
 			return fmt.Errorf("control character in %q", s)
 		}
@@ -289,19 +287,19 @@ func (m *exportedMessage) check(now time.Time) error {
 	return nil
 }
 
-// records are the unit records of the message, by unit number, for those units
-// that were tried, or whose sender was told of a delay.
-func (m *exportedMessage) records() map[int]unitRecord {
-	records := make(map[int]unitRecord)
+// records returns the records of the message by group number, for the groups that were
+// tried or whose sender was notified of a delay.
+func (m *exportedMessage) records() map[int]groupRecord {
+	records := make(map[int]groupRecord)
 	for n, group := range split(m.Envelope.Recipients) {
-		rec := unitRecord{Done: true}
-		tried, told := false, false
+		rec := groupRecord{Done: true}
+		tried, notified := false, false
 		for _, r := range group {
 			s := &m.States[r]
 			rec.States = append(rec.States, s.State)
 			rec.Attempts = max(rec.Attempts, s.State.Attempts)
 			tried = tried || s.State.Attempts > 0 || s.State.State != Queued
-			told = told || s.State.Delayed
+			notified = notified || s.State.Delayed
 			if s.LastAttempt.After(rec.LastAttempt) {
 				rec.LastAttempt = s.LastAttempt
 			}
@@ -315,7 +313,7 @@ func (m *exportedMessage) records() map[int]unitRecord {
 		if tried {
 			rec.Attempts = cmp.Or(rec.Attempts, 1)
 		}
-		if tried || told {
+		if tried || notified {
 			records[n] = rec
 		}
 	}

@@ -1,346 +1,235 @@
 package queue
 
 import (
-	"bytes"
 	"errors"
-	"log/slog"
 	"slices"
 	"time"
 
-	"github.com/stsrelay/stsrelay/internal/mailheader"
 	"github.com/stsrelay/stsrelay/internal/store"
+	"github.com/stsrelay/stsrelay/queue/scheduler"
 )
+
+// DomainBackoff is set if a domain as a whole could not be reached: none of its mail is
+// tried for a while.
+type DomainBackoff = scheduler.DomainBackoff
 
 // Outcome is what one attempt led to.
 type Outcome struct {
-	// Results are by position in Work.Recipients. State Queued: to be tried
-	// again; "": not tried, all stays as it was. Attempts is counted by the queue.
+	// Results are by position in Claim.Recipients. State Queued means that the recipient
+	// is to be tried again, "" that it was not tried and keeps its state. The queue counts
+	// Attempts.
 	Results []RecipientState
 	// RetryAfter, if not zero, replaces the schedule's next wait.
 	RetryAfter time.Duration
-	// DomainFailed is why the domain as a whole could not be reached; it rests
-	// then. Zero where a host took part in a transaction.
-	DomainFailed Cause
-	// Bound says that DomainFailed is about what the domain asks for: mail that
-	// nothing of that binds (TLS reports, "TLS-Required: No") goes on.
-	Bound bool
-	// Parallel is how many units of the domain its hosts take at a time; 0: not
+	// DomainBackoff is zero if a host of the domain took part in a transaction.
+	DomainBackoff DomainBackoff
+	// Parallel is how many groups of the domain its hosts take at a time; 0: not
 	// known. More than Options.DomainLimit may be claimed then.
 	Parallel int
-	// Unreadable is why the message could not be read, nil where it could. It is
-	// held then.
+	// Unreadable, if not nil, is why the message could not be read. It is held then.
 	Unreadable error
 	// Notices are queued in the same commit.
 	Notices []NewMessage
 	// Also adds changes of other packages to the same commit.
 	Also func(*store.Batch)
+	// Durable is called when the results cannot be lost any more; nil: nobody wants to
+	// know. It must not wait for anything.
+	Durable func()
 }
 
-// NewMessage is a message that the relay itself writes.
-type NewMessage struct {
-	Envelope Envelope // ID, Size, ReceivedAt and Chunks are set by the queue
-	Body     []byte
-	// Keep, if set, is called in its place: the message is not queued, and what is
-	// kept of it goes into the same commit.
-	Keep func(*store.Batch)
-	// Also, if set, adds changes of who writes the message to the same commit.
-	Also func(*store.Batch)
-}
-
-// LogNotices writes a line for each of the notices about a message that the queue
-// has taken.
-func LogNotices(log *slog.Logger, about *Envelope, notices []NewMessage) {
-	for i := range notices {
-		switch {
-		case notices[i].Keep != nil:
-			log.Info("notice kept for a digest", "original_queue_id", about.ID.String(), "to", about.From)
-			continue
-		case notices[i].Envelope.ID == ID{}:
-			continue // its message was removed meanwhile
-		}
-		log.Info("notice queued", "queue_id", notices[i].Envelope.ID.String(), "message_id", notices[i].Envelope.MessageID, "original_queue_id", about.ID.String(), "to", about.From)
-	}
-}
-
-// Finish ends a claim with its results. It returns at once: the results ride in
-// the next commit, and what a crash takes of them is tried again. Until that
-// commit the message counts as active, and the notices are not in the queue.
-// While the disk is full the commit waits.
-func (q *Queue) Finish(w *Work, o Outcome) {
+// Finish ends a claim with its results. It returns at once: the results are written
+// with the next commit, and an attempt whose results are lost by a crash is made again.
+// Until that commit the message counts as active, and the notices are not in the queue.
+// While the disk is full, the commit waits.
+func (q *Queue) Finish(c *Claim, o Outcome) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	now := q.clock()
-	u, e, d := w.unit, w.unit.msg, w.unit.domain
+	g, e := c.group, c.group.Entry
+	gone := e.Gone // the operator has removed the message: nobody is notified
+	if !q.permitted(e, q.scheduler.Finish(g, c.apply(&o, gone), q.clock.now())) {
+		return
+	}
 	var b store.Batch
-	b.Patient()
-	b.Unhurried()
+	b.RetryWhenFull()
+	b.Deferrable()
 	if o.Also != nil {
 		o.Also(&b)
 	}
-	var own []ownMessage
-	if !e.gone { // else the operator has removed it, and nobody is told
-		own = q.addOwn(o.Notices, &b)
-		q.settle(w, o, now, &b)
+	var generated []generatedMessage
+	if !gone {
+		generated = q.addGeneratedLocked(o.Notices, &b)
+		q.writeResultsLocked(c, &b)
 	}
-	switch free := d.restBound && u.lane.free(); {
-	case o.DomainFailed == (Cause{}) && free, o.Bound && u.lane.free():
-		// It says nothing about what the others wait for.
-	case o.DomainFailed == (Cause{}):
-		if slices.ContainsFunc(o.Results, func(r RecipientState) bool { return r.State == Delivered }) {
-			q.proven.took(d.name, now)
+	q.store.Submit(&b, func(err error) {
+		q.recorded(g, generated, err)
+		if err == nil && o.Durable != nil {
+			o.Durable()
 		}
-		q.worked(d, o.Parallel)
-	default:
-		if d.restStep == w.Rests { // else it rests already, after a claim of the same time
-			q.rest(d, now, o.DomainFailed, o.Bound)
-		}
-		if !u.done && !e.gone {
-			d.restUntil = min(d.restUntil, u.due)
-		}
+	})
+	if o.Unreadable != nil && !e.Gone {
+		q.holdUnreadableLocked(e, o.Unreadable)
 	}
-	q.place(d, now)
-	q.store.Submit(&b, func(err error) { q.finished(u, own, err) })
-	if o.Unreadable != nil && !e.gone {
-		q.holdUnreadable(e, o.Unreadable)
-	}
-	q.signal()
+	q.wake.raise()
 }
 
-// finished is called when the results of a claim are durable, or lost.
-func (q *Queue) finished(u *unit, own []ownMessage, err error) {
-	if errors.Is(err, store.ErrClosed) {
-		return // called under the lock; nothing is claimed any more
+// apply puts the results into the record of the claim, unless its message is gone, and
+// returns what the scheduler has to know of them.
+func (c *Claim) apply(o *Outcome, gone bool) scheduler.Outcome {
+	out := scheduler.Outcome{
+		Delivered:  slices.ContainsFunc(o.Results, func(r RecipientState) bool { return r.State == Delivered }),
+		RetryAfter: o.RetryAfter, Backoff: o.DomainBackoff, BackoffStep: c.BackoffStep, Parallel: o.Parallel,
 	}
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	u.domain.active--
-	changed := errors.Is(err, store.ErrChanged)
-	if changed {
-		q.lost(u)
+	if gone {
+		return out
 	}
-	if err != nil && !changed { // the unit stays claimed until the next start tries it again
-		q.log.Error("the results of a delivery could not be written; it will be made again after the next start",
-			"queue_id", u.msg.id.String(), "domain", u.domain.name, "error", err)
-	} else {
-		q.free(u)
-		q.wait(u)
-		q.place(u.domain, q.clock())
-	}
-	q.admitOwn(own, err)
-}
-
-// settle brings the results into the unit and its message.
-func (q *Queue) settle(w *Work, o Outcome, now int64, b *store.Batch) {
-	u, e := w.unit, w.unit.msg
-	ifUntouched(u, int(u.attempts), b)
-	queued := int32(0)
-	states := w.record.States
-	for i, p := range w.pos {
+	states := c.record.States
+	for i, p := range c.positions {
 		r := o.Results[i]
 		if r.State == "" {
-			queued++
+			out.Left++
 			continue
 		}
 		r.Attempts = states[p].Attempts + 1
 		states[p] = r
 		if r.State == Queued {
-			queued++
-			u.domain.last = r.Cause()
+			out.Left++
+			out.Reason = r.Reason()
 		}
 	}
-	q.counts.Recipients -= int(u.recipients - queued)
-	u.recipients = queued
-	u.attempts++
-	rec := unitRecord{LastAttempt: q.now().UTC().Round(0), Attempts: int(u.attempts), States: states}
-	if queued == 0 {
-		u.done = true
-		u.domain.leave(u)
-		e.left--
-		if e.left == 0 {
-			q.forget(e)
-			q.deleteRecords(e, w.Envelope.Chunks, b)
-			return
-		}
-		rec.Done = true
-	} else {
-		wait := o.RetryAfter
-		if wait == 0 {
-			wait = q.schedule.wait(int(u.attempts))
-		}
-		u.due = now + int64(wait)
-		if limit := q.expiry(e); limit > 0 && now < e.receivedAt+int64(limit) {
-			expire := e.receivedAt + int64(limit)
-			u.due = min(u.due, expire)
-		}
-		rec.NextAttempt = q.wall(u.due)
-		if rec.told() {
-			u.isTold()
-		}
-	}
-	e.stateKept = true
-	b.Set(unitKey(e.seq, int(u.number)), encode(rec))
+	out.DelayNotified = c.record.delayNotified()
+	return out
 }
 
-// Record writes what others have to say of a claim that is given back without a
-// result, soon; also may be nil.
+// writeResultsLocked adds the record of the group of c to b, or deletes the message if
+// that was its last group.
+func (q *Queue) writeResultsLocked(c *Claim, b *store.Batch) {
+	g, e := c.group, c.group.Entry
+	if e.Left == 0 {
+		q.forgetLocked(e)
+		deleteRecords(e, c.Envelope.Chunks, b)
+		return
+	}
+	rec := groupRecord{LastAttempt: q.clock.utc(), Attempts: int(g.Attempts), States: c.record.States}
+	if rec.Done = g.State().Ended(); !rec.Done {
+		rec.NextAttempt = q.clock.at(g.Due)
+	}
+	e.HasRecords = true
+	b.Set(groupKey(e.Seq, int(g.Number)), encode(rec))
+}
+
+// DelayNotified ends a claim for a DelayNotice. The notices are queued in the commit that
+// records that the sender was notified. If there are none, because the sender does not
+// want any, nothing is written. In both cases the group waits with its domain again.
+// DelayNotified returns at once.
+func (q *Queue) DelayNotified(c *Claim, notices []NewMessage) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	g, e := c.group, c.group.Entry
+	record := len(notices) > 0 && !e.Gone
+	if !q.permitted(e, q.scheduler.FinishNotice(g, record, q.clock.now())) {
+		return
+	}
+	q.wake.raise()
+	if !record {
+		q.releasedLocked(g)
+		return
+	}
+	var b store.Batch
+	b.RetryWhenFull()
+	b.Deferrable()
+	generated := q.addGeneratedLocked(notices, &b)
+	for _, p := range c.positions {
+		c.record.States[p].Delayed = true
+	}
+	c.record.Attempts = int(g.Attempts)
+	c.record.NextAttempt = q.clock.at(g.Due)
+	b.Set(groupKey(e.Seq, int(g.Number)), encode(c.record))
+	e.HasRecords = true
+	q.store.Submit(&b, func(err error) { q.recorded(g, generated, err) })
+}
+
+// recorded is called when the results of a claim are durable, or could not be written.
+func (q *Queue) recorded(g *scheduler.Group, generated []generatedMessage, err error) {
+	if errors.Is(err, store.ErrClosed) {
+		return // the lock is held, and nothing is claimed any more
+	}
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	now := q.clock.now()
+	if err != nil {
+		q.log.Error("the results of a delivery could not be written; it will be made again after the next start",
+			"queue_id", ID(g.Entry.ID).String(), "domain", g.Domain.Name, "error", err)
+		q.permitted(g.Entry, q.scheduler.Unrecorded(g, now))
+	} else if q.permitted(g.Entry, q.scheduler.Recorded(g, now)) {
+		q.releasedLocked(g)
+	}
+	q.admitGeneratedLocked(generated, err)
+}
+
+// releasedLocked is called when a claim has ended. It reports whether the content was
+// being sent.
+func (q *Queue) releasedLocked(g *scheduler.Group) (sent bool) {
+	q.cancellations.check(g.Entry)
+	return q.inFlight.remove(g)
+}
+
+// Record writes changes of other packages about a claim that was released without a
+// result. It does not wait; also may be nil.
 func (q *Queue) Record(also func(*store.Batch)) {
 	if also == nil {
 		return
 	}
 	var b store.Batch
-	b.Unhurried()
+	b.Deferrable()
 	also(&b)
 	q.write(&b)
 }
 
-// Release gives a claim back as if it had not been made: it is due as before.
-func (q *Queue) Release(w *Work) {
+// Release ends a claim as if it had not been made: the group is due as before.
+func (q *Queue) Release(c *Claim) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	q.giveBack(w.unit)
+	q.giveBackLocked(c.group, q.scheduler.Release(c.group, q.clock.now()))
 }
 
-// Postpone gives a claim back for d: it was no attempt, and another one makes no
-// sense before.
-func (q *Queue) Postpone(w *Work, d time.Duration) {
+// Postpone ends a claim that was no attempt: the group is due after d.
+func (q *Queue) Postpone(c *Claim, d time.Duration) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	w.unit.due = q.clock() + int64(d)
-	q.giveBack(w.unit)
+	q.giveBackLocked(c.group, q.scheduler.Postpone(c.group, d, q.clock.now()))
 }
 
-func (q *Queue) giveBack(u *unit) {
-	sending := u.sending
-	q.unclaim(u)
-	if sending { // it was cut short
-		q.mark()
+func (q *Queue) giveBackLocked(g *scheduler.Group, err error) {
+	if !q.permitted(g.Entry, err) {
+		return
 	}
-}
-
-func (q *Queue) unclaim(u *unit) {
-	u.domain.active--
-	q.free(u)
-	q.wait(u)
-	q.place(u.domain, q.clock())
-	q.signal()
-}
-
-// Add queues messages of the relay itself in a commit of their own, together
-// with the changes of also (nil: none), which is called when the messages have
-// their IDs. It returns when they are durable.
-func (q *Queue) Add(messages []NewMessage, also func(*store.Batch)) error {
-	var b store.Batch
-	done := make(chan error, 1)
-	q.mu.Lock()
-	own := q.addOwn(messages, &b)
-	if also != nil {
-		also(&b)
+	if q.releasedLocked(g) { // it was interrupted, and is no longer in flight
+		q.persistInFlight()
 	}
-	q.submitOwn(&b, own, func(err error) { done <- err })
-	q.mu.Unlock()
-	return <-done
+	q.wake.raise()
 }
 
-// submitOwn submits b, and takes what addOwn put into it into the schedule once
-// it is durable: what can be claimed must be there to be read. done may be nil.
-func (q *Queue) submitOwn(b *store.Batch, own []ownMessage, done func(error)) {
-	q.store.Submit(b, func(err error) {
-		if !errors.Is(err, store.ErrClosed) { // then the lock is held
-			q.mu.Lock()
-			q.admitOwn(own, err)
-			q.mu.Unlock()
-		}
-		if done != nil {
-			done(err)
-		}
-	})
+func deleteRecords(e *scheduler.Entry, chunks int, b *store.Batch) {
+	deleteBody(e.Seq, chunks, b)
+	deleteState(e, b)
 }
 
-// ownMessage is a message of the relay whose commit is not done.
-type ownMessage struct {
-	entry *entry
-	env   *Envelope
-}
-
-// addOwn puts messages into b.
-func (q *Queue) addOwn(messages []NewMessage, b *store.Batch) []ownMessage {
-	var own []ownMessage
-	for i := range messages {
-		m := &messages[i]
-		if m.Also != nil {
-			m.Also(b)
-		}
-		if m.Keep != nil {
-			m.Keep(b)
-			continue
-		}
-		m.Envelope.MessageID = CleanMessageID(messageIDOf(m.Body))
-		e := q.newEntry()
-		q.fill(e, &m.Envelope, m.Body, 0, int64(len(m.Body)), b)
-		own = append(own, ownMessage{e, &m.Envelope})
-	}
-	return own
-}
-
-// messageIDOf is the Message-ID of a message, "" where it has none.
-func messageIDOf(message []byte) string {
-	for field := range mailheader.Fields(message) {
-		switch {
-		case len(bytes.TrimRight(field, "\r\n")) == 0:
-			return ""
-		case mailheader.Name(field) == "message-id":
-			return mailheader.Value(field)
-		}
-	}
-	return ""
-}
-
-// admitOwn takes them into the schedule, or forgets them.
-func (q *Queue) admitOwn(own []ownMessage, err error) {
-	for _, o := range own {
-		if err != nil {
-			o.entry.gone = true
-			q.unlink(o.entry)
-		} else {
-			q.admit(o.entry, o.env)
-		}
-	}
-	q.signal()
-}
-
-// forget takes e out of memory.
-func (q *Queue) forget(e *entry) {
-	e.gone = true
-	delete(q.byID, e.id)
-	q.unlink(e)
-	q.counts.Messages--
-	if e.held {
-		q.counts.Held--
-	}
-	q.readableAgain(e)
-}
-
-func (q *Queue) deleteRecords(e *entry, chunks int, b *store.Batch) {
-	q.deleteBody(e.seq, chunks, b)
-	q.deleteState(e, b)
-}
-
-func (q *Queue) deleteBody(seq uint64, chunks int, b *store.Batch) {
+func deleteBody(seq uint64, chunks int, b *store.Batch) {
 	for i := range chunks {
 		b.Delete(bodyKey(seq, i))
 	}
 }
 
 // deleteState deletes all of a message but its body.
-func (q *Queue) deleteState(e *entry, b *store.Batch) {
-	b.Delete(messageKey(e.seq))
-	if !e.stateKept {
+func deleteState(e *scheduler.Entry, b *store.Batch) {
+	b.Delete(messageKey(e.Seq))
+	if !e.HasRecords {
 		return
 	}
-	for i := range e.units {
-		if u := &e.units[i]; u.attempts > 0 || u.told || u.done {
-			b.Delete(unitKey(e.seq, i))
+	for i := range e.Groups {
+		if g := &e.Groups[i]; g.Attempts > 0 || g.DelayNotified || g.State().Ended() {
+			b.Delete(groupKey(e.Seq, i))
 		}
 	}
-	b.Delete(holdKey(e.seq))
+	b.Delete(holdKey(e.Seq))
 }

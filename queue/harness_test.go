@@ -17,6 +17,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/stsrelay/stsrelay/internal/store"
+	"github.com/stsrelay/stsrelay/internal/store/badger"
 )
 
 func TestMain(m *testing.M) {
@@ -29,10 +30,10 @@ func TestMain(m *testing.M) {
 type bench struct {
 	testing.TB
 	*Queue
-	st   *store.Store
+	st   *badger.Store
 	dir  string
 	o    Options
-	so   store.Options
+	so   badger.Options
 	logs *logs
 
 	mu  sync.Mutex
@@ -75,7 +76,7 @@ func (b *bench) start() {
 	b.o.Logger = slog.New(slog.NewTextHandler(b.logs, nil))
 	b.so.Dir = b.dir
 	var err error
-	if b.st, err = store.Open(b.so); err != nil {
+	if b.st, err = badger.Open(b.so); err != nil {
 		b.Fatal(err)
 	}
 	b.o.Store = b.st
@@ -147,7 +148,7 @@ func copySparse(to, from string) error {
 // advance moves the queue's own clock and the wall clock.
 func (b *bench) advance(d time.Duration) {
 	b.Queue.mu.Lock()
-	b.epoch = b.epoch.Add(-d)
+	b.clock.epoch = b.clock.epoch.Add(-d)
 	b.Queue.mu.Unlock()
 	b.step(d)
 }
@@ -162,7 +163,7 @@ func (b *bench) step(d time.Duration) {
 // sync waits until what was submitted is written.
 func (b *bench) sync() {
 	b.Helper()
-	if err := b.st.Commit(context.Background(), new(store.Batch)); err != nil {
+	if err := store.Commit(context.Background(), b.st, new(store.Batch)); err != nil {
 		b.Fatal(err)
 	}
 }
@@ -194,7 +195,7 @@ func (b *bench) accept(body string, env Envelope) ID {
 }
 
 // Claim claims and loads.
-func (b *bench) Claim(ctx context.Context) (*Work, error) {
+func (b *bench) Claim(ctx context.Context) (*Claim, error) {
 	for {
 		w, err := b.Queue.Claim(ctx)
 		if err != nil || w.Load() {
@@ -204,19 +205,17 @@ func (b *bench) Claim(ctx context.Context) (*Work, error) {
 }
 
 // try claims what is due now, nil where nothing is.
-func (b *bench) try() *Work {
+func (b *bench) try() *Claim {
 	b.sync()
 	for {
-		b.Queue.mu.Lock()
-		w, _ := b.claimNext(b.clock())
-		b.Queue.mu.Unlock()
+		w, _ := b.tryClaim()
 		if w == nil || w.Load() {
 			return w
 		}
 	}
 }
 
-func (b *bench) claim() *Work {
+func (b *bench) claim() *Claim {
 	b.Helper()
 	w := b.try()
 	if w == nil {
@@ -232,7 +231,7 @@ func (b *bench) nothing(when string) {
 	}
 }
 
-func all(w *Work, s State) []RecipientState {
+func all(w *Claim, s State) []RecipientState {
 	out := make([]RecipientState, len(w.Recipients))
 	for i := range out {
 		out[i] = RecipientState{State: s, LastReply: "reply " + string(s)}
@@ -243,13 +242,13 @@ func all(w *Work, s State) []RecipientState {
 	return out
 }
 
-func (b *bench) finish(w *Work, s State) {
+func (b *bench) finish(w *Claim, s State) {
 	b.Finish(w, Outcome{Results: all(w, s)})
 	b.sync()
 }
 
-func (b *bench) fail(w *Work) {
-	b.Finish(w, Outcome{Results: all(w, Queued), DomainFailed: Cause{"connect", "connection refused"}})
+func (b *bench) fail(w *Claim) {
+	b.Finish(w, Outcome{Results: all(w, Queued), DomainBackoff: DomainBackoff{Reason: Reason{Code: "connect", Text: "connection refused"}}})
 	b.sync()
 }
 

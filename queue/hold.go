@@ -4,54 +4,66 @@ import (
 	"encoding/binary"
 
 	"github.com/stsrelay/stsrelay/internal/store"
+	"github.com/stsrelay/stsrelay/queue/scheduler"
 )
 
-// hold keeps e from being tried.
-func (q *Queue) hold(e *entry, reason string) { q.holdAs(e, holdRecord{Reason: reason}) }
-
-func (q *Queue) holdAs(e *entry, rec holdRecord) {
-	if e.held {
-		return
+// holdLocked keeps e from being tried. It reports whether e was not held.
+func (q *Queue) holdLocked(e *scheduler.Entry, rec holdRecord) bool {
+	if e.Held {
+		return false
 	}
-	for i := range e.units {
-		q.unwait(&e.units[i])
-		q.place(e.units[i].domain, q.clock())
-	}
-	e.held = true
-	e.stateKept = true
-	q.counts.Held++
+	q.permitted(e, q.scheduler.Hold(e, q.clock.now()))
+	e.HasRecords = true
 	var b store.Batch
-	ifThere(e, &b)
-	rec.Since = q.now().UTC()
-	b.Set(holdKey(e.seq), encode(rec))
+	rec.Since = q.clock.wall().UTC()
+	b.Set(holdKey(e.Seq), encode(rec))
 	q.write(&b)
+	return true
 }
 
-// holdUnreadable holds a message that the store cannot read, so that it is not
-// tried until it expires, and nobody is told that the other side is at fault.
-func (q *Queue) holdUnreadable(e *entry, err error) {
-	q.log.Error("a queued message cannot be read; it is held", "queue_id", e.id.String(), "error", err)
-	q.holdAs(e, holdRecord{Reason: "this relay cannot read it from its disk: " + err.Error(), Unreadable: true})
-	q.countUnreadable(e)
+// unholdLocked releases e. It reports whether e was held.
+func (q *Queue) unholdLocked(e *scheduler.Entry, _ *Message) bool {
+	if !e.Held {
+		return false
+	}
+	q.readableLocked(e)
+	var b store.Batch
+	if e.Seq < q.sequence.low {
+		b.Set(holdKey(e.Seq), encode(holdRecord{Since: q.clock.wall().UTC(), Released: true}))
+	} else {
+		b.Delete(holdKey(e.Seq))
+	}
+	q.write(&b)
+	q.permitted(e, q.scheduler.Unhold(e, q.clock.now()))
+	return true
 }
 
-func (q *Queue) countUnreadable(e *entry) {
-	if !e.unreadable {
-		e.unreadable = true
-		q.counts.Unreadable++
+// holdUnreadableLocked holds a message that the store cannot read. If it were tried until
+// it expires, its sender would be told that the recipient's host is at fault.
+func (q *Queue) holdUnreadableLocked(e *scheduler.Entry, err error) {
+	q.log.Error("a queued message cannot be read; it is held", "queue_id", ID(e.ID).String(), "error", err)
+	q.holdLocked(e, holdRecord{Reason: "this relay cannot read it from its disk: " + err.Error(), Unreadable: true})
+	q.unreadableLocked(e)
+}
+
+// unreadableLocked counts a message that the store cannot read.
+func (q *Queue) unreadableLocked(e *scheduler.Entry) {
+	if !e.Unreadable {
+		e.Unreadable = true
+		q.unreadable++
 	}
 }
 
-// readableAgain is called for a message that was released or is gone.
-func (q *Queue) readableAgain(e *entry) {
-	if e.unreadable {
-		e.unreadable = false
-		q.counts.Unreadable--
+// readableLocked ends that, for a message that was released or is gone.
+func (q *Queue) readableLocked(e *scheduler.Entry) {
+	if e.Unreadable {
+		e.Unreadable = false
+		q.unreadable--
 	}
 }
 
-// holdDamaged holds the messages of which a body cannot be read, by its keys.
-// An envelope among them was met when the queue was rebuilt.
+// holdDamaged holds the messages whose body has damaged chunks, given the keys of all
+// damaged values. Damaged envelopes were found when the queue was rebuilt.
 func (q *Queue) holdDamaged(keys [][]byte) {
 	damaged := make(map[uint64][]byte)
 	for _, k := range keys {
@@ -64,9 +76,9 @@ func (q *Queue) holdDamaged(keys [][]byte) {
 	}
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	for e := q.first; e != nil; e = e.next {
-		if k := damaged[e.seq]; k != nil && e.accepted && !e.unreadable {
-			q.holdUnreadable(e, &store.ValueError{Key: k})
+	for e := q.scheduler.First(); e != nil; e = e.Next() {
+		if k := damaged[e.Seq]; k != nil && e.Accepted && !e.Unreadable {
+			q.holdUnreadableLocked(e, &store.ValueError{Key: k})
 		}
 	}
 }

@@ -13,7 +13,7 @@ func TestLimitsChangeWhileTheQueueIsOpen(t *testing.T) {
 	for range 3 {
 		b.accept("x", to("a@y.test"))
 	}
-	w := []*Work{b.claim(), b.claim(), b.claim(), b.claim()}
+	w := []*Claim{b.claim(), b.claim(), b.claim(), b.claim()}
 	b.nothing("beyond the limit of claims")
 	if err := b.Accepting(); !errors.Is(err, ErrFull) {
 		t.Errorf("a full queue: %v", err)
@@ -36,7 +36,7 @@ func TestLimitsChangeWhileTheQueueIsOpen(t *testing.T) {
 	b.nothing("beyond lower limits")
 
 	b.SetLimits(Limits{Domain: 2, Claims: 10, Messages: 20})
-	b.nothing("before a unit has gone through")
+	b.nothing("before a group has gone through")
 	if first.Domain != "x.test" { // the one that has more
 		first = second
 	}

@@ -15,16 +15,16 @@ func TestAClaimThatCannotBeReadMakesRoomForTheNext(t *testing.T) {
 	b := newBench(t, Options{ClaimLimit: 1})
 	bad := b.accept("bad", to("a@bad.test"))
 	good := b.accept("good", to("a@good.test"))
-	if err := b.st.Put(t.Context(), messageKey(b.byID[bad].seq), []byte{0xff, 0x00}); err != nil {
+	if err := store.Put(t.Context(), b.st, messageKey(b.byID[bad].Seq), []byte{0xff, 0x00}); err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	w, err := b.Queue.Claim(ctx)
 	if err != nil || w.Domain != "bad.test" {
 		t.Fatalf("claimed %+v, %v", w, err)
 	}
-	next := make(chan *Work, 1)
+	next := make(chan *Claim, 1)
 	go func() {
 		w, _ := b.Queue.Claim(ctx)
 		next <- w
@@ -51,13 +51,13 @@ func TestAHoldIsShownWithTheResultsThatItFollowed(t *testing.T) {
 	slow.Update([]byte("q gate"), func([]byte) []byte { close(begun); <-end; return nil })
 	b.st.Submit(&slow, nil)
 	<-begun
-	b.Finish(w, Outcome{Results: []RecipientState{{State: Queued, Attempts: 1, Why: "local"}}, Unreadable: errors.New("checksum mismatch")})
+	b.Finish(w, Outcome{Results: []RecipientState{{State: Queued, Attempts: 1, ReasonCode: "local"}}, Unreadable: errors.New("checksum mismatch")})
 	if m := b.show(id); m.State != Active || m.HeldFor != "" {
 		t.Errorf("before the commit: %s, held for %q", m.State, m.HeldFor)
 	}
 	close(end)
 	b.sync()
-	if m := b.show(id); m.State != Held || !m.Unreadable || m.HeldFor == "" || m.States[0].Why != "local" || m.Attempts != 1 {
+	if m := b.show(id); m.State != Held || !m.Unreadable || m.HeldFor == "" || m.States[0].ReasonCode != "local" || m.Attempts != 1 {
 		t.Errorf("after the commit: %+v", m)
 	}
 }

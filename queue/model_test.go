@@ -15,39 +15,39 @@ import (
 // model is what the queue should hold, as simply as it can be said.
 type model struct {
 	messages map[ID]*modelMessage
-	claimed  []*Work
-	given    []modelGiveUp // what waits for the end of an attempt
+	claimed  []*Claim
+	canceled []modelCancel // what waits for the end of an attempt
 	told     []string      // what the senders of bounced mail were told of, by recipient
 }
 
-// modelGiveUp is a message that is to end, or its recipients of one domain.
-type modelGiveUp struct {
+// modelCancel is a message that is to end, or its recipients of one domain.
+type modelCancel struct {
 	id     ID
 	domain string
 	bounce bool
 }
 
-func (g modelGiveUp) covers(w *Work) bool {
+func (g modelCancel) matches(w *Claim) bool {
 	return g.id == w.Envelope.ID && (g.domain == "" || g.domain == w.Domain)
 }
 
-// giveUp ends what the operator gives up: at once, or when no attempt of it is
+// cancel ends what the operator cancels: at once, or when no attempt of it is
 // under way any more. The last word about the same recipients counts.
-func (m *model) giveUp(gs ...modelGiveUp) {
+func (m *model) cancel(gs ...modelCancel) {
 	for _, g := range gs {
-		m.given = slices.DeleteFunc(m.given, func(o modelGiveUp) bool { return o.id == g.id && o.domain == g.domain })
-		m.given = append(m.given, g)
+		m.canceled = slices.DeleteFunc(m.canceled, func(o modelCancel) bool { return o.id == g.id && o.domain == g.domain })
+		m.canceled = append(m.canceled, g)
 	}
 	m.settle()
 }
 
 func (m *model) settle() {
-	m.given = slices.DeleteFunc(m.given, func(g modelGiveUp) bool {
+	m.canceled = slices.DeleteFunc(m.canceled, func(g modelCancel) bool {
 		msg := m.messages[g.id]
 		if msg == nil || msg.open(g.domain) == 0 {
 			return true
 		}
-		if slices.ContainsFunc(m.claimed, g.covers) {
+		if slices.ContainsFunc(m.claimed, g.matches) {
 			return false
 		}
 		for i, r := range msg.recipients {
@@ -75,17 +75,17 @@ type modelMessage struct {
 	held       bool
 }
 
-// modelLate is the age from which a message is late, modelStep what time moves by.
+// modelDelay is the age from which a message is delayed, modelStep what time moves by.
 const (
-	modelLate = 3 * time.Minute
-	modelStep = 4 * time.Minute
+	modelDelay = 3 * time.Minute
+	modelStep  = 4 * time.Minute
 )
 
-// modelResults are results as deliveries make them: what is late is told of.
-func modelResults(w *Work, s State) []RecipientState {
+// modelResults are results as deliveries make them: senders are told of a delay.
+func modelResults(w *Claim, s State) []RecipientState {
 	results := all(w, s)
 	for i := range results {
-		results[i].Delayed = w.States[i].Delayed || w.Age >= modelLate
+		results[i].Delayed = w.States[i].Delayed || w.Age >= modelDelay
 	}
 	return results
 }
@@ -111,7 +111,7 @@ func (m *model) ids(select_ func(*modelMessage) bool) []ID {
 }
 
 func (m *model) active(id ID) bool {
-	return slices.ContainsFunc(m.claimed, func(w *Work) bool { return w.Envelope.ID == id })
+	return slices.ContainsFunc(m.claimed, func(w *Claim) bool { return w.Envelope.ID == id })
 }
 
 var modelDomains = []string{"a.test", "b.test", "c.test"}
@@ -121,7 +121,7 @@ var modelDomains = []string{"a.test", "b.test", "c.test"}
 // recipient was delivered, bounced or removed, and the store is empty.
 func TestTheQueueAgreesWithItsModel(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
-		b := newBench(t, Options{Schedule: Schedule{Retry: []time.Duration{10 * time.Minute}, Expire: 24 * time.Hour, Tell: modelLate}})
+		b := newBench(t, Options{Schedule: Schedule{Retry: []time.Duration{10 * time.Minute}, Expire: 24 * time.Hour, DelayWarning: modelDelay}})
 		defer func() { // the harness of t stops the last one only
 			b.stop()
 			b.dir = t.TempDir()
@@ -141,10 +141,10 @@ func TestTheQueueAgreesWithItsModel(t *testing.T) {
 				return (f.IDs == nil || f.IDs[0] == id) && (f.Domain == "" || msg.open(f.Domain) > 0)
 			}
 		}
-		picked := func(f Filter, ok func(ID, *modelMessage) bool, bounce bool) (gs []modelGiveUp) {
+		picked := func(f Filter, ok func(ID, *modelMessage) bool, bounce bool) (gs []modelCancel) {
 			for id, msg := range m.messages {
 				if ok(id, msg) {
-					gs = append(gs, modelGiveUp{id, f.Domain, bounce})
+					gs = append(gs, modelCancel{id, f.Domain, bounce})
 				}
 			}
 			return gs
@@ -160,11 +160,11 @@ func TestTheQueueAgreesWithItsModel(t *testing.T) {
 				b.Release(w)
 			}
 			m.claimed = nil
-			b.givenUp()
+			b.applyCanceled()
 			m.settle()
 		}
 		steps := 0
-		end := func(w *Work, results ...RecipientState) { // in the model
+		end := func(w *Claim, results ...RecipientState) { // in the model
 			msg := m.messages[w.Envelope.ID]
 			if msg == nil {
 				return
@@ -178,7 +178,7 @@ func TestTheQueueAgreesWithItsModel(t *testing.T) {
 				delete(m.messages, w.Envelope.ID)
 			}
 		}
-		claim := func(rt *rapid.T) *Work {
+		claim := func(rt *rapid.T) *Claim {
 			w := b.try()
 			if w == nil {
 				return nil
@@ -193,16 +193,16 @@ func TestTheQueueAgreesWithItsModel(t *testing.T) {
 				}
 			}
 			for _, other := range m.claimed {
-				if other.unit == w.unit {
+				if other.group == w.group {
 					rt.Fatal("claimed twice")
 				}
 			}
-			if slices.ContainsFunc(m.given, func(g modelGiveUp) bool { return g.covers(w) }) {
+			if slices.ContainsFunc(m.canceled, func(g modelCancel) bool { return g.matches(w) }) {
 				rt.Fatal("claimed although it was given up")
 			}
-			if w.Waits != (Cause{}) {
+			if w.Kind == DelayNotice {
 				knows := !slices.ContainsFunc(w.Recipients, func(r int) bool { return !msg.delayed[r] })
-				if knows || msg.asked[w.Domain] || time.Duration(steps-msg.at)*modelStep < modelLate {
+				if knows || msg.asked[w.Domain] || time.Duration(steps-msg.at)*modelStep < modelDelay {
 					rt.Fatalf("claimed to tell of %+v", msg)
 				}
 			}
@@ -210,21 +210,21 @@ func TestTheQueueAgreesWithItsModel(t *testing.T) {
 			return w
 		}
 		// finishing takes a claim to end it; one that only tells ends here.
-		finishing := func(rt *rapid.T) *Work {
+		finishing := func(rt *rapid.T) *Claim {
 			if len(m.claimed) == 0 {
 				return nil
 			}
 			i := rapid.IntRange(0, len(m.claimed)-1).Draw(rt, "claim")
 			w := m.claimed[i]
 			m.claimed = slices.Delete(m.claimed, i, i+1)
-			if w.Waits == (Cause{}) {
+			if w.Kind != DelayNotice {
 				return w
 			}
 			var notices []NewMessage
 			if rapid.Bool().Draw(rt, "a notice is owed") {
 				notices = []NewMessage{{Keep: func(*store.Batch) {}}}
 			}
-			b.Told(w, notices)
+			b.DelayNotified(w, notices)
 			b.sync()
 			if msg := m.messages[w.Envelope.ID]; msg != nil {
 				msg.asked[w.Domain] = true
@@ -236,7 +236,7 @@ func TestTheQueueAgreesWithItsModel(t *testing.T) {
 		}
 		rt.Repeat(map[string]func(*rapid.T){
 			"": func(rt *rapid.T) {
-				b.givenUp()
+				b.applyCanceled()
 				m.settle()
 				b.agrees(rt, m)
 				if got, want := told.lines(), slices.Sorted(slices.Values(m.told)); !slices.Equal(got, want) {
@@ -266,16 +266,16 @@ func TestTheQueueAgreesWithItsModel(t *testing.T) {
 				s := rapid.SampledFrom([]State{Queued, Delivered, Bounced}).Draw(rt, "result")
 				o := Outcome{Results: modelResults(w, s)}
 				if s == Queued && rapid.Bool().Draw(rt, "the domain failed") {
-					o.DomainFailed, o.Bound = Cause{"connect", "refused"}, rapid.Bool().Draw(rt, "for what is bound")
+					o.DomainBackoff = DomainBackoff{Reason: Reason{Code: "connect", Text: "refused"}, PolicyOnly: rapid.Bool().Draw(rt, "for what is bound")}
 				}
 				b.Finish(w, o)
 				b.sync()
 				end(w, o.Results...)
 			},
-			"outage": func(rt *rapid.T) { // what is late then is to be told of
-				if w := claim(rt); w != nil && w.Waits == (Cause{}) {
+			"outage": func(rt *rapid.T) { // senders are to be told of a delay then
+				if w := claim(rt); w != nil && w.Kind != DelayNotice {
 					m.claimed = m.claimed[:len(m.claimed)-1]
-					o := Outcome{Results: modelResults(w, Queued), DomainFailed: Cause{"connect", "refused"}}
+					o := Outcome{Results: modelResults(w, Queued), DomainBackoff: DomainBackoff{Reason: Reason{Code: "connect", Text: "refused"}}}
 					b.Finish(w, o)
 					b.sync()
 					end(w, o.Results...)
@@ -343,7 +343,7 @@ func TestTheQueueAgreesWithItsModel(t *testing.T) {
 				n, err := b.Remove(t.Context(), f)
 				expect(n, err, len(gs))
 				if f.Domain != "" {
-					m.giveUp(gs...)
+					m.cancel(gs...)
 					return
 				}
 				maps.DeleteFunc(m.messages, ok) // at once, whoever delivers it
@@ -353,7 +353,7 @@ func TestTheQueueAgreesWithItsModel(t *testing.T) {
 				gs := picked(f, ok, true)
 				n, err := b.Bounce(t.Context(), f, "model", func(msg Message) *NewMessage { told.make(msg); return nil })
 				expect(n, err, len(gs))
-				m.giveUp(gs...)
+				m.cancel(gs...)
 			},
 			"time": func(rt *rapid.T) {
 				b.advance(modelStep)
@@ -369,7 +369,7 @@ func TestTheQueueAgreesWithItsModel(t *testing.T) {
 		})
 		release()
 		b.touchedAny(b.Unhold(t.Context(), Filter{}))
-		for range 20 { // rests and slow starts let go of it bit by bit
+		for range 20 { // back-offs and slow starts let go of it bit by bit
 			b.touchedAny(b.Retry(t.Context(), Filter{}))
 			for w := b.try(); w != nil; w = b.try() {
 				end(w, all(w, Delivered)...)

@@ -15,7 +15,7 @@ func TestSilentDomainsLeaveRoomForThoseThatTakeMail(t *testing.T) {
 	for i := range 30 {
 		b.accept("x", to(fmt.Sprintf("a@silent%d.test", i)))
 	}
-	var silent []*Work
+	var silent []*Claim
 	for w := b.try(); w != nil; w = b.try() {
 		silent = append(silent, w)
 	}
@@ -25,7 +25,7 @@ func TestSilentDomainsLeaveRoomForThoseThatTakeMail(t *testing.T) {
 	for range 3 {
 		b.accept("x", to("a@good.test"))
 	}
-	var good []*Work
+	var good []*Claim
 	for range 3 {
 		w := b.claim()
 		if w.Domain != "good.test" {
@@ -39,37 +39,6 @@ func TestSilentDomainsLeaveRoomForThoseThatTakeMail(t *testing.T) {
 	b.fail(silent[0])
 	if w := b.claim(); w.Domain == "good.test" {
 		t.Error("the others have no turn")
-	}
-}
-
-// Who fails as a whole loses the place, and a delivery wins it back.
-func TestWhatADomainProvesIsForgotten(t *testing.T) {
-	b := newBench(t, Options{ClaimLimit: 3, Schedule: Schedule{Retry: []time.Duration{time.Minute}, Expire: 100 * time.Hour}})
-	is := func(want bool, when string) {
-		t.Helper()
-		b.Queue.mu.Lock()
-		defer b.Queue.mu.Unlock()
-		if got := b.proven.holds("a.test", b.clock()); got != want {
-			t.Errorf("%s: %t", when, got)
-		}
-	}
-	is(false, "at first")
-	b.accept("x", to("u@a.test"))
-	b.accept("x", to("u@a.test"))
-	b.finish(b.claim(), Queued)
-	is(false, "after a deferral")
-	b.finish(b.claim(), Delivered)
-	is(true, "after a delivery")
-	b.advance(2 * time.Minute)
-	b.fail(b.claim())
-	is(false, "after a failure of all hosts")
-	b.advance(2 * time.Minute)
-	b.finish(b.claim(), Delivered)
-	is(true, "after another delivery")
-	b.advance(provenTime)
-	is(false, "after a day")
-	if n := b.proven.claimed; n != 0 {
-		t.Errorf("%d claims are counted", n)
 	}
 }
 
@@ -91,23 +60,6 @@ func TestADomainChangesTheRing(t *testing.T) {
 	}
 }
 
-func TestWhatIsProvenIsBounded(t *testing.T) {
-	var p proven
-	for i := range 3 * maxProven {
-		p.took(fmt.Sprintf("d%d.test", i), int64(i)*int64(time.Millisecond))
-	}
-	if len(p.since) > maxProven || !p.holds(fmt.Sprintf("d%d.test", 3*maxProven-1), int64(time.Minute)) {
-		t.Errorf("%d are remembered", len(p.since))
-	}
-	p = proven{}
-	for i := range maxProven + 1 { // all at one time
-		p.took(fmt.Sprintf("d%d.test", i), 0)
-	}
-	if len(p.since) > maxProven {
-		t.Errorf("%d are remembered", len(p.since))
-	}
-}
-
 // A new domain does not wait behind very many silent ones, and neither do those
 // that failed keep it from its turn.
 func TestANewDomainDoesNotWaitBehindSilentOnes(t *testing.T) {
@@ -115,7 +67,7 @@ func TestANewDomainDoesNotWaitBehindSilentOnes(t *testing.T) {
 	for i := range 300 {
 		b.accept("x", to(fmt.Sprintf("a@silent%d.test", i)))
 	}
-	claims := func() (works []*Work) {
+	claims := func() (works []*Claim) {
 		for w := b.try(); w != nil; w = b.try() {
 			works = append(works, w)
 		}
@@ -162,7 +114,7 @@ func TestPlacesAreShort(t *testing.T) {
 	is(false, "with an empty queue")
 	b.accept("x", to("a@good.test"))
 	b.finish(b.claim(), Delivered)
-	var works []*Work
+	var works []*Claim
 	for i := range 6 {
 		b.accept("x", to(fmt.Sprintf("a@silent%d.test", i)))
 		works = append(works, b.claim())

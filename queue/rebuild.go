@@ -10,11 +10,12 @@ import (
 	"time"
 
 	"github.com/stsrelay/stsrelay/internal/store"
+	"github.com/stsrelay/stsrelay/queue/scheduler"
 )
 
 const (
-	// overdueSpread is the longest time over which retries that are overdue at
-	// start are spread, overduePace the time that each of them adds to it.
+	// Retries that are overdue at start are spread over a time: overduePace for each,
+	// and overdueSpread at most.
 	overdueSpread = time.Minute
 	overduePace   = 2 * time.Millisecond
 	// lowEvery is how often the low-water number is written.
@@ -23,21 +24,21 @@ const (
 	sweepBatch = 1000
 )
 
-// rebuild reads envelopes and states, not bodies. It reports whether all of them
-// could be read.
+// rebuild reads envelopes and states, not bodies. sound reports whether all of them could
+// be read.
 func (q *Queue) rebuild() (sound bool, err error) {
 	start := time.Now()
 	low, err := q.number(keyLow)
 	if err != nil {
 		return false, err
 	}
-	if q.nextSeq, err = q.number(keySeq); err != nil {
+	if q.sequence.next, err = q.number(keySeq); err != nil {
 		return false, err
 	}
-	q.leasedSeq = q.nextSeq
-	q.lowWritten = low
-	r := rebuilder{q: q, now: q.clock(), wall: q.now(), low: low}
-	if err := r.readFlights(); err != nil {
+	q.sequence.leased = q.sequence.next
+	q.sequence.low = low
+	r := rebuilder{q: q, now: q.clock.now(), wall: q.clock.wall()}
+	if err := r.readInFlight(); err != nil {
 		q.log.Error("the list of deliveries that were under way cannot be read", "error", err)
 		r.unsound = true
 	}
@@ -49,8 +50,8 @@ func (q *Queue) rebuild() (sound bool, err error) {
 		return false, err
 	}
 	r.spread()
-	if n := q.counts.Messages; n > 0 {
-		q.log.Info("queue opened", "messages", n, "recipients", q.counts.Recipients, "held", q.counts.Held, "took_seconds", time.Since(start).Round(time.Millisecond).Seconds())
+	if n := q.scheduler.Counts(); n.Messages > 0 {
+		q.log.Info("queue opened", "messages", n.Messages, "recipients", n.Recipients, "held", n.Held, "took_seconds", time.Since(start).Round(time.Millisecond).Seconds())
 	}
 	return !r.unsound, nil
 }
@@ -63,32 +64,33 @@ func (q *Queue) number(key []byte) (n uint64, err error) {
 	return n, err
 }
 
+// rebuilder brings the messages of the store into memory at start, when nothing else
+// uses the queue.
 type rebuilder struct {
 	q        *Queue
-	now      int64
+	now      scheduler.Time
 	wall     time.Time
-	low      uint64 // the low-water number
-	flights  map[flight]bool
-	cur      *entry // the message whose records are being read
-	released bool   // cur was held, and is not any more
-	overdue  []*unit
+	inFlight map[inFlightRef]bool
+	cur      *scheduler.Entry // the message whose records are being read
+	released bool             // cur was held, and is not any more
+	overdue  []*scheduler.Group
 	unsound  bool // something could not be read
 }
 
-func (r *rebuilder) readFlights() error {
-	r.flights = make(map[flight]bool)
+func (r *rebuilder) readInFlight() error {
+	r.inFlight = make(map[inFlightRef]bool)
 	return r.q.store.View(keyInFlight, func(v []byte) error {
-		var list []flight
+		var list []inFlightRef
 		err := decode(v, &list)
-		for _, f := range list {
-			r.flights[f] = true
+		for _, ref := range list {
+			r.inFlight[ref] = true
 		}
 		return err
 	})
 }
 
-// scan reads all records. One that cannot be read stays where it is, for a
-// person to look at, and keeps nothing else from its way.
+// scan reads all records. One that cannot be read stays in the store, for a person to look
+// at, and does not affect the others.
 func (r *rebuilder) scan() error {
 	var from []byte
 	for {
@@ -109,13 +111,13 @@ func (r *rebuilder) unreadable(k []byte, err error) {
 	r.q.log.Error("a record of the queue cannot be read; it is left where it is", "key", fmt.Sprintf("%x", k), "error", err)
 	if seq, n, ok := parseMessageKey(k); ok && n < 0 {
 		r.finish()
-		r.q.counts.Unreadable++
-		r.q.nextSeq = max(r.q.nextSeq, seq+1)
-		r.q.link(&entry{seq: seq})
+		r.q.unreadable++
+		r.q.sequence.used(seq)
+		r.q.scheduler.Enter(&scheduler.Entry{Seq: seq})
 	}
 }
 
-// record takes in one record; those of a message follow its envelope.
+// record adds one record; those of a message follow its envelope.
 func (r *rebuilder) record(k, v []byte) error {
 	seq, n, ok := parseMessageKey(k)
 	if !ok {
@@ -129,22 +131,21 @@ func (r *rebuilder) record(k, v []byte) error {
 		if err = decode(v, &env); err == nil {
 			r.begin(seq, &env)
 		}
-	case r.cur == nil || r.cur.seq != seq: // the state of a message that is gone
+	case r.cur == nil || r.cur.Seq != seq: // the state of a message that has no envelope
 	case n == holdSuffix:
 		var hold holdRecord
-		r.cur.stateKept = true
+		r.cur.HasRecords = true
 		r.released = decode(v, &hold) == nil && hold.Released
 		if !r.released {
-			r.cur.held = true
-			r.q.counts.Held++
+			r.q.permitted(r.cur, r.q.scheduler.Hold(r.cur, r.now))
 		}
 		if hold.Unreadable {
-			r.q.countUnreadable(r.cur)
+			r.q.unreadableLocked(r.cur)
 		}
-	case n < len(r.cur.units):
-		var rec unitRecord
+	case n < len(r.cur.Groups):
+		var rec groupRecord
 		if err = decode(v, &rec); err == nil {
-			r.unit(&r.cur.units[n], rec)
+			r.group(&r.cur.Groups[n], &rec)
 		}
 	}
 	if err != nil {
@@ -155,85 +156,56 @@ func (r *rebuilder) record(k, v []byte) error {
 
 func (r *rebuilder) begin(seq uint64, env *Envelope) {
 	q := r.q
-	e := &entry{seq: seq, id: env.ID}
-	e.receivedAt = r.now - int64(max(r.wall.Sub(env.ReceivedAt), 0))
-	q.nextSeq = max(q.nextSeq, seq+1)
-	q.lastMS = max(q.lastMS, env.ID.Time()+1) // new IDs sort after it, whatever the clock says
-	q.link(e)
-	q.index(e, env)
+	e := &scheduler.Entry{Seq: seq}
+	q.sequence.used(seq)
+	q.ids.after(env.ID)
+	q.scheduler.Enter(e)
+	q.acceptLocked(e, env, r.now)
 	r.cur, r.released = e, false
 }
 
-func (r *rebuilder) unit(u *unit, rec unitRecord) {
-	q := r.q
-	r.cur.stateKept = true
-	u.attempts = uint16(rec.Attempts)
-	left := int32(0)
-	for _, s := range rec.States {
-		if s.State != Queued {
-			continue
-		}
-		left++
-		if s.LastError != "" {
-			u.domain.last = s.Cause()
-		}
-	}
-	q.counts.Recipients -= int(u.recipients - left)
-	u.recipients = left
-	if rec.Done {
-		u.done = true
-		u.domain.leave(u)
-		u.msg.left--
-		return
-	}
-	if rec.told() {
-		u.isTold()
-	}
-	// A clock that was set back must not make the wait longer than it was.
-	wait := min(rec.NextAttempt.Sub(r.wall), rec.NextAttempt.Sub(rec.LastAttempt))
-	u.due = r.now + int64(wait)
-	if wait <= 0 {
-		r.overdue = append(r.overdue, u)
+func (r *rebuilder) group(g *scheduler.Group, rec *groupRecord) {
+	r.cur.HasRecords = true
+	saved := rec.saved(r.now, r.wall)
+	r.q.permitted(r.cur, r.q.scheduler.Restore(g, saved))
+	if saved.Due <= r.now && !g.State().Ended() {
+		r.overdue = append(r.overdue, g)
 	}
 }
 
-// finish puts the units of the message that was read into the schedule. A
-// message below the low-water number had left the queue, and its keys have come
-// back: it is held for the operator.
+// finish schedules the message whose records were read. If its number is below the
+// low-water number, it had left the queue before and its keys have come back: it is held
+// for the operator.
 func (r *rebuilder) finish() {
 	q, e := r.q, r.cur
 	r.cur = nil
 	if e == nil {
 		return
 	}
-	if e.seq < r.low && !r.released {
-		q.log.Error("a message that had left the queue has come back; it is held", "queue_id", e.id.String())
-		q.hold(e, "it had left the queue before and has come back (low-water guard): release it only if it was never delivered")
+	if e.Seq < q.sequence.low && !r.released {
+		q.log.Error("a message that had left the queue has come back; it is held", "queue_id", ID(e.ID).String())
+		q.holdLocked(e, holdRecord{Reason: "it had left the queue before and has come back (low-water guard): release it only if it was never delivered"})
 	}
-	for i := range e.units {
-		u := &e.units[i]
-		if r.flights[flight{Seq: e.seq, Unit: u.number, Attempts: u.attempts}] && !u.done {
+	for i := range e.Groups {
+		g := &e.Groups[i]
+		if r.inFlight[inFlightRef{Seq: e.Seq, Group: g.Number, Attempts: g.Attempts}] && !g.State().Ended() {
 			q.log.Warn("the last run ended during a delivery of this message: it may have been delivered; it is tried again later",
-				"queue_id", e.id.String(), "domain", u.domain.name)
-			u.due = max(u.due, r.now+int64(q.schedule.wait(1)))
+				"queue_id", ID(e.ID).String(), "domain", g.Domain.Name)
+			q.scheduler.SetDue(g, max(g.Due, r.now.Add(q.scheduler.Wait(1))), r.now)
 		}
-		q.wait(u)
-		q.place(u.domain, r.now)
 	}
+	q.permitted(e, q.scheduler.Start(e, r.now))
 }
 
-// spread gives overdue retries a moment of their own each, so that a start
-// after an outage is no stampede.
+// spread makes overdue retries due at different times, so that not all of them begin at
+// once after an outage.
 func (r *rebuilder) spread() {
 	over := min(overdueSpread, time.Duration(len(r.overdue))*overduePace)
-	for _, u := range r.overdue {
-		if u.heapIndex < 0 || over <= 0 || u.due > r.now { // held, or in flight at the crash
+	for _, g := range r.overdue {
+		if g.State() != scheduler.Waiting || over <= 0 || g.Due > r.now { // held, or in flight at the crash
 			continue
 		}
-		r.q.unwait(u)
-		u.due = r.now + rand.Int64N(int64(over))
-		r.q.wait(u)
-		r.q.place(u.domain, r.now)
+		r.q.scheduler.SetDue(g, r.now.Add(rand.N(over)), r.now)
 	}
 	r.overdue = nil
 }
@@ -242,11 +214,12 @@ func (r *rebuilder) spread() {
 // got no 250. Only numbers below firstNew are looked at.
 func (q *Queue) sweepOrphans(ctx context.Context, firstNew uint64) {
 	q.mu.Lock()
-	live := make([]uint64, 0, q.counts.Messages+len(q.trash.items))
-	for e := q.first; e != nil; e = e.next {
-		live = append(live, e.seq)
+	trashed := q.trash.all()
+	live := make([]uint64, 0, q.scheduler.Counts().Messages+len(trashed))
+	for e := q.scheduler.First(); e != nil; e = e.Next() {
+		live = append(live, e.Seq)
 	}
-	for _, i := range q.trash.items {
+	for _, i := range trashed {
 		live = append(live, i.seq)
 	}
 	q.mu.Unlock()
@@ -284,8 +257,9 @@ func (q *Queue) sweepOrphans(ctx context.Context, firstNew uint64) {
 	}
 }
 
-// keepLow writes the low-water number now and then: the number of the oldest
-// message that is in the queue or coming in. The next start begins there.
+// keepLow writes the low-water number every few seconds: the number of the oldest message
+// that is in the queue or is being received. At the next start nothing below it is
+// expected.
 func (q *Queue) keepLow(ctx context.Context) {
 	t := time.NewTicker(lowEvery)
 	defer t.Stop()
@@ -303,17 +277,17 @@ func (q *Queue) keepLow(ctx context.Context) {
 func (q *Queue) writeLow() {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	low := q.nextSeq
-	for e := q.first; e != nil; e = e.next {
-		if e.seq >= q.lowWritten { // those below have come back and are held
-			low = e.seq
+	low := q.sequence.next
+	for e := q.scheduler.First(); e != nil; e = e.Next() {
+		if e.Seq >= q.sequence.low { // messages below it have come back and are held
+			low = e.Seq
 			break
 		}
 	}
-	if low <= q.lowWritten {
+	if low <= q.sequence.low {
 		return
 	}
-	q.lowWritten = low
+	q.sequence.low = low
 	var b store.Batch
 	b.Set(keyLow, binary.BigEndian.AppendUint64(nil, low))
 	q.write(&b)

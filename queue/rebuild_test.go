@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/stsrelay/stsrelay/internal/store"
+	"github.com/stsrelay/stsrelay/queue/scheduler"
 )
 
 func TestAfterACrashWhatWasInFlightWaitsAndIsLogged(t *testing.T) {
@@ -43,11 +44,11 @@ func TestAfterACrashWhatWasInFlightWaitsAndIsLogged(t *testing.T) {
 func TestAMarkWhoseResultWasWrittenIsNoWarning(t *testing.T) {
 	for _, row := range []struct {
 		name string
-		end  func(*bench, *Work)
+		end  func(*bench, *Claim)
 	}{
-		{"put off", func(b *bench, w *Work) { b.finish(w, Queued) }},
-		{"delivered", func(b *bench, w *Work) { b.finish(w, Delivered) }},
-		{"given back", func(b *bench, w *Work) { b.Release(w); b.sync() }},
+		{"put off", func(b *bench, w *Claim) { b.finish(w, Queued) }},
+		{"delivered", func(b *bench, w *Claim) { b.finish(w, Delivered) }},
+		{"given back", func(b *bench, w *Claim) { b.Release(w); b.sync() }},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			b := newBench(t, Options{})
@@ -76,11 +77,11 @@ func TestOverdueRetriesAreSpreadAfterAStart(t *testing.T) {
 	b.sync()
 	b.step(time.Hour)
 	b.restart()
-	var due []int64
-	for e := b.first; e != nil; e = e.next {
-		due = append(due, e.units[0].due)
+	var due []scheduler.Time
+	for e := b.scheduler.First(); e != nil; e = e.Next() {
+		due = append(due, e.Groups[0].Due)
 	}
-	if spread := time.Duration(slices.Max(due) - slices.Min(due)); spread < n*overduePace/2 || spread > n*overduePace {
+	if spread := slices.Max(due).Sub(slices.Min(due)); spread < n*overduePace/2 || spread > n*overduePace {
 		t.Errorf("%d retries over %v", n, spread)
 	}
 	b.advance(n * overduePace)
@@ -153,22 +154,22 @@ func TestAStepOfTheWallClockExpiresNothing(t *testing.T) {
 func TestAMessageThatComesBackFromBelowTheLowWaterMarkIsHeld(t *testing.T) {
 	b := newBench(t, Options{})
 	ghost := b.accept("ghost", to("a@x.test", "b@x.test"))
-	seq := b.byID[ghost].seq
-	envelope, _ := b.st.Get(messageKey(seq))
-	chunk, _ := b.st.Get(bodyKey(seq, 0))
+	seq := b.byID[ghost].Seq
+	envelope, _ := store.Get(b.st, messageKey(seq))
+	chunk, _ := store.Get(b.st, bodyKey(seq, 0))
 	w := b.claim()
 	b.Finish(w, Outcome{Results: []RecipientState{{State: Delivered}, {State: Queued}}})
 	b.sync()
-	record, _ := b.st.Get(unitKey(seq, 0))
+	record, _ := store.Get(b.st, groupKey(seq, 0))
 	b.touched(1)(b.Retry(t.Context(), Filter{}))
 	b.finish(b.claim(), Delivered)
 	b.accept("live", to("a@x.test"))
 	b.writeLow()
 	var back store.Batch
 	back.Set(messageKey(seq), envelope)
-	back.Set(unitKey(seq, 0), record)
+	back.Set(groupKey(seq, 0), record)
 	back.Set(bodyKey(seq, 0), chunk)
-	if err := b.st.Commit(t.Context(), &back); err != nil {
+	if err := store.Commit(t.Context(), b.st, &back); err != nil {
 		t.Fatal(err)
 	}
 	for range 2 {
@@ -217,8 +218,8 @@ func TestADamagedRecordIsLoggedAndKeepsNothingElseFromItsWay(t *testing.T) {
 	b := newBench(t, Options{})
 	bad := b.accept("bad", to("a@x.test"))
 	good := b.accept("good", to("a@x.test"))
-	seq := b.byID[bad].seq
-	if err := b.st.Put(t.Context(), messageKey(seq), []byte{0xff, 0x00}); err != nil {
+	seq := b.byID[bad].Seq
+	if err := store.Put(t.Context(), b.st, messageKey(seq), []byte{0xff, 0x00}); err != nil {
 		t.Fatal(err)
 	}
 	w := b.claim()
@@ -233,12 +234,12 @@ func TestADamagedRecordIsLoggedAndKeepsNothingElseFromItsWay(t *testing.T) {
 	b.finish(b.claim(), Delivered)
 	b.accept("next", to("a@x.test"))
 	b.writeLow()
-	b.sweepOrphans(t.Context(), b.nextSeq)
+	b.sweepOrphans(t.Context(), b.sequence.next)
 	b.sync()
-	if v, _ := b.st.Get(bodyKey(seq, 0)); string(v) != "bad" {
+	if v, _ := store.Get(b.st, bodyKey(seq, 0)); string(v) != "bad" {
 		t.Error("the body of the damaged message was swept")
 	}
-	if low, _ := b.st.Get(keyLow); low != nil && binary.BigEndian.Uint64(low) > seq {
+	if low, _ := store.Get(b.st, keyLow); low != nil && binary.BigEndian.Uint64(low) > seq {
 		t.Errorf("the low-water mark %x passed the damaged message %x", low, seq)
 	}
 }

@@ -11,16 +11,16 @@ import (
 func TestAReleasedMessageThatHadComeBackIsNotHeldAgain(t *testing.T) {
 	b := newBench(t, Options{})
 	ghost := b.accept("ghost", to("a@x.test"))
-	seq := b.byID[ghost].seq
-	envelope, _ := b.st.Get(messageKey(seq))
-	chunk, _ := b.st.Get(bodyKey(seq, 0))
+	seq := b.byID[ghost].Seq
+	envelope, _ := store.Get(b.st, messageKey(seq))
+	chunk, _ := store.Get(b.st, bodyKey(seq, 0))
 	b.finish(b.claim(), Delivered)
 	b.accept("live", to("b@y.test"))
 	b.writeLow()
 	var back store.Batch
 	back.Set(messageKey(seq), envelope)
 	back.Set(bodyKey(seq, 0), chunk)
-	if err := b.st.Commit(t.Context(), &back); err != nil {
+	if err := store.Commit(t.Context(), b.st, &back); err != nil {
 		t.Fatal(err)
 	}
 	b.restart()
@@ -40,7 +40,7 @@ func TestAReleasedMessageThatHadComeBackIsNotHeldAgain(t *testing.T) {
 	}
 	b.touched(1)(b.Remove(t.Context(), Filter{IDs: []ID{ghost}}))
 	b.sync()
-	if hold, _ := b.st.Get(holdKey(seq)); hold != nil {
+	if hold, _ := store.Get(b.st, holdKey(seq)); hold != nil {
 		t.Error("its hold is left in the store")
 	}
 }

@@ -15,15 +15,14 @@ import (
 
 // Rescued is what Rescue has found.
 type Rescued struct {
-	// Messages are those that were taken out, Octets what their bodies have.
+	// Messages is the number of messages that were written, Octets the size of their bodies.
 	Messages int
 	Octets   int64
-	// Lost are messages that are not sound.
+	// Lost has the messages that are not sound.
 	Lost []LostMessage
 }
 
-// LostMessage is a message that cannot be taken out. What of it is not known is
-// empty.
+// LostMessage is a message that cannot be rescued. Fields that are not known are empty.
 type LostMessage struct {
 	ID         string
 	From       string
@@ -31,17 +30,16 @@ type LostMessage struct {
 	Why        string
 }
 
-// RescueSource is where Rescue reads; store.Salvage is one.
+// RescueSource is what Rescue reads from; a *badger.Salvage is one.
 type RescueSource interface {
-	// Expected is how many messages there should be, -1 where that is not known.
+	// Expected is how many messages there should be, -1 if that is not known.
 	Expected() int
 	Walk(fn func(store.Record) error) error
-	Read(r *store.Record) ([]byte, error)
 }
 
-// Rescue writes every sound message of a store that is not open as an export,
-// which Import reads, and names those that are not sound. The error is one of
-// writing. No body is in memory as a whole.
+// Rescue writes every sound message of a store that is not open as an export, which Import
+// reads, and names those that are not sound. The error is one of writing. Rescue does not
+// keep a whole body in memory.
 func Rescue(src RescueSource, w io.Writer) (Rescued, error) {
 	x, err := newExportWriter(w)
 	if err != nil {
@@ -65,9 +63,8 @@ func Rescue(src RescueSource, w io.Writer) (Rescued, error) {
 	return r.out, nil
 }
 
-// rescuer takes in the records in the order of their keys: all bodies come
-// before the trash and the first envelope, and the records of a message follow
-// its envelope.
+// rescuer reads the records in the order of their keys: all bodies come before the trash
+// and the first envelope, and the records of a message follow its envelope.
 type rescuer struct {
 	src    RescueSource
 	x      *exportWriter
@@ -91,7 +88,7 @@ func (r *rescuer) record(rec store.Record) error {
 		if !ok {
 			return nil
 		}
-		v, err := r.src.Read(&rec)
+		v, err := rec.Read()
 		if n < 0 {
 			return r.envelope(seq, v, err)
 		}
@@ -107,7 +104,7 @@ func (r *rescuer) envelope(seq uint64, v []byte, err error) error {
 	if e := r.finish(); e != nil {
 		return e
 	}
-	r.seq, r.open = seq, &Message{records: make(map[int]unitRecord)}
+	r.seq, r.open = seq, &Message{records: make(map[int]groupRecord)}
 	if err == nil {
 		err = decode(v, &r.open.Envelope)
 	}
@@ -119,8 +116,8 @@ func (r *rescuer) envelope(seq uint64, v []byte, err error) error {
 	return nil
 }
 
-// state takes in a record beside the envelope. One that is damaged counts as
-// none: its recipients are tried from the beginning.
+// state adds a record beside the envelope. A damaged one is ignored: its recipients are
+// tried from the beginning.
 func (r *rescuer) state(n int, v []byte) {
 	if n == holdSuffix {
 		if decode(v, &r.open.held) == nil && !r.open.held.Released {
@@ -128,7 +125,7 @@ func (r *rescuer) state(n int, v []byte) {
 		}
 		return
 	}
-	var rec unitRecord
+	var rec groupRecord
 	if decode(v, &rec) == nil {
 		r.open.records[n] = rec
 	}
@@ -177,7 +174,7 @@ func (r *rescuer) write(m *Message, chunks []store.Record) error {
 			bad = fmt.Errorf("part %d of its body is not there", i)
 			break
 		}
-		v, err := r.src.Read(&chunks[i])
+		v, err := chunks[i].Read()
 		if err != nil {
 			bad = fmt.Errorf("its body cannot be read: %w", err)
 			break
@@ -225,15 +222,14 @@ func (r *rescuer) orphans() {
 	}
 }
 
-// guess says what the header of a body tells of a message whose envelope is
-// lost: this relay's own Received field has the ID, and the recipient where
-// there was one.
+// guess returns what the header of a body tells about a message whose envelope is lost:
+// the Received field of this relay has the ID, and the recipient if there was only one.
 func (r *rescuer) guess(seq uint64) (m LostMessage) {
 	chunks := r.bodies[seq]
 	if len(chunks) == 0 {
 		return m
 	}
-	v, err := r.src.Read(&chunks[0])
+	v, err := chunks[0].Read()
 	if err != nil {
 		return m
 	}
@@ -258,7 +254,7 @@ func (r *rescuer) guess(seq uint64) (m LostMessage) {
 	return m
 }
 
-// traced is what a Received field of this relay says of a message.
+// traced returns what a Received field of this relay says about a message.
 func traced(received string) (id string, recipients []string) {
 	words := strings.Fields(received)
 	for i := range len(words) - 1 {

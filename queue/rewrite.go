@@ -7,11 +7,11 @@ import (
 	"github.com/stsrelay/stsrelay/internal/store"
 )
 
-// Reader reads what was written so far, which is in the store then. It does not
-// read what Reserve keeps a place for.
+// Reader returns a reader of what was written so far; all of that is in the store then.
+// The reader leaves out the place that Reserve keeps.
 func (in *Incoming) Reader() (io.Reader, error) {
 	if len(in.buf) > 0 {
-		in.batch.Set(bodyKey(in.entry.seq, in.chunks), in.buf)
+		in.batch.Set(bodyKey(in.entry.Seq, in.chunks), in.buf)
 		in.chunks++
 		in.buf = nil
 	}
@@ -20,20 +20,20 @@ func (in *Incoming) Reader() (io.Reader, error) {
 			return nil, err
 		}
 	}
-	in.slots <- struct{}{} // what is on its way has arrived
+	in.slots <- struct{}{} // all that was submitted has been written
 	<-in.slots
 	if err := in.failure(); err != nil {
 		return nil, err
 	}
-	b := newBody(in.q, in.entry.seq, in.chunks)
+	b := newBody(in.q, in.entry.Seq, in.chunks)
 	if in.fronts {
 		b.next = 1
 	}
 	return b, nil
 }
 
-// Again opens a message that takes the place of this one, under the same ID.
-// Either this one is aborted then, or the new one.
+// Again opens a message that replaces this one, under the same ID. The caller aborts
+// one of the two.
 func (in *Incoming) Again() (*Incoming, error) {
 	if in.ended {
 		return nil, errors.New("the message has ended")
@@ -43,15 +43,15 @@ func (in *Incoming) Again() (*Incoming, error) {
 		return nil, err
 	}
 	in.q.mu.Lock()
-	fresh.entry.id = in.entry.id
+	fresh.entry.ID = in.entry.ID
 	in.q.mu.Unlock()
 	return fresh, nil
 }
 
-// submitChunks hands the full chunks to the committer. It waits while too many are
-// on their way, so that a fast client cannot fill the memory.
+// submitChunks submits the full chunks. It waits while too many are being written, so
+// that a fast client cannot fill the memory.
 func (in *Incoming) submitChunks() error {
-	if err := in.q.store.Room(int64(in.batch.Len()) * chunkSize); err != nil {
+	if err := in.q.store.CheckSpace(int64(in.batch.Len()) * chunkSize); err != nil {
 		return err
 	}
 	in.slots <- struct{}{}

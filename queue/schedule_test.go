@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/stsrelay/stsrelay/internal/store"
+	"github.com/stsrelay/stsrelay/queue/scheduler"
 )
 
 func TestRecipientsAreSplitByDomainAndAtAHundred(t *testing.T) {
@@ -27,7 +28,7 @@ func TestRecipientsAreSplitByDomainAndAtAHundred(t *testing.T) {
 		}
 		for i, r := range w.Recipients {
 			if seen[r] || w.Envelope.Recipients[i].Domain != w.Domain {
-				t.Errorf("recipient %d twice or in a wrong unit", r)
+				t.Errorf("recipient %d twice or in a wrong group", r)
 			}
 			seen[r] = true
 		}
@@ -35,7 +36,7 @@ func TestRecipientsAreSplitByDomainAndAtAHundred(t *testing.T) {
 	}
 	slices.Sort(sizes["x.test"])
 	if !slices.Equal(sizes["x.test"], []int{51, 100, 100}) || !slices.Equal(sizes["y.test"], []int{3}) {
-		t.Errorf("units %v", sizes)
+		t.Errorf("groups %v", sizes)
 	}
 	if b.Counts() != (Counts{}) {
 		t.Errorf("%+v", b.Counts())
@@ -52,7 +53,7 @@ func TestEachRecipientKeepsItsOwnResultOverARestart(t *testing.T) {
 	}
 	b.Finish(w, Outcome{Results: []RecipientState{
 		{State: Delivered, LastReply: "250 ok", TLS: "TLS 1.3", Host: "mx.x.test"},
-		{State: Queued, LastReply: "451 later", LastError: "greylisted", Why: "greylist", Delayed: true},
+		{State: Queued, LastReply: "451 later", LastError: "greylisted", ReasonCode: "greylist", Delayed: true},
 		{State: Bounced, LastReply: "550 no"},
 	}})
 	b.sync()
@@ -108,7 +109,7 @@ func TestADomainHasNoMoreUnitsActiveThanItsLimit(t *testing.T) {
 	for range 5 {
 		b.accept("x", to("a@x.test"))
 	}
-	w := []*Work{b.claim(), b.claim(), b.claim()}
+	w := []*Claim{b.claim(), b.claim(), b.claim()}
 	b.nothing("above the limit")
 	b.finish(w[0], Delivered)
 	b.claim()
@@ -129,10 +130,10 @@ func TestRetriesFollowTheScheduleWithJitter(t *testing.T) {
 		b.nothing("before 80 % of the wait")
 		b.advance(wait * 42 / 100)
 	}
-	s := Schedule{Retry: waits}
+	s := scheduler.New(scheduler.Options{Schedule: Schedule{Retry: waits}})
 	low, high := time.Hour, time.Duration(0)
 	for range 10_000 {
-		d := s.wait(1)
+		d := s.Wait(1)
 		low, high = min(low, d), max(high, d)
 	}
 	if low < 48*time.Second || low > 49*time.Second || high > 72*time.Second || high < 71*time.Second {
@@ -166,7 +167,7 @@ func TestADomainThatFailsRestsAndOneProbeGoesFirst(t *testing.T) {
 		b.accept("x", to("a@x.test"))
 	}
 	b.accept("x", to("a@fine.test"))
-	var first []*Work
+	var first []*Claim
 	for range 5 {
 		if w := b.claim(); w.Domain == "x.test" {
 			first = append(first, w)
@@ -177,23 +178,23 @@ func TestADomainThatFailsRestsAndOneProbeGoesFirst(t *testing.T) {
 	for _, w := range first { // all of one moment: one failure of the domain, not several
 		b.fail(w)
 	}
-	if step := b.domains["x.test"].restStep; step != 1 {
-		t.Errorf("the domain rests at step %d", step)
+	if _, step := b.scheduler.Domain("x.test").Backoff(); step != 1 {
+		t.Errorf("the domain is at step %d", step)
 	}
 	b.advance(47 * time.Second)
-	b.nothing("during the rest")
+	b.nothing("during the back-off")
 	if w := b.ClaimFor("x.test"); w != nil {
-		t.Error("ClaimFor passed the rest over")
+		t.Error("ClaimFor passed the back-off over")
 	}
 	b.advance(26 * time.Second)
 	probe := b.claim()
 	b.nothing("beside the probe")
 	b.fail(probe)
-	if d := b.domains["x.test"]; d.restStep != 2 {
-		t.Errorf("the domain rests at step %d after the probe", d.restStep)
+	if _, step := b.scheduler.Domain("x.test").Backoff(); step != 2 {
+		t.Errorf("the domain is at step %d after the probe", step)
 	}
 	m := b.show(b.ids(Filter{})[9])
-	if m.Rests[0] != (Cause{"connect", "connection refused"}) || m.Attempts != 0 || m.NextAttemptAt.Before(b.o.Now()) {
+	if m.Backoffs[0] != (Reason{Code: "connect", Text: "connection refused"}) || m.Attempts != 0 || m.NextAttemptAt.Before(b.o.Now()) {
 		t.Errorf("a message that waits with its domain: %+v", m)
 	}
 	b.touched(10)(b.Retry(t.Context(), Filter{Domain: "x.test"}))
@@ -216,7 +217,7 @@ func TestARestEndsNoLaterThanTheNextAttemptThatWaits(t *testing.T) {
 	b.claim()
 }
 
-func TestWhatIsTooOldDoesNotWaitWithTheRest(t *testing.T) {
+func TestWhatIsExpiredDoesNotWaitForTheBackoff(t *testing.T) {
 	b := newBench(t, Options{Schedule: Schedule{Retry: []time.Duration{10 * time.Hour}, Expire: time.Hour}})
 	b.accept("old", to("a@x.test"))
 	b.SetPaused(true)
@@ -251,7 +252,7 @@ func TestAMessageIsDueAtItsExpiry(t *testing.T) {
 	}
 }
 
-func TestATLSReportIsGivenUpAfterADay(t *testing.T) {
+func TestATLSReportExpiresAfterADay(t *testing.T) {
 	b := newBench(t, Options{Schedule: Schedule{Retry: []time.Duration{20 * time.Hour}, Expire: 120 * time.Hour}})
 	report := to("a@x.test")
 	report.Kind = Report
@@ -287,7 +288,7 @@ func TestNoticesWaitBehindMailAndAreThereWhenTheyAreClaimed(t *testing.T) {
 	if w.Envelope.Kind != Notice || string(body) != "sorry" || err != nil {
 		t.Errorf("%+v, %q, %v", w.Envelope, body, err)
 	}
-	if v, _ := b.st.Get(also); string(v) != "1" {
+	if v, _ := store.Get(b.st, also); string(v) != "1" {
 		t.Error("the changes of others did not ride along")
 	}
 	if b.logs.has("cannot be read") {
@@ -295,9 +296,9 @@ func TestNoticesWaitBehindMailAndAreThereWhenTheyAreClaimed(t *testing.T) {
 	}
 }
 
-// A unit must not be claimed on the state of before its last attempt, or what
+// A group must not be claimed on the state of before its last attempt, or what
 // was delivered is delivered again.
-func TestAUnitIsNotClaimableBeforeItsResultsAreWritten(t *testing.T) {
+func TestAGroupIsNotClaimableBeforeItsResultsAreWritten(t *testing.T) {
 	b := newBench(t, Options{})
 	b.accept("x", to("done@x.test", "open@x.test"))
 	w := b.claim()
@@ -323,10 +324,12 @@ func TestAUnitIsNotClaimableBeforeItsResultsAreWritten(t *testing.T) {
 }
 
 // touched0 is what Retry does to one message.
-func (b *bench) touched0(e *entry) {
+func (b *bench) touched0(e *scheduler.Entry) {
 	b.Queue.mu.Lock()
 	defer b.Queue.mu.Unlock()
-	b.dueNow(e)
+	if err := b.scheduler.RetryNow(e, b.clock.now()); err != nil {
+		b.Error(err)
+	}
 }
 
 func TestAPausedQueueClaimsNothing(t *testing.T) {
@@ -336,7 +339,7 @@ func TestAPausedQueueClaimsNothing(t *testing.T) {
 	if w := b.ClaimFor("x.test"); w != nil || !b.Paused() {
 		t.Error("ClaimFor claimed while paused")
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	claimed := make(chan error)
 	go func() {
@@ -351,7 +354,7 @@ func TestAPausedQueueClaimsNothing(t *testing.T) {
 
 func TestEveryWaitingClaimIsWoken(t *testing.T) {
 	b := newBench(t, Options{Paused: true})
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	var wg sync.WaitGroup
 	for range 8 {
@@ -371,7 +374,7 @@ func TestEveryWaitingClaimIsWoken(t *testing.T) {
 func TestClaimWaitsForWhatBecomesDueAndEndsWithItsContext(t *testing.T) {
 	b := newBench(t, Options{Schedule: Schedule{Retry: []time.Duration{20 * time.Millisecond}}})
 	b.accept("x", to("a@x.test"))
-	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	for attempt := range 3 {
 		w, err := b.Claim(ctx)
@@ -392,7 +395,7 @@ func TestClaimWaitsForWhatBecomesDueAndEndsWithItsContext(t *testing.T) {
 func TestAcceptingClaimingAndFinishingAtOnceLosesNothing(t *testing.T) {
 	b := newBench(t, Options{DomainLimit: 8, Schedule: Schedule{Retry: []time.Duration{time.Millisecond}}})
 	const writers, each = 16, 25
-	ctx, cancel := context.WithTimeout(t.Context(), 15*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	var mu sync.Mutex
 	delivered := make(map[string]int)
@@ -471,7 +474,7 @@ func TestNoMoreUnitsAreClaimedThanTheLimitUntilTheirResultsAreWritten(t *testing
 	release := blockCommits(b)
 	b.Finish(w, Outcome{Results: all(w, Delivered)})
 	if b.ClaimFor("d3.test") != nil || b.ClaimFor(w.Domain) != nil {
-		t.Error("a unit was claimed before the result of another was written")
+		t.Error("a group was claimed before the result of another was written")
 	}
 	release()
 	b.claim()
@@ -483,7 +486,7 @@ func blockCommits(b *bench) (release func()) {
 	gate := make(chan struct{})
 	began := make(chan struct{})
 	var batch store.Batch
-	batch.If(func() error {
+	batch.Precondition(func() error {
 		close(began)
 		<-gate
 		return nil

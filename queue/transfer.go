@@ -8,11 +8,12 @@ import (
 	"sync"
 
 	"github.com/stsrelay/stsrelay/internal/store"
+	"github.com/stsrelay/stsrelay/queue/scheduler"
 )
 
-// Export writes all messages as one file that Import reads, here or on another
-// machine, while the queue goes on. What is accepted or ends meanwhile may or
-// may not be in it. No body is in memory as a whole.
+// Export writes all messages as one file that Import reads, here or on another machine,
+// while the queue is in use. Messages that are accepted or leave the queue meanwhile may
+// or may not be in it. Export does not keep a whole body in memory.
 func (q *Queue) Export(ctx context.Context, w io.Writer) (Transfer, error) {
 	var t Transfer
 	x, err := newExportWriter(w)
@@ -40,25 +41,25 @@ func (q *Queue) Export(ctx context.Context, w io.Writer) (Transfer, error) {
 	return t, nil
 }
 
-// exportOne writes one message. What cannot be read of it is logged and left
-// out; the error is one of writing.
-func (q *Queue) exportOne(e *entry, x *exportWriter, t *Transfer) error {
+// exportOne writes one message. A message that cannot be read is logged and left out; the
+// error is one of writing.
+func (q *Queue) exportOne(e *scheduler.Entry, x *exportWriter, t *Transfer) error {
 	m, ok, err := q.message(e)
 	if err == nil && !ok {
 		return nil // it has left the queue
 	}
 	if err != nil {
-		q.unreadable(e, t, err)
+		q.leaveOut(e, t, err)
 		return nil
 	}
 	if err := x.record(recordMessage, encode(exported(&m))); err != nil {
 		return err
 	}
-	b := newBody(q, e.seq, m.Chunks)
+	b := newBody(q, e.Seq, m.Chunks)
 	for b.next < b.chunks {
 		if err := b.load(); err != nil {
-			if !errors.Is(err, ErrBodyGone) || q.has(e.id) {
-				q.unreadable(e, t, err)
+			if !errors.Is(err, ErrBodyGone) || q.has(e.ID) {
+				q.leaveOut(e, t, err)
 			}
 			return x.record(recordEnd, encode(exportedEnd{LeftOut: err.Error()}))
 		}
@@ -72,10 +73,11 @@ func (q *Queue) exportOne(e *entry, x *exportWriter, t *Transfer) error {
 	return x.end()
 }
 
-func (q *Queue) unreadable(e *entry, t *Transfer, err error) {
+// leaveOut counts and logs a message that cannot be exported.
+func (q *Queue) leaveOut(e *scheduler.Entry, t *Transfer, err error) {
 	t.Unreadable++
-	t.problem("message %s: %v", e.id, err)
-	q.log.Error("a queued message cannot be read; the export goes on without it", "queue_id", e.id.String(), "error", err)
+	t.problem("message %s: %v", ID(e.ID), err)
+	q.log.Error("a queued message cannot be read; the export goes on without it", "queue_id", ID(e.ID).String(), "error", err)
 }
 
 func exported(m *Message) *exportedMessage {
@@ -93,23 +95,22 @@ func exported(m *Message) *exportedMessage {
 	return x
 }
 
-// ErrImporting says that another import runs.
+// ErrImporting is returned if another import is running.
 var ErrImporting = errors.New("another import is running")
 
-// Import takes the messages of an export file into the queue, with their IDs,
-// their attempts and their due times; what is held stays held, and with hold
-// (why, "" for none) all of it is. A message whose ID is in the queue is passed
-// over, so that an import that was cut short can be made again. Each message is
-// durable or not there at all. The error is about this queue or about reading;
-// what is wrong with the file is in the Transfer.
+// Import adds the messages of an export file to the queue, with their IDs, attempts and due
+// times. Held messages stay held; if hold is not "", all are held, and hold is the reason.
+// A message whose ID is in the queue is skipped, so that an interrupted import can be
+// repeated. Each message is either durable or not there at all. The error is about this
+// queue or about reading; faults of the file are in the Transfer.
 func (q *Queue) Import(ctx context.Context, r io.Reader, hold string) (Transfer, error) {
 	if !q.importing.CompareAndSwap(false, true) {
 		return Transfer{}, ErrImporting
 	}
 	defer q.importing.Store(false)
 	in := &importer{q: q, ctx: ctx, hold: hold, slots: make(chan struct{}, importsInFlight), pending: make(map[ID]bool)}
-	t, err := readExport(r, q.now(), in)
-	for range importsInFlight { // those on their way have ended
+	t, err := readExport(r, q.clock.wall(), in)
+	for range importsInFlight { // all commits have ended
 		in.slots <- struct{}{}
 	}
 	t.Messages -= in.failed
@@ -119,10 +120,10 @@ func (q *Queue) Import(ctx context.Context, r io.Reader, hold string) (Transfer,
 	return t, err
 }
 
-// importsInFlight is how many messages of an import wait for the disk at a time.
+// importsInFlight is how many messages of an import are being committed at a time.
 const importsInFlight = 32
 
-// importer is the sink of an import.
+// importer adds the messages that readExport reads to the queue.
 type importer struct {
 	q       *Queue
 	ctx     context.Context //nolint:containedctx // of the one call that it lives for
@@ -154,7 +155,7 @@ func (i *importer) begin(m *exportedMessage) error {
 	if err != nil {
 		return err
 	}
-	in.entry.id = m.Envelope.ID
+	in.entry.ID = m.Envelope.ID
 	i.in, i.present = in, m
 	return nil
 }
@@ -166,7 +167,7 @@ func (i *importer) abort() { i.in.Abort() }
 func (i *importer) commit() error {
 	m := i.present
 	if i.hold != "" {
-		m.HeldFor, m.HeldAt = i.hold, i.q.now().UTC()
+		m.HeldFor, m.HeldAt = i.hold, i.q.clock.wall().UTC()
 	}
 	i.slots <- struct{}{}
 	i.mu.Lock()
@@ -197,32 +198,27 @@ func (q *Queue) has(id ID) bool {
 	return q.byID[id] != nil
 }
 
-// restore adds the state of an imported message to the batch of its envelope.
-func (e *entry) restore(m *exportedMessage, b *store.Batch) {
+// addState adds the state of an imported message to the batch of its envelope.
+func (m *exportedMessage) addState(seq uint64, b *store.Batch) {
 	for n, rec := range m.records() {
-		b.Set(unitKey(e.seq, n), encode(rec))
+		b.Set(groupKey(seq, n), encode(rec))
 	}
 	if m.HeldFor != "" {
-		b.Set(holdKey(e.seq), encode(holdRecord{Reason: m.HeldFor, Since: m.HeldAt}))
+		b.Set(holdKey(seq), encode(holdRecord{Reason: m.HeldFor, Since: m.HeldAt}))
 	}
 }
 
-// admitRestored is admit for an imported message.
-func (q *Queue) admitRestored(e *entry, m *exportedMessage) {
-	env := &m.Envelope
-	r := rebuilder{q: q, now: q.clock(), wall: q.now(), cur: e}
-	e.receivedAt = r.now - int64(max(r.wall.Sub(env.ReceivedAt), 0))
-	q.index(e, env)
+// admitImportedLocked is admitLocked for an imported message.
+func (q *Queue) admitImportedLocked(e *scheduler.Entry, m *exportedMessage) {
+	now, wall := q.clock.now(), q.clock.wall()
+	q.acceptLocked(e, &m.Envelope, now)
 	for n, rec := range m.records() {
-		r.unit(&e.units[n], rec)
+		e.HasRecords = true
+		q.permitted(e, q.scheduler.Restore(&e.Groups[n], rec.saved(now, wall)))
 	}
 	if m.HeldFor != "" {
-		e.held = true
-		e.stateKept = true
-		q.counts.Held++
+		e.HasRecords = true
+		q.permitted(e, q.scheduler.Hold(e, now))
 	}
-	for i := range e.units {
-		q.wait(&e.units[i])
-		q.place(e.units[i].domain, r.now)
-	}
+	q.permitted(e, q.scheduler.Start(e, now))
 }

@@ -70,7 +70,7 @@ func storied(t *testing.T) (b *bench, bodies map[ID]string) {
 	w := b.claim()
 	b.Finish(w, Outcome{Results: []RecipientState{
 		{State: Delivered, LastReply: "250 ok", Host: "mx.half.test", TLS: "TLS 1.3"},
-		{State: Queued, LastReply: "451 later", LastError: "put off", Why: "deferred", Delayed: true},
+		{State: Queued, LastReply: "451 later", LastError: "put off", ReasonCode: "deferred", Delayed: true},
 	}})
 	b.sync()
 	add("", "a@empty.test")
@@ -280,7 +280,7 @@ func TestAnImportedMessageMustBeOneOfAQueue(t *testing.T) {
 		"no ID":          func(m *exportedMessage) { m.Envelope.ID = ID{} },
 	} {
 		m := &exportedMessage{Envelope: to("x@a.test"), States: []exportedState{{State: RecipientState{State: Queued}}}}
-		m.Envelope.ID, m.Envelope.ReceivedAt = b.newID(), b.now
+		m.Envelope.ID, m.Envelope.ReceivedAt = b.Queue.ids.next(b.now), b.now
 		if err := m.check(b.now); err != nil {
 			t.Fatal(err)
 		}
@@ -320,7 +320,7 @@ func TestABodyThatCannotBeReadIsLeftOutOfTheExport(t *testing.T) {
 	a, bodies := storied(t)
 	for id := range bodies {
 		if e, _ := a.find(id); len(bodies[id]) > chunkSize {
-			_ = a.st.Remove(context.Background(), bodyKey(e.seq, 2))
+			_ = store.Remove(context.Background(), a.st, bodyKey(e.Seq, 2))
 		}
 	}
 	var buf bytes.Buffer

@@ -9,9 +9,11 @@ import (
 	"io"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/stsrelay/stsrelay/internal/store"
+	"github.com/stsrelay/stsrelay/queue/scheduler"
 )
 
 const (
@@ -57,9 +59,12 @@ type trashRecord struct {
 	Active    bool             `cbor:"5,keyasint,omitempty"`
 }
 
-// trash is what is kept in memory of removed messages. Queue.mu guards it.
+// trash is what memory holds of removed messages. An item is added after the batch that
+// writes it was submitted, so that the batch that deletes it comes later.
 type trash struct {
-	limit int64       // octets of bodies; 0: nothing is kept
+	limit int64 // octets of bodies; 0: nothing is kept
+
+	mu    sync.Mutex
 	items []trashItem // by the time of their removal
 	size  int64
 }
@@ -72,24 +77,41 @@ type trashItem struct {
 	removedAt time.Time
 }
 
-// takes reports whether a body of size octets has a place.
+// takes reports whether there is room for a body of size octets.
 func (t *trash) takes(size int64) bool { return size <= t.limit && t.limit > 0 }
 
-func (t *trash) add(i trashItem) {
-	t.items = append(t.items, i)
+// add adds an item; nil: nothing.
+func (t *trash) add(i *trashItem) {
+	if i == nil {
+		return
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.items = append(t.items, *i)
 	t.size += i.size
 }
 
-// full is the number of the oldest items that have to go for the bounds.
-func (t *trash) full() (n int) {
-	for size := t.size; n < len(t.items) && (size > t.limit || len(t.items)-n > maxTrash); n++ {
-		size -= t.items[n].size
-	}
-	return n
+// putBack adds an item again that was removed.
+func (t *trash) putBack(i trashItem) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.items = slices.Insert(t.items, 0, i)
+	t.size += i.size
 }
 
-// take takes the first n items out.
-func (t *trash) take(n int) []trashItem {
+// expire removes and returns the items of messages that were removed before a time, those
+// that exceed the bounds, and, if all is true, every item.
+func (t *trash) expire(before time.Time, all bool) []trashItem {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	n := 0
+	for size := t.size; n < len(t.items); n++ {
+		over := size > t.limit || len(t.items)-n > maxTrash
+		if !over && !all && !t.items[n].removedAt.Before(before) {
+			break
+		}
+		size -= t.items[n].size
+	}
 	out := slices.Clone(t.items[:n])
 	t.items = slices.Delete(t.items, 0, n)
 	for _, i := range out {
@@ -98,8 +120,10 @@ func (t *trash) take(n int) []trashItem {
 	return out
 }
 
-// remove takes one item out and reports whether it was there.
+// remove removes one item and reports whether it was there.
 func (t *trash) remove(seq uint64) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
 	n := slices.IndexFunc(t.items, func(i trashItem) bool { return i.seq == seq })
 	if n < 0 {
 		return false
@@ -109,27 +133,38 @@ func (t *trash) remove(seq uint64) bool {
 	return true
 }
 
-// throwAway adds to b that m lies in the trash, with its body at seq. The lock is
-// held.
-func (q *Queue) throwAway(m *Message, seq uint64, chunks int, active bool, b *store.Batch) {
-	rec := trashRecord{Envelope: m.Envelope, States: m.States, HeldFor: m.HeldFor, RemovedAt: q.now().UTC().Round(0), Active: active}
+// all returns every item.
+func (t *trash) all() []trashItem {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return slices.Clone(t.items)
+}
+
+// sort brings the items into the order of their removal.
+func (t *trash) sort() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	slices.SortStableFunc(t.items, func(a, b trashItem) int { return a.removedAt.Compare(b.removedAt) })
+}
+
+// addTrashed adds the record of a removed message to b; its body is that of seq. The
+// caller adds the item to the trash after it has submitted b.
+func (q *Queue) addTrashed(m *Message, seq uint64, chunks int, active bool, b *store.Batch) *trashItem {
+	rec := trashRecord{Envelope: m.Envelope, States: m.States, HeldFor: m.HeldFor, RemovedAt: q.clock.utc(), Active: active}
 	rec.Envelope.Recipients, rec.Envelope.Chunks = m.Recipients, chunks
 	b.Set(trashKey(seq), encode(rec))
-	q.trash.add(trashItem{seq: seq, id: m.ID, size: m.Size, chunks: chunks, removedAt: rec.RemovedAt})
+	return &trashItem{seq: seq, id: m.ID, size: m.Size, chunks: chunks, removedAt: rec.RemovedAt}
 }
 
 // copyBody copies the body of e, for the trash, while other recipients go on
 // needing it. nil: it is not kept, and the log says why.
-func (q *Queue) copyBody(e *entry, m *Message) *Incoming {
-	q.mu.Lock()
-	takes := q.trash.takes(m.Size)
-	q.mu.Unlock()
-	if !takes {
+func (q *Queue) copyBody(e *scheduler.Entry, m *Message) *Incoming {
+	if !q.trash.takes(m.Size) {
 		return nil
 	}
 	in, err := q.Begin()
 	if err == nil {
-		if _, err = io.Copy(in, newBody(q, e.seq, m.Chunks)); err == nil {
+		if _, err = io.Copy(in, newBody(q, e.Seq, m.Chunks)); err == nil {
 			in.slots <- struct{}{} // those on their way are written
 			err = in.failure()
 		}
@@ -152,7 +187,7 @@ func (q *Queue) sweepTrash(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-t.C:
-			q.emptyTrash(q.now().Add(-TrashTime))
+			q.emptyTrash(q.clock.wall().Add(-TrashTime))
 		}
 	}
 }
@@ -160,32 +195,26 @@ func (q *Queue) sweepTrash(ctx context.Context) {
 // emptyTrash deletes what was removed before a time, what is over the bounds, and
 // everything where the disk is full.
 func (q *Queue) emptyTrash(before time.Time) int {
-	noRoom := q.store.Room(0) != nil
-	q.mu.Lock()
-	n := q.trash.full()
-	for n < len(q.trash.items) && (noRoom || q.trash.items[n].removedAt.Before(before)) {
-		n++
-	}
-	gone := q.trash.take(n)
+	noRoom := q.store.CheckSpace(0) != nil
+	gone := q.trash.expire(before, noRoom)
 	for part := range slices.Chunk(gone, 64) {
 		var b store.Batch
 		for _, i := range part {
 			b.Delete(trashKey(i.seq))
-			q.deleteBody(i.seq, i.chunks, &b)
+			deleteBody(i.seq, i.chunks, &b)
 		}
 		q.write(&b)
 	}
-	q.mu.Unlock()
-	if noRoom && n > 0 {
-		q.log.Warn("the trash was emptied: the disk is full", "messages", n)
+	if noRoom && len(gone) > 0 {
+		q.log.Warn("the trash was emptied: the disk is full", "messages", len(gone))
 	}
-	return n
+	return len(gone)
 }
 
 // EmptyTrash deletes all that is in the trash and returns how many messages that
 // were.
 func (q *Queue) EmptyTrash(ctx context.Context) (int, error) {
-	n := q.emptyTrash(q.now().Add(time.Hour))
+	n := q.emptyTrash(q.clock.wall().Add(time.Hour))
 	return n, q.commit(ctx, new(store.Batch))
 }
 
@@ -195,10 +224,7 @@ func (q *Queue) Trash(ctx context.Context, yield func(Trashed) bool) error {
 	if err := q.commit(ctx, new(store.Batch)); err != nil { // what was submitted can be read then
 		return err
 	}
-	q.mu.Lock()
-	items := slices.Clone(q.trash.items)
-	q.mu.Unlock()
-	for _, i := range items {
+	for _, i := range q.trash.all() {
 		t, ok, err := q.trashed(i.seq)
 		if err != nil {
 			q.log.Error("a record of the trash cannot be read", "queue_id", i.id.String(), "error", err)
@@ -228,14 +254,12 @@ func (q *Queue) trashed(seq uint64) (t Trashed, ok bool, err error) {
 // ErrNotInTrash or ErrAmbiguous.
 func (q *Queue) Restore(ctx context.Context, name string) ([]ID, error) {
 	name = strings.ToUpper(name)
-	q.mu.Lock()
 	var found []trashItem
-	for _, i := range q.trash.items {
+	for _, i := range q.trash.all() {
 		if name != "" && strings.HasPrefix(i.id.String(), name) {
 			found = append(found, i)
 		}
 	}
-	q.mu.Unlock()
 	switch {
 	case len(found) == 0:
 		return nil, fmt.Errorf("%q %w", name, ErrNotInTrash)
@@ -267,14 +291,14 @@ func (q *Queue) restore(ctx context.Context, i trashItem) (ID, error) {
 		in.Abort()
 		return ID{}, err
 	}
-	m := &exportedMessage{Envelope: t.Envelope, HeldFor: t.HeldFor, HeldAt: q.now().UTC()}
+	m := &exportedMessage{Envelope: t.Envelope, HeldFor: t.HeldFor, HeldAt: q.clock.wall().UTC()}
 	for _, s := range t.States {
-		m.States = append(m.States, exportedState{State: s, LastAttempt: q.now(), NextAttempt: q.now()})
+		m.States = append(m.States, exportedState{State: s, LastAttempt: q.clock.wall(), NextAttempt: q.clock.wall()})
 	}
 	q.mu.Lock()
 	there := q.trash.remove(i.seq)
 	if q.byID[i.id] == nil {
-		in.entry.id = i.id
+		in.entry.ID = i.id
 	}
 	q.mu.Unlock()
 	if !there { // somebody else restores it, or its time is over
@@ -282,7 +306,7 @@ func (q *Queue) restore(ctx context.Context, i trashItem) (ID, error) {
 		return ID{}, ErrNotInTrash
 	}
 	in.batch.Delete(trashKey(i.seq))
-	q.deleteBody(i.seq, i.chunks, in.batch)
+	deleteBody(i.seq, i.chunks, in.batch)
 	done := make(chan error, 1)
 	if err = in.submit(&m.Envelope, m, func(err error) { done <- err }); err != nil {
 		in.Abort()
@@ -290,14 +314,11 @@ func (q *Queue) restore(ctx context.Context, i trashItem) (ID, error) {
 		err = <-done
 	}
 	if err != nil {
-		q.mu.Lock()
-		q.trash.items = slices.Insert(q.trash.items, 0, i)
-		q.trash.size += i.size
-		q.mu.Unlock()
+		q.trash.putBack(i)
 		return ID{}, err
 	}
-	q.log.Info("restored from the trash by the operator", "queue_id", in.entry.id.String(), "removed_queue_id", i.id.String(), "from", t.From, "recipients", len(t.Recipients))
-	return in.entry.id, ctx.Err()
+	q.log.Info("restored from the trash by the operator", "queue_id", in.ID().String(), "removed_queue_id", i.id.String(), "from", t.From, "recipients", len(t.Recipients))
+	return in.ID(), ctx.Err()
 }
 
 // loadTrash reads what the trash holds. A record that cannot be read stays where it
@@ -311,21 +332,21 @@ func (q *Queue) loadTrash() error {
 			if !ok {
 				return nil
 			}
-			q.nextSeq = max(q.nextSeq, seq+1)
+			q.sequence.used(seq)
 			if err := decode(v, &rec); err != nil {
 				q.unreadableTrash(seq, err)
 				return nil
 			}
-			q.trash.add(trashItem{seq: seq, id: rec.Envelope.ID, size: rec.Envelope.Size, chunks: rec.Envelope.Chunks, removedAt: rec.RemovedAt})
+			q.trash.add(&trashItem{seq: seq, id: rec.Envelope.ID, size: rec.Envelope.Size, chunks: rec.Envelope.Chunks, removedAt: rec.RemovedAt})
 			return nil
 		})
 		damaged, ok := errors.AsType[*store.ValueError](err)
 		if !ok {
-			slices.SortStableFunc(q.trash.items, func(a, b trashItem) int { return a.removedAt.Compare(b.removedAt) })
+			q.trash.sort()
 			return err
 		}
 		if seq, ok := trashSeq(damaged.Key); ok {
-			q.nextSeq = max(q.nextSeq, seq+1)
+			q.sequence.used(seq)
 			q.unreadableTrash(seq, err)
 		}
 		from = append(damaged.Key, 0)
@@ -335,7 +356,7 @@ func (q *Queue) loadTrash() error {
 // unreadableTrash leaves a damaged record where it is, and the body with it.
 func (q *Queue) unreadableTrash(seq uint64, err error) {
 	q.log.Error("a record of the trash cannot be read; it is left where it is", "number", seq, "error", err)
-	q.trash.add(trashItem{seq: seq, removedAt: q.now().AddDate(100, 0, 0)})
+	q.trash.add(&trashItem{seq: seq, removedAt: q.clock.wall().AddDate(100, 0, 0)})
 }
 
 func trashSeq(key []byte) (uint64, bool) {

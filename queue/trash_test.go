@@ -40,7 +40,7 @@ func TestWhatIsRemovedCanBeRestored(t *testing.T) {
 		b.touched(2)(b.Remove(t.Context(), Filter{IDs: []ID{whole, held}}))
 		part := b.accept(long+"part", to("a@x.test", "b@y.test", "c@x.test"))
 		b.touched(1)(b.Remove(t.Context(), Filter{Domain: "x.test"}))
-		b.givenUp()
+		b.applyCanceled()
 		if restart {
 			b.crash()
 		}
@@ -133,7 +133,7 @@ func TestWithoutATrashRemovedIsGone(t *testing.T) {
 	b.accept("one", to("a@x.test", "b@y.test"))
 	b.touched(1)(b.Remove(t.Context(), Filter{Domain: "x.test"}))
 	b.touched(1)(b.Remove(t.Context(), Filter{}))
-	b.givenUp()
+	b.applyCanceled()
 	if l, n := b.inTrash(), b.chunks(); len(l) != 0 || n != 0 {
 		t.Errorf("%d in the trash, %d chunks", len(l), n)
 	}
@@ -156,7 +156,7 @@ func TestWhatTheTrashSaysOfDeliveries(t *testing.T) {
 	}
 	b.accept("y", to("a@x.test"))
 	b.touched(1)(b.Bounce(t.Context(), Filter{}, "", none))
-	b.givenUp()
+	b.applyCanceled()
 	if l := b.inTrash(); len(l) != 0 {
 		t.Errorf("%+v", l)
 	}

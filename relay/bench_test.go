@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/stsrelay/stsrelay/internal/e2e"
 	"github.com/stsrelay/stsrelay/internal/testnet"
 	"github.com/stsrelay/stsrelay/queue"
 )
@@ -23,7 +24,7 @@ func BenchmarkAcceptance(b *testing.B) {
 	body := strings.Repeat(strings.Repeat("x", 76)+"\r\n", size/78+1)[:size] + "\r\n"
 	for _, sessions := range []int{1, 20} {
 		b.Run(fmt.Sprintf("relay/sessions=%d", sessions), func(b *testing.B) {
-			w := newWorld(b, "paused = true\n")
+			w := e2e.New(b, "paused = true\n")
 			b.ResetTimer()
 			var wg sync.WaitGroup
 			for s := range sessions {
@@ -32,7 +33,7 @@ func BenchmarkAcceptance(b *testing.B) {
 					n++
 				}
 				wg.Go(func() {
-					if err := feed(w.addr, n, body); err != nil {
+					if err := feed(w.Addr, n, body); err != nil {
 						b.Error(err)
 					}
 				})
@@ -110,11 +111,11 @@ func feedOne(c *smtp.Client, to, body string) error {
 // The way of one message when nothing else is to do: from MAIL to its arrival at
 // the host, over a session that is open already.
 func BenchmarkOneMessage(b *testing.B) {
-	w := newWorld(b, "")
-	h := w.host("mx.load.example")
-	w.domain("load.example", testnet.Domain{MX: []string{h.Name}, Policy: policyFor("enforce", h.Name)})
+	w := e2e.New(b, "")
+	h := w.Host("mx.load.example")
+	w.Domain("load.example", testnet.Domain{MX: []string{h.Name}, Policy: e2e.PolicyFor("enforce", h.Name)})
 	body := strings.Repeat(strings.Repeat("x", 76)+"\r\n", 10<<10/78)
-	c, err := smtp.Dial(w.addr)
+	c, err := smtp.Dial(w.Addr)
 	if err != nil {
 		b.Fatal(err)
 	}
@@ -125,7 +126,7 @@ func BenchmarkOneMessage(b *testing.B) {
 		if err := feedOne(c, "kurt@load.example", body); err != nil {
 			b.Fatal(err)
 		}
-		w.wait(h, len(took)+1)
+		w.Received(h, len(took)+1)
 		took = append(took, time.Since(start))
 	}
 	slices.Sort(took)
@@ -149,10 +150,10 @@ func BenchmarkEndToEnd(b *testing.B) {
 		{"domains=1/hosts=1/50ms/chunking", 1, 1, testnet.Faults{Latency: 50 * time.Millisecond, With: []string{"CHUNKING"}}},
 	} {
 		b.Run(tt.name, func(b *testing.B) {
-			w := newWorld(b, "")
+			w := e2e.New(b, "")
 			var hosts []*testnet.Host
 			for i := range tt.hosts {
-				h := w.host(fmt.Sprintf("mx%d.load.example", i))
+				h := w.Host(fmt.Sprintf("mx%d.load.example", i))
 				h.Discard()
 				if err := h.Set(tt.faults); err != nil {
 					b.Fatal(err)
@@ -161,7 +162,7 @@ func BenchmarkEndToEnd(b *testing.B) {
 			}
 			for i := range tt.domains {
 				h := hosts[i%len(hosts)]
-				w.domain(fmt.Sprintf("d%d.load.example", i), testnet.Domain{MX: []string{h.Name}, Policy: policyFor("enforce", h.Name)})
+				w.Domain(fmt.Sprintf("d%d.load.example", i), testnet.Domain{MX: []string{h.Name}, Policy: e2e.PolicyFor("enforce", h.Name)})
 			}
 			b.ResetTimer()
 			var wg sync.WaitGroup
@@ -172,7 +173,7 @@ func BenchmarkEndToEnd(b *testing.B) {
 					n++
 				}
 				wg.Go(func() {
-					if err := feedTo(w.addr, n, body, func() string {
+					if err := feedTo(w.Addr, n, body, func() string {
 						return fmt.Sprintf("kurt@d%d.load.example", int(next.Add(1))%tt.domains)
 					}); err != nil {
 						b.Error(err)
@@ -188,7 +189,7 @@ func BenchmarkEndToEnd(b *testing.B) {
 				}
 				return n, handshakes
 			}
-			w.waitFor("all messages to arrive", func(*queue.Queue) bool { n, _ := delivered(); return n >= int64(b.N) })
+			w.WaitFor("all messages to arrive", func(*queue.Queue) bool { n, _ := delivered(); return n >= int64(b.N) })
 			_, handshakes := delivered()
 			b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "delivered/s")
 			b.ReportMetric(float64(handshakes), "handshakes")

@@ -8,18 +8,17 @@ import (
 
 	"github.com/stsrelay/stsrelay/config"
 	"github.com/stsrelay/stsrelay/internal/human"
-	"github.com/stsrelay/stsrelay/internal/store"
+	"github.com/stsrelay/stsrelay/internal/store/badger"
 	"github.com/stsrelay/stsrelay/queue"
-	"github.com/stsrelay/stsrelay/relay/alert"
 )
 
-// StoreDir is the folder of the store in a data folder.
+// StoreDir returns the folder of the store in a data folder.
 func StoreDir(dataDir string) string { return filepath.Join(dataDir, "queue") }
 
-// explainDamage adds to the error of a damaged store what is sound of it and
-// what to do. Other errors stay as they are.
+// explainDamage adds to the error of a damaged store how many messages are sound and
+// what to do. It returns other errors as they are.
 func explainDamage(c *config.Config, err error) error {
-	damage, ok := errors.AsType[*store.DamageError](err)
+	damage, ok := errors.AsType[*badger.DamageError](err)
 	if !ok {
 		return err
 	}
@@ -30,36 +29,21 @@ func explainDamage(c *config.Config, err error) error {
 	if damage.Foreign {
 		return fmt.Errorf("%w. %s; nothing was changed. Is the right disk or volume mounted? Put the right folder there. "+
 			"If there is none: take out what is there with \"stsrelay queue rescue --data-dir %s FILE\", move %s and %s away, start the relay, and bring the messages back with \"stsrelay queue import FILE\"",
-			err, sound, c.DataDir, damage.Dir, store.IdentityFile(damage.Dir))
+			err, sound, c.DataDir, damage.Dir, badger.IdentityFile(damage.Dir))
 	}
 	return fmt.Errorf("%w. %s; nothing was changed. Look at the disk first. Then take out what is sound with "+
 		"\"stsrelay queue rescue --data-dir %s FILE\", move %s away, start the relay, and bring the messages back with \"stsrelay queue import FILE\"",
 		err, sound, c.DataDir, damage.Dir)
 }
 
-// surveyStore counts the sound messages of a damaged store, and those that it
-// held as far as is known.
-func surveyStore(damage *store.DamageError) (sound, all int, err error) {
-	s, err := store.OpenSalvage(damage.Dir)
+// surveyStore counts the sound messages of a damaged store, and all that it held as far
+// as is known.
+func surveyStore(damage *badger.DamageError) (sound, all int, err error) {
+	s, err := badger.OpenSalvage(damage.Dir)
 	if err != nil {
 		return 0, 0, err
 	}
 	defer s.Close()
 	r, err := queue.Rescue(s, io.Discard)
 	return r.Messages, max(damage.Expected, r.Messages+len(r.Lost)), err
-}
-
-// damageTroubles are what was found damaged in the store, and messages that
-// cannot be read.
-func (r *Relay) damageTroubles(c *config.Config) (list []alert.Trouble) {
-	helps := fmt.Sprintf("look at the disk; stop the relay, and take out what is sound with stsrelay queue rescue --data-dir %s FILE", c.DataDir)
-	if n := r.queue.Counts().Unreadable; n > 0 {
-		list = append(list, alert.Trouble{Key: "unreadable", Helps: helps,
-			What: fmt.Sprintf("%s cannot be read from the disk of %s; nobody was told, and they are held (stsrelay queue list --state held)", human.Plural(n, "message"), c.DataDir)})
-	}
-	said := r.store.Damage().Said
-	for i, what := range said[:min(len(said), maxDomains)] {
-		list = append(list, alert.Trouble{Key: fmt.Sprintf("store %d", i), What: "the store is not as it should be: " + what, Helps: helps})
-	}
-	return list
 }

@@ -15,9 +15,8 @@ import (
 
 	"github.com/miekg/dns"
 
-	"github.com/stsrelay/stsrelay/config"
+	"github.com/stsrelay/stsrelay/internal/e2e"
 	"github.com/stsrelay/stsrelay/internal/testnet"
-	"github.com/stsrelay/stsrelay/relay"
 )
 
 // A signed zone served by nsd behind unbound, which validates: DANE as it is in
@@ -28,15 +27,10 @@ func TestDANEBehindAValidatingResolver(t *testing.T) {
 			t.Skipf("%s is not installed (apt-get install nsd unbound)", program)
 		}
 	}
-	n, err := testnet.New(testnet.Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(n.Close)
-	w := &world{Net: n, t: t, dir: t.TempDir()}
+	w := e2e.NewStopped(t)
 	hosts := make(map[string]*testnet.Host)
 	records := func(zone string) []string {
-		h := w.host("mx1." + zone)
+		h := w.Host("mx1." + zone)
 		hosts[zone] = h
 		if err := h.Set(testnet.Faults{Cert: testnet.CertSpec{SelfSigned: true}}); err != nil {
 			t.Fatal(err)
@@ -50,12 +44,12 @@ func TestDANEBehindAValidatingResolver(t *testing.T) {
 	tlsa := func(zone, data string) string { return "_25._tcp.mx1." + zone + ". 60 IN TLSA " + data }
 
 	good := records("good.example")
-	good = append(good, tlsa("good.example", w.tlsa(hosts["good.example"], 3, 1, 1)))
+	good = append(good, tlsa("good.example", w.TLSA(hosts["good.example"], 3, 1, 1)))
 	mismatch := append(records("mismatch.example"), tlsa("mismatch.example", wrong))
 	none := records("none.example")
 	unsigned := append(records("unsigned.example"), tlsa("unsigned.example", wrong))
 	forged := records("forged.example")
-	forged = append(forged, tlsa("forged.example", w.tlsa(hosts["forged.example"], 3, 1, 1)))
+	forged = append(forged, tlsa("forged.example", w.TLSA(hosts["forged.example"], 3, 1, 1)))
 
 	d := &dnssec{t: t, dir: t.TempDir()}
 	d.add("", true, nil, ". 60 IN SOA ns. root. 1 3600 600 86400 60", ". 60 IN NS ns.", "ns. 60 IN A 127.0.0.1",
@@ -68,17 +62,8 @@ func TestDANEBehindAValidatingResolver(t *testing.T) {
 	resolver := d.serve()
 
 	// The policies' names are in no zone; unbound is told so by its own.
-	c, _, err := config.Load(w.configure(""), nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	c.DNS.Servers = []string{resolver}
-	c.STS.Enabled = false
-	r, err := relay.New(relay.Options{Config: c, Dial: w.DialContext, Roots: w.CA.Roots(), Logger: testLogger(t)})
-	if err != nil {
-		t.Fatal(err)
-	}
-	w.run(r)
+	w.Resolver = resolver
+	w.Start("[sts]\nenabled = false\n")
 	for _, tt := range []struct {
 		zone string
 		want outcome
@@ -90,7 +75,7 @@ func TestDANEBehindAValidatingResolver(t *testing.T) {
 		{"unsigned.example", encrypted, ""},
 		{"forged.example", held, "cannot be looked up"},
 	} {
-		w.expect(hosts[tt.zone], tt.want, tt.why, tt.zone)
+		expect(w, hosts[tt.zone], tt.want, tt.why, tt.zone)
 	}
 }
 

@@ -1,19 +1,17 @@
 package relay
 
 import (
-	"bytes"
 	"cmp"
 	"errors"
-	"fmt"
 	"math"
-	"os"
+	"slices"
 	"sync/atomic"
 	"time"
 
-	"github.com/stsrelay/stsrelay/config"
-	"github.com/stsrelay/stsrelay/relay/adminapi"
+	"github.com/stsrelay/stsrelay/queue"
 	"github.com/stsrelay/stsrelay/relay/delivery"
 	"github.com/stsrelay/stsrelay/relay/metrics"
+	"github.com/stsrelay/stsrelay/relay/operator"
 	"github.com/stsrelay/stsrelay/relay/security"
 	"github.com/stsrelay/stsrelay/sts"
 )
@@ -35,7 +33,6 @@ func (r *Relay) openMetrics() {
 	version := func() map[string]float64 { return map[string]float64{r.o.Version: 1} }
 	r.metrics.Gauges(
 		metrics.Gauge{Name: "stsrelay_build_info", Help: "1, for the version that runs.", Label: "version", Read: version},
-		metrics.Gauge{Name: "stsrelay_info", Help: "The same as stsrelay_build_info, by its older name.", Label: "version", Read: version},
 		state("stsrelay_uptime_seconds", "Time since the start.", func() float64 { return time.Since(r.started).Seconds() }),
 		metrics.Gauge{Name: "stsrelay_log_dropped_total", Help: "Lines of the log that were dropped, because the reader of standard error did not keep up.", Counter: true,
 			Read: func() map[string]float64 { return map[string]float64{"": float64(r.o.LogDropped().Lines)} }},
@@ -134,13 +131,11 @@ func reportResult(sent bool) string {
 	return "failed"
 }
 
-func (r *Relay) handshaken(starttls string) { r.metrics.StartTLS(starttls, 1) }
-
 // totals count since the start, for status.
 type totals struct{ accepted, delivered, deferred, bounced atomic.Int64 }
 
-func (t *totals) read() adminapi.SinceStart {
-	return adminapi.SinceStart{Accepted: t.accepted.Load(), Delivered: t.delivered.Load(), Deferred: t.deferred.Load(), Bounced: t.bounced.Load()}
+func (t *totals) read() operator.SinceStart {
+	return operator.SinceStart{Accepted: t.accepted.Load(), Delivered: t.delivered.Load(), Deferred: t.deferred.Load(), Bounced: t.bounced.Load()}
 }
 
 // accepted counts a message that was taken in.
@@ -149,40 +144,38 @@ func (r *Relay) accepted(size int64) {
 	r.metrics.Accepted(size)
 }
 
-// ended counts what became of n recipients in an attempt.
-func (r *Relay) ended(verdict, why string, n int) {
-	r.metrics.Recipients(verdict, why, n)
+// measure counts what an event tells of. It is a reader of events.
+func (r *Relay) measure(e *delivery.Event) {
+	for i := range e.Sessions {
+		s := &e.Sessions[i]
+		if s.Opened {
+			r.metrics.StartTLS(s.Evidence.StartTLS.String(), 1)
+		}
+		if s.Usable {
+			r.metrics.Session(s.Evidence.TLSName())
+		}
+	}
+	if e.Kind != delivery.EventAttempt {
+		return
+	}
+	for _, result := range e.Results() {
+		r.metrics.Recipients(result.Verdict, result.Code, len(result.To))
+		r.totals.add(result.Verdict, int64(len(result.To)))
+	}
+	r.metrics.Attempt(e.Verdict(), cmp.Or(string(e.Protection), "no-session"))
+	if slices.ContainsFunc(e.States, func(s queue.RecipientState) bool { return s.State == queue.Delivered }) {
+		r.metrics.Delivered(e.Claim.Age + e.Took)
+	}
+}
+
+// add counts what became of n recipients.
+func (t *totals) add(verdict string, n int64) {
 	switch verdict {
 	case "delivered":
-		r.totals.delivered.Add(int64(n))
+		t.delivered.Add(n)
 	case "deferred":
-		r.totals.deferred.Add(int64(n))
+		t.deferred.Add(n)
 	case "bounced":
-		r.totals.bounced.Add(int64(n))
+		t.bounced.Add(n)
 	}
-}
-
-func (r *Relay) attempted(a delivery.Attempt) {
-	r.metrics.Attempt(a.Verdict, cmp.Or(string(a.Protection), "no-session"))
-	if a.Delivered > 0 {
-		r.metrics.Delivered(a.Delivered)
-	}
-}
-
-// listenHTTP binds the address for the web page, health and metrics, where one is set.
-func (r *Relay) listenHTTP(c *config.Config) error {
-	if c.Admin.HTTP == "" {
-		return nil
-	}
-	var token []byte
-	if c.Admin.TokenFile != "" {
-		var err error
-		if token, err = os.ReadFile(c.Admin.TokenFile); err != nil {
-			return fmt.Errorf("admin.token_file: %w", err)
-		}
-		if token = bytes.TrimSpace(token); len(token) == 0 {
-			return fmt.Errorf("admin.token_file: %s is empty", c.Admin.TokenFile)
-		}
-	}
-	return r.admin.ListenHTTP(c.Admin.HTTP, string(token))
 }

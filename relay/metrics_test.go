@@ -1,6 +1,7 @@
 package relay_test
 
 import (
+	"encoding/json"
 	"io"
 	"net"
 	"net/http"
@@ -12,12 +13,13 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus/testutil/promlint"
 
+	"github.com/stsrelay/stsrelay/internal/e2e"
 	"github.com/stsrelay/stsrelay/internal/testnet"
 )
 
 // observed is a relay that serves its health and metrics, with a token.
 type observed struct {
-	*world
+	*e2e.World
 	http string
 }
 
@@ -29,55 +31,50 @@ func newObserved(t *testing.T, toml string) *observed {
 	}
 	addr := l.Addr().String()
 	l.Close()
-	n, err := testnet.New(testnet.Options{})
-	if err != nil {
+	w := e2e.NewStopped(t)
+	if err := os.WriteFile(filepath.Join(w.Dir, "token"), []byte("secret\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(n.Close)
-	w := &world{Net: n, t: t, dir: t.TempDir()}
-	if err := os.WriteFile(filepath.Join(w.dir, "token"), []byte("secret\n"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	w.start(toml + "[admin]\nhttp = \"" + addr + "\"\ntoken_file = \"token\"\n")
+	w.Start(toml + "[admin]\nhttp = \"" + addr + "\"\ntoken_file = \"token\"\n")
 	return &observed{w, addr}
 }
 
 func (o *observed) get(path, token string) (int, string) {
-	o.t.Helper()
-	req, err := http.NewRequestWithContext(o.t.Context(), http.MethodGet, "http://"+o.http+path, http.NoBody)
+	o.T.Helper()
+	req, err := http.NewRequestWithContext(o.T.Context(), http.MethodGet, "http://"+o.http+path, http.NoBody)
 	if err != nil {
-		o.t.Fatal(err)
+		o.T.Fatal(err)
 	}
 	if token != "" {
 		req.Header.Set("Authorization", "Bearer "+token)
 	}
 	res, err := http.DefaultClient.Do(req)
 	if err != nil {
-		o.t.Fatal(err)
+		o.T.Fatal(err)
 	}
 	defer res.Body.Close()
 	body, err := io.ReadAll(res.Body)
 	if err != nil {
-		o.t.Fatal(err)
+		o.T.Fatal(err)
 	}
 	return res.StatusCode, string(body)
 }
 
 func (o *observed) metrics() string {
-	o.t.Helper()
+	o.T.Helper()
 	code, text := o.get("/metrics", "secret")
 	if code != http.StatusOK {
-		o.t.Fatalf("/metrics with the token: %d", code)
+		o.T.Fatalf("/metrics with the token: %d", code)
 	}
 	return text
 }
 
 // lacks fails for each of want that no line of text begins with.
 func (o *observed) lacks(text string, want ...string) {
-	o.t.Helper()
+	o.T.Helper()
 	for _, line := range want {
 		if !strings.Contains("\n"+text, "\n"+line) {
-			o.t.Errorf("no %s in\n%s", line, text)
+			o.T.Errorf("no %s in\n%s", line, text)
 		}
 	}
 }
@@ -96,18 +93,18 @@ func TestHealthIsForEverybodyAndMetricsForThoseWithTheToken(t *testing.T) {
 
 func TestADeliveryMovesTheMetrics(t *testing.T) {
 	o := newObserved(t, "")
-	h := o.host("mx1.metrics.example")
-	o.domain("metrics.example", testnet.Domain{MX: []string{h.Name}, Policy: policyFor("enforce", h.Name)})
+	h := o.Host("mx1.metrics.example")
+	o.Domain("metrics.example", testnet.Domain{MX: []string{h.Name}, Policy: e2e.PolicyFor("enforce", h.Name)})
 	o.lacks(o.metrics(), "stsrelay_accepted_messages_total 0\n", "stsrelay_delivery_seconds_count 0\n", "stsrelay_policies{mode=\"enforce\"} 0\n",
 		"stsrelay_policy_fetches_total{result=\"sts-webpki-invalid\"} 0\n", "stsrelay_reports_total{how=\"mail\",result=\"failed\"} 0\n")
-	if _, gone := o.attempted(o.send("anna@sender.example", "kurt@metrics.example")); !gone {
+	if _, gone := o.Attempted(o.Send("anna@sender.example", "kurt@metrics.example")); !gone {
 		t.Fatal("not delivered")
 	}
-	if _, err := sendMail(o.addr, "no address", "x", "kurt@metrics.example"); err == nil {
+	if _, err := e2e.SendMail(o.Addr, "no address", "x", "kurt@metrics.example"); err == nil {
 		t.Fatal("a wrong sender was accepted")
 	}
 	o.lacks(o.metrics(),
-		"stsrelay_build_info{version=\"test\"} 1\n", "stsrelay_info{version=\"test\"} 1\n", "stsrelay_uptime_seconds ",
+		"stsrelay_build_info{version=\"test\"} 1\n", "stsrelay_uptime_seconds ",
 		"stsrelay_accepting 1\n", "stsrelay_delivering 1\n",
 		"stsrelay_accepted_messages_total 1\n", "stsrelay_accepted_bytes_total ",
 		"stsrelay_refused_total{code=\"501\",status=\"5.1.7\"} 1\n",
@@ -124,17 +121,17 @@ func TestADeliveryMovesTheMetrics(t *testing.T) {
 
 func TestWhatIsNotDeliveredMovesTheMetricsToo(t *testing.T) {
 	o := newObserved(t, "")
-	h := o.host("mx1.metrics.example")
+	h := o.Host("mx1.metrics.example")
 	if err := h.Set(testnet.Faults{NoStartTLS: true}); err != nil {
 		t.Fatal(err)
 	}
-	o.domain("clear.example", testnet.Domain{MX: []string{h.Name}})
-	o.domain("enforced.example", testnet.Domain{MX: []string{h.Name}, Policy: policyFor("enforce", h.Name)})
-	o.domain("broken.example", testnet.Domain{MX: []string{h.Name}, Policy: policyFor("nonsense", h.Name)})
-	o.attempted(o.send("anna@sender.example", "kurt@clear.example"))
-	o.attempted(o.send("anna@sender.example", "kurt@enforced.example"))
-	o.attempted(o.send("anna@sender.example", "kurt@broken.example"))
-	o.relay.Queue().SetPaused(true)
+	o.Domain("clear.example", testnet.Domain{MX: []string{h.Name}})
+	o.Domain("enforced.example", testnet.Domain{MX: []string{h.Name}, Policy: e2e.PolicyFor("enforce", h.Name)})
+	o.Domain("broken.example", testnet.Domain{MX: []string{h.Name}, Policy: e2e.PolicyFor("nonsense", h.Name)})
+	o.Attempted(o.Send("anna@sender.example", "kurt@clear.example"))
+	o.Attempted(o.Send("anna@sender.example", "kurt@enforced.example"))
+	o.Attempted(o.Send("anna@sender.example", "kurt@broken.example"))
+	o.Relay.Queue().SetPaused(true)
 	text := o.metrics()
 	o.lacks(text, "stsrelay_delivering 0\n", "stsrelay_queue_messages 1\n",
 		"stsrelay_attempts_total{protection=\"none\",verdict=\"deferred\"} ", "stsrelay_attempts_total{protection=\"none\",verdict=\"delivered\"} 2\n",
@@ -185,4 +182,100 @@ func TestTheMetricsAreAsPrometheusWantsThem(t *testing.T) {
 // family is the name of the histogram or summary that a series belongs to.
 func family(series string) string {
 	return regexp.MustCompile(`_(bucket|sum|count)$`).ReplaceAllString(series, "")
+}
+
+// monitoring is the folder of what is made for those who run a relay.
+const monitoring = "../docs"
+
+var metricName = regexp.MustCompile(`\b(stsrelay|process|go)_[a-z0-9_]+\b`)
+
+// families are the metrics that a relay writes which has delivered and refused.
+func families(t *testing.T) map[string]bool {
+	t.Helper()
+	o := newObserved(t, "")
+	h := o.Host("mx1.metrics.example")
+	o.Domain("metrics.example", testnet.Domain{MX: []string{h.Name}})
+	if _, gone := o.Attempted(o.Send("anna@sender.example", "kurt@metrics.example")); !gone {
+		t.Fatal("not delivered")
+	}
+	if _, err := e2e.SendMail(o.Addr, "no address", "x", "kurt@metrics.example"); err == nil {
+		t.Fatal("a wrong sender was accepted")
+	}
+	written := make(map[string]bool)
+	for _, m := range regexp.MustCompile(`(?m)^# TYPE (\S+) `).FindAllStringSubmatch(o.metrics(), -1) {
+		written[m[1]] = true
+	}
+	return written
+}
+
+func TestDocumentsNameTheMetricsThatThereAre(t *testing.T) {
+	written := families(t)
+	for _, name := range []string{"monitoring.md", "monitoring/alerts.yml", "monitoring/alerts_test.yml", "monitoring/dashboard.json"} {
+		text, err := os.ReadFile(filepath.Join(monitoring, name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		named := make(map[string]bool)
+		for _, metric := range metricName.FindAllString(string(text), -1) {
+			if !written[metric] {
+				metric = family(metric)
+			}
+			if !written[metric] {
+				t.Errorf("%s names %s, which the relay does not write", name, metric)
+			}
+			named[metric] = true
+		}
+		if len(named) == 0 {
+			t.Errorf("%s names no metric", name)
+		}
+		for metric := range written {
+			if name == "monitoring.md" && strings.HasPrefix(metric, "stsrelay_") && !named[metric] {
+				t.Errorf("%s does not say what %s is", name, metric)
+			}
+		}
+	}
+}
+
+func TestEveryPanelOfTheDashboardAsksTheDataSourceThatIsChosen(t *testing.T) {
+	text, err := os.ReadFile(filepath.Join(monitoring, "monitoring/dashboard.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	type source struct{ UID string }
+	var d struct {
+		Templating struct{ List []struct{ Name, Type string } }
+		Panels     []struct {
+			ID          int
+			Type, Title string
+			Datasource  source
+			Targets     []struct {
+				Datasource source
+				Expr       string
+			}
+		}
+	}
+	if err := json.Unmarshal(text, &d); err != nil {
+		t.Fatal(err)
+	}
+	if v := d.Templating.List; len(v) == 0 || v[0].Name != "datasource" || v[0].Type != "datasource" {
+		t.Errorf("no variable for the data source: %+v", v)
+	}
+	ids := make(map[int]bool)
+	for _, p := range d.Panels {
+		if ids[p.ID] {
+			t.Errorf("%s: number %d is taken", p.Title, p.ID)
+		}
+		ids[p.ID] = true
+		if p.Type == "row" {
+			continue
+		}
+		if p.Datasource.UID != "${datasource}" || len(p.Targets) == 0 {
+			t.Errorf("%s asks %q for %d things", p.Title, p.Datasource.UID, len(p.Targets))
+		}
+		for _, q := range p.Targets {
+			if q.Datasource.UID != "${datasource}" || !metricName.MatchString(q.Expr) {
+				t.Errorf("%s asks %q for %q", p.Title, q.Datasource.UID, q.Expr)
+			}
+		}
+	}
 }

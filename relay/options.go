@@ -1,25 +1,22 @@
 package relay
 
 import (
-	"context"
+	"crypto/tls"
 	"crypto/x509"
 	"errors"
 	"fmt"
 	"net"
 	"net/netip"
-	"os"
+	"path/filepath"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/stsrelay/stsrelay/config"
 	"github.com/stsrelay/stsrelay/internal/container"
-	"github.com/stsrelay/stsrelay/internal/dnsclient"
-	"github.com/stsrelay/stsrelay/internal/store"
 	"github.com/stsrelay/stsrelay/relay/delivery"
 	"github.com/stsrelay/stsrelay/relay/ingress"
+	"github.com/stsrelay/stsrelay/relay/outbound"
 	"github.com/stsrelay/stsrelay/relay/security"
-	"github.com/stsrelay/stsrelay/sts"
 )
 
 func configName(c *config.Config) string {
@@ -29,88 +26,17 @@ func configName(c *config.Config) string {
 	return c.File
 }
 
-// Roots returns the trusted authorities of MX and policy hosts. An empty set is
-// an error: every certificate would look like an attack.
+// Roots returns the certificate authorities that are trusted for MX and policy hosts.
+// It is an error if there are none: every certificate would look like an attack.
 func Roots(c *config.Config) (*x509.CertPool, error) {
 	if c.Delivery.CAFile == "" {
-		pool, err := x509.SystemCertPool()
-		if err != nil || pool.Equal(x509.NewCertPool()) {
-			return nil, errors.New("the system has no trusted certificate authorities: install ca-certificates, or set delivery.ca_file")
-		}
-		return pool, nil
+		return config.SystemAuthorities()
 	}
-	pem, err := os.ReadFile(c.Delivery.CAFile)
+	pool, err := config.ReadAuthorities(c.Delivery.CAFile)
 	if err != nil {
-		return nil, fmt.Errorf("delivery.ca_file: %w", err)
-	}
-	pool := x509.NewCertPool()
-	if !pool.AppendCertsFromPEM(pem) {
-		return nil, fmt.Errorf("delivery.ca_file: no certificate in %s", c.Delivery.CAFile)
+		return nil, fmt.Errorf("%s: delivery.ca_file: %s %w", configName(c), c.Delivery.CAFile, err)
 	}
 	return pool, nil
-}
-
-// policyStore keeps the policy cache in the store, under its own prefix.
-type policyStore struct{ *store.Store }
-
-func (s policyStore) Delete(ctx context.Context, key []byte) error { return s.Remove(ctx, key) }
-
-func (s policyStore) Scan(prefix []byte, fn func(key, value []byte) error) error {
-	return s.Store.Scan(prefix, nil, fn)
-}
-
-func (r *Relay) openPolicies(roots *x509.CertPool) (*sts.Manager, error) {
-	return sts.NewManager(sts.ManagerOptions{
-		Store: policyStore{r.store}, Prefix: store.PrefixPolicy, Room: r.store.Room, LookupTXT: r.lookupTXT, Logger: r.log,
-		Fetch: func(ctx context.Context, domain string) (*sts.Fetched, error) {
-			fetched, err := sts.NewFetcher(sts.FetcherOptions{
-				Roots: roots, LookupAddrs: r.lookupAddrs, DialContext: r.o.Dial, Hellos: r.hellos,
-				AllowPrivate: r.config.Load().Delivery.PrivateAddresses == "allow", // which a reload may change
-			}).Fetch(ctx, domain)
-			if !errors.Is(ctx.Err(), context.Canceled) { // the relay stops: that says nothing about the policy host
-				r.metrics.Fetched(fetchResult(err), 1)
-			}
-			return fetched, err
-		},
-	})
-}
-
-// lookAtResolvers asks the resolvers whether they validate DNSSEC, and logs what is
-// believed of them.
-func (r *Relay) lookAtResolvers(ctx context.Context) {
-	r.resolver.Probe(ctx)
-	protected := false
-	for _, s := range r.resolver.Servers() {
-		r.log.Info("resolver", "address", s.Address, "ad_believed", s.Believed, "because", s.Why)
-		protected = protected || s.Protects()
-	}
-	if r.config.Load().DANE.Enabled && !protected {
-		r.log.Warn("DANE is off: no resolver is believed to have validated its answers (dns.servers, dns.trust_ad); use one on this machine that validates DNSSEC, or DNS over TLS")
-	}
-}
-
-func (r *Relay) lookupAddrs(ctx context.Context, host string) ([]netip.Addr, error) {
-	a, err := r.resolver.Addrs(ctx, host)
-	if errors.Is(err, dnsclient.ErrNXDomain) || errors.Is(err, dnsclient.ErrNoData) {
-		return nil, sts.ErrNoHost
-	}
-	return a.Addrs, err
-}
-
-// lookupTXT is the policy cache's view of the resolver: that there is no record
-// is an answer, anything else that goes wrong is not.
-func (r *Relay) lookupTXT(ctx context.Context, name string, fresh bool) ([]string, error) {
-	t, err := r.resolver.TXT(ctx, name, fresh)
-	if errors.Is(err, dnsclient.ErrNXDomain) || errors.Is(err, dnsclient.ErrNoData) {
-		return nil, sts.ErrNoTXT
-	}
-	if err != nil && !fresh {
-		// With a policy in force the record only says whether there is a newer one.
-		if e, ok := r.policies.Show(strings.TrimPrefix(name, "_mta-sts.")); ok && e.Policy != nil && time.Now().Before(e.ExpiresAt) {
-			r.resolver.RememberSilentTXT(name)
-		}
-	}
-	return t.Records, err
 }
 
 func settings(c *config.Config) (delivery.Settings, error) {
@@ -119,7 +45,7 @@ func settings(c *config.Config) (delivery.Settings, error) {
 	for _, s := range c.Delivery.SourceIP {
 		addr, perr := netip.ParseAddr(s)
 		if perr == nil {
-			perr = bindable(addr)
+			perr = config.OwnAddress(addr)
 		}
 		if perr != nil {
 			err = errors.Join(err, fmt.Errorf("%s: delivery.source_ip: %w", configName(c), perr))
@@ -135,7 +61,7 @@ func settings(c *config.Config) (delivery.Settings, error) {
 		ConnectTimeout:  time.Duration(c.Delivery.ConnectTimeout),
 		DelayNotice:     time.Duration(c.Delivery.DelayNotice),
 		LegacyTLS:       c.Delivery.LegacyTLS,
-		Family:          delivery.IPFamily(c.Delivery.IPFamily),
+		Family:          outbound.IPFamily(c.Delivery.IPFamily),
 		SourceIPs:       sources,
 		DANE:            c.DANE.Enabled,
 		Rules:           rules,
@@ -143,22 +69,13 @@ func settings(c *config.Config) (delivery.Settings, error) {
 	}, errors.Join(err, serr)
 }
 
-// bindable says whether connections can come from an address.
-func bindable(addr netip.Addr) error {
-	l, err := net.Listen("tcp", netip.AddrPortFrom(addr, 0).String())
-	if err != nil {
-		return fmt.Errorf("%s is no address of this machine: %w", addr, err)
-	}
-	return l.Close()
-}
-
-// Rules are the operator's rules for domains. The error is a password file that
+// Rules returns the operator's rules for domains. It is an error if a password file
 // cannot be read.
-func Rules(c *config.Config) (delivery.Rules, error) {
-	rules := make(delivery.Rules, len(c.Domains))
+func Rules(c *config.Config) (outbound.Rules, error) {
+	rules := make(outbound.Rules, len(c.Domains))
 	levels := map[string]security.Level{"encrypt": security.Encrypt, "verify": security.Verify, "secure": security.Secure, "dane": security.VerifyDANE}
 	for i, d := range c.Domains {
-		rule := &delivery.Rule{Level: levels[d.TLS], Match: d.Match, Opportunistic: d.TLS == "opportunistic", Override: d.OverridePolicy, PerHost: d.Concurrency}
+		rule := &outbound.Rule{Level: levels[d.TLS], Match: d.Match, Opportunistic: d.TLS == "opportunistic", Override: d.OverridePolicy, PerHost: d.Concurrency}
 		rules[d.Name] = rule
 		if d.Route == "" {
 			continue
@@ -167,18 +84,16 @@ func Rules(c *config.Config) (delivery.Rules, error) {
 		if err != nil {
 			return nil, fmt.Errorf("%s: domain[%d].route: %w", configName(c), i, err)
 		}
-		rule.Route = &delivery.Route{Host: host, Port: port, MX: d.MX, User: d.User}
+		rule.Route = &outbound.Route{Host: host, Port: port, MX: d.MX, User: d.User}
 		if d.User == "" {
 			continue
 		}
 		if d.TLS == "" {
 			rule.Level = security.Verify // a password goes to nobody unknown
 		}
-		password, err := os.ReadFile(d.PasswordFile)
-		if err != nil {
-			return nil, fmt.Errorf("%s: domain[%d].password_file: %w", configName(c), i, err)
+		if rule.Route.Password, err = config.ReadSecret(d.PasswordFile); err != nil {
+			return nil, fmt.Errorf("%s: domain[%d].password_file: %s %w", configName(c), i, d.PasswordFile, err)
 		}
-		rule.Route.Password = strings.TrimRight(string(password), "\r\n")
 	}
 	return rules, nil
 }
@@ -199,7 +114,7 @@ func (r *Relay) ingressOptions(c *config.Config) (ingress.Options, error) {
 	o := ingress.Options{
 		Queue:    r.queue,
 		Hostname: c.Hostname,
-		TLS:      r.certs.config,
+		TLS:      r.certs.ServerTLS,
 		Limits: ingress.Limits{
 			MessageSize:          int64(c.Limits.MessageSize),
 			Recipients:           c.Limits.Recipients,
@@ -213,7 +128,7 @@ func (r *Relay) ingressOptions(c *config.Config) (ingress.Options, error) {
 		Headers:            ingress.Headers{Strip: c.Headers.Strip, HideInternalHops: c.Headers.HideInternalHops},
 		Postmaster:         c.Postmaster(),
 		HonorTLSRequiredNo: c.Delivery.HonorTLSRequiredNo,
-		Users:              r.authenticate,
+		Users:              r.passwords.Authenticate,
 		Sign:               sign,
 		Accepted:           r.accepted,
 		Refused:            r.metrics.Refused,
@@ -223,21 +138,53 @@ func (r *Relay) ingressOptions(c *config.Config) (ingress.Options, error) {
 	for _, l := range c.Listen {
 		il := ingress.Listener{
 			Address: l.Address, TLS: l.TLS, RequireTLS: l.RequireTLS, Allow: prefixes(l.Allow), Auth: l.Auth,
-			SenderDomains: l.SenderDomains, ProxyFrom: prefixes(l.ProxyProtocol), MinTLS: minTLS(l.MinTLS),
+			SenderDomains: l.SenderDomains, ProxyFrom: prefixes(l.ProxyProtocol), MinTLS: ingress.TLSVersion(l.MinTLS),
 		}
 		if l.ClientCA != "" {
-			pem, err := os.ReadFile(l.ClientCA)
-			if err != nil {
-				return o, fmt.Errorf("listen %s: client_ca: %w", l.Address, err)
-			}
-			il.ClientCAs = x509.NewCertPool()
-			if !il.ClientCAs.AppendCertsFromPEM(pem) {
-				return o, fmt.Errorf("listen %s: client_ca: no certificate in %s", l.Address, l.ClientCA)
+			if il.ClientCAs, err = config.ReadAuthorities(l.ClientCA); err != nil {
+				return o, fmt.Errorf("listen %s: client_ca: %s %w", l.Address, l.ClientCA, err)
 			}
 		}
 		o.Listeners = append(o.Listeners, il)
 	}
 	return o, nil
+}
+
+// readCertificates returns the relay's own certificates: those of the configuration,
+// or self-signed ones, which are made once and kept in the data folder.
+func readCertificates(c *config.Config) ([]tls.Certificate, error) {
+	if c.TLS.Certificate == "" {
+		certs, err := ingress.SelfSigned(c.Hostname, filepath.Join(c.DataDir, "tls"))
+		if err != nil {
+			return nil, fmt.Errorf("the relay's own certificate: %w", err)
+		}
+		return certs, nil
+	}
+	cert, err := config.ReadCertificate(&c.TLS)
+	if err != nil {
+		return nil, fmt.Errorf("tls.certificate: %s %w", c.TLS.Certificate, err)
+	}
+	return []tls.Certificate{cert}, nil
+}
+
+func accounts(c *config.Config) []ingress.Account {
+	out := make([]ingress.Account, len(c.Users))
+	for i, u := range c.Users {
+		out[i] = ingress.Account{User: ingress.User{Name: u.Name, SenderDomains: u.SenderDomains}, PasswordHash: u.PasswordHash}
+	}
+	return out
+}
+
+// isSelf reports whether a host is this relay. Listeners are asked for their address,
+// since the configuration may leave the port to the system.
+func (r *Relay) isSelf(host string, port uint16, addrs []netip.Addr) bool {
+	self := outbound.Self{Hostname: r.config.Load().Hostname}
+	for _, l := range r.ingress.Addrs() {
+		if tcp, ok := l.(*net.TCPAddr); ok {
+			self.Listens = append(self.Listens, tcp.AddrPort())
+		}
+	}
+	return self.Is(host, port, addrs)
 }
 
 func prefixes(networks []config.Network) []netip.Prefix {
@@ -248,7 +195,7 @@ func prefixes(networks []config.Network) []netip.Prefix {
 	return out
 }
 
-// mailSigner signs relayed mail, nil where no key is for that.
+// mailSigner returns what signs relayed mail, nil if no key is for that.
 func mailSigner(c *config.Config) (func(domain string) ingress.Signing, error) {
 	signer, err := newSigner(c, "mail")
 	if err != nil || !slices.ContainsFunc(c.DKIM, func(k config.DKIM) bool { return slices.Contains(k.Sign, "mail") }) {

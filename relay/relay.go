@@ -1,7 +1,7 @@
 // Package relay wires the parts to a running relay: it opens the store and the
-// queue, starts ingress, delivery, the policy cache and the admin socket, takes
-// a changed configuration over while it runs, and stops everything in order.
-// Nothing about mail is decided here.
+// queue, starts ingress, delivery, the policy cache and the admin socket, puts a
+// changed configuration into force while it runs, and stops everything in order.
+// It decides nothing about mail.
 package relay
 
 import (
@@ -12,6 +12,7 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -21,7 +22,7 @@ import (
 	"github.com/stsrelay/stsrelay/internal/dkim"
 	"github.com/stsrelay/stsrelay/internal/dnsclient"
 	"github.com/stsrelay/stsrelay/internal/logsink"
-	"github.com/stsrelay/stsrelay/internal/store"
+	"github.com/stsrelay/stsrelay/internal/store/badger"
 	"github.com/stsrelay/stsrelay/queue"
 	"github.com/stsrelay/stsrelay/relay/adminapi"
 	"github.com/stsrelay/stsrelay/relay/alert"
@@ -29,13 +30,15 @@ import (
 	"github.com/stsrelay/stsrelay/relay/ingress"
 	"github.com/stsrelay/stsrelay/relay/metrics"
 	"github.com/stsrelay/stsrelay/relay/notify"
+	"github.com/stsrelay/stsrelay/relay/operator"
 	"github.com/stsrelay/stsrelay/relay/smtpclient"
+	"github.com/stsrelay/stsrelay/relay/web"
 	"github.com/stsrelay/stsrelay/sts"
 	"github.com/stsrelay/stsrelay/tlsrpt"
 )
 
 const (
-	// ballast is the size of the file that is given up when the disk is full.
+	// ballast is the size of the file that the store deletes when the disk is full.
 	ballast = 256 << 20
 	// sessionGrace and deliveryGrace bound how long a stop waits for messages that
 	// are coming in and for content that is going out, at the same time. With
@@ -49,7 +52,7 @@ type Options struct {
 	Config *config.Config
 	// Load reads the configuration again, for a reload; nil: reload is refused.
 	Load func() (*config.Config, error)
-	// Version is what status and the log say.
+	// Version is the version that status, metrics and the log name.
 	Version string
 	// Dial opens the connections to MX and policy hosts; nil: net.Dialer. The
 	// address is an IP and port 25 or 443.
@@ -58,50 +61,51 @@ type Options struct {
 	Timeouts smtpclient.Timeouts
 	// Roots replaces the trusted authorities of the configuration.
 	Roots *x509.CertPool
-	// Now and After are the clock of what depends on the day, and of
-	// certificates; nil: time.Now and time.After.
+	// Now and After are the clock of reports, alerts and certificates; nil: time.Now
+	// and time.After.
 	Now   func() time.Time
 	After func(time.Duration) <-chan time.Time
 	// Logger gets everything; nil discards it.
 	Logger *slog.Logger
-	// LogDropped tells of lines of the log that nobody has read; nil: there are
+	// LogDropped returns the lines of the log that nobody has read; nil: there are
 	// none.
 	LogDropped func() logsink.Dropped
 	// Level, if set, is changed by a reload.
 	Level *slog.LevelVar
 }
 
-// Relay is a relay that was opened.
+// Relay is an open relay.
 type Relay struct {
 	o       Options
 	log     *slog.Logger
 	config  atomic.Pointer[config.Config]
 	started time.Time
 
-	store    *store.Store
+	store    *badger.Store
 	queue    *queue.Queue
 	resolver *dnsclient.Client
 	policies *sts.Manager
 	delivery *delivery.Delivery
 	ingress  *ingress.Server
+	operator *operator.Operator
 	admin    *adminapi.Server
-	certs    *certificates
+	web      *web.Server // nil: no HTTP address is configured
+	certs    *ingress.Certificates
 	notices  *notify.Reporter
-	operator *alert.Watch
+	alerts   *alert.Monitor
 	metrics  *metrics.Metrics
 	totals   totals
 
-	passwords *passwords
+	passwords *ingress.Passwords
 	hellos    *clienthello.Hosts
 	reporter  *tlsrpt.Reporter            // nil: TLS reports are off
 	signer    atomic.Pointer[dkim.Signer] // of reports
-	rootCAs   *x509.CertPool
 
 	reloading sync.Mutex
 }
 
-// New opens the store and binds the listeners: what can go wrong at a start
-// goes wrong here. Run must follow, or Close.
+// New opens the store and the parts of the relay, and binds the admin socket and the
+// HTTP address. Run must follow: it closes what New has opened.
 func New(o Options) (*Relay, error) {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
@@ -109,7 +113,7 @@ func New(o Options) (*Relay, error) {
 	if o.LogDropped == nil {
 		o.LogDropped = func() logsink.Dropped { return logsink.Dropped{} }
 	}
-	r := &Relay{o: o, log: o.Logger, metrics: metrics.New(), passwords: newPasswords(), hellos: clienthello.NewHosts(o.Now), started: time.Now()}
+	r := &Relay{o: o, log: o.Logger, metrics: metrics.New(), passwords: ingress.NewPasswords(accounts(o.Config)), hellos: clienthello.NewHosts(o.Now), started: time.Now()}
 	r.config.Store(o.Config)
 	if err := r.open(); err != nil {
 		return nil, errors.Join(err, r.close())
@@ -129,7 +133,7 @@ func (r *Relay) open() error {
 	if err := os.MkdirAll(c.DataDir, 0o700); err != nil {
 		return fmt.Errorf("data_dir: %w", err)
 	}
-	r.store, err = store.Open(store.Options{Dir: StoreDir(c.DataDir), FreeSpace: int64(c.Limits.FreeSpace), Ballast: ballast, Committed: r.metrics.Committed, Logger: r.log})
+	r.store, err = badger.Open(badger.Options{Dir: StoreDir(c.DataDir), FreeSpace: int64(c.Limits.FreeSpace), Ballast: ballast, Committed: r.metrics.Committed, Logger: r.log})
 	if err != nil {
 		return explainDamage(c, err)
 	}
@@ -159,11 +163,7 @@ func (r *Relay) open() error {
 	if err := r.notices.Remember(r.store); err != nil {
 		return err
 	}
-	if err := r.openOperator(); err != nil {
-		return err
-	}
-	r.rootCAs = roots
-	if err := r.openReports(c); err != nil {
+	if err := r.openReports(c, roots); err != nil {
 		return err
 	}
 	deliverySettings, err := settings(c)
@@ -172,28 +172,34 @@ func (r *Relay) open() error {
 	}
 	r.delivery = delivery.New(delivery.Options{
 		Queue: r.queue, Resolver: r.resolver, Policies: r.policies, Hostname: c.Hostname, Roots: roots,
-		Dial: r.o.Dial, IsSelf: r.isSelf, Notices: r.notifier(), Count: r.counter(), Now: r.o.Now, Settings: deliverySettings, Timeouts: r.o.Timeouts,
-		Recipients: r.ended, Ended: r.attempted, Opened: r.metrics.Session, Handshaken: r.handshaken, Hellos: r.hellos, Logger: r.log,
+		Dial: r.o.Dial, IsSelf: r.isSelf, Readers: r.eventReaders(), Now: r.o.Now, Settings: deliverySettings, Timeouts: r.o.Timeouts,
+		Hellos: r.hellos, Logger: r.log,
 	})
-	if r.certs, err = openCertificates(c); err != nil {
+	certs, err := readCertificates(c)
+	if err != nil {
+		return err
+	}
+	r.certs = ingress.NewCertificates(certs, c.TLS.Certificate, c.TLS.Key)
+	if err := r.openAlerts(); err != nil {
 		return err
 	}
 	if r.ingress, err = r.openIngress(c); err != nil {
 		return err
 	}
 	r.openMetrics()
-	r.admin = adminapi.New(adminapi.Options{
-		Queue: r.queue, Policies: r.policies, Status: r.status, Reload: r.reload, Notice: r.removed, Reports: r.reporter, Metrics: r.metrics.Write, Logger: r.log,
+	r.operator = operator.New(operator.Options{
+		Queue: r.queue, Policies: r.policies, Reports: r.reporter, Status: r.status, Reload: r.reload, Notice: r.removed, Logger: r.log,
 	})
+	r.admin = adminapi.New(adminapi.Options{Operator: r.operator, Logger: r.log})
 	if err := r.admin.Listen(c.SocketPath()); err != nil {
 		return err
 	}
-	return r.listenHTTP(c)
+	return r.openWeb(c)
 }
 
-// Run relays until ctx ends; then it stops: new sessions get 421, running ones
-// and attempts under way end or are given back, and the store is closed. ready,
-// if not nil, is called when the listeners are bound.
+// Run relays until ctx ends. Then it stops: new sessions get 421, open sessions and
+// attempts under way may end within their grace, and the store is closed. ready, if
+// not nil, is called when the listeners are bound.
 func (r *Relay) Run(ctx context.Context, ready func()) error {
 	c := r.config.Load()
 	if err := r.ingress.Listen(); err != nil {
@@ -202,7 +208,7 @@ func (r *Relay) Run(ctx context.Context, ready func()) error {
 	for _, a := range r.ingress.Addrs() {
 		r.log.Info("listening", "address", a.String())
 	}
-	if a := r.admin.HTTPAddr(); a != nil {
+	if a := r.HTTPAddr(); a != nil {
 		r.log.Info("web page, health and metrics", "address", a.String())
 	}
 	r.log.Info("stsrelay is running", "version", r.o.Version, "hostname", c.Hostname, "data_dir", c.DataDir, "socket", c.SocketPath())
@@ -210,12 +216,12 @@ func (r *Relay) Run(ctx context.Context, ready func()) error {
 		r.log.Warn("no mail is taken in for now; what is queued is delivered", "error", err)
 	}
 
-	// Parts are stopped in the order of a message's way, each when the one
-	// before it has ended.
+	// Parts are stopped in the order in which a message passes through them, each when
+	// the one before it has ended.
 	stopping, stopped := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopped()
 	var parts sync.WaitGroup
-	failed := make(chan error, 2)
+	failed := make(chan error, 3)
 	serve := func(fn func() error) {
 		parts.Go(func() {
 			if err := fn(); err != nil {
@@ -224,11 +230,14 @@ func (r *Relay) Run(ctx context.Context, ready func()) error {
 		})
 	}
 	serve(r.admin.Serve)
+	if r.web != nil {
+		serve(r.web.Serve)
+	}
 	serve(r.ingress.Serve)
 	if ready != nil {
 		ready()
 	}
-	parts.Go(func() { r.lookAtResolvers(stopping) })
+	parts.Go(func() { r.probeResolvers(stopping) })
 	delivering, stopDelivery := context.WithCancel(stopping)
 	defer stopDelivery()
 	delivered := make(chan struct{})
@@ -239,9 +248,9 @@ func (r *Relay) Run(ctx context.Context, ready func()) error {
 	if r.reporter != nil {
 		parts.Go(func() { r.runReports(delivering) })
 	}
-	parts.Go(func() { r.certs.watch(stopping, r.log) })
+	parts.Go(func() { r.certs.Watch(stopping, r.log) })
 	parts.Go(func() { r.notices.Digest.Run(stopping, r.queue, r.log) })
-	parts.Go(func() { r.operator.Run(stopping) })
+	parts.Go(func() { r.alerts.Run(stopping) })
 
 	var err error
 	select {
@@ -260,6 +269,9 @@ func (r *Relay) Run(ctx context.Context, ready func()) error {
 	stopped()
 	adminGrace, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
 	_ = r.admin.Shutdown(adminGrace) // commands that run are cut off
+	if r.web != nil {
+		_ = r.web.Shutdown(adminGrace)
+	}
 	cancel()
 	parts.Wait()
 	err = errors.Join(err, r.close())
@@ -273,6 +285,9 @@ func (r *Relay) close() error {
 	if r.admin != nil {
 		_ = r.admin.Close() // it is closed already after a Run
 	}
+	if r.web != nil {
+		_ = r.web.Close()
+	}
 	if r.queue != nil {
 		r.queue.Close()
 	}
@@ -285,38 +300,54 @@ func (r *Relay) close() error {
 	return err
 }
 
-// Queue is the relay's queue, for those who run a relay inside a program.
+// Queue returns the queue, for programs that run a relay inside.
 func (r *Relay) Queue() *queue.Queue { return r.queue }
 
-// Addrs are the addresses of the listeners, once Run has bound them.
+// Addrs returns the addresses of the listeners, once Run has bound them.
 func (r *Relay) Addrs() []net.Addr { return r.ingress.Addrs() }
 
-// HTTPAddr is the address of the web page, nil for none.
-func (r *Relay) HTTPAddr() net.Addr { return r.admin.HTTPAddr() }
+// Operator returns what the operator of the relay can read and change, for programs
+// that run a relay inside.
+func (r *Relay) Operator() *operator.Operator { return r.operator }
 
-func (r *Relay) status() adminapi.Status {
-	n := r.queue.Counts()
-	status := adminapi.Status{
+// HTTPAddr returns the address of the web page, nil for none.
+func (r *Relay) HTTPAddr() net.Addr {
+	if r.web == nil {
+		return nil
+	}
+	return r.web.Addr()
+}
+
+// openWeb binds the address for the web page, health and metrics, if one is set.
+func (r *Relay) openWeb(c *config.Config) (err error) {
+	if c.Admin.HTTP == "" {
+		return nil
+	}
+	token := ""
+	if c.Admin.TokenFile != "" {
+		if token, err = config.ReadSecret(c.Admin.TokenFile); err != nil {
+			return fmt.Errorf("admin.token_file: %s %w", c.Admin.TokenFile, err)
+		}
+	}
+	r.web, err = web.Listen(c.Admin.HTTP, web.Options{Operator: r.operator, Metrics: r.metrics.Write, Token: strings.TrimSpace(token), Logger: r.log})
+	return err
+}
+
+// status returns what the queue does not know of the relay's status.
+func (r *Relay) status() operator.Status {
+	return operator.Status{
 		Version:       r.o.Version,
 		UptimeSeconds: int64(time.Since(r.started).Seconds()),
 		Hostname:      r.config.Load().Hostname,
-		Accepting:     true,
-		Delivering:    !r.queue.Paused(),
-		Queue:         adminapi.QueueStatus{Messages: n.Messages, Recipients: n.Recipients, Held: n.Held},
 		LogDropped:    r.o.LogDropped().Lines,
 		SinceStart:    r.totals.read(),
-		Sessions:      adminapi.SessionStatus{In: r.ingress.Sessions(), Out: r.delivery.Sessions()},
+		Sessions:      operator.SessionStatus{In: r.ingress.Sessions(), Out: r.delivery.Sessions()},
+		Alerts:        r.alerts.Present(),
 	}
-	if err := r.queue.Accepting(); err != nil {
-		status.Accepting, status.Problem = false, err.Error()
-	}
-	status.Troubles = make([]adminapi.Trouble, 0)
-	for _, t := range r.operator.Present() {
-		status.Troubles = append(status.Troubles, adminapi.Trouble{What: t.What, Helps: t.Helps})
-	}
-	return status
 }
 
+// removed returns the notice for a message, or recipients of it, that the operator has
+// bounced, nil for none. If it is a report, the reporter is told.
 func (r *Relay) removed(m queue.Message, reason string) *queue.NewMessage {
 	if m.Kind == queue.Report && r.reporter != nil {
 		r.reporter.Mailed(context.Background(), m.ID.String(), "the operator gave its mail up")
@@ -333,7 +364,7 @@ func queueLimits(c *config.Config) queue.Limits {
 }
 
 func schedule(c *config.Config) queue.Schedule {
-	s := queue.Schedule{Expire: time.Duration(c.Delivery.Expire), Tell: time.Duration(c.Delivery.DelayNotice)}
+	s := queue.Schedule{Expire: time.Duration(c.Delivery.Expire), DelayWarning: time.Duration(c.Delivery.DelayNotice)}
 	for _, d := range c.Delivery.Retry {
 		s.Retry = append(s.Retry, time.Duration(d))
 	}

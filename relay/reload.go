@@ -3,23 +3,19 @@ package relay
 import (
 	"context"
 	"errors"
-	"reflect"
-	"slices"
-	"time"
 
 	"github.com/stsrelay/stsrelay/config"
 )
 
-// Reload reads the configuration and the certificates again. What is wrong
-// with them is returned, and then nothing has changed. What cannot change
-// while the relay runs stays, and is named in the log.
+// Reload reads the configuration and the certificates again. If they are wrong, it
+// returns an error and changes nothing. Keys that cannot change while the relay runs
+// keep their values, and are named in the log.
 func (r *Relay) Reload(ctx context.Context) error {
 	_, err := r.reload(ctx)
 	return err
 }
 
-// reload is Reload. It returns the keys whose values in the file count from the
-// next start only.
+// reload is Reload. It returns the keys that change with the next start only.
 func (r *Relay) reload(ctx context.Context) (restart []string, err error) {
 	r.reloading.Lock()
 	defer r.reloading.Unlock()
@@ -45,11 +41,11 @@ func (r *Relay) reload(ctx context.Context) (restart []string, err error) {
 	return restart, nil
 }
 
-// takeOver makes c the configuration in force, but for what stays. First all
-// that may fail is read, then all is set.
+// takeOver puts c into force, except for the keys that need a restart, which it returns.
+// It does all that may fail before it sets anything.
 func (r *Relay) takeOver(ctx context.Context, c *config.Config) (restart []string, err error) {
 	running := r.config.Load()
-	restart = keepRunning(running, c)
+	restart = c.KeepRunning(running)
 	deliverySettings, err := settings(c)
 	if err != nil {
 		return nil, err
@@ -68,88 +64,23 @@ func (r *Relay) takeOver(ctx context.Context, c *config.Config) (restart []strin
 	}
 	r.config.Store(c)
 	r.ingress.Update(ingressOptions)
-	r.certs.set(c, certs)
+	r.certs.Set(certs, c.TLS.Certificate, c.TLS.Key)
+	r.passwords.Set(accounts(c))
 	r.signer.Store(signer)
 	r.warnUnsigned(c)
 	r.queue.SetSchedule(schedule(c))
 	r.queue.SetLimits(queueLimits(c))
-	if running.Delivery.Paused != c.Delivery.Paused { // else the operator's last word stands
+	if running.Delivery.Paused != c.Delivery.Paused { // else what the operator has set stays
 		r.queue.SetPaused(c.Delivery.Paused)
 	}
 	r.delivery.Set(deliverySettings)
 	if r.policies != nil && running.Delivery.PrivateAddresses != c.Delivery.PrivateAddresses {
-		r.forgetFailures(ctx)
+		// Another private_addresses may give another answer: the next delivery asks again.
+		r.policies.ForgetFailures(ctx)
 	}
 	r.setLevel(c)
-	r.lookAtResolvers(ctx)
+	r.probeResolvers(ctx)
 	return restart, nil
-}
-
-// keepRunning puts into c what runs, where that cannot change before the next
-// start, and names the keys that have other values in c. So c becomes what is
-// in force, and the next reload is compared with that.
-func keepRunning(running, c *config.Config) (changed []string) {
-	changed = keep(changed, "hostname", &c.Hostname, running.Hostname)
-	changed = keep(changed, "data_dir", &c.DataDir, running.DataDir)
-	changed = keep(changed, "dns", &c.DNS, running.DNS)
-	changed = keep(changed, "delivery.ca_file", &c.Delivery.CAFile, running.Delivery.CAFile)
-	changed = keep(changed, "sts.enabled", &c.STS, running.STS)
-	changed = keep(changed, "tlsrpt.enabled", &c.TLSRPT.Enabled, running.TLSRPT.Enabled)
-	changed = keep(changed, "limits.trash_size", &c.Limits.TrashSize, running.Limits.TrashSize)
-	changed = keep(changed, "limits.free_space", &c.Limits.FreeSpace, running.Limits.FreeSpace)
-	changed = keep(changed, "admin", &c.Admin, running.Admin)
-	changed = keep(changed, "log.format", &c.Log.Format, running.Log.Format)
-	if keepListeners(running, c) {
-		changed = append(changed, "listen (address, tls, min_tls, proxy_protocol)")
-	}
-	slices.Sort(changed)
-	return changed
-}
-
-func keep[T any](changed []string, key string, file *T, running T) []string {
-	if !reflect.DeepEqual(*file, running) {
-		changed = append(changed, key)
-	}
-	*file = running
-	return changed
-}
-
-// keepListeners puts the listeners that run into c, each with the rules that c
-// has for its address, or else with its old ones. It reports whether others
-// come with the next start.
-func keepListeners(running, c *config.Config) (changed bool) {
-	listen := slices.Clone(running.Listen)
-	changed = len(listen) != len(c.Listen)
-	for i, old := range listen {
-		at := slices.IndexFunc(c.Listen, func(l config.Listen) bool { return l.Address == old.Address })
-		if at < 0 {
-			changed = true
-			continue
-		}
-		now := c.Listen[at]
-		changed = changed || now.TLS != old.TLS || now.MinTLS != old.MinTLS || !slices.Equal(now.ProxyProtocol, old.ProxyProtocol)
-		now.TLS, now.MinTLS, now.ProxyProtocol = old.TLS, old.MinTLS, old.ProxyProtocol
-		listen[i] = now
-	}
-	c.Listen = listen
-	return changed
-}
-
-// forgetFailures lets the next delivery ask again for the policies that could
-// not be had: another private_addresses may make another answer of it, and until
-// then their domains' mail would go without.
-func (r *Relay) forgetFailures(ctx context.Context) {
-	now := time.Now()
-	if r.o.Now != nil {
-		now = r.o.Now()
-	}
-	for _, e := range r.policies.List() {
-		if e.LastError != "" && !e.ExpiresAt.After(now) {
-			if _, err := r.policies.Remove(ctx, e.Domain); err != nil {
-				r.log.Warn("a policy that could not be had is asked for again only later", "domain", e.Domain, "error", err)
-			}
-		}
-	}
 }
 
 func (r *Relay) setLevel(c *config.Config) {

@@ -2,6 +2,7 @@ package relay
 
 import (
 	"context"
+	"crypto/x509"
 	"fmt"
 	"io"
 	"net/netip"
@@ -14,12 +15,13 @@ import (
 	"github.com/stsrelay/stsrelay/internal/store"
 	"github.com/stsrelay/stsrelay/queue"
 	"github.com/stsrelay/stsrelay/relay/delivery"
+	"github.com/stsrelay/stsrelay/relay/security"
 	"github.com/stsrelay/stsrelay/tlsrpt"
 )
 
-// openReports opens what counts sessions and sends reports, nothing where that
-// is switched off.
-func (r *Relay) openReports(c *config.Config) error {
+// openReports opens what counts sessions and sends reports, unless reports are
+// switched off.
+func (r *Relay) openReports(c *config.Config, roots *x509.CertPool) error {
 	if !c.TLSRPT.Enabled {
 		return nil
 	}
@@ -30,7 +32,7 @@ func (r *Relay) openReports(c *config.Config) error {
 	r.signer.Store(signer)
 	poster := tlsrpt.NewPoster(tlsrpt.PosterOptions{
 		Hellos: r.hellos,
-		Roots:  r.rootCAs, LookupAddrs: r.lookupReceiver, DialContext: r.o.Dial, Logger: r.log,
+		Roots:  roots, LookupAddrs: r.lookupReceiver, DialContext: r.o.Dial, Logger: r.log,
 		AllowPrivate: func() bool { return r.config.Load().Delivery.PrivateAddresses == "allow" },
 		Insecure:     func() bool { return r.config.Load().TLSRPT.InsecureHTTPS },
 	})
@@ -40,22 +42,16 @@ func (r *Relay) openReports(c *config.Config) error {
 		Sign: func(domain string, write func(io.Writer) error) ([]byte, error) {
 			return r.signer.Load().Sign(domain, write)
 		},
-		Ended: func(how string, sent bool) { r.metrics.Reported(how, reportResult(sent), 1) },
-		Skip:  func(domain string) bool { return skips(r.config.Load(), domain) },
-		Now:   r.o.Now, After: r.o.After, Logger: r.log,
+		Ended:  func(how string, sent bool) { r.metrics.Reported(how, reportResult(sent), 1) },
+		Advice: func(code string) string { return security.Code(code).Row().Report },
+		Skip:   func(domain string) bool { return r.config.Load().TLSRPT.Skips(domain) },
+		Now:    r.o.Now, After: r.o.After, Logger: r.log,
 	})
 	return err
 }
 
 func identity(c *config.Config) tlsrpt.Identity {
 	return tlsrpt.Identity{Organization: c.TLSRPT.Organization, Contact: c.TLSRPT.Contact, Sender: c.TLSRPT.Sender}
-}
-
-// skips says whether the operator has switched reports off for a domain.
-func skips(c *config.Config, domain string) bool {
-	return slices.ContainsFunc(c.TLSRPT.Skip, func(s string) bool {
-		return strings.EqualFold(s, domain) || strings.HasPrefix(s, ".") && len(domain) > len(s) && strings.EqualFold(domain[len(domain)-len(s):], s)
-	})
 }
 
 // newSigner reads the DKIM keys that sign a kind of mail.
@@ -74,16 +70,16 @@ func newSigner(c *config.Config, kind string) (*dkim.Signer, error) {
 	return dkim.NewSigner(keys...), nil
 }
 
-// warnUnsigned says that reports cannot be mailed. At a start the check of the
-// configuration has said so.
+// warnUnsigned logs that reports cannot be mailed, if so. At a start the check of the
+// configuration has said it.
 func (r *Relay) warnUnsigned(c *config.Config) {
 	if w := c.UnsignedReports(); w != "" {
 		r.log.Warn(w)
 	}
 }
 
-// queueReport puts a report into the queue. Nobody is told of what becomes of
-// it but the reporter: a notice could not be answered by anybody.
+// queueReport puts a report into the queue. Only the reporter is told what becomes of
+// it: nobody could act on a notice.
 func (r *Relay) queueReport(m *tlsrpt.Mail, also func(*store.Batch, string)) error {
 	if err := r.queue.Room(int64(len(m.Body))); err != nil {
 		return err
@@ -93,8 +89,8 @@ func (r *Relay) queueReport(m *tlsrpt.Mail, also func(*store.Batch, string)) err
 	return r.queue.Add(messages, func(b *store.Batch) { also(b, messages[0].Envelope.ID.String()) })
 }
 
-// ownMail is a notice that the relay itself writes, about which nobody is told; what
-// says what it is.
+// ownMail returns a mail that the relay itself writes. Nobody gets a notice about it.
+// what names the kind of mail in its client field.
 func (r *Relay) ownMail(to queue.Recipient, what string, body []byte) []queue.NewMessage {
 	to.Notify = []string{"NEVER"}
 	return []queue.NewMessage{{
@@ -106,65 +102,61 @@ func (r *Relay) ownMail(to queue.Recipient, what string, body []byte) []queue.Ne
 	}}
 }
 
-// lookupReceiver finds the addresses of a host that takes reports.
+// lookupReceiver looks up the addresses of a host that takes reports.
 func (r *Relay) lookupReceiver(ctx context.Context, host string) ([]netip.Addr, error) {
 	a, err := r.resolver.Addrs(ctx, host)
 	return a.Addrs, err
 }
 
-// reportNotices tells the reporter what became of its mail; of other mail it
-// leaves the notices to others.
-type reportNotices struct {
-	delivery.Notifier
-	reporter *tlsrpt.Reporter
+// noticesOf returns the notices that are owed for what became of an attempt. It is a
+// reader of events.
+func (r *Relay) noticesOf(e *delivery.Event) (c delivery.Changes) {
+	if e.Kind == delivery.EventNoAttempt || e.Unreadable != nil || e.Claim.Envelope.Kind == queue.Report {
+		return c
+	}
+	add := func(m queue.NewMessage, ok bool) bool {
+		if ok {
+			c.Notices = append(c.Notices, m)
+		}
+		return ok
+	}
+	if e.Kind == delivery.EventAttempt {
+		add(r.notices.Failure(e.Claim, e.States))
+		add(r.notices.Success(e.Claim, e.States, e.Relayed))
+	}
+	if e.Late {
+		c.Delayed = add(r.notices.Delay(e.Claim, e.States))
+	}
+	return c
 }
 
-// Failure implements delivery.Notifier.
-func (n reportNotices) Failure(w *queue.Work, states []queue.RecipientState) (queue.NewMessage, bool) {
-	if w.Envelope.Kind != queue.Report {
-		return n.Notifier.Failure(w, states)
+// tellReporter tells the reporter what became of its mail, about which nobody gets a
+// notice. It is a reader of events.
+func (r *Relay) tellReporter(e *delivery.Event) {
+	if e.Kind != delivery.EventAttempt || e.Claim.Envelope.Kind != queue.Report {
+		return
 	}
-	for _, s := range states { // there is one recipient
+	for _, s := range e.States { // there is one recipient
 		switch s.State {
 		case queue.Delivered:
-			n.reporter.Mailed(context.Background(), w.Envelope.ID.String(), "")
+			r.reporter.Mailed(context.Background(), e.Claim.Envelope.ID.String(), "")
 		case queue.Bounced:
-			n.reporter.Mailed(context.Background(), w.Envelope.ID.String(), s.LastError)
+			r.reporter.Mailed(context.Background(), e.Claim.Envelope.ID.String(), s.LastError)
 		}
 	}
-	return queue.NewMessage{}, false
 }
 
-// Delay implements delivery.Notifier.
-func (n reportNotices) Delay(w *queue.Work, states []queue.RecipientState) (queue.NewMessage, bool) {
-	if w.Envelope.Kind == queue.Report {
-		return queue.NewMessage{}, false
+// eventReaders returns the readers of what becomes of attempts.
+func (r *Relay) eventReaders() delivery.Readers {
+	readers := delivery.Readers{
+		Commit: []func(*delivery.Event) delivery.Changes{r.noticesOf},
+		Ended:  []func(*delivery.Event){delivery.LogEvents(r.log), r.measure},
 	}
-	return n.Notifier.Delay(w, states)
-}
-
-// notifier is who writes notices.
-func (r *Relay) notifier() delivery.Notifier {
-	if r.reporter == nil {
-		return r.notices
+	if r.reporter != nil {
+		readers.Commit = append(readers.Commit, r.countSessions)
+		readers.Ended = append(readers.Ended, r.tellReporter)
 	}
-	return reportNotices{r.notices, r.reporter}
-}
-
-// Reports makes the TLS reports of a day as they stand.
-func (r *Relay) Reports(ctx context.Context, day string, yield func(*tlsrpt.Report) bool) error {
-	if r.reporter == nil {
-		return nil
-	}
-	return r.reporter.Preview(ctx, day, "", yield)
-}
-
-// ReportStatus says where the TLS reports of the last days stand.
-func (r *Relay) ReportStatus(ctx context.Context, yield func(tlsrpt.Status) bool) error {
-	if r.reporter == nil {
-		return nil
-	}
-	return r.reporter.List(ctx, "", "", yield)
+	return readers
 }
 
 // runReports sends reports until ctx ends. A failure does not stop the mail.

@@ -11,10 +11,43 @@ import (
 	"sync"
 	"testing"
 
-	"github.com/stsrelay/stsrelay/config"
+	"github.com/stsrelay/stsrelay/internal/e2e"
 	"github.com/stsrelay/stsrelay/internal/testnet"
-	"github.com/stsrelay/stsrelay/relay"
 )
+
+func TestPlaintextCanBeRefusedAltogether(t *testing.T) {
+	w := e2e.New(t, "plaintext = \"refuse\"\n")
+	h := w.Host("mx.a.example")
+	w.SetFaults(h, testnet.Faults{NoStartTLS: true})
+	w.Domain("a.example", testnet.Domain{MX: []string{h.Name}})
+	m, gone := w.Attempted(w.Send("anna@sender.example", "kurt@a.example"))
+	if gone || h.Counts().Mails > 0 || m.States[0].ReasonCode != "rule" || !strings.Contains(m.States[0].LastError, "delivery.plaintext") {
+		t.Errorf("gone %t, %+v", gone, m.States)
+	}
+}
+
+func TestPrivateAddressesAreRefusedByDefault(t *testing.T) {
+	w := e2e.New(t, "")
+	w.Stop()
+	h := w.Host("mx.a.example")
+	w.Domain("a.example", testnet.Domain{MX: []string{h.Name}})
+	for i, ip := range []string{"10.0.0.1", "169.254.169.254", "192.168.0.1"} {
+		if err := w.DNS.Add(fmt.Sprintf("p%d.example. 60 IN A %s", i, ip)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	w.RefusePrivate = true
+	w.Start("")
+	for _, d := range []string{"a.example", "p0.example", "p1.example", "p2.example", "[127.0.0.1]", "[10.0.0.1]"} {
+		m, gone := w.Attempted(w.Send("anna@sender.example", "kurt@"+d))
+		if gone || !strings.Contains(m.States[0].LastError, "private addresses") {
+			t.Errorf("%s: gone %t, %+v", d, gone, m.States)
+		}
+	}
+	if c := h.Counts(); c.Connections > 0 {
+		t.Errorf("the host was contacted: %+v", c)
+	}
+}
 
 // The operator's rules meet what a domain publishes: the stricter one holds,
 // unless the rule overrides it.
@@ -59,35 +92,35 @@ func TestRulesMeetPolicies(t *testing.T) {
 		name := fmt.Sprintf("%s/%s/%+v", strings.ReplaceAll(tt.rule, "\n", " "), tt.mode, tt.faults)
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			w := newWorld(t, "[[domain]]\nname = \".example\"\ntls = \"dane\"\n[[domain]]\nname = \"rule.example\"\n"+tt.rule+"\n")
-			h := w.host("mx1.rule.example")
+			w := e2e.New(t, "[[domain]]\nname = \".example\"\ntls = \"dane\"\n[[domain]]\nname = \"rule.example\"\n"+tt.rule+"\n")
+			h := w.Host("mx1.rule.example")
 			if err := h.Set(tt.faults); err != nil {
 				t.Fatal(err)
 			}
 			if tt.dane != "" {
-				w.secureHost(h, w.tlsa(h, 3, 1, 1))
+				w.SecureHost(h, w.TLSA(h, 3, 1, 1))
 				w.DNS.Secure("rule.example", tt.dane == "domain")
 			}
 			d := testnet.Domain{MX: []string{h.Name}}
 			if tt.mode != "" {
-				d.Policy = policyFor(tt.mode, h.Name)
+				d.Policy = e2e.PolicyFor(tt.mode, h.Name)
 			}
-			w.domain("rule.example", d)
-			w.expect(h, tt.want, tt.why, "rule.example")
+			w.Domain("rule.example", d)
+			expect(w, h, tt.want, tt.why, "rule.example")
 		})
 	}
 }
 
 // plaintext = "refuse" is for all domains but those whose rule says otherwise.
 func TestPlaintextRefusedButForARule(t *testing.T) {
-	w := newWorld(t, "plaintext = \"refuse\"\n[[domain]]\nname = \"old.example\"\ntls = \"opportunistic\"\n")
+	w := e2e.New(t, "plaintext = \"refuse\"\n[[domain]]\nname = \"old.example\"\ntls = \"opportunistic\"\n")
 	for domain, want := range map[string]outcome{"old.example": clear, "new.example": held} {
-		h := w.host("mx." + domain)
+		h := w.Host("mx." + domain)
 		if err := h.Set(testnet.Faults{NoStartTLS: true}); err != nil {
 			t.Fatal(err)
 		}
-		w.domain(domain, testnet.Domain{MX: []string{h.Name}})
-		w.expect(h, want, "", domain)
+		w.Domain(domain, testnet.Domain{MX: []string{h.Name}})
+		expect(w, h, want, "", domain)
 	}
 }
 
@@ -131,22 +164,22 @@ func TestRoutes(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			w := newWorld(t, "paused = true\n")
-			w.stop()
-			if err := os.WriteFile(filepath.Join(w.dir, "password"), []byte("secret\n"), 0o600); err != nil {
+			w := e2e.New(t, "paused = true\n")
+			w.Stop()
+			if err := os.WriteFile(filepath.Join(w.Dir, "password"), []byte("secret\n"), 0o600); err != nil {
 				t.Fatal(err)
 			}
-			h := w.host("next.hop.example")
+			h := w.Host("next.hop.example")
 			h.Alias("587")
 			if err := h.Set(tt.faults); err != nil {
 				t.Fatal(err)
 			}
-			w.domain("hop.example", testnet.Domain{MX: []string{h.Name}})
+			w.Domain("hop.example", testnet.Domain{MX: []string{h.Name}})
 			// The recipients' own policy and hosts are not asked.
-			w.domain("routed.example", testnet.Domain{MX: []string{"mx.elsewhere.example"}, Policy: policyFor("enforce", "mx.elsewhere.example")})
-			w.public = true // a route may lead to a private address
-			w.start("[[domain]]\nname = \"routed.example\"\n" + strings.ReplaceAll(tt.rule, "IP", h.IP) + "\n")
-			w.expect(h, tt.want, tt.why, "routed.example")
+			w.Domain("routed.example", testnet.Domain{MX: []string{"mx.elsewhere.example"}, Policy: e2e.PolicyFor("enforce", "mx.elsewhere.example")})
+			w.RefusePrivate = true // a route may lead to a private address
+			w.Start("[[domain]]\nname = \"routed.example\"\n" + strings.ReplaceAll(tt.rule, "IP", h.IP) + "\n")
+			expect(w, h, tt.want, tt.why, "routed.example")
 			if got := h.Messages(); tt.want != held && got[0].User != tt.user {
 				t.Errorf("logged in as %q, want %q", got[0].User, tt.user)
 			}
@@ -174,23 +207,23 @@ func TestRequireTLS(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			w := newWorld(t, "")
-			h := w.host("mx1.require.example")
+			w := e2e.New(t, "")
+			h := w.Host("mx1.require.example")
 			if err := h.Set(tt.faults); err != nil {
 				t.Fatal(err)
 			}
-			back := w.host("mx1.sender.example")
-			w.domain("sender.example", testnet.Domain{MX: []string{back.Name}})
+			back := w.Host("mx1.sender.example")
+			w.Domain("sender.example", testnet.Domain{MX: []string{back.Name}})
 			d := testnet.Domain{MX: []string{h.Name}}
 			if tt.policy != "" {
-				d.Policy = policyFor(tt.policy, h.Name)
+				d.Policy = e2e.PolicyFor(tt.policy, h.Name)
 			}
-			w.domain("require.example", d)
-			if err := w.sendRequireTLS("anna@sender.example", "kurt@require.example", "Subject: secret\r\n\r\nthe plan\r\n"); err != nil {
+			w.Domain("require.example", d)
+			if err := w.SendRequireTLS("anna@sender.example", "kurt@require.example", "Subject: secret\r\n\r\nthe plan\r\n"); err != nil {
 				t.Fatal(err)
 			}
 			if tt.goes {
-				got, err := h.Wait(w.context(), 1)
+				got, err := h.Wait(w.Context(), 1)
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -199,7 +232,7 @@ func TestRequireTLS(t *testing.T) {
 				}
 				return
 			}
-			got, err := back.Wait(w.context(), 1)
+			got, err := back.Wait(w.Context(), 1)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -217,17 +250,17 @@ func TestRequireTLS(t *testing.T) {
 // A sender's "TLS-Required: No" lifts a policy, where the operator lets it.
 func TestTLSRequiredNo(t *testing.T) {
 	for _, honor := range []bool{true, false} {
-		w := newWorld(t, fmt.Sprintf("honor_tls_required_no = %t\n", honor))
-		h := w.host("mx1.no.example")
+		w := e2e.New(t, fmt.Sprintf("honor_tls_required_no = %t\n", honor))
+		h := w.Host("mx1.no.example")
 		if err := h.Set(testnet.Faults{NoStartTLS: true}); err != nil {
 			t.Fatal(err)
 		}
-		w.domain("no.example", testnet.Domain{MX: []string{h.Name}, Policy: policyFor("enforce", h.Name)})
-		id, err := sendMail(w.addr, "anna@sender.example", "TLS-Required: No\r\nSubject: never mind\r\n\r\nHello\r\n", "kurt@no.example")
+		w.Domain("no.example", testnet.Domain{MX: []string{h.Name}, Policy: e2e.PolicyFor("enforce", h.Name)})
+		id, err := e2e.SendMail(w.Addr, "anna@sender.example", "TLS-Required: No\r\nSubject: never mind\r\n\r\nHello\r\n", "kurt@no.example")
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, gone := w.attempted(id); gone != honor {
+		if _, gone := w.Attempted(id); gone != honor {
 			t.Errorf("honor_tls_required_no = %t: delivered %t", honor, gone)
 		}
 	}
@@ -238,12 +271,8 @@ func TestPrivateAddressesAreNotContacted(t *testing.T) {
 	for _, addr := range []string{"127.0.0.1", "10.0.0.1", "169.254.169.254", "192.168.1.1", "::1", "fe80::1", "::ffff:10.0.0.1", "fd00::1", "0.0.0.0"} {
 		t.Run(addr, func(t *testing.T) {
 			t.Parallel()
-			n, err := testnet.New(testnet.Options{})
-			if err != nil {
-				t.Fatal(err)
-			}
-			t.Cleanup(n.Close)
-			w := &world{Net: n, t: t, dir: t.TempDir(), public: true}
+			w := e2e.NewStopped(t)
+			w.RefusePrivate = true
 			record := "A"
 			if strings.Contains(addr, ":") {
 				record = "AAAA"
@@ -252,9 +281,9 @@ func TestPrivateAddressesAreNotContacted(t *testing.T) {
 				`_mta-sts.inside.example. 60 IN TXT "v=STSv1; id=1"`); err != nil {
 				t.Fatal(err)
 			}
-			w.domain("inside.example", testnet.Domain{MX: []string{"mx1.inside.example"}})
-			dials := w.startCounting()
-			m, gone := w.attempted(w.send("anna@sender.example", "kurt@inside.example"))
+			w.Domain("inside.example", testnet.Domain{MX: []string{"mx1.inside.example"}})
+			dials := startCounting(w)
+			m, gone := w.Attempted(w.Send("anna@sender.example", "kurt@inside.example"))
 			if gone || !strings.Contains(m.States[0].LastError, "private") {
 				t.Errorf("gone %t: %+v", gone, m.States)
 			}
@@ -266,24 +295,17 @@ func TestPrivateAddressesAreNotContacted(t *testing.T) {
 }
 
 // startCounting starts the relay with a dialler that only takes notes.
-func (w *world) startCounting() (dials func() []string) {
-	w.t.Helper()
-	c, _, err := config.Load(w.configure(""), nil)
-	if err != nil {
-		w.t.Fatal(err)
-	}
+func startCounting(w *e2e.World) (dials func() []string) {
+	w.T.Helper()
 	var mu sync.Mutex
 	var seen []string
-	r, err := relay.New(relay.Options{Config: c, Roots: w.CA.Roots(), Logger: testLogger(w.t), Dial: func(_ context.Context, _, address string) (net.Conn, error) {
+	w.Dial = func(_ context.Context, _, address string) (net.Conn, error) {
 		mu.Lock()
 		defer mu.Unlock()
 		seen = append(seen, address)
 		return nil, errors.New("refused")
-	}})
-	if err != nil {
-		w.t.Fatal(err)
 	}
-	w.run(r)
+	w.Start("")
 	return func() []string {
 		mu.Lock()
 		defer mu.Unlock()
@@ -298,12 +320,12 @@ func TestWhatTheOperatorAsksForIsNoFaultOfTheHost(t *testing.T) {
 		"(delivery.plaintext = \"refuse\")":    "plaintext = \"refuse\"\n",
 		"this relay asks for TLS to a.example": "[[domain]]\nname = \"a.example\"\ntls = \"encrypt\"\n",
 	} {
-		w := newWorld(t, toml)
-		h := w.host("mx.a.example")
-		w.set(h, testnet.Faults{NoStartTLS: true})
-		w.domain("a.example", testnet.Domain{MX: []string{h.Name}})
-		m, gone := w.attempted(w.send("anna@sender.example", "kurt@a.example"))
-		if gone || m.States[0].Why != "rule" || !strings.Contains(m.States[0].LastError, says) {
+		w := e2e.New(t, toml)
+		h := w.Host("mx.a.example")
+		w.SetFaults(h, testnet.Faults{NoStartTLS: true})
+		w.Domain("a.example", testnet.Domain{MX: []string{h.Name}})
+		m, gone := w.Attempted(w.Send("anna@sender.example", "kurt@a.example"))
+		if gone || m.States[0].ReasonCode != "rule" || !strings.Contains(m.States[0].LastError, says) {
 			t.Errorf("%s: gone %t, %+v", says, gone, m.States)
 		}
 	}

@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/stsrelay/stsrelay/internal/e2e"
 	"github.com/stsrelay/stsrelay/internal/testnet"
 	"github.com/stsrelay/stsrelay/queue"
 	"github.com/stsrelay/stsrelay/relay/smtpclient"
@@ -22,15 +23,11 @@ import (
 
 // newImpatientWorld is a world whose relay gives hosts a short time to begin a
 // ServerHello.
-func newImpatientWorld(t *testing.T, toml string) *world {
+func newImpatientWorld(t *testing.T, toml string) *e2e.World {
 	t.Helper()
-	n, err := testnet.New(testnet.Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(n.Close)
-	w := &world{Net: n, t: t, dir: t.TempDir(), timeouts: smtpclient.Timeouts{ServerHello: 500 * time.Millisecond}}
-	w.start(toml)
+	w := e2e.NewStopped(t)
+	w.Timeouts = smtpclient.Timeouts{ServerHello: 500 * time.Millisecond}
+	w.Start(toml)
 	return w
 }
 
@@ -42,15 +39,15 @@ func TestALargeClientHelloIsMadeSmaller(t *testing.T) {
 			t.Run(name+" "+mode, func(t *testing.T) {
 				t.Parallel()
 				w := newImpatientWorld(t, "retry = [\"1h\"]\n")
-				h := w.host("mx.a.example")
-				w.set(h, testnet.Faults{Hello: fault})
+				h := w.Host("mx.a.example")
+				w.SetFaults(h, testnet.Faults{Hello: fault})
 				d := testnet.Domain{MX: []string{h.Name}}
 				if mode != "" {
-					d.Policy = policyFor(mode, h.Name)
+					d.Policy = e2e.PolicyFor(mode, h.Name)
 				}
-				w.domain("a.example", d)
+				w.Domain("a.example", d)
 				for want := int64(2); want <= 4; want++ { // the first message needs a second connection
-					w.deliver("x@a.example")
+					w.Deliver("x@a.example")
 					h.Cut()
 					if c := h.Counts(); c.Connections != want || c.MailsInClear > 0 {
 						t.Errorf("%+v, want %d connections", c, want)
@@ -61,7 +58,7 @@ func TestALargeClientHelloIsMadeSmaller(t *testing.T) {
 						t.Errorf("%s, SNI %s", m.Group, m.SNI)
 					}
 				}
-				if good, failed := w.sessions("a.example"); good != 3 || failed != 0 {
+				if good, failed := w.Sessions("a.example"); good != 3 || failed != 0 {
 					t.Errorf("%d good, %d failed", good, failed)
 				}
 			})
@@ -71,13 +68,13 @@ func TestALargeClientHelloIsMadeSmaller(t *testing.T) {
 
 // Where nothing is the matter, key exchange is post-quantum.
 func TestOthersGetTheLargeClientHello(t *testing.T) {
-	w := newWorld(t, "")
-	bad, good := w.host("mx.bad.example"), w.host("mx.good.example")
-	w.set(bad, testnet.Faults{Hello: testnet.HelloDrop})
-	w.domain("bad.example", testnet.Domain{MX: []string{bad.Name}})
-	w.domain("good.example", testnet.Domain{MX: []string{good.Name}})
-	w.deliver("x@bad.example")
-	w.deliver("x@good.example")
+	w := e2e.New(t, "")
+	bad, good := w.Host("mx.bad.example"), w.Host("mx.good.example")
+	w.SetFaults(bad, testnet.Faults{Hello: testnet.HelloDrop})
+	w.Domain("bad.example", testnet.Domain{MX: []string{bad.Name}})
+	w.Domain("good.example", testnet.Domain{MX: []string{good.Name}})
+	w.Deliver("x@bad.example")
+	w.Deliver("x@good.example")
 	if m := good.Messages()[0]; m.Group != tls.X25519MLKEM768 || m.TLSVersion != tls.VersionTLS13 {
 		t.Errorf("%s, %#x", m.Group, m.TLSVersion)
 	}
@@ -90,16 +87,16 @@ func TestOthersGetTheLargeClientHello(t *testing.T) {
 // asked for, and in clear where it is not.
 func TestASmallClientHelloDoesNotHelpEverybody(t *testing.T) {
 	for mode, want := range map[string]outcome{"": clear, "enforce": held} {
-		w := newWorld(t, "retry = [\"1h\"]\n")
-		h := w.host("mx.a.example")
-		w.set(h, testnet.Faults{Drop: "handshake"})
+		w := e2e.New(t, "retry = [\"1h\"]\n")
+		h := w.Host("mx.a.example")
+		w.SetFaults(h, testnet.Faults{Drop: "handshake"})
 		d := testnet.Domain{MX: []string{h.Name}}
 		if mode != "" {
-			d.Policy = policyFor(mode, h.Name)
+			d.Policy = e2e.PolicyFor(mode, h.Name)
 		}
-		w.domain("a.example", d)
+		w.Domain("a.example", d)
 		why := "the TLS handshake with mx.a.example failed: the host closed the connection"
-		w.expect(h, want, why, "a.example")
+		expect(w, h, want, why, "a.example")
 		if c, n := h.Counts(), map[string]int64{"": 3, "enforce": 2}[mode]; c.Connections < n {
 			t.Errorf("%q: %+v, want %d connections", mode, c, n)
 		}
@@ -134,15 +131,15 @@ func TestOldHosts(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			for mode, want := range map[string]outcome{"": tt.without, "enforce": tt.enforce} {
-				w := newWorld(t, "retry = [\"1h\"]\n"+tt.toml)
-				h := w.host("mx.a.example")
-				w.set(h, tt.faults)
+				w := e2e.New(t, "retry = [\"1h\"]\n"+tt.toml)
+				h := w.Host("mx.a.example")
+				w.SetFaults(h, tt.faults)
 				d := testnet.Domain{MX: []string{h.Name}}
 				if mode != "" {
-					d.Policy = policyFor(mode, h.Name)
+					d.Policy = e2e.PolicyFor(mode, h.Name)
 				}
-				w.domain("a.example", d)
-				w.expect(h, want, tt.why, "a.example")
+				w.Domain("a.example", d)
+				expect(w, h, want, tt.why, "a.example")
 			}
 		})
 	}
@@ -151,16 +148,16 @@ func TestOldHosts(t *testing.T) {
 // A session with RC4 to which nobody has objected carries no mail of a domain
 // that asks for TLS.
 func TestAWeakSessionIsNotUsedForWhoAsksForMore(t *testing.T) {
-	w := newWorld(t, "retry = [\"1h\"]\n")
-	h := w.host("mx.a.example")
-	w.set(h, testnet.Faults{Cert: testnet.CertSpec{RSA: true}, Suites: []uint16{tls.TLS_RSA_WITH_RC4_128_SHA}})
-	w.domain("plain.example", testnet.Domain{MX: []string{h.Name}})
-	w.domain("a.example", testnet.Domain{MX: []string{h.Name}, Policy: policyFor("enforce", h.Name)})
-	w.expect(h, encrypted, "", "plain.example")
+	w := e2e.New(t, "retry = [\"1h\"]\n")
+	h := w.Host("mx.a.example")
+	w.SetFaults(h, testnet.Faults{Cert: testnet.CertSpec{RSA: true}, Suites: []uint16{tls.TLS_RSA_WITH_RC4_128_SHA}})
+	w.Domain("plain.example", testnet.Domain{MX: []string{h.Name}})
+	w.Domain("a.example", testnet.Domain{MX: []string{h.Name}, Policy: e2e.PolicyFor("enforce", h.Name)})
+	expect(w, h, encrypted, "", "plain.example")
 	if m := h.Messages()[0]; m.Suite != tls.TLS_RSA_WITH_RC4_128_SHA {
 		t.Errorf("%s", tls.CipherSuiteName(m.Suite))
 	}
-	w.expect(h, held, "the TLS handshake with mx.a.example failed", "a.example")
+	expect(w, h, held, "the TLS handshake with mx.a.example failed", "a.example")
 }
 
 // With usage 3 and the key's digest nothing of a certificate but the key counts
@@ -176,13 +173,13 @@ func TestDANEAsksForTheKeyAlone(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			w := newWorld(t, "retry = [\"1h\"]\n")
-			h := w.host("mx.a.example")
-			w.set(h, f)
-			w.secureHost(h, w.tlsa(h, 3, 1, 1))
-			w.domain("a.example", testnet.Domain{MX: []string{h.Name}})
-			w.expect(h, verified, "", "a.example")
-			if good, failed := w.sessions("a.example"); good != 1 || failed != 0 {
+			w := e2e.New(t, "retry = [\"1h\"]\n")
+			h := w.Host("mx.a.example")
+			w.SetFaults(h, f)
+			w.SecureHost(h, w.TLSA(h, 3, 1, 1))
+			w.Domain("a.example", testnet.Domain{MX: []string{h.Name}})
+			expect(w, h, verified, "", "a.example")
+			if good, failed := w.Sessions("a.example"); good != 1 || failed != 0 {
 				t.Errorf("%d good, %d failed", good, failed)
 			}
 		})
@@ -205,12 +202,12 @@ func TestBrokenTLSIsSaidEverywhere(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			o := newObserved(t, "retry = [\"1h\"]\n")
-			h := o.host("mx.a.example")
+			h := o.Host("mx.a.example")
 			f := tt.faults
 			f.Recipients = map[string]string{"later@a.example": "450 4.2.0 later"}
-			o.set(h, f)
-			o.domain("a.example", testnet.Domain{MX: []string{h.Name}})
-			m, gone := o.attempted(o.send("anna@sender.example", "later@a.example"))
+			o.SetFaults(h, f)
+			o.Domain("a.example", testnet.Domain{MX: []string{h.Name}})
+			m, gone := o.Attempted(o.Send("anna@sender.example", "later@a.example"))
 			if gone || !strings.HasPrefix(m.States[0].TLS, tt.says) {
 				t.Errorf("queue: gone %t, %+v", gone, m.States)
 			}
@@ -220,7 +217,7 @@ func TestBrokenTLSIsSaidEverywhere(t *testing.T) {
 			if line := `stsrelay_starttls_total{result="` + tt.metric + `"} 1`; !strings.Contains(o.metrics(), line) {
 				t.Errorf("the metrics have no %s", line)
 			}
-			r := o.reportOn(tlsrpt.DayOf(time.Now()), "a.example")
+			r := o.ReportOn(tlsrpt.DayOf(time.Now()), "a.example")
 			if d := r.Policies[0].Details; len(d) != 1 || !strings.HasPrefix(cmp.Or(d[0].FailureReasonCode, "-"), tt.code) {
 				t.Errorf("report: %+v", d)
 			}
@@ -229,17 +226,17 @@ func TestBrokenTLSIsSaidEverywhere(t *testing.T) {
 }
 
 func TestTheLogSaysHowASessionWasEncrypted(t *testing.T) {
-	w, log := newLoggedWorld(t, "")
-	h, broken := w.host("mx.a.example"), w.host("mx.b.example")
-	w.set(broken, testnet.Faults{TLS11: true})
-	w.domain("a.example", testnet.Domain{MX: []string{h.Name}})
-	w.domain("b.example", testnet.Domain{MX: []string{broken.Name}})
+	w, log := e2e.NewLogged(t, "")
+	h, broken := w.Host("mx.a.example"), w.Host("mx.b.example")
+	w.SetFaults(broken, testnet.Faults{TLS11: true})
+	w.Domain("a.example", testnet.Domain{MX: []string{h.Name}})
+	w.Domain("b.example", testnet.Domain{MX: []string{broken.Name}})
 	for domain, want := range map[string]string{
 		"a.example": "TLS 1.3, TLS_AES_128_GCM_SHA256, X25519MLKEM768, verified certificate",
 		"b.example": "none: the TLS handshake with mx.b.example failed: the host sent the alert protocol version",
 	} {
-		id := w.send("anna@sender.example", "kurt@"+domain)
-		w.waitFor("the end", func(q *queue.Queue) bool { return q.Counts().Messages == 0 })
+		id := w.Send("anna@sender.example", "kurt@"+domain)
+		w.WaitFor("the end", func(q *queue.Queue) bool { return q.Counts().Messages == 0 })
 		found := false
 		for text := range strings.Lines(log.String()) {
 			var l struct {
@@ -261,15 +258,43 @@ func TestTheLogSaysHowASessionWasEncrypted(t *testing.T) {
 
 // Policy hosts and receivers of reports get the small ClientHello too.
 func TestPolicyHostsAndReceiversGetASmallClientHello(t *testing.T) {
-	w := newReportWorld(t)
-	h, mx := w.receiver("reports.example"), w.host("mx.a.example")
+	w := e2e.NewWithKeys(t)
+	h, mx := w.ReportHost("reports.example"), w.Host("mx.a.example")
 	h.SetHello(testnet.HelloSegment)
-	w.domain("a.example", testnet.Domain{MX: []string{mx.Name}, TLSRPT: "https://reports.example/", Policy: policyFor("enforce", mx.Name)})
-	w.policyFaults("a.example", testnet.PolicyFaults{Hello: testnet.HelloDrop})
-	w.set(mx, testnet.Faults{NoStartTLS: true})
-	w.expect(mx, held, "MTA-STS", "a.example")
-	w.clock.tomorrow()
-	if r := w.posted(h, 1); len(r.Policies) != 1 || *r.Policies[0].Policy.Type != "sts" {
+	w.Domain("a.example", testnet.Domain{MX: []string{mx.Name}, TLSRPT: "https://reports.example/", Policy: e2e.PolicyFor("enforce", mx.Name)})
+	w.SetPolicyFaults("a.example", testnet.PolicyFaults{Hello: testnet.HelloDrop})
+	w.SetFaults(mx, testnet.Faults{NoStartTLS: true})
+	expect(w, mx, held, "MTA-STS", "a.example")
+	w.Clock.Tomorrow()
+	if r := w.Posted(h, 1); len(r.Policies) != 1 || *r.Policies[0].Policy.Type != "sts" {
 		t.Errorf("%+v", r.Policies)
+	}
+}
+
+// A host that answers the EHLO behind a good handshake with a refusal has no
+// trouble with TLS: its mail waits, is not sent in clear, and no failure of TLS
+// is reported (RFC 8460, 4.3).
+func TestARefusedEHLOBehindTheHandshakeIsNoFailureOfTLS(t *testing.T) {
+	for _, reply := range []string{"421 4.3.2 busy", "451 4.3.2 busy", "554 5.7.1 go away"} {
+		t.Run(reply[:3], func(t *testing.T) {
+			w := e2e.New(t, "retry = [\"1h\"]\n")
+			h := w.Host("mx.busy.example")
+			w.SetFaults(h, testnet.Faults{Replies: map[string]string{"ehlo-tls": reply, "helo": reply}})
+			w.Domain("busy.example", testnet.Domain{MX: []string{h.Name}})
+			m, gone := w.Attempted(w.Send("anna@sender.example", "kurt@busy.example"))
+			if n := h.Counts().MailsInClear; n > 0 || gone {
+				t.Fatalf("the host offers TLS, and %d messages were sent in clear (gone: %t)", n, gone)
+			}
+			if s := m.States[0]; s.ReasonCode != "busy" && s.ReasonCode != "greeting" || !strings.Contains(s.LastReply, reply[:3]) {
+				t.Errorf("it waits for %q: %q, %q", s.ReasonCode, s.LastReply, s.LastError)
+			}
+			err := w.Relay.Operator().PreviewReports(t.Context(), tlsrpt.DayOf(time.Now()), "", func(r *tlsrpt.Report) bool {
+				t.Errorf("it is reported: %+v", r)
+				return true
+			})
+			if err != nil {
+				t.Error(err)
+			}
+		})
 	}
 }

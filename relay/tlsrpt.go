@@ -3,6 +3,7 @@ package relay
 import (
 	"errors"
 	"net"
+	"slices"
 	"strings"
 
 	"github.com/stsrelay/stsrelay/internal/store"
@@ -11,22 +12,26 @@ import (
 	"github.com/stsrelay/stsrelay/tlsrpt"
 )
 
-// counter is what counts sessions, nil where reports are switched off.
-func (r *Relay) counter() func(*store.Batch, delivery.SessionCount) {
-	if r.reporter == nil {
-		return nil
+// countSessions returns what the sessions of an attempt count for TLS reports. It is a
+// reader of events.
+func (r *Relay) countSessions(e *delivery.Event) (c delivery.Changes) {
+	if !slices.ContainsFunc(e.Sessions, func(s delivery.Session) bool { return s.Verdicts != nil }) {
+		return c
 	}
-	return func(b *store.Batch, s delivery.SessionCount) {
-		for _, res := range results(&s) {
-			r.reporter.Count(b, res)
+	c.Batch = func(b *store.Batch) {
+		for i := range e.Sessions {
+			for _, result := range results(e, &e.Sessions[i]) {
+				r.reporter.Count(b, result)
+			}
 		}
 	}
+	return c
 }
 
 // results turns the verdicts on a session into results for TLS reports: one for
 // each policy that the domain publishes, or one for none (RFC 8460, 4.3).
-func results(s *delivery.SessionCount) []tlsrpt.Result {
-	out := judged(s)
+func results(e *delivery.Event, s *delivery.Session) []tlsrpt.Result {
+	out := judged(e, s)
 	failed := false
 	for i := range out {
 		r := &out[i]
@@ -36,8 +41,11 @@ func results(s *delivery.SessionCount) []tlsrpt.Result {
 	return out
 }
 
-func judged(s *delivery.SessionCount) (out []tlsrpt.Result) {
-	fetch := fetchFailure(s)
+func judged(e *delivery.Event, s *delivery.Session) (out []tlsrpt.Result) {
+	if s.Verdicts == nil {
+		return nil
+	}
+	fetch := fetchFailure(e, s)
 	if fetch != nil {
 		out = append(out, *fetch)
 	}
@@ -65,20 +73,16 @@ func judged(s *delivery.SessionCount) (out []tlsrpt.Result) {
 		default:
 			continue // what operator or sender asked for is not the domain's business
 		}
-		out = append(out, tlsrpt.Result{Domain: s.Requirement.Domain, Policy: p, Failure: tlsFailure(s, v.Shortfall), At: s.At})
+		out = append(out, tlsrpt.Result{Domain: s.Requirement.Domain, Policy: p, Failure: tlsFailure(s, v.Shortfall), At: e.At})
 	}
 	return out
 }
 
-func tlsFailure(s *delivery.SessionCount, short *security.Shortfall) *tlsrpt.Failure {
+func tlsFailure(s *delivery.Session, short *security.Shortfall) *tlsrpt.Failure {
 	if short == nil {
 		return nil
 	}
-	code := short.Code
-	if short.Detail != "" {
-		code += ": " + short.Detail
-	}
-	return &tlsrpt.Failure{Type: short.Type, Code: code, SendingIP: s.LocalIP, MXHost: s.Requirement.Host, MXHelo: s.Helo, MXIP: s.RemoteIP}
+	return &tlsrpt.Failure{Type: short.Type, Code: tlsrpt.ReasonCode(string(short.Code), short.Detail), SendingIP: s.LocalIP, MXHost: s.Requirement.Host, MXHelo: s.Helo, MXIP: s.RemoteIP}
 }
 
 // maxReceived is how much is told of what was received instead of a policy.
@@ -86,8 +90,8 @@ const maxReceived = 4 << 10
 
 // fetchFailure counts a policy that is announced and could not be had (RFC 8460,
 // 4.3.2.2), beside whatever older one was applied.
-func fetchFailure(s *delivery.SessionCount) *tlsrpt.Result {
-	f := s.Policy.Failure
+func fetchFailure(e *delivery.Event, s *delivery.Session) *tlsrpt.Result {
+	f := s.PolicyFailure
 	if f == nil || s.RemoteIP == "" { // once a session
 		return nil
 	}
@@ -95,7 +99,7 @@ func fetchFailure(s *delivery.SessionCount) *tlsrpt.Result {
 	for line := range strings.Lines(f.Text[:min(len(f.Text), maxReceived)]) {
 		p.Strings = append(p.Strings, strings.TrimRight(line, "\r\n"))
 	}
-	return &tlsrpt.Result{Domain: s.Requirement.Domain, Policy: p, At: s.At, Failure: &tlsrpt.Failure{Type: tlsrpt.ResultType(f.Type), Code: reasonCode(f.Err)}}
+	return &tlsrpt.Result{Domain: s.Requirement.Domain, Policy: p, At: e.At, Failure: &tlsrpt.Failure{Type: tlsrpt.ResultType(f.Type), Code: reasonCode(f.Err)}}
 }
 
 // reasonCode is an error without the addresses and ports of our side, which differ

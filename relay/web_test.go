@@ -10,38 +10,39 @@ import (
 
 	"golang.org/x/net/html"
 
+	"github.com/stsrelay/stsrelay/internal/e2e"
 	"github.com/stsrelay/stsrelay/internal/testnet"
 	"github.com/stsrelay/stsrelay/tlsrpt"
 )
 
 // browse asks the relay's web page for a path, as an address bar would.
-func (w *world) browse(path string) (status int, header http.Header, body string) {
-	w.t.Helper()
-	req, err := http.NewRequestWithContext(w.t.Context(), http.MethodGet, "http://"+w.relay.HTTPAddr().String()+path, http.NoBody)
+func browse(w *e2e.World, path string) (status int, header http.Header, body string) {
+	w.T.Helper()
+	req, err := http.NewRequestWithContext(w.T.Context(), http.MethodGet, "http://"+w.Relay.HTTPAddr().String()+path, http.NoBody)
 	if err != nil {
-		w.t.Fatal(err)
+		w.T.Fatal(err)
 	}
 	res, err := http.DefaultClient.Do(req)
 	if err != nil {
-		w.t.Fatal(err)
+		w.T.Fatal(err)
 	}
 	defer res.Body.Close()
 	text, err := io.ReadAll(res.Body)
 	if err != nil {
-		w.t.Fatal(err)
+		w.T.Fatal(err)
 	}
 	return res.StatusCode, res.Header, string(text)
 }
 
 // page is a page that is there, whole and well-formed.
-func (w *world) page(path string) string {
-	w.t.Helper()
-	status, header, body := w.browse(path)
+func page(w *e2e.World, path string) string {
+	w.T.Helper()
+	status, header, body := browse(w, path)
 	if status != http.StatusOK || header.Get("Content-Type") != "text/html; charset=utf-8" {
-		w.t.Fatalf("%s: %d, %s", path, status, header.Get("Content-Type"))
+		w.T.Fatalf("%s: %d, %s", path, status, header.Get("Content-Type"))
 	}
 	for _, fault := range htmlFaults(body) {
-		w.t.Errorf("%s: %s in\n%s", path, fault, body)
+		w.T.Errorf("%s: %s in\n%s", path, fault, body)
 	}
 	return body
 }
@@ -83,22 +84,22 @@ func htmlFaults(page string) (faults []string) {
 }
 
 func TestTheWebPageShowsWhatTheCommandLineDoes(t *testing.T) {
-	w := newWorld(t, "[admin]\nhttp = \"127.0.0.1:0\"\n")
+	w := e2e.New(t, "[admin]\nhttp = \"127.0.0.1:0\"\n")
 	for _, path := range []string{"/", "/queue", "/policies", "/reports"} {
-		if body := w.page(path); strings.Contains(body, "paused") {
+		if body := page(w, path); strings.Contains(body, "paused") {
 			t.Errorf("%s of an idle relay:\n%s", path, body)
 		}
 	}
-	good, busy := w.host("mx1.good.example"), w.host("mx1.busy.example")
-	w.domain("good.example", testnet.Domain{MX: []string{good.Name}, Policy: policyFor("enforce", good.Name)})
-	w.domain("busy.example", testnet.Domain{MX: []string{busy.Name}})
-	w.set(busy, testnet.Faults{Recipients: map[string]string{"kurt@busy.example": "450 4.2.1 the mailbox sleeps"}})
-	if _, gone := w.attempted(w.send("anna@sender.example", "kurt@good.example")); !gone {
+	good, busy := w.Host("mx1.good.example"), w.Host("mx1.busy.example")
+	w.Domain("good.example", testnet.Domain{MX: []string{good.Name}, Policy: e2e.PolicyFor("enforce", good.Name)})
+	w.Domain("busy.example", testnet.Domain{MX: []string{busy.Name}})
+	w.SetFaults(busy, testnet.Faults{Recipients: map[string]string{"kurt@busy.example": "450 4.2.1 the mailbox sleeps"}})
+	if _, gone := w.Attempted(w.Send("anna@sender.example", "kurt@good.example")); !gone {
 		t.Fatal("not delivered")
 	}
-	id := w.send("anna@sender.example", "kurt@busy.example", "lena@busy.example")
-	w.attempted(id)
-	w.relay.Queue().SetPaused(true)
+	id := w.Send("anna@sender.example", "kurt@busy.example", "lena@busy.example")
+	w.Attempted(id)
+	w.Relay.Queue().SetPaused(true)
 	day := tlsrpt.DayOf(time.Now())
 	for _, row := range []struct {
 		path      string
@@ -124,7 +125,7 @@ func TestTheWebPageShowsWhatTheCommandLineDoes(t *testing.T) {
 		{"/reports/" + day, "busy.example", ""},
 		{"/reports/" + day + "?domain=good.example", "good.example", "busy.example"},
 	} {
-		body := w.page(row.path)
+		body := page(w, row.path)
 		if !strings.Contains(body, row.has) || row.lack != "" && strings.Contains(body, row.lack) {
 			t.Errorf("%s: want %q, not %q, in\n%s", row.path, row.has, row.lack, body)
 		}
@@ -133,27 +134,27 @@ func TestTheWebPageShowsWhatTheCommandLineDoes(t *testing.T) {
 		"/queue?state=asleep": 400, "/queue?domain=..": 400, "/queue?older_than=long": 400, "/queue/01ZZZZZZZZZZZZZZZZZZZZZZZZ": 404, "/reports/yesterday": 400,
 		"/queue/" + id + "/content": 404, "/v1/queue": 404, "/nothing": 404,
 	} {
-		status, _, body := w.browse(path)
+		status, _, body := browse(w, path)
 		if status != want || want == 400 && !strings.Contains(body, "Back to the overview") {
 			t.Errorf("%s: %d, want %d\n%s", path, status, want, body)
 		}
 	}
-	if status, header, body := w.browse("/style.css"); status != http.StatusOK || !strings.HasPrefix(header.Get("Content-Type"), "text/css") || !strings.Contains(body, "prefers-color-scheme") {
+	if status, header, body := browse(w, "/style.css"); status != http.StatusOK || !strings.HasPrefix(header.Get("Content-Type"), "text/css") || !strings.Contains(body, "prefers-color-scheme") {
 		t.Errorf("the style sheet: %d %v", status, header)
 	}
 }
 
 func TestWhatStrangersWriteIsTextOnTheWebPage(t *testing.T) {
 	const bad = `<script>alert(1)</script><img src=x onerror=alert(1)>'"&`
-	w := newWorld(t, "[admin]\nhttp = \"127.0.0.1:0\"\n")
-	h := w.host("mx1.evil.example")
-	w.domain("evil.example", testnet.Domain{MX: []string{h.Name}})
-	w.set(h, testnet.Faults{Replies: map[string]string{"mail": "450 4.7.0 " + bad}})
-	w.domain("lies.example", testnet.Domain{MX: []string{h.Name}, Policy: policyFor("enforce", h.Name)})
-	w.policyFaults("lies.example", testnet.PolicyFaults{Body: "version: STSv1\r\nmode: enforce\r\nmx: " + bad + "\r\nmax_age: 86400\r\n"})
-	id := w.send(`"<script>from()</script>"@sender.example`, `"<script>to('&')</script>"@evil.example`)
-	w.attempted(id)
-	w.attempted(w.send("anna@sender.example", "kurt@lies.example"))
+	w := e2e.New(t, "[admin]\nhttp = \"127.0.0.1:0\"\n")
+	h := w.Host("mx1.evil.example")
+	w.Domain("evil.example", testnet.Domain{MX: []string{h.Name}})
+	w.SetFaults(h, testnet.Faults{Replies: map[string]string{"mail": "450 4.7.0 " + bad}})
+	w.Domain("lies.example", testnet.Domain{MX: []string{h.Name}, Policy: e2e.PolicyFor("enforce", h.Name)})
+	w.SetPolicyFaults("lies.example", testnet.PolicyFaults{Body: "version: STSv1\r\nmode: enforce\r\nmx: " + bad + "\r\nmax_age: 86400\r\n"})
+	id := w.Send(`"<script>from()</script>"@sender.example`, `"<script>to('&')</script>"@evil.example`)
+	w.Attempted(id)
+	w.Attempted(w.Send("anna@sender.example", "kurt@lies.example"))
 	day := tlsrpt.DayOf(time.Now())
 	for path, want := range map[string]string{
 		"/":               "&lt;script&gt;alert(1)&lt;/script&gt;",
@@ -165,12 +166,12 @@ func TestWhatStrangersWriteIsTextOnTheWebPage(t *testing.T) {
 		"/queue?to=%22%3Cscript%3E&from=%22%3E%3Cscript%3E": "&lt;script&gt;",
 		"/policies?domain=%22%3E%3Cscript%3E":               "&lt;script&gt;",
 	} {
-		if body := w.page(path); !strings.Contains(body, want) {
+		if body := page(w, path); !strings.Contains(body, want) {
 			t.Errorf("%s: no %s in\n%s", path, want, body)
 		}
 	}
 	for _, path := range []string{"/queue?domain=%3Cscript%3Ex()", "/queue/%3Cscript%3Ex()", "/reports/%3Cscript%3Ex()", "/reports/" + day + "?domain=%3Cscript%3Ex()"} {
-		if status, _, body := w.browse(path); status/100 != 4 || len(htmlFaults(body)) > 0 || strings.Contains(body, "<script") || !strings.Contains(strings.ToLower(body), "script&gt;") {
+		if status, _, body := browse(w, path); status/100 != 4 || len(htmlFaults(body)) > 0 || strings.Contains(body, "<script") || !strings.Contains(strings.ToLower(body), "script&gt;") {
 			t.Errorf("%s: %d\n%s", path, status, body)
 		}
 	}

@@ -5,12 +5,10 @@ import (
 	"compress/flate"
 	"compress/gzip"
 	"compress/zlib"
-	"context"
 	"errors"
 	"fmt"
 	"io"
 	"mime"
-	"net"
 	"net/http"
 	"strings"
 )
@@ -26,8 +24,8 @@ var ErrContentCoding = errors.New("compressed answer that cannot be read")
 // ErrContentType is wrapped by the error about an answer that is no text/plain.
 var ErrContentType = errors.New("not text/plain")
 
-// readBody reads the policy out of an answer. What is tolerated becomes a remark.
-func readBody(ctx context.Context, resp *http.Response, remarks *Remarks) ([]byte, error) {
+// readBody reads the policy out of an answer. What is tolerated becomes a warning.
+func readBody(resp *http.Response, warnings *Warnings) ([]byte, error) {
 	if resp.StatusCode != http.StatusOK {
 		if to := resp.Header.Get("Location"); to != "" {
 			return nil, fmt.Errorf("it answered %s to %q, and redirects must not be followed (RFC 8461, 3.3)", resp.Status, cut(to, 120))
@@ -35,20 +33,20 @@ func readBody(ctx context.Context, resp *http.Response, remarks *Remarks) ([]byt
 		return nil, fmt.Errorf("it answered %q instead of 200", resp.Status)
 	}
 	if ct := resp.Header.Get("Content-Type"); ct == "" {
-		remarks.Add(RemarkContentType, "the policy host sends no Content-Type; it should be text/plain")
+		warnings.Add(WarnContentType, "the policy host sends no Content-Type; it should be text/plain")
 	} else if mediaType, _, err := mime.ParseMediaType(ct); err != nil && mediaType == "" || !strings.EqualFold(mediaType, "text/plain") {
 		return nil, fmt.Errorf("its Content-Type is %q, %w", cut(ct, 80), ErrContentType)
 	}
 	if resp.ContentLength > maxBody {
 		return nil, fmt.Errorf("it is %d octets long, more than %d", resp.ContentLength, maxBody)
 	}
-	reader, err := decoder(resp, remarks)
+	reader, err := decoder(resp, warnings)
 	if err != nil {
-		return nil, causeOf(ctx, err)
+		return nil, err
 	}
 	body, err := io.ReadAll(io.LimitReader(reader, maxBody+1))
 	if err != nil {
-		return nil, causeOf(ctx, codingError(resp, err))
+		return nil, codingError(resp, err)
 	}
 	if len(body) > maxBody {
 		return nil, fmt.Errorf("it is longer than %d octets", maxBody)
@@ -67,7 +65,7 @@ func contentCoding(h http.Header) string {
 
 // decoder reads the body without its coding. No coding is asked for; there are
 // hosts that send one whatever is asked.
-func decoder(resp *http.Response, remarks *Remarks) (io.Reader, error) {
+func decoder(resp *http.Response, warnings *Warnings) (io.Reader, error) {
 	coding := contentCoding(resp.Header)
 	if coding == "" {
 		return resp.Body, nil
@@ -94,7 +92,7 @@ func decoder(resp *http.Response, remarks *Remarks) (io.Reader, error) {
 	if err != nil {
 		return nil, codingError(resp, err)
 	}
-	remarks.Add(RemarkCompressed, "the policy host compresses its answer (%s) though nobody asked for it; not every sender can read that", coding)
+	warnings.Add(WarnCompressed, "the policy host compresses its answer (%s) though nobody asked for it; not every sender can read that", coding)
 	return decoded, nil
 }
 
@@ -103,8 +101,8 @@ func isZlib(start []byte) bool {
 	return len(start) == 2 && start[0]&0x0f == 8 && (int(start[0])<<8|int(start[1]))%31 == 0
 }
 
-// codingError says of an error of a decoder what was decoded; errors of the
-// connection stay as they are.
+// codingError adds the coding to an error of a decoder; an error of the connection stays
+// as it is.
 func codingError(resp *http.Response, err error) error {
 	coding := contentCoding(resp.Header)
 	_, corrupt := errors.AsType[flate.CorruptInputError](err)
@@ -112,21 +110,4 @@ func codingError(resp *http.Response, err error) error {
 		return fmt.Errorf("its Content-Encoding is %s, and the body is something else: %w: %w", coding, ErrContentCoding, err)
 	}
 	return err
-}
-
-// wholeConn is a connection whose end is an error: TLS says by close_notify that
-// all has come, and an answer that the end of the connection alone delimits may
-// have been cut by anybody (RFC 8446, 6.1; RFC 9112, 9.8).
-type wholeConn struct{ net.Conn }
-
-// errCut is not io.EOF or io.ErrUnexpectedEOF itself, which crypto/tls takes for
-// an orderly end.
-var errCut = fmt.Errorf("the connection ended in the middle: %w", io.ErrUnexpectedEOF)
-
-func (c wholeConn) Read(p []byte) (int, error) {
-	n, err := c.Conn.Read(p)
-	if err == io.EOF { //nolint:errorlint // what a Reader returns is not wrapped
-		err = errCut
-	}
-	return n, err
 }

@@ -12,26 +12,25 @@ import (
 
 const (
 	// maxMemory bounds what is in memory beside the cards, in octets: 40,000 policies
-	// of the usual size. The rest is read from the
-	// store when it is asked for. Half of it, at most, is for what is not in the store.
+	// of the usual size. Other entries are read from the
+	// store when they are needed. At most half of it is for entries that are not stored.
 	maxMemory = 32 << 20
 	// maxStored bounds what the store keeps, in octets. A domain counts for at least
 	// minCharge, so that one that is in the cache has room for a longer policy, or
 	// for a failure beside it, when there is none for others.
 	maxStored = 512 << 20
 	minCharge = 4 << 10
-	// fullFor is how long nothing is looked for that could make room, after nothing
-	// was found; sayFullEvery is how often the log tells of that.
+	// fullFor is the time between two searches for domains to remove, where a search
+	// found none; sayFullEvery is the time between two warnings about that.
 	fullFor      = time.Minute
 	sayFullEvery = time.Hour
 )
 
-// cache is the entries: in the store, and those used last in memory too. Of
-// every domain there is a card in memory. What the store could not take is in
-// memory alone, and stays there.
+// cache has the entries of all domains. They are in the store; the entries that were
+// used last are in memory too, and so is a card of every domain. An entry that could not
+// be stored stays in memory.
 //
-// Changes of one domain come one after the other: the Manager's flights see to
-// that.
+// Only one lookup at a time changes a domain (see lookup).
 type cache struct {
 	store      Store
 	prefix     []byte
@@ -51,8 +50,8 @@ type cache struct {
 	fullUntil, saidFull time.Time
 }
 
-// load reads the store. An entry that cannot be read is as if it were not there,
-// and is fetched again when it is needed.
+// load reads the store. An entry that cannot be read counts as absent: its policy is
+// fetched again when it is needed.
 func (c *cache) load() error {
 	return c.store.Scan(c.prefix, func(k, v []byte) error {
 		domain := string(k[len(c.prefix):])
@@ -81,8 +80,8 @@ func (c *cache) card(domain string) *card {
 	return c.cards[domain]
 }
 
-// get returns the entry of a domain, nil where there is none. The error is one of
-// the store, and says nothing about the domain.
+// get returns the entry of a domain, nil where there is none. The error is that of the
+// store; it does not mean that there is none.
 func (c *cache) get(domain string) (*entry, error) {
 	for {
 		c.mu.RLock()
@@ -106,9 +105,9 @@ func (c *cache) get(domain string) (*entry, error) {
 	}
 }
 
-// readIn takes an entry that was read from the store into memory, nil where there
-// is none there. ok is false where the domain has changed meanwhile: then it must
-// be looked at again, as nil would say that it has no policy.
+// readIn puts an entry that was read from the store into memory; e is nil where the
+// store has none. ok is false where the domain has changed meanwhile: the caller must
+// read it again, because nil would mean that it has no policy.
 func (c *cache) readIn(domain string, card *card, e *entry) (_ *entry, ok bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -118,30 +117,31 @@ func (c *cache) readIn(domain string, card *card, e *entry) (_ *entry, ok bool) 
 	case hot != nil:
 		return hot, true
 	case e == nil:
-		c.takeOut(domain)
+		c.removeLocked(domain)
 	case e.card.fetchedAt == card.fetchedAt && e.card.refreshAt == card.refreshAt:
 		e.card = card
-		c.warm(domain, e)
+		c.putInMemoryLocked(domain, e)
 	} // else a newer one is on its way through the store
 	return e, true
 }
 
-// warm puts an entry into memory. The caller holds the lock.
-func (c *cache) warm(domain string, e *entry) {
+// putInMemoryLocked adds an entry to those in memory, and removes others where there
+// are too many.
+func (c *cache) putInMemoryLocked(domain string, e *entry) {
 	c.hot[domain] = e
 	c.memory += e.size
 	if c.memory <= c.maxMemory {
 		return
 	}
-	// Those used last stay. A little more than is needed goes: looking at all of
-	// them takes a while.
+	// The entries that were used last stay. A few more than needed are removed,
+	// because the search takes a while.
 	var cold []string
 	for d, e := range c.hot {
 		if !e.card.pinned && d != domain {
 			cold = append(cold, d)
 		}
 	}
-	c.byUse(cold)
+	c.sortByUseLocked(cold)
 	for _, d := range cold {
 		if c.memory <= c.maxMemory/10*9 {
 			break
@@ -151,10 +151,9 @@ func (c *cache) warm(domain string, e *entry) {
 	}
 }
 
-// makePlace forgets domains that are in memory alone, those unused for longest
-// first, where there is no place for n more octets of them and a little. The
-// caller holds the lock.
-func (c *cache) makePlace(n int) {
+// evictUnsavedLocked makes place for n more octets of entries that are in memory only:
+// it removes such domains, the least recently used first.
+func (c *cache) evictUnsavedLocked(n int) {
 	if c.pinned+n <= c.maxMemory/2 {
 		return
 	}
@@ -164,22 +163,22 @@ func (c *cache) makePlace(n int) {
 			out = append(out, d)
 		}
 	}
-	c.byUse(out)
+	c.sortByUseLocked(out)
 	for _, d := range out {
 		if c.pinned+n <= c.maxMemory/10*4 {
 			break
 		}
-		c.takeOut(d)
+		c.removeLocked(d)
 	}
 }
 
-// byUse sorts domains by their last use. The caller holds the lock.
-func (c *cache) byUse(domains []string) {
+// sortByUseLocked sorts domains by their last use.
+func (c *cache) sortByUseLocked(domains []string) {
 	slices.SortFunc(domains, func(a, b string) int { return cmp.Compare(c.cards[a].used.Load(), c.cards[b].used.Load()) })
 }
 
-// takeOut removes a domain from memory. The caller holds the lock.
-func (c *cache) takeOut(domain string) {
+// removeLocked removes a domain from memory.
+func (c *cache) removeLocked(domain string) {
 	if e := c.hot[domain]; e != nil {
 		c.memory -= e.size
 		if e.card.pinned {
@@ -211,10 +210,10 @@ func (c *cache) fits(domain string, value []byte) bool {
 	return stored+n <= c.maxStored && (c.room == nil || c.room(int64(n)) == nil)
 }
 
-// put writes an entry that fits into the store and keeps it in memory, also where
-// it does not fit or the store does not take it: a store in trouble must not take
-// a policy away from the delivery that waits for it. Only what is new and has no
-// place in memory either is not kept.
+// put writes an entry that fits to the store and keeps it in memory. It is kept in
+// memory too where it does not fit or the write fails: a store with a problem must not
+// take the policy from the delivery that waits for it. Only a new entry for which there
+// is no place in memory either is not kept.
 func (c *cache) put(ctx context.Context, domain string, e *entry, value []byte, fits bool) {
 	e.size, e.card.charge, e.card.pinned = sizeOf(domain, value), charge(domain, value), !fits
 	if fits {
@@ -231,22 +230,22 @@ func (c *cache) put(ctx context.Context, domain string, e *entry, value []byte, 
 	}
 	if e.card.pinned {
 		e.card.charge = inStore
-		if c.makePlace(e.size); c.pinned+e.size > c.maxMemory/2 {
+		if c.evictUnsavedLocked(e.size); c.pinned+e.size > c.maxMemory/2 {
 			return // what was there before stays as it is
 		}
 	}
-	c.takeOut(domain)
+	c.removeLocked(domain)
 	if e.card.pinned {
 		c.pinned += e.size
 	}
 	c.cards[domain] = e.card
 	c.stored += e.card.charge
-	c.warm(domain, e)
+	c.putInMemoryLocked(domain, e)
 }
 
-// idle lists domains without a policy in force, those unused for longest first,
-// for as many as must go before there is room for others, and a few more. It
-// lists none where there were none a short time ago.
+// idle lists domains without a policy in force, the least recently used first: as many
+// as must be removed before there is room for others, and a few more. It is empty where
+// it was empty a short time ago.
 func (c *cache) idle(now time.Time) []string {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -259,7 +258,7 @@ func (c *cache) idle(now time.Time) []string {
 			out = append(out, d)
 		}
 	}
-	c.byUse(out)
+	c.sortByUseLocked(out)
 	domains, octets := len(c.cards)-c.maxDomains+c.maxDomains/100+1, c.stored-c.maxStored+c.maxStored/100
 	n := 0
 	for ; n < len(out) && (domains > 0 || octets > 0); n++ {
@@ -277,11 +276,11 @@ func (c *cache) idle(now time.Time) []string {
 	return out[:n]
 }
 
-// remove removes a domain from memory and store. ok says that it was there.
+// remove removes a domain from memory and store. ok reports whether it was there.
 func (c *cache) remove(ctx context.Context, domain string) (ok bool, err error) {
 	c.mu.Lock()
 	ok = c.cards[domain] != nil
-	c.takeOut(domain)
+	c.removeLocked(domain)
 	c.mu.Unlock()
 	if err = c.store.Delete(ctx, c.key(domain)); err != nil {
 		c.log.Error("a policy cannot be removed from the store", "domain", domain, "error", err)
@@ -298,8 +297,8 @@ func (c *cache) each(fn func(domain string, card *card)) {
 	}
 }
 
-// all returns every entry as it is shown. What is in the store alone is read from
-// there, and stays there.
+// all returns every entry for display. Entries that are not in memory are read from the
+// store, and not kept in memory.
 func (c *cache) all(now time.Time) []Entry {
 	c.mu.RLock()
 	out := make([]Entry, 0, len(c.cards))

@@ -49,7 +49,7 @@ func full(t testing.TB, n int) *shelf {
 			t.Fatal(err)
 		}
 		domain := fmt.Sprintf("%d.example", i)
-		m.keep(t.Context(), domain, "20261123T120000", nil, &Fetched{Policy: p, Text: text}, ask, now)
+		m.keepPolicy(t.Context(), domain, "20261123T120000", nil, &Fetched{Policy: p, Text: text}, ask, now)
 		e, err := m.cache.get(domain)
 		if err != nil {
 			t.Fatal(err)
@@ -95,7 +95,7 @@ func BenchmarkANewDomainInAFullCache(b *testing.B) {
 		b.Fatal(err)
 	}
 	for i := 0; b.Loop(); i++ {
-		m.keep(b.Context(), fmt.Sprintf("new%d.example", i), "1", nil, &Fetched{Policy: p, Text: text}, ask, time.Now())
+		m.keepPolicy(b.Context(), fmt.Sprintf("new%d.example", i), "1", nil, &Fetched{Policy: p, Text: text}, ask, time.Now())
 	}
 }
 

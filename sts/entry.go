@@ -12,24 +12,23 @@ const (
 	// The back-off of failed fetches of one id (RFC 8461, 3.3: five minutes).
 	minBackoff = 5 * time.Minute
 	maxBackoff = time.Hour
-	// forcedEvery bounds the fetches that refused deliveries ask for.
-	forcedEvery = 5 * time.Minute
-	// keptFailure is how much is kept of what came instead of a policy, and of why
-	// that is none, in octets each.
+	// refetchInterval is the shortest time between fetches for refused deliveries.
+	refetchInterval = 5 * time.Minute
+	// keptFailure is how many octets are kept of the text that came instead of a policy,
+	// and of the error.
 	keptFailure = 1 << 10
 )
 
-// Entry is what the cache knows of a domain. Times that never were are zero.
+// Entry is the state of a domain in the cache. A time is zero where nothing happened.
 type Entry struct {
 	Domain string
-	// ID is the record's id that Policy was fetched under, "" if there was no
-	// record to be had then.
+	// ID is the id of the record when Policy was fetched, "" if there was none.
 	ID string
-	// Policy is the last one that was fetched, nil where none ever was.
+	// Policy is the last policy that was fetched, nil where there was none.
 	Policy    *Policy
 	FetchedAt time.Time
-	// ExpiresAt may lie in the past: an expired policy is kept for a while to
-	// be looked at, and is not applied.
+	// ExpiresAt may lie in the past: an expired policy is shown for a while. It is
+	// not applied.
 	ExpiresAt   time.Time
 	LastUsed    time.Time
 	NextRefresh time.Time
@@ -37,7 +36,7 @@ type Entry struct {
 	// ChangedAt the last time that a policy changed and its id did not.
 	RefetchedAt time.Time
 	ChangedAt   time.Time
-	// LastError tells of the last fetch if it failed.
+	// LastError is the error of the last fetch, "" if that did not fail.
 	LastError   string
 	LastErrorAt time.Time
 }
@@ -47,7 +46,7 @@ type Entry struct {
 // be UTF-8, as CBOR's text must.
 type record struct {
 	ID          string          `cbor:"1,keyasint,omitempty"`
-	Text        cbor.ByteString `cbor:"2,keyasint,omitempty"` // what is applied of the policy, see Policy.Text; "": there is none
+	Text        cbor.ByteString `cbor:"2,keyasint,omitempty"` // the policy as it is applied, see Policy.Text; "": there is none
 	FetchedAt   int64           `cbor:"3,keyasint,omitempty"`
 	UsedAt      int64           `cbor:"4,keyasint,omitempty"`
 	RefreshAt   int64           `cbor:"5,keyasint,omitempty"`
@@ -67,9 +66,9 @@ type failure struct {
 	NoHost bool            `cbor:"7,keyasint,omitempty"` // the policy host does not exist
 }
 
-// card is what is in memory of every domain in the cache, about 200 octets with
-// its name: what tells which policy is due, and which domain may go. Only its
-// time of use ever changes. The methods that say so may be called on nil.
+// card is the part of an entry that is in memory for every domain, about 200 octets with
+// the name: enough to find policies that are due and domains that may be removed. Only
+// the time of use changes. Methods that say so may be called on nil.
 type card struct {
 	mode      Mode // "": there is no policy
 	maxAge    time.Duration
@@ -77,12 +76,12 @@ type card struct {
 	refreshAt int64
 	failedAt  int64 // 0: the last fetch did not fail
 	charge    int   // octets in the store; 0: it is not there
-	pinned    bool  // the store has not got it, or an older one
+	pinned    bool  // the store has no entry of the domain, or an older one
 	used      atomic.Int64
 }
 
-// entry is a record in memory. It never changes; a change makes a new one. The
-// methods that say so may be called on nil.
+// entry is a record in memory. It never changes: a change makes a new one. Methods that
+// say so may be called on nil.
 type entry struct {
 	record         // without Text
 	policy *Policy // nil where there is none
@@ -132,10 +131,10 @@ func decode(value []byte) (*entry, error) {
 	return e, nil
 }
 
-// sizeOf is about what an entry takes of memory.
+// sizeOf estimates the octets that an entry takes in memory.
 func sizeOf(domain string, value []byte) int { return 300 + len(domain) + 2*len(value) }
 
-// copyRecord is what a changed entry begins with; e may be nil.
+// copyRecord is the record from which a changed entry is made; e may be nil.
 func (e *entry) copyRecord(now time.Time) record {
 	if e == nil {
 		return record{UsedAt: now.Unix()}
@@ -146,7 +145,7 @@ func (e *entry) copyRecord(now time.Time) record {
 	return r
 }
 
-// expires is when the policy ends. A clock that was set back does not make it
+// expires is the time at which the policy ends. A clock that was set back does not make it
 // last longer than its max_age from now.
 func (c *card) expires(now time.Time) time.Time {
 	fetched := min(c.fetchedAt, now.Unix())
@@ -158,7 +157,7 @@ func (c *card) valid(now time.Time) bool {
 	return c != nil && c.mode != "" && now.Before(c.expires(now))
 }
 
-// valid says that e has a policy that is in force; e may be nil.
+// valid reports whether e has a policy that is in force; e may be nil.
 func (e *entry) valid(now time.Time) bool { return e != nil && e.card.valid(now) }
 
 // due reports whether a policy is to be refreshed. A refresh planned later than any
@@ -169,7 +168,7 @@ func (c *card) due(now time.Time) bool {
 		(!now.Before(at) || at.Sub(now) > latestRefresh)
 }
 
-// over says that an entry is of no more use.
+// over reports whether the entry is of no more use.
 func (c *card) over(now time.Time) bool {
 	switch {
 	case c.mode != "":
@@ -183,21 +182,20 @@ func (c *card) over(now time.Time) bool {
 // wait is the time until the next fetch.
 func (f *failure) wait() time.Duration { return min(minBackoff<<min(f.Count-1, 10), maxBackoff) }
 
-// backingOff says that a fetch for id failed so short a time ago that it is not
-// tried again yet; where no id is known, "", that holds after any failure. e may
-// be nil.
+// backingOff reports whether a fetch for id failed so short a time ago that it is not
+// tried again yet. With the id "", every failed fetch counts. e may be nil.
 func (e *entry) backingOff(id string, now time.Time) bool {
 	return e != nil && e.Failure != nil && (e.Failure.ID == id || id == "") && within(e.Failure.At, e.Failure.wait(), now)
 }
 
-// forced says that a refused delivery has had the policy fetched a short time
-// ago; e may be nil.
-func (e *entry) forced(now time.Time) bool {
-	return e != nil && within(e.RefetchedAt, forcedEvery, now)
+// recentlyRefetched reports whether the policy was fetched for a refused delivery a
+// short time ago; e may be nil.
+func (e *entry) recentlyRefetched(now time.Time) bool {
+	return e != nil && within(e.RefetchedAt, refetchInterval, now)
 }
 
-// within says that now is less than d after at. A time in the future, by a
-// clock that was set back since, is no reason to wait.
+// within reports whether now is less than d after at. It is false for a time in the
+// future: the clock was set back since.
 func within(at int64, d time.Duration, now time.Time) bool {
 	since := now.Sub(time.Unix(at, 0))
 	return since >= 0 && since < d

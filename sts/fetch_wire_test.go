@@ -94,9 +94,9 @@ func TestTheNameInTheHandshakeIsThePolicyHosts(t *testing.T) {
 	if got.Text != wirePolicy || got.TLS.Version < tls.VersionTLS12 || got.Addr != "::1" {
 		t.Errorf("%+v", got)
 	}
-	// Both kinds of remarks: of the answer and of the policy.
-	if len(got.Remarks) != 2 || got.Remarks[0].Kind != sts.RemarkContentType || got.Remarks[1].Kind != sts.RemarkShortAge {
-		t.Errorf("%+v", got.Remarks)
+	// Both kinds of warnings: of the answer and of the policy.
+	if len(got.Warnings) != 2 || got.Warnings[0].Code != sts.WarnContentType || got.Warnings[1].Code != sts.WarnShortAge {
+		t.Errorf("%+v", got.Warnings)
 	}
 }
 

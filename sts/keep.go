@@ -12,9 +12,9 @@ import (
 // loggedMX is how many of a policy's patterns are logged.
 const loggedMX = 20
 
-// keep makes a fetched policy the one in force. changed says that it asks for
+// keepPolicy puts a fetched policy into force. changed reports whether it asks for
 // something else than the one before.
-func (m *Manager) keep(ctx context.Context, domain, id string, old *entry, f *Fetched, what errand, now time.Time) (e *entry, changed bool) {
+func (m *Manager) keepPolicy(ctx context.Context, domain, id string, old *entry, f *Fetched, what requestLevel, now time.Time) (e *entry, changed bool) {
 	policy := f.Policy.Applied()
 	r := old.copyRecord(now)
 	r.ID, r.FetchedAt, r.Failure = id, now.Unix(), nil
@@ -33,8 +33,8 @@ func (m *Manager) keep(ctx context.Context, domain, id string, old *entry, f *Fe
 	case changed || !before:
 		log.Info("policy fetched")
 	}
-	for _, remark := range f.Remarks {
-		log.Debug("the policy is odd", "remark", remark.Texts, "more", remark.More)
+	for _, w := range f.Warnings {
+		log.Debug("the policy is odd", "remark", w.Texts, "more", w.More)
 	}
 	e = newEntry(r, policy)
 	if policy.MaxAge > 0 {
@@ -45,8 +45,8 @@ func (m *Manager) keep(ctx context.Context, domain, id string, old *entry, f *Fe
 	return e, changed
 }
 
-// keepFailure remembers a failed fetch beside whatever policy there is.
-func (m *Manager) keepFailure(ctx context.Context, domain, id string, old *entry, failed *FetchError, what errand, now time.Time) *entry {
+// keepFailure stores a failed fetch beside the policy that is in the cache, if any.
+func (m *Manager) keepFailure(ctx context.Context, domain, id string, old *entry, failed *FetchError, what requestLevel, now time.Time) *entry {
 	r := old.copyRecord(now)
 	f := &failure{
 		ID: id, At: now.Unix(), Count: 1, Type: failed.Type, NoHost: errors.Is(failed, ErrNoHost),
@@ -77,7 +77,7 @@ func (m *Manager) keepFailure(ctx context.Context, domain, id string, old *entry
 	return e
 }
 
-// put puts e into the cache. It is called in the domain's flight.
+// put puts e into the cache. Only the lookup of the domain calls it.
 func (m *Manager) put(ctx context.Context, domain string, e *entry, now time.Time) {
 	value, err := e.encode()
 	if err != nil { // cannot be
@@ -92,16 +92,15 @@ func (m *Manager) put(ctx context.Context, domain string, e *entry, now time.Tim
 	m.cache.put(ctx, domain, e, value, fits)
 }
 
-// makeRoom throws out domains without a policy in force, each in a flight of its
-// own. What is in force is never thrown out for another domain: whoever owns
-// many domains would take other people's protection away. It is called in the
-// flight of domain, which has just come.
+// makeRoom removes domains without a policy in force, each by a lookup of its own. A
+// policy in force is never removed for another domain: the owner of many domains could
+// take the protection of others away. Only the lookup of the new domain calls it.
 func (m *Manager) makeRoom(domain string, now time.Time) {
 	idle := m.cache.idle(now)
-	var drops []*flight
+	var drops []*lookup
 	m.mu.Lock()
 	for _, d := range idle {
-		if d != domain && m.flights[d] == nil && !m.cache.card(d).valid(now) { // else it is in use
+		if d != domain && m.lookups[d] == nil && !m.cache.card(d).valid(now) { // other domains are in use
 			drops = append(drops, m.start(d, drop))
 		}
 	}

@@ -113,11 +113,11 @@ func (l *lab) restart() {
 			if l.fetchErr != nil {
 				return nil, &sts.FetchError{Type: sts.PolicyFetchError, Domain: domain, Err: l.fetchErr}
 			}
-			p, remarks, err := sts.ParsePolicy([]byte(l.body))
+			p, warnings, err := sts.ParsePolicy([]byte(l.body))
 			if err != nil {
 				return nil, &sts.FetchError{Type: sts.PolicyInvalid, Domain: domain, Text: l.body, Err: err}
 			}
-			return &sts.Fetched{Policy: p, Remarks: remarks, Text: l.body}, nil
+			return &sts.Fetched{Policy: p, Warnings: warnings, Text: l.body}, nil
 		},
 	})
 	if err != nil {

@@ -10,15 +10,15 @@ import (
 	"time"
 )
 
-// ErrNoTXT is what ManagerOptions.LookupTXT says of a name without TXT records,
-// or of one that does not exist. Every other error means that nobody knows.
+// ErrNoTXT is the error of ManagerOptions.LookupTXT for a name that has no TXT records or
+// does not exist. After any other error, it is not known whether there are records.
 var ErrNoTXT = errors.New("no TXT record")
 
-// ErrClosed is the answer of a Manager that is closed, where it would have to
-// ask others.
+// ErrClosed is the error of a closed Manager that would have to ask the DNS or a policy
+// host.
 var ErrClosed = errors.New("the policy cache is closed")
 
-// Store is where the cache is kept.
+// Store keeps the cache.
 type Store interface {
 	// Put and Delete are durable when they return.
 	Put(ctx context.Context, key, value []byte) error
@@ -57,13 +57,13 @@ type ManagerOptions struct {
 type Manager struct {
 	o     ManagerOptions
 	cache *cache
-	run   context.Context // of the flights; ends with Close
+	run   context.Context // of the lookups; ends with Close
 	end   context.CancelFunc
 
 	mu      sync.Mutex
-	flights map[string]*flight
+	lookups map[string]*lookup
 	closed  bool
-	flying  sync.WaitGroup
+	running sync.WaitGroup
 }
 
 // Result is the policy in force for a domain, and what became of looking for it.
@@ -74,17 +74,16 @@ type Result struct {
 	Policy *Policy
 	// ID is the id that Policy was fetched under.
 	ID string
-	// Failure is why a policy that a valid record announces could not be had.
+	// Failure is why a policy that a valid record announces could not be fetched.
 	// It may stand beside an older Policy that is still in force.
 	Failure *FetchError
-	// Unknown says that nobody can tell whether there is a policy: the record
+	// Unknown reports whether it is not known if there is a policy: the record
 	// could not be looked up, nothing is cached, and the policy host exists, or
-	// may exist, and gave no policy. Delivery waits a while then instead of
-	// going on without.
+	// may exist, and gave no policy. Delivery waits a while then.
 	Unknown bool
-	// Why tells of an Unknown.
+	// Why explains Unknown; "" otherwise.
 	Why string
-	// Fresh says that Policy was fetched just now, for this answer.
+	// Fresh reports whether Policy was fetched for this answer.
 	Fresh bool
 }
 
@@ -100,7 +99,7 @@ func NewManager(o ManagerOptions) (*Manager, error) {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
-	m := &Manager{o: o, flights: make(map[string]*flight), cache: &cache{
+	m := &Manager{o: o, lookups: make(map[string]*lookup), cache: &cache{
 		store: o.Store, prefix: o.Prefix, room: o.Room, log: o.Logger,
 		maxDomains: o.MaxDomains, maxMemory: maxMemory, maxStored: maxStored,
 		cards: make(map[string]*card), hot: make(map[string]*entry),
@@ -113,20 +112,20 @@ func NewManager(o ManagerOptions) (*Manager, error) {
 }
 
 // Close ends the lookups and fetches that are under way, and waits for them.
-// Those who wait for one get ErrClosed. It may be called twice.
+// Their callers get ErrClosed. Close may be called twice.
 func (m *Manager) Close() {
 	m.mu.Lock()
 	m.closed = true
 	m.mu.Unlock()
 	m.end()
-	m.flying.Wait()
+	m.running.Wait()
 }
 
 // Lookup returns the policy in force for domain, a lower-case name in A-labels.
 // The policy in the cache is used while the record's id is the same; whatever
-// is wrong with the record or with a newer policy, a cached one stays in force
-// until it expires (RFC 8461, 3.3). The error is ctx's cause, ErrClosed, or one of
-// the store that could not be read; it never means that there is no policy.
+// is wrong with the record or with a newer policy, a cached policy stays in force
+// until it expires (RFC 8461, 3.3). The error is ctx's cause, ErrClosed, or that of
+// a store that could not be read. It never means that there is no policy.
 func (m *Manager) Lookup(ctx context.Context, domain string) (Result, error) {
 	if isLiteral(domain) {
 		return Result{Domain: domain}, nil
@@ -145,10 +144,10 @@ func (m *Manager) Lookup(ctx context.Context, domain string) (Result, error) {
 			return inForce(domain, e, now), nil //nolint:nilerr // whatever is wrong with the record, the policy stays
 		}
 	}
-	return m.result(m.join(ctx, domain, ask))
+	return m.result(m.do(ctx, domain, ask))
 }
 
-// Recheck is Lookup with the record looked up past the DNS cache: it comes
+// Recheck is Lookup with the record looked up past the DNS cache. It is called
 // before a message is given up because of a policy (RFC 8461, 5.1).
 func (m *Manager) Recheck(ctx context.Context, domain string) (Result, error) {
 	if isLiteral(domain) {
@@ -157,7 +156,7 @@ func (m *Manager) Recheck(ctx context.Context, domain string) (Result, error) {
 	if _, err := m.use(domain, m.o.Now()); err != nil {
 		return Result{}, err
 	}
-	return m.result(m.join(ctx, domain, askFresh))
+	return m.result(m.do(ctx, domain, askFresh))
 }
 
 // use is the domain's entry for a delivery, nil where there is none.
@@ -169,7 +168,7 @@ func (m *Manager) use(domain string, now time.Time) (*entry, error) {
 	return e, err
 }
 
-func (m *Manager) result(f *flight, err error) (Result, error) {
+func (m *Manager) result(f *lookup, err error) (Result, error) {
 	if err == nil {
 		err = f.unread
 	}
@@ -181,24 +180,24 @@ func (m *Manager) result(f *flight, err error) (Result, error) {
 
 // Refetch fetches the policy of a domain after it has refused every host,
 // whatever the id: an owner may have changed the policy and forgotten the id.
-// That is done at most once in five minutes a domain, together for all who ask.
-// changed says that it has brought other demands; Policy is set then. A fetch
-// that failed leaves the old policy in force, and is the Failure.
+// A domain is asked at most once in five minutes, for all callers together. changed
+// reports whether the new policy has other demands; Policy is set then. A failed fetch
+// leaves the old policy in force, and is the Failure.
 func (m *Manager) Refetch(ctx context.Context, domain string) (r Result, changed bool, err error) {
 	now := m.o.Now()
 	e, err := m.cache.get(domain)
 	m.mu.Lock()
-	flying := m.flights[domain] != nil
+	running := m.lookups[domain] != nil
 	m.mu.Unlock()
 	switch {
 	case err != nil:
 		return Result{}, false, err
 	case !e.valid(now):
 		return Result{Domain: domain}, false, nil
-	case e.forced(now) && !flying:
+	case e.recentlyRefetched(now) && !running:
 		return inForce(domain, e, now), false, nil
 	}
-	f, err := m.join(ctx, domain, fetchRefused)
+	f, err := m.do(ctx, domain, fetchRefused)
 	if r, err = m.result(f, err); err != nil {
 		return Result{}, false, err
 	}
@@ -206,14 +205,14 @@ func (m *Manager) Refetch(ctx context.Context, domain string) (r Result, changed
 }
 
 // Refresh fetches the policy of a domain for the operator: the record is looked
-// up past the DNS cache, and neither id nor back-off keep from it. The error
-// says why there is no new policy, and wraps ErrNoRecord, ErrInvalidRecord or a
+// up past the DNS cache, and neither the id nor the back-off prevents the fetch. The
+// error is why there is no new policy. It wraps ErrNoRecord, ErrInvalidRecord or a
 // *FetchError; the old policy stays in force then.
 func (m *Manager) Refresh(ctx context.Context, domain string) (Entry, error) {
 	if isLiteral(domain) {
 		return Entry{Domain: domain}, ErrNoRecord
 	}
-	f, err := m.join(ctx, domain, fetch)
+	f, err := m.do(ctx, domain, fetch)
 	switch {
 	case err != nil:
 	case f.unread != nil:
@@ -231,19 +230,32 @@ func (m *Manager) Refresh(ctx context.Context, domain string) (Entry, error) {
 	return f.entry.export(domain, m.o.Now()), nil
 }
 
-// Remove forgets a domain; ok says that there was something to forget.
+// Remove removes a domain from the cache; ok reports whether it was there.
 func (m *Manager) Remove(ctx context.Context, domain string) (ok bool, err error) {
-	f, err := m.join(ctx, domain, drop)
+	f, err := m.do(ctx, domain, drop)
 	if err != nil {
 		return false, err
 	}
 	return f.found, f.err
 }
 
-// isLiteral finds address literals, which have no policy (RFC 8461, 3.4).
+// ForgetFailures removes the domains whose policy could not be fetched and that have
+// none in force. The next lookup asks for their policies again.
+func (m *Manager) ForgetFailures(ctx context.Context) {
+	now := m.o.Now()
+	for _, e := range m.List() {
+		if e.LastError != "" && !e.ExpiresAt.After(now) {
+			if _, err := m.Remove(ctx, e.Domain); err != nil {
+				m.o.Logger.Warn("a policy that could not be had is asked for again only later", "domain", e.Domain, "error", err)
+			}
+		}
+	}
+}
+
+// isLiteral reports whether domain is an address literal, which has no policy (RFC 8461, 3.4).
 func isLiteral(domain string) bool { return strings.HasPrefix(domain, "[") }
 
-// inForce is the cached policy, if it is in force.
+// inForce is the result with the cached policy, if that is in force.
 func inForce(domain string, e *entry, now time.Time) Result {
 	if !e.valid(now) {
 		return Result{Domain: domain}

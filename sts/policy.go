@@ -64,31 +64,31 @@ var (
 
 // ParsePolicy reads a policy's text. Its error wraps ErrInvalidPolicy.
 //
-// An mx line that is no pattern is dropped with a remark while a good one is
+// An mx line that is no pattern is dropped with a warning while a good one is
 // left: a refused policy protects nobody, and a pattern less can only narrow
 // what is allowed. A version, mode or max_age is never made up.
-func ParsePolicy(body []byte) (*Policy, Remarks, error) { return parsePolicy(string(body)) }
+func ParsePolicy(body []byte) (*Policy, Warnings, error) { return parsePolicy(string(body)) }
 
-func parsePolicy(text string) (*Policy, Remarks, error) {
+func parsePolicy(text string) (*Policy, Warnings, error) {
 	if err := notText(text); err != nil {
 		return nil, nil, fmt.Errorf("%w: %w", ErrInvalidPolicy, err)
 	}
 	r := policyReader{seen: make(map[string]bool)}
 	text, bom := strings.CutPrefix(text, "\ufeff")
 	if bom {
-		r.remarks.Add(RemarkByteOrderMark, "the text begins with a byte order mark")
+		r.warnings.Add(WarnByteOrderMark, "the text begins with a byte order mark")
 	}
 	n := 0
 	for line := range strings.SplitSeq(text, "\n") {
 		n++
 		if err := r.line(n, strings.TrimSuffix(line, "\r")); err != nil {
-			return nil, r.remarks, fmt.Errorf("%w: %w", ErrInvalidPolicy, err)
+			return nil, r.warnings, fmt.Errorf("%w: %w", ErrInvalidPolicy, err)
 		}
 	}
 	if err := r.complete(); err != nil {
-		return nil, r.remarks, fmt.Errorf("%w: %w", ErrInvalidPolicy, err)
+		return nil, r.warnings, fmt.Errorf("%w: %w", ErrInvalidPolicy, err)
 	}
-	return &r.policy, r.remarks, nil
+	return &r.policy, r.warnings, nil
 }
 
 // notText finds what cannot be read line by line at all.
@@ -108,10 +108,10 @@ func notText(text string) error {
 
 // policyReader reads a policy line by line.
 type policyReader struct {
-	policy  Policy
-	remarks Remarks
-	seen    map[string]bool // the known keys
-	badMX   string          // the first one
+	policy   Policy
+	warnings Warnings
+	seen     map[string]bool // the known keys
+	badMX    string          // the first one
 }
 
 func (r *policyReader) line(n int, line string) error {
@@ -126,16 +126,16 @@ func (r *policyReader) line(n int, line string) error {
 	switch {
 	case !isPolicyKey(bare):
 		if isPolicyKey(strings.ToLower(strings.Trim(bare, " \t"))) {
-			r.remarks.Add(RemarkMisspelt, "line %d, %q, does not count: a key is written in lower case, right before its colon", n, cut(line, 80))
+			r.warnings.Add(WarnMisspelt, "line %d, %q, does not count: a key is written in lower case, right before its colon", n, cut(line, 80))
 		} else {
-			r.remarks.Add(RemarkUnknownKey, "the key %q is not known and is ignored", cut(key, 80))
+			r.warnings.Add(WarnUnknownKey, "the key %q is not known and is ignored", cut(key, 80))
 		}
 		return nil
 	case bare != key:
-		r.remarks.Add(RemarkIndented, "line %d, %q, begins with white space; it counts all the same", n, cut(line, 80))
+		r.warnings.Add(WarnIndented, "line %d, %q, begins with white space; it counts all the same", n, cut(line, 80))
 	}
 	if bare != "mx" && r.seen[bare] {
-		r.remarks.Add(RemarkRepeated, "%s stands there twice; the first one counts", bare)
+		r.warnings.Add(WarnRepeated, "%s stands there twice; the first one counts", bare)
 		return nil
 	}
 	r.seen[bare] = true
@@ -155,12 +155,12 @@ func (r *policyReader) field(key, value string) (err error) {
 	case "mode":
 		r.policy.Mode, err = parseMode(value)
 	case "max_age":
-		r.policy.MaxAge, err = parseMaxAge(value, &r.remarks)
+		r.policy.MaxAge, err = parseMaxAge(value, &r.warnings)
 	case "mx":
 		pattern, ok := normalPattern(value)
 		if !ok {
 			r.badMX = cmp.Or(r.badMX, value, "nothing")
-			r.remarks.Add(RemarkBadMX, "the mx %q is not a host name or *. and a host name; it names no host", cut(value, 80))
+			r.warnings.Add(WarnBadMX, "the mx %q is not a host name or *. and a host name; it names no host", cut(value, 80))
 			return nil
 		}
 		r.policy.MX = append(r.policy.MX, pattern)
@@ -193,7 +193,7 @@ func parseMode(value string) (Mode, error) {
 	return "", fmt.Errorf("the mode is %q, not enforce, testing or none", cut(value, 80))
 }
 
-func parseMaxAge(value string, remarks *Remarks) (time.Duration, error) {
+func parseMaxAge(value string, warnings *Warnings) (time.Duration, error) {
 	if len(value) < 1 || len(value) > 10 || strings.Trim(value, "0123456789") != "" {
 		return 0, fmt.Errorf("the max_age %q is not a number of 1 to 10 digits", cut(value, 80))
 	}
@@ -203,11 +203,11 @@ func parseMaxAge(value string, remarks *Remarks) (time.Duration, error) {
 	}
 	// Compared in seconds: ten digits of them are more than a Duration holds.
 	if longest := int64(MaxMaxAge / time.Second); n > longest {
-		remarks.Add(RemarkLongAge, "max_age %s is longer than a year; %d counts", value, longest)
+		warnings.Add(WarnLongAge, "max_age %s is longer than a year; %d counts", value, longest)
 		n = longest
 	}
 	if n > 0 && n < 24*60*60 {
-		remarks.Add(RemarkShortAge, "max_age is less than a day: a short outage of the policy host ends the protection")
+		warnings.Add(WarnShortAge, "max_age is less than a day: a short outage of the policy host ends the protection")
 	}
 	return time.Duration(n) * time.Second, nil
 }

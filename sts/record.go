@@ -1,7 +1,6 @@
 // Package sts is MTA-STS (RFC 8461), the sending side: the record that
 // announces a policy, the policy and its fetch over HTTPS, the match of MX
-// names against it, and the cache that says which policy is in force for a
-// domain now.
+// names against it, and the cache of the policies in force.
 //
 // It opens no SMTP session and judges no mail host: what a policy asks of a
 // session is decided in relay/security.
@@ -13,11 +12,11 @@ import (
 	"strings"
 )
 
-// ErrNoRecord says that a domain publishes no MTA-STS record: it does not
+// ErrNoRecord means that a domain publishes no MTA-STS record: it does not
 // implement MTA-STS (RFC 8461, 3.1).
 var ErrNoRecord = errors.New("no MTA-STS record")
 
-// ErrInvalidRecord says that there is a record, or several, that cannot be
+// ErrInvalidRecord means that there is a record, or several, that cannot be
 // used; that counts as none.
 var ErrInvalidRecord = errors.New("invalid MTA-STS record")
 
@@ -46,7 +45,7 @@ func ParseRecord(txt []string) (Record, error) {
 	return Record{}, fmt.Errorf("%w: %d records begin with v=STSv1, exactly one may", ErrInvalidRecord, len(found))
 }
 
-// isCandidate finds the version tag. White space before the first ";" is not
+// isCandidate reports whether t begins with the version tag. White space before the first ";" is not
 // in RFC 8461's prefix rule but in its grammar (erratum 6285).
 func isCandidate(t string) bool {
 	rest, ok := strings.CutPrefix(t, "v=STSv1")

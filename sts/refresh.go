@@ -13,17 +13,16 @@ const (
 	// usedWithin is how long a policy is refreshed after its last use.
 	usedWithin = 30 * 24 * time.Hour
 	// keptExpired and keptFailed are how long an expired policy, and a domain
-	// whose policy was never had, stay to be looked at.
+	// without a policy whose fetch failed, stay visible in the cache.
 	keptExpired = 7 * 24 * time.Hour
 	keptFailed  = 24 * time.Hour
-	// refreshLook is how often due refreshes are looked for, refreshers how
-	// many are made at a time.
+	// refreshLook is the interval of the search for due refreshes, refreshers the
+	// number of refreshes at a time.
 	refreshLook = time.Minute
 	refreshers  = 16
-	// refreshRound is how long due refreshes are handed out before it is looked
-	// anew which come first.
+	// refreshRound bounds one round of refreshes. Then the order is made anew.
 	refreshRound = 10 * time.Minute
-	// latestRefresh is the longest time to the next one.
+	// latestRefresh is the longest time to the next refresh.
 	latestRefresh = 30 * time.Hour
 )
 
@@ -39,7 +38,7 @@ func refreshAt(now time.Time, maxAge time.Duration) time.Time {
 func between(a, b time.Duration) time.Duration { return a + rand.N(b-a+1) }
 
 // Run refreshes the policies that are in use about once a day and before they
-// end, and throws out what is long over, until ctx ends. Then it closes m.
+// end, and removes entries of no more use, until ctx ends. Then it closes m.
 func (m *Manager) Run(ctx context.Context) error {
 	defer m.Close()
 	t := time.NewTicker(refreshLook)
@@ -49,18 +48,19 @@ func (m *Manager) Run(ctx context.Context) error {
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		case <-t.C:
-			m.tend(ctx)
+			m.maintain(ctx)
 		}
 	}
 }
 
-// tend does what is due. The policies are fetched whatever the record's id
-// says: an unchanged id keeps no policy alive (RFC 8461, 3.3), and an owner may
+// maintain refreshes the policies that are due and removes entries of no more use. A
+// refresh fetches the policy whatever the id of the record: an unchanged id keeps no
+// policy alive (RFC 8461, 3.3), and an owner may
 // have changed the policy and forgotten the id.
-func (m *Manager) tend(ctx context.Context) {
+func (m *Manager) maintain(ctx context.Context) {
 	type job struct {
 		domain string
-		what   errand
+		what   requestLevel
 		order  int
 		end    time.Time
 	}
@@ -79,7 +79,7 @@ func (m *Manager) tend(ctx context.Context) {
 	for range min(refreshers, len(jobs)) {
 		wg.Go(func() {
 			for j := range work {
-				_, _ = m.join(ctx, j.domain, j.what) // log and entry tell of failures
+				_, _ = m.do(ctx, j.domain, j.what) // log and entry tell of failures
 			}
 		})
 	}
@@ -99,10 +99,10 @@ hand:
 	wg.Wait()
 }
 
-// refreshOrder is smaller for what is refreshed before others, and then what ends
-// first: the domains that mail went to since the last fetch, and those whose host
-// failed last. Whoever owns thousands of domains with hosts that say nothing keeps
-// nobody's policy from its refresh that way, unless mail goes to all of them.
+// refreshOrder is the class in which a policy is refreshed, 0 before 1 before 2; within
+// a class, the policy that ends first is first. Domains with mail since the last fetch
+// are first, domains whose last fetch failed are last. So the owner of thousands of
+// domains with silent hosts delays no other refresh, unless mail goes to all of them.
 func (c *card) refreshOrder() int {
 	switch {
 	case c.failedAt != 0:
@@ -114,9 +114,9 @@ func (c *card) refreshOrder() int {
 }
 
 // Stored is the entry of one domain as the store has it: from a Store that holds
-// it, another Manager decides as this one would. ok says that there is one.
+// it, another Manager decides as this one would. ok reports whether there is one.
 func (m *Manager) Stored(domain string) (value []byte, ok bool) {
-	e := m.look(domain)
+	e := m.stored(domain)
 	if e == nil {
 		return nil, false
 	}
@@ -124,9 +124,9 @@ func (m *Manager) Stored(domain string) (value []byte, ok bool) {
 	return value, err == nil
 }
 
-// look is the entry of a domain for people, nil where there is none or it cannot
-// be read, which the log tells.
-func (m *Manager) look(domain string) *entry {
+// stored is the entry of a domain for display. It is nil where there is none, and where
+// it cannot be read, which is logged.
+func (m *Manager) stored(domain string) *entry {
 	e, err := m.cache.get(domain)
 	if err != nil {
 		m.o.Logger.Error("the policy cache cannot be read", "domain", domain, "error", err)
@@ -142,7 +142,7 @@ func (m *Manager) List() []Entry {
 }
 
 // Modes counts the domains in the cache by the mode of the policy that is in
-// force, "" for those without one: it has expired, or never could be had.
+// force, "" for those without one.
 func (m *Manager) Modes() map[Mode]int {
 	now := m.o.Now()
 	out := make(map[Mode]int)
@@ -156,9 +156,9 @@ func (m *Manager) Modes() map[Mode]int {
 	return out
 }
 
-// Show returns the entry of one domain; ok says that there is one.
+// Show returns the entry of one domain; ok reports whether there is one.
 func (m *Manager) Show(domain string) (e Entry, ok bool) {
-	if e := m.look(domain); e != nil {
+	if e := m.stored(domain); e != nil {
 		return e.export(domain, m.o.Now()), true
 	}
 	return Entry{}, false

@@ -119,7 +119,7 @@ func TestPolicies(t *testing.T) {
 		ok         bool
 		maxAge     int64
 		mx         string
-		remarks    int
+		warnings   int
 	}{
 		{"CRLF", "version: STSv1\r\nmode: enforce\r\nmx: a.example\r\nmax_age: 604800\r\n", true, 604800, "a.example", 0},
 		{"last end missing", head + "mx: a.example\nmax_age: 604800", true, 604800, "a.example", 0},
@@ -152,7 +152,7 @@ func TestPolicies(t *testing.T) {
 		{"HTML", "<html><body>hello</body></html>", false, 0, "", 0},
 		{"version of another case", "version: stsv1\nmode: enforce\nmx: a.example\nmax_age: 86400\n", false, 0, "", 0},
 	} {
-		p, remarks, err := ParsePolicy([]byte(tt.body))
+		p, warnings, err := ParsePolicy([]byte(tt.body))
 		if (err == nil) != tt.ok {
 			t.Errorf("%s: %v", tt.name, err)
 			continue
@@ -163,8 +163,8 @@ func TestPolicies(t *testing.T) {
 			}
 			continue
 		}
-		if p.MaxAge != time.Duration(tt.maxAge)*time.Second || strings.Join(p.MX, ",") != tt.mx || len(remarks) != tt.remarks {
-			t.Errorf("%s: %+v, remarks %+v", tt.name, p, remarks)
+		if p.MaxAge != time.Duration(tt.maxAge)*time.Second || strings.Join(p.MX, ",") != tt.mx || len(warnings) != tt.warnings {
+			t.Errorf("%s: %+v, warnings %+v", tt.name, p, warnings)
 		}
 	}
 }

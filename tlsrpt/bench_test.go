@@ -78,7 +78,7 @@ func BenchmarkReportsOfADay(b *testing.B) {
 	}
 }
 
-func fill(b *testing.B, s *store.Store, domains int) {
+func fill(b *testing.B, s store.Store, domains int) {
 	b.Helper()
 	tally := NewTally(nil)
 	policies := []Policy{
@@ -98,7 +98,7 @@ func fill(b *testing.B, s *store.Store, domains int) {
 				}
 			}
 		}
-		if err := s.Commit(b.Context(), &batch); err != nil {
+		if err := store.Commit(b.Context(), s, &batch); err != nil {
 			b.Fatal(err)
 		}
 	}

@@ -41,7 +41,7 @@ func (c *Counts) Failed() (n int64) {
 // readPolicies calls yield for every policy below prefix, in the order of days,
 // domains and generations, until it returns false. A value that is damaged is
 // left out: the rest is still worth a report.
-func readPolicies(s *store.Store, prefix []byte, yield func(reportKey, *Counts) bool) error {
+func readPolicies(s store.Store, prefix []byte, yield func(reportKey, *Counts) bool) error {
 	r := reader{yield: yield}
 	var from []byte
 	for {
@@ -125,7 +125,7 @@ func (r *reader) read(rest []string, v []byte) {
 }
 
 // days are the days of which something is kept, in order.
-func days(s *store.Store) (out []string, err error) {
+func days(s store.Store) (out []string, err error) {
 	prefix := dayKey("")
 	err = s.ScanKeys(prefix, nil, func(k []byte) error {
 		if day := string(k[len(prefix):]); isDay(day) {
@@ -137,7 +137,7 @@ func days(s *store.Store) (out []string, err error) {
 }
 
 // closedDays are the days of which a report was begun.
-func closedDays(s *store.Store) (map[string]bool, error) {
+func closedDays(s store.Store) (map[string]bool, error) {
 	closed := make(map[string]bool)
 	all, err := days(s)
 	for _, day := range all {
@@ -153,7 +153,7 @@ func closedDays(s *store.Store) (map[string]bool, error) {
 
 // generations calls yield for every domain of a day with the generation that is
 // open, and whether anything was counted in it.
-func generations(s *store.Store, day string, yield func(k reportKey, counted bool)) error {
+func generations(s store.Store, day string, yield func(k reportKey, counted bool)) error {
 	prefix := domainKey(day, "")
 	return s.Scan(prefix, nil, func(k, v []byte) error {
 		var d domainRecord

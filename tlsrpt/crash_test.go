@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/stsrelay/stsrelay/internal/store"
+	"github.com/stsrelay/stsrelay/internal/store/badger"
 )
 
 // A crash loses no count and no report, and sends nothing a second time but what
@@ -62,7 +63,7 @@ func TestACrashSendsNothingTwice(t *testing.T) {
 func TestKill9LosesNoCountAndDoublesNone(t *testing.T) {
 	dir := os.Getenv("TLSRPT_TEST_COUNT")
 	if dir != "" {
-		s, err := store.Open(store.Options{Dir: dir})
+		s, err := badger.Open(badger.Options{Dir: dir})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -71,7 +72,7 @@ func TestKill9LosesNoCountAndDoublesNone(t *testing.T) {
 			var b store.Batch
 			tally.Count(&b, success)
 			b.Set([]byte("x"), fmt.Append(nil, n)) // the result of the delivery
-			if err := s.Commit(context.Background(), &b); err != nil {
+			if err := store.Commit(context.Background(), s, &b); err != nil {
 				t.Fatal(err)
 			}
 			fmt.Println(n)
@@ -96,7 +97,7 @@ func TestKill9LosesNoCountAndDoublesNone(t *testing.T) {
 		}
 		_ = c.Wait()
 		s := openStore(t, dir)
-		delivered, err := s.Get([]byte("x"))
+		delivered, err := store.Get(s, []byte("x"))
 		if err != nil {
 			t.Fatal(err)
 		}

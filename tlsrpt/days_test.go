@@ -122,7 +122,7 @@ func TestAReportThatIsDueBeforeItsCountIsWrittenWaitsForIt(t *testing.T) {
 	writing, write := make(chan bool), make(chan bool)
 	var b store.Batch
 	o.Count(&b, success)
-	b.Change(1, 0, func(store.Txn) error {
+	b.Do(1, 0, func(store.Txn) error {
 		close(writing)
 		<-write
 		return nil

@@ -61,7 +61,7 @@ func (d *digest) add(c *Counts) {
 }
 
 // write tells a postmaster what the report is about.
-func (d *digest) write(w io.Writer, i Identity, domain string) {
+func (d *digest) write(w io.Writer, i Identity, domain string, advice func(code string) string) {
 	day := d.report.DateRange.Start.Format(DayFormat)
 	fmt.Fprintf(w, "This is a daily report on TLS (RFC 8460) from the mail server of\n%s to the owner of %s.\n\n", i.Organization, domain)
 	fmt.Fprintf(w, "Day (UTC): %s\n\nSessions, judged by\n", day)
@@ -71,7 +71,7 @@ func (d *digest) write(w io.Writer, i Identity, domain string) {
 	if d.failed == 0 {
 		fmt.Fprint(w, "\nAll is well; there is nothing to do.\n")
 	} else {
-		d.writeFailures(w, domain)
+		d.writeFailures(w, domain, advice)
 	}
 	fmt.Fprintf(w, "\nThe attached file has the details for programs (JSON, compressed).\n"+
 		"You get this because %s names you; questions go to\n%s.\n", RecordName(domain), i.Contact)
@@ -93,7 +93,7 @@ func (p *Policy) name() string {
 	return "your MTA-STS policy (not to be had)"
 }
 
-func (d *digest) writeFailures(w io.Writer, domain string) {
+func (d *digest) writeFailures(w io.Writer, domain string, advice func(code string) string) {
 	kinds := slices.SortedFunc(maps.Keys(d.failures), func(a, b failureKind) int {
 		return cmp.Or(cmp.Compare(d.failures[b].count, d.failures[a].count), cmp.Compare(a.host, b.host), cmp.Compare(a.kind, b.kind), cmp.Compare(a.code, b.code))
 	})
@@ -105,7 +105,7 @@ func (d *digest) writeFailures(w io.Writer, domain string) {
 		}
 		sum := d.failures[k]
 		fmt.Fprintf(w, "\n  %s\n    %d failed%s: %s%s\n", k.where(), sum.count, sum.when(), k.kind, k.why())
-		for line := range strings.Lines(k.advice(domain)) {
+		for line := range strings.Lines(k.advice(domain, advice)) {
 			fmt.Fprintf(w, "    %s\n", strings.TrimSuffix(line, "\n"))
 		}
 	}
@@ -140,8 +140,11 @@ func (k *failureKind) why() string {
 	return "\n    (" + strings.Join(strings.Fields(k.code), " ") + ")"
 }
 
-// advice says what a failure means and what helps.
-func (k *failureKind) advice(domain string) string {
+// unexplained is told of a failure of which nothing more is known.
+const unexplained = "The session did not pass."
+
+// advice says what a failure means and what helps; byCode does so for codes.
+func (k *failureKind) advice(domain string, byCode func(code string) string) string {
 	switch k.kind {
 	case StartTLSNotSupported:
 		return "The host did not offer STARTTLS, or refused it. Switch TLS on there,\nor look for a firewall that takes it away."
@@ -164,16 +167,10 @@ func (k *failureKind) advice(domain string) string {
 	case STSWebPKIInvalid:
 		return "The certificate of the policy's web server does not hold: that of\nmta-sts." + domain + "."
 	}
-	code, _, _ := strings.Cut(k.code, ": ")
-	switch code {
-	case "mta-sts-mx-mismatch":
-		return "Your MTA-STS policy does not name this host. Add a line \"mx:\" for it,\nand change the id of the record."
-	case "tlsa-mismatch":
-		return "The TLSA records do not fit the host's certificate. Publish the new\nrecord before the certificate changes."
-	case "tls-version":
-		return "The host speaks only versions of TLS that are out of date. Let it\nspeak TLS 1.2 or later."
-	case "handshake-failed":
-		return "The host offered STARTTLS, and the handshake broke. Look into its log."
+	if byCode != nil {
+		if text := byCode(codeWord(k.code)); text != "" {
+			return text
+		}
 	}
-	return "The session did not pass."
+	return unexplained
 }

@@ -3,6 +3,9 @@ package tlsrpt
 import (
 	"flag"
 	"fmt"
+	"go/ast"
+	"go/parser"
+	"go/token"
 	"io"
 	"mime"
 	"mime/multipart"
@@ -10,6 +13,7 @@ import (
 	"net/mail"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -85,5 +89,43 @@ func TestTheTextOfAMailedReport(t *testing.T) {
 				t.Errorf("%s differs (go test ./tlsrpt -update writes it anew), %v:\n%s", file, err, got)
 			}
 		})
+	}
+}
+
+// Every result type has its advice, and a code has its own where the type has none.
+func TestEveryResultTypeHasItsAdvice(t *testing.T) {
+	f, err := parser.ParseFile(token.NewFileSet(), "result.go", nil, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	types := 0
+	ast.Inspect(f, func(n ast.Node) bool {
+		spec, ok := n.(*ast.ValueSpec)
+		if !ok || len(spec.Values) != 1 {
+			return true
+		}
+		if kind, ok := spec.Type.(*ast.Ident); !ok || kind.Name != "ResultType" {
+			return true
+		}
+		types++
+		value, err := strconv.Unquote(spec.Values[0].(*ast.BasicLit).Value)
+		if err != nil {
+			t.Fatal(err)
+		}
+		k := failureKind{kind: ResultType(value)}
+		if text := k.advice("a.example", nil); (text == unexplained) != (k.kind == ValidationFailure) {
+			t.Errorf("%s: %q", value, text)
+		}
+		return false
+	})
+	if types != 11 {
+		t.Errorf("%d types", types)
+	}
+	byCode := func(code string) string { return map[string]string{"a": "Do this."}[code] }
+	for code, want := range map[string]string{"a": "Do this.", "a: since": "Do this.", "b": unexplained, "": unexplained} {
+		k := failureKind{kind: ValidationFailure, code: code}
+		if got := k.advice("a.example", byCode); got != want {
+			t.Errorf("%q: %q, want %q", code, got, want)
+		}
 	}
 }

@@ -168,7 +168,7 @@ func ParseDay(s string) (time.Time, error) {
 func DayOf(t time.Time) string { return t.UTC().Format(DayFormat) }
 
 // load reads one record outside of a commit.
-func load(s *store.Store, key []byte, v any) (found bool, err error) {
+func load(s store.Store, key []byte, v any) (found bool, err error) {
 	err = s.View(key, func(data []byte) error {
 		found = true
 		return cbor.Unmarshal(data, v)

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/stsrelay/stsrelay/internal/store"
+	"github.com/stsrelay/stsrelay/internal/store/badger"
 	"github.com/stsrelay/stsrelay/internal/testnet"
 )
 
@@ -23,7 +24,7 @@ type office struct {
 	*Reporter
 	t     *testing.T
 	dir   string
-	store *store.Store
+	store *badger.Store
 	now   time.Time
 	log   bytes.Buffer // warnings and worse
 
@@ -56,7 +57,7 @@ func (o *office) open() {
 	o.attach(o.store)
 }
 
-func (o *office) attach(s *store.Store) {
+func (o *office) attach(s store.Store) {
 	o.t.Helper()
 	poster := NewPoster(PosterOptions{
 		Roots: o.CA.Roots(), DialContext: o.DialContext, LookupAddrs: o.lookupAddrs,
@@ -67,6 +68,12 @@ func (o *office) attach(s *store.Store) {
 		Store:    s,
 		Identity: func() Identity { return Identity{"Example", "postmaster@sender.example", "tls@sender.example"} },
 		Post:     poster.Post,
+		Advice: func(code string) string {
+			return map[string]string{
+				"mta-sts-mx-mismatch": "Your MTA-STS policy does not name this host. Add a line \"mx:\" for it,\nand change the id of the record.",
+				"tlsa-mismatch":       "The TLSA records do not fit the host's certificate. Publish the new\nrecord before the certificate changes.",
+			}[code]
+		},
 		LookupTXT: func(_ context.Context, name string) ([]string, error) {
 			o.mu.Lock()
 			defer o.mu.Unlock()
@@ -83,7 +90,7 @@ func (o *office) attach(s *store.Store) {
 			defer o.mu.Unlock()
 			var b store.Batch
 			also(&b, fmt.Sprintf("Q%d", len(o.queued)))
-			if err := s.Commit(context.Background(), &b); err != nil {
+			if err := store.Commit(context.Background(), s, &b); err != nil {
 				return err
 			}
 			o.queued = append(o.queued, *m)
@@ -136,7 +143,7 @@ func (o *office) count(results ...Result) {
 	for _, r := range results {
 		o.Count(&b, r)
 	}
-	if err := o.store.Commit(o.t.Context(), &b); err != nil {
+	if err := store.Commit(o.t.Context(), o.store, &b); err != nil {
 		o.t.Fatal(err)
 	}
 }

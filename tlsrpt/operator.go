@@ -68,7 +68,7 @@ func (r *Reporter) Preview(ctx context.Context, day, domain string, yield func(*
 
 // settle waits until what was counted by now is written. Where it cannot be, what
 // is there is told.
-func (r *Reporter) settle(ctx context.Context) { _ = r.o.Store.Commit(ctx, new(store.Batch)) }
+func (r *Reporter) settle(ctx context.Context) { _ = store.Commit(ctx, r.o.Store, new(store.Batch)) }
 
 func selection(day, domain string) []byte {
 	if domain == "" {
@@ -226,5 +226,5 @@ func (r *Reporter) again(ctx context.Context, k reportKey) error {
 	}
 	s.State, s.First, s.Ended, s.Attempts = Waiting, r.o.Now().UTC().Truncate(time.Second), time.Time{}, 0
 	s.To = slices.DeleteFunc(s.To, func(d destination) bool { return d.Progress != InQueue })
-	return r.o.Store.Put(ctx, submissionKey(k), encode(s))
+	return store.Put(ctx, r.o.Store, submissionKey(k), encode(s))
 }

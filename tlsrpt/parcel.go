@@ -71,7 +71,7 @@ func (p *parcel) mail(address string, to *destination) error {
 	if err := p.make(); err != nil {
 		return err
 	}
-	l := letter{identity: p.identity, to: address, domain: p.key.Domain, unique: p.r.unique(p.key), digest: p.digest, report: p.data, date: p.r.o.Now()}
+	l := letter{identity: p.identity, to: address, domain: p.key.Domain, unique: p.r.unique(p.key), digest: p.digest, report: p.data, date: p.r.o.Now(), advice: p.r.o.Advice}
 	body := l.write()
 	fields, err := p.r.o.Sign(domainOf(p.identity.Sender), func(w io.Writer) error {
 		_, err := w.Write(body)

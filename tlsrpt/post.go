@@ -17,7 +17,7 @@ import (
 	"time"
 
 	"github.com/stsrelay/stsrelay/internal/clienthello"
-	"github.com/stsrelay/stsrelay/internal/publicaddr"
+	"github.com/stsrelay/stsrelay/internal/webfetch"
 )
 
 // PosterOptions configures NewPoster. LookupAddrs is required.
@@ -43,20 +43,31 @@ type PosterOptions struct {
 }
 
 // Poster submits reports over HTTPS (RFC 8460, 5.4).
-type Poster struct{ o PosterOptions }
+type Poster struct {
+	o        PosterOptions
+	web      *webfetch.Client
+	insecure *webfetch.Client // takes any certificate
+}
+
+// stepTimeout bounds the connection to one address of a receiver, and the handshake with it.
+const stepTimeout = 20 * time.Second
 
 // NewPoster returns a Poster.
 func NewPoster(o PosterOptions) *Poster {
-	if o.DialContext == nil {
-		o.DialContext = new(net.Dialer).DialContext
-	}
 	if o.Timeout == 0 {
 		o.Timeout = 2 * time.Minute
 	}
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
-	return &Poster{o: o}
+	web := webfetch.Options{
+		LookupAddrs: o.LookupAddrs, DialContext: o.DialContext, AllowPrivate: o.AllowPrivate, Roots: o.Roots,
+		ConnectTimeout: stepTimeout, Handshake: clienthello.Limits{Whole: stepTimeout}, Hellos: o.Hellos,
+	}
+	p := &Poster{o: o, web: webfetch.New(web)}
+	web.Insecure = true
+	p.insecure = webfetch.New(web)
+	return p
 }
 
 // maxRedirects is how often a report goes on to another path of the same host.
@@ -76,7 +87,7 @@ func (p *Poster) Post(ctx context.Context, target string, report []byte) error {
 	for range maxRedirects + 1 {
 		to, err := p.post(ctx, u, report)
 		if err != nil || to == nil {
-			return causeOf(ctx, err)
+			return err
 		}
 		if to.Scheme != "https" || !strings.EqualFold(to.Host, u.Host) {
 			return fmt.Errorf("it redirects to %s, and redirects to other hosts are not followed", cut(to.String(), 120))
@@ -88,10 +99,13 @@ func (p *Poster) Post(ctx context.Context, target string, report []byte) error {
 
 // post makes one request; to is where it redirects.
 func (p *Poster) post(ctx context.Context, u *url.URL, report []byte) (to *url.URL, err error) {
-	resp, err := p.request(ctx, u, report, false)
+	resp, err := request(ctx, p.web, u, report)
 	if bad, ok := errors.AsType[*tls.CertificateVerificationError](err); ok && p.o.Insecure != nil && p.o.Insecure() {
 		p.o.Logger.Warn("the certificate of a receiver of TLS reports does not hold; sent nevertheless (tlsrpt.insecure_https)", "url", u.String(), "error", bad)
-		resp, err = p.request(ctx, u, report, true)
+		resp, err = request(ctx, p.insecure, u, report)
+	}
+	if errors.Is(err, webfetch.ErrPrivateAddress) {
+		return nil, fmt.Errorf("it is not a public address, and is not contacted (delivery.private_addresses): %w", err)
 	}
 	if err != nil {
 		return nil, err
@@ -121,87 +135,15 @@ func said(r io.Reader) string {
 	return fmt.Sprintf(": %q", text)
 }
 
-func (p *Poster) request(ctx context.Context, u *url.URL, report []byte, insecure bool) (*http.Response, error) {
-	// A transport of its own for every request: receivers are many and are
-	// contacted once a day, and no proxy of the environment is used.
-	cfg := &tls.Config{ServerName: u.Hostname(), RootCAs: p.o.Roots, MinVersion: tls.VersionTLS12, InsecureSkipVerify: insecure} //nolint:gosec // the operator's choice
-	transport := &http.Transport{
-		DialTLSContext: func(ctx context.Context, network, address string) (net.Conn, error) {
-			return p.dialTLS(ctx, network, address, cfg)
-		},
-		DisableCompression:     true,
-		DisableKeepAlives:      true,
-		MaxResponseHeaderBytes: 32 << 10,
-	}
+func request(ctx context.Context, web *webfetch.Client, u *url.URL, report []byte) (*http.Response, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, u.String(), bytes.NewReader(report))
 	if err != nil {
 		return nil, err
 	}
 	req.Header.Set("Content-Type", "application/tlsrpt+gzip")
 	req.Header.Set("User-Agent", "stsrelay (TLS-RPT, RFC 8460)")
-	return transport.RoundTrip(req) // a RoundTripper follows no redirect
-}
-
-// handshakeTimeout bounds one TLS handshake with a receiver.
-const handshakeTimeout = 20 * time.Second
-
-// dialTLS connects and makes the handshake, once more with a small ClientHello
-// where the host does not answer a large one.
-func (p *Poster) dialTLS(ctx context.Context, network, address string, cfg *tls.Config) (net.Conn, error) {
-	conn, to, err := p.dial(ctx, network, address)
-	if err != nil {
-		return nil, err
-	}
-	return p.o.Hellos.Client(ctx, conn, to, cfg, clienthello.Limits{Whole: handshakeTimeout}, func(ctx context.Context) (net.Conn, error) {
-		return p.o.DialContext(ctx, network, to)
-	})
-}
-
-// dial tries the public addresses of a host in turn. to is the one that answered,
-// with its port.
-func (p *Poster) dial(ctx context.Context, network, address string) (conn net.Conn, to string, err error) {
-	host, port, err := net.SplitHostPort(address)
-	if err != nil {
-		return nil, "", err
-	}
-	addrs, err := p.addrs(ctx, host)
-	if err != nil {
-		return nil, "", err
-	}
-	var errs []error
-	for _, a := range addrs {
-		if !publicaddr.Public(a) && (p.o.AllowPrivate == nil || !p.o.AllowPrivate()) {
-			errs = append(errs, fmt.Errorf("%s is not a public address, and is not contacted (delivery.private_addresses)", a))
-			continue
-		}
-		dialCtx, cancel := context.WithTimeout(ctx, 20*time.Second)
-		to = net.JoinHostPort(a.String(), port)
-		conn, err := p.o.DialContext(dialCtx, network, to)
-		cancel()
-		if err == nil {
-			return conn, to, nil
-		}
-		errs = append(errs, err)
-	}
-	if len(errs) == 0 {
-		return nil, "", fmt.Errorf("%s has no address", host)
-	}
-	return nil, "", errors.Join(errs...)
-}
-
-func (p *Poster) addrs(ctx context.Context, host string) ([]netip.Addr, error) {
-	if a, err := netip.ParseAddr(host); err == nil {
-		return []netip.Addr{a}, nil
-	}
-	return p.o.LookupAddrs(ctx, host)
-}
-
-// causeOf gives the reason why ctx ended, where it did.
-func causeOf(ctx context.Context, err error) error {
-	if err != nil && ctx.Err() != nil {
-		return context.Cause(ctx)
-	}
-	return err
+	exchange, err := web.Do(req)
+	return exchange.Answer, err
 }
 
 func cut(s string, n int) string {

@@ -104,7 +104,7 @@ func newPolicy(domain string, c *Counts) ReportPolicy {
 
 // write writes one report as JSON, policy by policy, so that its size does not
 // matter, and returns what it says in short.
-func (i Identity) write(w io.Writer, s *store.Store, k reportKey, id string) (*digest, error) {
+func (i Identity) write(w io.Writer, s store.Store, k reportKey, id string) (*digest, error) {
 	r, err := i.begin(k.Day, id)
 	if err != nil {
 		return nil, err

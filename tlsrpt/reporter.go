@@ -20,7 +20,7 @@ import (
 
 // Options configures New. Store, Identity and LookupTXT are required.
 type Options struct {
-	Store *store.Store
+	Store store.Store
 	// Identity is in whose name reports are made; it may change while it runs.
 	Identity func() Identity
 	// LookupTXT asks for TXT records past all caches. That there are none is an
@@ -41,6 +41,9 @@ type Options struct {
 	// went there, "mail", "https" or "none" (no destination could be looked up), and
 	// whether it was sent. nil: nobody is told.
 	Ended func(how string, sent bool)
+	// Advice returns what the code of a failure means to the owner of a domain, and
+	// what helps, in lines of a mail; "" where its type says enough. nil: it always does.
+	Advice func(code string) string
 	// Skip says for which domains no reports are made; nil: none.
 	Skip func(domain string) bool
 	// Now and After are the clock; default time.Now and time.After.
@@ -116,13 +119,13 @@ func New(o Options) (*Reporter, error) {
 	for range makers {
 		r.zips <- nil
 	}
-	if r.seed, err = o.Store.Get(seedKey()); err != nil {
+	if r.seed, err = store.Get(o.Store, seedKey()); err != nil {
 		return nil, fmt.Errorf("TLS reports: %w", err)
 	}
 	if len(r.seed) < 16 {
 		r.seed = make([]byte, 16)
 		_, _ = rand.Read(r.seed) // never fails
-		if err := o.Store.Put(context.Background(), seedKey(), r.seed); err != nil {
+		if err := store.Put(context.Background(), o.Store, seedKey(), r.seed); err != nil {
 			return nil, fmt.Errorf("TLS reports: %w", err)
 		}
 	}
@@ -202,13 +205,13 @@ func (r *Reporter) begin(ctx context.Context, k reportKey) (submission, error) {
 	s := submission{State: Waiting, First: r.o.Now().UTC().Truncate(time.Second)}
 	counted := false
 	var b store.Batch
-	b.Change(2, 1024, func(txn store.Txn) (err error) {
+	b.Do(2, 1024, func(txn store.Txn) (err error) {
 		if counted, err = r.tally.close(txn, k); err != nil || !counted {
 			return err
 		}
 		return txn.Set(submissionKey(k), encode(s))
 	})
-	err := r.o.Store.Commit(ctx, &b)
+	err := store.Commit(ctx, r.o.Store, &b)
 	if err == nil && !counted {
 		s.State = Skipped // it was removed with its day
 	}
@@ -281,7 +284,7 @@ func (r *Reporter) finish(ctx context.Context, k reportKey, skip string, results
 		}
 		after = *s
 	})
-	if err := r.o.Store.Commit(ctx, &b); err != nil {
+	if err := store.Commit(ctx, r.o.Store, &b); err != nil {
 		return err
 	}
 	if after.State == "" {
@@ -348,7 +351,7 @@ func (r *Reporter) Mailed(ctx context.Context, queueID, why string) {
 		after = *s
 	})
 	b.Delete(mailKey(queueID))
-	b.Patient()
+	b.RetryWhenFull()
 	r.o.Store.Submit(&b, func(err error) {
 		if err == nil && after.State != "" {
 			r.tell(k, &before, &after)

@@ -3,6 +3,8 @@
 // submission.
 package tlsrpt
 
+import "strings"
+
 // ResultType is a failure type of RFC 8460, section 4.3.
 type ResultType string
 
@@ -24,3 +26,21 @@ const (
 	STSPolicyInvalid    ResultType = "sts-policy-invalid"
 	STSWebPKIInvalid    ResultType = "sts-webpki-invalid"
 )
+
+// ReasonCode returns the failure-reason-code of a report (RFC 8460, 4.4): a word, and
+// what is known beyond it, "" for nothing.
+func ReasonCode(code, detail string) string {
+	if detail == "" {
+		return code
+	}
+	return code + codeSeparator + detail
+}
+
+// codeSeparator stands between the word of a failure-reason-code and the rest.
+const codeSeparator = ": "
+
+// codeWord returns the word of a failure-reason-code.
+func codeWord(code string) string {
+	word, _, _ := strings.Cut(code, codeSeparator)
+	return word
+}

@@ -190,7 +190,7 @@ func (r *Reporter) newDay(ctx context.Context, now time.Time) error {
 	}
 	// From now on begun plans what is counted late; what it left is in the store
 	// when the committer comes to this.
-	err := r.o.Store.Commit(ctx, new(store.Batch))
+	err := store.Commit(ctx, r.o.Store, new(store.Batch))
 	if err == nil {
 		err = r.planDays(ctx, before, today, DayOf(now.AddDate(0, 0, -keepDays)))
 	}
@@ -287,7 +287,7 @@ func (r *Reporter) removeAll(ctx context.Context, prefix []byte, old func(value 
 		n := b.Len()
 		if n > 0 {
 			r.tally.forget(&b)
-			if err := r.o.Store.Commit(ctx, &b); err != nil {
+			if err := store.Commit(ctx, r.o.Store, &b); err != nil {
 				return err
 			}
 		}

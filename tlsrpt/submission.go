@@ -165,7 +165,7 @@ func (s *submission) settle(now time.Time) {
 // change adds to b a change of the submission of k, made on what it is when b is
 // written. fn must not count on being the last call.
 func change(b *store.Batch, k reportKey, fn func(*submission)) {
-	b.Change(1, 4096, func(txn store.Txn) error {
+	b.Do(1, 4096, func(txn store.Txn) error {
 		data, err := txn.Get(submissionKey(k))
 		if err != nil || data == nil {
 			return err // it was removed with its day

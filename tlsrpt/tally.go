@@ -119,7 +119,7 @@ func (t *Tally) Count(b *store.Batch, r Result) {
 	r.Policy = r.Policy.cleaned()
 	id := r.Policy.identity()
 	// Eight records at most are written, for the first failure of a domain.
-	b.Change(8, 2*len(id)+1024, func(txn store.Txn) error { return t.count(txn, &r, id) })
+	b.Do(8, 2*len(id)+1024, func(txn store.Txn) error { return t.count(txn, &r, id) })
 }
 
 // clean makes a host's text fit to be kept: valid UTF-8 of bounded length.
@@ -312,7 +312,7 @@ func (t *Tally) close(txn store.Txn, k reportKey) (counted bool, err error) {
 
 // forget adds to b, which removes records, that they are not remembered.
 func (t *Tally) forget(b *store.Batch) {
-	b.Change(0, 0, func(store.Txn) error {
+	b.Do(0, 0, func(store.Txn) error {
 		clear(t.written)
 		return nil
 	})

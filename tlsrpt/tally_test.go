@@ -14,13 +14,14 @@ import (
 	"unicode/utf8"
 
 	"github.com/stsrelay/stsrelay/internal/store"
+	"github.com/stsrelay/stsrelay/internal/store/badger"
 )
 
 var noon = time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC)
 
-func openStore(t testing.TB, dir string) *store.Store {
+func openStore(t testing.TB, dir string) *badger.Store {
 	t.Helper()
-	s, err := store.Open(store.Options{Dir: dir})
+	s, err := badger.Open(badger.Options{Dir: dir})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -28,18 +29,18 @@ func openStore(t testing.TB, dir string) *store.Store {
 	return s
 }
 
-func count(t testing.TB, s *store.Store, results ...Result) {
+func count(t testing.TB, s store.Store, results ...Result) {
 	t.Helper()
 	countIn(t, NewTally(nil), s, results...)
 }
 
-func countIn(t testing.TB, tally *Tally, s *store.Store, results ...Result) {
+func countIn(t testing.TB, tally *Tally, s store.Store, results ...Result) {
 	t.Helper()
 	var b store.Batch
 	for _, r := range results {
 		tally.Count(&b, r)
 	}
-	if err := s.Commit(t.Context(), &b); err != nil {
+	if err := store.Commit(t.Context(), s, &b); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -50,7 +51,7 @@ type dayCounts struct {
 	Policies []Counts
 }
 
-func read(t testing.TB, s *store.Store, parts ...string) (out []dayCounts) {
+func read(t testing.TB, s store.Store, parts ...string) (out []dayCounts) {
 	t.Helper()
 	err := readPolicies(s, countsPrefix(parts...), func(k reportKey, c *Counts) bool {
 		if len(out) == 0 || out[len(out)-1].reportKey != k {
@@ -198,7 +199,7 @@ func BenchmarkCount(b *testing.B) {
 						tally.Count(&batch, Result{Domain: d, Policy: policy, Failure: bm.failure, At: noon})
 					}
 				}
-				if err := s.Commit(b.Context(), &batch); err != nil {
+				if err := store.Commit(b.Context(), s, &batch); err != nil {
 					b.Fatal(err)
 				}
 				return cpuTime(b) - start
@@ -292,7 +293,7 @@ func TestARefusedCommitIsNotCounted(t *testing.T) {
 	var b store.Batch
 	tally.Count(&b, success)
 	b.Set(make([]byte, 70_000), nil) // no key of Badger is so long
-	if err := s.Commit(t.Context(), &b); err == nil {
+	if err := store.Commit(t.Context(), s, &b); err == nil {
 		t.Fatal("the commit was taken")
 	}
 	countIn(t, tally, s, success)
@@ -304,7 +305,7 @@ func TestARefusedCommitIsNotCounted(t *testing.T) {
 func TestADamagedCountLeavesTheRestOfTheReport(t *testing.T) {
 	s := openStore(t, t.TempDir())
 	count(t, s, success, Result{Domain: "a.example", Policy: Policy{Type: PolicySTS, Strings: []string{"x"}}, At: noon, Failure: &Failure{Type: CertificateExpired}})
-	if err := s.Put(t.Context(), append(countsPrefix("2026-11-23", "a.example", "0000"), "ffffffffffffffff/n"...), []byte{0xff}); err != nil {
+	if err := store.Put(t.Context(), s, append(countsPrefix("2026-11-23", "a.example", "0000"), "ffffffffffffffff/n"...), []byte{0xff}); err != nil {
 		t.Fatal(err)
 	}
 	if got := read(t, s, "2026-11-23"); len(got) != 1 || len(got[0].Policies) != 3 {

@@ -23,14 +23,14 @@ import (
 	"github.com/stsrelay/stsrelay/relay"
 	"github.com/stsrelay/stsrelay/relay/adminapi"
 	"github.com/stsrelay/stsrelay/relay/check"
-	"github.com/stsrelay/stsrelay/relay/delivery"
+	"github.com/stsrelay/stsrelay/relay/operator"
+	"github.com/stsrelay/stsrelay/relay/outbound"
 )
 
 const (
-	// checksAtOnce is how many domains of the queue are checked at a time.
+	// checksAtOnce is how many domains of the queue are checked at the same time.
 	checksAtOnce = 8
-	// cacheTime is how long the running relay may take to say what it has in
-	// its cache.
+	// cacheTime is how long the running relay may take to answer what is in its cache.
 	cacheTime = time.Second
 )
 
@@ -98,7 +98,7 @@ relay's own is at fault.`,
 }
 
 func (a *app) checkOne(ctx context.Context, arg string, o check.Options) error {
-	// An address will do as well as its domain.
+	// An address stands for its domain.
 	domain, err := mailbox.ParseName(arg[strings.LastIndexByte(arg, '@')+1:])
 	if err != nil {
 		return usageError{err}
@@ -109,14 +109,15 @@ func (a *app) checkOne(ctx context.Context, arg string, o check.Options) error {
 	} else {
 		err = report.Text(a.raw, a.colour())
 	}
-	if err == nil && !report.Outcome.Goes {
+	if err == nil && !report.Outcome.Deliverable {
 		err = errAnswered
 	}
 	return err
 }
 
-// askCache asks the running relay what its policy cache knows of a domain. Where
-// one runs and does not say, that is told once: the answer may be another then.
+// askCache asks the running relay for the entry of a domain in its policy cache. If a
+// relay runs and does not answer, a warning says so once: the result of the check may
+// differ from that of a delivery.
 func (a *app) askCache(client *adminapi.Client) func(ctx context.Context, domain string) []byte {
 	var once sync.Once
 	return func(ctx context.Context, domain string) []byte {
@@ -137,17 +138,17 @@ func (a *app) askCache(client *adminapi.Client) func(ctx context.Context, domain
 	}
 }
 
-// queuedCheck is a line of --all-queued.
+// queuedCheck is one domain of --all-queued.
 type queuedCheck struct {
 	Domain   string        `json:"domain"`
 	Messages int           `json:"messages"`
 	Outcome  check.Outcome `json:"outcome"`
 }
 
-// checkQueued checks the domains that wait, several at a time, and prints them
-// in the queue's order.
+// checkQueued checks the domains for which mail waits, several at the same time, and
+// prints the results in the order of the queue.
 func (a *app) checkQueued(ctx context.Context, client *adminapi.Client, o check.Options) error {
-	var summary []adminapi.DomainSummary
+	var summary []operator.DomainSummary
 	if err := client.Get(ctx, "/v1/summary", nil, &summary); err != nil {
 		return err
 	}
@@ -161,12 +162,12 @@ func (a *app) checkQueued(ctx context.Context, client *adminapi.Client, o check.
 			results[i] <- queuedCheck{s.Domain, s.Messages, check.Run(ctx, s.Domain, o).Outcome}
 		}()
 	}
-	all, goes := make([]queuedCheck, len(summary)), true
+	all, deliverable := make([]queuedCheck, len(summary)), true
 	for i := range summary {
 		all[i] = <-results[i]
-		goes = goes && all[i].Outcome.Goes
+		deliverable = deliverable && all[i].Outcome.Deliverable
 		if !a.json {
-			fmt.Fprintf(a.out, "%s  %s  %s: %s\n", check.Mark(all[i].Outcome.Goes, a.colour()), all[i].Domain, human.Plural(all[i].Messages, "message"), all[i].Outcome.Text)
+			fmt.Fprintf(a.out, "%s  %s  %s: %s\n", check.Mark(all[i].Outcome.Deliverable, a.colour()), all[i].Domain, human.Plural(all[i].Messages, "message"), all[i].Outcome.Text)
 		}
 	}
 	switch {
@@ -177,14 +178,14 @@ func (a *app) checkQueued(ctx context.Context, client *adminapi.Client, o check.
 	case len(all) == 0:
 		fmt.Fprintln(a.out, "nothing is queued")
 	}
-	if !goes {
+	if !deliverable {
 		return errAnswered
 	}
 	return nil
 }
 
-// checkOptions are those of a check by the configuration. done frees what they
-// hold.
+// checkOptions returns the options of a check from the configuration. done frees what
+// they hold.
 func (a *app) checkOptions(c *config.Config, timeout time.Duration) (o check.Options, done func(), err error) {
 	roots, err := relay.Roots(c)
 	if err != nil {
@@ -204,11 +205,9 @@ func (a *app) checkOptions(c *config.Config, timeout time.Duration) (o check.Opt
 		AllowPrivate:    c.Delivery.PrivateAddresses == "allow",
 		RefusePlaintext: c.Delivery.Plaintext == "refuse",
 		LegacyTLS:       c.Delivery.LegacyTLS,
-		Family:          delivery.IPFamily(c.Delivery.IPFamily),
+		Family:          outbound.IPFamily(c.Delivery.IPFamily),
 		NoSTS:           !c.STS.Enabled, NoDANE: !c.DANE.Enabled,
-		Rules: rules, IsSelf: func(host string, port uint16, addrs []netip.Addr) bool {
-			return relay.IsSelf(c.Hostname, relay.Listens(c), host, port, addrs)
-		},
+		Rules: rules, IsSelf: outbound.Self{Hostname: c.Hostname, Listens: c.ListenAddrs()}.Is,
 	}
 	for _, s := range c.Delivery.SourceIP {
 		if a, err := netip.ParseAddr(s); err == nil { // checked by config
@@ -218,8 +217,8 @@ func (a *app) checkOptions(c *config.Config, timeout time.Duration) (o check.Opt
 	return o, func() { _ = resolver.Close() }, nil
 }
 
-// colour says whether standard output is a terminal that wants colours
-// (no-color.org).
+// colour reports whether standard output is a terminal, and colours are not switched
+// off (no-color.org).
 func (a *app) colour() bool {
 	for _, kv := range a.environ {
 		if name, value, _ := strings.Cut(kv, "="); name == "NO_COLOR" && value != "" || name == "TERM" && value == "dumb" {

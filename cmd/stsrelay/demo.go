@@ -38,7 +38,7 @@ went as it should.`,
 			if err != nil {
 				return fmt.Errorf("demo: %w", err)
 			}
-			defer func() { _ = d.close() }() // where it goes wrong; else it is closed below
+			defer func() { _ = d.close() }() // after an error; else it is closed below
 			err = d.play(ctx)
 			if a.json {
 				err = joinErrors(err, a.printJSON(d.shown(err, keep)))
@@ -57,7 +57,7 @@ went as it should.`,
 	return c
 }
 
-// demoTime bounds the whole show.
+// demoTime bounds the whole demo.
 const demoTime = 30 * time.Second
 
 // demo is the fake Internet with a relay in it.
@@ -76,7 +76,7 @@ type demo struct {
 	scenes  []demoScene
 }
 
-// demoScene is one of the things that are shown, for --json.
+// demoScene is one scene of the demo, for --json.
 type demoScene struct {
 	Title   string   `json:"title"`
 	Results []string `json:"results"`
@@ -89,7 +89,7 @@ type demoShown struct {
 	Error   string      `json:"error,omitempty"`
 	Seconds float64     `json:"seconds"`
 	Scenes  []demoScene `json:"scenes"`
-	// Where things are, with --keep.
+	// Addresses and files, with --keep.
 	Relay  string `json:"relay,omitempty"`
 	DNS    string `json:"dns,omitempty"`
 	Config string `json:"config,omitempty"`
@@ -227,7 +227,7 @@ func (d *demo) close() error {
 	return err
 }
 
-// invite tells where things are.
+// invite prints the addresses and commands to play with.
 func (d *demo) invite() {
 	d.say("")
 	d.say("Everything goes on running until Ctrl-C:")
@@ -238,7 +238,7 @@ func (d *demo) invite() {
 	d.say("Try:  swaks --server %s --from you@demo.example --to someone@bank.example", d.relay.Addrs()[0])
 }
 
-// waiting returns the message with a result, gone where it was delivered.
+// waiting returns the message once it has a result; gone reports that it was delivered.
 func (d *demo) result(ctx context.Context, id queue.ID) (m queue.Message, gone bool, err error) {
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()

@@ -7,8 +7,8 @@ import (
 	"testing"
 )
 
-// The tests of package relay have the GODEBUG settings in a file of their own; the
-// program must have the same.
+// The GODEBUG settings of the tests of package relay are in a file of their own. The
+// program must have the same settings.
 func TestTheProgramHasTheSettingsOfTheTests(t *testing.T) {
 	settings := func(file string) (out []string) {
 		f, err := parser.ParseFile(token.NewFileSet(), file, nil, parser.ParseComments|parser.PackageClauseOnly)

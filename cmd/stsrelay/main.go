@@ -1,3 +1,5 @@
+//go:build unix
+
 // What old hosts need for TLS, see docs/tls.md.
 //
 //go:debug x509negativeserial=1

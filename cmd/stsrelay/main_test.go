@@ -12,13 +12,11 @@ import (
 	"strings"
 	"testing"
 
-	"golang.org/x/crypto/bcrypt"
-
 	"github.com/stsrelay/stsrelay/config"
 	"github.com/stsrelay/stsrelay/relay"
 )
 
-// result is what a command left behind.
+// result is the exit status and the output of a command.
 type result struct {
 	status   int
 	out, err string
@@ -101,17 +99,7 @@ func TestExitStatusAndWords(t *testing.T) {
 	}
 }
 
-func TestUserHash(t *testing.T) {
-	r := command(t, "secret\n", "user", "hash")
-	if r.status != 0 || bcrypt.CompareHashAndPassword([]byte(strings.TrimSpace(r.out)), []byte("secret")) != nil {
-		t.Errorf("%+v", r)
-	}
-	if r = command(t, "\n", "user", "hash"); r.status != 1 {
-		t.Errorf("an empty password: %+v", r)
-	}
-}
-
-// operated is a relay that delivers nothing, with two messages in its queue.
+// operated returns a relay that delivers nothing, with two messages in its queue.
 func operated(t *testing.T) (file string, ids []string) {
 	t.Helper()
 	dir := t.TempDir()
@@ -137,7 +125,7 @@ func operated(t *testing.T) (file string, ids []string) {
 	return file, ids
 }
 
-// started is a relay that runs by a configuration until the test ends.
+// started returns a relay that runs with a configuration until the test ends.
 func started(t *testing.T, file string, o relay.Options) *relay.Relay {
 	t.Helper()
 	o.Load = func() (*config.Config, error) {
@@ -205,145 +193,6 @@ func keys(t *testing.T, object any) []string {
 	return out
 }
 
-func TestTheQueueFromTheCommandLine(t *testing.T) {
-	file, ids := operated(t)
-	if len(ids) != 2 {
-		t.Fatalf("%v", ids)
-	}
-	do := func(args ...string) result { t.Helper(); return command(t, "", append(args, "--config", file)...) }
-	touched := func(want int, args ...string) {
-		t.Helper()
-		var got struct{ Touched int }
-		r := do(append(args, "--json")...)
-		unmarshal(t, r.out, &got)
-		if got.Touched != want || r.status != 0 {
-			t.Errorf("%v: %d touched, want %d, status %d %s", args, got.Touched, want, r.status, r.err)
-		}
-	}
-	state := func(id string) string {
-		t.Helper()
-		var m struct{ State string }
-		unmarshal(t, do("queue", "show", id, "--json").out, &m)
-		return m.State
-	}
-
-	var list []any
-	unmarshal(t, do("queue", "list", "--json").out, &list)
-	m := list[0].(map[string]any)
-	for _, k := range []string{"id", "state", "from", "size", "received_at", "client", "next_attempt_at", "attempts", "recipients"} {
-		if _, ok := m[k]; !ok {
-			t.Errorf("a message has no %s: %v", k, keys(t, m))
-		}
-	}
-	rcpt := m["recipients"].([]any)[0]
-	for _, k := range []string{"address", "state", "attempts", "last_reply", "last_error", "tls"} {
-		if _, ok := rcpt.(map[string]any)[k]; !ok {
-			t.Errorf("a recipient has no %s: %v", k, keys(t, rcpt))
-		}
-	}
-	var sum []map[string]any
-	unmarshal(t, do("queue", "summary", "--json").out, &sum)
-	if len(sum) != 2 || sum[0]["messages"] != 1.0 || sum[0]["domain"] != "one.example" {
-		t.Errorf("summary %v", sum)
-	}
-	for _, k := range []string{"recipients", "oldest_at", "next_attempt_at", "last_error"} {
-		if _, ok := sum[0][k]; !ok {
-			t.Errorf("the summary has no %s", k)
-		}
-	}
-	for args, want := range map[string]string{
-		"queue list":                        "kurt@one.example",
-		"queue list --domain two.example":   ids[1],
-		"queue show " + ids[0]:              "client    ",
-		"queue show " + ids[0] + " --json":  `"state": "queued"`,
-		"queue cat " + ids[1]:               "Subject: for kurt@two.example",
-		"queue summary":                     "two.example",
-		"status":                            "stsrelay 1.2.3 on relay.example.com",
-		"status --json":                     `"messages": 2`,
-		"policy list --json":                "[]",
-		"policy list":                       "no policies are cached",
-		"queue list --domain three.example": "no messages",
-		"report preview --json":             "[]",
-	} {
-		if r := do(strings.Fields(args)...); r.status != 0 || !strings.Contains(r.out, want) {
-			t.Errorf("%s: %+v", args, r)
-		}
-	}
-	for _, args := range [][]string{{"queue", "list"}, {"queue", "show", ids[0]}, {"queue", "summary"}, {"queue", "retry", ids[0]}} {
-		if r := do(args...); !strings.Contains(r.out, "delivery is paused: nothing is tried before stsrelay queue resume") {
-			t.Errorf("%v: %s", args, r.out)
-		}
-	}
-	var limited []any
-	unmarshal(t, do("queue", "list", "--limit", "1", "--json").out, &limited)
-	if len(limited) != 1 {
-		t.Errorf("--limit 1 lists %d", len(limited))
-	}
-
-	touched(1, "queue", "hold", ids[0])
-	if s := state(ids[0]); s != "held" {
-		t.Errorf("state %s", s)
-	}
-	touched(0, "queue", "retry", ids[0])
-	touched(1, "queue", "retry", "--all")
-	touched(1, "queue", "release", "--domain", "one.example")
-	touched(0, "queue", "hold", "--domain", "three.example")
-	touched(2, "queue", "retry", "--from", "anna@example.com")
-	if s := state(ids[0]); s != "queued" {
-		t.Errorf("state %s", s)
-	}
-	const unknown = "01ARZ3NDEKTSV4RRFFQ69G5FAV"
-	for _, args := range [][]string{{"queue", "show", unknown}, {"queue", "cat", unknown}, {"queue", "retry", unknown}, {"queue", "remove", unknown}, {"policy", "show", "a.example"}, {"policy", "remove", "a.example"}, {"policy", "refresh", "a.example"}} {
-		if r := do(args...); r.status != 1 || r.err == "" {
-			t.Errorf("%v: %+v", args, r)
-		}
-	}
-	if r := do("queue", "remove", unknown, ids[0]); r.status != 1 || !strings.Contains(r.out, "1 message touched") || !strings.Contains(r.err, unknown) {
-		t.Errorf("%+v", r)
-	}
-	if r := do("queue", "bounce", "--all", "--dry-run"); r.out != "bounce: 1 message would be touched\n" || r.status != 0 {
-		t.Errorf("%+v", r)
-	}
-	touched(1, "queue", "remove", "--all", "--dry-run")
-	touched(1, "queue", "bounce", "--domain", "two.example", "--reason", "no such company")
-	unmarshal(t, do("queue", "list", "--json").out, &list)
-	notice := list[0].(map[string]any)
-	if len(list) != 1 || notice["from"] != "" {
-		t.Fatalf("after the bounce: %v", list)
-	}
-	if r := do("queue", "cat", notice["id"].(string)); !strings.Contains(r.out, "gave the message up") || !strings.Contains(r.out, "Action: failed") {
-		t.Errorf("notice:\n%s", r.out)
-	}
-	touched(1, "queue", "remove", "--all")
-	if r := do("queue", "resume"); r.status != 0 || !strings.Contains(do("status").out, "delivering") {
-		t.Errorf("%+v", r)
-	}
-	if r := do("queue", "list"); strings.Contains(r.out, "paused") {
-		t.Error(r.out)
-	}
-	if r := do("queue", "pause"); r.status != 0 || !strings.Contains(do("status").out, "paused") {
-		t.Errorf("%+v", r)
-	}
-	if r := do("reload"); r.status != 0 || r.out != "reloaded\n" {
-		t.Errorf("%+v", r)
-	}
-	text, err := os.ReadFile(file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := os.WriteFile(file, bytes.Replace(text, []byte("relay.example.com"), []byte("other.example.com"), 1), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if r := do("reload"); r.status != 0 || r.out != "reloaded\nwith the next start only: hostname\n" {
-		t.Errorf("%+v", r)
-	}
-	var reloaded map[string]any
-	unmarshal(t, do("reload", "--json").out, &reloaded)
-	if got := fmt.Sprint(reloaded); got != "map[reloaded:true restart:[hostname]]" {
-		t.Error(got)
-	}
-}
-
 func TestARelayWhoseConfigurationBecameWrongIsStillReached(t *testing.T) {
 	file, ids := operated(t)
 	text, err := os.ReadFile(file)
@@ -401,28 +250,6 @@ func TestASecondRelayOnTheSameDataSaysSo(t *testing.T) {
 	file, _ := operated(t)
 	r := command(t, "", "serve", "--config", file)
 	if r.status != 1 || !strings.Contains(r.err, "in use by another process") {
-		t.Errorf("%+v", r)
-	}
-}
-
-func TestDemo(t *testing.T) {
-	r := command(t, "", "demo")
-	if r.status != 0 || strings.Count(r.out, "✓") < 8 || !strings.Contains(r.out, "All of it happened") {
-		t.Errorf("%+v", r)
-	}
-}
-
-func TestDemoAsJSON(t *testing.T) {
-	r := command(t, "", "demo", "--json")
-	var got struct {
-		OK     bool
-		Scenes []struct {
-			Title          string
-			Results, Notes []string
-		}
-	}
-	unmarshal(t, r.out, &got)
-	if r.status != 0 || !got.OK || len(got.Scenes) != 7 || len(got.Scenes[1].Results) != 1 || !strings.Contains(strings.Join(got.Scenes[1].Notes, "\n"), "STARTTLS") {
 		t.Errorf("%+v", r)
 	}
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -11,8 +12,8 @@ import (
 	"github.com/stsrelay/stsrelay/relay"
 )
 
-// docker exec, ssh and cron have no terminal: what ends more than one message needs
-// --yes there.
+// docker exec, ssh and cron have no terminal. There a command that ends more than one
+// message needs --yes.
 func TestNobodyEndsManyMessagesByAccident(t *testing.T) {
 	file, ids := operated(t)
 	for _, action := range []string{"remove", "bounce"} {
@@ -41,7 +42,7 @@ func TestNobodyEndsManyMessagesByAccident(t *testing.T) {
 	}
 }
 
-// What strangers said cannot make the operator's terminal do something.
+// Control characters of strangers do not reach the operator's terminal.
 func TestWhatStrangersSaidIsMadePrintable(t *testing.T) {
 	first, _ := operated(t)
 	other := filepath.Join(t.TempDir(), "relay.toml")
@@ -104,4 +105,143 @@ func TestWhatWasRemovedIsRestoredFromTheCommandLine(t *testing.T) {
 	expect(do("queue", "trash", "empty", "--yes"), 0, "1 message deleted", "")
 	expect(do("queue", "trash", "restore", ids[1]), 1, "", "not in the trash")
 	expect(do("status"), 0, "queue     1 message ", "")
+}
+
+func TestTheQueueFromTheCommandLine(t *testing.T) {
+	file, ids := operated(t)
+	if len(ids) != 2 {
+		t.Fatalf("%v", ids)
+	}
+	do := func(args ...string) result { t.Helper(); return command(t, "", append(args, "--config", file)...) }
+	touched := func(want int, args ...string) {
+		t.Helper()
+		var got struct{ Touched int }
+		r := do(append(args, "--json")...)
+		unmarshal(t, r.out, &got)
+		if got.Touched != want || r.status != 0 {
+			t.Errorf("%v: %d touched, want %d, status %d %s", args, got.Touched, want, r.status, r.err)
+		}
+	}
+	state := func(id string) string {
+		t.Helper()
+		var m struct{ State string }
+		unmarshal(t, do("queue", "show", id, "--json").out, &m)
+		return m.State
+	}
+
+	var list []any
+	unmarshal(t, do("queue", "list", "--json").out, &list)
+	m := list[0].(map[string]any)
+	for _, k := range []string{"id", "state", "from", "size", "received_at", "client", "next_attempt_at", "attempts", "recipients"} {
+		if _, ok := m[k]; !ok {
+			t.Errorf("a message has no %s: %v", k, keys(t, m))
+		}
+	}
+	rcpt := m["recipients"].([]any)[0]
+	for _, k := range []string{"address", "state", "attempts", "last_reply", "last_error", "tls"} {
+		if _, ok := rcpt.(map[string]any)[k]; !ok {
+			t.Errorf("a recipient has no %s: %v", k, keys(t, rcpt))
+		}
+	}
+	var sum []map[string]any
+	unmarshal(t, do("queue", "summary", "--json").out, &sum)
+	if len(sum) != 2 || sum[0]["messages"] != 1.0 || sum[0]["domain"] != "one.example" {
+		t.Errorf("summary %v", sum)
+	}
+	for _, k := range []string{"recipients", "oldest_at", "next_attempt_at", "last_error"} {
+		if _, ok := sum[0][k]; !ok {
+			t.Errorf("the summary has no %s", k)
+		}
+	}
+	for args, want := range map[string]string{
+		"queue list":                        "kurt@one.example",
+		"queue list --domain two.example":   ids[1],
+		"queue show " + ids[0]:              "client    ",
+		"queue show " + ids[0] + " --json":  `"state": "queued"`,
+		"queue cat " + ids[1]:               "Subject: for kurt@two.example",
+		"queue summary":                     "two.example",
+		"status":                            "stsrelay 1.2.3 on relay.example.com",
+		"status --json":                     `"messages": 2`,
+		"policy list --json":                "[]",
+		"policy list":                       "no policies are cached",
+		"queue list --domain three.example": "no messages",
+		"report preview --json":             "[]",
+	} {
+		if r := do(strings.Fields(args)...); r.status != 0 || !strings.Contains(r.out, want) {
+			t.Errorf("%s: %+v", args, r)
+		}
+	}
+	for _, args := range [][]string{{"queue", "list"}, {"queue", "show", ids[0]}, {"queue", "summary"}, {"queue", "retry", ids[0]}} {
+		if r := do(args...); !strings.Contains(r.out, "delivery is paused: nothing is tried before stsrelay queue resume") {
+			t.Errorf("%v: %s", args, r.out)
+		}
+	}
+	var limited []any
+	unmarshal(t, do("queue", "list", "--limit", "1", "--json").out, &limited)
+	if len(limited) != 1 {
+		t.Errorf("--limit 1 lists %d", len(limited))
+	}
+
+	touched(1, "queue", "hold", ids[0])
+	if s := state(ids[0]); s != "held" {
+		t.Errorf("state %s", s)
+	}
+	touched(0, "queue", "retry", ids[0])
+	touched(1, "queue", "retry", "--all")
+	touched(1, "queue", "release", "--domain", "one.example")
+	touched(0, "queue", "hold", "--domain", "three.example")
+	touched(2, "queue", "retry", "--from", "anna@example.com")
+	if s := state(ids[0]); s != "queued" {
+		t.Errorf("state %s", s)
+	}
+	const unknown = "01ARZ3NDEKTSV4RRFFQ69G5FAV"
+	for _, args := range [][]string{{"queue", "show", unknown}, {"queue", "cat", unknown}, {"queue", "retry", unknown}, {"queue", "remove", unknown}, {"policy", "show", "a.example"}, {"policy", "remove", "a.example"}, {"policy", "refresh", "a.example"}} {
+		if r := do(args...); r.status != 1 || r.err == "" {
+			t.Errorf("%v: %+v", args, r)
+		}
+	}
+	if r := do("queue", "remove", unknown, ids[0]); r.status != 1 || !strings.Contains(r.out, "1 message touched") || !strings.Contains(r.err, unknown) {
+		t.Errorf("%+v", r)
+	}
+	if r := do("queue", "bounce", "--all", "--dry-run"); r.out != "bounce: 1 message would be touched\n" || r.status != 0 {
+		t.Errorf("%+v", r)
+	}
+	touched(1, "queue", "remove", "--all", "--dry-run")
+	touched(1, "queue", "bounce", "--domain", "two.example", "--reason", "no such company")
+	unmarshal(t, do("queue", "list", "--json").out, &list)
+	notice := list[0].(map[string]any)
+	if len(list) != 1 || notice["from"] != "" {
+		t.Fatalf("after the bounce: %v", list)
+	}
+	if r := do("queue", "cat", notice["id"].(string)); !strings.Contains(r.out, "gave the message up") || !strings.Contains(r.out, "Action: failed") {
+		t.Errorf("notice:\n%s", r.out)
+	}
+	touched(1, "queue", "remove", "--all")
+	if r := do("queue", "resume"); r.status != 0 || !strings.Contains(do("status").out, "delivering") {
+		t.Errorf("%+v", r)
+	}
+	if r := do("queue", "list"); strings.Contains(r.out, "paused") {
+		t.Error(r.out)
+	}
+	if r := do("queue", "pause"); r.status != 0 || !strings.Contains(do("status").out, "paused") {
+		t.Errorf("%+v", r)
+	}
+	if r := do("reload"); r.status != 0 || r.out != "reloaded\n" {
+		t.Errorf("%+v", r)
+	}
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(file, bytes.Replace(text, []byte("relay.example.com"), []byte("other.example.com"), 1), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if r := do("reload"); r.status != 0 || r.out != "reloaded\nwith the next start only: hostname\n" {
+		t.Errorf("%+v", r)
+	}
+	var reloaded map[string]any
+	unmarshal(t, do("reload", "--json").out, &reloaded)
+	if got := fmt.Sprint(reloaded); got != "map[reloaded:true restart:[hostname]]" {
+		t.Error(got)
+	}
 }

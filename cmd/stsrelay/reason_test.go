@@ -11,8 +11,7 @@ import (
 	"github.com/stsrelay/stsrelay/relay"
 )
 
-// Where mail waits, the command line says for what, whose matter that is, and
-// what helps.
+// If mail waits, the command line says why, whose matter that is, and the remedy.
 func TestTheCommandLineExplainsWhyMailWaits(t *testing.T) {
 	dir := t.TempDir()
 	file := filepath.Join(dir, "relay.toml")

@@ -23,7 +23,7 @@ import (
 // version is set by the linker.
 var version = "dev"
 
-// defaultConfig is read where it exists and nothing else is said.
+// defaultConfig is read if it exists and no other file is named.
 const defaultConfig = "/etc/stsrelay/stsrelay.toml"
 
 // Exit statuses.
@@ -37,27 +37,27 @@ const (
 // app is what all commands share.
 type app struct {
 	in io.Reader
-	// out and err are for people: what strangers said cannot make a terminal do
-	// something there. raw and rawErr are the same files as they are.
+	// out and err are for people: control characters of strangers are made harmless for
+	// terminals. raw and rawErr are the same files without that.
 	out, err    io.Writer
 	raw, rawErr io.Writer
 	environ     []string
 	configFile  string
 	json        bool
-	// dial replaces net.Dialer in tests of commands that go out themselves.
+	// dial replaces net.Dialer in tests of commands that open connections themselves.
 	dial func(ctx context.Context, network, address string) (net.Conn, error)
 }
 
-// usageError is about how a command was called.
+// usageError is an error in how a command was called.
 type usageError struct{ err error }
 
 func (u usageError) Error() string { return u.err.Error() }
 
-// errAnswered says that a command's answer is on standard output, and that it is
-// no: exit status 1 without a word more.
+// errAnswered is the error of a command whose answer is no and was printed already: exit
+// status 1, and nothing more is printed.
 var errAnswered = errors.New("the answer is no")
 
-// run is main without the process around it.
+// run is main with its surroundings as arguments.
 func run(args []string, in io.Reader, out, errOut io.Writer, environ []string) int {
 	return newApp(in, out, errOut, environ).run(args)
 }
@@ -90,14 +90,15 @@ func (a *app) run(args []string) int {
 	return exitFailed
 }
 
-// writeError tells of an error, line by line.
+// writeError prints an error, line by line.
 func writeError(w io.Writer, err error) {
 	for line := range strings.SplitSeq(err.Error(), "\n") {
 		fmt.Fprintf(w, "stsrelay: %s\n", line)
 	}
 }
 
-// isUsage also knows the errors that cobra makes itself.
+// isUsage reports whether an error is about how a command was called. The errors that
+// cobra makes itself have no type (v1.10.2).
 func isUsage(err error) bool {
 	if _, ok := errors.AsType[usageError](err); ok {
 		return true
@@ -144,14 +145,14 @@ recipient's domain asks for it.`,
 	root.SetHelpCommand(helpCommand())
 	root.InitDefaultCompletionCmd()
 	for _, c := range root.Commands() {
-		if c.Name() == "completion" { // cobra's own takes any word and exits 0
+		if c.Name() == "completion" { // that of cobra takes any word and exits 0
 			c.Args, c.RunE = cobra.ArbitraryArgs, belowOnly
 		}
 	}
 	return root
 }
 
-// helpCommand is cobra's, but for a command that there is not.
+// helpCommand is the help command of cobra, with an error for unknown commands.
 func helpCommand() *cobra.Command {
 	return &cobra.Command{
 		Use: "help [COMMAND]", Short: "Help about any command", Example: "  stsrelay help queue list",
@@ -166,7 +167,7 @@ func helpCommand() *cobra.Command {
 	}
 }
 
-// noArgs, oneArg are cobra's, with errors that count as wrong usage.
+// noArgs and oneArg are like those of cobra, with errors that count as wrong usage.
 func noArgs(_ *cobra.Command, args []string) error {
 	if len(args) > 0 {
 		return usageError{fmt.Errorf("%q is one argument too many", args[0])}
@@ -183,14 +184,14 @@ func oneArg(name string) cobra.PositionalArgs {
 	}
 }
 
-// group is a command that only has others below it.
+// group returns a command that only has others below it.
 func group(use, short string, commands ...*cobra.Command) *cobra.Command {
 	c := &cobra.Command{Use: use, Short: short, Args: cobra.ArbitraryArgs, RunE: belowOnly}
 	c.AddCommand(commands...)
 	return c
 }
 
-// belowOnly runs where the command that was meant is missing.
+// belowOnly runs if the command below a group is missing or unknown.
 func belowOnly(cmd *cobra.Command, args []string) error {
 	if len(args) > 0 {
 		return usageError{fmt.Errorf("there is no command %q below %q", args[0], cmd.Name())}
@@ -199,7 +200,7 @@ func belowOnly(cmd *cobra.Command, args []string) error {
 	return usageError{fmt.Errorf("%q needs a command", cmd.Name())}
 }
 
-// configPath is the file to read, "" for none.
+// configPath returns the configuration file to read, "" for none.
 func (a *app) configPath() string {
 	if a.configFile != "" {
 		return a.configFile
@@ -220,8 +221,8 @@ func (a *app) load() (*config.Config, []config.Warning, error) {
 	return config.Load(a.configPath(), a.environ)
 }
 
-// client finds the running relay by the configuration. One that has become wrong
-// must not keep the operator from the relay that runs.
+// client returns a client of the running relay, whose socket the configuration names. A
+// configuration with errors must not keep the operator from the running relay.
 func (a *app) client() (*adminapi.Client, error) {
 	c, _, wrong := a.load()
 	if wrong == nil {
@@ -244,7 +245,7 @@ func (a *app) printJSON(v any) error {
 	return e.Encode(v)
 }
 
-// copyJSON passes the relay's answer on as it comes.
+// copyJSON prints the answer of the relay as it is.
 func (a *app) copyJSON(r io.Reader) error {
 	_, err := io.Copy(printable.NewJSONWriter(a.raw), r)
 	return err

@@ -10,14 +10,14 @@ import (
 	"github.com/stsrelay/stsrelay/config"
 	"github.com/stsrelay/stsrelay/internal/mailbox"
 	"github.com/stsrelay/stsrelay/queue"
-	"github.com/stsrelay/stsrelay/relay/adminapi"
+	"github.com/stsrelay/stsrelay/relay/operator"
 )
 
-// idForm is what the beginning of an ID looks like. Whatever else is given for
-// one is no message, and must not become another path of the API.
+// idForm matches an ID or a prefix of one. Anything else names no message, and must not
+// become another path of the API.
 var idForm = regexp.MustCompile(`^[0-9A-HJKMNP-TV-Za-hjkmnp-tv-z]{1,26}$`)
 
-// messagePath is where the API has a message.
+// messagePath returns the path of a message in the API.
 func messagePath(id string) (string, error) {
 	if !idForm.MatchString(id) {
 		return "", fmt.Errorf("%q: %w", id, queue.ErrNotFound)
@@ -25,7 +25,7 @@ func messagePath(id string) (string, error) {
 	return "/v1/queue/" + id, nil
 }
 
-// policyPath is where the API has the policy of a domain.
+// policyPath returns the path of the policy of a domain in the API.
 func policyPath(name string) (path, domain string, err error) {
 	domain, err = mailbox.ParseName(name)
 	if err != nil {
@@ -34,9 +34,9 @@ func policyPath(name string) (path, domain string, err error) {
 	return "/v1/policies/" + url.PathEscape(domain), domain, nil
 }
 
-// checkSelection brings what was written into the form of the API; what makes
-// no sense is wrong usage, whether the relay runs or not.
-func checkSelection(sel *adminapi.Selection) error {
+// checkSelection brings the flags into the form of the API. What makes no sense is wrong
+// usage, whether the relay runs or not.
+func checkSelection(sel *operator.Selection) error {
 	if states := []string{"", "queued", "active", "held"}; !slices.Contains(states, sel.State) {
 		return usageError{fmt.Errorf("--state %s: must be queued, active or held", sel.State)}
 	}

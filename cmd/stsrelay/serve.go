@@ -59,7 +59,7 @@ func (a *app) serve(ctx context.Context) error {
 		},
 	})
 	if err != nil {
-		return say(sink, err)
+		return printTo(sink, err)
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -69,7 +69,7 @@ func (a *app) serve(ctx context.Context) error {
 	cancel()
 	signals.Wait()
 	if err != nil {
-		return say(sink, fmt.Errorf("the relay has stopped: %w", err))
+		return printTo(sink, fmt.Errorf("the relay has stopped: %w", err))
 	}
 	return nil
 }
@@ -77,7 +77,7 @@ func (a *app) serve(ctx context.Context) error {
 // logGrace is how long a stop waits for the last lines of the log to be read.
 const logGrace = time.Second
 
-// newLogSink is a log that never waits for its reader.
+// newLogSink returns a log that never waits for its reader.
 func newLogSink(w io.Writer, format string, level slog.Leveler) (*logsink.Sink, *slog.Logger) {
 	// Without this a write to a broken pipe on standard error ends the process.
 	signal.Ignore(syscall.SIGPIPE)
@@ -87,25 +87,24 @@ func newLogSink(w io.Writer, format string, level slog.Leveler) (*logsink.Sink, 
 	return sink, newLogger(sink, format, level)
 }
 
-// say tells of an error by way of the log's reader, which may stall, and leaves
-// nothing more to be said.
-func say(w io.Writer, err error) error {
+// printTo prints an error to the sink of the log, whose reader may stall, and returns
+// errAnswered, so that it is not printed again.
+func printTo(w io.Writer, err error) error {
 	writeError(w, err)
 	return errAnswered
 }
 
-// oneMoreThread lets one thread more than there are processors run Go code. The
-// store's committer is nearly always in msync, and its thread counts as running
-// until the scheduler has noticed: without another one a processor stands idle.
-// GOMAXPROCS in the environment has the last word.
+// oneMoreThread lets one more thread than there are processors run Go code. The
+// committer of the store is nearly always in msync, and its thread counts as running
+// until the scheduler of Go notices: without one more thread a processor would be idle.
+// GOMAXPROCS in the environment takes precedence.
 func (a *app) oneMoreThread() {
 	if !slices.ContainsFunc(a.environ, func(kv string) bool { return strings.HasPrefix(kv, "GOMAXPROCS=") }) {
 		runtime.GOMAXPROCS(runtime.GOMAXPROCS(0) + 1)
 	}
 }
 
-// reloadOnHangup reloads at each SIGHUP until ctx ends; what is wrong is in the
-// log.
+// reloadOnHangup reloads at each SIGHUP until ctx ends. Errors are in the log.
 func reloadOnHangup(ctx context.Context, r *relay.Relay) {
 	hangup := make(chan os.Signal, 1)
 	signal.Notify(hangup, syscall.SIGHUP)

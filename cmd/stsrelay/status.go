@@ -3,16 +3,16 @@ package main
 import (
 	"errors"
 	"fmt"
+	"io"
 	"math"
-	"net/http"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/stsrelay/stsrelay/internal/human"
-	"github.com/stsrelay/stsrelay/relay/adminapi"
+	"github.com/stsrelay/stsrelay/relay/alert"
+	"github.com/stsrelay/stsrelay/relay/operator"
 )
 
 func (a *app) statusCommand() *cobra.Command {
@@ -25,81 +25,49 @@ while delivery is paused; 1 where it does not; 3 where it is not running.`,
 			if err != nil {
 				return err
 			}
-			var s adminapi.Status
+			var s operator.Status
 			if err := client.Get(cmd.Context(), "/v1/status", nil, &s); err != nil {
 				return err
 			}
-			var sick error // a relay that takes no mail in is not healthy, a paused one is
+			var sick error // an error if the relay takes no mail in; a paused one is healthy
 			if !s.Accepting {
 				sick = errAnswered
 			}
 			if a.json {
 				return errors.Join(a.printJSON(s), sick)
 			}
-			state := "accepting"
-			if !s.Accepting {
-				state = "NOT accepting"
-			}
-			if s.Delivering {
-				state += ", delivering"
-			} else {
-				state += ", delivery paused"
-			}
-			fmt.Fprintf(a.out, "stsrelay %s on %s, up %s: %s\n", s.Version, s.Hostname, human.Span(time.Duration(s.UptimeSeconds)*time.Second), state)
-			fmt.Fprintf(a.out, "queue     %s to %s, %d held\n", human.Plural(s.Queue.Messages, "message"), human.Plural(s.Queue.Recipients, "recipient"), s.Queue.Held)
-			n := s.SinceStart
-			fmt.Fprintf(a.out, "so far    %s accepted; %s delivered, %d bounced, %d put off since the start\n", human.Plural(int(n.Accepted), "message"), human.Plural(int(n.Delivered), "recipient"), n.Bounced, n.Deferred)
-			fmt.Fprintf(a.out, "sessions  %d in, %d out\n", s.Sessions.In, s.Sessions.Out)
-			if s.LogDropped > 0 {
-				fmt.Fprintf(a.out, "log       %s dropped: the reader of standard error does not keep up\n", human.Plural(int(min(s.LogDropped, math.MaxInt32)), "line"))
-			}
-			told := func(t adminapi.Trouble) bool { return strings.Contains(t.What, s.Problem) }
-			if s.Problem != "" && !slices.ContainsFunc(s.Troubles, told) {
-				fmt.Fprintf(a.out, "problem   %s\n", s.Problem)
-			}
-			for _, t := range s.Troubles {
-				fmt.Fprintf(a.out, "trouble   %s\n          what helps: %s\n", t.What, t.Helps)
-			}
+			writeStatus(a.out, &s)
 			return sick
 		},
 	}
 }
 
-func (a *app) reloadCommand() *cobra.Command {
-	return &cobra.Command{
-		Use: "reload", Short: "Let the running relay read its configuration and certificates again", Args: noArgs,
-		Long: `A configuration that is wrong changes nothing; what is wrong is printed. So are
-the keys that change with the next start only.`, Example: "  stsrelay reload",
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			client, err := a.client()
-			if err != nil {
-				return err
-			}
-			var done adminapi.Reloaded
-			if err := client.Do(cmd.Context(), http.MethodPost, "/v1/reload", nil, &done); err != nil {
-				return err
-			}
-			if a.json {
-				return a.printJSON(done)
-			}
-			fmt.Fprintln(a.out, "reloaded")
-			for _, key := range done.Restart {
-				fmt.Fprintln(a.out, "with the next start only:", key)
-			}
-			return nil
-		},
+// writeStatus prints the status for people.
+func writeStatus(w io.Writer, s *operator.Status) {
+	state := "accepting"
+	if !s.Accepting {
+		state = "NOT accepting"
+	}
+	if s.Delivering {
+		state += ", delivering"
+	} else {
+		state += ", delivery paused"
+	}
+	fmt.Fprintf(w, "stsrelay %s on %s, up %s: %s\n", s.Version, s.Hostname, human.Span(time.Duration(s.UptimeSeconds)*time.Second), state)
+	fmt.Fprintf(w, "queue     %s to %s, %d held\n", human.Plural(s.Queue.Messages, "message"), human.Plural(s.Queue.Recipients, "recipient"), s.Queue.Held)
+	n := s.SinceStart
+	fmt.Fprintf(w, "so far    %s accepted; %s delivered, %d bounced, %d put off since the start\n", human.Plural(int(n.Accepted), "message"), human.Plural(int(n.Delivered), "recipient"), n.Bounced, n.Deferred)
+	fmt.Fprintf(w, "sessions  %d in, %d out\n", s.Sessions.In, s.Sessions.Out)
+	if s.LogDropped > 0 {
+		fmt.Fprintf(w, "log       %s dropped: the reader of standard error does not keep up\n", human.Plural(int(min(s.LogDropped, math.MaxInt32)), "line"))
+	}
+	if s.Problem != "" && !slices.ContainsFunc(s.Alerts, tellsProblem) {
+		fmt.Fprintf(w, "problem   %s\n", s.Problem)
+	}
+	for _, t := range s.Alerts {
+		fmt.Fprintf(w, "trouble   %s\n          what helps: %s\n", t.What, t.Remedy)
 	}
 }
 
-func (a *app) versionCommand() *cobra.Command {
-	return &cobra.Command{
-		Use: "version", Short: "Print the version", Args: noArgs, Example: "  stsrelay version",
-		RunE: func(*cobra.Command, []string) error {
-			if a.json {
-				return a.printJSON(map[string]string{"version": version})
-			}
-			_, err := fmt.Fprintln(a.out, "stsrelay", version)
-			return err
-		},
-	}
-}
+// tellsProblem reports whether an alert says why no mail is taken in.
+func tellsProblem(t alert.Alert) bool { return t.Key == alert.NotAccepting }

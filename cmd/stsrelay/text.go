@@ -53,14 +53,14 @@ func (t *table) print(w io.Writer) {
 	}
 }
 
-// interactive says that a person at a terminal reads and answers.
+// interactive reports whether there is a person at a terminal who can answer.
 func (a *app) interactive() bool {
 	in, isFile := a.in.(*os.File)
 	errOut, ok := a.rawErr.(*os.File)
 	return isFile && ok && term.IsTerminal(int(in.Fd())) && term.IsTerminal(int(errOut.Fd()))
 }
 
-// confirm asks, and says whether the answer is yes.
+// confirm asks a question, and reports whether the answer is yes.
 func (a *app) confirm(question string) bool {
 	fmt.Fprint(a.err, question)
 	line, err := bufio.NewReader(a.in).ReadString('\n')

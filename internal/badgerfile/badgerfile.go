@@ -344,6 +344,18 @@ var (
 	ErrUnreadable = errors.New("it does not match its checksum")
 )
 
+// PlaceError is a value that cannot be read, with its place in a value log.
+type PlaceError struct {
+	File   string
+	Offset uint32
+	Err    error
+}
+
+func (e *PlaceError) Error() string { return fmt.Sprintf("%s, octet %d: %v", e.File, e.Offset, e.Err) }
+
+// Unwrap returns the reason.
+func (e *PlaceError) Unwrap() error { return e.Err }
+
 // Value reads the value of an item; it is valid until the next call. The error
 // wraps one of the three above.
 func (d *Database) Value(it *Item) ([]byte, error) {
@@ -352,7 +364,7 @@ func (d *Database) Value(it *Item) ([]byte, error) {
 	}
 	p := it.Pointer
 	fail := func(err error) error {
-		return fmt.Errorf("%s, octet %d: %w", valueLogName(p.File), p.Offset, err)
+		return &PlaceError{File: valueLogName(p.File), Offset: p.Offset, Err: err}
 	}
 	f := d.values[p.File]
 	if f == nil {

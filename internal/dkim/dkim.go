@@ -33,20 +33,26 @@ type Key struct {
 	Signer           crypto.Signer
 }
 
-// ErrNoKey says that there is no key of a domain.
+// ErrNoKey is wrapped by the error of a domain that has no key.
 var ErrNoKey = errors.New("no DKIM key")
 
-// Load reads a key file: PEM with a PKCS#8 key, RSA or Ed25519.
+// Load reads the key of a domain from a file, as ReadFile does.
 func Load(domain, selector, file string) (*Key, error) {
-	data, err := os.ReadFile(file)
-	if err != nil {
-		return nil, fmt.Errorf("DKIM key: %w", err)
-	}
-	signer, err := Parse(data)
+	signer, err := ReadFile(file)
 	if err != nil {
 		return nil, fmt.Errorf("DKIM key %s: %w", file, err)
 	}
 	return &Key{Domain: domain, Selector: selector, Signer: signer}, nil
+}
+
+// ReadFile reads a key file: PEM with a PKCS#8 key, RSA or Ed25519, that receivers
+// accept. The error says what is wrong with the file, and leaves its name to the caller.
+func ReadFile(file string) (crypto.Signer, error) {
+	data, err := os.ReadFile(file)
+	if err != nil {
+		return nil, fmt.Errorf("cannot be read: %w", err)
+	}
+	return Parse(data)
 }
 
 // minBits is the shortest RSA key that receivers accept (RFC 8301, 3.2).
@@ -179,17 +185,17 @@ func Services(kinds []string) (out []string) {
 	return out
 }
 
-// Finding is what is wrong with a published record.
+// Finding is a fault of a published record.
 type Finding struct {
-	// Text says what is wrong; "": nothing.
+	// Text describes the fault; "": there is none.
 	Text string
 	// Works reports whether some receivers accept what the key signs all the same.
 	Works bool
 }
 
-// Problem says what is wrong with the published record of the key for the kinds of
-// mail that it signs. lookup finds TXT records, none where there are none; its
-// error, with which nothing can be said, is passed on.
+// Problem looks for a fault of the key's published record, for the kinds of mail that
+// the key signs. lookup finds TXT records, none where there are none. Its error is
+// returned as it is: the record is not known then.
 func (k *Key) Problem(ctx context.Context, lookup func(ctx context.Context, name string) ([]string, error), kinds []string) (Finding, error) {
 	records, err := lookup(ctx, k.RecordName())
 	switch {

@@ -164,6 +164,15 @@ func TestParseRefusesOtherFiles(t *testing.T) {
 			t.Errorf("%s was taken", name)
 		}
 	}
+	for file, want := range map[string]string{
+		"rsa768.pem": "is an RSA key of 768 bits", "rsa1023.pem": "is an RSA key of 1023 bits", "p256.pem": "must be an RSA or Ed25519 key",
+		"pkcs1.pem": "is no PKCS#8 key", "nowhere.pem": "cannot be read", "rsa1024.pem": "",
+	} {
+		_, err := Load("a.example", "s", "testdata/"+file)
+		if want == "" && err != nil || want != "" && (err == nil || !strings.Contains(err.Error(), "DKIM key testdata/"+file+": "+want)) {
+			t.Errorf("%s: %v, want %q", file, err, want)
+		}
+	}
 	if _, err := Generate("dsa"); err == nil {
 		t.Error("a key of an unknown kind was made")
 	}

@@ -69,6 +69,10 @@ func (e *Error) Unwrap() []error {
 	return []error{e.Kind}
 }
 
+// IsNotFound reports whether err says that a name, or a record of the type, does not
+// exist: that is an answer. Where there is no answer now, it is false.
+func IsNotFound(err error) bool { return errors.Is(err, ErrNXDomain) || errors.Is(err, ErrNoData) }
+
 func isSecureDenial(err error) bool {
 	e, ok := errors.AsType[*Error](err)
 	return ok && e.Secure

@@ -1,3 +1,5 @@
+//go:build linux
+
 // Dnslab tries the relay behind resolvers that nobody here wrote, for .ci/dns. It
 // makes signed, unsigned and forged zones and mail hosts for them, lets a script
 // start a name server and one resolver after the other, and asks the built

@@ -1,8 +1,8 @@
 package store
 
 // Key prefixes. Each belongs to one package, which documents what stands
-// behind it; two packages never write the same prefix. The key "i" is this
-// package's own.
+// behind it; two packages never write the same prefix. The key "i" is the engine's
+// own. docs/store.md lists them.
 var (
 	// PrefixBody is the queue's: chunks of message bodies.
 	PrefixBody = []byte("b")

@@ -1,29 +1,62 @@
-// Package store opens Badger and is its only writer.
+// Package store is the contract between those who keep data and the engine that
+// keeps it: ordered keys, and batches of changes that are made together or not at
+// all. The engines lie below: badger is the one that relays use, memory one for tests.
+// storetest has the promises as tests, which every engine passes.
 //
-// Every change of the program goes through one committer: whatever waits is
-// put into one transaction, which costs one fsync however many callers share
-// it (Badger has no group commit of its own). A change is acknowledged after
-// that fsync and never before.
+// A store has one writer: the one process that has opened it. So what it has read or
+// written stays true until it changes it itself, nobody tells it of changes by others,
+// and nothing is compared before it is written.
 //
-// The package knows keys and values, not messages: the queue, the policy cache
-// and the report counts each own a key prefix (see keys.go). It also watches
-// what can make Badger lose data without saying so: an fsync error that Badger
-// only logs, and a disk that runs full under a memory-mapped file.
+// The package knows keys and values, not messages: the queue, the policy cache and the
+// report counts each own a prefix of keys (see keys.go).
 package store
 
 import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
-	"os"
-	"sync"
-	"sync/atomic"
-	"time"
-
-	"github.com/dgraph-io/badger/v4"
-	"github.com/dgraph-io/badger/v4/options"
 )
+
+// Store is an open store. Its methods are called from many goroutines. A value has at
+// most 256 KiB; most of those that are no bodies are below a few KiB.
+type Store interface {
+	Reader
+	// Submit hands over a batch and returns at once. Batches take effect in
+	// the order of Submit, in one step each and for every reader at once. done
+	// (nil: nobody waits) is called once: with nil when the batch is durable,
+	// else with an error, and then nothing of it was written, or the store has
+	// failed (ErrFailed). Keys and values must not be used after it: their
+	// memory is used again. It may be called from any goroutine, but before
+	// Submit returns only with ErrClosed. Its calls are in the order of
+	// Submit, except that an error may overtake. done and the functions in the
+	// batch take locks of the caller, which are held around Submit and never around
+	// a read.
+	Submit(b *Batch, done func(error))
+	// CheckSpace returns nil where n more octets may be taken in; else the error wraps
+	// ErrDiskFull.
+	CheckSpace(n int64) error
+	// Err is nil while the store works, and wraps ErrFailed from the moment on when it
+	// cannot keep its promises any more.
+	Err() error
+	// Stalled reports whether nothing can be written now, so that nothing should be
+	// begun whose result must be written.
+	Stalled() bool
+}
+
+// Reader is what reads a store.
+type Reader interface {
+	// View calls fn with the value of key, if there is one. It sees every batch
+	// whose done was called. The value is valid only during the call and must not be
+	// changed. The error wraps *ValueError where the value is damaged.
+	View(key []byte, fn func(value []byte) error) error
+	// Scan calls fn for all keys with a prefix in order, as of one moment, from
+	// a key on (nil: the first). Key and value are valid only during the call. Stop
+	// from fn ends it without an error; any other error of fn is returned. A damaged
+	// value ends it with *ValueError; the caller may go on behind its key.
+	Scan(prefix, from []byte, fn func(key, value []byte) error) error
+	// ScanKeys is Scan without reading values.
+	ScanKeys(prefix, from []byte, fn func(key []byte) error) error
+}
 
 // ErrFailed is wrapped by every error of a store that has met a write or fsync
 // error. Such a store acknowledges nothing more until the process starts anew:
@@ -33,60 +66,20 @@ var ErrFailed = errors.New("store failed")
 // ErrClosed is the answer to a change that comes after Close.
 var ErrClosed = errors.New("store closed")
 
-// Options configures Open. Only Dir is required.
-type Options struct {
-	// Dir is the folder of the store; made if it is not there.
-	Dir string
-	// FreeSpace is how many bytes the file system must have free for Room to
-	// say yes. Less than Floor counts as Floor.
-	FreeSpace int64
-	// Ballast is the size in bytes of a file that start-up gives up when the
-	// disk is full, so that the store can be opened at all. 0: none.
-	Ballast int64
-	// GCInterval is the time between two rounds of value-log collection.
-	// Default 5s.
-	GCInterval time.Duration
-	// Committed is told of every transaction: how many batches were in it, and
-	// what it took with its fsync. It is called by the committer and must be
-	// quick; nil: nobody is told.
-	Committed func(batches int, took time.Duration)
-	// Free measures the free bytes of a folder's file system; default statfs.
-	Free func(dir string) (int64, error)
-	// Logger gets what Badger says; nil discards it.
-	Logger *slog.Logger
-}
+// ErrDiskFull is wrapped by the errors about missing space. It is temporary.
+var ErrDiskFull = errors.New("disk full")
 
-// Store is an open store. Its methods may be called from many goroutines.
-type Store struct {
-	db    *badger.DB
-	dir   string
-	log   *slog.Logger
-	latch *latch
-	space space
+// Stop ends a Scan early without an error.
+var Stop = errors.New("stop the scan")
 
-	reserve  *reserver // the committer's
-	state    State     // the committer's
-	identity *identity
-	damage   Damage
-	unsound  map[uint32]bool // value logs that are not collected; the collector's
+// ValueError says that the value of a key is there and cannot be read: it is torn or
+// damaged.
+type ValueError struct{ Key []byte }
 
-	mu      sync.Mutex
-	pending []*request
-	hurried bool          // one of them does not wait for others
-	lingers time.Duration // unhurriedFor
-	closed  bool
-	wake    chan struct{} // capacity 1: there is something in pending, or closed
-	stalled atomic.Bool
-	epoch   int // of Txn.Epoch; the committer's
+func (e *ValueError) Error() string { return fmt.Sprintf("the value of %q is damaged", e.Key) }
 
-	stop       context.CancelFunc
-	background sync.WaitGroup // collector and space watch
-	committer  sync.WaitGroup
-	committed  func(batches int, took time.Duration)
-	commits    atomic.Int64 // transactions so far
-}
-
-// Damage is what Open has found that costs no more than what is named.
+// Damage is what was found in a store when it was opened, and costs no more than what
+// is named.
 type Damage struct {
 	// Keys are those whose values cannot be read.
 	Keys [][]byte
@@ -94,252 +87,48 @@ type Damage struct {
 	Said []string
 }
 
-// Open opens the store in o.Dir, or makes it. It refuses, with words, a folder
-// that another process uses, a file system that cannot carry it, and a disk
-// with less than Floor free where no ballast could be given up. The error is a
-// *DamageError where the store is damaged, or is not the one that was here.
-func Open(o Options) (*Store, error) {
-	if o.Logger == nil {
-		o.Logger = slog.New(slog.DiscardHandler)
-	}
-	if o.GCInterval == 0 {
-		o.GCInterval = 5 * time.Second
-	}
-	if o.Committed == nil {
-		o.Committed = func(int, time.Duration) {}
-	}
-	recent := o.Free
-	if o.Free == nil {
-		o.Free, recent = freeBytes, remembered(freeBytes)
-	}
-	if err := os.MkdirAll(o.Dir, 0o700); err != nil {
-		return nil, fmt.Errorf("make the store's folder: %w", err)
-	}
-	if err := probe(o.Dir); err != nil {
-		return nil, err
-	}
-	s := &Store{
-		dir:       o.Dir,
-		log:       o.Logger,
-		latch:     &latch{log: o.Logger},
-		wake:      make(chan struct{}, 1),
-		lingers:   unhurriedFor,
-		committed: o.Committed,
-		unsound:   make(map[uint32]bool),
-	}
-	s.space = space{dir: o.Dir, free: o.Free, recent: recent, limit: max(o.FreeSpace, Floor), ballast: o.Ballast, log: o.Logger}
-	if err := s.space.prepare(); err != nil {
-		return nil, err
-	}
-	if err := s.openBadger(); err != nil {
-		return nil, err
-	}
-	s.reserve = newReserver(o.Dir)
-	ctx, stop := context.WithCancel(context.Background())
-	s.stop = stop
-	s.committer.Go(s.commitLoop)
-	s.background.Go(func() { s.collect(ctx, o.GCInterval) })
-	s.background.Go(func() { s.space.watch(ctx) })
-	s.background.Go(func() { s.keepIdentity(ctx) })
-	return s, nil
+// Record is a key of a store that is not open, and its value to be read.
+type Record struct {
+	Key []byte
+	// Read reads the value, which is valid until another record is read. The error
+	// wraps *ValueError.
+	Read func() ([]byte, error)
 }
 
-// openBadger opens the database if its files are sound, and the file beside it.
-func (s *Store) openBadger() error {
-	unlock, err := lockShared(s.dir) // what another process writes would look like damage
-	if err != nil {
-		return openError(s.dir, err)
-	}
-	v, err := verify(s.dir)
-	if err == nil {
-		if refusal := v.refusal(s.dir); refusal != nil {
-			err = refusal
-		} else {
-			err = v.prepare(s.dir)
-		}
-	}
-	unlock()
-	if err != nil {
+// Commit submits b and waits until it is durable. When ctx ends first, its
+// error is returned and b may or may not be committed.
+func Commit(ctx context.Context, s Store, b *Batch) error {
+	done := make(chan error, 1)
+	s.Submit(b, func(err error) { done <- err })
+	select {
+	case err := <-done:
 		return err
+	case <-ctx.Done():
+		return context.Cause(ctx)
 	}
-	s.damage = Damage{Keys: v.unreadable, Said: v.said}
-	for _, said := range v.said {
-		s.log.Error("the store is not as it should be", "dir", s.dir, "what", said)
-	}
-	if s.db, err = badger.Open(badgerOptions(s.dir, s.latch)); err != nil {
-		return openError(s.dir, err)
-	}
-	s.state = v.state
-	if v.recorded == nil {
-		s.state.ID = newID()
-	} else {
-		s.state.ID, s.state.Commits = v.recorded.ID, v.recorded.Commits
-		s.state.Highest = max(s.state.Highest, v.recorded.Highest)
-	}
-	if err = s.write(nil); err == nil { // the State as it was found
-		s.identity, err = openIdentity(s.dir, &s.state)
-	}
-	if err != nil {
-		return errors.Join(err, s.db.Close())
-	}
-	return nil
 }
 
-// Damage is what was found when the store was opened.
-func (s *Store) Damage() Damage { return s.damage }
-
-// badgerOptions is what the measurements in docs/store.md led to: bodies in
-// the value log and envelopes in the tree (threshold 1 KiB), a small memtable
-// and few level-zero tables because garbage is invisible to the collector
-// until it is compacted, small value-log files because the active one can
-// never be collected, and no cache or compression because every body is
-// written once and read once. Checksums are verified on reading: a body that
-// is damaged must not go out.
-func badgerOptions(dir string, l badger.Logger) badger.Options {
-	return badger.DefaultOptions(dir).
-		WithSyncWrites(true).
-		WithValueThreshold(valueThreshold).
-		WithValueLogFileSize(valueLogFileSize).
-		WithMemTableSize(memTableSize).
-		WithNumLevelZeroTables(2).
-		WithNumLevelZeroTablesStall(10).
-		WithNumMemtables(5).
-		WithNumCompactors(2).
-		WithCompression(options.None).
-		WithBlockCacheSize(0).
-		WithIndexCacheSize(0).
-		WithVerifyValueChecksum(true).
-		WithChecksumVerificationMode(options.OnBlockRead).
-		WithDetectConflicts(false).
-		WithMetricsEnabled(false).
-		WithNumVersionsToKeep(1).
-		WithLogger(l)
+// Put durably stores one value.
+func Put(ctx context.Context, s Store, key, value []byte) error {
+	var b Batch
+	b.Set(key, value)
+	return Commit(ctx, s, &b)
 }
 
-func openError(dir string, err error) error {
-	if errors.Is(err, os.ErrPermission) {
-		return fmt.Errorf("the store in %s cannot be opened: %w; the user that runs the relay must own the folder", dir, err)
-	}
-	if isLocked(err) {
-		return fmt.Errorf("the store in %s is in use by another process; stop that one, or give this one a data_dir of its own: %w", dir, err)
-	}
-	return fmt.Errorf("open the store in %s: %w", dir, err)
+// Remove durably deletes one key.
+func Remove(ctx context.Context, s Store, key []byte) error {
+	var b Batch
+	b.Delete(key)
+	return Commit(ctx, s, &b)
 }
 
-// Close writes what waits, stops the background work and closes Badger.
-func (s *Store) Close() error {
-	s.mu.Lock()
-	if s.closed {
-		s.mu.Unlock()
-		return nil
-	}
-	s.closed = true
-	s.mu.Unlock()
-	s.signal()
-	s.committer.Wait()
-	s.reserve.filling.Wait()
-	s.stop()
-	s.background.Wait()
-	if err := errors.Join(s.db.Close(), s.identity.close()); err != nil {
-		return fmt.Errorf("close the store in %s: %w", s.dir, err)
-	}
-	return nil
-}
-
-// Err is the error that made the store fail, nil while it works.
-func (s *Store) Err() error { return s.latch.err() }
-
-// Watch would tell of changes by others, which there are none of: Badger's lock
-// keeps every other process out.
-func (s *Store) Watch([]byte, func(key []byte)) (stop func()) { return func() {} }
-
-// ValueError says that the value of a key is there and cannot be read: its
-// part of the value log is torn or damaged.
-type ValueError struct{ Key []byte }
-
-func (e *ValueError) Error() string { return fmt.Sprintf("the value of %q is damaged", e.Key) }
-
-// Get returns a copy of the value of key, nil where there is none.
-func (s *Store) Get(key []byte) ([]byte, error) {
+// Get returns a copy of the value of key, nil where there is none. The error wraps
+// *ValueError where the value is damaged.
+func Get(s Reader, key []byte) ([]byte, error) {
 	var value []byte
 	err := s.View(key, func(v []byte) error {
 		value = append([]byte{}, v...)
 		return nil
 	})
 	return value, err
-}
-
-// View calls fn with the value of key, which is valid only during the call and
-// must not be changed. Where there is no such key fn is not called. The error
-// wraps a *ValueError where the value is damaged.
-func (s *Store) View(key []byte, fn func(value []byte) error) error {
-	err := s.db.View(func(txn *badger.Txn) error { return view(txn, key, fn) })
-	if err != nil {
-		return fmt.Errorf("read %q: %w", key, err)
-	}
-	return nil
-}
-
-func view(txn *badger.Txn, key []byte, fn func(value []byte) error) error {
-	item, err := txn.Get(key)
-	if errors.Is(err, badger.ErrKeyNotFound) {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	return value(item, fn)
-}
-
-// value is item.Value with an error for what cannot be read: Badger logs it and
-// hands out an empty value.
-func value(item *badger.Item, fn func([]byte) error) error {
-	return item.Value(func(stored []byte) error {
-		v, ok := unseal(item.Key(), item.UserMeta(), stored)
-		if !ok || len(stored) == 0 && item.ValueSize() > 0 {
-			return &ValueError{Key: item.KeyCopy(nil)}
-		}
-		return fn(v)
-	})
-}
-
-// Stop ends a Scan early without an error.
-var Stop = errors.New("stop the scan")
-
-// Scan calls fn for every key that begins with prefix and is not below from
-// (nil: from the first), in order. Key and value are valid only during the
-// call. fn ends the scan with Stop; any other error is returned. A damaged
-// value ends the scan with a *ValueError; the caller may go on behind its key.
-func (s *Store) Scan(prefix, from []byte, fn func(key, value []byte) error) error {
-	return s.scan(prefix, from, func(item *badger.Item) error {
-		return value(item, func(v []byte) error { return fn(item.Key(), v) })
-	})
-}
-
-// ScanKeys is Scan without the values.
-func (s *Store) ScanKeys(prefix, from []byte, fn func(key []byte) error) error {
-	return s.scan(prefix, from, func(item *badger.Item) error { return fn(item.Key()) })
-}
-
-func (s *Store) scan(prefix, from []byte, fn func(*badger.Item) error) error {
-	if from == nil {
-		from = prefix
-	}
-	err := s.db.View(func(txn *badger.Txn) error {
-		o := badger.DefaultIteratorOptions
-		o.Prefix = prefix
-		o.PrefetchValues = false // small values lie beside their keys; bodies are not scanned
-		it := txn.NewIterator(o)
-		defer it.Close()
-		for it.Seek(from); it.ValidForPrefix(prefix); it.Next() {
-			if err := fn(it.Item()); err != nil {
-				return err
-			}
-		}
-		return nil
-	})
-	if errors.Is(err, Stop) {
-		return nil
-	}
-	return err
 }

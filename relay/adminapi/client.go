@@ -1,3 +1,7 @@
+// Package adminapi is how programs reach the operator of a running relay: HTTP and
+// JSON on a unix socket, and its client, which the command line uses. It decides
+// nothing: each handler reads the request, calls relay/operator, and writes the
+// answer. docs/admin-api.md lists the paths.
 package adminapi
 
 import (
@@ -12,9 +16,11 @@ import (
 	"net/url"
 	"os"
 	"syscall"
+
+	"github.com/stsrelay/stsrelay/relay/operator"
 )
 
-// ErrNotRunning says that nobody answers on the socket.
+// ErrNotRunning is the error of a client on whose socket nobody answers.
 var ErrNotRunning = errors.New("the relay is not running")
 
 // Client talks to a relay on this machine.
@@ -61,9 +67,9 @@ func (c *Client) Do(ctx context.Context, method, path string, in, out any) error
 	return json.NewDecoder(body).Decode(out)
 }
 
-// Open returns the body of the answer, to be closed by the caller. An answer
-// that refuses is an error with its sentence. What stands in the path for IDs and
-// domains is escaped by the caller.
+// Open returns the body of the answer, which the caller closes. An answer with an
+// error is returned as an error with the same text. The caller escapes IDs and
+// domains in the path.
 func (c *Client) Open(ctx context.Context, method, path string, query url.Values, in []byte) (io.ReadCloser, error) {
 	return c.send(ctx, method, path, query, bytes.NewReader(in))
 }
@@ -99,4 +105,27 @@ func (c *Client) explain(err error) error {
 		return fmt.Errorf("%w: nobody answers on %s; start it with: stsrelay serve (or name its configuration with --config)", ErrNotRunning, c.socket)
 	}
 	return err
+}
+
+// Export returns the stream of the whole queue, which the caller closes.
+func (c *Client) Export(ctx context.Context) (io.ReadCloser, error) {
+	return c.Open(ctx, http.MethodGet, "/v1/queue/export", nil, nil)
+}
+
+// Import sends an export file.
+func (c *Client) Import(ctx context.Context, file io.Reader, hold bool) (operator.Transfer, error) {
+	query := url.Values{}
+	if hold {
+		query.Set("hold", "true")
+	}
+	var t operator.Transfer
+	body, err := c.send(ctx, http.MethodPost, "/v1/queue/import", query, file)
+	if err != nil {
+		return t, err
+	}
+	defer body.Close()
+	if err := json.NewDecoder(body).Decode(&t); err != nil {
+		return t, fmt.Errorf("the answer of the relay: %w", err)
+	}
+	return t, nil
 }

@@ -2,45 +2,33 @@ package adminapi
 
 import (
 	"encoding/json"
-	"errors"
 	"io"
 	"net/http"
+
+	"github.com/stsrelay/stsrelay/relay/operator"
 )
 
-// refusal is an error with the HTTP status that it is answered by.
-type refusal struct {
-	status int
-	error
-}
-
-func (r refusal) Unwrap() error { return r.error }
-
-// statusOf is the HTTP status of an error.
-func statusOf(err error) int {
-	if r, ok := errors.AsType[refusal](err); ok {
-		return r.status
-	}
-	return http.StatusInternalServerError
-}
-
-func answer(w http.ResponseWriter, v any) {
+func writeJSON(w http.ResponseWriter, v any) {
 	w.Header().Set("Content-Type", "application/json")
 	_ = json.NewEncoder(w).Encode(v) // the client has gone if it fails
 }
 
-// answerOr answers a value, or why there is none.
-func answerOr(w http.ResponseWriter, v any, err error) {
-	if err != nil {
-		refuse(w, err)
-		return
+// answer returns a function that answers the result of a method of the operator:
+// the value, or the error.
+func answer(w http.ResponseWriter) func(v any, err error) {
+	return func(v any, err error) {
+		if err != nil {
+			refuse(w, operator.HTTPStatus(err), err)
+			return
+		}
+		writeJSON(w, v)
 	}
-	answer(w, v)
 }
 
-// refuse answers an error, with its status where it is a refusal.
-func refuse(w http.ResponseWriter, err error) {
+// refuse answers an error.
+func refuse(w http.ResponseWriter, status int, err error) {
 	w.Header().Set("Content-Type", "application/json")
-	w.WriteHeader(statusOf(err))
+	w.WriteHeader(status)
 	_ = json.NewEncoder(w).Encode(map[string]string{"error": err.Error()})
 }
 
@@ -50,6 +38,7 @@ type array struct {
 	n int
 }
 
+// add writes one value, and reports whether the client still reads.
 func (a *array) add(v any) bool {
 	if a.n == 0 {
 		a.w.Header().Set("Content-Type", "application/json")
@@ -61,16 +50,16 @@ func (a *array) add(v any) bool {
 	return json.NewEncoder(a.w).Encode(v) == nil
 }
 
-// end ends the array, or says what went wrong.
+// end ends the array, or answers the error.
 func (s *Server) end(a *array, err error) {
 	switch {
 	case err != nil && a.n > 0:
-		s.o.Logger.Error("a list was cut short", "error", err)
+		s.log.Error("a list was cut short", "error", err)
 		panic(http.ErrAbortHandler) // the client must not take it for the whole
 	case err != nil:
-		refuse(a.w, err)
+		refuse(a.w, operator.HTTPStatus(err), err)
 	case a.n == 0:
-		answer(a.w, []struct{}{})
+		writeJSON(a.w, []struct{}{})
 	default:
 		_, _ = io.WriteString(a.w, "]\n")
 	}

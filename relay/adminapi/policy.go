@@ -1,53 +1,31 @@
 package adminapi
 
-import "net/http"
+import (
+	"net/http"
 
-// policyDomain is the domain of the path, where the cache is on.
-func (s *Server) policyDomain(w http.ResponseWriter, r *http.Request) (string, bool) {
-	domain, err := s.cachedDomain(r.PathValue("domain"))
-	if err != nil {
-		refuse(w, err)
-	}
-	return domain, err == nil
+	"github.com/stsrelay/stsrelay/relay/operator"
+)
+
+func (s *Server) policyRoutes(mux *http.ServeMux) {
+	o := s.operator
+	mux.HandleFunc("GET /v1/policies", func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, o.Policies()) })
+	mux.HandleFunc("GET /v1/policies/{domain}", func(w http.ResponseWriter, r *http.Request) { answer(w)(o.Policy(r.PathValue("domain"))) })
+	mux.HandleFunc("GET /v1/policies/{domain}/stored", s.storedPolicy)
+	mux.HandleFunc("POST /v1/policies/{domain}/refresh", func(w http.ResponseWriter, r *http.Request) {
+		answer(w)(o.RefreshPolicy(r.Context(), actorOf(r.Context()), r.PathValue("domain")))
+	})
+	mux.HandleFunc("DELETE /v1/policies/{domain}", func(w http.ResponseWriter, r *http.Request) {
+		answer(w)(o.RemovePolicy(r.Context(), actorOf(r.Context()), r.PathValue("domain")))
+	})
 }
 
-// storedPolicy is what the cache knows of a domain in the form of the store; it
-// is empty where that is nothing.
+// storedPolicy answers in the form of the store, CBOR.
 func (s *Server) storedPolicy(w http.ResponseWriter, r *http.Request) {
-	domain, ok := s.policyDomain(w, r)
-	if !ok {
+	value, err := s.operator.StoredPolicy(r.PathValue("domain"))
+	if err != nil {
+		refuse(w, operator.HTTPStatus(err), err)
 		return
 	}
-	value, _ := s.o.Policies.Stored(domain)
 	w.Header().Set("Content-Type", "application/cbor")
 	_, _ = w.Write(value) // the client has gone if it fails
-}
-
-func (s *Server) refresh(w http.ResponseWriter, r *http.Request) {
-	domain, ok := s.policyDomain(w, r)
-	if !ok {
-		return
-	}
-	e, err := s.o.Policies.Refresh(r.Context(), domain)
-	if err != nil {
-		refuse(w, refusal{http.StatusBadGateway, err})
-		return
-	}
-	answer(w, newPolicy(e))
-}
-
-func (s *Server) removePolicy(w http.ResponseWriter, r *http.Request) {
-	domain, ok := s.policyDomain(w, r)
-	if !ok {
-		return
-	}
-	found, err := s.o.Policies.Remove(r.Context(), domain)
-	switch {
-	case err != nil:
-		refuse(w, err)
-	case !found:
-		refuse(w, errNotCached(domain))
-	default:
-		answer(w, Touched{Touched: 1})
-	}
 }

@@ -1,17 +1,14 @@
-// Package alert tells the operator by mail what he would otherwise have to
-// look for: mail that waits for the other side's mistake, a disk that runs full,
-// a certificate that expires. It looks by itself, writes seldom, and remembers
-// over restarts what it has told.
+// Package alert tells the operator by mail what needs a person: mail that waits
+// for another party to mend something, a disk that runs full, a certificate that
+// expires. It checks every few minutes, writes at most one mail an hour, and
+// remembers over restarts what it has told.
 package alert
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 	"log/slog"
 	"maps"
-	"mime"
-	"mime/quotedprintable"
 	"slices"
 	"strings"
 	"sync"
@@ -19,60 +16,67 @@ import (
 
 	"github.com/fxamacker/cbor/v2"
 
+	"github.com/stsrelay/stsrelay/internal/compose"
 	"github.com/stsrelay/stsrelay/internal/human"
 	"github.com/stsrelay/stsrelay/internal/store"
 )
 
 const (
-	lookEvery = 5 * time.Minute
-	// mailEvery is the least time between two mails, tellEvery between two that
-	// bring the same trouble.
+	checkEvery = 5 * time.Minute
+	// mailEvery is the least time between two mails, tellEvery between two mails
+	// that have the same alert.
 	mailEvery = time.Hour
 	tellEvery = 24 * time.Hour
 )
 
-// Trouble is something that is wrong and that somebody should know of.
-type Trouble struct {
-	// Key names it from one look to the next.
-	Key string
-	// What says in a sentence what is wrong, Helps what helps.
-	What, Helps string
+// NotAccepting is the key of the alert that no mail is taken in.
+const NotAccepting = "accepting"
+
+// Alert is something that is wrong and needs a person.
+type Alert struct {
+	// Key names the alert from one check to the next.
+	Key string `json:"key"`
+	// What says in a sentence what is wrong.
+	What string `json:"what"`
+	// Remedy says what the operator can do, "" where nothing is known to help.
+	Remedy string `json:"helps"`
 }
 
 // Options configures New. All but Logger, Now and After are required.
 type Options struct {
 	Hostname string
-	// To is the operator's address, "" for nobody.
+	// To returns the address of the operator, "" for nobody.
 	To func() string
-	// Look finds all that is wrong now.
-	Look func(context.Context) []Trouble
-	// Queue puts a mail into the queue, together with what also adds to the commit;
-	// its ID comes back.
+	// Check returns all that is wrong now.
+	Check func(context.Context) []Alert
+	// Queue puts a mail into the queue, in one commit with what also adds. It
+	// returns the queue ID.
 	Queue func(to string, body []byte, also func(*store.Batch)) (id string, err error)
-	Store *store.Store
+	Store store.Store
 	// Now and After are the clock; nil: time.Now and time.After.
 	Now    func() time.Time
 	After  func(time.Duration) <-chan time.Time
 	Logger *slog.Logger
 }
 
-// Watch looks for trouble and tells of it.
-type Watch struct {
+// Monitor checks for alerts and mails them.
+type Monitor struct {
 	o Options
-	// told is by key when the operator was told last, and of what.
+	// told has, by key, the alerts of the last mails.
 	told map[string]told
 
 	mu      sync.Mutex
-	present []Trouble
+	present []Alert
 }
 
+// told is what the operator was told of an alert last, and when.
 type told struct {
 	At   time.Time `cbor:"1,keyasint"`
 	What string    `cbor:"2,keyasint"`
 }
 
-// New returns a Watch that knows what was told before a restart.
-func New(o Options) (*Watch, error) {
+// New returns a Monitor that knows what was told before a restart.
+func New(o Options) (*Monitor, error) {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
@@ -82,57 +86,57 @@ func New(o Options) (*Watch, error) {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
-	w := &Watch{o: o, told: make(map[string]told)}
-	value, err := o.Store.Get(key())
+	m := &Monitor{o: o, told: make(map[string]told)}
+	value, err := store.Get(o.Store, key())
 	if err == nil && value != nil {
-		err = cbor.Unmarshal(value, &w.told)
+		err = cbor.Unmarshal(value, &m.told)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("what the operator was told: %w", err)
 	}
-	return w, nil
+	return m, nil
 }
 
 func key() []byte { return slices.Concat(store.PrefixOperator, []byte("told")) }
 
-// Run looks until ctx ends.
-func (w *Watch) Run(ctx context.Context) {
+// Run checks until ctx ends.
+func (m *Monitor) Run(ctx context.Context) {
 	for {
-		if err := w.look(ctx); err != nil && ctx.Err() == nil {
-			w.o.Logger.Error("the operator could not be told of trouble; it is tried again", "error", err)
+		if err := m.check(ctx); err != nil && ctx.Err() == nil {
+			m.o.Logger.Error("the operator could not be told of trouble; it is tried again", "error", err)
 		}
 		select {
 		case <-ctx.Done():
 			return
-		case <-w.o.After(lookEvery):
+		case <-m.o.After(checkEvery):
 		}
 	}
 }
 
-// Present is what was wrong at the last look.
-func (w *Watch) Present() []Trouble {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return w.present
+// Present returns the alerts of the last check.
+func (m *Monitor) Present() []Alert {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.present
 }
 
-// look looks once, and writes a mail where there is something to tell.
-func (w *Watch) look(ctx context.Context) error {
-	present := w.o.Look(ctx)
-	w.mu.Lock()
-	w.present = present
-	w.mu.Unlock()
-	to := w.o.To()
+// check checks once, and writes a mail if there is something to tell.
+func (m *Monitor) check(ctx context.Context) error {
+	present := m.o.Check(ctx)
+	m.mu.Lock()
+	m.present = present
+	m.mu.Unlock()
+	to := m.o.To()
 	if to == "" {
 		return nil
 	}
-	now := w.o.Now()
-	due, last := len(present) == 0 && len(w.told) > 0, time.Time{} // all is over, or
+	now := m.o.Now()
+	due, last := len(present) == 0 && len(m.told) > 0, time.Time{} // all is over, or
 	for _, t := range present {
-		was, known := w.told[t.Key]
+		was, known := m.told[t.Key]
 		due = due || !known || now.Sub(was.At) >= tellEvery
 	}
-	for _, t := range w.told {
+	for _, t := range m.told {
 		if t.At.After(last) && !t.At.After(now) { // the clock may have been set back
 			last = t.At
 		}
@@ -148,19 +152,19 @@ func (w *Watch) look(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	id, err := w.o.Queue(to, w.mail(to, present, now), func(b *store.Batch) { b.Set(key(), value) })
+	id, err := m.o.Queue(to, m.mail(to, present, now), func(b *store.Batch) { b.Set(key(), value) })
 	if err != nil {
 		return err
 	}
-	w.o.Logger.Info("the operator is told of trouble", "queue_id", id, "to", to, "troubles", len(present))
-	w.told = after
+	m.o.Logger.Info("the operator is told of trouble", "queue_id", id, "to", to, "troubles", len(present))
+	m.told = after
 	return nil
 }
 
-// mail is what the operator gets.
-func (w *Watch) mail(to string, present []Trouble, now time.Time) []byte {
-	var fresh, still []Trouble
-	over := maps.Clone(w.told)
+// mail returns the mail to the operator, header and body.
+func (m *Monitor) mail(to string, present []Alert, now time.Time) []byte {
+	var fresh, still []Alert
+	over := maps.Clone(m.told)
 	for _, t := range present {
 		if _, known := over[t.Key]; known {
 			still = append(still, t)
@@ -170,52 +174,49 @@ func (w *Watch) mail(to string, present []Trouble, now time.Time) []byte {
 		delete(over, t.Key)
 	}
 	var text strings.Builder
-	section := func(title string, list []Trouble) {
+	section := func(title string, list []Alert) {
 		if len(list) == 0 {
 			return
 		}
 		text.WriteString(title + ":\r\n\r\n")
 		for _, t := range list {
 			text.WriteString("* " + oneLine(t.What) + "\r\n")
-			if t.Helps != "" {
-				text.WriteString("  What helps: " + oneLine(t.Helps) + "\r\n")
+			if t.Remedy != "" {
+				text.WriteString("  What helps: " + oneLine(t.Remedy) + "\r\n")
 			}
 			text.WriteString("\r\n")
 		}
 	}
 	section("New", fresh)
 	section("Still so", still)
-	var ended []Trouble
+	var ended []Alert
 	for _, k := range slices.Sorted(maps.Keys(over)) {
-		ended = append(ended, Trouble{What: over[k].What})
+		ended = append(ended, Alert{What: over[k].What})
 	}
 	section("Over since the last mail", ended)
 	text.WriteString("stsrelay status, stsrelay queue summary and stsrelay check DOMAIN say more. The relay writes at most once an hour, and of the same\r\ntrouble once a day; notices.operator in its configuration says to whom.\r\n")
 
-	var b bytes.Buffer
-	fmt.Fprintf(&b, "From: Mail relay <MAILER-DAEMON@%s>\r\nTo: <%s>\r\n", w.o.Hostname, to)
-	fmt.Fprintf(&b, "Subject: %s\r\n", mime.QEncoding.Encode("utf-8", w.subject(fresh, still)))
-	fmt.Fprintf(&b, "Date: %s\r\nMessage-ID: <trouble.%d@%s>\r\n", now.Format(time.RFC1123Z), now.UnixNano(), w.o.Hostname)
-	b.WriteString("Auto-Submitted: auto-generated\r\nMIME-Version: 1.0\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Transfer-Encoding: quoted-printable\r\n\r\n")
-	q := quotedprintable.NewWriter(&b)
-	_, _ = q.Write([]byte(text.String())) // into a buffer
-	_ = q.Close()
-	return b.Bytes()
+	letter := compose.Message{
+		From: "Mail relay <MAILER-DAEMON@" + m.o.Hostname + ">", To: to, Subject: m.subject(fresh, still), Date: now, ID: fmt.Sprintf("trouble.%d@%s", now.UnixNano(), m.o.Hostname),
+		AutoSubmitted: "auto-generated",
+		Parts:         []compose.Part{{Type: compose.Text, Encoding: compose.QuotedPrintable, Content: []byte(text.String())}},
+	}
+	return letter.Bytes()
 }
 
-func (w *Watch) subject(fresh, still []Trouble) string {
+func (m *Monitor) subject(fresh, still []Alert) string {
 	if len(fresh)+len(still) == 0 {
-		return w.o.Hostname + ": all is well again"
+		return m.o.Hostname + ": all is well again"
 	}
 	if n := len(fresh); n == 1 {
-		return w.o.Hostname + ": " + human.Shorten(oneLine(fresh[0].What), 100)
+		return m.o.Hostname + ": " + human.Shorten(oneLine(fresh[0].What), 100)
 	} else if n > 1 {
-		return fmt.Sprintf("%s: %d new troubles", w.o.Hostname, n)
+		return fmt.Sprintf("%s: %d new troubles", m.o.Hostname, n)
 	}
 	if len(still) == 1 {
-		return w.o.Hostname + ": still: " + human.Shorten(oneLine(still[0].What), 100)
+		return m.o.Hostname + ": still: " + human.Shorten(oneLine(still[0].What), 100)
 	}
-	return fmt.Sprintf("%s: %d troubles are still there", w.o.Hostname, len(still))
+	return fmt.Sprintf("%s: %d troubles are still there", m.o.Hostname, len(still))
 }
 
 // oneLine keeps what strangers have written from beginning a line of its own.

@@ -11,23 +11,24 @@ import (
 	"time"
 
 	"github.com/stsrelay/stsrelay/internal/store"
+	"github.com/stsrelay/stsrelay/internal/store/badger"
 )
 
-// desk is a Watch with everything around it in hand.
-type desk struct {
-	*Watch
+// harness is a Monitor with all that it depends on.
+type harness struct {
+	*Monitor
 	t       *testing.T
-	store   *store.Store
+	store   *badger.Store
 	now     time.Time
 	to      string
-	present []Trouble
+	present []Alert
 	mails   []*mail.Message
 	full    bool // the queue takes nothing
 }
 
-func newDesk(t *testing.T) *desk {
+func newHarness(t *testing.T) *harness {
 	t.Helper()
-	s, err := store.Open(store.Options{Dir: t.TempDir()})
+	s, err := badger.Open(badger.Options{Dir: t.TempDir()})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -36,17 +37,17 @@ func newDesk(t *testing.T) *desk {
 			t.Error(err)
 		}
 	})
-	d := &desk{t: t, store: s, now: time.Date(2026, 11, 25, 12, 0, 0, 0, time.UTC), to: "root@example.com"}
+	d := &harness{t: t, store: s, now: time.Date(2026, 11, 25, 12, 0, 0, 0, time.UTC), to: "root@example.com"}
 	d.restart()
 	return d
 }
 
-func (d *desk) restart() {
+func (d *harness) restart() {
 	d.t.Helper()
 	var err error
-	d.Watch, err = New(Options{
+	d.Monitor, err = New(Options{
 		Hostname: "relay.example.com", Store: d.store, To: func() string { return d.to }, Now: func() time.Time { return d.now },
-		Look: func(context.Context) []Trouble { return d.present },
+		Check: func(context.Context) []Alert { return d.present },
 		Queue: func(to string, body []byte, also func(*store.Batch)) (string, error) {
 			if d.full {
 				return "", store.ErrDiskFull
@@ -58,7 +59,7 @@ func (d *desk) restart() {
 			d.mails = append(d.mails, m)
 			var b store.Batch
 			also(&b)
-			return "Q", d.store.Commit(d.t.Context(), &b)
+			return "Q", store.Commit(d.t.Context(), d.store, &b)
 		},
 	})
 	if err != nil {
@@ -66,12 +67,12 @@ func (d *desk) restart() {
 	}
 }
 
-// after looks again after a while and returns the new mail, nil for none.
-func (d *desk) after(pause time.Duration, present ...Trouble) *mail.Message {
+// after checks again after a while and returns the new mail, nil for none.
+func (d *harness) after(pause time.Duration, present ...Alert) *mail.Message {
 	d.t.Helper()
 	d.now, d.present = d.now.Add(pause), present
 	n := len(d.mails)
-	if err := d.look(d.t.Context()); err != nil && !d.full {
+	if err := d.check(d.t.Context()); err != nil && !d.full {
 		d.t.Fatal(err)
 	}
 	switch len(d.mails) - n {
@@ -84,7 +85,7 @@ func (d *desk) after(pause time.Duration, present ...Trouble) *mail.Message {
 	return nil
 }
 
-func (d *desk) says(m *mail.Message, subject, text string) {
+func (d *harness) says(m *mail.Message, subject, text string) {
 	d.t.Helper()
 	if m == nil {
 		d.t.Fatalf("no mail, want %q", subject)
@@ -99,12 +100,12 @@ func (d *desk) says(m *mail.Message, subject, text string) {
 }
 
 var (
-	disk = Trouble{Key: "disk", What: "the disk runs full", Helps: "free some"}
-	cert = Trouble{Key: "cert", What: "the certificate ends"}
+	disk = Alert{Key: "disk", What: "the disk runs full", Remedy: "free some"}
+	cert = Alert{Key: "cert", What: "the certificate ends"}
 )
 
 func TestTheOperatorIsToldOnceADay(t *testing.T) {
-	d := newDesk(t)
+	d := newHarness(t)
 	if d.after(0) != nil {
 		t.Error("a mail about nothing")
 	}
@@ -122,12 +123,12 @@ func TestTheOperatorIsToldOnceADay(t *testing.T) {
 }
 
 func TestMailsToTheOperatorAreAnHourApart(t *testing.T) {
-	d := newDesk(t)
+	d := newHarness(t)
 	d.after(0, disk)
 	if d.after(59*time.Minute, disk, cert) != nil {
 		t.Error("a second mail within the hour")
 	}
-	d.says(d.after(time.Minute, cert, Trouble{Key: "x", What: "X"}), "2 new troubles", "New:\n\n* the certificate ends\n\n* X\n\nOver since the last mail:\n\n* the disk runs full\n")
+	d.says(d.after(time.Minute, cert, Alert{Key: "x", What: "X"}), "2 new troubles", "New:\n\n* the certificate ends\n\n* X\n\nOver since the last mail:\n\n* the disk runs full\n")
 	if d.after(59*time.Minute) != nil {
 		t.Error("a third within the next")
 	}
@@ -138,7 +139,7 @@ func TestMailsToTheOperatorAreAnHourApart(t *testing.T) {
 }
 
 func TestWhatCannotBeQueuedIsToldLater(t *testing.T) {
-	d := newDesk(t)
+	d := newHarness(t)
 	d.full = true
 	d.after(0, disk)
 	d.full = false
@@ -152,19 +153,19 @@ func TestWhatCannotBeQueuedIsToldLater(t *testing.T) {
 }
 
 func TestWhatStrangersWriteBeginsNoLine(t *testing.T) {
-	d := newDesk(t)
-	m := d.after(0, Trouble{Key: "x", What: "550 no\r\nBcc: a@b.example\n\nhé", Helps: "a\nb"})
+	d := newHarness(t)
+	m := d.after(0, Alert{Key: "x", What: "550 no\r\nBcc: a@b.example\n\nhé", Remedy: "a\nb"})
 	d.says(m, "550 no Bcc: a@b.example hé", "New:\n\n* 550 no Bcc: a@b.example hé\n  What helps: a b\n")
 	if m.Header.Get("Bcc") != "" {
 		t.Error("it has become a header")
 	}
 }
 
-func TestAWatchStopsWithItsContext(t *testing.T) {
-	d := newDesk(t)
+func TestAMonitorStopsWithItsContext(t *testing.T) {
+	d := newHarness(t)
 	looks := make(chan time.Time)
 	d.o.After = func(time.Duration) <-chan time.Time { return looks }
-	d.present = []Trouble{disk}
+	d.present = []Alert{disk}
 	ctx, stop := context.WithCancel(t.Context())
 	ended := make(chan struct{})
 	go func() { defer close(ended); d.Run(ctx) }()

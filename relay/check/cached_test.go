@@ -39,11 +39,11 @@ func known(t *testing.T, domain, mx string, maxAge time.Duration) []byte {
 func TestACachedPolicyIsInForceUntilItExpires(t *testing.T) {
 	const d = "example.org"
 	for _, tt := range []struct {
-		name    string
-		maxAge  time.Duration
-		setup   func(w *world)
-		goes    bool
-		inForce bool
+		name        string
+		maxAge      time.Duration
+		setup       func(w *world)
+		deliverable bool
+		inForce     bool
 	}{
 		{"no record", 24 * time.Hour, func(*world) {}, false, true},
 		{"SERVFAIL", 24 * time.Hour, func(w *world) { w.DNS.Fail("_mta-sts."+d, "TXT", testnet.ServFail) }, false, true},
@@ -58,7 +58,7 @@ func TestACachedPolicyIsInForceUntilItExpires(t *testing.T) {
 			w.options.Timeout = time.Second
 			w.options.Stored = func(_ context.Context, domain string) []byte { return known(t, domain, "mx1."+d, tt.maxAge) }
 			r := Run(t.Context(), d, w.options)
-			if r.Outcome.Goes != tt.goes || r.Cached == nil || r.Cached.InForce != tt.inForce {
+			if r.Outcome.Deliverable != tt.deliverable || r.Cached == nil || r.Cached.InForce != tt.inForce {
 				t.Errorf("%s; cached: %+v", r.Outcome.Text, r.Cached)
 			}
 			if says := strings.HasSuffix(r.Outcome.Text, "; the running relay goes by the policy in its cache, whatever is published now"); says != tt.inForce {

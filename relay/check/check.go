@@ -1,26 +1,26 @@
-// Package check finds out what this relay would do with mail for a domain, and
-// why, without sending any: how the domain's hosts are found, its MTA-STS record
-// and policy (RFC 8461), each host's TLS, certificate and TLSA records (RFC
-// 7672), its TLS-RPT record (RFC 8460), and what is wrong with each, by which
-// rule, and how to mend it.
+// Package check finds out what this relay would do with mail for a domain, and why,
+// without sending any. It explains how the domain's hosts are found, its MTA-STS record
+// and policy (RFC 8461), each host's TLS, certificate and TLSA records (RFC 7672), and
+// its TLS-RPT record (RFC 8460): what is wrong with each, by which rule, and what helps.
 //
-// It decides nothing itself. Whether a policy is in force is said by
-// sts.Manager, with a cache that begins with what the running relay knows of the
-// domain, or empty where none runs; whether mail may travel over a session by
-// security.Requirement; both as in a delivery. The policy cache of a running
-// relay is not changed.
+// The package decides nothing. As in a delivery, package outbound finds the hosts, opens
+// the sessions and says which host is next, security.Requirement judges the sessions,
+// and sts.Manager knows the policy in force. The Manager begins with what the running
+// relay has in its policy cache, or with an empty cache where no relay runs. The cache
+// of the running relay is not changed.
 package check
 
 import (
 	"context"
 	"crypto/x509"
-	"net"
 	"net/netip"
 	"sync"
 	"time"
 
+	"github.com/stsrelay/stsrelay/internal/clienthello"
 	"github.com/stsrelay/stsrelay/internal/dnsclient"
-	"github.com/stsrelay/stsrelay/relay/delivery"
+	"github.com/stsrelay/stsrelay/relay/outbound"
+	"github.com/stsrelay/stsrelay/relay/smtpclient"
 	"github.com/stsrelay/stsrelay/sts"
 )
 
@@ -32,15 +32,16 @@ type Options struct {
 	Roots *x509.CertPool
 	// Dial opens connections to "IP:25", "IP:443" and to routes; default
 	// net.Dialer, to mail hosts from SourceIPs.
-	Dial func(ctx context.Context, network, address string) (net.Conn, error)
-	// Hostname is our name in EHLO.
+	Dial outbound.DialFunc
+	// Hostname is the relay's name in EHLO.
 	Hostname string
 	// ConnectTimeout bounds one connection attempt. Default 30s, and never more
 	// than Timeout.
 	ConnectTimeout time.Duration
-	// Timeout bounds the whole. Default 10s.
+	// Timeout bounds the whole check. Default 10s.
 	Timeout time.Duration
-	// Concurrency bounds the connections to hosts at a time. Default 8.
+	// Concurrency is the number of connections to hosts that may be open at a time.
+	// Default 8.
 	Concurrency int
 	// AllowPrivate permits MX and policy hosts on private, loopback and
 	// link-local addresses.
@@ -48,21 +49,21 @@ type Options struct {
 	// RefusePlaintext keeps mail from leaving without TLS.
 	RefusePlaintext bool
 	// Family restricts the addresses of hosts that are contacted; default
-	// delivery.AnyFamily.
-	Family delivery.IPFamily
+	// outbound.AnyFamily.
+	Family outbound.IPFamily
 	// SourceIPs are the addresses that connections to hosts come from, at most one
 	// of each family; none: the system's choice.
 	SourceIPs []netip.Addr
-	// LegacyTLS speaks TLS 1.0 and 1.1 where nobody asks for more.
+	// LegacyTLS permits TLS 1.0 and 1.1 where nothing asks for more.
 	LegacyTLS bool
-	// NoSTS and NoDANE say that the operator has switched them off.
+	// NoSTS and NoDANE report whether the operator has switched MTA-STS and DANE off.
 	NoSTS, NoDANE bool
-	// Stored is what the running relay's policy cache knows of a domain, as
-	// sts.Manager.Stored has it; nil, or nothing from it: a cache that is empty.
+	// Stored returns what the running relay's policy cache has about a domain, in the
+	// form of sts.Manager.Stored. nil, or a function that returns nil: an empty cache.
 	Stored func(ctx context.Context, domain string) []byte
-	// Rules are the operator's rules for domains. Nobody is logged in to.
-	Rules delivery.Rules
-	// IsSelf says whether a host is this relay; default: where it has its
+	// Rules are the operator's rules for domains. A check does not log in.
+	Rules outbound.Rules
+	// IsSelf reports whether a host is this relay. Default: whether its name is
 	// Hostname.
 	IsSelf func(host string, port uint16, addrs []netip.Addr) bool
 	// Now is the date for certificates; default time.Now.
@@ -89,18 +90,33 @@ func (o Options) withDefaults() Options {
 	return o
 }
 
-// Run checks a domain, a lower-case name in A-labels or an address literal. It
-// always returns a report: what could not be found out is in it.
+// dialer returns the dialer for mail hosts.
+func (o *Options) dialer() *outbound.Dialer {
+	dial := o.Dial
+	if dial == nil {
+		dial = outbound.DialFrom(func() []netip.Addr { return o.SourceIPs })
+	}
+	return outbound.NewDialer(dial, o.Now)
+}
+
+// Run checks a domain: a name in lower case, in A-labels, or an address literal. It
+// always returns a report, which also says what could not be found out.
 func Run(ctx context.Context, domain string, o Options) *Report {
 	o = o.withDefaults()
 	ctx, cancel := context.WithTimeoutCause(ctx, o.Timeout, timedOut(o.Timeout))
 	defer cancel()
 	c := &checker{Options: o, domain: domain, slots: make(chan struct{}, o.Concurrency)}
+	c.finder = outbound.Finder{Resolver: o.Resolver, Hostname: o.Hostname, IsSelf: o.IsSelf}
+	c.opener = outbound.Opener{
+		Dialer: o.dialer(), Hostname: o.Hostname, Roots: o.Roots, Now: o.Now,
+		// A host that does not answer a large ClientHello leaves time for a small one.
+		Timeouts: smtpclient.Timeouts{ServerHello: min(clienthello.Silence, o.Timeout/3)},
+	}
 	c.report = &Report{Domain: domain, At: o.Now().UTC().Truncate(time.Second), Hosts: []Host{}}
 	c.applyRule()
 
 	var wg, policy sync.WaitGroup
-	if _, ok := literal(c.policyDomain); !ok && c.policyDomain != "" {
+	if c.to.PolicyDomain != "" {
 		policy.Go(func() { c.findPolicy(ctx) })
 		wg.Go(func() { c.findTLSRPT(ctx) })
 	}
@@ -129,25 +145,25 @@ func (t timedOut) Error() string {
 type checker struct {
 	Options
 	domain string
-	// policyDomain is the domain, or the next hop that the operator set for it;
-	// "" where that is an address (RFC 8461, 3.4).
-	policyDomain string
-	rule         *delivery.Rule // nil where there is none
-	report       *Report
-	slots        chan struct{} // connections to hosts that may be open
+	to     outbound.Destination
+	report *Report
+	slots  chan struct{} // connections to hosts that may be open
+	finder outbound.Finder
+	opener outbound.Opener
 
-	// What findPolicy leaves: who decides and what was seen, the decision, what
-	// was served, and why there is no decision.
+	// Set by findPolicy: the manager and what it looked up, its decision, what the
+	// policy host served, and why there is no decision.
 	policies  *sts.Manager
-	seen      policyRun
+	lookups   policyLookups
 	policy    sts.Result
 	fetched   *sts.Fetched
 	policyErr error
-	byCache   bool // it is the running relay's, and not what is published
+	byCache   bool // the policy is that of the running relay's cache, and not the published one
 
-	// What findHosts leaves.
-	mxErr    error   // a lookup without an answer
-	mxDenial Outcome // there is no host
-	hosts    []*host // all of them, in the order of delivery
+	// Set by findHosts.
+	plan     outbound.Plan
+	mxErr    error   // the lookup had no answer
+	mxDenial Outcome // set where there is no host
+	hosts    []*host // those of the plan, in its order
 	homeless string  // why the domain has no mail host at all
 }

@@ -2,7 +2,6 @@ package check
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -15,8 +14,8 @@ import (
 
 const ruleDMARC = "RFC 7489, 6.3"
 
-// dmarc looks at what the senders' domains ask receivers to do with mail that
-// passes neither SPF nor DKIM in their name.
+// dmarc checks the DMARC records of the senders' domains: what receivers are asked to do
+// with mail that passes neither SPF nor DKIM.
 func (s *self) dmarc(ctx context.Context) (f findings) {
 	for _, d := range s.Senders {
 		record, at, err := s.dmarcRecord(ctx, d)
@@ -57,7 +56,7 @@ func (s *self) dmarcRecord(ctx context.Context, domain string) (record, at strin
 	for _, name := range names {
 		at = "_dmarc." + name
 		txt, err := s.Resolver.FreshTXT(ctx, at)
-		if errors.Is(err, dnsclient.ErrNXDomain) || errors.Is(err, dnsclient.ErrNoData) {
+		if dnsclient.IsNotFound(err) {
 			continue
 		}
 		if err != nil {

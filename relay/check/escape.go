@@ -8,15 +8,14 @@ import (
 )
 
 const (
-	// maxString bounds each text of a report, in octets, maxList each list: a
+	// maxString bounds each text of a report, in octets, and maxList each list: a
 	// stranger may send 64 KiB of policy.
 	maxString = 1000
 	maxList   = 100
 )
 
-// escape makes a report safe to print: whatever of it came from strangers, no
-// text of it has anything in it that a terminal would obey. It goes over all of
-// the report so that nothing can be forgotten.
+// escape makes a report safe to print: no text in it has control characters that a
+// terminal obeys. It covers the whole report, so that no field can be forgotten.
 func (r *Report) escape() { escapeValue(reflect.ValueOf(r).Elem()) }
 
 func escapeValue(v reflect.Value) {
@@ -43,7 +42,7 @@ func escapeValue(v reflect.Value) {
 	}
 }
 
-// escape makes a text printable, and cuts what is too long.
+// escape makes a text printable, and shortens it.
 func escape(s string) string {
 	if len(s) > maxString {
 		return printable.String(strings.ToValidUTF8(s[:maxString], "")) + "…"

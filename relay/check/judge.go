@@ -1,27 +1,18 @@
 package check
 
 import (
-	"cmp"
 	"errors"
-	"fmt"
 	"strings"
 
-	"github.com/stsrelay/stsrelay/relay/outbound"
 	"github.com/stsrelay/stsrelay/relay/security"
 	"github.com/stsrelay/stsrelay/sts"
+	"github.com/stsrelay/stsrelay/sts/dane"
 )
 
-// requirement is what is asked of a host for a message that asks for nothing
-// itself.
+// requirement is what is asked of a host for a message that has no demand of its own.
 func (c *checker) requirement(h *host) *security.Requirement {
-	req := &security.Requirement{
-		Domain: c.policyDomain, Host: h.Name, Policy: c.policy.Policy, TLSA: h.set,
-		RefusePlaintext: c.refusesPlaintext(), Level: c.level(), Names: c.pinnedNames(), Override: c.overridden(), MXSecure: c.report.MX.Secure,
-		DomainAlias: c.report.MX.CNAME,
-	}
-	if req.Domain == "" {
-		req.Domain = c.domain
-	}
+	req := c.to.Requirement(h.Name, &c.plan, c.policy.Policy, c.RefusePlaintext)
+	req.TLSA = h.set
 	return req
 }
 
@@ -30,9 +21,9 @@ func (c *checker) judge() {
 	for _, h := range c.hosts {
 		req := c.requirement(h)
 		c.judgeName(h, req)
-		for _, v := range h.visits {
+		for _, v := range h.sessions {
 			if v.open {
-				c.judgeVisit(h, v, req)
+				c.judgeSession(h, v, req)
 			}
 			h.Sessions = append(h.Sessions, v.Session)
 		}
@@ -44,14 +35,14 @@ func (c *checker) judge() {
 	if c.mxDenial.Action == "" {
 		return
 	}
-	// What a domain without mail leaves out is no fault of it.
+	// A domain that takes no mail needs no records.
 	if c.report.TLSRPT = nil; c.report.Record != nil && len(c.report.Record.TXT) == 0 {
 		c.report.Record = nil
 	}
 }
 
-// judgeName holds the host's name against the policy: that in force, else that
-// which would be if its owner mended the record.
+// judgeName compares the host's name with the policy in force, or else with the one that
+// would be in force if the record were right.
 func (c *checker) judgeName(h *host, req *security.Requirement) {
 	h.Admitted = true
 	published := *req
@@ -69,7 +60,7 @@ func (c *checker) judgeName(h *host, req *security.Requirement) {
 		h.Admitted, h.refused = false, refused
 		h.Problems = append(h.Problems, problemOf(refused, Fault))
 	}
-	// The verdict on any session says that the policy does not name the host.
+	// The verdict on any session tells whether the policy names the host.
 	for _, v := range published.Judge(&security.Evidence{Host: h.Name}, nil) {
 		if s := v.Shortfall; s != nil && s.Code == security.CodeMXMismatch {
 			h.Problems = add(h.Problems, problemOf(s, Warning))
@@ -77,22 +68,22 @@ func (c *checker) judgeName(h *host, req *security.Requirement) {
 	}
 }
 
-func (c *checker) judgeVisit(h *host, v *visit, req *security.Requirement) {
-	v.Usable = h.Admitted && !h.own && h.failed == "" && req.Satisfied(&v.evidence) == nil && c.logInRefused(v, req) == nil
-	v.Worth = worth(req, &v.evidence)
+func (c *checker) judgeSession(h *host, v *session, req *security.Requirement) {
+	v.Usable = h.Admitted && h.failed == nil && req.Satisfied(&v.evidence) == nil && c.logInRefused(v, req) == nil
+	v.Protection = protectionOf(req, &v.evidence)
 	if h.set != nil {
 		if rec, err := req.MatchTLSA(&v.evidence); err == nil {
-			v.TLSA = rec.String()
+			v.TLSA, v.endless = rec.String(), rec.Usage == dane.UsageEE
 		}
 	}
 	for _, verdict := range req.Judge(&v.evidence, nil) {
 		out := Verdict{Source: verdict.Source.String(), Binding: verdict.Binding, Met: verdict.Shortfall == nil}
 		if s := verdict.Shortfall; s != nil {
-			out.Type, out.Reason = string(s.Type), s.Reason
-			if s.Code != security.CodeMXMismatch && (h.refused == nil || s.Code != h.refused.Code) { // told of the host
+			out.Type, out.Reason = string(s.Type), s.Text
+			if s.Code != security.CodeMXMismatch && (h.refused == nil || s.Code != h.refused.Code) { // the host has this problem already
 				p := *s
-				if !verdict.Binding && s.Source == security.MTASTS && v.TLSA != "" && req.Policy.Mode == sts.ModeEnforce && !c.overridden() {
-					p.Reason += "; DANE verifies it, so mail goes all the same, from those who know DANE"
+				if !verdict.Binding && s.Source == security.MTASTS && v.TLSA != "" && req.Policy.Mode == sts.ModeEnforce && !c.to.Overridden() {
+					p.Text += "; DANE verifies it, so mail goes all the same, from those who know DANE"
 				}
 				v.addShortfall(&p, verdict.Binding)
 			}
@@ -107,10 +98,10 @@ func (c *checker) judgeVisit(h *host, v *visit, req *security.Requirement) {
 	c.remark(h, v)
 }
 
-// logInRefused is why the relay, which has to log in, does not send its password
-// over a session; nil where it does, or need not log in.
-func (c *checker) logInRefused(v *visit, req *security.Requirement) *security.Shortfall {
-	r := c.route()
+// logInRefused is why the relay does not send its password over a session. It is nil
+// where the relay does, and where it does not have to log in.
+func (c *checker) logInRefused(v *session, req *security.Requirement) *security.Shortfall {
+	r := c.to.Route()
 	if r == nil || r.User == "" {
 		return nil
 	}
@@ -118,9 +109,9 @@ func (c *checker) logInRefused(v *visit, req *security.Requirement) *security.Sh
 	return s
 }
 
-// addShortfall takes a shortfall up once, however many ask for the same; one
-// that holds mail comes before one that does not.
-func (v *visit) addShortfall(s *security.Shortfall, binding bool) {
+// addShortfall adds a shortfall once, however many sources ask for the same. One that
+// holds mail replaces one that does not.
+func (v *session) addShortfall(s *security.Shortfall, binding bool) {
 	severity := Warning
 	if binding {
 		severity = Fault
@@ -137,157 +128,28 @@ func (v *visit) addShortfall(s *security.Shortfall, binding bool) {
 	v.Problems = append(v.Problems, p)
 }
 
-// remark says what nobody asks for, and what is to come.
-func (c *checker) remark(h *host, v *visit) {
+// remark notes problems that hold no mail now: what nobody asks for, and certificates
+// that end soon.
+func (c *checker) remark(h *host, v *session) {
 	if v.Certificate == nil {
 		return
 	}
-	verified := security.Requirement{Domain: c.policyDomain, Host: h.Name, Level: security.Verify}
+	verified := security.Requirement{Domain: c.to.PolicyDomain, Host: h.Name, Level: security.Verify}
 	if s, ok := errors.AsType[*security.Shortfall](verified.Satisfied(&v.evidence)); ok && v.TLSA == "" {
 		p := problemOf(s, Note)
-		p.Rule, p.Mend = advices["certificate-not-by-anybody"].rule, advices["certificate-not-by-anybody"].mend
+		p.Rule, p.Remedy = adviceUnverified.rule, adviceUnverified.remedy
 		v.Problems = add(v.Problems, p)
 	}
-	if v.TLSA == "" || !strings.HasPrefix(v.TLSA, "3 ") {
+	if !v.endless {
 		v.Problems = append(v.Problems, c.endsSoon(h.Name, v.Certificate)...)
 	}
 }
 
-// worth is what a session is worth, in words.
-func worth(req *security.Requirement, e *security.Evidence) string {
+// protectionOf is how a session protects mail, in words.
+func protectionOf(req *security.Requirement, e *security.Evidence) string {
 	s, by := req.Describe(e)
 	if by == security.Clear {
 		return "no TLS" + strings.TrimPrefix(s, string(security.Clear))
 	}
 	return s
-}
-
-// outcome goes through the hosts as the attempts to deliver do.
-func (c *checker) outcome() Outcome {
-	switch {
-	case c.policyErr != nil:
-		return wait("whether " + c.policyDomain + " asks for verified TLS could not be told: " + c.policyErr.Error())
-	case c.policy.Unknown && !c.overridden():
-		return wait("whether " + c.policyDomain + " asks for verified TLS cannot be told now, as neither its record nor its policy can be had" + c.afterUnknown())
-	case c.mxErr != nil:
-		return wait("the MX records could not be looked up: " + c.mxErr.Error())
-	case c.mxDenial.Action != "":
-		return c.mxDenial
-	case c.homeless != "":
-		return c.noHost()
-	}
-	var held, last string
-	dials, more := 0, false
-	for _, h := range c.hosts {
-		switch {
-		case !h.Admitted:
-			held = cmp.Or(held, h.refused.Reason)
-			continue
-		case h.left:
-			more = true
-			continue
-		case h.own && (held != "" || last != ""):
-			// Better hosts are only down: the mail waits for them.
-			return wait(cmp.Or(held, last))
-		case h.own:
-			return Outcome{Action: "bounce", Text: "mail bounces at once: " + h.Name + " is this relay itself"}
-		case h.failed != "" && h.undecided:
-			held = cmp.Or(held, h.Name+": "+h.failed)
-			continue
-		case h.failed != "":
-			last = h.Name + ": " + h.failed
-			continue
-		}
-		more = more || len(h.visits) < len(h.addrs)
-		for _, v := range h.visits {
-			if dials++; v.Usable {
-				return c.delivered(h, v, dials)
-			}
-			req := c.requirement(h)
-			switch refused := c.logInRefused(v, req); {
-			case !v.open:
-				last = h.Name + " [" + v.Address + "]: " + firstFault(v.Problems)
-			case req.Satisfied(&v.evidence) == nil && refused != nil:
-				last = "the password for " + h.Name + " is not sent: " + refused.Reason
-			case held == "":
-				held = shortfall(req, &v.evidence)
-			}
-		}
-	}
-	why := cmp.Or(held, last, "no host was found")
-	if held == "" && last != "" && len(c.hosts) > 1 {
-		why = "no host can be used; the last one is " + last
-	}
-	if more {
-		why += "; later attempts go on to hosts and addresses that are not looked at here"
-	}
-	return wait(why)
-}
-
-// noHost is what becomes of mail to a domain that has no mail host at all.
-func (c *checker) noHost() Outcome {
-	return Outcome{Action: "bounce", Text: fmt.Sprintf("mail bounces after a second look %d minutes after the first: %s", int(outbound.SecondLook.Minutes()), c.homeless)}
-}
-
-// afterUnknown says what follows once the policy has been unknown for two
-// attempts: that mail goes on only where there is a host for it to go to.
-func (c *checker) afterUnknown() string {
-	switch {
-	case c.mxErr != nil:
-		return "; its MX records could not be looked up either: " + c.mxErr.Error()
-	case c.mxDenial.Action != "":
-		return "; after two attempts " + c.mxDenial.Text
-	case c.homeless != "":
-		return "; after two attempts " + c.noHost().Text
-	}
-	return "; after two attempts mail goes on without"
-}
-
-func shortfall(req *security.Requirement, e *security.Evidence) string {
-	if s, ok := errors.AsType[*security.Shortfall](req.Satisfied(e)); ok {
-		return s.Source.String() + " asks for more: " + s.Reason
-	}
-	return ""
-}
-
-func firstFault(problems []Problem) string {
-	for _, p := range problems {
-		if p.Severity == Fault {
-			return p.Text
-		}
-	}
-	if len(problems) > 0 {
-		return problems[0].Text
-	}
-	return "no session"
-}
-
-func wait(why string) Outcome {
-	return Outcome{Action: "wait", Text: "mail waits, and nothing is sent: " + why}
-}
-
-// delivered is the outcome of a session that mail goes over, after so many addresses.
-func (c *checker) delivered(h *host, v *visit, dials int) Outcome {
-	out := Outcome{Goes: true, Action: "deliver", Host: h.Name, Address: v.Address, TLS: v.Worth}
-	over := "over " + v.Worth
-	if v.evidence.StartTLS != security.Established {
-		over = "in clear, since nobody insists on TLS and " + map[security.StartTLS]string{
-			security.NotOffered: "the host does not offer it", security.Refused: "the host refuses it: " + v.evidence.Failure,
-			security.Broken: "the handshake breaks: " + v.evidence.Failure,
-		}[v.evidence.StartTLS]
-	}
-	out.Text = fmt.Sprintf("mail goes to %s [%s] %s", h.Name, v.Address, over)
-	if n := (dials - 1) / outbound.MaxAddresses; n > 0 {
-		out.Text += fmt.Sprintf("; but only in attempt %d, since the %d addresses before it fail", n+1, dials-1)
-	}
-	if c.policy.Failure != nil {
-		out.Text += "; without MTA-STS, since the policy that the record announces could not be had"
-	}
-	if p := c.policy.Policy; p != nil && p.Mode == sts.ModeTesting && h.Pattern == "" {
-		out.Text += "; the policy does not name the host, and is only being tested"
-	}
-	if c.overridden() && v.evidence.StartTLS != security.Established {
-		out.Text += "; by override_policy, whatever the domain publishes"
-	}
-	return out
 }

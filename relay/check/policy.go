@@ -15,8 +15,8 @@ import (
 	"github.com/stsrelay/stsrelay/sts"
 )
 
-// stored is the policy cache of one run: it begins with what the running relay
-// knows of the domain, and keeps nothing.
+// stored is the policy cache of one run. It begins with what the running relay has about
+// the domain, and keeps nothing.
 type stored struct {
 	domain string
 	value  []byte // nil: nothing is known
@@ -37,8 +37,8 @@ func (s stored) Scan(_ []byte, fn func(key, value []byte) error) error {
 	return fn([]byte(s.domain), s.value)
 }
 
-// policyRun is what the lookup of one policy came by on its way.
-type policyRun struct {
+// policyLookups are the answers that were seen while a policy was looked up.
+type policyLookups struct {
 	txt      dnsclient.TXT
 	txtErr   error
 	asked    bool
@@ -47,18 +47,18 @@ type policyRun struct {
 	fetchErr *sts.FetchError
 }
 
-// findPolicy lets an sts.Manager decide which policy is in force, by what the
-// running relay knows, and keeps what it saw. Where the Manager has no reason to
-// fetch a policy, it is fetched all the same: what is published now is worth
-// knowing, and a policy that no record announces is a common mistake.
+// findPolicy lets an sts.Manager decide which policy is in force, and keeps the answers
+// that it saw. Where the Manager has no reason to fetch a policy, findPolicy fetches it
+// all the same: the report shows what is published now, and a policy that no record
+// announces is a common mistake.
 func (c *checker) findPolicy(ctx context.Context) {
-	p := &c.seen
+	p := &c.lookups
 	fetcher := sts.NewFetcher(sts.FetcherOptions{
 		Roots: c.Roots, DialContext: c.Dial, AllowPrivate: c.AllowPrivate, Now: c.Now,
 		Timeout: c.Timeout * 9 / 10, // so that the failure is the fetch's own
 		LookupAddrs: func(ctx context.Context, host string) ([]netip.Addr, error) {
 			a, err := c.Resolver.Addrs(ctx, host)
-			if isDenial(err) {
+			if dnsclient.IsNotFound(err) {
 				return nil, sts.ErrNoHost
 			}
 			p.addrs = a.Addrs
@@ -73,45 +73,45 @@ func (c *checker) findPolicy(ctx context.Context) {
 		}
 		return p.fetched, errorOf(p.fetchErr)
 	}
-	known := stored{domain: c.policyDomain}
+	known := stored{domain: c.to.PolicyDomain}
 	if c.Stored != nil && !c.NoSTS {
-		known.value = c.Stored(ctx, c.policyDomain)
+		known.value = c.Stored(ctx, c.to.PolicyDomain)
 	}
 	var err error
 	c.policies, err = sts.NewManager(sts.ManagerOptions{
 		Store: known, Fetch: fetch, Now: c.Now,
 		LookupTXT: func(ctx context.Context, name string, fresh bool) ([]string, error) {
 			p.txt, p.txtErr = c.Resolver.TXT(ctx, name, fresh)
-			if isDenial(p.txtErr) {
+			if dnsclient.IsNotFound(p.txtErr) {
 				return nil, sts.ErrNoTXT
 			}
 			return p.txt.Records, p.txtErr
 		},
 	})
 	if err != nil {
-		c.policyErr = err // cannot be: what cannot be read is passed over
+		c.policyErr = err // does not happen: the Manager passes over what it cannot read
 		return
 	}
 	c.report.Cached = c.describeCached()
-	r, err := c.policies.Lookup(ctx, c.policyDomain)
+	r, err := c.policies.Lookup(ctx, c.to.PolicyDomain)
 	if err != nil {
-		c.policies.Close() // waits for what is under way, and still writes to p
-		if e, ok := c.policies.Show(c.policyDomain); ok && e.Policy != nil && c.Now().Before(e.ExpiresAt) {
-			// A relay would wait for longer; without an answer it goes by what it has.
-			r, err = sts.Result{Domain: c.policyDomain, Policy: e.Policy, ID: e.ID}, nil
+		c.policies.Close() // waits for lookups that are under way and still write to p
+		if e, ok := c.policies.Show(c.to.PolicyDomain); ok && e.Policy != nil && c.Now().Before(e.ExpiresAt) {
+			// A relay would wait longer, and go by its cache without an answer.
+			r, err = sts.Result{Domain: c.to.PolicyDomain, Policy: e.Policy, ID: e.ID}, nil
 		}
 	}
 	if !p.asked && ctx.Err() == nil {
-		_, _ = fetch(ctx, c.policyDomain)
+		_, _ = fetch(ctx, c.to.PolicyDomain)
 	}
 	c.fetched = p.fetched
 	c.goBy(r, err)
 }
 
-// goBy makes r the policy in force.
+// goBy sets the policy in force.
 func (c *checker) goBy(r sts.Result, err error) {
 	if c.NoSTS {
-		r, err = sts.Result{Domain: c.policyDomain}, nil
+		r, err = sts.Result{Domain: c.to.PolicyDomain}, nil
 	}
 	published := r.Policy != nil && c.fetched != nil && c.fetched.Policy.Text() == r.Policy.Text()
 	if k := c.report.Cached; k != nil {
@@ -124,28 +124,29 @@ func (c *checker) goBy(r sts.Result, err error) {
 	c.policy, c.policyErr = r, err
 }
 
-// decide settles which policy is in force, and describes what was found. A
-// cached one that has refused every host is fetched anew, as in a delivery.
+// decide finds the policy in force, and describes what was published. A cached policy
+// that refuses every host is fetched anew, as in a delivery.
 func (c *checker) decide(ctx context.Context) {
 	if c.policies == nil {
 		return // there was no domain to ask
 	}
 	defer c.policies.Close()
 	if p := c.policy.Policy; p != nil && p.Mode == sts.ModeEnforce && !c.policy.Fresh && c.refused() {
-		r, _, err := c.policies.Refetch(ctx, c.policyDomain)
+		r, _, err := c.policies.Refetch(ctx, c.to.PolicyDomain)
 		if err == nil && r.Policy != nil && r.Policy.Text() != p.Text() {
 			c.goBy(r, nil)
 		}
 	}
-	c.report.Record = c.describeRecord(ctx, &c.seen)
-	c.report.PolicyHost = c.describePolicyHost(&c.seen)
-	c.report.Policy = c.describePolicy(&c.seen)
+	c.report.Record = c.describeRecord(ctx, &c.lookups)
+	c.report.PolicyHost = c.describePolicyHost(&c.lookups)
+	c.report.Policy = c.describePolicy(&c.lookups)
 	if k := c.report.Cached; k != nil && k.InForce && c.report.Record.ID == "" {
 		c.byCache = true
 	}
 }
 
-// refused says that what is asked holds mail from a host, and no other takes it.
+// refused reports whether a requirement keeps mail from a host, and no other host takes
+// it.
 func (c *checker) refused() (refused bool) {
 	for _, h := range c.hosts {
 		req := c.requirement(h)
@@ -153,7 +154,7 @@ func (c *checker) refused() (refused bool) {
 			refused = true
 			continue
 		}
-		for _, v := range h.visits {
+		for _, v := range h.sessions {
 			if !v.open {
 				continue
 			}
@@ -167,7 +168,7 @@ func (c *checker) refused() (refused bool) {
 }
 
 func (c *checker) describeCached() *Cached {
-	e, ok := c.policies.Show(c.policyDomain)
+	e, ok := c.policies.Show(c.to.PolicyDomain)
 	if !ok {
 		return nil
 	}
@@ -179,17 +180,12 @@ func (c *checker) describeCached() *Cached {
 	return k
 }
 
-// isDenial says that there is nothing, which is an answer.
-func isDenial(err error) bool {
-	return errors.Is(err, dnsclient.ErrNXDomain) || errors.Is(err, dnsclient.ErrNoData)
-}
-
-func (c *checker) describeRecord(ctx context.Context, p *policyRun) *Record {
-	r := &Record{Name: "_mta-sts." + c.policyDomain, TXT: p.txt.Records, CNAME: p.txt.CNAME}
-	fault := func(mend, format string, args ...any) {
-		r.Problems = append(r.Problems, Problem{Fault, fmt.Sprintf(format, args...), "RFC 8461, 3.1", mend})
+func (c *checker) describeRecord(ctx context.Context, p *policyLookups) *Record {
+	r := &Record{Name: "_mta-sts." + c.to.PolicyDomain, TXT: p.txt.Records, CNAME: p.txt.CNAME}
+	fault := func(remedy, format string, args ...any) {
+		r.Problems = append(r.Problems, Problem{Fault, fmt.Sprintf(format, args...), "RFC 8461, 3.1", remedy})
 	}
-	if p.txtErr != nil && !isDenial(p.txtErr) {
+	if p.txtErr != nil && !dnsclient.IsNotFound(p.txtErr) {
 		r.Problems = append(r.Problems, c.lookupFault(ctx, "the record could not be looked up: ", p.txtErr, "RFC 8461, 3.1", "the domain's owner"))
 		return r
 	}
@@ -225,12 +221,12 @@ func candidates(txt []string) (n int) {
 	return n
 }
 
-func (c *checker) describePolicyHost(p *policyRun) *PolicyHost {
+func (c *checker) describePolicyHost(p *policyLookups) *PolicyHost {
 	announced := c.report.Record.ID != ""
 	if !p.asked || errors.Is(errorOf(p.fetchErr), sts.ErrNoHost) && !announced {
 		return nil // no MTA-STS, as most domains
 	}
-	host := "mta-sts." + c.policyDomain
+	host := "mta-sts." + c.to.PolicyDomain
 	out := &PolicyHost{URL: "https://" + host + "/.well-known/mta-sts.txt"}
 	for _, a := range p.addrs {
 		out.Addrs = append(out.Addrs, a.String())
@@ -248,7 +244,7 @@ func (c *checker) describePolicyHost(p *policyRun) *PolicyHost {
 		out.TLS = tls.VersionName(seen.TLS.Version)
 		e.Observe(*seen.TLS, c.Roots, c.Now())
 	} else if v, ok := errors.AsType[*tls.CertificateVerificationError](errorOf(p.fetchErr)); ok {
-		// The handshake ended before there was a version to speak of.
+		// The handshake ended before a version was known.
 		e.Observe(tls.ConnectionState{Version: tls.VersionTLS13, PeerCertificates: v.UnverifiedCertificates}, c.Roots, c.Now())
 	}
 	out.Certificate = c.certificate(&e)
@@ -259,7 +255,7 @@ func (c *checker) describePolicyHost(p *policyRun) *PolicyHost {
 		out.Problems = append(out.Problems, Problem{Warning, "the answer has no Content-Type", "RFC 8461, 3.2", "the domain's owner: serve the policy as text/plain; some senders refuse anything else"})
 	}
 	if seen != nil && p.fetchErr == nil && seen.ContentCoding != "" {
-		out.Problems = append(out.Problems, Problem{Warning, "the answer is compressed (" + shorten(seen.ContentCoding, 80) + "), which nobody asked for; not every sender can read it", "RFC 9110, 12.5.3", plainMend})
+		out.Problems = append(out.Problems, Problem{Warning, "the answer is compressed (" + shorten(seen.ContentCoding, 80) + "), which nobody asked for; not every sender can read it", "RFC 9110, 12.5.3", plainRemedy})
 	}
 	if seen != nil && seen.SmallHello {
 		out.Problems = append(out.Problems, smallHello("the policy host"))
@@ -270,7 +266,7 @@ func (c *checker) describePolicyHost(p *policyRun) *PolicyHost {
 	return out
 }
 
-// errorOf is the failure as an error, nil where there is none.
+// errorOf is a failure as an error; nil where there is none.
 func errorOf(err *sts.FetchError) error {
 	if err == nil {
 		return nil
@@ -281,7 +277,7 @@ func errorOf(err *sts.FetchError) error {
 // fetchProblem explains why there is no policy.
 func (c *checker) fetchProblem(err *sts.FetchError, e *security.Evidence) Problem {
 	p := Problem{Severity: Fault, Text: err.Err.Error(), Rule: "RFC 8461, 3.3"}
-	host := "mta-sts." + c.policyDomain
+	host := "mta-sts." + c.to.PolicyDomain
 	seen := err.Seen
 	if seen == nil {
 		seen = &sts.Fetched{}
@@ -289,52 +285,52 @@ func (c *checker) fetchProblem(err *sts.FetchError, e *security.Evidence) Proble
 	switch {
 	case errors.Is(err, sts.ErrNoHost):
 		p.Text = "the record announces a policy, and " + host + " does not exist"
-		p.Mend = "the domain's owner: add an A, AAAA or CNAME record for the policy host and serve the policy there; or remove the record"
+		p.Remedy = "the domain's owner: add an A, AAAA or CNAME record for the policy host and serve the policy there; or remove the record"
 	case errors.Is(err, sts.ErrPrivateAddress):
 		p.Text = host + " leads to addresses that are not public: " + err.Err.Error()
 		p.Rule = "delivery.private_addresses"
-		p.Mend = "the domain's owner: give the policy host a public address; in a network of your own, set private_addresses = \"allow\""
+		p.Remedy = "the domain's owner: give the policy host a public address; in a network of your own, set private_addresses = \"allow\""
 	case err.Type == sts.WebPKIInvalid:
 		req := security.Requirement{Host: host, Level: security.Verify}
 		if s, ok := errors.AsType[*security.Shortfall](req.Satisfied(e)); ok {
-			p.Text = s.Reason
+			p.Text = s.Text
 		}
-		p.Mend = "the domain's owner: give the policy host a certificate of a public authority for " + host + ", with its whole chain, and renew it in time"
+		p.Remedy = "the domain's owner: give the policy host a certificate of a public authority for " + host + ", with its whole chain, and renew it in time"
 	case seen.Location != "" && seen.Status/100 == 3:
-		p.Mend = "the domain's owner: serve the policy itself at this address; where it is kept elsewhere, pass the request on (reverse proxy) or make mta-sts a CNAME to a host that has a certificate for it"
+		p.Remedy = "the domain's owner: serve the policy itself at this address; where it is kept elsewhere, pass the request on (reverse proxy) or make mta-sts a CNAME to a host that has a certificate for it"
 	case seen.Status != 0 && seen.Status != http.StatusOK:
-		p.Mend = "the domain's owner: serve the policy at exactly " + "https://" + host + "/.well-known/mta-sts.txt with status 200"
+		p.Remedy = "the domain's owner: serve the policy at exactly " + "https://" + host + "/.well-known/mta-sts.txt with status 200"
 	case errors.Is(err, sts.ErrContentCoding):
-		p.Rule, p.Mend = "RFC 9110, 12.5.3", plainMend
+		p.Rule, p.Remedy = "RFC 9110, 12.5.3", plainRemedy
 	case errors.Is(err, sts.ErrContentType):
-		p.Rule, p.Mend = "RFC 8461, 3.2", "the domain's owner: serve the policy as text/plain"
+		p.Rule, p.Remedy = "RFC 8461, 3.2", "the domain's owner: serve the policy as text/plain"
 	case seen.Status == http.StatusOK:
-		p.Mend = "the domain's owner: serve a text of at most 64 KiB, and all of it within seconds"
+		p.Remedy = "the domain's owner: serve a text of at most 64 KiB, and all of it within seconds"
 	case isAlert(err, alertUnrecognizedName):
 		p.Text = "the policy could not be fetched: " + p.Text
-		p.Mend = "the domain's owner: give the web server a site of the name " + host + " and a certificate for it; it runs, and knows no such name"
+		p.Remedy = "the domain's owner: give the web server a site of the name " + host + " and a certificate for it; it runs, and knows no such name"
 	case isAlert(err, alertHandshakeFailure), isAlert(err, alertInternalError):
 		p.Text = "the policy could not be fetched: " + p.Text
-		p.Mend = "the domain's owner: see that the web server has a site of the name " + host + " and a certificate for it, and speaks TLS 1.2 or 1.3; its log says more"
+		p.Remedy = "the domain's owner: see that the web server has a site of the name " + host + " and a certificate for it, and speaks TLS 1.2 or 1.3; its log says more"
 	case seen.Addr != "":
 		p.Text = "the policy could not be fetched: " + p.Text
-		p.Mend = "the domain's owner: let the policy host speak TLS 1.2 or 1.3 and HTTP on port 443, and answer within seconds"
+		p.Remedy = "the domain's owner: let the policy host speak TLS 1.2 or 1.3 and HTTP on port 443, and answer within seconds"
 	default:
 		p.Text = "the policy could not be fetched: " + p.Text
-		p.Mend = "the domain's owner: let the policy host answer on port 443; on this side, see that the firewall lets this machine reach port 443"
+		p.Remedy = "the domain's owner: let the policy host answer on port 443; on this side, see that the firewall lets this machine reach port 443"
 	}
 	return p
 }
 
-// The alerts that say of a web server more than that TLS failed (RFC 8446, 6.2).
+// Alerts of web servers that tell more than that TLS failed (RFC 8446, 6.2).
 const (
 	alertHandshakeFailure tls.AlertError = 40
 	alertInternalError    tls.AlertError = 80
 	alertUnrecognizedName tls.AlertError = 112
 )
 
-// isAlert reports whether the other side ended the handshake with an alert.
-// crypto/tls has no other name for it than its text.
+// isAlert reports whether the other side ended the handshake with an alert. crypto/tls
+// gives no way to tell but by the text.
 func isAlert(err error, alert tls.AlertError) bool {
 	op, ok := errors.AsType[*net.OpError](err)
 	return ok && op.Op == "remote error" && op.Err.Error() == alert.Error()

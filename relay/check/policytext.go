@@ -10,14 +10,14 @@ import (
 	"github.com/stsrelay/stsrelay/sts"
 )
 
-func (c *checker) describePolicy(p *policyRun) *Policy {
+func (c *checker) describePolicy(p *policyLookups) *Policy {
 	switch {
 	case p.fetched != nil:
 		return c.describeValid(p.fetched)
 	case p.fetchErr == nil || p.fetchErr.Type != sts.PolicyInvalid:
 		return nil
 	}
-	out := &Policy{Problems: []Problem{{Fault, p.fetchErr.Err.Error(), "RFC 8461, 3.2", invalidMend(p.fetchErr)}}}
+	out := &Policy{Problems: []Problem{{Fault, p.fetchErr.Err.Error(), "RFC 8461, 3.2", invalidRemedy(p.fetchErr)}}}
 	out.Lines, out.MoreLines = lines(p.fetchErr.Text)
 	out.Problems = append(out.Problems, lineEnds(p.fetchErr.Text)...)
 	return out
@@ -30,8 +30,8 @@ func (c *checker) describeValid(f *sts.Fetched) *Policy {
 		InForce: c.policy.Policy != nil && c.policy.Policy.Text() == policy.Text(),
 	}
 	out.Lines, out.MoreLines = lines(f.Text)
-	for _, remark := range f.Remarks {
-		out.Problems = append(out.Problems, remarkProblems(remark)...)
+	for _, w := range f.Warnings {
+		out.Problems = append(out.Problems, warningProblems(w)...)
 	}
 	switch policy.Mode {
 	case sts.ModeTesting:
@@ -44,41 +44,41 @@ func (c *checker) describeValid(f *sts.Fetched) *Policy {
 	return out
 }
 
-// remarkProblems explains a remark about the text of a policy: a problem for each
-// of its texts, and one that says how many more there are. What concerns the
-// policy host is told there.
-func remarkProblems(r sts.Remark) (out []Problem) {
-	p := Problem{Severity: Warning, Rule: "RFC 8461, 3.2", Mend: policyMend}
-	switch r.Kind {
-	case sts.RemarkContentType, sts.RemarkCompressed:
+// warningProblems explains a warning about the text of a policy: a problem for each of its
+// texts, and one with the number of the others. Warnings about the policy host are left
+// to the description of that.
+func warningProblems(w sts.Warning) (out []Problem) {
+	p := Problem{Severity: Warning, Rule: "RFC 8461, 3.2", Remedy: policyRemedy}
+	switch w.Code {
+	case sts.WarnContentType, sts.WarnCompressed:
 		return nil
-	case sts.RemarkShortAge:
-		p.Mend = "the domain's owner: raise max_age to weeks (1209600); mode testing is the place for short ones"
-	case sts.RemarkUnknownKey:
-		p.Severity, p.Mend = Note, "the domain's owner: remove the line, if it was meant for senders"
-	case sts.RemarkIndented:
-		p.Mend = "the domain's owner: let each line begin with its key; other senders pass over the line, or refuse the policy"
-	case sts.RemarkManyMX:
-		p.Mend = "the domain's owner: name hosts by wildcards, such as *.mail.example"
+	case sts.WarnShortAge:
+		p.Remedy = "the domain's owner: raise max_age to weeks (1209600); mode testing is the place for short ones"
+	case sts.WarnUnknownKey:
+		p.Severity, p.Remedy = Note, "the domain's owner: remove the line, if it was meant for senders"
+	case sts.WarnIndented:
+		p.Remedy = "the domain's owner: let each line begin with its key; other senders pass over the line, or refuse the policy"
+	case sts.WarnManyMX:
+		p.Remedy = "the domain's owner: name hosts by wildcards, such as *.mail.example"
 	}
-	for _, text := range r.Texts {
+	for _, text := range w.Texts {
 		p.Text = text
 		out = append(out, p)
 	}
-	if r.More > 0 {
-		p.Text = fmt.Sprintf("%d more of this kind", r.More)
+	if w.More > 0 {
+		p.Text = fmt.Sprintf("%d more of this kind", w.More)
 		out = append(out, p)
 	}
 	return out
 }
 
 const (
-	policyMend = "the domain's owner: correct the text, then change the id in the record"
-	plainMend  = "the domain's owner: let the web server send this file as it is (nginx: gzip off, gzip_static off; Apache: SetEnv no-gzip 1)"
+	policyRemedy = "the domain's owner: correct the text, then change the id in the record"
+	plainRemedy  = "the domain's owner: let the web server send this file as it is (nginx: gzip off, gzip_static off; Apache: SetEnv no-gzip 1)"
 )
 
-// invalidMend is what helps against a text that is no policy.
-func invalidMend(err error) string {
+// invalidRemedy is the remedy for a text that is not a policy.
+func invalidRemedy(err error) string {
 	switch {
 	case errors.Is(err, sts.ErrEmptyPolicy):
 		return "the domain's owner: put the policy into the file that the web server sends, and see that it has a site of this name (Caddy answers 200 and nothing where it has none)"
@@ -89,16 +89,16 @@ func invalidMend(err error) string {
 	case errors.Is(err, sts.ErrHTML):
 		return "the domain's owner: serve the policy itself, as a plain text, at exactly this path; a web page was sent in its place, with status 200"
 	}
-	return policyMend
+	return policyRemedy
 }
 
-// lineEnds looks for what a reader of the lines cannot see.
+// lineEnds notes line ends that are wrong: the report does not show them.
 func lineEnds(text string) []Problem {
 	crlf := strings.Count(text, "\r\n")
 	bareCR, bareLF := strings.Count(text, "\r")-crlf, strings.Count(text, "\n")-crlf
 	switch {
 	case strings.Contains(text, "\x00") || strings.HasPrefix(text, "\x1f\x8b"):
-		return nil // its lines are no lines
+		return nil // it is not text
 	case bareCR > 0:
 		return []Problem{{Fault, "the text has a CR without LF; that ends no line", "RFC 8461, 3.2", "the domain's owner: end every line with LF or CRLF"}}
 	case crlf > 0 && bareLF > 0:
@@ -107,7 +107,7 @@ func lineEnds(text string) []Problem {
 	return nil
 }
 
-// lines takes a text apart for display; more is how many lines are left out.
+// lines splits a text into lines for display; more is how many are left out.
 func lines(text string) (out []string, more int) {
 	out = []string{}
 	if text == "" {
@@ -123,7 +123,7 @@ func lines(text string) (out []string, more int) {
 	return out, more
 }
 
-// patterns says which mx of the policy cover no host of the domain.
+// patterns notes the mx patterns of the policy that cover no host of the domain.
 func (c *checker) patterns() {
 	p := c.report.Policy
 	if p == nil || !p.Valid || c.report.MX.From == "route" || len(c.hosts) == 0 {
@@ -144,11 +144,11 @@ func (c *checker) patterns() {
 		"the domain's owner: remove it, if it is not there for hosts to come; whoever can get such a name into the MX records may receive the mail"})
 }
 
-// maxOfAKind is how many problems of one kind are told one by one.
+// maxOfAKind is how many problems of one kind are listed.
 const maxOfAKind = 5
 
-// problemsOf makes a problem of each of a stranger's items, five at most, and one
-// more that says how many others there are.
+// problemsOf makes a problem of each item, of maxOfAKind at most, and one with the number
+// of the others. Strangers decide how many items there are.
 func problemsOf(items []string, problem func(item string) Problem) (out []Problem) {
 	for _, item := range items[:min(len(items), maxOfAKind)] {
 		out = append(out, problem(item))
@@ -161,8 +161,7 @@ func problemsOf(items []string, problem func(item string) Problem) (out []Proble
 	return out
 }
 
-// lookalikes are the TXT records that mention a version tag in any case of
-// letters.
+// lookalikes are the TXT records that have a version tag in them, in upper or lower case.
 func lookalikes(txt []string, tag string) (out []string) {
 	for _, t := range txt {
 		if strings.Contains(strings.ToLower(t), tag) {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
-	"net"
 	"net/netip"
 	"slices"
 	"sync"
@@ -12,24 +11,23 @@ import (
 	"time"
 
 	"github.com/stsrelay/stsrelay/internal/clienthello"
-	"github.com/stsrelay/stsrelay/relay/delivery"
 	"github.com/stsrelay/stsrelay/relay/outbound"
 	"github.com/stsrelay/stsrelay/relay/security"
 	"github.com/stsrelay/stsrelay/relay/smtpclient"
 )
 
-// visitAll opens a session with each of the host's addresses, side by side: as many
-// as a delivery tries in one attempt, and more where none of them answers.
-func (c *checker) visitAll(ctx context.Context, h *host) {
+// openAll opens a session with each of the host's addresses at the same time: with as many
+// as a delivery tries in one attempt, and with more where none of them answers.
+func (c *checker) openAll(ctx context.Context, h *host) {
 	for addrs := range slices.Chunk(h.addrs, outbound.MaxAddresses) {
 		var wg sync.WaitGroup
 		for _, a := range addrs {
-			v := &visit{Session: Session{Address: a.String(), Verdicts: []Verdict{}}, evidence: security.Evidence{Host: h.Name}}
-			h.visits = append(h.visits, v)
+			v := &session{Session: Session{Address: a.String(), Verdicts: []Verdict{}}, evidence: security.Evidence{Host: h.Name}}
+			h.sessions = append(h.sessions, v)
 			wg.Go(func() {
 				select {
 				case c.slots <- struct{}{}:
-					c.visit(ctx, h, v, a)
+					c.open(ctx, h, v, a)
 					<-c.slots
 				case <-ctx.Done():
 					v.connectProblem(context.Cause(ctx))
@@ -37,131 +35,77 @@ func (c *checker) visitAll(ctx context.Context, h *host) {
 			})
 		}
 		wg.Wait()
-		if slices.ContainsFunc(h.visits, func(v *visit) bool { return v.open }) || ctx.Err() != nil {
+		if slices.ContainsFunc(h.sessions, func(v *session) bool { return v.open }) || ctx.Err() != nil {
 			return
 		}
 	}
 }
 
-// visit opens a session as a delivery does, up to the EHLO inside TLS, and ends
-// it.
-func (c *checker) visit(ctx context.Context, h *host, v *visit, addr netip.Addr) {
+// open opens a session as a delivery does, up to the EHLO within TLS, and ends it.
+func (c *checker) open(ctx context.Context, h *host, v *session, addr netip.Addr) {
 	at := netip.AddrPortFrom(addr, h.Port)
-	client, err := c.hello(ctx, at)
-	if failed, ok := errors.AsType[*connectError](err); ok {
-		v.connectProblem(failed.err)
+	conn, _, _, err := c.opener.Dialer.Dial(ctx, []netip.AddrPort{at}, c.ConnectTimeout)
+	if err != nil {
+		v.connectProblem(causeOf(ctx, err))
 		return
 	}
-	if err != nil {
-		v.greetingProblem(err)
-		return
-	}
-	v.open = true
-	v.Greeting = client.Greeting().String()
-	if c.startTLS(ctx, h, v, client, false) {
-		client = c.smaller(ctx, h, v, at, client)
-	}
-	// The verdict is made; how the host takes leave does not matter.
-	quitCtx, cancel := context.WithTimeout(ctx, time.Second)
-	defer cancel()
-	_ = client.Quit(quitCtx)
-}
-
-// connectError is a connection that could not be opened.
-type connectError struct{ err error }
-
-func (e *connectError) Error() string { return e.err.Error() }
-
-// hello connects and says EHLO.
-func (c *checker) hello(ctx context.Context, at netip.AddrPort) (*smtpclient.Client, error) {
-	dialCtx, cancel := context.WithTimeout(ctx, c.ConnectTimeout)
-	conn, err := c.dialHost(dialCtx, at)
-	cancel()
-	if err != nil && ctx.Err() != nil {
-		err = context.Cause(ctx)
-	}
-	if err != nil {
-		return nil, &connectError{err}
-	}
-	// A host that swallows a large ClientHello leaves time for a small one.
-	return smtpclient.New(ctx, conn, smtpclient.Options{Name: c.Hostname, Timeouts: smtpclient.Timeouts{ServerHello: min(clienthello.Silence, c.Timeout/3)}})
-}
-
-// smaller tries once more with a small ClientHello, as a delivery does. It returns
-// the session that is left to end.
-func (c *checker) smaller(ctx context.Context, h *host, v *visit, at netip.AddrPort, first *smtpclient.Client) *smtpclient.Client {
-	large := v.evidence
-	client, err := c.hello(ctx, at)
-	if err != nil {
-		return first // which tells enough
-	}
-	c.startTLS(ctx, h, v, client, true)
+	s, f := c.opener.Open(ctx, conn, outbound.Target{
+		Requirement: &security.Requirement{Host: h.Name, TLSA: h.set}, Addr: at, LegacyTLS: c.LegacyTLS, ConnectTimeout: c.ConnectTimeout,
+	})
 	switch {
-	case !v.open, v.evidence.StartTLS == security.Broken:
-	case v.evidence.StartTLS != security.Established:
-		v.evidence, v.STARTTLS = large, "broken"
-	case clienthello.WithRC4(v.evidence.Suite): // the suite was at fault, not the size
+	case f == nil:
+		c.describeSession(v, s)
+		// Whatever the host answers to QUIT, the verdict is made.
+		quitCtx, cancel := context.WithTimeout(ctx, time.Second)
+		defer cancel()
+		_ = s.Client.Quit(quitCtx)
+	case f.Stage == outbound.StageReconnect:
+		v.connectProblem(causeOf(ctx, f.Err))
+	case f.Stage == outbound.StageHandshake: // a delivery would wait for longer
+		v.open, v.STARTTLS = true, "broken"
+		v.evidence.StartTLS, v.evidence.Failure = security.Broken, f.Err.Error()
 	default:
+		v.greetingProblem(f.Err)
+	}
+}
+
+// causeOf is why ctx ended, or err where it has not.
+func causeOf(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	return err
+}
+
+// describeSession notes what a session showed.
+func (c *checker) describeSession(v *session, s *outbound.Session) {
+	v.open, v.evidence = true, s.Evidence
+	v.Greeting = s.Client.Greeting().String()
+	e := &v.evidence
+	if v.STARTTLS = startTLSWords[e.StartTLS]; e.StartTLS != security.Established {
+		return
+	}
+	v.TLS, v.Cipher, v.Group = e.TLSName(), tls.CipherSuiteName(e.Suite), e.GroupName()
+	v.RequireTLS = e.OffersRequireTLS
+	v.Certificate = c.certificate(e)
+	if s.Unanswered != "" && !clienthello.WithRC4(e.Suite) { // else the suite was at fault, not the size
 		v.SmallHello = true
 		v.Problems = append(v.Problems, smallHello("the host"))
 	}
-	return client
 }
 
-// smallHello tells of a host that did not take the usual ClientHello.
+// startTLSWords are the words of Session.STARTTLS.
+var startTLSWords = map[security.StartTLS]string{
+	security.NotOffered: "not offered", security.Refused: "refused", security.Broken: "broken", security.Established: "established",
+}
+
+// smallHello is the problem of a host that does not answer the usual ClientHello.
 func smallHello(who string) Problem {
 	return Problem{Warning, who + " takes only a small ClientHello; most senders send one of more than a TCP segment now (1,500 octets), and may get no TLS", "RFC 8446, 4.1.2",
 		"the host's owner: update what ends TLS there, or the firewall before it. This relay tries once more with classical key exchange"}
 }
 
-// dialHost connects to a mail host from source_ip, where the operator has set it.
-func (c *checker) dialHost(ctx context.Context, to netip.AddrPort) (net.Conn, error) {
-	if c.Dial != nil {
-		return c.Dial(ctx, "tcp", to.String())
-	}
-	var dialer net.Dialer
-	for _, from := range c.SourceIPs {
-		if from.Is4() == to.Addr().Is4() {
-			dialer.LocalAddr = net.TCPAddrFromAddrPort(netip.AddrPortFrom(from, 0))
-		}
-	}
-	return dialer.DialContext(ctx, "tcp", to.String())
-}
-
-// startTLS notes what comes of STARTTLS. It reports whether a small ClientHello may
-// do better.
-func (c *checker) startTLS(ctx context.Context, h *host, v *visit, client *smtpclient.Client, small bool) (unanswered bool) {
-	v.STARTTLS = "not offered"
-	if _, ok := client.Extension("STARTTLS"); !ok {
-		return false
-	}
-	err := client.StartTLS(ctx, delivery.TLSConfig(&security.Requirement{Host: h.Name, TLSA: h.set}, c.LegacyTLS, small))
-	if refused, ok := errors.AsType[*smtpclient.ReplyError](err); ok {
-		if refused.Step != "STARTTLS" || refused.Reply.Code == 421 {
-			v.open, v.STARTTLS = false, "" // it is not about TLS: a delivery tries the next host
-			v.greetingProblem(err)
-			return false
-		}
-		v.STARTTLS = "refused"
-		v.evidence.StartTLS, v.evidence.Failure = security.Refused, refused.Reply.String()
-		return false
-	}
-	if err != nil {
-		v.STARTTLS = "broken"
-		v.evidence.StartTLS, v.evidence.Failure = security.Broken, err.Error()
-		return clienthello.Unanswered(err)
-	}
-	v.STARTTLS = "established"
-	cs, _ := client.TLS()
-	v.evidence.Observe(cs, c.Roots, c.Now())
-	_, v.evidence.OffersRequireTLS = client.Extension("REQUIRETLS")
-	v.TLS, v.Cipher, v.Group = tls.VersionName(cs.Version), tls.CipherSuiteName(cs.CipherSuite), v.evidence.GroupName()
-	v.RequireTLS = v.evidence.OffersRequireTLS
-	v.Certificate = c.certificate(&v.evidence)
-	return false
-}
-
-func (v *visit) connectProblem(err error) {
+func (v *session) connectProblem(err error) {
 	p := Problem{Fault, "no connection: " + err.Error(), "RFC 5321, 5.1", "the host's owner: let the mail server listen on this port; on this side, see that the firewall and the provider of this machine let it reach port 25 (many block it)"}
 	if errors.Is(err, syscall.ENETUNREACH) || errors.Is(err, syscall.EHOSTUNREACH) {
 		p = Problem{Note, "no connection: " + err.Error(), "RFC 5321, 5.1", "nothing, if the host has other addresses: this machine has no way to this one (IPv6?)"}
@@ -169,16 +113,16 @@ func (v *visit) connectProblem(err error) {
 	v.Problems = append(v.Problems, p)
 }
 
-func (v *visit) greetingProblem(err error) {
+func (v *session) greetingProblem(err error) {
 	p := Problem{Fault, err.Error(), "RFC 5321, 3.1", "the host's owner: let the mail server greet with 220 and know EHLO"}
 	if refused, ok := errors.AsType[*smtpclient.ReplyError](err); ok {
 		v.Greeting = refused.Reply.String()
-		p.Mend = "look up in the reply why the host does not want to talk with this machine: often its address is on a block list, or its name does not lead back to it"
+		p.Remedy = "look up in the reply why the host does not want to talk with this machine: often its address is on a block list, or its name does not lead back to it"
 	}
 	v.Problems = append(v.Problems, p)
 }
 
-// certificate describes the leaf that a session showed, nil where there is none.
+// certificate describes the leaf certificate that a session showed; nil: none.
 func (c *checker) certificate(e *security.Evidence) *Certificate {
 	if len(e.Chain) == 0 {
 		return nil
@@ -187,7 +131,7 @@ func (c *checker) certificate(e *security.Evidence) *Certificate {
 	out := &Certificate{
 		Names: leaf.DNSNames, CommonName: leaf.Subject.CommonName, Issuer: leaf.Issuer.String(),
 		NotBefore: leaf.NotBefore.UTC(), NotAfter: leaf.NotAfter.UTC(), DaysLeft: days(leaf.NotAfter.Sub(c.Now())),
-		Trusted: e.Certificate == security.Trusted, Why: e.CertificateWhy, Named: e.NameMatches,
+		Trusted: e.Certificate == security.Trusted, Why: e.CertificateText, Named: e.NameMatches,
 	}
 	for _, cert := range e.Chain {
 		out.Chain = append(out.Chain, cert.Issuer.String())
@@ -195,7 +139,7 @@ func (c *checker) certificate(e *security.Evidence) *Certificate {
 	return out
 }
 
-// days is whole days, rounded down.
+// days is a time in whole days, rounded down.
 func days(d time.Duration) int {
 	n := int(d / (24 * time.Hour))
 	if d < 0 && d%(24*time.Hour) != 0 {

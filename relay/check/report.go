@@ -6,9 +6,9 @@ import "time"
 type Severity string
 
 const (
-	// Fault: something that is published or offered does not work.
+	// Fault: something published or offered does not work.
 	Fault Severity = "fault"
-	// Warning: it works, and will or may not for long, or for others.
+	// Warning: it works, but perhaps not for long, or not for other senders.
 	Warning Severity = "warning"
 	// Note: worth knowing.
 	Note Severity = "note"
@@ -19,16 +19,15 @@ type Problem struct {
 	Severity Severity `json:"severity"`
 	// Text says what it is.
 	Text string `json:"text"`
-	// Rule is where it is asked for, "RFC 8461, 4.1", or a key of the
+	// Rule is where the demand is written, "RFC 8461, 4.1", or a key of the
 	// configuration.
 	Rule string `json:"rule"`
-	// Mend says what to do about it.
-	Mend string `json:"mend"`
+	// Remedy says what to do about it.
+	Remedy string `json:"mend"`
 }
 
-// Report is what was found out about a domain. It is plain data: Text and JSON
-// both say all of it. What strangers sent is in it with whatever cannot be
-// printed escaped.
+// Report is what was found out about a domain. It is plain data, and Text and JSON both
+// show all of it. What strangers sent is in it with control characters escaped.
 type Report struct {
 	Domain string    `json:"domain"`
 	At     time.Time `json:"at"`
@@ -59,7 +58,7 @@ type OperatorRule struct {
 
 // Cached is an entry of the running relay's policy cache.
 type Cached struct {
-	// InForce says that the relay goes by it, whatever is published now.
+	// InForce reports whether the relay applies it, whatever is published now.
 	InForce   bool       `json:"in_force"`
 	ID        string     `json:"id"`
 	Mode      string     `json:"mode"` // "": no policy, only a failure to get one
@@ -102,13 +101,13 @@ type Policy struct {
 	// Lines are the text as it was received; MoreLines is how many are left out.
 	Lines     []string `json:"lines"`
 	MoreLines int      `json:"more_lines,omitempty"`
-	// Valid says that it is a policy; the rest is as it was read then.
+	// Valid reports whether it is a policy. The rest is set only then.
 	Valid  bool     `json:"valid"`
 	Mode   string   `json:"mode,omitempty"`
 	MaxAge int64    `json:"max_age,omitempty"` // seconds
 	MX     []string `json:"mx,omitempty"`
-	// InForce says that this relay would apply it: there is a record for it,
-	// and MTA-STS is switched on.
+	// InForce reports whether this relay would apply it: there is a record for it, and
+	// MTA-STS is switched on.
 	InForce  bool      `json:"in_force"`
 	Problems []Problem `json:"problems,omitempty"`
 }
@@ -118,8 +117,8 @@ type MX struct {
 	// From is "mx", "address" (no MX record: the domain itself), "literal",
 	// "route" (the operator's), or "" where there is none.
 	From string `json:"from"`
-	// Secure says that the answer was validated by DNSSEC, or that the operator
-	// named the host.
+	// Secure reports whether the answer was validated by DNSSEC, or the operator named
+	// the host.
 	Secure   bool      `json:"dnssec"`
 	CNAME    string    `json:"cname,omitempty"`
 	Problems []Problem `json:"problems,omitempty"`
@@ -135,8 +134,8 @@ type Host struct {
 	CNAME      string   `json:"cname,omitempty"`
 	// Pattern is the mx of the policy that covers the host.
 	Pattern string `json:"pattern,omitempty"`
-	// Admitted says that the relay would contact it: no enforced policy leaves
-	// it out, and it can meet a demand for DANE.
+	// Admitted reports whether the relay would contact it: no enforced policy leaves it
+	// out, and it can meet a demand for DANE.
 	Admitted bool      `json:"admitted"`
 	TLSA     *TLSA     `json:"tlsa,omitempty"`
 	Sessions []Session `json:"sessions"`
@@ -148,11 +147,11 @@ type TLSA struct {
 	// Name is where they were found, Base the name of the host there.
 	Name string `json:"name"`
 	Base string `json:"base"`
-	// Records are all of them; Secure says that they were validated.
+	// Records are all of them. Secure reports whether DNSSEC validated them.
 	Records []string `json:"records"`
 	Secure  bool     `json:"dnssec"`
-	// Applies says that DANE decides for this host: validated records, and DANE
-	// is switched on. Usable is how many of them can authenticate.
+	// Applies reports whether DANE counts for this host: the records are validated, and
+	// DANE is switched on. Usable is how many of them can authenticate the host.
 	Applies bool `json:"applies"`
 	Usable  int  `json:"usable"`
 }
@@ -168,7 +167,7 @@ type Session struct {
 	TLS      string `json:"tls,omitempty"` // "TLS 1.3"
 	Cipher   string `json:"cipher,omitempty"`
 	Group    string `json:"group,omitempty"` // of the key exchange; none where it is RSA
-	// SmallHello reports whether TLS came about with a small ClientHello only.
+	// SmallHello reports whether the host answered a small ClientHello only.
 	SmallHello  bool         `json:"small_client_hello,omitempty"`
 	Certificate *Certificate `json:"certificate,omitempty"`
 	// TLSA is the record that the certificate matches.
@@ -176,16 +175,16 @@ type Session struct {
 	RequireTLS bool   `json:"offers_requiretls"`
 	// Verdicts are those of all who ask something of the session.
 	Verdicts []Verdict `json:"verdicts"`
-	// Usable says that mail may travel over it; Worth what it is worth then.
-	Usable   bool      `json:"usable"`
-	Worth    string    `json:"worth,omitempty"`
-	Problems []Problem `json:"problems,omitempty"`
+	// Usable reports whether mail may go over it. Protection is how it protects mail.
+	Usable     bool      `json:"usable"`
+	Protection string    `json:"worth,omitempty"`
+	Problems   []Problem `json:"problems,omitempty"`
 }
 
 // Verdict is what one source says of a session.
 type Verdict struct {
 	Source string `json:"source"`
-	// Binding says that it may hold mail.
+	// Binding reports whether it may hold mail.
 	Binding bool `json:"binding"`
 	Met     bool `json:"met"`
 	// Type is the result type of TLS reports where it is not met.
@@ -204,11 +203,11 @@ type Certificate struct {
 	DaysLeft int `json:"days_left"`
 	// Chain are the issuers of the certificates that were shown, leaf first.
 	Chain []string `json:"chain"`
-	// Trusted says that the chain leads to a trusted root, all in date; Why what
-	// is the matter where it does not.
+	// Trusted reports whether the chain leads to a trusted root, with all certificates
+	// in date. Why is the reason where it does not.
 	Trusted bool   `json:"trusted"`
 	Why     string `json:"why,omitempty"`
-	// Named says that it is for the host's name.
+	// Named reports whether it is for the host's name.
 	Named bool `json:"named"`
 }
 
@@ -221,10 +220,10 @@ type TLSRPT struct {
 	Problems []Problem `json:"problems,omitempty"`
 }
 
-// Outcome is what would become of mail that were due now.
+// Outcome is what would become of mail that is due now.
 type Outcome struct {
-	// Goes says that it would leave.
-	Goes bool `json:"goes"`
+	// Deliverable reports whether it would leave.
+	Deliverable bool `json:"goes"`
 	// Action is "deliver", "wait" or "bounce".
 	Action string `json:"action"`
 	// Host, Address and TLS are where it would go to, and over what.

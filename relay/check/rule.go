@@ -2,101 +2,57 @@ package check
 
 import (
 	"net"
-	"net/netip"
 	"strconv"
-	"strings"
 
-	"github.com/stsrelay/stsrelay/relay/delivery"
+	"github.com/stsrelay/stsrelay/relay/outbound"
 	"github.com/stsrelay/stsrelay/relay/security"
 )
 
 // applyRule looks for the operator's rule and says what is remarkable about it.
 func (c *checker) applyRule() {
-	c.rule = c.Rules.For(c.domain)
-	c.policyDomain = c.domain
-	if c.rule == nil {
+	c.to = c.Rules.Destination(c.domain)
+	rule := c.to.Rule
+	if rule == nil {
 		return
 	}
-	out := &OperatorRule{TLS: levelName(c.rule), Override: c.rule.Override}
+	out := &OperatorRule{TLS: levelName(rule), Override: rule.Override}
 	for name, r := range c.Rules {
-		if r == c.rule {
+		if r == rule {
 			out.Name = name
 		}
 	}
-	note := func(severity Severity, text, rule, mend string) {
-		out.Problems = append(out.Problems, Problem{severity, text, rule, mend})
+	note := func(severity Severity, text, rule, remedy string) {
+		out.Problems = append(out.Problems, Problem{severity, text, rule, remedy})
 	}
-	if r := c.rule.Route; r != nil {
+	if r := rule.Route; r != nil {
 		out.Route, out.MX, out.User = net.JoinHostPort(r.Host, strconv.Itoa(int(r.Port))), r.MX, r.User
-		c.policyDomain = r.PolicyDomain()
 		note(Note, "mail goes to the operator's next hop, not to the domain's own MX hosts; what the next hop publishes counts, not what the domain does",
 			"RFC 8461, 3.4", "nothing, if that is meant; else remove route from the [[domain]] table")
 	}
 	if out.User != "" {
 		note(Note, "the relay logs in there; a check does not, and cannot tell whether the password is right", "domain.user", "nothing")
 	}
-	if c.rule.Override {
+	if rule.Override {
 		note(Warning, "override_policy is set: what the domain publishes is judged and counted, but does not hold mail",
 			"domain.override_policy", "remove it as soon as what the domain publishes can be met again")
 	}
-	if c.rule.Opportunistic && c.RefusePlaintext {
+	if rule.Opportunistic && c.RefusePlaintext {
 		note(Note, `the rule lets mail go in clear, against delivery.plaintext = "refuse"`, "domain.tls", "nothing, if that is meant")
 	}
-	if c.rule.Level == security.Verify && (c.rule.Route == nil || c.rule.Route.MX) {
+	if rule.Level == security.Verify && (rule.Route == nil || rule.Route.MX) {
 		note(Note, "the rule asks for a certificate for the MX host's name; whoever forges the MX records can name a host of their own, with a good certificate",
 			"domain.tls", "tls = \"secure\" pins the names of the certificate; nothing is needed where the zone is signed or an enforced policy names the hosts")
 	}
-	if c.rule.Level == security.VerifyDANE && c.NoDANE {
+	if rule.Level == security.VerifyDANE && c.NoDANE {
 		note(Fault, "the rule asks for DANE, and DANE is switched off: all mail of the domain waits", "dane.enabled", "switch it on, or ask for tls = \"verify\"")
 	}
 	c.report.Rule = out
 }
 
 // levelName is the rule's tls as it stands in the configuration.
-func levelName(r *delivery.Rule) string {
+func levelName(r *outbound.Rule) string {
 	if r.Opportunistic {
 		return "opportunistic"
 	}
 	return map[security.Level]string{security.Encrypt: "encrypt", security.Verify: "verify", security.Secure: "secure", security.VerifyDANE: "dane"}[r.Level]
-}
-
-// route is the operator's next hop, nil where there is none.
-func (c *checker) route() *delivery.Route {
-	if c.rule == nil {
-		return nil
-	}
-	return c.rule.Route
-}
-
-func (c *checker) overridden() bool { return c.rule != nil && c.rule.Override }
-
-// level is what the operator's rule asks for.
-func (c *checker) level() security.Level {
-	if c.rule == nil || c.rule.Opportunistic {
-		return security.NoLevel
-	}
-	return c.rule.Level
-}
-
-// pinnedNames are the names that the operator's rule pins.
-func (c *checker) pinnedNames() []string {
-	if c.rule == nil {
-		return nil
-	}
-	return c.rule.PinnedNames(c.domain)
-}
-
-// refusesPlaintext says that the operator sends nothing in clear there.
-func (c *checker) refusesPlaintext() bool {
-	return c.RefusePlaintext && (c.rule == nil || !c.rule.Opportunistic)
-}
-
-// literal reads an address literal (RFC 5321, 4.1.3) in the form of
-// mailbox.ParseDomain.
-func literal(domain string) (netip.Addr, bool) {
-	if !strings.HasPrefix(domain, "[") {
-		return netip.Addr{}, false
-	}
-	a, err := netip.ParseAddr(strings.TrimPrefix(strings.Trim(domain, "[]"), "IPv6:"))
-	return a, err == nil
 }

@@ -2,8 +2,6 @@ package check
 
 import (
 	"context"
-	"crypto/tls"
-	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -19,27 +17,28 @@ import (
 	"github.com/stsrelay/stsrelay/internal/dkim"
 	"github.com/stsrelay/stsrelay/internal/dnsclient"
 	"github.com/stsrelay/stsrelay/internal/publicaddr"
+	"github.com/stsrelay/stsrelay/internal/webfetch"
 )
 
 const (
-	// maxProbes is how many domains' hosts are tried to see whether mail gets out,
-	// and how many clocks are asked.
+	// maxProbes is the number of domains whose hosts are dialed to see whether mail can
+	// leave, and whose policy hosts are asked for the time.
 	maxProbes = 5
-	// wrongClock is by how much a clock may differ from others.
+	// wrongClock is how far the clock may be from that of others.
 	wrongClock = time.Minute
 )
 
 // SelfOptions configures Self.
 type SelfOptions struct {
 	Options
-	// Domains are some that mail goes to: their hosts tell whether port 25 is open,
-	// their policy hosts what time it is.
+	// Domains are some that mail goes to. Their mail hosts show whether port 25 is open,
+	// and their policy hosts have the time.
 	Domains []string
 	// Senders are the domains in whose name mail is sent.
 	Senders []string
 	// Keys are the DKIM keys in use, with the services that each signs for.
 	Keys []SelfKey
-	// NoCertificate says that the relay's certificate is self-made.
+	// NoCertificate reports whether the relay's certificate is self-signed.
 	NoCertificate bool
 }
 
@@ -49,17 +48,17 @@ type SelfKey struct {
 	Kinds []string
 }
 
-// SelfReport is how the relay looks from outside: whether others will take its
-// mail. It is plain data.
+// SelfReport is how the relay looks from outside, and whether hosts will take its mail.
+// It is plain data.
 type SelfReport struct {
 	Hostname string    `json:"hostname"`
 	At       time.Time `json:"at"`
-	// Good is what was found to be in order.
+	// Good is what is in order.
 	Good     []string  `json:"good"`
 	Problems []Problem `json:"problems"`
 }
 
-// Ready says that nothing keeps mail from being taken.
+// Ready reports whether nothing was found that makes hosts refuse mail.
 func (r *SelfReport) Ready() bool {
 	return !slices.ContainsFunc(r.Problems, func(p Problem) bool { return p.Severity == Fault })
 }
@@ -77,8 +76,8 @@ func (r *SelfReport) Text(w io.Writer, colour bool) error {
 	return err
 }
 
-// Self finds out how the relay itself stands: its name, the way out, the clock, and
-// what its domains publish about it. Nothing is sent.
+// Self checks the relay itself: its name, whether port 25 is open to the outside, its
+// clock, and what its domains publish about it. Nothing is sent.
 func Self(ctx context.Context, o SelfOptions) *SelfReport {
 	o.Options = o.withDefaults()
 	ctx, cancel := context.WithTimeout(ctx, o.Timeout)
@@ -111,7 +110,7 @@ func Self(ctx context.Context, o SelfOptions) *SelfReport {
 
 type self struct{ SelfOptions }
 
-// findings are what one look found.
+// findings are the result of one step of Self.
 type findings struct {
 	good     []string
 	problems []Problem
@@ -122,12 +121,12 @@ func (f *findings) ok(format string, args ...any) {
 	f.good = append(f.good, fmt.Sprintf(format, args...))
 }
 
-func (f *findings) bad(s Severity, text, rule, mend string) {
-	f.problems = append(f.problems, Problem{Severity: s, Text: text, Rule: rule, Mend: mend})
+func (f *findings) bad(s Severity, text, rule, remedy string) {
+	f.problems = append(f.problems, Problem{Severity: s, Text: text, Rule: rule, Remedy: remedy})
 }
 
-// name looks at the hostname as those do whom it greets: it has addresses, and
-// they lead back to it.
+// name checks the hostname as hosts do that get it in EHLO: it must have addresses, and
+// their PTR records must lead back to it.
 func (s *self) name(ctx context.Context) (f findings) {
 	const rule = "RFC 5321, 4.1.1.1"
 	found, err := s.Resolver.Addrs(ctx, s.Hostname)
@@ -159,15 +158,14 @@ func (s *self) name(ctx context.Context) (f findings) {
 	return f
 }
 
-// wayOut says whether connections to port 25 of other hosts come about: many
-// providers block them.
+// wayOut checks whether port 25 of other hosts can be reached: many providers block it.
 func (s *self) wayOut(ctx context.Context) (f findings) {
 	if len(s.Domains) == 0 {
 		f.bad(Note, "whether port 25 is open to the outside was not tried: it is not known where mail goes", "RFC 5321, 4.5.4.2",
 			"name a domain that mail goes to: stsrelay check --self DOMAIN")
 		return f
 	}
-	c := &checker{Options: s.Options}
+	dialer := s.dialer()
 	var failed []string
 	for _, d := range s.probes() {
 		host := d
@@ -179,9 +177,7 @@ func (s *self) wayOut(ctx context.Context) (f findings) {
 			continue // that says nothing about port 25
 		}
 		for _, a := range found.Addrs[:min(len(found.Addrs), 2)] {
-			dialCtx, cancel := context.WithTimeout(ctx, min(s.ConnectTimeout, s.Timeout/3))
-			conn, err := c.dialHost(dialCtx, netip.AddrPortFrom(a.Unmap(), 25))
-			cancel()
+			conn, _, _, err := dialer.Dial(ctx, []netip.AddrPort{netip.AddrPortFrom(a.Unmap(), 25)}, min(s.ConnectTimeout, s.Timeout/3))
 			if err == nil {
 				conn.Close()
 				f.ok("port 25 is open to the outside: %s [%s] answers", host, a.Unmap())
@@ -199,8 +195,8 @@ func (s *self) wayOut(ctx context.Context) (f findings) {
 
 func (s *self) probes() []string { return s.Domains[:min(len(s.Domains), maxProbes)] }
 
-// clock compares the clock with those of policy hosts. A wrong one makes good
-// certificates look bad.
+// clock compares the clock with those of policy hosts. With a wrong clock good
+// certificates look expired.
 func (s *self) clock(ctx context.Context) (f findings) {
 	for _, d := range s.probes() {
 		host := "mta-sts." + d
@@ -221,37 +217,24 @@ func (s *self) clock(ctx context.Context) (f findings) {
 
 // timeAt asks a web server what time it is.
 func (s *self) timeAt(ctx context.Context, host string) (time.Time, error) {
-	found, err := s.Resolver.Addrs(ctx, host)
-	if err != nil {
-		return time.Time{}, err
-	}
-	addr := found.Addrs[0].Unmap()
-	if !s.AllowPrivate && !publicaddr.Public(addr) {
-		return time.Time{}, fmt.Errorf("%s is not a public address", addr)
-	}
-	dial := s.Dial
-	if dial == nil {
-		dial = new(net.Dialer).DialContext
-	}
-	client := &http.Client{
-		Transport: &http.Transport{
-			DialContext:       dial,
-			TLSClientConfig:   &tls.Config{ServerName: host, InsecureSkipVerify: true}, //nolint:gosec // nothing but the time is asked, and a wrong clock is what is looked for
-			DisableKeepAlives: true,
+	web := webfetch.New(webfetch.Options{
+		LookupAddrs: func(ctx context.Context, host string) ([]netip.Addr, error) {
+			found, err := s.Resolver.Addrs(ctx, host)
+			return found.Addrs, err
 		},
-		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodHead, "https://"+net.JoinHostPort(addr.String(), "443")+"/.well-known/mta-sts.txt", nil)
+		DialContext: s.Dial, AllowPrivate: func() bool { return s.AllowPrivate },
+		Insecure: true, // only the time is asked, and a wrong clock makes any certificate look bad
+	})
+	req, err := http.NewRequestWithContext(ctx, http.MethodHead, "https://"+host+"/.well-known/mta-sts.txt", nil)
 	if err != nil {
 		return time.Time{}, err
 	}
-	req.Host = host
-	answer, err := client.Do(req)
+	exchange, err := web.Do(req)
 	if err != nil {
 		return time.Time{}, err
 	}
-	answer.Body.Close()
-	return http.ParseTime(answer.Header.Get("Date"))
+	exchange.Answer.Body.Close()
+	return http.ParseTime(exchange.Answer.Header.Get("Date"))
 }
 
 // spf asks whether the senders' domains allow the relay's addresses.
@@ -299,10 +282,11 @@ func (s *self) keys(ctx context.Context) (f findings) {
 	return f
 }
 
-// resolvers finds out what the resolvers, and the relay's own certificate, are worth.
+// resolvers checks whether the resolvers validate DNSSEC, and whether the relay has a
+// certificate of its own.
 func (s *self) resolvers(ctx context.Context) (f findings) {
 	s.Resolver.Probe(ctx)
-	const mend = "use a resolver on this machine that validates DNSSEC (unbound, for one), or DNS over TLS to one that does: dns.servers, dns.trust_ad"
+	const remedy = "use a resolver on this machine that validates DNSSEC (unbound, for one), or DNS over TLS to one that does: dns.servers, dns.trust_ad"
 	var protecting, why []string
 	for _, r := range s.Resolver.Servers() {
 		if r.Protects() {
@@ -319,7 +303,7 @@ func (s *self) resolvers(ctx context.Context) (f findings) {
 	case len(protecting) > 0:
 		f.ok("DANE is on: believed to validate DNSSEC: %s", strings.Join(protecting, ", "))
 	default:
-		f.bad(Warning, "DANE is off: no resolver is believed to validate DNSSEC: "+strings.Join(why, ", "), "RFC 7672, 2.1", mend)
+		f.bad(Warning, "DANE is off: no resolver is believed to validate DNSSEC: "+strings.Join(why, ", "), "RFC 7672, 2.1", remedy)
 	}
 	if s.NoCertificate {
 		f.bad(Note, "the relay's own certificate is self-made", "tls.certificate", "nothing, unless a server that hands over mail verifies it; then set tls.certificate and tls.key")
@@ -327,12 +311,12 @@ func (s *self) resolvers(ctx context.Context) (f findings) {
 	return f
 }
 
-// spfResolver is a resolver as package spf wants it.
+// spfResolver is a resolver in the form of package spf.
 type spfResolver struct{ c *dnsclient.Client }
 
-// none turns a denial into no records.
+// none turns the error that there is nothing into no records.
 func none[T any](records []T, err error) ([]T, error) {
-	if errors.Is(err, dnsclient.ErrNXDomain) || errors.Is(err, dnsclient.ErrNoData) {
+	if dnsclient.IsNotFound(err) {
 		return nil, nil
 	}
 	return records, err

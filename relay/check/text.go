@@ -9,10 +9,10 @@ import (
 	"unicode/utf8"
 )
 
-// width is where lines of prose are broken, in characters.
+// width is the length of lines of prose, in characters.
 const width = 100
 
-// shownLines is how many lines of a policy a page shows.
+// shownLines is how many lines of a policy are shown.
 const shownLines = 40
 
 // Text writes a report for people, with colours where they are wanted.
@@ -24,9 +24,9 @@ func (r *Report) Text(w io.Writer, colour bool) error {
 }
 
 // Mark is the word that an outcome begins with.
-func Mark(goes, colour bool) string {
+func Mark(deliverable, colour bool) string {
 	t := &text{colour: colour}
-	if goes {
+	if deliverable {
 		return t.paint(green, "ok  ")
 	}
 	return t.paint(red, "FAIL")
@@ -68,12 +68,12 @@ func (t *text) head(title, detail string) {
 	t.line("%s%s", t.paint(bold, title), detail)
 }
 
-// mark is a line that begins with what it is worth.
+// mark writes a line that begins with "ok", "FAIL", "warn" or "note".
 func (t *text) mark(kind, s string) {
 	t.wrap("  "+t.paint(map[string]string{"ok": green, "FAIL": red, "warn": yellow, "note": faint}[kind], fmt.Sprintf("%-4s", kind))+"  ", "        ", s)
 }
 
-// wrap breaks prose into lines; what follows the first begins with indent.
+// wrap breaks prose into lines. Every line but the first begins with indent.
 func (t *text) wrap(first, indent, s string) {
 	room := width - utf8.RuneCountInString(indent)
 	line := ""
@@ -97,7 +97,7 @@ func (t *text) problems(list []Problem) {
 	for _, p := range list {
 		t.mark(map[Severity]string{Fault: "FAIL", Warning: "warn", Note: "note"}[p.Severity], p.Text)
 		t.wrap("        "+t.paint(faint, "rule")+"  ", "              ", p.Rule)
-		t.wrap("        "+t.paint(faint, "mend")+"  ", "              ", p.Mend)
+		t.wrap("        "+t.paint(faint, "mend")+"  ", "              ", p.Remedy)
 	}
 }
 
@@ -125,7 +125,7 @@ func (t *text) report(r *Report) {
 	}
 	t.head("Outcome", "")
 	kind := "FAIL"
-	if r.Outcome.Goes {
+	if r.Outcome.Deliverable {
 		kind = "ok"
 	}
 	t.mark(kind, r.Outcome.Text)

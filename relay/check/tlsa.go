@@ -5,24 +5,25 @@ import (
 	"fmt"
 
 	"github.com/stsrelay/stsrelay/internal/dnsclient"
-	"github.com/stsrelay/stsrelay/relay/delivery"
+	"github.com/stsrelay/stsrelay/relay/outbound"
+	"github.com/stsrelay/stsrelay/relay/security"
 	"github.com/stsrelay/stsrelay/sts/dane"
 )
 
-// findTLSA finds the TLSA records that apply to a host, as a delivery does, and
-// those that stand there and do not.
-func (c *checker) findTLSA(ctx context.Context, h *host, a dnsclient.Addrs) {
+// findTLSA finds the TLSA records that apply to a host, as a delivery does, and those that
+// are published and do not apply.
+func (c *checker) findTLSA(ctx context.Context, h *host, planned outbound.Host, a dnsclient.Addrs) {
 	if c.NoDANE {
 		c.unusedTLSA(ctx, h, a)
 		return
 	}
-	set, err := delivery.LookupTLSA(ctx, c.Resolver, h.Name, h.Port, a)
+	set, err := c.finder.TLSA(ctx, planned, a)
 	switch {
 	case err != nil:
-		if !c.overridden() {
-			h.failed, h.undecided = "its TLSA records could not be looked up: "+err.Error(), true
+		if !c.to.Overridden() {
+			h.failed = &hostFailure{outbound.Held, "its TLSA records could not be looked up: " + err.Error()}
 		}
-		p := c.lookupFault(ctx, "the TLSA records could not be looked up, and a host of which they are not known gets no mail: ", err, advices["tlsa-lookup"].rule, "the host's owner")
+		p := c.lookupFault(ctx, "the TLSA records could not be looked up, and a host of which they are not known gets no mail: ", err, security.CodeTLSALookup.Row().Rule, "the host's owner")
 		h.Problems = append(h.Problems, p)
 	case set == nil:
 		c.unusedTLSA(ctx, h, a)
@@ -41,8 +42,8 @@ func (c *checker) findTLSA(ctx context.Context, h *host, a dnsclient.Addrs) {
 
 func tlsaName(h *host, base string) string { return fmt.Sprintf("_%d._tcp.%s", h.Port, base) }
 
-// unusedTLSA looks whether there are records that DNSSEC, or the operator, keeps
-// from being used.
+// unusedTLSA notes records that are not used, for want of DNSSEC or because DANE is
+// switched off.
 func (c *checker) unusedTLSA(ctx context.Context, h *host, a dnsclient.Addrs) {
 	t, err := c.Resolver.TLSA(ctx, tlsaName(h, h.Name))
 	if err != nil || len(t.Records) == 0 {
@@ -59,12 +60,12 @@ func (c *checker) unusedTLSA(ctx context.Context, h *host, a dnsclient.Addrs) {
 	case c.NoDANE:
 		h.Problems = append(h.Problems, Problem{Note, "DANE is switched off: the TLSA records are not used", "dane.enabled", "switch it on"})
 	case t.Secure && !a.Secure:
-		h.tlsaProblem(Warning, "address-insecure", "the host has TLSA records, and its addresses are not validated by DNSSEC: the records are not used")
+		h.tlsaProblem(adviceAddressInsecure, "the host has TLSA records, and its addresses are not validated by DNSSEC: the records are not used")
 	default:
-		h.tlsaProblem(Warning, "tlsa-insecure", "the TLSA records are not validated by DNSSEC, and are not used")
+		h.tlsaProblem(adviceTLSAInsecure, "the TLSA records are not validated by DNSSEC, and are not used")
 	}
 }
 
-func (h *host) tlsaProblem(severity Severity, code, text string) {
-	h.Problems = append(h.Problems, Problem{severity, text, advices[code].rule, advices[code].mend})
+func (h *host) tlsaProblem(a advice, text string) {
+	h.Problems = append(h.Problems, Problem{Warning, text, a.rule, a.remedy})
 }

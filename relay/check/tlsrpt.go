@@ -4,22 +4,23 @@ import (
 	"context"
 	"errors"
 
+	"github.com/stsrelay/stsrelay/internal/dnsclient"
 	"github.com/stsrelay/stsrelay/tlsrpt"
 )
 
 // findTLSRPT looks up where the domain wants TLS reports.
 func (c *checker) findTLSRPT(ctx context.Context) {
-	out := &TLSRPT{Name: tlsrpt.RecordName(c.policyDomain), TXT: []string{}, RUA: []string{}}
+	out := &TLSRPT{Name: tlsrpt.RecordName(c.to.PolicyDomain), TXT: []string{}, RUA: []string{}}
 	c.report.TLSRPT = out
-	problem := func(severity Severity, text, mend string) {
-		out.Problems = append(out.Problems, Problem{severity, text, "RFC 8460, 3", mend})
+	problem := func(severity Severity, text, remedy string) {
+		out.Problems = append(out.Problems, Problem{severity, text, "RFC 8460, 3", remedy})
 	}
-	example := "\"v=TLSRPTv1; rua=mailto:tls-reports@" + c.policyDomain + "\""
+	example := "\"v=TLSRPTv1; rua=mailto:tls-reports@" + c.to.PolicyDomain + "\""
 	txt, err := c.Resolver.TXT(ctx, out.Name, false)
 	out.CNAME = txt.CNAME
-	if err != nil && !isDenial(err) {
+	if err != nil && !dnsclient.IsNotFound(err) {
 		p := c.lookupFault(ctx, "the TLS-RPT record could not be looked up: ", err, "RFC 8460, 3", "the domain's owner")
-		problem(Warning, p.Text, p.Mend)
+		problem(Warning, p.Text, p.Remedy)
 		return
 	}
 	out.TXT = append(out.TXT, txt.Records...)

@@ -8,35 +8,35 @@ import (
 )
 
 const (
-	// provenTimes is how many times as many sessions as others the names have at an
-	// address that took mail lately: many customers of one provider do. Both have
-	// their own, so that nobody keeps mail from a good host by pointing other names
-	// at its address.
+	// At one address, names that took mail lately may have provenTimes as many sessions as
+	// other names: many customers of one provider share an address. The two classes have
+	// bounds of their own, so that nobody can keep mail from a good host by pointing other
+	// names at its address.
 	provenTimes = 4
-	// usualHold is for how long a session is taken to hold its place at an address
-	// before that was seen.
+	// usualHold is how long a session is expected to hold its place at an address of
+	// which nothing is known.
 	usualHold = time.Second
 )
 
-// address is what is known of one address, or of one IPv6 network: names cost a
+// address is what is known of one IPv4 address, or of one IPv6 network: new names cost a
 // stranger nothing, and neither do the addresses of a network.
 type address struct {
-	opening  [2]int     // sessions that are being opened: of names that are not proven, and that are
+	opening  [2]int     // sessions that are being opened, by class
 	sessions []*session // of the pool, whatever their names
 	held     time.Duration
-	// next is when the next attempt that finds no place comes back: one after the
-	// other, as places become free.
+	// next is when the next attempt that finds no place comes back. They come back one
+	// after the other, as places become free.
 	next time.Time
 }
 
-// network is what an address is counted by: itself, or the 64 bits of IPv6 that a
-// customer gets at least.
+// network is the prefix by which an address is counted: the whole of an IPv4 address, or
+// the 64 bits of IPv6 that a customer gets at least.
 func network(a netip.Addr) netip.Prefix {
 	bits := 32
 	if a = a.Unmap().WithZone(""); a.Is6() {
 		bits = 64
 	}
-	p, _ := a.Prefix(bits) // an error leaves the zero value, of an address that is none
+	p, _ := a.Prefix(bits) // an error leaves the zero value
 	return p
 }
 
@@ -58,7 +58,7 @@ func (p *pool) busyAt(a *address, proven bool, now time.Time) int {
 	return n
 }
 
-// oldestIdle is the session that was used longest ago of those that nobody uses.
+// oldestIdle is the idle session that was used longest ago; nil where there is none.
 func (a *address) oldestIdle() (oldest *session) {
 	for _, s := range a.sessions {
 		if !s.busy && (oldest == nil || s.used.Before(oldest.used)) {
@@ -91,15 +91,15 @@ func (p *pool) address(a netip.Addr) *address {
 	return p.addrs[n]
 }
 
-// forgetAddresses ends what is known of addresses that have no session, when nobody
-// is to come back to them.
+// forgetAddresses forgets addresses that have no session, and that no attempt was told to
+// come back to.
 func (p *pool) forgetAddresses(now time.Time) {
 	maps.DeleteFunc(p.addrs, func(_ netip.Prefix, a *address) bool {
 		return a.opening == [2]int{} && len(a.sessions) == 0 && !a.next.After(now)
 	})
 }
 
-// reservation is the right to open a session at one of some addresses.
+// reservation is the right to open a session at one of several addresses.
 type reservation struct {
 	pool   *pool
 	at     []netip.AddrPort
@@ -108,9 +108,10 @@ type reservation struct {
 	begun  time.Time
 }
 
-// reserve takes a place at each of the addresses that have one for the host named
-// key: fewer than limit sessions that are busy there, of its class. Of sessions
-// that are idle there, one makes room. An *errBusy says that all are full.
+// reserve takes a place for the host named key at each of the addresses that have one: an
+// address has a place while fewer than limit sessions of the host's class are busy there.
+// An idle session there is closed if that makes the place. The error is an *errBusy where
+// no address has a place.
 func (p *pool) reserve(key string, at []netip.AddrPort, limit int, now time.Time) (*reservation, error) {
 	p.mu.Lock()
 	r := &reservation{pool: p, proven: p.host(key).proven(now), limit: limit, begun: now}
@@ -145,7 +146,7 @@ func (p *pool) reserve(key string, at []netip.AddrPort, limit int, now time.Time
 	return r, nil
 }
 
-// keep gives the places back but that at to.
+// keep gives all places back but the one at to.
 func (r *reservation) keep(to netip.AddrPort) {
 	r.pool.mu.Lock()
 	defer r.pool.mu.Unlock()
@@ -160,7 +161,7 @@ func (r *reservation) keep(to netip.AddrPort) {
 	})
 }
 
-// end gives all places back, after failed openings.
+// end gives all places back, after no session could be opened.
 func (r *reservation) end(now time.Time) {
 	r.pool.mu.Lock()
 	defer r.pool.mu.Unlock()

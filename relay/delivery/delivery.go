@@ -14,7 +14,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"net"
 	"net/netip"
 	"runtime/debug"
 	"slices"
@@ -24,10 +23,9 @@ import (
 
 	"github.com/stsrelay/stsrelay/internal/clienthello"
 	"github.com/stsrelay/stsrelay/internal/dnsclient"
-	"github.com/stsrelay/stsrelay/internal/store"
 	"github.com/stsrelay/stsrelay/queue"
 	"github.com/stsrelay/stsrelay/relay/failure"
-	"github.com/stsrelay/stsrelay/relay/security"
+	"github.com/stsrelay/stsrelay/relay/outbound"
 	"github.com/stsrelay/stsrelay/relay/smtpclient"
 	"github.com/stsrelay/stsrelay/sts"
 )
@@ -43,23 +41,11 @@ type Options struct {
 	// Roots are the trusted authorities of MX hosts; nil: the system's.
 	Roots *x509.CertPool
 	// Dial opens connections; nil: from Settings.SourceIPs. address is "IP:port".
-	Dial func(ctx context.Context, network, address string) (net.Conn, error)
+	Dial outbound.DialFunc
 	// IsSelf says whether a host is this relay; nil: none is.
 	IsSelf func(host string, port uint16, addrs []netip.Addr) bool
-	// Notices makes notices to senders; nil: none are sent.
-	Notices Notifier
-	// Count adds what a session proved to the counts of TLS reports, in the
-	// commit of the delivery's result; nil: nothing is counted.
-	Count func(b *store.Batch, s SessionCount)
-	// Recipients is told what became of n recipients: the verdict, and the reason
-	// where they were not delivered. Ended is told of every attempt, Opened of
-	// every session to a host, with its TLS version or "none". Handshaken is told
-	// how far every new session came towards TLS, whether mail may go over it or
-	// not: security.StartTLS in one word. Each may be nil.
-	Recipients func(verdict, why string, n int)
-	Ended      func(Attempt)
-	Opened     func(tls string)
-	Handshaken func(starttls string)
+	// Readers read what becomes of attempts.
+	Readers Readers
 	// Hellos remembers hosts that answer a small ClientHello only; default: those
 	// that this Delivery has met.
 	Hellos *clienthello.Hosts
@@ -89,93 +75,43 @@ type Settings struct {
 	DelayNotice time.Duration
 	// LegacyTLS speaks TLS 1.0 and 1.1 where nobody asks for more.
 	LegacyTLS bool
-	// Family restricts the addresses that are contacted; default AnyFamily.
-	Family IPFamily
+	// Family restricts the addresses that are contacted; default
+	// outbound.AnyFamily.
+	Family outbound.IPFamily
 	// SourceIPs are the addresses that connections come from, at most one of each
 	// family; none: the system's choice.
 	SourceIPs []netip.Addr
 	// DANE looks TLSA records up.
 	DANE bool
 	// Rules are the operator's rules for domains.
-	Rules Rules
+	Rules outbound.Rules
 	// Resign signs a message that is encoded anew for a host, where this relay has
 	// signed it before; nil: it keeps its signatures. open opens the message.
 	Resign func(open func() io.Reader) (io.Reader, error)
 }
 
-// Notifier makes notices to senders.
-type Notifier interface {
-	// Failure is a notice that the given recipients of w were given up, Delay
-	// one that they are still being tried. ok is false where none is owed.
-	Failure(w *queue.Work, states []queue.RecipientState) (m queue.NewMessage, ok bool)
-	Delay(w *queue.Work, states []queue.RecipientState) (m queue.NewMessage, ok bool)
-	// Success is one that recipients were handed to hosts that will send none
-	// themselves: relayed says which, by position.
-	Success(w *queue.Work, states []queue.RecipientState, relayed []bool) (m queue.NewMessage, ok bool)
-}
-
-// Attempt is what one attempt came to.
-type Attempt struct {
-	// Verdict is that on its recipients, "delivered", "deferred", "bounced", or
-	// "mixed" where they differ.
-	Verdict string
-	// Protection guarded the session that was used last, "" where there was none.
-	Protection security.Protection
-	// Delivered is how old the message was when a host had taken it, 0 where none
-	// has.
-	Delivered time.Duration
-}
-
-// SessionCount is one result for TLS reports (RFC 8460, 4.3).
-type SessionCount struct {
-	Requirement *security.Requirement
-	Verdicts    []security.Verdict
-	// Policy is what became of the policy lookup.
-	Policy sts.Result
-	// LocalIP, RemoteIP and Helo describe the session; "" where there was none.
-	LocalIP, RemoteIP, Helo string
-	// At is the end of the attempt.
-	At time.Time
-}
-
 // Delivery delivers what the queue has due.
 type Delivery struct {
 	queue    *queue.Queue
-	resolver *dnsclient.Client
 	policies *sts.Manager
-	hostname string
-	roots    *x509.CertPool
-	dial     func(ctx context.Context, network, address string) (net.Conn, error)
-	isSelf   func(host string, port uint16, addrs []netip.Addr) bool
-	notices  Notifier
-	count    func(b *store.Batch, s SessionCount)
-	timeouts smtpclient.Timeouts
-	told     func(verdict, why string, n int)
-	ended    func(Attempt)
-	opened   func(tls string)
-	// handshaken is told how far sessions come towards TLS.
-	handshaken func(starttls string)
-	now        func() time.Time
-	log        *slog.Logger
+	readers  Readers
+	now      func() time.Time
+	log      *slog.Logger
 
-	settings atomic.Pointer[Settings]
-	pool     *pool
-	families families
-	unknowns unknowns
-	homeless homeless
-	rotation rotation
-	tickets  tls.ClientSessionCache
-	hellos   *clienthello.Hosts
-	places   places
-	active   atomic.Int64
-	freed    chan struct{} // capacity 1: there may be room for another attempt
+	settings        atomic.Pointer[Settings]
+	pool            *pool
+	finder          outbound.Finder
+	opener          outbound.Opener
+	unknownPolicies unknownPolicies
+	homeless        homeless
+	rotation        outbound.Rotation
+	places          places
+	active          atomic.Int64
+	freed           chan struct{} // capacity 1: there may be room for another attempt
 }
 
 // New returns a Delivery that does nothing until Run.
 func New(o Options) *Delivery {
-	if o.IsSelf == nil {
-		o.IsSelf = func(string, uint16, []netip.Addr) bool { return false }
-	}
 	if o.Now == nil {
 		o.Now = time.Now
 	}
@@ -183,32 +119,22 @@ func New(o Options) *Delivery {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
 	d := &Delivery{
-		queue: o.Queue, resolver: o.Resolver, policies: o.Policies, hostname: o.Hostname,
-		roots: o.Roots, dial: o.Dial, isSelf: o.IsSelf, notices: o.Notices, count: o.Count,
-		timeouts: o.Timeouts, now: o.Now, log: o.Logger,
-		pool:    newPool(),
-		freed:   make(chan struct{}, 1),
-		tickets: tls.NewLRUClientSessionCache(4096),
+		queue: o.Queue, policies: o.Policies, readers: o.Readers,
+		now: o.Now, log: o.Logger,
+		pool:  newPool(),
+		freed: make(chan struct{}, 1),
 	}
-	if d.told = o.Recipients; d.told == nil {
-		d.told = func(string, string, int) {}
+	if o.Hellos == nil {
+		o.Hellos = clienthello.NewHosts(d.now)
 	}
-	if d.ended = o.Ended; d.ended == nil {
-		d.ended = func(Attempt) {}
+	if o.Dial == nil {
+		o.Dial = outbound.DialFrom(func() []netip.Addr { return d.settings.Load().SourceIPs })
 	}
-	if d.opened = o.Opened; d.opened == nil {
-		d.opened = func(string) {}
+	d.finder = outbound.Finder{Resolver: o.Resolver, Hostname: o.Hostname, IsSelf: o.IsSelf}
+	d.opener = outbound.Opener{
+		Dialer: outbound.NewDialer(o.Dial, d.now), Hostname: o.Hostname, Roots: o.Roots, Hellos: o.Hellos,
+		Cache: tls.NewLRUClientSessionCache(4096), Timeouts: o.Timeouts, Now: d.now,
 	}
-	if d.handshaken = o.Handshaken; d.handshaken == nil {
-		d.handshaken = func(string) {}
-	}
-	if d.hellos = o.Hellos; d.hellos == nil {
-		d.hellos = clienthello.NewHosts(d.now)
-	}
-	if d.dial == nil {
-		d.dial = d.dialFrom
-	}
-	d.families.now = d.now
 	d.Set(o.Settings)
 	return d
 }
@@ -315,19 +241,20 @@ func (d *Delivery) tend(ctx context.Context) {
 
 // deliverSafely makes one attempt; content that is on its way outlives ctx until
 // grace ends. A panic in it costs this attempt only.
-func (d *Delivery) deliverSafely(ctx, grace context.Context, w *queue.Work) {
+func (d *Delivery) deliverSafely(ctx, grace context.Context, w *queue.Claim) {
 	defer func() {
 		if p := recover(); p != nil {
 			d.log.Error("an attempt panicked; the message is tried again later", "queue_id", w.Envelope.ID.String(), "panic", p, "stack", string(debug.Stack()))
-			if w.Waits != (queue.Cause{}) {
-				d.queue.Told(w, nil)
+			if w.Kind == queue.DelayNotice {
+				d.queue.DelayNotified(w, nil)
 				return
 			}
-			f := &attemptError{status: "4.3.0", why: failure.Local, text: fmt.Sprintf("internal error: %v", p)}
-			d.queue.Finish(w, queue.Outcome{Results: f.states(w), DomainFailed: f.cause()})
+			// No Event: it may be a reader of it that has panicked.
+			f := &attemptError{reason: failure.Internal, text: fmt.Sprintf("internal error: %v", p)}
+			d.queue.Finish(w, queue.Outcome{Results: f.states(w), DomainBackoff: queue.DomainBackoff{Reason: f.queueReason()}})
 		}
 	}()
-	if w.Waits != (queue.Cause{}) {
+	if w.Kind == queue.DelayNotice {
 		d.tellDelay(w)
 		return
 	}
@@ -336,19 +263,16 @@ func (d *Delivery) deliverSafely(ctx, grace context.Context, w *queue.Work) {
 
 // tellDelay tells the sender that w is late because its domain rests. The queue
 // knows the age for it.
-func (d *Delivery) tellDelay(w *queue.Work) {
+func (d *Delivery) tellDelay(w *queue.Claim) {
 	states := slices.Clone(w.States)
 	for i := range states {
 		s := &states[i]
-		s.LastError, s.Why, s.TLS = w.Waits.Text, w.Waits.Why, ""
+		s.LastError, s.ReasonCode, s.Status, s.TLS = w.BackoffReason.Text, w.BackoffReason.Code, w.BackoffReason.Status, ""
 		s.Earlier = s.LastReply != ""
 	}
-	var notices []queue.NewMessage
-	if d.notices != nil {
-		if m, ok := d.notices.Delay(w, states); ok {
-			notices = append(notices, m)
-		}
-	}
-	d.queue.Told(w, notices)
-	queue.LogNotices(d.log, &w.Envelope, notices)
+	e := &Event{Kind: EventDelay, Claim: w, At: d.now(), Late: true, States: states, Relayed: make([]bool, len(states))}
+	c := d.readers.changes(e)
+	d.readers.ended(e)
+	d.queue.DelayNotified(w, c.Notices)
+	queue.LogNotices(d.log, &w.Envelope, c.Notices)
 }

@@ -2,7 +2,6 @@ package delivery
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"sync"
 	"time"
@@ -70,15 +69,17 @@ func (h *homeless) found(domain string) {
 }
 
 // metHost reports whether the attempt came as far as a host.
-func (a *attempt) metHost() bool { return a.dials > 0 || len(a.seen) > 0 || a.busy != nil }
+func (a *attempt) metHost() bool {
+	return a.walk != nil && a.walk.Dialed() > 0 || len(a.record.contacts) > 0 || a.busy != nil
+}
 
 // homeless looks whether the attempt came to nothing because the domain has no mail
 // host at all. Such a domain is looked at twice, and then its mail is given up. nil:
 // the attempt's own reasons count.
-func (a *attempt) homeless(ctx context.Context, r route) *attemptError {
+func (a *attempt) homeless(ctx context.Context, plan outbound.Plan) *attemptError {
 	why := ""
-	if !a.metHost() && (a.rule == nil || a.rule.Route == nil) {
-		why = r.plan.Homeless(ctx, a.d.resolver, a.w.Domain, a.anywhere())
+	if !a.metHost() {
+		why = a.d.finder.Homeless(ctx, &plan, a.reach().Private)
 	}
 	if why == "" {
 		a.d.homeless.found(a.w.Domain)
@@ -87,24 +88,23 @@ func (a *attempt) homeless(ctx context.Context, r route) *attemptError {
 	now := a.d.now()
 	s := a.d.homeless.look(a.w.Domain, now)
 	if left := outbound.SecondLook - now.Sub(s.first); left > 0 {
-		a.retryAfter = left
-		return &attemptError{status: "4.4.4", why: failure.NoHost, domainWide: true,
+		a.end.retryAfter = left
+		return &attemptError{reason: failure.NoHost, domainWide: true,
 			text: fmt.Sprintf("%s; it is looked at once more in %s, and the message is given up if there is still none", why, age(max(left, time.Second)))}
 	}
 	if now.Sub(s.confirmed) > homelessTrust {
-		r.plan.Forget(a.d.resolver, a.w.Domain)
-		fresh, err := a.d.findMX(ctx, a.w.Domain, smtpPort)
-		if f, ok := errors.AsType[*attemptError](err); ok {
+		a.d.finder.Forget(&plan)
+		fresh, f := a.findHosts(ctx)
+		if f != nil {
 			return f
 		}
-		if why = fresh.plan.Homeless(ctx, a.d.resolver, a.w.Domain, a.anywhere()); why == "" {
+		if why = a.d.finder.Homeless(ctx, &fresh, a.reach().Private); why == "" {
 			a.d.homeless.found(a.w.Domain)
-			a.last, a.held, a.down = nil, nil, nil
-			a.tryHosts(ctx, fresh)
+			a.tryHosts(ctx, &fresh)
 			return nil
 		}
 		a.d.homeless.confirm(a.w.Domain, now)
 	}
-	return &attemptError{permanent: true, status: "5.4.4", why: failure.NoHost,
+	return &attemptError{permanent: true, reason: failure.NoHost,
 		text: fmt.Sprintf("%s; it was looked at again after %s", why, age(now.Sub(s.first)))}
 }

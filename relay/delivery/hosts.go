@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"net/netip"
-	"slices"
 
 	"github.com/stsrelay/stsrelay/queue"
 	"github.com/stsrelay/stsrelay/relay/failure"
@@ -13,122 +12,125 @@ import (
 )
 
 // tryHosts tries the hosts in order until every recipient has a result, until the
-// attempt has tried enough of them, or until its time is over. Then the next attempt goes on with those that
-// are left, and begins with the best again after them.
-func (a *attempt) tryHosts(ctx context.Context, r route) {
+// attempt has tried enough of them, or until its time is over.
+func (a *attempt) tryHosts(ctx context.Context, plan *outbound.Plan) {
 	now := a.d.now()
-	a.passOver, a.tried, a.looked = a.d.rotation.of(a.w.Domain, now), make(tried), 0
-	a.tryEach(ctx, r, true)
+	a.walk = a.d.rotation.Begin(a.w.Domain, plan, a.walk, now)
+	guide := outbound.Guide{
+		Requirement: func(h outbound.Host) *security.Requirement { return a.requirement(h.Name, plan) },
+		Addresses: func(h outbound.Host) []netip.Addr {
+			found, _ := a.d.finder.Addresses(ctx, h, a.reach())
+			return found.Admitted
+		},
+	}
+	for step := range a.walk.Hosts(ctx, guide) {
+		if step.Refused != nil {
+			a.noteSkipped(step.Requirement, step.Refused)
+			a.failed(policyFailure(step.Refused, step.Requirement))
+			continue
+		}
+		if f := a.tryCandidate(ctx, step); f == nil {
+			a.walk.Reached()
+		} else {
+			a.failed(f)
+			// Otherwise it may have addresses that were not tried.
+			if a.walk.Left() > 0 && f.reason != failure.Busy && f.reason != failure.Loop && ctx.Err() == nil {
+				a.walk.Done(step.Host)
+			}
+		}
+		if len(a.recipients.open) == 0 {
+			break
+		}
+	}
+	a.d.rotation.End(a.w.Domain, a.walk, len(a.recipients.open) > 0, ctx.Err() != nil, now)
+}
+
+// failed takes note of a host that could not be used.
+func (a *attempt) failed(f *attemptError) {
+	kind := outbound.Down
 	switch {
-	case len(a.passOver) == 0 || a.enough() || ctx.Err() != nil:
-	case len(a.open) == 0:
-		a.d.rotation.works(a.w.Domain, now)
-		return
-	default:
-		a.passOver, a.tried = a.tried, make(tried)
-		a.tryEach(ctx, r, false)
+	case f.reason == failure.Loop:
+		kind = outbound.Loop
+	case f.policy && f.permanent:
+		kind = outbound.HeldForGood
+	case f.policy:
+		kind = outbound.Held
 	}
-	if (a.enough() || ctx.Err() != nil) && len(a.open) > 0 {
-		a.d.rotation.set(a.w.Domain, a.passOver.and(a.tried), now)
-	} else {
-		a.d.rotation.set(a.w.Domain, nil, now)
-	}
+	a.walk.Failed(f, kind)
 }
 
-// enough reports whether the attempt has tried as many hosts or addresses as it may.
-func (a *attempt) enough() bool {
-	return a.dials >= outbound.MaxAddresses || a.looked >= outbound.MaxHosts
-}
-
-// tryEach tries the hosts that have not had their turn. first is false where it goes
-// through them once more in the same attempt.
-func (a *attempt) tryEach(ctx context.Context, r route, first bool) {
-	unnamed := 0
-	for _, c := range r.candidates {
-		if len(a.open) == 0 || ctx.Err() != nil || a.enough() {
-			return
-		}
-		req := a.requirement(c.host, r)
-		if s, ok := errors.AsType[*security.Shortfall](req.AdmitsName()); ok {
-			if unnamed++; first && unnamed <= outbound.MaxHosts { // each is counted in the commit of the result
-				a.failed(policyFailure(s, req))
-				a.countSkipped(req, s)
-			}
-			continue
-		}
-		if a.hasHadItsTurn(ctx, c) {
-			continue
-		}
-		a.looked++
-		f := a.tryCandidate(ctx, c, req)
-		if f == nil {
-			continue
-		}
-		if f.why == failure.Loop {
-			// Hosts behind this one are ours, or lead back here (RFC 5321, 5.1).
-			// Where better ones are only down, the mail waits for them.
-			if a.last == nil && len(a.passOver) == 0 {
-				a.failed(f)
-			}
-			return
-		}
-		a.failed(f)
-		if a.dials < outbound.MaxAddresses && f.why != failure.Busy && ctx.Err() == nil { // else it may have addresses that were not tried
-			a.tried[c.host] = true
+// reason is why recipients are without a result.
+func (a *attempt) reason() *attemptError {
+	if a.walk != nil {
+		if f, ok := errors.AsType[*attemptError](a.walk.Reason(a.end.reached)); ok {
+			return f
 		}
 	}
+	return &attemptError{reason: failure.Connect, status: "4.4", text: "no host of " + a.w.Domain + " was tried", domainWide: true}
 }
 
 // tryCandidate tries one host: its TLSA records, then a session. nil: see tryHost.
-func (a *attempt) tryCandidate(ctx context.Context, c candidate, req *security.Requirement) *attemptError {
-	if f := a.addTLSA(ctx, c, req); f != nil {
+func (a *attempt) tryCandidate(ctx context.Context, step outbound.Step) *attemptError {
+	if f := a.addTLSA(ctx, step.Host, step.Requirement); f != nil {
 		return f
 	}
-	if err := req.Admits(); err != nil {
-		s, _ := errors.AsType[*security.Shortfall](err)
-		a.countSkipped(req, s)
-		return policyFailure(s, req)
+	if s, ok := errors.AsType[*security.Shortfall](step.Requirement.Admits()); ok {
+		a.noteSkipped(step.Requirement, s)
+		return policyFailure(s, step.Requirement)
 	}
-	return a.tryHost(ctx, c, req)
+	return a.tryHost(ctx, a.newHostTry(step.Host, step.Requirement))
 }
 
-// hasHadItsTurn reports whether an earlier attempt has tried all that there is of a
-// host.
-func (a *attempt) hasHadItsTurn(ctx context.Context, c candidate) bool {
-	if len(a.passOver) == 0 {
-		return false
+// tryHost tries one host. It returns nil where a transaction was made, even if
+// recipients were refused in it; what has no result then goes to the next host.
+func (a *attempt) tryHost(ctx context.Context, h *hostTry) *attemptError {
+	at, f := a.transact(ctx, h)
+	if !at.IsValid() {
+		return f
 	}
-	if a.passOver[c.host] {
-		return true
+	if h.refusals != nil && a.hasOtherFamily(ctx, h.Host, at) {
+		h.refusedOver = at
+		_, f = a.transact(ctx, h)
 	}
-	addrs, err := a.addresses(ctx, c)
-	return err == nil && !slices.ContainsFunc(addrs, func(x netip.Addr) bool { return !a.passOver[x.String()] })
+	a.recipients.acceptRefusals(h.refusals, a.record.tls)
+	return f
 }
 
-// requirement is what is asked of host for this message.
-func (a *attempt) requirement(host string, r route) *security.Requirement {
-	req := &security.Requirement{
-		Domain: a.policyDomain,
-		Host:   host,
-		Policy: a.policy.Policy,
-		// A notice about such a message is not lost for want of REQUIRETLS (RFC
-		// 8689, 5).
-		RequireTLS:  a.w.Envelope.RequireTLS && a.w.Envelope.From != "",
-		TLSOptional: a.w.Envelope.TLSOptional || a.w.Envelope.Kind == queue.Report,
-		MXSecure:    r.secure,
-		DomainAlias: r.alias,
+// transact makes transactions with a host until one counts that leaves no recipients
+// for another one. at is where that was; it is not valid where there was no session.
+// The failure is of the host.
+func (a *attempt) transact(ctx context.Context, h *hostTry) (at netip.Addr, f *attemptError) {
+	h.fresh = a.alone
+	for {
+		s, f := a.session(ctx, h)
+		if f != nil {
+			return at, f
+		}
+		a.record.proved(h.req, &s.evidence)
+		course, f := a.send(ctx, h, s)
+		for course == courseMore && s.mayCarry() {
+			course, f = a.send(ctx, h, s)
+		}
+		if course != courseRenew {
+			a.noteSession(h.req, s)
+		}
+		a.hold.waits(nil, 0) // the session may be another attempt's now
+		s.spent = a.alone || course == courseRenew
+		a.d.pool.put(s, a.d.now())
+		if course == courseDone {
+			return s.addr, f
+		}
+		h.fresh = h.fresh || course == courseRenew
 	}
-	if req.Domain == "" {
-		req.Domain = a.w.Domain
-	}
+}
+
+// requirement is what is asked of a host for this message.
+func (a *attempt) requirement(host string, plan *outbound.Plan) *security.Requirement {
 	// RFC 8460, 3 lifts the recipients' policies for a report, not the operator's
 	// own rules.
-	req.RefusePlaintext = a.settings.RefusePlaintext
-	if a.rule != nil {
-		req.Override, req.Level, req.Names = a.rule.Override, a.rule.Level, a.rule.PinnedNames(a.w.Domain)
-		if a.rule.Opportunistic {
-			req.RefusePlaintext, req.Level = false, security.NoLevel
-		}
-	}
+	req := a.to.Requirement(host, plan, a.policy.Policy, a.settings.RefusePlaintext)
+	// A notice about such a message is not lost for want of REQUIRETLS (RFC 8689, 5).
+	req.RequireTLS = a.w.Envelope.RequireTLS && a.w.Envelope.From != ""
+	req.TLSOptional = a.w.Envelope.TLSOptional || a.w.Envelope.Kind == queue.Report
 	return req
 }

@@ -9,29 +9,29 @@ import (
 	"github.com/stsrelay/stsrelay/relay/smtpclient"
 )
 
-// owner is whose matter a reply is that refuses.
+// owner is what a reply that refuses is about, and so who or what is asked next.
 type owner uint8
 
 const (
-	// ofHost: the next host is asked. Where none does better, the mail waits, and
-	// with rests the domain's other mail too.
+	// ofHost: the host cannot take mail now. The next host is asked. Where none does
+	// better, the mail waits, and with ruling.backoff the domain's other mail too.
 	ofHost owner = iota + 1
-	// ofHostAlone: it is about what this host can or will take: the next host is
-	// asked too. Where none takes the message, the reply is its result.
+	// ofHostAlone: this host cannot or will not take the message. The next host is asked.
+	// Where none takes it, the reply is the result.
 	ofHostAlone
-	// ofSession: another session to the same host is opened at once and asked, and
-	// only what that one hears counts.
+	// ofSession: only the session is over. Another session with the same host is opened at
+	// once, and its reply counts.
 	ofSession
 	// ofTransaction: it is about the message and all its recipients.
 	ofTransaction
-	// ofCount: the transaction has as many recipients as the host takes. The others
-	// follow in the next one, at once, as long as some are taken each time.
+	// ofCount: the host takes no more recipients in one transaction. The others follow at
+	// once in the next one, as long as some are taken each time.
 	ofCount
 	// ofRecipient: it is about one recipient.
 	ofRecipient
 )
 
-// step is where a session is when a reply comes.
+// step is the step of a session that a reply answers.
 type step string
 
 // The steps. stepContent is the end of the content; a chunk before the last one is
@@ -49,83 +49,81 @@ const (
 	stepContent  step = "content"
 )
 
-// situation is what counts beside step and reply.
+// situation is what counts besides step and reply.
 type situation struct {
 	used bool // the session had carried a transaction before
 	tls  security.StartTLS
 }
 
-// ruling says whose matter replies are.
+// ruling is a line of the table of whose matter replies are.
 type ruling struct {
-	steps []step
-	codes string // "421 4xx"; an x is any digit
-	only  func(smtpclient.Reply, situation) bool
-	owner owner
-	why   string // where it is the last word
-	rests bool
-	waits bool // the mail waits whatever the code says
+	steps   []step
+	codes   string // "421 4xx"; an x is any digit
+	only    func(smtpclient.Reply, situation) bool
+	owner   owner
+	reason  failure.Reason // where the reply is the result
+	backoff bool           // where no other host does better, the domain backs off
+	waits   bool           // the mail waits, even where the code is permanent
 }
 
-// rulings is the one table of whose matter a reply is; the first line that fits
-// counts. Postfix knows the same kinds (smtp_site_fail, smtp_mesg_fail,
-// smtp_rcpt_fail).
+// rulings is the one table of whose matter a reply is. The first line that fits counts.
+// Postfix knows the same kinds (smtp_site_fail, smtp_mesg_fail, smtp_rcpt_fail).
 //
-// EHLO and STARTTLS are said on fresh sessions only. A refusal of STARTTLS but 421
-// is none of these: the session goes on in clear, and package security decides what
-// that is good for (RFC 3207, 4). EHLO is followed by HELO after every 5xx (package
-// smtpclient).
+// EHLO and STARTTLS are said on fresh sessions only. Refusals of STARTTLS other than 421
+// are not in the table: the session goes on in clear, and package security judges it (RFC
+// 3207, 4). After every 5xx to EHLO, package smtpclient says HELO.
 var rulings = []ruling{
-	// RFC 5321, 3.8: with 421 the host ends the session. Before this message was
-	// begun it is about the host, and a session that was used may have been too long
-	// for it. Behind the envelope it may be this message that it cannot take.
-	{steps: []step{stepGreeting, stepEHLO, stepHELO, stepStartTLS, stepAuth}, codes: "421", owner: ofHost, why: failure.Busy, rests: true},
+	// RFC 5321, 3.8: with 421 the host ends the session. Before the message it is about
+	// the host, or about a session that has lasted too long. After the envelope it may be
+	// about this message.
+	{steps: []step{stepGreeting, stepEHLO, stepHELO, stepStartTLS, stepAuth}, codes: "421", owner: ofHost, reason: failure.Busy, backoff: true},
 	{steps: []step{stepMail, stepRcpt, stepData}, codes: "421", only: onUsed, owner: ofSession},
-	{steps: []step{stepMail, stepRcpt}, codes: "421", owner: ofHost, why: failure.Busy, rests: true},
-	{steps: []step{stepData, stepContent}, codes: "421", owner: ofHost, why: failure.Busy},
+	{steps: []step{stepMail, stepRcpt}, codes: "421", owner: ofHost, reason: failure.Busy, backoff: true},
+	{steps: []step{stepData, stepContent}, codes: "421", owner: ofHost, reason: failure.Busy},
 	// RFC 5321, 3.1 and 4.2.4.2: a host that takes no mail says so in its greeting.
-	// Postfix and Exim ask the next one. After STARTTLS it is the EHLO within TLS.
-	{steps: []step{stepGreeting, stepEHLO, stepHELO}, codes: "xxx", owner: ofHost, why: failure.Greeting, rests: true},
-	// RFC 4954, 6: 454 is a temporary failure of the server, 5xx is about name and
+	// Postfix and Exim ask the next host. EHLO is also the one within TLS.
+	{steps: []step{stepGreeting, stepEHLO, stepHELO}, codes: "xxx", owner: ofHost, reason: failure.Greeting, backoff: true},
+	// RFC 4954, 6: 454 is a temporary failure of the server. 5xx is about name and
 	// password, or about the mechanism.
-	{steps: []step{stepAuth}, codes: "4xx", owner: ofHost, why: failure.Busy, rests: true},
-	{steps: []step{stepAuth}, codes: "xxx", owner: ofHost, why: failure.RouteAuth, rests: true, waits: true},
-	// RFC 5321, 4.1.1.5: RSET is answered with 250. Postfix gives a session up that
-	// answers anything else.
+	{steps: []step{stepAuth}, codes: "4xx", owner: ofHost, reason: failure.Busy, backoff: true},
+	{steps: []step{stepAuth}, codes: "xxx", owner: ofHost, reason: failure.RouteAuth, backoff: true, waits: true},
+	// RFC 5321, 4.1.1.5: RSET is answered with 250. After anything else Postfix gives the
+	// session up.
 	{steps: []step{stepReset}, codes: "xxx", owner: ofSession},
-	// Hosts limit the messages of a session, lose the thread, or want a new one, and
-	// say so with 421, 450, 451, 452, 503, 550 or 554 to MAIL.
+	// Hosts limit the messages of a session, or get out of step, and say so with 421, 450,
+	// 451, 452, 503, 550 or 554 to MAIL.
 	{steps: []step{stepMail}, codes: "4xx 5xx", only: onUsed, owner: ofSession},
 	{steps: []step{stepRcpt, stepData}, codes: "503", only: onUsed, owner: ofSession},
 	{steps: []step{stepRcpt, stepData}, codes: "4xx 5xx", only: wantsTLSOnUsed, owner: ofSession},
-	// RFC 3207, 4: 530 asks for STARTTLS, and 454 to that is temporary. What the host
-	// wants is there again later, or is taken away by somebody on the way.
-	{steps: []step{stepMail, stepRcpt, stepData}, codes: "4xx 5xx", only: wantsTLSThatBroke, owner: ofHost, why: failure.Handshake, rests: true, waits: true},
-	{steps: []step{stepMail, stepRcpt, stepData}, codes: "4xx 5xx", only: wantsTLS, owner: ofHost, why: failure.TLSNone, rests: true, waits: true},
-	// RFC 5321, 4.5.3.1.10: 452, and 552 that older hosts say for it.
-	{steps: []step{stepRcpt}, codes: "4xx 5xx", only: saysTooMany, owner: ofCount, why: failure.Recipient, waits: true},
+	// RFC 3207, 4: 530 asks for STARTTLS. The host may offer it again later, or somebody on
+	// the way takes the offer out.
+	{steps: []step{stepMail, stepRcpt, stepData}, codes: "4xx 5xx", only: wantsTLSThatBroke, owner: ofHost, reason: failure.Handshake, backoff: true, waits: true},
+	{steps: []step{stepMail, stepRcpt, stepData}, codes: "4xx 5xx", only: wantsTLS, owner: ofHost, reason: failure.TLSNone, backoff: true, waits: true},
+	// RFC 5321, 4.5.3.1.10: 452, or 552 from older hosts.
+	{steps: []step{stepRcpt}, codes: "4xx 5xx", only: saysTooMany, owner: ofCount, reason: failure.Recipient, waits: true},
 	// RFC 5321, 3.3 and 4.3.2.
-	{steps: []step{stepRcpt}, codes: "4xx 5xx", owner: ofRecipient, why: failure.Recipient},
-	// RFC 3463, 3.4: X.3.x is the system of the host: full, not able to, too small for
-	// the message. X.6.3 and X.6.7 are what it cannot convert (RFC 6531, 3.5).
-	{steps: []step{stepMail, stepData, stepContent}, codes: "4xx 5xx", only: saysSystem, owner: ofHostAlone, why: failure.Content},
-	// To MAIL a host has seen the relay, the sender, and what is asked for beside them.
-	// What it says of the sender's address is so elsewhere too. The rest is its own
-	// policy and its own limits: Postfix asks the next host after any 4xx; a host
-	// that knows the relay better, or has more room, may do better after a 5xx.
-	{steps: []step{stepMail}, codes: "4xx 5xx", only: notOfSender, owner: ofHostAlone, why: failure.Content},
-	// What is left is about the message, and final.
-	{steps: []step{stepMail, stepData, stepContent}, codes: "4xx 5xx", owner: ofTransaction, why: failure.Content},
+	{steps: []step{stepRcpt}, codes: "4xx 5xx", owner: ofRecipient, reason: failure.Recipient},
+	// RFC 3463, 3.4: X.3.x is about the host's system: it is full, cannot do something, or
+	// the message is too large. X.6.3 and X.6.7 are what it cannot convert (RFC 6531, 3.5).
+	{steps: []step{stepMail, stepData, stepContent}, codes: "4xx 5xx", only: saysSystem, owner: ofHostAlone, reason: failure.Content},
+	// At MAIL a host knows the relay, the sender and the parameters. A refusal of the
+	// sender's address holds for the other hosts too. Everything else is this host's own
+	// policy or limit: Postfix asks the next host after any 4xx, and after a 5xx another
+	// host may know the relay better, or have more room.
+	{steps: []step{stepMail}, codes: "4xx 5xx", only: notOfSender, owner: ofHostAlone, reason: failure.Content},
+	// Everything else is about the message, and final.
+	{steps: []step{stepMail, stepData, stepContent}, codes: "4xx 5xx", owner: ofTransaction, reason: failure.Content},
 }
 
-// rule returns the line of the table for a reply to a step. Every reply that
-// smtpclient hands out as a refusal has one.
+// rule returns the line of the table for a reply to a step. Every refusal that smtpclient
+// returns has one.
 func rule(at step, r smtpclient.Reply, in situation) ruling {
 	for _, l := range rulings {
 		if slices.Contains(l.steps, at) && l.fits(r.Code) && (l.only == nil || l.only(r, in)) {
 			return l
 		}
 	}
-	return ruling{owner: ofHost, why: failure.Connect}
+	return ruling{owner: ofHost, reason: failure.Connect}
 }
 
 // fits reports whether a code is one of the line's.
@@ -202,10 +200,10 @@ func notOfSender(r smtpclient.Reply, _ situation) bool {
 
 // failure is what a reply came to that is the last word.
 func (l *ruling) failure(host string, r smtpclient.Reply) *attemptError {
-	f := replyFailure(l.why, host, r)
-	f.domainWide, f.elsewhere = l.rests, l.owner == ofHostAlone
-	if l.waits && f.permanent {
-		f.permanent, f.status = false, "4"+f.status[1:]
+	f := replyFailure(l.reason, host, r)
+	f.domainWide, f.elsewhere = l.backoff, l.owner == ofHostAlone
+	if l.waits {
+		f.permanent = false
 	}
 	return f
 }

@@ -28,7 +28,7 @@ func TestWhoseMatterAReplyIs(t *testing.T) {
 		reply string
 		in    situation
 		owner owner
-		why   string
+		why   failure.Reason
 		waits bool // whatever the code
 	}{
 		{stepGreeting, "421 4.7.0 too many", fresh, ofHost, failure.Busy, false},
@@ -39,12 +39,12 @@ func TestWhoseMatterAReplyIs(t *testing.T) {
 		{stepStartTLS, "421 4.3.2 bye", none, ofHost, failure.Busy, false},
 		{stepAuth, "454 4.7.0 temporary", fresh, ofHost, failure.Busy, false},
 		{stepAuth, "535 5.7.8 wrong", fresh, ofHost, failure.RouteAuth, true},
-		{stepReset, "500 what", used, ofSession, "", false},
-		{stepReset, "421 bye", used, ofSession, "", false},
-		{stepMail, "421 bye", used, ofSession, "", false},
-		{stepMail, "503 5.5.1 EHLO first", used, ofSession, "", false},
-		{stepMail, "550 5.7.1 no", used, ofSession, "", false},
-		{stepMail, "451 4.7.0 reconnect", used, ofSession, "", false},
+		{stepReset, "500 what", used, ofSession, 0, false},
+		{stepReset, "421 bye", used, ofSession, 0, false},
+		{stepMail, "421 bye", used, ofSession, 0, false},
+		{stepMail, "503 5.5.1 EHLO first", used, ofSession, 0, false},
+		{stepMail, "550 5.7.1 no", used, ofSession, 0, false},
+		{stepMail, "451 4.7.0 reconnect", used, ofSession, 0, false},
 		{stepMail, "421 bye", fresh, ofHost, failure.Busy, false},
 		{stepMail, "503 5.5.1 what", fresh, ofHostAlone, failure.Content, false},
 		{stepMail, "550 5.7.1 no", fresh, ofHostAlone, failure.Content, false},
@@ -77,9 +77,9 @@ func TestWhoseMatterAReplyIs(t *testing.T) {
 		{stepContent, "550 5.6.1 no such type", fresh, ofTransaction, failure.Content, false},
 		{stepRcpt, "554 5.7.1 Session encryption is required", broken, ofHost, failure.Handshake, true},
 		{stepRcpt, "550 5.7.1 your TLS is old", broken, ofRecipient, failure.Recipient, false},
-		{stepRcpt, "421 bye", used, ofSession, "", false},
+		{stepRcpt, "421 bye", used, ofSession, 0, false},
 		{stepRcpt, "421 bye", fresh, ofHost, failure.Busy, false},
-		{stepRcpt, "503 5.5.1 MAIL first", used, ofSession, "", false},
+		{stepRcpt, "503 5.5.1 MAIL first", used, ofSession, 0, false},
 		{stepRcpt, "503 5.5.1 no", fresh, ofRecipient, failure.Recipient, false},
 		{stepRcpt, "550 5.1.1 no such user", used, ofRecipient, failure.Recipient, false},
 		{stepRcpt, "450 4.2.0 grey", used, ofRecipient, failure.Recipient, false},
@@ -91,9 +91,9 @@ func TestWhoseMatterAReplyIs(t *testing.T) {
 		{stepRcpt, "552 Too Many Recipients", fresh, ofCount, failure.Recipient, true},
 		{stepRcpt, "552 5.2.2 mailbox full", fresh, ofRecipient, failure.Recipient, false},
 		{stepRcpt, "550 5.7.1 too many recipients today", fresh, ofRecipient, failure.Recipient, false},
-		{stepData, "421 bye", used, ofSession, "", false},
+		{stepData, "421 bye", used, ofSession, 0, false},
 		{stepData, "421 bye", fresh, ofHost, failure.Busy, false},
-		{stepData, "503 5.5.1 what", used, ofSession, "", false},
+		{stepData, "503 5.5.1 what", used, ofSession, 0, false},
 		{stepData, "451 4.7.1 grey", used, ofTransaction, failure.Content, false},
 		{stepData, "554 5.7.1 no", fresh, ofTransaction, failure.Content, false},
 		{stepContent, "421 bye", used, ofHost, failure.Busy, false},
@@ -101,7 +101,7 @@ func TestWhoseMatterAReplyIs(t *testing.T) {
 		{stepContent, "552 5.3.4 too big", fresh, ofHostAlone, failure.Content, false},
 	} {
 		l := rule(tt.at, reply(tt.reply), tt.in)
-		if l.owner != tt.owner || l.why != tt.why || l.waits != tt.waits {
+		if l.owner != tt.owner || l.reason != tt.why || l.waits != tt.waits {
 			t.Errorf("%s, %s, %+v: %+v", tt.at, tt.reply, tt.in, l)
 		}
 	}
@@ -113,7 +113,7 @@ func TestEveryRefusalHasAnOwner(t *testing.T) {
 		for code := 400; code < 600; code++ {
 			for _, used := range []bool{false, true} {
 				l := rule(at, smtpclient.Reply{Code: code}, situation{used: used})
-				if l.steps == nil || l.why == "" && l.owner != ofSession {
+				if l.steps == nil || l.reason == 0 && l.owner != ofSession {
 					t.Errorf("%s %d, used %t: %+v", at, code, used, l)
 				}
 			}
@@ -123,7 +123,7 @@ func TestEveryRefusalHasAnOwner(t *testing.T) {
 
 func TestARefusalThatWaitsIsTemporary(t *testing.T) {
 	l := rule(stepRcpt, reply("552 5.5.3 too many"), situation{})
-	if f := l.failure("mx", reply("552 5.5.3 too many")); f.permanent || f.status != "4.5.3" || f.reply != "552 5.5.3 too many" {
+	if f := l.failure("mx", reply("552 5.5.3 too many")); f.permanent || f.enhanced() != "4.5.3" || f.reply != "552 5.5.3 too many" {
 		t.Errorf("%+v", f)
 	}
 }

@@ -11,27 +11,27 @@ import (
 	"time"
 )
 
-// While places are short (queue.PlacesShort), an attempt that has sent nothing of
-// its message may not wait as long as RFC 5321, 4.5.3.2 says: ten thousand silent
-// hosts would keep all other mail from leaving.
+// While places are short (queue.PlacesShort), an attempt that has sent nothing of its
+// message may not wait as long as RFC 5321, 4.5.3.2 permits: ten thousand silent hosts
+// would keep all other mail from leaving.
 const (
-	// silentHello is how long a host may be silent before the envelope: in its
-	// greeting, to EHLO and STARTTLS, in the handshake.
+	// silentHello is how long a host may be silent before the envelope: at the greeting,
+	// EHLO, STARTTLS, and in the handshake.
 	silentHello = 30 * time.Second
-	// silentEnvelope is how long it may be silent to MAIL, RCPT and DATA: some ask
-	// other hosts before they answer.
+	// silentEnvelope is how long it may be silent at MAIL, RCPT and DATA: some hosts ask
+	// others before they answer.
 	silentEnvelope = time.Minute
 	// longestHold is how long an attempt may hold its place, whatever it waits for
 	// and at however many hosts.
 	longestHold = 90 * time.Second
 )
 
-// errReclaimed ends an attempt, errSilent a session, that has waited for too long
-// while places are short.
+// errReclaimed ends an attempt, and errSilent a session, that has waited too long while
+// places are short.
 var (
 	errReclaimed = fmt.Errorf("nothing could be sent within %s, and other mail waits for a place", longestHold)
 	errSilent    = fmt.Errorf("no answer, and other mail waits for a place: %w", os.ErrDeadlineExceeded)
-	// errStopping ends what a stop does not wait for.
+	// errStopping ends everything that a stop does not wait for.
 	errStopping = errors.New("the relay is stopping")
 )
 
@@ -41,7 +41,7 @@ type places struct {
 	holds map[*hold]struct{}
 }
 
-// reclaim ends the waits that are too long. It is called while places are short.
+// reclaim ends waits that are too long. It is called while places are short.
 func (p *places) reclaim(now time.Time) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -60,14 +60,14 @@ func (p *places) reclaim(now time.Time) {
 type hold struct {
 	places *places
 	// The rest is guarded by places.mu.
-	begun    time.Time // of the attempt, or of the wait after it has sent something
+	begun    time.Time // when the attempt began, or the wait after content was sent
 	cancel   context.CancelCauseFunc
-	conn     *heardConn    // to the host that it waits for; nil: to none
+	conn     *heardConn    // to the host that the attempt waits for; nil: none
 	patience time.Duration // for conn
 }
 
-// begin begins to hold a place. The context ends when it is reclaimed, with
-// errReclaimed as its cause; end must follow.
+// begin takes a place. The returned context ends when the place is reclaimed, with
+// errReclaimed as its cause. end must follow.
 func (h *hold) begin(ctx context.Context, p *places) context.Context {
 	ctx, cancel := context.WithCancelCause(ctx)
 	p.mu.Lock()
@@ -86,8 +86,8 @@ func (h *hold) end() {
 	h.cancel(nil)
 }
 
-// waits notes that the attempt waits for a host, on conn, and how long that may be
-// silent.
+// waits takes note that the attempt waits for the host at conn, which may be silent for
+// patience.
 func (h *hold) waits(conn *heardConn, patience time.Duration) {
 	if h.places == nil {
 		return
@@ -95,7 +95,7 @@ func (h *hold) waits(conn *heardConn, patience time.Duration) {
 	h.places.mu.Lock()
 	defer h.places.mu.Unlock()
 	now := time.Now()
-	if _, ok := h.places.holds[h]; !ok { // it has sent something since
+	if _, ok := h.places.holds[h]; !ok { // content was sent before
 		h.begun = now
 		h.places.holds[h] = struct{}{}
 	}
@@ -104,7 +104,7 @@ func (h *hold) waits(conn *heardConn, patience time.Duration) {
 	}
 }
 
-// sends notes that content goes out: the place is not reclaimed until the attempt
+// sends takes note that content goes out: the place is not reclaimed until the attempt
 // waits again.
 func (h *hold) sends() {
 	if h.places == nil {
@@ -116,26 +116,26 @@ func (h *hold) sends() {
 	delete(h.places.holds, h)
 }
 
-// heardConn is a connection that knows when something came last.
+// heardConn is a connection that knows when it received something last.
 type heardConn struct {
 	net.Conn
 	since time.Time
 	last  atomic.Int64 // after since, in nanoseconds
-	ended atomic.Bool  // by cut
+	isCut atomic.Bool
 }
 
 func listenTo(conn net.Conn) *heardConn { return &heardConn{Conn: conn, since: time.Now()} }
 
 func (c *heardConn) heard(now time.Time) { c.last.Store(int64(now.Sub(c.since))) }
 
-// silence is how long nothing has come.
+// silence is how long nothing was received.
 func (c *heardConn) silence(now time.Time) time.Duration {
 	return now.Sub(c.since) - time.Duration(c.last.Load())
 }
 
-// cut closes the connection: who reads sees a timeout.
+// cut closes the connection. A read that is under way fails with a timeout.
 func (c *heardConn) cut() {
-	c.ended.Store(true)
+	c.isCut.Store(true)
 	_ = c.Close()
 }
 
@@ -144,7 +144,7 @@ func (c *heardConn) Read(p []byte) (int, error) {
 	if n > 0 {
 		c.heard(time.Now())
 	}
-	if err != nil && c.ended.Load() {
+	if err != nil && c.isCut.Load() {
 		err = errSilent
 	}
 	return n, err

@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"github.com/stsrelay/stsrelay/queue"
+	"github.com/stsrelay/stsrelay/relay/failure"
+	"github.com/stsrelay/stsrelay/relay/outbound"
 	"github.com/stsrelay/stsrelay/relay/security"
 	"github.com/stsrelay/stsrelay/relay/smtpclient"
 )
@@ -28,11 +30,11 @@ func silentAttempt(t *testing.T, d *Delivery, said string) (failed chan *attempt
 		_, _ = io.Copy(io.Discard, far)
 	}()
 	failed = make(chan *attemptError, 1)
-	a := &attempt{d: d, settings: d.settings.Load(), w: &queue.Work{Domain: "a.example"}, policyDomain: "a.example", key: "mx.a.example"}
+	a := &attempt{d: d, settings: d.settings.Load(), w: &queue.Claim{Domain: "a.example"}, to: outbound.Destination{PolicyDomain: "a.example"}}
 	go func() {
 		ctx := a.hold.begin(t.Context(), &d.places)
 		defer a.hold.end()
-		_, f := a.openOn(ctx, near, netip.MustParseAddrPort("192.0.2.1:25"), &security.Requirement{Domain: "a.example", Host: "mx.a.example"})
+		_, f := a.openOn(ctx, &hostTry{req: &security.Requirement{Domain: "a.example", Host: "mx.a.example"}, key: "mx.a.example"}, near, netip.MustParseAddrPort("192.0.2.1:25"))
 		failed <- f
 	}()
 	return failed
@@ -63,7 +65,7 @@ func TestSilenceIsShortWhilePlacesAre(t *testing.T) {
 				if took := time.Since(start); took != silentHello+time.Second {
 					t.Errorf("it ended after %s", took)
 				}
-				if f == nil || !f.domainWide || !f.strained || f.why == "local" {
+				if f == nil || !f.domainWide || !f.overload || f.reason == failure.Internal {
 					t.Errorf("%+v", f)
 				}
 			})
@@ -128,7 +130,7 @@ func TestContentKeepsItsPlace(t *testing.T) {
 		h.waits(conn, silentEnvelope)
 		time.Sleep(silentEnvelope)
 		p.reclaim(time.Now())
-		if ctx.Err() != nil || conn.ended.Load() {
+		if ctx.Err() != nil || conn.isCut.Load() {
 			t.Fatal("it was cut")
 		}
 		time.Sleep(time.Second)
@@ -180,7 +182,7 @@ func TestAHostIsBoundedByItsAddressToo(t *testing.T) {
 	}
 	r.end(now)
 	// A name that took mail lately does not stand behind those that did not.
-	p.took("good", time.Second)
+	p.onSuccess("good", time.Second)
 	for range 2 * provenTimes {
 		if _, err := reserve("good", "192.0.2.1:25"); err != nil {
 			t.Fatalf("a host that takes mail: %v", err)

@@ -11,58 +11,57 @@ import (
 	"github.com/stsrelay/stsrelay/sts"
 )
 
-// unknownAttempts is for how many attempts a domain's mail waits while nobody
-// can tell whether it has a policy. One lost packet must not take a policy
-// away; name servers that fail for all names with an underscore must not stop
-// mail for good.
+// unknownAttempts is how many attempts a domain's mail waits while it is not known
+// whether the domain has a policy. One lost packet must not take a policy away, and name
+// servers that fail for all names with an underscore must not stop mail for good.
 const unknownAttempts = 2
 
-// maxUnknown bounds the domains of which that is remembered.
+// maxUnknown is how many such domains are remembered.
 const maxUnknown = 10_000
 
-// unknowns are the domains of which nobody could tell lately whether they have a
+// unknownPolicies are the domains of which it was not known lately whether they have a
 // policy.
-type unknowns struct {
+type unknownPolicies struct {
 	mu      sync.Mutex
-	domains map[string]unknown
+	domains map[string]unknownPolicy
 }
 
-// unknown is how a domain's mail has waited. Attempts at the same time are one:
-// between two lies a rest.
-type unknown struct {
+// unknownPolicy counts the attempts for which a domain's mail has waited. Attempts at the
+// same step of the domain's back-off count as one.
+type unknownPolicy struct {
 	attempts int
-	rests    int // of the domain, at the last of them
+	step     int // of the domain's back-off, at the last attempt
 }
 
-// known ends what is remembered of a domain.
-func (u *unknowns) known(domain string) {
+// known forgets a domain, since its policy is known.
+func (u *unknownPolicies) known(domain string) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	delete(u.domains, domain)
 }
 
-// wait takes note of an attempt after so many rests, and says whether the
-// domain's mail has to wait for another one.
-func (u *unknowns) wait(domain string, rests int) bool {
+// wait takes note of an attempt at a step of the domain's back-off. It reports whether the
+// domain's mail waits for another one.
+func (u *unknownPolicies) wait(domain string, step int) bool {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	d, seen := u.domains[domain]
 	if !seen && len(u.domains) >= maxUnknown {
 		clear(u.domains) // they wait once more
 	}
-	if !seen || d.rests != rests && d.attempts <= unknownAttempts {
-		d = unknown{d.attempts + 1, rests}
+	if !seen || d.step != step && d.attempts <= unknownAttempts {
+		d = unknownPolicy{d.attempts + 1, step}
 		if u.domains == nil {
-			u.domains = make(map[string]unknown)
+			u.domains = make(map[string]unknownPolicy)
 		}
 		u.domains[domain] = d
 	}
 	return d.attempts <= unknownAttempts
 }
 
-// lookupPolicy finds the policy in force. The error is a *attemptError.
-func (a *attempt) lookupPolicy(ctx context.Context) error {
-	if a.d.policies == nil || a.policyDomain == "" || !a.asksDomain() {
+// lookupPolicy finds the policy in force.
+func (a *attempt) lookupPolicy(ctx context.Context) *attemptError {
+	if a.d.policies == nil || a.to.PolicyDomain == "" || !a.asksDomain() {
 		return nil
 	}
 	lookup := a.d.policies.Lookup
@@ -70,27 +69,27 @@ func (a *attempt) lookupPolicy(ctx context.Context) error {
 		// The last attempt before the message is given up (RFC 8461, 5.1).
 		lookup = a.d.policies.Recheck
 	}
-	r, err := lookup(ctx, a.policyDomain)
+	r, err := lookup(ctx, a.to.PolicyDomain)
 	if err != nil {
-		return &attemptError{status: "4.3.2", why: failure.Local, domainWide: true, text: "the policy was not looked up: " + err.Error()}
+		return &attemptError{reason: failure.Internal, status: "3.2", domainWide: true, text: "the policy was not looked up: " + err.Error()}
 	}
 	if r.Policy != nil && r.Policy.Mode == sts.ModeNone {
 		r.Policy = nil // it says that there is none
 	}
 	a.policy = r
 	if !r.Unknown {
-		a.d.unknowns.known(a.policyDomain)
+		a.d.unknownPolicies.known(a.to.PolicyDomain)
 		return nil
 	}
 	if a.overridden() {
 		return nil
 	}
-	if a.d.unknowns.wait(a.policyDomain, a.w.Rests) {
-		return &attemptError{status: "4.7.5", why: failure.STSFetch, policy: true, domainWide: true,
-			text: fmt.Sprintf("whether %s asks for verified TLS cannot be told now (%s); nothing was sent", a.policyDomain, r.Why)}
+	if a.d.unknownPolicies.wait(a.to.PolicyDomain, a.w.BackoffStep) {
+		return &attemptError{reason: failure.STSFetch, policy: true, domainWide: true,
+			text: fmt.Sprintf("whether %s asks for verified TLS cannot be told now (%s); nothing was sent", a.to.PolicyDomain, r.Why)}
 	}
 	a.d.log.Warn("whether the domain has a policy could not be told for several attempts; going on without",
-		"queue_id", a.w.Envelope.ID.String(), "domain", a.policyDomain, "why", r.Why)
+		"queue_id", a.w.Envelope.ID.String(), "domain", a.to.PolicyDomain, "why", r.Why)
 	return nil
 }
 
@@ -98,25 +97,25 @@ func (a *attempt) lookupPolicy(ctx context.Context) error {
 // It does not hold a TLS report (RFC 8460, 3), but may be what the operator's
 // rule or the password of the route rests on.
 func (a *attempt) asksDomain() bool {
-	return a.w.Envelope.Kind != queue.Report || a.user() != "" || a.rule != nil && a.rule.Level == security.VerifyDANE
+	return a.w.Envelope.Kind != queue.Report || a.to.User() != "" || a.to.Rule != nil && a.to.Rule.Level == security.VerifyDANE
 }
 
-// overridden says that no published policy may hold this message.
+// overridden reports whether no published policy may hold this message.
 func (a *attempt) overridden() bool {
-	return a.rule != nil && a.rule.Override || a.w.Envelope.Kind == queue.Report || a.w.Envelope.TLSOptional && !a.w.Envelope.RequireTLS
+	return a.to.Overridden() || a.w.Envelope.Kind == queue.Report || a.w.Envelope.TLSOptional && !a.w.Envelope.RequireTLS
 }
 
-// lookAgain fetches the policy anew after it has refused every host. It reports
+// refetchPolicy fetches the policy anew after it has refused every host. It reports
 // whether the attempt should be made again under another policy.
-func (a *attempt) lookAgain(ctx context.Context) bool {
+func (a *attempt) refetchPolicy(ctx context.Context) bool {
 	// Whether it has changed is asked of the policy that was used: the fetch may
 	// have been made for another message meanwhile.
-	r, _, err := a.d.policies.Refetch(ctx, a.policyDomain)
+	r, _, err := a.d.policies.Refetch(ctx, a.to.PolicyDomain)
 	if err != nil || r.Policy == nil || r.Policy.Text() == a.policy.Policy.Text() {
 		return false
 	}
 	a.d.log.Info("the policy has changed and its id has not; trying again under the new one",
-		"queue_id", a.w.Envelope.ID.String(), "domain", a.policyDomain, "policy", r.ID, "mode", string(r.Policy.Mode), "mx", r.Policy.MX)
+		"queue_id", a.w.Envelope.ID.String(), "domain", a.to.PolicyDomain, "policy", r.ID, "mode", string(r.Policy.Mode), "mx", r.Policy.MX)
 	if r.Policy.Mode == sts.ModeNone {
 		r.Policy = nil
 	}

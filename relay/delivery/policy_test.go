@@ -6,16 +6,16 @@ import (
 )
 
 func TestADomainOfUnknownPolicyWaitsForTwoAttempts(t *testing.T) {
-	var u unknowns
+	var u unknownPolicies
 	for i, tt := range []struct {
-		rests int
-		wait  bool
+		step int
+		wait bool
 	}{
 		{0, true}, {0, true}, {0, true}, // at the same time
 		{1, true},
 		{2, false}, {0, false}, {0, false}, {1, false}, // until it is known
 	} {
-		if got := u.wait("a.example", tt.rests); got != tt.wait {
+		if got := u.wait("a.example", tt.step); got != tt.wait {
 			t.Errorf("%d: %v", i, got)
 		}
 	}

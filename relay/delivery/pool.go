@@ -12,61 +12,58 @@ import (
 )
 
 const (
-	// idleTime is how long a session waits for its next message: long enough
-	// for the next one of a burst, short enough not to be a nuisance.
+	// idleTime is how long a session waits for its next message: long enough for a burst
+	// of mail, and not so long that hosts mind.
 	idleTime = 8 * time.Second
 	// sessionMessages is how many messages go through one session at most.
 	sessionMessages = 100
-	// firstSessions is how many sessions a host gets before it has shown that it
-	// takes more.
+	// firstSessions is how many sessions a host gets until it has taken a message.
 	firstSessions = 2
-	// hostMemory is how long it is remembered how a host took its mail.
+	// hostMemory is how long the behaviour of a host is remembered.
 	hostMemory = 10 * time.Minute
-	// maxWaiting is how many attempts may wait for a session to one host, for
-	// each session that it may have at most. More give their units back: they would
-	// only hold what other hosts' mail needs.
+	// maxWaiting is how many attempts may wait for a session to one host, for each session
+	// that the host may have at most. Further attempts give their claims back: they would
+	// take places that mail for other hosts needs.
 	maxWaiting = 4
-	// fewWaiting messages for each session, that will be through within shortly,
-	// are not worth the handshake of another session.
+	// Another session is not opened where at most fewWaiting messages a session wait, and
+	// will be sent within shortly: the handshake would cost more.
 	fewWaiting = 10
 	shortly    = 500 * time.Millisecond
-	// minBusy and maxBusy bound when a unit that was given back is tried again.
+	// minBusy and maxBusy bound the time until a claim that was given back is tried again.
 	minBusy = 200 * time.Millisecond
 	maxBusy = time.Minute
-	// patience is how long an attempt waits for a session at least, and then as
-	// many times as long as could be expected. Who has waited longer waits for a
-	// host that is silent, and would only hold what other hosts' mail needs.
+	// An attempt waits for a session for patience at least, and else for patienceTimes the
+	// time that could be expected. After that the host is taken to be silent, and the
+	// attempt would take a place that mail for other hosts needs.
 	patience      = time.Second
 	patienceTimes = 4
 )
 
-// session is an open SMTP session with what it proved. One attempt uses it at a
-// time.
+// session is an open SMTP session with what it proved. One attempt at a time uses it.
 type session struct {
 	client   *smtpclient.Client
 	evidence security.Evidence
-	key      string // of the pool: host, port, user
+	key      string // of the pool: see sessionKey
 	host     string
 	addr     netip.Addr
-	tickets  *tickets
 	resumed  bool // its evidence is that of an earlier handshake
 	messages int  // transactions so far
 	spent    bool // it carries no more messages
 
 	mu      sync.Mutex
-	counted map[string]bool // policy domains that have counted it
+	counted map[string]bool // policy domains for which it was counted
 
-	conn  *heardConn   // below client
-	place *reservation // until the pool has it
+	conn  *heardConn   // the connection of client
+	place *reservation // until the session is in the pool
 
-	// The pool's:
+	// Guarded by pool.mu.
 	busy  bool // an attempt uses it
 	since time.Time
 	used  time.Time
 }
 
-// countsFor reports whether the session has not been counted for a policy domain
-// yet, and notes that it is now.
+// countsFor reports whether the session has not been counted for a policy domain yet. It
+// counts from now on.
 func (s *session) countsFor(domain string) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -85,39 +82,39 @@ func (s *session) mayCarry() bool {
 	return s.client.Usable() && !s.spent && s.messages < sessionMessages
 }
 
-// pool keeps sessions by host and decides how many a host gets. A session is not
-// kept for a domain: whether it may carry a message is asked of its evidence
-// every time.
+// pool keeps sessions by host, and decides how many sessions a host gets. A session does
+// not belong to a domain: before each message its evidence is compared with what is asked
+// for.
 type pool struct {
 	mu    sync.Mutex
-	hosts map[string]*hostSessions  // by candidate.key
+	hosts map[string]*hostSessions  // by sessionKey
 	addrs map[netip.Prefix]*address // by network
 
-	quits   sync.WaitGroup  // those that nobody waits for
-	stopped context.Context // ends when the relay stops: then a QUIT gets little time
+	quits   sync.WaitGroup  // QUITs that no attempt waits for
+	stopped context.Context // ends when the relay stops: then a QUIT gets less time
 	stop    context.CancelFunc
 }
 
-// hostSessions is what is known of one host. How many sessions it may have grows
-// with every message that it takes and is halved when it is too much for it.
+// hostSessions is what is known of one host. The number of sessions that it may have
+// grows with every message that it takes, and is halved when the host is overloaded.
 type hostSessions struct {
-	sessions []*session
-	opening  int          // that are being opened
-	waiting  []chan error // nil: look again; else the error of get
-	pressed  time.Time    // somebody has waited since, or since another session was opened
-	used     time.Time
-	noChunks bool      // it offers CHUNKING and does not know BDAT
-	taken    time.Time // the last message, if it was not too much for it since
+	sessions     []*session
+	opening      int          // that are being opened
+	waiting      []chan error // receive nil to try again, or the error for get
+	waitingSince time.Time    // when attempts began to wait, or another session was opened meanwhile
+	used         time.Time
+	noBDAT       bool      // the host offers CHUNKING and does not know BDAT
+	taken        time.Time // when the host took a message last; zero after an overload
 
-	window  float64       // sessions that the host may have
-	steady  bool          // the window was halved: it grows slowly now
-	open    time.Duration // what it takes to open a session, averaged
-	message time.Duration // what a message takes, averaged
+	window  float64       // number of sessions that the host may have
+	steady  bool          // the window was halved before, and grows slowly now
+	open    time.Duration // average time to open a session
+	message time.Duration // average time of a message
 }
 
-// errBusy says that too many wait for a host already.
+// errBusy is returned where too many attempts wait for a host already.
 type errBusy struct {
-	// wait is when another try makes sense.
+	// wait is the time until another try makes sense.
 	wait time.Duration
 }
 
@@ -140,10 +137,10 @@ func (p *pool) host(key string) *hostSessions {
 	return h
 }
 
-// get returns an idle session of a host that fits, or nil and the right to open
-// one, which ends with add or cancel; what get and add give out ends with put. It
-// waits while the host has as many as it may, at most limit. The error is of ctx,
-// or an *errBusy.
+// get returns an idle session of a host that fits, or nil and the right to open one. It
+// waits while the host has as many sessions as it may, at most limit. The right ends with
+// add or cancel; the use of a session that get returned or add took ends with put. The
+// error is the cause of ctx, or an *errBusy.
 func (p *pool) get(ctx context.Context, key string, limit int, fits func(*session) bool) (*session, error) {
 	var begun time.Time // of the wait
 	for {
@@ -155,9 +152,9 @@ func (p *pool) get(ctx context.Context, key string, limit int, fits func(*sessio
 			p.mu.Unlock()
 			return s, nil
 		}
-		if now := time.Now(); h.total() < window && !h.worthWaiting(now) {
+		if now := time.Now(); h.total() < window && !h.preferWaiting(now) {
 			h.opening++
-			h.pressed = now
+			h.waitingSince = now
 			p.mu.Unlock()
 			return nil, nil
 		}
@@ -174,7 +171,7 @@ func (p *pool) get(ctx context.Context, key string, limit int, fits func(*sessio
 			return nil, &errBusy{wait: wait}
 		}
 		if len(h.waiting) == 0 {
-			h.pressed = time.Now()
+			h.waitingSince = time.Now()
 		}
 		if begun.IsZero() {
 			begun = time.Now()
@@ -185,7 +182,7 @@ func (p *pool) get(ctx context.Context, key string, limit int, fits func(*sessio
 	}
 }
 
-// wait waits for a change of h. It is called with the lock, and gives it back.
+// wait waits for a change of h. It is called with the lock held, and releases it.
 func (p *pool) wait(ctx context.Context, h *hostSessions, begun time.Time) (err error) {
 	ready := make(chan error, 1)
 	h.waiting = append(h.waiting, ready)
@@ -202,21 +199,21 @@ func (p *pool) wait(ctx context.Context, h *hostSessions, begun time.Time) (err 
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if err == nil {
-		// As long again as it has been silent.
-		silent := min(time.Since(h.pressed), time.Since(h.used))
+		// Wait as long again as the host has been silent.
+		silent := min(time.Since(h.waitingSince), time.Since(h.used))
 		err = &errBusy{wait: min(max(silent, time.Since(begun)), maxBusy)}
 	}
 	if i := slices.Index(h.waiting, ready); i >= 0 {
 		h.waiting = slices.Delete(h.waiting, i, i+1)
 	} else {
-		h.wake() // it was our turn
+		h.wake() // the turn of this attempt goes to the next one
 	}
 	return err
 }
 
 func (h *hostSessions) total() int { return len(h.sessions) + h.opening }
 
-// idle is a session that nobody uses and that fits, nil where there is none.
+// idle is a session that no attempt uses and that fits; nil where there is none.
 func (h *hostSessions) idle(fits func(*session) bool) *session {
 	for _, s := range h.sessions {
 		if !s.busy && fits(s) {
@@ -241,30 +238,29 @@ func (p *pool) drop(s *session) bool {
 	return len(h.sessions) < n
 }
 
-// ahead is how many are served before and with the next one who waits.
+// ahead is how many attempts are served up to and including the next one that waits.
 func (h *hostSessions) ahead() int { return len(h.waiting) + 1 }
 
-// expected is how long the next one who waits will wait.
+// expected is how long the next attempt that waits will wait.
 func (h *hostSessions) expected() time.Duration {
 	return h.message * time.Duration(h.ahead()) / time.Duration(max(h.total(), 1))
 }
 
-// worthWaiting says whether a session will be free before another one could be
-// opened, or so soon after that the handshake is not worth its cost, which is
-// more than time, and the host's too. Where somebody has waited for longer than a
-// burst lasts, it is worth it after all.
-func (h *hostSessions) worthWaiting(now time.Time) bool {
+// preferWaiting reports whether a session will be free before another one could be opened,
+// or so soon after that the handshake costs more than the wait. Once attempts have waited
+// longer than a burst lasts, another session is opened after all.
+func (h *hostSessions) preferWaiting(now time.Time) bool {
 	if h.total() < firstSessions || h.message == 0 {
 		return false
 	}
 	wait, soon := h.expected(), 2*h.open
-	if len(h.waiting) > 0 && now.Sub(h.pressed) > max(soon, shortly) {
+	if len(h.waiting) > 0 && now.Sub(h.waitingSince) > max(soon, shortly) {
 		return false
 	}
 	return wait < soon || wait < shortly && h.ahead() <= fewWaiting*h.total()
 }
 
-// wake lets the one who has waited longest look again.
+// wake lets the attempt that has waited longest try again.
 func (h *hostSessions) wake() {
 	if len(h.waiting) > 0 {
 		h.waiting[0] <- nil
@@ -272,8 +268,8 @@ func (h *hostSessions) wake() {
 	}
 }
 
-// dismiss sends all away who wait.
-func (h *hostSessions) dismiss() {
+// rejectWaiting ends the wait of all attempts, with an *errBusy.
+func (h *hostSessions) rejectWaiting() {
 	for _, ready := range h.waiting {
 		ready <- &errBusy{wait: minBusy}
 	}
@@ -288,16 +284,16 @@ func average(old, v time.Duration) time.Duration {
 	return old + (v-old)/4
 }
 
-// opened notes that a session of the host was opened within d.
-func (p *pool) opened(key string, d time.Duration) {
+// onOpened takes note that a session with the host was opened within d.
+func (p *pool) onOpened(key string, d time.Duration) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	h := p.host(key)
 	h.open = average(h.open, d)
 }
 
-// took notes that the host took a message within d.
-func (p *pool) took(key string, d time.Duration) {
+// onSuccess takes note that the host took a message within d.
+func (p *pool) onSuccess(key string, d time.Duration) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	h := p.host(key)
@@ -310,8 +306,8 @@ func (p *pool) took(key string, d time.Duration) {
 	h.window = min(h.window, 1000)
 }
 
-// strained notes that the host has had too much: it said 421, or did not answer.
-func (p *pool) strained(key string) {
+// onOverload takes note that the host is overloaded: it said 421, or did not answer.
+func (p *pool) onOverload(key string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	h := p.host(key)
@@ -319,20 +315,21 @@ func (p *pool) strained(key string) {
 	h.taken = time.Time{}
 }
 
-// chunking says whether CHUNKING may be used with the host; distrust ends it.
-func (p *pool) chunking(key string) bool {
+// mayUseBDAT reports whether BDAT may be used with the host.
+func (p *pool) mayUseBDAT(key string) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return !p.host(key).noChunks
+	return !p.host(key).noBDAT
 }
 
-func (p *pool) distrust(key string) {
+func (p *pool) disableBDAT(key string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.host(key).noChunks = true
+	p.host(key).noBDAT = true
 }
 
-// add brings a session in that was opened, for the use of who opened it.
+// add puts a session into the pool that was opened. It is in use by the attempt that
+// opened it.
 func (p *pool) add(s *session) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -347,9 +344,9 @@ func (p *pool) add(s *session) {
 	s.busy, s.since = true, time.Now()
 }
 
-// cancel ends the right to open a session, and returns how many the host has that
-// are open, and how many that are being opened. Where the host as a whole failed,
-// and there is none, those who wait are sent away: their domains rest.
+// cancel ends the right to open a session. It returns how many sessions of the host are
+// open, and how many are being opened. Where the host as a whole failed and has no
+// session, the attempts that wait are turned away: their domains back off.
 func (p *pool) cancel(key string, now time.Time, failed bool) (open, opening int) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -357,7 +354,7 @@ func (p *pool) cancel(key string, now time.Time, failed bool) (open, opening int
 	h.opening--
 	h.used = now
 	if failed && h.total() == 0 {
-		h.dismiss()
+		h.rejectWaiting()
 	} else {
 		h.wake()
 	}
@@ -375,7 +372,7 @@ func (p *pool) put(s *session, now time.Time) {
 	if usable := s.client.Usable(); !s.mayCarry() || h.total() > max(int(h.window), 1) {
 		last = p.drop(s) && usable
 		if s.messages >= sessionMessages {
-			h.pressed = time.Time{} // who waits may open the next one
+			h.waitingSince = time.Time{} // an attempt that waits may open the next one
 		}
 		if !usable {
 			_ = s.client.Close()
@@ -430,7 +427,7 @@ const (
 	stopQuitTime = 500 * time.Millisecond
 )
 
-// quit says goodbye; a host that does not answer is given a short time only.
+// quit ends a session politely. A host that does not answer gets a short time only.
 func (p *pool) quit(s *session) {
 	timeout := quitTime
 	if p.stopped.Err() != nil {

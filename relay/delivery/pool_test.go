@@ -40,24 +40,24 @@ func TestAHostGetsMoreSessionsWhileItTakesThem(t *testing.T) {
 	}
 	s, _ := take(t, p, "mx", 10)
 	for range 5 {
-		p.took("mx", time.Millisecond)
+		p.onSuccess("mx", time.Millisecond)
 	}
 	if n := free(p, "mx", 10); n != firstSessions+5-1 {
 		t.Errorf("%d more sessions after five messages", n)
 	}
 	for range 50 {
-		p.took("mx", time.Millisecond)
+		p.onSuccess("mx", time.Millisecond)
 	}
 	if n := free(p, "mx", 10); n != 10-1 {
 		t.Errorf("%d more sessions: the limit is 10", n)
 	}
-	p.strained("mx") // with one session open
+	p.onOverload("mx") // with one session open
 	if n := free(p, "mx", 10); n != 0 {
 		t.Errorf("%d more sessions after a 421", n)
 	}
 	p.put(s, time.Now())
 	for range 3 {
-		p.took("mx", time.Millisecond)
+		p.onSuccess("mx", time.Millisecond)
 	}
 	if h := p.host("mx"); h.window < 2 || h.window > 3 {
 		t.Errorf("the window is %.1f after a 421 and three messages", h.window)
@@ -70,8 +70,8 @@ func TestASessionIsWaitedForWhereThatIsShorterThanOpeningOne(t *testing.T) {
 		a, _ := take(t, p, "mx", 10)
 		b, _ := take(t, p, "mx", 10)
 		for range 20 {
-			p.opened("mx", 100*time.Millisecond)
-			p.took("mx", 10*time.Millisecond)
+			p.onOpened("mx", 100*time.Millisecond)
+			p.onSuccess("mx", 10*time.Millisecond)
 		}
 		got := make(chan bool)
 		go func() { _, opened := take(t, p, "mx", 10); got <- opened }()
@@ -87,7 +87,7 @@ func TestASessionIsWaitedForWhereThatIsShorterThanOpeningOne(t *testing.T) {
 		}
 		// Now messages take longer than a session takes to open.
 		for range 50 {
-			p.took("mx", 2*time.Second)
+			p.onSuccess("mx", 2*time.Second)
 		}
 		if _, opened := take(t, p, "mx", 10); !opened {
 			t.Error("it waited for a slow host")
@@ -109,9 +109,9 @@ func TestAFewMessagesAreNotWorthAnotherSession(t *testing.T) {
 		{"many, and sooner than another session", 20 * time.Millisecond, time.Second, 0, 2 * fewWaiting, false},
 		{"many all the time", 20 * time.Millisecond, time.Second, 3 * time.Second, 2 * fewWaiting, true},
 	} {
-		h := hostSessions{window: 10, open: tt.open, message: tt.message, pressed: time.Unix(1e9, 0), sessions: []*session{{busy: true}, {busy: true}},
+		h := hostSessions{window: 10, open: tt.open, message: tt.message, waitingSince: time.Unix(1e9, 0), sessions: []*session{{busy: true}, {busy: true}},
 			waiting: make([]chan error, tt.waiting)}
-		if h.worthWaiting(time.Unix(1e9, 0).Add(tt.pressed)) == tt.opens {
+		if h.preferWaiting(time.Unix(1e9, 0).Add(tt.pressed)) == tt.opens {
 			t.Errorf("%s: another session is opened: %v", tt.name, !tt.opens)
 		}
 	}
@@ -121,8 +121,8 @@ func TestASessionThatIsBeingOpenedIsWaitedFor(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newPool()
 		take(t, p, "mx", 10)
-		p.opened("mx", 100*time.Millisecond)
-		p.took("mx", 10*time.Millisecond)
+		p.onOpened("mx", 100*time.Millisecond)
+		p.onSuccess("mx", 10*time.Millisecond)
 		if s, err := p.get(t.Context(), "mx", 10, anySession); s != nil || err != nil {
 			t.Fatal("the second session is not opened:", s, err)
 		}
@@ -191,7 +191,7 @@ func TestNobodyWaitsLongForAHostThatIsSilent(t *testing.T) {
 		go func() { _, err := p.get(t.Context(), "mx", 10, anySession); sent <- err }()
 		synctest.Wait()
 		for range firstSessions {
-			p.strained("mx")
+			p.onOverload("mx")
 			p.cancel("mx", time.Now(), true)
 			synctest.Wait()
 		}
@@ -205,8 +205,8 @@ func TestWhoeverWaitsForASlowHostIsPatient(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newPool()
 		s, _ := take(t, p, "mx", 1)
-		p.opened("mx", time.Second)
-		p.took("mx", 4*time.Second)
+		p.onOpened("mx", time.Second)
+		p.onSuccess("mx", 4*time.Second)
 		got := make(chan error)
 		go func() { _, err := p.get(t.Context(), "mx", 1, anySession); got <- err }()
 		time.Sleep(19 * time.Second)

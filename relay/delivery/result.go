@@ -8,21 +8,20 @@ import (
 	"github.com/stsrelay/stsrelay/relay/failure"
 	"github.com/stsrelay/stsrelay/relay/security"
 	"github.com/stsrelay/stsrelay/relay/smtpclient"
-	"github.com/stsrelay/stsrelay/tlsrpt"
 )
 
 // attemptError is why an attempt, or a part of it, did not lead to a delivery.
 type attemptError struct {
 	permanent  bool
-	status     string // enhanced status code (RFC 3463)
-	why        string // a code of package reason
+	reason     failure.Reason
+	status     string // the end of its enhanced status code (RFC 3463); "" for that of reason
 	text       string // a sentence for people
 	reply      string // the host's SMTP reply, "" where we decided
 	host       string
 	policy     bool // a published policy held the message
 	domainWide bool // no host of the domain could be used, whatever the message
 	elsewhere  bool // another host of the domain may take the message
-	strained   bool // the host may have had too much of us
+	overload   bool // the host may have had too much of us
 }
 
 // maxText is how much is told of a failure, in octets. It is kept with each
@@ -35,75 +34,51 @@ func (f *attemptError) Error() string {
 	if len(text) > maxText {
 		text = strings.ToValidUTF8(text[:maxText], "") + "…"
 	}
-	if f.status == "" {
+	if f.enhanced() == "" {
 		return text
 	}
-	return f.status + " " + text
+	return f.enhanced() + " " + text
 }
 
-func (f *attemptError) cause() queue.Cause { return queue.Cause{Why: f.why, Text: f.Error()} }
+// enhanced returns the enhanced status code (RFC 3463).
+func (f *attemptError) enhanced() string { return f.reason.Status(f.permanent, f.status) }
+
+func (f *attemptError) queueReason() queue.Reason {
+	return queue.Reason{Code: f.reason.Code(), Status: f.enhanced(), Text: f.Error()}
+}
 
 // policyFailure tells of a host that does not meet its requirement.
 func policyFailure(s *security.Shortfall, req *security.Requirement) *attemptError {
-	f := &attemptError{status: "4.7.5", why: whyOf(s), host: req.Host, policy: true, domainWide: true}
+	f := &attemptError{reason: s.Reason(), host: req.Host, policy: true, domainWide: true}
 	switch s.Source {
 	case security.MTASTS:
-		f.text = fmt.Sprintf("%s asks for verified TLS (MTA-STS, mode %s), and %s; nothing was sent", req.Domain, req.Policy.Mode, s.Reason)
+		f.text = fmt.Sprintf("%s asks for verified TLS (MTA-STS, mode %s), and %s; nothing was sent", req.Domain, req.Policy.Mode, s.Text)
 	case security.DANE:
-		f.text = fmt.Sprintf("%s asks for verified TLS (DANE), and %s; nothing was sent", req.Host, s.Reason)
+		f.text = fmt.Sprintf("%s asks for verified TLS (DANE), and %s; nothing was sent", req.Host, s.Text)
 	case security.Plaintext:
-		f.text = fmt.Sprintf("this relay sends nothing in clear (%s), and %s; nothing was sent", s.Source, s.Reason)
+		f.text = fmt.Sprintf("this relay sends nothing in clear (%s), and %s; nothing was sent", s.Source, s.Text)
 	case security.Rule:
-		f.text = fmt.Sprintf("this relay asks for TLS to %s, and %s; nothing was sent", req.Domain, s.Reason)
+		f.text = fmt.Sprintf("this relay asks for TLS to %s, and %s; nothing was sent", req.Domain, s.Text)
 	default:
-		f.text = fmt.Sprintf("the sender asks for TLS all the way (REQUIRETLS), and %s; nothing was sent", s.Reason)
+		f.text = fmt.Sprintf("the sender asks for TLS all the way (REQUIRETLS), and %s; nothing was sent", s.Text)
 	}
 	if req.RequireTLS {
 		// RFC 8689, 4.2.1: not to be waited for. "REQUIRETLS support required",
 		// or "encryption needed".
-		f.permanent, f.domainWide, f.status = true, false, "5.7.10"
+		f.permanent, f.domainWide, f.status = true, false, "7.10"
 		if s.Code == security.CodeNoRequireTLS {
-			f.status = "5.7.30"
+			f.status = "7.30"
 		}
 	}
 	f.text += " (" + string(s.Type) + ")"
 	return f
 }
 
-func whyOf(s *security.Shortfall) string {
-	switch {
-	case s.Code == security.CodeMXMismatch:
-		return failure.STSMX
-	case s.Source == security.Plaintext, s.Source == security.Rule && unencrypted(s):
-		return failure.Rule // the host does nothing wrong
-	case s.Type == tlsrpt.StartTLSNotSupported:
-		return failure.TLSNone
-	case s.Type == tlsrpt.CertificateHostMismatch:
-		return failure.TLSName
-	case s.Type == tlsrpt.CertificateExpired:
-		return failure.Expired
-	case s.Type == tlsrpt.CertificateNotTrusted:
-		return failure.TLSCert
-	case unencrypted(s):
-		return failure.Handshake
-	case s.Source == security.RequireTLS:
-		return failure.Require
-	case s.Source == security.Rule:
-		return failure.Rule
-	}
-	return failure.DANE
-}
-
-// unencrypted says that there was no TLS that counts.
-func unencrypted(s *security.Shortfall) bool {
-	return s.Type == tlsrpt.StartTLSNotSupported || s.Code == "handshake-failed" || s.Code == "tls-version"
-}
-
 // replyFailure tells of a reply that refuses.
-func replyFailure(why, host string, r smtpclient.Reply) *attemptError {
-	f := &attemptError{why: why, host: host, reply: r.String(), permanent: r.Permanent(), status: r.Enhanced}
-	if f.status == "" {
-		f.status = fmt.Sprintf("%d.0.0", r.Code/100)
+func replyFailure(reason failure.Reason, host string, r smtpclient.Reply) *attemptError {
+	f := &attemptError{reason: reason, host: host, reply: r.String(), permanent: r.Permanent(), status: "0.0"}
+	if _, detail, ok := strings.Cut(r.Enhanced, "."); ok {
+		f.status = detail
 	}
 	f.text = fmt.Sprintf("%s said: %s", host, r)
 	return f
@@ -112,12 +87,12 @@ func replyFailure(why, host string, r smtpclient.Reply) *attemptError {
 // refusesUs says that the host's reply may be about the relay's address, not
 // about the message: another address of ours may be welcome (RFC 3463, X.7).
 func (f *attemptError) refusesUs() bool {
-	return f.permanent && f.reply != "" && strings.HasPrefix(f.status, "5.7.")
+	return f.permanent && f.reply != "" && strings.HasPrefix(f.status, "7.")
 }
 
 // state turns a failure into the state of a recipient.
 func (f *attemptError) state(old queue.RecipientState, tls string) queue.RecipientState {
-	s := queue.RecipientState{State: queue.Queued, LastReply: f.reply, LastError: f.Error(), Why: f.why, TLS: tls, Host: f.host, Delayed: old.Delayed}
+	s := queue.RecipientState{State: queue.Queued, LastReply: f.reply, LastError: f.Error(), ReasonCode: f.reason.Code(), Status: f.enhanced(), TLS: tls, Host: f.host, Delayed: old.Delayed}
 	if f.permanent {
 		s.State = queue.Bounced
 	}

@@ -4,153 +4,97 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"net/netip"
 	"slices"
-	"strings"
 
-	"github.com/stsrelay/stsrelay/internal/dnsclient"
-	"github.com/stsrelay/stsrelay/internal/publicaddr"
 	"github.com/stsrelay/stsrelay/relay/failure"
 	"github.com/stsrelay/stsrelay/relay/outbound"
+	"github.com/stsrelay/stsrelay/relay/security"
 )
 
-// candidate is a host that may take mail for a domain.
-type candidate struct {
-	host       string
-	preference uint16
-	port       uint16
-	addr       netip.Addr // of an address literal or a route; else looked up
+// hostTry is the part of an attempt at one host.
+type hostTry struct {
+	outbound.Host
+	req   *security.Requirement
+	key   string // of the host's sessions in the pool
+	limit int    // of sessions to it
+	fresh bool   // only a session that was not used before will do
+	// refusedOver is an address at which the host has refused the relay (5.7.x): it is
+	// asked once more over the other address family. refusals are its replies, by the
+	// position of the recipient.
+	refusedOver netip.Addr
+	refusals    map[int]*attemptError
 }
 
-// key is what sessions to the candidate are kept by.
-func (c candidate) key(user string) string {
-	if c.port == smtpPort && user == "" {
-		return c.host
+func (a *attempt) newHostTry(h outbound.Host, req *security.Requirement) *hostTry {
+	t := &hostTry{Host: h, req: req, key: sessionKey(h, a.to.User()), limit: a.settings.PerHost, fresh: a.alone}
+	if r := a.to.Rule; r != nil && r.PerHost > 0 {
+		t.limit = r.PerHost
 	}
-	return fmt.Sprintf("%s:%d %s", c.host, c.port, user)
+	return t
+}
+
+// mayUse reports whether the host may be contacted at an address: not over a family
+// of addresses over which it has refused the relay.
+func (t *hostTry) mayUse(addr netip.Addr) bool {
+	return !t.refusedOver.IsValid() || t.refusedOver.Is4() != addr.Is4()
+}
+
+// sessionKey is what sessions to a host are kept by.
+func sessionKey(h outbound.Host, user string) string {
+	if h.Port == smtpPort && user == "" {
+		return h.Name
+	}
+	return fmt.Sprintf("%s:%d %s", h.Name, h.Port, user)
 }
 
 const smtpPort = 25
 
-// route is where mail for a domain goes.
-type route struct {
-	candidates []candidate // in the order in which they are tried
-	secure     bool        // nobody can have forged them
-	alias      string      // the end of the aliases of the domain, "" where it is none
-	// plan is what the domain publishes; without hosts where the operator set the
-	// route, or the address is the host.
-	plan outbound.Plan
+// findHosts finds the hosts that may take the message.
+func (a *attempt) findHosts(ctx context.Context) (outbound.Plan, *attemptError) {
+	plan, err := a.d.finder.Find(ctx, &a.to)
+	denied, ok := errors.AsType[*outbound.Denial](err)
+	switch {
+	case ok && denied.OfRoute:
+		return plan, &attemptError{reason: denied.Reason, status: "4.4", text: denied.Text, domainWide: true}
+	case ok:
+		return plan, &attemptError{permanent: true, reason: denied.Reason, status: denied.Status, text: denied.Text}
+	case err != nil:
+		return plan, &attemptError{reason: failure.DNS, text: err.Error(), domainWide: true}
+	}
+	plan.Shuffle()
+	return plan, nil
 }
 
-// findRoute finds the hosts: those that the operator set, or those of the
-// domain. The error is a *attemptError.
-func (a *attempt) findRoute(ctx context.Context) (route, error) {
-	set := (*Route)(nil)
-	if a.rule != nil {
-		set = a.rule.Route
+// addresses returns the addresses of a host that may be dialed.
+func (a *attempt) addresses(ctx context.Context, h outbound.Host) ([]netip.Addr, *attemptError) {
+	found, err := a.d.finder.Addresses(ctx, h, a.reach())
+	if err == nil {
+		return found.Admitted, nil
 	}
-	if set == nil {
-		if addr, ok := literal(a.w.Domain); ok {
-			return route{candidates: []candidate{{host: a.w.Domain, port: smtpPort, addr: addr}}}, nil
-		}
-		return a.d.findMX(ctx, a.w.Domain, smtpPort)
+	if _, ok := errors.AsType[*outbound.LoopError](err); ok {
+		return nil, &attemptError{permanent: true, reason: failure.Loop, host: h.Name,
+			text: fmt.Sprintf("mail for %s leads back to this relay (%s)", a.w.Domain, h.Name)}
 	}
-	if set.MX {
-		r, err := a.d.findMX(ctx, set.Host, set.Port)
-		if f, ok := errors.AsType[*attemptError](err); ok && f.permanent {
-			// The route is at fault, not the recipients' domain.
-			f.permanent, f.status, f.domainWide = false, "4.4.4", true
-		}
-		return r, err
+	f := noAddresses(h, err)
+	if _, ok := errors.AsType[*outbound.NotContacted](err); ok {
+		f.status = "4.4"
 	}
-	c := candidate{host: set.Host, port: set.Port}
-	if addr, err := netip.ParseAddr(set.Host); err == nil {
-		c.addr = addr
-	}
-	return route{candidates: []candidate{c}, secure: true}, nil
+	return nil, f
 }
 
-// findMX looks up the hosts of a domain. The error is a *attemptError.
-func (d *Delivery) findMX(ctx context.Context, domain string, port uint16) (route, error) {
-	plan, err := outbound.Find(ctx, d.resolver, domain, func(name string) bool { return name == d.hostname && d.isSelf(name, port, nil) })
-	if denied, ok := errors.AsType[*outbound.Denial](err); ok {
-		return route{}, &attemptError{permanent: true, status: denied.Status, why: denied.Why, text: denied.Text}
-	}
-	if err != nil {
-		return route{}, &attemptError{status: "4.4.3", why: failure.DNS, text: err.Error(), domainWide: true}
-	}
-	r := route{secure: plan.Secure, alias: plan.Alias, plan: plan}
-	for _, h := range plan.Hosts {
-		r.candidates = append(r.candidates, candidate{host: h.Name, port: port, preference: h.Preference})
-	}
-	rand.Shuffle(len(r.candidates), func(i, j int) {
-		r.candidates[i], r.candidates[j] = r.candidates[j], r.candidates[i]
-	})
-	slices.SortStableFunc(r.candidates, func(a, b candidate) int { return int(a.preference) - int(b.preference) })
-	return r, nil
+// hasOtherFamily reports whether the host has an address of the other family.
+func (a *attempt) hasOtherFamily(ctx context.Context, h outbound.Host, used netip.Addr) bool {
+	addrs, _ := a.addresses(ctx, h)
+	return slices.ContainsFunc(addrs, func(x netip.Addr) bool { return x.Is4() != used.Is4() })
 }
 
-// addresses returns the addresses of a candidate that may be dialed. Those of a
-// route may be private: the operator named it. The error is a *attemptError.
-func (a *attempt) addresses(ctx context.Context, c candidate) ([]netip.Addr, error) {
-	addrs := []netip.Addr{c.addr}
-	if !c.addr.IsValid() {
-		found, err := a.lookup(ctx, c)
-		if err != nil {
-			return nil, noAddresses(c, err)
-		}
-		addrs = found.Addrs
-	}
-	allowed := make([]netip.Addr, 0, len(addrs))
-	for _, addr := range addrs {
-		if addr = addr.Unmap(); a.admits(addr) {
-			allowed = append(allowed, addr)
-		}
-	}
-	if len(allowed) == 0 && !slices.ContainsFunc(addrs, func(x netip.Addr) bool { return a.settings.Family.admits(x.Unmap()) }) {
-		return nil, &attemptError{status: "4.4.4", why: failure.DNS, host: c.host, domainWide: true,
-			text: fmt.Sprintf("%s has no %s address (%v), and no other is contacted (delivery.ip_family)", c.host, a.settings.Family, addrs)}
-	}
-	if len(allowed) == 0 {
-		return nil, &attemptError{status: "4.4.4", why: failure.DNS, host: c.host, domainWide: true,
-			text: fmt.Sprintf("%s has only private addresses (%v), which are not contacted (delivery.private_addresses)", c.host, addrs)}
-	}
-	return allowed, nil
+// reach restricts the addresses for this message. A session of the pool may have been
+// opened for another message, with another reach.
+func (a *attempt) reach() outbound.Reach {
+	return a.to.Reach(a.settings.Family, a.settings.AllowPrivate)
 }
 
-// admits says whether an address may be contacted for this message; a session to
-// it may have been opened for another.
-func (a *attempt) admits(addr netip.Addr) bool {
-	return a.settings.Family.admits(addr) && (a.anywhere() || publicaddr.Public(addr))
-}
-
-// lookup looks up the addresses of a candidate. Those of a route are whatever the
-// operator says.
-func (a *attempt) lookup(ctx context.Context, c candidate) (dnsclient.Addrs, error) {
-	return outbound.Addresses(ctx, a.d.resolver, c.host, a.anywhere())
-}
-
-// anywhere reports whether hosts of private networks may be contacted.
-func (a *attempt) anywhere() bool {
-	return a.settings.AllowPrivate || a.rule != nil && a.rule.Route != nil
-}
-
-func noAddresses(c candidate, err error) *attemptError {
-	return &attemptError{status: "4.4.3", why: failure.DNS, host: c.host, text: err.Error(), domainWide: true}
-}
-
-// literal reads an address literal, "[192.0.2.1]" or "[IPv6:2001:db8::1]" (RFC
-// 5321, 4.1.3).
-func literal(domain string) (netip.Addr, bool) {
-	inner, ok := strings.CutPrefix(domain, "[")
-	if !ok {
-		return netip.Addr{}, false
-	}
-	inner = strings.TrimSuffix(inner, "]")
-	if len(inner) > 5 && strings.EqualFold(inner[:5], "IPv6:") {
-		inner = inner[5:]
-	}
-	addr, err := netip.ParseAddr(inner)
-	return addr, err == nil
+func noAddresses(h outbound.Host, err error) *attemptError {
+	return &attemptError{reason: failure.DNS, host: h.Name, text: err.Error(), domainWide: true}
 }

@@ -4,12 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"net/netip"
 	"slices"
-	"strings"
 
-	"github.com/stsrelay/stsrelay/internal/clienthello"
 	"github.com/stsrelay/stsrelay/queue"
 	"github.com/stsrelay/stsrelay/relay/failure"
 	"github.com/stsrelay/stsrelay/relay/outbound"
@@ -17,328 +16,229 @@ import (
 	"github.com/stsrelay/stsrelay/relay/smtpclient"
 )
 
-// session returns a session that satisfies req: an idle one of the pool, or a
-// new one to one of the host's addresses.
-func (a *attempt) session(ctx context.Context, c candidate, req *security.Requirement) (*session, *attemptError) {
-	key := c.key(a.user())
-	a.key, a.limit = key, a.settings.PerHost
-	if a.rule != nil && a.rule.PerHost > 0 {
-		a.limit = a.rule.PerHost
-	}
+// session returns a session with the host that is good enough: an idle one of the pool, or
+// a new one.
+func (a *attempt) session(ctx context.Context, h *hostTry) (*session, *attemptError) {
+	reach := a.reach()
 	for range maxOpenings {
-		s, err := a.d.pool.get(ctx, key, a.limit, func(s *session) bool {
-			return !a.fresh && a.mayUse(s.addr) && a.admits(s.addr) && req.Satisfied(&s.evidence) == nil && (!s.resumed || req.Flawless(&s.evidence))
+		s, err := a.d.pool.get(ctx, h.key, h.limit, func(s *session) bool {
+			return !h.fresh && h.mayUse(s.addr) && reach.Admits(s.addr) && h.req.Satisfied(&s.evidence) == nil && (!s.resumed || h.req.Flawless(&s.evidence))
 		})
 		if busy, ok := errors.AsType[*errBusy](err); ok {
-			return nil, a.isBusy(c.host, busy)
+			return nil, a.isBusy(h.Name, busy)
 		}
 		if err != nil {
-			return nil, ended(ctx, c.host)
+			return nil, contextFailure(ctx, h.Name)
 		}
 		if s != nil {
-			a.seen = append(a.seen, seen{c.host, s.addr})
+			a.record.contacted(h.Name, s.addr)
 			return s, nil
 		}
 		start := a.d.now()
-		s, f := a.openSession(ctx, c, req)
+		s, f := a.openSession(ctx, h)
 		if f == nil {
-			s.key = key
-			a.d.opened(s.evidence.TLSName())
-			a.d.pool.opened(key, a.d.now().Sub(start))
+			s.key = h.key
+			a.record.session(h.req, s, nil, a.policy.Failure).Usable = true
+			a.d.pool.onOpened(h.key, a.d.now().Sub(start))
 			a.d.pool.add(s)
 			return s, nil
 		}
-		if f.strained {
-			a.d.pool.strained(key)
+		if f.overload {
+			a.d.pool.onOverload(h.key)
 		}
-		// A host that has other sessions of this relay, and no place for one more, costs
-		// nothing but that.
-		open, opening := a.d.pool.cancel(key, a.d.now(), f.strained)
-		if full := f.strained && (open > 0 || f.why == failure.Busy && opening > 0); !full {
+		// Where the host has other sessions and takes no further one, the attempt waits for
+		// those.
+		open, opening := a.d.pool.cancel(h.key, a.d.now(), f.overload)
+		if full := f.overload && (open > 0 || f.reason == failure.Busy && opening > 0); !full {
 			return nil, f
 		}
 	}
-	return nil, a.isBusy(c.host, &errBusy{wait: minBusy})
+	return nil, a.isBusy(h.Name, &errBusy{wait: minBusy})
 }
 
-// maxOpenings is how often an attempt tries to open another session with a host
-// that has some.
+// maxOpenings is how often an attempt tries to open a session with a host that has
+// others.
 const maxOpenings = 3
 
-// ended tells of a wait that its context has ended.
-func ended(ctx context.Context, host string) *attemptError {
+// contextFailure is the failure where the context ended a wait.
+func contextFailure(ctx context.Context, host string) *attemptError {
 	if cause := context.Cause(ctx); errors.Is(cause, errReclaimed) {
-		return &attemptError{status: "4.4.2", why: failure.Connect, host: host, domainWide: true, text: fmt.Sprintf("%s: %v", host, cause)}
+		return &attemptError{reason: failure.Connect, status: "4.2", host: host, domainWide: true, text: fmt.Sprintf("%s: %v", host, cause)}
 	}
-	return &attemptError{status: "4.3.2", why: failure.Local, host: host, text: errStopping.Error()}
+	return &attemptError{reason: failure.Internal, status: "3.2", host: host, text: errStopping.Error()}
 }
 
-// isBusy notes that the attempt has to wait for a session.
+// isBusy takes note that the attempt has to wait for a session.
 func (a *attempt) isBusy(host string, busy *errBusy) *attemptError {
 	a.busy = busy
-	return &attemptError{status: "4.3.2", why: failure.Busy, host: host, domainWide: busy.wait >= maxBusy, text: fmt.Sprintf("%s: %v", host, busy)}
+	return &attemptError{reason: failure.Busy, host: host, domainWide: busy.wait >= maxBusy, text: fmt.Sprintf("%s: %v", host, busy)}
 }
 
-// mayUse says whether the host may be contacted at an address: not over a family
-// of addresses over which it has refused the relay.
-func (a *attempt) mayUse(addr netip.Addr) bool {
-	return !a.refusedOver.IsValid() || a.refusedOver.Is4() != addr.Is4()
-}
-
-// user is who we are at the next hop, "" where it does not want to know.
-func (a *attempt) user() string {
-	if a.rule == nil || a.rule.Route == nil {
-		return ""
-	}
-	return a.rule.Route.User
-}
-
-func (a *attempt) openSession(ctx context.Context, c candidate, req *security.Requirement) (*session, *attemptError) {
-	addrs, err := a.addresses(ctx, c)
-	if err != nil {
-		f, _ := errors.AsType[*attemptError](err)
+// openSession opens a session to the first address of the host that answers and is
+// good enough.
+func (a *attempt) openSession(ctx context.Context, h *hostTry) (*session, *attemptError) {
+	addrs, f := a.addresses(ctx, h.Host)
+	if f != nil {
 		return nil, f
 	}
-	if a.d.isSelf(c.host, c.port, addrs) {
-		return nil, &attemptError{permanent: true, status: "5.4.6", why: failure.Loop, host: c.host,
-			text: fmt.Sprintf("mail for %s leads back to this relay (%s)", a.w.Domain, c.host)}
-	}
 	var at []netip.AddrPort
-	for _, addr := range a.d.families.order(addrs) {
-		if a.mayUse(addr) && !a.passOver[addr.String()] {
-			at = append(at, netip.AddrPortFrom(addr, c.port))
+	for _, addr := range a.walk.Untried(a.d.opener.Dialer.Order(addrs)) {
+		if h.mayUse(addr) {
+			at = append(at, netip.AddrPortFrom(addr, h.Port))
 		}
 	}
-	last := &attemptError{status: "4.4.1", why: failure.Connect, host: c.host, text: "no address of " + c.host + " was tried", domainWide: true}
-	for tried := false; len(at) > 0 && a.dials < outbound.MaxAddresses && ctx.Err() == nil; tried = true {
-		place, err := a.d.pool.reserve(a.key, at[:min(len(at), outbound.MaxAddresses-a.dials)], a.limit, a.d.now())
+	last := &attemptError{reason: failure.Connect, host: h.Name, text: "no address of " + h.Name + " was tried", domainWide: true}
+	for tried := false; len(at) > 0 && a.walk.Left() > 0 && ctx.Err() == nil; tried = true {
+		place, err := a.d.pool.reserve(h.key, at[:min(len(at), a.walk.Left())], h.limit, a.d.now())
 		if busy, ok := errors.AsType[*errBusy](err); ok {
 			if tried { // the others have failed
 				return nil, last
 			}
-			return nil, a.isBusy(c.host, busy)
+			return nil, a.isBusy(h.Name, busy)
 		}
-		conn, won, n, err := a.d.race(ctx, place.at, a.settings.ConnectTimeout)
-		a.dials += n
+		conn, won, n, err := a.d.opener.Dialer.Dial(ctx, place.at, a.settings.ConnectTimeout)
+		a.walk.Dial(n)
 		if err != nil {
-			a.note(place.at[:n])
-			a.seen = append(a.seen, seen{c.host, place.at[0].Addr()}) // the text has the others
+			a.walk.InVain(place.at[:n]...)
+			a.record.contacted(h.Name, place.at[0].Addr()) // the text has the others
 			place.end(a.d.now())
-			return nil, &attemptError{status: "4.4.1", why: failure.Connect, host: c.host, domainWide: true, strained: true,
-				text: fmt.Sprintf("no connection to %s %v: %s", c.host, addrs, lines(err))}
+			failed := outbound.Failure{Stage: outbound.StageConnect, Host: h.Name, Addrs: addrs, Err: err}
+			return nil, &attemptError{reason: failure.Connect, host: h.Name, domainWide: true, overload: true, text: failed.Error()}
 		}
 		addr := place.at[won]
 		place.keep(addr)
-		s, f := a.openOn(ctx, conn, addr, req)
+		s, f := a.openOn(ctx, h, conn, addr)
 		if f == nil {
 			s.place = place
 			return s, nil
 		}
 		place.end(a.d.now())
 		last = f
-		a.note([]netip.AddrPort{addr})
+		a.walk.InVain(addr)
 		// Those that lost the race were not heard.
 		at = slices.DeleteFunc(at, func(x netip.AddrPort) bool { return x == addr })
 	}
 	return nil, last
 }
 
-// note takes note of addresses that were tried in vain.
-func (a *attempt) note(at []netip.AddrPort) {
-	for _, x := range at {
-		a.tried[x.Addr().String()] = true
-	}
-}
-
-// lines are the lines of an error in one.
-func lines(err error) string { return strings.ReplaceAll(err.Error(), "\n", "; ") }
-
 // openOn opens a session on a connection, and once more in clear where the
 // handshake broke and nobody asks for TLS.
-func (a *attempt) openOn(ctx context.Context, conn net.Conn, addr netip.AddrPort, req *security.Requirement) (*session, *attemptError) {
-	a.seen = append(a.seen, seen{req.Host, addr.Addr()})
-	small := a.d.hellos.Small(addr.String())
-	s, unanswered, f := a.greet(ctx, conn, addr, req, &tickets{shared: a.d.tickets}, small)
-	if f == nil && unanswered {
-		small = true
-		s, f = a.smaller(ctx, s, addr, req)
+func (a *attempt) openOn(ctx context.Context, h *hostTry, conn net.Conn, addr netip.AddrPort) (*session, *attemptError) {
+	req := h.req
+	a.record.contacted(req.Host, addr.Addr())
+	s := &session{host: req.Host, addr: addr.Addr()}
+	target := outbound.Target{
+		Requirement: req, Addr: addr, LegacyTLS: a.settings.LegacyTLS, NoChunking: !a.d.pool.mayUseBDAT(h.key), ConnectTimeout: a.settings.ConnectTimeout,
+		Wrap: func(conn net.Conn) net.Conn {
+			s.conn = listenTo(conn)
+			a.hold.waits(s.conn, silentHello)
+			return s.conn
+		},
 	}
-	if f == nil && s.tickets.wereOffered() && !req.Flawless(&s.evidence) {
-		s.tickets.drop()
-		a.d.pool.quit(s)
-		if conn, f = a.again(ctx, addr, req); f == nil {
-			s, _, f = a.greet(ctx, conn, addr, req, &tickets{shared: a.d.tickets, full: true}, small)
+	opened, failed := a.d.opener.Open(ctx, conn, target)
+	if failed != nil {
+		if failed.Proved != nil {
+			a.record.proved(req, failed.Proved)
 		}
+		return nil, openFailure(ctx, failed)
 	}
-	if f != nil {
-		return nil, f
+	s.client, s.evidence, s.resumed = opened.Client, opened.Evidence, opened.Resumed
+	if opened.Unanswered != "" {
+		a.d.log.LogAttrs(ctx, slog.LevelInfo, "the host does not take the usual ClientHello; it gets a smaller one for a day, with classical key exchange",
+			slog.String("queue_id", a.w.Envelope.ID.String()), slog.String("host", req.Host), slog.String("ip", addr.Addr().String()), slog.String("error", opened.Unanswered))
 	}
-	a.d.handshaken(s.evidence.StartTLS.String())
-	if !req.Flawless(&s.evidence) {
-		s.tickets.drop()
-	}
+	a.record.session(req, s, nil, a.policy.Failure).Opened = true
 	if err := req.Satisfied(&s.evidence); err != nil {
-		a.countSession(req, s)
+		a.noteSession(req, s)
 		a.d.pool.quit(s)
 		shortfall, _ := errors.AsType[*security.Shortfall](err)
-		a.tls, a.protection = req.Describe(&s.evidence)
+		a.record.proved(req, &s.evidence)
 		return nil, policyFailure(shortfall, req)
 	}
-	if a.user() != "" {
-		if f := a.authenticate(ctx, s, req); f != nil {
-			a.countSession(req, s)
+	if r := a.to.Route(); r != nil && r.User != "" {
+		if err := opened.LogIn(ctx, req, r.User, r.Password); err != nil {
+			a.noteSession(req, s)
 			a.d.pool.quit(s)
-			return nil, f
+			return nil, authFailure(s, r.User, err)
 		}
 	}
 	if s.evidence.StartTLS == security.Broken {
-		a.countSession(req, s)
-		_ = s.client.Close()
-		a.tls, a.protection = req.Describe(&s.evidence)
-		conn, f := a.again(ctx, addr, req)
-		if f != nil {
-			return nil, f
+		a.noteSession(req, s)
+		a.record.proved(req, &s.evidence)
+		if failed := a.d.opener.InClear(ctx, target, opened); failed != nil {
+			return nil, openFailure(ctx, failed)
 		}
-		client, heard, f := a.hello(ctx, conn, addr, req)
-		if f != nil {
-			return nil, f
-		}
-		s.client, s.conn = client, heard // for the reports the two are one
-		return s, nil
+		s.client = opened.Client
 	}
 	return s, nil
 }
 
-// again connects once more to the address of a session that was given up.
-func (a *attempt) again(ctx context.Context, addr netip.AddrPort, req *security.Requirement) (net.Conn, *attemptError) {
-	conn, _, _, err := a.d.race(ctx, []netip.AddrPort{addr}, a.settings.ConnectTimeout)
-	if err != nil {
-		return nil, &attemptError{status: "4.4.1", why: failure.Connect, host: req.Host, domainWide: true, text: fmt.Sprintf("no second connection to %s: %s", req.Host, lines(err))}
-	}
-	return conn, nil
-}
-
-// authenticate says who we are to a next hop that wants to know. What goes
-// wrong there is the operator's to mend: the mail waits.
-func (a *attempt) authenticate(ctx context.Context, s *session, req *security.Requirement) *attemptError {
-	if err := req.MaySendPassword(&s.evidence); err != nil {
-		shortfall, _ := errors.AsType[*security.Shortfall](err)
-		return &attemptError{status: "4.7.11", why: failure.RouteAuth, host: s.host, domainWide: true,
-			text: fmt.Sprintf("the password for %s is not sent: %s", s.host, shortfall.Reason)}
-	}
-	err := s.client.Auth(ctx, a.rule.Route.User, a.rule.Route.Password)
-	if err == nil {
-		return nil
+// authFailure is the failure of a next hop at which the relay could not log in. The
+// operator can mend it, so the mail waits.
+func authFailure(s *session, user string, err error) *attemptError {
+	f := &attemptError{reason: failure.RouteAuth, host: s.host, domainWide: true}
+	if shortfall, ok := errors.AsType[*security.Shortfall](err); ok {
+		f.status, f.text = "7.11", fmt.Sprintf("the password for %s is not sent: %s", s.host, shortfall.Text)
+		return f
 	}
 	refused, ok := errors.AsType[*smtpclient.ReplyError](err)
 	if !ok && !errors.Is(err, smtpclient.ErrNoAuth) {
 		return greetingFailure(s.host, s.addr, err) // the connection was lost
 	}
-	f := &attemptError{status: "4.7.8", why: failure.RouteAuth, host: s.host, domainWide: true}
 	if ok {
 		l := rule(stepAuth, refused.Reply, situation{tls: s.evidence.StartTLS})
-		if f = l.failure(s.host, refused.Reply); l.why == failure.RouteAuth {
-			f.status = "4.7.8"
+		if f = l.failure(s.host, refused.Reply); l.reason == failure.RouteAuth {
+			f.status = ""
 		}
-		f.strained = refused.Reply.Code == 421
+		f.overload = refused.Reply.Code == 421
 	}
-	f.text = fmt.Sprintf("the log-in of %q at %s failed: %v", a.rule.Route.User, s.host, err)
+	f.text = fmt.Sprintf("the log-in of %q at %s failed: %v", user, s.host, err)
 	return f
 }
 
-// hello begins a session in clear.
-func (a *attempt) hello(ctx context.Context, conn net.Conn, addr netip.AddrPort, req *security.Requirement) (*smtpclient.Client, *heardConn, *attemptError) {
-	heard := listenTo(conn)
-	a.hold.waits(heard, silentHello)
-	client, err := smtpclient.New(ctx, heard, smtpclient.Options{Name: a.d.hostname, NoChunking: !a.d.pool.chunking(a.key), Timeouts: a.d.timeouts})
-	if err != nil {
-		return nil, nil, greetingFailure(req.Host, addr.Addr(), err)
+// openFailure is the failure where a session could not be opened.
+func openFailure(ctx context.Context, f *outbound.Failure) *attemptError {
+	switch f.Stage {
+	case outbound.StageReconnect:
+		return &attemptError{reason: failure.Connect, host: f.Host, domainWide: true, text: f.Error()}
+	case outbound.StageHandshake:
+		return contextFailure(ctx, f.Host)
 	}
-	return client, heard, nil
+	return greetingFailure(f.Host, f.Addr, f.Err)
 }
 
-// greet begins the session and tries STARTTLS where it is offered. unanswered
-// says that a small ClientHello may do better.
-func (a *attempt) greet(ctx context.Context, conn net.Conn, addr netip.AddrPort, req *security.Requirement, t *tickets, small bool) (s *session, unanswered bool, f *attemptError) {
-	client, heard, f := a.hello(ctx, conn, addr, req)
-	if f != nil {
-		return nil, false, f
-	}
-	s = &session{client: client, conn: heard, host: req.Host, addr: addr.Addr(), evidence: security.Evidence{Host: req.Host}, tickets: t}
-	if _, ok := client.Extension("STARTTLS"); !ok {
-		return s, false, nil
-	}
-	cfg := TLSConfig(req, a.settings.LegacyTLS, small)
-	if !small {
-		cfg.ClientSessionCache = t
-	}
-	err := client.StartTLS(ctx, cfg)
-	switch refused, ok := errors.AsType[*smtpclient.ReplyError](err); {
-	case ok && refused.Step == "STARTTLS" && refused.Reply.Code != 421:
-		s.evidence.StartTLS, s.evidence.Failure = security.Refused, refused.Reply.String()
-		return s, false, nil
-	case ok: // the handshake is not at fault: it said goodbye, or refuses our EHLO within TLS
-		_ = client.Close()
-		return nil, false, greetingFailure(req.Host, addr.Addr(), err)
-	case ctx.Err() != nil:
-		_ = client.Close()
-		return nil, false, ended(ctx, req.Host)
-	case err != nil:
-		s.evidence.StartTLS, s.evidence.Failure = security.Broken, err.Error()
-		return s, clienthello.Unanswered(err), nil
-	}
-	cs, _ := client.TLS()
-	s.resumed = cs.DidResume
-	s.evidence.Observe(cs, a.d.roots, a.d.now())
-	_, s.evidence.OffersRequireTLS = client.Extension("REQUIRETLS")
-	return s, false, nil
-}
-
-// greetingFailure tells of a session that ended before STARTTLS: whatever the
-// host said, it is about the host, and another one may do better.
+// greetingFailure is the failure of a session that ended before the envelope. Whatever the
+// host said is about the host, and another host may do better.
 func greetingFailure(host string, addr netip.Addr, err error) *attemptError {
-	f := &attemptError{status: "4.4.2", why: failure.Connect, host: host, domainWide: true, strained: true, text: fmt.Sprintf("%s [%s]: %v", host, addr, err)}
+	f := &attemptError{reason: failure.Connect, status: "4.2", host: host, domainWide: true, overload: true, text: fmt.Sprintf("%s [%s]: %v", host, addr, err)}
 	if refused, ok := errors.AsType[*smtpclient.ReplyError](err); ok {
 		l := rule(step(refused.Step), refused.Reply, situation{})
-		f.why, f.status, f.reply = l.why, "4.3.2", refused.Reply.String()
+		f.reason, f.status, f.reply = l.reason, "3.2", refused.Reply.String()
 	}
 	return f
 }
 
-// countSession counts a session once for each policy domain that uses it (RFC
-// 8460, 4.3).
-func (a *attempt) countSession(req *security.Requirement, s *session) {
-	if !a.counted() || !s.countsFor(req.Domain) {
-		return
+// noteSession takes note of a session for the Event. It counts once for each policy
+// domain that uses it (RFC 8460, 4.3).
+func (a *attempt) noteSession(req *security.Requirement, s *session) {
+	var verdicts []security.Verdict
+	if a.counted() && s.countsFor(req.Domain) {
+		verdicts = req.Judge(&s.evidence, nil)
 	}
-	a.counts = append(a.counts, SessionCount{
-		Requirement: req, Verdicts: req.Judge(&s.evidence, nil), Policy: a.policy,
-		LocalIP: ip(s.client.LocalAddr()), RemoteIP: s.addr.String(), Helo: s.client.PeerName(),
-	})
+	a.record.session(req, s, verdicts, a.policy.Failure)
 }
 
-// countSkipped counts a host that was passed over because the policy does not
-// name it.
-func (a *attempt) countSkipped(req *security.Requirement, s *security.Shortfall) {
-	if !a.counted() {
-		return
+// noteSkipped takes note of a host that was passed over because its requirement does
+// not admit it.
+func (a *attempt) noteSkipped(req *security.Requirement, s *security.Shortfall) {
+	if a.counted() {
+		a.record.skipped(req, s)
 	}
-	a.counts = append(a.counts, SessionCount{
-		Requirement: req, Policy: a.policy,
-		Verdicts: []security.Verdict{{Source: s.Source, Binding: true, Shortfall: s}},
-	})
 }
 
-// counted says whether this message's sessions are counted: those of TLS
+// counted reports whether this message's sessions are counted: those of TLS
 // reports are not (RFC 8460, 5.3), nor those to an address, which has no domain
 // to report to.
 func (a *attempt) counted() bool {
-	return a.d.count != nil && a.policyDomain != "" && a.w.Envelope.Kind != queue.Report
-}
-
-func ip(addr net.Addr) string {
-	if t, ok := addr.(*net.TCPAddr); ok {
-		return t.AddrPort().Addr().Unmap().String()
-	}
-	return ""
+	return a.to.PolicyDomain != "" && a.w.Envelope.Kind != queue.Report
 }

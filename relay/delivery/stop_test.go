@@ -8,8 +8,8 @@ import (
 	"net/netip"
 	"testing"
 
-	"github.com/stsrelay/stsrelay/internal/store"
 	"github.com/stsrelay/stsrelay/queue"
+	"github.com/stsrelay/stsrelay/relay/outbound"
 	"github.com/stsrelay/stsrelay/relay/security"
 )
 
@@ -39,14 +39,14 @@ func TestAHandshakeThatTheRelayBreaksOffIsNotCounted(t *testing.T) {
 		stop()
 		_, _ = io.Copy(io.Discard, br)
 	}()
-	d := New(Options{Hostname: "relay.example.com", Count: func(*store.Batch, SessionCount) {}})
-	a := &attempt{d: d, settings: d.settings.Load(), w: &queue.Work{Domain: "a.example"}, policyDomain: "a.example", key: "mx.a.example"}
+	d := New(Options{Hostname: "relay.example.com"})
+	a := &attempt{d: d, settings: d.settings.Load(), w: &queue.Claim{Domain: "a.example"}, to: outbound.Destination{PolicyDomain: "a.example"}}
 	conn, err := net.Dial("tcp", l.Addr().String())
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, f := a.openOn(ctx, conn, netip.MustParseAddrPort(l.Addr().String()), &security.Requirement{Domain: "a.example", Host: "mx.a.example"})
-	if f == nil || len(a.counts) > 0 {
-		t.Errorf("failure %v, counted %d", f, len(a.counts))
+	_, f := a.openOn(ctx, &hostTry{req: &security.Requirement{Domain: "a.example", Host: "mx.a.example"}, key: "mx.a.example"}, conn, netip.MustParseAddrPort(l.Addr().String()))
+	if f == nil || len(a.record.sessions) > 0 {
+		t.Errorf("failure %v, sessions %+v", f, a.record.sessions)
 	}
 }

@@ -2,93 +2,39 @@ package delivery
 
 import (
 	"context"
-	"errors"
 	"fmt"
 
-	"github.com/stsrelay/stsrelay/internal/dnsclient"
+	"github.com/stsrelay/stsrelay/relay/outbound"
 	"github.com/stsrelay/stsrelay/relay/security"
 	"github.com/stsrelay/stsrelay/sts/dane"
-	"github.com/stsrelay/stsrelay/tlsrpt"
 )
 
-// LookupTLSA finds the TLSA records that apply to host, whose addresses were
-// found as addrs (RFC 7672, 2.2). nil without an error: DANE does not apply. An
-// error: whether it does cannot be told, and the host must not be used.
-func LookupTLSA(ctx context.Context, resolver *dnsclient.Client, host string, port uint16, addrs dnsclient.Addrs) (*dane.RRset, error) {
-	bases, err := baseDomains(ctx, resolver, host, addrs)
-	if err != nil {
-		return nil, err
-	}
-	for _, base := range bases {
-		t, err := resolver.TLSA(ctx, fmt.Sprintf("_%d._tcp.%s", port, base))
-		switch {
-		case errors.Is(err, dnsclient.ErrNXDomain), errors.Is(err, dnsclient.ErrNoData):
-			continue
-		case err != nil:
-			return nil, err
-		case !t.Secure:
-			continue
-		}
-		records := make([]dane.Record, len(t.Records))
-		for i, r := range t.Records {
-			records[i] = dane.Record{Usage: r.Usage, Selector: r.Selector, MatchingType: r.MatchingType, Data: r.Data}
-		}
-		return dane.NewRRset(base, records), nil
-	}
-	return nil, nil
-}
-
-// baseDomains are the names whose TLSA records may be of host (RFC 7672, 2.2.2): the
-// end of a secure alias chain, then the name itself. Where the chain leads into a
-// zone that is not signed, the name itself counts if its own zone is.
-func baseDomains(ctx context.Context, resolver *dnsclient.Client, host string, addrs dnsclient.Addrs) ([]string, error) {
-	switch {
-	case addrs.Secure && addrs.Name == host:
-		return []string{host}, nil
-	case addrs.Secure:
-		return []string{addrs.Name, host}, nil
-	case addrs.Name == host:
-		return nil, nil // its zone is not signed, or nobody who is believed has checked
-	}
-	switch _, secure, err := resolver.Alias(ctx, host); {
-	case errors.Is(err, dnsclient.ErrNXDomain), errors.Is(err, dnsclient.ErrNoData):
-		return nil, nil // an alias no more
-	case err != nil || !secure:
-		return nil, err
-	}
-	return []string{host}, nil
-}
-
-// addTLSA asks for the TLSA records of a candidate and puts them into req. A
-// lookup that fails makes the host unusable, unless nothing that is published
-// may hold this message.
-func (a *attempt) addTLSA(ctx context.Context, c candidate, req *security.Requirement) *attemptError {
-	if !a.settings.DANE || c.addr.IsValid() || !a.asksDomain() {
+// addTLSA looks up the TLSA records of a host and adds them to req. A lookup that fails
+// makes the host unusable, unless no published policy may hold this message.
+func (a *attempt) addTLSA(ctx context.Context, h outbound.Host, req *security.Requirement) *attemptError {
+	if !a.settings.DANE || h.Addr.IsValid() || !a.asksDomain() {
 		return nil
 	}
-	addrs, err := a.lookup(ctx, c)
+	addrs, err := a.d.finder.Lookup(ctx, h.Name, a.reach().Private)
 	if err != nil && req.Admits() != nil {
-		return nil //nolint:nilerr // the other tells more
+		return nil //nolint:nilerr // that the host is not admitted tells more
 	} else if err != nil {
-		// Whether DANE applies cannot be told; and there may be a session to the host
-		// that was opened for mail that asks for nothing.
-		return noAddresses(c, err)
+		// It is not known whether DANE applies, and the pool may have a session with the
+		// host that was opened for mail that asks for nothing.
+		return noAddresses(h, err)
 	}
-	req.TLSA, err = LookupTLSA(ctx, a.d.resolver, c.host, c.port, addrs)
+	req.TLSA, err = a.d.finder.TLSA(ctx, h, addrs)
 	if err == nil {
 		return nil
 	}
-	s := &security.Shortfall{
-		Source: security.DANE, Type: tlsrpt.DNSSECInvalid, Code: "tlsa-lookup-failed",
-		Reason: fmt.Sprintf("its TLSA records cannot be looked up (%v)", err),
-	}
+	s := security.TLSALookupFailed(err)
 	failed := *req
-	failed.TLSA = dane.NewRRset(c.host, nil)
-	a.countSkipped(&failed, s)
+	failed.TLSA = dane.NewRRset(h.Name, nil)
+	a.noteSkipped(&failed, s)
 	if !req.PublishedBinding() {
 		return nil
 	}
 	f := policyFailure(s, req)
-	f.text = fmt.Sprintf("the TLSA records of %s cannot be looked up (%v); they might ask for verified TLS, so nothing was sent", c.host, err)
+	f.text = fmt.Sprintf("the TLSA records of %s cannot be looked up (%v); they might ask for verified TLS, so nothing was sent", h.Name, err)
 	return f
 }

@@ -6,62 +6,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"slices"
 
 	"github.com/stsrelay/stsrelay/internal/sevenbit"
 	"github.com/stsrelay/stsrelay/queue"
 	"github.com/stsrelay/stsrelay/relay/failure"
 	"github.com/stsrelay/stsrelay/relay/smtpclient"
 )
-
-// accept makes refusals the results of the recipients that still have none, but for
-// those of which another host is to be asked.
-func (a *attempt) accept(refusals map[int]*attemptError) {
-	a.open = slices.DeleteFunc(a.open, func(i int) bool {
-		f := refusals[i]
-		if f == nil {
-			return false
-		}
-		if f.elsewhere {
-			a.decline(i, f)
-			return false
-		}
-		a.results[i] = f.state(a.w.States[i], a.tls)
-		return true
-	})
-	a.refusals = nil
-}
-
-// decline takes note that a host does not take the message for a recipient, which
-// counts where no other host does. The first word stays, but "not now" outdoes "no".
-func (a *attempt) decline(i int, f *attemptError) {
-	if a.declined == nil {
-		a.declined = make(map[int]*attemptError)
-	}
-	if old := a.declined[i]; old == nil || old.permanent && !f.permanent {
-		a.declined[i] = f
-	}
-}
-
-// acceptDeclined makes what hosts have said for themselves alone the results of the
-// recipients that no other host took. cut says that some host was not asked: then
-// they wait.
-func (a *attempt) acceptDeclined(cut bool) {
-	a.open = slices.DeleteFunc(a.open, func(i int) bool {
-		f := a.declined[i]
-		if f == nil {
-			return false
-		}
-		if cut && f.permanent {
-			later := *f
-			later.permanent, later.status = false, "4"+f.status[1:]
-			later.text += "; another host is asked later"
-			f = &later
-		}
-		a.results[i] = f.state(a.w.States[i], a.tls)
-		return true
-	})
-}
 
 // course is how an attempt goes on after a transaction.
 type course uint8
@@ -77,54 +27,50 @@ const (
 	courseMore
 )
 
-// send makes a transaction and takes in its results.
-func (a *attempt) send(ctx context.Context, s *session) course {
-	a.last = nil
+// send makes a transaction and takes in its results. The failure is why the next host
+// is asked for the recipients that have none; nil where the host has an answer.
+func (a *attempt) send(ctx context.Context, h *hostTry, s *session) (course, *attemptError) {
 	used := s.messages > 0
 	s.messages++
 	t := a.transaction(s)
 	if a.unreadable() {
-		return courseDone
+		return courseDone, nil
 	}
 	start := a.d.now()
 	a.hold.waits(s.conn, silentEnvelope)
 	out, err := s.client.Send(ctx, t)
 	if errors.Is(err, errStopping) && !out.BodySent {
-		a.cut = true
-		return courseDone
+		a.end.cut = true
+		return courseDone, nil
 	}
 	if !out.BodySent && a.unreadable() {
-		return courseDone
+		return courseDone, nil
 	}
 	local := errors.Is(err, smtpclient.ErrTooLarge) || errors.Is(err, smtpclient.ErrNeedsSMTPUTF8)
 	lost := err != nil && !local && !out.BodySent
 	switch {
 	case errors.Is(err, smtpclient.ErrChunking):
-		a.d.pool.distrust(s.key)
-		a.last = a.connectionFailure(s, err)
-		return courseRenew
+		a.d.pool.disableBDAT(s.key)
+		return courseRenew, a.connectionFailure(s, err)
 	case used && lost:
-		a.last = a.connectionFailure(s, err)
-		return courseRenew
+		return courseRenew, a.connectionFailure(s, err)
 	case used && a.saysNothing(s, out):
-		a.last = &attemptError{status: "4.3.2", why: failure.Busy, host: s.host, domainWide: true, text: s.host + " takes no more on a session that was used before"}
-		return courseRenew
+		return courseRenew, &attemptError{reason: failure.Busy, host: s.host, domainWide: true, text: s.host + " takes no more on a session that was used before"}
 	case lost && out.Mail.Code == 0: // the host saw nothing of the message
-		a.last = a.connectionFailure(s, err)
-		return courseDone
+		return courseDone, a.connectionFailure(s, err)
 	}
-	more := a.take(s, out, err)
+	more, f := a.take(h, s, out, err)
 	switch {
 	case out.Final.OK():
-		a.room = a.limit
-		a.d.pool.took(s.key, a.d.now().Sub(start))
+		a.end.capacity = h.limit
+		a.d.pool.onSuccess(s.key, a.d.now().Sub(start))
 	case !s.client.Usable():
-		a.d.pool.strained(s.key) // it said 421, or went away
+		a.d.pool.onOverload(s.key) // it said 421, or went away
 	}
 	if more {
-		return courseMore
+		return courseMore, f
 	}
-	return courseDone
+	return courseDone, f
 }
 
 // transaction is the message for the recipients that have no result yet.
@@ -141,9 +87,9 @@ func (a *attempt) transaction(s *session) smtpclient.Transaction {
 		},
 	}
 	if _, ok := s.client.Extension("8BITMIME"); !ok {
-		a.inSevenBits(&t)
+		a.downgradeTo7Bit(&t)
 	}
-	for _, i := range a.open {
+	for _, i := range a.recipients.open {
 		r := env.Recipients[i]
 		t.Recipients = append(t.Recipients, smtpclient.Recipient{Address: r.Address, Notify: r.Notify, ORcpt: r.ORcpt})
 	}
@@ -158,11 +104,9 @@ func (a *attempt) unreadable() bool {
 	if err == nil {
 		return false
 	}
-	f := &attemptError{status: "4.3.0", why: failure.Local, text: "this relay cannot read the message from its disk, and keeps it for its administrator: " + err.Error()}
-	for _, i := range a.open {
-		a.results[i] = f.state(a.w.States[i], a.tls)
-	}
-	a.open, a.reached = nil, true // nothing is known of the host
+	f := &attemptError{reason: failure.Internal, text: "this relay cannot read the message from its disk, and keeps it for its administrator: " + err.Error()}
+	a.recipients.failAll(f, a.record.tls)
+	a.recipients.open, a.end.reached = nil, true // nothing is known of the host
 	return true
 }
 
@@ -186,9 +130,9 @@ func (a *attempt) saysNothing(s *session, out smtpclient.Outcome) bool {
 	return about(stepMail, out.Mail) || taken && about(stepData, out.Data)
 }
 
-// inSevenBits makes t fit for a host without 8BITMIME (RFC 6152, 3). What has
+// downgradeTo7Bit makes t fit for a host without 8BITMIME (RFC 6152, 3). What has
 // 8-bit octets without saying so goes as it is.
-func (a *attempt) inSevenBits(t *smtpclient.Transaction) {
+func (a *attempt) downgradeTo7Bit(t *smtpclient.Transaction) {
 	t.Bit8 = false
 	if needed, err := sevenbit.Needed(a.w.Body()); err != nil || !needed {
 		return
@@ -208,39 +152,40 @@ func (a *attempt) inSevenBits(t *smtpclient.Transaction) {
 
 // take gives the recipients their results. The host counts as reached once it
 // has said anything about the message. It reports whether recipients are left for
-// another transaction, which makes sense while the host takes some each time.
-func (a *attempt) take(s *session, out smtpclient.Outcome, err error) (more bool) {
+// another transaction, which makes sense while the host takes some each time, and why
+// the next host is asked for some, the last of them.
+func (a *attempt) take(h *hostTry, s *session, out smtpclient.Outcome, err error) (more bool, last *attemptError) {
 	progress := out.Final.OK() || out.BodySent && out.Final.Permanent()
 	var rest []int
-	for k, i := range a.open {
+	for k, i := range a.recipients.open {
 		f, owner := a.recipientResult(s, out, err, k)
-		a.reached = a.reached || owner != ofHost || !f.domainWide
+		a.end.reached = a.end.reached || owner != ofHost || !f.domainWide
 		switch {
 		case f == nil:
 			_, dsn := s.client.Extension("DSN")
-			a.relayed[i] = !dsn
-			a.results[i] = queue.RecipientState{State: queue.Delivered, LastReply: out.Final.String(), TLS: a.tls, Host: s.host}
+			a.recipients.relayed[i] = !dsn
+			a.recipients.states[i] = queue.RecipientState{State: queue.Delivered, LastReply: out.Final.String(), TLS: a.record.tls, Host: s.host}
 		case owner == ofCount && progress:
 			more = true
 			rest = append(rest, i)
 		case owner == ofHost:
-			a.last = f
+			last = f
 			rest = append(rest, i)
-		case f.refusesUs() && !a.refusedOver.IsValid():
-			if a.refusals == nil {
-				a.refusals = make(map[int]*attemptError)
+		case f.refusesUs() && !h.refusedOver.IsValid():
+			if h.refusals == nil {
+				h.refusals = make(map[int]*attemptError)
 			}
-			a.refusals[i] = f
+			h.refusals[i] = f
 			rest = append(rest, i)
 		case owner == ofHostAlone:
-			a.decline(i, f)
+			a.recipients.decline(i, f)
 			rest = append(rest, i)
 		default:
-			a.results[i] = f.state(a.w.States[i], a.tls)
+			a.recipients.fail(i, f, a.record.tls)
 		}
 	}
-	a.open = rest
-	return more
+	a.recipients.open = rest
+	return more, last
 }
 
 // recipientResult is what became of the k-th recipient of the transaction; nil is a
@@ -249,9 +194,9 @@ func (a *attempt) recipientResult(s *session, out smtpclient.Outcome, err error,
 	host := s.host
 	switch {
 	case errors.Is(err, smtpclient.ErrTooLarge):
-		return &attemptError{permanent: true, elsewhere: true, status: "5.3.4", why: failure.Size, host: host, text: fmt.Sprintf("the message is too large for %s: %v", host, err)}, ofHostAlone
+		return &attemptError{permanent: true, elsewhere: true, reason: failure.Size, host: host, text: fmt.Sprintf("the message is too large for %s: %v", host, err)}, ofHostAlone
 	case errors.Is(err, smtpclient.ErrNeedsSMTPUTF8):
-		return &attemptError{permanent: true, elsewhere: true, status: "5.6.7", why: failure.Content, host: host, text: fmt.Sprintf("the message needs SMTPUTF8, which %s does not offer", host)}, ofHostAlone
+		return &attemptError{permanent: true, elsewhere: true, reason: failure.Content, status: "6.7", host: host, text: fmt.Sprintf("the message needs SMTPUTF8, which %s does not offer", host)}, ofHostAlone
 	}
 	recipient := recipientReply(out, k)
 	if out.Bye.Code != 0 && recipient.Code/100 <= 2 && out.Data.Code == 0 && out.Mail.OK() {
@@ -265,7 +210,7 @@ func (a *attempt) recipientResult(s *session, out smtpclient.Outcome, err error,
 		if r.Code >= 400 {
 			l := rule(r.at, r.Reply, situation{tls: s.evidence.StartTLS})
 			f := l.failure(host, r.Reply)
-			if l.why == failure.Handshake || l.why == failure.TLSNone {
+			if l.reason == failure.Handshake || l.reason == failure.TLSNone {
 				f.text = fmt.Sprintf("%s takes mail over TLS only, and gave none (%s)", f.text, cmp.Or(s.evidence.Failure, "STARTTLS is not offered"))
 			}
 			return f, l.owner
@@ -275,10 +220,10 @@ func (a *attempt) recipientResult(s *session, out smtpclient.Outcome, err error,
 	case out.Final.OK() && recipient.OK():
 		return nil, ofRecipient
 	case out.Final.OK():
-		return &attemptError{status: "4.5.0", why: failure.Recipient, host: host, reply: recipient.String(),
+		return &attemptError{reason: failure.Recipient, status: "5.0", host: host, reply: recipient.String(),
 			text: fmt.Sprintf("%s answered to the recipient with what is neither yes nor no: %s", host, recipient)}, ofRecipient
 	case out.BodySent:
-		return &attemptError{status: "4.4.2", why: failure.Unknown, host: host,
+		return &attemptError{reason: failure.Unknown, host: host,
 			text: fmt.Sprintf("%s did not answer after the whole message was sent (%v): it may have been delivered, and is sent again", host, err)}, ofTransaction
 	}
 	f := a.connectionFailure(s, err)
@@ -294,5 +239,5 @@ func recipientReply(out smtpclient.Outcome, k int) smtpclient.Reply {
 }
 
 func (a *attempt) connectionFailure(s *session, err error) *attemptError {
-	return &attemptError{status: "4.4.2", why: failure.Connect, host: s.host, domainWide: true, text: fmt.Sprintf("the connection to %s [%s] was lost: %v", s.host, s.addr, err)}
+	return &attemptError{reason: failure.Connect, status: "4.2", host: s.host, domainWide: true, text: fmt.Sprintf("the connection to %s [%s] was lost: %v", s.host, s.addr, err)}
 }

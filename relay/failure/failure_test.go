@@ -12,19 +12,28 @@ var update = flag.Bool("update", false, "write docs/reasons.md anew")
 
 const page = "../../docs/reasons.md"
 
-// The page for operators is the vocabulary as it is.
+// The page for operators is the table as it is.
 func TestThePageOfReasons(t *testing.T) {
 	var b strings.Builder
 	b.WriteString(`# Why mail waits
 
 One vocabulary for the queue, the log, the metrics, the notices and the API. Whose it is: ` + "`them`" + `, the people behind the recipient's domain;
-` + "`network`" + `, what lies between; ` + "`us`" + `, you. ` + "`stsrelay queue show ID`" + ` and ` + "`queue summary`" + ` print what helps.
+` + "`network`" + `, what lies between; ` + "`us`" + `, you. ` + "`stsrelay queue show ID`" + ` and ` + "`queue summary`" + ` print what helps. The status code (RFC 3463) stands in front
+of the error, with 4 for x while mail waits and 5 when it is given up. It is the usual one: a host's own code stands in its place, and a more
+precise one where there is one. TLS reports (RFC 8460) count most sessions that fail for the reason under the type named.
 
-| code | whose | what it means | what you can do |
-|---|---|---|---|
+| code | whose | status | in TLS reports | what it means | what you can do |
+|---|---|---|---|---|---|
 `)
-	for _, r := range All {
-		fmt.Fprintf(&b, "| `%s` | %s | %s | %s |\n", r.Code, r.Owner, r.Says, r.Remedy)
+	for _, r := range All() {
+		status, result := "", ""
+		if r.Status != "" {
+			status = "x." + r.Status
+		}
+		if r.Result != "" {
+			result = "`" + string(r.Result) + "`"
+		}
+		fmt.Fprintf(&b, "| `%s` | %s | %s | %s | %s | %s |\n", r.Code, r.Owner, status, result, r.Says, r.Remedy)
 	}
 	if *update {
 		if err := os.WriteFile(page, []byte(b.String()), 0o644); err != nil { //nolint:gosec // a page of the documentation
@@ -39,16 +48,43 @@ One vocabulary for the queue, the log, the metrics, the notices and the API. Who
 
 func TestEveryReasonIsWhole(t *testing.T) {
 	seen := make(map[string]bool)
-	for _, r := range All {
-		if seen[r.Code] || r.Says == "" || r.Remedy == "" || r.Owner != Them && r.Owner != Network && r.Owner != Us {
+	for _, r := range All() {
+		if seen[r.Code] || r.Code == "" || r.Says == "" || r.Remedy == "" || r.Text == "" || r.Owner != Remote && r.Owner != Network && r.Owner != Local {
 			t.Errorf("%+v", r)
 		}
 		seen[r.Code] = true
-		if Of(r.Code) != r {
+		if Of(r.Code) != r || r.Reason.Row() != r || r.Reason.Code() != r.Code {
 			t.Errorf("%s is not found", r.Code)
 		}
+		if r.Protection && (r.Status == "" || r.Result == "") {
+			t.Errorf("%s is about protection, and has no status code or result type", r.Code)
+		}
 	}
-	if r := Of("of another version"); r.Code != "of another version" || r.Says == "" || r.Remedy == "" {
+	if r := Of("of another version"); r.Code != "of another version" || r.Reason != 0 || r.Says == "" || r.Remedy == "" || r.Text == "" {
 		t.Errorf("%+v", r)
+	}
+	if r := Of(""); r.Code != "" || r.Reason != 0 || r.Says == "" {
+		t.Errorf("%+v", r)
+	}
+}
+
+func TestTheStatusCodeOfAReason(t *testing.T) {
+	for _, tt := range []struct {
+		reason Reason
+		final  bool
+		detail string
+		want   string
+	}{
+		{Connect, false, "", "4.4.1"},
+		{Connect, false, "4.2", "4.4.2"},
+		{NullMX, true, "", "5.1.10"},
+		{Expired, true, "", "5.4.7"},
+		{Recipient, true, "1.1", "5.1.1"},
+		{New, false, "", ""},
+		{0, true, "", ""},
+	} {
+		if got := tt.reason.Status(tt.final, tt.detail); got != tt.want {
+			t.Errorf("%s, %t, %q: %q, want %q", tt.reason.Code(), tt.final, tt.detail, got, tt.want)
+		}
 	}
 }

@@ -14,7 +14,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/stsrelay/stsrelay/internal/store"
+	"github.com/stsrelay/stsrelay/internal/store/badger"
 	"github.com/stsrelay/stsrelay/queue"
 )
 
@@ -41,7 +41,7 @@ var loopback = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}
 func openDoor(t testing.TB, change func(*Options)) *door {
 	t.Helper()
 	dir := t.TempDir()
-	st, err := store.Open(store.Options{Dir: dir + "/queue"})
+	st, err := badger.Open(badger.Options{Dir: dir + "/queue"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -103,7 +103,7 @@ func (d *door) dial() *raw {
 		d.t.Fatal(err)
 	}
 	d.t.Cleanup(func() { c.Close() })
-	_ = c.SetDeadline(time.Now().Add(10 * time.Second))
+	_ = c.SetDeadline(time.Now().Add(time.Minute))
 	return &raw{t: d.t, conn: c, br: bufio.NewReader(c)}
 }
 

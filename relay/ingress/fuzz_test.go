@@ -39,7 +39,7 @@ func FuzzSession(f *testing.F) {
 			t.Fatal(err)
 		}
 		defer c.Close()
-		_ = c.SetDeadline(time.Now().Add(5 * time.Second))
+		_ = c.SetDeadline(time.Now().Add(time.Minute))
 		br := bufio.NewReader(c)
 		end := c.(*net.TCPConn).CloseWrite
 		if secure {

@@ -11,7 +11,7 @@ import (
 
 	"go.uber.org/goleak"
 
-	"github.com/stsrelay/stsrelay/internal/store"
+	"github.com/stsrelay/stsrelay/internal/store/badger"
 	"github.com/stsrelay/stsrelay/queue"
 )
 
@@ -300,7 +300,7 @@ func TestShutdownLetsAMessageEndAndRefusesNewSessions(t *testing.T) {
 	busy.do("MAIL FROM:<a@example.com>", "250 ")
 	busy.do("RCPT TO:<b@example.org>", "250 ")
 	busy.do("DATA", "354 ")
-	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	done := make(chan error, 1)
 	go func() { done <- d.server.Shutdown(ctx) }()
@@ -322,7 +322,7 @@ func TestAFullDiskIsTemporary(t *testing.T) {
 	dir := t.TempDir()
 	var free atomic.Int64
 	free.Store(1 << 40)
-	st, err := store.Open(store.Options{Dir: dir, Free: func(string) (int64, error) { return free.Load(), nil }, FreeSpace: 1 << 30})
+	st, err := badger.Open(badger.Options{Dir: dir, Free: func(string) (int64, error) { return free.Load(), nil }, FreeSpace: 1 << 30})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
-	"mime"
 	"slices"
 	"strings"
 	"sync"
@@ -14,6 +13,7 @@ import (
 
 	"github.com/fxamacker/cbor/v2"
 
+	"github.com/stsrelay/stsrelay/internal/compose"
 	"github.com/stsrelay/stsrelay/internal/mailbox"
 	"github.com/stsrelay/stsrelay/internal/store"
 	"github.com/stsrelay/stsrelay/queue"
@@ -35,7 +35,7 @@ const (
 // written in the same commit as the result that it tells of.
 type Digest struct {
 	reporter *Reporter
-	store    *store.Store
+	store    store.Store
 
 	mu      sync.Mutex
 	next    uint64 // number of the next summary
@@ -67,7 +67,7 @@ const maxListed = 20
 
 // NewDigest returns the cap on the notices of r, with what was held back before
 // a restart.
-func NewDigest(r *Reporter, s *store.Store) (*Digest, error) {
+func NewDigest(r *Reporter, s store.Store) (*Digest, error) {
 	d := &Digest{reporter: r, store: s, senders: make(map[string]*addressee)}
 	err := s.Scan(store.PrefixNotice, nil, func(key, value []byte) error {
 		var sum summary
@@ -203,7 +203,7 @@ func (d *Digest) send(q *queue.Queue, log *slog.Logger) error {
 }
 
 // message is the digest.
-func (d *Digest) message(sender string, a *addressee, now time.Time) queue.NewMessage {
+func (d *Digest) message(address string, a *addressee, now time.Time) queue.NewMessage {
 	r := d.reporter
 	t := r.texts()
 	page := struct {
@@ -211,21 +211,20 @@ func (d *Digest) message(sender string, a *addressee, now time.Time) queue.NewMe
 		More  int
 		Count int
 	}{a.kept, a.more, len(a.kept) + a.more}
-	var b bytes.Buffer
-	fmt.Fprintf(&b, "From: Mail Delivery System <MAILER-DAEMON@%s>\r\nTo: <%s>\r\n", r.Hostname, sender)
-	fmt.Fprintf(&b, "Subject: %s\r\n", mime.QEncoding.Encode("utf-8", render(t, "digest.subject", page)))
-	fmt.Fprintf(&b, "Date: %s\r\nMessage-ID: <digest.%d@%s>\r\n", now.Format(time.RFC1123Z), now.UnixNano(), r.Hostname)
-	b.WriteString("Auto-Submitted: auto-replied\r\nMIME-Version: 1.0\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Transfer-Encoding: quoted-printable\r\n\r\n")
-	writeQuoted(&b, render(t, "digest.text", page))
-	to := sender[strings.LastIndexByte(sender, '@')+1:]
-	if m, err := mailbox.Parse(sender); err == nil {
-		to = m.Domain
+	m := compose.Message{
+		From: sender(r.Hostname), To: address, Subject: render(t, "digest.subject", page), Date: now, ID: fmt.Sprintf("digest.%d@%s", now.UnixNano(), r.Hostname),
+		AutoSubmitted: "auto-replied",
+		Parts:         []compose.Part{{Type: compose.Text, Encoding: compose.QuotedPrintable, Content: wrapped(render(t, "digest.text", page))}},
+	}
+	to := address[strings.LastIndexByte(address, '@')+1:]
+	if parsed, err := mailbox.Parse(address); err == nil {
+		to = parsed.Domain
 	}
 	return queue.NewMessage{
 		Envelope: queue.Envelope{
-			Kind: queue.Notice, Recipients: []queue.Recipient{{Address: sender, Domain: to, Notify: []string{"NEVER"}}},
-			Client: r.Hostname + " (digest of notices)", SMTPUTF8: !isASCII([]byte(sender)),
+			Kind: queue.Notice, Recipients: []queue.Recipient{{Address: address, Domain: to, Notify: []string{"NEVER"}}},
+			Client: r.Hostname + " (digest of notices)", SMTPUTF8: !isASCII([]byte(address)),
 		},
-		Body: b.Bytes(),
+		Body: m.Bytes(),
 	}
 }

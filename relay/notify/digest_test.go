@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/stsrelay/stsrelay/internal/store"
+	"github.com/stsrelay/stsrelay/internal/store/badger"
 	"github.com/stsrelay/stsrelay/queue"
 )
 
@@ -19,7 +20,7 @@ type relayOf struct {
 	t     *testing.T
 	dir   string
 	now   time.Time
-	store *store.Store
+	store *badger.Store
 	queue *queue.Queue
 	*Reporter
 }
@@ -27,7 +28,7 @@ type relayOf struct {
 func (r *relayOf) open() {
 	r.t.Helper()
 	var err error
-	if r.store, err = store.Open(store.Options{Dir: r.dir, FreeSpace: store.Floor}); err != nil {
+	if r.store, err = badger.Open(badger.Options{Dir: r.dir, FreeSpace: badger.Floor}); err != nil {
 		r.t.Fatal(err)
 	}
 	if r.queue, err = queue.Open(queue.Options{Store: r.store, Paused: true}); err != nil {

@@ -19,14 +19,14 @@ var update = flag.Bool("update", false, "write the golden files anew")
 // Every kind of notice in every language, as it goes out.
 func TestGolden(t *testing.T) {
 	bounced := func(why, text, reply string) queue.RecipientState {
-		return queue.RecipientState{State: queue.Bounced, Why: why, LastError: text, LastReply: reply, Host: "mx.example.org"}
+		return queue.RecipientState{State: queue.Bounced, ReasonCode: why, Status: strings.Fields(text)[0], LastError: text, LastReply: reply, Host: "mx.example.org"}
 	}
 	waits := func(why, text string) queue.RecipientState {
-		return queue.RecipientState{State: queue.Queued, Why: why, LastError: text, Host: "mx.example.org"}
+		return queue.RecipientState{State: queue.Queued, ReasonCode: why, Status: strings.Fields(text)[0], LastError: text, Host: "mx.example.org"}
 	}
 	const tls = `4.7.5 example.org asks for verified TLS (MTA-STS, mode enforce), and the certificate of mx.example.org expired on 2026-11-01; nothing was sent (certificate-expired)`
 	kurt, maria := queue.Recipient{Address: "kurt@example.org", Domain: "example.org"}, queue.Recipient{Address: "maria@example.org", Domain: "example.org"}
-	type maker func(*Reporter, *queue.Work, []queue.RecipientState) (queue.NewMessage, bool)
+	type maker func(*Reporter, *queue.Claim, []queue.RecipientState) (queue.NewMessage, bool)
 	failure, delay := (*Reporter).Failure, (*Reporter).Delay
 	for _, tt := range []struct {
 		name       string
@@ -51,11 +51,11 @@ func TestGolden(t *testing.T) {
 		{"delayed-tls", queue.Envelope{From: "anna@example.com"}, []queue.Recipient{kurt, maria}, []queue.RecipientState{waits("tls-expired", tls), waits("tls-expired", tls)}, nil, delay},
 		{"relayed", queue.Envelope{From: "anna@example.com"}, []queue.Recipient{{Address: "kurt@example.org", Domain: "example.org", Notify: []string{"SUCCESS"}}},
 			[]queue.RecipientState{{State: queue.Delivered, LastReply: "250 2.0.0 ok", Host: "mx.example.org"}}, nil,
-			func(r *Reporter, w *queue.Work, s []queue.RecipientState) (queue.NewMessage, bool) {
+			func(r *Reporter, w *queue.Claim, s []queue.RecipientState) (queue.NewMessage, bool) {
 				return r.Success(w, s, []bool{true})
 			}},
 		{"removed", queue.Envelope{From: "anna@example.com"}, []queue.Recipient{kurt}, []queue.RecipientState{{State: queue.Queued}}, nil,
-			func(r *Reporter, w *queue.Work, s []queue.RecipientState) (queue.NewMessage, bool) {
+			func(r *Reporter, w *queue.Claim, s []queue.RecipientState) (queue.NewMessage, bool) {
 				return r.Removed(queue.Message{Envelope: w.Envelope, States: s}, "sent by mistake")
 			}},
 		{"failed-utf8", queue.Envelope{From: "änna@example.com", SMTPUTF8: true, Ret: "FULL"}, []queue.Recipient{{Address: "jürgen@example.org", Domain: "example.org", ORcpt: "utf-8;jürgen@example.org"}},
@@ -97,7 +97,7 @@ func TestGolden(t *testing.T) {
 // What the texts lack would show as a panic, long after.
 func TestEveryCauseHasItsTextInEveryLanguage(t *testing.T) {
 	whys := []string{"", "a code that is none"}
-	for _, r := range failure.All {
+	for _, r := range failure.All() {
 		whys = append(whys, r.Code)
 	}
 	statuses := []string{"", "5.1.1", "5.1.2", "5.2.1", "5.2.2", "5.2.3", "5.7.1", "5.7.10", "5.7.30"}
@@ -106,7 +106,7 @@ func TestEveryCauseHasItsTextInEveryLanguage(t *testing.T) {
 		for _, why := range whys {
 			for _, status := range statuses {
 				w, states := work(queue.Envelope{From: "a@b.example"}, queue.Recipient{Address: "k@example.org", Domain: "example.org"})
-				states[0].Why, states[0].LastError = why, status+" said no"
+				states[0].ReasonCode, states[0].Status, states[0].LastError = why, status, status+" said no"
 				r := reporter()
 				r.Language = func() string { return language }
 				m, ok := r.Failure(w, states)
@@ -118,10 +118,10 @@ func TestEveryCauseHasItsTextInEveryLanguage(t *testing.T) {
 				if g.What == "" || g.Do == "" {
 					t.Errorf("%s: %s %s has no text", language, why, status)
 				}
-				if other, ok := seen[g.What]; ok && other != g.cause {
-					t.Errorf("%s: %s and %s have the same text", language, other, g.cause)
+				if other, ok := seen[g.What]; ok && other != g.key {
+					t.Errorf("%s: %s and %s have the same text", language, other, g.key)
 				}
-				seen[g.What] = g.cause
+				seen[g.What] = g.key
 			}
 		}
 		if len(seen) < 25 {

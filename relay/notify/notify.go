@@ -58,13 +58,13 @@ func (r *Reporter) now() time.Time {
 
 // Failure is the notice that recipients of w were given up; ok is false where
 // none is owed. states are by position in w.Recipients.
-func (r *Reporter) Failure(w *queue.Work, states []queue.RecipientState) (queue.NewMessage, bool) {
+func (r *Reporter) Failure(w *queue.Claim, states []queue.RecipientState) (queue.NewMessage, bool) {
 	return r.notice(Failed, &w.Envelope, entries(w, states, func(i int) bool { return states[i].State == queue.Bounced }), "")
 }
 
 // Delay is the notice that recipients of w are still being tried; ok is false
 // where none is owed.
-func (r *Reporter) Delay(w *queue.Work, states []queue.RecipientState) (queue.NewMessage, bool) {
+func (r *Reporter) Delay(w *queue.Claim, states []queue.RecipientState) (queue.NewMessage, bool) {
 	return r.notice(Delayed, &w.Envelope, entries(w, states, func(i int) bool {
 		return states[i].State == queue.Queued && !states[i].Delayed
 	}), "")
@@ -75,7 +75,7 @@ func (r *Reporter) Delay(w *queue.Work, states []queue.RecipientState) (queue.Ne
 // none is owed. relayed says, by position in w.Recipients, whose host did not
 // offer DSN: where one does, it has the sender's parameters, and the notice is
 // its matter (RFC 3461, 5.2.2).
-func (r *Reporter) Success(w *queue.Work, states []queue.RecipientState, relayed []bool) (queue.NewMessage, bool) {
+func (r *Reporter) Success(w *queue.Claim, states []queue.RecipientState, relayed []bool) (queue.NewMessage, bool) {
 	return r.notice(Relayed, &w.Envelope, entries(w, states, func(i int) bool {
 		return states[i].State == queue.Delivered && i < len(relayed) && relayed[i]
 	}), "")
@@ -89,11 +89,12 @@ func (r *Reporter) Removed(m queue.Message, note string) (queue.NewMessage, bool
 		if s.State != queue.Queued {
 			continue
 		}
-		s.LastError, s.LastReply, s.Why = "5.7.0 the operator of this mail server gave the message up", "", ""
+		s.Status, s.LastReply, s.ReasonCode = "5.7.0", "", ""
+		s.LastError = s.Status + " the operator of this mail server gave the message up"
 		if note != "" {
 			s.LastError += ": " + note
 		}
-		list = append(list, entry{recipient: m.Recipients[i], state: s, cause: causeRemoved})
+		list = append(list, entry{recipient: m.Recipients[i], state: s, key: textRemoved})
 	}
 	return r.notice(Failed, &m.Envelope, list, note)
 }
@@ -102,19 +103,23 @@ func (r *Reporter) Removed(m queue.Message, note string) (queue.NewMessage, bool
 type entry struct {
 	recipient queue.Recipient
 	state     queue.RecipientState
-	cause     string // of the texts
-	expired   bool   // it was tried for as long as may be
-	untried   bool   // there was no attempt now: it waits with its domain
+	key       string // of the texts
+	// protection reports whether it waits for want of a protected connection.
+	protection bool
+	expired    bool // it was tried for as long as may be
+	untried    bool // there was no attempt now: it waits with its domain
 }
 
-func entries(w *queue.Work, states []queue.RecipientState, choose func(int) bool) (out []entry) {
+func entries(w *queue.Claim, states []queue.RecipientState, choose func(int) bool) (out []entry) {
 	for i, r := range w.Envelope.Recipients {
 		if !choose(i) {
 			continue
 		}
-		e := entry{recipient: r, state: states[i], cause: cause(states[i].Why, statusOf(states[i])), untried: w.Waits != (queue.Cause{})}
-		if e.expired = states[i].Why == failure.TooOld; e.expired && i < len(w.States) {
-			e.cause = putOff(cause(w.States[i].Why, statusOf(w.States[i]))) // what it waited for all the time
+		e := entry{recipient: r, state: states[i], untried: w.Kind == queue.DelayNotice}
+		e.key, e.protection = textKey(states[i].ReasonCode, states[i].Status)
+		if e.expired = states[i].ReasonCode == failure.Expired.Code(); e.expired && i < len(w.States) {
+			e.key, e.protection = textKey(w.States[i].ReasonCode, w.States[i].Status) // what it waited for all the time
+			e.key = putOff(e.key)
 		}
 		out = append(out, e)
 	}

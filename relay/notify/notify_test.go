@@ -26,13 +26,13 @@ func reporter() *Reporter {
 	}
 }
 
-func work(env queue.Envelope, recipients ...queue.Recipient) (*queue.Work, []queue.RecipientState) {
+func work(env queue.Envelope, recipients ...queue.Recipient) (*queue.Claim, []queue.RecipientState) {
 	env.Recipients, env.ReceivedAt, env.Size = recipients, now.Add(-5*time.Hour), int64(len(original))
-	w := &queue.Work{Envelope: env}
+	w := &queue.Claim{Envelope: env}
 	var states []queue.RecipientState
 	for i := range recipients {
 		w.Recipients = append(w.Recipients, i)
-		states = append(states, queue.RecipientState{State: queue.Bounced, LastError: "5.1.1 mx said: 550 no", LastReply: "550 5.1.1 no", Host: "mx.example.org"})
+		states = append(states, queue.RecipientState{State: queue.Bounced, Status: "5.1.1", LastError: "5.1.1 mx said: 550 no", LastReply: "550 5.1.1 no", Host: "mx.example.org"})
 	}
 	return w, states
 }
@@ -182,7 +182,7 @@ func TestOneNoticeADayAboutProtection(t *testing.T) {
 		}
 		w, states := work(queue.Envelope{From: from}, list...)
 		for i := range states {
-			states[i].State, states[i].Why, states[i].LastError = queue.Queued, why, "4.7.5 no"
+			states[i].State, states[i].ReasonCode, states[i].Status, states[i].LastError = queue.Queued, why, "4.7.5", "4.7.5 no"
 		}
 		m, ok := r.Delay(w, states)
 		if !ok {
@@ -217,7 +217,7 @@ func TestOneNoticeADayAboutProtection(t *testing.T) {
 	}
 	// A failure is told whatever was said before.
 	w, states := work(queue.Envelope{From: "a@x.example"}, queue.Recipient{Address: "k@bank.example", Domain: "bank.example"})
-	states[0].Why = "tls-cert"
+	states[0].ReasonCode = "tls-cert"
 	if _, ok := r.Failure(w, states); !ok {
 		t.Error("no notice of the failure")
 	}

@@ -1,11 +1,11 @@
 package notify
 
 import (
+	"bytes"
+	"cmp"
 	"embed"
 	"fmt"
-	"io"
 	"mime"
-	"mime/quotedprintable"
 	"net/textproto"
 	"slices"
 	"strings"
@@ -14,12 +14,12 @@ import (
 	"unicode/utf8"
 
 	"github.com/stsrelay/stsrelay/internal/mailheader"
-	"github.com/stsrelay/stsrelay/queue"
 	"github.com/stsrelay/stsrelay/relay/failure"
 )
 
 // The texts of a language are templates: "failed.text" and the like for the
-// frame, "what.CAUSE" and "do.CAUSE" for each cause.
+// frame, "what.KEY" and "do.KEY" for what happened, "fault.KEY" for what is wrong with
+// the protection of a connection.
 //
 //go:embed texts/*.txt
 var texts embed.FS
@@ -38,76 +38,63 @@ func (r *Reporter) texts() *template.Template {
 	return languages["en"]
 }
 
-// causeRemoved is the cause that is no reason of a delivery.
-const causeRemoved = "removed"
+// textRemoved is the key of the text for mail that the operator gave up.
+const textRemoved = "removed"
 
-// cause is the text that explains a code of package reason and an enhanced status
-// code (RFC 3463) to people.
-func cause(why, status string) string {
-	_, code, _ := strings.Cut(status, ".")
+// textKey returns the key of the text that explains a reason and an enhanced status
+// code (RFC 3463) to people, and whether the mail waits for want of a protected
+// connection.
+func textKey(code, status string) (key string, protection bool) {
+	row := failure.Of(code)
+	_, detail, _ := strings.Cut(status, ".")
 	switch {
-	case forProtection(why):
-		if code == "7.10" || code == "7.30" {
-			return failure.Require
-		}
-		return why
+	case row.Protection && (detail == "7.10" || detail == "7.30"): // RFC 8689, 4.2.1
+		return failure.RequireTLS.Row().Text, false
+	case row.Reason == failure.DNS && detail == "1.2":
+		return "no-domain", false
+	case row.Reason == failure.Recipient, row.Reason == failure.Content:
+		return cmp.Or(replyText(detail), row.Text), false
 	}
-	switch why {
-	case failure.DNS:
-		if code == "1.2" {
-			return "no-domain"
-		}
-		return why
-	case failure.Greeting:
-		return failure.Connect
-	case failure.RouteAuth:
-		return failure.Local
-	case failure.Recipient, failure.Content:
-		switch {
-		case code == "1.1", code == "1.0", code == "1.6", code == "1.10":
-			return "no-mailbox"
-		case code == "2.1":
-			return "disabled"
-		case code == "2.2":
-			return "full"
-		case code == "2.3", code == "3.4":
-			return failure.Size
-		case strings.HasPrefix(code, "7."):
-			return "refused"
-		}
-		return why
-	case failure.NoHost, failure.NullMX, failure.Loop, failure.Connect, failure.Busy, failure.Require, failure.Size, failure.Unknown, failure.Local:
-		return why
-	}
-	return "other"
+	return row.Text, row.Protection
 }
 
-// putOff is a cause where the host only ever said "not now".
-func putOff(cause string) string {
-	switch cause {
-	case failure.Recipient, failure.Content, "refused", "disabled":
+// replyText is the key of the text for what a host's reply says by the end of its
+// enhanced status code, "" where it says nothing of use.
+func replyText(detail string) string {
+	switch detail {
+	case "1.1", "1.0", "1.6", "1.10":
+		return "no-mailbox"
+	case "2.1":
+		return "disabled"
+	case "2.2":
+		return "full"
+	case "2.3", "3.4":
+		return failure.Size.Row().Text
+	}
+	if strings.HasPrefix(detail, "7.") {
+		return "refused"
+	}
+	return ""
+}
+
+// putOff is the key of the text where the host only ever said "not now".
+func putOff(key string) string {
+	switch key {
+	case failure.Recipient.Row().Text, failure.Content.Row().Text, "refused", "disabled":
 		return "deferred"
 	}
-	return cause
+	return key
 }
 
-// forProtection says that a cause is the want of a protected connection.
-func forProtection(cause string) bool {
-	switch cause {
-	case failure.TLSNone, failure.Handshake, failure.TLSCert, failure.TLSName, failure.Expired, failure.STSMX, failure.STSFetch, failure.DANE, failure.Rule:
-		return true
-	}
-	return false
-}
-
-// Once says that the sender hears of the cause only once a day.
-func (g *group) Once() bool { return forProtection(g.cause) }
+// Once reports whether the sender hears of it only once a day.
+func (g *group) Once() bool { return g.protection }
 
 // group is recipients to whom the same happened.
 type group struct {
 	Recipients       []string
 	What, Do         string
-	cause, domain    string
+	key, domain      string
+	protection       bool
 	expired          bool
 	Domain, Hostname string
 	Fault, Note      string
@@ -141,17 +128,17 @@ func (n *notice) page(original []byte) page {
 	t := n.reporter.texts()
 	for _, e := range n.entries {
 		same := func(g *group) bool {
-			return n.action == Relayed || g.cause == e.cause && g.expired == e.expired && g.domain == e.recipient.Domain
+			return n.action == Relayed || g.key == e.key && g.expired == e.expired && g.domain == e.recipient.Domain
 		}
 		i := slices.IndexFunc(p.Groups, same)
 		if i < 0 {
 			g := &group{
-				cause: e.cause, domain: e.recipient.Domain, expired: e.expired, Domain: e.recipient.Domain,
-				Hostname: p.Hostname, Fault: e.cause, Note: oneLine(n.note), Tried: int(n.now.Sub(n.env.ReceivedAt).Hours()),
+				key: e.key, protection: e.protection, domain: e.recipient.Domain, expired: e.expired, Domain: e.recipient.Domain,
+				Hostname: p.Hostname, Note: oneLine(n.note), Tried: int(n.now.Sub(n.env.ReceivedAt).Hours()),
 			}
-			name := e.cause
+			name := e.key
 			if t.Lookup("what."+name) == nil {
-				name = "tls"
+				name, g.Fault = "tls", render(t, "fault."+e.key, g)
 			}
 			g.What, g.Do = render(t, "what."+name, g), render(t, "do."+name, g)
 			if g.expired {
@@ -183,26 +170,25 @@ func render(t *template.Template, name string, data any) string {
 	return b.String()
 }
 
-// writeText writes the part for people.
-func (n *notice) writeText(w io.Writer, p page) {
+// text is the part for people.
+func (n *notice) text(p page) []byte {
 	t := n.reporter.texts()
-	writeQuoted(w, render(t, string(n.action)+".text", p)+render(t, "details", p))
+	return wrapped(render(t, string(n.action)+".text", p) + render(t, "details", p))
 }
 
-// writeQuoted writes a text in lines of bearable length, as quoted-printable.
-func writeQuoted(w io.Writer, text string) {
-	q := quotedprintable.NewWriter(w)
+// wrapped is a text in lines of bearable length.
+func wrapped(text string) []byte {
+	var b bytes.Buffer
 	for line := range strings.Lines(text) {
 		line = strings.TrimRight(line, "\n")
 		indent := line[:len(line)-len(strings.TrimLeft(line, " "))]
-		_, _ = io.WriteString(q, wrap(line, indent, 76)) // into a buffer
+		b.WriteString(wrap(line, indent, 76))
 	}
-	_ = q.Close()
+	return b.Bytes()
 }
 
 func (n *notice) subject(p page) string {
-	s := render(n.reporter.texts(), string(n.action)+".subject", p)
-	return mime.QEncoding.Encode("utf-8", s)
+	return render(n.reporter.texts(), string(n.action)+".subject", p)
 }
 
 // wrap breaks a text into indented lines of at most width characters, where it
@@ -257,15 +243,4 @@ func oneLine(s string) string {
 		}
 		return r
 	}, s))
-}
-
-// statusOf is the enhanced status code that the error of s begins with, "" if
-// it begins with none.
-func statusOf(s queue.RecipientState) string {
-	code, _, _ := strings.Cut(s.LastError, " ")
-	parts := strings.Split(code, ".")
-	if len(parts) != 3 || slices.ContainsFunc(parts, func(p string) bool { return p == "" || len(p) > 3 || strings.Trim(p, "0123456789") != "" }) {
-		return ""
-	}
-	return code
 }

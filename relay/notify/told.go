@@ -34,7 +34,7 @@ type told struct {
 
 // Remember brings in who was told before a restart. What is told from now on is
 // written to the store in the commit that queues the notice.
-func (r *Reporter) Remember(s *store.Store) error {
+func (r *Reporter) Remember(s store.Store) error {
 	r.told.mu.Lock()
 	defer r.told.mu.Unlock()
 	r.told.at = make(map[held]time.Time)
@@ -81,9 +81,9 @@ func (t *told) untold(sender string, list []entry, now time.Time) (rest []entry,
 		at, ok := t.at[held{sender, e.recipient.Domain}]
 		return ok && now.Sub(at) < tellAgain
 	}
-	rest = slices.DeleteFunc(list, func(e entry) bool { return forProtection(e.cause) && before(e) })
+	rest = slices.DeleteFunc(list, func(e entry) bool { return e.protection && before(e) })
 	for _, e := range rest {
-		if h := (held{sender, e.recipient.Domain}); forProtection(e.cause) && len(t.at) < maxTold {
+		if h := (held{sender, e.recipient.Domain}); e.protection && len(t.at) < maxTold {
 			t.at[h] = now
 			fresh = append(fresh, h)
 		}

@@ -16,7 +16,7 @@ func TestWhoWasToldIsRememberedOverARestart(t *testing.T) {
 	told := func() bool {
 		t.Helper()
 		w, states := work(queue.Envelope{From: "a@x.example"}, queue.Recipient{Address: "k@bank.example", Domain: "bank.example"})
-		states[0].State, states[0].Why, states[0].LastError = queue.Queued, "tls-cert", "4.7.5 no"
+		states[0].State, states[0].ReasonCode, states[0].Status, states[0].LastError = queue.Queued, "tls-cert", "4.7.5", "4.7.5 no"
 		m, ok := r.Delay(w, states)
 		if ok {
 			if err := r.queue.Add([]queue.NewMessage{m}, nil); err != nil {

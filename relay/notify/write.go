@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/stsrelay/stsrelay/internal/compose"
 	"github.com/stsrelay/stsrelay/queue"
 )
 
@@ -37,46 +38,40 @@ func (n *notice) global() bool {
 
 // write makes the multipart/report (RFC 6522).
 func (n *notice) write() []byte {
-	var b bytes.Buffer
-	boundary := "=_" + n.env.ID.String()
 	original, whole := n.original()
 	p := n.page(original)
 	host := n.reporter.Hostname
-	report, full, headers := "message/delivery-status", "message/rfc822", "text/rfc822-headers"
+	report, returned := "message/delivery-status", "text/rfc822-headers"
+	if whole {
+		returned = "message/rfc822"
+	}
 	if n.global() {
-		report, full, headers = "message/global-delivery-status", "message/global", "message/global-headers"
+		report, returned = "message/global-delivery-status", "message/global-headers"
+		if whole {
+			returned = "message/global"
+		}
 	}
-	fmt.Fprintf(&b, "From: Mail Delivery System <MAILER-DAEMON@%s>\r\n", host)
-	fmt.Fprintf(&b, "To: <%s>\r\n", n.env.From)
-	fmt.Fprintf(&b, "Subject: %s\r\n", strings.ReplaceAll(n.subject(p), "?= =?", "?=\r\n =?"))
-	fmt.Fprintf(&b, "Date: %s\r\n", n.now.Format(time.RFC1123Z))
-	fmt.Fprintf(&b, "Message-ID: <%s.%d@%s>\r\n", n.env.ID, n.now.UnixNano(), host)
-	b.WriteString("Auto-Submitted: auto-replied\r\nMIME-Version: 1.0\r\n")
-	fmt.Fprintf(&b, "Content-Type: multipart/report; report-type=%s;\r\n\tboundary=%q\r\n\r\n", strings.TrimPrefix(report, "message/"), boundary)
-	b.WriteString("This is a MIME-encapsulated message.\r\n")
-	part := func(contentType, extra string) {
-		fmt.Fprintf(&b, "\r\n--%s\r\nContent-Type: %s\r\n%s\r\n", boundary, contentType, extra)
-	}
-	part("text/plain; charset=utf-8", "Content-Transfer-Encoding: quoted-printable\r\n")
-	n.writeText(&b, p)
 	var status bytes.Buffer
 	n.writeStatus(&status)
-	part(report, encodingOf(status.Bytes()))
-	b.Write(status.Bytes())
-	returned := headers
-	if whole {
-		returned = full
+	m := compose.Message{
+		From: sender(host), To: n.env.From, Subject: n.subject(p), Date: n.now, ID: fmt.Sprintf("%s.%d@%s", n.env.ID, n.now.UnixNano(), host),
+		AutoSubmitted: "auto-replied", Type: "multipart/report; report-type=" + strings.TrimPrefix(report, "message/"), Boundary: "=_" + n.env.ID.String(),
+		Parts: []compose.Part{
+			{Type: compose.Text, Encoding: compose.QuotedPrintable, Content: n.text(p)},
+			{Type: report, Encoding: encodingOf(status.Bytes()), Content: status.Bytes()},
+			{Type: returned, Encoding: encodingOf(original), Content: original},
+		},
 	}
-	part(returned, encodingOf(original))
-	b.Write(original)
-	fmt.Fprintf(&b, "\r\n--%s--\r\n", boundary)
-	return b.Bytes()
+	return m.Bytes()
 }
+
+// sender is in whose name notices are written.
+func sender(hostname string) string { return "Mail Delivery System <MAILER-DAEMON@" + hostname + ">" }
 
 // writeStatus is RFC 3464, 2.2 and 2.3.
 func (n *notice) writeStatus(b *bytes.Buffer) {
 	if n.env.EnvID != "" {
-		fmt.Fprintf(b, "Original-Envelope-Id: %s\r\n", n.text(n.env.EnvID))
+		fmt.Fprintf(b, "Original-Envelope-Id: %s\r\n", n.value(n.env.EnvID))
 	}
 	fmt.Fprintf(b, "Reporting-MTA: dns; %s\r\n", n.reporter.Hostname)
 	fmt.Fprintf(b, "Arrival-Date: %s\r\n", n.env.ReceivedAt.UTC().Format(time.RFC1123Z))
@@ -86,7 +81,7 @@ func (n *notice) writeStatus(b *bytes.Buffer) {
 			if !isASCII([]byte(addr)) {
 				kind = "utf-8"
 			}
-			fmt.Fprintf(b, "Original-Recipient: %s; %s\r\n", n.text(kind), n.text(addr))
+			fmt.Fprintf(b, "Original-Recipient: %s; %s\r\n", n.value(kind), n.value(addr))
 		}
 		kind := "rfc822"
 		if !isASCII([]byte(e.recipient.Address)) {
@@ -97,11 +92,11 @@ func (n *notice) writeStatus(b *bytes.Buffer) {
 		fmt.Fprintf(b, "Status: %s\r\n", n.status(e.state))
 		if e.state.LastReply != "" && !e.state.Earlier { // else this relay decided
 			if e.state.Host != "" {
-				fmt.Fprintf(b, "Remote-MTA: dns; %s\r\n", n.text(e.state.Host))
+				fmt.Fprintf(b, "Remote-MTA: dns; %s\r\n", n.value(e.state.Host))
 			}
-			fmt.Fprintf(b, "Diagnostic-Code: smtp; %s\r\n", n.text(e.state.LastReply))
+			fmt.Fprintf(b, "Diagnostic-Code: smtp; %s\r\n", n.value(e.state.LastReply))
 		} else if e.state.LastError != "" {
-			fmt.Fprintf(b, "Diagnostic-Code: x-stsrelay; %s\r\n", n.text(e.state.LastError))
+			fmt.Fprintf(b, "Diagnostic-Code: x-stsrelay; %s\r\n", n.value(e.state.LastError))
 		}
 		if !e.untried { // else the time is not known (RFC 3464, 2.3.7)
 			fmt.Fprintf(b, "Last-Attempt-Date: %s\r\n", n.now.Format(time.RFC1123Z))
@@ -117,9 +112,9 @@ func (n *notice) writeStatus(b *bytes.Buffer) {
 // 998 octets of a line.
 const maxField = 900
 
-// text is a value for a field of the report: one line, and ASCII where the form
+// value is a value for a field of the report: one line, and ASCII where the form
 // of the report allows for nothing else.
-func (n *notice) text(s string) string {
+func (n *notice) value(s string) string {
 	s = oneLine(strings.ToValidUTF8(s, "?"))
 	if !n.global() {
 		s = escaped(s)
@@ -155,7 +150,7 @@ func (n *notice) until() time.Time {
 // (RFC 3463).
 func (n *notice) status(s queue.RecipientState) string {
 	class := map[Action]string{Failed: "5", Delayed: "4", Relayed: "2"}[n.action]
-	if _, detail, ok := strings.Cut(statusOf(s), "."); ok && n.action != Relayed {
+	if _, detail, ok := strings.Cut(s.Status, "."); ok && n.action != Relayed {
 		return class + "." + detail
 	}
 	return class + ".0.0"
@@ -186,11 +181,11 @@ func (n *notice) original() (data []byte, whole bool) {
 	return data[:i+1], false
 }
 
-func encodingOf(data []byte) string {
+func encodingOf(data []byte) compose.Encoding {
 	if isASCII(data) {
-		return ""
+		return compose.SevenBit
 	}
-	return "Content-Transfer-Encoding: 8bit\r\n"
+	return compose.EightBit
 }
 
 func isASCII(data []byte) bool {

@@ -3,6 +3,7 @@ package outbound
 import (
 	"errors"
 	"fmt"
+	"net/netip"
 	"strings"
 	"testing"
 
@@ -48,13 +49,14 @@ func TestFind(t *testing.T) {
 		{"this relay is among them", []string{"d.example. 60 IN MX 10 a.", "d.example. 60 IN MX 20 self.", "d.example. 60 IN MX 20 b."}, "a", "", false, true},
 	} {
 		c, _ := resolver(t, tt.records...)
-		p, err := Find(t.Context(), c, "d.example", func(name string) bool { return name == "self" })
+		f := Finder{Resolver: c, Hostname: "self", IsSelf: func(host string, _ uint16, _ []netip.Addr) bool { return host == "self" }}
+		p, err := f.Find(t.Context(), &Destination{Domain: "d.example"})
 		var hosts []string
 		for _, h := range p.Hosts {
 			hosts = append(hosts, h.Name)
 		}
 		denied, _ := errors.AsType[*Denial](err)
-		if strings.Join(hosts, " ") != tt.hosts || (denied != nil) != (tt.denied != "") || denied != nil && denied.Status != tt.denied || p.NullBeside != tt.null || (p.Self != nil) != tt.self {
+		if strings.Join(hosts, " ") != tt.hosts || (denied != nil) != (tt.denied != "") || denied != nil && denied.Reason.Status(true, denied.Status) != tt.denied || p.NullBeside != tt.null || (p.Self != nil) != tt.self {
 			t.Errorf("%s: %+v, %v", tt.name, p, err)
 		}
 	}
@@ -82,7 +84,8 @@ func TestAddresses(t *testing.T) {
 		{"mail.localhost", false, true, true},
 		{"localhost", true, false, false},
 	} {
-		_, err := Addresses(t.Context(), c, tt.host, tt.private)
+		f := Finder{Resolver: c}
+		_, err := f.Lookup(t.Context(), tt.host, tt.private)
 		if none, ok := errors.AsType[*NoAddress](err); ok != tt.none || (err != nil) != tt.err || ok && none.Host != tt.host {
 			t.Errorf("%s: %v", tt.host, err)
 		}
@@ -94,8 +97,9 @@ func TestAddresses(t *testing.T) {
 
 func TestHomeless(t *testing.T) {
 	c, _ := resolver(t, "a.example. 60 IN A 192.0.2.1")
+	f := Finder{Resolver: c}
 	plan := func(names ...string) *Plan {
-		p := &Plan{}
+		p := &Plan{From: FromMX, Domain: "d.example"}
 		for _, name := range names {
 			p.Hosts = append(p.Hosts, Host{Name: name})
 		}
@@ -103,7 +107,7 @@ func TestHomeless(t *testing.T) {
 	}
 	var many []string
 	for i := range maxLookups {
-		many = append(many, fmt.Sprintf("n%d.example", i))
+		many = append(many, fmt.Sprintf("n%02d.example", i))
 	}
 	for _, tt := range []struct {
 		plan *Plan
@@ -113,12 +117,12 @@ func TestHomeless(t *testing.T) {
 		{plan("a.example"), ""},
 		{plan("gone.example", "a.example"), ""},
 		{plan("gone.example"), "d.example has no mail host: gone.example does not exist"},
-		{plan("gone.example", "192.0.2.1"), "d.example has no mail host: gone.example does not exist, the MX record holds the address 192.0.2.1 instead of the name of a host"},
-		{&Plan{Hosts: []Host{{Name: "d.example"}}, Implicit: true}, "d.example has no mail host: there is neither an MX record nor an address"},
-		{plan(many...), "d.example has no mail host: n0.example does not exist, n1.example does not exist, n2.example does not exist, n3.example does not exist, n4.example does not exist and 35 more of the kind"},
+		{plan("192.0.2.1", "gone.example"), "d.example has no mail host: the MX record holds the address 192.0.2.1 instead of the name of a host, gone.example does not exist"},
+		{&Plan{From: FromAddress, Domain: "d.example", Hosts: []Host{{Name: "d.example"}}, Implicit: true}, "d.example has no mail host: there is neither an MX record nor an address"},
+		{plan(many...), "d.example has no mail host: n00.example does not exist, n01.example does not exist, n02.example does not exist, n03.example does not exist, n04.example does not exist and 35 more of the kind"},
 		{plan(append(many, "one-more.example")...), ""},
 	} {
-		if got := tt.plan.Homeless(t.Context(), c, "d.example", false); got != tt.want {
+		if got := f.Homeless(t.Context(), tt.plan, false); got != tt.want {
 			t.Errorf("%v: %q", tt.plan.Hosts, got)
 		}
 	}
@@ -127,19 +131,20 @@ func TestHomeless(t *testing.T) {
 // What was forgotten is asked anew.
 func TestForget(t *testing.T) {
 	c, n := resolver(t, "d.example. 3600 IN MX 10 a.example.", "a.example. 3600 IN A 192.0.2.1")
+	f := Finder{Resolver: c}
 	for want := range 3 {
-		p, err := Find(t.Context(), c, "d.example", func(string) bool { return false })
+		p, err := f.Find(t.Context(), &Destination{Domain: "d.example"})
 		if err != nil {
 			t.Fatal(err)
 		}
 		for range 2 {
-			if _, err := Addresses(t.Context(), c, "a.example", false); err != nil {
+			if _, err := f.Lookup(t.Context(), "a.example", false); err != nil {
 				t.Fatal(err)
 			}
 		}
 		if mx, a := n.DNS.Asked("d.example", "MX"), n.DNS.Asked("a.example", "A"); mx != want+1 || a != want+1 {
 			t.Errorf("asked %d and %d times, want %d", mx, a, want+1)
 		}
-		p.Forget(c, "d.example")
+		f.Forget(&p)
 	}
 }

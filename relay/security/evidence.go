@@ -11,7 +11,6 @@ import (
 
 	"github.com/stsrelay/stsrelay/internal/clienthello"
 	"github.com/stsrelay/stsrelay/sts/dane"
-	"github.com/stsrelay/stsrelay/tlsrpt"
 )
 
 // StartTLS is how far a session came towards TLS.
@@ -45,12 +44,13 @@ const (
 	Outdated
 )
 
-// Evidence is what one session proved. It says nothing about what was asked.
+// Evidence is what one session proved. It is independent of any requirement.
 type Evidence struct {
 	// Host is the name that the session was opened for, the reference
 	// identifier of its certificate.
 	Host string
-	// StartTLS is how far it came, Failure why no further.
+	// StartTLS is how far the session came towards TLS, and Failure the reason why it came
+	// no further.
 	StartTLS StartTLS
 	Failure  string
 	// Version and Suite are as in crypto/tls, 0 where there is no TLS. Group is that
@@ -60,16 +60,15 @@ type Evidence struct {
 	Group   tls.CurveID
 	// Chain is what the host showed, leaf first.
 	Chain []*x509.Certificate
-	// Certificate is the verdict on the chain. Where it is not Trusted,
-	// CertificateWhy says what is the matter, "expired on …", and
-	// CertificateCode says so in short, for reports.
+	// Certificate is the verdict on the chain. Where it is not Trusted, CertificateText
+	// is the reason in words, "expired on …", and CertificateCode the reason in short.
 	Certificate     Certificate
-	CertificateWhy  string
-	CertificateCode string
-	// NameMatches says that the certificate names Host (RFC 8461, 4.2): a DNS
+	CertificateText string
+	CertificateCode Code
+	// NameMatches reports whether the certificate names Host (RFC 8461, 4.2): a DNS
 	// name of the subject alternative names; the Common Name never counts.
 	NameMatches bool
-	// OffersRequireTLS says that the host offers REQUIRETLS after TLS.
+	// OffersRequireTLS reports whether the host offers REQUIRETLS after TLS.
 	OffersRequireTLS bool
 	// At is when the certificate was judged.
 	At time.Time
@@ -92,7 +91,7 @@ func (e *Evidence) Observe(cs tls.ConnectionState, roots *x509.CertPool, now tim
 	e.Chain = cs.PeerCertificates
 	e.At = now
 	if len(e.Chain) == 0 {
-		e.Certificate, e.CertificateCode, e.CertificateWhy = Untrusted, "no-certificate", "was not shown"
+		e.Certificate, e.CertificateCode, e.CertificateText = Untrusted, CodeNoCertificate, "was not shown"
 		return
 	}
 	leaf := e.Chain[0]
@@ -107,7 +106,7 @@ func (e *Evidence) Observe(cs tls.ConnectionState, roots *x509.CertPool, now tim
 		CurrentTime:   now,
 		KeyUsages:     []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
 	})
-	e.Certificate, e.CertificateCode, e.CertificateWhy = classify(leaf, err, now)
+	e.Certificate, e.CertificateCode, e.CertificateText = classify(leaf, err, now)
 }
 
 // EndsSoon reports whether a certificate should have been renewed by now: a third of
@@ -119,7 +118,7 @@ func EndsSoon(notBefore, notAfter, now time.Time) bool {
 	return notAfter.Sub(now) < left
 }
 
-func classify(leaf *x509.Certificate, err error, now time.Time) (verdict Certificate, code, why string) {
+func classify(leaf *x509.Certificate, err error, now time.Time) (verdict Certificate, code Code, why string) {
 	if err == nil {
 		return Trusted, "", ""
 	}
@@ -127,19 +126,19 @@ func classify(leaf *x509.Certificate, err error, now time.Time) (verdict Certifi
 		if invalid.Reason == x509.Expired {
 			c := invalid.Cert
 			if now.Before(c.NotBefore) {
-				return Outdated, "not-yet-valid", "is valid only from " + c.NotBefore.UTC().Format(time.DateTime) + " UTC on"
+				return Outdated, CodeNotYetValid, "is valid only from " + c.NotBefore.UTC().Format(time.DateTime) + " UTC on"
 			}
-			return Outdated, "expired", "expired on " + c.NotAfter.UTC().Format(time.DateTime) + " UTC"
+			return Outdated, CodeExpired, "expired on " + c.NotAfter.UTC().Format(time.DateTime) + " UTC"
 		}
-		return Untrusted, "invalid-chain", "has a chain that is not valid: " + err.Error()
+		return Untrusted, CodeInvalidChain, "has a chain that is not valid: " + err.Error()
 	}
 	if _, ok := errors.AsType[x509.UnknownAuthorityError](err); ok {
 		if string(leaf.RawIssuer) == string(leaf.RawSubject) {
-			return Untrusted, "self-signed", "is self-signed"
+			return Untrusted, CodeSelfSigned, "is self-signed"
 		}
-		return Untrusted, "unknown-authority", fmt.Sprintf("was issued by %q, which leads to no trusted authority (an intermediate certificate may be missing)", leaf.Issuer.String())
+		return Untrusted, CodeUnknownAuthority, fmt.Sprintf("was issued by %q, which leads to no trusted authority (an intermediate certificate may be missing)", leaf.Issuer.String())
 	}
-	return Untrusted, "untrusted", "is not trusted: " + err.Error()
+	return Untrusted, CodeUntrusted, "is not trusted: " + err.Error()
 }
 
 // GroupName is the group of the key exchange as people know it, "X25519MLKEM768"
@@ -165,33 +164,34 @@ func (e *Evidence) cipher() string {
 func (e *Evidence) encrypted(by Source) *Shortfall {
 	switch {
 	case e.StartTLS == NotOffered:
-		return &Shortfall{Source: by, Type: tlsrpt.StartTLSNotSupported, Code: "not-offered", Reason: e.Host + " does not offer STARTTLS"}
+		return newShortfall(by, CodeNotOffered, e.Host+" does not offer STARTTLS")
 	case e.StartTLS == Refused:
-		return &Shortfall{Source: by, Type: tlsrpt.StartTLSNotSupported, Code: "refused", Reason: e.Host + " refused STARTTLS: " + e.Failure}
+		return newShortfall(by, CodeRefused, e.Host+" refused STARTTLS: "+e.Failure)
 	case e.StartTLS == Broken:
-		return &Shortfall{Source: by, Type: tlsrpt.ValidationFailure, Code: "handshake-failed", Detail: e.Failure, Reason: "the TLS handshake with " + e.Host + " failed: " + e.Failure}
+		s := newShortfall(by, CodeHandshake, "the TLS handshake with "+e.Host+" failed: "+e.Failure)
+		s.Detail = e.Failure
+		return s
 	case e.Version < tls.VersionTLS12:
-		return &Shortfall{Source: by, Type: tlsrpt.ValidationFailure, Code: "tls-version", Reason: e.Host + " speaks only " + tls.VersionName(e.Version)}
+		return newShortfall(by, CodeTLSVersion, e.Host+" speaks only "+tls.VersionName(e.Version))
 	case clienthello.WithRC4(e.Suite):
-		return &Shortfall{Source: by, Type: tlsrpt.ValidationFailure, Code: "weak-cipher", Reason: e.Host + " encrypts with RC4 only (" + tls.CipherSuiteName(e.Suite) + ")"}
+		return newShortfall(by, CodeWeakCipher, e.Host+" encrypts with RC4 only ("+tls.CipherSuiteName(e.Suite)+")")
 	}
 	return nil
 }
 
 // verified is nil where the certificate is of a trusted authority, in date, and
-// for the host. It asks for a session that is encrypted.
+// for the host. The session must be encrypted.
 func (e *Evidence) verified(by Source) *Shortfall {
 	if s := e.trusted(by); s != nil {
 		return s
 	}
 	if !e.NameMatches {
-		return &Shortfall{Source: by, Type: tlsrpt.CertificateHostMismatch, Code: "name", Reason: fmt.Sprintf("the certificate of %s is for %s", e.Host, certificateNames(e.Chain))}
+		return newShortfall(by, CodeName, fmt.Sprintf("the certificate of %s is for %s", e.Host, certificateNames(e.Chain)))
 	}
 	return nil
 }
 
-// pinned is verified for the names that the operator has pinned, in place of the
-// host's.
+// pinned is like verified, but compares with the names that the operator has pinned.
 func (e *Evidence) pinned(by Source, names []string) *Shortfall {
 	if s := e.trusted(by); s != nil {
 		return s
@@ -199,21 +199,15 @@ func (e *Evidence) pinned(by Source, names []string) *Shortfall {
 	if len(e.Chain) > 0 && slices.ContainsFunc(names, func(p string) bool { return MatchName(p, e.Chain[0]) }) {
 		return nil
 	}
-	return &Shortfall{
-		Source: by, Type: tlsrpt.CertificateHostMismatch, Code: "name-not-pinned",
-		Reason: fmt.Sprintf("the certificate of %s is for %s, not for %s", e.Host, certificateNames(e.Chain), strings.Join(names, " or ")),
-	}
+	return newShortfall(by, CodeNameNotPinned, fmt.Sprintf("the certificate of %s is for %s, not for %s", e.Host, certificateNames(e.Chain), strings.Join(names, " or ")))
 }
 
 // trusted is nil where the certificate is of a trusted authority, and in date.
 func (e *Evidence) trusted(by Source) *Shortfall {
-	switch {
-	case e.Certificate == Outdated:
-		return &Shortfall{Source: by, Type: tlsrpt.CertificateExpired, Code: e.CertificateCode, Reason: "the certificate of " + e.Host + " " + e.CertificateWhy}
-	case e.Certificate == Untrusted:
-		return &Shortfall{Source: by, Type: tlsrpt.CertificateNotTrusted, Code: e.CertificateCode, Reason: "the certificate of " + e.Host + " " + e.CertificateWhy}
+	if e.Certificate == Trusted {
+		return nil
 	}
-	return nil
+	return newShortfall(by, e.CertificateCode, "the certificate of "+e.Host+" "+e.CertificateText)
 }
 
 // MatchTLSA compares the chain of a session with the host's TLSA records, and
@@ -222,9 +216,9 @@ func (r *Requirement) MatchTLSA(e *Evidence) (dane.Record, error) {
 	return r.TLSA.Verify(e.Chain, r.references(), e.At)
 }
 
-// references are the names of which a certificate must have one for usage 2 (RFC
-// 7672, 3.2.2): the TLSA base domain; and the next-hop domain, also as the end of
-// its aliases, where nobody can have forged which hosts it has.
+// references are the reference identifiers for TLSA usage 2 (RFC 7672, 3.2.2): the TLSA
+// base domain; and the next-hop domain, also as the end of its aliases, where its MX
+// records are protected from forgery.
 func (r *Requirement) references() []string {
 	names := []string{r.TLSA.Base}
 	if r.MXSecure || r.Host == r.Domain {
@@ -258,11 +252,10 @@ func certificateNames(chain []*x509.Certificate) string {
 	return out
 }
 
-// Protection is what guarded a session, in one word.
+// Protection is how well a session was protected, in one word.
 type Protection string
 
-// The kinds of protection. What the host's certificate was compared with makes
-// the difference.
+// The kinds of protection. They differ in what the host's certificate was compared with.
 const (
 	Clear     Protection = "none"      // no TLS
 	Encrypted Protection = "encrypted" // by whoever answered: not verified
@@ -271,8 +264,8 @@ const (
 	ByDANE    Protection = "dane"      // the host's TLSA records, and nobody can have forged which host it is
 )
 
-// Describe is what the session was worth for a requirement: for logs and for the
-// queue's display, "TLS 1.3, TLS_AES_128_GCM_SHA256, X25519, verified by MTA-STS
+// Describe returns how well a session is protected by a requirement: in words for logs
+// and the display of the queue, "TLS 1.3, TLS_AES_128_GCM_SHA256, X25519, verified by MTA-STS
 // (enforce)" or "none: mx.example.org refused STARTTLS: 454 …", and in one word.
 func (r *Requirement) Describe(e *Evidence) (string, Protection) {
 	d, p := r.describe(e)
@@ -287,7 +280,7 @@ func (r *Requirement) describe(e *Evidence) (string, Protection) {
 	case NotOffered:
 		return string(Clear), Clear
 	case Refused, Broken:
-		return string(Clear) + ": " + e.encrypted(Opportunistic).Reason, Clear
+		return string(Clear) + ": " + e.encrypted(Opportunistic).Text, Clear
 	}
 	version := e.cipher()
 	if r.TLSA != nil && len(r.TLSA.Usable) > 0 {
@@ -311,5 +304,5 @@ func (r *Requirement) describe(e *Evidence) (string, Protection) {
 	case r.Level == Secure && e.pinned(Rule, r.Names) == nil:
 		return version + ", verified certificate for a name that the operator pinned", Verified
 	}
-	return version + ", not verified: " + s.Reason, Encrypted
+	return version + ", not verified: " + s.Text, Encrypted
 }

@@ -32,7 +32,7 @@ func sessions(t *testing.T, chain []*x509.Certificate) (out []session) {
 	add := func(name string, e Evidence, encrypted, pkix bool, fails tlsrpt.ResultType) {
 		e.Host, e.At = host, time.Now()
 		if e.Certificate != Trusted {
-			e.CertificateCode, e.CertificateWhy = "code", "is bad"
+			e.CertificateCode, e.CertificateText = map[Certificate]Code{Untrusted: CodeUntrusted, Outdated: CodeExpired}[e.Certificate], "is bad"
 		}
 		out = append(out, session{name, e, encrypted, pkix, fails})
 	}
@@ -161,7 +161,7 @@ func checkVerdicts(t *testing.T, r *Requirement, s *session, err error) {
 		if v.Shortfall == nil {
 			continue
 		}
-		if v.Shortfall.Source != v.Source || v.Shortfall.Type == "" || v.Shortfall.Code == "" || v.Shortfall.Reason == "" {
+		if v.Shortfall.Source != v.Source || v.Shortfall.Type == "" || v.Shortfall.Code == "" || v.Shortfall.Text == "" {
 			t.Fatalf("incomplete shortfall %+v of %s", v.Shortfall, v.Source)
 		}
 		if v.Source == MTASTS && v.Shortfall.Code != CodeMXMismatch && v.Shortfall.Type != s.fails {
@@ -241,7 +241,7 @@ func TestObserve(t *testing.T) {
 		name    string
 		spec    testnet.CertSpec
 		verdict Certificate
-		code    string
+		code    Code
 		named   bool
 	}{
 		{"good", testnet.CertSpec{}, Trusted, "", true},
@@ -274,8 +274,8 @@ func TestObserve(t *testing.T) {
 		if e.StartTLS != Established || e.Certificate != tt.verdict || e.CertificateCode != tt.code || e.NameMatches != tt.named {
 			t.Errorf("%s: verdict %d (%s), name %t; want %d (%s), %t", tt.name, e.Certificate, e.CertificateCode, e.NameMatches, tt.verdict, tt.code, tt.named)
 		}
-		if (e.CertificateWhy == "") != (tt.verdict == Trusted) {
-			t.Errorf("%s: why is %q", tt.name, e.CertificateWhy)
+		if (e.CertificateText == "") != (tt.verdict == Trusted) {
+			t.Errorf("%s: text is %q", tt.name, e.CertificateText)
 		}
 	}
 }

@@ -16,12 +16,12 @@ package security
 import (
 	"fmt"
 
+	"github.com/stsrelay/stsrelay/relay/failure"
 	"github.com/stsrelay/stsrelay/sts"
 	"github.com/stsrelay/stsrelay/sts/dane"
-	"github.com/stsrelay/stsrelay/tlsrpt"
 )
 
-// Source is who asks something of a session.
+// Source is the origin of a demand on a session.
 type Source uint8
 
 const (
@@ -96,68 +96,37 @@ type Requirement struct {
 	Policy *sts.Policy
 	// TLSA is the host's TLSA records, nil where DANE does not apply.
 	TLSA *dane.RRset
-	// RefusePlaintext says that the operator sends nothing in clear.
+	// RefusePlaintext reports whether the operator sends nothing in clear.
 	RefusePlaintext bool
 	// Level is what the operator's rule asks for.
 	Level Level
 	// Names are the patterns of the names that Secure accepts, see MatchName.
 	Names []string
-	// Override says that the operator's rule replaces what the domain publishes,
-	// which is then judged and counted, but does not hold a message.
+	// Override reports whether the operator's rule replaces what the domain publishes.
+	// That is still judged and counted, but does not hold a message.
 	Override bool
-	// RequireTLS says that the message came with REQUIRETLS.
+	// RequireTLS reports whether the message came with REQUIRETLS.
 	RequireTLS bool
-	// TLSOptional says that the sender waived TLS for this message ("TLS-Required:
-	// No"), or that it is a TLS report: published policies do not hold it.
+	// TLSOptional reports whether the sender waived TLS for this message
+	// ("TLS-Required: No"), or it is a TLS report: published policies do not hold it.
 	TLSOptional bool
-	// MXSecure says that nobody can have forged which host it is: the MX records
-	// were validated by DNSSEC, or the operator named the host.
+	// MXSecure reports whether the choice of the host is protected from forgery: the MX
+	// records were validated by DNSSEC, or the operator named the host.
 	MXSecure bool
 }
 
-// Verdict is what one source says of one session.
+// Verdict is the result of comparing one source with one session.
 type Verdict struct {
 	Source Source
-	// Binding says that the source may hold the message. A policy in mode
+	// Binding reports whether the source may hold the message. A policy in mode
 	// testing, or one that the operator overrides, is not binding.
 	Binding bool
-	// Shortfall is what is missing, nil where the source is satisfied.
+	// Shortfall is nil where the source is satisfied.
 	Shortfall *Shortfall
 }
 
-// Shortfall is what a session lacks for one source.
-type Shortfall struct {
-	Source Source
-	// Type is the result type that is reported (RFC 8460, 4.3).
-	Type tlsrpt.ResultType
-	// Code tells apart what the type lumps together: the failure-reason-code of
-	// the report (RFC 8460, 4.4).
-	Code string
-	// Detail is what is known beyond the code, for reports; "" for nothing.
-	Detail string
-	// Reason is a sentence part for people: "its certificate expired on …".
-	Reason string
-}
-
-// Error tells who asked, and what is missing.
-func (s *Shortfall) Error() string {
-	return fmt.Sprintf("%s: %s (%s)", s.Source, s.Reason, s.Type)
-}
-
-// CodeMXMismatch is the code of a host that an MTA-STS policy does not name.
-// RFC 8460 has no type of its own for it.
-const CodeMXMismatch = "mta-sts-mx-mismatch"
-
-// CodeNoRequireTLS is the code of a host that does not offer REQUIRETLS.
-const CodeNoRequireTLS = "requiretls-not-offered"
-
-// CodeMXNotAuthenticated is the code of a host whose name may have been forged:
-// its MX record is not signed, and no enforced policy names it.
-const CodeMXNotAuthenticated = "mx-not-authenticated"
-
-// Satisfied reports whether a message may travel over the session that e was
-// made of. The error is the *Shortfall of the first binding source that is not
-// met.
+// Satisfied returns nil where a message may travel over the session of e, else the
+// *Shortfall of the first binding source that is not met.
 func (r *Requirement) Satisfied(e *Evidence) error {
 	var buf [sources]Verdict
 	for _, v := range r.Judge(e, buf[:0]) {
@@ -168,13 +137,12 @@ func (r *Requirement) Satisfied(e *Evidence) error {
 	return nil
 }
 
-// Binding reports whether some source may hold the message for want of TLS.
+// Binding reports whether a source may hold a message that has no TLS.
 func (r *Requirement) Binding() bool {
 	return r.Satisfied(&Evidence{Host: r.Host}) != nil
 }
 
-// Flawless reports whether a session leaves nothing to be desired: no source has
-// found a shortfall, binding or not.
+// Flawless reports whether no source has a shortfall in the session, binding or not.
 func (r *Requirement) Flawless(e *Evidence) bool {
 	var buf [sources]Verdict
 	for _, v := range r.Judge(e, buf[:0]) {
@@ -185,10 +153,9 @@ func (r *Requirement) Flawless(e *Evidence) bool {
 	return true
 }
 
-// Admits reports whether it makes sense to open a session at all: a host that
-// an enforced policy does not name is passed over without a connection (RFC
-// 8461, 4.1), and so is one that cannot meet an operator's demand for DANE. The
-// error is a *Shortfall.
+// Admits returns a *Shortfall where no session can meet the requirement: a host that an
+// enforced policy does not name is passed over without a connection (RFC 8461, 4.1),
+// and so is one that cannot meet an operator's demand for DANE.
 func (r *Requirement) Admits() error {
 	if r.Level == VerifyDANE {
 		if s := r.admitsDANE(); s != nil {
@@ -198,8 +165,8 @@ func (r *Requirement) Admits() error {
 	return r.AdmitsName()
 }
 
-// AdmitsName is Admits as far as it is about the host's name, which is known before
-// anything is looked up.
+// AdmitsName is Admits for the host's name alone, which is known before anything is
+// looked up.
 func (r *Requirement) AdmitsName() error {
 	if s := r.mxMismatch(); s != nil && r.PublishedBinding() && r.Policy.Mode == sts.ModeEnforce {
 		return s
@@ -207,10 +174,10 @@ func (r *Requirement) AdmitsName() error {
 	return nil
 }
 
-// MaySendPassword reports whether the relay may log in over the session that e
-// was made of. It does not depend on the message: a password that is given away
-// is lost for all of them. The session must be encrypted, and the host must be
-// verified under a name that nobody can have forged. The error is a *Shortfall.
+// MaySendPassword returns a *Shortfall where the relay must not log in over the session
+// of e. It does not depend on the message: a password that was sent to the wrong host is
+// lost for all messages. The session must be encrypted, and the host must be verified
+// under a name that is protected from forgery.
 func (r *Requirement) MaySendPassword(e *Evidence) error {
 	if s := r.judgePassword(e); s != nil {
 		return s
@@ -234,9 +201,9 @@ func (r *Requirement) judgePassword(e *Evidence) *Shortfall {
 	return e.verified(Password)
 }
 
-// Judge appends the verdict of every source that has a say to buf: published
-// policies first, in the order of the checks; where there is none, the verdict
-// of Opportunistic stands for it.
+// Judge appends the verdicts of all sources that ask something to buf, and returns it.
+// Published policies come first, in the order of the checks. Where there is none, the
+// verdict of Opportunistic stands for them.
 func (r *Requirement) Judge(e *Evidence, buf []Verdict) []Verdict {
 	published := len(buf)
 	daneHolds := false
@@ -273,7 +240,7 @@ func (r *Requirement) Judge(e *Evidence, buf []Verdict) []Verdict {
 	return buf
 }
 
-// PublishedBinding says whether what the domain publishes may hold a message.
+// PublishedBinding reports whether what the domain publishes may hold a message.
 func (r *Requirement) PublishedBinding() bool {
 	return !r.Override && (!r.TLSOptional || r.RequireTLS)
 }
@@ -285,10 +252,7 @@ func (r *Requirement) mxMismatch() *Shortfall {
 	if _, ok := r.Policy.Match(r.Host); ok {
 		return nil
 	}
-	return &Shortfall{
-		Source: MTASTS, Type: tlsrpt.ValidationFailure, Code: CodeMXMismatch,
-		Reason: fmt.Sprintf("the policy of %s does not name %s", r.Domain, r.Host),
-	}
+	return newShortfall(MTASTS, CodeMXMismatch, fmt.Sprintf("the policy of %s does not name %s", r.Domain, r.Host))
 }
 
 // judgePolicy is RFC 8461, 4.1 and 4.2: the MX name, then TLS, chain and name.
@@ -312,25 +276,19 @@ func (r *Requirement) judgeDANE(e *Evidence) *Shortfall {
 		return nil
 	}
 	if _, err := r.MatchTLSA(e); err != nil {
-		return &Shortfall{
-			Source: DANE, Type: tlsrpt.ValidationFailure, Code: "tlsa-mismatch",
-			Reason: fmt.Sprintf("the TLSA records of %s do not fit its certificate: %v", r.TLSA.Base, err),
-		}
+		return newShortfall(DANE, CodeTLSAMismatch, fmt.Sprintf("the TLSA records of %s do not fit its certificate: %v", r.TLSA.Base, err))
 	}
 	return nil
 }
 
 func (r *Requirement) unusableTLSA() *Shortfall {
-	return &Shortfall{
-		Source: DANE, Type: tlsrpt.TLSAInvalid, Code: "no-usable-tlsa",
-		Reason: fmt.Sprintf("none of the %d TLSA records of %s can be used", len(r.TLSA.Records), r.TLSA.Base),
-	}
+	return newShortfall(DANE, CodeNoUsableTLSA, fmt.Sprintf("none of the %d TLSA records of %s can be used", len(r.TLSA.Records), r.TLSA.Base))
 }
 
-// HostAuthenticated reports whether nobody can have forged which host it is: the
-// MX records are signed, the operator has named it, an enforced policy does,
-// which came over verified HTTPS, or it is the domain itself (RFC 7672, 2.2.1;
-// RFC 8689, 4.2.1).
+// HostAuthenticated reports whether the choice of the host is protected from forgery: the
+// MX records are signed, the operator has named the host, an enforced policy names it,
+// which came over verified HTTPS, or it is the domain itself (RFC 7672, 2.2.1; RFC 8689,
+// 4.2.1).
 func (r *Requirement) HostAuthenticated() bool {
 	enforced := r.Policy != nil && r.Policy.Mode == sts.ModeEnforce && r.mxMismatch() == nil
 	return r.MXSecure || enforced || r.Host == r.Domain
@@ -340,10 +298,7 @@ func (r *Requirement) mxForgeable(by Source) *Shortfall {
 	if r.HostAuthenticated() {
 		return nil
 	}
-	return &Shortfall{
-		Source: by, Type: tlsrpt.ValidationFailure, Code: CodeMXNotAuthenticated,
-		Reason: fmt.Sprintf("neither DNSSEC nor an enforced MTA-STS policy vouches that %s is a mail host of %s", r.Host, r.Domain),
-	}
+	return newShortfall(by, CodeMXNotAuthenticated, fmt.Sprintf("neither DNSSEC nor an enforced MTA-STS policy vouches that %s is a mail host of %s", r.Host, r.Domain))
 }
 
 // admitsDANE is nil where the host can meet an operator's demand for DANE.
@@ -351,10 +306,9 @@ func (r *Requirement) admitsDANE() *Shortfall {
 	if r.TLSA != nil && len(r.TLSA.Usable) > 0 {
 		return r.mxForgeable(Rule)
 	}
-	return &Shortfall{
-		Source: Rule, Type: tlsrpt.DANERequired, Code: "no-usable-tlsa",
-		Reason: r.Host + " has no usable TLSA records in a signed zone",
-	}
+	s := newShortfall(Rule, CodeNoUsableTLSA, r.Host+" has no usable TLSA records in a signed zone")
+	s.Type = failure.Rule.Row().Result
+	return s
 }
 
 func (r *Requirement) judgeLevel(e *Evidence) *Shortfall {
@@ -400,10 +354,7 @@ func (r *Requirement) judgeRequireTLS(e *Evidence, daneHolds bool) *Shortfall {
 		}
 	}
 	if !e.OffersRequireTLS {
-		return &Shortfall{
-			Source: RequireTLS, Type: tlsrpt.ValidationFailure, Code: CodeNoRequireTLS,
-			Reason: fmt.Sprintf("%s does not offer REQUIRETLS", r.Host),
-		}
+		return newShortfall(RequireTLS, CodeNoRequireTLS, r.Host+" does not offer REQUIRETLS")
 	}
 	return nil
 }

@@ -10,10 +10,10 @@ import (
 	"github.com/emersion/go-sasl"
 )
 
-// ErrNoAuth says that the host offers neither AUTH PLAIN nor AUTH LOGIN.
+// ErrNoAuth is returned where the host offers neither AUTH PLAIN nor AUTH LOGIN.
 var ErrNoAuth = errors.New("the host offers neither AUTH PLAIN nor AUTH LOGIN")
 
-// Auth logs in (RFC 4954). The caller sees to it that the session is encrypted.
+// Auth logs in (RFC 4954). The caller makes sure that the session is encrypted.
 // The error is ErrNoAuth, a *ReplyError with Step "AUTH", or of the connection.
 func (c *Client) Auth(ctx context.Context, user, password string) error {
 	offered := strings.Fields(strings.ToUpper(c.ext["AUTH"]))

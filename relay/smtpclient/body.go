@@ -11,7 +11,7 @@ import (
 // bare CR or LF goes out: one that is found becomes CRLF.
 type bodyWriter struct {
 	w         *bufio.Writer
-	midLine   bool // something stands in the present line
+	midLine   bool // the present line has begun
 	pendingCR bool // a CR was seen and not yet written
 }
 

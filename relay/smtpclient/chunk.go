@@ -12,22 +12,21 @@ import (
 const maxChunked = 64 << 10
 
 // ErrChunking is returned where the host offers CHUNKING and does not know BDAT.
-// Nothing was delivered.
+// Nothing was delivered then.
 var ErrChunking = errors.New("the host offers CHUNKING and refuses BDAT")
 
-// chunks reports whether t goes out by BDAT (RFC 3030): the end of the content is
-// counted then, and not marked by a line that somebody on the way could read
-// otherwise.
+// chunks reports whether t goes out by BDAT (RFC 3030). BDAT announces the length of
+// the content, where DATA marks its end by a line that hosts may read differently.
 func (c *Client) chunks(t *Transaction) bool {
 	_, ok := c.ext["CHUNKING"]
 	return ok && c.pipelining() && !c.noChunks && t.Size > 0 && t.Size <= maxChunked
 }
 
-// chunked sends the message by BDAT. The first chunk goes out with the envelope:
-// it is the first line, which this relay has written, and it is not the last
-// chunk. So nothing is delivered before the envelope was answered, and a host that
-// does not know BDAT takes nothing for commands that a stranger has written.
-// content is called before the last chunk goes out.
+// chunked sends the message by BDAT. The first chunk is the first line of the message
+// and goes out with the envelope. It is never the last chunk, so nothing is delivered
+// before the envelope was answered. This relay has written that line, so a host that
+// does not know BDAT reads nothing as commands that a stranger wrote. content is called
+// before the last chunk goes out.
 func (c *Client) chunked(t *Transaction, out *Outcome, content func() error) error {
 	body := bufio.NewReader(t.Body)
 	first, err := body.ReadSlice('\n')

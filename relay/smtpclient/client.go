@@ -2,8 +2,9 @@
 // EHLO, STARTTLS (RFC 3207), and message after message with every recipient's
 // own reply, pipelined where the host offers it (RFC 2920).
 //
-// It is given a connection and knows nothing of DNS, policies or queues, and it
-// judges no certificate: what the handshake showed is there for the caller.
+// The connection comes from the caller: this package knows nothing of DNS, policies
+// or queues. It judges no certificate either: the caller can see what the handshake
+// showed.
 package smtpclient
 
 import (
@@ -54,14 +55,14 @@ func (t Timeouts) withDefaults() Timeouts {
 
 // Options configures New.
 type Options struct {
-	// Name is our name in EHLO and HELO, before and after STARTTLS.
+	// Name is the relay's name in EHLO and HELO, before and after STARTTLS.
 	Name string
 	// NoChunking leaves CHUNKING (RFC 3030) unused where it is offered.
 	NoChunking bool
 	Timeouts   Timeouts
 }
 
-// ReplyError is a reply that ends a step badly.
+// ReplyError is a reply that refuses a step.
 type ReplyError struct {
 	Step  string // "greeting", "EHLO", "HELO", "STARTTLS", "AUTH", "RSET"
 	Reply Reply
@@ -69,8 +70,19 @@ type ReplyError struct {
 
 func (e *ReplyError) Error() string { return fmt.Sprintf("%s answered with: %s", e.Step, e.Reply) }
 
-// TLSError is TLS that was offered and broke: the host did not answer STARTTLS,
-// the handshake failed, or the host undid it right after it. It wraps a
+// ConnError is a connection that was lost at a step of the session.
+type ConnError struct {
+	Step string // as that of ReplyError; also "MAIL", "RCPT", "DATA", "BDAT", "final dot", "QUIT"
+	Err  error
+}
+
+func (e *ConnError) Error() string { return e.Step + ": " + e.Err.Error() }
+
+func (e *ConnError) Unwrap() error { return e.Err }
+
+// TLSError is returned where TLS was offered and broke: the host did not answer
+// STARTTLS, the handshake failed, or the host ended the session right after it. It
+// wraps a
 // *clienthello.UnansweredError where a smaller ClientHello may help.
 type TLSError struct {
 	Err error
@@ -88,8 +100,8 @@ func (e *TLSError) Error() string {
 
 func (e *TLSError) Unwrap() error { return e.Err }
 
-// ErrInjected says that the host sent clear text behind its answer to STARTTLS,
-// which somebody on the way may have written (RFC 3207, 6).
+// ErrInjected is returned where clear text came in behind the answer to STARTTLS:
+// somebody on the way may have written it (RFC 3207, 6).
 var ErrInjected = errors.New("clear text came in behind the answer to STARTTLS")
 
 // Client is an open session, used by one goroutine at a time.
@@ -109,12 +121,12 @@ type Client struct {
 	knowsBDAT bool  // the host has taken a message by BDAT
 	unended   bool  // the last transaction did not end with accepted content
 	broken    bool  // the session is over
-	bye       Reply // the 421 that has ended it
+	bye       Reply // the 421 that ended the session
 }
 
-// New reads the greeting and says EHLO, or HELO to a host that does not know
-// EHLO. The connection is closed on an error; a *ReplyError tells of a host
-// that refused.
+// New reads the greeting and says EHLO, or HELO to a host that does not know EHLO.
+// On an error the connection is closed. The error is a *ReplyError where the host
+// refused, else a *ConnError or the cause of ctx.
 func New(ctx context.Context, conn net.Conn, o Options) (*Client, error) {
 	c := &Client{name: o.Name, noChunks: o.NoChunking, timeouts: o.Timeouts.withDefaults()}
 	c.use(conn)
@@ -132,8 +144,9 @@ func (c *Client) use(conn net.Conn) {
 	c.bw = bufio.NewWriterSize(deadlineWriter{conn, c.timeouts.Block}, 32<<10)
 }
 
-// watch closes the connection when ctx ends; what runs then fails at once. The
-// function returned ends the watch.
+// watch closes the connection when ctx ends, so that reads and writes fail at once.
+// The returned function ends the watch, and reports whether the connection is still
+// open.
 func (c *Client) watch(ctx context.Context) func() bool {
 	conn := c.conn
 	return context.AfterFunc(ctx, func() { conn.Close() })
@@ -158,8 +171,8 @@ func (c *Client) greet() error {
 	return c.hello()
 }
 
-// hello says EHLO, and HELO after every 5xx: hosts refuse EHLO with any of them
-// (RFC 5321, 3.2), and one that refuses this relay refuses HELO too.
+// hello says EHLO, and HELO after every 5xx: hosts refuse EHLO with any 5xx code
+// (RFC 5321, 3.2), and a host that refuses this relay refuses HELO too.
 func (c *Client) hello() error {
 	c.ext = nil
 	r, err := c.command("EHLO", c.timeouts.Hello, "EHLO "+c.name)
@@ -204,17 +217,14 @@ func (c *Client) Extension(keyword string) (params string, ok bool) {
 	return params, ok
 }
 
-// Greeting is what the host said first.
+// Greeting is the reply with which the host began the session.
 func (c *Client) Greeting() Reply { return c.greeting }
 
-// PeerName is the name by which the host calls itself.
+// PeerName is the name that the host gave itself in its greeting, or in its reply to EHLO.
 func (c *Client) PeerName() string { return c.peer }
 
-// LocalAddr is our end of the connection.
+// LocalAddr is the address of the relay in the connection.
 func (c *Client) LocalAddr() net.Addr { return c.conn.LocalAddr() }
-
-// RemoteAddr is the host's end.
-func (c *Client) RemoteAddr() net.Addr { return c.conn.RemoteAddr() }
 
 // TLS is the state of the encrypted session; ok is false in clear.
 func (c *Client) TLS() (state tls.ConnectionState, ok bool) {
@@ -227,9 +237,9 @@ func (c *Client) TLS() (state tls.ConnectionState, ok bool) {
 // Usable reports whether the session can carry another message.
 func (c *Client) Usable() bool { return !c.broken }
 
-// StartTLS encrypts the session and says EHLO again; nothing that was learned
-// before is kept (RFC 3207, 4.2). After a *ReplyError with Step "STARTTLS" the
-// session goes on in clear; after every other error it is over.
+// StartTLS encrypts the session and says EHLO again. What the host offered before is
+// forgotten (RFC 3207, 4.2). After a *ReplyError with Step "STARTTLS" the session goes
+// on in clear; after every other error it is over.
 func (c *Client) StartTLS(ctx context.Context, cfg *tls.Config) error {
 	defer c.watch(ctx)()
 	r, err := c.command("STARTTLS", c.timeouts.StartTLS, "STARTTLS")
@@ -251,7 +261,7 @@ func (c *Client) StartTLS(ctx context.Context, cfg *tls.Config) error {
 	c.use(conn)
 	if err := c.hello(); err != nil {
 		_ = c.Close()
-		// In TLS 1.3 the host judges our part of the handshake last: its alert
+		// In TLS 1.3 the host judges the client's part of the handshake last: its alert
 		// comes with the first read.
 		if _, refused := errors.AsType[*ReplyError](err); !refused {
 			err = &TLSError{Err: err, Behind: true}
@@ -295,9 +305,9 @@ func (c *Client) write(line string) {
 	_, _ = c.bw.WriteString("\r\n")
 }
 
-// belongs says whether a reply can be one to a step: after a wrong one nobody
-// knows any more what the host takes for commands and what for content.
-func belongs(r Reply, step string) bool {
+// validReply reports whether a reply is one that a step can have. After any other,
+// it is not known what the host takes for commands and what for content.
+func validReply(r Reply, step string) bool {
 	switch r.Code / 100 {
 	case 2:
 		return step != "DATA"
@@ -310,7 +320,7 @@ func belongs(r Reply, step string) bool {
 func (c *Client) flush(step string) error {
 	if err := c.bw.Flush(); err != nil {
 		c.broken = true
-		return fmt.Errorf("%s: %w", step, err)
+		return &ConnError{step, err}
 	}
 	return nil
 }
@@ -320,11 +330,11 @@ func (c *Client) read(step string, timeout time.Duration) (Reply, error) {
 	r, err := readReply(c.br)
 	if err != nil {
 		c.broken = true
-		return Reply{}, fmt.Errorf("%s: %w", step, err)
+		return Reply{}, &ConnError{step, err}
 	}
-	if !belongs(r, step) {
+	if !validReply(r, step) {
 		c.broken = true
-		return Reply{}, fmt.Errorf("%s: %w: %s", step, ErrUnexpected, r)
+		return Reply{}, &ConnError{step, fmt.Errorf("%w: %s", ErrUnexpected, r)}
 	}
 	if r.Code == 421 {
 		c.broken = true

@@ -42,7 +42,7 @@ func playScript(l net.Listener, lines string) string {
 		return err.Error()
 	}
 	defer c.Close()
-	_ = c.SetDeadline(time.Now().Add(5 * time.Second))
+	_ = c.SetDeadline(time.Now().Add(time.Minute))
 	br := bufio.NewReader(c)
 	for line := range strings.SplitSeq(strings.TrimSpace(lines), "\n") {
 		if line = strings.TrimSpace(line); line == "" {

@@ -10,9 +10,9 @@ import (
 	"unicode/utf8"
 )
 
-// The limits of a reply. RFC 5321 allows 512 octets a line; hosts in the wild
-// send more. What is over the first two is thrown away, and the code counts; what
-// is over the next three is no reply.
+// The limits of a reply. RFC 5321 allows 512 octets a line, and hosts send more. What
+// exceeds the first two is thrown away, and the code still counts. What exceeds the
+// next three is no reply.
 const (
 	keptLine      = 4 << 10 // octets of a line
 	keptLines     = 100
@@ -57,16 +57,16 @@ func (r Reply) String() string {
 	return s
 }
 
-// ErrProtocol is wrapped by errors about bytes that are no SMTP.
+// ErrProtocol is wrapped by errors about octets that are not SMTP.
 var ErrProtocol = errors.New("not an SMTP reply")
 
-// ErrUnexpected is wrapped by errors about replies that cannot be ones to what was
-// said, such as 250 to DATA.
+// ErrUnexpected is wrapped by errors about replies that a step cannot have, such as 250
+// to DATA.
 var ErrUnexpected = errors.New("the host says what does not belong there")
 
-// readReply reads one reply, of one line or several. Hosts differ from the book
-// (RFC 5321, 4.2.1) in what they put between the first line and the last one, and
-// the last one's code is what they mean.
+// readReply reads one reply, of one line or several. Hosts differ from RFC 5321, 4.2.1
+// in what they put between the first line and the last one. The code of the last line
+// counts.
 func readReply(br *bufio.Reader) (Reply, error) {
 	var lines []replyLine
 	for n, total := 0, 0; n < maxLines; n++ {
@@ -92,7 +92,7 @@ func readReply(br *bufio.Reader) (Reply, error) {
 	return Reply{}, fmt.Errorf("%w: more than %d lines", ErrProtocol, maxLines)
 }
 
-// newReply puts lines together to a reply of the given code.
+// newReply makes a reply of the given code from lines.
 func newReply(code int, lines []replyLine) Reply {
 	r := Reply{Code: code, Lines: make([]string, len(lines))}
 	for i, l := range lines {
@@ -105,8 +105,8 @@ func newReply(code int, lines []replyLine) Reply {
 	return r
 }
 
-// readLine reads to the next LF, and returns the first octets of the line and how
-// many it had. More than limit are an error.
+// readLine reads to the next LF. It returns the first octets of the line, and how many
+// it had. More octets than limit are an error.
 func readLine(br *bufio.Reader, limit int) (line string, size int, err error) {
 	for {
 		part, err := br.ReadSlice('\n')
@@ -165,8 +165,8 @@ func cutEnhanced(text string, code int) (enhanced, rest string) {
 	return first, rest
 }
 
-// escape makes s a text that people can read: what is no printable character, or
-// no UTF-8 at all, becomes "\xff", octet by octet.
+// escape makes s readable: octets that are not printable characters in UTF-8 become
+// "\xff".
 func escape(s string) string {
 	var b strings.Builder
 	for len(s) > 0 {

@@ -12,7 +12,7 @@ import (
 	"time"
 )
 
-// Errors of Send that come before anything is sent.
+// Errors of Send before anything is sent.
 var (
 	ErrTooLarge        = errors.New("the message is larger than the host takes")
 	ErrNeedsSMTPUTF8   = errors.New("the message needs SMTPUTF8, which the host does not offer")
@@ -36,8 +36,8 @@ type Transaction struct {
 	Bit8, SMTPUTF8, RequireTLS bool
 	// EnvID and Ret are the DSN parameters of MAIL (RFC 3461), decoded.
 	EnvID, Ret string
-	// Content, if set, is called when the content is about to go out. The context
-	// that it returns takes the place of Send's from there on.
+	// Content, if set, is called before the content goes out. The context that it
+	// returns replaces that of Send from then on.
 	Content func() context.Context
 }
 
@@ -55,11 +55,11 @@ type Outcome struct {
 	Recipients []RecipientOutcome // by index of Transaction.Recipients
 	Data       Reply              // to DATA, or to the first of two chunks
 	Final      Reply              // to the end of the content
-	// Bye is the 421 with which the host ended the session, whatever it answered: it
-	// is the reason of all that was not answered then.
+	// Bye is the 421 with which the host ended the session, whatever command it
+	// answered. It is the reason for everything that has no reply.
 	Bye Reply
-	// BodySent reports that the whole content went out with its end: where Final is
-	// zero then, nobody knows whether the host took the message.
+	// BodySent reports whether the whole content went out, with its end. Where Final is
+	// zero then, it is not known whether the host took the message.
 	BodySent bool
 }
 
@@ -69,20 +69,20 @@ type RecipientOutcome struct {
 	Accepted bool
 }
 
-// taken reports whether the host waits for the content: it has taken the sender
+// taken reports whether the host waits for the content: it has accepted the sender
 // and at least one recipient.
 func (o *Outcome) taken() bool {
 	return o.Mail.OK() && slices.ContainsFunc(o.Recipients, func(r RecipientOutcome) bool { return r.Accepted })
 }
 
-// Send makes one transaction, and returns when it was answered. Refusals of the
-// host are in the outcome; the error is about the connection, or a *ReplyError
-// with Step "RSET", or one of the Err values above. After it, Usable reports
-// whether the session goes on.
+// Send makes one transaction, and returns when it was answered. Refusals of the host
+// are in the outcome. The error is about the connection, or a *ReplyError with Step
+// "RSET", or one of the Err values above. Usable reports afterwards whether the session
+// goes on.
 //
-// Where the transaction before did not end with content that the host accepted,
-// RSET goes before MAIL: hosts refuse a MAIL within a transaction (RFC 5321,
-// 4.1.4), and some take what follows it for the transaction before.
+// RSET goes before MAIL where the transaction before did not end with accepted content:
+// hosts refuse a MAIL within a transaction (RFC 5321, 4.1.4), and some count what
+// follows as part of the transaction before.
 func (c *Client) Send(ctx context.Context, t Transaction) (Outcome, error) {
 	if err := c.check(&t); err != nil {
 		return Outcome{}, err
@@ -155,10 +155,10 @@ func (c *Client) dotted(t *Transaction, out *Outcome, content func() error) erro
 			err = c.body(t.Body)
 		}
 	case out.Mail.OK():
-		// Nobody is accepted, and it waits for the content all the same (RFC 2920, 3.1).
+		// No recipient is accepted, and the host waits for content (RFC 2920, 3.1).
 		c.write(".")
 	default:
-		// It has refused the sender: whatever went out now might be delivered.
+		// The host has refused the sender, and might deliver what goes out now.
 		return c.Close()
 	}
 	if err != nil {
@@ -191,9 +191,8 @@ func (c *Client) writeEnvelope(t *Transaction) {
 	}
 }
 
-// envelope takes in the replies to the envelope, one by one; without PIPELINING
-// it says the commands too. A host that does not give the transaction before up
-// has lost the thread, and the session ends.
+// envelope reads the replies to the envelope, one by one. Without PIPELINING it sends
+// the commands too. A host that refuses RSET is out of step, and the session ends.
 func (c *Client) envelope(t *Transaction, out *Outcome) error {
 	if c.unended {
 		r, err := c.ask("RSET", c.timeouts.Mail, "RSET")
@@ -221,8 +220,8 @@ func (c *Client) envelope(t *Transaction, out *Outcome) error {
 	return nil
 }
 
-// ask reads the reply to a command of the envelope. With PIPELINING the command
-// went out with the others.
+// ask reads the reply to a command of the envelope. With PIPELINING the command was
+// sent with the others; else ask sends it.
 func (c *Client) ask(step string, timeout time.Duration, line string) (Reply, error) {
 	if c.pipelining() {
 		return c.read(step, timeout)
@@ -230,8 +229,7 @@ func (c *Client) ask(step string, timeout time.Duration, line string) (Reply, er
 	return c.command(step, timeout, line)
 }
 
-// body writes the message with its final dot, the end of which goes out with the
-// next flush.
+// body writes the message with its final dot. The next flush sends the rest of it.
 func (c *Client) body(r io.Reader) error {
 	w := &bodyWriter{w: c.bw}
 	_, err := io.Copy(w, r)
@@ -244,7 +242,7 @@ func (c *Client) body(r io.Reader) error {
 	return nil
 }
 
-// deadlineWriter gives every write its own time.
+// deadlineWriter sets a deadline for each write.
 type deadlineWriter struct {
 	conn net.Conn
 	time time.Duration
@@ -255,7 +253,7 @@ func (d deadlineWriter) Write(p []byte) (int, error) {
 	return d.conn.Write(p)
 }
 
-// mail is the MAIL command with the parameters that the host knows.
+// mail is the MAIL command with the parameters that the host offers.
 func (c *Client) mail(t *Transaction) string {
 	var b strings.Builder
 	b.WriteString("MAIL FROM:<" + t.From + ">")
@@ -312,8 +310,8 @@ func xtext(s string) string {
 	return b.String()
 }
 
-// utf8AddrXtext is the encoding of RFC 6533, 3, that a host without SMTPUTF8 can
-// take as well.
+// utf8AddrXtext is the encoding of RFC 6533, 3, which hosts without SMTPUTF8 can read
+// too.
 func utf8AddrXtext(s string) string {
 	var b strings.Builder
 	for _, r := range s {

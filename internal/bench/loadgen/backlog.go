@@ -1,3 +1,5 @@
+//go:build linux
+
 package main
 
 import (
@@ -8,7 +10,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/stsrelay/stsrelay/internal/store"
+	"github.com/stsrelay/stsrelay/internal/store/badger"
 	"github.com/stsrelay/stsrelay/internal/testnet"
 	"github.com/stsrelay/stsrelay/queue"
 )
@@ -29,7 +31,7 @@ func (l *load) fillBacklog() (err error) {
 			return err
 		}
 	}
-	st, err := store.Open(store.Options{Dir: filepath.Join(l.data, "queue"), FreeSpace: l.freeSpace})
+	st, err := badger.Open(badger.Options{Dir: filepath.Join(l.data, "queue"), FreeSpace: l.freeSpace})
 	if err != nil {
 		return err
 	}

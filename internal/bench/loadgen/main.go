@@ -1,3 +1,5 @@
+//go:build linux
+
 // Command loadgen puts load on a real stsrelay process: it starts the fake
 // Internet on ports 25 and 443 of loopback addresses, starts the program, sends
 // messages, and counts what arrives: rates, lost ones, ones that came twice.
@@ -15,6 +17,11 @@
 // one of its own (root).
 //
 //	go run ./internal/bench/loadgen -binary ./stsrelay -fulldisk 20
+//
+// With -relay all, stsrelay, the least that a durable relay can do, and Debian's Postfix
+// are under the same load in turn.
+//
+//	go run ./internal/bench/loadgen -binary ./stsrelay -relay all -messages 500
 //
 // With -strangers somebody owns so many domains, each with a policy of 64 KiB and
 // an id that changes at each query, and wants an enforced policy out of the cache.
@@ -45,7 +52,9 @@ import (
 func main() {
 	var o options
 	flag.StringVar(&o.binary, "binary", "./stsrelay", "the program under load")
-	flag.StringVar(&o.relay, "relay", "stsrelay", "who is under load: stsrelay, or a Postfix with the same ways in and out, to compare")
+	flag.StringVar(&o.relay, "relay", "stsrelay", "who is under load: stsrelay; postfix, with the same ways in and out; least, the least that a durable relay can do (internal/bench/least); all: the three in turn")
+	flag.BoolVar(&o.accept, "accept", false, "messages are accepted and not delivered")
+	flag.IntVar(&o.rounds, "rounds", 3, "of -relay all; the medians are printed")
 	flag.StringVar(&o.client, "client", "builtin", "who sends: builtin, smtp-source (Postfix's), swaks (one message)")
 	flag.BoolVar(&o.lockstep, "lockstep", false, "the builtin client waits for the reply to each command")
 	flag.IntVar(&o.sessions, "sessions", 20, "SMTP sessions that send at the same time")
@@ -77,8 +86,10 @@ func main() {
 		err = strange(ctx, o, *strangers)
 	} else if err == nil && *silent > 0 {
 		err = silence(ctx, o, *silent, *oneAddress)
+	} else if err == nil && o.relay == "all" {
+		err = compare(ctx, o)
 	} else if err == nil {
-		err = run(ctx, o)
+		_, err = run(ctx, o)
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "loadgen:", err)

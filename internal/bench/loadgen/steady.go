@@ -1,3 +1,5 @@
+//go:build linux
+
 package main
 
 import (
@@ -15,7 +17,7 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/stsrelay/stsrelay/internal/store"
+	"github.com/stsrelay/stsrelay/internal/store/badger"
 	"github.com/stsrelay/stsrelay/queue"
 )
 
@@ -31,7 +33,7 @@ func steady(ctx context.Context, dir string, rate, size int, length time.Duratio
 		}
 		defer os.RemoveAll(dir)
 	}
-	st, err := store.Open(store.Options{Dir: dir, FreeSpace: 1 << 30, Logger: slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn}))})
+	st, err := badger.Open(badger.Options{Dir: dir, FreeSpace: 1 << 30, Logger: slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn}))})
 	if err != nil {
 		return err
 	}

@@ -1,0 +1,107 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+
+	"github.com/spf13/cobra"
+
+	"github.com/stsrelay/stsrelay/internal/human"
+	"github.com/stsrelay/stsrelay/queue"
+	"github.com/stsrelay/stsrelay/relay/operator"
+)
+
+func (a *app) queueExport() *cobra.Command {
+	return &cobra.Command{
+		Use: "export FILE", Short: "Write all messages into one file, while the relay runs (- is standard output)", Args: oneArg("FILE"),
+		Long: `Write all messages with the state of their recipients into one file with
+checksums, while the relay runs: for a backup, or to move to another machine.
+The file holds mail; it is made for your eyes only (0600).
+
+To move: queue pause, queue export, stop the relay, queue import on the new one.
+What is delivered after the export is in the file all the same, and would be
+delivered a second time from there.`,
+		Example: "  stsrelay queue export /backup/queue.export",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			client, err := a.client()
+			if err != nil {
+				return err
+			}
+			body, err := client.Export(cmd.Context())
+			if err != nil {
+				return err
+			}
+			defer body.Close()
+			if args[0] == "-" {
+				t, err := copyExport(a.raw, body)
+				if err != nil {
+					return err
+				}
+				return a.exported(a.err, t, "standard output")
+			}
+			t, err := saveExport(args[0], body)
+			if err != nil {
+				return err
+			}
+			return a.exported(a.out, t, args[0])
+		},
+	}
+}
+
+// copyExport copies an export and checks it: one that was cut short is no backup.
+func copyExport(to io.Writer, from io.Reader) (queue.Transfer, error) {
+	t, err := queue.CheckExport(io.TeeReader(from, to))
+	switch {
+	case err != nil:
+		return t, fmt.Errorf("the export was cut short: %w", err)
+	case !t.Whole():
+		return t, fmt.Errorf("the export did not arrive whole: %v", t.Problems)
+	}
+	return t, nil
+}
+
+// saveExport writes an export to a file. The file has its name only when it is whole and
+// on the disk.
+func saveExport(name string, from io.Reader) (t queue.Transfer, err error) {
+	if _, err := os.Lstat(name); err == nil {
+		return t, fmt.Errorf("%s is there already; name another file", name)
+	}
+	// A file that exists already could be a link to another file, or belong to an export
+	// that is under way.
+	part := name + ".part"
+	f, err := os.OpenFile(part, os.O_CREATE|os.O_WRONLY|os.O_EXCL, 0o600)
+	if errors.Is(err, fs.ErrExist) {
+		return t, fmt.Errorf("%s is there already: another export writes it, or one was cut off; remove it if none does, or name another file", part)
+	}
+	if err != nil {
+		return t, err
+	}
+	t, err = copyExport(f, from)
+	if err == nil {
+		err = f.Sync()
+	}
+	if err = errors.Join(err, f.Close()); err == nil {
+		err = os.Rename(part, name)
+	}
+	if err != nil {
+		_ = os.Remove(part)
+	}
+	return t, err
+}
+
+func (a *app) exported(to io.Writer, t queue.Transfer, name string) error {
+	out := operator.NewTransfer(t)
+	var err error
+	if a.json && to == a.out {
+		err = a.printJSON(out)
+	} else {
+		_, err = fmt.Fprintf(to, "exported %s, %s, to %s\n", human.Plural(t.Messages, "message"), human.Size(t.Octets), name)
+	}
+	if t.Unreadable > 0 {
+		return fmt.Errorf("%s could not be read in the store and stay there: see the log of the relay", human.Plural(t.Unreadable, "message"))
+	}
+	return err
+}

@@ -1,0 +1,89 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"strconv"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/stsrelay/stsrelay/internal/human"
+	"github.com/stsrelay/stsrelay/relay/operator"
+)
+
+func (a *app) queueList() *cobra.Command {
+	var sel operator.Selection
+	var limit int
+	c := &cobra.Command{
+		Use: "list", Short: "List the messages that wait, oldest first", Args: noArgs,
+		Example: "  stsrelay queue list --domain partner.example --limit 20",
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := checkSelection(&sel); err != nil {
+				return err
+			}
+			if cmd.Flags().Changed("limit") && limit < 1 {
+				return usageError{errors.New("--limit must be at least 1")}
+			}
+			q := url.Values{"domain": {sel.Domain}, "from": {sel.From}, "to": {sel.To}, "state": {sel.State}, "older_than": {sel.OlderThan}}
+			if limit > 0 {
+				q.Set("limit", strconv.Itoa(limit))
+			}
+			client, err := a.client()
+			if err != nil {
+				return err
+			}
+			body, err := client.Open(cmd.Context(), http.MethodGet, "/v1/queue", q, nil)
+			if err != nil {
+				return err
+			}
+			defer body.Close()
+			if a.json {
+				return a.copyJSON(body)
+			}
+			if err := a.printMessages(body); err != nil {
+				return err
+			}
+			return a.printPaused(cmd.Context(), client)
+		},
+	}
+	selectionFlags(c, &sel)
+	c.Flags().IntVar(&limit, "limit", 0, "at most so many")
+	return c
+}
+
+func selectionFlags(c *cobra.Command, sel *operator.Selection) {
+	c.Flags().StringVar(&sel.Domain, "domain", "", "with recipients of this domain")
+	c.Flags().StringVar(&sel.From, "from", "", "from this sender (<> is the null sender)")
+	c.Flags().StringVar(&sel.To, "to", "", "to this recipient")
+	c.Flags().StringVar(&sel.State, "state", "", "queued, active or held")
+	c.Flags().StringVar(&sel.OlderThan, "older-than", "", "in the queue for longer, such as 2h")
+}
+
+// printMessages prints the messages of a list.
+func (a *app) printMessages(r io.Reader) error {
+	dec := json.NewDecoder(r)
+	if _, err := dec.Token(); err != nil {
+		return err
+	}
+	t := a.table("ID", "AGE", "FROM", "TO", "TRY", "NEXT", "WHY")
+	n := 0
+	for dec.More() {
+		var m operator.Message
+		if err := dec.Decode(&m); err != nil {
+			return err
+		}
+		n++
+		t.add(m.ID, human.Span(time.Since(m.ReceivedAt)), human.Shorten(m.Sender(), 20), human.Shorten(m.To(), 24), strconv.Itoa(m.Attempts), m.Next(), m.Reason.String())
+	}
+	if n == 0 {
+		fmt.Fprintln(a.out, "no messages")
+		return nil
+	}
+	t.print(a.out)
+	return nil
+}

@@ -1,0 +1,98 @@
+package main
+
+import (
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/stsrelay/stsrelay/internal/store/badger"
+	"github.com/stsrelay/stsrelay/queue"
+	"github.com/stsrelay/stsrelay/relay"
+)
+
+// queue rescue exports the sound messages of a damaged store and names the others. The
+// store may be moved away after that.
+func TestRescueTakesOutWhatIsSoundAndNamesTheRest(t *testing.T) {
+	dir := t.TempDir()
+	st, err := badger.Open(badger.Options{Dir: relay.StoreDir(dir)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	q, err := queue.Open(queue.Options{Store: st, Paused: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, who := range []string{"anna", "bert", "carl"} {
+		in, err := q.Begin()
+		if err != nil {
+			t.Fatal(err)
+		}
+		head := "Received: from x by relay with ESMTP id " + in.ID().String() + " for <" + who + "@b.example>; now\r\nFrom: " + who + "@a.example\r\n\r\n"
+		if _, err := in.Write([]byte(head + strings.Repeat(who+" ", 1000))); err != nil {
+			t.Fatal(err)
+		}
+		if err := in.Commit(t.Context(), queue.Envelope{From: who + "@a.example", Recipients: []queue.Recipient{{Address: who + "@b.example", Domain: "b.example"}}}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	export := filepath.Join(t.TempDir(), "rescued")
+	rescue := func(args ...string) result {
+		return command(t, "", append([]string{"queue", "rescue", "--data-dir", dir, export}, args...)...)
+	}
+	if r := rescue(); r.status != 1 || !strings.Contains(r.err, "in use by another process") {
+		t.Errorf("while it is open: %+v", r)
+	}
+	q.Close()
+	if err := st.Close(); err != nil {
+		t.Fatal(err)
+	}
+	spoil(t, filepath.Join(relay.StoreDir(dir), "000001.sst"), "bert@a.example")
+	spoil(t, filepath.Join(relay.StoreDir(dir), "000001.vlog"), "carl carl")
+	r := rescue()
+	if r.status != 0 || !strings.Contains(r.out, "damaged: 000001.sst: the block") || !strings.Contains(r.out, "rescued 1 of 3 messages") ||
+		!strings.Contains(r.out, "from bert@a.example, to bert@b.example: its envelope is not there") || !strings.Contains(r.out, "from carl@a.example, to carl@b.example: its body is not whole: 1 of 1") {
+		t.Errorf("%+v", r)
+	}
+	if r := rescue(); r.status != 1 || !strings.Contains(r.err, "there already") {
+		t.Errorf("into a file that is there: %+v", r)
+	}
+	if err := os.Remove(export); err != nil {
+		t.Fatal(err)
+	}
+	var got rescued
+	if r := rescue("--json"); json.Unmarshal([]byte(r.out), &got) != nil || got.Messages != 1 || got.Expected != 3 || len(got.Lost) != 2 || len(got.Lost[0].ID) != 26 {
+		t.Errorf("%+v", r)
+	}
+	if r := command(t, "", "queue", "import", "--check", export); r.status != 0 || !strings.Contains(r.out, "whole: 1 message") {
+		t.Errorf("%+v", r)
+	}
+	if err := os.Rename(relay.StoreDir(dir), filepath.Join(dir, "away")); err != nil {
+		t.Fatal(err)
+	}
+	if st, err = badger.Open(badger.Options{Dir: relay.StoreDir(dir)}); err != nil {
+		t.Fatalf("a new store in its place: %v", err)
+	}
+	st.Close()
+	if r := command(t, "", "queue", "rescue", "--data-dir", filepath.Join(dir, "none"), export+"2"); r.status != 1 || !strings.Contains(r.err, "there is no store") {
+		t.Errorf("%+v", r)
+	}
+}
+
+// spoil changes the first octet of word in a file.
+func spoil(t *testing.T, name, word string) {
+	t.Helper()
+	data, err := os.ReadFile(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	at := strings.Index(string(data), word)
+	if at < 0 {
+		t.Fatalf("no %q in %s", word, name)
+	}
+	data[at] ^= 1
+	if err := os.WriteFile(name, data, 0o600); err != nil {
+		t.Fatal(err)
+	}
+}

@@ -1,0 +1,67 @@
+package main
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/stsrelay/stsrelay/internal/human"
+	"github.com/stsrelay/stsrelay/relay/operator"
+)
+
+func (a *app) queueShow() *cobra.Command {
+	return &cobra.Command{
+		Use: "show ID", Short: "Show one message: envelope, recipients, and why it waits", Args: oneArg("ID"),
+		Example: "  stsrelay queue show 01KAR7M3",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			path, err := messagePath(args[0])
+			if err != nil {
+				return err
+			}
+			client, err := a.client()
+			if err != nil {
+				return err
+			}
+			var m operator.Message
+			if err := client.Get(cmd.Context(), path, nil, &m); err != nil {
+				return err
+			}
+			if a.json {
+				return a.printJSON(m)
+			}
+			a.printMessage(&m)
+			return a.printPaused(cmd.Context(), client)
+		},
+	}
+}
+
+func (a *app) printMessage(m *operator.Message) {
+	fmt.Fprintf(a.out, "%s  %s, %s, in the queue for %s\n", m.ID, m.State, human.Size(m.Size), human.Span(time.Since(m.ReceivedAt)))
+	row := func(name, format string, args ...any) {
+		fmt.Fprintf(a.out, "%-9s %s\n", name, fmt.Sprintf(format, args...))
+	}
+	row("from", "%s", m.Sender())
+	row("client", "%s, %s, at %s", m.Client, m.Received(), human.Clock(m.ReceivedAt))
+	if m.MessageID != "" {
+		row("msg-id", "%s", m.MessageID)
+	}
+	if m.HeldFor != "" {
+		row("held", "%s", m.HeldFor)
+	}
+	if m.State == "queued" {
+		row("next", "%s, after %s", human.Until(m.NextAttemptAt), human.Plural(m.Attempts, "attempt"))
+	}
+	if m.Reason.Code != "new" {
+		row("why", "%s (%s)  %s", m.Reason.Code, m.Reason.Whose(), m.Reason.Says)
+		row("remedy", "%s", m.Reason.Remedy)
+	}
+	for _, r := range m.Recipients {
+		row("to", "%s  %s, %s", r.Address, r.State, human.Plural(r.Attempts, "attempt"))
+		for _, d := range []struct{ name, text string }{{"host", r.Host}, {"TLS", r.TLS}, {"reply", r.LastReply}, {"error", r.LastError}} {
+			if d.text != "" {
+				row("", "  %-6s %s", d.name, d.text)
+			}
+		}
+	}
+}

@@ -1,0 +1,350 @@
+package badger
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/dgraph-io/badger/v4"
+
+	"github.com/stsrelay/stsrelay/internal/store"
+)
+
+const (
+	valueThreshold   = 1 << 10
+	valueLogFileSize = 64 << 20
+	memTableSize     = 8 << 20
+	// One transaction holds at most 15 % of the memtable in keys and small
+	// values, and as many entries as that divided by the size of a node
+	// (Badger refuses more); these limits stay well below both.
+	maxTreeBytes = 768 << 10
+	maxEntries   = 6000
+	// More body bytes in one transaction make the small messages in it wait
+	// for the large ones.
+	maxBodyBytes = 8 << 20
+	// deferredFor is how long a batch that nobody waits for waits for others. A
+	// commit costs two syncs and some 0.15 ms of the processors, whatever is in it.
+	deferredFor = 3 * time.Millisecond
+)
+
+type request struct {
+	batch *store.Batch
+	done  func(error)
+	size  weight
+}
+
+// weight is what a batch takes of a transaction.
+type weight struct{ entries, tree, body int }
+
+// weigh adds up the changes of a batch: octets that go into the tree, octets that go
+// into the value log, and entries.
+func weigh(b *store.Batch) (w weight) {
+	for _, o := range b.Ops() {
+		if o.Do != nil {
+			w.entries += o.Entries
+			w.tree += o.Size + 64*o.Entries
+			continue
+		}
+		size := len(o.Value)
+		if o.Update != nil {
+			size = valueThreshold - 1
+		}
+		w.entries++
+		w.tree += len(o.Key) + 32
+		if size < valueThreshold {
+			w.tree += size
+		} else {
+			w.body += size
+		}
+	}
+	return w
+}
+
+// Submit hands b to the committer and returns at once; batches are committed
+// in the order of Submit. done is called from the committer when b is durable
+// or has failed; it must be quick. After Close it is called at once, with
+// ErrClosed. done may be nil.
+func (s *Store) Submit(b *store.Batch, done func(error)) {
+	s.mu.Lock()
+	if s.closed {
+		s.mu.Unlock()
+		if done != nil {
+			done(store.ErrClosed)
+		}
+		return
+	}
+	size := weigh(b)
+	s.space.inFlight.Add(int64(size.body + size.tree))
+	s.pending = append(s.pending, &request{batch: b, done: done, size: size})
+	urgent := !b.IsDeferrable()
+	s.urgent = s.urgent || urgent
+	first := len(s.pending) == 1
+	s.mu.Unlock()
+	if urgent || first {
+		s.signal()
+	}
+}
+
+func (s *Store) signal() {
+	select {
+	case s.wake <- struct{}{}:
+	default:
+	}
+}
+
+func (s *Store) commitLoop() {
+	for {
+		var again <-chan time.Time
+		if s.stalled.Load() {
+			again = time.After(watchEvery)
+		}
+		select {
+		case <-s.wake:
+			s.linger()
+		case <-again:
+		}
+		if s.drain() {
+			return
+		}
+	}
+}
+
+// patience reports whether something is pending, and that all of it can wait.
+func (s *Store) patience() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.pending) > 0 && !s.urgent && !s.closed
+}
+
+// linger waits while all that is pending can wait.
+func (s *Store) linger() {
+	if !s.patience() {
+		return
+	}
+	timer := time.NewTimer(s.lingers)
+	defer timer.Stop()
+	for s.patience() {
+		select {
+		case <-s.wake:
+		case <-timer.C:
+			return
+		}
+	}
+}
+
+// drain commits what waits, or refuses it, until the rest can wait for others.
+// It reports whether the store was closed, so that nothing more can come.
+func (s *Store) drain() (closed bool) {
+	for {
+		err := s.failure.err()
+		if err == nil {
+			err = s.space.critical()
+		}
+		s.stalled.Store(err != nil)
+		if err != nil {
+			return s.refuse(err)
+		}
+		group, closed := s.take()
+		if len(group) == 0 {
+			return closed
+		}
+		s.reserve.ahead()
+		s.commit(group)
+		if s.patience() {
+			return false // the first of them has signalled
+		}
+	}
+}
+
+// refuse answers what waits, except for those that retry, while there is hope.
+func (s *Store) refuse(err error) (closed bool) {
+	s.mu.Lock()
+	hope := s.failure.err() == nil && !s.closed
+	var kept, refused []*request
+	for _, r := range s.pending {
+		if hope && r.batch.RetriesWhenFull() {
+			kept = append(kept, r)
+		} else {
+			refused = append(refused, r)
+		}
+	}
+	s.pending = kept
+	closed = s.closed
+	s.mu.Unlock()
+	for _, r := range refused {
+		if r.batch.RetriesWhenFull() {
+			s.log.Error("a change that was due is lost", "error", err)
+		}
+		s.answer(r, err)
+	}
+	return closed
+}
+
+// Stalled reports whether nothing can be written now: the store has failed, or the
+// disk is full.
+func (s *Store) Stalled() bool { return s.stalled.Load() }
+
+// take removes from pending what fits into one transaction: always at least
+// one batch, so that a batch larger than the limits is tried by itself.
+func (s *Store) take() (group []*request, closed bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var entries, tree, body int
+	n := 0
+	for n < len(s.pending) {
+		size := &s.pending[n].size
+		entries += size.entries
+		tree += size.tree
+		body += size.body
+		if n > 0 && (entries > maxEntries || tree > maxTreeBytes || body > maxBodyBytes) {
+			break
+		}
+		n++
+	}
+	group = s.pending[:n:n]
+	if n == len(s.pending) {
+		s.pending, s.urgent = nil, false
+	} else {
+		s.pending, s.urgent = s.pending[n:], true // more than a transaction holds
+	}
+	return group, s.closed
+}
+
+func (s *Store) commit(group []*request) {
+	group = slices.DeleteFunc(group, func(r *request) bool {
+		err := r.batch.Check()
+		if err != nil {
+			s.answer(r, err)
+		}
+		return err != nil
+	})
+	start := time.Now()
+	err := s.failure.err()
+	if err == nil {
+		err = s.write(group)
+	}
+	if errors.Is(err, errNotWritten) {
+		s.epoch++
+		if len(group) > 1 { // one of them is at fault: each by itself
+			for _, r := range group {
+				s.commit([]*request{r})
+			}
+			return
+		}
+	} else if err != nil {
+		s.failure.set(err)
+	}
+	// Badger reports a failed msync of the value log only to its logger, on
+	// this path and before Commit returns.
+	if e := s.failure.err(); e != nil {
+		err = e
+		s.stalled.Store(true)
+	}
+	if err == nil {
+		if e := s.identity.write(&s.state, false); e != nil {
+			s.log.Warn("the store's identity cannot be written; it is tried again", "error", e)
+		}
+	}
+	s.commits.Add(1)
+	s.committed(len(group), time.Since(start))
+	for _, r := range group {
+		s.answer(r, err)
+	}
+}
+
+func (s *Store) answer(r *request, err error) {
+	s.space.inFlight.Add(-int64(r.size.body + r.size.tree))
+	if r.done != nil {
+		r.done(err)
+	}
+}
+
+// errNotWritten is wrapped by the errors of a batch that Badger will not take,
+// and that has changed nothing.
+var errNotWritten = errors.New("the change was not written")
+
+// write makes the changes of group in one transaction, with the State that they
+// lead to. For no group (nil) it writes the State alone.
+func (s *Store) write(group []*request) error {
+	txn := s.db.NewTransaction(true)
+	defer txn.Discard()
+	state, changes := s.state, group == nil
+	for _, r := range group {
+		for _, o := range r.batch.Ops() {
+			changes = true
+			if err := s.apply(txn, o, &state); err != nil {
+				return fmt.Errorf("%w: %q: %w", errNotWritten, o.Key, err)
+			}
+		}
+	}
+	if !changes {
+		return nil
+	}
+	state.Commits++
+	if err := txn.SetEntry(seal(keyState, state.encode())); err != nil {
+		return fmt.Errorf("%w: %w", errNotWritten, err)
+	}
+	if err := txn.Commit(); err != nil {
+		return fmt.Errorf("commit: %w", err)
+	}
+	s.state = state
+	return nil
+}
+
+// transaction is what the function of a Do may do.
+type transaction struct {
+	txn   *badger.Txn
+	epoch int
+}
+
+func (t *transaction) Epoch() int                     { return t.epoch }
+func (t *transaction) Get(key []byte) ([]byte, error) { return present(t.txn, key) }
+func (t *transaction) Set(key, value []byte) error    { return t.txn.SetEntry(seal(key, value)) }
+func (t *transaction) Delete(key []byte) error        { return t.txn.Delete(key) }
+
+// present is the value of key, nil where there is none or where it cannot be
+// read.
+func present(txn *badger.Txn, key []byte) (value []byte, err error) {
+	err = view(txn, key, func(v []byte) error {
+		value = append([]byte{}, v...)
+		return nil
+	})
+	if _, unreadable := errors.AsType[*store.ValueError](err); unreadable {
+		return nil, nil
+	}
+	return value, err
+}
+
+func (s *Store) apply(txn *badger.Txn, o store.Op, state *State) error {
+	if o.Do != nil {
+		return o.Do(&transaction{txn, s.epoch})
+	}
+	value := o.Value
+	if o.Update != nil {
+		old, err := present(txn, o.Key)
+		if err != nil {
+			return err
+		}
+		value = o.Update(old)
+	}
+	if n, ok := isMessage(o.Key); ok {
+		if there, err := has(txn, o.Key); err != nil {
+			return err
+		} else if there != (value != nil) {
+			state.add(n, !there)
+		}
+	}
+	if value == nil {
+		return txn.Delete(o.Key)
+	}
+	return txn.SetEntry(seal(o.Key, value))
+}
+
+func has(txn *badger.Txn, key []byte) (bool, error) {
+	_, err := txn.Get(key)
+	if errors.Is(err, badger.ErrKeyNotFound) {
+		return false, nil
+	}
+	return err == nil, err
+}

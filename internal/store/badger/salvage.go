@@ -1,0 +1,93 @@
+package badger
+
+import (
+	"bytes"
+	"fmt"
+
+	"github.com/stsrelay/stsrelay/internal/badgerfile"
+
+	"github.com/stsrelay/stsrelay/internal/store"
+)
+
+// Salvage reads what is sound of a store that is not open, without changing it:
+// also what a damaged store cannot be opened with. Where the store is damaged
+// there may be records among it that a sound one would have forgotten.
+type Salvage struct {
+	db     *badgerfile.Database
+	unlock func()
+	// Damage says what is wrong; nil where the store is sound.
+	Damage *DamageError
+}
+
+// OpenSalvage opens the store in dir for reading. It refuses one that a process
+// uses.
+func OpenSalvage(dir string) (*Salvage, error) {
+	unlock, err := lockShared(dir)
+	if err != nil {
+		return nil, openError(dir, err)
+	}
+	s := &Salvage{unlock: unlock}
+	v, err := verify(dir)
+	if err == nil {
+		if refusal := v.refusal(dir); refusal != nil {
+			s.Damage = refusal
+		}
+		var salvage *badgerfile.Salvage
+		if s.Damage != nil {
+			salvage = &badgerfile.Salvage{
+				Sound: func(key []byte, meta byte, stored []byte) bool {
+					_, ok := unseal(key, meta, stored)
+					return ok && meta != 0
+				},
+				// Bodies are named by their envelopes, which may be there still.
+				Unnamed: func(key []byte) bool { return bytes.HasPrefix(key, store.PrefixBody) },
+			}
+		}
+		s.db, err = badgerfile.Open(dir, salvage)
+	}
+	if err != nil {
+		s.Close()
+		return nil, err
+	}
+	return s, nil
+}
+
+// Expected is how many messages the store is known to have held when it was last
+// written, -1 where that is not known.
+func (s *Salvage) Expected() int {
+	if s.Damage == nil {
+		return -1
+	}
+	return s.Damage.Expected
+}
+
+// Close closes its files.
+func (s *Salvage) Close() {
+	if s.db != nil {
+		s.db.Close()
+	}
+	s.unlock()
+}
+
+// Walk calls fn for each key in order. The record may be kept. It can be called
+// once.
+func (s *Salvage) Walk(fn func(store.Record) error) error {
+	return s.db.Walk(func(it *badgerfile.Item) error {
+		item := *it
+		return fn(store.Record{Key: item.Key, Read: func() ([]byte, error) { return s.read(&item) }})
+	})
+}
+
+func (s *Salvage) read(item *badgerfile.Item) ([]byte, error) {
+	v, err := s.db.Value(item)
+	if err == nil {
+		var ok bool
+		if v, ok = unseal(item.Key, item.UserMeta, v); !ok {
+			err = badgerfile.ErrForeign
+		}
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", &store.ValueError{Key: item.Key}, err)
+	}
+	return v, nil
+}

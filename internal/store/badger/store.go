@@ -1,0 +1,307 @@
+// Package badger is the embedded engine of the store: Badger, opened by one process,
+// and this package its only writer.
+//
+// Every change of the program goes through one committer: whatever waits is
+// put into one transaction, which costs one fsync however many callers share
+// it (Badger has no group commit of its own). A change is acknowledged after
+// that fsync and never before.
+//
+// The package also watches what can make Badger lose data without saying so: an fsync error that Badger
+// only logs, and a disk that runs full under a memory-mapped file.
+package badger
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/dgraph-io/badger/v4"
+	"github.com/dgraph-io/badger/v4/options"
+
+	"github.com/stsrelay/stsrelay/internal/store"
+)
+
+// Options configures Open. Only Dir is required.
+type Options struct {
+	// Dir is the folder of the store; made if it is not there.
+	Dir string
+	// FreeSpace is how many bytes the file system must have free for CheckSpace
+	// to agree. Less than Floor counts as Floor.
+	FreeSpace int64
+	// Ballast is the size in bytes of a file that start-up gives up when the
+	// disk is full, so that the store can be opened at all. 0: none.
+	Ballast int64
+	// GCInterval is the time between two rounds of value-log collection.
+	// Default 5s.
+	GCInterval time.Duration
+	// Committed is told of every transaction: how many batches were in it, and
+	// what it took with its fsync. It is called by the committer and must be
+	// quick; nil: nobody is told.
+	Committed func(batches int, took time.Duration)
+	// Free measures the free bytes of a folder's file system; default statfs.
+	Free func(dir string) (int64, error)
+	// Logger gets what Badger says; nil discards it.
+	Logger *slog.Logger
+}
+
+// Store is an open store. Its methods may be called from many goroutines.
+type Store struct {
+	db      *badger.DB
+	dir     string
+	log     *slog.Logger
+	failure *failure
+	space   space
+
+	reserve  *reserver // the committer's
+	state    State     // the committer's
+	identity *identity
+	damage   store.Damage
+	unsound  map[uint32]bool // value logs that are not collected; the collector's
+
+	mu      sync.Mutex
+	pending []*request
+	urgent  bool          // one of them does not wait for others
+	lingers time.Duration // deferredFor
+	closed  bool
+	wake    chan struct{} // capacity 1: there is something in pending, or closed
+	stalled atomic.Bool
+	epoch   int // of Txn.Epoch; the committer's
+
+	stop       context.CancelFunc
+	background sync.WaitGroup // collector and space watch
+	committer  sync.WaitGroup
+	committed  func(batches int, took time.Duration)
+	commits    atomic.Int64 // transactions so far
+}
+
+// Open opens the store in o.Dir, or makes it. It refuses, with words, a folder
+// that another process uses, a file system that cannot carry it, and a disk
+// with less than Floor free where no ballast could be given up. The error is a
+// *DamageError where the store is damaged, or is not the one that was here.
+func Open(o Options) (*Store, error) {
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	if o.GCInterval == 0 {
+		o.GCInterval = 5 * time.Second
+	}
+	if o.Committed == nil {
+		o.Committed = func(int, time.Duration) {}
+	}
+	recent := o.Free
+	if o.Free == nil {
+		o.Free, recent = freeBytes, remembered(freeBytes)
+	}
+	if err := os.MkdirAll(o.Dir, 0o700); err != nil {
+		return nil, fmt.Errorf("make the store's folder: %w", err)
+	}
+	if err := probe(o.Dir); err != nil {
+		return nil, err
+	}
+	s := &Store{
+		dir:       o.Dir,
+		log:       o.Logger,
+		failure:   &failure{log: o.Logger},
+		wake:      make(chan struct{}, 1),
+		lingers:   deferredFor,
+		committed: o.Committed,
+		unsound:   make(map[uint32]bool),
+	}
+	s.space = space{dir: o.Dir, free: o.Free, recent: recent, limit: max(o.FreeSpace, Floor), ballast: o.Ballast, log: o.Logger}
+	if err := s.space.prepare(); err != nil {
+		return nil, err
+	}
+	if err := s.openBadger(); err != nil {
+		return nil, err
+	}
+	s.reserve = newReserver(o.Dir)
+	ctx, stop := context.WithCancel(context.Background())
+	s.stop = stop
+	s.committer.Go(s.commitLoop)
+	s.background.Go(func() { s.gc(ctx, o.GCInterval) })
+	s.background.Go(func() { s.space.watch(ctx) })
+	s.background.Go(func() { s.keepIdentity(ctx) })
+	return s, nil
+}
+
+// openBadger opens the database if its files are sound, and the file beside it.
+func (s *Store) openBadger() error {
+	unlock, err := lockShared(s.dir) // what another process writes would look like damage
+	if err != nil {
+		return openError(s.dir, err)
+	}
+	v, err := verify(s.dir)
+	if err == nil {
+		if refusal := v.refusal(s.dir); refusal != nil {
+			err = refusal
+		} else {
+			err = v.prepare(s.dir)
+		}
+	}
+	unlock()
+	if err != nil {
+		return err
+	}
+	s.damage = store.Damage{Keys: v.unreadable, Said: v.said}
+	for _, said := range v.said {
+		s.log.Error("the store is not as it should be", "dir", s.dir, "what", said)
+	}
+	if s.db, err = badger.Open(badgerOptions(s.dir, s.failure)); err != nil {
+		return openError(s.dir, err)
+	}
+	s.state = v.state
+	if v.recorded == nil {
+		s.state.ID = newID()
+	} else {
+		s.state.ID, s.state.Commits = v.recorded.ID, v.recorded.Commits
+		s.state.Highest = max(s.state.Highest, v.recorded.Highest)
+	}
+	if err = s.write(nil); err == nil { // the State as it was found
+		s.identity, err = openIdentity(s.dir, &s.state)
+	}
+	if err != nil {
+		return errors.Join(err, s.db.Close())
+	}
+	return nil
+}
+
+// Damage is what was found when the store was opened.
+func (s *Store) Damage() store.Damage { return s.damage }
+
+// badgerOptions is what the measurements in docs/store.md led to: bodies in
+// the value log and envelopes in the tree (threshold 1 KiB), a small memtable
+// and few level-zero tables because garbage is invisible to the collector
+// until it is compacted, small value-log files because the active one can
+// never be collected, and no cache or compression because every body is
+// written once and read once. Checksums are verified on reading: a body that
+// is damaged must not go out.
+func badgerOptions(dir string, l badger.Logger) badger.Options {
+	return badger.DefaultOptions(dir).
+		WithSyncWrites(true).
+		WithValueThreshold(valueThreshold).
+		WithValueLogFileSize(valueLogFileSize).
+		WithMemTableSize(memTableSize).
+		WithNumLevelZeroTables(2).
+		WithNumLevelZeroTablesStall(10).
+		WithNumMemtables(5).
+		WithNumCompactors(2).
+		WithCompression(options.None).
+		WithBlockCacheSize(0).
+		WithIndexCacheSize(0).
+		WithVerifyValueChecksum(true).
+		WithChecksumVerificationMode(options.OnBlockRead).
+		WithDetectConflicts(false).
+		WithMetricsEnabled(false).
+		WithNumVersionsToKeep(1).
+		WithLogger(l)
+}
+
+func openError(dir string, err error) error {
+	if errors.Is(err, os.ErrPermission) {
+		return fmt.Errorf("the store in %s cannot be opened: %w; the user that runs the relay must own the folder", dir, err)
+	}
+	if isLocked(err) {
+		return fmt.Errorf("the store in %s is in use by another process; stop that one, or give this one a data_dir of its own: %w", dir, err)
+	}
+	return fmt.Errorf("open the store in %s: %w", dir, err)
+}
+
+// Close writes what waits, stops the background work and closes Badger.
+func (s *Store) Close() error {
+	s.mu.Lock()
+	if s.closed {
+		s.mu.Unlock()
+		return nil
+	}
+	s.closed = true
+	s.mu.Unlock()
+	s.signal()
+	s.committer.Wait()
+	s.reserve.filling.Wait()
+	s.stop()
+	s.background.Wait()
+	if err := errors.Join(s.db.Close(), s.identity.close()); err != nil {
+		return fmt.Errorf("close the store in %s: %w", s.dir, err)
+	}
+	return nil
+}
+
+// Err is the error that made the store fail, nil while it works.
+func (s *Store) Err() error { return s.failure.err() }
+
+// View calls fn with the value of key, which is valid only during the call and
+// must not be changed. Where there is no such key fn is not called. The error
+// wraps a *ValueError where the value is damaged.
+func (s *Store) View(key []byte, fn func(value []byte) error) error {
+	err := s.db.View(func(txn *badger.Txn) error { return view(txn, key, fn) })
+	if err != nil {
+		return fmt.Errorf("read %q: %w", key, err)
+	}
+	return nil
+}
+
+func view(txn *badger.Txn, key []byte, fn func(value []byte) error) error {
+	item, err := txn.Get(key)
+	if errors.Is(err, badger.ErrKeyNotFound) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	return value(item, fn)
+}
+
+// value is item.Value with an error for what cannot be read: Badger logs it and
+// hands out an empty value.
+func value(item *badger.Item, fn func([]byte) error) error {
+	return item.Value(func(stored []byte) error {
+		v, ok := unseal(item.Key(), item.UserMeta(), stored)
+		if !ok || len(stored) == 0 && item.ValueSize() > 0 {
+			return &store.ValueError{Key: item.KeyCopy(nil)}
+		}
+		return fn(v)
+	})
+}
+
+// Scan calls fn for every key that begins with prefix and is not below from
+// (nil: from the first), in order. Key and value are valid only during the
+// call. fn ends the scan with Stop; any other error is returned. A damaged
+// value ends the scan with a *ValueError; the caller may go on behind its key.
+func (s *Store) Scan(prefix, from []byte, fn func(key, value []byte) error) error {
+	return s.scan(prefix, from, func(item *badger.Item) error {
+		return value(item, func(v []byte) error { return fn(item.Key(), v) })
+	})
+}
+
+// ScanKeys is Scan without the values.
+func (s *Store) ScanKeys(prefix, from []byte, fn func(key []byte) error) error {
+	return s.scan(prefix, from, func(item *badger.Item) error { return fn(item.Key()) })
+}
+
+func (s *Store) scan(prefix, from []byte, fn func(*badger.Item) error) error {
+	if from == nil {
+		from = prefix
+	}
+	err := s.db.View(func(txn *badger.Txn) error {
+		o := badger.DefaultIteratorOptions
+		o.Prefix = prefix
+		o.PrefetchValues = false // small values lie beside their keys; bodies are not scanned
+		it := txn.NewIterator(o)
+		defer it.Close()
+		for it.Seek(from); it.ValidForPrefix(prefix); it.Next() {
+			if err := fn(it.Item()); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if errors.Is(err, store.Stop) {
+		return nil
+	}
+	return err
+}

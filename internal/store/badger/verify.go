@@ -1,0 +1,284 @@
+package badger
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/stsrelay/stsrelay/internal/badgerfile"
+)
+
+// verifiedAtStart is how many bytes of values are read at each start, oldest
+// first; behind that, one value of a hundred is. All are verified when they are
+// read, so this is about seeing a whole file that is not the right one.
+const verifiedAtStart = 256 << 20
+
+// DamageError says that a store is damaged, or is not the one that was there,
+// and was not opened. Nothing of it was changed.
+type DamageError struct {
+	Dir string
+	// Foreign says that its files are sound, and that it is empty, older than it
+	// should be, or another one.
+	Foreign bool
+	// Problems are what is wrong, a sentence each.
+	Problems []string
+	// Expected is how many messages the store is known to have held when it was
+	// last written; -1 where that is not known.
+	Expected int
+}
+
+func (e *DamageError) Error() string {
+	const most = 5
+	list := e.Problems
+	more := ""
+	if len(list) > most {
+		more = fmt.Sprintf("; and %d more", len(list)-most)
+		list = list[:most]
+	}
+	what := "damaged"
+	if e.Foreign {
+		what = "not the one that was there"
+	}
+	return fmt.Sprintf("the store in %s is %s: %s%s", e.Dir, what, strings.Join(list, "; "), more)
+}
+
+// verdict is what a look at the files of a store has found.
+type verdict struct {
+	problems   []string
+	foreign    bool     // they are what compare has found
+	state      State    // of what is there
+	recorded   *State   // what the store says of itself; nil for none
+	expected   *State   // what the file beside it says; nil for none
+	unreadable [][]byte // keys of values that cannot be read
+	park       uint32   // if not 0, the value log that Badger must not cut
+	torn       []string
+	lost       bool // acknowledged changes are, at the end of the torn ones
+	empty      []string
+	keys       int
+	said       []string // to be logged: what is not as it should be, and costs no mail
+}
+
+// verify reads all tables and write-ahead logs of the store in dir, and values
+// as far as verifiedAtStart goes, and changes nothing.
+func verify(dir string) (*verdict, error) {
+	db, err := badgerfile.Open(dir, nil)
+	if err != nil {
+		return nil, fmt.Errorf("read the store in %s: %w", dir, err)
+	}
+	defer db.Close()
+	v := &verdict{torn: db.Torn, empty: db.Empty}
+	values := valueCheck{v: v, db: db, seen: make(map[uint32]bool), wrong: make(map[string]bool)}
+	err = db.Walk(func(it *badgerfile.Item) error {
+		v.keys++
+		if n, ok := isMessage(it.Key); ok {
+			v.state.add(n, true)
+		}
+		if bytes.Equal(it.Key, keyState) {
+			value, ok := unseal(it.Key, it.UserMeta, it.Value)
+			if s := new(State); ok && s.decode(value) {
+				v.recorded = s
+			}
+		}
+		if it.Pointer != nil {
+			values.check(it)
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("read the store in %s: %w", dir, err)
+	}
+	for _, p := range db.Problems() {
+		v.problems = append(v.problems, p.String())
+	}
+	if err := values.protectNewest(); err != nil {
+		return nil, fmt.Errorf("read the store in %s: %w", dir, err)
+	}
+	var rescued bool
+	if v.expected, rescued, err = readIdentity(dir); err != nil {
+		return nil, fmt.Errorf("read %s: %w", IdentityFile(dir), err)
+	}
+	if rescued && v.keys == 0 && len(v.problems) == 0 {
+		v.expected = nil // a new store in the place of one that was rescued
+	}
+	v.compare(dir)
+	return v, nil
+}
+
+// valueCheck verifies values.
+type valueCheck struct {
+	v     *verdict
+	db    *badgerfile.Database
+	read  int64
+	count int
+	seen  map[uint32]bool // value logs of which a value was verified
+	wrong map[string]bool // said already
+	// tail are the values in the newest value log.
+	tail []badgerfile.Pointer
+}
+
+func (c *valueCheck) check(it *badgerfile.Item) {
+	c.count++
+	if it.Pointer.File == c.db.Newest {
+		c.tail = append(c.tail, *it.Pointer)
+	}
+	if c.read > verifiedAtStart && c.count%100 != 0 && c.seen[it.Pointer.File] {
+		return
+	}
+	c.seen[it.Pointer.File] = true
+	c.read += int64(it.Pointer.Len)
+	_, err := c.db.Value(it)
+	switch {
+	case errors.Is(err, badgerfile.ErrNoFile), errors.Is(err, badgerfile.ErrForeign):
+		// Its like is true of the whole file.
+		if at, ok := errors.AsType[*badgerfile.PlaceError](err); ok && !c.wrong[at.File] {
+			c.wrong[at.File] = true
+			c.v.problems = append(c.v.problems, at.File+": "+at.Err.Error())
+		}
+	case err != nil:
+		c.v.unreadable = append(c.v.unreadable, it.Key)
+		c.v.said = append(c.v.said, fmt.Sprintf("a value cannot be read: %v", err))
+	}
+}
+
+// protectNewest looks for values behind the place where Badger would cut the
+// newest value log: at a crash there are none.
+func (c *valueCheck) protectNewest() error {
+	cut, err := c.db.CutAt()
+	if err != nil {
+		return err
+	}
+	for _, p := range c.tail {
+		if p.Offset >= cut && p.Offset > 0 {
+			c.v.park = c.db.Newest
+		}
+	}
+	return nil
+}
+
+// compare compares what is there with what the store says of itself, and with
+// what the file beside it says.
+func (v *verdict) compare(dir string) {
+	if len(v.problems) > 0 {
+		return // it is known to be damaged
+	}
+	wrong := func(format string, args ...any) {
+		v.problems, v.foreign = append(v.problems, fmt.Sprintf(format, args...)), true
+	}
+	if r := v.recorded; r != nil && (v.state.Messages < r.Messages || v.state.Messages == r.Messages && v.state.Sum != r.Sum) {
+		wrong("it says of itself that it holds %d messages, and %d are there, or others: a part of it is missing or of another time", r.Messages, v.state.Messages)
+	}
+	x := v.expected
+	if x == nil {
+		return
+	}
+	file := IdentityFile(dir)
+	switch r := v.recorded; {
+	case r == nil && v.keys == 0 && x.Messages == 0:
+		v.said = append(v.said, fmt.Sprintf("the store is new, and %s speaks of another one, in which no mail was", file))
+	case r == nil && v.keys == 0:
+		wrong("it is empty, and %s speaks of %d messages", file, x.Messages)
+	case r == nil, r.ID != x.ID:
+		wrong("it is not the store that %s speaks of, with %d messages", file, x.Messages)
+	case r.Commits < x.Commits && len(v.torn) == 0:
+		wrong("it is older than it should be: %s speaks of %d changes and %d messages, and there are %d and %d", file, x.Commits, x.Messages, r.Commits, v.state.Messages)
+	case r.Commits < x.Commits:
+		v.lost = true
+		v.said = append(v.said, fmt.Sprintf("the last %d changes are lost: %s ends in the middle of a write, as after a crash of a machine whose disk loses what it has acknowledged. "+
+			"There were %d messages, and there are %d. What is left of the write is set aside as .torn", x.Commits-r.Commits, strings.Join(v.torn, ", "), x.Messages, v.state.Messages))
+	}
+}
+
+// refusal is the error for a store that must not be opened, nil for none.
+func (v *verdict) refusal(dir string) *DamageError {
+	if len(v.problems) == 0 {
+		return nil
+	}
+	e := &DamageError{Dir: dir, Foreign: v.foreign, Problems: v.problems, Expected: -1}
+	if v.expected != nil {
+		e.Expected = int(v.expected.Messages)
+	} else if v.recorded != nil {
+		e.Expected = int(v.recorded.Messages)
+	}
+	return e
+}
+
+// prepare makes the folder fit for Badger: what holds nothing of a message and
+// would break it is set aside, and the newest value log is protected.
+func (v *verdict) prepare(dir string) error {
+	for name, sound := range map[string]func(string) (bool, error){"DISCARD": discardSound, "KEYREGISTRY": keysSound} {
+		file := filepath.Join(dir, name)
+		ok, err := sound(file)
+		if err == nil && !ok {
+			v.said = append(v.said, fmt.Sprintf("%s is damaged. It holds nothing of a message: it is set aside as %s.damaged and made anew", file, name))
+			err = os.Rename(file, file+".damaged")
+		}
+		if err != nil && !errors.Is(err, os.ErrNotExist) {
+			return err
+		}
+	}
+	if v.lost {
+		for _, name := range v.torn { // Badger cuts them
+			data, err := os.ReadFile(filepath.Join(dir, name))
+			if err == nil {
+				err = os.WriteFile(filepath.Join(dir, name+".torn"), data, 0o600)
+			}
+			if err != nil {
+				return err
+			}
+		}
+	}
+	for _, name := range v.empty { // no octet is in them
+		if err := os.Remove(filepath.Join(dir, name)); err != nil {
+			return err
+		}
+	}
+	if v.park == 0 {
+		return nil
+	}
+	// Badger cuts the newest value log behind the first place that is not sound.
+	// With one behind it, it is not the newest.
+	v.said = append(v.said, fmt.Sprintf("%s is damaged, and sound values lie behind the place; the file stays as it is", valueLog(v.park)))
+	next := filepath.Join(dir, valueLog(v.park+1))
+	f, err := os.OpenFile(next, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(make([]byte, 20)) // a head without a key
+	return errors.Join(err, f.Sync(), f.Close(), syncFolder(dir))
+}
+
+// discardSound reports whether Badger's notes about garbage make sense: value
+// logs in ascending order or not, each once, with what can be freed of it. It
+// has no checksum, and what makes no sense would let Badger wait for ever.
+func discardSound(file string) (bool, error) {
+	data, err := os.ReadFile(file)
+	if err != nil {
+		return false, err
+	}
+	if len(data) < 1<<20 || len(data)%16 != 0 {
+		return false, nil
+	}
+	seen := make(map[uint64]bool)
+	for ; len(data) > 0; data = data[16:] {
+		number, size := binary.BigEndian.Uint64(data), binary.BigEndian.Uint64(data[8:])
+		if number == 0 {
+			return true, nil
+		}
+		if number >= 1<<32 || size >= 1<<40 || seen[number] {
+			return false, nil
+		}
+		seen[number] = true
+	}
+	return false, nil
+}
+
+// keysSound reports whether the file of keys is that of a store without keys.
+func keysSound(file string) (bool, error) {
+	const head, text = 16, "Hello Badger"
+	data, err := os.ReadFile(file)
+	return len(data) == head+len(text) && string(data[head:]) == text, err
+}

@@ -1,0 +1,84 @@
+package adminapi
+
+import (
+	"fmt"
+	"io"
+	"net/http"
+	"strconv"
+
+	"github.com/stsrelay/stsrelay/relay/operator"
+)
+
+func (s *Server) queueRoutes(mux *http.ServeMux) {
+	o := s.operator
+	mux.HandleFunc("GET /v1/queue", s.list)
+	mux.HandleFunc("GET /v1/queue/{id}", func(w http.ResponseWriter, r *http.Request) { answer(w)(o.Message(r.PathValue("id"))) })
+	mux.HandleFunc("GET /v1/queue/{id}/content", s.content)
+	mux.HandleFunc("GET /v1/summary", func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, o.Summary()) })
+	mux.HandleFunc("GET /v1/queue/export", s.exportQueue)
+	mux.HandleFunc("POST /v1/queue/import", func(w http.ResponseWriter, r *http.Request) {
+		answer(w)(o.Import(r.Context(), actorOf(r.Context()), r.Body, r.URL.Query().Get("hold") == "true"))
+	})
+	for path, paused := range map[string]bool{"pause": true, "resume": false} {
+		mux.HandleFunc("POST /v1/queue/"+path, func(w http.ResponseWriter, r *http.Request) {
+			o.SetPaused(r.Context(), actorOf(r.Context()), paused)
+			writeJSON(w, struct{}{})
+		})
+	}
+	mux.HandleFunc("POST /v1/queue/{action}", func(w http.ResponseWriter, r *http.Request) {
+		if sel, ok := readSelection(w, r); ok {
+			answer(w)(o.Change(r.Context(), actorOf(r.Context()), operator.Action(r.PathValue("action")), sel))
+		}
+	})
+}
+
+// list streams an array, the oldest message first.
+func (s *Server) list(w http.ResponseWriter, r *http.Request) {
+	q, limit := r.URL.Query(), -1
+	if l := q.Get("limit"); l != "" {
+		var err error
+		if limit, err = strconv.Atoi(l); err != nil || limit < 0 {
+			refuse(w, http.StatusBadRequest, fmt.Errorf("limit %q is not a number", l))
+			return
+		}
+	}
+	sel := operator.Selection{Domain: q.Get("domain"), From: q.Get("from"), To: q.Get("to"), State: q.Get("state"), OlderThan: q.Get("older_than"), All: true}
+	a := &array{w: w}
+	s.end(a, s.operator.Messages(r.Context(), sel, limit, func(m *operator.Message) bool { return a.add(m) }))
+}
+
+func (s *Server) content(w http.ResponseWriter, r *http.Request) {
+	body, size, err := s.operator.Content(r.PathValue("id"))
+	if err != nil {
+		refuse(w, operator.HTTPStatus(err), err)
+		return
+	}
+	w.Header().Set("Content-Type", "message/rfc822")
+	w.Header().Set("Content-Length", strconv.FormatInt(size, 10))
+	if _, err := io.Copy(w, body); err != nil {
+		panic(http.ErrAbortHandler) // the client must not take it for the whole
+	}
+}
+
+func (s *Server) exportQueue(w http.ResponseWriter, r *http.Request) {
+	w.Header().Set("Content-Type", "application/octet-stream")
+	if err := s.operator.Export(r.Context(), actorOf(r.Context()), w); err != nil {
+		panic(http.ErrAbortHandler) // the client must not take it for the whole
+	}
+}
+
+func (s *Server) trashRoutes(mux *http.ServeMux) {
+	o := s.operator
+	mux.HandleFunc("GET /v1/trash", func(w http.ResponseWriter, r *http.Request) {
+		a := &array{w: w}
+		s.end(a, o.Trash(r.Context(), func(t *operator.Trashed) bool { return a.add(t) }))
+	})
+	mux.HandleFunc("POST /v1/trash/restore", func(w http.ResponseWriter, r *http.Request) {
+		if sel, ok := readSelection(w, r); ok {
+			answer(w)(o.Restore(r.Context(), actorOf(r.Context()), sel))
+		}
+	})
+	mux.HandleFunc("POST /v1/trash/empty", func(w http.ResponseWriter, r *http.Request) {
+		answer(w)(o.EmptyTrash(r.Context(), actorOf(r.Context())))
+	})
+}

@@ -1,0 +1,227 @@
+package check
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+
+	"github.com/stsrelay/stsrelay/relay/outbound"
+	"github.com/stsrelay/stsrelay/relay/security"
+	"github.com/stsrelay/stsrelay/sts"
+)
+
+// outcome is what would become of mail.
+func (c *checker) outcome() Outcome {
+	switch {
+	case c.policyErr != nil:
+		return wait("whether " + c.to.PolicyDomain + " asks for verified TLS could not be told: " + c.policyErr.Error())
+	case c.policy.Unknown && !c.to.Overridden():
+		return wait("whether " + c.to.PolicyDomain + " asks for verified TLS cannot be told now, as neither its record nor its policy can be had" + c.afterUnknown())
+	case c.mxErr != nil:
+		return wait("the MX records could not be looked up: " + c.mxErr.Error())
+	case c.mxDenial.Action != "":
+		return c.mxDenial
+	case c.homeless != "":
+		return c.noHost()
+	}
+	return c.walk()
+}
+
+// walk makes the attempts of a delivery, with what the hosts have shown, until one of
+// them takes the mail or all have had their turn.
+func (c *checker) walk() Outcome {
+	var rotation outbound.Rotation
+	guide := outbound.Guide{
+		Requirement: func(h outbound.Host) *security.Requirement { return c.requirement(c.hostOf(h)) },
+		Addresses:   func(h outbound.Host) []netip.Addr { return c.hostOf(h).addrs },
+	}
+	now, t := c.Now(), &trial{c: c}
+	for complete := false; !complete; {
+		t.attempt++
+		t.walk = rotation.Begin(c.domain, &c.plan, nil, now)
+		for step := range t.walk.Hosts(context.Background(), guide) {
+			h := c.hostOf(step.Host)
+			if s := t.host(h); s != nil {
+				return c.delivered(h, s, t)
+			}
+			if t.loops() {
+				return Outcome{Action: "bounce", Text: "mail bounces at once: " + h.Name + " is this relay itself"}
+			}
+			if t.walk.Left() > 0 && step.Refused == nil && (h.failed == nil || h.failed.kind != outbound.Loop) {
+				t.walk.Done(step.Host)
+			}
+		}
+		complete = t.walk.Complete()
+		rotation.End(c.domain, t.walk, true, false, now)
+	}
+	return t.waits()
+}
+
+// trial is a delivery that is tried with what the hosts have shown.
+type trial struct {
+	c       *checker
+	walk    *outbound.Walk // of the present attempt
+	attempt int
+	dials   int              // addresses, in all attempts
+	reasons outbound.Reasons // of all attempts
+	more    bool             // some hosts or addresses are not looked at here
+}
+
+func (t *trial) failed(kind outbound.Kind, text string) {
+	err := &hostFailure{kind, text}
+	t.walk.Failed(err, kind)
+	if kind != outbound.Loop {
+		t.reasons.Failed(err, kind)
+	}
+}
+
+// loops reports whether the mail goes round in a circle.
+func (t *trial) loops() bool {
+	f, ok := t.walk.Reason(false).(*hostFailure) //nolint:errorlint // it is one that failed has made
+	return ok && f.kind == outbound.Loop
+}
+
+// host tries the addresses of a host. It returns the session that the mail goes over,
+// nil where there is none.
+func (t *trial) host(h *host) *session {
+	switch {
+	case !h.Admitted:
+		t.failed(outbound.Held, h.refused.Text)
+		return nil
+	case h.left:
+		t.more = true
+		return nil
+	case h.failed != nil:
+		t.failed(h.failed.kind, h.Name+": "+h.failed.text)
+		return nil
+	}
+	for _, a := range t.walk.Untried(h.addrs) {
+		if t.walk.Left() == 0 {
+			break
+		}
+		t.walk.Dial(1)
+		t.dials++
+		s := h.session(a)
+		switch {
+		case s == nil:
+			t.more = true
+		case s.Usable:
+			return s
+		default:
+			kind, text := t.c.shortcoming(h, s)
+			t.failed(kind, text)
+		}
+		t.walk.InVain(netip.AddrPortFrom(a, h.Port))
+	}
+	return nil
+}
+
+// waits is the outcome where no host takes the mail.
+func (t *trial) waits() Outcome {
+	text := "no host was found"
+	if err := t.reasons.Reason(false); err != nil {
+		text = err.Error()
+		if !t.reasons.Held() && len(t.c.hosts) > 1 {
+			text = "no host can be used; the last one is " + text
+		}
+	}
+	if t.more {
+		text += "; later attempts go on to hosts and addresses that are not looked at here"
+	}
+	return wait(text)
+}
+
+// hostOf is what was found out about a host of the plan.
+func (c *checker) hostOf(h outbound.Host) *host {
+	return c.hosts[slices.IndexFunc(c.hosts, func(x *host) bool { return x.Name == h.Name })]
+}
+
+// session is the session with an address of the host, nil where none was tried.
+func (h *host) session(a netip.Addr) *session {
+	i := slices.IndexFunc(h.sessions, func(v *session) bool { return v.Address == a.String() })
+	if i < 0 {
+		return nil
+	}
+	return h.sessions[i]
+}
+
+// shortcoming is why mail does not go over a session.
+func (c *checker) shortcoming(h *host, v *session) (outbound.Kind, string) {
+	if !v.open {
+		return outbound.Down, h.Name + " [" + v.Address + "]: " + firstFault(v.Problems)
+	}
+	req := c.requirement(h)
+	if s, ok := errors.AsType[*security.Shortfall](req.Satisfied(&v.evidence)); ok {
+		return outbound.Held, s.Source.String() + " asks for more: " + s.Text
+	}
+	if s := c.logInRefused(v, req); s != nil {
+		return outbound.Down, "the password for " + h.Name + " is not sent: " + s.Text
+	}
+	return outbound.Down, "no session"
+}
+
+// noHost is what becomes of mail to a domain that has no mail host at all.
+func (c *checker) noHost() Outcome {
+	return Outcome{Action: "bounce", Text: fmt.Sprintf("mail bounces after a second look %d minutes after the first: %s", int(outbound.SecondLook.Minutes()), c.homeless)}
+}
+
+// afterUnknown says what follows once the policy has been unknown for two
+// attempts: that mail goes on only where there is a host for it to go to.
+func (c *checker) afterUnknown() string {
+	switch {
+	case c.mxErr != nil:
+		return "; its MX records could not be looked up either: " + c.mxErr.Error()
+	case c.mxDenial.Action != "":
+		return "; after two attempts " + c.mxDenial.Text
+	case c.homeless != "":
+		return "; after two attempts " + c.noHost().Text
+	}
+	return "; after two attempts mail goes on without"
+}
+
+func firstFault(problems []Problem) string {
+	for _, p := range problems {
+		if p.Severity == Fault {
+			return p.Text
+		}
+	}
+	if len(problems) > 0 {
+		return problems[0].Text
+	}
+	return "no session"
+}
+
+func wait(why string) Outcome {
+	return Outcome{Action: "wait", Text: "mail waits, and nothing is sent: " + why}
+}
+
+// delivered is the outcome where the mail goes over a session, after what was tried.
+func (c *checker) delivered(h *host, v *session, t *trial) Outcome {
+	out := Outcome{Deliverable: true, Action: "deliver", Host: h.Name, Address: v.Address, TLS: v.Protection}
+	over := "over " + v.Protection
+	if v.evidence.StartTLS != security.Established {
+		over = "in clear, since nobody insists on TLS and " + map[security.StartTLS]string{
+			security.NotOffered: "the host does not offer it", security.Refused: "the host refuses it: " + v.evidence.Failure,
+			security.Broken: "the handshake breaks: " + v.evidence.Failure,
+		}[v.evidence.StartTLS]
+	}
+	out.Text = fmt.Sprintf("mail goes to %s [%s] %s", h.Name, v.Address, over)
+	switch {
+	case t.attempt > 1 && t.dials > 1:
+		out.Text += fmt.Sprintf("; but only in attempt %d, since the %d addresses before it fail", t.attempt, t.dials-1)
+	case t.attempt > 1:
+		out.Text += fmt.Sprintf("; but only in attempt %d, since the hosts before it fail", t.attempt)
+	}
+	if c.policy.Failure != nil {
+		out.Text += "; without MTA-STS, since the policy that the record announces could not be had"
+	}
+	if p := c.policy.Policy; p != nil && p.Mode == sts.ModeTesting && h.Pattern == "" {
+		out.Text += "; the policy does not name the host, and is only being tested"
+	}
+	if c.to.Overridden() && v.evidence.StartTLS != security.Established {
+		out.Text += "; by override_policy, whatever the domain publishes"
+	}
+	return out
+}

@@ -1,0 +1,88 @@
+package delivery
+
+import (
+	"slices"
+
+	"github.com/stsrelay/stsrelay/queue"
+)
+
+// recipients are those of one attempt, by position in its claim, and what became of
+// them.
+type recipients struct {
+	before  []queue.RecipientState
+	states  []queue.RecipientState // State "": no result yet
+	relayed []bool                 // handed to a host that does not know DSN
+	open    []int                  // those without a result
+	// declined is what hosts have said for themselves alone.
+	declined map[int]*attemptError
+}
+
+func newRecipients(before []queue.RecipientState) recipients {
+	r := recipients{before: before, states: make([]queue.RecipientState, len(before)), relayed: make([]bool, len(before)), open: make([]int, len(before))}
+	for i := range r.open {
+		r.open[i] = i
+	}
+	return r
+}
+
+// fail makes f the result of the recipient at position i. tls is what the session
+// proved.
+func (r *recipients) fail(i int, f *attemptError, tls string) {
+	r.states[i] = f.state(r.before[i], tls)
+}
+
+// failAll makes f the result of all that have none, and leaves them without a host to
+// be tried.
+func (r *recipients) failAll(f *attemptError, tls string) {
+	for _, i := range r.open {
+		r.fail(i, f, tls)
+	}
+}
+
+// acceptRefusals makes refusals the results of the recipients that still have none, but
+// for those of which another host is to be asked.
+func (r *recipients) acceptRefusals(refusals map[int]*attemptError, tls string) {
+	r.open = slices.DeleteFunc(r.open, func(i int) bool {
+		f := refusals[i]
+		if f == nil {
+			return false
+		}
+		if f.elsewhere {
+			r.decline(i, f)
+			return false
+		}
+		r.fail(i, f, tls)
+		return true
+	})
+}
+
+// decline takes note that a host does not take the message for a recipient, which
+// counts where no other host does. The first word stays, but "not now" outdoes "no".
+func (r *recipients) decline(i int, f *attemptError) {
+	if r.declined == nil {
+		r.declined = make(map[int]*attemptError)
+	}
+	if old := r.declined[i]; old == nil || old.permanent && !f.permanent {
+		r.declined[i] = f
+	}
+}
+
+// acceptDeclined makes what hosts have said for themselves alone the results of the
+// recipients that no other host took. cut says that some host was not asked: then
+// they wait.
+func (r *recipients) acceptDeclined(cut bool, tls string) {
+	r.open = slices.DeleteFunc(r.open, func(i int) bool {
+		f := r.declined[i]
+		if f == nil {
+			return false
+		}
+		if cut && f.permanent {
+			later := *f
+			later.permanent = false
+			later.text += "; another host is asked later"
+			f = &later
+		}
+		r.fail(i, f, tls)
+		return true
+	})
+}

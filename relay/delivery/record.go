@@ -1,0 +1,66 @@
+package delivery
+
+import (
+	"net"
+	"net/netip"
+	"slices"
+
+	"github.com/stsrelay/stsrelay/relay/security"
+	"github.com/stsrelay/stsrelay/sts"
+)
+
+// record is what an Event tells of the sessions of an attempt.
+type record struct {
+	sessions []Session
+	contacts []contact // in their order
+	// tls is what the last session proved, in words, protection the same in one word;
+	// "" where there was none.
+	tls        string
+	protection security.Protection
+}
+
+// contacted takes note of an address that the attempt turned to.
+func (r *record) contacted(host string, addr netip.Addr) {
+	r.contacts = append(r.contacts, contact{host, addr})
+}
+
+// proved takes note of what the session in use proves.
+func (r *record) proved(req *security.Requirement, e *security.Evidence) {
+	r.tls, r.protection = req.Describe(e)
+}
+
+// session takes note of a session. verdicts are what TLS reports count, policy is what
+// was the matter with the lookup of the policy.
+func (r *record) session(req *security.Requirement, s *session, verdicts []security.Verdict, policy *sts.FetchError) *Session {
+	for i := range r.sessions {
+		if known := &r.sessions[i]; known.Evidence == &s.evidence {
+			if verdicts != nil {
+				known.Requirement, known.Verdicts, known.PolicyFailure = req, verdicts, policy
+			}
+			return known
+		}
+	}
+	r.sessions = append(r.sessions, Session{
+		Requirement: req, Evidence: &s.evidence, Verdicts: verdicts, PolicyFailure: policy,
+		LocalIP: ip(s.client.LocalAddr()), RemoteIP: s.addr.String(), Helo: s.client.PeerName(),
+	})
+	return &r.sessions[len(r.sessions)-1]
+}
+
+// skipped takes note of a host that was passed over.
+func (r *record) skipped(req *security.Requirement, s *security.Shortfall) {
+	r.sessions = append(r.sessions, Session{Requirement: req, Verdicts: []security.Verdict{{Source: s.Source, Binding: true, Shortfall: s}}})
+}
+
+// made returns the sessions without the hosts that were passed over: those will be so
+// again.
+func (r *record) made() []Session {
+	return slices.DeleteFunc(r.sessions, func(s Session) bool { return s.Evidence == nil })
+}
+
+func ip(addr net.Addr) string {
+	if t, ok := addr.(*net.TCPAddr); ok {
+		return t.AddrPort().Addr().Unmap().String()
+	}
+	return ""
+}

@@ -1,0 +1,161 @@
+package operator
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"time"
+
+	"github.com/stsrelay/stsrelay/internal/mailbox"
+	"github.com/stsrelay/stsrelay/queue"
+)
+
+// Action is a change of messages in the queue.
+type Action string
+
+// The actions.
+const (
+	Retry   Action = "retry"   // due now; held messages stay held
+	Hold    Action = "hold"    // not tried before a release
+	Release Action = "release" // held no more, and due now
+	Remove  Action = "remove"  // into the trash; nobody is told
+	Bounce  Action = "bounce"  // given up; the senders are told
+)
+
+// Selection names the messages of a listing or a change: IDs, or a filter, or all.
+type Selection struct {
+	IDs       []string `json:"ids,omitempty"`
+	Domain    string   `json:"domain,omitempty"`
+	From      string   `json:"from,omitempty"`
+	To        string   `json:"to,omitempty"`
+	State     string   `json:"state,omitempty"`
+	OlderThan string   `json:"older_than,omitempty"` // "2h"
+	All       bool     `json:"all,omitempty"`
+	// Reason is why messages are held or bounced.
+	Reason string `json:"reason,omitempty"`
+	// DryRun counts what remove or bounce would affect, and changes nothing.
+	DryRun bool `json:"dry_run,omitempty"`
+}
+
+// attrs returns what is set of a selection, for the log.
+func (s *Selection) attrs() (attrs []slog.Attr) {
+	if len(s.IDs) > 0 {
+		attrs = append(attrs, slog.Any("ids", s.IDs))
+	}
+	for _, a := range []slog.Attr{
+		slog.String("domain", s.Domain), slog.String("from", s.From), slog.String("to", s.To), slog.String("state", s.State),
+		slog.String("older_than", s.OlderThan), slog.String("reason", s.Reason),
+	} {
+		if a.Value.String() != "" {
+			attrs = append(attrs, a)
+		}
+	}
+	if s.All {
+		attrs = append(attrs, slog.Bool("all", true))
+	}
+	return attrs
+}
+
+// filter returns the selection as the queue takes it, without its IDs.
+func (s *Selection) filter() (queue.Filter, error) {
+	f := queue.Filter{From: s.From, To: s.To, State: queue.State(s.State)}
+	if s.Domain != "" {
+		domain, err := mailbox.ParseName(s.Domain)
+		if err != nil {
+			return f, err
+		}
+		f.Domain = domain
+	}
+	if s.OlderThan != "" {
+		d, err := time.ParseDuration(s.OlderThan)
+		if err != nil {
+			return f, fmt.Errorf("older_than %q is not a time such as 2h", s.OlderThan)
+		}
+		f.OlderThan = d
+	}
+	if !slices.Contains([]queue.State{"", queue.Queued, queue.Active, queue.Held}, f.State) {
+		return f, fmt.Errorf("state %q is not queued, active or held", s.State)
+	}
+	if len(s.IDs) == 0 && !s.All && f.Domain == "" && f.From == "" && f.To == "" && f.State == "" && f.OlderThan == 0 {
+		return f, errors.New("say which messages: IDs, a filter, or all")
+	}
+	return f, nil
+}
+
+// Affected is the answer to a change.
+type Affected struct {
+	Affected int `json:"touched"`
+	// Missing are the IDs that are not in the queue.
+	Missing []string `json:"missing,omitempty"`
+	// Ambiguous are prefixes of more than one ID.
+	Ambiguous []string `json:"ambiguous,omitempty"`
+}
+
+// Change does an action to the selected messages.
+func (o *Operator) Change(ctx context.Context, actor Actor, action Action, sel Selection) (Affected, error) {
+	f, err := sel.filter()
+	if err != nil {
+		return Affected{}, failed(invalid, err)
+	}
+	out := o.resolve(&f, sel.IDs)
+	if len(sel.IDs) > 0 && len(f.IDs) == 0 {
+		return out, nil
+	}
+	if sel.DryRun {
+		if action != Remove && action != Bounce {
+			return Affected{}, failed(invalid, fmt.Errorf("dry_run is for remove and bounce, not for %s", action))
+		}
+		err := o.o.Queue.List(ctx, f, func(queue.Message) bool { out.Affected++; return true })
+		return out, err
+	}
+	if out.Affected, err = o.apply(ctx, action, f, sel.Reason); err != nil {
+		return out, err
+	}
+	o.log(ctx, actor, "queue changed by the operator",
+		append([]slog.Attr{slog.String("action", string(action)), slog.Int("touched", out.Affected)}, sel.attrs()...)...)
+	return out, nil
+}
+
+// resolve adds the messages that IDs or their prefixes name to a filter. It
+// returns the IDs that name none or several.
+func (o *Operator) resolve(f *queue.Filter, ids []string) (out Affected) {
+	for _, id := range ids {
+		full, err := o.o.Queue.Resolve(id)
+		switch {
+		case errors.Is(err, queue.ErrAmbiguous):
+			out.Ambiguous = append(out.Ambiguous, id)
+		case err != nil:
+			out.Missing = append(out.Missing, id)
+		default:
+			f.IDs = append(f.IDs, full)
+		}
+	}
+	return out
+}
+
+func (o *Operator) apply(ctx context.Context, action Action, f queue.Filter, reason string) (int, error) {
+	q := o.o.Queue
+	switch action {
+	case Retry:
+		return q.Retry(ctx, f)
+	case Hold:
+		if reason == "" {
+			reason = "by the operator"
+		}
+		return q.Hold(ctx, f, reason)
+	case Release:
+		return q.Unhold(ctx, f)
+	case Remove:
+		return q.Remove(ctx, f)
+	case Bounce:
+		return q.Bounce(ctx, f, reason, func(m queue.Message) *queue.NewMessage {
+			if o.o.Notice == nil {
+				return nil
+			}
+			return o.o.Notice(m, reason)
+		})
+	}
+	return 0, failed(notFound, fmt.Errorf("there is no action %q", action))
+}

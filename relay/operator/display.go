@@ -1,0 +1,111 @@
+package operator
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/stsrelay/stsrelay/internal/human"
+	"github.com/stsrelay/stsrelay/relay/failure"
+)
+
+// The methods of this file return values as people read them, on a terminal and on
+// the web page.
+
+// Sender returns the reverse-path, and "<>" for the null sender as in SMTP.
+func (m *Message) Sender() string {
+	if m.From == "" {
+		return "<>"
+	}
+	return m.From
+}
+
+// To returns the recipient that was deferred, and how many others there are.
+func (m *Message) To() string {
+	switch len(m.Recipients) {
+	case 0:
+		return ""
+	case 1:
+		return m.Recipients[0].Address
+	}
+	return fmt.Sprintf("%s +%d", m.waiting().Address, len(m.Recipients)-1)
+}
+
+// Next returns when the message is tried next, or its state if it is not queued.
+func (m *Message) Next() string {
+	if m.State != "queued" {
+		return m.State
+	}
+	return human.Until(m.NextAttemptAt)
+}
+
+// Received returns how the message came in: the TLS version and the user.
+func (m *Message) Received() string {
+	in := "in clear"
+	if m.TLSIn != "" {
+		in = m.TLSIn
+	}
+	if m.Auth != "" {
+		in += ", user " + m.Auth
+	}
+	return in
+}
+
+// String returns the code and the detail in one line.
+func (r Reason) String() string { return strings.TrimSpace(r.Code + "  " + r.Detail) }
+
+// Whose returns who can mend it, as one says of a problem that it is theirs.
+func (r Reason) Whose() string {
+	switch failure.Owner(r.Owner) {
+	case failure.Remote:
+		return "theirs"
+	case failure.Local:
+		return "ours"
+	}
+	return "the network's"
+}
+
+// Reasons returns the reasons in a summary, each once and without its detail. The
+// remedy of a reason that several domains have speaks of DOMAIN.
+func Reasons(list []DomainSummary) []Reason {
+	domains := make(map[string][]string) // by code
+	for _, d := range list {
+		domains[d.Reason.Code] = append(domains[d.Reason.Code], d.Domain)
+	}
+	var out []Reason
+	for _, d := range list {
+		of, reason := domains[d.Reason.Code], d.Reason
+		if reason.Code == failure.New.Code() || of[0] != d.Domain {
+			continue
+		}
+		if reason.Detail = ""; len(of) > 1 {
+			reason.Remedy = strings.ReplaceAll(reason.Remedy, d.Domain, "DOMAIN")
+		}
+		out = append(out, reason)
+	}
+	return out
+}
+
+// Problem returns what is wrong with a policy, "" for nothing.
+func (p *Policy) Problem() string {
+	if p.LastError == "" && p.ExpiresAt != nil && p.ExpiresAt.Before(time.Now()) {
+		return "it has expired, and is not applied any more"
+	}
+	return p.LastError
+}
+
+// waiting returns the first queued recipient that was deferred, else the first
+// queued one, else the first.
+func (m *Message) waiting() *Recipient {
+	r := &m.Recipients[0]
+	for i := range m.Recipients {
+		switch next := &m.Recipients[i]; {
+		case next.State != "queued":
+		case next.LastError != "":
+			return next
+		case r.State != "queued":
+			r = next
+		}
+	}
+	return r
+}

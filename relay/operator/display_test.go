@@ -1,0 +1,64 @@
+package operator_test
+
+import (
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/stsrelay/stsrelay/relay/operator"
+)
+
+func TestTheListNamesARecipientThatStillWaits(t *testing.T) {
+	row := func(address, state, lastError string) operator.Recipient {
+		return operator.Recipient{Address: address, State: state, LastError: lastError}
+	}
+	for _, c := range []struct {
+		name, to   string
+		recipients []operator.Recipient
+	}{
+		{"none", "", nil},
+		{"one", "a@x.test", []operator.Recipient{row("a@x.test", "queued", "")}},
+		{"all wait", "a@x.test +1", []operator.Recipient{row("a@x.test", "queued", "put off"), row("b@x.test", "queued", "put off")}},
+		{"the first is delivered", "b@x.test +2",
+			[]operator.Recipient{row("a@x.test", "delivered", ""), row("b@x.test", "queued", "put off"), row("c@x.test", "bounced", "no")}},
+		{"the second was put off, the first is new", "b@x.test +1", []operator.Recipient{row("a@x.test", "queued", ""), row("b@x.test", "queued", "put off")}},
+		{"the second is new", "b@x.test +1", []operator.Recipient{row("a@x.test", "delivered", "old"), row("b@x.test", "queued", "")}},
+		{"none waits any more", "a@x.test +1", []operator.Recipient{row("a@x.test", "delivered", ""), row("b@x.test", "bounced", "no")}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			m := &operator.Message{Recipients: c.recipients}
+			if to := m.To(); to != c.to {
+				t.Errorf("%q, want %q", to, c.to)
+			}
+		})
+	}
+}
+
+func TestASummaryExplainsEachReasonOnce(t *testing.T) {
+	row := func(domain, code string) operator.DomainSummary {
+		return operator.DomainSummary{Domain: domain, Reason: operator.Reason{Code: code, Detail: "said " + domain, Remedy: "check " + domain}}
+	}
+	got := operator.Reasons([]operator.DomainSummary{row("a.test", "tls-name"), row("b.test", "new"), row("c.test", "dns"), row("d.test", "tls-name")})
+	want := []operator.Reason{{Code: "tls-name", Remedy: "check DOMAIN"}, {Code: "dns", Remedy: "check c.test"}}
+	if !slices.Equal(got, want) {
+		t.Errorf("%+v", got)
+	}
+}
+
+func TestTheProblemOfAPolicy(t *testing.T) {
+	past, future := time.Now().Add(-time.Hour), time.Now().Add(time.Hour)
+	for _, c := range []struct {
+		name   string
+		policy operator.Policy
+		want   string
+	}{
+		{"nothing", operator.Policy{ExpiresAt: &future}, ""},
+		{"its last fetch", operator.Policy{ExpiresAt: &future, LastError: "404"}, "404"},
+		{"it has expired", operator.Policy{ExpiresAt: &past}, "it has expired, and is not applied any more"},
+		{"it was never fetched", operator.Policy{LastError: "no answer"}, "no answer"},
+	} {
+		if got := c.policy.Problem(); got != c.want {
+			t.Errorf("%s: %q", c.name, got)
+		}
+	}
+}

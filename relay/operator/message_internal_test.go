@@ -1,0 +1,80 @@
+package operator
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"log/slog"
+	"strings"
+	"testing"
+
+	"github.com/stsrelay/stsrelay/queue"
+)
+
+func TestTheLogNamesWhatIsSetOfASelection(t *testing.T) {
+	for _, row := range []struct {
+		name string
+		sel  Selection
+		want string
+	}{
+		{"nothing", Selection{}, "level=INFO msg=x\n"},
+		{"all", Selection{All: true}, "level=INFO msg=x all=true\n"},
+		{"IDs and a reason", Selection{IDs: []string{"01A", "01B"}, Reason: "no such company"}, `level=INFO msg=x ids="[01A 01B]" reason="no such company"` + "\n"},
+		{"a filter", Selection{Domain: "a.example", From: "<>", To: "x@a.example", State: "held", OlderThan: "2h"},
+			`level=INFO msg=x domain=a.example from=<> to=x@a.example state=held older_than=2h` + "\n"},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			var out bytes.Buffer
+			log := slog.New(slog.NewTextHandler(&out, &slog.HandlerOptions{ReplaceAttr: func(_ []string, a slog.Attr) slog.Attr {
+				if a.Key == slog.TimeKey {
+					return slog.Attr{}
+				}
+				return a
+			}}))
+			log.LogAttrs(context.Background(), slog.LevelInfo, "x", row.sel.attrs()...)
+			if out.String() != row.want {
+				t.Errorf("got %swant %s", out.String(), row.want)
+			}
+		})
+	}
+}
+
+func TestWhyAMessageWaits(t *testing.T) {
+	queued := func(why, text string) queue.RecipientState {
+		return queue.RecipientState{State: queue.Queued, ReasonCode: why, LastError: text}
+	}
+	delivered := queue.RecipientState{State: queue.Delivered}
+	for _, row := range []struct {
+		name         string
+		state        queue.State
+		heldFor      string
+		states       []queue.RecipientState
+		rests        queue.Reason // of the second recipient's domain
+		line, remedy string
+	}{
+		{name: "new", states: []queue.RecipientState{queued("", ""), queued("", "")}, line: "new", remedy: "its turn"},
+		{name: "put off", states: []queue.RecipientState{delivered, queued("tls-name", "4.7.5 another name")},
+			line: "tls-name  4.7.5 another name", remedy: "stsrelay check two.example"},
+		{name: "its domain rests", states: []queue.RecipientState{queued("", ""), queued("", "")}, rests: queue.Reason{Code: "connect", Text: "4.4.1 refused"},
+			line: "connect  4.4.1 refused", remedy: "stsrelay check two.example"},
+		{name: "held", state: queue.Held, heldFor: "odd", states: []queue.RecipientState{queued("dns", "no answer"), delivered},
+			line: "held  odd", remedy: "stsrelay queue release 0000"},
+		{name: "a code of another version", states: []queue.RecipientState{queued("moon", "full"), delivered}, line: "moon  full", remedy: "stsrelay check one.example"},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			m := queue.Message{State: row.state, HeldFor: row.heldFor, States: row.states, Backoffs: []queue.Reason{{}, row.rests}}
+			m.Recipients = []queue.Recipient{{Address: "a@one.example", Domain: "one.example"}, {Address: "b@two.example", Domain: "two.example"}}
+			w := newMessage(&m).Reason
+			if w.String() != row.line || w.Says == "" || w.Whose() == "" || !strings.Contains(w.Remedy, row.remedy) {
+				t.Errorf("%+v", w)
+			}
+		})
+	}
+}
+
+func TestAMessageIsShownWithItsMessageID(t *testing.T) {
+	m := newMessage(&queue.Message{Envelope: queue.Envelope{MessageID: "<1@example.com>"}})
+	if out, err := json.Marshal(m); err != nil || !strings.Contains(string(out), `"message_id":"\u003c1@example.com\u003e"`) {
+		t.Errorf("%s, %v", out, err)
+	}
+}

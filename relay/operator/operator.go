@@ -1,0 +1,69 @@
+// Package operator has every read and every change that an operator can make on a
+// running relay: of the queue and its trash, the policy cache, the TLS reports,
+// and the relay as a whole. Its methods check what was asked for, do it, and
+// write the log line that says who did it. They return Go values with the JSON
+// tags of docs/admin-api.md.
+//
+// It knows neither sockets nor pages. relay/adminapi and relay/web are two ways
+// to it, and what one of them can do the other can do by calling the same method.
+package operator
+
+import (
+	"context"
+	"log/slog"
+
+	"github.com/stsrelay/stsrelay/queue"
+	"github.com/stsrelay/stsrelay/sts"
+	"github.com/stsrelay/stsrelay/tlsrpt"
+)
+
+// Options configures New. Queue and Status are required.
+type Options struct {
+	Queue *queue.Queue
+	// Policies is the policy cache; nil: MTA-STS is off.
+	Policies *sts.Manager
+	// Reports makes and sends TLS reports; nil: they are switched off.
+	Reports *tlsrpt.Reporter
+	// Status returns the part of the status that the queue does not know.
+	Status func() Status
+	// Reload reads the configuration again. It returns the keys that change with
+	// the next start only.
+	Reload func(ctx context.Context) (restart []string, err error)
+	// Notice returns the notice to the sender of a message that the operator has
+	// bounced. If it is nil or returns nil, no notice is sent.
+	Notice func(m queue.Message, reason string) *queue.NewMessage
+	Logger *slog.Logger
+}
+
+// Operator is a running relay as its operator sees it.
+type Operator struct{ o Options }
+
+// New returns an Operator.
+func New(o Options) *Operator {
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	return &Operator{o: o}
+}
+
+// Actor is who makes a change. Each change logs it as "actor".
+type Actor struct {
+	// Via is the way by which the actor reached the relay: "socket" or "web".
+	Via string
+	// User is the actor's name there: the user ID of the process at the other end
+	// of the socket, or the user of a web session. It is "" where it is not known.
+	User string
+}
+
+// LogValue implements slog.LogValuer.
+func (a Actor) LogValue() slog.Value {
+	if a.User == "" {
+		return slog.StringValue(a.Via)
+	}
+	return slog.StringValue(a.Via + " " + a.User)
+}
+
+// log writes the line of a change.
+func (o *Operator) log(ctx context.Context, actor Actor, msg string, attrs ...slog.Attr) {
+	o.o.Logger.LogAttrs(ctx, slog.LevelInfo, msg, append(attrs, slog.Any("actor", actor))...)
+}

@@ -1,0 +1,80 @@
+package operator
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/stsrelay/stsrelay/queue"
+)
+
+// Messages calls yield with the selected messages, the oldest first, until it
+// returns false or has had limit of them. A negative limit is none.
+func (o *Operator) Messages(ctx context.Context, sel Selection, limit int, yield func(*Message) bool) error {
+	f, err := sel.filter()
+	if err != nil {
+		return failed(invalid, err)
+	}
+	if limit == 0 {
+		return nil
+	}
+	n := 0
+	return o.o.Queue.List(ctx, f, func(m queue.Message) bool {
+		n++
+		out := newMessage(&m)
+		return yield(&out) && n != limit
+	})
+}
+
+// Message returns one message by its ID or a unique prefix of it.
+func (o *Operator) Message(id string) (Message, error) {
+	m, err := o.find(id)
+	if err != nil {
+		return Message{}, err
+	}
+	return newMessage(&m), nil
+}
+
+func (o *Operator) find(id string) (queue.Message, error) {
+	full, err := o.o.Queue.Resolve(id)
+	if err != nil {
+		return queue.Message{}, failed(notFound, err)
+	}
+	m, err := o.o.Queue.Show(full)
+	if err != nil {
+		return m, failed(notFound, err)
+	}
+	return m, nil
+}
+
+// Content returns a reader of a message's content, and its size in octets. The
+// content was read to its end before, so that one that the disk has damaged is an
+// error here, before the first octet is given away.
+func (o *Operator) Content(id string) (io.Reader, int64, error) {
+	m, err := o.find(id)
+	if err != nil {
+		return nil, 0, err
+	}
+	body, err := o.o.Queue.Open(m.ID)
+	if err != nil {
+		return nil, 0, failed(notFound, err)
+	}
+	if _, err := io.Copy(io.Discard, body); err != nil {
+		return nil, 0, fmt.Errorf("message %s cannot be read from the disk of the relay: %w", m.ID, err)
+	}
+	if body, err = o.o.Queue.Open(m.ID); err != nil {
+		return nil, 0, failed(notFound, err)
+	}
+	return body, m.Size, nil
+}
+
+// Summary returns what waits by domain, most messages first.
+func (o *Operator) Summary() []DomainSummary {
+	out := []DomainSummary{}
+	for _, d := range o.o.Queue.Summary() {
+		out = append(out, DomainSummary{Domain: d.Domain, Messages: d.Messages, Recipients: d.Recipients,
+			OldestAt: d.OldestAt.UTC().Truncate(time.Millisecond), NextAttemptAt: timePointer(d.NextAttemptAt), LastError: d.Last.Text, Reason: newReason(d.Last, d.Domain, "")})
+	}
+	return out
+}

@@ -1,0 +1,92 @@
+package operator
+
+import (
+	"context"
+
+	"github.com/stsrelay/stsrelay/relay/alert"
+)
+
+// Status is the state of the relay as a whole.
+type Status struct {
+	Version       string `json:"version"`
+	UptimeSeconds int64  `json:"uptime_seconds"`
+	Hostname      string `json:"hostname"`
+	// Accepting reports whether the relay takes mail in, and Delivering whether it
+	// delivers: it does not while delivery is paused.
+	Accepting  bool `json:"accepting"`
+	Delivering bool `json:"delivering"`
+	// Problem is why no mail is taken in, "" while it is.
+	Problem string `json:"problem,omitempty"`
+	// Alerts are what needs a person, as of the last minutes.
+	Alerts     []alert.Alert `json:"troubles"`
+	LogDropped uint64        `json:"log_dropped"` // lines that nobody has read
+	SinceStart SinceStart    `json:"since_start"`
+	Queue      QueueStatus   `json:"queue"`
+	Sessions   SessionStatus `json:"sessions"`
+}
+
+// SinceStart counts since the start of the relay.
+type SinceStart struct {
+	Accepted  int64 `json:"accepted"`  // messages taken in
+	Delivered int64 `json:"delivered"` // recipients
+	Deferred  int64 `json:"deferred"`  // recipients, each time they were deferred
+	Bounced   int64 `json:"bounced"`   // recipients
+}
+
+// QueueStatus has the totals of the queue.
+type QueueStatus struct {
+	Messages   int `json:"messages"`
+	Recipients int `json:"recipients"`
+	Held       int `json:"held"`
+}
+
+// SessionStatus counts the open SMTP sessions.
+type SessionStatus struct {
+	In  int `json:"in"`
+	Out int `json:"out"`
+}
+
+// Status returns the state of the relay as a whole.
+func (o *Operator) Status() Status {
+	s := o.o.Status()
+	n := o.o.Queue.Counts()
+	s.Queue = QueueStatus{Messages: n.Messages, Recipients: n.Recipients, Held: n.Held}
+	s.Delivering = !o.o.Queue.Paused()
+	s.Accepting = true
+	if err := o.o.Queue.Accepting(); err != nil {
+		s.Accepting, s.Problem = false, err.Error()
+	}
+	if s.Alerts == nil {
+		s.Alerts = []alert.Alert{}
+	}
+	return s
+}
+
+// Reloaded is the answer to a reload.
+type Reloaded struct {
+	Reloaded bool `json:"reloaded"`
+	// Restart are the keys that have changed in the file and count from the next
+	// start only.
+	Restart []string `json:"restart"`
+}
+
+// Reload reads the configuration again. If it is wrong nothing changes, and the
+// error says why.
+func (o *Operator) Reload(ctx context.Context, actor Actor) (Reloaded, error) {
+	o.log(ctx, actor, "reload requested by the operator")
+	restart, err := o.o.Reload(ctx)
+	if err != nil {
+		return Reloaded{}, failed(rejected, err)
+	}
+	return Reloaded{Reloaded: true, Restart: append([]string{}, restart...)}, nil
+}
+
+// SetPaused pauses or resumes delivery as a whole, until the next start.
+func (o *Operator) SetPaused(ctx context.Context, actor Actor, paused bool) {
+	o.o.Queue.SetPaused(paused)
+	msg := "delivery resumed by the operator"
+	if paused {
+		msg = "delivery paused by the operator"
+	}
+	o.log(ctx, actor, msg)
+}

@@ -1,0 +1,100 @@
+package operator
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"time"
+
+	"github.com/stsrelay/stsrelay/queue"
+)
+
+// Trashed is a message, or a part of one, that the operator has removed.
+type Trashed struct {
+	ID         string    `json:"id"`
+	From       string    `json:"from"`
+	To         []string  `json:"to"` // the recipients that were removed
+	Size       int64     `json:"size"`
+	ReceivedAt time.Time `json:"received_at"`
+	RemovedAt  time.Time `json:"removed_at"`
+	// ExpiresAt is when it is deleted for good, at the latest.
+	ExpiresAt time.Time `json:"expires_at"`
+	// Active reports whether a delivery was under way: it may have been delivered.
+	Active bool `json:"active"`
+}
+
+// Restored is the answer to a restore.
+type Restored struct {
+	IDs       []string `json:"ids"` // that the messages have now
+	Missing   []string `json:"missing,omitempty"`
+	Ambiguous []string `json:"ambiguous,omitempty"`
+}
+
+// Trash calls yield with what the operator has removed, the oldest removal first,
+// until it returns false.
+func (o *Operator) Trash(ctx context.Context, yield func(*Trashed) bool) error {
+	return o.o.Queue.Trash(ctx, func(t queue.Trashed) bool {
+		out := Trashed{ID: t.ID.String(), From: t.From, Size: t.Size, ReceivedAt: t.ReceivedAt.UTC(), RemovedAt: t.RemovedAt.UTC(), ExpiresAt: t.ExpiresAt().UTC(), Active: t.Active}
+		for _, to := range t.Recipients {
+			out.To = append(out.To, to.Address)
+		}
+		return yield(&out)
+	})
+}
+
+// Restore puts removed messages back into the queue: those with the IDs of a
+// selection, or all.
+func (o *Operator) Restore(ctx context.Context, actor Actor, sel Selection) (Restored, error) {
+	out := Restored{IDs: []string{}}
+	ids := sel.IDs
+	if sel.All == (len(ids) > 0) {
+		return out, failed(invalid, errors.New("say which messages: ids, or all"))
+	}
+	if sel.All {
+		var err error
+		if ids, err = o.trashedIDs(ctx); err != nil {
+			return out, err
+		}
+	}
+	var err error
+	for _, id := range ids {
+		var back []queue.ID
+		back, err = o.o.Queue.Restore(ctx, id)
+		for _, i := range back {
+			out.IDs = append(out.IDs, i.String())
+		}
+		switch {
+		case errors.Is(err, queue.ErrAmbiguous):
+			out.Ambiguous = append(out.Ambiguous, id)
+		case errors.Is(err, queue.ErrNotInTrash):
+			out.Missing = append(out.Missing, id)
+		case err != nil:
+			return out, err
+		}
+	}
+	o.log(ctx, actor, "messages restored by the operator", slog.Int("messages", len(out.IDs)))
+	return out, nil
+}
+
+// trashedIDs returns the IDs in the trash, each once.
+func (o *Operator) trashedIDs(ctx context.Context) (ids []string, err error) {
+	seen := make(map[queue.ID]bool)
+	err = o.o.Queue.Trash(ctx, func(t queue.Trashed) bool {
+		if !seen[t.ID] {
+			seen[t.ID] = true
+			ids = append(ids, t.ID.String())
+		}
+		return true
+	})
+	return ids, err
+}
+
+// EmptyTrash deletes all that is in the trash for good.
+func (o *Operator) EmptyTrash(ctx context.Context, actor Actor) (Affected, error) {
+	n, err := o.o.Queue.EmptyTrash(ctx)
+	if err != nil {
+		return Affected{}, err
+	}
+	o.log(ctx, actor, "the trash was emptied by the operator", slog.Int("messages", n))
+	return Affected{Affected: n}, nil
+}
