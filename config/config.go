@@ -119,7 +119,6 @@ type Notices struct {
 	Operator string `toml:"operator" json:"operator"`
 }
 
-<<<<<<< HEAD
 // History is what is kept of messages that have left.
 type History struct {
 	// Keep is how long; 0: nothing is kept.
@@ -128,16 +127,10 @@ type History struct {
 	Size Size `toml:"size" json:"size"`
 	// Addresses is "full", "domain" or "hashed".
 	Addresses string `toml:"addresses" json:"addresses"`
-	// Subject reports whether the Subject of messages is kept.
-	Subject bool `toml:"subject" json:"subject"`
 }
 
-// Postmaster is where mail to <postmaster> goes: to the operator, or to the
-// postmaster of the domain that the relay is in.
-=======
 // Postmaster is the address that gets mail to <postmaster>: the operator's, or that of
 // the postmaster of the relay's own domain.
->>>>>>> main
 func (c *Config) Postmaster() string {
 	if c.Notices.Operator != "" {
 		return c.Notices.Operator

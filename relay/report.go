@@ -156,6 +156,7 @@ func (r *Relay) eventReaders() delivery.Readers {
 		readers.Commit = append(readers.Commit, r.countSessions)
 		readers.Ended = append(readers.Ended, r.tellReporter)
 	}
+	readers.Durable = append(readers.Durable, r.history.AddEvent)
 	return readers
 }
 

@@ -2,6 +2,7 @@ package history
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -23,11 +24,11 @@ const (
 	tidyEvery   = 10 * time.Minute
 )
 
-// Options configures Open. Dir and Key are required.
+// Options configures Open. Dir is required.
 type Options struct {
 	// Dir is the folder of the day files. It is made if it is not there.
 	Dir string
-	// Key is the secret for AddressesHashed.
+	// Key is the secret for AddressesHashed; nil: one is made and kept in Dir.
 	Key []byte
 	Settings
 	// CheckSpace returns an error while the disk has no room for the history: the
@@ -46,8 +47,6 @@ type Settings struct {
 	// bound.
 	Size      int64
 	Addresses Addresses
-	// Subject reports whether the Subject of a message is kept.
-	Subject bool
 }
 
 // Log writes the history. Its methods may be called from many goroutines.
@@ -93,6 +92,12 @@ func Open(o Options) (*Log, error) {
 	if err := os.MkdirAll(o.Dir, 0o700); err != nil {
 		return nil, fmt.Errorf("make the folder of the history: %w", err)
 	}
+	if o.Key == nil {
+		var err error
+		if o.Key, err = ownKey(filepath.Join(o.Dir, keyFile)); err != nil {
+			return nil, err
+		}
+	}
 	enc, err := zstd.NewWriter(nil, zstd.WithEncoderConcurrency(1))
 	if err != nil {
 		return nil, fmt.Errorf("open the history: %w", err)
@@ -105,6 +110,25 @@ func Open(o Options) (*Log, error) {
 	}
 	go w.run()
 	return l, nil
+}
+
+// keyFile has the secret for AddressesHashed.
+const keyFile = "key"
+
+// ownKey reads a secret, or makes it.
+func ownKey(name string) ([]byte, error) {
+	key, err := os.ReadFile(name)
+	if err == nil && len(key) >= 16 {
+		return key, nil
+	}
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("the key of the history: %w", err)
+	}
+	key = []byte(rand.Text())
+	if err := os.WriteFile(name, key, 0o600); err != nil {
+		return nil, fmt.Errorf("the key of the history: %w", err)
+	}
+	return key, nil
 }
 
 // Set changes the settings; what was written stays as it is.
@@ -297,9 +321,6 @@ func (w *writer) add(r *Record) {
 		_ = w.flush() // a frame is of one day
 	}
 	s := w.l.Settings()
-	if !s.Subject {
-		r.Subject = ""
-	}
 	masked := s.Addresses.mask(r, w.l.o.Key)
 	lines, err := masked.line(w.lines)
 	if err != nil {

@@ -20,10 +20,8 @@ type Kind string
 const (
 	Accepted Kind = "accepted" // the relay has answered 250 for a message
 	Attempt  Kind = "attempt"  // recipients to whom the same happened in one attempt
-	Ended    Kind = "ended"    // each recipient of a message has an end
 	Operator Kind = "operator" // somebody changed the message by hand
 	Notice   Kind = "notice"   // a notice about the message was queued for its sender
-	Refused  Kind = "refused"  // a client was refused
 	Gap      Kind = "gap"      // records may be missing here
 	Forgot   Kind = "forgot"   // addresses were taken out of the file
 )
@@ -47,7 +45,6 @@ type Record struct {
 	Client    string `json:"client,omitempty"`
 	User      string `json:"user,omitempty"`
 	ClientTLS string `json:"client_tls,omitempty"`
-	Subject   string `json:"subject,omitempty"`
 
 	// Verdict is what the attempt came to: delivered, deferred or bounced.
 	Verdict string  `json:"verdict,omitempty"`
