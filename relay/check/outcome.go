@@ -42,6 +42,9 @@ func (c *checker) walk() Outcome {
 		t.attempt++
 		t.walk = rotation.Begin(c.domain, &c.plan, nil, now)
 		for step := range t.walk.Hosts(context.Background(), guide) {
+			if t.walk.Complete() {
+				break // the rest was tried before
+			}
 			h := c.hostOf(step.Host)
 			if s := t.host(h); s != nil {
 				return c.delivered(h, s, t)
