@@ -121,11 +121,15 @@ var modelDomains = []string{"a.test", "b.test", "c.test"}
 // after each of them, whatever restarts lie between, and in the end every
 // recipient was delivered, bounced or removed, and the store is empty.
 func TestTheQueueAgreesWithItsModel(t *testing.T) {
+	t.Parallel()
 	for engine, newPlace := range map[string]func() *memory.Place{
 		"badger": func() *memory.Place { return nil },
 		"memory": func() *memory.Place { return new(memory.Place) },
 	} {
-		t.Run(engine, func(t *testing.T) { agree(t, newPlace) })
+		t.Run(engine, func(t *testing.T) {
+			t.Parallel()
+			agree(t, newPlace)
+		})
 	}
 }
 
