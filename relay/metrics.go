@@ -144,27 +144,30 @@ func (r *Relay) accepted(size int64) {
 	r.metrics.Accepted(size)
 }
 
-// measure counts what an event tells of. It is a reader of events.
-func (r *Relay) measure(e *delivery.Event) {
-	for i := range e.Sessions {
-		s := &e.Sessions[i]
-		if s.Opened {
-			r.metrics.StartTLS(s.Evidence.StartTLS.String(), 1)
+// countEvents returns a reader of events that counts them for the metrics and for status.
+func countEvents(m *metrics.Metrics, t *totals) func(*delivery.Event) {
+	return func(e *delivery.Event) {
+		for i := range e.Sessions {
+			s := &e.Sessions[i]
+			if !s.Opened {
+				continue
+			}
+			m.StartTLS(s.Evidence.StartTLS.String(), 1)
+			if s.Usable {
+				m.Session(s.Evidence.TLSName())
+			}
 		}
-		if s.Usable {
-			r.metrics.Session(s.Evidence.TLSName())
+		if e.Kind != delivery.EventAttempt {
+			return
 		}
-	}
-	if e.Kind != delivery.EventAttempt {
-		return
-	}
-	for _, result := range e.Results() {
-		r.metrics.Recipients(result.Verdict, result.Code, len(result.To))
-		r.totals.add(result.Verdict, int64(len(result.To)))
-	}
-	r.metrics.Attempt(e.Verdict(), cmp.Or(string(e.Protection), "no-session"))
-	if slices.ContainsFunc(e.States, func(s queue.RecipientState) bool { return s.State == queue.Delivered }) {
-		r.metrics.Delivered(e.Claim.Age + e.Took)
+		for _, result := range e.Results() {
+			m.Recipients(result.Verdict, result.Code, len(result.To))
+			t.add(result.Verdict, int64(len(result.To)))
+		}
+		m.Attempt(e.Verdict(), cmp.Or(string(e.Protection), "no-session"))
+		if slices.ContainsFunc(e.States, func(s queue.RecipientState) bool { return s.State == queue.Delivered }) {
+			m.Delivered(e.Claim.Age + e.Took)
+		}
 	}
 }
 

@@ -14,7 +14,6 @@ import (
 	"github.com/stsrelay/stsrelay/internal/dkim"
 	"github.com/stsrelay/stsrelay/internal/store"
 	"github.com/stsrelay/stsrelay/queue"
-	"github.com/stsrelay/stsrelay/relay/delivery"
 	"github.com/stsrelay/stsrelay/relay/security"
 	"github.com/stsrelay/stsrelay/tlsrpt"
 )
@@ -30,7 +29,7 @@ func (r *Relay) openReports(c *config.Config, roots *x509.CertPool) error {
 		return err
 	}
 	r.signer.Store(signer)
-	poster := tlsrpt.NewPoster(tlsrpt.PosterOptions{
+	poster := tlsrpt.NewHTTPSubmitter(tlsrpt.HTTPSubmitterOptions{
 		Hellos: r.hellos,
 		Roots:  roots, LookupAddrs: r.lookupReceiver, DialContext: r.o.Dial, Logger: r.log,
 		AllowPrivate: func() bool { return r.config.Load().Delivery.PrivateAddresses == "allow" },
@@ -106,57 +105,6 @@ func (r *Relay) ownMail(to queue.Recipient, what string, body []byte) []queue.Ne
 func (r *Relay) lookupReceiver(ctx context.Context, host string) ([]netip.Addr, error) {
 	a, err := r.resolver.Addrs(ctx, host)
 	return a.Addrs, err
-}
-
-// noticesOf returns the notices that are owed for what became of an attempt. It is a
-// reader of events.
-func (r *Relay) noticesOf(e *delivery.Event) (c delivery.Changes) {
-	if e.Kind == delivery.EventNoAttempt || e.Unreadable != nil || e.Claim.Envelope.Kind == queue.Report {
-		return c
-	}
-	add := func(m queue.NewMessage, ok bool) bool {
-		if ok {
-			c.Notices = append(c.Notices, m)
-		}
-		return ok
-	}
-	if e.Kind == delivery.EventAttempt {
-		add(r.notices.Failure(e.Claim, e.States))
-		add(r.notices.Success(e.Claim, e.States, e.Relayed))
-	}
-	if e.Late {
-		c.Delayed = add(r.notices.Delay(e.Claim, e.States))
-	}
-	return c
-}
-
-// tellReporter tells the reporter what became of its mail, about which nobody gets a
-// notice. It is a reader of events.
-func (r *Relay) tellReporter(e *delivery.Event) {
-	if e.Kind != delivery.EventAttempt || e.Claim.Envelope.Kind != queue.Report {
-		return
-	}
-	for _, s := range e.States { // there is one recipient
-		switch s.State {
-		case queue.Delivered:
-			r.reporter.Mailed(context.Background(), e.Claim.Envelope.ID.String(), "")
-		case queue.Bounced:
-			r.reporter.Mailed(context.Background(), e.Claim.Envelope.ID.String(), s.LastError)
-		}
-	}
-}
-
-// eventReaders returns the readers of what becomes of attempts.
-func (r *Relay) eventReaders() delivery.Readers {
-	readers := delivery.Readers{
-		Commit: []func(*delivery.Event) delivery.Changes{r.noticesOf},
-		Ended:  []func(*delivery.Event){delivery.LogEvents(r.log), r.measure},
-	}
-	if r.reporter != nil {
-		readers.Commit = append(readers.Commit, r.countSessions)
-		readers.Ended = append(readers.Ended, r.tellReporter)
-	}
-	return readers
 }
 
 // runReports sends reports until ctx ends. A failure does not stop the mail.

@@ -1,31 +1,52 @@
 package relay
 
 import (
+	"context"
 	"errors"
 	"net"
 	"slices"
 	"strings"
 
 	"github.com/stsrelay/stsrelay/internal/store"
+	"github.com/stsrelay/stsrelay/queue"
 	"github.com/stsrelay/stsrelay/relay/delivery"
 	"github.com/stsrelay/stsrelay/relay/security"
 	"github.com/stsrelay/stsrelay/tlsrpt"
 )
 
-// countSessions returns what the sessions of an attempt count for TLS reports. It is a
-// reader of events.
-func (r *Relay) countSessions(e *delivery.Event) (c delivery.Changes) {
-	if !slices.ContainsFunc(e.Sessions, func(s delivery.Session) bool { return s.Verdicts != nil }) {
+// countSessions returns a reader of events that counts their sessions for TLS reports.
+func countSessions(count func(*store.Batch, tlsrpt.Result)) func(*delivery.Event) delivery.Changes {
+	return func(e *delivery.Event) (c delivery.Changes) {
+		if !slices.ContainsFunc(e.Sessions, func(s delivery.Session) bool { return s.Verdicts != nil }) {
+			return c
+		}
+		c.Batch = func(b *store.Batch) {
+			for i := range e.Sessions {
+				for _, result := range results(e, &e.Sessions[i]) {
+					count(b, result)
+				}
+			}
+		}
 		return c
 	}
-	c.Batch = func(b *store.Batch) {
-		for i := range e.Sessions {
-			for _, result := range results(e, &e.Sessions[i]) {
-				r.reporter.Count(b, result)
+}
+
+// followReports returns a reader of events that tells the reporter what became of reports
+// that it has mailed. Nobody gets a notice about those.
+func followReports(reporter *tlsrpt.Reporter) func(*delivery.Event) {
+	return func(e *delivery.Event) {
+		if e.Kind != delivery.EventAttempt || e.Claim.Envelope.Kind != queue.Report {
+			return
+		}
+		for _, s := range e.States { // there is one recipient
+			switch s.State {
+			case queue.Delivered:
+				reporter.Mailed(context.Background(), e.Claim.Envelope.ID.String(), "")
+			case queue.Bounced:
+				reporter.Mailed(context.Background(), e.Claim.Envelope.ID.String(), s.LastError)
 			}
 		}
 	}
-	return c
 }
 
 // results turns the verdicts on a session into results for TLS reports: one for

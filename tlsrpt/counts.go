@@ -12,21 +12,22 @@ import (
 	"github.com/stsrelay/stsrelay/internal/store"
 )
 
-// Counts is what was counted of one policy of one domain on one day.
+// Counts are the counts of one policy of one domain on one day.
 type Counts struct {
 	Policy    Policy
 	Successes int64
 	Failures  []FailureCount // most first
-	// Again is how many of the sessions another policy has counted already,
-	// AgainFailed, how many of these failed there and here.
+	// Again is the number of sessions that another policy has counted already,
+	// AgainFailed the number of those that failed for both policies.
 	Again, AgainFailed int64
 }
 
-// FailureCount is a failure and how often it was met.
+// FailureCount is a failure and the number of its sessions.
 type FailureCount struct {
 	Failure
 	Count int64
-	// First and Last are when, in seconds since 1970; 0 where that is not known.
+	// First and Last are the times of the first and the last one, in seconds since
+	// 1970; 0 where they are not known.
 	First, Last int64
 }
 
@@ -39,8 +40,8 @@ func (c *Counts) Failed() (n int64) {
 }
 
 // readPolicies calls yield for every policy below prefix, in the order of days,
-// domains and generations, until it returns false. A value that is damaged is
-// left out: the rest is still worth a report.
+// domains and generations, until it returns false. A damaged value is
+// left out: a report of the others is of use.
 func readPolicies(s store.Store, prefix []byte, yield func(reportKey, *Counts) bool) error {
 	r := reader{yield: yield}
 	var from []byte
@@ -59,7 +60,7 @@ func readPolicies(s store.Store, prefix []byte, yield func(reportKey, *Counts) b
 	return nil
 }
 
-// reader puts the records of one policy together.
+// reader collects the records of one policy.
 type reader struct {
 	yield   func(reportKey, *Counts) bool
 	key     reportKey
@@ -89,7 +90,7 @@ func (r *reader) add(k, v []byte) error {
 	return nil
 }
 
-// emit hands on what was read and says whether more is wanted.
+// emit passes the counts that were read to yield, and reports whether more are wanted.
 func (r *reader) emit() bool {
 	if r.counts != nil && !r.stopped {
 		r.counts.Failures = slices.DeleteFunc(r.counts.Failures, func(f FailureCount) bool { return f.Count == 0 }) // it could not be read
@@ -100,7 +101,7 @@ func (r *reader) emit() bool {
 	return !r.stopped
 }
 
-// read takes in one value; what cannot be decoded is left out.
+// read adds one value to the counts; a value that cannot be decoded is left out.
 func (r *reader) read(rest []string, v []byte) {
 	c := r.counts
 	switch {
@@ -124,7 +125,7 @@ func (r *reader) read(rest []string, v []byte) {
 	}
 }
 
-// days are the days of which something is kept, in order.
+// days are the days that have counts, in order.
 func days(s store.Store) (out []string, err error) {
 	prefix := dayKey("")
 	err = s.ScanKeys(prefix, nil, func(k []byte) error {
@@ -136,7 +137,7 @@ func days(s store.Store) (out []string, err error) {
 	return out, err
 }
 
-// closedDays are the days of which a report was begun.
+// closedDays are the days for which at least one report was started.
 func closedDays(s store.Store) (map[string]bool, error) {
 	closed := make(map[string]bool)
 	all, err := days(s)
@@ -151,8 +152,8 @@ func closedDays(s store.Store) (map[string]bool, error) {
 	return closed, err
 }
 
-// generations calls yield for every domain of a day with the generation that is
-// open, and whether anything was counted in it.
+// generations calls yield for every domain of a day with the open generation. counted
+// reports whether that has counts.
 func generations(s store.Store, day string, yield func(k reportKey, counted bool)) error {
 	prefix := domainKey(day, "")
 	return s.Scan(prefix, nil, func(k, v []byte) error {

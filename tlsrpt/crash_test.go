@@ -18,7 +18,7 @@ import (
 // A crash loses no count and no report, and sends nothing a second time but what
 // nobody had written down; that has the same report-id.
 func TestACrashSendsNothingTwice(t *testing.T) {
-	o := newOffice(t)
+	o := newHarness(t)
 	h := o.receiver("r.example")
 	o.publish("a.example", "v=TLSRPTv1; rua=mailto:x@r.example")
 	o.publish("b.example", "v=TLSRPTv1; rua=https://r.example/")
@@ -31,7 +31,7 @@ func TestACrashSendsNothingTwice(t *testing.T) {
 	// closed, the mail is queued, the report is posted, and no more.
 	for _, d := range []string{"a.example", "b.example"} {
 		k := reportKey{Day: "2026-11-23", Domain: d}
-		s, err := o.begin(t.Context(), k)
+		s, err := o.closeCounts(t.Context(), k)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -13,7 +13,7 @@ import (
 )
 
 func TestWhenAReportIsSent(t *testing.T) {
-	o := newOffice(t)
+	o := newHarness(t)
 	midnight := noon.Truncate(24 * time.Hour).Add(24 * time.Hour)
 	var quarters [4]int
 	for i := range 4000 {
@@ -47,7 +47,7 @@ func TestWhenAReportIsSent(t *testing.T) {
 	if s := o.state(); s.State != Sent || s.ReportID != id {
 		t.Errorf("at its time: %+v", s)
 	}
-	other := newOffice(t)
+	other := newHarness(t)
 	if other.id(k) == id {
 		t.Error("two relays have the same report-id")
 	}
@@ -56,7 +56,7 @@ func TestWhenAReportIsSent(t *testing.T) {
 func TestCountsAfterTheirReportGoIntoAnother(t *testing.T) {
 	for _, how := range []string{"a clock set back", "sent by the operator"} {
 		t.Run(how, func(t *testing.T) {
-			o := newOffice(t)
+			o := newHarness(t)
 			h := o.receiver("r.example")
 			o.publish("a.example", "v=TLSRPTv1; rua=https://r.example/")
 			sts := Policy{Type: PolicySTS, Strings: []string{"version: STSv1"}}
@@ -103,7 +103,7 @@ func TestCountsAfterTheirReportGoIntoAnother(t *testing.T) {
 
 // An attempt may end before midnight and its commit come after it.
 func TestCountsThatAreWrittenAfterMidnightAreReported(t *testing.T) {
-	o := newOffice(t)
+	o := newHarness(t)
 	h := o.receiver("r.example")
 	o.publish("a.example", "v=TLSRPTv1; rua=https://r.example/")
 	o.count(Result{Domain: "other.example", Policy: Policy{Type: PolicyNone}, At: noon})
@@ -118,7 +118,7 @@ func TestCountsThatAreWrittenAfterMidnightAreReported(t *testing.T) {
 // A count that comes when its report is due already is waited for while it is
 // being written.
 func TestAReportThatIsDueBeforeItsCountIsWrittenWaitsForIt(t *testing.T) {
-	o := newOffice(t)
+	o := newHarness(t)
 	writing, write := make(chan bool), make(chan bool)
 	var b store.Batch
 	o.Count(&b, success)
@@ -132,7 +132,7 @@ func TestAReportThatIsDueBeforeItsCountIsWrittenWaitsForIt(t *testing.T) {
 	<-writing
 	began := make(chan error, 1)
 	go func() {
-		s, err := o.begin(t.Context(), reportKey{Day: DayOf(noon), Domain: success.Domain})
+		s, err := o.closeCounts(t.Context(), reportKey{Day: DayOf(noon), Domain: success.Domain})
 		if err == nil && s.State != Waiting {
 			err = fmt.Errorf("the report is %s", s.State)
 		}
@@ -151,7 +151,7 @@ func TestAReportThatIsDueBeforeItsCountIsWrittenWaitsForIt(t *testing.T) {
 }
 
 func TestMissedDaysAreSentAndOldOnesDropped(t *testing.T) {
-	o := newOffice(t)
+	o := newHarness(t)
 	h := o.receiver("r.example")
 	o.publish("a.example", "v=TLSRPTv1; rua=https://r.example/")
 	for i := range 10 {
@@ -181,7 +181,7 @@ func TestMissedDaysAreSentAndOldOnesDropped(t *testing.T) {
 
 // What the tally remembers of a day is forgotten with it.
 func TestADayThatWasForgottenIsCountedAnew(t *testing.T) {
-	o := newOffice(t)
+	o := newHarness(t)
 	o.count(success)
 	o.at(noon.AddDate(0, 0, 30))
 	if got := read(t, o.store, "2026-11-23"); len(got) != 0 {
@@ -199,7 +199,7 @@ func TestADayThatWasForgottenIsCountedAnew(t *testing.T) {
 }
 
 func TestWhatIsDroppedUnsentIsTold(t *testing.T) {
-	o := newOffice(t)
+	o := newHarness(t)
 	h := o.receiver("r.example")
 	h.Answer(testnet.Answer{Status: 500})
 	o.publish("a.example", "v=TLSRPTv1; rua=https://r.example/")

@@ -46,7 +46,7 @@ func TestOthersReadTheReports(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			o := newOffice(t)
+			o := newHarness(t)
 			h := o.receiver("r.example")
 			o.publish("a.example", "v=TLSRPTv1; rua=https://r.example/,mailto:x@r.example")
 			for _, r := range tt.results {

@@ -12,8 +12,8 @@ import (
 )
 
 // Keys. A count is a value of its own, without what it counts, so that counting
-// costs the same however much there is. A generation is what goes into one report: what is counted
-// after a day was reported belongs to the next one.
+// costs the same however much there is. A generation is the counts of one report: counts
+// that come after the report of a day was started belong to the next generation.
 //
 //	t/n/DAY                            number of domains
 //	t/d/DAY/DOMAIN                     domainRecord
@@ -22,17 +22,17 @@ import (
 //	t/c/DAY/DOMAIN/GENERATION/POLICY/f HASH   Failure
 //	t/c/DAY/DOMAIN/GENERATION/POLICY/f HASH/n failureCount
 //	t/s/DAY/DOMAIN/GENERATION          submission, once the counts are closed
-//	t/m/QUEUE-ID                       which report a queued mail is
-//	t/seed                             what report-ids and times are drawn from
+//	t/m/QUEUE-ID                       the report that a queued mail carries
+//	t/seed                             the secret that report-ids and times are derived from
 
-// DayFormat is how days are written.
+// DayFormat is the form of a day.
 const DayFormat = "2006-01-02"
 
-// domainRecord is what is known of a domain on a day.
+// domainRecord is the state of a domain on a day.
 type domainRecord struct {
-	// Generation is the one that is counted in; those below are closed.
+	// Generation is the open one; those below are closed.
 	Generation int `cbor:"1,keyasint,omitempty"`
-	// Policies is the number of policies in it; 0: nothing was counted yet.
+	// Policies is the number of policies in it; 0: it has no counts yet.
 	Policies int `cbor:"2,keyasint,omitempty"`
 }
 
@@ -40,20 +40,19 @@ type policyCount struct {
 	Successes int64 `cbor:"1,keyasint,omitempty"`
 	// Details is the number of failureCounts.
 	Details int `cbor:"2,keyasint,omitempty"`
-	// Again is how many of the sessions another policy has counted too, before this
-	// one; AgainFailed, how many of them had failed there, and failed here.
+	// Again and AgainFailed are those of Counts.
 	Again       int64 `cbor:"3,keyasint,omitempty"`
 	AgainFailed int64 `cbor:"4,keyasint,omitempty"`
 }
 
 type failureCount struct {
 	Count int64 `cbor:"1,keyasint"`
-	// First and Last are when it was met, in seconds since 1970.
+	// First and Last are those of FailureCount.
 	First int64 `cbor:"2,keyasint,omitempty"`
 	Last  int64 `cbor:"3,keyasint,omitempty"`
 }
 
-func (f *failureCount) met(at time.Time) {
+func (f *failureCount) observe(at time.Time) {
 	f.Count++
 	t := at.Unix()
 	if f.First == 0 || t < f.First {
@@ -93,8 +92,8 @@ func countsPrefix(parts ...string) []byte {
 	return append(key(append([]string{"c"}, parts...)...), '/')
 }
 
-// identity is what tells one policy from another; encoding it would cost more
-// than all else that a count does here.
+// identity is different for any two policies. To encode them would cost more than all
+// other work of a count.
 func (p *Policy) identity() []byte {
 	id := appendTexts(make([]byte, 0, 256), string(p.Type))
 	id = appendTexts(binary.AppendUvarint(id, uint64(len(p.Strings))), p.Strings...)
@@ -105,7 +104,8 @@ func (f *Failure) identity() []byte {
 	return appendTexts(make([]byte, 0, 256), string(f.Type), f.SendingIP, f.MXHost, f.MXHelo, f.MXIP, f.Code)
 }
 
-// appendTexts appends texts so that no others give the same.
+// appendTexts appends texts with their lengths, so that different texts have different
+// results.
 func appendTexts(b []byte, texts ...string) []byte {
 	for _, s := range texts {
 		b = append(binary.AppendUvarint(b, uint64(len(s))), s...)
@@ -155,7 +155,7 @@ func isDay(s string) bool {
 	return err == nil
 }
 
-// ParseDay reads a day; the error says what a day looks like.
+// ParseDay reads a day; the error has an example.
 func ParseDay(s string) (time.Time, error) {
 	t, err := time.ParseInLocation(DayFormat, s, time.UTC)
 	if err != nil {

@@ -15,13 +15,13 @@ type Mail struct {
 	Body []byte
 }
 
-// letter is what a mail is made of.
-type letter struct {
+// message has the parts of the mail of a report.
+type message struct {
 	identity Identity
 	to       string
 	domain   string // the policy domain
 	unique   string // of the report-id, letters and digits
-	digest   *digest
+	summary  *summary
 	report   []byte // compressed
 	date     time.Time
 	advice   func(code string) string // see Options
@@ -29,11 +29,11 @@ type letter struct {
 
 // write makes the message. Values are short or folded: a domain may have 253 octets, a line
 // 998.
-func (l *letter) write() []byte {
+func (l *message) write() []byte {
 	submitter := l.identity.Submitter()
-	id := l.digest.report.ReportID + "@" + submitter
+	id := l.summary.report.ReportID + "@" + submitter
 	var text strings.Builder
-	l.digest.write(&text, l.identity, l.domain, l.advice)
+	l.summary.write(&text, l.identity, l.domain, l.advice)
 	m := compose.Message{
 		From: "<" + l.identity.Sender + ">", To: l.to, Date: l.date.UTC(), ID: id,
 		Subject: fmt.Sprintf("Report Domain: %s\nSubmitter: %s\nReport-ID: <%s>", l.domain, submitter, id),
@@ -46,7 +46,7 @@ func (l *letter) write() []byte {
 		Parts: []compose.Part{
 			{Type: compose.Text, Encoding: compose.QuotedPrintable, Content: []byte(strings.ReplaceAll(text.String(), "\n", "\r\n"))},
 			{Type: "application/tlsrpt+gzip", Encoding: compose.Base64, Content: l.report,
-				Disposition: fmt.Sprintf("attachment;\r\n filename=\"%s\"", fileName(submitter, l.digest.report, l.domain, l.unique))},
+				Disposition: fmt.Sprintf("attachment;\r\n filename=\"%s\"", fileName(submitter, l.summary.report, l.domain, l.unique))},
 		},
 	}
 	return m.Bytes()

@@ -9,11 +9,11 @@ import (
 	"github.com/stsrelay/stsrelay/internal/store"
 )
 
-// Status is where one report stands, for the operator.
+// Status is the state of one report, for the operator.
 type Status struct {
 	Day    string `json:"date"`
 	Domain string `json:"domain"`
-	// ReportID is what the report has, or will have.
+	// ReportID is the id of the report, also where it is not made yet.
 	ReportID string `json:"report_id"`
 	// Sessions and Failures count a session once, however many policies it was
 	// judged by.
@@ -21,14 +21,14 @@ type Status struct {
 	Failures int64  `json:"failures"`
 	State    State  `json:"state"`
 	Why      string `json:"why,omitempty"`
-	// NextAt is when it is sent, or tried again; nil where that is not planned.
+	// NextAt is the time of the next attempt; nil where none is planned.
 	NextAt  *time.Time `json:"next_attempt_at"`
 	EndedAt *time.Time `json:"ended_at,omitempty"`
-	// To is what became of it at each destination of the record.
+	// To has the state at each destination of the record.
 	To []DestinationStatus `json:"destinations"`
 }
 
-// DestinationStatus is where a report stands at one destination.
+// DestinationStatus is the state of a report at one destination.
 type DestinationStatus struct {
 	URI     string   `json:"uri"`
 	State   Progress `json:"state"`
@@ -37,13 +37,13 @@ type DestinationStatus struct {
 }
 
 // Preview calls yield with the reports of a day as they would be sent now, for
-// one domain or ("") for all, until it returns false. Of a day of which several
-// reports are made it is the last.
+// one domain or ("") for all, until it returns false. Where a day has several reports of
+// a domain, it is the last.
 func (r *Reporter) Preview(ctx context.Context, day, domain string, yield func(*Report) bool) error {
 	if _, err := ParseDay(day); err != nil {
 		return err
 	}
-	r.settle(ctx)
+	r.waitForCounts(ctx)
 	identity := r.o.Identity()
 	var cur *Report
 	var of reportKey
@@ -55,7 +55,7 @@ func (r *Reporter) Preview(ctx context.Context, day, domain string, yield func(*
 				return false
 			}
 			of = k
-			cur, _ = identity.begin(k.Day, r.id(k)) // the day is one
+			cur, _ = identity.newReport(k.Day, r.id(k)) // the day is one
 		}
 		cur.Policies = append(cur.Policies, newPolicy(k.Domain, c))
 		return true
@@ -66,9 +66,11 @@ func (r *Reporter) Preview(ctx context.Context, day, domain string, yield func(*
 	return err
 }
 
-// settle waits until what was counted by now is written. Where it cannot be, what
-// is there is told.
-func (r *Reporter) settle(ctx context.Context) { _ = store.Commit(ctx, r.o.Store, new(store.Batch)) }
+// waitForCounts waits until all results that were counted by now are written. Where they
+// cannot be written, the answer lacks them.
+func (r *Reporter) waitForCounts(ctx context.Context) {
+	_ = store.Commit(ctx, r.o.Store, new(store.Batch))
+}
 
 func selection(day, domain string) []byte {
 	if domain == "" {
@@ -77,10 +79,10 @@ func selection(day, domain string) []byte {
 	return countsPrefix(day, domain)
 }
 
-// List calls yield with where the reports stand, the newest day first, for one
-// day and one domain or ("") for all, until it returns false.
+// List calls yield with the states of reports, the newest day first, for one day and one
+// domain or ("") for all, until it returns false.
 func (r *Reporter) List(ctx context.Context, day, domain string, yield func(Status) bool) error {
-	r.settle(ctx)
+	r.waitForCounts(ctx)
 	all := []string{day}
 	if day == "" {
 		var err error
@@ -133,7 +135,7 @@ func (r *Reporter) list(day, domain string, yield func(Status) bool) (more bool,
 	return !stopped, err
 }
 
-// complete fills in what became of a report.
+// complete adds the state of the submission.
 func (r *Reporter) complete(k reportKey, st *Status) error {
 	var s submission
 	found, err := load(r.o.Store, submissionKey(k), &s)
@@ -165,14 +167,14 @@ func (r *Reporter) complete(k reportKey, st *Status) error {
 }
 
 // SendNow sends the reports of a day at once, for one domain or ("") for all,
-// and calls yield with what came of each. Today's count up to now: what comes
-// later goes into another report. What a receiver has accepted, or what is in
-// the queue, is not sent again; what was given up is tried once more.
+// and calls yield with the state of each. Those of today have the counts up to now;
+// later counts are for another report. A report that a receiver has accepted, or that is
+// in the queue, is not sent again; one that was given up is tried once more.
 func (r *Reporter) SendNow(ctx context.Context, day, domain string, yield func(Status) bool) error {
 	if _, err := ParseDay(day); err != nil {
 		return err
 	}
-	r.settle(ctx)
+	r.waitForCounts(ctx)
 	var reports []reportKey
 	err := readPolicies(r.o.Store, selection(day, domain), func(k reportKey, _ *Counts) bool {
 		if n := len(reports); n == 0 || reports[n-1] != k {
@@ -190,11 +192,11 @@ func (r *Reporter) SendNow(ctx context.Context, day, domain string, yield func(S
 		if last := i+1 == len(reports) || reports[i+1].Domain != k.Domain; !last {
 			var s submission
 			if _, err := load(r.o.Store, submissionKey(k), &s); err == nil && s.State == Sent {
-				continue // of a domain's earlier reports only those that were not sent
+				continue // an earlier report of the domain that was sent
 			}
 		}
 		if r.claim(k) {
-			err := r.again(ctx, k)
+			err := r.reopen(ctx, k)
 			if err == nil {
 				err = r.send(ctx, k, true)
 			}
@@ -217,8 +219,8 @@ func (r *Reporter) SendNow(ctx context.Context, day, domain string, yield func(S
 	return nil
 }
 
-// again opens a report that was given up or skipped.
-func (r *Reporter) again(ctx context.Context, k reportKey) error {
+// reopen opens a report that was given up or skipped.
+func (r *Reporter) reopen(ctx context.Context, k reportKey) error {
 	var s submission
 	found, err := load(r.o.Store, submissionKey(k), &s)
 	if err != nil || !found || s.State != Failed && s.State != Skipped {

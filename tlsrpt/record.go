@@ -9,11 +9,11 @@ import (
 	"github.com/stsrelay/stsrelay/internal/mailbox"
 )
 
-// ErrNoRecord says that a domain publishes no TLS-RPT record: it wants no
+// ErrNoRecord means that a domain publishes no TLS-RPT record: it wants no
 // reports.
 var ErrNoRecord = errors.New("no TLS-RPT record")
 
-// ErrInvalidRecord says that there is a record, or several, that cannot be
+// ErrInvalidRecord means that there is a record, or several, that cannot be
 // used; that counts as none.
 var ErrInvalidRecord = errors.New("invalid TLS-RPT record")
 

@@ -26,7 +26,7 @@ type DateRange struct {
 	End   time.Time `json:"end-datetime"`
 }
 
-// ReportPolicy is what was counted of one policy.
+// ReportPolicy has the counts of one policy.
 type ReportPolicy struct {
 	Policy  ReportedPolicy  `json:"policy"`
 	Summary Summary         `json:"summary"`
@@ -48,7 +48,7 @@ type Summary struct {
 	Failed     int64 `json:"total-failure-session-count"`
 }
 
-// FailureDetail is one kind of failure; what is not known is left out.
+// FailureDetail is one kind of failure; unknown fields are left out.
 type FailureDetail struct {
 	ResultType          ResultType `json:"result-type"`
 	SendingMTAIP        string     `json:"sending-mta-ip,omitempty"`
@@ -59,7 +59,7 @@ type FailureDetail struct {
 	FailureReasonCode   string     `json:"failure-reason-code,omitempty"`
 }
 
-// Identity is in whose name reports are made.
+// Identity is the sender of reports.
 type Identity struct {
 	Organization string
 	// Contact is a mail address for the receivers' questions.
@@ -68,13 +68,13 @@ type Identity struct {
 	Sender string
 }
 
-// Submitter is the domain that the reports are of (RFC 8460, 5.3).
+// Submitter is the domain that submits the reports (RFC 8460, 5.3).
 func (i Identity) Submitter() string { return domainOf(i.Contact) }
 
 func domainOf(address string) string { return address[strings.LastIndexByte(address, '@')+1:] }
 
-// begin makes a report without policies.
-func (i Identity) begin(day, id string) (*Report, error) {
+// newReport makes a report without policies.
+func (i Identity) newReport(day, id string) (*Report, error) {
 	start, err := ParseDay(day)
 	if err != nil {
 		return nil, err
@@ -102,10 +102,10 @@ func newPolicy(domain string, c *Counts) ReportPolicy {
 	return p
 }
 
-// write writes one report as JSON, policy by policy, so that its size does not
-// matter, and returns what it says in short.
-func (i Identity) write(w io.Writer, s store.Store, k reportKey, id string) (*digest, error) {
-	r, err := i.begin(k.Day, id)
+// write writes one report as JSON, policy by policy, so that a large report needs no
+// more memory. It returns the summary.
+func (i Identity) write(w io.Writer, s store.Store, k reportKey, id string) (*summary, error) {
+	r, err := i.newReport(k.Day, id)
 	if err != nil {
 		return nil, err
 	}
@@ -117,7 +117,7 @@ func (i Identity) write(w io.Writer, s store.Store, k reportKey, id string) (*di
 	if _, err := w.Write(head); err != nil {
 		return nil, err
 	}
-	d := newDigest(r)
+	d := newSummary(r)
 	var failed error
 	err = readPolicies(s, countsPrefix(k.Day, k.Domain, generationName(k.Generation)), func(_ reportKey, c *Counts) bool {
 		d.add(c)

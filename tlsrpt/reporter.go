@@ -21,30 +21,30 @@ import (
 // Options configures New. Store, Identity and LookupTXT are required.
 type Options struct {
 	Store store.Store
-	// Identity is in whose name reports are made; it may change while it runs.
+	// Identity is the sender of reports; it may change while the Reporter runs.
 	Identity func() Identity
-	// LookupTXT asks for TXT records past all caches. That there are none is an
-	// empty answer; an error means that nobody knows.
+	// LookupTXT asks for TXT records past all caches. The answer is empty where there
+	// are none; after an error, it is not known whether there are.
 	LookupTXT func(ctx context.Context, name string) ([]string, error)
 	// Sign returns the DKIM-Signature fields of a message that write writes, by
 	// a key of the domain. The error wraps ErrNoKey where there is none. nil:
-	// there never is.
+	// there is no key.
 	Sign func(domain string, write func(io.Writer) error) (fields []byte, err error)
-	// Queue takes a mail in. also is called with its name in the queue, and puts
-	// what must be durable together with the mail into the batch. nil: reports
-	// are not mailed.
+	// Queue adds a mail to the queue. It calls also with the queue ID, which adds to
+	// the batch what must be durable together with the mail. nil: reports are not
+	// mailed.
 	Queue func(m *Mail, also func(b *store.Batch, queueID string)) error
-	// Post submits a report to a URL. The error is an error of that attempt; it
-	// wraps ErrRefused where another one makes no sense.
+	// Post submits a report to a URL. The error is that of the attempt; it wraps
+	// ErrRefused where no other attempt shall follow.
 	Post func(ctx context.Context, url string, report []byte) error
-	// Ended is told of every end that a report comes to at a destination: how it
-	// went there, "mail", "https" or "none" (no destination could be looked up), and
-	// whether it was sent. nil: nobody is told.
+	// Ended is called when a report is done at a destination: how is "mail", "https"
+	// or "none" (no destination could be looked up); sent reports whether it was
+	// accepted. nil: not called.
 	Ended func(how string, sent bool)
 	// Advice returns what the code of a failure means to the owner of a domain, and
-	// what helps, in lines of a mail; "" where its type says enough. nil: it always does.
+	// its remedy, in lines of a mail; "" where the type says enough. nil: it always does.
 	Advice func(code string) string
-	// Skip says for which domains no reports are made; nil: none.
+	// Skip reports whether a domain gets no reports; nil: all get reports.
 	Skip func(domain string) bool
 	// Now and After are the clock; default time.Now and time.After.
 	Now    func() time.Time
@@ -52,27 +52,27 @@ type Options struct {
 	Logger *slog.Logger
 }
 
-// ErrNoKey says that there is no DKIM key of the sender's domain: its reports
-// would be thrown away unread (RFC 8460, 3).
+// ErrNoKey means that there is no DKIM key of the sender's domain: receivers would
+// ignore its reports (RFC 8460, 3).
 var ErrNoKey = errors.New("no DKIM key")
 
-// ErrRefused says that a receiver does not want a report.
+// ErrRefused means that a receiver does not want a report.
 var ErrRefused = errors.New("refused")
 
 const (
-	// workers is how many reports are under way at a time; they share commits
-	// and wait for receivers. makers is how many of them are being written: a
-	// compressor needs about 1 MiB.
+	// workers is the number of reports that are submitted at a time; they share
+	// commits and wait for receivers. makers is the number of reports that are
+	// written at a time: a compressor needs about 1 MiB.
 	workers = 64
 	makers  = 4
-	// keepDays is for how many days counts and reports are kept, and sent.
+	// keepDays is the number of days for which counts and reports are kept and sent.
 	keepDays = 7
 	// spread is the time after midnight in which reports are sent, so that
-	// receivers are not hit at once (RFC 8460, 4.1); quiet is the part of it in
-	// which none is, for what is still being counted of the day.
-	spread = 4 * time.Hour
-	quiet  = time.Minute
-	// lateWait is how long counts that come after a day's report are gathered.
+	// receivers are not hit at once (RFC 8460, 4.1); quietPeriod is its
+	// beginning, in which none is sent: results of the day are still being counted.
+	spread      = 4 * time.Hour
+	quietPeriod = time.Minute
+	// lateWait is how long counts that come after the report of a day are collected.
 	lateWait = 10 * time.Minute
 )
 
@@ -85,11 +85,11 @@ type Reporter struct {
 
 	mu    sync.Mutex
 	due   schedule
-	busy  map[reportKey]bool // being sent
+	busy  map[reportKey]bool // reports that are being sent
 	today string             // of the last newDay
 
-	zips chan *gzip.Writer // idle ones, nil where it was not needed yet
-	wake chan struct{}
+	gzipWriters chan *gzip.Writer // idle writers; nil: not made yet
+	wake        chan struct{}
 }
 
 // New opens the reporter of a store. Run must follow for anything to be sent.
@@ -110,14 +110,14 @@ func New(o Options) (*Reporter, error) {
 		o.Skip = func(string) bool { return false }
 	}
 	r := &Reporter{o: o, log: o.Logger, tally: NewTally(o.Logger), busy: make(map[reportKey]bool), wake: make(chan struct{}, 1)}
-	r.tally.begun = r.begun
+	r.tally.onFirstCount = r.onFirstCount
 	var err error
 	if r.tally.closed, err = closedDays(o.Store); err != nil {
 		return nil, fmt.Errorf("TLS reports: %w", err)
 	}
-	r.zips = make(chan *gzip.Writer, makers)
+	r.gzipWriters = make(chan *gzip.Writer, makers)
 	for range makers {
-		r.zips <- nil
+		r.gzipWriters <- nil
 	}
 	if r.seed, err = store.Get(o.Store, seedKey()); err != nil {
 		return nil, fmt.Errorf("TLS reports: %w", err)
@@ -132,17 +132,17 @@ func New(o Options) (*Reporter, error) {
 	return r, nil
 }
 
-// Count adds a result to b, to be committed with what led to it. Nothing is
-// counted of domains that get no reports.
+// Count adds a result to b, so that it is committed together with the result of the
+// attempt. Domains that get no reports are not counted.
 func (r *Reporter) Count(b *store.Batch, res Result) {
 	if !r.o.Skip(res.Domain) {
 		r.tally.Count(b, res)
 	}
 }
 
-// draw is the random part of a report: the same for the same report for ever,
-// so that neither a crash nor a restart draws again.
-func (r *Reporter) draw(k reportKey) []byte {
+// derive returns random bytes that are always the same for the same report, also after
+// a crash or a restart.
+func (r *Reporter) derive(k reportKey) []byte {
 	h := sha256.New()
 	h.Write(r.seed)
 	fmt.Fprintf(h, "%s/%s/%d", k.Day, k.Domain, k.Generation)
@@ -150,23 +150,23 @@ func (r *Reporter) draw(k reportKey) []byte {
 }
 
 // unique is the random part of a report-id.
-func (r *Reporter) unique(k reportKey) string { return hex.EncodeToString(r.draw(k)[:10]) }
+func (r *Reporter) unique(k reportKey) string { return hex.EncodeToString(r.derive(k)[:10]) }
 
 // id is the report-id.
 func (r *Reporter) id(k reportKey) string { return k.Day + "." + k.Domain + "." + r.unique(k) }
 
-// dueAt is when a report is to be sent: at a random time after its day.
+// dueAt is the time at which a report is sent: a random time after its day.
 func (r *Reporter) dueAt(k reportKey) time.Time {
 	day, err := ParseDay(k.Day)
 	if err != nil {
 		return time.Time{}
 	}
-	n := binary.BigEndian.Uint64(r.draw(k)[16:24])
-	return day.Add(24*time.Hour + quiet + time.Duration(n%uint64(spread-quiet)))
+	n := binary.BigEndian.Uint64(r.derive(k)[16:24])
+	return day.Add(24*time.Hour + quietPeriod + time.Duration(n%uint64(spread-quietPeriod)))
 }
 
-// send makes an attempt at a report, before its time only if it is asked for
-// now. The error is one of the store, or of ctx.
+// send makes an attempt to submit a report; with now, also before its time. The error is
+// that of the store, or of ctx.
 func (r *Reporter) send(ctx context.Context, k reportKey, now bool) error {
 	var s submission
 	found, err := load(r.o.Store, submissionKey(k), &s)
@@ -174,7 +174,7 @@ func (r *Reporter) send(ctx context.Context, k reportKey, now bool) error {
 		return err
 	}
 	if !found {
-		if s, err = r.begin(ctx, k); err != nil {
+		if s, err = r.closeCounts(ctx, k); err != nil {
 			return err
 		}
 	}
@@ -199,14 +199,14 @@ func (r *Reporter) send(ctx context.Context, k reportKey, now bool) error {
 	return r.finish(ctx, k, skip, results)
 }
 
-// begin closes the counts of a report. The committer comes to it after all that
-// was counted before, also where that is still being written.
-func (r *Reporter) begin(ctx context.Context, k reportKey) (submission, error) {
+// closeCounts closes the counts of a report. The committer does that after all counts
+// that were submitted before.
+func (r *Reporter) closeCounts(ctx context.Context, k reportKey) (submission, error) {
 	s := submission{State: Waiting, First: r.o.Now().UTC().Truncate(time.Second)}
 	counted := false
 	var b store.Batch
 	b.Do(2, 1024, func(txn store.Txn) (err error) {
-		if counted, err = r.tally.close(txn, k); err != nil || !counted {
+		if counted, err = r.tally.closeGeneration(txn, k); err != nil || !counted {
 			return err
 		}
 		return txn.Set(submissionKey(k), encode(s))
@@ -218,8 +218,8 @@ func (r *Reporter) begin(ctx context.Context, k reportKey) (submission, error) {
 	return s, err
 }
 
-// destinations looks the domain's record up. skip says why there is nothing to
-// send; an error means that nobody can tell now.
+// destinations looks up the record of the domain. skip is why the report is not sent;
+// after an error, that is not known.
 func (r *Reporter) destinations(ctx context.Context, k reportKey) (rua []Destination, skip string, err error) {
 	if r.o.Skip(k.Domain) {
 		return nil, "switched off by the configuration (tlsrpt.skip)", nil
@@ -240,9 +240,9 @@ func (r *Reporter) destinations(ctx context.Context, k reportKey) (rua []Destina
 	return rec.RUA, "", nil
 }
 
-// submit tries the destinations that have not come to an end.
+// submit tries the destinations that are still pending.
 func (r *Reporter) submit(ctx context.Context, k reportKey, s *submission, rua []Destination) ([]destination, error) {
-	p := parcel{r: r, key: k}
+	p := outgoing{r: r, key: k}
 	var out []destination
 	for _, d := range rua {
 		to := destination{URI: d.String(), Progress: Pending}
@@ -260,15 +260,15 @@ func (r *Reporter) submit(ctx context.Context, k reportKey, s *submission, rua [
 			return nil, err
 		}
 		if ctx.Err() != nil && to.Progress == Pending {
-			return nil, context.Cause(ctx) // we stop; it is nobody's failure
+			return nil, context.Cause(ctx) // the relay stops; that is no failure
 		}
 		out = append(out, to)
 	}
 	return out, nil
 }
 
-// finish writes down what the attempt came to. What a mail has come to in the
-// meantime stands.
+// finish stores the results of an attempt. The result of a mail that came meanwhile
+// stays.
 func (r *Reporter) finish(ctx context.Context, k reportKey, skip string, results []destination) error {
 	now := r.o.Now().UTC().Truncate(time.Second)
 	var before, after submission
@@ -280,7 +280,7 @@ func (r *Reporter) finish(ctx context.Context, k reportKey, skip string, results
 			s.end(Skipped, skip, now)
 		} else {
 			s.merge(results)
-			s.settle(now)
+			s.evaluate(now)
 		}
 		after = *s
 	})
@@ -290,16 +290,16 @@ func (r *Reporter) finish(ctx context.Context, k reportKey, skip string, results
 	if after.State == "" {
 		return nil // it was removed with its day
 	}
-	r.tell(k, &before, &after)
+	r.announce(k, &before, &after)
 	if !after.ended() && !after.Next.IsZero() {
 		r.plan(k, after.Next)
 	}
 	return nil
 }
 
-// tell writes the log line of what a report has come to, and tells of the
-// destinations that have come to an end.
-func (r *Reporter) tell(k reportKey, before, s *submission) {
+// announce logs the state of a report, and calls Ended for the destinations that are
+// done now.
+func (r *Reporter) announce(k reportKey, before, s *submission) {
 	for _, d := range s.To {
 		if old := before.find(d.URI); d.ended() && (old == nil || !old.ended()) {
 			r.o.Ended(d.how(), d.Progress == Accepted)
@@ -320,8 +320,8 @@ func (r *Reporter) tell(k reportKey, before, s *submission) {
 	r.log.Log(context.Background(), level, msg, "domain", k.Domain, "day", k.Day, "report_id", r.id(k), "why", s.Why, "attempt", s.Attempts)
 }
 
-// Mailed tells what became of a queued mail of a report: why is "" where the
-// receiver's host has taken it.
+// Mailed records the end of a queued mail of a report: why is "" where it was
+// delivered.
 func (r *Reporter) Mailed(ctx context.Context, queueID, why string) {
 	var k reportKey
 	found, err := load(r.o.Store, mailKey(queueID), &k)
@@ -343,7 +343,7 @@ func (r *Reporter) Mailed(ctx context.Context, queueID, why string) {
 		}
 		if s.State == Waiting || s.State == Failed {
 			next := s.Next
-			s.settle(now)
+			s.evaluate(now)
 			if s.State == Waiting {
 				s.Next = next
 			}
@@ -354,7 +354,7 @@ func (r *Reporter) Mailed(ctx context.Context, queueID, why string) {
 	b.RetryWhenFull()
 	r.o.Store.Submit(&b, func(err error) {
 		if err == nil && after.State != "" {
-			r.tell(k, &before, &after)
+			r.announce(k, &before, &after)
 		}
 	})
 }

@@ -15,14 +15,14 @@ import (
 )
 
 func TestReceiversThatDoNotTakeAReport(t *testing.T) {
-	answers := func(a ...testnet.Answer) func(*office, *testnet.ReportHost) {
-		return func(_ *office, h *testnet.ReportHost) { h.Answer(a...) }
+	answers := func(a ...testnet.Answer) func(*harness, *testnet.ReportHost) {
+		return func(_ *harness, h *testnet.ReportHost) { h.Answer(a...) }
 	}
 	const url = "https://r.example/in"
 	for _, tt := range []struct {
 		name   string
 		record string
-		set    func(*office, *testnet.ReportHost)
+		set    func(*harness, *testnet.ReportHost)
 		first  State // after the first attempt
 		last   State // after a day
 		posts  int   // in all; -1: many
@@ -41,14 +41,14 @@ func TestReceiversThatDoNotTakeAReport(t *testing.T) {
 		{"410", url, answers(testnet.Answer{Status: 410}), Failed, Failed, 1, "refused"},
 		{"413", url, answers(testnet.Answer{Status: 413}), Failed, Failed, 1, "refused"},
 		{"500 for ever", url, answers(repeat(testnet.Answer{Status: 500}, 100)...), Waiting, Failed, -1, "given up after 24 hours"},
-		{"a certificate that does not hold", url, func(_ *office, h *testnet.ReportHost) { h.SetCert(testnet.CertSpec{SelfSigned: true}) }, Waiting, Failed, 0, "certificate"},
-		{"a certificate that does not hold, and the operator does not mind", url, func(o *office, h *testnet.ReportHost) {
+		{"a certificate that does not hold", url, func(_ *harness, h *testnet.ReportHost) { h.SetCert(testnet.CertSpec{SelfSigned: true}) }, Waiting, Failed, 0, "certificate"},
+		{"a certificate that does not hold, and the operator does not mind", url, func(o *harness, h *testnet.ReportHost) {
 			h.SetCert(testnet.CertSpec{SelfSigned: true})
 			o.insecure = true
 		}, Sent, Sent, 1, ""},
-		{"a private address", url, func(o *office, _ *testnet.ReportHost) { o.public = true }, Waiting, Failed, 0, "not a public address"},
-		{"a private address in the URL", "https://127.0.0.1/", func(o *office, _ *testnet.ReportHost) { o.public = true }, Waiting, Failed, 0, "not a public address"},
-		{"a link-local address in the URL", "https://[fe80::1]/", func(o *office, _ *testnet.ReportHost) { o.public = true }, Waiting, Failed, 0, "not a public address"},
+		{"a private address", url, func(o *harness, _ *testnet.ReportHost) { o.public = true }, Waiting, Failed, 0, "not a public address"},
+		{"a private address in the URL", "https://127.0.0.1/", func(o *harness, _ *testnet.ReportHost) { o.public = true }, Waiting, Failed, 0, "not a public address"},
+		{"a link-local address in the URL", "https://[fe80::1]/", func(o *harness, _ *testnet.ReportHost) { o.public = true }, Waiting, Failed, 0, "not a public address"},
 		{"no such host", "https://nowhere.example/", answers(), Waiting, Failed, 0, "nowhere.example"},
 		{"two, one dead", "https://nowhere.example/," + url, answers(), Sent, Sent, 1, ""},
 		{"two, one refuses and one comes back", "https://r.example/1,https://r.example/2", answers(testnet.Answer{Status: 410}, testnet.Answer{Status: 500}), Waiting, Sent, 3, "refused"},
@@ -57,7 +57,7 @@ func TestReceiversThatDoNotTakeAReport(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			o := newOffice(t)
+			o := newHarness(t)
 			h := o.receiver("r.example")
 			tt.set(o, h)
 			o.publish("a.example", "v=TLSRPTv1; rua="+tt.record)
@@ -107,7 +107,7 @@ func repeat(a testnet.Answer, n int) (out []testnet.Answer) {
 }
 
 func TestRecordsAreLookedUpWhenAReportIsMadeAndAgainWhenItIsTriedAgain(t *testing.T) {
-	o := newOffice(t)
+	o := newHarness(t)
 	h := o.receiver("r.example")
 	o.publish("a.example", "v=TLSRPTv1; rua=https://r.example/1")
 	for _, d := range []string{"gone.example", "two.example", "later.example"} {
@@ -150,7 +150,7 @@ func TestRecordsAreLookedUpWhenAReportIsMadeAndAgainWhenItIsTriedAgain(t *testin
 }
 
 func TestAMailIsQueuedOnceAndWhatBecomesOfItIsTheReports(t *testing.T) {
-	o := newOffice(t)
+	o := newHarness(t)
 	o.publish("a.example", "v=TLSRPTv1; rua=mailto:x@r.example,https://nowhere.example/")
 	o.noKey = true
 	o.count(success)
@@ -202,7 +202,7 @@ func flush(t testing.TB, s store.Store) {
 }
 
 func TestSendingADaySendsAllOfItsReports(t *testing.T) {
-	o := newOffice(t)
+	o := newHarness(t)
 	o.publish("a.example", "v=TLSRPTv1; rua=mailto:tls@r.example")
 	send := func() (states []State) {
 		if err := o.SendNow(t.Context(), "2026-11-23", "a.example", func(s Status) bool { states = append(states, s.State); return true }); err != nil {
@@ -226,7 +226,7 @@ func TestSendingADaySendsAllOfItsReports(t *testing.T) {
 }
 
 func TestAReportThatIsPlannedTwiceIsTriedAtItsTimeOnly(t *testing.T) {
-	o := newOffice(t)
+	o := newHarness(t)
 	h := o.receiver("r.example")
 	h.Answer(repeat(testnet.Answer{Status: 500}, 3)...)
 	o.publish("a.example", "v=TLSRPTv1; rua=https://r.example/")
@@ -253,7 +253,7 @@ func TestAReportThatIsPlannedTwiceIsTriedAtItsTimeOnly(t *testing.T) {
 }
 
 func TestARunningReporterSendsByItsClockAndStops(t *testing.T) {
-	o := newOffice(t)
+	o := newHarness(t)
 	h := o.receiver("r.example")
 	o.publish("a.example", "v=TLSRPTv1; rua=https://r.example/")
 	o.count(success)
@@ -273,7 +273,7 @@ func TestARunningReporterSendsByItsClockAndStops(t *testing.T) {
 }
 
 func TestALargeReportArrivesWhole(t *testing.T) {
-	o := newOffice(t)
+	o := newHarness(t)
 	h := o.receiver("r.example")
 	o.publish("a.example", "v=TLSRPTv1; rua=https://r.example/,mailto:x@r.example")
 	for p := range 60 {
@@ -306,7 +306,7 @@ func TestALargeReportArrivesWhole(t *testing.T) {
 
 // A session that was judged by two policies is one for people.
 func TestASessionUnderTwoPoliciesIsListedOnce(t *testing.T) {
-	o := newOffice(t)
+	o := newHarness(t)
 	sts := Policy{Type: PolicySTS, Strings: []string{"version: STSv1"}}
 	tlsa := Policy{Type: PolicyTLSA, Strings: []string{"3 1 1 abcd"}}
 	expired := &Failure{Type: CertificateExpired, MXHost: "mx"}

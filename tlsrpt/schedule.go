@@ -12,8 +12,8 @@ import (
 	"github.com/stsrelay/stsrelay/internal/store"
 )
 
-// schedule is what is due when. A report may be in it twice: whoever comes to it
-// looks whether it is due.
+// schedule is a heap of reports by the time at which they are due. A report may be in it
+// twice: send checks whether it is due.
 type schedule []item
 
 type item struct {
@@ -35,7 +35,7 @@ func (s *schedule) Pop() any {
 	return last
 }
 
-// next removes what is due, or says when the next is.
+// next removes a report that is due; if none is, wait is the time until the next.
 func (s *schedule) next(now time.Time) (k reportKey, wait time.Duration, ok bool) {
 	if len(*s) == 0 {
 		*s = nil // a day's reports are many, and the next ones are far
@@ -47,7 +47,7 @@ func (s *schedule) next(now time.Time) (k reportKey, wait time.Duration, ok bool
 	return heap.Pop(s).(item).key, 0, true
 }
 
-// plan notes when a report is to be sent, or sent again.
+// plan adds a report with the time of its next attempt.
 func (r *Reporter) plan(k reportKey, at time.Time) {
 	r.mu.Lock()
 	heap.Push(&r.due, item{at.Unix(), k})
@@ -58,7 +58,7 @@ func (r *Reporter) plan(k reportKey, at time.Time) {
 	}
 }
 
-// Wake lets Run look at the clock.
+// Wake makes Run check the clock.
 func (r *Reporter) Wake() {
 	select {
 	case r.wake <- struct{}{}:
@@ -66,9 +66,9 @@ func (r *Reporter) Wake() {
 	}
 }
 
-// begun is told of the first count for a report. What is counted of today is
+// onFirstCount is called for the first count of a report. The report of today is
 // planned when the day is over.
-func (r *Reporter) begun(k reportKey) {
+func (r *Reporter) onFirstCount(k reportKey) {
 	r.mu.Lock()
 	over := k.Day < r.today
 	r.mu.Unlock()
@@ -77,7 +77,7 @@ func (r *Reporter) begun(k reportKey) {
 	}
 }
 
-// planOpen plans the report of counts that are open.
+// planOpen plans the report of an open generation.
 func (r *Reporter) planOpen(k reportKey) {
 	at := r.dueAt(k)
 	if now := r.o.Now(); k.Generation > 0 && at.Before(now) {
@@ -86,7 +86,7 @@ func (r *Reporter) planOpen(k reportKey) {
 	r.plan(k, at)
 }
 
-// Run sends what is due until ctx ends, and waits for what it has begun.
+// Run sends the reports that are due until ctx ends, and waits for those it has begun.
 func (r *Reporter) Run(ctx context.Context) error {
 	if err := r.resume(); err != nil {
 		return err
@@ -117,7 +117,7 @@ func (r *Reporter) Run(ctx context.Context) error {
 		wait = min(wait, time.Minute) // the clock may be set at any time
 		timer := r.o.After(wait)
 		if !r.o.Now().Before(now.Add(wait)) {
-			continue // it was set meanwhile
+			continue // the clock was set meanwhile
 		}
 		select {
 		case <-ctx.Done():
@@ -128,10 +128,10 @@ func (r *Reporter) Run(ctx context.Context) error {
 	return nil
 }
 
-// attempt is send for one at a time.
+// attempt sends a report, unless somebody sends it already.
 func (r *Reporter) attempt(ctx context.Context, k reportKey) {
 	if !r.claim(k) {
-		return // the operator sends it now
+		return // by SendNow
 	}
 	err := r.send(ctx, k, false)
 	r.release(k)
@@ -157,8 +157,7 @@ func (r *Reporter) release(k reportKey) {
 	delete(r.busy, k)
 }
 
-// resume plans what a start finds: reports of days that are over, and those
-// that were being sent.
+// resume plans the reports whose submission had begun before the last stop.
 func (r *Reporter) resume() error {
 	prefix := key("s", "")
 	err := r.o.Store.Scan(prefix, nil, func(k, v []byte) error {
@@ -180,28 +179,28 @@ func (r *Reporter) resume() error {
 	return nil
 }
 
-// newDay plans the reports of the days that are over since the last call, and
-// removes what is too old.
+// newDay plans the reports of the days that have ended since the last call, and removes
+// the days that are too old.
 func (r *Reporter) newDay(ctx context.Context, now time.Time) error {
 	today := DayOf(now)
-	before := r.turn(today)
+	before := r.setToday(today)
 	if before == today {
 		return nil
 	}
-	// From now on begun plans what is counted late; what it left is in the store
-	// when the committer comes to this.
+	// From now on onFirstCount plans late counts. Those that it did not plan are in the
+	// store when this commit is done.
 	err := store.Commit(ctx, r.o.Store, new(store.Batch))
 	if err == nil {
 		err = r.planDays(ctx, before, today, DayOf(now.AddDate(0, 0, -keepDays)))
 	}
 	if err != nil {
-		r.turn(before)
+		r.setToday(before)
 	}
 	return err
 }
 
-// turn makes day today and returns what was.
-func (r *Reporter) turn(day string) (before string) {
+// setToday sets the current day and returns the one before.
+func (r *Reporter) setToday(day string) (before string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	before, r.today = r.today, day
@@ -216,7 +215,7 @@ func (r *Reporter) planDays(ctx context.Context, from, today, cutoff string) err
 	for _, day := range all {
 		switch {
 		case day < cutoff:
-			err = r.forget(ctx, day)
+			err = r.removeDay(ctx, day)
 		case day < today && day >= from:
 			err = generations(r.o.Store, day, func(k reportKey, counted bool) {
 				if counted {
@@ -231,8 +230,8 @@ func (r *Reporter) planDays(ctx context.Context, from, today, cutoff string) err
 	return nil
 }
 
-// forget removes all that is kept of a day.
-func (r *Reporter) forget(ctx context.Context, day string) error {
+// removeDay removes all records of a day.
+func (r *Reporter) removeDay(ctx context.Context, day string) error {
 	unsent := 0
 	err := generations(r.o.Store, day, func(_ reportKey, counted bool) {
 		if counted {
@@ -265,7 +264,7 @@ func (r *Reporter) forget(ctx context.Context, day string) error {
 	})
 }
 
-// removeAll removes what lies below a prefix and is old, some at a time.
+// removeAll removes the records below a prefix that are old, some at a time.
 func (r *Reporter) removeAll(ctx context.Context, prefix []byte, old func(value []byte) bool) error {
 	const some = 2000
 	var from []byte

@@ -10,7 +10,7 @@ import (
 	"github.com/stsrelay/stsrelay/internal/store"
 )
 
-// State is where a report stands.
+// State is the state of a report.
 type State string
 
 // The states of a report.
@@ -23,17 +23,17 @@ const (
 	Sent State = "sent"
 	// Failed: it was given up.
 	Failed State = "failed"
-	// Skipped: nobody wants it.
+	// Skipped: the domain wants no report.
 	Skipped State = "skipped"
 )
 
-// submission is what became of a report since its counts were closed.
+// submission is the state of a report whose counts are closed.
 type submission struct {
 	State State `cbor:"1,keyasint"`
-	// Why tells of a state that is not Sent.
+	// Why explains a state other than Sent.
 	Why string `cbor:"2,keyasint,omitempty"`
-	// First is the time of the first attempt, Next that of the next one (zero:
-	// none is planned), Ended when it was sent or given up.
+	// First is the time of the first attempt, Next of the next one (zero: none is
+	// planned), Ended of the end.
 	First    time.Time     `cbor:"3,keyasint"`
 	Next     time.Time     `cbor:"4,keyasint"`
 	Ended    time.Time     `cbor:"5,keyasint"`
@@ -41,10 +41,10 @@ type submission struct {
 	To       []destination `cbor:"7,keyasint,omitempty"`
 }
 
-// Progress is how far a report came at one destination.
+// Progress is the state of a report at one destination.
 type Progress string
 
-// The progress at a destination.
+// The states at a destination.
 const (
 	Pending  Progress = "pending"  // to be tried again
 	InQueue  Progress = "queued"   // its mail is in the queue
@@ -61,8 +61,7 @@ type destination struct {
 
 func (d *destination) ended() bool { return d.Progress == Accepted || d.Progress == Refused }
 
-// how is the way to the destination, "none" for what stands for a record that
-// could not be looked up.
+// how is the way to the destination; "none" where the record could not be looked up.
 func (d *destination) how() string {
 	switch scheme, _, _ := strings.Cut(d.URI, ":"); Scheme(scheme) {
 	case Mailto:
@@ -73,10 +72,10 @@ func (d *destination) how() string {
 	return "none"
 }
 
-// giveUp is for how long a report is tried (RFC 8460, 5.5).
+// giveUp is how long a report is tried (RFC 8460, 5.5).
 const giveUp = 24 * time.Hour
 
-// waits are those after the first, second, … attempt; the last one repeats.
+// waits are the times after the first, second, … attempt; the last one repeats.
 var waits = [...]time.Duration{5 * time.Minute, 15 * time.Minute, 30 * time.Minute, time.Hour, 2 * time.Hour, 4 * time.Hour}
 
 // clone is a copy that keeps its destinations as they are.
@@ -88,7 +87,7 @@ func (s *submission) clone() submission {
 
 func (s *submission) ended() bool { return s.State != Waiting }
 
-// due says whether an attempt is to be made.
+// due reports whether it is time for an attempt.
 func (s *submission) due(now time.Time) bool {
 	return s.Attempts == 0 || !s.Next.IsZero() && !s.Next.After(now)
 }
@@ -107,8 +106,8 @@ func (s *submission) end(state State, why string, now time.Time) {
 	s.State, s.Why, s.Next, s.Ended = state, why, time.Time{}, now
 }
 
-// merge takes the results of an attempt in. What is in the queue, or came of
-// it meanwhile, stands, also where the record names it no more.
+// merge adds the results of an attempt. A destination with a mail stays as it is, also
+// where the record does not name it any more.
 func (s *submission) merge(results []destination) {
 	var to []destination
 	for _, d := range s.To {
@@ -124,8 +123,8 @@ func (s *submission) merge(results []destination) {
 	}
 }
 
-// settle draws the sum of what the destinations have come to.
-func (s *submission) settle(now time.Time) {
+// evaluate sets the state from those of the destinations.
+func (s *submission) evaluate(now time.Time) {
 	over := !now.Before(s.First.Add(giveUp))
 	var why []string
 	queued, pending, accepted := 0, 0, 0
@@ -162,8 +161,8 @@ func (s *submission) settle(now time.Time) {
 	}
 }
 
-// change adds to b a change of the submission of k, made on what it is when b is
-// written. fn must not count on being the last call.
+// change adds to b a change of the submission of k. The committer calls fn with the
+// stored one, perhaps more than once.
 func change(b *store.Batch, k reportKey, fn func(*submission)) {
 	b.Do(1, 4096, func(txn store.Txn) error {
 		data, err := txn.Get(submissionKey(k))

@@ -14,7 +14,7 @@ import (
 	"github.com/stsrelay/stsrelay/internal/store"
 )
 
-// PolicyType says what a session was judged by (RFC 8460, 4.4).
+// PolicyType is the kind of a policy (RFC 8460, 4.4).
 type PolicyType string
 
 // The policy types.
@@ -33,8 +33,8 @@ type Policy struct {
 	MXHosts []string `cbor:"3,keyasint,omitempty"`
 }
 
-// Failure is why a session did not satisfy its policy (RFC 8460, 4.4). What is
-// not known is "".
+// Failure is why a session did not satisfy its policy (RFC 8460, 4.4). Unknown fields
+// are "".
 type Failure struct {
 	Type      ResultType `cbor:"1,keyasint"`
 	SendingIP string     `cbor:"2,keyasint,omitempty"`
@@ -44,53 +44,52 @@ type Failure struct {
 	Code      string     `cbor:"6,keyasint,omitempty"`
 }
 
-// Result is what one session attempt counts for one policy.
+// Result is the result of one session attempt for one policy.
 type Result struct {
 	// Domain is the policy domain, in A-labels.
 	Domain string
 	Policy Policy
 	// Failure is nil for a success.
 	Failure *Failure
-	// At is the end of the attempt; its day (UTC) is what it counts for.
+	// At is the end of the attempt. It counts for that day (UTC).
 	At time.Time
-	// Again says that the session was counted for another policy already, Failed
-	// that it had failed there. A session under two policies is one for people.
+	// Again reports whether the session was counted for another policy already, Failed
+	// whether it failed for that one. In totals, a session under two policies is one.
 	Again, Failed bool
 }
 
-// The bounds of what is kept of one day.
+// The bounds of the records of one day.
 const (
-	// maxDomains is how many domains are counted.
+	// maxDomains is the number of domains that are counted.
 	maxDomains = 200_000
-	// maxDetails is how many kinds of failure are told apart for one policy;
-	// the rest is summed by its type alone.
+	// maxDetails is the number of kinds of failure of one policy that are counted
+	// apart; others are counted by type only.
 	maxDetails = 1000
-	// maxPolicies is how many policies of one domain are told apart; the rest is
-	// summed by its type alone. An honest domain has one or two.
+	// maxPolicies is the number of policies of one domain that are counted apart;
+	// others are counted by type only. An honest domain has one or two.
 	maxPolicies = 100
-	// maxText is the most octets that are kept of a text that a host says.
+	// maxText bounds the octets of a text of a host that are kept.
 	maxText = 200
 )
 
 // Tally counts the results of sessions.
 type Tally struct {
 	log *slog.Logger
-	// begun is told of the first count for a report; it is called from the
-	// store's committer, before that count is durable.
-	begun func(k reportKey)
+	// onFirstCount is called for the first count of a report, by the committer of the
+	// store, before that count is durable.
+	onFirstCount func(k reportKey)
 
 	maxDomains, maxDetails int
 
-	// closed are the days of which some domain's counts are closed: there, where
-	// to count has to be looked up. It belongs to the store's committer.
+	// closed holds the days for which at least one report was started; counts of those
+	// days need a lookup of the open generation. Only the committer uses it.
 	closed map[string]bool
-	// written is what was written last under some keys, so that counting reads
-	// nothing; it belongs to the store's committer. Reading costs as much as
-	// writing.
+	// written has the last values of some keys, so that counting need not read the
+	// store, which would cost as much as writing. Only the committer uses it.
 	written map[string]*value
 }
 
-// value is a record as it was written in an epoch of the store.
+// value is a record that was written in an epoch of the store.
 type value struct {
 	record any
 	epoch  int
@@ -99,8 +98,7 @@ type value struct {
 // maxWritten bounds Tally.written.
 const maxWritten = 20_000
 
-// NewTally returns a Tally that says in the log when a bound is reached; nil
-// discards that.
+// NewTally returns a Tally that logs when a bound is reached; log may be nil.
 func NewTally(log *slog.Logger) *Tally {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
@@ -108,7 +106,8 @@ func NewTally(log *slog.Logger) *Tally {
 	return &Tally{log: log, maxDomains: maxDomains, maxDetails: maxDetails, closed: make(map[string]bool), written: make(map[string]*value)}
 }
 
-// Count adds a result to b, to be committed with what led to it.
+// Count adds a result to b, so that it is committed together with the result of the
+// attempt.
 func (t *Tally) Count(b *store.Batch, r Result) {
 	r.Domain = strings.ToLower(r.Domain)
 	if r.Failure != nil {
@@ -122,7 +121,7 @@ func (t *Tally) Count(b *store.Batch, r Result) {
 	b.Do(8, 2*len(id)+1024, func(txn store.Txn) error { return t.count(txn, &r, id) })
 }
 
-// clean makes a host's text fit to be kept: valid UTF-8 of bounded length.
+// clean makes valid UTF-8 of bounded length of the text of a host.
 func clean(s string) string {
 	if len(s) > maxText {
 		s = s[:maxText]
@@ -143,8 +142,8 @@ func (p Policy) cleaned() Policy {
 	return p
 }
 
-// count runs in the committer. What has been counted before costs one read and
-// one write, as long as no report of the day is made.
+// count runs in the committer. A policy that has counts costs one read and one write, as
+// long as no report of the day was started.
 func (t *Tally) count(txn store.Txn, r *Result, policyID []byte) error {
 	day := DayOf(r.At)
 	base := policyKey(day, r.Domain, 0, policyID)
@@ -155,7 +154,7 @@ func (t *Tally) count(txn store.Txn, r *Result, policyID []byte) error {
 		known, err = get(t, txn, countKey(base), &n)
 	}
 	if err == nil && !known {
-		base, err = t.begin(txn, day, r, policyID, &n)
+		base, err = t.beginPolicy(txn, day, r, policyID, &n)
 	}
 	if err != nil || base == nil {
 		return err
@@ -178,9 +177,9 @@ func (t *Tally) count(txn store.Txn, r *Result, policyID []byte) error {
 	return t.countFailure(txn, base, &n, r)
 }
 
-// begin finds out where a policy is counted that is not in the day's first
-// report, or not yet, and brings n in. A nil base: it is not counted.
-func (t *Tally) begin(txn store.Txn, day string, r *Result, policyID []byte, n *policyCount) (base []byte, err error) {
+// beginPolicy finds the key of the counts of a policy that is not in the first report of
+// the day, or makes it, and sets n. The policy is not counted where base is nil.
+func (t *Tally) beginPolicy(txn store.Txn, day string, r *Result, policyID []byte, n *policyCount) (base []byte, err error) {
 	var d domainRecord
 	known, err := get(t, txn, domainKey(day, r.Domain), &d)
 	if err != nil {
@@ -199,10 +198,10 @@ func (t *Tally) begin(txn store.Txn, day string, r *Result, policyID []byte, n *
 	}
 	if d.Policies >= maxPolicies && len(r.Policy.Strings) > 0 {
 		r.Policy = Policy{Type: r.Policy.Type}
-		return t.begin(txn, day, r, r.Policy.identity(), n)
+		return t.beginPolicy(txn, day, r, r.Policy.identity(), n)
 	}
-	if t.begun != nil && d.Policies == 0 {
-		t.begun(reportKey{day, r.Domain, d.Generation})
+	if t.onFirstCount != nil && d.Policies == 0 {
+		t.onFirstCount(reportKey{day, r.Domain, d.Generation})
 	}
 	if d.Policies++; d.Policies == maxPolicies+1 {
 		t.log.Warn("a domain has had too many policies in one day; more are not told apart in the TLS report", "domain", r.Domain, "day", day, "policies", maxPolicies)
@@ -217,7 +216,7 @@ func (t *Tally) begin(txn store.Txn, day string, r *Result, policyID []byte, n *
 	return base, err
 }
 
-// newDomain counts one more domain of the day, or says that there is no room.
+// newDomain counts one more domain of the day; full reports whether there are too many.
 func (t *Tally) newDomain(txn store.Txn, day string) (full bool, err error) {
 	var n int
 	if _, err := get(t, txn, dayKey(day), &n); err != nil {
@@ -266,12 +265,12 @@ func (t *Tally) countFailure(txn store.Txn, base []byte, n *policyCount, r *Resu
 			return err
 		}
 	}
-	f.met(r.At)
+	f.observe(r.At)
 	return set(t, txn, countKey(k), f)
 }
 
-// get reads a record; one that cannot be read counts as none. The key says what
-// its type is.
+// get reads a record; one that cannot be read counts as absent. All records of a key have
+// one type.
 func get[T any](t *Tally, txn store.Txn, key []byte, record *T) (found bool, err error) {
 	if w := t.written[string(key)]; w != nil && w.epoch == txn.Epoch() {
 		*record = w.record.(T)
@@ -293,9 +292,9 @@ func set[T any](t *Tally, txn store.Txn, key []byte, record T) error {
 	return txn.Set(key, encode(record))
 }
 
-// close ends a generation: what is counted from now on goes into the next one.
-// It runs in the committer. It reports whether there is anything to tell.
-func (t *Tally) close(txn store.Txn, k reportKey) (counted bool, err error) {
+// closeGeneration closes a generation: later counts go into the next one. It runs in the
+// committer. counted reports whether the generation has counts.
+func (t *Tally) closeGeneration(txn store.Txn, k reportKey) (counted bool, err error) {
 	var d domainRecord
 	if _, err := get(t, txn, domainKey(k.Day, k.Domain), &d); err != nil {
 		return false, err
@@ -310,7 +309,7 @@ func (t *Tally) close(txn store.Txn, k reportKey) (counted bool, err error) {
 	return true, set(t, txn, domainKey(k.Day, k.Domain), domainRecord{Generation: k.Generation + 1})
 }
 
-// forget adds to b, which removes records, that they are not remembered.
+// forget clears the remembered values in the commit of b, which removes records.
 func (t *Tally) forget(b *store.Batch) {
 	b.Do(0, 0, func(store.Txn) error {
 		clear(t.written)

@@ -37,6 +37,7 @@ type ending struct {
 	cut        bool          // the relay stops, and has cut a transaction off of which no content was sent as a whole
 	retryAfter time.Duration // 0: as the schedule says
 	capacity   int           // sessions that the host may have, where it took a message; else 0
+	told       bool          // the readers were given the Event
 }
 
 func newAttempt(grace context.Context, d *Delivery, w *queue.Claim) *attempt {
@@ -151,6 +152,7 @@ func (a *attempt) finish(f *attemptError) {
 	}
 	e := a.event(EventAttempt)
 	e.Unreadable = unreadable
+	a.end.told = true
 	c := a.d.readers.changes(e)
 	if c.Delayed {
 		for i := range e.States {
@@ -173,6 +175,7 @@ func (a *attempt) finish(f *attemptError) {
 func (a *attempt) noAttempt() {
 	e := a.event(EventNoAttempt)
 	e.Sessions = a.record.made()
+	a.end.told = true
 	c := a.d.readers.changes(e)
 	a.d.readers.ended(e)
 	a.d.queue.Record(c.Batch)

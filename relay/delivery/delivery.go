@@ -242,28 +242,38 @@ func (d *Delivery) tend(ctx context.Context) {
 // deliverSafely makes one attempt; content that is on its way outlives ctx until
 // grace ends. A panic in it costs this attempt only.
 func (d *Delivery) deliverSafely(ctx, grace context.Context, w *queue.Claim) {
-	defer func() {
-		if p := recover(); p != nil {
-			d.log.Error("an attempt panicked; the message is tried again later", "queue_id", w.Envelope.ID.String(), "panic", p, "stack", string(debug.Stack()))
-			if w.Kind == queue.DelayNotice {
-				d.queue.DelayNotified(w, nil)
-				return
-			}
-			// No Event: it may be a reader of it that has panicked.
-			f := &attemptError{reason: failure.Internal, text: fmt.Sprintf("internal error: %v", p)}
-			d.queue.Finish(w, queue.Outcome{Results: f.states(w), DomainBackoff: queue.DomainBackoff{Reason: f.queueReason()}})
-		}
-	}()
 	if w.Kind == queue.DelayNotice {
-		d.tellDelay(w)
+		if d.panics(w, func() { d.notifyDelay(w) }) != nil {
+			d.queue.DelayNotified(w, nil)
+		}
 		return
 	}
-	newAttempt(grace, d, w).run(ctx)
+	a := newAttempt(grace, d, w)
+	p := d.panics(w, func() { a.run(ctx) })
+	if p == nil {
+		return
+	}
+	f := &attemptError{reason: failure.Internal, domainWide: true, text: fmt.Sprintf("internal error: %v", p)}
+	if a.end.told || d.panics(w, func() { a.fail(f); a.finish(f) }) != nil {
+		// It is a reader of the Event that panics.
+		d.queue.Finish(w, queue.Outcome{Results: f.states(w), DomainBackoff: queue.DomainBackoff{Reason: f.queueReason()}})
+	}
 }
 
-// tellDelay tells the sender that w is late because its domain rests. The queue
-// knows the age for it.
-func (d *Delivery) tellDelay(w *queue.Claim) {
+// panics calls fn, and returns the value of its panic, nil where there was none.
+func (d *Delivery) panics(w *queue.Claim, fn func()) (p any) {
+	defer func() {
+		if p = recover(); p != nil {
+			d.log.Error("an attempt panicked; the message is tried again later", "queue_id", w.Envelope.ID.String(), "panic", p, "stack", string(debug.Stack()))
+		}
+	}()
+	fn()
+	return nil
+}
+
+// notifyDelay notifies the sender that w is late because its domain is in back-off. The
+// queue knows the age for it.
+func (d *Delivery) notifyDelay(w *queue.Claim) {
 	states := slices.Clone(w.States)
 	for i := range states {
 		s := &states[i]

@@ -29,7 +29,8 @@ const (
 // it but in Options.Commit.
 type Event struct {
 	Kind EventKind
-	// Claim has the message and its recipients, and how each of them stood before.
+	// Claim has the message and its recipients, and how each of them stood before. Only
+	// its fields may be read: once the result is durable, the message may be gone.
 	Claim *queue.Claim
 	// At is the end of the attempt, Took how long it was.
 	At   time.Time
@@ -48,7 +49,7 @@ type Event struct {
 	// does not know DSN (RFC 3461).
 	Relayed []bool
 	// Sessions are those of the attempt in their order: opened, used again, or not
-	// to be opened at all. The last one made the results.
+	// to be opened at all. The last one led to the results.
 	Sessions []Session
 	// TLS is what the last session proved, in words, and Protection the same in one
 	// word; "" where there was none.
@@ -70,8 +71,8 @@ type Session struct {
 	// PolicyFailure is why an MTA-STS policy that is announced could not be had, beside
 	// which an older one may have been applied; nil: there was none.
 	PolicyFailure *sts.FetchError
-	// Opened reports whether this attempt opened it, Usable whether mail could go
-	// over it.
+	// Opened reports whether this attempt opened it, else it was open already. Usable
+	// reports whether the message could go over it.
 	Opened, Usable bool
 	// LocalIP, RemoteIP and Helo describe it; "" where none was begun.
 	LocalIP, RemoteIP, Helo string

@@ -112,7 +112,7 @@ func (a *attempt) transact(ctx context.Context, h *hostTry) (at netip.Addr, f *a
 			course, f = a.send(ctx, h, s)
 		}
 		if course != courseRenew {
-			a.noteSession(h.req, s)
+			a.judgeSession(h.req, s)
 		}
 		a.hold.waits(nil, 0) // the session may be another attempt's now
 		s.spent = a.alone || course == courseRenew

@@ -29,22 +29,26 @@ func (r *record) proved(req *security.Requirement, e *security.Evidence) {
 	r.tls, r.protection = req.Describe(e)
 }
 
-// session takes note of a session. verdicts are what TLS reports count, policy is what
-// was the matter with the lookup of the policy.
-func (r *record) session(req *security.Requirement, s *session, verdicts []security.Verdict, policy *sts.FetchError) *Session {
+// session takes note of a session that is used for req, once, and returns what the Event
+// tells of it.
+func (r *record) session(req *security.Requirement, s *session) *Session {
 	for i := range r.sessions {
 		if known := &r.sessions[i]; known.Evidence == &s.evidence {
-			if verdicts != nil {
-				known.Requirement, known.Verdicts, known.PolicyFailure = req, verdicts, policy
-			}
 			return known
 		}
 	}
 	r.sessions = append(r.sessions, Session{
-		Requirement: req, Evidence: &s.evidence, Verdicts: verdicts, PolicyFailure: policy,
+		Requirement: req, Evidence: &s.evidence,
 		LocalIP: ip(s.client.LocalAddr()), RemoteIP: s.addr.String(), Helo: s.client.PeerName(),
 	})
 	return &r.sessions[len(r.sessions)-1]
+}
+
+// judged takes note of what TLS reports count of a session. policy is what was the
+// matter with the lookup of the policy.
+func (r *record) judged(req *security.Requirement, s *session, verdicts []security.Verdict, policy *sts.FetchError) {
+	known := r.session(req, s)
+	known.Requirement, known.Verdicts, known.PolicyFailure = req, verdicts, policy
 }
 
 // skipped takes note of a host that was passed over.

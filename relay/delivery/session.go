@@ -32,13 +32,14 @@ func (a *attempt) session(ctx context.Context, h *hostTry) (*session, *attemptEr
 		}
 		if s != nil {
 			a.record.contacted(h.Name, s.addr)
+			a.record.session(h.req, s).Usable = true
 			return s, nil
 		}
 		start := a.d.now()
 		s, f := a.openSession(ctx, h)
 		if f == nil {
 			s.key = h.key
-			a.record.session(h.req, s, nil, a.policy.Failure).Usable = true
+			a.record.session(h.req, s).Usable = true
 			a.d.pool.onOpened(h.key, a.d.now().Sub(start))
 			a.d.pool.add(s)
 			return s, nil
@@ -147,9 +148,9 @@ func (a *attempt) openOn(ctx context.Context, h *hostTry, conn net.Conn, addr ne
 		a.d.log.LogAttrs(ctx, slog.LevelInfo, "the host does not take the usual ClientHello; it gets a smaller one for a day, with classical key exchange",
 			slog.String("queue_id", a.w.Envelope.ID.String()), slog.String("host", req.Host), slog.String("ip", addr.Addr().String()), slog.String("error", opened.Unanswered))
 	}
-	a.record.session(req, s, nil, a.policy.Failure).Opened = true
+	a.record.session(req, s).Opened = true
 	if err := req.Satisfied(&s.evidence); err != nil {
-		a.noteSession(req, s)
+		a.judgeSession(req, s)
 		a.d.pool.quit(s)
 		shortfall, _ := errors.AsType[*security.Shortfall](err)
 		a.record.proved(req, &s.evidence)
@@ -157,13 +158,13 @@ func (a *attempt) openOn(ctx context.Context, h *hostTry, conn net.Conn, addr ne
 	}
 	if r := a.to.Route(); r != nil && r.User != "" {
 		if err := opened.LogIn(ctx, req, r.User, r.Password); err != nil {
-			a.noteSession(req, s)
+			a.judgeSession(req, s)
 			a.d.pool.quit(s)
 			return nil, authFailure(s, r.User, err)
 		}
 	}
 	if s.evidence.StartTLS == security.Broken {
-		a.noteSession(req, s)
+		a.judgeSession(req, s)
 		a.record.proved(req, &s.evidence)
 		if failed := a.d.opener.InClear(ctx, target, opened); failed != nil {
 			return nil, openFailure(ctx, failed)
@@ -218,14 +219,12 @@ func greetingFailure(host string, addr netip.Addr, err error) *attemptError {
 	return f
 }
 
-// noteSession takes note of a session for the Event. It counts once for each policy
+// judgeSession takes note of what a session counts for TLS reports: once for each policy
 // domain that uses it (RFC 8460, 4.3).
-func (a *attempt) noteSession(req *security.Requirement, s *session) {
-	var verdicts []security.Verdict
+func (a *attempt) judgeSession(req *security.Requirement, s *session) {
 	if a.counted() && s.countsFor(req.Domain) {
-		verdicts = req.Judge(&s.evidence, nil)
+		a.record.judged(req, s, req.Judge(&s.evidence, nil), a.policy.Failure)
 	}
-	a.record.session(req, s, verdicts, a.policy.Failure)
 }
 
 // noteSkipped takes note of a host that was passed over because its requirement does

@@ -11,23 +11,24 @@ import (
 	"github.com/stsrelay/stsrelay/internal/store"
 )
 
-// parcel is a report on its way; it is made when the first destination needs it.
-type parcel struct {
+// outgoing is a report that is being submitted. Its content is made when the first
+// destination needs it.
+type outgoing struct {
 	r        *Reporter
 	key      reportKey
 	identity Identity
 	data     []byte // compressed
-	digest   *digest
+	summary  *summary
 }
 
-func (p *parcel) make() error {
-	if p.digest != nil {
+func (p *outgoing) make() error {
+	if p.summary != nil {
 		return nil
 	}
 	p.identity = p.r.o.Identity()
 	var b bytes.Buffer
-	z := <-p.r.zips
-	defer func() { p.r.zips <- z }()
+	z := <-p.r.gzipWriters
+	defer func() { p.r.gzipWriters <- z }()
 	if z == nil {
 		z = gzip.NewWriter(&b)
 	} else {
@@ -40,12 +41,12 @@ func (p *parcel) make() error {
 	if err != nil {
 		return fmt.Errorf("make the TLS report of %s for %s: %w", p.key.Domain, p.key.Day, err)
 	}
-	p.data, p.digest = b.Bytes(), d
+	p.data, p.summary = b.Bytes(), d
 	return nil
 }
 
-// post submits the report to a URL. The error is not the receiver's.
-func (p *parcel) post(ctx context.Context, url string, to *destination) error {
+// post submits the report to a URL. The outcome is in to; the error is that of the store.
+func (p *outgoing) post(ctx context.Context, url string, to *destination) error {
 	if err := p.make(); err != nil {
 		return err
 	}
@@ -61,9 +62,9 @@ func (p *parcel) post(ctx context.Context, url string, to *destination) error {
 	return nil
 }
 
-// mail puts the report into the queue, in one commit with the note that it is
-// there. The error is one of the store.
-func (p *parcel) mail(address string, to *destination) error {
+// mail puts the report into the queue, in one commit with the state of the destination.
+// The error is that of the store.
+func (p *outgoing) mail(address string, to *destination) error {
 	if p.r.o.Queue == nil || p.r.o.Sign == nil {
 		to.Why = ErrNoKey.Error()
 		return nil
@@ -71,7 +72,7 @@ func (p *parcel) mail(address string, to *destination) error {
 	if err := p.make(); err != nil {
 		return err
 	}
-	l := letter{identity: p.identity, to: address, domain: p.key.Domain, unique: p.r.unique(p.key), digest: p.digest, report: p.data, date: p.r.o.Now(), advice: p.r.o.Advice}
+	l := message{identity: p.identity, to: address, domain: p.key.Domain, unique: p.r.unique(p.key), summary: p.summary, report: p.data, date: p.r.o.Now(), advice: p.r.o.Advice}
 	body := l.write()
 	fields, err := p.r.o.Sign(domainOf(p.identity.Sender), func(w io.Writer) error {
 		_, err := w.Write(body)

@@ -20,8 +20,8 @@ import (
 	"github.com/stsrelay/stsrelay/internal/webfetch"
 )
 
-// PosterOptions configures NewPoster. LookupAddrs is required.
-type PosterOptions struct {
+// HTTPSubmitterOptions configures NewHTTPSubmitter. LookupAddrs is required.
+type HTTPSubmitterOptions struct {
 	// Roots are the trusted authorities; nil: the system's.
 	Roots *x509.CertPool
 	// LookupAddrs finds the addresses of a host.
@@ -42,9 +42,9 @@ type PosterOptions struct {
 	Logger  *slog.Logger
 }
 
-// Poster submits reports over HTTPS (RFC 8460, 5.4).
-type Poster struct {
-	o        PosterOptions
+// HTTPSubmitter submits reports over HTTPS (RFC 8460, 5.4).
+type HTTPSubmitter struct {
+	o        HTTPSubmitterOptions
 	web      *webfetch.Client
 	insecure *webfetch.Client // takes any certificate
 }
@@ -52,8 +52,8 @@ type Poster struct {
 // stepTimeout bounds the connection to one address of a receiver, and the handshake with it.
 const stepTimeout = 20 * time.Second
 
-// NewPoster returns a Poster.
-func NewPoster(o PosterOptions) *Poster {
+// NewHTTPSubmitter returns an HTTPSubmitter.
+func NewHTTPSubmitter(o HTTPSubmitterOptions) *HTTPSubmitter {
 	if o.Timeout == 0 {
 		o.Timeout = 2 * time.Minute
 	}
@@ -64,20 +64,20 @@ func NewPoster(o PosterOptions) *Poster {
 		LookupAddrs: o.LookupAddrs, DialContext: o.DialContext, AllowPrivate: o.AllowPrivate, Roots: o.Roots,
 		ConnectTimeout: stepTimeout, Handshake: clienthello.Limits{Whole: stepTimeout}, Hellos: o.Hellos,
 	}
-	p := &Poster{o: o, web: webfetch.New(web)}
+	p := &HTTPSubmitter{o: o, web: webfetch.New(web)}
 	web.Insecure = true
 	p.insecure = webfetch.New(web)
 	return p
 }
 
-// maxRedirects is how often a report goes on to another path of the same host.
+// maxRedirects bounds the redirects to other paths of the same host.
 const maxRedirects = 3
 
 // Post submits a compressed report. Any 2xx accepts it; a redirect is followed
-// on the same host only. The error wraps ErrRefused where the receiver says that
-// it does not want it. A server that fails (5xx), a path that is not there now
-// (404) and a redirect elsewhere are mistakes of its owner that may be mended.
-func (p *Poster) Post(ctx context.Context, target string, report []byte) error {
+// on the same host only. The error wraps ErrRefused where the receiver refuses the
+// report. After a server error (5xx), a missing path (404) and a redirect to another
+// host, the report is tried again: the owner may correct them.
+func (p *HTTPSubmitter) Post(ctx context.Context, target string, report []byte) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, p.o.Timeout, fmt.Errorf("no answer within %s", p.o.Timeout))
 	defer cancel()
 	u, err := url.Parse(target)
@@ -97,8 +97,8 @@ func (p *Poster) Post(ctx context.Context, target string, report []byte) error {
 	return errors.New("it redirects too often")
 }
 
-// post makes one request; to is where it redirects.
-func (p *Poster) post(ctx context.Context, u *url.URL, report []byte) (to *url.URL, err error) {
+// post makes one request; to is the target of a redirect, nil where there is none.
+func (p *HTTPSubmitter) post(ctx context.Context, u *url.URL, report []byte) (to *url.URL, err error) {
 	resp, err := request(ctx, p.web, u, report)
 	if bad, ok := errors.AsType[*tls.CertificateVerificationError](err); ok && p.o.Insecure != nil && p.o.Insecure() {
 		p.o.Logger.Warn("the certificate of a receiver of TLS reports does not hold; sent nevertheless (tlsrpt.insecure_https)", "url", u.String(), "error", bad)
@@ -125,7 +125,7 @@ func (p *Poster) post(ctx context.Context, u *url.URL, report []byte) (to *url.U
 	return nil, fmt.Errorf("it answered %q%s", resp.Status, said(resp.Body))
 }
 
-// said is the beginning of what a receiver has to say, for people.
+// said is the beginning of the text of an answer, for error texts.
 func said(r io.Reader) string {
 	data, _ := io.ReadAll(io.LimitReader(r, 200))
 	text := strings.Join(strings.Fields(strings.ToValidUTF8(string(data), "")), " ")

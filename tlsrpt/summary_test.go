@@ -70,7 +70,7 @@ func TestTheTextOfAMailedReport(t *testing.T) {
 		{"many", many},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			o := newOffice(t)
+			o := newHarness(t)
 			o.publish("a.example", "v=TLSRPTv1; rua=mailto:x@r.example")
 			o.count(tt.results...)
 			o.at(nextDay)

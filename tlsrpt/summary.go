@@ -10,36 +10,37 @@ import (
 	"time"
 )
 
-// digest is what a report says in short, for the text that goes with it.
-type digest struct {
+// summary is the content of a report in short, for the text of its mail.
+type summary struct {
 	report   *Report // without its policies
 	policies int
 	failed   int64
-	judged   map[string]*Summary // by the name of a policy, for people
+	judged   map[string]*Summary // by the name of a policy as the text has it
 	failures map[failureKind]*failureSum
 }
 
-// failureKind is what a postmaster has to look for, and where.
+// failureKind is a kind of failure at a host.
 type failureKind struct {
 	host string
 	kind ResultType
 	code string
 }
 
-// failureSum is how often, and when: in seconds since 1970.
+// failureSum is the number of failures with the times of the first and the last, in
+// seconds since 1970.
 type failureSum struct{ count, first, last int64 }
 
-// maxKinds and maxTold bound the failures that are remembered and told.
+// maxKinds bounds the kinds that are kept, maxTold those in the text.
 const (
 	maxKinds = 1000
 	maxTold  = 20
 )
 
-func newDigest(r *Report) *digest {
-	return &digest{report: r, judged: make(map[string]*Summary), failures: make(map[failureKind]*failureSum)}
+func newSummary(r *Report) *summary {
+	return &summary{report: r, judged: make(map[string]*Summary), failures: make(map[failureKind]*failureSum)}
 }
 
-func (d *digest) add(c *Counts) {
+func (d *summary) add(c *Counts) {
 	d.policies++
 	name, failed := c.Policy.name(), c.Failed()
 	if d.judged[name] == nil {
@@ -60,8 +61,8 @@ func (d *digest) add(c *Counts) {
 	}
 }
 
-// write tells a postmaster what the report is about.
-func (d *digest) write(w io.Writer, i Identity, domain string, advice func(code string) string) {
+// write writes the text.
+func (d *summary) write(w io.Writer, i Identity, domain string, advice func(code string) string) {
 	day := d.report.DateRange.Start.Format(DayFormat)
 	fmt.Fprintf(w, "This is a daily report on TLS (RFC 8460) from the mail server of\n%s to the owner of %s.\n\n", i.Organization, domain)
 	fmt.Fprintf(w, "Day (UTC): %s\n\nSessions, judged by\n", day)
@@ -77,7 +78,7 @@ func (d *digest) write(w io.Writer, i Identity, domain string, advice func(code 
 		"You get this because %s names you; questions go to\n%s.\n", RecordName(domain), i.Contact)
 }
 
-// name is what the owner of the domain knows the policy as.
+// name is the name of the policy in the text.
 func (p *Policy) name() string {
 	switch p.Type {
 	case PolicyTLSA:
@@ -93,7 +94,7 @@ func (p *Policy) name() string {
 	return "your MTA-STS policy (not to be had)"
 }
 
-func (d *digest) writeFailures(w io.Writer, domain string, advice func(code string) string) {
+func (d *summary) writeFailures(w io.Writer, domain string, advice func(code string) string) {
 	kinds := slices.SortedFunc(maps.Keys(d.failures), func(a, b failureKind) int {
 		return cmp.Or(cmp.Compare(d.failures[b].count, d.failures[a].count), cmp.Compare(a.host, b.host), cmp.Compare(a.kind, b.kind), cmp.Compare(a.code, b.code))
 	})
@@ -111,7 +112,7 @@ func (d *digest) writeFailures(w io.Writer, domain string, advice func(code stri
 	}
 }
 
-// when is the time of day.
+// when is the time of day of the failures.
 func (f *failureSum) when() string {
 	if f.first == 0 {
 		return ""
@@ -140,10 +141,10 @@ func (k *failureKind) why() string {
 	return "\n    (" + strings.Join(strings.Fields(k.code), " ") + ")"
 }
 
-// unexplained is told of a failure of which nothing more is known.
+// unexplained is the advice for a failure without any other.
 const unexplained = "The session did not pass."
 
-// advice says what a failure means and what helps; byCode does so for codes.
+// advice is what a failure means and its remedy; byCode has those of codes.
 func (k *failureKind) advice(domain string, byCode func(code string) string) string {
 	switch k.kind {
 	case StartTLSNotSupported:

@@ -16,10 +16,10 @@ import (
 	"github.com/stsrelay/stsrelay/internal/testnet"
 )
 
-// office is a reporter in a fake Internet, with a clock that only the test
+// harness is a reporter in a fake Internet, with a clock that only the test
 // moves. Nothing runs by itself: the test says when the reporter looks at the
 // clock.
-type office struct {
+type harness struct {
 	*testnet.Net
 	*Reporter
 	t     *testing.T
@@ -38,28 +38,28 @@ type office struct {
 	noKey    bool
 }
 
-func newOffice(t *testing.T) *office {
+func newHarness(t *testing.T) *harness {
 	t.Helper()
 	n, err := testnet.New(testnet.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(n.Close)
-	o := &office{Net: n, t: t, dir: t.TempDir(), now: noon, records: make(map[string][]string)}
+	o := &harness{Net: n, t: t, dir: t.TempDir(), now: noon, records: make(map[string][]string)}
 	o.open()
 	return o
 }
 
 // open opens the store and a reporter of it.
-func (o *office) open() {
+func (o *harness) open() {
 	o.t.Helper()
 	o.store = openStore(o.t, o.dir)
 	o.attach(o.store)
 }
 
-func (o *office) attach(s store.Store) {
+func (o *harness) attach(s store.Store) {
 	o.t.Helper()
-	poster := NewPoster(PosterOptions{
+	poster := NewHTTPSubmitter(HTTPSubmitterOptions{
 		Roots: o.CA.Roots(), DialContext: o.DialContext, LookupAddrs: o.lookupAddrs,
 		AllowPrivate: func() bool { return !o.public }, Insecure: func() bool { return o.insecure },
 	})
@@ -109,13 +109,13 @@ func (o *office) attach(s store.Store) {
 	}
 }
 
-func (o *office) lookupAddrs(_ context.Context, host string) ([]netip.Addr, error) {
+func (o *harness) lookupAddrs(_ context.Context, host string) ([]netip.Addr, error) {
 	a, err := netip.ParseAddr(o.DNS.A(host))
 	return []netip.Addr{a}, err
 }
 
 // restart closes the store and opens everything anew.
-func (o *office) restart() {
+func (o *harness) restart() {
 	o.t.Helper()
 	if err := o.store.Close(); err != nil {
 		o.t.Fatal(err)
@@ -126,9 +126,9 @@ func (o *office) restart() {
 	}
 }
 
-func (o *office) publish(domain string, txt ...string) { o.records[RecordName(domain)] = txt }
+func (o *harness) publish(domain string, txt ...string) { o.records[RecordName(domain)] = txt }
 
-func (o *office) receiver(name string) *testnet.ReportHost {
+func (o *harness) receiver(name string) *testnet.ReportHost {
 	o.t.Helper()
 	h, err := o.AddReportHost(name)
 	if err != nil {
@@ -137,7 +137,7 @@ func (o *office) receiver(name string) *testnet.ReportHost {
 	return h
 }
 
-func (o *office) count(results ...Result) {
+func (o *harness) count(results ...Result) {
 	o.t.Helper()
 	var b store.Batch
 	for _, r := range results {
@@ -149,7 +149,7 @@ func (o *office) count(results ...Result) {
 }
 
 // at moves the clock and makes what is due by then.
-func (o *office) at(now time.Time) {
+func (o *harness) at(now time.Time) {
 	o.t.Helper()
 	o.now = now
 	if err := o.newDay(o.t.Context(), now); err != nil {
@@ -166,7 +166,7 @@ func (o *office) at(now time.Time) {
 	}
 }
 
-func (o *office) list() (out []Status) {
+func (o *harness) list() (out []Status) {
 	o.t.Helper()
 	if err := o.List(o.t.Context(), "", "", func(s Status) bool { out = append(out, s); return true }); err != nil {
 		o.t.Fatal(err)
@@ -175,7 +175,7 @@ func (o *office) list() (out []Status) {
 }
 
 // state is that of the only report.
-func (o *office) state() Status {
+func (o *harness) state() Status {
 	o.t.Helper()
 	l := o.list()
 	if len(l) != 1 {

@@ -1,0 +1,44 @@
+package relay
+
+import (
+	"github.com/stsrelay/stsrelay/queue"
+	"github.com/stsrelay/stsrelay/relay/delivery"
+	"github.com/stsrelay/stsrelay/relay/notify"
+)
+
+// eventReaders wires the readers of what becomes of attempts. Whatever else is to know of
+// it is one more of them.
+func (r *Relay) eventReaders() delivery.Readers {
+	readers := delivery.Readers{
+		Commit: []func(*delivery.Event) delivery.Changes{noticesOfEvents(r.notices)},
+		Ended:  []func(*delivery.Event){delivery.LogEvents(r.log), countEvents(r.metrics, &r.totals)},
+	}
+	if r.reporter != nil {
+		readers.Commit = append(readers.Commit, countSessions(r.reporter.Count))
+		readers.Ended = append(readers.Ended, followReports(r.reporter))
+	}
+	return readers
+}
+
+// noticesOfEvents returns a reader of events that writes the notices to senders.
+func noticesOfEvents(notices *notify.Reporter) func(*delivery.Event) delivery.Changes {
+	return func(e *delivery.Event) (c delivery.Changes) {
+		if e.Kind == delivery.EventNoAttempt || e.Unreadable != nil || e.Claim.Envelope.Kind == queue.Report {
+			return c
+		}
+		add := func(m queue.NewMessage, ok bool) bool {
+			if ok {
+				c.Notices = append(c.Notices, m)
+			}
+			return ok
+		}
+		if e.Kind == delivery.EventAttempt {
+			add(notices.Failure(e.Claim, e.States))
+			add(notices.Success(e.Claim, e.States, e.Relayed))
+		}
+		if e.Late {
+			c.Delayed = add(notices.Delay(e.Claim, e.States))
+		}
+		return c
+	}
+}
