@@ -107,7 +107,7 @@ func (n *Notifier) send(state string) error {
 	if err != nil {
 		return fmt.Errorf("tell the service manager: %w", err)
 	}
-	defer c.Close()
+	defer func() { _ = c.Close() }()
 	_ = c.SetWriteDeadline(time.Now().Add(time.Second))
 	if _, err := c.Write([]byte(state)); err != nil {
 		return fmt.Errorf("tell the service manager: %w", err)
