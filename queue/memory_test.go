@@ -9,7 +9,9 @@ import (
 // The queue needs nothing of its store but the contract: what it has put into one
 // engine is there when it is opened on it again.
 func TestTheQueueStandsOnTheContractAlone(t *testing.T) {
-	s := memory.New()
+	t.Parallel()
+	var place memory.Place
+	s := place.Open()
 	open := func() *Queue {
 		q, err := Open(Options{Store: s})
 		if err != nil {
@@ -43,7 +45,7 @@ func TestTheQueueStandsOnTheContractAlone(t *testing.T) {
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
 	}
-	s = s.Reopen()
+	s = place.Open()
 	defer s.Close()
 	q = open()
 	defer q.Close()
