@@ -21,7 +21,7 @@ type attempt struct {
 	to       outbound.Destination
 	policy   sts.Result
 	walk     *outbound.Walk // nil before the first host is tried
-	busy     *errBusy       // too many wait for the host already
+	busy     time.Duration  // for how long it waits as too many wait for a host already; 0: none is so
 	alone    bool           // the message goes alone through a session: what became of it before is not known
 
 	hold       hold
@@ -32,12 +32,11 @@ type attempt struct {
 
 // ending is what an attempt means for its claim, beside the recipients' results.
 type ending struct {
-	begun      time.Time
-	reached    bool          // a transaction was begun with some host
-	cut        bool          // the relay stops, and has cut a transaction off of which no content was sent as a whole
-	retryAfter time.Duration // 0: as the schedule says
-	capacity   int           // sessions that the host may have, where it took a message; else 0
-	told       bool          // the readers were given the Event
+	begun    time.Time
+	reached  bool // a transaction was begun with some host
+	cut      bool // the relay stops, and has cut a transaction off of which no content was sent as a whole
+	capacity int  // sessions that the host may have, where it took a message; else 0
+	told     bool // the readers were given the Event
 }
 
 func newAttempt(grace context.Context, d *Delivery, w *queue.Claim) *attempt {
@@ -72,7 +71,7 @@ func (a *attempt) run(ctx context.Context) {
 	if f == nil {
 		f = a.reason()
 	}
-	a.recipients.acceptDeclined(ctx.Err() != nil || a.busy != nil, a.record.tls)
+	a.recipients.acceptDeclined(ctx.Err() != nil || a.busy > 0, a.record.tls)
 	if len(a.recipients.open) == 0 {
 		f = nil
 	} else {
@@ -89,8 +88,8 @@ func (a *attempt) giveBack() {
 		a.d.queue.Release(a.w)
 		return
 	}
-	a.end.retryAfter = time.Millisecond // due again, with the next start
-	a.finish(nil)
+	// It is due again, with the next start.
+	a.finish(&attemptError{reason: failure.Internal, text: errStopping.Error(), retryAfter: time.Millisecond})
 }
 
 // waits reports whether the attempt was none because too many wait for a host
@@ -98,14 +97,14 @@ func (a *attempt) giveBack() {
 // waits then. Where nobody could come to the host for long, that is a failure like
 // others: senders are told of it, and what is too old is given up.
 func (a *attempt) waits() (time.Duration, bool) {
-	if a.busy == nil || a.end.reached {
+	if a.busy == 0 || a.end.reached {
 		return 0, false
 	}
-	if a.busy.wait >= maxBusy && (a.late() || a.w.Expired) {
+	if a.busy >= maxBusy && (a.late() || a.w.Expired) {
 		return 0, false
 	}
 	// Where other hosts have taken time, at most half of it is spent with that.
-	return min(max(a.busy.wait, a.d.now().Sub(a.end.begun)), max(a.busy.wait, maxBusy)), true
+	return min(max(a.busy, a.d.now().Sub(a.end.begun)), max(a.busy, maxBusy)), true
 }
 
 // policyAndHosts looks up what the domain requires and where it is, and tries
@@ -161,8 +160,11 @@ func (a *attempt) finish(f *attemptError) {
 	}
 	a.d.readers.ended(e)
 	o := queue.Outcome{
-		Results: e.States, RetryAfter: a.end.retryAfter, Parallel: a.end.capacity + a.end.capacity/4, // some wait for the commit of their results
+		Results: e.States, Parallel: a.end.capacity + a.end.capacity/4, // some wait for the commit of their results
 		Unreadable: unreadable, Notices: c.Notices, Also: c.Batch, Durable: a.d.readers.durable(e),
+	}
+	if f != nil {
+		o.RetryAfter = f.retryAfter
 	}
 	if !a.end.reached && f != nil && f.domainWide {
 		o.DomainBackoff = queue.DomainBackoff{Reason: f.queueReason(), PolicyOnly: f.policy}

@@ -70,7 +70,7 @@ func (h *homeless) found(domain string) {
 
 // metHost reports whether the attempt came as far as a host.
 func (a *attempt) metHost() bool {
-	return a.walk != nil && a.walk.Dialed() > 0 || len(a.record.contacts) > 0 || a.busy != nil
+	return a.walk != nil && a.walk.Dialed() > 0 || len(a.record.contacts) > 0 || a.busy > 0
 }
 
 // homeless looks whether the attempt came to nothing because the domain has no mail
@@ -88,8 +88,7 @@ func (a *attempt) homeless(ctx context.Context, plan outbound.Plan) *attemptErro
 	now := a.d.now()
 	s := a.d.homeless.look(a.w.Domain, now)
 	if left := outbound.SecondLook - now.Sub(s.first); left > 0 {
-		a.end.retryAfter = left
-		return &attemptError{reason: failure.NoHost, domainWide: true,
+		return &attemptError{reason: failure.NoHost, domainWide: true, retryAfter: left,
 			text: fmt.Sprintf("%s; it is looked at once more in %s, and the message is given up if there is still none", why, age(max(left, time.Second)))}
 	}
 	if now.Sub(s.confirmed) > homelessTrust {

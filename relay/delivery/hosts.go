@@ -47,6 +47,9 @@ func (a *attempt) tryHosts(ctx context.Context, plan *outbound.Plan) {
 
 // failed takes note of a host that could not be used.
 func (a *attempt) failed(f *attemptError) {
+	if f.busy > 0 {
+		a.busy = f.busy
+	}
 	kind := outbound.Down
 	switch {
 	case f.reason == failure.Loop:
@@ -107,20 +110,21 @@ func (a *attempt) transact(ctx context.Context, h *hostTry) (at netip.Addr, f *a
 			return at, f
 		}
 		a.record.proved(h.req, &s.evidence)
-		course, f := a.send(ctx, h, s)
-		for course == courseMore && s.mayCarry() {
-			course, f = a.send(ctx, h, s)
+		var r transactionResult
+		for more := true; more; more = r.course == courseMore && s.mayCarry() {
+			r = a.send(ctx, s)
+			a.fold(h, s, r)
 		}
-		if course != courseRenew {
+		if r.course != courseRenew {
 			a.judgeSession(h.req, s)
 		}
 		a.hold.waits(nil, 0) // the session may be another attempt's now
-		s.spent = a.alone || course == courseRenew
+		s.spent = a.alone || r.course == courseRenew
 		a.d.pool.put(s, a.d.now())
-		if course == courseDone {
-			return s.addr, f
+		if r.course == courseDone {
+			return s.addr, r.failure
 		}
-		h.fresh = h.fresh || course == courseRenew
+		h.fresh = h.fresh || r.course == courseRenew
 	}
 }
 

@@ -3,6 +3,7 @@ package delivery
 import (
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/stsrelay/stsrelay/queue"
 	"github.com/stsrelay/stsrelay/relay/failure"
@@ -18,10 +19,14 @@ type attemptError struct {
 	text       string // a sentence for people
 	reply      string // the host's SMTP reply, "" where we decided
 	host       string
-	policy     bool // a published policy held the message
-	domainWide bool // no host of the domain could be used, whatever the message
-	elsewhere  bool // another host of the domain may take the message
-	overload   bool // the host may have had too much of us
+	policy     bool          // a published policy held the message
+	domainWide bool          // no host of the domain could be used, whatever the message
+	elsewhere  bool          // another host of the domain may take the message
+	overload   bool          // the host may have had too much of us
+	retryAfter time.Duration // until the next attempt; 0: as the schedule says
+	// busy, if not zero, is for how long the message waits because too many wait for the
+	// host already.
+	busy time.Duration
 }
 
 // maxText is how much is told of a failure, in octets. It is kept with each

@@ -40,6 +40,14 @@ func (t *hostTry) mayUse(addr netip.Addr) bool {
 	return !t.refusedOver.IsValid() || t.refusedOver.Is4() != addr.Is4()
 }
 
+// refuse takes note that the host has refused the relay, for the recipient at position i.
+func (t *hostTry) refuse(i int, f *attemptError) {
+	if t.refusals == nil {
+		t.refusals = make(map[int]*attemptError)
+	}
+	t.refusals[i] = f
+}
+
 // sessionKey is what sessions to a host are kept by.
 func sessionKey(h outbound.Host, user string) string {
 	if h.Port == smtpPort && user == "" {
