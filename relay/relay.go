@@ -160,7 +160,7 @@ func (r *Relay) open() error {
 	if r.notices.Digest, err = notify.NewDigest(r.notices, r.store); err != nil {
 		return err
 	}
-	if err := r.notices.Remember(r.store); err != nil {
+	if err := r.notices.Load(r.store); err != nil {
 		return err
 	}
 	if err := r.openReports(c, roots); err != nil {

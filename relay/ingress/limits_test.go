@@ -325,8 +325,8 @@ func TestFiveThousandConnections(t *testing.T) {
 	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
 		t.Fatal(err)
 	}
-	need := limit.Cur // of its type, which differs by system
-	if need = 2*many + 500; limit.Cur < need {
+	const need = 2*many + 500
+	if limit.Cur < need {
 		raised := limit
 		raised.Cur, raised.Max = need, max(limit.Max, need)
 		if err := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &raised); err != nil {

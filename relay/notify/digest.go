@@ -20,37 +20,38 @@ import (
 )
 
 const (
-	// maxNotices is how many notices one sender gets in the time of a window. What
-	// comes after them in that time is told in one message at its end: a program
-	// that writes to a thousand dead addresses is not answered a thousand times.
+	// maxNotices is the number of notices that one sender gets in a window. All
+	// others of that window are in one message at its end, the digest: a program that
+	// writes to a thousand dead addresses does not get a thousand notices.
 	maxNotices = 20
 	window     = time.Hour
-	// maxKept bounds what a digest lists; the rest is only counted.
+	// maxKept bounds the notices that a digest lists; others are only counted.
 	maxKept = 1000
-	// maxSenders bounds of how many senders the notices are counted.
+	// maxSenders bounds the senders whose notices are counted.
 	maxSenders = 10_000
 )
 
-// Digest caps the notices to each sender. What it holds back is in the store,
-// written in the same commit as the result that it tells of.
+// Digest limits the notices to each sender. A notice that it holds back is in the store,
+// written in the same commit as the result that it is about.
 type Digest struct {
 	reporter *Reporter
 	store    store.Store
 
 	mu      sync.Mutex
 	next    uint64 // number of the next summary
-	senders map[string]*addressee
+	senders map[string]*recipientWindow
 }
 
-// addressee is a sender who gets notices.
-type addressee struct {
-	begun time.Time // of the window
+// recipientWindow has the notices that one sender (their recipient) got, and those that
+// are held back, since begun.
+type recipientWindow struct {
+	begun time.Time // start of the window
 	sent  int
 	kept  []summary
-	more  int // beyond those that are listed
+	more  int // notices that are only counted
 }
 
-// summary is a notice that was not sent.
+// summary is a notice that is held back, as the digest lists it.
 type summary struct {
 	Sender     string    `cbor:"1,keyasint"`
 	At         time.Time `cbor:"2,keyasint"`
@@ -65,10 +66,10 @@ type summary struct {
 // maxListed bounds the recipients that a summary names.
 const maxListed = 20
 
-// NewDigest returns the cap on the notices of r, with what was held back before
-// a restart.
+// NewDigest returns the limit on the notices of r, with the notices that were held back
+// before the last stop.
 func NewDigest(r *Reporter, s store.Store) (*Digest, error) {
-	d := &Digest{reporter: r, store: s, senders: make(map[string]*addressee)}
+	d := &Digest{reporter: r, store: s, senders: make(map[string]*recipientWindow)}
 	err := s.Scan(store.PrefixNotice, nil, func(key, value []byte) error {
 		var sum summary
 		if err := cbor.Unmarshal(value, &sum); err != nil {
@@ -79,26 +80,27 @@ func NewDigest(r *Reporter, s store.Store) (*Digest, error) {
 		if _, err := fmt.Sscanf(string(key[len(store.PrefixNotice):]), "%x", &number); err == nil {
 			d.next = max(d.next, number+1)
 		}
-		a := d.addressee(sum.Sender, sum.At)
+		a := d.window(sum.Sender, sum.At)
 		a.sent = maxNotices
-		a.keep(sum)
+		a.hold(sum)
 		return nil
 	})
 	return d, err
 }
 
-func (d *Digest) addressee(sender string, now time.Time) *addressee {
+// window returns the window of a sender, a new one where there is none.
+func (d *Digest) window(sender string, now time.Time) *recipientWindow {
 	a := d.senders[sender]
 	if a == nil {
-		a = &addressee{begun: now}
+		a = &recipientWindow{begun: now}
 		d.senders[sender] = a
 	}
 	return a
 }
 
-// keep holds a summary back for the digest; listed says that it will be in it,
-// and is not only counted.
-func (a *addressee) keep(s summary) (listed bool) {
+// hold adds a notice to the digest; listed reports whether it is listed and not only
+// counted.
+func (a *recipientWindow) hold(s summary) (listed bool) {
 	if len(a.kept) == maxKept {
 		a.more++
 		return false
@@ -107,14 +109,14 @@ func (a *addressee) keep(s summary) (listed bool) {
 	return true
 }
 
-// cap lets a notice through, or has it kept for the digest.
-func (d *Digest) cap(n *notice, m *queue.NewMessage) {
+// limit holds a notice back for the digest where the sender has had too many.
+func (d *Digest) limit(n *notice, m *queue.NewMessage) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if len(d.senders) > maxSenders {
-		maps.DeleteFunc(d.senders, func(_ string, a *addressee) bool { return len(a.kept) == 0 && n.now.Sub(a.begun) >= window })
+		maps.DeleteFunc(d.senders, func(_ string, a *recipientWindow) bool { return len(a.kept) == 0 && n.now.Sub(a.begun) >= window })
 	}
-	a := d.addressee(n.env.From, n.now)
+	a := d.window(n.env.From, n.now)
 	if len(a.kept) == 0 && n.now.Sub(a.begun) >= window {
 		a.begun, a.sent = n.now, 0
 	}
@@ -125,15 +127,15 @@ func (d *Digest) cap(n *notice, m *queue.NewMessage) {
 	s := n.summary()
 	s.key = fmt.Appendf(slices.Clone(store.PrefixNotice), "%016x", d.next)
 	d.next++
-	if !a.keep(s) {
-		// The digest removes from the store what it lists: what it only counts would
-		// stay there, and be told once more after each restart.
+	if !a.hold(s) {
+		// Only a listed notice is removed from the store when the digest is sent. One
+		// that is only counted would come again after each restart: it is not stored.
 		m.Keep = func(*store.Batch) {}
 		return
 	}
 	value, err := cbor.Marshal(s)
 	if err != nil {
-		panic(fmt.Sprintf("dsn: %v", err)) // of strings and times
+		panic(fmt.Sprintf("notify: %v", err)) // strings and times can always be encoded
 	}
 	m.Keep = func(b *store.Batch) { b.Set(s.key, value) }
 }
@@ -173,11 +175,11 @@ func (d *Digest) Send(q *queue.Queue) error { return d.send(q, slog.New(slog.Dis
 func (d *Digest) send(q *queue.Queue, log *slog.Logger) error {
 	now := d.reporter.now()
 	d.mu.Lock()
-	due := make(map[string]*addressee)
+	due := make(map[string]*recipientWindow)
 	for sender, a := range d.senders {
 		if len(a.kept) > 0 && now.Sub(a.begun) >= window {
 			due[sender] = a
-			d.senders[sender] = &addressee{begun: now, sent: 1}
+			d.senders[sender] = &recipientWindow{begun: now, sent: 1}
 		}
 	}
 	d.mu.Unlock()
@@ -191,7 +193,7 @@ func (d *Digest) send(q *queue.Queue, log *slog.Logger) error {
 		if err != nil {
 			d.mu.Lock()
 			for _, s := range a.kept {
-				d.addressee(sender, a.begun).keep(s)
+				d.window(sender, a.begun).hold(s)
 			}
 			d.senders[sender].begun = a.begun
 			d.mu.Unlock()
@@ -202,8 +204,8 @@ func (d *Digest) send(q *queue.Queue, log *slog.Logger) error {
 	return nil
 }
 
-// message is the digest.
-func (d *Digest) message(address string, a *addressee, now time.Time) queue.NewMessage {
+// message is the mail of a digest.
+func (d *Digest) message(address string, a *recipientWindow, now time.Time) queue.NewMessage {
 	r := d.reporter
 	t := r.texts()
 	page := struct {

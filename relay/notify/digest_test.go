@@ -39,7 +39,7 @@ func (r *relayOf) open() {
 	if r.Digest, err = NewDigest(r.Reporter, r.store); err != nil {
 		r.t.Fatal(err)
 	}
-	if err := r.Remember(r.store); err != nil {
+	if err := r.Load(r.store); err != nil {
 		r.t.Fatal(err)
 	}
 }
@@ -143,7 +143,7 @@ func TestTheDigestSpeaksGermanToo(t *testing.T) {
 	r := reporter()
 	r.Language = func() string { return "de" }
 	d := &Digest{reporter: r}
-	m := d.message("anna@example.com", &addressee{kept: []summary{{Action: Delayed, Subject: "Grüße", Recipients: []string{"kurt@example.org"}, At: now, What: "…"}}, more: 3}, now)
+	m := d.message("anna@example.com", &recipientWindow{kept: []summary{{Action: Delayed, Subject: "Grüße", Recipients: []string{"kurt@example.org"}, At: now, What: "…"}}, more: 3}, now)
 	msg, err := mail.ReadMessage(strings.NewReader(string(m.Body)))
 	if err != nil {
 		t.Fatal(err)

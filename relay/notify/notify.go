@@ -1,9 +1,9 @@
 // Package notify writes delivery status notifications (RFC 3464, and RFC 6533 for
-// internationalized mail): the message that tells a sender what became of his
-// own.
+// internationalized mail): the message that tells a sender what became of
+// their own.
 //
-// It decides to whom a notice is owed (RFC 3461) and what stands in it; when
-// one is due is decided by those who deliver. What people read is in texts/.
+// It decides who gets a notice (RFC 3461) and what it says. Package delivery decides
+// when. The texts are in texts/.
 package notify
 
 import (
@@ -18,11 +18,11 @@ import (
 	"github.com/stsrelay/stsrelay/relay/failure"
 )
 
-// Action is what a notice says of a recipient (RFC 3464, 2.3.3).
+// Action is what happened to a recipient (RFC 3464, 2.3.3).
 type Action string
 
-// The actions of this relay's notices. It never says "delivered": it hands
-// mail to other servers only.
+// The actions of this relay's notices. "delivered" is none of them: the relay passes
+// mail on to other servers only.
 const (
 	Failed  Action = "failed"
 	Delayed Action = "delayed"
@@ -33,20 +33,20 @@ const (
 type Reporter struct {
 	// Hostname is the Reporting-MTA and the domain of MAILER-DAEMON.
 	Hostname string
-	// Language is that of the text, "en" or "de"; nil and others: English. It is
-	// asked for each notice.
+	// Language returns the language of the text, "en" or "de"; nil and others:
+	// English. It is called for each notice.
 	Language func() string
-	// Expire is when a delayed message is given up, counted from its arrival.
+	// Expire returns the time from its arrival after which a message is given up.
 	Expire func() time.Duration
 	// Now is the wall clock; nil: time.Now.
 	Now func() time.Time
 	// Content opens the message that the notice is about; it may be nil.
 	Content func(id queue.ID) (io.Reader, error)
 
-	// Digest caps the notices to one sender; nil: nothing does.
+	// Digest limits the notices to one sender; nil: no limit.
 	Digest *Digest
 
-	told told
+	suppressor suppressor
 }
 
 func (r *Reporter) now() time.Time {
@@ -56,14 +56,14 @@ func (r *Reporter) now() time.Time {
 	return time.Now().UTC()
 }
 
-// Failure is the notice that recipients of w were given up; ok is false where
-// none is owed. states are by position in w.Recipients.
+// Failure is the notice that recipients of w were given up; ok reports whether the
+// sender gets one. states are by position in w.Recipients.
 func (r *Reporter) Failure(w *queue.Claim, states []queue.RecipientState) (queue.NewMessage, bool) {
 	return r.notice(Failed, &w.Envelope, entries(w, states, func(i int) bool { return states[i].State == queue.Bounced }), "")
 }
 
-// Delay is the notice that recipients of w are still being tried; ok is false
-// where none is owed.
+// Delay is the notice that recipients of w are still being tried; ok reports whether the
+// sender gets one.
 func (r *Reporter) Delay(w *queue.Claim, states []queue.RecipientState) (queue.NewMessage, bool) {
 	return r.notice(Delayed, &w.Envelope, entries(w, states, func(i int) bool {
 		return states[i].State == queue.Queued && !states[i].Delayed
@@ -71,10 +71,10 @@ func (r *Reporter) Delay(w *queue.Claim, states []queue.RecipientState) (queue.N
 }
 
 // Success is the notice that recipients of w, for whom the sender asked for it,
-// were handed to hosts that send no notices of their own; ok is false where
-// none is owed. relayed says, by position in w.Recipients, whose host did not
-// offer DSN: where one does, it has the sender's parameters, and the notice is
-// its matter (RFC 3461, 5.2.2).
+// were passed to hosts that send no notices of their own; ok reports whether the sender
+// gets one. relayed reports, by position in w.Recipients, whether the host did not offer
+// DSN. A host that offers it has the sender's parameters and sends the notice (RFC 3461,
+// 5.2.2).
 func (r *Reporter) Success(w *queue.Claim, states []queue.RecipientState, relayed []bool) (queue.NewMessage, bool) {
 	return r.notice(Relayed, &w.Envelope, entries(w, states, func(i int) bool {
 		return states[i].State == queue.Delivered && i < len(relayed) && relayed[i]
@@ -104,10 +104,11 @@ type entry struct {
 	recipient queue.Recipient
 	state     queue.RecipientState
 	key       string // of the texts
-	// protection reports whether it waits for want of a protected connection.
+	// protection reports whether the mail is held because there is no protected
+	// connection.
 	protection bool
-	expired    bool // it was tried for as long as may be
-	untried    bool // there was no attempt now: it waits with its domain
+	expired    bool // it was given up because of its age
+	untried    bool // there was no attempt: the domain is in back-off
 }
 
 func entries(w *queue.Claim, states []queue.RecipientState, choose func(int) bool) (out []entry) {
@@ -118,7 +119,7 @@ func entries(w *queue.Claim, states []queue.RecipientState, choose func(int) boo
 		e := entry{recipient: r, state: states[i], untried: w.Kind == queue.DelayNotice}
 		e.key, e.protection = textKey(states[i].ReasonCode, states[i].Status)
 		if e.expired = states[i].ReasonCode == failure.Expired.Code(); e.expired && i < len(w.States) {
-			e.key, e.protection = textKey(w.States[i].ReasonCode, w.States[i].Status) // what it waited for all the time
+			e.key, e.protection = textKey(w.States[i].ReasonCode, w.States[i].Status) // the reason for which it waited
 			e.key = putOff(e.key)
 		}
 		out = append(out, e)
@@ -135,14 +136,14 @@ func (r *Reporter) notice(action Action, env *queue.Envelope, list []entry, note
 	now := r.now()
 	var also func(*store.Batch)
 	if action == Delayed {
-		list, also = r.told.untold(env.From, list, now)
+		list, also = r.suppressor.filter(env.From, list, now)
 	}
 	if len(list) == 0 {
 		return queue.NewMessage{}, false
 	}
 	to, err := mailbox.Parse(env.From)
 	if err != nil {
-		return queue.NewMessage{}, false // it was checked when the message came in
+		return queue.NewMessage{}, false // cannot be: it was checked when the message came in
 	}
 	n := notice{reporter: r, action: action, env: env, entries: list, note: note, now: now}
 	body := n.write()
@@ -158,13 +159,13 @@ func (r *Reporter) notice(action Action, env *queue.Envelope, list []entry, note
 		Body: body, Also: also,
 	}
 	if r.Digest != nil {
-		r.Digest.cap(&n, &m)
+		r.Digest.limit(&n, &m)
 	}
 	return m, true
 }
 
-// asked says whether the sender wants to know (RFC 3461, 4.1): without NOTIFY of
-// failures and delays, with it of what it lists.
+// asked reports whether the sender wants a notice (RFC 3461, 4.1): without NOTIFY about
+// failures and delays, with NOTIFY about the actions that it lists.
 func asked(rcpt queue.Recipient, action Action) bool {
 	if len(rcpt.Notify) == 0 {
 		return action != Relayed

@@ -170,7 +170,7 @@ func TestRepliesAreKeptInOneLine(t *testing.T) {
 }
 
 // Mail that waits for protection: one notice for a sender and a domain in a day,
-// however many messages wait; other delays are told for each.
+// however many messages wait; other delays have a notice each.
 func TestOneNoticeADayAboutProtection(t *testing.T) {
 	at := now
 	r := reporter()
@@ -215,7 +215,7 @@ func TestOneNoticeADayAboutProtection(t *testing.T) {
 			t.Errorf("%s, %s, %v: told of %q, want %q", tt.from, tt.why, tt.domains, got, tt.want)
 		}
 	}
-	// A failure is told whatever was said before.
+	// A failure has a notice always.
 	w, states := work(queue.Envelope{From: "a@x.example"}, queue.Recipient{Address: "k@bank.example", Domain: "bank.example"})
 	states[0].ReasonCode = "tls-cert"
 	if _, ok := r.Failure(w, states); !ok {

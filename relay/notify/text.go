@@ -17,9 +17,9 @@ import (
 	"github.com/stsrelay/stsrelay/relay/failure"
 )
 
-// The texts of a language are templates: "failed.text" and the like for the
-// frame, "what.KEY" and "do.KEY" for what happened, "fault.KEY" for what is wrong with
-// the protection of a connection.
+// The texts of a language are templates: "failed.text" and the like for the frame,
+// "what.KEY" and "do.KEY" for what happened and its remedy, "fault.KEY" for a fault of a
+// protected connection.
 //
 //go:embed texts/*.txt
 var texts embed.FS
@@ -42,7 +42,7 @@ func (r *Reporter) texts() *template.Template {
 const textRemoved = "removed"
 
 // textKey returns the key of the text that explains a reason and an enhanced status
-// code (RFC 3463) to people, and whether the mail waits for want of a protected
+// code (RFC 3463), and whether the mail is held because there is no protected
 // connection.
 func textKey(code, status string) (key string, protection bool) {
 	row := failure.Of(code)
@@ -58,8 +58,8 @@ func textKey(code, status string) (key string, protection bool) {
 	return row.Text, row.Protection
 }
 
-// replyText is the key of the text for what a host's reply says by the end of its
-// enhanced status code, "" where it says nothing of use.
+// replyText is the key of the text for the end of the enhanced status code of a reply, ""
+// where there is no special one.
 func replyText(detail string) string {
 	switch detail {
 	case "1.1", "1.0", "1.6", "1.10":
@@ -77,7 +77,7 @@ func replyText(detail string) string {
 	return ""
 }
 
-// putOff is the key of the text where the host only ever said "not now".
+// putOff is the key of the text where the host only ever gave temporary replies.
 func putOff(key string) string {
 	switch key {
 	case failure.Recipient.Row().Text, failure.Content.Row().Text, "refused", "disabled":
@@ -86,10 +86,10 @@ func putOff(key string) string {
 	return key
 }
 
-// Once reports whether the sender hears of it only once a day.
+// Once reports whether the sender gets such a notice only once a day.
 func (g *group) Once() bool { return g.protection }
 
-// group is recipients to whom the same happened.
+// group has recipients with the same result.
 type group struct {
 	Recipients       []string
 	What, Do         string
@@ -98,7 +98,7 @@ type group struct {
 	expired          bool
 	Domain, Hostname string
 	Fault, Note      string
-	// Tried are the whole hours that the message was tried for.
+	// Tried is the number of whole hours since the arrival of the message.
 	Tried int
 }
 
@@ -110,7 +110,7 @@ func (g *group) Days() int {
 	return g.Tried / 24
 }
 
-// page is what the texts are made of.
+// page has the values for the texts.
 type page struct {
 	Subject     string // of the message, "" where it has none
 	Sent, Until time.Time
@@ -165,18 +165,18 @@ func (n *notice) detail(e entry) string {
 func render(t *template.Template, name string, data any) string {
 	var b strings.Builder
 	if err := t.ExecuteTemplate(&b, name, data); err != nil {
-		panic(fmt.Sprintf("dsn: %v", err)) // the texts are ours, and each is tested
+		panic(fmt.Sprintf("notify: %v", err)) // every text is tested
 	}
 	return b.String()
 }
 
-// text is the part for people.
+// text is the text part.
 func (n *notice) text(p page) []byte {
 	t := n.reporter.texts()
 	return wrapped(render(t, string(n.action)+".text", p) + render(t, "details", p))
 }
 
-// wrapped is a text in lines of bearable length.
+// wrapped is a text in lines of at most 76 characters.
 func wrapped(text string) []byte {
 	var b bytes.Buffer
 	for line := range strings.Lines(text) {

@@ -12,8 +12,8 @@ import (
 	"github.com/stsrelay/stsrelay/queue"
 )
 
-// maxReturned is the most of a message that comes back whole; of a longer one
-// only the headers do. maxHeader bounds those.
+// maxReturned bounds the octets of a message that is returned whole; of a longer one only
+// the header is returned. maxHeader bounds that.
 const (
 	maxReturned = 50 << 10
 	maxHeader   = 64 << 10
@@ -24,11 +24,11 @@ type notice struct {
 	action   Action
 	env      *queue.Envelope
 	entries  []entry
-	note     string // the operator's
+	note     string // of the operator
 	now      time.Time
 }
 
-// global says that the notice needs the forms of RFC 6533: an address of it has
+// global reports whether the notice needs the forms of RFC 6533: an address of it has
 // letters that are not ASCII, or the message is internationalized.
 func (n *notice) global() bool {
 	return n.env.SMTPUTF8 || !isASCII([]byte(n.env.From)) || slices.ContainsFunc(n.entries, func(e entry) bool {
@@ -65,7 +65,7 @@ func (n *notice) write() []byte {
 	return m.Bytes()
 }
 
-// sender is in whose name notices are written.
+// sender is the From field of notices.
 func sender(hostname string) string { return "Mail Delivery System <MAILER-DAEMON@" + hostname + ">" }
 
 // writeStatus is RFC 3464, 2.2 and 2.3.
@@ -108,8 +108,8 @@ func (n *notice) writeStatus(b *bytes.Buffer) {
 	}
 }
 
-// maxField bounds what a stranger can put into a field of the report, below the
-// 998 octets of a line.
+// maxField bounds the text of strangers in a field of the report, below the 998 octets of
+// a line.
 const maxField = 900
 
 // value is a value for a field of the report: one line, and ASCII where the form
@@ -156,8 +156,8 @@ func (n *notice) status(s queue.RecipientState) string {
 	return class + ".0.0"
 }
 
-// original is what comes back of the message: the whole of a small one that
-// failed where the sender asked for it (RET=FULL), else its header.
+// original is the part of the message that is returned: the whole of a small one that
+// failed where the sender asked for it (RET=FULL), otherwise its header.
 func (n *notice) original() (data []byte, whole bool) {
 	if n.reporter.Content == nil {
 		return nil, false

@@ -9,8 +9,8 @@ import (
 	"github.com/stsrelay/stsrelay/queue"
 )
 
-// What a sender is told once a day he is not told again after a restart.
-func TestWhoWasToldIsRememberedOverARestart(t *testing.T) {
+// A notice that a sender gets once a day does not come again after a restart.
+func TestSuppressionOutlivesARestart(t *testing.T) {
 	r := &relayOf{t: t, dir: filepath.Join(t.TempDir(), "store"), now: now}
 	r.open()
 	told := func() bool {
@@ -36,7 +36,7 @@ func TestWhoWasToldIsRememberedOverARestart(t *testing.T) {
 		r.close()
 		r.open()
 	}
-	r.now = r.now.Add(2 * tellAgain)
+	r.now = r.now.Add(2 * suppressFor)
 	r.close()
 	r.open()
 	r.close()
