@@ -15,7 +15,7 @@ import (
 // attempt has tried enough of them, or until its time is over.
 func (a *attempt) tryHosts(ctx context.Context, plan *outbound.Plan) {
 	now := a.d.now()
-	a.walk = a.d.rotation.Begin(a.w.Domain, plan, a.walk, now)
+	a.walk = a.d.rotation.Begin(a.claim.Domain, plan, a.walk, now)
 	guide := outbound.Guide{
 		Requirement: func(h outbound.Host) *security.Requirement { return a.requirement(h.Name, plan) },
 		Addresses: func(h outbound.Host) []netip.Addr {
@@ -42,7 +42,7 @@ func (a *attempt) tryHosts(ctx context.Context, plan *outbound.Plan) {
 			break
 		}
 	}
-	a.d.rotation.End(a.w.Domain, a.walk, len(a.recipients.open) > 0, ctx.Err() != nil, now)
+	a.d.rotation.End(a.claim.Domain, a.walk, len(a.recipients.open) > 0, ctx.Err() != nil, now)
 }
 
 // failed takes note of a host that could not be used.
@@ -69,7 +69,7 @@ func (a *attempt) reason() *attemptError {
 			return f
 		}
 	}
-	return &attemptError{reason: failure.Connect, status: "4.4", text: "no host of " + a.w.Domain + " was tried", domainWide: true}
+	return &attemptError{reason: failure.Connect, status: "4.4", text: "no host of " + a.claim.Domain + " was tried", domainWide: true}
 }
 
 // tryCandidate tries one host: its TLSA records, then a session. nil: see tryHost.
@@ -134,7 +134,7 @@ func (a *attempt) requirement(host string, plan *outbound.Plan) *security.Requir
 	// own rules.
 	req := a.to.Requirement(host, plan, a.policy.Policy, a.settings.RefusePlaintext)
 	// A notice about such a message is not lost for want of REQUIRETLS (RFC 8689, 5).
-	req.RequireTLS = a.w.Envelope.RequireTLS && a.w.Envelope.From != ""
-	req.TLSOptional = a.w.Envelope.TLSOptional || a.w.Envelope.Kind == queue.Report
+	req.RequireTLS = a.claim.Envelope.RequireTLS && a.claim.Envelope.From != ""
+	req.TLSOptional = a.claim.Envelope.TLSOptional || a.claim.Envelope.Kind == queue.Report
 	return req
 }

@@ -82,7 +82,7 @@ func (a *attempt) addresses(ctx context.Context, h outbound.Host) ([]netip.Addr,
 	}
 	if _, ok := errors.AsType[*outbound.LoopError](err); ok {
 		return nil, &attemptError{permanent: true, reason: failure.Loop, host: h.Name,
-			text: fmt.Sprintf("mail for %s leads back to this relay (%s)", a.w.Domain, h.Name)}
+			text: fmt.Sprintf("mail for %s leads back to this relay (%s)", a.claim.Domain, h.Name)}
 	}
 	f := noAddresses(h, err)
 	if _, ok := errors.AsType[*outbound.NotContacted](err); ok {

@@ -145,7 +145,7 @@ func (a *attempt) openOn(ctx context.Context, h *hostTry, conn net.Conn, addr ne
 	s.client, s.evidence, s.resumed = opened.Client, opened.Evidence, opened.Resumed
 	if opened.Unanswered != "" {
 		a.d.log.LogAttrs(ctx, slog.LevelInfo, "the host does not take the usual ClientHello; it gets a smaller one for a day, with classical key exchange",
-			slog.String("queue_id", a.w.Envelope.ID.String()), slog.String("host", req.Host), slog.String("ip", addr.Addr().String()), slog.String("error", opened.Unanswered))
+			slog.String("queue_id", a.claim.Envelope.ID.String()), slog.String("host", req.Host), slog.String("ip", addr.Addr().String()), slog.String("error", opened.Unanswered))
 	}
 	a.record.session(req, s).Opened = true
 	if err := req.Satisfied(&s.evidence); err != nil {
@@ -238,5 +238,5 @@ func (a *attempt) noteSkipped(req *security.Requirement, s *security.Shortfall) 
 // reports are not (RFC 8460, 5.3), nor those to an address, which has no domain
 // to report to.
 func (a *attempt) counted() bool {
-	return a.to.PolicyDomain != "" && a.w.Envelope.Kind != queue.Report
+	return a.to.PolicyDomain != "" && a.claim.Envelope.Kind != queue.Report
 }

@@ -30,19 +30,19 @@ const (
 // transactionResult is what one transaction came to.
 type transactionResult struct {
 	course course
-	// failure is why the next host is asked for the recipients that have no result; nil
-	// where the host has an answer.
+	// failure is why the next host is asked about the recipients that have no result; nil
+	// where this host has decided about all.
 	failure *attemptError
-	// verdicts are those of the host, by position in recipients.open; none where it has
-	// said nothing about the message.
+	// verdicts are by position in recipients.open; none where the host has said nothing
+	// about the message.
 	verdicts []verdict
-	// accepted reports whether the host took the message for some recipients, relayed
-	// whether it does not know DSN (RFC 3461), and reply is what it said then.
+	// accepted reports whether the host took the message for some recipients, reply is
+	// its reply to the content, and relayed reports whether it does not know DSN (RFC 3461).
 	accepted, relayed bool
 	reply             string
 	// reached reports whether the host has said anything about the message.
 	reached bool
-	// cut reports whether the stop of the relay has cut the transaction off before the
+	// cut reports whether the stop of the relay has cut off the transaction before its
 	// content was sent as a whole.
 	cut bool
 	// unreadable is the failure of all recipients where the store could not read the
@@ -97,14 +97,14 @@ func (a *attempt) send(ctx context.Context, s *session) transactionResult {
 
 // transaction is the message for the recipients that have no result yet.
 func (a *attempt) transaction(s *session) smtpclient.Transaction {
-	env := &a.w.Envelope
+	env := &a.claim.Envelope
 	t := smtpclient.Transaction{
-		From: env.From, Size: env.Size, Body: a.w.Body(),
+		From: env.From, Size: env.Size, Body: a.claim.Body(),
 		Bit8: env.EightBit, SMTPUTF8: env.SMTPUTF8, RequireTLS: env.RequireTLS && s.evidence.OffersRequireTLS,
 		EnvID: env.EnvID, Ret: env.Ret,
 		Content: func() context.Context {
 			a.hold.sends()
-			a.w.Sending()
+			a.claim.Sending()
 			return a.grace
 		},
 	}
@@ -122,7 +122,7 @@ func (a *attempt) transaction(s *session) smtpclient.Transaction {
 // could. That is this relay's own fault and the same with every host: the recipients
 // wait, and the message is held.
 func (a *attempt) unreadable() *attemptError {
-	err := a.w.Unreadable()
+	err := a.claim.Unreadable()
 	if err == nil {
 		return nil
 	}
@@ -153,17 +153,17 @@ func saysNothing(s *session, out smtpclient.Outcome) bool {
 // 8-bit octets without saying so goes as it is.
 func (a *attempt) downgradeTo7Bit(t *smtpclient.Transaction) {
 	t.Bit8 = false
-	if needed, err := sevenbit.Needed(a.w.Body()); err != nil || !needed {
+	if needed, err := sevenbit.Needed(a.claim.Body()); err != nil || !needed {
 		return
 	}
-	convert := func() io.Reader { return sevenbit.NewReader(a.w.Body()) }
+	convert := func() io.Reader { return sevenbit.NewReader(a.claim.Body()) }
 	t.Body, t.Size = convert(), 0 // the size is not known before
 	if a.settings.Resign == nil {
 		return
 	}
 	signed, err := a.settings.Resign(convert)
 	if err != nil {
-		a.d.log.Warn("a message goes out with a signature that its new encoding has broken", "queue_id", a.w.Envelope.ID.String(), "domain", a.w.Domain, "error", err)
+		a.d.log.Warn("a message goes out with a signature that its new encoding has broken", "queue_id", a.claim.Envelope.ID.String(), "domain", a.claim.Domain, "error", err)
 		return
 	}
 	t.Body = signed
@@ -194,7 +194,7 @@ func judge(s *session, out smtpclient.Outcome, err error, n int) transactionResu
 	return r
 }
 
-// fold brings what a transaction came to into the attempt: recipients get their results,
+// fold brings the result of a transaction into the attempt: recipients get their results,
 // or stay open for another transaction or the next host.
 func (a *attempt) fold(h *hostTry, s *session, r transactionResult) {
 	to := &a.recipients
@@ -231,8 +231,8 @@ func (a *attempt) fold(h *hostTry, s *session, r transactionResult) {
 	to.open = rest
 }
 
-// recipientFailure is what became of the k-th recipient of the transaction; nil is a
-// delivery. Failures of the host send it to the next one.
+// recipientFailure is why the k-th recipient of the transaction was not taken, nil where
+// it was.
 func recipientFailure(s *session, out smtpclient.Outcome, err error, k int) (*attemptError, owner) {
 	host := s.host
 	switch {
