@@ -1,10 +1,10 @@
-// Package container tells what a process can know of the container that it runs
-// in: whether it is in one, and which addresses are those of its gateways.
+// Package container finds out whether the process runs in a container, and the addresses
+// of its default gateways.
 //
 // A container engine hands connections to a container from the gateway of the
 // container's network where it cannot keep the client's own address: Docker does
-// so with all that comes over IPv6, and with what comes from its own host. Such
-// an address is no client's.
+// so with all connections over IPv6, and with those of its own host. Such an address
+// is not that of a client.
 package container
 
 import (
@@ -19,7 +19,7 @@ import (
 	"strings"
 )
 
-// Network is what was found.
+// Network is the result of Look.
 type Network struct {
 	// Inside reports whether the process runs in a container.
 	Inside bool

@@ -11,32 +11,32 @@ import (
 	"github.com/miekg/dns"
 )
 
-// What is kept of an answer: what mail uses, and no more. Who owns a zone says
-// how much is in it.
+// Bounds of the records that are kept of an answer: only those that mail uses. The owner
+// of a zone chooses how many there are.
 const (
-	// maxRecords is how many records an answer may have. One with more is not
-	// read at all.
+	// maxRecords is the number of records that an answer may have. An answer with more
+	// is not read at all.
 	maxRecords = 256
-	// maxMX is how many MX records are kept, the best ones: more than are tried in one
+	// maxMX is the number of MX records that are kept, the best ones: more than are tried in one
 	// attempt to deliver, so that later ones can go on with the others.
 	maxMX = 100
-	// maxAddrs is how many addresses of a family are kept, and how many names of
+	// maxAddrs is the number of addresses of a family that are kept, and of names of
 	// an address.
 	maxAddrs = 16
-	// maxOthers is how many TXT records without a version are kept, and maxOtherTXT
-	// how many octets one may have.
+	// maxOthers is the number of TXT records without a version that are kept, and
+	// maxOtherTXT the number of octets that one may have.
 	maxOthers   = 4
 	maxOtherTXT = 2048
 )
 
-// answer is what is known about a question: records of its type, or an error.
+// answer is the answer to a question: records of its type, or an error.
 type answer struct {
 	records records
 	secure  bool
 	ttl     time.Duration // 0: not to be kept
 	alias   string        // the end of the alias chain, "" without one
 	err     *Error
-	// took is how long the servers were asked for.
+	// took is the time that the servers took.
 	took time.Duration
 }
 
@@ -58,7 +58,7 @@ func (a *answer) result() (*answer, error) {
 	return a, nil
 }
 
-// add takes a record in.
+// add adds a record.
 func (r *records) add(rr dns.RR) {
 	r.n++
 	switch rr := rr.(type) {
@@ -119,7 +119,7 @@ func (r *records) finish() {
 	r.mx = slices.Clip(slices.Clone(r.mx[:min(len(r.mx), maxMX)]))
 }
 
-// size is about how many octets the answer holds in memory.
+// size estimates the octets of the answer in memory.
 func (a *answer) size() int {
 	const perString, perSlice = int(unsafe.Sizeof("")), 16 // 16: what the allocator rounds up
 	n := int(unsafe.Sizeof(*a)) + len(a.alias) + perSlice

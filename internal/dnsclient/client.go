@@ -1,7 +1,7 @@
 // Package dnsclient is a stub resolver (RFC 1034, 5.3.1) over miekg/dns: it
 // asks the configured servers and believes their AD bit only where the way to
-// them is safe. It keeps answers as long as they allow, and joins callers who
-// ask the same at the same time.
+// them is safe. It caches answers for their TTL, and callers with the same question at
+// the same time share one exchange.
 //
 // It does not validate DNSSEC itself, knows no policy, and looks up only what
 // mail needs: TXT, MX, A, AAAA and TLSA.
@@ -31,14 +31,14 @@ type Options struct {
 	// ResolvConf is read where Servers is empty, again when it changes.
 	// Default /etc/resolv.conf.
 	ResolvConf string
-	// TrustAD says whose AD bit is believed (RFC 4035, 3.2.3): "auto"
+	// TrustAD chooses the servers whose AD bit is believed (RFC 4035, 3.2.3): "auto"
 	// (default) that of servers on loopback and of DNS over TLS, "always",
 	// "never". 127.0.0.11 is no validating resolver but a container's
 	// forwarder, and is not believed by "auto".
 	TrustAD string
 	// Timeout bounds one exchange. Default 5s.
 	Timeout time.Duration
-	// Attempts is how often all servers are asked. Default 2.
+	// Attempts is the number of rounds in which all servers are asked. Default 2.
 	Attempts int
 	// CacheBytes bounds the answers kept, in octets of memory. Default 64 MiB.
 	CacheBytes int
@@ -61,13 +61,13 @@ type Client struct {
 	confSeen time.Time // when it was last looked at
 }
 
-// ServerStatus is a server and whether its word on DNSSEC is believed.
+// ServerStatus is a server and whether its AD bit is believed.
 type ServerStatus struct {
 	Address  string
 	DoT      bool
 	Believed bool
 	Why      string // why it is believed, or not
-	// Validation is what its last answer for the root zone has shown.
+	// Validation is the result of its last answer for the root zone.
 	Validation Validation
 }
 
@@ -123,7 +123,7 @@ func (c *Client) Close() error {
 	return nil
 }
 
-// Servers tells which servers are asked and which are believed.
+// Servers returns the servers that are asked, and whether each is believed.
 func (c *Client) Servers() []ServerStatus {
 	var out []ServerStatus
 	for _, s := range c.current() {
@@ -166,7 +166,7 @@ func (c *Client) readConf() error {
 }
 
 // lookup answers from the cache, or asks; callers with the same question share
-// one exchange, and one who gives up does not end it for the others.
+// one exchange, and a caller whose context ends does not end it for the others.
 func (c *Client) lookup(ctx context.Context, name string, qtype uint16, fresh bool) (*answer, error) {
 	key := newQuestion(name, qtype)
 	if !fresh {

@@ -443,7 +443,7 @@ func FuzzAnswer(f *testing.F) {
 		}
 		for _, qtype := range []uint16{dns.TypeTXT, dns.TypeMX, dns.TypeA, dns.TypeTLSA} {
 			a := &answer{ttl: maxTTL}
-			a.take(m, "a.example.", qtype)
+			a.read(m, "a.example.", qtype)
 			a.records.finish()
 			if n := a.records; len(n.mx) > maxMX || len(n.addrs) > maxAddrs || a.size() <= 0 {
 				t.Errorf("%d MX, %d addresses, %d octets", len(n.mx), len(n.addrs), a.size())

@@ -15,7 +15,7 @@ var (
 	// ErrNoData: the name exists and has no record of the type.
 	ErrNoData = errors.New("no such record")
 	// ErrTemporary: there is no answer now: SERVFAIL, REFUSED, a timeout, an
-	// answer that makes no sense. It says nothing about the name.
+	// answer that makes no sense. It is not known whether the name exists.
 	ErrTemporary = errors.New("no answer")
 )
 
@@ -31,7 +31,7 @@ type Error struct {
 	EDE string
 	// Server was asked last.
 	Server string
-	// Secure says that the denial was validated.
+	// Secure reports whether the denial was validated.
 	Secure bool
 	// Err is the cause where there was no answer.
 	Err error
@@ -78,8 +78,8 @@ func isSecureDenial(err error) bool {
 	return ok && e.Secure
 }
 
-// worse picks the error that tells more about a host of which neither family
-// has an address: no answer before no record before no name.
+// worse returns the error that counts for a host without an address of either family: no
+// answer before no record before no name.
 func worse(a, b error) error {
 	for _, kind := range []error{ErrTemporary, ErrNoData, ErrNXDomain} {
 		for _, e := range []error{a, b} {

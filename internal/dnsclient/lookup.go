@@ -69,12 +69,12 @@ func (c *Client) TXT(ctx context.Context, name string, fresh bool) (TXT, error) 
 	return TXT{Records: slices.Clone(a.records.txt), Secure: a.secure, TTL: a.ttl, CNAME: a.alias}, nil
 }
 
-// RememberSilentTXT keeps it for minutes that a name's TXT records were asked for and
-// nobody answered, so that not everyone who asks waits in vain. It is for who
-// knows that nothing of security hangs on the answer now.
+// RememberSilentTXT caches for minutes that a question for the TXT records of a name had
+// no answer, so that not every caller waits for one. Only a caller for which the answer
+// does not matter for security may call it.
 func (c *Client) RememberSilentTXT(name string) { c.rememberSilence(name, dns.TypeTXT) }
 
-// FreshTXT looks up TXT records past the cache; that there are none is no error.
+// FreshTXT looks up TXT records past the cache. It is no error where there are none.
 func (c *Client) FreshTXT(ctx context.Context, name string) ([]string, error) {
 	t, err := c.TXT(ctx, name, true)
 	if errors.Is(err, ErrNXDomain) || errors.Is(err, ErrNoData) {
@@ -115,8 +115,8 @@ func (c *Client) Alias(ctx context.Context, name string) (target string, secure 
 	return a.records.names[0], a.secure, nil
 }
 
-// silence is how long it is remembered that a family of a host's addresses is
-// never answered, and slow what counts as that.
+// silence is how long the lack of an answer for a family of addresses is cached, where
+// the servers took longer than slow.
 const (
 	silence = 5 * time.Minute
 	slow    = 2 * time.Second
@@ -168,9 +168,9 @@ func (c *Client) Addrs(ctx context.Context, host string) (Addrs, error) {
 	return out, nil
 }
 
-// rememberSilence keeps the lack of an answer that was waited for in vain longer
-// than other failures. Where the other family has addresses, the host can be
-// reached, and nothing of DNSSEC hangs on it.
+// rememberSilence caches the lack of an answer after a long wait longer than other
+// failures. The other family has addresses: the host can be reached, and DNSSEC does not
+// depend on this answer.
 func (c *Client) rememberSilence(host string, qtype uint16) {
 	q := newQuestion(host, qtype)
 	if a, ok := c.cache.get(q); ok && a.err != nil && a.took >= min(slow, c.o.Timeout) && a.ttl < silence {
@@ -180,8 +180,8 @@ func (c *Client) rememberSilence(host string, qtype uint16) {
 	}
 }
 
-// Forget takes what is known of the MX, A and AAAA records of a name out of the
-// cache: the next lookup asks anew.
+// Forget removes the MX, A and AAAA records of a name from the cache: the next lookup
+// asks anew.
 func (c *Client) Forget(name string) {
 	for _, qtype := range []uint16{dns.TypeMX, dns.TypeA, dns.TypeAAAA} {
 		c.cache.forget(newQuestion(name, qtype))
@@ -198,9 +198,9 @@ func (c *Client) TLSA(ctx context.Context, name string) (TLSA, error) {
 	return TLSA{Records: slices.Clone(a.records.tlsa), Secure: a.secure, TTL: a.ttl, Name: a.alias}, nil
 }
 
-// HeldBack reports whether the name of a failed lookup has an answer all the same,
-// which the resolver gives only to who wants no validation (the CD bit, RFC 4035,
-// 3.2.2): then its zone does not pass DNSSEC. The answer itself is for nobody.
+// HeldBack reports whether the resolver answers a question whose lookup failed when it is
+// asked without validation (the CD bit, RFC 4035, 3.2.2): then the zone does not pass
+// DNSSEC. The answer itself is not used.
 func (c *Client) HeldBack(ctx context.Context, failed *Error) bool {
 	qtype, ok := dns.StringToType[failed.Type]
 	if failed.bogus || !ok || failed.Rcode != dns.RcodeServerFailure {

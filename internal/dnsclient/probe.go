@@ -11,17 +11,16 @@ import (
 )
 
 const (
-	// ednsMemory is how long it is remembered that a server knows OPT records, or
-	// does not.
+	// ednsMemory is how long it is remembered whether a server knows OPT records.
 	ednsMemory = 15 * time.Minute
-	// confirmTimeout bounds the second look at a server that seems not to know OPT,
-	// and probeTimeout the question for the root zone, which a resolver in use knows.
+	// confirmTimeout bounds the second question to a server that seems not to know OPT
+	// records, and probeTimeout that for the root zone, which a resolver in use knows.
 	confirmTimeout = 2 * time.Second
 	probeTimeout   = 3 * time.Second
 )
 
-// Validation is what the answer of a server for the root zone, which is signed,
-// has shown.
+// Validation is whether a server validates, by its answer for the root zone, which is
+// signed.
 type Validation uint8
 
 const (
@@ -33,7 +32,7 @@ const (
 	ValidatesNothing
 )
 
-// goodFor is for how long that is known of a server.
+// goodFor is how long the result of a probe counts.
 func (v Validation) goodFor() time.Duration {
 	switch v {
 	case Validates:
@@ -44,7 +43,7 @@ func (v Validation) goodFor() time.Duration {
 	return time.Minute
 }
 
-// state is what has been learned of a server.
+// state is what the answers of a server have shown.
 type state struct {
 	validation Validation
 	probed     time.Time // zero: never
@@ -72,7 +71,7 @@ func (s *server) believed() bool {
 	return s.trusted && (s.always || s.known().validation != ValidatesNothing)
 }
 
-// status is the server for people.
+// status is the server as Servers returns it.
 func (s *server) status() ServerStatus {
 	out := ServerStatus{Address: s.Address.String(), DoT: s.TLS, Believed: s.believed(), Why: s.why, Validation: s.known().validation}
 	if s.trusted && out.Validation == ValidatesNothing {
@@ -81,8 +80,8 @@ func (s *server) status() ServerStatus {
 	return out
 }
 
-// refresh probes a server whose AD bit may count, where what is known of it is
-// old. The first look is waited for, a later one only by who makes it.
+// refresh probes a server whose AD bit may count, where its last probe is old. All
+// callers wait for the first probe, and for a later one only the caller that makes it.
 func (s *server) refresh(ctx context.Context) {
 	if !s.trusted || !s.outdated(s.known().validation.goodFor()) {
 		return
@@ -144,7 +143,7 @@ func (s *server) probe(ctx context.Context) {
 }
 
 // query asks the server, without an OPT record where it cannot take one (RFC 6891,
-// 7). Then no AD bit counts: whoever validates knows OPT records.
+// 7). Then the AD bit does not count: a server that validates knows OPT records.
 func (s *server) query(ctx context.Context, name string, qtype uint16) (*dns.Msg, error) {
 	if s.now().Before(s.known().noEDNS) {
 		return s.plainQuery(ctx, name, qtype)
@@ -223,7 +222,7 @@ func refusesEDNS(r *dns.Msg) bool {
 	return r != nil && (r.Rcode == dns.RcodeFormatError || r.Rcode == dns.RcodeNotImplemented || r.Rcode == dns.RcodeBadVers)
 }
 
-// answered reports whether there is an answer that says something of the name.
+// answered reports whether r is an answer about the name.
 func answered(r *dns.Msg, err error) bool {
 	return err == nil && (r.Rcode == dns.RcodeSuccess || r.Rcode == dns.RcodeNameError)
 }

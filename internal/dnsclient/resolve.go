@@ -36,7 +36,7 @@ func (c *Client) resolve(ctx context.Context, q question) *answer {
 			return c.failed(q, result, &Error{Kind: ErrTemporary, Rcode: msg.Rcode, EDE: extendedError(msg), Server: r.server, bogus: isBogus(msg)})
 		}
 		result.secure = result.secure && r.secure
-		end, more := result.take(msg, name, q.qtype)
+		end, more := result.read(msg, name, q.qtype)
 		if end != "" && end != q.name {
 			result.alias = canonical(end)
 		}
@@ -78,10 +78,10 @@ func (a *answer) deniedBy(msg *dns.Msg) *answer {
 	return a
 }
 
-// take reads the records of msg: the aliases from name on, then what stands at
-// their end. more says that an alias leads to a name that msg says nothing of. Of
-// an answer that the name does not exist only the aliases count.
-func (a *answer) take(msg *dns.Msg, name string, qtype uint16) (end string, more bool) {
+// read reads the records of msg: the aliases from name on, then the records at their end.
+// more reports whether an alias leads to a name about which msg has nothing. Of the answer
+// that a name does not exist, only the aliases count.
+func (a *answer) read(msg *dns.Msg, name string, qtype uint16) (end string, more bool) {
 	end = name
 	for range maxAliases {
 		next := ""
@@ -107,9 +107,9 @@ func (a *answer) take(msg *dns.Msg, name string, qtype uint16) (end string, more
 	return end, more
 }
 
-// isReferral reports whether msg is what a server says that resolves nothing for
-// others (RFC 2308, 2.2): that it names other servers does not mean that there
-// is no record.
+// isReferral reports whether msg is the answer of a server that does not resolve for
+// others (RFC 2308, 2.2). It names other servers; that does not mean that there is no
+// record.
 func isReferral(msg *dns.Msg) bool {
 	ns := false
 	for _, rr := range msg.Ns {
@@ -123,17 +123,17 @@ func isReferral(msg *dns.Msg) bool {
 	return ns && !msg.RecursionAvailable && !msg.Authoritative && len(msg.Answer) == 0
 }
 
-// reply is the answer of a server, or which server was asked last.
+// reply is the answer of a server, or the server that was asked last.
 type reply struct {
 	msg    *dns.Msg
 	server string
 	secure bool // it was validated, by a server that is believed
 }
 
-// exchange asks one server after the other until one has an answer, as often
-// as Options.Attempts says. Where one that is believed works and has no answer to
-// this question, no other is asked that is not: it would take for good what that
-// one has found to be forged.
+// exchange asks one server after the other until one has an answer, Options.Attempts
+// times. Where a server that is believed works and has no answer to this question, no
+// server that is not believed is asked: it would accept records that the first one has
+// found to be forged.
 func (c *Client) exchange(ctx context.Context, name string, qtype uint16) (last reply, err error) {
 	servers := c.current()
 	if len(servers) == 0 {

@@ -15,8 +15,8 @@ import (
 // Server is a DNS server as it is configured.
 type Server struct {
 	Address netip.AddrPort
-	// TLS says DNS over TLS (RFC 7858), Name the name in its certificate; "":
-	// the certificate must name the address.
+	// TLS reports whether it is asked over TLS (RFC 7858); Name is the name in its
+	// certificate; "": the certificate must name the address.
 	TLS  bool
 	Name string
 }
@@ -47,7 +47,7 @@ func ParseServer(s string) (Server, error) {
 }
 
 // believe reports whether the AD bit of a server may count, by where it is:
-// whoever can change the answer on its way could set it.
+// an attacker who can change the answer on its way could set it.
 func believe(s Server, trust string) (bool, string) {
 	switch {
 	case trust == trustAlways:
@@ -70,10 +70,10 @@ const trustAlways = "always"
 // server is a Server in use.
 type server struct {
 	Server
-	// trusted says that the way to the server is safe, why says so in words.
+	// trusted reports whether the way to the server is safe; why explains it.
 	trusted bool
 	why     string
-	// always says that the operator vouches for the server.
+	// always reports whether the operator vouches for the server.
 	always   bool
 	timeout  time.Duration
 	udp, tcp dns.Client

@@ -13,11 +13,11 @@ import (
 )
 
 const (
-	// udpSize is the size of answers over UDP that is asked for: what fits through
+	// udpSize is the size of answers over UDP that queries allow: one that passes
 	// everywhere (RFC 9715).
 	udpSize = 1232
-	// readSize is the size that is read: some servers send more than they were
-	// asked for. What is larger still is asked for over TCP.
+	// readSize is the size that is read: some servers send more than the query allows.
+	// A larger answer is asked for over TCP.
 	readSize = 8192
 	// headerSize is the length of a header (RFC 1035, 4.1.1).
 	headerSize   = 12

@@ -29,8 +29,8 @@ type asked struct {
 
 const listen = "127.0.0.1:2525"
 
-// all sends a message to each domain, and compares what became of it, and what the
-// relay says, with what has to be.
+// all sends a message to each domain, and compares its end, and what the relay reports,
+// with the expected ones.
 func (a *asked) all(ctx context.Context) error {
 	if err := a.configure(); err != nil {
 		return err
@@ -83,7 +83,7 @@ func (a *asked) configure() error {
 	return os.WriteFile(filepath.Join(a.dir, "stsrelay.toml"), []byte(text), 0o600)
 }
 
-// arrived is how many messages for a domain have come in at whatever host.
+// arrived is the number of messages for a domain that have come in at any host.
 func (a *asked) arrived(domain string) (n int) {
 	seen := make(map[string]bool)
 	for _, d := range a.domains {
@@ -158,7 +158,7 @@ func attemptOf(log []byte, domain string) (attempt, bool) {
 	return attempt{}, false
 }
 
-// check compares what `stsrelay check` says.
+// check compares the output of `stsrelay check`.
 func (a *asked) check(ctx context.Context) (wrong []error) {
 	for _, d := range a.domains {
 		var r struct {

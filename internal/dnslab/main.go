@@ -3,7 +3,7 @@
 // Dnslab tries the relay behind resolvers that nobody here wrote, for .ci/dns. It
 // makes signed, unsigned and forged zones and mail hosts for them, lets a script
 // start a name server and one resolver after the other, and asks the built
-// relay through each: what it delivers, what it holds, and what it says of it.
+// relay through each: what it delivers, what it holds, and what it reports.
 //
 // It needs root, ports 25 and 53 of loopback addresses, and a network namespace
 // of its own.
@@ -118,7 +118,7 @@ func try(ctx context.Context, w *world, binary, script, dir string, r resolver) 
 	return nil
 }
 
-// errNotThere says that a program is not installed: the script ends with status 3.
+// errNotThere means that a program is not installed: the script ends with status 3.
 var errNotThere = errors.New("it is not installed")
 
 // server is a program that runs.
@@ -176,7 +176,7 @@ func (s *server) stop() {
 	<-s.done
 }
 
-// said is the end of what the server has logged.
+// said is the end of the log of the server.
 func (s *server) said() string {
 	text, _ := os.ReadFile(s.log)
 	return string(text[max(0, len(text)-4000):])

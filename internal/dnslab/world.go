@@ -15,7 +15,7 @@ import (
 	"github.com/stsrelay/stsrelay/internal/testnet"
 )
 
-// world is mail hosts, and zones for them.
+// world has mail hosts, and zones for them.
 type world struct {
 	*testnet.Net
 	domains []domain
@@ -23,7 +23,7 @@ type world struct {
 	zones   []*testnet.Zone
 }
 
-// domain is one that mail goes to, and what has to become of it.
+// domain is a domain that mail is sent to, and the expected end of the mail.
 type domain struct {
 	name string
 	host *testnet.Host
@@ -33,7 +33,7 @@ type domain struct {
 	mxSigned bool
 }
 
-// fate is what becomes of a message.
+// fate is the end of a message.
 type fate string
 
 const (

@@ -1,5 +1,5 @@
 // Package happyeyeballs connects to a host by the first of its addresses that
-// answers (RFC 8305): one that swallows packets costs a quarter of a second.
+// answers (RFC 8305). An address that does not answer costs a quarter of a second.
 package happyeyeballs
 
 import (
@@ -11,22 +11,22 @@ import (
 	"time"
 )
 
-// HeadStart is what one address gets before the next one is tried beside it
+// HeadStart is the time after which the next address is tried beside the one before
 // (RFC 8305, 5).
 const HeadStart = 250 * time.Millisecond
 
-// Result is what came of Dial.
+// Result is the result of Dial.
 type Result struct {
 	// Conn is the connection and Index the position of its address.
 	Conn  net.Conn
 	Index int
-	// Tried is how many addresses were dialed, Failed which of them failed
-	// before one answered.
+	// Tried is the number of addresses that were dialed, Failed the positions of those
+	// that failed before one answered.
 	Tried  int
 	Failed []bool
 }
 
-// dialed is an address and what came of dialing it.
+// dialed is an address and the result of dialing it.
 type dialed struct {
 	index int
 	conn  net.Conn
@@ -47,7 +47,7 @@ func Dial(ctx context.Context, addrs []netip.AddrPort, timeout time.Duration, di
 	defer func() {
 		cancel()
 		go func() { running.Wait(); close(results) }()
-		for r := range results { // those that came too late
+		for r := range results { // connections that came too late
 			if r.conn != nil {
 				r.conn.Close()
 			}

@@ -1,5 +1,5 @@
-// Package human writes sizes, spans, times and long texts as people read them, the
-// same way on the command line, on the web page and in mail to the operator.
+// Package human writes sizes, spans, times and long texts for people, in one form for the
+// command line, the web page and mail to the operator.
 package human
 
 import (
@@ -35,7 +35,7 @@ func Span(d time.Duration) string {
 	return fmt.Sprintf("%dd %dh", int(d.Hours())/24, int(d.Hours())%24)
 }
 
-// Until is a time to come, from now; "-" for nil.
+// Until is the span from now to a future time; "-" for nil.
 func Until(t *time.Time) string {
 	if t == nil {
 		return "-"
@@ -46,7 +46,7 @@ func Until(t *time.Time) string {
 	return "now"
 }
 
-// Ago is a time that has been, from now; "-" for nil.
+// Ago is the span from a past time to now; "-" for nil.
 func Ago(t *time.Time) string {
 	if t == nil {
 		return "-"

@@ -1,7 +1,7 @@
-// Package logsink stands between a log and whoever reads it. A reader that
-// stalls, such as a full pipe behind standard error, would otherwise stop
-// everybody who writes a line. Lines go through a bounded buffer to one goroutine
-// that writes them; what does not fit is dropped and counted.
+// Package logsink is a bounded buffer between a log and its reader. A reader that
+// stalls, such as a full pipe behind standard error, would otherwise stop every
+// goroutine that logs. One goroutine writes the lines of the buffer; lines that do not
+// fit are dropped and counted.
 package logsink
 
 import (
@@ -12,19 +12,18 @@ import (
 	"time"
 )
 
-// DefaultLimit is how many octets wait for the reader at most, where Options do
-// not say: some ten thousand lines.
+// DefaultLimit is the default of Options.Limit: some ten thousand lines.
 const DefaultLimit = 4 << 20
 
 // Options configures New. Writer is required.
 type Options struct {
-	// Writer is where the lines go.
+	// Writer gets the lines.
 	Writer io.Writer
 	// Limit bounds the octets that wait; default DefaultLimit. As many again may
 	// be under way to Writer.
 	Limit int
 	// Resumed is called, from the goroutine that writes, when lines get through
-	// again after dropped ones; it may write a line to the Sink. nil: nobody is told.
+	// again after dropped ones; it may write a line to the Sink. nil: not called.
 	Resumed func(s *Sink, dropped uint64)
 	// Now is the wall clock; default time.Now.
 	Now func() time.Time
@@ -45,9 +44,9 @@ type Sink struct {
 
 // Dropped counts lines that did not reach the reader.
 type Dropped struct {
-	// Lines is how many there are since the start.
+	// Lines is their number since the start.
 	Lines uint64
-	// Last is when the last of them was dropped; zero: never.
+	// Last is the time of the last one; zero: none was dropped.
 	Last time.Time
 }
 
@@ -64,7 +63,7 @@ func New(o Options) *Sink {
 	return s
 }
 
-// Write takes in lines, or drops them where there is no room. It never fails.
+// Write adds lines to the buffer, or drops them where there is no room. It never fails.
 func (s *Sink) Write(p []byte) (int, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -86,24 +85,23 @@ func (s *Sink) drop(p []byte) {
 	s.dropped.Last = s.o.Now()
 }
 
-// Dropped is what did not reach the reader so far.
+// Dropped counts the lines that did not reach the reader so far.
 func (s *Sink) Dropped() Dropped {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.dropped
 }
 
-// state is how many lines were dropped, and whether there is room for the line
-// that tells of it.
+// state is the number of dropped lines, and whether there is room for a line about
+// them.
 func (s *Sink) state() (dropped uint64, room bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.dropped.Lines, len(s.lines) < s.o.Limit/2
 }
 
-// Close takes in nothing more, and waits until the lines that wait are written, or
-// ctx ends. Where the reader stalls, the goroutine that writes stays behind in its
-// write.
+// Close ends the Sink: it waits until the lines of the buffer are written, or ctx ends.
+// Where the reader stalls, the writing goroutine stays blocked in its write.
 func (s *Sink) Close(ctx context.Context) error {
 	s.mu.Lock()
 	if !s.closed {
@@ -119,7 +117,7 @@ func (s *Sink) Close(ctx context.Context) error {
 	}
 }
 
-// run writes what comes in, many lines at a time where they come fast.
+// run writes the lines, many at a time where they come fast.
 func (s *Sink) run() {
 	defer close(s.done)
 	var spare []byte

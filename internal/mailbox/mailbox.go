@@ -1,4 +1,4 @@
-// Package mailbox reads and writes e-mail addresses as they stand in SMTP
+// Package mailbox reads and writes e-mail addresses in the form of SMTP
 // commands (RFC 5321, 4.1.2; RFC 6531, 3.3). It does not read header fields.
 package mailbox
 
@@ -23,11 +23,11 @@ type Mailbox struct {
 }
 
 // maxDomain is the limit of RFC 5321, 4.5.3.1.2, in octets. That of local parts,
-// 64, is not kept: addresses that other systems have made for their own use (VERP,
-// SRS, IMCEAEX) are longer, and "techniques that impose no limits" are wanted.
+// 64, is not applied: addresses that other systems make for their own use (VERP, SRS,
+// IMCEAEX) are longer, and RFC 5321 asks for "techniques that impose no limits".
 const maxDomain = 255
 
-// Parse reads an address as it stands on the wire, with quoting.
+// Parse reads an address in the form of the wire, with quoting.
 func Parse(s string) (Mailbox, error) {
 	local, domain, err := cut(s)
 	if err != nil {
@@ -43,8 +43,8 @@ func Parse(s string) (Mailbox, error) {
 	return FromParts(local, domain)
 }
 
-// FromUnquoted reads an address whose local part was unquoted already: what
-// stands before the last @ is the local part, whatever it holds.
+// FromUnquoted reads an address whose local part is unquoted already: everything before
+// the last @ is the local part.
 func FromUnquoted(s string) (Mailbox, error) {
 	local, domain, err := cut(s)
 	if err != nil {
@@ -86,8 +86,8 @@ func FromParts(local, domain string) (Mailbox, error) {
 	return Mailbox{Local: local, Domain: d}, nil
 }
 
-// profile is that of a lookup (RFC 5891, 5) with what mail domains in the wild
-// need: an underscore is found in some.
+// profile is that of a lookup (RFC 5891, 5) that also allows an underscore: some mail
+// domains have one.
 var profile = idna.New(idna.MapForLookup(), idna.StrictDomainName(false), idna.Transitional(false), idna.BidiRule())
 
 // ParseDomain returns a domain in A-labels and lower case, or an address
@@ -101,7 +101,7 @@ func ParseDomain(s string) (string, error) {
 	}
 	d, err := profile.ToASCII(s)
 	if err == nil {
-		d, err = profile.ToASCII(d) // what comes out must be a domain as well
+		d, err = profile.ToASCII(d) // the result must be a domain as well
 	}
 	if err != nil {
 		return "", fmt.Errorf("%q is not a domain: %w", s, err)
@@ -117,8 +117,7 @@ func ParseDomain(s string) (string, error) {
 	return d, nil
 }
 
-// ParseName is ParseDomain for a name that people write, not SMTP: a final dot
-// may stand.
+// ParseName is ParseDomain for a name that a person wrote: it may have a final dot.
 func ParseName(s string) (string, error) { return ParseDomain(strings.TrimSuffix(s, ".")) }
 
 func isLabel(s string) bool {
@@ -142,7 +141,7 @@ func parseLiteral(s string) (string, error) {
 	return "", fmt.Errorf("%q is not an address literal", s)
 }
 
-// String is the address as it goes on the wire, quoted where needed.
+// String is the address in the form of the wire, quoted where needed.
 func (m Mailbox) String() string {
 	if isDotString(m.Local) {
 		return m.Local + "@" + m.Domain
@@ -160,7 +159,7 @@ func (m Mailbox) String() string {
 	return b.String()
 }
 
-// NeedsUTF8 says that the address goes only to hosts with SMTPUTF8 (RFC 6531).
+// NeedsUTF8 reports whether the address needs hosts with SMTPUTF8 (RFC 6531).
 func (m Mailbox) NeedsUTF8() bool {
 	return strings.ContainsFunc(m.Local, func(r rune) bool { return r >= utf8.RuneSelf })
 }

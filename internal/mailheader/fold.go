@@ -10,15 +10,15 @@ import (
 const (
 	// MaxLine is the most octets of a line, CRLF not counted (RFC 5322, 2.1.1).
 	MaxLine = 998
-	// niceLine is what lines should have at most.
+	// niceLine is the length that lines should not exceed.
 	niceLine = 78
 )
 
 // Fold breaks the lines of a header that are longer than MaxLine, at white space
 // (RFC 5322, 2.2.3): unfolded, the fields are what they were. A field without
-// white space is broken behind a comma or between identifiers where that means
-// nothing, else somewhere. Lines end in CRLF. Where there is nothing to be done, b
-// itself is returned.
+// white space is broken behind a comma or between identifiers where that does not change
+// its meaning, otherwise anywhere. Lines end in CRLF. Where no line is too long, b itself
+// is returned.
 func Fold(b []byte) []byte {
 	if !slices.ContainsFunc(slices.Collect(bytes.Lines(b)), tooLong) {
 		return b
@@ -81,8 +81,8 @@ func (f *folder) fold(line []byte) []byte {
 	return append(append(out, rest...), end...)
 }
 
-// place is where a line is broken next, -1 for nowhere. The line before it has
-// text, and so has the one behind it.
+// place is the position of the next break of a line, -1 where there is none. Both lines
+// have text.
 func (f *folder) place(s []byte) int {
 	least := 0
 	if f.first {
@@ -104,8 +104,8 @@ func (f *folder) place(s []byte) int {
 	if best >= 0 || len(s) < MaxLine {
 		return best
 	}
-	// A space is added here: nothing that is read by people or by programs that
-	// know of folding has so long a word.
+	// A space is added here: no text for people, and none for programs that know
+	// folding, has such a long word.
 	for best = MaxLine - 1; best > MaxLine-utf8.UTFMax && !utf8.RuneStart(s[best]); best-- { //nolint:revive // no part of a character
 	}
 	return best

@@ -1,6 +1,6 @@
 // Package mailheader walks the header of a message as it is, octet for octet
-// (RFC 5322, 2.2): nothing is decoded, and what is no field comes out as it
-// stands.
+// (RFC 5322, 2.2): nothing is decoded, and lines that are no field are returned
+// unchanged.
 package mailheader
 
 import (
@@ -34,8 +34,7 @@ func Fields(b []byte) iter.Seq[[]byte] {
 	}
 }
 
-// Name is the name that a field begins with, in lower case; "" where it begins
-// with none.
+// Name is the name of a field in lower case; "" where it has none.
 func Name(field []byte) string {
 	name, _, ok := bytes.Cut(field, []byte(":"))
 	name = bytes.TrimRight(name, " \t")
@@ -45,7 +44,7 @@ func Name(field []byte) string {
 	return strings.ToLower(string(name))
 }
 
-// Value is what stands behind the colon of a field, unfolded (RFC 5322, 2.2.3)
+// Value is the text behind the colon of a field, unfolded (RFC 5322, 2.2.3)
 // and without the blanks around it; "" where there is no colon.
 func Value(field []byte) string {
 	_, value, _ := strings.Cut(string(field), ":")

@@ -1,7 +1,7 @@
 // Package printable makes text of strangers safe for a terminal. Certificates,
 // SMTP replies, DNS records and addresses may hold characters that a terminal
 // obeys (ESC, the C1 controls), or that turn the direction of writing. What cannot
-// be printed is written as an escape that says which character it is.
+// be printed is written as an escape of the character.
 package printable
 
 import (
@@ -53,8 +53,8 @@ func escape(b *strings.Builder, r rune, octets string) {
 	}
 }
 
-// Writer passes text on as String does; ends of lines and tabs stay. It is not
-// for several goroutines at a time.
+// Writer writes text as String does; line ends and tabs stay. Only one goroutine may use
+// it at a time.
 type Writer struct {
 	to     io.Writer
 	escape func(b *strings.Builder, r rune, octets string)
@@ -65,7 +65,7 @@ type Writer struct {
 func NewWriter(to io.Writer) *Writer { return &Writer{to: to, escape: escape} }
 
 // NewJSONWriter returns a Writer of JSON texts: what cannot be printed is written
-// as JSON escapes, \u202e, so that the text means what it meant. In JSON such
+// as JSON escapes, \u202e, so that the text keeps its meaning. In JSON such
 // characters stand in strings only.
 func NewJSONWriter(to io.Writer) *Writer { return &Writer{to: to, escape: escapeJSON} }
 

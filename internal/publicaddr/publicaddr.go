@@ -1,6 +1,6 @@
-// Package publicaddr tells public Internet addresses from those that a stranger
-// must not make this relay connect to: MX hosts, policy hosts and report URLs
-// are chosen by whoever owns the recipient's domain.
+// Package publicaddr tells addresses of the public Internet from all others. The owner
+// of a recipient domain chooses MX hosts, policy hosts and report URLs, and must not make
+// this relay connect to private addresses.
 package publicaddr
 
 import (
@@ -9,9 +9,9 @@ import (
 )
 
 // special are the address blocks that are not on the public Internet, beyond
-// what net/netip knows by itself: IANA's special-purpose address registries for
+// those that net/netip knows: IANA's special-purpose address registries for
 // IPv4 and IPv6 (RFC 6890), without the blocks there that are global. Of IPv6,
-// only what lies within global is looked for here.
+// only blocks within global are listed.
 var special = func() []netip.Prefix {
 	var out []netip.Prefix
 	for _, s := range []string{

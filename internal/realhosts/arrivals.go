@@ -18,27 +18,27 @@ import (
 	"github.com/emersion/go-msgauth/dkim"
 )
 
-// arrival is a message that a host has put into a recipient's hands.
+// arrival is a message that a host has delivered to a recipient.
 type arrival struct {
 	from string
 	// hash is of all that arrived, the host's own trace fields too: what is the same
 	// to the last octet came out of the host's own queue twice.
 	hash [sha256.Size]byte
-	// faults are what is wrong with the content.
+	// faults are the faults of the content.
 	faults []string
 }
 
-// arrivals are what has arrived so far, by recipient.
+// arrivals are the messages that have arrived so far, by recipient.
 type arrivals struct {
 	byRecipient map[string][]arrival
-	stray       []string // what nobody has sent
+	stray       []string // messages that were not sent
 }
 
 func newArrivals() arrivals { return arrivals{byRecipient: make(map[string][]arrival)} }
 
 var messageID = regexp.MustCompile(`(?mi)^Message-ID: <([^@>]+)@`)
 
-// readArrivals takes up what has arrived at a host since the last time. A file in
+// readArrivals reads the messages that have arrived at a host since the last call. A file in
 // /judge/mail has the sender in its first line, the recipient in its second, and
 // then the message.
 func (w *world) readArrivals(h *host, p *plan) error {
@@ -150,7 +150,7 @@ func firstDifference(want, got []byte) string {
 	return fmt.Sprintf("the header is %.2000q", bytes.TrimSuffix(got, gotBody))
 }
 
-// sameMeaning compares what a reader would see: each field, and the decoded body.
+// sameMeaning compares the fields and the decoded body.
 // Only a message that may be encoded anew may have another encoding.
 func sameMeaning(m *message, got []byte) error {
 	want, err := mail.ReadMessage(bytes.NewReader(m.content))

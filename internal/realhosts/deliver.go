@@ -25,7 +25,7 @@ func (w *world) deliver(ctx context.Context, p *plan) error {
 	return errors.Join(err, g.Wait())
 }
 
-// await looks at what arrives. It gives up where nothing happens for a minute.
+// await reads what arrives. It gives up where nothing arrives for a minute.
 func (w *world) await(ctx context.Context, p *plan, g *errgroup.Group, sent <-chan struct{}) error {
 	const (
 		patience = time.Minute
@@ -77,7 +77,7 @@ func sleep(ctx context.Context, d time.Duration) error {
 	}
 }
 
-// look takes up what has arrived.
+// look reads what has arrived.
 func (w *world) look(p *plan) (err error) {
 	for _, h := range w.hosts {
 		err = errors.Join(err, w.readArrivals(h, p))

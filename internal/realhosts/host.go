@@ -28,7 +28,7 @@ import (
 // folder is /host. In /judge lie cert.pem and key.pem; what arrived goes to
 // /judge/mail, and who was deferred to /judge/deferred (see testdata/common).
 type host struct {
-	// Name is what people call it, Version a shell command that prints its version.
+	// Name is the name of the software, Version a shell command that prints its version.
 	Name, Version string
 	// KeepsHeader is false for a host that writes the fields of a header anew:
 	// there the body is compared octet for octet, and the fields by what they say.
@@ -39,7 +39,7 @@ type host struct {
 	// NextHop is the name of a host of the fake Internet that it relays all mail to;
 	// what arrived is what came there. Its address is in /judge/nexthop.
 	NextHop string
-	// Services are what it offers; each has a domain and an address of its own.
+	// Services are its listeners; each has a domain and an address of its own.
 	Services []*service `toml:"service"`
 
 	folder  string // its description
@@ -185,7 +185,7 @@ func (s *service) awaitSilence() error {
 	return fmt.Errorf("%s was killed and listens at %s all the same", s.host.Name, s.Address)
 }
 
-// lastWords is the end of what the host has written.
+// lastWords is the end of the output of the host.
 func (h *host) lastWords() string {
 	data, _ := os.ReadFile(filepath.Join(h.root, "log"))
 	lines := strings.Split(strings.TrimSpace(string(data)), "\n")
@@ -217,8 +217,8 @@ func (s *service) awaitGreeting(ctx context.Context, ended <-chan struct{}) erro
 	}
 }
 
-// probe looks what the service offers over TLS, and whether that is as its
-// description says.
+// probe reads the extensions that the service offers over TLS, and compares them with its
+// description.
 func (s *service) probe(roots *x509.CertPool) error {
 	c, err := smtp.Dial(s.Address + ":25")
 	if err != nil {
@@ -246,7 +246,7 @@ func (s *service) probe(roots *x509.CertPool) error {
 	return nil
 }
 
-// extensions are those that the service offers, for people.
+// extensions are those that the service offers, as text.
 func (s *service) extensions() string {
 	var list []string
 	for _, k := range []string{"PIPELINING", "CHUNKING", "8BITMIME", "SMTPUTF8"} {

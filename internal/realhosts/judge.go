@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// verdict is what became of the messages to one service.
+// verdict counts the ends of the messages to one service.
 type verdict struct {
 	service                              *service
 	messages, arrived, bounced, deferred int
@@ -32,13 +32,13 @@ func (v *verdict) line() string {
 		h.Name, h.version, v.service.Domain, v.service.extensions(), v.messages, v.arrived, v.bounced, v.deferred, v.cut, v.again, word)
 }
 
-// relayLog is what matters of the relay's log, by recipient.
+// relayLog has the facts of the relay's log that count, by recipient.
 type relayLog struct {
 	// cut are attempts that failed when their host was killed, unknown those of them
 	// where the host had the whole message and did not confirm it.
 	cut, unknown map[string]bool
 	deferred     map[string]bool   // an attempt was deferred
-	last         map[string]string // what the last attempt came to
+	last         map[string]string // the result of the last attempt
 }
 
 // readLog reads the log of the relay. What a kill breaks is logged at once.
@@ -83,7 +83,7 @@ func (w *world) readLog(p *plan) (*relayLog, error) {
 	return l, s.Err()
 }
 
-// judge compares the end of each recipient with what it must be.
+// judge compares the end of each recipient with the expected one.
 func (w *world) judge(s *service, messages []*message, log *relayLog) *verdict {
 	v := &verdict{service: s, messages: len(messages)}
 	for _, m := range messages {

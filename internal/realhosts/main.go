@@ -92,7 +92,7 @@ func run(ctx context.Context, o options) (faults int, err error) {
 	return w.report(p, time.Since(start))
 }
 
-// report prints what became of the messages to each service.
+// report prints the verdict of each service.
 func (w *world) report(p *plan, took time.Duration) (faults int, err error) {
 	log, err := w.readLog(p)
 	if err != nil {

@@ -12,14 +12,14 @@ import (
 	"github.com/stsrelay/stsrelay/internal/testnet"
 )
 
-// notice is what a sender was told of one recipient.
+// notice is a delivery status notification about one recipient.
 type notice struct {
 	to         string // the sender
 	action     string
 	diagnostic string
 }
 
-// notices are what has come to the sink so far, by recipient.
+// notices are those that have come to the sink so far, by recipient.
 type notices struct {
 	byRecipient map[string][]notice
 	read        int // messages of the sink

@@ -24,7 +24,7 @@ type recipient struct {
 	defers  bool
 }
 
-// message is what is sent, and what must become of it.
+// message is a message with the ends that its recipients must have.
 type message struct {
 	token      string // in its Message-ID, and in each address
 	kind       string
@@ -43,7 +43,7 @@ type plan struct {
 	byAddress map[string]*message
 }
 
-// kinds are what is sent, of each as many of 200.
+// kinds are the kinds of messages, with their numbers of 200.
 var kinds = []struct {
 	name  string
 	share int
@@ -90,7 +90,7 @@ var kinds = []struct {
 	}},
 }
 
-// senders are the envelope senders; the null sender hears of no refusal.
+// senders are the envelope senders; the null sender gets no notice.
 var senders = []string{"anna.%s@", "bert+tag.%s@", "list-%s-bounces+kurt=other.example@", "SRS0=HHH=TT=other.example=carla.%s@", "mary-jane_%s@", ""}
 
 func newPlan(services []*service, n int) *plan {
@@ -113,8 +113,7 @@ func (p *plan) add(s *service, kind string, fill func(*message)) {
 	label, _, _ := strings.Cut(s.Domain, ".")
 	n := len(p.messages)
 	m := &message{token: fmt.Sprintf("%s-%04d", label, n), kind: kind, service: s}
-	// A few notices to a sender are told at once; what comes after 20 in an hour is
-	// told in one.
+	// A sender gets 20 notices an hour; all others are in one digest.
 	if sender := senders[n%len(senders)]; sender != "" && kind != "SMTPUTF8" {
 		m.from = fmt.Sprintf(sender, label) + senderDomain
 	} else if kind == "SMTPUTF8" {

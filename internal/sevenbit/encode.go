@@ -7,8 +7,8 @@ import (
 
 const (
 	hex = "0123456789ABCDEF"
-	// lineLimit is how long a line of quoted-printable may be, the = of a soft
-	// break included, and a line of base64 (RFC 2045, 6.7 and 6.8).
+	// lineLimit bounds a line of quoted-printable, with the = of a soft break, and a
+	// line of base64 (RFC 2045, 6.7 and 6.8).
 	lineLimit = 76
 )
 

@@ -9,21 +9,22 @@ import (
 	"github.com/stsrelay/stsrelay/internal/mailheader"
 )
 
-// Survey is what has to be done to a message for its lines to have no more than
+// Survey has the changes after which no line of a message has more than
 // 998 octets (RFC 5321, 4.5.3.1.6). Header fields are folded; the body of a part
 // that has longer lines becomes quoted-printable or base64, or is broken anew
-// where it was that before. What is signed stays as it is, and so does what has an
-// encoding that nobody knows.
+// where it was that before. Signed parts stay as they are, and so do parts with an
+// unknown encoding.
 type Survey struct {
-	// Lines is how many lines are too long. Kept is how many of them stay as they
-	// are, and Why what the first of these belongs to, such as "DKIM-Signature".
+	// Lines is the number of lines that are too long. Kept is the number of those that
+	// stay as they are; Why is what the first of these belongs to, such as
+	// "DKIM-Signature".
 	Lines, Kept int
 	Why         string
 
 	parts []change // in the order of the message
 }
 
-// change is what becomes of the body of a part.
+// change is the action for the body of a part.
 type change struct {
 	part   int // by number of the headers before it
 	action action
@@ -37,7 +38,7 @@ const (
 	toBase64            // becomes base64
 	quotedAgain         // is quoted-printable, and broken anew
 	base64Again         // is base64, and broken anew
-	breakOutside        // is of no part, and nobody reads it
+	breakOutside        // belongs to no part: lines are broken
 )
 
 // Look reads a message to its end. Lines end in CRLF.
@@ -87,7 +88,7 @@ func (l *looker) look(header []byte, signed string) {
 	}
 }
 
-// found counts lines that are too long; why they have to stay, or "".
+// found counts lines that are too long; why is the reason why they have to stay, or "".
 func (s *Survey) found(lines int, why string) {
 	s.Lines += lines
 	if why != "" {
@@ -124,7 +125,7 @@ func (l *looker) endLine() {
 	l.length = 0
 }
 
-// endPart decides what becomes of the part that ends.
+// endPart chooses the action for the part that ends.
 func (l *looker) endPart() {
 	l.endLine()
 	if l.lines == 0 {
@@ -210,7 +211,7 @@ func (c *shortener) body(fragment []byte) {
 	}
 }
 
-// breakLine breaks lines where nobody reads them, such as before the first part.
+// breakLine breaks lines outside of parts, such as before the first part.
 func (c *shortener) breakLine(fragment []byte) {
 	for _, b := range fragment {
 		// A "-" at the beginning of a line could make a boundary.
@@ -247,7 +248,7 @@ func (c *shortener) endPart(boundary bool) {
 	c.action = pass
 }
 
-func (c *shortener) take() []byte {
+func (c *shortener) output() []byte {
 	out := c.buf
 	c.buf = c.buf[:0]
 	return out

@@ -3,9 +3,9 @@
 //
 // NewReader turns 8-bit content into 7-bit content, for hosts that do not offer
 // 8BITMIME (RFC 6152, 3): parts that say that they are 8bit or binary become
-// quoted-printable (RFC 2045, 6.7). Everything else passes as it is, octet for
-// octet. What has 8-bit octets without saying so cannot be converted and passes
-// too. Survey is about lines that are too long.
+// quoted-printable (RFC 2045, 6.7). All other octets pass unchanged. A part that has
+// 8-bit octets and does not declare them cannot be converted and passes unchanged too.
+// Survey is about lines that are too long.
 package sevenbit
 
 import (
@@ -51,7 +51,7 @@ func (c *toSevenBit) outside(p []byte) {
 	c.buf = append(c.buf, p...)
 }
 
-func (c *toSevenBit) take() []byte {
+func (c *toSevenBit) output() []byte {
 	out := c.buf
 	c.buf = c.buf[:0]
 	return out

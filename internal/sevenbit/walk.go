@@ -14,21 +14,21 @@ import (
 const (
 	// maxHeader bounds the header of a part; a larger one is passed on unread.
 	maxHeader = 256 << 10
-	// maxDepth bounds how deep parts are looked for in parts.
+	// maxDepth bounds the nesting of parts.
 	maxDepth = 50
-	// fragment is the most of a line that is looked at together; a boundary has
-	// 74 octets at most.
+	// fragment bounds the octets of a line that are read together; a boundary has at
+	// most 74.
 	fragment = 4 << 10
 )
 
-// kind is what a part is.
+// kind is the kind of a part.
 type kind uint8
 
 const (
 	isLeaf      kind = iota
 	isMultipart      // with parts in it
 	isMessage        // a message within the message
-	isOpaque         // what may have no other encoding (RFC 2046, 5.2), or is too deep
+	isOpaque         // the encoding must stay (RFC 2046, 5.2), or it is nested too deep
 )
 
 // part is a part of a message, by its header.
@@ -36,11 +36,11 @@ type part struct {
 	kind     kind
 	encoding string // Content-Transfer-Encoding in lower case, "" where there is none
 	message  bool   // the header is that of a message, not of a part of one
-	signed   string // what signs the part's content, "" where nothing does
+	signed   string // the signature of the content: its field or type; "" where there is none
 }
 
-// handler is told of what a walker meets, in the order of the message. What it is
-// given is good until it returns.
+// handler gets the elements of a message from a walker, in their order. Slices are valid
+// until it returns.
 type handler interface {
 	// head is the header of a part, with its empty line.
 	head(header []byte, p part)
@@ -81,7 +81,7 @@ func (w *walker) next(in *bufio.Reader) error {
 		line = line[:len(line)-1]
 	}
 	if len(line) > 0 {
-		w.take(line)
+		w.add(line)
 	}
 	if err == nil || full {
 		return nil
@@ -93,8 +93,8 @@ func (w *walker) next(in *bufio.Reader) error {
 	return err
 }
 
-// take takes in a line, or a fragment of one.
-func (w *walker) take(line []byte) {
+// add handles a line, or a fragment of one.
+func (w *walker) add(line []byte) {
 	start := !w.midLine
 	w.midLine = line[len(line)-1] != '\n'
 	switch {
@@ -144,7 +144,7 @@ func (w *walker) boundary(line []byte) bool {
 	return false
 }
 
-// endHeader finds out what a part is by its header, and hands that on.
+// endHeader finds the kind of a part by its header, and passes the header on.
 func (w *walker) endHeader() {
 	header := w.header
 	w.header = nil
@@ -213,7 +213,7 @@ func value(header []byte, name string) string {
 
 // setEncoding adds a header to out with another Content-Transfer-Encoding, in the
 // place of the first that it has, or at its end. The header of a message gets a
-// MIME-Version if it has none: without it nobody looks at the encoding.
+// MIME-Version if it has none: without it readers ignore the encoding.
 func setEncoding(out, header []byte, encoding string, message bool) []byte {
 	with := "Content-Transfer-Encoding: " + encoding + "\r\n"
 	for field := range mailheader.Fields(header) {
@@ -232,17 +232,17 @@ func setEncoding(out, header []byte, encoding string, message bool) []byte {
 	return out
 }
 
-// convertor is a handler that makes another message of one.
+// convertor is a handler that converts a message.
 type convertor interface {
 	handler
-	// take returns what was made since it was asked last; the next call of the
+	// output returns what was made since the last call; the next call of the
 	// handler may use its memory again.
-	take() []byte
-	// end is told that the message is over.
+	output() []byte
+	// end is called at the end of the message.
 	end()
 }
 
-// reader reads what a convertor makes of a message.
+// reader reads the output of a convertor.
 type reader struct {
 	in   *bufio.Reader
 	walk *walker
@@ -264,7 +264,7 @@ func (r *reader) Read(p []byte) (int, error) {
 		if r.err = r.walk.next(r.in); r.err != nil {
 			r.c.end()
 		}
-		r.out = r.c.take()
+		r.out = r.c.output()
 	}
 	n := copy(p, r.out)
 	r.out = r.out[n:]

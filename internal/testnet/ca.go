@@ -19,7 +19,7 @@ import (
 )
 
 // CA is the certificate authority of the fake Internet: a trusted root with an
-// intermediate, and another root that nobody trusts.
+// intermediate, and another root that is not trusted.
 type CA struct {
 	now          func() time.Time
 	serial       atomic.Int64
@@ -33,8 +33,8 @@ type authority struct {
 	key  crypto.Signer
 }
 
-// CertSpec says what a certificate is like. The zero value is a good one for
-// the names that it is asked for.
+// CertSpec describes a certificate. The zero value is a good one for the names that are
+// asked for.
 type CertSpec struct {
 	// Names replaces the DNS names.
 	Names []string

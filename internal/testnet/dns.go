@@ -9,7 +9,7 @@ import (
 	"github.com/miekg/dns"
 )
 
-// Fault is what a question is answered with instead of the records.
+// Fault is the answer to a question instead of the records.
 type Fault string
 
 // The faults of a name.
@@ -21,14 +21,13 @@ const (
 	Truncate Fault = "truncated over UDP"
 )
 
-// ResolverFaults are faults that are met between a relay and the DNS,
-// whatever the name.
+// ResolverFaults are faults of the resolver, whatever the name.
 type ResolverFaults struct {
 	// NoEDNS is the answer to questions with an OPT record: an rcode other than
 	// 0, or -1 for none at all.
 	NoEDNS int
-	// FailedRecords says that the answer of a name with a fault of a code
-	// (ServFail, Refused, Bogus) brings the records with it, with the AD bit, as
+	// FailedRecords: the answer about a name with a fault of a code (ServFail, Refused,
+	// Bogus) brings the records with it, with the AD bit, as
 	// systemd-resolved does.
 	FailedRecords bool
 	// Forgeries is how many answers to other questions come before each answer
@@ -311,7 +310,7 @@ func (d *DNS) find(m *dns.Msg, name string) {
 	}
 }
 
-// exists says whether there is a name, or one below it.
+// exists reports whether there is a name, or one below it.
 func (d *DNS) exists(name string) bool {
 	if len(d.records[name]) > 0 {
 		return true

@@ -54,7 +54,7 @@ func (c *helloConn) Read(p []byte) (int, error) {
 	return c.read.Read(p)
 }
 
-// fail does what the fault is.
+// fail performs the fault.
 func (c *helloConn) fail() error {
 	switch c.fault {
 	case HelloStall:

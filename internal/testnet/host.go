@@ -92,7 +92,7 @@ type Message struct {
 	SNI        string
 	Hello      string // of the last EHLO or HELO
 	Session    int64
-	User       string // who had logged in
+	User       string // the user of AUTH
 }
 
 // Counts are a host's totals. Handshakes are all, Resumed those that resumed a

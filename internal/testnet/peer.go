@@ -415,9 +415,9 @@ func (p *peer) taken(data []byte, step string) bool {
 // message: what came with it is there already.
 const peekTime = 200 * time.Microsecond
 
-// behind throws away what was written behind the end of a message before that was
-// answered: if the two sides differ about where the message ends, it is a
-// stranger's. It returns how many lines of it are to be answered.
+// behind discards the octets that were written behind the end of a message before that
+// was answered: where the two sides differ about the end of the message, a stranger wrote
+// them. It returns the number of lines that are answered.
 func (p *peer) behind() (lines int) {
 	if p.br.Buffered() == 0 && !p.host.discards() {
 		_ = p.conn.SetReadDeadline(time.Now().Add(peekTime))

@@ -30,7 +30,7 @@ type ReportHost struct {
 	changed chan struct{}
 }
 
-// Answer is what a ReportHost says to a post.
+// Answer is the answer of a ReportHost to a post.
 type Answer struct {
 	Status   int
 	Location string
@@ -67,7 +67,7 @@ func (n *Net) AddReportHost(name string) (*ReportHost, error) {
 	return h, n.DNS.Add(fmt.Sprintf("%s. 60 IN A %s", name, h.IP))
 }
 
-// Answer sets what is said to the next posts, one each; then it is 200 again.
+// Answer sets the answers to the next posts, one each; then it is 200 again.
 func (h *ReportHost) Answer(answers ...Answer) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
