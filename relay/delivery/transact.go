@@ -92,7 +92,10 @@ func (a *attempt) send(ctx context.Context, s *session) transactionResult {
 	case !s.client.Usable():
 		a.d.pool.onOverload(s.key) // it said 421, or went away
 	}
-	return judge(s, out, err, len(t.Recipients))
+	r := judge(s, out, err, len(t.Recipients))
+	_, dsn := s.client.Extension("DSN")
+	r.relayed = !dsn
+	return r
 }
 
 // transaction is the message for the recipients that have no result yet.
@@ -172,8 +175,7 @@ func (a *attempt) downgradeTo7Bit(t *smtpclient.Transaction) {
 // judge returns what a transaction with n recipients came to. Recipients that are left
 // for another transaction are tried again as long as the host takes some each time.
 func judge(s *session, out smtpclient.Outcome, err error, n int) transactionResult {
-	_, dsn := s.client.Extension("DSN")
-	r := transactionResult{verdicts: make([]verdict, n), accepted: out.Final.OK(), relayed: !dsn}
+	r := transactionResult{verdicts: make([]verdict, n), accepted: out.Final.OK()}
 	if r.accepted {
 		r.reply = out.Final.String()
 	}
