@@ -57,6 +57,7 @@ type Event struct {
 	Protection security.Protection
 
 	contacts []contact
+	results  []Result // of group, once the attempt has ended
 }
 
 // Session is one session of an attempt with a host.
@@ -103,30 +104,31 @@ type Readers struct {
 
 // changes returns the changes of all readers.
 func (r *Readers) changes(e *Event) (all Changes) {
-	var batches []func(*store.Batch)
 	for _, read := range r.Commit {
 		c := read(e)
 		all.Notices = append(all.Notices, c.Notices...)
 		all.Delayed = all.Delayed || c.Delayed
-		if c.Batch != nil {
-			batches = append(batches, c.Batch)
-		}
-	}
-	switch len(batches) {
-	case 0:
-	case 1:
-		all.Batch = batches[0]
-	default:
-		all.Batch = func(b *store.Batch) {
-			for _, add := range batches {
-				add(b)
-			}
-		}
+		all.Batch = both(all.Batch, c.Batch)
 	}
 	return all
 }
 
+// both returns the changes of first and then, either of which may be nil.
+func both(first, then func(*store.Batch)) func(*store.Batch) {
+	switch {
+	case first == nil:
+		return then
+	case then == nil:
+		return first
+	}
+	return func(b *store.Batch) {
+		first(b)
+		then(b)
+	}
+}
+
 func (r *Readers) ended(e *Event) {
+	e.results = e.group()
 	for _, read := range r.Ended {
 		read(e)
 	}
@@ -174,8 +176,17 @@ type Result struct {
 	Host, IP string
 }
 
-// Results returns the results of the recipients that were tried, equal ones as one.
-func (e *Event) Results() (all []Result) {
+// Results returns the results of the recipients that were tried, equal ones as one. They
+// must not be changed.
+func (e *Event) Results() []Result {
+	if e.results != nil {
+		return e.results
+	}
+	return e.group()
+}
+
+// group makes the results.
+func (e *Event) group() (all []Result) {
 	env := &e.Claim.Envelope
 next:
 	for i, r := range e.States {

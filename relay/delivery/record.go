@@ -38,7 +38,7 @@ func (r *record) session(req *security.Requirement, s *session) *Session {
 	}
 	r.sessions = append(r.sessions, Session{
 		Requirement: req, Evidence: &s.evidence,
-		LocalIP: ip(s.client.LocalAddr()), RemoteIP: s.addr.String(), Helo: s.client.PeerName(),
+		LocalIP: s.localIP, RemoteIP: s.remoteIP, Helo: s.client.PeerName(),
 	})
 	return &r.sessions[len(r.sessions)-1]
 }

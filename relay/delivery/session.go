@@ -143,6 +143,7 @@ func (a *attempt) openOn(ctx context.Context, h *hostTry, conn net.Conn, addr ne
 		return nil, openFailure(ctx, failed)
 	}
 	s.client, s.evidence, s.resumed = opened.Client, opened.Evidence, opened.Resumed
+	s.localIP, s.remoteIP = ip(s.client.LocalAddr()), s.addr.String()
 	if opened.Unanswered != "" {
 		a.d.log.LogAttrs(ctx, slog.LevelInfo, "the host does not take the usual ClientHello; it gets a smaller one for a day, with classical key exchange",
 			slog.String("queue_id", a.claim.Envelope.ID.String()), slog.String("host", req.Host), slog.String("ip", addr.Addr().String()), slog.String("error", opened.Unanswered))
