@@ -174,6 +174,10 @@ func (l *loader) check() {
 	l.checkLimits()
 	l.checkHeaders()
 	l.oneOf("notices.language", c.Notices.Language, "en", "de")
+	l.oneOf("history.addresses", c.History.Addresses, "full", "domain", "hashed")
+	if keep := time.Duration(c.History.Keep); keep < 0 || keep > 0 && keep < 24*time.Hour {
+		l.fail("history.keep", c.History.Keep, "must be at least 24h: the history goes by whole days; \"0\" keeps none")
+	}
 	if c.Notices.Operator != "" {
 		if _, err := mailbox.Parse(c.Notices.Operator); err != nil {
 			l.fail("notices.operator", c.Notices.Operator, "must be a mail address: %v", err)

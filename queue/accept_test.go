@@ -19,6 +19,7 @@ import (
 )
 
 func TestABodyComesBackAsItWasWrittenWhateverItsSize(t *testing.T) {
+	t.Parallel()
 	b := newBench(t, Options{})
 	for _, size := range []int{0, 1, chunkSize - 1, chunkSize, chunkSize + 1, 5*chunkSize + 17} {
 		body := bytes.Repeat([]byte("0123456789\r\n"), size/12+1)[:size]
@@ -43,6 +44,7 @@ func TestABodyComesBackAsItWasWrittenWhateverItsSize(t *testing.T) {
 }
 
 func TestAnAbortedMessageLeavesNothing(t *testing.T) {
+	t.Parallel()
 	b := newBench(t, Options{})
 	in, err := b.Begin()
 	if err != nil {
@@ -60,6 +62,7 @@ func TestAnAbortedMessageLeavesNothing(t *testing.T) {
 }
 
 func TestAMessageCutOffByACrashIsSweptAtTheNextStart(t *testing.T) {
+	t.Parallel()
 	b := newBench(t, Options{})
 	kept := b.accept(strings.Repeat("k", 2*chunkSize), to("a@x.test"))
 	in, _ := b.Begin()
@@ -82,6 +85,7 @@ func TestAMessageCutOffByACrashIsSweptAtTheNextStart(t *testing.T) {
 }
 
 func TestAcceptanceIsRefusedWithAReason(t *testing.T) {
+	t.Parallel()
 	b := newBench(t, Options{MaxMessages: 1})
 	in, _ := b.Begin()
 	if err := in.Commit(t.Context(), Envelope{}); err == nil {
@@ -95,6 +99,7 @@ func TestAcceptanceIsRefusedWithAReason(t *testing.T) {
 }
 
 func TestADiskThatRunsFullDuringAMessageCostsThatMessageOnly(t *testing.T) {
+	t.Parallel()
 	var free atomic.Int64
 	free.Store(10 << 30)
 	b := &bench{TB: t, dir: t.TempDir(), so: badger.Options{Free: func(string) (int64, error) { return free.Load(), nil }}}
@@ -127,6 +132,7 @@ func TestADiskThatRunsFullDuringAMessageCostsThatMessageOnly(t *testing.T) {
 }
 
 func TestAMessageWithALostChunkIsNeverInTheQueue(t *testing.T) {
+	t.Parallel()
 	b := newBench(t, Options{})
 	in, _ := b.Begin()
 	if _, err := in.Write(make([]byte, chunkSize+1)); err != nil {
@@ -145,6 +151,7 @@ func TestAMessageWithALostChunkIsNeverInTheQueue(t *testing.T) {
 }
 
 func TestResultsThatMeetAFullDiskAreWrittenWhenThereIsSpace(t *testing.T) {
+	t.Parallel()
 	var free atomic.Int64
 	free.Store(10 << 30)
 	b := &bench{TB: t, dir: t.TempDir(), so: badger.Options{Free: func(string) (int64, error) { return free.Load(), nil }}}
@@ -178,6 +185,7 @@ func TestResultsThatMeetAFullDiskAreWrittenWhenThereIsSpace(t *testing.T) {
 }
 
 func TestACommitWhoseClientIsGoneMayStillBeMade(t *testing.T) {
+	t.Parallel()
 	b := newBench(t, Options{})
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
@@ -196,6 +204,7 @@ func TestACommitWhoseClientIsGoneMayStillBeMade(t *testing.T) {
 }
 
 func TestAChangeThatIsTooLargeDoesNotFailTheStore(t *testing.T) {
+	t.Parallel()
 	b := newBench(t, Options{})
 	b.accept("x", to("a@x.test"))
 	var bad store.Batch
@@ -210,6 +219,7 @@ func TestAChangeThatIsTooLargeDoesNotFailTheStore(t *testing.T) {
 }
 
 func TestNumbersAndIDsAreNeverUsedTwiceEvenWithTheClockSetBack(t *testing.T) {
+	t.Parallel()
 	b := newBench(t, Options{})
 	seen := make(map[ID]bool)
 	var last uint64
@@ -232,6 +242,7 @@ func TestNumbersAndIDsAreNeverUsedTwiceEvenWithTheClockSetBack(t *testing.T) {
 }
 
 func TestTheRoomOfAQueueIsTheRoomOfItsStore(t *testing.T) {
+	t.Parallel()
 	b := newBench(t, Options{})
 	if err := b.Room(0); err != nil {
 		t.Error(err)
@@ -244,6 +255,7 @@ func TestTheRoomOfAQueueIsTheRoomOfItsStore(t *testing.T) {
 // A torn store file must not keep the queue from opening, and what was accepted
 // before the torn part is all there.
 func TestAQueueOpensOnATornStore(t *testing.T) {
+	t.Parallel()
 	b := newBench(t, Options{})
 	long := to(numbered("x.test", 60)...) // its envelope is in the value log
 	var ids []ID

@@ -13,6 +13,7 @@ import (
 )
 
 func TestHeldMessagesStayHeldOverRestartsAndRetriesUntilTheyAreReleased(t *testing.T) {
+	t.Parallel()
 	b := newBench(t, Options{})
 	id := b.accept("x", to("a@x.test"))
 	b.touched(1)(b.Hold(t.Context(), Filter{IDs: []ID{id}}, "suspicious"))
@@ -35,6 +36,7 @@ func TestHeldMessagesStayHeldOverRestartsAndRetriesUntilTheyAreReleased(t *testi
 }
 
 func TestAMessageHeldDuringItsDeliveryIsNotTriedAgain(t *testing.T) {
+	t.Parallel()
 	b := newBench(t, Options{})
 	b.accept("x", to("a@x.test"))
 	w := b.claim()
@@ -48,6 +50,7 @@ func TestAMessageHeldDuringItsDeliveryIsNotTriedAgain(t *testing.T) {
 }
 
 func TestAMessageRemovedDuringItsDeliveryIsGone(t *testing.T) {
+	t.Parallel()
 	b := newBench(t, Options{})
 	id := b.accept(strings.Repeat("x", 3*chunkSize), to("a@x.test", "b@y.test"))
 	w := b.claim()
@@ -76,6 +79,7 @@ func TestAMessageRemovedDuringItsDeliveryIsGone(t *testing.T) {
 }
 
 func TestFiltersSelectWhatTheySay(t *testing.T) {
+	t.Parallel()
 	b := newBench(t, Options{})
 	old := b.accept("x", to("a@x.test"))
 	b.advance(time.Hour)
@@ -125,6 +129,7 @@ func TestFiltersSelectWhatTheySay(t *testing.T) {
 }
 
 func TestAListingGoesOnWhileMessagesComeAndGo(t *testing.T) {
+	t.Parallel()
 	b := newBench(t, Options{})
 	var stay []ID
 	for i := range 400 {
@@ -161,6 +166,7 @@ func TestAListingGoesOnWhileMessagesComeAndGo(t *testing.T) {
 }
 
 func TestAListingEndsWithItsContextOrItsReader(t *testing.T) {
+	t.Parallel()
 	b := newBench(t, Options{})
 	for range 3 {
 		b.accept("x", to("a@x.test"))
@@ -177,6 +183,7 @@ func TestAListingEndsWithItsContextOrItsReader(t *testing.T) {
 }
 
 func TestTheSummaryCountsByDomain(t *testing.T) {
+	t.Parallel()
 	b := newBench(t, Options{})
 	start := b.o.Now()
 	b.accept("x", to(numbered("x.test", 150)...)) // two groups, one message
@@ -194,6 +201,7 @@ func TestTheSummaryCountsByDomain(t *testing.T) {
 }
 
 func TestAnIDMayBeShortenedWhereItStaysClear(t *testing.T) {
+	t.Parallel()
 	b := newBench(t, Options{})
 	id := b.accept("x", to("a@x.test"))
 	b.advance(time.Hour)
@@ -227,6 +235,7 @@ func TestAnIDMayBeShortenedWhereItStaysClear(t *testing.T) {
 }
 
 func TestAddIsOneCommitOfItsMessagesAndTheChangesOfOthers(t *testing.T) {
+	t.Parallel()
 	b := newBench(t, Options{})
 	mark := []byte("t/mark")
 	err := b.Add([]NewMessage{{Envelope: to("r@r.test"), Body: []byte("report")}}, func(batch *store.Batch) { batch.Set(mark, []byte("sent")) })
@@ -243,6 +252,7 @@ func TestAddIsOneCommitOfItsMessagesAndTheChangesOfOthers(t *testing.T) {
 }
 
 func TestAScheduleWithoutTimesIsTheDefault(t *testing.T) {
+	t.Parallel()
 	b := newBench(t, Options{})
 	b.SetSchedule(Schedule{})
 	b.accept("x", to("a@x.test"))

@@ -8,6 +8,7 @@ import (
 
 // Recipients of a message that was never tried are in no other line.
 func TestTheLogNamesAllRecipientsOfWhatIsRemoved(t *testing.T) {
+	t.Parallel()
 	b := newBench(t, Options{})
 	var addresses []string
 	for i := range 120 {

@@ -6,6 +6,7 @@ import (
 )
 
 func TestTheOldestMessageIsOneThatWaitsForItsDelivery(t *testing.T) {
+	t.Parallel()
 	b := newBench(t, Options{})
 	if age := b.Oldest(); age != 0 {
 		t.Errorf("in an empty queue: %s", age)
@@ -24,6 +25,7 @@ func TestTheOldestMessageIsOneThatWaitsForItsDelivery(t *testing.T) {
 }
 
 func TestAGroupIsActiveUntilItsResultIsDurable(t *testing.T) {
+	t.Parallel()
 	b := newBench(t, Options{})
 	b.accept("x", to("a@x.test", "b@y.test"))
 	w := b.claim()

@@ -9,6 +9,7 @@ import (
 // What a domain asks for holds the mail that it binds. A TLS report, which tells of
 // just that, and mail that nobody's policy binds do not wait with it.
 func TestWhatNothingBindsDoesNotWaitForWhatADomainAsksFor(t *testing.T) {
+	t.Parallel()
 	b := newBench(t, Options{})
 	report, optional := to("tls@x.test"), to("a@x.test")
 	report.Kind, report.From = Report, "reports@example.org"
@@ -42,6 +43,7 @@ func TestWhatNothingBindsDoesNotWaitForWhatADomainAsksFor(t *testing.T) {
 }
 
 func TestWhatNothingBindsIsKnownAfterARestart(t *testing.T) {
+	t.Parallel()
 	b := newBench(t, Options{})
 	report, optional, required := to("a@x.test"), to("a@x.test"), to("a@x.test")
 	report.Kind = Report
@@ -61,6 +63,7 @@ func TestWhatNothingBindsIsKnownAfterARestart(t *testing.T) {
 
 // A host that is down is so for all.
 func TestAHostThatIsDownHoldsAllMail(t *testing.T) {
+	t.Parallel()
 	b := newBench(t, Options{})
 	b.accept("x", to("a@x.test"))
 	bound := b.claim()

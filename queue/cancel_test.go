@@ -65,6 +65,7 @@ func (n *notices) lines() (lines []string) {
 func none(Message) *NewMessage { return nil }
 
 func TestABounceReplacesTheMessageByItsNotice(t *testing.T) {
+	t.Parallel()
 	b := newBench(t, Options{})
 	id := b.accept("the message", to("a@x.test", "b@x.test"))
 	w := b.claim()
@@ -92,6 +93,7 @@ func TestABounceReplacesTheMessageByItsNotice(t *testing.T) {
 }
 
 func TestAMessageThatIsBeingDeliveredIsBouncedWhenTheAttemptHasEnded(t *testing.T) {
+	t.Parallel()
 	for _, row := range []struct {
 		name string
 		end  func(*bench, *Claim)
@@ -143,6 +145,7 @@ func TestAMessageThatIsBeingDeliveredIsBouncedWhenTheAttemptHasEnded(t *testing.
 
 // The queue does it by itself: nobody calls for it.
 func TestTheEndOfAnAttemptWakesTheBounce(t *testing.T) {
+	t.Parallel()
 	b := newBench(t, Options{})
 	b.accept("x", to("a@x.test"))
 	w := b.claim()
@@ -160,6 +163,7 @@ func TestTheEndOfAnAttemptWakesTheBounce(t *testing.T) {
 }
 
 func TestNothingIsBouncedThatTheAttemptHasEnded(t *testing.T) {
+	t.Parallel()
 	for _, row := range []struct {
 		name string
 		end  func(*bench, *Claim)
@@ -186,6 +190,7 @@ func TestNothingIsBouncedThatTheAttemptHasEnded(t *testing.T) {
 }
 
 func TestAMessageThatCannotBeReadIsNotBouncedButHeld(t *testing.T) {
+	t.Parallel()
 	for _, row := range []struct {
 		name string
 		end  func(*bench, *Claim)
@@ -219,6 +224,7 @@ func TestAMessageThatCannotBeReadIsNotBouncedButHeld(t *testing.T) {
 }
 
 func TestAStartForgetsWhatWasToBeBouncedAfterItsAttempt(t *testing.T) {
+	t.Parallel()
 	b := newBench(t, Options{})
 	id := b.accept("x", to("a@x.test"))
 	b.claim()
@@ -232,6 +238,7 @@ func TestAStartForgetsWhatWasToBeBouncedAfterItsAttempt(t *testing.T) {
 }
 
 func TestTheLastWordOfTheOperatorCounts(t *testing.T) {
+	t.Parallel()
 	b := newBench(t, Options{})
 	b.accept("x", to("a@x.test"))
 	w := b.claim()
@@ -247,6 +254,7 @@ func TestTheLastWordOfTheOperatorCounts(t *testing.T) {
 }
 
 func TestAMessageThatChangesWhileItsNoticeIsMadeIsLookedAtAgain(t *testing.T) {
+	t.Parallel()
 	b := newBench(t, Options{})
 	id := b.accept("x", to("a@x.test", "b@y.test"))
 	w := b.claim()
@@ -267,6 +275,7 @@ func TestAMessageThatChangesWhileItsNoticeIsMadeIsLookedAtAgain(t *testing.T) {
 }
 
 func TestAMessageThatIsRemovedWhileItsNoticeIsMadeIsNotBounced(t *testing.T) {
+	t.Parallel()
 	b := newBench(t, Options{})
 	id := b.accept("x", to("a@x.test"))
 	var n notices
@@ -280,6 +289,7 @@ func TestAMessageThatIsRemovedWhileItsNoticeIsMadeIsNotBounced(t *testing.T) {
 }
 
 func TestADomainIsCanceledWithoutTheOtherRecipients(t *testing.T) {
+	t.Parallel()
 	for _, row := range []struct {
 		name      string
 		do        func(*bench, *notices) (int, error)
@@ -348,6 +358,7 @@ func TestADomainIsCanceledWithoutTheOtherRecipients(t *testing.T) {
 }
 
 func TestWhatTheOperatorEndedIsNotWhyOthersWait(t *testing.T) {
+	t.Parallel()
 	b := newBench(t, Options{})
 	b.accept("x", to("a@x.test"))
 	id := b.accept("x", to("a@x.test", "b@y.test"))
@@ -362,6 +373,7 @@ func TestWhatTheOperatorEndedIsNotWhyOthersWait(t *testing.T) {
 }
 
 func TestTheLastDomainThatIsRemovedTakesTheMessageWithIt(t *testing.T) {
+	t.Parallel()
 	b := newBench(t, Options{})
 	b.accept("x", to("a@x.test", "b@y.test"))
 	b.touched(1)(b.Hold(t.Context(), Filter{}, "r"))
@@ -376,6 +388,7 @@ func TestTheLastDomainThatIsRemovedTakesTheMessageWithIt(t *testing.T) {
 }
 
 func TestRecipientsOfADomainThatAreBeingTriedAreRemovedAfterTheAttempt(t *testing.T) {
+	t.Parallel()
 	b := newBench(t, Options{})
 	id := b.accept("x", to("a@x.test", "b@y.test"))
 	w := b.ClaimFor("x.test")
@@ -392,6 +405,7 @@ func TestRecipientsOfADomainThatAreBeingTriedAreRemovedAfterTheAttempt(t *testin
 }
 
 func TestTheLogSaysWhatTheOperatorDid(t *testing.T) {
+	t.Parallel()
 	b := newBench(t, Options{})
 	id := b.accept("x", to("a@x.test", "b@y.test", "c@z.test")).String()
 	says := func(want string) {
@@ -422,6 +436,7 @@ func TestTheLogSaysWhatTheOperatorDid(t *testing.T) {
 }
 
 func TestARemovedMessageThatWasBeingTriedLeavesNoNotice(t *testing.T) {
+	t.Parallel()
 	b := newBench(t, Options{})
 	b.accept("x", to("a@x.test"))
 	w := b.claim()

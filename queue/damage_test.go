@@ -27,6 +27,7 @@ import (
 // process. STSRELAY_TEST_DAMAGES is the number of damages, STSRELAY_TEST_SEED
 // the seed of the first one.
 func TestNoDamageLosesMailWithoutAWord(t *testing.T) {
+	t.Parallel()
 	count, seed := 40, rand.Uint64N(1<<32)
 	if testing.Short() {
 		count = 10

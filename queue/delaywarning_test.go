@@ -30,6 +30,7 @@ func (b *bench) notify(w *Claim) {
 }
 
 func TestDelayedMailIsClaimedForANoticeDuringTheBackoff(t *testing.T) {
+	t.Parallel()
 	b := delayBench(t)
 	probe, id := b.accept("x", to("a@x.test")), b.accept("x", to("b@x.test", "c@x.test"))
 	b.fail(b.claim())
@@ -73,6 +74,7 @@ func TestDelayedMailIsClaimedForANoticeDuringTheBackoff(t *testing.T) {
 
 // It is remembered which senders were told, also of recipients that were never tried.
 func TestARestartTellsNobodyTwice(t *testing.T) {
+	t.Parallel()
 	b := delayBench(t)
 	for range 3 {
 		b.accept("x", to("a@x.test"))
@@ -105,6 +107,7 @@ func TestARestartTellsNobodyTwice(t *testing.T) {
 }
 
 func TestANotifiedGroupThatWasNeverTriedLeavesNothingBehind(t *testing.T) {
+	t.Parallel()
 	b := delayBench(t)
 	b.accept("x", to("a@x.test"))
 	id := b.accept("x", to("b@x.test"))
@@ -125,6 +128,7 @@ func TestANotifiedGroupThatWasNeverTriedLeavesNothingBehind(t *testing.T) {
 
 // A message that came in slowly is behind others with higher numbers.
 func TestASlowMessageIsToldOf(t *testing.T) {
+	t.Parallel()
 	b := delayBench(t)
 	in, err := b.Begin()
 	if err != nil {
@@ -145,6 +149,7 @@ func TestASlowMessageIsToldOf(t *testing.T) {
 
 // A sender to whom no notice is owed is asked about once.
 func TestASenderWhoIsOwedNoNoticeIsAskedAboutOnce(t *testing.T) {
+	t.Parallel()
 	b := delayBench(t)
 	null := to("a@x.test")
 	null.From = ""
@@ -166,6 +171,7 @@ func TestASenderWhoIsOwedNoNoticeIsAskedAboutOnce(t *testing.T) {
 
 // An attempt at that age tells by itself.
 func TestASenderToldByAnAttemptIsNotToldAgain(t *testing.T) {
+	t.Parallel()
 	b := delayBench(t)
 	b.accept("x", to("a@x.test"))
 	w := b.claim()
@@ -195,6 +201,7 @@ func TestASenderToldByAnAttemptIsNotToldAgain(t *testing.T) {
 
 // When a back-off is over all of it may go: nobody is told before that is known.
 func TestNobodyIsToldWhileTheProbeIsDueOrUnderWay(t *testing.T) {
+	t.Parallel()
 	b := delayBench(t)
 	for range 5 {
 		b.accept("x", to("a@x.test"))
@@ -213,6 +220,7 @@ func TestNobodyIsToldWhileTheProbeIsDueOrUnderWay(t *testing.T) {
 }
 
 func TestManyNoticesStarveNoOtherDomain(t *testing.T) {
+	t.Parallel()
 	b := delayBench(t)
 	for range 200 {
 		b.accept("x", to("a@x.test"))
@@ -233,6 +241,7 @@ func TestManyNoticesStarveNoOtherDomain(t *testing.T) {
 }
 
 func TestTheAgeForWarningsMayChange(t *testing.T) {
+	t.Parallel()
 	b := delayBench(t)
 	b.accept("x", to("a@x.test"))
 	b.accept("x", to("b@x.test"))
@@ -257,6 +266,7 @@ func TestTheAgeForWarningsMayChange(t *testing.T) {
 
 // Nothing but the age wakes those who wait for a claim.
 func TestAClaimWaitsForTheAge(t *testing.T) {
+	t.Parallel()
 	b := delayBench(t)
 	id := b.accept("x", to("a@x.test"))
 	b.fail(b.claim())
@@ -269,6 +279,7 @@ func TestAClaimWaitsForTheAge(t *testing.T) {
 // Mail that a domain's demands do not bind does not wait for them, so there is no
 // delay to be told of; a host that is down is another matter.
 func TestDelayedMailThatNothingBindsIsTried(t *testing.T) {
+	t.Parallel()
 	b := delayBench(t)
 	optional := to("free@x.test")
 	optional.TLSOptional = true
@@ -298,6 +309,7 @@ func TestDelayedMailThatNothingBindsIsTried(t *testing.T) {
 
 // What has expired is given up, and no notice of a delay is sent.
 func TestWhatIsExpiredIsTried(t *testing.T) {
+	t.Parallel()
 	b := newBench(t, Options{Schedule: Schedule{Retry: []time.Duration{10 * time.Hour}, Expire: time.Hour, DelayWarning: time.Hour}})
 	b.accept("x", to("a@x.test"))
 	b.accept("x", to("b@x.test"))
@@ -309,6 +321,7 @@ func TestWhatIsExpiredIsTried(t *testing.T) {
 }
 
 func TestAnImportTellsNobodyTwice(t *testing.T) {
+	t.Parallel()
 	b := delayBench(t)
 	b.accept("x", to("a@x.test"))
 	id := b.accept("x", to("b@x.test"))

@@ -16,6 +16,7 @@ const (
 )
 
 func TestDeliveriesThatBeginMakeWayForAnInflow(t *testing.T) {
+	t.Parallel()
 	b := newBench(t, Options{})
 	b.accept("it is due", to("anna@one.example"))
 	claimable := func(at scheduler.Time) bool {

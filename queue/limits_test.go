@@ -6,6 +6,7 @@ import (
 )
 
 func TestLimitsChangeWhileTheQueueIsOpen(t *testing.T) {
+	t.Parallel()
 	b := newBench(t, Options{DomainLimit: 3, ClaimLimit: 4, MaxMessages: 9})
 	for range 6 {
 		b.accept("x", to("a@x.test"))

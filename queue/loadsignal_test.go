@@ -12,6 +12,7 @@ import (
 // A claim that ends because its message cannot be read makes room for another
 // one, and whoever waits for that is told.
 func TestAClaimThatCannotBeReadMakesRoomForTheNext(t *testing.T) {
+	t.Parallel()
 	b := newBench(t, Options{ClaimLimit: 1})
 	bad := b.accept("bad", to("a@bad.test"))
 	good := b.accept("good", to("a@good.test"))
@@ -43,6 +44,7 @@ func TestAClaimThatCannotBeReadMakesRoomForTheNext(t *testing.T) {
 // A message that an attempt could not read is shown as held when the results and
 // the hold can be read, and not before: what is shown belongs together.
 func TestAHoldIsShownWithTheResultsThatItFollowed(t *testing.T) {
+	t.Parallel()
 	b := newBench(t, Options{})
 	id := b.accept("bad", to("a@bad.test"))
 	w := b.claim()

@@ -16,6 +16,7 @@ var atStart = []string{"Open", "rebuild", "unreadable", "record", "begin", "grou
 // What Queue.mu guards is used by functions that lock it, or say in their name that
 // it is locked; those never lock it themselves.
 func TestWhatTheLockGuardsIsUsedUnderIt(t *testing.T) {
+	t.Parallel()
 	files := token.NewFileSet()
 	paths, err := filepath.Glob("*.go")
 	if err != nil {

@@ -10,6 +10,7 @@ import (
 // The largest message that the configuration may allow (limits.recipients and
 // limits.message_size: 5,000 domains, 1 GiB) can be ended in one commit.
 func TestTheLargestMessageCanBeEnded(t *testing.T) {
+	t.Parallel()
 	removeAfterAttempts(t, 5000, 1<<30/chunkSize)
 }
 

@@ -9,6 +9,7 @@ import (
 // The queue needs nothing of its store but the contract: what it has put into one
 // engine is there when it is opened on it again.
 func TestTheQueueStandsOnTheContractAlone(t *testing.T) {
+	t.Parallel()
 	s := memory.New()
 	open := func() *Queue {
 		q, err := Open(Options{Store: s})

@@ -4,6 +4,7 @@ import "testing"
 
 // A state that was stored before Status was a field of its own has it in LastError.
 func TestAStateWithoutStatusHasThatOfItsError(t *testing.T) {
+	t.Parallel()
 	for _, tt := range []struct {
 		state RecipientState
 		want  string

@@ -120,6 +120,7 @@ var modelDomains = []string{"a.test", "b.test", "c.test"}
 // after each of them, whatever restarts lie between, and in the end every
 // recipient was delivered, bounced or removed, and the store is empty.
 func TestTheQueueAgreesWithItsModel(t *testing.T) {
+	t.Parallel()
 	rapid.Check(t, func(rt *rapid.T) {
 		b := newBench(t, Options{Schedule: Schedule{Retry: []time.Duration{10 * time.Minute}, Expire: 24 * time.Hour, DelayWarning: modelDelay}})
 		defer func() { // the harness of t stops the last one only

@@ -9,6 +9,7 @@ import (
 // A stranger can make this relay send mail to very many silent hosts. Whatever
 // they hold, mail for a domain that took some lately is claimed at once.
 func TestSilentDomainsLeaveRoomForThoseThatTakeMail(t *testing.T) {
+	t.Parallel()
 	b := newBench(t, Options{ClaimLimit: 9})
 	b.accept("x", to("a@good.test"))
 	b.finish(b.claim(), Delivered)
@@ -44,6 +45,7 @@ func TestSilentDomainsLeaveRoomForThoseThatTakeMail(t *testing.T) {
 
 // A domain that becomes proven while it waits for its turn is not left behind.
 func TestADomainChangesTheRing(t *testing.T) {
+	t.Parallel()
 	b := newBench(t, Options{ClaimLimit: 3})
 	for range 3 {
 		b.accept("x", to("u@a.test"))
@@ -63,6 +65,7 @@ func TestADomainChangesTheRing(t *testing.T) {
 // A new domain does not wait behind very many silent ones, and neither do those
 // that failed keep it from its turn.
 func TestANewDomainDoesNotWaitBehindSilentOnes(t *testing.T) {
+	t.Parallel()
 	b := newBench(t, Options{ClaimLimit: 9, Schedule: Schedule{Retry: []time.Duration{time.Second}}})
 	for i := range 300 {
 		b.accept("x", to(fmt.Sprintf("a@silent%d.test", i)))
@@ -104,6 +107,7 @@ func TestANewDomainDoesNotWaitBehindSilentOnes(t *testing.T) {
 
 // Nothing is short where nothing waits, or nothing may be claimed at all.
 func TestPlacesAreShort(t *testing.T) {
+	t.Parallel()
 	b := newBench(t, Options{ClaimLimit: 9})
 	is := func(want bool, when string) {
 		t.Helper()
@@ -136,6 +140,7 @@ func TestPlacesAreShort(t *testing.T) {
 // A claim that was given back, and one whose recipients were not tried, leave no
 // trace.
 func TestWhatWasNotTriedStaysAsItWas(t *testing.T) {
+	t.Parallel()
 	b := newBench(t, Options{})
 	id := b.accept("x", to("a@x.test", "b@x.test"))
 	w := b.claim()
@@ -159,6 +164,7 @@ func TestWhatWasNotTriedStaysAsItWas(t *testing.T) {
 
 // After a crash mail counts as perhaps delivered only if its content was going out.
 func TestAClaimWithoutContentIsNoDelivery(t *testing.T) {
+	t.Parallel()
 	b := newBench(t, Options{})
 	b.accept("x", to("a@x.test"))
 	b.claim()

@@ -12,6 +12,7 @@ import (
 )
 
 func TestAfterACrashWhatWasInFlightWaitsAndIsLogged(t *testing.T) {
+	t.Parallel()
 	for _, row := range []struct {
 		name  string
 		tried bool // once before the crash, so that there is a record
@@ -42,6 +43,7 @@ func TestAfterACrashWhatWasInFlightWaitsAndIsLogged(t *testing.T) {
 }
 
 func TestAMarkWhoseResultWasWrittenIsNoWarning(t *testing.T) {
+	t.Parallel()
 	for _, row := range []struct {
 		name string
 		end  func(*bench, *Claim)
@@ -66,6 +68,7 @@ func TestAMarkWhoseResultWasWrittenIsNoWarning(t *testing.T) {
 }
 
 func TestOverdueRetriesAreSpreadAfterAStart(t *testing.T) {
+	t.Parallel()
 	b := newBench(t, Options{DomainLimit: 1000, Schedule: Schedule{Retry: []time.Duration{time.Minute}}})
 	const n = 200
 	for range n {
@@ -95,6 +98,7 @@ func TestOverdueRetriesAreSpreadAfterAStart(t *testing.T) {
 }
 
 func TestTheWallClockMayStepWithoutForgettingOrHammering(t *testing.T) {
+	t.Parallel()
 	for _, row := range []struct {
 		name    string
 		step    time.Duration
@@ -132,6 +136,7 @@ func TestTheWallClockMayStepWithoutForgettingOrHammering(t *testing.T) {
 
 // Within one run expiry goes by elapsed time, whatever the wall clock does.
 func TestAStepOfTheWallClockExpiresNothing(t *testing.T) {
+	t.Parallel()
 	schedule := Schedule{Retry: []time.Duration{time.Hour}, Expire: 12 * time.Hour}
 	for _, step := range []time.Duration{-time.Hour, 24 * time.Hour} {
 		b := newBench(t, Options{Schedule: schedule})
@@ -152,6 +157,7 @@ func TestAStepOfTheWallClockExpiresNothing(t *testing.T) {
 }
 
 func TestAMessageThatComesBackFromBelowTheLowWaterMarkIsHeld(t *testing.T) {
+	t.Parallel()
 	b := newBench(t, Options{})
 	ghost := b.accept("ghost", to("a@x.test", "b@x.test"))
 	seq := b.byID[ghost].Seq
@@ -195,6 +201,7 @@ func TestAMessageThatComesBackFromBelowTheLowWaterMarkIsHeld(t *testing.T) {
 }
 
 func TestTheLowWaterMarkNeverPassesAMessageThatIsComingIn(t *testing.T) {
+	t.Parallel()
 	b := newBench(t, Options{})
 	in, _ := b.Begin()
 	for range 3 {
@@ -215,6 +222,7 @@ func TestTheLowWaterMarkNeverPassesAMessageThatIsComingIn(t *testing.T) {
 }
 
 func TestADamagedRecordIsLoggedAndKeepsNothingElseFromItsWay(t *testing.T) {
+	t.Parallel()
 	b := newBench(t, Options{})
 	bad := b.accept("bad", to("a@x.test"))
 	good := b.accept("good", to("a@x.test"))

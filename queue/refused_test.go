@@ -7,6 +7,7 @@ import (
 // A claim that is ended a second time changes nothing: neither results nor notices are
 // written, and the log says so.
 func TestTheSecondEndOfAClaimIsRefused(t *testing.T) {
+	t.Parallel()
 	for _, row := range []struct {
 		name   string
 		first  func(*bench, *Claim)

@@ -9,6 +9,7 @@ import (
 // What the operator has released stays so over restarts, also a message that had
 // come back from below the low-water mark.
 func TestAReleasedMessageThatHadComeBackIsNotHeldAgain(t *testing.T) {
+	t.Parallel()
 	b := newBench(t, Options{})
 	ghost := b.accept("ghost", to("a@x.test"))
 	seq := b.byID[ghost].Seq

@@ -11,6 +11,7 @@ import (
 // What was written of a message can be read before it is committed; it goes on
 // after that, or another takes its place under its ID, and nothing is left of it.
 func TestAMessageIsReadAndWrittenAnewBeforeItsCommit(t *testing.T) {
+	t.Parallel()
 	for _, size := range []int{0, 1, chunkSize, chunkSize + 1, 2 * chunkSize, 5*chunkSize + 17} {
 		for _, front := range []bool{false, true} {
 			for _, again := range []bool{false, true} {

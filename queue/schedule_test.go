@@ -17,6 +17,7 @@ import (
 )
 
 func TestRecipientsAreSplitByDomainAndAtAHundred(t *testing.T) {
+	t.Parallel()
 	b := newBench(t, Options{})
 	b.accept("x", to(append(append(numbered("x.test", 250), numbered("y.test", 3)...), "late@x.test")...))
 	sizes := make(map[string][]int)
@@ -44,6 +45,7 @@ func TestRecipientsAreSplitByDomainAndAtAHundred(t *testing.T) {
 }
 
 func TestEachRecipientKeepsItsOwnResultOverARestart(t *testing.T) {
+	t.Parallel()
 	b := newBench(t, Options{})
 	id := b.accept("x", to("ok@x.test", "later@x.test", "never@x.test", "other@y.test"))
 	w := b.claim()
@@ -89,6 +91,7 @@ func TestEachRecipientKeepsItsOwnResultOverARestart(t *testing.T) {
 }
 
 func TestDomainsTakeTurns(t *testing.T) {
+	t.Parallel()
 	b := newBench(t, Options{})
 	for i := range 30 {
 		b.accept("x", to(fmt.Sprintf("u%d@busy.test", i)))
@@ -105,6 +108,7 @@ func TestDomainsTakeTurns(t *testing.T) {
 }
 
 func TestADomainHasNoMoreUnitsActiveThanItsLimit(t *testing.T) {
+	t.Parallel()
 	b := newBench(t, Options{DomainLimit: 3})
 	for range 5 {
 		b.accept("x", to("a@x.test"))
@@ -117,6 +121,7 @@ func TestADomainHasNoMoreUnitsActiveThanItsLimit(t *testing.T) {
 }
 
 func TestRetriesFollowTheScheduleWithJitter(t *testing.T) {
+	t.Parallel()
 	waits := []time.Duration{time.Minute, 10 * time.Minute}
 	b := newBench(t, Options{Schedule: Schedule{Retry: waits}})
 	b.accept("x", to("a@x.test"))
@@ -142,6 +147,7 @@ func TestRetriesFollowTheScheduleWithJitter(t *testing.T) {
 }
 
 func TestAWaitAskedForReplacesThatOfTheSchedule(t *testing.T) {
+	t.Parallel()
 	b := newBench(t, Options{})
 	b.accept("x", to("a@x.test"))
 	w := b.claim()
@@ -153,6 +159,7 @@ func TestAWaitAskedForReplacesThatOfTheSchedule(t *testing.T) {
 }
 
 func TestAReleasedClaimIsDueAsBefore(t *testing.T) {
+	t.Parallel()
 	b := newBench(t, Options{})
 	b.accept("x", to("a@x.test"))
 	b.Release(b.claim())
@@ -162,6 +169,7 @@ func TestAReleasedClaimIsDueAsBefore(t *testing.T) {
 }
 
 func TestADomainThatFailsRestsAndOneProbeGoesFirst(t *testing.T) {
+	t.Parallel()
 	b := newBench(t, Options{Schedule: Schedule{Retry: []time.Duration{time.Minute, 10 * time.Minute, time.Hour}}})
 	for range 10 {
 		b.accept("x", to("a@x.test"))
@@ -207,6 +215,7 @@ func TestADomainThatFailsRestsAndOneProbeGoesFirst(t *testing.T) {
 }
 
 func TestARestEndsNoLaterThanTheNextAttemptThatWaits(t *testing.T) {
+	t.Parallel()
 	b := newBench(t, Options{Schedule: Schedule{Retry: []time.Duration{10 * time.Hour}}})
 	b.accept("1", to("a@x.test"))
 	b.accept("2", to("a@x.test"))
@@ -218,6 +227,7 @@ func TestARestEndsNoLaterThanTheNextAttemptThatWaits(t *testing.T) {
 }
 
 func TestWhatIsExpiredDoesNotWaitForTheBackoff(t *testing.T) {
+	t.Parallel()
 	b := newBench(t, Options{Schedule: Schedule{Retry: []time.Duration{10 * time.Hour}, Expire: time.Hour}})
 	b.accept("old", to("a@x.test"))
 	b.SetPaused(true)
@@ -241,6 +251,7 @@ func TestWhatIsExpiredDoesNotWaitForTheBackoff(t *testing.T) {
 }
 
 func TestAMessageIsDueAtItsExpiry(t *testing.T) {
+	t.Parallel()
 	b := newBench(t, Options{Schedule: Schedule{Retry: []time.Duration{10 * time.Hour}, Expire: time.Hour}})
 	b.accept("x", to("a@x.test"))
 	b.finish(b.claim(), Queued)
@@ -253,6 +264,7 @@ func TestAMessageIsDueAtItsExpiry(t *testing.T) {
 }
 
 func TestATLSReportExpiresAfterADay(t *testing.T) {
+	t.Parallel()
 	b := newBench(t, Options{Schedule: Schedule{Retry: []time.Duration{20 * time.Hour}, Expire: 120 * time.Hour}})
 	report := to("a@x.test")
 	report.Kind = Report
@@ -268,6 +280,7 @@ func TestATLSReportExpiresAfterADay(t *testing.T) {
 }
 
 func TestNoticesWaitBehindMailAndAreThereWhenTheyAreClaimed(t *testing.T) {
+	t.Parallel()
 	b := newBench(t, Options{})
 	b.accept("1", to("a@x.test"))
 	w := b.claim()
@@ -299,6 +312,7 @@ func TestNoticesWaitBehindMailAndAreThereWhenTheyAreClaimed(t *testing.T) {
 // A group must not be claimed on the state of before its last attempt, or what
 // was delivered is delivered again.
 func TestAGroupIsNotClaimableBeforeItsResultsAreWritten(t *testing.T) {
+	t.Parallel()
 	b := newBench(t, Options{})
 	b.accept("x", to("done@x.test", "open@x.test"))
 	w := b.claim()
@@ -333,6 +347,7 @@ func (b *bench) touched0(e *scheduler.Entry) {
 }
 
 func TestAPausedQueueClaimsNothing(t *testing.T) {
+	t.Parallel()
 	b := newBench(t, Options{Paused: true})
 	b.accept("x", to("a@x.test"))
 	b.nothing("while paused")
@@ -353,6 +368,7 @@ func TestAPausedQueueClaimsNothing(t *testing.T) {
 }
 
 func TestEveryWaitingClaimIsWoken(t *testing.T) {
+	t.Parallel()
 	b := newBench(t, Options{Paused: true})
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
@@ -372,6 +388,7 @@ func TestEveryWaitingClaimIsWoken(t *testing.T) {
 }
 
 func TestClaimWaitsForWhatBecomesDueAndEndsWithItsContext(t *testing.T) {
+	t.Parallel()
 	b := newBench(t, Options{Schedule: Schedule{Retry: []time.Duration{20 * time.Millisecond}}})
 	b.accept("x", to("a@x.test"))
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
@@ -393,6 +410,7 @@ func TestClaimWaitsForWhatBecomesDueAndEndsWithItsContext(t *testing.T) {
 }
 
 func TestAcceptingClaimingAndFinishingAtOnceLosesNothing(t *testing.T) {
+	t.Parallel()
 	b := newBench(t, Options{DomainLimit: 8, Schedule: Schedule{Retry: []time.Duration{time.Millisecond}}})
 	const writers, each = 16, 25
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
@@ -461,6 +479,7 @@ func TestAcceptingClaimingAndFinishingAtOnceLosesNothing(t *testing.T) {
 // What may come twice after a crash is bounded by the claims, and a claim ends
 // when its result is durable.
 func TestNoMoreUnitsAreClaimedThanTheLimitUntilTheirResultsAreWritten(t *testing.T) {
+	t.Parallel()
 	b := newBench(t, Options{ClaimLimit: 2, DomainLimit: 1})
 	for i := range 4 {
 		b.accept("body", to(fmt.Sprintf("x@d%d.test", i)))

@@ -88,6 +88,7 @@ func state(m Message) Message {
 }
 
 func TestAnExportedQueueComesBackAsItWas(t *testing.T) {
+	t.Parallel()
 	a, bodies := storied(t)
 	file := a.export()
 	b := newBench(t, Options{})
@@ -130,6 +131,7 @@ func TestAnExportedQueueComesBackAsItWas(t *testing.T) {
 }
 
 func TestAnImportMayHoldWhatItBrings(t *testing.T) {
+	t.Parallel()
 	a, bodies := storied(t)
 	b := newBench(t, Options{})
 	b.import_(a.export(), "imported")
@@ -141,6 +143,7 @@ func TestAnImportMayHoldWhatItBrings(t *testing.T) {
 }
 
 func TestAMessageThatIsInTheFileTwiceIsImportedOnce(t *testing.T) {
+	t.Parallel()
 	a := newBench(t, Options{})
 	id := a.accept("body", to("x@a.test"))
 	var buf bytes.Buffer
@@ -168,6 +171,7 @@ func TestAMessageThatIsInTheFileTwiceIsImportedOnce(t *testing.T) {
 // Whatever octet is changed and wherever the file is cut, it is found, and what
 // is taken in all the same is as it was.
 func TestDamageInAnExportFileIsFound(t *testing.T) {
+	t.Parallel()
 	a := newBench(t, Options{})
 	bodies := make(map[ID]string)
 	for _, body := range []string{"first", strings.Repeat("second ", 9), "third"} {
@@ -228,6 +232,7 @@ func (c *collect) commit() error {
 func (c *collect) abort() {}
 
 func TestACutImportLeavesWholeMessagesOnly(t *testing.T) {
+	t.Parallel()
 	a, bodies := storied(t)
 	file := a.export()
 	b := newBench(t, Options{})
@@ -252,6 +257,7 @@ func TestACutImportLeavesWholeMessagesOnly(t *testing.T) {
 }
 
 func TestWhatIsNoExportIsRefusedWithWords(t *testing.T) {
+	t.Parallel()
 	b := newBench(t, Options{})
 	for name, c := range map[string]struct{ file, want string }{
 		"empty":   {"", "does not begin with"},
@@ -267,6 +273,7 @@ func TestWhatIsNoExportIsRefusedWithWords(t *testing.T) {
 
 // What a stranger may have written is not taken into the queue.
 func TestAnImportedMessageMustBeOneOfAQueue(t *testing.T) {
+	t.Parallel()
 	b := newBench(t, Options{})
 	for name, spoil := range map[string]func(*exportedMessage){
 		"no recipient":   func(m *exportedMessage) { m.Envelope.Recipients, m.States = nil, nil },
@@ -298,6 +305,7 @@ func TestAnImportedMessageMustBeOneOfAQueue(t *testing.T) {
 }
 
 func TestAnImportThatMeetsAFullQueueCanBeMadeAgain(t *testing.T) {
+	t.Parallel()
 	const n = 3 * importsInFlight
 	a := newBench(t, Options{})
 	for range n {
@@ -317,6 +325,7 @@ func TestAnImportThatMeetsAFullQueueCanBeMadeAgain(t *testing.T) {
 }
 
 func TestABodyThatCannotBeReadIsLeftOutOfTheExport(t *testing.T) {
+	t.Parallel()
 	a, bodies := storied(t)
 	for id := range bodies {
 		if e, _ := a.find(id); len(bodies[id]) > chunkSize {

@@ -31,6 +31,7 @@ const trashSize = 64 << 20
 // What is removed comes back as it was, over restarts too: a whole message, its
 // recipients of one domain, one that is held, one of several chunks.
 func TestWhatIsRemovedCanBeRestored(t *testing.T) {
+	t.Parallel()
 	long := strings.Repeat("0123456789abcde\n", 80<<10) // 1.25 MiB
 	for _, restart := range []bool{false, true} {
 		b := newBench(t, Options{TrashSize: trashSize})
@@ -98,6 +99,7 @@ func TestWhatIsRemovedCanBeRestored(t *testing.T) {
 
 // Time and space bound the trash, and nothing of it stays behind.
 func TestTheTrashIsBounded(t *testing.T) {
+	t.Parallel()
 	b := newBench(t, Options{TrashSize: 1000})
 	body := strings.Repeat("x", 400)
 	var ids []ID
@@ -129,6 +131,7 @@ func TestTheTrashIsBounded(t *testing.T) {
 }
 
 func TestWithoutATrashRemovedIsGone(t *testing.T) {
+	t.Parallel()
 	b := newBench(t, Options{})
 	b.accept("one", to("a@x.test", "b@y.test"))
 	b.touched(1)(b.Remove(t.Context(), Filter{Domain: "x.test"}))
@@ -142,6 +145,7 @@ func TestWithoutATrashRemovedIsGone(t *testing.T) {
 // What is delivered while it is removed says so, and a bounce leaves nothing in
 // the trash: the sender was told.
 func TestWhatTheTrashSaysOfDeliveries(t *testing.T) {
+	t.Parallel()
 	b := newBench(t, Options{TrashSize: trashSize})
 	b.accept("x", to("a@x.test"))
 	w := b.claim()
@@ -164,6 +168,7 @@ func TestWhatTheTrashSaysOfDeliveries(t *testing.T) {
 
 // A recipient that has an end already is not delivered to a second time.
 func TestWhatWasDeliveredIsNotRestored(t *testing.T) {
+	t.Parallel()
 	b := newBench(t, Options{TrashSize: trashSize})
 	id := b.accept("x", to("a@x.test", "b@y.test"))
 	b.finish(b.ClaimFor("x.test"), Delivered)

@@ -12,6 +12,7 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -27,6 +28,7 @@ import (
 	"github.com/stsrelay/stsrelay/relay/adminapi"
 	"github.com/stsrelay/stsrelay/relay/alert"
 	"github.com/stsrelay/stsrelay/relay/delivery"
+	"github.com/stsrelay/stsrelay/relay/history"
 	"github.com/stsrelay/stsrelay/relay/ingress"
 	"github.com/stsrelay/stsrelay/relay/metrics"
 	"github.com/stsrelay/stsrelay/relay/notify"
@@ -98,6 +100,7 @@ type Relay struct {
 
 	passwords *ingress.Passwords
 	hellos    *clienthello.Hosts
+	history   *history.Log
 	reporter  *tlsrpt.Reporter            // nil: TLS reports are off
 	signer    atomic.Pointer[dkim.Signer] // of reports
 
@@ -137,8 +140,13 @@ func (r *Relay) open() error {
 	if err != nil {
 		return explainDamage(c, err)
 	}
+	if r.history, err = history.Open(history.Options{
+		Dir: filepath.Join(c.DataDir, "history"), Settings: historySettings(c), CheckSpace: r.store.CheckSpace, Now: r.o.Now, Logger: r.log,
+	}); err != nil {
+		return err
+	}
 	limits := queueLimits(c)
-	r.queue, err = queue.Open(queue.Options{Store: r.store, Damage: r.store.Damage(), Schedule: schedule(c), DomainLimit: limits.Domain, ClaimLimit: limits.Claims, MaxMessages: limits.Messages, TrashSize: int64(c.Limits.TrashSize), Paused: c.Delivery.Paused, Logger: r.log})
+	r.queue, err = queue.Open(queue.Options{Store: r.store, Damage: r.store.Damage(), Schedule: schedule(c), DomainLimit: limits.Domain, ClaimLimit: limits.Claims, MaxMessages: limits.Messages, TrashSize: int64(c.Limits.TrashSize), Paused: c.Delivery.Paused, Acted: r.history.AddAction, Logger: r.log})
 	if err != nil {
 		return err
 	}
@@ -188,7 +196,7 @@ func (r *Relay) open() error {
 	}
 	r.openMetrics()
 	r.operator = operator.New(operator.Options{
-		Queue: r.queue, Policies: r.policies, Reports: r.reporter, Status: r.status, Reload: r.reload, Notice: r.removed, Logger: r.log,
+		Queue: r.queue, Policies: r.policies, Reports: r.reporter, History: r.history, Hostname: c.Hostname, Version: r.o.Version, Status: r.status, Reload: r.reload, Notice: r.removed, Logger: r.log,
 	})
 	r.admin = adminapi.New(adminapi.Options{Operator: r.operator, Logger: r.log})
 	if err := r.admin.Listen(c.SocketPath()); err != nil {
@@ -296,6 +304,9 @@ func (r *Relay) close() error {
 	}
 	if r.store != nil {
 		err = errors.Join(err, r.store.Close())
+	}
+	if r.history != nil { // the last commits of the store are told to it
+		err = errors.Join(err, r.history.Close())
 	}
 	return err
 }

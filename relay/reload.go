@@ -74,6 +74,7 @@ func (r *Relay) takeOver(ctx context.Context, c *config.Config) (restart []strin
 		r.queue.SetPaused(c.Delivery.Paused)
 	}
 	r.delivery.Set(deliverySettings)
+	r.history.Set(historySettings(c))
 	if r.policies != nil && running.Delivery.PrivateAddresses != c.Delivery.PrivateAddresses {
 		// Another private_addresses may give another answer: the next delivery asks again.
 		r.policies.ForgetFailures(ctx)
