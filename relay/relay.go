@@ -23,6 +23,7 @@ import (
 	"github.com/stsrelay/stsrelay/internal/dkim"
 	"github.com/stsrelay/stsrelay/internal/dnsclient"
 	"github.com/stsrelay/stsrelay/internal/logsink"
+	"github.com/stsrelay/stsrelay/internal/sdnotify"
 	"github.com/stsrelay/stsrelay/internal/store/badger"
 	"github.com/stsrelay/stsrelay/queue"
 	"github.com/stsrelay/stsrelay/relay/adminapi"
@@ -74,6 +75,9 @@ type Options struct {
 	LogDropped func() logsink.Dropped
 	// Level, if set, is changed by a reload.
 	Level *slog.LevelVar
+	// Manager is the service manager that is told of start, reloads and stop; nil:
+	// there is none.
+	Manager *sdnotify.Notifier
 }
 
 // Relay is an open relay.
@@ -245,6 +249,8 @@ func (r *Relay) Run(ctx context.Context, ready func()) error {
 	if ready != nil {
 		ready()
 	}
+	r.warn(r.o.Manager.Ready())
+	parts.Go(func() { r.o.Manager.Watch(stopping, r.commits) })
 	parts.Go(func() { r.probeResolvers(stopping) })
 	delivering, stopDelivery := context.WithCancel(stopping)
 	defer stopDelivery()
@@ -267,6 +273,7 @@ func (r *Relay) Run(ctx context.Context, ready func()) error {
 	case err = <-failed:
 		r.log.Error("a part of the relay has ended; stopping", "error", err)
 	}
+	r.warn(r.o.Manager.Stopping())
 	stopDelivery()
 	grace, cancel := context.WithTimeout(stopping, sessionGrace)
 	if e := r.ingress.Shutdown(grace); e != nil && !errors.Is(e, context.DeadlineExceeded) {

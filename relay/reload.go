@@ -19,6 +19,9 @@ func (r *Relay) Reload(ctx context.Context) error {
 func (r *Relay) reload(ctx context.Context) (restart []string, err error) {
 	r.reloading.Lock()
 	defer r.reloading.Unlock()
+	done, told := r.o.Manager.Reloading()
+	r.warn(told)
+	defer func() { r.warn(done()) }()
 	if r.o.Load == nil {
 		return nil, errors.New("this relay has no configuration file to read again")
 	}
