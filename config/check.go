@@ -1,6 +1,7 @@
 package config
 
 import (
+	"cmp"
 	"crypto/rsa"
 	"fmt"
 	"net"
@@ -18,7 +19,7 @@ import (
 	"github.com/stsrelay/stsrelay/internal/dkim"
 	"github.com/stsrelay/stsrelay/internal/dnsclient"
 	"github.com/stsrelay/stsrelay/internal/mailbox"
-	"github.com/stsrelay/stsrelay/internal/store/badger"
+	"github.com/stsrelay/stsrelay/internal/store"
 )
 
 // complete fills in the defaults that depend on other values, and makes paths absolute:
@@ -44,32 +45,47 @@ func (l *loader) complete() {
 	if c.TLSRPT.Sender == "" {
 		c.TLSRPT.Sender = c.TLSRPT.Contact
 	}
-	folder := "."
-	if c.File != "" {
-		folder = filepath.Dir(c.File)
-	}
-	paths := []*string{&c.TLS.Certificate, &c.TLS.Key, &c.Delivery.CAFile, &c.Admin.TokenFile}
+	l.completePath("tls.certificate", &c.TLS.Certificate)
+	l.completePath("tls.key", &c.TLS.Key)
+	l.completePath("delivery.ca_file", &c.Delivery.CAFile)
+	l.completePath("admin.token_file", &c.Admin.TokenFile)
 	for i := range c.DKIM {
 		if c.DKIM[i].Sign == nil {
 			c.DKIM[i].Sign = []string{"reports"}
 		}
-		paths = append(paths, &c.DKIM[i].KeyFile)
+		l.completePath(fmt.Sprintf("dkim[%d].key_file", i), &c.DKIM[i].KeyFile)
 	}
 	for i := range c.Listen {
-		paths = append(paths, &c.Listen[i].ClientCA)
+		l.completePath(fmt.Sprintf("listen[%d].client_ca", i), &c.Listen[i].ClientCA)
 	}
 	for i := range c.Domains {
-		paths = append(paths, &c.Domains[i].PasswordFile)
-	}
-	for _, p := range paths {
-		if *p != "" && !filepath.IsAbs(*p) {
-			*p = filepath.Join(folder, *p)
-		}
+		l.completePath(fmt.Sprintf("domain[%d].password_file", i), &c.Domains[i].PasswordFile)
 	}
 	l.findOtherData()
-	if int64(c.Limits.FreeSpace) < badger.Floor {
-		l.warn("limits.free_space is below what the store needs; %d MiB is used", badger.Floor>>20)
-		c.Limits.FreeSpace = badger.Floor
+	if int64(c.Limits.FreeSpace) < store.Floor {
+		l.warn("limits.free_space is below what the store needs; %d MiB is used", store.Floor>>20)
+		c.Limits.FreeSpace = store.Floor
+	}
+}
+
+// credentials is how the path of a file begins that systemd hands to its unit by
+// LoadCredential=, and credentialsOfUnit where such files lie while the unit runs.
+const (
+	credentials       = "${CREDENTIALS_DIRECTORY}/"
+	credentialsOfUnit = "/run/credentials/stsrelay.service"
+)
+
+// completePath makes the path of a file absolute. What systemd hands over is found from
+// outside of the unit too, while that runs, so that commands of root need no variable.
+func (l *loader) completePath(key string, path *string) {
+	if name, ok := strings.CutPrefix(*path, credentials); ok {
+		if l.credentials == "" && !isFolder(credentialsOfUnit) {
+			l.warn("%s: the variable CREDENTIALS_DIRECTORY is not set, and there is no %s: systemd makes both for a unit with LoadCredential=, while it runs", key, credentialsOfUnit)
+		}
+		*path = filepath.Join(cmp.Or(l.credentials, credentialsOfUnit), name)
+	}
+	if *path != "" && !filepath.IsAbs(*path) {
+		*path = filepath.Join(filepath.Dir(l.config.File), *path) // of no file: "."
 	}
 }
 
@@ -174,6 +190,10 @@ func (l *loader) check() {
 	l.checkLimits()
 	l.checkHeaders()
 	l.oneOf("notices.language", c.Notices.Language, "en", "de")
+	l.oneOf("history.addresses", c.History.Addresses, "full", "domain", "hashed")
+	if keep := time.Duration(c.History.Keep); keep < 0 || keep > 0 && keep < 24*time.Hour {
+		l.fail("history.keep", c.History.Keep, "must be at least 24h: the history goes by whole days; \"0\" keeps none")
+	}
 	if c.Notices.Operator != "" {
 		if _, err := mailbox.Parse(c.Notices.Operator); err != nil {
 			l.fail("notices.operator", c.Notices.Operator, "must be a mail address: %v", err)

@@ -34,6 +34,7 @@ type Config struct {
 	Domains  []Domain `toml:"domain" json:"domain"`
 	Headers  Headers  `toml:"headers" json:"headers"`
 	Notices  Notices  `toml:"notices" json:"notices"`
+	History  History  `toml:"history" json:"history"`
 	Admin    Admin    `toml:"admin" json:"admin" restart:""`
 	Log      Log      `toml:"log" json:"log"`
 
@@ -116,6 +117,16 @@ type Notices struct {
 	// Operator is the address of the operator, for mail about what they should know
 	// of. "": nobody is told.
 	Operator string `toml:"operator" json:"operator"`
+}
+
+// History is what is kept of messages that have left.
+type History struct {
+	// Keep is how long; 0: nothing is kept.
+	Keep Duration `toml:"keep" json:"keep"`
+	// Size bounds all its files together; the oldest day goes first.
+	Size Size `toml:"size" json:"size"`
+	// Addresses is "full", "domain" or "hashed".
+	Addresses string `toml:"addresses" json:"addresses"`
 }
 
 // Postmaster is the address that gets mail to <postmaster>: the operator's, or that of
@@ -303,6 +314,7 @@ func Default() Config {
 		DANE:    Switch{Enabled: true},
 		TLSRPT:  TLSRPT{Enabled: true},
 		Notices: Notices{Language: "en"},
+		History: History{Keep: Duration(720 * time.Hour), Size: 2 << 30, Addresses: "full"},
 		Admin:   Admin{Socket: "stsrelay.sock"},
 		Log:     Log{Level: "info", Format: "json"},
 	}

@@ -126,18 +126,26 @@ func read(path string, environ []string) (*loader, error) {
 		l.file(data)
 	}
 	l.environment(environ)
+	for _, kv := range environ {
+		if dir, ok := strings.CutPrefix(kv, "CREDENTIALS_DIRECTORY="); ok {
+			l.credentials = dir
+		}
+	}
 	return l, nil
 }
 
 type loader struct {
-	config   *Config
-	network  container.Network
-	strict   bool              // see Check
-	path     string            // as the user wrote it
-	lines    map[string]int    // key → line in the file
-	env      map[string]string // key → variable that set it
-	errs     []*Error
-	warnings []Warning
+	config  *Config
+	network container.Network
+	strict  bool              // see Check
+	path    string            // as the user wrote it
+	lines   map[string]int    // key → line in the file
+	env     map[string]string // key → variable that set it
+	// credentials is the folder of the files that systemd hands over, "" where it is
+	// not known.
+	credentials string
+	errs        []*Error
+	warnings    []Warning
 }
 
 // fail notes a fault of a key, with the place where the key was set.

@@ -81,6 +81,7 @@ func (q *Queue) logAction(m *Message, what, domain, reason string) {
 	for part := range slices.Chunk(to, recipientsALine) {
 		q.log.Info(what, append(args, "to", part)...)
 	}
+	q.acted(m, to, what, reason)
 }
 
 // waitDurable waits until all that was submitted is durable. While the disk is full, the

@@ -10,7 +10,8 @@ import (
 // engine is there when it is opened on it again.
 func TestTheQueueStandsOnTheContractAlone(t *testing.T) {
 	t.Parallel()
-	s := memory.New()
+	var place memory.Place
+	s := place.Open()
 	open := func() *Queue {
 		q, err := Open(Options{Store: s})
 		if err != nil {
@@ -44,7 +45,7 @@ func TestTheQueueStandsOnTheContractAlone(t *testing.T) {
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
 	}
-	s = s.Reopen()
+	s = place.Open()
 	defer s.Close()
 	q = open()
 	defer q.Close()

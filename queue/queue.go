@@ -62,6 +62,9 @@ type Options struct {
 	TrashSize int64
 	// Paused starts the queue with delivery paused.
 	Paused bool
+	// Acted is told what the operator did to recipients of a message; nil: nobody is. It
+	// must not wait for anything.
+	Acted func(m *Message, to []string, what, reason string)
 	// Damage is the damage that was found in the store. Messages whose values cannot be
 	// read are held. If there is any damage, bodies without an envelope are not deleted:
 	// their envelope may be what is damaged.
@@ -93,6 +96,7 @@ type Limits struct {
 type Queue struct {
 	store      store.Store
 	log        *slog.Logger
+	acted      func(m *Message, to []string, what, reason string)
 	clock      clock
 	wake       signal // a group may have become due
 	buffers    buffers
@@ -129,12 +133,16 @@ func Open(o Options) (*Queue, error) {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
+	if o.Acted == nil {
+		o.Acted = func(*Message, []string, string, string) {}
+	}
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
 	q := &Queue{
 		store:         o.Store,
 		log:           o.Logger,
+		acted:         o.Acted,
 		clock:         clock{wall: o.Now, epoch: time.Now()},
 		wake:          newSignal(),
 		trash:         trash{limit: o.TrashSize},

@@ -10,8 +10,9 @@ import (
 // it is one more of them.
 func (r *Relay) eventReaders() delivery.Readers {
 	readers := delivery.Readers{
-		Commit: []func(*delivery.Event) delivery.Changes{noticesOfEvents(r.notices)},
-		Ended:  []func(*delivery.Event){delivery.LogEvents(r.log), countEvents(r.metrics, &r.totals)},
+		Commit:  []func(*delivery.Event) delivery.Changes{noticesOfEvents(r.notices)},
+		Ended:   []func(*delivery.Event){delivery.LogEvents(r.log), countEvents(r.metrics, &r.totals)},
+		Durable: []func(*delivery.Event){r.history.AddEvent},
 	}
 	if r.reporter != nil {
 		readers.Commit = append(readers.Commit, countSessions(r.reporter.Count))

@@ -33,6 +33,8 @@ func (r *Relay) openMetrics() {
 	version := func() map[string]float64 { return map[string]float64{r.o.Version: 1} }
 	r.metrics.Gauges(
 		metrics.Gauge{Name: "stsrelay_build_info", Help: "1, for the version that runs.", Label: "version", Read: version},
+		metrics.Gauge{Name: "stsrelay_history_dropped_total", Help: "Records of the history that were not written: the disk was full, or did not keep up.", Counter: true,
+			Read: func() map[string]float64 { return map[string]float64{"": float64(r.history.Dropped())} }},
 		state("stsrelay_uptime_seconds", "Time since the start.", func() float64 { return time.Since(r.started).Seconds() }),
 		metrics.Gauge{Name: "stsrelay_log_dropped_total", Help: "Lines of the log that were dropped, because the reader of standard error did not keep up.", Counter: true,
 			Read: func() map[string]float64 { return map[string]float64{"": float64(r.o.LogDropped().Lines)} }},
@@ -139,9 +141,10 @@ func (t *totals) read() operator.SinceStart {
 }
 
 // accepted counts a message that was taken in.
-func (r *Relay) accepted(size int64) {
+func (r *Relay) accepted(env *queue.Envelope) {
 	r.totals.accepted.Add(1)
-	r.metrics.Accepted(size)
+	r.metrics.Accepted(env.Size)
+	r.history.AddAccepted(env)
 }
 
 // countEvents returns a reader of events that counts them for the metrics and for status.

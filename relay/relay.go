@@ -12,6 +12,7 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -22,11 +23,13 @@ import (
 	"github.com/stsrelay/stsrelay/internal/dkim"
 	"github.com/stsrelay/stsrelay/internal/dnsclient"
 	"github.com/stsrelay/stsrelay/internal/logsink"
+	"github.com/stsrelay/stsrelay/internal/sdnotify"
 	"github.com/stsrelay/stsrelay/internal/store/badger"
 	"github.com/stsrelay/stsrelay/queue"
 	"github.com/stsrelay/stsrelay/relay/adminapi"
 	"github.com/stsrelay/stsrelay/relay/alert"
 	"github.com/stsrelay/stsrelay/relay/delivery"
+	"github.com/stsrelay/stsrelay/relay/history"
 	"github.com/stsrelay/stsrelay/relay/ingress"
 	"github.com/stsrelay/stsrelay/relay/metrics"
 	"github.com/stsrelay/stsrelay/relay/notify"
@@ -72,6 +75,9 @@ type Options struct {
 	LogDropped func() logsink.Dropped
 	// Level, if set, is changed by a reload.
 	Level *slog.LevelVar
+	// Manager is the service manager that is told of start, reloads and stop; nil:
+	// there is none.
+	Manager *sdnotify.Notifier
 }
 
 // Relay is an open relay.
@@ -98,6 +104,7 @@ type Relay struct {
 
 	passwords *ingress.Passwords
 	hellos    *clienthello.Hosts
+	history   *history.Log
 	reporter  *tlsrpt.Reporter            // nil: TLS reports are off
 	signer    atomic.Pointer[dkim.Signer] // of reports
 
@@ -137,8 +144,13 @@ func (r *Relay) open() error {
 	if err != nil {
 		return explainDamage(c, err)
 	}
+	if r.history, err = history.Open(history.Options{
+		Dir: filepath.Join(c.DataDir, "history"), Settings: historySettings(c), CheckSpace: r.store.CheckSpace, Now: r.o.Now, Logger: r.log,
+	}); err != nil {
+		return err
+	}
 	limits := queueLimits(c)
-	r.queue, err = queue.Open(queue.Options{Store: r.store, Damage: r.store.Damage(), Schedule: schedule(c), DomainLimit: limits.Domain, ClaimLimit: limits.Claims, MaxMessages: limits.Messages, TrashSize: int64(c.Limits.TrashSize), Paused: c.Delivery.Paused, Logger: r.log})
+	r.queue, err = queue.Open(queue.Options{Store: r.store, Damage: r.store.Damage(), Schedule: schedule(c), DomainLimit: limits.Domain, ClaimLimit: limits.Claims, MaxMessages: limits.Messages, TrashSize: int64(c.Limits.TrashSize), Paused: c.Delivery.Paused, Acted: r.history.AddAction, Logger: r.log})
 	if err != nil {
 		return err
 	}
@@ -188,7 +200,7 @@ func (r *Relay) open() error {
 	}
 	r.openMetrics()
 	r.operator = operator.New(operator.Options{
-		Queue: r.queue, Policies: r.policies, Reports: r.reporter, Status: r.status, Reload: r.reload, Notice: r.removed, Logger: r.log,
+		Queue: r.queue, Policies: r.policies, Reports: r.reporter, History: r.history, Hostname: c.Hostname, Version: r.o.Version, Status: r.status, Reload: r.reload, Notice: r.removed, Logger: r.log,
 	})
 	r.admin = adminapi.New(adminapi.Options{Operator: r.operator, Logger: r.log})
 	if err := r.admin.Listen(c.SocketPath()); err != nil {
@@ -237,6 +249,8 @@ func (r *Relay) Run(ctx context.Context, ready func()) error {
 	if ready != nil {
 		ready()
 	}
+	r.warn(r.o.Manager.Ready())
+	parts.Go(func() { r.o.Manager.Watch(stopping, r.commits) })
 	parts.Go(func() { r.probeResolvers(stopping) })
 	delivering, stopDelivery := context.WithCancel(stopping)
 	defer stopDelivery()
@@ -259,6 +273,7 @@ func (r *Relay) Run(ctx context.Context, ready func()) error {
 	case err = <-failed:
 		r.log.Error("a part of the relay has ended; stopping", "error", err)
 	}
+	r.warn(r.o.Manager.Stopping())
 	stopDelivery()
 	grace, cancel := context.WithTimeout(stopping, sessionGrace)
 	if e := r.ingress.Shutdown(grace); e != nil && !errors.Is(e, context.DeadlineExceeded) {
@@ -296,6 +311,9 @@ func (r *Relay) close() error {
 	}
 	if r.store != nil {
 		err = errors.Join(err, r.store.Close())
+	}
+	if r.history != nil { // the last commits of the store are told to it
+		err = errors.Join(err, r.history.Close())
 	}
 	return err
 }

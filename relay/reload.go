@@ -19,6 +19,9 @@ func (r *Relay) Reload(ctx context.Context) error {
 func (r *Relay) reload(ctx context.Context) (restart []string, err error) {
 	r.reloading.Lock()
 	defer r.reloading.Unlock()
+	done, told := r.o.Manager.Reloading()
+	r.warn(told)
+	defer func() { r.warn(done()) }()
 	if r.o.Load == nil {
 		return nil, errors.New("this relay has no configuration file to read again")
 	}
@@ -74,6 +77,7 @@ func (r *Relay) takeOver(ctx context.Context, c *config.Config) (restart []strin
 		r.queue.SetPaused(c.Delivery.Paused)
 	}
 	r.delivery.Set(deliverySettings)
+	r.history.Set(historySettings(c))
 	if r.policies != nil && running.Delivery.PrivateAddresses != c.Delivery.PrivateAddresses {
 		// Another private_addresses may give another answer: the next delivery asks again.
 		r.policies.ForgetFailures(ctx)

@@ -138,7 +138,7 @@ func (m *Manager) find(ctx context.Context, domain string, f *lookup) {
 	switch {
 	case fetchErr == nil:
 		f.entry, f.changed = m.keepPolicy(ctx, domain, id, old, fetched, what, now)
-		f.result = Result{Domain: domain, Policy: f.entry.policy, ID: id, Fresh: true}
+		f.result = Result{Domain: domain, Policy: f.entry.policy, ID: id, FetchedAt: now, Fresh: true}
 	case m.run.Err() != nil:
 		f.err = ErrClosed // which says nothing about the policy host
 	default:

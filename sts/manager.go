@@ -72,8 +72,9 @@ type Result struct {
 	// Policy is the policy in force, nil where there is none. Mode none is a
 	// policy here.
 	Policy *Policy
-	// ID is the id that Policy was fetched under.
-	ID string
+	// ID is the id that Policy was fetched under, FetchedAt when.
+	ID        string
+	FetchedAt time.Time
 	// Failure is why a policy that a valid record announces could not be fetched.
 	// It may stand beside an older Policy that is still in force.
 	Failure *FetchError
@@ -260,7 +261,7 @@ func inForce(domain string, e *entry, now time.Time) Result {
 	if !e.valid(now) {
 		return Result{Domain: domain}
 	}
-	return Result{Domain: domain, Policy: e.policy, ID: e.ID}
+	return Result{Domain: domain, Policy: e.policy, ID: e.ID, FetchedAt: unix(e.FetchedAt)}
 }
 
 func (m *Manager) lookupRecord(ctx context.Context, domain string, fresh bool) (Record, error) {

@@ -1,12 +1,16 @@
 package main
 
 import (
+	"context"
 	"fmt"
+	"net/url"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/stsrelay/stsrelay/internal/human"
+	"github.com/stsrelay/stsrelay/relay/adminapi"
+	"github.com/stsrelay/stsrelay/relay/history"
 	"github.com/stsrelay/stsrelay/relay/operator"
 )
 
@@ -25,7 +29,7 @@ func (a *app) queueShow() *cobra.Command {
 			}
 			var m operator.Message
 			if err := client.Get(cmd.Context(), path, nil, &m); err != nil {
-				return err
+				return a.leftQueue(cmd.Context(), client, args[0], err)
 			}
 			if a.json {
 				return a.printJSON(m)
@@ -34,6 +38,22 @@ func (a *app) queueShow() *cobra.Command {
 			return a.printPaused(cmd.Context(), client)
 		},
 	}
+}
+
+// leftQueue returns the error of a message that is not in the queue: what became of it,
+// if the history has it, else err.
+func (a *app) leftQueue(ctx context.Context, client *adminapi.Client, id string, err error) error {
+	var list []history.Record
+	if client.Get(ctx, "/v1/history/"+url.PathEscape(id), nil, &list) != nil || len(list) == 0 {
+		return err
+	}
+	last := list[len(list)-1]
+	what := last.Verdict
+	if what == "" {
+		what = last.What
+	}
+	return fmt.Errorf("%s has left the queue: %s at %s, to %s; stsrelay history show %s has all of it",
+		last.QueueID, what, last.At.UTC().Format("2006-01-02 15:04:05 UTC"), recipientsOf(&last), shortID(last.QueueID))
 }
 
 func (a *app) printMessage(m *operator.Message) {

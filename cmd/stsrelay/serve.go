@@ -19,6 +19,7 @@ import (
 	"github.com/stsrelay/stsrelay/config"
 	"github.com/stsrelay/stsrelay/internal/logsink"
 	"github.com/stsrelay/stsrelay/internal/printable"
+	"github.com/stsrelay/stsrelay/internal/sdnotify"
 	"github.com/stsrelay/stsrelay/relay"
 )
 
@@ -53,6 +54,7 @@ func (a *app) serve(ctx context.Context) error {
 	a.oneMoreThread()
 	r, err := relay.New(relay.Options{
 		Config: c, Version: version, Logger: log, LogDropped: sink.Dropped, Level: level,
+		Manager: sdnotify.New(a.environ, os.Getpid()),
 		Load: func() (*config.Config, error) {
 			c, _, err := a.load()
 			return c, err

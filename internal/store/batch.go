@@ -66,9 +66,6 @@ func (b *Batch) Do(entries, size int, fn func(Txn) error) {
 	b.ops = append(b.ops, Op{Do: fn, Entries: entries, Size: size})
 }
 
-// Append adds the changes of other behind those of b.
-func (b *Batch) Append(other *Batch) { b.ops = append(b.ops, other.ops...) }
-
 // RetryWhenFull makes the batch wait while the disk is full instead of failing. It is
 // meant for what has happened already and cannot be taken back, such as the
 // result of a delivery. Such a batch still fails with the store, and when

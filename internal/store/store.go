@@ -78,6 +78,10 @@ type ValueError struct{ Key []byte }
 
 func (e *ValueError) Error() string { return fmt.Sprintf("the value of %q is damaged", e.Key) }
 
+// Floor is the free space in octets that an engine needs on a disk of its own: the least
+// value of limits.free_space.
+const Floor = 64 << 20
+
 // Damage is what was found in a store when it was opened, and costs no more than what
 // is named.
 type Damage struct {

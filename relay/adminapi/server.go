@@ -105,6 +105,7 @@ func (s *Server) Handler() http.Handler {
 	})
 	s.queueRoutes(mux)
 	s.trashRoutes(mux)
+	s.historyRoutes(mux)
 	s.policyRoutes(mux)
 	s.reportRoutes(mux)
 	return mux

@@ -45,6 +45,9 @@ type Checks struct {
 	Queue   *queue.Queue
 	Disk    Disk
 	DataDir string
+	// History returns why the history cannot be written, "" where it can, and the end of
+	// the last day that was deleted before its time because of the bound of its size.
+	History func() (failure string, shortened time.Time)
 	// LogDropped returns the lines of the log that nobody has read.
 	LogDropped func() logsink.Dropped
 	// Certificates returns the relay's own certificates, the file that they come
@@ -70,7 +73,7 @@ type Disk interface {
 func (c *Checks) Run(ctx context.Context) []Alert {
 	s := c.Settings()
 	list := append(append(c.disk(), c.damage()...), c.certificates()...)
-	list = append(list, c.log()...)
+	list = append(append(list, c.log()...), c.history()...)
 	list = append(list, c.keys(ctx, s.Keys)...)
 	return append(list, c.mail(s.DelayNotice)...)
 }
@@ -84,6 +87,19 @@ func (c *Checks) log() []Alert {
 	return []Alert{{Key: "log",
 		What:   fmt.Sprintf("%d lines of the log were dropped, the last one at %s UTC: whoever reads standard error does not keep up. Mail goes on", d.Lines, d.Last.UTC().Format(time.DateTime)),
 		Remedy: "look at the log driver or the program behind the pipe, and at the disk that it writes to"}}
+}
+
+// history tells that the history is not written, or is shorter than it should be.
+func (c *Checks) history() (list []Alert) {
+	failure, shortened := c.History()
+	if failure != "" {
+		list = append(list, Alert{Key: "history", What: "the history of mail cannot be written: " + failure + ". Mail goes on", Remedy: "free space on its disk"})
+	}
+	if !shortened.IsZero() && c.Now().Sub(shortened) < 60*24*time.Hour {
+		list = append(list, Alert{Key: "history size", What: "the history of mail before " + shortened.UTC().Format(time.DateOnly) + " was deleted early: it is larger than history.size",
+			Remedy: "set a larger history.size, or a shorter history.keep"})
+	}
+	return list
 }
 
 // disk tells that no mail is taken in, or that the disk is nearly full.

@@ -50,10 +50,10 @@ type Options struct {
 	// Sign begins the DKIM signatures of a message by the domain of its From
 	// field; nil, or nil from it: it is not signed.
 	Sign func(domain string) Signing
-	// Accepted is told of every message, with its size in octets; Refused of
+	// Accepted is told of every message, with the envelope that the queue has; Refused of
 	// every reply that refuses, with its code and enhanced status ("" where it
 	// has none). Either may be nil.
-	Accepted func(size int64)
+	Accepted func(env *queue.Envelope)
 	Refused  func(code, status string)
 	// Gateways are the default gateways of this machine, see isGateway.
 	Gateways []netip.Addr
@@ -149,7 +149,7 @@ type Server struct {
 	now       func() time.Time
 	log       *slog.Logger
 	listeners []*listener
-	accepted  func(size int64)
+	accepted  func(env *queue.Envelope)
 	refused   func(code, status string)
 	rules     atomic.Pointer[Options] // what a reload may change
 

@@ -248,7 +248,8 @@ func (s *session) Data(io.Reader) error {
 	}
 	s.refusals, s.conn.fruitless = 0, 0
 	if s.server.accepted != nil {
-		s.server.accepted(in.Size())
+		env.ID, env.Size = in.ID(), in.Size()
+		s.server.accepted(&env)
 	}
 	s.server.log.Info("accepted", "queue_id", in.ID().String(), "message_id", env.MessageID, "from", env.From, "recipients", len(env.Recipients),
 		"size", in.Size(), "client", env.Client, "tls", env.TLS, "user", env.Auth)

@@ -13,6 +13,7 @@ import (
 	"log/slog"
 
 	"github.com/stsrelay/stsrelay/queue"
+	"github.com/stsrelay/stsrelay/relay/history"
 	"github.com/stsrelay/stsrelay/sts"
 	"github.com/stsrelay/stsrelay/tlsrpt"
 )
@@ -24,6 +25,10 @@ type Options struct {
 	Policies *sts.Manager
 	// Reports makes and sends TLS reports; nil: they are switched off.
 	Reports *tlsrpt.Reporter
+	// History is what became of mail.
+	History *history.Log
+	// Hostname and Version are of the relay, for evidence.
+	Hostname, Version string
 	// Status returns the part of the status that the queue does not know.
 	Status func() Status
 	// Reload reads the configuration again. It returns the keys that change with

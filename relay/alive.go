@@ -1,0 +1,31 @@
+package relay
+
+import (
+	"context"
+	"errors"
+
+	"github.com/stsrelay/stsrelay/internal/store"
+)
+
+// commits returns an error where the store commits nothing more before the process
+// starts anew. It waits for the committer, and so does not return while that hangs; a
+// full disk is no error: a start anew would not make room.
+func (r *Relay) commits(ctx context.Context) error {
+	var nothing store.Batch
+	nothing.Deferrable()
+	err := store.Commit(ctx, r.store, &nothing)
+	if errors.Is(err, store.ErrDiskFull) {
+		return nil
+	}
+	if err != nil && ctx.Err() == nil {
+		r.log.Error("the service manager's watchdog gets no sign of life: nothing can be committed", "error", err)
+	}
+	return err
+}
+
+// warn writes an error that changes nothing to the log.
+func (r *Relay) warn(err error) {
+	if err != nil {
+		r.log.Warn(err.Error())
+	}
+}

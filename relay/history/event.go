@@ -1,0 +1,89 @@
+package history
+
+import (
+	"crypto/sha256"
+	"crypto/tls"
+	"encoding/hex"
+	"time"
+
+	"github.com/stsrelay/stsrelay/queue"
+	"github.com/stsrelay/stsrelay/relay/delivery"
+	"github.com/stsrelay/stsrelay/relay/security"
+)
+
+// AddEvent writes what became of an attempt: a record for all recipients that ended
+// alike. It is a reader of events, after their commit.
+func (l *Log) AddEvent(e *delivery.Event) {
+	if e.Kind != delivery.EventAttempt || l.settings.Load().Keep == 0 {
+		return
+	}
+	env := &e.Claim.Envelope
+	for _, r := range e.Results() {
+		l.Add(Record{
+			At: e.At, Kind: Attempt, QueueID: env.ID.String(), MessageID: env.MessageID, From: env.From, To: r.To, Domain: e.Claim.Domain, Size: env.Size,
+			Verdict: r.Verdict, Why: r.Code, Host: r.Host, IP: r.IP, Reply: r.Reply, Status: r.Status, Error: r.Text,
+			Number: e.Claim.Attempts + 1, Took: e.Took.Round(10 * time.Microsecond).Seconds(), TLS: sessionTLS(e, r.Host),
+		})
+	}
+}
+
+// AddAccepted writes that a message was accepted.
+func (l *Log) AddAccepted(env *queue.Envelope) {
+	if l.settings.Load().Keep == 0 {
+		return
+	}
+	r := Record{
+		At: env.ReceivedAt, Kind: Accepted, QueueID: env.ID.String(), MessageID: env.MessageID, From: env.From, Size: env.Size,
+		Client: env.Client, User: env.Auth, ClientTLS: env.TLS, To: make([]string, len(env.Recipients)),
+	}
+	for i := range env.Recipients {
+		r.To[i] = env.Recipients[i].Address
+	}
+	l.Add(r)
+}
+
+// AddAction writes what the operator did to recipients of a message.
+func (l *Log) AddAction(m *queue.Message, to []string, what, reason string) {
+	if reason != "" {
+		what += ": " + reason
+	}
+	l.Add(Record{Kind: Operator, QueueID: m.ID.String(), MessageID: m.MessageID, From: m.From, To: to, What: what})
+}
+
+// sessionTLS returns what the session with a host proved, nil where there was none.
+func sessionTLS(e *delivery.Event, host string) *TLS {
+	s := e.Session(host)
+	if s == nil {
+		return nil
+	}
+	_, protection := s.Requirement.Describe(s.Evidence)
+	out := &TLS{Proof: Proof(protection), OfferedAndBroke: s.Evidence.StartTLS == security.Broken}
+	if p := s.Requirement.Policy; p != nil {
+		out.PolicyID, out.PolicyMode = e.Policy.ID, string(p.Mode)
+		if at := e.Policy.FetchedAt; !at.IsZero() {
+			at = at.UTC()
+			out.PolicyFetched = &at
+		}
+	}
+	if s.Evidence.StartTLS != security.Established {
+		return out
+	}
+	out.Version, out.Cipher = tls.VersionName(s.Evidence.Version), tls.CipherSuiteName(s.Evidence.Suite)
+	if s.Evidence.Group != 0 {
+		out.Group = s.Evidence.Group.String()
+	}
+	if out.Proof == ProofDANE {
+		if record, err := s.Requirement.MatchTLSA(s.Evidence); err == nil {
+			out.TLSA = record.String()
+		}
+	}
+	if len(s.Evidence.Chain) > 0 {
+		leaf := s.Evidence.Chain[0]
+		sum := sha256.Sum256(leaf.Raw)
+		out.Certificate = &Certificate{
+			SHA256: hex.EncodeToString(sum[:]), Subject: leaf.Subject.String(), Names: leaf.DNSNames, Issuer: leaf.Issuer.String(),
+			Serial: leaf.SerialNumber.Text(16), NotBefore: leaf.NotBefore.UTC(), NotAfter: leaf.NotAfter.UTC(),
+		}
+	}
+	return out
+}

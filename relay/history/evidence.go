@@ -1,0 +1,180 @@
+package history
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+)
+
+// Evidence is what is known of how one message travelled from this relay to the
+// hosts of its recipients.
+type Evidence struct {
+	// Relay and Version are of the program that made the deliveries' records.
+	Relay   string `json:"relay"`
+	Version string `json:"version"`
+	// Made is when this document was made.
+	Made      time.Time `json:"made"`
+	QueueID   string    `json:"queue_id"`
+	MessageID string    `json:"message_id"`
+	From      string    `json:"from"`
+	To        []string  `json:"to"`
+	Size      int64     `json:"size"`
+	// Accepted is when the relay took the message; zero where that is no longer
+	// in the history.
+	Accepted   time.Time  `json:"accepted"`
+	Deliveries []Delivery `json:"deliveries"`
+	// Chains has, for each day of a delivery, the value of the history's chain when
+	// the document was made (Log.Chain).
+	Chains []DayChain `json:"chains"`
+}
+
+// Delivery is a delivery to one or more recipients in one session.
+type Delivery struct {
+	At     time.Time `json:"at"`
+	To     []string  `json:"to"`
+	Domain string    `json:"domain"`
+	Host   string    `json:"host"`
+	IP     string    `json:"ip"`
+	Reply  string    `json:"reply"`
+	TLS    TLS       `json:"tls"`
+}
+
+// DayChain is the value of the chain of a day, in hexadecimal.
+type DayChain struct {
+	Day   string `json:"day"`
+	Value string `json:"value"`
+	// Whole reports whether the file of the day fits its chain.
+	Whole bool `json:"whole"`
+}
+
+// ErrNothing says that the history has no delivery of a message.
+var ErrNothing = errors.New("the history has no delivery of this message")
+
+// Evidence collects what is known of a message. id is its queue ID or its
+// Message-ID. One Message-ID may stand for several messages, each with a queue ID of
+// its own. The error wraps ErrNothing where none was delivered.
+func (l *Log) Evidence(ctx context.Context, id, relay, version string) ([]Evidence, error) {
+	list, err := l.Timeline(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	byID := make(map[string]*Evidence)
+	var order []string
+	for _, r := range list {
+		e := byID[r.QueueID]
+		if e == nil {
+			e = &Evidence{Relay: relay, Version: version, Made: l.o.Now().UTC().Round(time.Second), QueueID: r.QueueID}
+			byID[r.QueueID] = e
+			order = append(order, r.QueueID)
+		}
+		e.add(&r)
+	}
+	var all []Evidence
+	for _, id := range order {
+		e := byID[id]
+		if len(e.Deliveries) == 0 {
+			continue
+		}
+		for i := range e.Deliveries {
+			at := e.Deliveries[i].At
+			day := at.Format(dayLayout)
+			if slices.ContainsFunc(e.Chains, func(c DayChain) bool { return c.Day == day }) {
+				continue
+			}
+			value, whole, err := l.Chain(ctx, at)
+			if err != nil {
+				return nil, err
+			}
+			e.Chains = append(e.Chains, DayChain{day, value, whole})
+		}
+		all = append(all, *e)
+	}
+	if len(all) == 0 {
+		return nil, fmt.Errorf("%s: %w", id, ErrNothing)
+	}
+	return all, nil
+}
+
+// add puts what a record tells into the evidence.
+func (e *Evidence) add(r *Record) {
+	if r.MessageID != "" {
+		e.MessageID = r.MessageID
+	}
+	if r.From != "" {
+		e.From = r.From
+	}
+	switch {
+	case r.Kind == Accepted:
+		e.Accepted, e.To, e.Size = r.At, r.To, r.Size
+	case r.Kind == Attempt && r.Verdict == "delivered":
+		d := Delivery{At: r.At, To: r.To, Domain: r.Domain, Host: r.Host, IP: r.IP, Reply: r.Reply, TLS: TLS{Proof: ProofNone}}
+		if r.TLS != nil {
+			d.TLS = *r.TLS
+		}
+		if r.Size > 0 {
+			e.Size = r.Size
+		}
+		e.Deliveries = append(e.Deliveries, d)
+	}
+}
+
+// Timeline returns all records of a message, the oldest first. id is its queue ID
+// or the beginning of one, or its Message-ID.
+func (l *Log) Timeline(ctx context.Context, id string) ([]Record, error) {
+	q := Query{QueueID: id, OldestFirst: true}
+	if isMessageID(id) {
+		q.QueueID, q.MessageID = "", id
+	}
+	var list []Record
+	err := l.Search(ctx, q, func(r Record) bool {
+		list = append(list, r)
+		return true
+	})
+	return list, err
+}
+
+// isMessageID reports whether id is no queue ID: those are letters and digits.
+func isMessageID(id string) bool {
+	return slices.ContainsFunc([]byte(id), func(c byte) bool {
+		return (c < '0' || c > '9') && (c < 'A' || c > 'Z') && (c < 'a' || c > 'z')
+	})
+}
+
+// Summary says how the mail of a time was protected on its way out.
+type Summary struct {
+	Since time.Time `json:"since"`
+	Until time.Time `json:"until"`
+	// Deliveries is the number of recipients that were delivered to.
+	Deliveries int `json:"deliveries"`
+	// ByProof counts them by who vouched for the host.
+	ByProof map[Proof]int `json:"by_proof"`
+	// InClear counts the recipients without TLS by their domain.
+	InClear map[string]int `json:"in_clear"`
+	// Gaps are the times of which records may be missing.
+	Gaps []Record `json:"gaps"`
+}
+
+// Summary reads the history of a time, from since on and before until.
+func (l *Log) Summary(ctx context.Context, since, until time.Time) (Summary, error) {
+	s := Summary{Since: since, Until: until, ByProof: make(map[Proof]int), InClear: make(map[string]int)}
+	err := l.Search(ctx, Query{Since: since, Until: until, OldestFirst: true}, func(r Record) bool {
+		switch {
+		case r.Kind == Gap:
+			s.Gaps = append(s.Gaps, r)
+		case r.Kind == Attempt && r.Verdict == "delivered":
+			proof := ProofNone
+			if r.TLS != nil {
+				proof = r.TLS.Proof
+			}
+			s.Deliveries += len(r.To)
+			s.ByProof[proof] += len(r.To)
+			if proof == ProofNone {
+				s.InClear[r.Domain] += len(r.To)
+			}
+		}
+		return true
+	})
+	return s, err
+}

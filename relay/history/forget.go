@@ -1,0 +1,225 @@
+package history
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+)
+
+// forgotten stands in the place of an address that was taken out.
+const forgotten = "forgotten"
+
+// Forget takes an address out of all records, and returns how many had it. The
+// local part goes; the domain stays. Where dryRun is set nothing is changed. A
+// file that was changed has a Forgot record, and its chain begins anew.
+func (l *Log) Forget(ctx context.Context, address string, dryRun bool) (lines int, err error) {
+	if !strings.Contains(address, "@") {
+		return 0, fmt.Errorf("%q is no mail address", address)
+	}
+	err = l.order(ctx, func(w *writer) error {
+		w.drain()
+		if err := w.flush(); err != nil {
+			return err
+		}
+		list, err := days(l.o.Dir)
+		if err != nil {
+			return err
+		}
+		for _, d := range list {
+			n, err := w.forget(d.day, address, dryRun)
+			lines += n
+			if err != nil {
+				return fmt.Errorf("take an address out of the history of %s: %w", d.day, err)
+			}
+		}
+		return nil
+	})
+	return lines, err
+}
+
+// forget writes the file of one day anew, if it has the address.
+func (w *writer) forget(day, address string, dryRun bool) (int, error) {
+	s, err := newSearch(w.l.o.Dir, w.l.o.Key, Query{}, nil)
+	if err != nil {
+		return 0, err
+	}
+	defer s.dec.Close()
+	name := filepath.Join(w.l.o.Dir, day+fileSuffix)
+	f, err := os.Open(name)
+	if err != nil {
+		return 0, err
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return 0, err
+	}
+	list, _, _, err := frames(f, info.Size())
+	if err != nil {
+		return 0, err
+	}
+	var changed [][]byte // the lines of each frame
+	total := 0
+	for _, p := range list {
+		frame, err := readFrame(f, p)
+		if err != nil {
+			return 0, err
+		}
+		raw, err := s.dec.DecodeAll(frame, nil)
+		if err != nil {
+			return 0, fmt.Errorf("a frame at octet %d is damaged: %w", p.offset, err)
+		}
+		lines, n, err := s.without(raw, address)
+		if err != nil {
+			return 0, err
+		}
+		total += n
+		if dryRun {
+			lines = nil
+		}
+		changed = append(changed, lines)
+	}
+	if total == 0 || dryRun {
+		return total, nil
+	}
+	if w.day != nil && w.day.day == day {
+		if err := w.closeDay(); err != nil {
+			return 0, err
+		}
+	}
+	return total, w.rewrite(name, list, changed, total)
+}
+
+// rewrite puts a new file in the place of one, by way of a second name.
+func (w *writer) rewrite(name string, list []place, changed [][]byte, total int) (err error) {
+	f, err := os.OpenFile(name+".new", os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o600)
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, f.Close(), os.Remove(name+".new"))
+		}
+	}()
+	d := &dayFile{f: f, day: filepath.Base(name)}
+	for i, p := range list {
+		if err := d.append(w.enc, changed[i], p.header); err != nil {
+			return err
+		}
+	}
+	at := list[len(list)-1].to
+	note := Record{At: at, Kind: Forgot, Lines: uint64(total)}
+	line, err := note.line(nil)
+	if err != nil {
+		return err
+	}
+	if err := d.append(w.enc, line, header{lines: 1, from: at, to: at}); err != nil {
+		return err
+	}
+	if err := f.Close(); err != nil {
+		return err
+	}
+	if err := os.Rename(name+".new", name); err != nil {
+		return err
+	}
+	dir, err := os.Open(filepath.Dir(name))
+	if err != nil {
+		return err
+	}
+	return errors.Join(dir.Sync(), dir.Close())
+}
+
+// without returns the lines of a frame without an address, and how many had it.
+func (s *search) without(raw []byte, address string) (lines []byte, n int, err error) {
+	for line := range bytes.Lines(raw) {
+		var r Record
+		if err := json.Unmarshal(line, &r); err != nil {
+			lines = append(lines, line...)
+			continue
+		}
+		if !s.forgetIn(&r, address) {
+			lines = append(lines, line...)
+			continue
+		}
+		n++
+		if lines, err = r.line(lines); err != nil {
+			return nil, 0, err
+		}
+	}
+	return lines, n, nil
+}
+
+// forgetIn takes an address out of one record, and reports whether it was there.
+func (s *search) forgetIn(r *Record, address string) (had bool) {
+	instead := forgotten + address[strings.LastIndexByte(address, '@'):]
+	if s.same(r.From, address) {
+		r.From, had = instead, true
+	}
+	for i, to := range r.To {
+		if s.same(to, address) {
+			r.To = slices.Clone(r.To)
+			r.To[i], had = instead, true
+		}
+	}
+	for _, text := range []*string{&r.Reply, &r.Error, &r.What, &r.User, &r.Who} {
+		clean := anyAddress.ReplaceAllStringFunc(*text, func(found string) string {
+			if s.same(found, address) {
+				return instead
+			}
+			return found
+		})
+		if clean != *text {
+			*text, had = clean, true
+		}
+	}
+	return had
+}
+
+// Chain returns the value of a day's chain: it stands for all that was written of
+// the day so far. whole reports whether the file fits it from its first frame on.
+func (l *Log) Chain(ctx context.Context, day time.Time) (value string, whole bool, err error) {
+	err = l.order(ctx, func(w *writer) error {
+		w.drain()
+		if err := w.flush(); err != nil {
+			return err
+		}
+		value, whole, err = chainOf(filepath.Join(l.o.Dir, day.UTC().Format(dayLayout)+fileSuffix))
+		return err
+	})
+	return value, whole, err
+}
+
+func chainOf(name string) (value string, whole bool, err error) {
+	f, err := os.Open(name)
+	if err != nil {
+		return "", false, fmt.Errorf("look at the chain of the history: %w", err)
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return "", false, fmt.Errorf("look at the chain of the history: %w", err)
+	}
+	list, _, bad, err := frames(f, info.Size())
+	if err != nil {
+		return "", false, err
+	}
+	var c chain
+	whole = bad == 0
+	for _, p := range list {
+		frame, err := readFrame(f, p)
+		if err != nil {
+			return "", false, err
+		}
+		c = c.next(frame)
+		whole = whole && c == p.chain
+		c = p.chain
+	}
+	return fmt.Sprintf("%x", c), whole, nil
+}

@@ -1,0 +1,473 @@
+package history
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/klauspost/compress/zstd"
+)
+
+const (
+	// queueLength is how many records wait for the disk at most.
+	queueLength = 10_000
+	frameSize   = 256 << 10
+	frameEvery  = time.Second
+	tidyEvery   = 10 * time.Minute
+)
+
+// Options configures Open. Dir is required.
+type Options struct {
+	// Dir is the folder of the day files. It is made if it is not there.
+	Dir string
+	// Key is the secret for AddressesHashed; nil: one is made and kept in Dir.
+	Key []byte
+	Settings
+	// CheckSpace returns an error while the disk has no room for the history: the
+	// queue needs what is left. nil: there is always room.
+	CheckSpace func(octets int64) error
+	// Now is the wall clock; default time.Now.
+	Now    func() time.Time
+	Logger *slog.Logger
+}
+
+// Settings may be changed while the history is open.
+type Settings struct {
+	// Keep is how long a record is kept; 0: nothing is written.
+	Keep time.Duration
+	// Size bounds all files together, in octets; the oldest day goes first. 0: no
+	// bound.
+	Size      int64
+	Addresses Addresses
+}
+
+// Log writes the history. Its methods may be called from many goroutines.
+type Log struct {
+	o        Options
+	settings atomic.Pointer[Settings]
+	records  chan Record
+	orders   chan order
+	dropped  atomic.Uint64
+	failure  atomic.Pointer[string]
+	// shortened is the day until which the size bound has deleted the history.
+	shortened atomic.Pointer[time.Time]
+
+	mu     sync.RWMutex // held while a record is handed over, so that Close comes after
+	closed bool
+	done   chan struct{}
+}
+
+// order is something that the writer does between two records.
+type order struct {
+	do   func(w *writer) error
+	done chan error
+}
+
+// ErrClosed says that the history was closed.
+var ErrClosed = errors.New("the history is closed")
+
+// runningFile stands in the folder while a process writes: one that finds it
+// there knows that the process before was killed.
+const runningFile = "running"
+
+// Open opens the history of a folder and starts its writer.
+func Open(o Options) (*Log, error) {
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	if o.CheckSpace == nil {
+		o.CheckSpace = func(int64) error { return nil }
+	}
+	if err := os.MkdirAll(o.Dir, 0o700); err != nil {
+		return nil, fmt.Errorf("make the folder of the history: %w", err)
+	}
+	if o.Key == nil {
+		var err error
+		if o.Key, err = ownKey(filepath.Join(o.Dir, keyFile)); err != nil {
+			return nil, err
+		}
+	}
+	enc, err := zstd.NewWriter(nil, zstd.WithEncoderConcurrency(1))
+	if err != nil {
+		return nil, fmt.Errorf("open the history: %w", err)
+	}
+	l := &Log{o: o, records: make(chan Record, queueLength), orders: make(chan order), done: make(chan struct{})}
+	l.Set(o.Settings)
+	w := &writer{l: l, enc: enc}
+	if err := w.begin(); err != nil {
+		return nil, errors.Join(err, enc.Close())
+	}
+	go w.run()
+	return l, nil
+}
+
+// keyFile has the secret for AddressesHashed.
+const keyFile = "key"
+
+// ownKey reads a secret, or makes it.
+func ownKey(name string) ([]byte, error) {
+	key, err := os.ReadFile(name)
+	if err == nil && len(key) >= 16 {
+		return key, nil
+	}
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("the key of the history: %w", err)
+	}
+	key = []byte(rand.Text())
+	if err := os.WriteFile(name, key, 0o600); err != nil {
+		return nil, fmt.Errorf("the key of the history: %w", err)
+	}
+	return key, nil
+}
+
+// Set changes the settings; what was written stays as it is.
+func (l *Log) Set(s Settings) { l.settings.Store(&s) }
+
+// Settings returns the settings in force.
+func (l *Log) Settings() Settings { return *l.settings.Load() }
+
+// Add hands a record over. It never waits: a record that finds the queue full is
+// dropped and counted. r and what it points to must not be changed any more.
+func (l *Log) Add(r Record) {
+	if l.settings.Load().Keep == 0 {
+		return
+	}
+	if r.At.IsZero() {
+		r.At = l.o.Now()
+	}
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	if l.closed {
+		return
+	}
+	select {
+	case l.records <- r:
+	default:
+		l.dropped.Add(1)
+	}
+}
+
+// Dropped is the number of records since the start that were not written, because
+// the queue was full or the disk did not take them.
+func (l *Log) Dropped() uint64 { return l.dropped.Load() }
+
+// Failure says why records cannot be written now, "" where they can.
+func (l *Log) Failure() string {
+	if s := l.failure.Load(); s != nil {
+		return *s
+	}
+	return ""
+}
+
+// Shortened returns the end of the last day that was deleted for the size bound
+// though it was younger than Settings.Keep; the zero time where none was.
+func (l *Log) Shortened() time.Time {
+	if t := l.shortened.Load(); t != nil {
+		return *t
+	}
+	return time.Time{}
+}
+
+// Sync waits until all records that were added before are on the disk, or were
+// dropped.
+func (l *Log) Sync(ctx context.Context) error {
+	return l.order(ctx, func(w *writer) error {
+		w.drain()
+		return w.flush()
+	})
+}
+
+func (l *Log) order(ctx context.Context, do func(w *writer) error) error {
+	o := order{do, make(chan error, 1)}
+	select {
+	case l.orders <- o:
+	case <-l.done:
+		return ErrClosed
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+	return <-o.done
+}
+
+// Close writes what waits and ends the writer.
+func (l *Log) Close() error {
+	l.mu.Lock()
+	if l.closed {
+		l.mu.Unlock()
+		<-l.done
+		return nil
+	}
+	l.closed = true
+	close(l.records)
+	l.mu.Unlock()
+	<-l.done
+	if s := l.Failure(); s != "" {
+		return fmt.Errorf("close the history: %s", s)
+	}
+	return nil
+}
+
+// writer is the one goroutine that changes the files.
+type writer struct {
+	l        *Log
+	enc      *zstd.Encoder
+	day      *dayFile
+	lines    []byte
+	head     header
+	lost     header // what could not be written: how many, from when to when
+	nextTidy time.Time
+}
+
+// begin looks at what the process before has left.
+func (w *writer) begin() error {
+	o := w.l.o
+	marker := filepath.Join(o.Dir, runningFile)
+	_, err := os.Stat(marker)
+	killed := err == nil
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("open the history: %w", err)
+	}
+	if err := os.WriteFile(marker, nil, 0o600); err != nil {
+		return fmt.Errorf("open the history: %w", err)
+	}
+	if !killed {
+		return nil
+	}
+	list, err := days(o.Dir)
+	if err != nil || len(list) == 0 {
+		return err
+	}
+	last, err := openDay(o.Dir, list[len(list)-1].day)
+	if err != nil {
+		return err
+	}
+	defer last.f.Close()
+	places, _, _, err := frames(last.f, last.size)
+	if err != nil || len(places) == 0 {
+		return err
+	}
+	now := o.Now().UTC()
+	from := places[len(places)-1].to
+	w.add(&Record{At: now, Kind: Gap, MissingFrom: &from, MissingTo: &now})
+	return nil
+}
+
+func (w *writer) run() {
+	defer close(w.l.done)
+	timer := time.NewTimer(frameEvery)
+	defer timer.Stop()
+	for {
+		select {
+		case r, ok := <-w.l.records:
+			if !ok {
+				w.end()
+				return
+			}
+			if len(w.lines) == 0 {
+				timer.Reset(frameEvery)
+			}
+			w.add(&r)
+		case <-timer.C:
+			_ = w.flush() // it was logged
+			w.tidy()
+			timer.Reset(tidyEvery)
+		case o := <-w.l.orders:
+			o.done <- o.do(w)
+		}
+	}
+}
+
+// drain takes what waits in the queue now.
+func (w *writer) drain() {
+	for {
+		select {
+		case r, ok := <-w.l.records:
+			if !ok {
+				return
+			}
+			w.add(&r)
+		default:
+			return
+		}
+	}
+}
+
+func (w *writer) end() {
+	err := w.flush()
+	if w.day != nil {
+		err = errors.Join(err, w.day.f.Close())
+	}
+	err = errors.Join(err, w.enc.Close(), os.Remove(filepath.Join(w.l.o.Dir, runningFile)))
+	if err != nil {
+		w.l.o.Logger.Error("the history could not be closed", "error", err)
+	}
+}
+
+// add puts a record into the next frame.
+func (w *writer) add(r *Record) {
+	r.At = r.At.UTC().Round(0)
+	if day := r.At.Format(dayLayout); w.head.lines > 0 && day != w.head.to.Format(dayLayout) {
+		_ = w.flush() // a frame is of one day
+	}
+	s := w.l.Settings()
+	masked := s.Addresses.mask(r, w.l.o.Key)
+	lines, err := masked.line(w.lines)
+	if err != nil {
+		w.l.dropped.Add(1)
+		w.l.o.Logger.Error("a record of the history cannot be written", "queue_id", r.QueueID, "error", err)
+		return
+	}
+	w.lines = lines
+	w.head.note(r.At)
+	if len(w.lines) >= frameSize {
+		_ = w.flush()
+	}
+}
+
+// note counts a record of the given time.
+func (h *header) note(at time.Time) {
+	if h.lines == 0 || at.Before(h.from) {
+		h.from = at
+	}
+	if h.lines == 0 || at.After(h.to) {
+		h.to = at
+	}
+	h.lines++
+}
+
+// flush writes the frame. What cannot be written is dropped and counted, and a
+// Gap tells of it once the disk takes records again.
+func (w *writer) flush() error {
+	if w.head.lines == 0 {
+		return nil
+	}
+	err := w.write()
+	if err != nil {
+		w.l.dropped.Add(uint64(w.head.lines))
+		if w.lost.lines == 0 {
+			w.l.o.Logger.Error("the history cannot be written; mail goes on", "lines", w.head.lines, "error", err)
+		}
+		w.lost.note(w.head.from)
+		w.lost.note(w.head.to)
+		w.lost.lines += w.head.lines - 2
+		s := err.Error()
+		w.l.failure.Store(&s)
+	}
+	w.lines, w.head = w.lines[:0], header{}
+	return err
+}
+
+func (w *writer) write() error {
+	if w.lost.lines > 0 {
+		from, to := w.lost.from, w.lost.to
+		gap := Record{At: to, Kind: Gap, MissingFrom: &from, MissingTo: &to, Lines: uint64(w.lost.lines)}
+		lines, err := gap.line(nil)
+		if err != nil {
+			return err
+		}
+		w.lines = append(lines, w.lines...)
+		w.head.note(to)
+		defer func() { w.head.lines-- }() // a gap that is not written is no record lost
+	}
+	if err := w.l.o.CheckSpace(int64(len(w.lines))); err != nil {
+		return err
+	}
+	if err := w.openFor(w.head.to); err != nil {
+		return err
+	}
+	if err := w.day.append(w.enc, w.lines, w.head); err != nil {
+		return err
+	}
+	if w.lost.lines > 0 {
+		w.l.o.Logger.Info("the history is written again", "lines_lost", w.lost.lines)
+	}
+	w.lost = header{}
+	w.l.failure.Store(nil)
+	return nil
+}
+
+// openFor opens the file of a day, if another one is open.
+func (w *writer) openFor(at time.Time) error {
+	day := at.Format(dayLayout)
+	if w.day != nil && w.day.day == day {
+		return nil
+	}
+	if err := w.closeDay(); err != nil {
+		return err
+	}
+	var err error
+	w.day, err = openDay(w.l.o.Dir, day)
+	return err
+}
+
+func (w *writer) closeDay() error {
+	if w.day == nil {
+		return nil
+	}
+	err := w.day.f.Close()
+	w.day = nil
+	if err != nil {
+		return fmt.Errorf("close a file of the history: %w", err)
+	}
+	return nil
+}
+
+// tidy deletes the days that are too old, and the oldest ones where all are too
+// large. The present day stays.
+func (w *writer) tidy() {
+	now := w.l.o.Now().UTC()
+	if now.Before(w.nextTidy) {
+		return
+	}
+	w.nextTidy = now.Add(tidyEvery)
+	if err := w.deleteOld(now, w.l.Settings()); err != nil {
+		w.l.o.Logger.Error("old history could not be deleted", "error", err)
+	}
+}
+
+func (w *writer) deleteOld(now time.Time, s Settings) error {
+	list, err := days(w.l.o.Dir)
+	if err != nil {
+		return err
+	}
+	total := int64(0)
+	for _, d := range list {
+		total += d.size
+	}
+	for _, d := range list {
+		begin, err := time.Parse(dayLayout, d.day)
+		if err != nil {
+			return err
+		}
+		end := begin.AddDate(0, 0, 1)
+		tooOld, tooLarge := now.Sub(end) >= s.Keep, s.Size > 0 && total > s.Size
+		if end.After(now) || !tooOld && !tooLarge {
+			return nil
+		}
+		if w.day != nil && w.day.day == d.day {
+			if err := w.closeDay(); err != nil {
+				return err
+			}
+		}
+		if err := os.Remove(filepath.Join(w.l.o.Dir, d.day+fileSuffix)); err != nil {
+			return err
+		}
+		total -= d.size
+		if !tooOld {
+			w.l.shortened.Store(&end)
+			w.l.o.Logger.Warn("a day of the history was deleted before its time: the history is larger than its bound", "day", d.day, "bound", s.Size)
+		}
+	}
+	return nil
+}
