@@ -36,8 +36,6 @@ func (s *session) Auth(mechanism string) (sasl.Server, error) {
 		return nil, s.refuse(reply(503, 5, 5, 1, "AUTH is not offered here"))
 	case s.conn.tls == nil:
 		return nil, s.refuse(reply(538, 5, 7, 11, "AUTH needs TLS: use STARTTLS first"))
-	case s.receiving:
-		return nil, s.refuse(reply(503, 5, 5, 1, "AUTH is not allowed inside a transaction"))
 	case s.attempts >= maxAuthAttempts:
 		return nil, s.refuse(reply(421, 4, 7, 0, "too many tries"))
 	}

@@ -46,7 +46,7 @@ func (m *incoming) read() error {
 		err = m.shorten()
 	}
 	m.sign(err == nil)
-	bare := s.conn.data.bare
+	bare := s.conn.content.filter.bare
 	if bare > 0 {
 		s.server.log.Info("bare newlines in a message", "queue_id", m.in.ID().String(), "client", s.conn.remote.String(), "count", bare, "action", limits.BareNewline)
 	}

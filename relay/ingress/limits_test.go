@@ -269,7 +269,7 @@ func TestBodiesThatTrickleEnd(t *testing.T) {
 		a, b := net.Pipe()
 		d := &Server{}
 		d.rules.Store(&Options{Limits: Limits{}.withDefaults()})
-		c := &conn{Conn: a, server: d, bodyStart: time.Now().Add(-tt.started), bodyBytes: tt.octets}
+		c := &conn{Conn: a, server: d, content: content{started: time.Now().Add(-tt.started), octets: tt.octets}}
 		if err := c.bodyDeadline(); (err != nil) != tt.ends {
 			t.Errorf("%s: %v", tt.name, err)
 		}

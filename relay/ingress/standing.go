@@ -25,10 +25,12 @@ const (
 // standing is what a client has shown of itself in its session. The goroutine of
 // the session uses it alone.
 type standing struct {
-	stranger   bool   // no right to send was shown yet; Server counts these
-	introduced bool   // EHLO or HELO was taken since the connection, or TLS on it, began
-	fruitless  int    // commands that brought nothing since the last message
-	sender     string // the path of the last MAIL, taken or not; for the log
+	stranger  bool   // no right to send was shown yet; Server counts these
+	fruitless int    // commands that brought nothing since the last message
+	refusals  int    // for good, since the last message that was accepted
+	sender    string // the path of the last MAIL, taken or not; for the log
+	remote    netip.Addr
+	started   time.Time // of the connection
 }
 
 // until is the time d from now, and for a stranger no later than the end of the
@@ -59,7 +61,7 @@ func (c *conn) account(reply []byte) {
 		return // the last line of a reply counts
 	}
 	accepted := reply[0] == '2' || reply[0] == '3'
-	switch c.command {
+	switch c.dialogue.verb {
 	case "NOOP", "RSET", "VRFY", "EXPN", "HELP":
 		accepted = false
 	case "RCPT":
@@ -71,6 +73,13 @@ func (c *conn) account(reply []byte) {
 	if c.fruitless >= maxFruitless && c.err == nil {
 		c.end("421 4.7.0 too many commands that bring nothing; goodbye")
 	}
+}
+
+// refusedTooOften counts a refusal for good, and reports whether the session has
+// had too many.
+func (c *conn) refusedTooOften() bool {
+	c.refusals++
+	return c.refusals >= maxRefusals
 }
 
 // peekFirst looks at the first octet of a session, and reports whether a command

@@ -202,7 +202,7 @@ func isASCII(b []byte) bool {
 // received is the trace line (RFC 5321, 4.4; RFC 3848 for the protocol).
 func (s *session) received(env *queue.Envelope, id string, now time.Time) string {
 	protocol := "SMTP"
-	if s.conn.esmtp {
+	if s.conn.dialogue.esmtp {
 		protocol = "ESMTP"
 		if env.SMTPUTF8 {
 			protocol = "UTF8SMTP"
