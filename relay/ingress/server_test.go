@@ -12,6 +12,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/stsrelay/stsrelay/internal/store/badger"
+	"github.com/stsrelay/stsrelay/internal/store/memory"
 	"github.com/stsrelay/stsrelay/queue"
 )
 
@@ -340,4 +341,37 @@ func TestAFullDiskIsTemporary(t *testing.T) {
 	c.do("MAIL FROM:<a@example.com>", "452 4.3.1 ")
 	free.Store(1 << 40)
 	c.do("MAIL FROM:<a@example.com>", "250 ")
+}
+
+// A message of which the store does not know whether it was written is not accepted, and
+// the session goes on.
+func TestAnUnknownOutcomeIsTemporary(t *testing.T) {
+	var place memory.Place
+	st := place.Open()
+	q, err := queue.Open(queue.Options{Store: st, Paused: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { q.Close(); _ = st.Close() }()
+	d := openDoor(t, func(o *Options) {
+		o.Queue.Close() // the door's own is not used here
+		o.Queue = q
+	})
+	c := d.hello()
+	for _, row := range []struct {
+		lost  bool
+		reply string
+		count int
+	}{{true, "451 4.3.0 ", 0}, {false, "250 ", 1}} {
+		c.do("MAIL FROM:<a@example.com>", "250 ")
+		c.do("RCPT TO:<b@example.org>", "250 ")
+		c.do("DATA", "354 ")
+		if row.lost {
+			place.LoseAnswer(true)
+		}
+		c.do("Subject: x\r\n\r\ntext\r\n.", row.reply)
+		if n := q.Counts().Messages; n != row.count {
+			t.Errorf("%d messages after %q", n, row.reply)
+		}
+	}
 }

@@ -22,6 +22,7 @@ type Place struct {
 	damaged map[string]bool
 	full    bool
 	failed  error
+	unknown *bool // the answer to the next batch is ErrUnknown; whether it is written
 	open    *Store
 }
 
@@ -65,6 +66,13 @@ func (p *Place) Fail() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.failed = fmt.Errorf("%w: the disk fails", store.ErrFailed)
+}
+
+// LoseAnswer lets the next batch be answered with store.ErrUnknown, written or not.
+func (p *Place) LoseAnswer(written bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.unknown = &written
 }
 
 // Damage damages the value of key until it is stored again.
@@ -174,6 +182,13 @@ func (s *Store) apply(b *store.Batch) error {
 	if s.place.failed != nil {
 		return s.place.failed
 	}
+	answer := error(nil)
+	if unknown := s.place.unknown; unknown != nil {
+		s.place.unknown = nil
+		if answer = fmt.Errorf("%w: as the test says", store.ErrUnknown); !*unknown {
+			return answer
+		}
+	}
 	for k, v := range t.changed {
 		delete(s.place.damaged, k)
 		if v == nil {
@@ -182,7 +197,7 @@ func (s *Store) apply(b *store.Batch) error {
 			s.place.values[k] = v
 		}
 	}
-	return nil
+	return answer
 }
 
 // transaction implements store.Txn.

@@ -34,6 +34,9 @@ type Place struct {
 	Fill func(full bool)
 	// Fail makes writing to the open store fail.
 	Fail func(s Engine)
+	// LoseAnswer lets nobody know whether the next batch is written. written is what in
+	// truth becomes of it.
+	LoseAnswer func(written bool)
 	// Damage damages the value of key, which is longer than 1 KiB. The store is closed.
 	Damage func(t *testing.T, key []byte)
 }
@@ -41,31 +44,32 @@ type Place struct {
 // Run tries all promises. newPlace returns a place for a new store.
 func Run(t *testing.T, newPlace func(t *testing.T) Place) {
 	for name, try := range map[string]func(*promise){
-		"a batch is made together or not at all":                        wholeBatch,
-		"a failing function fails its batch and spares the others":      failingFunction,
-		"a batch that cannot be written spares the others":              refusedBatch,
-		"batches take effect and are answered in the order of Submit":   order,
-		"functions see what came before, and run one at a time":         functions,
-		"the epoch changes when what a function did was not written":    epoch,
-		"a precondition is asked when the batches before have answers":  preconditions,
-		"a reader sees every batch that was answered, whole":            readers,
-		"each batch is answered once, and can be read then":             answers,
-		"values are kept octet for octet, empty ones and large ones":    values,
-		"keys and values may be reused after the answer":                reuse,
-		"a scan is in the order of octets, from a key, and stops":       scans,
-		"a scan is of one moment":                                       scanOfOneMoment,
-		"the error of a reader is returned":                             readerErrors,
-		"Submit answers nothing itself, and may be called from answers": locks,
-		"a deferrable batch is written without others and at Close":     deferrable,
-		"waiting for a commit ends with the context":                    contexts,
-		"Close writes what was submitted, and nothing is taken after":   closing,
-		"what was answered is there after a restart":                    restart,
-		"what was answered is there after a crash":                      crash,
-		"a full disk refuses what can be refused, and keeps the rest":   fullDisk,
-		"a full disk at Close refuses what waits":                       fullAtClose,
-		"a store that has failed acknowledges nothing more":             failed,
-		"a damaged value is an error for its reader and no other":       damagedValue,
-		"many writers at once lose nothing":                             manyWriters,
+		"a batch is made together or not at all":                           wholeBatch,
+		"a failing function fails its batch and spares the others":         failingFunction,
+		"a batch that cannot be written spares the others":                 refusedBatch,
+		"batches take effect and are answered in the order of Submit":      order,
+		"functions see what came before, and run one at a time":            functions,
+		"the epoch changes when what a function did was not written":       epoch,
+		"a precondition is asked when the batches before have answers":     preconditions,
+		"a reader sees every batch that was answered, whole":               readers,
+		"each batch is answered once, and can be read then":                answers,
+		"values are kept octet for octet, empty ones and large ones":       values,
+		"keys and values may be reused after the answer":                   reuse,
+		"a scan is in the order of octets, from a key, and stops":          scans,
+		"a scan is of one moment":                                          scanOfOneMoment,
+		"the error of a reader is returned":                                readerErrors,
+		"Submit answers nothing itself, and may be called from answers":    locks,
+		"a deferrable batch is written without others and at Close":        deferrable,
+		"waiting for a commit ends with the context":                       contexts,
+		"Close writes what was submitted, and nothing is taken after":      closing,
+		"what was answered is there after a restart":                       restart,
+		"what was answered is there after a crash":                         crash,
+		"a full disk refuses what can be refused, and keeps the rest":      fullDisk,
+		"a full disk at Close refuses what waits":                          fullAtClose,
+		"a store that has failed acknowledges nothing more":                failed,
+		"after an unknown outcome a batch is whole, and the store goes on": unknown,
+		"a damaged value is an error for its reader and no other":          damagedValue,
+		"many writers at once lose nothing":                                manyWriters,
 	} {
 		t.Run(name, func(t *testing.T) {
 			p := &promise{T: t, place: newPlace(t)}
@@ -866,6 +870,39 @@ func failed(p *promise) {
 	p.want("k1", "v")
 	p.want("k2", "none")
 	p.set("k3", "v") // as good as new
+}
+
+func unknown(p *promise) {
+	if p.place.LoseAnswer == nil {
+		p.Skip("this engine knows every outcome")
+	}
+	for _, written := range []bool{true, false} {
+		epoch := func() (n int) {
+			p.must(func(b *store.Batch) { b.Do(0, 0, func(txn store.Txn) error { n = txn.Epoch(); return nil }) })
+			return n
+		}
+		p.set("k1", "before")
+		p.must(func(b *store.Batch) { b.Delete([]byte("k2")) })
+		before := epoch()
+		p.place.LoseAnswer(written)
+		p.wantError(p.commit(func(b *store.Batch) {
+			b.Set([]byte("k1"), []byte("after"))
+			b.Set([]byte("k2"), []byte("after"))
+		}), store.ErrUnknown)
+		if got := p.get("k1") + " " + p.get("k2"); got != "after after" && got != "before none" {
+			p.Errorf("a part of the batch was written: %s", got)
+		}
+		if p.Err() != nil || p.Stalled() {
+			p.Errorf("the store has failed: %v", p.Err())
+		}
+		if epoch() == before {
+			p.Error("the epoch is the same")
+		}
+		p.set("k1", "later") // takes effect after it
+		p.want("k1", "later")
+		p.reopen()
+		p.want("k1", "later")
+	}
 }
 
 func damagedValue(p *promise) {
