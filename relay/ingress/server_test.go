@@ -353,7 +353,7 @@ func TestAnUnknownOutcomeIsTemporary(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer func() { q.Close(); _ = st.Close() }()
-	d := openDoor(t, func(o *Options) {
+	d := newServer(t, func(o *Options) {
 		o.Queue.Close() // the door's own is not used here
 		o.Queue = q
 	})
