@@ -29,7 +29,7 @@ func TestAMessageInChunksThatDoesNotEnd(t *testing.T) {
 		}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			d := openDoor(t, tt.change)
+			d := newServer(t, tt.change)
 			c := d.hello()
 			c.do("MAIL FROM:<a@example.com>", "250 ")
 			c.do("RCPT TO:<b@example.org>", "250 ")
@@ -43,7 +43,7 @@ func TestAMessageInChunksThatDoesNotEnd(t *testing.T) {
 		})
 	}
 	t.Run("RSET behind a refused chunk", func(t *testing.T) {
-		d := openDoor(t, nil)
+		d := newServer(t, nil)
 		c := d.hello()
 		c.do("MAIL FROM:<a@example.com>", "250 ")
 		c.do("RCPT TO:<b@example.org>", "250 ")
