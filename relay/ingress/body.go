@@ -63,8 +63,8 @@ type content struct {
 	aborted bool  // the client gave the message up
 }
 
-// begin comes before the first octet of a message, by BDAT or by DATA.
-func (b *content) begin(chunks bool) {
+// reset comes before the first octet of a message, by BDAT or by DATA.
+func (b *content) reset(chunks bool) {
 	b.filter = dataFilter{lineStart: true, chunks: chunks}
 	b.started, b.octets, b.aborted = time.Now(), 0, false
 }
@@ -151,7 +151,7 @@ func (c *conn) readChunk() error {
 	switch {
 	case c.content.left > 0:
 	case c.content.last:
-		c.content.part = c.content.filter.end(c.content.part)
+		c.content.part = c.content.filter.completeLine(c.content.part)
 		c.endContent(contentEnd)
 	case c.enter(chunkEnd):
 		c.say("250 2.0.0 go on")

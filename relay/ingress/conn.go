@@ -106,16 +106,17 @@ func (c *conn) Read(p []byte) (int, error) {
 	return n, nil
 }
 
-// fail makes the connection dead. A time-out stays one, so that go-smtp says so
-// to the client.
+// fail ends the reading from the connection. A time-out stays a time-out, so that
+// go-smtp tells the client.
 func (c *conn) fail(err error) {
 	if c.err == nil {
 		c.err = err
 	}
 }
 
-// end ends the session behind the next reply, with a word why.
-func (c *conn) end(farewell string) {
+// endSession ends the session after the next reply. farewell is one more reply,
+// which says why.
+func (c *conn) endSession(farewell string) {
 	c.outbox.farewell = farewell
 	c.fail(io.EOF)
 }
@@ -126,7 +127,8 @@ func (c *conn) readCommand() error {
 		deadline = end
 	}
 	_ = c.Conn.SetReadDeadline(deadline)
-	// Behind the deadline: that of a drain which comes from here on ends the read.
+	// This comes after the deadline was set: the deadline of a drain that begins
+	// from here on ends the read.
 	if c.draining.Load() && !c.dialogue.state().inTransaction() {
 		return c.shutdown()
 	}
@@ -312,12 +314,12 @@ func (c *conn) answered(theirs, ours []byte) bool {
 	case cmdEHLO, cmdHELO:
 		d.esmtp = in == cmdEHLO
 	case cmdDATA, cmdBDAT:
-		c.content.begin(in == cmdBDAT)
+		c.content.reset(in == cmdBDAT)
 	}
 	return true
 }
 
-// greet admits the client, or says why not.
+// greet admits the client, or replies why not. It reports whether it is admitted.
 func (c *conn) greet() bool {
 	if addr, ok := c.RemoteAddr().(*net.TCPAddr); ok {
 		c.remote = addr.AddrPort().Addr().Unmap().WithZone("")
@@ -325,8 +327,8 @@ func (c *conn) greet() bool {
 	refusal := c.server.admit(c)
 	if c.listener.options.TLS == "implicit" {
 		// The handshake comes after the counting, so that clients that never
-		// make one are counted. Who is refused is told so over TLS only as long
-		// as there are few of them.
+		// make one are counted. A client that is refused gets the reply over TLS
+		// only as long as there are few such clients.
 		if refusal != "" && !c.server.refusing.tryEnter() {
 			c.fail(io.EOF)
 			return false

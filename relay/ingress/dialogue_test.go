@@ -96,7 +96,7 @@ func TestAnInputThatCannotHappenChangesNothing(t *testing.T) {
 }
 
 // reach brings a new connection into a state.
-func (d *door) reach(st state, secure bool) *raw {
+func (d *testServer) reach(st state, secure bool) *raw {
 	d.t.Helper()
 	c := d.dial()
 	c.want("220 ")
@@ -133,7 +133,7 @@ func (c *raw) beginTLS() {
 
 // give sends a command, tries the reply and the state of the server against
 // order, and returns the state.
-func (d *door) give(c *raw, st state, in input, secure bool) state {
+func (d *testServer) give(c *raw, st state, in input, secure bool) state {
 	d.t.Helper()
 	want := order[st][in]
 	switch {
@@ -161,7 +161,7 @@ func (d *door) give(c *raw, st state, in input, secure bool) state {
 }
 
 // open are the connections of the server, one here.
-func (d *door) open() (out []*conn) {
+func (d *testServer) open() (out []*conn) {
 	d.server.mu.Lock()
 	defer d.server.mu.Unlock()
 	for c := range d.server.conns {
@@ -171,7 +171,7 @@ func (d *door) open() (out []*conn) {
 }
 
 // stillWorks takes a message on a connection that is in some state.
-func (d *door) stillWorks(c *raw, st state) {
+func (d *testServer) stillWorks(c *raw, st state) {
 	d.t.Helper()
 	switch st {
 	case stateClosing:
@@ -197,8 +197,8 @@ func (d *door) stillWorks(c *raw, st state) {
 	c.want("EOF")
 }
 
-func openDialogue(t *testing.T) *door {
-	return openDoor(t, func(o *Options) { o.Listeners[0].Auth = true })
+func openDialogue(t *testing.T) *testServer {
+	return newServer(t, func(o *Options) { o.Listeners[0].Auth = true })
 }
 
 // Every command in every state, on a connection of its own, in clear and over TLS.
@@ -218,7 +218,7 @@ func TestEveryCommandInEveryState(t *testing.T) {
 }
 
 // gone waits until the server has no connection.
-func (d *door) gone() {
+func (d *testServer) gone() {
 	d.t.Helper()
 	for end := time.After(time.Minute); d.server.Sessions() > 0; {
 		select {

@@ -40,7 +40,7 @@ func (m *incoming) read() error {
 	}
 	err := s.copy(c)
 	if err == nil {
-		err = h.end()
+		err = h.finish()
 	}
 	if err == nil && limits.LongLines == "convert" && c.long > 0 {
 		err = m.shorten()
@@ -120,7 +120,7 @@ func (m *incoming) shorten() error {
 	return err
 }
 
-// copy passes the content on as it comes in.
+// copy writes the content to w as it comes in.
 func (s *session) copy(w io.Writer) error {
 	most := s.server.limits().MessageSize
 	left := most

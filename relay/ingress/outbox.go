@@ -56,8 +56,8 @@ func (c *conn) release() error {
 	return c.send(p)
 }
 
-// holds says whether a reply may wait for the next one: it is good news of a
-// command that may be followed by another, and that one is here, whole.
+// holds reports whether a reply may wait for the next one: it accepts a command
+// that another may follow, and that other one has arrived whole.
 func (c *conn) holds(p []byte) bool {
 	switch c.dialogue.verb {
 	case "MAIL", "RCPT", "RSET":

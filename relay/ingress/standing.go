@@ -11,8 +11,8 @@ import (
 	"time"
 )
 
-// This file is the part of conn that judges a client by what it has shown of
-// itself, and ends the sessions that are no use to anybody.
+// This file is the part of conn that knows whether a client may send, and ends the
+// sessions that bring nothing.
 
 const (
 	// maxFruitless is how many commands that bring nothing a session may give
@@ -22,8 +22,8 @@ const (
 	strangerWriteTime = 10 * time.Second
 )
 
-// standing is what a client has shown of itself in its session. The goroutine of
-// the session uses it alone.
+// standing is what is known of a client in its session. Only the goroutine of the
+// session uses it.
 type standing struct {
 	stranger  bool   // no right to send was shown yet; Server counts these
 	fruitless int    // commands that brought nothing since the last message
@@ -71,7 +71,7 @@ func (c *conn) account(reply []byte) {
 		c.fruitless++
 	}
 	if c.fruitless >= maxFruitless && c.err == nil {
-		c.end("421 4.7.0 too many commands that bring nothing; goodbye")
+		c.endSession("421 4.7.0 too many commands that bring nothing; goodbye")
 	}
 }
 
@@ -82,8 +82,8 @@ func (c *conn) refusedTooOften() bool {
 	return c.refusals >= maxRefusals
 }
 
-// peekFirst looks at the first octet of a session, and reports whether a command
-// can begin with it. What speaks another protocol may never send a line.
+// peekFirst reports whether a command can begin with the first octet of a session.
+// A client of another protocol may never send a line.
 func (c *conn) peekFirst() (ok bool) {
 	first, err := c.br.Peek(1)
 	switch {
