@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"maps"
 	"math/rand/v2"
@@ -175,8 +176,39 @@ func newKnownStore(t *testing.T) *knownStore {
 	return k
 }
 
-// read takes the files of a store, and the one beside it.
+// read takes the files of a store, and the one beside it. It begins again if the store
+// has made or removed a file meanwhile, or has written its manifest: all must be of one
+// moment.
 func read(t *testing.T, dir string) files {
+	t.Helper()
+	for {
+		before := fingerprint(t, dir)
+		out := readOnce(t, dir)
+		if fingerprint(t, dir) == before {
+			return out
+		}
+	}
+}
+
+// fingerprint changes whenever Badger has put a table in the place of others.
+func fingerprint(t testing.TB, dir string) string {
+	t.Helper()
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	manifest, err := os.ReadFile(filepath.Join(dir, "MANIFEST"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var names []string
+	for _, e := range entries {
+		names = append(names, e.Name())
+	}
+	return strings.Join(names, " ") + string(manifest)
+}
+
+func readOnce(t *testing.T, dir string) files {
 	t.Helper()
 	out := make(files)
 	entries, err := os.ReadDir(dir)
@@ -189,6 +221,9 @@ func read(t *testing.T, dir string) files {
 	}
 	for _, name := range names {
 		data, err := os.ReadFile(filepath.Join(dir, name))
+		if errors.Is(err, fs.ErrNotExist) {
+			continue // and the fingerprint is another one
+		}
 		if err != nil {
 			t.Fatal(err)
 		}

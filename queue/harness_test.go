@@ -3,6 +3,7 @@ package queue
 import (
 	"bytes"
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -113,22 +114,32 @@ func (b *bench) restart() {
 // crash goes on with a copy of the store as it lies on the disk now.
 func (b *bench) crash(change ...func(dir string)) {
 	b.Helper()
-	to := b.TempDir()
-	entries, err := os.ReadDir(b.dir)
-	if err != nil {
-		b.Fatal(err)
-	}
-	for _, e := range entries {
-		if err := copySparse(filepath.Join(to, e.Name()), filepath.Join(b.dir, e.Name())); err != nil {
-			b.Fatal(err)
-		}
-	}
+	to := b.copyOpen()
 	b.stop()
 	for _, f := range change {
 		f(to)
 	}
 	b.dir = to
 	b.start()
+}
+
+// copyOpen copies the folder of the open store, all files as of one moment.
+func (b *bench) copyOpen() string {
+	b.Helper()
+	for {
+		to, before := b.TempDir(), fingerprint(b.TB, b.dir)
+		entries, err := os.ReadDir(b.dir)
+		for _, e := range entries {
+			err = errors.Join(err, copySparse(filepath.Join(to, e.Name()), filepath.Join(b.dir, e.Name())))
+		}
+		if fingerprint(b.TB, b.dir) != before {
+			continue
+		}
+		if err != nil {
+			b.Fatal(err)
+		}
+		return to
+	}
 }
 
 func copySparse(to, from string) error {
