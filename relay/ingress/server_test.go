@@ -354,7 +354,7 @@ func TestAnUnknownOutcomeIsTemporary(t *testing.T) {
 	}
 	defer func() { q.Close(); _ = st.Close() }()
 	d := newServer(t, func(o *Options) {
-		o.Queue.Close() // the door's own is not used here
+		o.Queue.Close() // the test server's own queue is not used here
 		o.Queue = q
 	})
 	c := d.hello()
