@@ -19,7 +19,7 @@ import (
 	"github.com/stsrelay/stsrelay/internal/dkim"
 	"github.com/stsrelay/stsrelay/internal/dnsclient"
 	"github.com/stsrelay/stsrelay/internal/mailbox"
-	"github.com/stsrelay/stsrelay/internal/store/badger"
+	"github.com/stsrelay/stsrelay/internal/store"
 )
 
 // complete fills in the defaults that depend on other values, and makes paths absolute:
@@ -62,9 +62,9 @@ func (l *loader) complete() {
 		l.completePath(fmt.Sprintf("domain[%d].password_file", i), &c.Domains[i].PasswordFile)
 	}
 	l.findOtherData()
-	if int64(c.Limits.FreeSpace) < badger.Floor {
-		l.warn("limits.free_space is below what the store needs; %d MiB is used", badger.Floor>>20)
-		c.Limits.FreeSpace = badger.Floor
+	if int64(c.Limits.FreeSpace) < store.Floor {
+		l.warn("limits.free_space is below what the store needs; %d MiB is used", store.Floor>>20)
+		c.Limits.FreeSpace = store.Floor
 	}
 }
 

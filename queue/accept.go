@@ -228,7 +228,11 @@ func (q *Queue) commitAccepted(e *scheduler.Entry, env *Envelope, imported *expo
 	if err != nil {
 		q.discardLocked(e)
 		q.mu.Unlock()
-		q.dropBody(e.Seq, env.Chunks)
+		if errors.Is(err, store.ErrUnknown) {
+			q.withdraw(e.Seq, env.Chunks, imported)
+		} else {
+			q.dropBody(e.Seq, env.Chunks)
+		}
 		return
 	}
 	if imported == nil {
@@ -252,6 +256,22 @@ func (in *Incoming) Abort() {
 	in.q.discardLocked(in.entry)
 	in.q.mu.Unlock()
 	in.q.dropBody(in.entry.Seq, in.chunks)
+}
+
+// withdraw deletes a message of which nobody knows whether it was written. The sender is
+// told that it was not.
+func (q *Queue) withdraw(seq uint64, chunks int, imported *exportedMessage) {
+	var b, written store.Batch
+	b.RetryWhenFull()
+	b.Delete(messageKey(seq))
+	if imported != nil {
+		imported.addState(seq, &written)
+	}
+	for _, o := range written.Ops() {
+		b.Delete(o.Key)
+	}
+	deleteBody(seq, chunks, &b)
+	q.write(&b)
 }
 
 // dropBody deletes a body that no envelope refers to.

@@ -112,7 +112,7 @@ func TestADiskThatRunsFullDuringAMessageCostsThatMessageOnly(t *testing.T) {
 	if _, err := in.Write(make([]byte, 2*chunkSize)); err != nil {
 		t.Fatal(err)
 	}
-	free.Store(badger.Floor)
+	free.Store(store.Floor)
 	if _, err := in.Write(make([]byte, 2*chunkSize)); !errors.Is(err, store.ErrDiskFull) {
 		t.Errorf("Write: %v", err)
 	}

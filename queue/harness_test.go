@@ -18,6 +18,8 @@ import (
 
 	"github.com/stsrelay/stsrelay/internal/store"
 	"github.com/stsrelay/stsrelay/internal/store/badger"
+	"github.com/stsrelay/stsrelay/internal/store/memory"
+	"github.com/stsrelay/stsrelay/internal/store/storetest"
 )
 
 func TestMain(m *testing.M) {
@@ -30,11 +32,13 @@ func TestMain(m *testing.M) {
 type bench struct {
 	testing.TB
 	*Queue
-	st   *badger.Store
+	st   storetest.Engine
 	dir  string
 	o    Options
 	so   badger.Options
 	logs *logs
+	// memory, if not nil, is where the store is, in place of dir.
+	memory *memory.Place
 
 	mu  sync.Mutex
 	now time.Time
@@ -59,7 +63,13 @@ func (l *logs) has(s string) bool {
 
 func newBench(t testing.TB, o Options) *bench {
 	t.Helper()
-	b := &bench{TB: t, dir: t.TempDir(), o: o, now: time.Date(2026, 5, 4, 12, 0, 0, 0, time.UTC)}
+	return newBenchOn(t, nil, o)
+}
+
+// newBenchOn is newBench on a store in memory, or, for nil, on Badger.
+func newBenchOn(t testing.TB, m *memory.Place, o Options) *bench {
+	t.Helper()
+	b := &bench{TB: t, dir: t.TempDir(), memory: m, o: o, now: time.Date(2026, 5, 4, 12, 0, 0, 0, time.UTC)}
 	b.o.Now = func() time.Time {
 		b.mu.Lock()
 		defer b.mu.Unlock()
@@ -76,7 +86,9 @@ func (b *bench) start() {
 	b.o.Logger = slog.New(slog.NewTextHandler(b.logs, nil))
 	b.so.Dir = b.dir
 	var err error
-	if b.st, err = badger.Open(b.so); err != nil {
+	if b.memory != nil {
+		b.st = b.memory.Open()
+	} else if b.st, err = badger.Open(b.so); err != nil {
 		b.Fatal(err)
 	}
 	b.o.Store = b.st

@@ -38,11 +38,14 @@ func (q *Queue) unholdLocked(e *scheduler.Entry, _ *Message) bool {
 	return true
 }
 
+// unreadableReason is why a message is held that the store cannot read.
+const unreadableReason = "this relay cannot read it from its disk"
+
 // holdUnreadableLocked holds a message that the store cannot read. If it were tried until
 // it expires, its sender would be told that the recipient's host is at fault.
 func (q *Queue) holdUnreadableLocked(e *scheduler.Entry, err error) {
 	q.log.Error("a queued message cannot be read; it is held", "queue_id", ID(e.ID).String(), "error", err)
-	q.holdLocked(e, holdRecord{Reason: "this relay cannot read it from its disk: " + err.Error(), Unreadable: true})
+	q.holdLocked(e, holdRecord{Reason: unreadableReason + ": " + err.Error(), Unreadable: true})
 	q.unreadableLocked(e)
 }
 

@@ -257,6 +257,7 @@ func (q *Queue) message(e *scheduler.Entry) (m Message, ok bool, err error) {
 func (q *Queue) read(e *scheduler.Entry) (m Message, ok bool, err error) {
 	records := make(map[int]groupRecord)
 	m.records = records
+	holdWritten := false
 	err = q.store.Scan(messageKey(e.Seq), nil, func(k, v []byte) error {
 		_, group, _ := parseMessageKey(k)
 		switch group {
@@ -264,7 +265,9 @@ func (q *Queue) read(e *scheduler.Entry) (m Message, ok bool, err error) {
 			ok = true
 			return decode(v, &m.Envelope)
 		case holdSuffix:
-			return decode(v, &m.held)
+			err := decode(v, &m.held)
+			holdWritten = !m.held.Released
+			return err
 		default:
 			var r groupRecord
 			err := decode(v, &r)
@@ -285,12 +288,15 @@ func (q *Queue) read(e *scheduler.Entry) (m Message, ok bool, err error) {
 	m.changes = e.Changes()
 	m.State = stateOf(e)
 	switch {
-	case e.Held && m.held.Since.IsZero() && e.Busy():
+	case e.Held && !holdWritten && e.Busy():
 		// Neither the results of the attempt nor the hold that they led to can be read
 		// yet: the message is shown as it was before both.
 		m.State = Active
 	case e.Held:
 		m.HeldFor, m.Unreadable = m.held.Reason, e.Unreadable
+		if m.HeldFor == "" && e.Unreadable {
+			m.HeldFor = unreadableReason // the record of the hold cannot be read yet
+		}
 	}
 	var next scheduler.Time
 	for n, members := range split(m.Recipients) {

@@ -3,6 +3,7 @@ package queue
 import (
 	"context"
 	"errors"
+	"strings"
 	"testing"
 	"time"
 
@@ -61,5 +62,27 @@ func TestAHoldIsShownWithTheResultsThatItFollowed(t *testing.T) {
 	b.sync()
 	if m := b.show(id); m.State != Held || !m.Unreadable || m.HeldFor == "" || m.States[0].ReasonCode != "local" || m.Attempts != 1 {
 		t.Errorf("after the commit: %+v", m)
+	}
+}
+
+// A message that is found damaged is shown with the reason of its hold at once, also
+// before the hold is written.
+func TestAHoldOfADamagedMessageHasItsReasonAtOnce(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, Options{})
+	id := b.accept("bad", to("a@bad.test"))
+	begun, end := make(chan struct{}), make(chan struct{})
+	var slow store.Batch
+	slow.Update([]byte("q gate"), func([]byte) []byte { close(begun); <-end; return nil })
+	b.st.Submit(&slow, nil)
+	<-begun
+	b.Queue.holdDamaged([][]byte{bodyKey(b.byID[id].Seq, 0)})
+	if m := b.show(id); m.State != Held || !m.Unreadable || m.HeldFor != unreadableReason {
+		t.Errorf("before the commit: %s, held for %q", m.State, m.HeldFor)
+	}
+	close(end)
+	b.sync()
+	if m := b.show(id); m.State != Held || !strings.HasPrefix(m.HeldFor, unreadableReason+": ") {
+		t.Errorf("after the commit: %s, held for %q", m.State, m.HeldFor)
 	}
 }

@@ -1,8 +1,10 @@
 package queue
 
 import (
+	"errors"
 	"testing"
 
+	"github.com/stsrelay/stsrelay/internal/store"
 	"github.com/stsrelay/stsrelay/internal/store/memory"
 )
 
@@ -10,7 +12,8 @@ import (
 // engine is there when it is opened on it again.
 func TestTheQueueStandsOnTheContractAlone(t *testing.T) {
 	t.Parallel()
-	s := memory.New()
+	var place memory.Place
+	s := place.Open()
 	open := func() *Queue {
 		q, err := Open(Options{Store: s})
 		if err != nil {
@@ -44,7 +47,7 @@ func TestTheQueueStandsOnTheContractAlone(t *testing.T) {
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
 	}
-	s = s.Reopen()
+	s = place.Open()
 	defer s.Close()
 	q = open()
 	defer q.Close()
@@ -60,5 +63,47 @@ func TestTheQueueStandsOnTheContractAlone(t *testing.T) {
 	}
 	if err := q.waitDurable(t.Context(), nil); err != nil || q.Counts() != (Counts{}) {
 		t.Errorf("%+v, %v", q.Counts(), err)
+	}
+}
+
+// A message whose commit has an unknown outcome is refused, and nothing of it is left,
+// whatever became of the commit.
+func TestNothingIsLeftOfAMessageWithAnUnknownOutcome(t *testing.T) {
+	t.Parallel()
+	for _, imported := range []bool{false, true} {
+		for _, written := range []bool{true, false} {
+			b := newBenchOn(t, new(memory.Place), Options{})
+			in, err := b.Begin()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := in.Write([]byte("Subject: x\r\n\r\ntext\r\n")); err != nil {
+				t.Fatal(err)
+			}
+			var m *exportedMessage
+			if imported {
+				m = &exportedMessage{HeldFor: "the operator", HeldAt: b.o.Now()}
+			}
+			b.sync()
+			b.memory.LoseAnswer(written)
+			env := to("kurt@a.test")
+			answer := make(chan error, 1)
+			if err := in.submit(&env, m, func(err error) { answer <- err }); err != nil {
+				t.Fatal(err)
+			}
+			if err := <-answer; !errors.Is(err, store.ErrUnknown) {
+				t.Errorf("answered with %v", err)
+			}
+			b.sync()
+			for _, prefix := range [][]byte{store.PrefixMessage, store.PrefixBody} {
+				if err := b.st.ScanKeys(prefix, nil, func(k []byte) error { t.Errorf("%q is left", k); return nil }); err != nil {
+					t.Error(err)
+				}
+			}
+			b.restart()
+			if n := b.Counts().Messages; n != 0 {
+				t.Errorf("%d messages after a restart", n)
+			}
+		}
 	}
 }

@@ -10,6 +10,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/stsrelay/stsrelay/internal/store"
+	"github.com/stsrelay/stsrelay/internal/store/memory"
 )
 
 // model is what the queue should hold, as simply as it can be said.
@@ -121,11 +122,24 @@ var modelDomains = []string{"a.test", "b.test", "c.test"}
 // recipient was delivered, bounced or removed, and the store is empty.
 func TestTheQueueAgreesWithItsModel(t *testing.T) {
 	t.Parallel()
+	for engine, newPlace := range map[string]func() *memory.Place{
+		"badger": func() *memory.Place { return nil },
+		"memory": func() *memory.Place { return new(memory.Place) },
+	} {
+		t.Run(engine, func(t *testing.T) {
+			t.Parallel()
+			agree(t, newPlace)
+		})
+	}
+}
+
+// agree compares the queue with its model, on stores of newPlace.
+func agree(t *testing.T, newPlace func() *memory.Place) {
 	rapid.Check(t, func(rt *rapid.T) {
-		b := newBench(t, Options{Schedule: Schedule{Retry: []time.Duration{10 * time.Minute}, Expire: 24 * time.Hour, DelayWarning: modelDelay}})
+		b := newBenchOn(t, newPlace(), Options{Schedule: Schedule{Retry: []time.Duration{10 * time.Minute}, Expire: 24 * time.Hour, DelayWarning: modelDelay}})
 		defer func() { // the harness of t stops the last one only
 			b.stop()
-			b.dir = t.TempDir()
+			b.dir, b.memory = t.TempDir(), newPlace()
 			b.start()
 		}()
 		m := &model{messages: make(map[ID]*modelMessage)}

@@ -106,7 +106,8 @@ func tlsFailure(s *delivery.Session, short *security.Shortfall) *tlsrpt.Failure 
 	return &tlsrpt.Failure{Type: short.Type, Code: tlsrpt.ReasonCode(string(short.Code), short.Detail), SendingIP: s.LocalIP, MXHost: s.Requirement.Host, MXHelo: s.Helo, MXIP: s.RemoteIP}
 }
 
-// maxReceived is how much is told of what was received instead of a policy.
+// maxReceived bounds how much a report quotes of what was received instead of a policy,
+// in octets.
 const maxReceived = 4 << 10
 
 // fetchFailure counts a policy that is announced and could not be had (RFC 8460,

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/url"
+	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -48,6 +49,9 @@ func (a *app) leftQueue(ctx context.Context, client *adminapi.Client, id string,
 		return err
 	}
 	last := list[len(list)-1]
+	if slices.ContainsFunc(list, func(r history.Record) bool { return r.QueueID != last.QueueID }) {
+		return err // several messages have an ID that begins so
+	}
 	what := last.Verdict
 	if what == "" {
 		what = last.What

@@ -49,7 +49,17 @@ func (w *World) Attempted(id string) (m queue.Message, gone bool) {
 		gone = err != nil
 		return gone || m.Attempts > 0 && m.State == queue.Queued
 	})
+	w.sync()
 	return m, gone
+}
+
+// sync waits until all results so far are written, so that a test reads what it will
+// read later too. Results wait some milliseconds for others to share a commit with.
+func (w *World) sync() {
+	w.T.Helper()
+	if err := w.Relay.Queue().Add(nil, nil); err != nil {
+		w.T.Error(err)
+	}
 }
 
 // Deferred waits until a message has had an attempt and is still in the queue. It
@@ -85,16 +95,14 @@ func (w *World) WaitUntilGone(id string) {
 		_, err := q.Show(ulid.MustParse(id))
 		return err != nil
 	})
+	w.sync()
 }
 
-// WaitUntilEmpty waits until the queue is empty and the results are written. Results
-// wait some milliseconds for others to share a commit with.
+// WaitUntilEmpty waits until the queue is empty and the results are written.
 func (w *World) WaitUntilEmpty() {
 	w.T.Helper()
 	w.WaitFor("an empty queue", func(q *queue.Queue) bool { return q.Counts().Messages == 0 })
-	if err := w.Relay.Queue().Add(nil, nil); err != nil {
-		w.T.Error(err)
-	}
+	w.sync()
 }
 
 // Received waits until a host has n messages, and returns them.

@@ -26,9 +26,9 @@ type Op struct {
 
 // Txn is what the function of Do may do. It is valid only during the call.
 type Txn interface {
-	// Epoch changes whenever changes were made that then were not written. Those who
-	// remember what they wrote, instead of reading it again, may believe it as long as
-	// the epoch is the same.
+	// Epoch returns a number that changes whenever a function of a batch was called and it
+	// is not certain that its changes were written. A function may remember a value that it
+	// has set, instead of reading it again, as long as the epoch is the same.
 	Epoch() int
 	// Get returns a copy of the value of key, nil where there is none or where it
 	// cannot be read.
@@ -65,9 +65,6 @@ func (b *Batch) Update(key []byte, fn func(old []byte) []byte) {
 func (b *Batch) Do(entries, size int, fn func(Txn) error) {
 	b.ops = append(b.ops, Op{Do: fn, Entries: entries, Size: size})
 }
-
-// Append adds the changes of other behind those of b.
-func (b *Batch) Append(other *Batch) { b.ops = append(b.ops, other.ops...) }
 
 // RetryWhenFull makes the batch wait while the disk is full instead of failing. It is
 // meant for what has happened already and cannot be taken back, such as the

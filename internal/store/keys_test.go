@@ -1,44 +1,101 @@
-package store_test
+package store
 
 import (
 	"go/ast"
 	"go/parser"
 	"go/token"
 	"os"
-	"regexp"
 	"slices"
 	"strconv"
+	"strings"
 	"testing"
 )
 
-// docs/store.md lists every prefix of keys, and none that there is not.
-func TestTheDocumentListsEveryPrefix(t *testing.T) {
+// prefixes reads the constants of keys.go: name → prefix.
+func prefixes(t *testing.T) map[string]string {
+	t.Helper()
 	file, err := parser.ParseFile(token.NewFileSet(), "keys.go", nil, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
-	prefixes := []string{"i"} // the engine's own
+	found := make(map[string]string)
 	ast.Inspect(file, func(n ast.Node) bool {
-		if lit, ok := n.(*ast.BasicLit); ok && lit.Kind == token.STRING {
-			s, err := strconv.Unquote(lit.Value)
+		v, ok := n.(*ast.ValueSpec)
+		if !ok {
+			return true
+		}
+		for i, name := range v.Names {
+			call, ok := v.Values[i].(*ast.CallExpr) // []byte("…")
+			if !ok || len(call.Args) != 1 {
+				t.Fatalf("%s is not written as []byte(\"…\")", name.Name)
+			}
+			text, err := strconv.Unquote(call.Args[0].(*ast.BasicLit).Value)
 			if err != nil {
 				t.Fatal(err)
 			}
-			prefixes = append(prefixes, s)
+			found[name.Name] = text
 		}
-		return true
+		return false
 	})
-	doc, err := os.ReadFile("../../docs/store.md")
+	if string(PrefixNotice) != found["PrefixNotice"] || string(PrefixBody) != found["PrefixBody"] {
+		t.Fatalf("keys.go was not understood: %v", found)
+	}
+	return found
+}
+
+// documented reads the table of keys in docs/store.md: prefix → owners.
+func documented(t *testing.T) map[string][]string {
+	t.Helper()
+	text, err := os.ReadFile("../../docs/store.md")
 	if err != nil {
 		t.Fatal(err)
 	}
-	var listed []string
-	for _, row := range regexp.MustCompile("(?m)^\\| `([a-z]/?)`").FindAllSubmatch(doc, -1) {
-		listed = append(listed, string(row[1]))
+	_, rest, found := strings.Cut(string(text), "| key | value | owner |\n|---|---|---|\n")
+	if !found {
+		t.Fatal("docs/store.md has no table of keys")
 	}
-	slices.Sort(prefixes)
-	slices.Sort(listed)
-	if listed = slices.Compact(listed); !slices.Equal(prefixes, listed) {
-		t.Errorf("keys.go has the prefixes %q, the table of keys in docs/store.md %q", prefixes, listed)
+	owners := make(map[string][]string)
+	for l := range strings.Lines(rest) {
+		f := strings.Split(strings.TrimSpace(l), "|")
+		if len(f) != 5 {
+			break
+		}
+		key := strings.Split(f[1], "`")
+		if len(key) < 3 {
+			t.Fatalf("a row of docs/store.md begins with no key: %s", l)
+		}
+		if owner := strings.TrimSpace(f[3]); !slices.Contains(owners[key[1]], owner) {
+			owners[key[1]] = append(owners[key[1]], owner)
+		}
+	}
+	return owners
+}
+
+func TestTheDocumentHasEveryPrefixAndNoOther(t *testing.T) {
+	in, doc := prefixes(t), documented(t)
+	for name, prefix := range in {
+		if len(doc[prefix]) != 1 {
+			t.Errorf("docs/store.md says of %s, %q, that it belongs to %q: each prefix has one owner", name, prefix, doc[prefix])
+		}
+	}
+	for prefix, owner := range doc {
+		found := false
+		for _, p := range in {
+			found = found || p == prefix
+		}
+		if !found {
+			t.Errorf("docs/store.md has keys of %s that begin with %q, and keys.go has no such prefix", owner, prefix)
+		}
+	}
+}
+
+func TestNoPrefixBeginsAnother(t *testing.T) {
+	in := prefixes(t)
+	for a, x := range in {
+		for b, y := range in {
+			if a != b && strings.HasPrefix(y, x) {
+				t.Errorf("%s, %q, begins %s, %q", a, x, b, y)
+			}
+		}
 	}
 }

@@ -21,16 +21,18 @@ import (
 // most 256 KiB; most of those that are no bodies are below a few KiB.
 type Store interface {
 	Reader
-	// Submit hands over a batch and returns at once. Batches take effect in
-	// the order of Submit, in one step each and for every reader at once. done
-	// (nil: nobody waits) is called once: with nil when the batch is durable,
-	// else with an error, and then nothing of it was written, or the store has
-	// failed (ErrFailed). Keys and values must not be used after it: their
-	// memory is used again. It may be called from any goroutine, but before
-	// Submit returns only with ErrClosed. Its calls are in the order of
-	// Submit, except that an error may overtake. done and the functions in the
-	// batch take locks of the caller, which are held around Submit and never around
-	// a read.
+	// Submit hands over a batch and returns without waiting for it. Batches take effect
+	// in the order of Submit, each as a whole and for every reader at once.
+	//
+	// done, if it is not nil, is called once. With nil, the batch is durable. With an
+	// error, nothing of the batch was written, or the error says otherwise: ErrUnknown
+	// that nobody knows, ErrFailed that the store has failed. done(nil) is called in the
+	// order of Submit; an error may come earlier than the answers to batches before it.
+	// After done the store uses neither keys nor values: their memory is used again.
+	//
+	// The caller holds locks around Submit, and never around a read, which done and the
+	// functions in a batch take. So the store calls them from a goroutine of its own,
+	// except that after Close Submit itself calls done with ErrClosed.
 	Submit(b *Batch, done func(error))
 	// CheckSpace returns nil where n more octets may be taken in; else the error wraps
 	// ErrDiskFull.
@@ -63,6 +65,11 @@ type Reader interface {
 // after a failed fsync nobody knows what the disk holds.
 var ErrFailed = errors.New("store failed")
 
+// ErrUnknown is wrapped by the answer to a batch of which nobody knows whether it was
+// written: the engine was lost in the middle of the commit. If it was written, it was
+// written as a whole. The store goes on, and a later batch takes effect after it.
+var ErrUnknown = errors.New("it is not known whether the change was written")
+
 // ErrClosed is the answer to a change that comes after Close.
 var ErrClosed = errors.New("store closed")
 
@@ -77,6 +84,10 @@ var Stop = errors.New("stop the scan")
 type ValueError struct{ Key []byte }
 
 func (e *ValueError) Error() string { return fmt.Sprintf("the value of %q is damaged", e.Key) }
+
+// Floor is the free space in octets that an engine needs on a disk of its own: the least
+// value of limits.free_space.
+const Floor = 64 << 20
 
 // Damage is what was found in a store when it was opened, and costs no more than what
 // is named.

@@ -15,13 +15,13 @@ import (
 // attempt is one try to deliver the recipients of one claim.
 type attempt struct {
 	d        *Delivery
-	w        *queue.Claim
+	claim    *queue.Claim
 	grace    context.Context // of its content: that of the attempt ends when the relay stops
 	settings *Settings
 	to       outbound.Destination
 	policy   sts.Result
 	walk     *outbound.Walk // nil before the first host is tried
-	busy     *errBusy       // too many wait for the host already
+	busy     time.Duration  // for how long it waits as too many wait for a host already; 0: none is so
 	alone    bool           // the message goes alone through a session: what became of it before is not known
 
 	hold       hold
@@ -30,28 +30,27 @@ type attempt struct {
 	end        ending
 }
 
-// ending is what an attempt means for its claim, beside the recipients' results.
+// ending is what the end of an attempt depends on, beside the recipients' results.
 type ending struct {
-	begun      time.Time
-	reached    bool          // a transaction was begun with some host
-	cut        bool          // the relay stops, and has cut a transaction off of which no content was sent as a whole
-	retryAfter time.Duration // 0: as the schedule says
-	capacity   int           // sessions that the host may have, where it took a message; else 0
-	told       bool          // the readers were given the Event
+	begun    time.Time
+	reached  bool // a transaction was begun with some host
+	cut      bool // the stop of the relay has cut off a transaction before its content was sent as a whole
+	capacity int  // sessions that the host may have, where it took a message; else 0
+	told     bool // the readers were given the Event
 }
 
-func newAttempt(grace context.Context, d *Delivery, w *queue.Claim) *attempt {
-	a := &attempt{d: d, w: w, grace: grace, settings: d.settings.Load(), recipients: newRecipients(w.States), end: ending{begun: d.now()}}
-	a.to = a.settings.Rules.Destination(w.Domain)
-	a.alone = slices.ContainsFunc(w.States, func(s queue.RecipientState) bool { return s.ReasonCode == failure.Unknown.Code() })
+func newAttempt(grace context.Context, d *Delivery, claim *queue.Claim) *attempt {
+	a := &attempt{d: d, claim: claim, grace: grace, settings: d.settings.Load(), recipients: newRecipients(claim.States), end: ending{begun: d.now()}}
+	a.to = a.settings.Rules.Destination(claim.Domain)
+	a.alone = slices.ContainsFunc(claim.States, func(s queue.RecipientState) bool { return s.ReasonCode == failure.Unknown.Code() })
 	return a
 }
 
-// states gives all recipients of w the same failure.
-func (f *attemptError) states(w *queue.Claim) []queue.RecipientState {
-	states := make([]queue.RecipientState, len(w.States))
+// states is the failure as the state of all recipients of claim.
+func (f *attemptError) states(claim *queue.Claim) []queue.RecipientState {
+	states := make([]queue.RecipientState, len(claim.States))
 	for i := range states {
-		states[i] = f.state(w.States[i], "")
+		states[i] = f.state(claim.States[i], "")
 	}
 	return states
 }
@@ -66,13 +65,13 @@ func (a *attempt) run(ctx context.Context) {
 	}
 	if wait, ok := a.waits(); ok {
 		a.noAttempt()
-		a.d.queue.Postpone(a.w, wait)
+		a.d.queue.Postpone(a.claim, wait)
 		return
 	}
 	if f == nil {
 		f = a.reason()
 	}
-	a.recipients.acceptDeclined(ctx.Err() != nil || a.busy != nil, a.record.tls)
+	a.recipients.acceptDeclined(ctx.Err() != nil || a.busy > 0, a.record.tls)
 	if len(a.recipients.open) == 0 {
 		f = nil
 	} else {
@@ -86,26 +85,26 @@ func (a *attempt) run(ctx context.Context) {
 func (a *attempt) giveBack() {
 	if len(a.recipients.open) == len(a.recipients.states) {
 		a.noAttempt()
-		a.d.queue.Release(a.w)
+		a.d.queue.Release(a.claim)
 		return
 	}
-	a.end.retryAfter = time.Millisecond // due again, with the next start
-	a.finish(nil)
+	// It is due again, with the next start.
+	a.finish(&attemptError{reason: failure.Internal, text: errStopping.Error(), retryAfter: time.Millisecond})
 }
 
 // waits reports whether the attempt was none because too many wait for a host
 // already, whatever is the matter with other ones, and for how long its message
-// waits then. Where nobody could come to the host for long, that is a failure like
-// others: senders are told of it, and what is too old is given up.
+// waits then. Where the host had no session free for long, that is a failure like
+// others: senders are notified, and messages that are too old are given up.
 func (a *attempt) waits() (time.Duration, bool) {
-	if a.busy == nil || a.end.reached {
+	if a.busy == 0 || a.end.reached {
 		return 0, false
 	}
-	if a.busy.wait >= maxBusy && (a.late() || a.w.Expired) {
+	if a.busy >= maxBusy && (a.late() || a.claim.Expired) {
 		return 0, false
 	}
 	// Where other hosts have taken time, at most half of it is spent with that.
-	return min(max(a.busy.wait, a.d.now().Sub(a.end.begun)), max(a.busy.wait, maxBusy)), true
+	return min(max(a.busy, a.d.now().Sub(a.end.begun)), max(a.busy, maxBusy)), true
 }
 
 // policyAndHosts looks up what the domain requires and where it is, and tries
@@ -133,20 +132,20 @@ func (a *attempt) enforced() bool {
 	return a.policy.Policy != nil && a.policy.Policy.Mode == sts.ModeEnforce
 }
 
-// fail gives the recipients without a result the failure f. That this message is
-// too old by now is no matter of the domain.
+// fail gives the recipients without a result the failure f. Where the message has
+// expired, they are given up.
 func (a *attempt) fail(f *attemptError) {
-	if a.w.Expired && !f.permanent {
+	if a.claim.Expired && !f.permanent {
 		f = &attemptError{permanent: true, reason: failure.Expired, host: f.host, reply: f.reply, domainWide: f.domainWide,
-			text: fmt.Sprintf("not delivered within %s; the last reason was: %s", age(a.w.Age), f.Error())}
+			text: fmt.Sprintf("not delivered within %s; the last reason was: %s", age(a.claim.Age), f.Error())}
 	}
 	a.recipients.failAll(f, a.record.tls)
 }
 
-// finish ends the claim with the results, and tells of them. f is why recipients had no
-// result of their own, nil where all had.
+// finish ends the claim with the results, and gives the Event to its readers. f is why
+// recipients had no result of their own, nil where all had.
 func (a *attempt) finish(f *attemptError) {
-	unreadable := a.w.Unreadable()
+	unreadable := a.claim.Unreadable()
 	if unreadable == nil {
 		a.expire()
 	}
@@ -161,17 +160,20 @@ func (a *attempt) finish(f *attemptError) {
 	}
 	a.d.readers.ended(e)
 	o := queue.Outcome{
-		Results: e.States, RetryAfter: a.end.retryAfter, Parallel: a.end.capacity + a.end.capacity/4, // some wait for the commit of their results
+		Results: e.States, Parallel: a.end.capacity + a.end.capacity/4, // some wait for the commit of their results
 		Unreadable: unreadable, Notices: c.Notices, Also: c.Batch, Durable: a.d.readers.durable(e),
+	}
+	if f != nil {
+		o.RetryAfter = f.retryAfter
 	}
 	if !a.end.reached && f != nil && f.domainWide {
 		o.DomainBackoff = queue.DomainBackoff{Reason: f.queueReason(), PolicyOnly: f.policy}
 	}
-	a.d.queue.Finish(a.w, o)
-	queue.LogNotices(a.d.log, &a.w.Envelope, c.Notices)
+	a.d.queue.Finish(a.claim, o)
+	queue.LogNotices(a.d.log, &a.claim.Envelope, c.Notices)
 }
 
-// noAttempt tells of the sessions of a claim that is given back without a result.
+// noAttempt gives the Event of a claim that is given back without a result to its readers.
 func (a *attempt) noAttempt() {
 	e := a.event(EventNoAttempt)
 	e.Sessions = a.record.made()
@@ -181,31 +183,31 @@ func (a *attempt) noAttempt() {
 	a.d.queue.Record(c.Batch)
 }
 
-// event is what there is to be told.
+// event returns the Event of the attempt as it stands.
 func (a *attempt) event(kind EventKind) *Event {
 	now := a.d.now()
 	return &Event{
-		Kind: kind, Claim: a.w, At: now, Took: now.Sub(a.end.begun), Late: a.late(), Policy: a.policy,
+		Kind: kind, Claim: a.claim, At: now, Took: now.Sub(a.end.begun), Late: a.late(), Policy: a.policy,
 		States: a.recipients.states, Relayed: a.recipients.relayed,
 		Sessions: a.record.sessions, TLS: a.record.tls, Protection: a.record.protection, contacts: a.record.contacts,
 	}
 }
 
-// late reports whether the message is so old that its sender is told.
+// late reports whether the message is so old that its sender is notified.
 func (a *attempt) late() bool {
 	notice := a.settings.DelayNotice
-	return notice > 0 && a.w.Age >= notice
+	return notice > 0 && a.claim.Age >= notice
 }
 
 // expire gives up the recipients of an expired message that were put off.
 func (a *attempt) expire() {
-	if !a.w.Expired {
+	if !a.claim.Expired {
 		return
 	}
 	for i := range a.recipients.states {
 		if r := &a.recipients.states[i]; r.State == queue.Queued {
 			r.State, r.ReasonCode, r.Status = queue.Bounced, failure.Expired.Code(), failure.Expired.Status(true, "")
-			r.LastError = fmt.Sprintf("%s not delivered within %s; the last reason was: %s", r.Status, age(a.w.Age), r.LastError)
+			r.LastError = fmt.Sprintf("%s not delivered within %s; the last reason was: %s", r.Status, age(a.claim.Age), r.LastError)
 		}
 	}
 }

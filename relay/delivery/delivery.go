@@ -1,4 +1,4 @@
-// Package delivery takes units of work from the queue and delivers them: it
+// Package delivery claims recipient groups from the queue and delivers them: it
 // finds the hosts of the domain and what the domain requires, picks or opens a
 // session, compares what the session proved with the requirement, sends, and
 // gives every recipient its own result.
@@ -44,7 +44,7 @@ type Options struct {
 	Dial outbound.DialFunc
 	// IsSelf reports whether a host is this relay; nil: no host is.
 	IsSelf func(host string, port uint16, addrs []netip.Addr) bool
-	// Readers read what becomes of attempts.
+	// Readers read the events of attempts.
 	Readers Readers
 	// Hellos remembers hosts that answer a small ClientHello only; default: those
 	// that this Delivery has met.
@@ -60,7 +60,7 @@ type Options struct {
 
 // Settings may be replaced while the relay runs.
 type Settings struct {
-	// Concurrency bounds the units that are delivered at a time, PerHost the
+	// Concurrency bounds the claims that are worked on at a time, PerHost the
 	// sessions to one host. Defaults 500 and 10.
 	Concurrency int
 	PerHost     int
@@ -71,7 +71,7 @@ type Settings struct {
 	AllowPrivate bool
 	// ConnectTimeout bounds one connection attempt. Default 30s.
 	ConnectTimeout time.Duration
-	// DelayNotice is the age at which the sender is told of a delay; 0: never.
+	// DelayNotice is the age at which the sender is notified of a delay; 0: never.
 	DelayNotice time.Duration
 	// LegacyTLS speaks TLS 1.0 and 1.1 where nobody asks for more.
 	LegacyTLS bool
@@ -90,7 +90,7 @@ type Settings struct {
 	Resign func(open func() io.Reader) (io.Reader, error)
 }
 
-// Delivery delivers what the queue has due.
+// Delivery delivers the mail that is due in the queue.
 type Delivery struct {
 	queue    *queue.Queue
 	policies *sts.Manager
@@ -173,7 +173,7 @@ func (d *Delivery) Run(ctx context.Context, grace time.Duration) {
 	janitor.Go(func() { d.tend(ctx) })
 
 	for d.waitForSlot(ctx) {
-		w, err := d.queue.Claim(ctx)
+		claim, err := d.queue.Claim(ctx)
 		if err != nil {
 			break
 		}
@@ -181,14 +181,14 @@ func (d *Delivery) Run(ctx context.Context, grace time.Duration) {
 		attempts.Go(func() {
 			defer d.free()
 			defer d.active.Add(-1)
-			for w != nil {
-				if w.Load() {
-					d.deliverSafely(attempting, sending, w)
+			for claim != nil {
+				if claim.Load() {
+					d.deliverSafely(attempting, sending, claim)
 				}
 				if ctx.Err() != nil {
 					return
 				}
-				w = d.queue.ClaimFor(w.Domain)
+				claim = d.queue.ClaimFor(claim.Domain)
 			}
 		})
 	}
@@ -213,7 +213,7 @@ func (d *Delivery) waitForSlot(ctx context.Context) bool {
 	return ctx.Err() == nil
 }
 
-// free tells waitForSlot that there may be room.
+// free signals waitForSlot that another attempt may begin.
 func (d *Delivery) free() {
 	select {
 	case d.freed <- struct{}{}:
@@ -221,8 +221,8 @@ func (d *Delivery) free() {
 	}
 }
 
-// tend closes sessions that nobody has used for a while, and takes the places of
-// those who wait for too long, until ctx ends.
+// tend closes sessions that were not used for a while, and ends waits that are too long
+// while places are short, until ctx ends.
 func (d *Delivery) tend(ctx context.Context) {
 	t := time.NewTicker(time.Second)
 	defer t.Stop()
@@ -241,48 +241,48 @@ func (d *Delivery) tend(ctx context.Context) {
 
 // deliverSafely makes one attempt; content that is on its way outlives ctx until
 // grace ends. A panic in it costs this attempt only.
-func (d *Delivery) deliverSafely(ctx, grace context.Context, w *queue.Claim) {
-	if w.Kind == queue.DelayNotice {
-		if d.panics(w, func() { d.notifyDelay(w) }) != nil {
-			d.queue.DelayNotified(w, nil)
+func (d *Delivery) deliverSafely(ctx, grace context.Context, claim *queue.Claim) {
+	if claim.Kind == queue.DelayNotice {
+		if d.panics(claim, func() { d.notifyDelay(claim) }) != nil {
+			d.queue.DelayNotified(claim, nil)
 		}
 		return
 	}
-	a := newAttempt(grace, d, w)
-	p := d.panics(w, func() { a.run(ctx) })
+	a := newAttempt(grace, d, claim)
+	p := d.panics(claim, func() { a.run(ctx) })
 	if p == nil {
 		return
 	}
 	f := &attemptError{reason: failure.Internal, domainWide: true, text: fmt.Sprintf("internal error: %v", p)}
-	if a.end.told || d.panics(w, func() { a.fail(f); a.finish(f) }) != nil {
+	if a.end.told || d.panics(claim, func() { a.fail(f); a.finish(f) }) != nil {
 		// It is a reader of the Event that panics.
-		d.queue.Finish(w, queue.Outcome{Results: f.states(w), DomainBackoff: queue.DomainBackoff{Reason: f.queueReason()}})
+		d.queue.Finish(claim, queue.Outcome{Results: f.states(claim), DomainBackoff: queue.DomainBackoff{Reason: f.queueReason()}})
 	}
 }
 
 // panics calls fn, and returns the value of its panic, nil where there was none.
-func (d *Delivery) panics(w *queue.Claim, fn func()) (p any) {
+func (d *Delivery) panics(claim *queue.Claim, fn func()) (p any) {
 	defer func() {
 		if p = recover(); p != nil {
-			d.log.Error("an attempt panicked; the message is tried again later", "queue_id", w.Envelope.ID.String(), "panic", p, "stack", string(debug.Stack()))
+			d.log.Error("an attempt panicked; the message is tried again later", "queue_id", claim.Envelope.ID.String(), "panic", p, "stack", string(debug.Stack()))
 		}
 	}()
 	fn()
 	return nil
 }
 
-// notifyDelay notifies the sender that w is late because its domain is in back-off. The
+// notifyDelay notifies the sender that claim is late because its domain is in back-off. The
 // queue knows the age for it.
-func (d *Delivery) notifyDelay(w *queue.Claim) {
-	states := slices.Clone(w.States)
+func (d *Delivery) notifyDelay(claim *queue.Claim) {
+	states := slices.Clone(claim.States)
 	for i := range states {
 		s := &states[i]
-		s.LastError, s.ReasonCode, s.Status, s.TLS = w.BackoffReason.Text, w.BackoffReason.Code, w.BackoffReason.Status, ""
+		s.LastError, s.ReasonCode, s.Status, s.TLS = claim.BackoffReason.Text, claim.BackoffReason.Code, claim.BackoffReason.Status, ""
 		s.Earlier = s.LastReply != ""
 	}
-	e := &Event{Kind: EventDelay, Claim: w, At: d.now(), Late: true, States: states, Relayed: make([]bool, len(states))}
+	e := &Event{Kind: EventDelay, Claim: claim, At: d.now(), Late: true, States: states, Relayed: make([]bool, len(states))}
 	c := d.readers.changes(e)
 	d.readers.ended(e)
-	d.queue.DelayNotified(w, c.Notices)
-	queue.LogNotices(d.log, &w.Envelope, c.Notices)
+	d.queue.DelayNotified(claim, c.Notices)
+	queue.LogNotices(d.log, &claim.Envelope, c.Notices)
 }

@@ -10,42 +10,42 @@ import (
 	"github.com/stsrelay/stsrelay/sts"
 )
 
-// EventKind says what an Event tells of.
+// EventKind is what an Event is about.
 type EventKind uint8
 
 const (
 	// EventAttempt: an attempt was made, and recipients have results.
 	EventAttempt EventKind = iota
-	// EventNoAttempt: the claim was given back without a result. Sessions may have
-	// been made.
+	// EventNoAttempt: the claim was given back without a result, perhaps after sessions.
+	// Notices of Changes are not queued.
 	EventNoAttempt
-	// EventDelay: there was no attempt, and the sender is to be told that the
-	// message waits with its domain.
+	// EventDelay: there was no attempt. The message waits with its domain, and its
+	// sender is to be notified of that. Changes are its notices alone.
 	EventDelay
 )
 
 // Event is what became of a claim. It is the only way in which that leaves this
-// package: log, metrics, counts for TLS reports and notices read it. Nobody changes
-// it but in Options.Commit.
+// package: log, metrics, counts for TLS reports and notices are readers of it. There is
+// one for each claim. Readers do not change it.
 type Event struct {
 	Kind EventKind
 	// Claim has the message and its recipients, and how each of them stood before. Only
 	// its fields may be read: once the result is durable, the message may be gone.
 	Claim *queue.Claim
-	// At is the end of the attempt, Took how long it was.
+	// At is the end of the attempt, Took its duration.
 	At   time.Time
 	Took time.Duration
 	// Late reports whether the message is older than Settings.DelayNotice.
 	Late bool
 	// Unreadable is why the message could not be read from the store, nil where it
-	// could. It is held then, and nobody is told but the operator.
+	// could. It is held then, and only the operator is notified.
 	Unreadable error
-	// Policy is what became of the lookup of the MTA-STS policy.
+	// Policy is the result of the lookup of the MTA-STS policy.
 	Policy sts.Result
-	// States has what became of each recipient, by position in Claim.Recipients.
-	// State "": it was not tried.
+	// States is the result of each recipient, by position in Claim.Recipients. State ""
+	// means that the recipient was not tried.
 	States []queue.RecipientState
-	// Relayed reports, by the same position, whether a host took the recipient that
+	// Relayed reports, by the same position, whether the host that took the recipient
 	// does not know DSN (RFC 3461).
 	Relayed []bool
 	// Sessions are those of the attempt in their order: opened, used again, or not
@@ -57,6 +57,7 @@ type Event struct {
 	Protection security.Protection
 
 	contacts []contact
+	results  []Result // of group, once the attempt has ended
 }
 
 // Session is one session of an attempt with a host.
@@ -68,8 +69,8 @@ type Session struct {
 	// Verdicts are what TLS reports count (RFC 8460, 4.3); nil where it was counted
 	// before, or is not counted.
 	Verdicts []security.Verdict
-	// PolicyFailure is why an MTA-STS policy that is announced could not be had, beside
-	// which an older one may have been applied; nil: there was none.
+	// PolicyFailure is why an announced MTA-STS policy could not be fetched; nil where
+	// that did not fail. An older policy may have been applied.
 	PolicyFailure *sts.FetchError
 	// Opened reports whether this attempt opened it, else it was open already. Usable
 	// reports whether the message could go over it.
@@ -82,56 +83,59 @@ type Session struct {
 type Changes struct {
 	// Notices are queued.
 	Notices []queue.NewMessage
-	// Delayed reports whether a notice of a delay is among them: its recipients are
-	// not told again.
+	// Delayed reports whether a notice of a delay is among them: there is no second one
+	// about these recipients.
 	Delayed bool
 	// Batch adds other changes; nil: there are none.
 	Batch func(*store.Batch)
 }
 
-// Readers read the events of attempts. They are called from many goroutines.
+// Readers read the events of attempts. Each is called once for an event, in the order of
+// the fields, and from many goroutines.
 type Readers struct {
 	// Commit returns what belongs into the commit of the result.
 	Commit []func(*Event) Changes
-	// Ended is told of an event before its commit.
+	// Ended is called before the commit.
 	Ended []func(*Event)
-	// Durable is told of an EventAttempt once its result cannot be lost any more.
+	// Durable is called for an EventAttempt when its result cannot be lost any more. It
+	// must not wait for anything.
 	Durable []func(*Event)
 }
 
-// changes asks all readers, and joins what they say.
+// changes returns the changes of all readers.
 func (r *Readers) changes(e *Event) (all Changes) {
-	var batches []func(*store.Batch)
 	for _, read := range r.Commit {
 		c := read(e)
 		all.Notices = append(all.Notices, c.Notices...)
 		all.Delayed = all.Delayed || c.Delayed
-		if c.Batch != nil {
-			batches = append(batches, c.Batch)
-		}
-	}
-	switch len(batches) {
-	case 0:
-	case 1:
-		all.Batch = batches[0]
-	default:
-		all.Batch = func(b *store.Batch) {
-			for _, add := range batches {
-				add(b)
-			}
-		}
+		all.Batch = both(all.Batch, c.Batch)
 	}
 	return all
 }
 
+// both returns the changes of first and then, either of which may be nil.
+func both(first, then func(*store.Batch)) func(*store.Batch) {
+	switch {
+	case first == nil:
+		return then
+	case then == nil:
+		return first
+	}
+	return func(b *store.Batch) {
+		first(b)
+		then(b)
+	}
+}
+
 func (r *Readers) ended(e *Event) {
+	e.results = e.group()
 	for _, read := range r.Ended {
 		read(e)
 	}
 }
 
-// durable returns what the queue calls when the result is durable, nil where nobody
-// wants to know.
+// durable returns what the queue calls when the result is durable, nil without such
+// readers.
 func (r *Readers) durable(e *Event) func() {
 	if len(r.Durable) == 0 {
 		return nil
@@ -143,13 +147,13 @@ func (r *Readers) durable(e *Event) func() {
 	}
 }
 
-// contact is a host that an attempt has contacted, and where.
+// contact is one address of a host that an attempt has contacted.
 type contact struct {
 	host string
 	addr netip.Addr
 }
 
-// ip is where a host was contacted last, "" where it was not.
+// ip is the address at which a host was contacted last, "" where it was not.
 func (e *Event) ip(host string) string {
 	for i := len(e.contacts) - 1; i >= 0; i-- {
 		if e.contacts[i].host == host {
@@ -159,21 +163,30 @@ func (e *Event) ip(host string) string {
 	return ""
 }
 
-// Result is what happened to recipients alike.
+// Result is the result that recipients have in common.
 type Result struct {
 	// To are their addresses.
 	To []string
 	// Verdict is "delivered", "deferred" or "bounced".
 	Verdict string
-	// Reply is what the host said, Status the enhanced status code, Code that of the
-	// reason and Text the same in words.
+	// Reply is the host's SMTP reply, Status the enhanced status code (RFC 3463), Code the
+	// code of the reason (package failure) and Text the reason in words.
 	Reply, Status, Code, Text string
-	// Host and IP are of the host that decided; "" where none did.
+	// Host and IP are those of the host that decided; "" where none did.
 	Host, IP string
 }
 
-// Results returns the recipients that were tried, those together that ended alike.
-func (e *Event) Results() (all []Result) {
+// Results returns the results of the recipients that were tried, equal ones as one. They
+// must not be changed.
+func (e *Event) Results() []Result {
+	if e.results != nil {
+		return e.results
+	}
+	return e.group()
+}
+
+// group makes the results.
+func (e *Event) group() (all []Result) {
 	env := &e.Claim.Envelope
 next:
 	for i, r := range e.States {
@@ -192,7 +205,8 @@ next:
 	return all
 }
 
-// Verdict is the one of all recipients that were tried, "mixed" where they differ.
+// Verdict is that of the recipients that were tried, "mixed" where they differ, "" where
+// none was tried.
 func (e *Event) Verdict() (verdict string) {
 	for _, r := range e.States {
 		if r.State == "" {
@@ -208,7 +222,7 @@ func (e *Event) Verdict() (verdict string) {
 	return verdict
 }
 
-// verdictOf is the word for what an attempt made of a recipient.
+// verdictOf is the word for the state of a recipient after an attempt.
 func verdictOf(s queue.State) string {
 	if s == queue.Queued {
 		return "deferred"

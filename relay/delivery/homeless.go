@@ -31,7 +31,7 @@ type homelessSince struct {
 	confirmed   time.Time // the last time that a second look found no host either
 }
 
-// look takes note of a look that found no host, and returns what is known.
+// look records a lookup that found no host, and returns what is known of the domain.
 func (h *homeless) look(domain string, now time.Time) homelessSince {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -44,7 +44,7 @@ func (h *homeless) look(domain string, now time.Time) homelessSince {
 	return s
 }
 
-// confirm takes note of a second look without a host.
+// confirm records a second lookup without a host.
 func (h *homeless) confirm(domain string, now time.Time) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -61,35 +61,34 @@ func (h *homeless) put(domain string, s homelessSince) {
 	h.domains[domain] = s
 }
 
-// found ends what is remembered of a domain.
+// found forgets a domain: it has a host.
 func (h *homeless) found(domain string) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	delete(h.domains, domain)
 }
 
-// metHost reports whether the attempt came as far as a host.
+// metHost reports whether the attempt got as far as a host.
 func (a *attempt) metHost() bool {
-	return a.walk != nil && a.walk.Dialed() > 0 || len(a.record.contacts) > 0 || a.busy != nil
+	return a.walk != nil && a.walk.Dialed() > 0 || len(a.record.contacts) > 0 || a.busy > 0
 }
 
-// homeless looks whether the attempt came to nothing because the domain has no mail
-// host at all. Such a domain is looked at twice, and then its mail is given up. nil:
-// the attempt's own reasons count.
+// homeless returns the failure where the attempt met no host because the domain has no
+// mail host at all. Such a domain is looked at twice, and then its mail is given up. nil
+// means that the attempt's own reasons count.
 func (a *attempt) homeless(ctx context.Context, plan outbound.Plan) *attemptError {
 	why := ""
 	if !a.metHost() {
 		why = a.d.finder.Homeless(ctx, &plan, a.reach().Private)
 	}
 	if why == "" {
-		a.d.homeless.found(a.w.Domain)
+		a.d.homeless.found(a.claim.Domain)
 		return nil
 	}
 	now := a.d.now()
-	s := a.d.homeless.look(a.w.Domain, now)
+	s := a.d.homeless.look(a.claim.Domain, now)
 	if left := outbound.SecondLook - now.Sub(s.first); left > 0 {
-		a.end.retryAfter = left
-		return &attemptError{reason: failure.NoHost, domainWide: true,
+		return &attemptError{reason: failure.NoHost, domainWide: true, retryAfter: left,
 			text: fmt.Sprintf("%s; it is looked at once more in %s, and the message is given up if there is still none", why, age(max(left, time.Second)))}
 	}
 	if now.Sub(s.confirmed) > homelessTrust {
@@ -99,11 +98,11 @@ func (a *attempt) homeless(ctx context.Context, plan outbound.Plan) *attemptErro
 			return f
 		}
 		if why = a.d.finder.Homeless(ctx, &fresh, a.reach().Private); why == "" {
-			a.d.homeless.found(a.w.Domain)
+			a.d.homeless.found(a.claim.Domain)
 			a.tryHosts(ctx, &fresh)
 			return nil
 		}
-		a.d.homeless.confirm(a.w.Domain, now)
+		a.d.homeless.confirm(a.claim.Domain, now)
 	}
 	return &attemptError{permanent: true, reason: failure.NoHost,
 		text: fmt.Sprintf("%s; it was looked at again after %s", why, age(now.Sub(s.first)))}

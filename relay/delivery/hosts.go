@@ -15,7 +15,7 @@ import (
 // attempt has tried enough of them, or until its time is over.
 func (a *attempt) tryHosts(ctx context.Context, plan *outbound.Plan) {
 	now := a.d.now()
-	a.walk = a.d.rotation.Begin(a.w.Domain, plan, a.walk, now)
+	a.walk = a.d.rotation.Begin(a.claim.Domain, plan, a.walk, now)
 	guide := outbound.Guide{
 		Requirement: func(h outbound.Host) *security.Requirement { return a.requirement(h.Name, plan) },
 		Addresses: func(h outbound.Host) []netip.Addr {
@@ -42,11 +42,14 @@ func (a *attempt) tryHosts(ctx context.Context, plan *outbound.Plan) {
 			break
 		}
 	}
-	a.d.rotation.End(a.w.Domain, a.walk, len(a.recipients.open) > 0, ctx.Err() != nil, now)
+	a.d.rotation.End(a.claim.Domain, a.walk, len(a.recipients.open) > 0, ctx.Err() != nil, now)
 }
 
 // failed takes note of a host that could not be used.
 func (a *attempt) failed(f *attemptError) {
+	if f.busy > 0 {
+		a.busy = f.busy
+	}
 	kind := outbound.Down
 	switch {
 	case f.reason == failure.Loop:
@@ -66,7 +69,7 @@ func (a *attempt) reason() *attemptError {
 			return f
 		}
 	}
-	return &attemptError{reason: failure.Connect, status: "4.4", text: "no host of " + a.w.Domain + " was tried", domainWide: true}
+	return &attemptError{reason: failure.Connect, status: "4.4", text: "no host of " + a.claim.Domain + " was tried", domainWide: true}
 }
 
 // tryCandidate tries one host: its TLSA records, then a session. nil: see tryHost.
@@ -107,20 +110,21 @@ func (a *attempt) transact(ctx context.Context, h *hostTry) (at netip.Addr, f *a
 			return at, f
 		}
 		a.record.proved(h.req, &s.evidence)
-		course, f := a.send(ctx, h, s)
-		for course == courseMore && s.mayCarry() {
-			course, f = a.send(ctx, h, s)
+		var r transactionResult
+		for more := true; more; more = r.course == courseMore && s.mayCarry() {
+			r = a.send(ctx, s)
+			a.fold(h, s, r)
 		}
-		if course != courseRenew {
+		if r.course != courseRenew {
 			a.judgeSession(h.req, s)
 		}
 		a.hold.waits(nil, 0) // the session may be another attempt's now
-		s.spent = a.alone || course == courseRenew
+		s.spent = a.alone || r.course == courseRenew
 		a.d.pool.put(s, a.d.now())
-		if course == courseDone {
-			return s.addr, f
+		if r.course == courseDone {
+			return s.addr, r.failure
 		}
-		h.fresh = h.fresh || course == courseRenew
+		h.fresh = h.fresh || r.course == courseRenew
 	}
 }
 
@@ -130,7 +134,7 @@ func (a *attempt) requirement(host string, plan *outbound.Plan) *security.Requir
 	// own rules.
 	req := a.to.Requirement(host, plan, a.policy.Policy, a.settings.RefusePlaintext)
 	// A notice about such a message is not lost for want of REQUIRETLS (RFC 8689, 5).
-	req.RequireTLS = a.w.Envelope.RequireTLS && a.w.Envelope.From != ""
-	req.TLSOptional = a.w.Envelope.TLSOptional || a.w.Envelope.Kind == queue.Report
+	req.RequireTLS = a.claim.Envelope.RequireTLS && a.claim.Envelope.From != ""
+	req.TLSOptional = a.claim.Envelope.TLSOptional || a.claim.Envelope.Kind == queue.Report
 	return req
 }

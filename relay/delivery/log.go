@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// LogEvents returns a reader of events that writes a line for all recipients that
-// ended alike.
+// LogEvents returns a reader of events that writes a line for each result: recipients
+// with equal results share one.
 func LogEvents(log *slog.Logger) func(*Event) {
 	return func(e *Event) {
 		if e.Kind != EventAttempt {

@@ -30,7 +30,7 @@ func silentAttempt(t *testing.T, d *Delivery, said string) (failed chan *attempt
 		_, _ = io.Copy(io.Discard, far)
 	}()
 	failed = make(chan *attemptError, 1)
-	a := &attempt{d: d, settings: d.settings.Load(), w: &queue.Claim{Domain: "a.example"}, to: outbound.Destination{PolicyDomain: "a.example"}}
+	a := &attempt{d: d, settings: d.settings.Load(), claim: &queue.Claim{Domain: "a.example"}, to: outbound.Destination{PolicyDomain: "a.example"}}
 	go func() {
 		ctx := a.hold.begin(t.Context(), &d.places)
 		defer a.hold.end()

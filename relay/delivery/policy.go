@@ -65,7 +65,7 @@ func (a *attempt) lookupPolicy(ctx context.Context) *attemptError {
 		return nil
 	}
 	lookup := a.d.policies.Lookup
-	if a.w.Expired {
+	if a.claim.Expired {
 		// The last attempt before the message is given up (RFC 8461, 5.1).
 		lookup = a.d.policies.Recheck
 	}
@@ -84,12 +84,12 @@ func (a *attempt) lookupPolicy(ctx context.Context) *attemptError {
 	if a.overridden() {
 		return nil
 	}
-	if a.d.unknownPolicies.wait(a.to.PolicyDomain, a.w.BackoffStep) {
+	if a.d.unknownPolicies.wait(a.to.PolicyDomain, a.claim.BackoffStep) {
 		return &attemptError{reason: failure.STSFetch, policy: true, domainWide: true,
 			text: fmt.Sprintf("whether %s asks for verified TLS cannot be told now (%s); nothing was sent", a.to.PolicyDomain, r.Why)}
 	}
 	a.d.log.Warn("whether the domain has a policy could not be told for several attempts; going on without",
-		"queue_id", a.w.Envelope.ID.String(), "domain", a.to.PolicyDomain, "why", r.Why)
+		"queue_id", a.claim.Envelope.ID.String(), "domain", a.to.PolicyDomain, "why", r.Why)
 	return nil
 }
 
@@ -97,12 +97,12 @@ func (a *attempt) lookupPolicy(ctx context.Context) *attemptError {
 // It does not hold a TLS report (RFC 8460, 3), but may be what the operator's
 // rule or the password of the route rests on.
 func (a *attempt) asksDomain() bool {
-	return a.w.Envelope.Kind != queue.Report || a.to.User() != "" || a.to.Rule != nil && a.to.Rule.Level == security.VerifyDANE
+	return a.claim.Envelope.Kind != queue.Report || a.to.User() != "" || a.to.Rule != nil && a.to.Rule.Level == security.VerifyDANE
 }
 
 // overridden reports whether no published policy may hold this message.
 func (a *attempt) overridden() bool {
-	return a.to.Overridden() || a.w.Envelope.Kind == queue.Report || a.w.Envelope.TLSOptional && !a.w.Envelope.RequireTLS
+	return a.to.Overridden() || a.claim.Envelope.Kind == queue.Report || a.claim.Envelope.TLSOptional && !a.claim.Envelope.RequireTLS
 }
 
 // refetchPolicy fetches the policy anew after it has refused every host. It reports
@@ -115,7 +115,7 @@ func (a *attempt) refetchPolicy(ctx context.Context) bool {
 		return false
 	}
 	a.d.log.Info("the policy has changed and its id has not; trying again under the new one",
-		"queue_id", a.w.Envelope.ID.String(), "domain", a.to.PolicyDomain, "policy", r.ID, "mode", string(r.Policy.Mode), "mx", r.Policy.MX)
+		"queue_id", a.claim.Envelope.ID.String(), "domain", a.to.PolicyDomain, "policy", r.ID, "mode", string(r.Policy.Mode), "mx", r.Policy.MX)
 	if r.Policy.Mode == sts.ModeNone {
 		r.Policy = nil
 	}

@@ -46,6 +46,8 @@ type session struct {
 	key      string // of the pool: see sessionKey
 	host     string
 	addr     netip.Addr
+	localIP  string // of this relay, and remoteIP of the host
+	remoteIP string
 	resumed  bool // its evidence is that of an earlier handshake
 	messages int  // transactions so far
 	spent    bool // it carries no more messages

@@ -6,14 +6,14 @@ import (
 	"github.com/stsrelay/stsrelay/queue"
 )
 
-// recipients are those of one attempt, by position in its claim, and what became of
-// them.
+// recipients are the recipients of one attempt, by position in its claim, with their
+// results.
 type recipients struct {
 	before  []queue.RecipientState
 	states  []queue.RecipientState // State "": no result yet
 	relayed []bool                 // handed to a host that does not know DSN
 	open    []int                  // those without a result
-	// declined is what hosts have said for themselves alone.
+	// declined are refusals that count where no other host takes the message.
 	declined map[int]*attemptError
 }
 
@@ -25,22 +25,20 @@ func newRecipients(before []queue.RecipientState) recipients {
 	return r
 }
 
-// fail makes f the result of the recipient at position i. tls is what the session
-// proved.
+// fail makes f the result of the recipient at position i. tls describes the session.
 func (r *recipients) fail(i int, f *attemptError, tls string) {
 	r.states[i] = f.state(r.before[i], tls)
 }
 
-// failAll makes f the result of all that have none, and leaves them without a host to
-// be tried.
+// failAll makes f the result of all that have none. They stay open.
 func (r *recipients) failAll(f *attemptError, tls string) {
 	for _, i := range r.open {
 		r.fail(i, f, tls)
 	}
 }
 
-// acceptRefusals makes refusals the results of the recipients that still have none, but
-// for those of which another host is to be asked.
+// acceptRefusals makes refusals the results of the recipients that still have none. Where
+// another host may take the message, the refusal is declined instead.
 func (r *recipients) acceptRefusals(refusals map[int]*attemptError, tls string) {
 	r.open = slices.DeleteFunc(r.open, func(i int) bool {
 		f := refusals[i]
@@ -56,8 +54,9 @@ func (r *recipients) acceptRefusals(refusals map[int]*attemptError, tls string) 
 	})
 }
 
-// decline takes note that a host does not take the message for a recipient, which
-// counts where no other host does. The first word stays, but "not now" outdoes "no".
+// decline records that a host does not take the message for a recipient. It counts where
+// no other host takes it. The first refusal counts, but a temporary one replaces a
+// permanent one.
 func (r *recipients) decline(i int, f *attemptError) {
 	if r.declined == nil {
 		r.declined = make(map[int]*attemptError)
@@ -67,9 +66,8 @@ func (r *recipients) decline(i int, f *attemptError) {
 	}
 }
 
-// acceptDeclined makes what hosts have said for themselves alone the results of the
-// recipients that no other host took. cut says that some host was not asked: then
-// they wait.
+// acceptDeclined makes the declined refusals the results of the recipients that no other
+// host took. cut reports whether some host was not asked: then they wait.
 func (r *recipients) acceptDeclined(cut bool, tls string) {
 	r.open = slices.DeleteFunc(r.open, func(i int) bool {
 		f := r.declined[i]

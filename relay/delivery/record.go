@@ -9,7 +9,7 @@ import (
 	"github.com/stsrelay/stsrelay/sts"
 )
 
-// record is what an Event tells of the sessions of an attempt.
+// record collects the sessions of an attempt for its Event.
 type record struct {
 	sessions []Session
 	contacts []contact // in their order
@@ -19,18 +19,17 @@ type record struct {
 	protection security.Protection
 }
 
-// contacted takes note of an address that the attempt turned to.
+// contacted records an address that the attempt has contacted.
 func (r *record) contacted(host string, addr netip.Addr) {
 	r.contacts = append(r.contacts, contact{host, addr})
 }
 
-// proved takes note of what the session in use proves.
+// proved records the evidence of the session in use.
 func (r *record) proved(req *security.Requirement, e *security.Evidence) {
 	r.tls, r.protection = req.Describe(e)
 }
 
-// session takes note of a session that is used for req, once, and returns what the Event
-// tells of it.
+// session records a session that is used for req, once, and returns its entry.
 func (r *record) session(req *security.Requirement, s *session) *Session {
 	for i := range r.sessions {
 		if known := &r.sessions[i]; known.Evidence == &s.evidence {
@@ -39,25 +38,25 @@ func (r *record) session(req *security.Requirement, s *session) *Session {
 	}
 	r.sessions = append(r.sessions, Session{
 		Requirement: req, Evidence: &s.evidence,
-		LocalIP: ip(s.client.LocalAddr()), RemoteIP: s.addr.String(), Helo: s.client.PeerName(),
+		LocalIP: s.localIP, RemoteIP: s.remoteIP, Helo: s.client.PeerName(),
 	})
 	return &r.sessions[len(r.sessions)-1]
 }
 
-// judged takes note of what TLS reports count of a session. policy is what was the
-// matter with the lookup of the policy.
+// judged records what TLS reports count of a session. policy is why the policy could not
+// be fetched, nil where that did not fail.
 func (r *record) judged(req *security.Requirement, s *session, verdicts []security.Verdict, policy *sts.FetchError) {
 	known := r.session(req, s)
 	known.Requirement, known.Verdicts, known.PolicyFailure = req, verdicts, policy
 }
 
-// skipped takes note of a host that was passed over.
+// skipped records a host that was passed over.
 func (r *record) skipped(req *security.Requirement, s *security.Shortfall) {
 	r.sessions = append(r.sessions, Session{Requirement: req, Verdicts: []security.Verdict{{Source: s.Source, Binding: true, Shortfall: s}}})
 }
 
-// made returns the sessions without the hosts that were passed over: those will be so
-// again.
+// made returns the sessions without the hosts that were passed over: the next attempt
+// passes them over again.
 func (r *record) made() []Session {
 	return slices.DeleteFunc(r.sessions, func(s Session) bool { return s.Evidence == nil })
 }

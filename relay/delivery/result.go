@@ -3,6 +3,7 @@ package delivery
 import (
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/stsrelay/stsrelay/queue"
 	"github.com/stsrelay/stsrelay/relay/failure"
@@ -16,17 +17,21 @@ type attemptError struct {
 	reason     failure.Reason
 	status     string // the end of its enhanced status code (RFC 3463); "" for that of reason
 	text       string // a sentence for people
-	reply      string // the host's SMTP reply, "" where we decided
+	reply      string // the host's SMTP reply, "" where this relay decided
 	host       string
-	policy     bool // a published policy held the message
-	domainWide bool // no host of the domain could be used, whatever the message
-	elsewhere  bool // another host of the domain may take the message
-	overload   bool // the host may have had too much of us
+	policy     bool          // a published policy held the message
+	domainWide bool          // no host of the domain could be used, whatever the message
+	elsewhere  bool          // another host of the domain may take the message
+	overload   bool          // the host may have had too much of us
+	retryAfter time.Duration // until the next attempt; 0: as the schedule says
+	// busy, if not zero, is for how long the message waits because too many wait for the
+	// host already.
+	busy time.Duration
 }
 
-// maxText is how much is told of a failure, in octets. It is kept with each
-// recipient, and a stranger decides how much there is: the addresses of a host
-// may be thousands.
+// maxText bounds the text of a failure, in octets. The text is stored with each
+// recipient, and a stranger decides how long it would be: a host may have thousands of
+// addresses.
 const maxText = 1500
 
 func (f *attemptError) Error() string {
@@ -47,7 +52,7 @@ func (f *attemptError) queueReason() queue.Reason {
 	return queue.Reason{Code: f.reason.Code(), Status: f.enhanced(), Text: f.Error()}
 }
 
-// policyFailure tells of a host that does not meet its requirement.
+// policyFailure is the failure of a host that does not meet its requirement.
 func policyFailure(s *security.Shortfall, req *security.Requirement) *attemptError {
 	f := &attemptError{reason: s.Reason(), host: req.Host, policy: true, domainWide: true}
 	switch s.Source {
@@ -74,7 +79,7 @@ func policyFailure(s *security.Shortfall, req *security.Requirement) *attemptErr
 	return f
 }
 
-// replyFailure tells of a reply that refuses.
+// replyFailure is the failure of a reply that refuses.
 func replyFailure(reason failure.Reason, host string, r smtpclient.Reply) *attemptError {
 	f := &attemptError{reason: reason, host: host, reply: r.String(), permanent: r.Permanent(), status: "0.0"}
 	if _, detail, ok := strings.Cut(r.Enhanced, "."); ok {
@@ -84,8 +89,8 @@ func replyFailure(reason failure.Reason, host string, r smtpclient.Reply) *attem
 	return f
 }
 
-// refusesUs says that the host's reply may be about the relay's address, not
-// about the message: another address of ours may be welcome (RFC 3463, X.7).
+// refusesUs reports whether the host's reply may be about the relay's address, not
+// about the message: another address of this relay may be welcome (RFC 3463, X.7).
 func (f *attemptError) refusesUs() bool {
 	return f.permanent && f.reply != "" && strings.HasPrefix(f.status, "7.")
 }

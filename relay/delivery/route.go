@@ -40,6 +40,14 @@ func (t *hostTry) mayUse(addr netip.Addr) bool {
 	return !t.refusedOver.IsValid() || t.refusedOver.Is4() != addr.Is4()
 }
 
+// refuse takes note that the host has refused the relay, for the recipient at position i.
+func (t *hostTry) refuse(i int, f *attemptError) {
+	if t.refusals == nil {
+		t.refusals = make(map[int]*attemptError)
+	}
+	t.refusals[i] = f
+}
+
 // sessionKey is what sessions to a host are kept by.
 func sessionKey(h outbound.Host, user string) string {
 	if h.Port == smtpPort && user == "" {
@@ -74,7 +82,7 @@ func (a *attempt) addresses(ctx context.Context, h outbound.Host) ([]netip.Addr,
 	}
 	if _, ok := errors.AsType[*outbound.LoopError](err); ok {
 		return nil, &attemptError{permanent: true, reason: failure.Loop, host: h.Name,
-			text: fmt.Sprintf("mail for %s leads back to this relay (%s)", a.w.Domain, h.Name)}
+			text: fmt.Sprintf("mail for %s leads back to this relay (%s)", a.claim.Domain, h.Name)}
 	}
 	f := noAddresses(h, err)
 	if _, ok := errors.AsType[*outbound.NotContacted](err); ok {

@@ -25,7 +25,7 @@ func (a *attempt) session(ctx context.Context, h *hostTry) (*session, *attemptEr
 			return !h.fresh && h.mayUse(s.addr) && reach.Admits(s.addr) && h.req.Satisfied(&s.evidence) == nil && (!s.resumed || h.req.Flawless(&s.evidence))
 		})
 		if busy, ok := errors.AsType[*errBusy](err); ok {
-			return nil, a.isBusy(h.Name, busy)
+			return nil, busyFailure(h.Name, busy)
 		}
 		if err != nil {
 			return nil, contextFailure(ctx, h.Name)
@@ -54,7 +54,7 @@ func (a *attempt) session(ctx context.Context, h *hostTry) (*session, *attemptEr
 			return nil, f
 		}
 	}
-	return nil, a.isBusy(h.Name, &errBusy{wait: minBusy})
+	return nil, busyFailure(h.Name, &errBusy{wait: minBusy})
 }
 
 // maxOpenings is how often an attempt tries to open a session with a host that has
@@ -69,10 +69,9 @@ func contextFailure(ctx context.Context, host string) *attemptError {
 	return &attemptError{reason: failure.Internal, status: "3.2", host: host, text: errStopping.Error()}
 }
 
-// isBusy takes note that the attempt has to wait for a session.
-func (a *attempt) isBusy(host string, busy *errBusy) *attemptError {
-	a.busy = busy
-	return &attemptError{reason: failure.Busy, host: host, domainWide: busy.wait >= maxBusy, text: fmt.Sprintf("%s: %v", host, busy)}
+// busyFailure is the failure of a host for which too many wait already.
+func busyFailure(host string, busy *errBusy) *attemptError {
+	return &attemptError{reason: failure.Busy, host: host, domainWide: busy.wait >= maxBusy, text: fmt.Sprintf("%s: %v", host, busy), busy: busy.wait}
 }
 
 // openSession opens a session to the first address of the host that answers and is
@@ -95,7 +94,7 @@ func (a *attempt) openSession(ctx context.Context, h *hostTry) (*session, *attem
 			if tried { // the others have failed
 				return nil, last
 			}
-			return nil, a.isBusy(h.Name, busy)
+			return nil, busyFailure(h.Name, busy)
 		}
 		conn, won, n, err := a.d.opener.Dialer.Dial(ctx, place.at, a.settings.ConnectTimeout)
 		a.walk.Dial(n)
@@ -144,9 +143,10 @@ func (a *attempt) openOn(ctx context.Context, h *hostTry, conn net.Conn, addr ne
 		return nil, openFailure(ctx, failed)
 	}
 	s.client, s.evidence, s.resumed = opened.Client, opened.Evidence, opened.Resumed
+	s.localIP, s.remoteIP = ip(s.client.LocalAddr()), s.addr.String()
 	if opened.Unanswered != "" {
 		a.d.log.LogAttrs(ctx, slog.LevelInfo, "the host does not take the usual ClientHello; it gets a smaller one for a day, with classical key exchange",
-			slog.String("queue_id", a.w.Envelope.ID.String()), slog.String("host", req.Host), slog.String("ip", addr.Addr().String()), slog.String("error", opened.Unanswered))
+			slog.String("queue_id", a.claim.Envelope.ID.String()), slog.String("host", req.Host), slog.String("ip", addr.Addr().String()), slog.String("error", opened.Unanswered))
 	}
 	a.record.session(req, s).Opened = true
 	if err := req.Satisfied(&s.evidence); err != nil {
@@ -239,5 +239,5 @@ func (a *attempt) noteSkipped(req *security.Requirement, s *security.Shortfall) 
 // reports are not (RFC 8460, 5.3), nor those to an address, which has no domain
 // to report to.
 func (a *attempt) counted() bool {
-	return a.to.PolicyDomain != "" && a.w.Envelope.Kind != queue.Report
+	return a.to.PolicyDomain != "" && a.claim.Envelope.Kind != queue.Report
 }

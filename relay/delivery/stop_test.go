@@ -40,7 +40,7 @@ func TestAHandshakeThatTheRelayBreaksOffIsNotCounted(t *testing.T) {
 		_, _ = io.Copy(io.Discard, br)
 	}()
 	d := New(Options{Hostname: "relay.example.com"})
-	a := &attempt{d: d, settings: d.settings.Load(), w: &queue.Claim{Domain: "a.example"}, to: outbound.Destination{PolicyDomain: "a.example"}}
+	a := &attempt{d: d, settings: d.settings.Load(), claim: &queue.Claim{Domain: "a.example"}, to: outbound.Destination{PolicyDomain: "a.example"}}
 	conn, err := net.Dial("tcp", l.Addr().String())
 	if err != nil {
 		t.Fatal(err)

@@ -27,62 +27,87 @@ const (
 	courseMore
 )
 
-// send makes a transaction and takes in its results. The failure is why the next host
-// is asked for the recipients that have none; nil where the host has an answer.
-func (a *attempt) send(ctx context.Context, h *hostTry, s *session) (course, *attemptError) {
+// transactionResult is what one transaction came to.
+type transactionResult struct {
+	course course
+	// failure is why the next host is asked about the recipients that have no result; nil
+	// where this host has decided about all.
+	failure *attemptError
+	// verdicts are by position in recipients.open; none where the host has said nothing
+	// about the message.
+	verdicts []verdict
+	// accepted reports whether the host took the message for some recipients, reply is
+	// its reply to the content, and relayed reports whether it does not know DSN (RFC 3461).
+	accepted, relayed bool
+	reply             string
+	// reached reports whether the host has said anything about the message.
+	reached bool
+	// cut reports whether the stop of the relay has cut off the transaction before its
+	// content was sent as a whole.
+	cut bool
+	// unreadable is the failure of all recipients where the store could not read the
+	// message.
+	unreadable *attemptError
+}
+
+// verdict is what a transaction came to for one recipient.
+type verdict struct {
+	failure *attemptError // nil: the host took it
+	owner   owner         // of the failure
+}
+
+// send makes a transaction for the recipients that have no result.
+func (a *attempt) send(ctx context.Context, s *session) transactionResult {
 	used := s.messages > 0
 	s.messages++
 	t := a.transaction(s)
-	if a.unreadable() {
-		return courseDone, nil
+	if f := a.unreadable(); f != nil {
+		return transactionResult{unreadable: f}
 	}
 	start := a.d.now()
 	a.hold.waits(s.conn, silentEnvelope)
 	out, err := s.client.Send(ctx, t)
 	if errors.Is(err, errStopping) && !out.BodySent {
-		a.end.cut = true
-		return courseDone, nil
+		return transactionResult{cut: true}
 	}
-	if !out.BodySent && a.unreadable() {
-		return courseDone, nil
+	if f := a.unreadable(); f != nil && !out.BodySent {
+		return transactionResult{unreadable: f}
 	}
 	local := errors.Is(err, smtpclient.ErrTooLarge) || errors.Is(err, smtpclient.ErrNeedsSMTPUTF8)
 	lost := err != nil && !local && !out.BodySent
 	switch {
 	case errors.Is(err, smtpclient.ErrChunking):
 		a.d.pool.disableBDAT(s.key)
-		return courseRenew, a.connectionFailure(s, err)
+		return transactionResult{course: courseRenew, failure: connectionFailure(s, err)}
 	case used && lost:
-		return courseRenew, a.connectionFailure(s, err)
-	case used && a.saysNothing(s, out):
-		return courseRenew, &attemptError{reason: failure.Busy, host: s.host, domainWide: true, text: s.host + " takes no more on a session that was used before"}
+		return transactionResult{course: courseRenew, failure: connectionFailure(s, err)}
+	case used && saysNothing(s, out):
+		return transactionResult{course: courseRenew, failure: &attemptError{reason: failure.Busy, host: s.host, domainWide: true, text: s.host + " takes no more on a session that was used before"}}
 	case lost && out.Mail.Code == 0: // the host saw nothing of the message
-		return courseDone, a.connectionFailure(s, err)
+		return transactionResult{failure: connectionFailure(s, err)}
 	}
-	more, f := a.take(h, s, out, err)
 	switch {
 	case out.Final.OK():
-		a.end.capacity = h.limit
 		a.d.pool.onSuccess(s.key, a.d.now().Sub(start))
 	case !s.client.Usable():
 		a.d.pool.onOverload(s.key) // it said 421, or went away
 	}
-	if more {
-		return courseMore, f
-	}
-	return courseDone, f
+	r := judge(s, out, err, len(t.Recipients))
+	_, dsn := s.client.Extension("DSN")
+	r.relayed = !dsn
+	return r
 }
 
 // transaction is the message for the recipients that have no result yet.
 func (a *attempt) transaction(s *session) smtpclient.Transaction {
-	env := &a.w.Envelope
+	env := &a.claim.Envelope
 	t := smtpclient.Transaction{
-		From: env.From, Size: env.Size, Body: a.w.Body(),
+		From: env.From, Size: env.Size, Body: a.claim.Body(),
 		Bit8: env.EightBit, SMTPUTF8: env.SMTPUTF8, RequireTLS: env.RequireTLS && s.evidence.OffersRequireTLS,
 		EnvID: env.EnvID, Ret: env.Ret,
 		Content: func() context.Context {
 			a.hold.sends()
-			a.w.Sending()
+			a.claim.Sending()
 			return a.grace
 		},
 	}
@@ -96,23 +121,20 @@ func (a *attempt) transaction(s *session) smtpclient.Transaction {
 	return t
 }
 
-// unreadable reports whether the store could not read the message. That is this
-// relay's own fault and the same with every host: its recipients wait, and the
-// message is held.
-func (a *attempt) unreadable() bool {
-	err := a.w.Unreadable()
+// unreadable is the failure where the store could not read the message, nil where it
+// could. That is this relay's own fault and the same with every host: the recipients
+// wait, and the message is held.
+func (a *attempt) unreadable() *attemptError {
+	err := a.claim.Unreadable()
 	if err == nil {
-		return false
+		return nil
 	}
-	f := &attemptError{reason: failure.Internal, text: "this relay cannot read the message from its disk, and keeps it for its administrator: " + err.Error()}
-	a.recipients.failAll(f, a.record.tls)
-	a.recipients.open, a.end.reached = nil, true // nothing is known of the host
-	return true
+	return &attemptError{reason: failure.Internal, text: "this relay cannot read the message from its disk, and keeps it for its administrator: " + err.Error()}
 }
 
 // saysNothing reports whether a reply on a session that was used before is about
 // that session alone, and nothing of the content was sent.
-func (a *attempt) saysNothing(s *session, out smtpclient.Outcome) bool {
+func saysNothing(s *session, out smtpclient.Outcome) bool {
 	if out.BodySent {
 		return false
 	}
@@ -134,63 +156,86 @@ func (a *attempt) saysNothing(s *session, out smtpclient.Outcome) bool {
 // 8-bit octets without saying so goes as it is.
 func (a *attempt) downgradeTo7Bit(t *smtpclient.Transaction) {
 	t.Bit8 = false
-	if needed, err := sevenbit.Needed(a.w.Body()); err != nil || !needed {
+	if needed, err := sevenbit.Needed(a.claim.Body()); err != nil || !needed {
 		return
 	}
-	convert := func() io.Reader { return sevenbit.NewReader(a.w.Body()) }
+	convert := func() io.Reader { return sevenbit.NewReader(a.claim.Body()) }
 	t.Body, t.Size = convert(), 0 // the size is not known before
 	if a.settings.Resign == nil {
 		return
 	}
 	signed, err := a.settings.Resign(convert)
 	if err != nil {
-		a.d.log.Warn("a message goes out with a signature that its new encoding has broken", "queue_id", a.w.Envelope.ID.String(), "domain", a.w.Domain, "error", err)
+		a.d.log.Warn("a message goes out with a signature that its new encoding has broken", "queue_id", a.claim.Envelope.ID.String(), "domain", a.claim.Domain, "error", err)
 		return
 	}
 	t.Body = signed
 }
 
-// take gives the recipients their results. The host counts as reached once it
-// has said anything about the message. It reports whether recipients are left for
-// another transaction, which makes sense while the host takes some each time, and why
-// the next host is asked for some, the last of them.
-func (a *attempt) take(h *hostTry, s *session, out smtpclient.Outcome, err error) (more bool, last *attemptError) {
-	progress := out.Final.OK() || out.BodySent && out.Final.Permanent()
-	var rest []int
-	for k, i := range a.recipients.open {
-		f, owner := a.recipientResult(s, out, err, k)
-		a.end.reached = a.end.reached || owner != ofHost || !f.domainWide
-		switch {
-		case f == nil:
-			_, dsn := s.client.Extension("DSN")
-			a.recipients.relayed[i] = !dsn
-			a.recipients.states[i] = queue.RecipientState{State: queue.Delivered, LastReply: out.Final.String(), TLS: a.record.tls, Host: s.host}
-		case owner == ofCount && progress:
-			more = true
-			rest = append(rest, i)
-		case owner == ofHost:
-			last = f
-			rest = append(rest, i)
-		case f.refusesUs() && !h.refusedOver.IsValid():
-			if h.refusals == nil {
-				h.refusals = make(map[int]*attemptError)
-			}
-			h.refusals[i] = f
-			rest = append(rest, i)
-		case owner == ofHostAlone:
-			a.recipients.decline(i, f)
-			rest = append(rest, i)
-		default:
-			a.recipients.fail(i, f, a.record.tls)
-		}
+// judge returns what a transaction with n recipients came to. Recipients that are left
+// for another transaction are tried again as long as the host takes some each time.
+func judge(s *session, out smtpclient.Outcome, err error, n int) transactionResult {
+	r := transactionResult{verdicts: make([]verdict, n), accepted: out.Final.OK()}
+	if r.accepted {
+		r.reply = out.Final.String()
 	}
-	a.recipients.open = rest
-	return more, last
+	progress := out.Final.OK() || out.BodySent && out.Final.Permanent()
+	for k := range r.verdicts {
+		f, owner := recipientFailure(s, out, err, k)
+		r.reached = r.reached || owner != ofHost || !f.domainWide
+		switch {
+		case owner == ofHost:
+			r.failure = f
+		case owner == ofCount && progress:
+			r.course = courseMore
+		case owner == ofCount:
+			owner = ofRecipient // the next transaction would end like this one
+		}
+		r.verdicts[k] = verdict{f, owner}
+	}
+	return r
 }
 
-// recipientResult is what became of the k-th recipient of the transaction; nil is a
-// delivery. Failures of the host send it to the next one.
-func (a *attempt) recipientResult(s *session, out smtpclient.Outcome, err error, k int) (*attemptError, owner) {
+// fold brings the result of a transaction into the attempt: recipients get their results,
+// or stay open for another transaction or the next host.
+func (a *attempt) fold(h *hostTry, s *session, r transactionResult) {
+	to := &a.recipients
+	a.end.cut = a.end.cut || r.cut
+	a.end.reached = a.end.reached || r.reached
+	if r.accepted {
+		a.end.capacity = h.limit
+	}
+	if r.unreadable != nil {
+		to.failAll(r.unreadable, a.record.tls)
+		to.open, a.end.reached = nil, true // nothing is known of the host
+	}
+	if len(r.verdicts) == 0 {
+		return
+	}
+	rest := to.open[:0]
+	for k, i := range to.open {
+		switch f := r.verdicts[k].failure; {
+		case f == nil:
+			to.relayed[i] = r.relayed
+			to.states[i] = queue.RecipientState{State: queue.Delivered, LastReply: r.reply, TLS: a.record.tls, Host: s.host}
+			continue
+		case r.verdicts[k].owner == ofCount, r.verdicts[k].owner == ofHost:
+		case f.refusesUs() && !h.refusedOver.IsValid():
+			h.refuse(i, f)
+		case r.verdicts[k].owner == ofHostAlone:
+			to.decline(i, f)
+		default:
+			to.fail(i, f, a.record.tls)
+			continue
+		}
+		rest = append(rest, i)
+	}
+	to.open = rest
+}
+
+// recipientFailure is why the k-th recipient of the transaction was not taken, nil where
+// it was.
+func recipientFailure(s *session, out smtpclient.Outcome, err error, k int) (*attemptError, owner) {
 	host := s.host
 	switch {
 	case errors.Is(err, smtpclient.ErrTooLarge):
@@ -226,7 +271,7 @@ func (a *attempt) recipientResult(s *session, out smtpclient.Outcome, err error,
 		return &attemptError{reason: failure.Unknown, host: host,
 			text: fmt.Sprintf("%s did not answer after the whole message was sent (%v): it may have been delivered, and is sent again", host, err)}, ofTransaction
 	}
-	f := a.connectionFailure(s, err)
+	f := connectionFailure(s, err)
 	f.domainWide = false // the host had begun to take it
 	return f, ofHost
 }
@@ -238,6 +283,6 @@ func recipientReply(out smtpclient.Outcome, k int) smtpclient.Reply {
 	return smtpclient.Reply{}
 }
 
-func (a *attempt) connectionFailure(s *session, err error) *attemptError {
+func connectionFailure(s *session, err error) *attemptError {
 	return &attemptError{reason: failure.Connect, status: "4.2", host: s.host, domainWide: true, text: fmt.Sprintf("the connection to %s [%s] was lost: %v", s.host, s.addr, err)}
 }

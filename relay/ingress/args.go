@@ -38,10 +38,10 @@ type args struct {
 func (c *conn) takeArgs(line []byte) []byte {
 	c.args = args{}
 	keyword, placeholder := "FROM:", "MAIL FROM:<>\r\n"
-	if c.command == "RCPT" {
+	if c.dialogue.verb == "RCPT" {
 		keyword, placeholder = "TO:", "RCPT TO:<x@x>\r\n"
 	}
-	arg := strings.TrimLeft(string(line[len(c.command):]), blanks)
+	arg := strings.TrimLeft(string(line[len(c.dialogue.verb):]), blanks)
 	if len(arg) < len(keyword) || !strings.EqualFold(arg[:len(keyword)], keyword) {
 		return line
 	}
@@ -202,7 +202,7 @@ func (s *session) rcptParams(r *queue.Recipient) *smtp.SMTPError {
 
 func (s *session) dropped(keyword, value string) {
 	s.server.log.Info("a parameter that cannot be read was dropped", "client", s.conn.remote.String(), "helo", s.helo,
-		"command", s.conn.command, "parameter", keyword, "value", value[:min(len(value), 100)])
+		"command", s.conn.dialogue.verb, "parameter", keyword, "value", value[:min(len(value), 100)])
 }
 
 // parseNotify reads the value of NOTIFY (RFC 3461, 4.1).

@@ -58,7 +58,7 @@ func TestSizeIsAParameterAndNoPartOfAnAddress(t *testing.T) {
 
 // What is no address is refused as it is, and never taken for another one.
 func TestAddressesAtTheDoor(t *testing.T) {
-	d := openDoor(t, func(o *Options) { o.Postmaster = "postmaster@example.com" })
+	d := newServer(t, func(o *Options) { o.Postmaster = "postmaster@example.com" })
 	for _, addr := range []string{
 		"a@b@c.test", ".a..b.@c.test", "a..b@c.test", ".a@c.test", "a.@c.test", "a b@c.test", `a"b"@c.test`, `"a"b@c.test`, `"a"@b@c.test`, `"a@c.test`,
 		"a@", "@c.test", "a", "a@c..test", "a@.c.test", "a@c.test..", "a@-c.test", "a@[1.2.3]", "a@[1.2.3.4].", "a@c test", "a\\@b@c.test", "a,b@c.test", "<a@c.test>", "a@c.test,b@c.test",
@@ -96,7 +96,7 @@ func TestAddressesAtTheDoor(t *testing.T) {
 // log says so.
 func TestParametersOfAnEnvelope(t *testing.T) {
 	var log logged
-	d := openDoor(t, func(o *Options) { o.Logger = slog.New(slog.NewJSONHandler(&log, nil)) })
+	d := newServer(t, func(o *Options) { o.Logger = slog.New(slog.NewJSONHandler(&log, nil)) })
 	dropped := 0
 	for _, tt := range []struct{ mail, rcpt, ret, envID, notify, orcpt string }{
 		{"RET=hdrs ENVID=a+2Bb AUTH=<>", "NOTIFY=success,FAILURE ORCPT=rfc822;a+2Bb@d.example", "HDRS", "a+b", "SUCCESS,FAILURE", "rfc822;a+b@d.example"},
@@ -156,7 +156,7 @@ func TestParametersOfAnEnvelope(t *testing.T) {
 
 // A message's recipients are bounded by what they take, not by their number alone.
 func TestTheEnvelopeIsBounded(t *testing.T) {
-	d := openDoor(t, func(o *Options) { o.Limits.Recipients = 100_000 })
+	d := newServer(t, func(o *Options) { o.Limits.Recipients = 100_000 })
 	c := d.hello()
 	c.do("MAIL FROM:<a@example.com>", "250 ")
 	local, taken := strings.Repeat("a", 1000), 0

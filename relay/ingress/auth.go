@@ -11,13 +11,14 @@ import (
 )
 
 const (
-	// maxAuthAttempts is how often a session may try.
+	// maxAuthAttempts is how many passwords a session may try.
 	maxAuthAttempts = 3
-	// maxAuthDelay bounds the growing wait.
+	// maxAuthDelay bounds the delay of the reply to a wrong password.
 	maxAuthDelay = 30 * time.Second
-	// checksAtATime bounds the passwords that are checked at a time.
+	// checksAtATime is how many passwords are checked at the same time.
 	checksAtATime = 2
-	// refusalsAtATime bounds the TLS handshakes that are made to refuse a client.
+	// refusalsAtATime is how many TLS handshakes are made at the same time only to
+	// refuse a client.
 	refusalsAtATime = 50
 )
 
@@ -36,8 +37,6 @@ func (s *session) Auth(mechanism string) (sasl.Server, error) {
 		return nil, s.refuse(reply(503, 5, 5, 1, "AUTH is not offered here"))
 	case s.conn.tls == nil:
 		return nil, s.refuse(reply(538, 5, 7, 11, "AUTH needs TLS: use STARTTLS first"))
-	case s.receiving:
-		return nil, s.refuse(reply(503, 5, 5, 1, "AUTH is not allowed inside a transaction"))
 	case s.attempts >= maxAuthAttempts:
 		return nil, s.refuse(reply(421, 4, 7, 0, "too many tries"))
 	}
@@ -78,15 +77,15 @@ func (s *session) authenticate(name, password string) error {
 	return s.refuse(reply(535, 5, 7, 8, "the user name or the password is wrong"))
 }
 
-// passwordResult is what became of one try.
+// passwordResult is the outcome of one try.
 type passwordResult struct {
 	right bool
-	wait  time.Duration // over 0: the password was not looked at, and is not for so long
+	wait  time.Duration // over 0: the password was not checked, and none is for so long
 	delay time.Duration // before a wrong one is answered
 }
 
-// tryPassword looks at a password once those that came from the same address
-// before are judged: many tries at once have no more of them free than one after
+// tryPassword checks a password after all that came from the same address before.
+// So many tries at once have no more of them without a delay than tries one after
 // the other.
 func (s *session) tryPassword(name, password string) (User, passwordResult) {
 	turn := s.server.turnOf(s.conn.remote)
@@ -94,7 +93,7 @@ func (s *session) tryPassword(name, password string) (User, passwordResult) {
 		return User{}, passwordResult{}
 	}
 	defer turn.leave()
-	if wait := s.server.brake(s.conn.remote); wait > 0 {
+	if wait := s.server.passwordWait(s.conn.remote); wait > 0 {
 		return User{}, passwordResult{wait: wait}
 	}
 	if users := s.server.rules.Load().Users; users != nil && s.server.checking.enter(s.server.ctx()) {
@@ -108,15 +107,15 @@ func (s *session) tryPassword(name, password string) (User, passwordResult) {
 	return User{}, passwordResult{delay: s.server.wrongPassword(s.conn.remote)}
 }
 
-// lastAttempt ends the session after too many tries.
+// lastAttempt ends the session after maxAuthAttempts tries.
 func (s *session) lastAttempt() {
 	if s.attempts >= maxAuthAttempts {
-		s.conn.end("421 4.7.0 too many wrong passwords; goodbye")
+		s.conn.endSession("421 4.7.0 too many wrong passwords; goodbye")
 	}
 }
 
-// semaphore bounds how many passwords are checked at a time: a check is made to
-// be expensive, and strangers can ask for it.
+// semaphore bounds how many expensive operations that strangers can ask for run
+// at the same time, such as the check of a password.
 type semaphore chan struct{}
 
 func (s semaphore) enter(ctx context.Context) bool {

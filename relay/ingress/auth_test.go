@@ -16,7 +16,7 @@ func plain(user, password string) string {
 func b64(s string) string { return base64.StdEncoding.EncodeToString([]byte(s)) }
 
 func TestAuth(t *testing.T) {
-	d := openDoor(t, func(o *Options) {
+	d := newServer(t, func(o *Options) {
 		o.Listeners[0].Auth = true
 		o.Listeners[0].Allow = nil
 	})
@@ -55,7 +55,7 @@ func TestAuth(t *testing.T) {
 }
 
 func TestClearTextBehindSTARTTLSIsThrownAway(t *testing.T) {
-	d := openDoor(t, nil)
+	d := newServer(t, nil)
 	c := d.hello()
 	c.do("MAIL FROM:<a@example.com>", "250 ") // forgotten as well
 	c.send("STARTTLS\r\nMAIL FROM:<evil@example.com>\r\nRCPT TO:<b@example.org>\r\n")
@@ -72,7 +72,7 @@ func TestClearTextBehindSTARTTLSIsThrownAway(t *testing.T) {
 }
 
 func TestAHandshakeThatFailsEndsTheSession(t *testing.T) {
-	d := openDoor(t, nil)
+	d := newServer(t, nil)
 	c := d.hello()
 	c.do("STARTTLS", "220 ")
 	c.send("MAIL FROM:<evil@example.com>\r\nRCPT TO:<b@example.org>\r\n")

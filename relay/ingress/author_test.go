@@ -38,7 +38,7 @@ func TestAFromFieldIsAddedWhereThereIsNone(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			var s signer
-			d := openDoor(t, func(o *Options) { o.Sign = s.sign })
+			d := newServer(t, func(o *Options) { o.Sign = s.sign })
 			c := d.hello()
 			c.do("MAIL FROM:<"+tt.sender+">", "250 ")
 			c.do("RCPT TO:<b@example.org>", "250 ")
@@ -93,7 +93,7 @@ func TestSenderDomainsBindTheFromField(t *testing.T) {
 	}
 	for _, who := range []string{"listener", "user"} {
 		var s signer
-		d := openDoor(t, func(o *Options) {
+		d := newServer(t, func(o *Options) {
 			o.Sign = s.sign
 			if who == "listener" {
 				o.Listeners[0].SenderDomains = []string{"printer.example"}
@@ -126,7 +126,7 @@ func TestSenderDomainsBindTheFromField(t *testing.T) {
 			t.Errorf("%s: signed for %q", who, others)
 		}
 	}
-	d := openDoor(t, nil)
+	d := newServer(t, nil)
 	if got := d.hello().message("DATA", "From: boss@boss.example\r\n\r\nx\r\n"); !strings.HasPrefix(got, "250 ") {
 		t.Errorf("where nothing is bound: %s", got)
 	}

@@ -26,94 +26,84 @@ const (
 // ended by CRLF. It is good until the next call. The error is io.EOF after the
 // last part, or where the client has given the message up (aborted).
 func (c *conn) body() ([]byte, error) {
-	for c.receiving {
+	for c.dialogue.state().inContent() {
 		if errors.Is(c.err, io.EOF) {
 			return nil, io.ErrUnexpectedEOF
 		} else if c.err != nil {
 			return nil, c.err
 		}
-		c.part = c.part[:0]
+		c.content.part = c.content.part[:0]
 		var err error
-		switch c.mode {
-		case data:
+		switch c.dialogue.state() {
+		case stateData:
 			err = c.readData()
-		case chunk:
+		case stateChunk:
 			err = c.readChunk()
-		default:
-			err = c.readCommand() // between two chunks
+		default: // between two chunks
+			err = c.readCommand()
 		}
 		if err != nil {
 			c.fail(err)
 		}
-		if len(c.part) > 0 {
-			return c.part, nil
+		if len(c.content.part) > 0 {
+			return c.content.part, nil
 		}
 	}
 	return nil, io.EOF
 }
 
-// beginBody and endBody stand around the content of a message.
-func (c *conn) beginBody(m mode) {
-	c.mode, c.receiving, c.aborted = m, true, false
-	c.data = dataFilter{lineStart: true, chunks: m == chunk}
-	c.bodyStart, c.bodyBytes = time.Now(), 0
+// content is a message's content while it comes in.
+type content struct {
+	filter  dataFilter
+	part    []byte // read last
+	started time.Time
+	octets  int64
+	left    int64 // octets of the present chunk that were not read
+	last    bool  // it is the last chunk
+	aborted bool  // the client gave the message up
 }
 
-func (c *conn) endBody() {
-	c.mode, c.receiving = commands, false
-	c.out = append(c.out[:0], ".\r\n"...)
+// reset comes before the first octet of a message, by BDAT or by DATA.
+func (b *content) reset(chunks bool) {
+	b.filter = dataFilter{lineStart: true, chunks: chunks}
+	b.started, b.octets, b.aborted = time.Now(), 0, false
 }
 
-// startChunk is BDAT (RFC 3030, 2). The chunk follows the command whatever the
-// answer will be.
-func (c *conn) startChunk(arg string) error {
+// endContent lets go-smtp see the end of a message.
+func (c *conn) endContent(in input) {
+	if c.enter(in) {
+		c.out = append(c.out[:0], ".\r\n"...)
+	}
+}
+
+// takeChunkSize reads the arguments of BDAT (RFC 3030, 2), and reports whether
+// they can be read. The chunk follows the command whatever the answer will be.
+func (c *conn) takeChunkSize(arg string) bool {
 	f := strings.Fields(arg)
 	if len(f) == 0 || len(f) > 2 || len(f) == 2 && !strings.EqualFold(f[1], "LAST") {
 		c.say("501 5.5.4 BDAT takes a size, and LAST for the last chunk")
-		return nil
+		return false
 	}
 	n, err := strconv.ParseUint(f[0], 10, 32)
 	if err != nil {
 		c.say("501 5.5.4 the size of the chunk is not a number")
-		return nil //nolint:nilerr // the client was told
+		return false
 	}
-	c.chunk, c.last = int64(n), len(f) == 2
-	if n == 0 && !c.last {
+	c.content.left, c.content.last = int64(n), len(f) == 2
+	if n == 0 && !c.content.last {
 		c.fruitless++ // an empty chunk brings nothing
 	}
-	if c.receiving {
-		c.mode = chunk
-		return nil
+	if !c.dialogue.state().inContent() {
+		c.content.started, c.content.octets = time.Now(), 0
 	}
-	c.mode = opening
-	c.out = append(c.out[:0], "DATA\r\n"...)
-	return nil
-}
-
-// betweenChunks answers what is not BDAT while a message comes in chunks.
-func (c *conn) betweenChunks() error {
-	switch c.command {
-	case "RSET":
-		// go-smtp sees the end of the message, and Session.Data that it is none;
-		// what that answers is the answer to RSET.
-		c.aborted = true
-		c.endBody()
-	case "QUIT":
-		c.say("221 2.0.0 Bye")
-		return io.EOF
-	case "NOOP":
-		c.say("250 2.0.0 ok")
-	default:
-		c.say("503 5.5.1 a message is coming in chunks: BDAT, or RSET to give it up")
-	}
-	return nil
+	return true
 }
 
 // bodyDeadline gives the next read of a body its time. A body has the time of a
 // whole session, counted anew.
 func (c *conn) bodyDeadline() error {
-	took, most := time.Since(c.bodyStart), c.server.limits().SessionTime
-	if took > rateGrace && float64(c.bodyBytes) < minRate*took.Seconds() || took > most {
+	took, most := time.Since(c.content.started), c.server.limits().SessionTime
+	if took > rateGrace && float64(c.content.octets) < minRate*took.Seconds() || took > most {
 		return fmt.Errorf("the message comes in too slowly: %w", os.ErrDeadlineExceeded)
 	}
 	return c.Conn.SetReadDeadline(c.until(min(blockTime, most-took)))
@@ -124,57 +114,71 @@ func (c *conn) readData() error {
 		return err
 	}
 	piece, err := c.br.ReadSlice('\n')
-	c.bodyBytes += int64(len(piece))
+	c.content.octets += int64(len(piece))
 	if err != nil && !errors.Is(err, bufio.ErrBufferFull) {
 		return err
 	}
 	var end bool
-	c.part, end = c.data.append(c.part, piece)
+	c.content.part, end = c.content.filter.append(c.content.part, piece)
 	// More of what is here already goes along.
-	for !end && c.br.Buffered() > 0 && len(c.part) < 2*readBuffer {
+	for !end && c.br.Buffered() > 0 && len(c.content.part) < 2*readBuffer {
 		piece, _ = c.br.Peek(c.br.Buffered())
 		i := bytes.IndexByte(piece, '\n')
 		if i < 0 {
 			break // the filter wants whole lines
 		}
 		piece = piece[:i+1]
-		c.part, end = c.data.append(c.part, piece)
-		c.bodyBytes += int64(len(piece))
+		c.content.part, end = c.content.filter.append(c.content.part, piece)
+		c.content.octets += int64(len(piece))
 		_, _ = c.br.Discard(len(piece))
 	}
 	if end {
-		c.endBody()
+		c.endContent(contentEnd)
 	}
 	return nil
 }
 
 // readChunk reads a part of a chunk, and answers the chunk when it is whole.
 func (c *conn) readChunk() error {
-	if c.chunk > 0 {
-		if err := c.bodyDeadline(); err != nil {
+	if c.content.left > 0 {
+		piece, err := c.chunkPiece()
+		if err != nil {
 			return err
 		}
-		if _, err := c.br.Peek(1); err != nil {
-			return err
-		}
-		piece, _ := c.br.Peek(int(min(int64(c.br.Buffered()), c.chunk)))
-		if c.mode == chunk {
-			c.part = c.data.appendChunk(c.part, piece)
-		}
-		c.chunk -= int64(len(piece))
-		c.bodyBytes += int64(len(piece))
+		c.content.part = c.content.filter.appendChunk(c.content.part, piece)
 		_, _ = c.br.Discard(len(piece))
 	}
 	switch {
-	case c.chunk > 0:
-	case c.mode == discard:
-		c.mode = commands
-	case c.last:
-		c.part = c.data.end(c.part)
-		c.endBody()
-	default:
-		c.mode = commands
+	case c.content.left > 0:
+	case c.content.last:
+		c.content.part = c.content.filter.completeLine(c.content.part)
+		c.endContent(contentEnd)
+	case c.enter(chunkEnd):
 		c.say("250 2.0.0 go on")
 	}
 	return nil
+}
+
+// skipChunk throws a part of a chunk away whose BDAT was refused.
+func (c *conn) skipChunk() error {
+	piece, err := c.chunkPiece()
+	if err != nil {
+		return err
+	}
+	_, _ = c.br.Discard(len(piece))
+	return nil
+}
+
+// chunkPiece is the next octets of the present chunk. They stay in the reader.
+func (c *conn) chunkPiece() ([]byte, error) {
+	if err := c.bodyDeadline(); err != nil {
+		return nil, err
+	}
+	if _, err := c.br.Peek(1); err != nil {
+		return nil, err
+	}
+	piece, _ := c.br.Peek(int(min(int64(c.br.Buffered()), c.content.left)))
+	c.content.left -= int64(len(piece))
+	c.content.octets += int64(len(piece))
+	return piece, nil
 }

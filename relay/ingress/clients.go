@@ -13,7 +13,7 @@ const (
 	// by AUTH or a certificate that it may send.
 	knownMemory = 7 * 24 * time.Hour
 	// freeFailures is how many wrong passwords an address may give before its
-	// tries are taken one after the other only.
+	// tries are checked one after the other only.
 	freeFailures = 5
 )
 
@@ -22,8 +22,8 @@ type client struct {
 	connections int
 	failures    int       // wrong passwords since the last right one
 	lastFailure time.Time // of them
-	nextTry     time.Time // no password is looked at before
-	turn        semaphore // of one: the address' passwords are looked at one after the other
+	nextTry     time.Time // no password is checked before
+	turn        semaphore // of one: the passwords of the address are checked one after the other
 	known       time.Time // when a client proved last that it may send
 	rate        rate
 }
@@ -34,8 +34,8 @@ type rate struct {
 	messages int
 }
 
-// take counts a message, and says whether it is within the limit.
-func (r *rate) take(now time.Time, limit int) bool {
+// count counts a message, and reports whether it is within the limit.
+func (r *rate) count(now time.Time, limit int) bool {
 	if now.Sub(r.minute) >= time.Minute || now.Before(r.minute) {
 		r.minute, r.messages = now, 0
 	}
@@ -43,7 +43,8 @@ func (r *rate) take(now time.Time, limit int) bool {
 	return r.messages <= limit
 }
 
-// clients are those of whom something is known. The server's lock guards them.
+// clients is what is known of client addresses and users. The server's lock guards
+// it.
 type clients struct {
 	byAddr map[netip.Addr]*client
 	users  map[string]*rate // by name in lower case
@@ -53,8 +54,8 @@ func newClients() clients {
 	return clients{byAddr: make(map[netip.Addr]*client), users: make(map[string]*rate)}
 }
 
-// of is the client with an address. One that has IPv6 has a whole /64 of them
-// to choose from.
+// of returns the client with an address. All addresses of an IPv6 /64 are one
+// client.
 func (c *clients) of(a netip.Addr) *client {
 	if a.Is6() {
 		if p, err := a.Prefix(64); err == nil && !a.IsLoopback() {
@@ -69,7 +70,8 @@ func (c *clients) of(a netip.Addr) *client {
 	return k
 }
 
-// forget drops those that no longer matter, once there are more than most.
+// forget drops clients and users that no longer matter, once there are more than
+// most.
 func (c *clients) forget(now time.Time, most int) {
 	if len(c.byAddr) > most {
 		for a, k := range c.byAddr {
@@ -87,8 +89,8 @@ func (c *clients) forget(now time.Time, most int) {
 	}
 }
 
-// recognize notes that a client has proved that it may send: it is no stranger
-// any more, and its address will be none when it comes again.
+// recognize records that a client has proved that it may send. It is no longer a
+// stranger, and clients from its address are not strangers for knownMemory.
 func (s *Server) recognize(c *conn) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -99,8 +101,8 @@ func (s *Server) recognize(c *conn) {
 	}
 }
 
-// turnOf is the semaphore that lets the passwords of an address be looked at one
-// after the other, so that each is judged with the outcome of those before it.
+// turnOf returns the semaphore that serializes the password checks of an address,
+// so that each is judged with the outcome of those before it.
 func (s *Server) turnOf(a netip.Addr) semaphore {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -114,10 +116,10 @@ func (s *Server) rightPassword(a netip.Addr) {
 	k.failures, k.nextTry = 0, time.Time{}
 }
 
-// brake says how long no password of an address is looked at. The delay of a
-// wrong one alone would be no brake for those who try on many connections, or
-// do not wait for the answer.
-func (s *Server) brake(a netip.Addr) time.Duration {
+// passwordWait returns how long no password of an address is checked. The delay of
+// a wrong one alone would not slow down a client that tries on many connections,
+// or does not wait for the reply.
+func (s *Server) passwordWait(a netip.Addr) time.Duration {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	k, now := s.clients.of(a), s.now()
@@ -149,7 +151,7 @@ func (s *Server) authDelay(k *client) time.Duration {
 }
 
 // withinRate counts a message of a client, and of the user where there is one,
-// and says whether it may be sent.
+// and reports whether it may be sent.
 func (s *Server) withinRate(a netip.Addr, user string) bool {
 	limit := s.limits().Rate
 	if limit == 0 {
@@ -158,7 +160,7 @@ func (s *Server) withinRate(a netip.Addr, user string) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	now := s.now()
-	ok := s.clients.of(a).rate.take(now, limit)
+	ok := s.clients.of(a).rate.count(now, limit)
 	if user == "" {
 		return ok
 	}
@@ -168,5 +170,5 @@ func (s *Server) withinRate(a netip.Addr, user string) bool {
 		r = &rate{}
 		s.clients.users[user] = r
 	}
-	return r.take(now, limit) && ok
+	return r.count(now, limit) && ok
 }

@@ -3,13 +3,10 @@ package ingress
 import (
 	"bufio"
 	"bytes"
-	"context"
 	"crypto/tls"
 	"errors"
-	"fmt"
 	"io"
 	"net"
-	"net/netip"
 	"os"
 	"strings"
 	"sync"
@@ -27,10 +24,6 @@ const (
 	maxAuth    = 12_288
 	// readBuffer bounds what of a session's input is in memory.
 	readBuffer = 16 << 10
-	// handshakeTime bounds a TLS handshake.
-	handshakeTime = 30 * time.Second
-	// writeTime bounds the sending of a reply.
-	writeTime = 2 * time.Minute
 )
 
 // conn stands between the network and go-smtp. It knows the framing of SMTP,
@@ -50,62 +43,35 @@ const (
 //     clear text only.
 //
 // After the first error a conn is dead: it reads nothing more. Its Read and
-// Write are called by one goroutine, go-smtp's.
+// Write are called by one goroutine, go-smtp's. What it consists of has types of
+// its own: dialogue (the order of commands), content (a message's octets), outbox
+// (replies on their way) and standing (what is known of the client).
 type conn struct {
 	net.Conn // TCP, or TLS once that is up
 	server   *Server
 	listener *listener
 
-	br   *bufio.Reader
-	out  []byte // for go-smtp, not yet taken
-	held []byte // replies that go out with the next one
-	mode mode
-	err  error
+	br  *bufio.Reader
+	out []byte // for go-smtp, not yet taken
+	err error
 
-	receiving bool  // a message's content has begun and not ended
-	chunk     int64 // octets left of the present chunk
-	last      bool  // it is the last one
-	aborted   bool  // the client gave the message up
-
-	data      dataFilter
-	part      []byte // of the content, read last
-	bodyStart time.Time
-	bodyBytes int64
-
-	remote  netip.Addr
-	tls     *tls.ConnectionState
-	started time.Time
-	command string // the verb of the last line
-	esmtp   bool   // the client said EHLO, not HELO
-	hello   bool   // the next line answers that
-	args    args   // of the last MAIL or RCPT
-	swallow bool   // the next reply answers a command that the client never gave
-	greeted bool
-	auth    bool // the next line answers a 334
-	logged  bool // the refusal that goes out next is in the log already
-
-	farewell string // goes out behind the next reply, which is the last
-	ended    bool   // that was said: nothing follows
-
+	dialogue dialogue
+	content  content
+	outbox   outbox
 	standing
+	tls  *tls.ConnectionState
+	args args // of the last MAIL or RCPT
 
-	inTransaction atomic.Bool
-	draining      atomic.Bool
-	closeOnce     sync.Once
+	draining  atomic.Bool
+	closeOnce sync.Once
 }
 
-type mode uint8
-
-const (
-	commands mode = iota
-	data          // the content of DATA
-	opening       // BDAT: go-smtp has been told DATA and has not answered
-	chunk         // the content of BDAT
-	discard       // a chunk that was refused
-)
+// errDialogue ends a session that left the order of commands by a fault of the
+// relay.
+var errDialogue = errors.New("internal error: the session left the order of commands")
 
 func newConn(c net.Conn, l *listener) *conn {
-	return &conn{Conn: c, server: l.server, listener: l, br: bufio.NewReaderSize(c, readBuffer), started: time.Now()}
+	return &conn{Conn: c, server: l.server, listener: l, br: bufio.NewReaderSize(c, readBuffer), standing: standing{started: time.Now()}}
 }
 
 // Read gives go-smtp what it may see next: a command line, or the final dot of
@@ -113,21 +79,23 @@ func newConn(c net.Conn, l *listener) *conn {
 func (c *conn) Read(p []byte) (int, error) {
 	for len(c.out) == 0 {
 		var err error
-		switch {
+		switch st := c.dialogue.state(); {
 		case c.err != nil:
-			if c.farewell != "" {
-				c.say("%s", c.farewell)
-				c.farewell = ""
+			if c.outbox.farewell != "" {
+				c.say("%s", c.outbox.farewell)
+				c.outbox.farewell = ""
 			}
 			return 0, c.err
-		case c.receiving:
+		case st == stateClosing:
+			err = io.EOF
+		case st.inContent():
 			_, _ = c.body() // ends with an error that is kept, or with the final dot in out
-		case c.mode == commands:
-			err = c.readCommand()
-		case c.mode == discard:
-			err = c.readChunk()
+		case c.dialogue.asked != none || st == stateCommitting || st == stateConnected:
+			err = errDialogue // go-smtp reads only after it has answered
+		case c.content.left > 0:
+			err = c.skipChunk()
 		default:
-			err = io.ErrUnexpectedEOF // go-smtp reads only after it has answered
+			err = c.readCommand()
 		}
 		if err != nil {
 			c.fail(err)
@@ -138,17 +106,18 @@ func (c *conn) Read(p []byte) (int, error) {
 	return n, nil
 }
 
-// fail makes the connection dead. A time-out stays one, so that go-smtp says so
-// to the client.
+// fail ends the reading from the connection. A time-out stays a time-out, so that
+// go-smtp tells the client.
 func (c *conn) fail(err error) {
 	if c.err == nil {
 		c.err = err
 	}
 }
 
-// end ends the session behind the next reply, with a word why.
-func (c *conn) end(farewell string) {
-	c.farewell = farewell
+// endSession ends the session after the next reply. farewell is one more reply,
+// which says why.
+func (c *conn) endSession(farewell string) {
+	c.outbox.farewell = farewell
 	c.fail(io.EOF)
 }
 
@@ -158,17 +127,18 @@ func (c *conn) readCommand() error {
 		deadline = end
 	}
 	_ = c.Conn.SetReadDeadline(deadline)
-	// Behind the deadline: that of a drain which comes from here on ends the read.
-	if c.draining.Load() && !c.inTransaction.Load() {
-		return c.goodbye()
+	// This comes after the deadline was set: the deadline of a drain that begins
+	// from here on ends the read.
+	if c.draining.Load() && !c.dialogue.state().inTransaction() {
+		return c.shutdown()
 	}
-	if !c.introduced && !c.auth && !c.peekFirst() {
+	if !c.dialogue.state().introduced() && !c.peekFirst() {
 		return io.EOF
 	}
 	line, err := c.readLine()
 	switch {
 	case err != nil && c.draining.Load() && errors.Is(err, os.ErrDeadlineExceeded):
-		return c.goodbye()
+		return c.shutdown()
 	case c.isOverdue(err):
 		c.say("421 4.7.0 no right to send was shown within %.0f seconds; goodbye", c.server.limits().ProofTime.Seconds())
 		return io.EOF
@@ -178,8 +148,9 @@ func (c *conn) readCommand() error {
 	return c.takeCommand(line)
 }
 
-func (c *conn) goodbye() error {
-	c.logged = true
+// shutdown ends the session because the relay stops.
+func (c *conn) shutdown() error {
+	c.outbox.logged = true
 	c.say("421 4.3.2 %s is shutting down; try again later", c.server.hostname)
 	return io.EOF
 }
@@ -191,7 +162,7 @@ func (c *conn) readLine() ([]byte, error) {
 		return nil, err
 	}
 	limit := maxCommand
-	if c.auth || len(line) > 4 && strings.EqualFold(string(line[:5]), "AUTH ") {
+	if c.dialogue.state() == stateAuth || len(line) > 4 && strings.EqualFold(string(line[:5]), "AUTH ") {
 		limit = maxAuth
 	}
 	if err != nil || len(line) > limit {
@@ -201,239 +172,154 @@ func (c *conn) readLine() ([]byte, error) {
 	return line, nil
 }
 
-// takeCommand passes a line on, but for STARTTLS, which is done here.
+// takeCommand passes a command line on to go-smtp, or answers it here: out of its
+// order, and where it is about what lies below go-smtp.
 func (c *conn) takeCommand(line []byte) error {
-	text := strings.TrimRight(string(line), "\r\n")
-	if c.auth {
-		c.auth = false
-		c.out = append(c.out[:0], line...)
+	if c.dialogue.state() == stateAuth {
+		c.enter(response)
+		c.ask(cmdAUTH, line)
 		return nil
 	}
-	verb, arg := text, ""
-	if i := strings.IndexAny(text, blanks); i >= 0 {
-		verb, arg = text[:i], text[i+1:]
+	introduced := c.dialogue.state().introduced()
+	text := strings.TrimRight(string(line), "\r\n")
+	if bare := strings.TrimRight(text, blanks); len(bare) < len(text) && bare != "" {
+		// go-smtp does not know a verb with a blank behind it (RFC 5321, 4.1.1).
+		text, line = bare, []byte(bare+"\r\n")
 	}
-	c.command = strings.ToUpper(verb)
-	if !c.introduced && isForeign(text) {
+	in, arg := c.dialogue.command(text)
+	if !introduced && isForeign(text) {
 		c.say("421 4.7.0 this is a mail server and speaks SMTP; goodbye")
 		return io.EOF
 	}
-	if c.command == "BDAT" {
-		return c.startChunk(arg)
+	if in == cmdBDAT && !c.takeChunkSize(arg) {
+		return nil
 	}
-	if c.receiving {
-		return c.betweenChunks()
-	}
-	switch c.command {
-	case "EHLO", "HELO":
-		c.hello = true
-		if c.introduced {
-			c.fruitless++ // it brings nothing new
-		}
-		line = helloLine(c.command, arg)
-	case "STARTTLS":
-		return c.startTLS(strings.TrimSpace(arg))
-	case "MAIL", "RCPT", "DATA", "AUTH":
-		if !c.introduced { // go-smtp remembers what was said before STARTTLS
-			c.say("503 5.5.1 EHLO comes first")
-			return nil
-		}
-	}
-	switch c.command {
-	case "MAIL":
+	if in == cmdMAIL {
 		line = c.takeArgs(line)
 		c.sender = printable.String(human.Shorten(c.args.path, 320))
-	case "RCPT":
+	}
+	if step := c.dialogue.step(in); step.reply != "" {
+		return c.answer(step)
+	}
+	switch in {
+	case cmdEHLO, cmdHELO:
+		if introduced {
+			c.fruitless++ // it brings nothing new
+		}
+		line = helloLine(c.dialogue.verb, arg)
+	case cmdSTARTTLS:
+		return c.startTLS(strings.TrimSpace(arg))
+	case cmdBDAT:
+		if c.dialogue.state() == stateBdat {
+			c.enter(cmdBDAT)
+			return nil
+		}
+		line = []byte("DATA\r\n")
+	case cmdRSET:
+		if c.dialogue.state() == stateBdat {
+			// go-smtp sees the end of the message, and Session.Data that it is none;
+			// what that answers is the answer to RSET.
+			c.content.aborted = true
+			c.endContent(cmdRSET)
+			return nil
+		}
+	case cmdRCPT:
 		line = c.takeArgs(line)
-	case "AUTH":
+	case cmdAUTH:
 		if !c.listener.rule().Auth || c.tls == nil {
 			// That it is refused has nothing to do with what follows the mechanism.
 			mechanism, _, _ := strings.Cut(arg, " ")
 			line = []byte(strings.TrimSpace("AUTH "+mechanism) + "\r\n")
 		}
 	}
-	c.out = append(c.out[:0], line...)
+	c.ask(in, line)
 	return nil
 }
 
-func (c *conn) startTLS(arg string) error {
-	switch {
-	case arg != "":
-		c.say("501 5.5.4 STARTTLS takes no arguments")
-		return nil
-	case c.tls != nil:
-		c.say("503 5.5.1 TLS is already in use")
-		return nil
-	case c.listener.tlsConfig == nil:
-		c.say("502 5.5.1 TLS is not offered here")
-		return nil
-	}
-	if n := c.br.Buffered(); n > 0 {
-		// It was sent in clear and could be anybody's (RFC 3207, 6).
-		c.server.log.Warn("clear text behind STARTTLS was thrown away", "client", c.remote.String(), "octets", n)
-		_, _ = c.br.Discard(n)
-	}
-	c.say("220 2.0.0 Go ahead")
-	if err := c.handshake(); err != nil {
+// answer gives the reply that the table has for a command.
+func (c *conn) answer(s step) error {
+	if s.counts && c.refusedTooOften() {
+		_, text, _ := strings.Cut(strings.TrimPrefix(s.reply, "503 "), " ")
+		c.say("421 4.7.0 too many refused commands; goodbye (%s)", text)
 		return io.EOF
 	}
-	// What was said in clear counts no more (RFC 3207, 4.2).
-	c.introduced, c.esmtp, c.args, c.sender = false, false, args{}, ""
-	c.out = append(c.out[:0], "RSET\r\n"...)
-	c.swallow = true
+	c.say("%s", s.reply)
 	return nil
 }
 
-func (c *conn) handshake() error {
-	t := tls.Server(c.Conn, c.listener.tlsConfig)
-	ctx, cancel := context.WithDeadline(context.Background(), c.until(handshakeTime))
-	defer cancel()
-	if err := t.HandshakeContext(ctx); err != nil {
-		c.server.log.Info("TLS handshake failed", append(c.who(), "listener", c.listener.options.Address, "error", err)...)
-		return err
-	}
-	state := t.ConnectionState()
-	c.server.mu.Lock() // drain and Close come from other goroutines
-	c.Conn, c.tls = t, &state
-	c.server.mu.Unlock()
-	c.br.Reset(t)
-	if c.hasCertificate() {
-		c.server.recognize(c)
-	}
-	return nil
+// ask gives go-smtp a line of a command, which it answers next.
+func (c *conn) ask(in input, line []byte) {
+	c.dialogue.asked = in
+	c.out = append(c.out[:0], line...)
 }
 
 // Write sends a line of a reply of go-smtp. The greeting is the moment to refuse
 // a client.
 func (c *conn) Write(p []byte) (int, error) {
-	if !c.greeted {
-		c.greeted = true
-		if !c.greet() {
+	d := &c.dialogue
+	if d.state() == stateConnected {
+		if !c.greet() || !c.enter(greeting) {
 			return len(p), nil
 		}
 	}
 	if c.isGone() {
 		return 0, c.err // a probe that goes away is no client that was refused
 	}
-	if c.ended {
+	if d.state() == stateClosing {
 		return len(p), nil // go-smtp answers a message that broke off
 	}
-	if c.hello && bytes.HasPrefix(p, []byte("250")) {
-		c.introduced, c.esmtp = true, c.command == "EHLO"
-	}
-	switch {
-	case c.swallow:
-		c.swallow = false
-		return len(p), nil
-	case c.mode == opening && bytes.HasPrefix(p, []byte("354")):
-		c.beginBody(chunk)
-		return len(p), c.release()
-	case c.mode == opening:
-		c.mode = discard
-		c.bodyStart, c.bodyBytes = time.Now(), 0
-	case bytes.HasPrefix(p, []byte("354")):
-		c.beginBody(data)
-	case bytes.HasPrefix(p, []byte("334")):
-		c.auth = true
-	}
 	reply := c.rewrite(p)
+	asked := d.asked
+	if !c.answered(p, reply) {
+		return len(p), nil
+	}
+	if asked == cmdBDAT && d.state() == stateChunk {
+		return len(p), c.release() // the client has begun without a 354
+	}
 	c.note(reply)
 	c.account(reply)
 	if err := c.send(reply); err != nil {
 		return 0, err
 	}
+	c.hangUp(reply)
 	return len(p), nil
 }
 
-// send sends a reply, or holds it until the reply to the command that the client
-// has sent behind this one (RFC 2920, 3.2): a group of commands gets its replies
-// in one packet.
-func (c *conn) send(p []byte) error {
-	if c.server.refused != nil && len(p) > 4 && (p[0] == '4' || p[0] == '5') {
-		c.server.refused(replyCodes(p))
+// answered changes the state by a line of go-smtp's reply, which the client gets
+// as ours, and reports whether that goes on to the client.
+func (c *conn) answered(theirs, ours []byte) bool {
+	d := &c.dialogue
+	if len(theirs) > 3 && theirs[3] == '-' {
+		return true // the last line of a reply counts
 	}
-	if c.holds(p) {
-		c.held = append(c.held, p...)
-		return nil
-	}
-	if len(c.held) > 0 {
-		p = append(c.held, p...)
-		c.held = p[:0]
-	}
-	most := writeTime
-	if c.stranger {
-		most = strangerWriteTime
-	}
-	_ = c.Conn.SetWriteDeadline(time.Now().Add(most))
-	_, err := c.Conn.Write(p)
-	if err != nil {
-		c.fail(err)
-	}
-	return err
-}
-
-// release sends what is held, where no reply follows soon.
-func (c *conn) release() error {
-	if len(c.held) == 0 {
-		return nil
-	}
-	p := c.held
-	c.held = nil
-	return c.send(p)
-}
-
-// holds says whether a reply may wait for the next one: it is good news of a
-// command that may be followed by another, and that one is here, whole.
-func (c *conn) holds(p []byte) bool {
-	switch c.command {
-	case "MAIL", "RCPT", "RSET":
-	default:
+	in := d.asked
+	d.asked = none
+	if d.silent {
+		d.silent = false
 		return false
 	}
-	if c.mode != commands || !bytes.HasPrefix(p, []byte("2")) {
+	positive := ours[0] == '2' || ours[0] == '3'
+	switch {
+	case d.state() == stateCommitting:
+		in = verdict
+	case bytes.HasPrefix(ours, []byte("334")):
+		in = challenge
+	case in == none, !positive, in == cmdQUIT:
+		return true
+	}
+	if !c.enter(in) {
 		return false
 	}
-	next, _ := c.br.Peek(c.br.Buffered())
-	return bytes.IndexByte(next, '\n') >= 0
-}
-
-// replyCodes are the code and the enhanced status of a reply (RFC 3463).
-func replyCodes(p []byte) (code, status string) {
-	word, _, _ := strings.Cut(string(p[4:]), " ")
-	if len(word) > 9 || strings.Count(word, ".") != 2 || strings.Trim(word, "0123456789.") != "" {
-		word = ""
+	switch in {
+	case cmdEHLO, cmdHELO:
+		d.esmtp = in == cmdEHLO
+	case cmdDATA, cmdBDAT:
+		c.content.reset(in == cmdBDAT)
 	}
-	return string(p[:3]), word
+	return true
 }
 
-func (c *conn) say(format string, args ...any) {
-	p := fmt.Appendf(nil, format+"\r\n", args...)
-	c.note(p)
-	c.account(p)
-	_ = c.send(p) // a failure is kept in err
-	if code := string(p[:3]); code == "421" || code == "221" {
-		c.ended = true
-	}
-}
-
-// note logs a reply that refuses something, where nobody has yet: what go-smtp
-// refuses itself, and what is refused here.
-func (c *conn) note(p []byte) {
-	logged := c.logged
-	c.logged = false
-	if !logged && len(p) > 4 && (p[0] == '4' || p[0] == '5') {
-		_, status := replyCodes(p)
-		c.refusal(string(bytes.TrimSpace(p)), status)
-	}
-}
-
-// refusal is the log line of a reply that refuses something.
-func (c *conn) refusal(reply, status string, more ...any) {
-	attrs := append(c.who(), "command", clean(c.command[:min(len(c.command), 20)]), "from", c.sender, "status", status, "reply", reply)
-	c.server.log.Info("refused", append(attrs, more...)...)
-}
-
-// greet admits the client, or says why not.
+// greet admits the client, or replies why not. It reports whether it is admitted.
 func (c *conn) greet() bool {
 	if addr, ok := c.RemoteAddr().(*net.TCPAddr); ok {
 		c.remote = addr.AddrPort().Addr().Unmap().WithZone("")
@@ -441,8 +327,8 @@ func (c *conn) greet() bool {
 	refusal := c.server.admit(c)
 	if c.listener.options.TLS == "implicit" {
 		// The handshake comes after the counting, so that clients that never
-		// make one are counted. Who is refused is told so over TLS only as long
-		// as there are few of them.
+		// make one are counted. A client that is refused gets the reply over TLS
+		// only as long as there are few such clients.
 		if refusal != "" && !c.server.refusing.tryEnter() {
 			c.fail(io.EOF)
 			return false
@@ -457,7 +343,7 @@ func (c *conn) greet() bool {
 		}
 	}
 	if refusal != "" {
-		c.logged = true
+		c.outbox.logged = true
 		c.say("%s", refusal)
 		c.fail(io.EOF)
 		return false
@@ -480,7 +366,7 @@ func (c *conn) Close() (err error) {
 // drain ends the session as soon as no message is on its way.
 func (c *conn) drain() {
 	c.draining.Store(true)
-	if !c.inTransaction.Load() {
+	if !c.dialogue.state().inTransaction() {
 		_ = c.Conn.SetReadDeadline(time.Unix(1, 0)) // wakes a read that waits for a command
 	}
 }

@@ -31,7 +31,7 @@ func TestAStopEndsASessionThatBeginsToWait(t *testing.T) {
 	}
 	slow := &slowDeadline{Conn: far}
 	c := newConn(slow, s.listeners[0])
-	c.greeted = true
+	c.enter(greeting)
 	slow.before = c.drain
 	go func() { // the 421
 		buf := make([]byte, 100)

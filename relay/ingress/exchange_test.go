@@ -11,7 +11,7 @@ import (
 // EHLO, AUTH LOGIN, then messages by BDAT with the commands of each in one
 // write, RSET where it gives one up, QUIT.
 func TestASessionOfExchange(t *testing.T) {
-	d := openDoor(t, func(o *Options) {
+	d := newServer(t, func(o *Options) {
 		o.Listeners[0].Allow, o.Listeners[0].Auth = nil, true
 		o.Headers = Headers{Strip: []string{"X-MS-Exchange-Organization-*", "x-originating-ip"}, HideInternalHops: true}
 	})
@@ -160,7 +160,7 @@ func TestContentThatIsRefused(t *testing.T) {
 			{"hops", strings.Repeat("Received: from a by b;\r\n\tdate\r\n", 50) + headers + "x\r\n", "554 5.4.6 ", nil},
 		} {
 			t.Run(how+" "+tt.name, func(t *testing.T) {
-				d := openDoor(t, tt.change)
+				d := newServer(t, tt.change)
 				c := d.hello()
 				if got := c.message(how, tt.content); !strings.HasPrefix(got, tt.want) {
 					t.Fatalf("%s, want %s", got, tt.want)
@@ -183,7 +183,7 @@ func TestSmuggling(t *testing.T) {
 	evil := "MAIL FROM:<evil@example.com>\r\nRCPT TO:<victim@example.org>\r\nDATA\r\nevil\r\n"
 	for _, end := range []string{"\n.\n", "\n.\r\n", "\r\n.\n", "\r.\r", "\r.\r\n", "\r\n.\r", "\r\n.\r\r\n", "\r\r\n.\r\r\n", "\n\r.\r\n", "\r\n.\x0b\r\n", "\r\n. \r\n", "\r\n\x00.\r\n"} {
 		for _, how := range []string{"DATA", "BDAT"} {
-			d := openDoor(t, nil)
+			d := newServer(t, nil)
 			c := d.hello()
 			got := c.message(how, headers+"a"+end+evil)
 			if want := map[bool]string{true: "550 5.6.0 ", false: "250 2.0.0 queued"}[strings.Contains(end, "\x00")]; !strings.HasPrefix(got, want) {
@@ -212,7 +212,7 @@ func TestSmuggling(t *testing.T) {
 
 // NUL and what is not ASCII in command lines.
 func TestOctetsOfCommands(t *testing.T) {
-	d := openDoor(t, nil)
+	d := newServer(t, nil)
 	for _, line := range []string{"MAIL FROM:<a\x00@example.com>", "MAIL FROM:<a@example.com\x00>", "MAIL FROM:<\xff@example.com>", "MAIL FROM:<a@exa mple.com>", "MAIL FROM:<ä@example.com>", "MAIL FROM:<a\r@example.com>"} {
 		c := d.hello()
 		c.send(line + "\r\n")
@@ -239,7 +239,7 @@ func TestDevices(t *testing.T) {
 		{"an underscore", "EHLO BRN_0080", "MAIL FROM:<a@example.com> SIZE=0", "RCPT TO:<b@example.org>"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			d := openDoor(t, nil)
+			d := newServer(t, nil)
 			c := d.dial()
 			c.want("220 ")
 			c.do(tt.hello, "250 ")

@@ -33,8 +33,8 @@ func (f *dataFilter) appendChunk(out, part []byte) []byte {
 	return out
 }
 
-// end completes the last line of a message that came by BDAT.
-func (f *dataFilter) end(out []byte) []byte {
+// completeLine ends the last line of a message that came by BDAT.
+func (f *dataFilter) completeLine(out []byte) []byte {
 	if f.cr {
 		f.cr = false
 		f.bare++
@@ -47,7 +47,7 @@ func (f *dataFilter) end(out []byte) []byte {
 }
 
 // append adds the content of piece, which has an LF only at its end, to out. end
-// says that it was the final dot.
+// reports whether it was the final dot.
 func (f *dataFilter) append(out, piece []byte) (_ []byte, end bool) {
 	if f.lineStart && f.begun == crlf && !f.cr && !f.chunks && string(piece) == ".\r\n" {
 		return out, true
@@ -106,7 +106,7 @@ func (f *dataFilter) text(out, text, rest []byte) []byte {
 	return append(out, text...)
 }
 
-// newline is what ended a line.
+// newline is how a line ended.
 type newline uint8
 
 const (

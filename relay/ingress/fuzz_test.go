@@ -28,7 +28,7 @@ func FuzzSession(f *testing.F) {
 		f.Add([]byte(s), false)
 		f.Add([]byte(s), true)
 	}
-	d := openDoor(f, func(o *Options) {
+	d := newServer(f, func(o *Options) {
 		o.Limits.Idle = time.Second
 		o.Limits.AuthDelay = time.Microsecond
 		o.Listeners[0].Auth = true

@@ -40,13 +40,13 @@ func (m *incoming) read() error {
 	}
 	err := s.copy(c)
 	if err == nil {
-		err = h.end()
+		err = h.finish()
 	}
 	if err == nil && limits.LongLines == "convert" && c.long > 0 {
 		err = m.shorten()
 	}
 	m.sign(err == nil)
-	bare := s.conn.data.bare
+	bare := s.conn.content.filter.bare
 	if bare > 0 {
 		s.server.log.Info("bare newlines in a message", "queue_id", m.in.ID().String(), "client", s.conn.remote.String(), "count", bare, "action", limits.BareNewline)
 	}
@@ -120,7 +120,7 @@ func (m *incoming) shorten() error {
 	return err
 }
 
-// copy passes the content on as it comes in.
+// copy writes the content to w as it comes in.
 func (s *session) copy(w io.Writer) error {
 	most := s.server.limits().MessageSize
 	left := most

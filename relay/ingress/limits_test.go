@@ -36,21 +36,21 @@ func TestRefusalsThatEndNoSession(t *testing.T) {
 		c.want("250 ")
 	}
 	t.Run("recipients beyond the most", func(t *testing.T) {
-		d := openDoor(t, func(o *Options) { o.Limits.Recipients = 1 })
+		d := newServer(t, func(o *Options) { o.Limits.Recipients = 1 })
 		c := d.hello()
 		for range 2 {
 			message(c, slices.Repeat([]string{"452 4.5.3 "}, 2*maxRefusals)...)
 		}
 	})
 	t.Run("bad recipients", func(t *testing.T) {
-		c := openDoor(t, nil).hello()
+		c := newServer(t, nil).hello()
 		for range 3 {
 			message(c, slices.Repeat([]string{"501 5.1.3 "}, maxRefusals-1)...)
 		}
 	})
 	t.Run("a rate", func(t *testing.T) {
 		now := newClock()
-		d := openDoor(t, func(o *Options) { o.Now, o.Limits.Rate = now.now, 1 })
+		d := newServer(t, func(o *Options) { o.Now, o.Limits.Rate = now.now, 1 })
 		c := d.hello()
 		message(c)
 		for range 2 * maxRefusals {
@@ -60,7 +60,7 @@ func TestRefusalsThatEndNoSession(t *testing.T) {
 		message(c)
 	})
 	t.Run("a refusal a message", func(t *testing.T) {
-		c := openDoor(t, nil).hello()
+		c := newServer(t, nil).hello()
 		for range 2 * maxRefusals {
 			c.do("MAIL FROM:<a@-bad-.example>", "501 5.1.7 ")
 			message(c)
@@ -109,7 +109,7 @@ func (l *logged) String() string {
 // Whoever refuses, go-smtp or we: there is one line about it.
 func TestEveryRefusalIsInTheLogOnce(t *testing.T) {
 	var log logged
-	d := openDoor(t, func(o *Options) {
+	d := newServer(t, func(o *Options) {
 		o.Logger = slog.New(slog.NewJSONHandler(&log, nil))
 		o.Limits.MessageSize, o.Limits.Recipients, o.Limits.ConnectionsPerClient = 64<<10, 1, 1
 	})
@@ -150,7 +150,7 @@ func TestEveryRefusalIsInTheLogOnce(t *testing.T) {
 
 func TestRateOfClientsAndUsers(t *testing.T) {
 	now := newClock()
-	d := openDoor(t, func(o *Options) {
+	d := newServer(t, func(o *Options) {
 		o.Now, o.Limits.Rate = now.now, 2
 		o.Listeners[0].Auth = true
 		o.Listeners[0].ProxyFrom = loopback
@@ -172,7 +172,7 @@ func TestRateOfClientsAndUsers(t *testing.T) {
 	send("10.0.0.1", "", "250 ")
 	send("10.0.0.1", "", "250 ")
 	send("10.0.0.1", "", "450 4.7.1 ")
-	// A user has one rate, from wherever he comes.
+	// A user has one rate, from whatever address.
 	send("192.0.2.1", "exchange", "250 ")
 	send("192.0.2.2", "exchange", "250 ")
 	send("192.0.2.3", "exchange", "450 4.7.1 ")
@@ -182,7 +182,7 @@ func TestRateOfClientsAndUsers(t *testing.T) {
 }
 
 func TestUsersHaveTheirSenderDomains(t *testing.T) {
-	d := openDoor(t, func(o *Options) {
+	d := newServer(t, func(o *Options) {
 		o.Listeners[0].Auth = true
 		o.Users = func(_ context.Context, name, _ string) (User, bool) {
 			return User{Name: name, SenderDomains: []string{"example.com"}}, true
@@ -206,7 +206,7 @@ func TestUsersHaveTheirSenderDomains(t *testing.T) {
 func TestABrakeOnPasswords(t *testing.T) {
 	now, checked := newClock(), 0
 	var mu sync.Mutex
-	d := openDoor(t, func(o *Options) {
+	d := newServer(t, func(o *Options) {
 		o.Now, o.Listeners[0].Auth = now.now, true
 		o.Listeners[0].ProxyFrom = loopback
 		o.Limits.AuthDelay = time.Millisecond
@@ -269,7 +269,7 @@ func TestBodiesThatTrickleEnd(t *testing.T) {
 		a, b := net.Pipe()
 		d := &Server{}
 		d.rules.Store(&Options{Limits: Limits{}.withDefaults()})
-		c := &conn{Conn: a, server: d, bodyStart: time.Now().Add(-tt.started), bodyBytes: tt.octets}
+		c := &conn{Conn: a, server: d, content: content{started: time.Now().Add(-tt.started), octets: tt.octets}}
 		if err := c.bodyDeadline(); (err != nil) != tt.ends {
 			t.Errorf("%s: %v", tt.name, err)
 		}
@@ -281,7 +281,7 @@ func TestBodiesThatTrickleEnd(t *testing.T) {
 // A command that comes octet by octet has no more time than one that comes at
 // once; a client that never makes its handshake is counted.
 func TestSlowClients(t *testing.T) {
-	d := openDoor(t, func(o *Options) { o.Limits.Idle = 100 * time.Millisecond })
+	d := newServer(t, func(o *Options) { o.Limits.Idle = 100 * time.Millisecond })
 	c := d.dial()
 	c.want("220 ")
 	stop := make(chan struct{})
@@ -303,7 +303,7 @@ func TestSlowClients(t *testing.T) {
 	close(stop)
 	<-done
 
-	d = openDoor(t, func(o *Options) {
+	d = newServer(t, func(o *Options) {
 		o.Listeners[0].TLS = "implicit"
 		o.Limits.ConnectionsPerClient = 1
 	})
@@ -334,7 +334,7 @@ func TestFiveThousandConnections(t *testing.T) {
 		}
 		defer func() { _ = syscall.Setrlimit(syscall.RLIMIT_NOFILE, &limit) }()
 	}
-	d := openDoor(t, func(o *Options) { o.Limits.Connections, o.Limits.ConnectionsPerClient = served, many })
+	d := newServer(t, func(o *Options) { o.Limits.Connections, o.Limits.ConnectionsPerClient = served, many })
 	clients := make([]*raw, many)
 	var open []*raw
 	refused := 0
@@ -404,7 +404,7 @@ func TestHeaders(t *testing.T) {
 		{"keep", Headers{}, "Received: from a by b;\r\n\tx\r\n" + date + id + "\r\n", "Received: from a by b;\r\n\tx\r\n" + date + id + "\r\n", false},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			d := openDoor(t, func(o *Options) { o.Headers = tt.headers })
+			d := newServer(t, func(o *Options) { o.Headers = tt.headers })
 			if got := d.hello().message("DATA", tt.in); !strings.HasPrefix(got, "250 ") {
 				t.Fatal(got)
 			}
@@ -432,7 +432,7 @@ func TestHeaders(t *testing.T) {
 
 // A loop is found although the relay removes what others have noted.
 func TestALoopIsFoundWhereHopsAreHidden(t *testing.T) {
-	d := openDoor(t, func(o *Options) { o.Headers.HideInternalHops, o.Limits.Hops = true, 5 })
+	d := newServer(t, func(o *Options) { o.Headers.HideInternalHops, o.Limits.Hops = true, 5 })
 	content := headers + "x\r\n"
 	for n := range 10 {
 		got := d.hello().message("DATA", content)

@@ -22,7 +22,7 @@ func TestLongLinesAreConverted(t *testing.T) {
 		for _, size := range []int{1, 400} { // a chunk, and some
 			var log logged
 			var seals []*seal
-			d := openDoor(t, func(o *Options) {
+			d := newServer(t, func(o *Options) {
 				o.Logger = slog.New(slog.NewJSONHandler(&log, nil))
 				o.Sign = func(string) Signing { seals = append(seals, new(seal)); return seals[len(seals)-1] }
 			})
@@ -72,7 +72,7 @@ func TestLongLinesAreConverted(t *testing.T) {
 
 func TestLongLinesOfASignedMessageStay(t *testing.T) {
 	var log logged
-	d := openDoor(t, func(o *Options) { o.Logger = slog.New(slog.NewJSONHandler(&log, nil)) })
+	d := newServer(t, func(o *Options) { o.Logger = slog.New(slog.NewJSONHandler(&log, nil)) })
 	text := strings.Repeat("y", 3<<20) + "\r\n"
 	if got := d.hello().message("DATA", "DKIM-Signature: v=1; d=example.com\r\n"+headers+text); !strings.HasPrefix(got, "250 ") {
 		t.Fatal(got)
@@ -87,7 +87,7 @@ func TestLongLinesOfASignedMessageStay(t *testing.T) {
 
 // A line may be as long as the message, and takes no memory.
 func TestALineOfAnyLengthTakesLittleMemory(t *testing.T) {
-	d := openDoor(t, nil)
+	d := newServer(t, nil)
 	c := d.hello()
 	c.do("MAIL FROM:<a@example.com>", "250 ")
 	c.do("RCPT TO:<b@example.org>", "250 ")

@@ -71,7 +71,7 @@ func TestOpenRelay(t *testing.T) {
 		}
 	}
 	// All of them are listeners of one server: none may lend its rules to another.
-	d := openDoor(t, func(o *Options) {
+	d := newServer(t, func(o *Options) {
 		o.Listeners = nil
 		for _, x := range table {
 			l := Listener{Address: "127.0.0.1:0", TLS: x.mode, Auth: x.auth, RequireTLS: x.requireTLS, Allow: outside}
@@ -97,7 +97,7 @@ func TestOpenRelay(t *testing.T) {
 		for _, client := range []string{"nothing", "stranger", "wrong password", "certificate", "password"} {
 			for _, sender := range []string{"", "a@example.com", "a@other.example"} {
 				name := fmt.Sprintf("%+v, client with %s, sender <%s>", x, client, sender)
-				c := (&door{t: t, addr: addrs[i].String()}).dial()
+				c := (&testServer{t: t, addr: addrs[i].String()}).dial()
 				if x.proxy {
 					// A balancer brings a client of the network, or of none.
 					from := "198.51.100.7"
@@ -173,7 +173,7 @@ func TestOpenRelay(t *testing.T) {
 func TestACertificateOfAStranger(t *testing.T) {
 	pool, _ := authority(t)
 	_, stranger := authority(t)
-	d := openDoor(t, func(o *Options) { o.Listeners[0].ClientCAs = pool })
+	d := newServer(t, func(o *Options) { o.Listeners[0].ClientCAs = pool })
 	c := d.hello()
 	c.do("STARTTLS", "220 ")
 	tc := tls.Client(c.conn, &tls.Config{InsecureSkipVerify: true, Certificates: []tls.Certificate{stranger()}})
@@ -186,9 +186,9 @@ func TestACertificateOfAStranger(t *testing.T) {
 	}
 }
 
-// Who is not the balancer cannot say who he is.
+// A client that is not the balancer cannot claim another address.
 func TestAPROXYHeaderOfAnybodyIsNotBelieved(t *testing.T) {
-	d := openDoor(t, func(o *Options) {
+	d := newServer(t, func(o *Options) {
 		o.Listeners[0].ProxyFrom = []netip.Prefix{netip.MustParsePrefix("192.0.2.1/32")}
 		o.Listeners[0].Allow = []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}
 	})
@@ -204,15 +204,15 @@ func TestAPROXYHeaderOfAnybodyIsNotBelieved(t *testing.T) {
 func TestARuleStaysWithItsAddress(t *testing.T) {
 	pool, issue := authority(t)
 	var o Options
-	d := openDoor(t, func(p *Options) {
+	d := newServer(t, func(p *Options) {
 		p.Listeners = []Listener{
 			{Address: "127.0.0.1:0", TLS: "starttls", Allow: loopback, ClientCAs: pool},
 			{Address: "localhost:0", TLS: "starttls", Auth: true, ClientCAs: pool},
 		}
 		o = *p
 	})
-	inner, outer := &door{t: t, addr: d.server.Addrs()[0].String()}, &door{t: t, addr: d.server.Addrs()[1].String()}
-	mail := func(d *door, want string, certs ...tls.Certificate) {
+	inner, outer := &testServer{t: t, addr: d.server.Addrs()[0].String()}, &testServer{t: t, addr: d.server.Addrs()[1].String()}
+	mail := func(d *testServer, want string, certs ...tls.Certificate) {
 		t.Helper()
 		c := d.hello()
 		if len(certs) > 0 {

@@ -29,7 +29,7 @@ func TestRepliesToAGroupOfCommandsComeTogether(t *testing.T) {
 		{"the last command only begun", "MAIL FROM:<a@client.example>\r\nRCPT TO:<b@example.org>\r\nDA", []string{"250 ", "250 "}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			c := openDoor(t, nil).hello()
+			c := newServer(t, nil).hello()
 			c.send(tt.group)
 			got := strings.SplitAfter(strings.TrimSuffix(c.once(), "\r\n"), "\r\n")
 			if len(got) != len(tt.want) {
@@ -47,7 +47,7 @@ func TestRepliesToAGroupOfCommandsComeTogether(t *testing.T) {
 // A client that waits for the replies to its envelope before it sends a chunk
 // gets them, although the chunk's own reply comes later.
 func TestRepliesDoNotWaitForAChunk(t *testing.T) {
-	d := openDoor(t, nil)
+	d := newServer(t, nil)
 	c := d.hello()
 	c.send("MAIL FROM:<a@client.example>\r\nRCPT TO:<b@example.org>\r\nBDAT 15 LAST\r\n")
 	c.want("250 ")

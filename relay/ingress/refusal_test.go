@@ -38,7 +38,7 @@ func TestAProbeIsNoRefusal(t *testing.T) {
 				var log logged
 				var mu sync.Mutex
 				refused := 0
-				d := openDoor(t, func(o *Options) {
+				d := newServer(t, func(o *Options) {
 					if proxied {
 						o.Listeners[0].ProxyFrom = loopback
 					}
@@ -80,7 +80,7 @@ func TestManyPasswordsAtOnce(t *testing.T) {
 			now := newClock()
 			var mu sync.Mutex
 			looked := 0
-			d := openDoor(t, func(o *Options) {
+			d := newServer(t, func(o *Options) {
 				o.Listeners[0].Auth, o.Listeners[0].Allow, o.Now = true, nil, now.now
 				o.Users = func(_ context.Context, name, password string) (User, bool) {
 					<-time.After(20 * time.Millisecond) // the others come meanwhile
@@ -146,7 +146,7 @@ func TestAGatewayIsNamed(t *testing.T) {
 // The log line of a refusal has its status and the sender, whoever refuses.
 func TestARefusalIsLoggedWithStatusAndSender(t *testing.T) {
 	var log logged
-	d := openDoor(t, func(o *Options) {
+	d := newServer(t, func(o *Options) {
 		o.Listeners[0].SenderDomains = []string{"example.com"}
 		o.Logger = slog.New(slog.NewJSONHandler(&log, nil))
 	})

@@ -21,7 +21,7 @@ func (c *raw) lines() (out []string) {
 }
 
 func TestTheReplyToHelloBeginsWithTheServersName(t *testing.T) {
-	c := openDoor(t, nil).dial()
+	c := newServer(t, nil).dial()
 	c.want("220 relay.example.com ")
 	for _, tt := range []struct{ line, first string }{
 		{"HELO client.example", "250 relay.example.com greets you"},
@@ -37,7 +37,7 @@ func TestTheReplyToHelloBeginsWithTheServersName(t *testing.T) {
 }
 
 func TestReplies(t *testing.T) {
-	d := openDoor(t, func(o *Options) {
+	d := newServer(t, func(o *Options) {
 		l := o.Listeners[0]
 		l.Auth = true
 		o.Listeners = append(o.Listeners, l)
@@ -76,7 +76,7 @@ func TestRepliesToAuth(t *testing.T) {
 		{"AUTH, over TLS", true, true, "501 5.5.2 "},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			c := openDoor(t, func(o *Options) { o.Listeners[0].Auth = tt.auth }).hello()
+			c := newServer(t, func(o *Options) { o.Listeners[0].Auth = tt.auth }).hello()
 			if tt.secure {
 				c.startTLS()
 			}
@@ -94,7 +94,7 @@ func TestRepliesToAuth(t *testing.T) {
 // The size that is offered, the one that MAIL may declare and the one that the
 // content may have are one, before and after a reload.
 func TestTheLimitOfSizesFollowsAReload(t *testing.T) {
-	d := openDoor(t, func(o *Options) { o.Limits.MessageSize = 1000 })
+	d := newServer(t, func(o *Options) { o.Limits.MessageSize = 1000 })
 	c := d.hello()
 	for _, limit := range []struct{ most, offer, above string }{
 		{"1000", "250 SIZE 1000", "1001"},

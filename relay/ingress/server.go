@@ -1,4 +1,4 @@
-// Package ingress is the front door: it takes mail from the servers and
+// Package ingress is the SMTP server: it takes mail from the mail servers and
 // devices that may send through this relay, checks it, completes its header,
 // and streams it into the queue. The 250 is written when the queue has made the
 // message durable, never before.
@@ -62,14 +62,14 @@ type Options struct {
 	Logger *slog.Logger
 }
 
-// User is who has proved by AUTH who he is.
+// User is a person or program that has authenticated by AUTH.
 type User struct {
 	Name string
 	// SenderDomains are the domains that the user may claim; empty: any.
 	SenderDomains []string
 }
 
-// Listener is one address and who may send there.
+// Listener is one address, and the rules who may send there.
 type Listener struct {
 	// Address is "host:port".
 	Address string
@@ -450,7 +450,7 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	return err
 }
 
-// mayClaim says whether a sender's domain is one of those that are allowed.
+// mayClaim reports whether a sender's domain is one of those that are allowed.
 func mayClaim(allowed []string, domain string) bool {
 	return len(allowed) == 0 || slices.ContainsFunc(allowed, func(d string) bool { return strings.EqualFold(d, domain) })
 }

@@ -12,13 +12,14 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/stsrelay/stsrelay/internal/store/badger"
+	"github.com/stsrelay/stsrelay/internal/store/memory"
 	"github.com/stsrelay/stsrelay/queue"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 func TestAMessageIsQueuedWithItsTrace(t *testing.T) {
-	d := openDoor(t, nil)
+	d := newServer(t, nil)
 	c := d.hello()
 	c.startTLS()
 	c.do("MAIL FROM:<Anna@Example.com> SIZE=100 BODY=8BITMIME RET=HDRS ENVID=abc", "250 ")
@@ -74,7 +75,7 @@ func TestNewlines(t *testing.T) {
 		{"long line", strings.Repeat("x", 100_000) + "\r\n.\r\n", strings.Repeat("x", 100_000) + "\r\n"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			d := openDoor(t, func(o *Options) { o.Limits.LongLines = "pass" })
+			d := newServer(t, func(o *Options) { o.Limits.LongLines = "pass" })
 			for _, step := range []int{0, 1} { // at once, and octet by octet
 				if step == 1 && len(tt.data) > 1000 {
 					continue
@@ -104,7 +105,7 @@ func TestNewlines(t *testing.T) {
 }
 
 func TestBareNewlinesCanBeRefused(t *testing.T) {
-	d := openDoor(t, func(o *Options) { o.Limits.BareNewline = "reject" })
+	d := newServer(t, func(o *Options) { o.Limits.BareNewline = "reject" })
 	for _, data := range []string{"a\nb\r\n.\r\n", "a\rb\r\n.\r\n", "a\r\r\n.\r\n"} {
 		c := d.hello()
 		c.do("MAIL FROM:<a@example.com>", "250 ")
@@ -122,7 +123,7 @@ func TestBareNewlinesCanBeRefused(t *testing.T) {
 }
 
 func TestChunksAsExchangeSendsThem(t *testing.T) {
-	d := openDoor(t, func(o *Options) { o.Limits.LongLines = "pass" })
+	d := newServer(t, func(o *Options) { o.Limits.LongLines = "pass" })
 	c := d.hello()
 	big := strings.Repeat(strings.Repeat("y", 5000)+"\r\n", 100)
 	c.bdat(headers+big, "250 2.0.0 queued")
@@ -158,7 +159,7 @@ func TestChunksAsExchangeSendsThem(t *testing.T) {
 }
 
 func TestWhatBreaksOffInsideABodyIsNeverReadAsCommands(t *testing.T) {
-	d := openDoor(t, nil)
+	d := newServer(t, nil)
 	for _, tail := range []string{"", "half a line", "MAIL FROM:<evil@example.com>\r\nRCPT TO:<b@example.org>\r\nDATA\r\n"} {
 		c := d.hello()
 		c.do("MAIL FROM:<a@example.com>", "250 ")
@@ -182,7 +183,7 @@ func TestWhatBreaksOffInsideABodyIsNeverReadAsCommands(t *testing.T) {
 }
 
 func TestOrderOfCommands(t *testing.T) {
-	d := openDoor(t, nil)
+	d := newServer(t, nil)
 	c := d.hello()
 	c.do("RCPT TO:<b@example.org>", "503 ")
 	c.do("DATA", "503 ")
@@ -210,12 +211,12 @@ func TestLimits(t *testing.T) {
 	for _, tt := range []struct {
 		name   string
 		change func(*Options)
-		play   func(*door, *raw)
+		play   func(*testServer, *raw)
 	}{
-		{"size at MAIL", func(o *Options) { o.Limits.MessageSize = 1000 }, func(_ *door, c *raw) {
+		{"size at MAIL", func(o *Options) { o.Limits.MessageSize = 1000 }, func(_ *testServer, c *raw) {
 			c.do("MAIL FROM:<a@example.com> SIZE=1001", "552 5.3.4 ")
 		}},
-		{"size while reading", func(o *Options) { o.Limits.MessageSize = 1000 }, func(_ *door, c *raw) {
+		{"size while reading", func(o *Options) { o.Limits.MessageSize = 1000 }, func(_ *testServer, c *raw) {
 			c.do("MAIL FROM:<a@example.com>", "250 ")
 			c.do("RCPT TO:<b@example.org>", "250 ")
 			c.do("DATA", "354 ")
@@ -223,25 +224,25 @@ func TestLimits(t *testing.T) {
 			c.want("552 5.3.4 ")
 			c.do("NOOP", "250 ")
 		}},
-		{"recipients", func(o *Options) { o.Limits.Recipients = 2 }, func(_ *door, c *raw) {
+		{"recipients", func(o *Options) { o.Limits.Recipients = 2 }, func(_ *testServer, c *raw) {
 			c.do("MAIL FROM:<a@example.com>", "250 ")
 			c.do("RCPT TO:<b@example.org>", "250 ")
 			c.do("RCPT TO:<c@example.org>", "250 ")
 			c.do("RCPT TO:<d@example.org>", "452 4.5.3 ")
 		}},
-		{"hops", func(o *Options) { o.Limits.Hops = 3 }, func(_ *door, c *raw) {
+		{"hops", func(o *Options) { o.Limits.Hops = 3 }, func(_ *testServer, c *raw) {
 			c.do("MAIL FROM:<a@example.com>", "250 ")
 			c.do("RCPT TO:<b@example.org>", "250 ")
 			c.do("DATA", "354 ")
 			c.send(strings.Repeat("Received: x\r\n", 3) + headers + ".\r\n")
 			c.want("554 5.4.6 ")
 		}},
-		{"rate", func(o *Options) { o.Limits.Rate = 1 }, func(_ *door, c *raw) {
+		{"rate", func(o *Options) { o.Limits.Rate = 1 }, func(_ *testServer, c *raw) {
 			c.do("MAIL FROM:<a@example.com>", "250 ")
 			c.do("RSET", "250 ")
 			c.do("MAIL FROM:<a@example.com>", "450 4.7.1 ")
 		}},
-		{"refusals", nil, func(_ *door, c *raw) {
+		{"refusals", nil, func(_ *testServer, c *raw) {
 			c.do("MAIL FROM:<a@example.com>", "250 ")
 			for range maxRefusals - 1 {
 				c.do("MAIL FROM:<b@example.com>", "503 ")
@@ -249,43 +250,43 @@ func TestLimits(t *testing.T) {
 			c.do("MAIL FROM:<b@example.com>", "421 ")
 			c.want("EOF")
 		}},
-		{"command line", nil, func(_ *door, c *raw) {
+		{"command line", nil, func(_ *testServer, c *raw) {
 			c.do("MAIL FROM:<"+strings.Repeat("a", 3000)+"@example.com>", "500 ")
 			c.want("EOF")
 		}},
-		{"command line without an end", nil, func(_ *door, c *raw) {
+		{"command line without an end", nil, func(_ *testServer, c *raw) {
 			c.send(strings.Repeat("a", 20_000))
 			c.want("500 ")
 		}},
-		{"long lines refused", func(o *Options) { o.Limits.LongLines = "reject" }, func(_ *door, c *raw) {
+		{"long lines refused", func(o *Options) { o.Limits.LongLines = "reject" }, func(_ *testServer, c *raw) {
 			c.do("MAIL FROM:<a@example.com>", "250 ")
 			c.do("RCPT TO:<b@example.org>", "250 ")
 			c.do("DATA", "354 ")
 			c.send(headers + strings.Repeat("x", 999) + "\r\n.\r\n")
 			c.want("550 5.6.0 ")
 		}},
-		{"connections", func(o *Options) { o.Limits.Connections = 1 }, func(d *door, _ *raw) {
+		{"connections", func(o *Options) { o.Limits.Connections = 1 }, func(d *testServer, _ *raw) {
 			d.dial().want("421 4.7.0 ")
 		}},
-		{"connections of one client", func(o *Options) { o.Limits.ConnectionsPerClient = 1 }, func(d *door, c *raw) {
+		{"connections of one client", func(o *Options) { o.Limits.ConnectionsPerClient = 1 }, func(d *testServer, c *raw) {
 			d.dial().want("421 4.7.0 ")
 			c.do("QUIT", "221 ")
 		}},
-		{"REQUIRETLS in clear", nil, func(_ *door, c *raw) { c.do("MAIL FROM:<a@example.com> REQUIRETLS", "530 ") }},
-		{"TLS demanded", func(o *Options) { o.Listeners[0].RequireTLS = true }, func(_ *door, c *raw) {
+		{"REQUIRETLS in clear", nil, func(_ *testServer, c *raw) { c.do("MAIL FROM:<a@example.com> REQUIRETLS", "530 ") }},
+		{"TLS demanded", func(o *Options) { o.Listeners[0].RequireTLS = true }, func(_ *testServer, c *raw) {
 			c.do("MAIL FROM:<a@example.com>", "530 5.7.0 ")
 			c.startTLS()
 			c.do("MAIL FROM:<a@example.com>", "250 ")
 		}},
-		{"sender domains", func(o *Options) { o.Listeners[0].SenderDomains = []string{"example.com"} }, func(_ *door, c *raw) {
+		{"sender domains", func(o *Options) { o.Listeners[0].SenderDomains = []string{"example.com"} }, func(_ *testServer, c *raw) {
 			c.do("MAIL FROM:<a@other.example>", "550 5.7.1 ")
 			c.do("MAIL FROM:<a@Example.COM>", "250 ")
 		}},
-		{"idle", func(o *Options) { o.Limits.Idle = 30 * time.Millisecond }, func(_ *door, c *raw) { c.want("421 4.4.2 ") }},
-		{"session time", func(o *Options) { o.Limits.SessionTime = 30 * time.Millisecond }, func(_ *door, c *raw) { c.want("421 4.4.2 ") }},
+		{"idle", func(o *Options) { o.Limits.Idle = 30 * time.Millisecond }, func(_ *testServer, c *raw) { c.want("421 4.4.2 ") }},
+		{"session time", func(o *Options) { o.Limits.SessionTime = 30 * time.Millisecond }, func(_ *testServer, c *raw) { c.want("421 4.4.2 ") }},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			d := openDoor(t, tt.change)
+			d := newServer(t, tt.change)
 			tt.play(d, d.hello())
 			if n := len(d.messages()); n > 0 {
 				t.Errorf("%d messages are queued", n)
@@ -295,7 +296,7 @@ func TestLimits(t *testing.T) {
 }
 
 func TestShutdownLetsAMessageEndAndRefusesNewSessions(t *testing.T) {
-	d := openDoor(t, nil)
+	d := newServer(t, nil)
 	idle, busy := d.hello(), d.hello()
 	busy.do("MAIL FROM:<a@example.com>", "250 ")
 	busy.do("RCPT TO:<b@example.org>", "250 ")
@@ -331,8 +332,8 @@ func TestAFullDiskIsTemporary(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer func() { q.Close(); _ = st.Close() }()
-	d := openDoor(t, func(o *Options) {
-		o.Queue.Close() // the door's own is not used here
+	d := newServer(t, func(o *Options) {
+		o.Queue.Close() // the test server's own is not used here
 		o.Queue = q
 	})
 	c := d.hello()
@@ -340,4 +341,37 @@ func TestAFullDiskIsTemporary(t *testing.T) {
 	c.do("MAIL FROM:<a@example.com>", "452 4.3.1 ")
 	free.Store(1 << 40)
 	c.do("MAIL FROM:<a@example.com>", "250 ")
+}
+
+// A message of which the store does not know whether it was written is not accepted, and
+// the session goes on.
+func TestAnUnknownOutcomeIsTemporary(t *testing.T) {
+	var place memory.Place
+	st := place.Open()
+	q, err := queue.Open(queue.Options{Store: st, Paused: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { q.Close(); _ = st.Close() }()
+	d := newServer(t, func(o *Options) {
+		o.Queue.Close() // the door's own is not used here
+		o.Queue = q
+	})
+	c := d.hello()
+	for _, row := range []struct {
+		lost  bool
+		reply string
+		count int
+	}{{true, "451 4.3.0 ", 0}, {false, "250 ", 1}} {
+		c.do("MAIL FROM:<a@example.com>", "250 ")
+		c.do("RCPT TO:<b@example.org>", "250 ")
+		c.do("DATA", "354 ")
+		if row.lost {
+			place.LoseAnswer(true)
+		}
+		c.do("Subject: x\r\n\r\ntext\r\n.", row.reply)
+		if n := q.Counts().Messages; n != row.count {
+			t.Errorf("%d messages after %q", n, row.reply)
+		}
+	}
 }

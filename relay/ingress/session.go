@@ -37,11 +37,9 @@ type session struct {
 	smtp     *smtp.Conn
 	helo     string // that of the last EHLO or HELO
 
-	user      User // by AUTH; without a name: none
-	attempts  int  // of AUTH
-	refusals  int  // for good, since the last message that was accepted
-	receiving bool // MAIL was taken
-	env       queue.Envelope
+	user     User // by AUTH; without a name: none
+	attempts int  // of AUTH
+	env      queue.Envelope
 	// envelopeSize is what the recipients of env take in memory, in octets.
 	envelopeSize int
 }
@@ -73,13 +71,13 @@ func reply(code int, class, subject, detail int, format string, args ...any) *sm
 // the session ends. Those who are told to come back later do what they should,
 // and are not counted.
 func (s *session) refuse(e *smtp.SMTPError) error {
-	s.conn.logged = true
+	s.conn.outbox.logged = true
 	status := fmt.Sprintf("%d.%d.%d", e.EnhancedCode[0], e.EnhancedCode[1], e.EnhancedCode[2])
 	s.conn.refusal(fmt.Sprintf("%d %s %s", e.Code, status, e.Message), status, "helo", s.helo)
 	if e.Code < 500 {
 		return e
 	}
-	if s.refusals++; s.refusals >= maxRefusals {
+	if s.conn.refusedTooOften() {
 		s.conn.fail(io.EOF)
 		return reply(421, 4, 7, 0, "too many refused commands; goodbye (%s)", e.Message)
 	}
@@ -88,9 +86,6 @@ func (s *session) refuse(e *smtp.SMTPError) error {
 
 // Mail implements smtp.Session.
 func (s *session) Mail(string, *smtp.MailOptions) error {
-	if s.receiving {
-		return s.refuse(reply(503, 5, 5, 1, "MAIL was given already; RSET begins anew"))
-	}
 	rule := s.listener.rule()
 	if rule.RequireTLS && s.conn.tls == nil {
 		return s.refuse(reply(530, 5, 7, 0, "this listener takes mail over TLS only: use STARTTLS"))
@@ -141,8 +136,6 @@ func (s *session) Mail(string, *smtp.MailOptions) error {
 	if free := s.server.queue.Room(size); free != nil {
 		return s.unavailable(free)
 	}
-	s.receiving = true
-	s.conn.inTransaction.Store(true)
 	s.env, s.envelopeSize = env, 0
 	return nil
 }
@@ -170,7 +163,7 @@ func (s *session) mayNotRelay(rule *Listener) *smtp.SMTPError {
 
 // unavailable is the answer while no mail can be taken in.
 func (s *session) unavailable(err error) error {
-	s.conn.logged = true
+	s.conn.outbox.logged = true
 	e, status := reply(451, 4, 3, 0, "this relay cannot store mail now; try again later"), "4.3.0"
 	switch {
 	case errors.Is(err, store.ErrDiskFull):
@@ -228,8 +221,8 @@ func (s *session) Data(io.Reader) error {
 	defer func() { m.in.Abort() }()
 	err = m.read()
 	in = m.in
-	if s.conn.aborted {
-		s.conn.aborted = false
+	if s.conn.content.aborted {
+		s.conn.content.aborted = false
 		return reply(250, 2, 0, 0, "the message is forgotten")
 	}
 	if err != nil {
@@ -246,7 +239,7 @@ func (s *session) Data(io.Reader) error {
 	if err := in.Commit(s.server.ctx(), env); err != nil {
 		return s.unavailable(err)
 	}
-	s.refusals, s.conn.fruitless = 0, 0
+	s.conn.refusals, s.conn.fruitless = 0, 0
 	if s.server.accepted != nil {
 		env.ID, env.Size = in.ID(), in.Size()
 		s.server.accepted(&env)
@@ -272,7 +265,7 @@ func (s *session) contentError(err error) *smtp.SMTPError {
 		return reply(550, 5, 6, 0, "%v", err)
 	case errors.Is(err, errLongHeader):
 		return reply(552, 5, 3, 4, "%v", err)
-	case errors.Is(err, store.ErrDiskFull), errors.Is(err, store.ErrFailed), errors.Is(err, store.ErrClosed):
+	case errors.Is(err, store.ErrDiskFull), errors.Is(err, store.ErrFailed), errors.Is(err, store.ErrUnknown), errors.Is(err, store.ErrClosed):
 		e, _ := errors.AsType[*smtp.SMTPError](s.unavailable(err))
 		return e
 	}
@@ -315,9 +308,7 @@ func (s *session) Reset() {
 }
 
 func (s *session) forget() {
-	s.receiving = false
 	s.env = queue.Envelope{}
-	s.conn.inTransaction.Store(false)
 }
 
 // Logout implements smtp.Session.

@@ -11,8 +11,8 @@ import (
 	"time"
 )
 
-// This file is the part of conn that judges a client by what it has shown of
-// itself, and ends the sessions that are no use to anybody.
+// This file is the part of conn that knows whether a client may send, and ends the
+// sessions that bring nothing.
 
 const (
 	// maxFruitless is how many commands that bring nothing a session may give
@@ -22,13 +22,15 @@ const (
 	strangerWriteTime = 10 * time.Second
 )
 
-// standing is what a client has shown of itself in its session. The goroutine of
-// the session uses it alone.
+// standing is what is known of a client in its session. Only the goroutine of the
+// session uses it.
 type standing struct {
-	stranger   bool   // no right to send was shown yet; Server counts these
-	introduced bool   // EHLO or HELO was taken since the connection, or TLS on it, began
-	fruitless  int    // commands that brought nothing since the last message
-	sender     string // the path of the last MAIL, taken or not; for the log
+	stranger  bool   // no right to send was shown yet; Server counts these
+	fruitless int    // commands that brought nothing since the last message
+	refusals  int    // for good, since the last message that was accepted
+	sender    string // the path of the last MAIL, taken or not; for the log
+	remote    netip.Addr
+	started   time.Time // of the connection
 }
 
 // until is the time d from now, and for a stranger no later than the end of the
@@ -59,7 +61,7 @@ func (c *conn) account(reply []byte) {
 		return // the last line of a reply counts
 	}
 	accepted := reply[0] == '2' || reply[0] == '3'
-	switch c.command {
+	switch c.dialogue.verb {
 	case "NOOP", "RSET", "VRFY", "EXPN", "HELP":
 		accepted = false
 	case "RCPT":
@@ -69,12 +71,19 @@ func (c *conn) account(reply []byte) {
 		c.fruitless++
 	}
 	if c.fruitless >= maxFruitless && c.err == nil {
-		c.end("421 4.7.0 too many commands that bring nothing; goodbye")
+		c.endSession("421 4.7.0 too many commands that bring nothing; goodbye")
 	}
 }
 
-// peekFirst looks at the first octet of a session, and reports whether a command
-// can begin with it. What speaks another protocol may never send a line.
+// refusedTooOften counts a refusal for good, and reports whether the session has
+// had too many.
+func (c *conn) refusedTooOften() bool {
+	c.refusals++
+	return c.refusals >= maxRefusals
+}
+
+// peekFirst reports whether a command can begin with the first octet of a session.
+// A client of another protocol may never send a line.
 func (c *conn) peekFirst() (ok bool) {
 	first, err := c.br.Peek(1)
 	switch {

@@ -10,9 +10,9 @@ import (
 	"time"
 )
 
-// behindBalancer makes a door of which a client may come from any address.
-func behindBalancer(t *testing.T, change func(*Options)) *door {
-	return openDoor(t, func(o *Options) {
+// behindBalancer makes a server to which a client may come from any address.
+func behindBalancer(t *testing.T, change func(*Options)) *testServer {
+	return newServer(t, func(o *Options) {
 		o.Listeners[0].ProxyFrom = loopback
 		o.Listeners[0].Auth = true
 		o.Listeners[0].Allow = []netip.Prefix{netip.MustParsePrefix("10.0.0.0/24")}
@@ -23,7 +23,7 @@ func behindBalancer(t *testing.T, change func(*Options)) *door {
 }
 
 // from connects as a client of an address.
-func (d *door) from(addr string) *raw {
+func (d *testServer) from(addr string) *raw {
 	d.t.Helper()
 	c := d.dial()
 	c.send("PROXY TCP4 " + addr + " 127.0.0.1 1 25\r\n")
@@ -33,7 +33,7 @@ func (d *door) from(addr string) *raw {
 func (c *raw) close() { c.conn.Close() }
 
 // sessions waits until so many are open.
-func (d *door) sessions(n int) {
+func (d *testServer) sessions(n int) {
 	d.t.Helper()
 	for end := time.Now().Add(time.Minute); d.server.Sessions() != n; <-time.After(time.Millisecond) {
 		if time.Now().After(end) {
@@ -77,7 +77,7 @@ func TestStrangersKeepNobodyOut(t *testing.T) {
 		t.Error(got)
 	}
 
-	// Who has logged in makes room for another stranger; so does one that leaves.
+	// A client that logs in makes room for another stranger; so does one that leaves.
 	login(held[0])
 	d.from(next()).want("220 ")
 	d.from(next()).want("421 ")
@@ -219,7 +219,7 @@ func TestCommandsThatBringNothingEndASession(t *testing.T) {
 		{"a bad BDAT", "BDAT x", "501 "}, {"HELP", "HELP", "502 "},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			c := openDoor(t, nil).hello()
+			c := newServer(t, nil).hello()
 			for range maxFruitless - 1 {
 				c.do(tt.line, tt.reply)
 			}
@@ -232,7 +232,7 @@ func TestCommandsThatBringNothingEndASession(t *testing.T) {
 		})
 	}
 	t.Run("pipelined", func(t *testing.T) {
-		c := openDoor(t, nil).hello()
+		c := newServer(t, nil).hello()
 		c.send(strings.Repeat("NOOP\r\nRSET\r\n", 1000))
 		for range maxFruitless {
 			c.want("250 ")
@@ -240,7 +240,7 @@ func TestCommandsThatBringNothingEndASession(t *testing.T) {
 		c.want(farewell)
 	})
 	t.Run("transactions that are given up", func(t *testing.T) {
-		c := openDoor(t, nil).hello()
+		c := newServer(t, nil).hello()
 		for range maxFruitless {
 			c.send("MAIL FROM:<a@example.com>\r\nRCPT TO:<b@example.org>\r\nRSET\r\n")
 			c.want("250 ")
@@ -250,7 +250,7 @@ func TestCommandsThatBringNothingEndASession(t *testing.T) {
 		c.want(farewell)
 	})
 	t.Run("empty chunks", func(t *testing.T) {
-		c := openDoor(t, nil).hello()
+		c := newServer(t, nil).hello()
 		c.do("MAIL FROM:<a@example.com>", "250 ")
 		c.do("RCPT TO:<b@example.org>", "250 ")
 		for range maxFruitless {
@@ -260,7 +260,7 @@ func TestCommandsThatBringNothingEndASession(t *testing.T) {
 		c.want("EOF")
 	})
 	t.Run("nothing follows a goodbye", func(t *testing.T) {
-		c := openDoor(t, nil).hello()
+		c := newServer(t, nil).hello()
 		c.do("MAIL FROM:<a@example.com>", "250 ")
 		c.do("RCPT TO:<b@example.org>", "250 ")
 		c.do("BDAT 0", "250 ")
@@ -268,7 +268,7 @@ func TestCommandsThatBringNothingEndASession(t *testing.T) {
 		c.want("EOF")
 	})
 	t.Run("a list of a thousand recipients is no waste", func(t *testing.T) {
-		c := openDoor(t, func(o *Options) { o.Limits.Recipients = 300 }).hello()
+		c := newServer(t, func(o *Options) { o.Limits.Recipients = 300 }).hello()
 		c.do("MAIL FROM:<a@example.com>", "250 ")
 		for i := range 1000 {
 			want := "250 "
@@ -326,7 +326,7 @@ func TestFirstWordsOfOtherProtocols(t *testing.T) {
 		{"QUIT\r\n", false},
 	} {
 		t.Run(fmt.Sprintf("%.12q", tt.first), func(t *testing.T) {
-			d := openDoor(t, nil)
+			d := newServer(t, nil)
 			c := d.dial()
 			c.want("220 ")
 			c.send(tt.first)
@@ -343,7 +343,7 @@ func TestFirstWordsOfOtherProtocols(t *testing.T) {
 		})
 	}
 	t.Run("over TLS", func(t *testing.T) {
-		d := openDoor(t, nil)
+		d := newServer(t, nil)
 		c := d.hello()
 		c.do("STARTTLS", "220 ")
 		c.secure()
@@ -355,12 +355,12 @@ func TestFirstWordsOfOtherProtocols(t *testing.T) {
 // What was said in clear counts no more over TLS (RFC 3207, 4.2), and the last
 // EHLO counts (RFC 5321, 4.1.4).
 func TestTheStateOfEHLO(t *testing.T) {
-	received := func(d *door) string {
+	received := func(d *testServer) string {
 		t.Helper()
 		all := d.contents()
 		return all[len(all)-1]
 	}
-	d := openDoor(t, nil)
+	d := newServer(t, nil)
 	c := d.dial()
 	c.want("220 ")
 	c.do("EHLO clear.example", "250 ")

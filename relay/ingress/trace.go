@@ -19,9 +19,8 @@ const maxHeader = 256 << 10
 
 var errLongHeader = errors.New("the header of the message is larger than 256 KiB")
 
-// headerReader lets a message through to w and looks at its header on the way:
-// it holds the header back until it is whole, completes it and goes on
-// streaming.
+// headerReader writes a message to w and reads its header on the way: it keeps the
+// header until it is whole, completes it, and streams what follows.
 type headerReader struct {
 	w        io.Writer
 	complete func(h header) (add string, err error)
@@ -62,8 +61,8 @@ func (h *headerReader) Write(p []byte) (int, error) {
 	return len(p), h.flush(h.buf[:end], h.buf[end:])
 }
 
-// end is called at the end of the message: it may have had no body.
-func (h *headerReader) end() error {
+// finish is called at the end of the message, which may have had no body.
+func (h *headerReader) finish() error {
 	if h.done {
 		return nil
 	}
@@ -132,8 +131,8 @@ func parseHeader(b []byte) (h header) {
 	return h
 }
 
-// empty reports whether a field says nothing and is one that every message has
-// (RFC 5322, 3.6): it is left out, and one that says something takes its place.
+// empty reports whether a field has no value and is one that every message has
+// (RFC 5322, 3.6). It is left out, and one with a value takes its place.
 func empty(field []byte) bool {
 	switch mailheader.Name(field) {
 	case "from", "date", "message-id":
@@ -142,7 +141,7 @@ func empty(field []byte) bool {
 	return false
 }
 
-// withoutMbox takes the lines out of a header that a mailbox file has between its
+// withoutMbox removes the lines from a header that a mailbox file has between its
 // messages, "From root@copier Mon Jan  1 …". Any program that met one would take
 // it for the end of the header. It is one only between fields: a text that happens
 // to have a line with "From " in front stays whole.
@@ -175,7 +174,7 @@ type Headers struct {
 	HideInternalHops bool
 }
 
-// keeps returns what to keep, nil for everything.
+// keeps returns a function that reports whether a field stays, nil where all do.
 func (h *Headers) keeps(hostname string) func([]byte) bool {
 	if len(h.Strip) == 0 && !h.HideInternalHops {
 		return nil
@@ -202,7 +201,7 @@ func isASCII(b []byte) bool {
 // received is the trace line (RFC 5321, 4.4; RFC 3848 for the protocol).
 func (s *session) received(env *queue.Envelope, id string, now time.Time) string {
 	protocol := "SMTP"
-	if s.conn.esmtp {
+	if s.conn.dialogue.esmtp {
 		protocol = "ESMTP"
 		if env.SMTPUTF8 {
 			protocol = "UTF8SMTP"

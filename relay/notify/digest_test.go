@@ -28,7 +28,7 @@ type relayOf struct {
 func (r *relayOf) open() {
 	r.t.Helper()
 	var err error
-	if r.store, err = badger.Open(badger.Options{Dir: r.dir, FreeSpace: badger.Floor}); err != nil {
+	if r.store, err = badger.Open(badger.Options{Dir: r.dir, FreeSpace: store.Floor}); err != nil {
 		r.t.Fatal(err)
 	}
 	if r.queue, err = queue.Open(queue.Options{Store: r.store, Paused: true}); err != nil {

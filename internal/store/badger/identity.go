@@ -15,7 +15,7 @@ import (
 )
 
 // keyState is where a store keeps its State.
-var keyState = []byte("i")
+var keyState = store.PrefixEngine
 
 // State is what a store knows of itself. It stands in the store, written in
 // each transaction, and in a file beside the store's folder, written after it:

@@ -15,11 +15,9 @@ import (
 )
 
 const (
-	// Floor is the free space in bytes below which the store is not opened:
-	// Badger writes through memory maps, and a full disk ends the process with
-	// SIGBUS instead of an error.
-	Floor = 64 << 20
-	// criticalSpace is where even deletions stop.
+	// criticalSpace is the free space in bytes below which nothing is written, not even
+	// deletions: Badger writes through memory maps, and a full disk ends the process
+	// with SIGBUS instead of an error.
 	criticalSpace = 24 << 20
 	// watchEvery is how often free space is looked at when nobody asks.
 	watchEvery = 200 * time.Millisecond
@@ -80,7 +78,7 @@ func (s *space) prepare() error {
 	if err != nil {
 		return err
 	}
-	if free < Floor {
+	if free < store.Floor {
 		if os.Remove(s.ballastFile()) == nil {
 			s.log.Warn("the disk is full: the ballast file was given up so that the store can be opened", "free_bytes", free)
 			s.dropped.Store(true)
@@ -89,9 +87,9 @@ func (s *space) prepare() error {
 			}
 		}
 	}
-	if free < criticalSpace || (free < Floor && !s.dropped.Load()) {
+	if free < criticalSpace || (free < store.Floor && !s.dropped.Load()) {
 		return fmt.Errorf("%w: %s has %s free, the store needs %s to be opened; free some space and start again",
-			store.ErrDiskFull, s.dir, mebibytes(free), mebibytes(Floor))
+			store.ErrDiskFull, s.dir, mebibytes(free), mebibytes(store.Floor))
 	}
 	s.restoreBallast(free)
 	return nil
@@ -100,7 +98,7 @@ func (s *space) prepare() error {
 // restoreBallast makes the ballast file where it is missing and the disk has
 // room for it beside the limit.
 func (s *space) restoreBallast(free int64) {
-	if s.ballast <= 0 || free < s.limit+s.ballast+Floor {
+	if s.ballast <= 0 || free < s.limit+s.ballast+store.Floor {
 		return
 	}
 	if st, err := os.Stat(s.ballastFile()); err == nil && st.Size() == s.ballast {
@@ -137,7 +135,7 @@ func (s *space) watch(ctx context.Context) {
 			continue
 		}
 		switch {
-		case free < Floor && !s.dropped.Load() && s.ballast > 0:
+		case free < store.Floor && !s.dropped.Load() && s.ballast > 0:
 			s.dropBallast(free)
 		case s.dropped.Load():
 			s.restoreBallast(free)

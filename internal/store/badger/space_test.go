@@ -79,7 +79,7 @@ func TestTheSizeIsWhatIsTakenOnTheDiskWithoutTheBallast(t *testing.T) {
 	if n := size() - before; n < 0 {
 		t.Errorf("the ballast counted as %d bytes", -n)
 	}
-	if s.FreeLimit() != Floor {
+	if s.FreeLimit() != store.Floor {
 		t.Errorf("limit %d: less than the floor is the floor", s.FreeLimit())
 	}
 }
@@ -167,9 +167,9 @@ func TestBallastIsMadeGivenUpAndMadeAgain(t *testing.T) {
 			return n, nil
 		}
 		if there() {
-			return Floor - 1, nil
+			return store.Floor - 1, nil
 		}
-		return Floor + 1<<20, nil
+		return store.Floor + 1<<20, nil
 	}
 	free.Store(1 << 30)
 	o := Options{Dir: dir, Ballast: 1 << 20, Free: measure}
@@ -185,7 +185,7 @@ func TestBallastIsMadeGivenUpAndMadeAgain(t *testing.T) {
 	}
 	free.Store(1 << 30)
 	wait(t, "the ballast to be made again", there)
-	free.Store(Floor - 1)
+	free.Store(store.Floor - 1)
 	wait(t, "the ballast to be given up while the store is open", func() bool { return !there() })
 	free.Store(1 << 30)
 	wait(t, "the ballast to be made once more", there)

@@ -31,7 +31,7 @@ type Options struct {
 	// Dir is the folder of the store; made if it is not there.
 	Dir string
 	// FreeSpace is how many bytes the file system must have free for CheckSpace
-	// to agree. Less than Floor counts as Floor.
+	// to agree. Less than store.Floor counts as store.Floor.
 	FreeSpace int64
 	// Ballast is the size in bytes of a file that start-up gives up when the
 	// disk is full, so that the store can be opened at all. 0: none.
@@ -81,7 +81,7 @@ type Store struct {
 
 // Open opens the store in o.Dir, or makes it. It refuses, with words, a folder
 // that another process uses, a file system that cannot carry it, and a disk
-// with less than Floor free where no ballast could be given up. The error is a
+// with less than store.Floor free where no ballast could be given up. The error is a
 // *DamageError where the store is damaged, or is not the one that was here.
 func Open(o Options) (*Store, error) {
 	if o.Logger == nil {
@@ -112,7 +112,7 @@ func Open(o Options) (*Store, error) {
 		committed: o.Committed,
 		unsound:   make(map[uint32]bool),
 	}
-	s.space = space{dir: o.Dir, free: o.Free, recent: recent, limit: max(o.FreeSpace, Floor), ballast: o.Ballast, log: o.Logger}
+	s.space = space{dir: o.Dir, free: o.Free, recent: recent, limit: max(o.FreeSpace, store.Floor), ballast: o.Ballast, log: o.Logger}
 	if err := s.space.prepare(); err != nil {
 		return nil, err
 	}

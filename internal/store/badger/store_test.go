@@ -333,7 +333,7 @@ func TestOpenRefusesWithWords(t *testing.T) {
 		{"a folder that another process uses", "in use by another process", Options{Dir: used}},
 		{"a folder that is a file", "make the store's folder", Options{Dir: file}},
 		{"a folder that cannot be written", "cannot be written", Options{Dir: "/proc/self"}},
-		{"a full disk", "free some space and start again", Options{Dir: t.TempDir(), Free: func(string) (int64, error) { return Floor - 1, nil }}},
+		{"a full disk", "free some space and start again", Options{Dir: t.TempDir(), Free: func(string) (int64, error) { return store.Floor - 1, nil }}},
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			s, err := Open(row.o)

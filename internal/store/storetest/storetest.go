@@ -1,398 +1,987 @@
-// Package storetest has the promises of the store's contract as tests. Every engine
-// runs them.
+// Package storetest tries the promises of store.Store on an engine.
 package storetest
 
 import (
 	"bytes"
+	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 
 	"github.com/stsrelay/stsrelay/internal/store"
 )
 
-// Engine is a store that can be closed.
+// Engine is a store that can be closed. Close writes what was submitted before it, and
+// returns when every answer was given.
 type Engine interface {
 	store.Store
 	Close() error
 }
 
-// Opener opens a store: the first time an empty one, then the same one again after it
-// was closed.
-type Opener func() (Engine, error)
+// Place is where an engine keeps one store: a folder, say. The functions below Open are
+// nil if the engine cannot do what they say; the promises that need them are skipped.
+type Place struct {
+	// Open opens the store. It is called again after Close.
+	Open func(t *testing.T) Engine
+	// Crash returns a place with the store as the next process finds it if the present
+	// one dies at this moment. The store may be open.
+	Crash func(t *testing.T) Place
+	// Fill makes the disk full, or gives it space again.
+	Fill func(full bool)
+	// Fail makes writing to the open store fail.
+	Fail func(s Engine)
+	// LoseAnswer lets nobody know whether the next batch is written. written is what in
+	// truth becomes of it.
+	LoseAnswer func(written bool)
+	// Damage damages the value of key, which is longer than 1 KiB. The store is closed.
+	Damage func(t *testing.T, key []byte)
+}
 
-// Run tries all promises. each makes the opener for one of them.
-func Run(t *testing.T, each func(t *testing.T) Opener) {
-	for name, try := range map[string]func(*bench){
-		"a batch is made as a whole":                          (*bench).whole,
-		"a failed precondition leaves nothing":                (*bench).precondition,
-		"a failed function leaves nothing, and the next sees": (*bench).failedDo,
-		"batches take effect in their order":                  (*bench).order,
-		"an update sees what came before":                     (*bench).update,
-		"a function sees the batch's own changes":             (*bench).doSees,
-		"done is called once, and readers see the batch then": (*bench).done,
-		"a reader sees a batch at once":                       (*bench).moment,
-		"a scan is in order, from a key on, until Stop":       (*bench).scan,
-		"a deferrable batch is committed all the same":        (*bench).deferrable,
-		"what was acknowledged is there after a restart":      (*bench).restart,
-		"a closed store takes nothing":                        (*bench).closed,
-		"a store that works has room and no error":            (*bench).healthy,
-		"the epoch changes when changes were not written":     (*bench).epoch,
+// Run tries all promises. newPlace returns a place for a new store.
+func Run(t *testing.T, newPlace func(t *testing.T) Place) {
+	for name, try := range map[string]func(*promise){
+		"a batch is made together or not at all":                           wholeBatch,
+		"a failing function fails its batch and spares the others":         failingFunction,
+		"a batch that cannot be written spares the others":                 refusedBatch,
+		"batches take effect and are answered in the order of Submit":      order,
+		"functions see what came before, and run one at a time":            functions,
+		"the epoch changes when what a function did was not written":       epoch,
+		"a precondition is asked when the batches before have answers":     preconditions,
+		"a reader sees every batch that was answered, whole":               readers,
+		"each batch is answered once, and can be read then":                answers,
+		"values are kept octet for octet, empty ones and large ones":       values,
+		"keys and values may be reused after the answer":                   reuse,
+		"a scan is in the order of octets, from a key, and stops":          scans,
+		"a scan is of one moment":                                          scanOfOneMoment,
+		"the error of a reader is returned":                                readerErrors,
+		"Submit answers nothing itself, and may be called from answers":    locks,
+		"a deferrable batch is written without others and at Close":        deferrable,
+		"waiting for a commit ends with the context":                       contexts,
+		"Close writes what was submitted, and nothing is taken after":      closing,
+		"what was answered is there after a restart":                       restart,
+		"what was answered is there after a crash":                         crash,
+		"a full disk refuses what can be refused, and keeps the rest":      fullDisk,
+		"a full disk at Close refuses what waits":                          fullAtClose,
+		"a store that has failed acknowledges nothing more":                failed,
+		"after an unknown outcome a batch is whole, and the store goes on": unknown,
+		"a damaged value is an error for its reader and no other":          damagedValue,
+		"many writers at once lose nothing":                                manyWriters,
 	} {
 		t.Run(name, func(t *testing.T) {
-			b := &bench{T: t, opener: each(t)}
-			b.open()
-			defer b.close()
-			try(b)
+			p := &promise{T: t, place: newPlace(t)}
+			p.open()
+			try(p)
 		})
 	}
 }
 
-// bench is a store of one test.
-type bench struct {
+// promise is the trial of one promise.
+type promise struct {
 	*testing.T
-	opener Opener
-	s      Engine
+	place Place
+	Engine
 }
 
-func (b *bench) open() {
-	b.Helper()
-	s, err := b.opener()
+// open opens the store. It is closed at the end of the test, if not before.
+func (p *promise) open() {
+	s := p.place.Open(p.T)
+	p.Engine = s
+	p.Cleanup(func() { _ = s.Close() })
+}
+
+func (p *promise) reopen() {
+	p.Helper()
+	if err := p.Close(); err != nil {
+		p.Fatal(err)
+	}
+	p.open()
+}
+
+func (p *promise) commit(change func(*store.Batch)) error {
+	var b store.Batch
+	change(&b)
+	return store.Commit(context.Background(), p.Engine, &b)
+}
+
+func (p *promise) must(change func(*store.Batch)) {
+	p.Helper()
+	if err := p.commit(change); err != nil {
+		p.Fatal(err)
+	}
+}
+
+func (p *promise) set(key, value string) {
+	p.Helper()
+	p.must(func(b *store.Batch) { b.Set([]byte(key), []byte(value)) })
+}
+
+// get returns a value, "none" if there is none.
+func (p *promise) get(key string) string {
+	p.Helper()
+	v, err := store.Get(p.Engine, []byte(key))
 	if err != nil {
-		b.Fatal(err)
+		p.Error(err)
 	}
-	b.s = s
-}
-
-func (b *bench) close() {
-	b.Helper()
-	if err := b.s.Close(); err != nil {
-		b.Error(err)
+	if v == nil {
+		return "none"
 	}
+	return string(v)
 }
 
-func (b *bench) commit(change func(*store.Batch)) error {
-	var batch store.Batch
-	change(&batch)
-	return store.Commit(b.Context(), b.s, &batch)
-}
-
-func (b *bench) must(change func(*store.Batch)) {
-	b.Helper()
-	if err := b.commit(change); err != nil {
-		b.Fatal(err)
+func (p *promise) want(key, value string) {
+	p.Helper()
+	if got := p.get(key); got != value {
+		p.Errorf("%s is %.40q, want %.40q", key, got, value)
 	}
 }
 
-// get returns a value, nil where there is none.
-func (b *bench) get(key string) []byte {
-	b.Helper()
-	v, err := store.Get(b.s, []byte(key))
-	if err != nil {
-		b.Error(err)
+func (p *promise) wantError(err, want error) {
+	p.Helper()
+	if !errors.Is(err, want) {
+		p.Errorf("answered with %v, want %v", err, want)
 	}
-	return v
 }
 
-// is fails where a value is another one; "-" stands for none.
-func (b *bench) is(key, want string) {
-	b.Helper()
-	got := "-"
-	if v := b.get(key); v != nil {
-		got = string(v)
-	}
-	if got != want {
-		b.Errorf("%s is %q, not %q", key, got, want)
-	}
+// block keeps the store busy with a batch until release is called, so that what is
+// submitted meanwhile waits.
+func (p *promise) block() (release func()) {
+	entered, leave := make(chan struct{}), make(chan struct{})
+	var once sync.Once
+	var b store.Batch
+	b.Update([]byte("kblock"), func([]byte) []byte {
+		once.Do(func() { close(entered) })
+		<-leave
+		return nil
+	})
+	p.Submit(&b, nil)
+	<-entered
+	return func() { close(leave) }
 }
 
 var errNo = errors.New("no")
 
-const chunk = 256 << 10
-
-func (b *bench) whole() {
-	body := bytes.Repeat([]byte("x"), chunk)
-	b.must(func(batch *store.Batch) {
-		batch.Set([]byte("e1"), []byte("one"))
-		batch.Set([]byte("b1"), body)
-		batch.Set([]byte("e0"), nil)
-		batch.Set([]byte("e3"), []byte("three"))
-		batch.Delete([]byte("e3"))
-		batch.Delete([]byte("never there"))
+func wholeBatch(p *promise) {
+	p.set("k1", "one")
+	p.must(func(b *store.Batch) {
+		b.Set([]byte("k1"), []byte("two"))
+		b.Set([]byte("k2"), []byte("new"))
+		b.Delete([]byte("k2"))
+		b.Set([]byte("k3"), []byte("new"))
+		b.Delete([]byte("k4")) // which is not there
 	})
-	b.is("e1", "one")
-	b.is("e0", "") // an empty value is a value
-	b.is("e2", "-")
-	b.is("e3", "-") // later changes of a batch win
-	if !bytes.Equal(b.get("b1"), body) {
-		b.Error("the body is another one")
-	}
-	b.must(func(*store.Batch) {}) // an empty one is no error
+	p.want("k1", "two")
+	p.want("k2", "none")
+	p.want("k3", "new")
+	p.must(func(b *store.Batch) {
+		b.Update([]byte("k3"), func([]byte) []byte { return nil })
+		b.Update([]byte("k4"), func(old []byte) []byte { return fmt.Append(nil, old == nil) })
+	})
+	p.want("k3", "none")
+	p.want("k4", "true")
+	p.must(func(*store.Batch) {}) // an empty batch is answered too
 }
 
-func (b *bench) precondition() {
-	err := b.commit(func(batch *store.Batch) {
-		batch.Set([]byte("e9"), nil)
-		batch.Precondition(func() error { return errNo })
-	})
-	if !errors.Is(err, errNo) {
-		b.Errorf("the answer is %v", err)
-	}
-	b.is("e9", "-")
-	// It is asked when the batch before has its answer.
-	answered := false
-	var first, second store.Batch
-	first.Set([]byte("e1"), nil)
-	second.Set([]byte("e2"), nil)
-	second.Precondition(func() error {
-		if !answered {
-			return errNo
-		}
-		return nil
-	})
-	var refused store.Batch
-	refused.Precondition(func() error { return errNo })
-	done := make(chan error, 2)
-	b.s.Submit(&refused, func(error) { answered = true })
-	b.s.Submit(&first, func(err error) { done <- err })
-	b.s.Submit(&second, func(err error) { done <- err })
-	for range 2 {
-		if err := <-done; err != nil {
-			b.Error(err)
-		}
-	}
-}
-
-func (b *bench) failedDo() {
-	err := b.commit(func(batch *store.Batch) {
-		batch.Set([]byte("e9"), nil)
-		batch.Do(1, 10, func(t store.Txn) error {
-			_ = t.Set([]byte("e8"), nil)
+func failingFunction(p *promise) {
+	p.set("k1", "one")
+	release := p.block()
+	answers := make(chan error, 3)
+	for i := range 3 {
+		var b store.Batch
+		b.Update([]byte("k1"), func(old []byte) []byte { return fmt.Append(old, i) })
+		b.Set(fmt.Append(nil, "k9", i), nil)
+		b.Do(1, 10, func(txn store.Txn) error {
+			if err := txn.Set(fmt.Append(nil, "k8", i), []byte("done")); err != nil || i != 1 {
+				return err
+			}
 			return errNo
 		})
-	})
-	if !errors.Is(err, errNo) {
-		b.Errorf("the answer is %v", err)
+		p.Submit(&b, func(err error) {
+			if (i == 1) != errors.Is(err, errNo) || i != 1 && err != nil {
+				p.Errorf("batch %d is answered with %v", i, err)
+			}
+			answers <- err
+		})
 	}
-	b.is("e9", "-")
-	b.is("e8", "-")
-	b.must(func(batch *store.Batch) { batch.Set([]byte("e9"), []byte("next")) })
-	b.is("e9", "next")
+	release()
+	for range 3 {
+		<-answers
+	}
+	p.want("k1", "one02")
+	for i, want := range []string{"done", "none", "done"} {
+		p.want(fmt.Sprint("k8", i), want)
+		p.want(fmt.Sprint("k9", i), map[string]string{"done": "", "none": "none"}[want])
+	}
+	if p.Err() != nil || p.Stalled() {
+		p.Errorf("the store has failed: %v", p.Err())
+	}
 }
 
-func (b *bench) order() {
+func refusedBatch(p *promise) {
+	release := p.block()
+	answers := make([]error, 3)
+	for i := range answers {
+		var b store.Batch
+		b.Set(fmt.Append(nil, "k", i), []byte("v"))
+		if i == 1 {
+			b.Set(nil, []byte("an empty key"))
+		}
+		p.Submit(&b, func(err error) { answers[i] = err })
+	}
+	release()
+	p.must(func(*store.Batch) {})
+	if answers[0] != nil || answers[1] == nil || answers[2] != nil {
+		p.Errorf("answers %v", answers)
+	}
+	p.want("k0", "v")
+	p.want("k1", "none")
+	p.want("k2", "v")
+	if p.Err() != nil {
+		p.Errorf("the store has failed: %v", p.Err())
+	}
+}
+
+func order(p *promise) {
 	const n = 1000
+	var answered []int
 	var wg sync.WaitGroup
-	var answers []int
 	for i := range n {
-		var batch store.Batch
-		batch.Update([]byte("q"), func(old []byte) []byte { return append(bytes.Clone(old), byte(i)) })
+		var b store.Batch
+		b.Update([]byte("klist"), func(old []byte) []byte { return binary.BigEndian.AppendUint16(slices.Clone(old), uint16(i)) })
 		wg.Add(1)
-		b.s.Submit(&batch, func(err error) {
+		p.Submit(&b, func(err error) {
 			if err != nil {
-				b.Errorf("batch %d: %v", i, err)
+				p.Errorf("batch %d: %v", i, err)
 			}
-			answers = append(answers, i)
+			answered = append(answered, i)
 			wg.Done()
 		})
 	}
 	wg.Wait()
-	if !slices.IsSorted(answers) || len(answers) != n {
-		b.Errorf("%d answers, in order %v", len(answers), slices.IsSorted(answers))
+	list := p.get("klist")
+	if len(list) != 2*n || len(answered) != n || !slices.IsSorted(answered) {
+		p.Fatalf("%d octets of %d batches; answered in order: %v", len(list), n, slices.IsSorted(answered))
 	}
-	q := b.get("q")
-	for i := range q {
-		if q[i] != byte(i) {
-			b.Fatalf("batch %d took effect at place %d", q[i], i)
+	for i := range n {
+		if got := binary.BigEndian.Uint16([]byte(list[2*i:])); int(got) != i {
+			p.Fatalf("batch %d took effect as number %d", got, i)
 		}
 	}
-	if len(q) != n {
-		b.Errorf("%d of %d took effect", len(q), n)
+}
+
+func functions(p *promise) {
+	running := 0
+	alone := func() func() {
+		if running++; running > 1 {
+			p.Error("two functions run at the same time")
+		}
+		return func() { running-- }
 	}
-}
-
-func (b *bench) update() {
-	b.must(func(batch *store.Batch) {
-		batch.Update([]byte("k"), func(old []byte) []byte {
-			if old != nil {
-				b.Errorf("there is %q", old)
+	for range 50 {
+		var b store.Batch
+		b.Set([]byte("kset"), []byte("5"))
+		b.Update([]byte("kset"), func(old []byte) []byte {
+			defer alone()()
+			if string(old) != "5" {
+				p.Errorf("Update sees %q, want what the batch has set before", old)
 			}
-			return []byte("1")
+			return append(slices.Clone(old), '6')
 		})
-	})
-	b.must(func(batch *store.Batch) {
-		batch.Set([]byte("k"), []byte("2"))
-		batch.Update([]byte("k"), func(old []byte) []byte { return append([]byte("was "), old...) })
-	})
-	b.is("k", "was 2")
-	b.must(func(batch *store.Batch) { batch.Update([]byte("k"), func([]byte) []byte { return nil }) })
-	b.is("k", "-")
-}
-
-func (b *bench) doSees() {
-	b.must(func(batch *store.Batch) {
-		batch.Set([]byte("a"), []byte("1"))
-		batch.Do(3, 30, func(t store.Txn) error {
-			a, err := t.Get([]byte("a"))
+		b.Do(2, 100, func(txn store.Txn) error {
+			defer alone()()
+			set, err := txn.Get([]byte("kset"))
+			if string(set) != "56" || err != nil {
+				p.Errorf("Do sees %q, %v, want what the batch has set before", set, err)
+			}
+			if none, err := txn.Get([]byte("knone")); none != nil || err != nil {
+				p.Errorf("Do sees %q, %v where nothing is", none, err)
+			}
+			count, err := txn.Get([]byte("kcount"))
 			if err != nil {
 				return err
 			}
-			none, err := t.Get([]byte("none"))
-			if none != nil || err != nil {
-				return fmt.Errorf("none is %q, %w", none, err)
+			if err := txn.Delete([]byte("kset")); err != nil {
+				return err
 			}
-			return errors.Join(t.Set([]byte("b"), append(a, '2')), t.Set([]byte("c"), nil), t.Delete([]byte("a")))
+			if gone, err := txn.Get([]byte("kset")); gone != nil || err != nil {
+				p.Errorf("Do sees %q, %v after it has deleted it", gone, err)
+			}
+			return txn.Set([]byte("kcount"), append(count, '.'))
 		})
-	})
-	b.is("a", "-")
-	b.is("b", "12")
-	b.is("c", "")
+		p.Submit(&b, func(err error) {
+			if err != nil {
+				p.Error(err)
+			}
+		})
+	}
+	p.must(func(*store.Batch) {})
+	p.want("kcount", strings.Repeat(".", 50))
+	p.want("kset", "none")
 }
 
-func (b *bench) done() {
+func epoch(p *promise) {
+	now := func() (n int) {
+		p.must(func(b *store.Batch) { b.Do(0, 0, func(txn store.Txn) error { n = txn.Epoch(); return nil }) })
+		return n
+	}
+	before := now()
+	if now() != before {
+		p.Error("it changes without need")
+	}
+	refused := []func(*store.Batch){
+		func(b *store.Batch) { b.Do(0, 0, func(store.Txn) error { return errNo }) },
+		func(b *store.Batch) {
+			b.Do(1, 10, func(txn store.Txn) error { return txn.Set([]byte("k1"), nil) })
+			b.Set(nil, []byte("an empty key"))
+		},
+	}
+	for i, change := range refused {
+		before = now()
+		if err := p.commit(change); err == nil {
+			p.Fatalf("batch %d was taken", i)
+		}
+		if now() == before {
+			p.Errorf("batch %d: it does not change", i)
+		}
+	}
+	p.want("k1", "none")
+
+	// What is remembered by that rule is right, whoever shares a transaction with it.
+	type memory struct{ epoch, n int }
+	var remembered *memory
+	release := p.block()
+	for i := range 100 {
+		var b store.Batch
+		b.Do(1, 20, func(txn store.Txn) error {
+			n := 0
+			if remembered != nil && remembered.epoch == txn.Epoch() {
+				n = remembered.n
+			} else if old, err := txn.Get([]byte("kn")); err != nil {
+				return err
+			} else if old != nil {
+				n = int(binary.BigEndian.Uint32(old))
+			}
+			remembered = &memory{txn.Epoch(), n + 1}
+			return txn.Set([]byte("kn"), binary.BigEndian.AppendUint32(nil, uint32(n+1)))
+		})
+		if i%10 == 3 {
+			b.Do(0, 0, func(store.Txn) error { return errNo })
+		}
+		p.Submit(&b, nil)
+	}
+	release()
+	p.must(func(*store.Batch) {})
+	p.want("kn", string(binary.BigEndian.AppendUint32(nil, 90)))
+}
+
+func preconditions(p *promise) {
+	var verdict error
+	var b store.Batch
+	b.Set([]byte("k1"), []byte("v"))
+	b.Precondition(func() error { return verdict })
+	verdict = errNo // it is asked later than at Submit
+	p.wantError(store.Commit(context.Background(), p.Engine, &b), errNo)
+	p.want("k1", "none")
+	verdict = nil
+	p.wantError(store.Commit(context.Background(), p.Engine, &b), nil)
+	p.want("k1", "v")
+
+	// Of what depends on a batch that was not written, nothing is written.
+	release := p.block()
+	var mu sync.Mutex
+	var before error
+	var first, second store.Batch
+	first.Do(0, 0, func(store.Txn) error { return errNo })
+	p.Submit(&first, func(err error) {
+		mu.Lock()
+		defer mu.Unlock()
+		before = err
+	})
+	second.Set([]byte("k2"), nil)
+	second.Precondition(func() error {
+		mu.Lock()
+		defer mu.Unlock()
+		return before
+	})
+	answer := make(chan error, 1)
+	p.Submit(&second, func(err error) { answer <- err })
+	release()
+	p.wantError(<-answer, errNo)
+	p.want("k2", "none")
+}
+
+func readers(p *promise) {
+	p.must(func(b *store.Batch) {
+		b.Set([]byte("k1"), []byte("0"))
+		b.Set([]byte("k2"), []byte("0"))
+	})
+	stop := make(chan struct{})
+	var wg sync.WaitGroup
+	for range 4 {
+		wg.Go(func() {
+			for {
+				select {
+				case <-stop:
+					return
+				default:
+				}
+				var seen []string
+				err := p.Scan([]byte("k"), nil, func(_, v []byte) error { seen = append(seen, string(v)); return nil })
+				if err != nil || len(seen) != 2 || seen[0] != seen[1] {
+					p.Errorf("a reader sees %q, %v: a part of a batch", seen, err)
+					return
+				}
+			}
+		})
+	}
+	for i := range 100 {
+		v := fmt.Sprint(i)
+		p.must(func(b *store.Batch) {
+			b.Set([]byte("k1"), []byte(v))
+			b.Set([]byte("k2"), []byte(v))
+		})
+		p.want("k2", v)
+	}
+	close(stop)
+	wg.Wait()
+}
+
+// answers reads what was written from within the answer, before anything else is done.
+func answers(p *promise) {
+	if err := errors.Join(p.CheckSpace(1), p.Err()); err != nil || p.Stalled() {
+		p.Errorf("a store that works: %v, stalled %v", err, p.Stalled())
+	}
 	calls := make(chan string, 10)
 	for i := range 5 {
 		key := fmt.Sprint("k", i)
-		var batch store.Batch
-		batch.Set([]byte(key), []byte("v"))
-		b.s.Submit(&batch, func(err error) {
-			v, readErr := store.Get(b.s, []byte(key))
+		var b store.Batch
+		b.Set([]byte(key), []byte("v"))
+		p.Submit(&b, func(err error) {
+			v, readErr := store.Get(p.Engine, []byte(key))
 			if err != nil || readErr != nil || string(v) != "v" {
-				b.Errorf("%s: %v, %q, %v", key, err, v, readErr)
+				p.Errorf("%s: %v, %q, %v", key, err, v, readErr)
 			}
 			calls <- key
 		})
 	}
+	var unheard store.Batch
+	unheard.Set([]byte("knobody"), []byte("waits"))
+	p.Submit(&unheard, nil)
+	p.must(func(*store.Batch) {})
 	var got []string
-	for range 5 {
+	for len(calls) > 0 {
 		got = append(got, <-calls)
 	}
-	b.must(func(*store.Batch) {})
-	if len(calls) > 0 || !slices.Equal(got, []string{"k0", "k1", "k2", "k3", "k4"}) {
-		b.Errorf("done of %v, and %d more", got, len(calls))
+	if !slices.Equal(got, []string{"k0", "k1", "k2", "k3", "k4"}) {
+		p.Errorf("answers to %q", got)
 	}
-	var unheard store.Batch
-	unheard.Set([]byte("nobody"), []byte("waits"))
-	b.s.Submit(&unheard, nil)
-	b.must(func(*store.Batch) {})
-	b.is("nobody", "waits")
+	p.want("knobody", "waits")
 }
 
-// moment reads pairs of keys that every batch makes the same.
-func (b *bench) moment() {
-	stop, stopped := make(chan struct{}), make(chan struct{})
-	go func() {
-		defer close(stopped)
-		for {
-			select {
-			case <-stop:
-				return
-			default:
-			}
-			values := make(map[string]bool)
-			if err := b.s.Scan([]byte("p"), nil, func(_, v []byte) error { values[string(v)] = true; return nil }); err != nil || len(values) > 1 {
-				b.Errorf("a scan saw %v, %v", values, err)
-				return
-			}
-		}
-	}()
-	for i := range 50 {
-		b.must(func(batch *store.Batch) {
-			for k := range 20 {
-				batch.Set(fmt.Appendf(nil, "p%02d", k), fmt.Append(nil, i))
-			}
-		})
+func values(p *promise) {
+	all := make([]byte, 256)
+	for i := range all {
+		all[i] = byte(i)
 	}
-	close(stop)
-	<-stopped
-}
-
-func (b *bench) scan() {
-	b.must(func(batch *store.Batch) {
-		for _, k := range []string{"e2", "e0", "d9", "f", "e1", "e\xff"} {
-			batch.Set([]byte(k), []byte("of "+k))
+	want := map[string]string{
+		"kempty": "", "ksmall": string(all), "kzero": strings.Repeat("\x00", 2000),
+		"k1023": strings.Repeat("x", 1023), "k1024": strings.Repeat("y", 1024), // where an engine may keep them elsewhere
+		"klarge":            string(bytes.Repeat(all, 1024)), // 256 KiB
+		"k\x00\xff\x80/é\n": "a key of any octets",
+	}
+	p.must(func(b *store.Batch) {
+		for k, v := range want {
+			if v == "" {
+				b.Set([]byte(k), nil)
+			} else {
+				b.Set([]byte(k), []byte(v))
+			}
 		}
 	})
-	var got []string
-	note := func(k, v []byte) error { got = append(got, string(k)+"="+string(v)); return nil }
-	if err := b.s.Scan([]byte("e"), []byte("e1"), note); err != nil || !slices.Equal(got, []string{"e1=of e1", "e2=of e2", "e\xff=of e\xff"}) {
-		b.Errorf("%q, %v", got, err)
+	for range 2 {
+		for k, v := range want {
+			p.want(k, v)
+		}
+		p.reopen()
 	}
-	got = nil
-	if err := b.s.ScanKeys([]byte("e"), nil, func(k []byte) error { got = append(got, string(k)); return store.Stop }); err != nil || !slices.Equal(got, []string{"e0"}) {
-		b.Errorf("keys until Stop: %q, %v", got, err)
-	}
-	if err := b.s.Scan([]byte("e"), nil, func(_, _ []byte) error { return errNo }); !errors.Is(err, errNo) {
-		b.Errorf("an error of the function: %v", err)
-	}
-	got = nil
-	if err := b.s.Scan([]byte("none"), nil, note); err != nil || got != nil {
-		b.Errorf("of nothing: %q, %v", got, err)
-	}
+	p.must(func(b *store.Batch) {
+		b.Update([]byte("kempty"), func(old []byte) []byte { return fmt.Append(nil, old != nil) })
+	})
+	p.want("kempty", "true") // an empty value is not none
 }
 
-func (b *bench) deferrable() {
-	done := make(chan error, 1)
-	var batch store.Batch
-	batch.Deferrable()
-	batch.RetryWhenFull()
-	batch.Set([]byte("k"), []byte("v"))
-	b.s.Submit(&batch, func(err error) { done <- err })
-	if err := <-done; err != nil {
-		b.Error(err)
+func reuse(p *promise) {
+	key, value := []byte("k1"), bytes.Repeat([]byte("a"), 5000)
+	p.must(func(b *store.Batch) { b.Set(key, value) })
+	copy(key, "k2")
+	for i := range value {
+		value[i] = 'b'
 	}
-	b.is("k", "v")
+	p.want("k1", strings.Repeat("a", 5000))
+	p.want("k2", "none")
 }
 
-func (b *bench) restart() {
-	for i := range 100 {
-		b.must(func(batch *store.Batch) {
-			batch.Set(fmt.Appendf(nil, "k%02d", i), bytes.Repeat([]byte{byte(i)}, i*100))
-			if i%3 == 2 {
-				batch.Delete(fmt.Appendf(nil, "k%02d", i-1))
+func scans(p *promise) {
+	keys := []string{"k", "k\x00", "k1", "k10", "k2", "kA", "ka", "k\x7f", "k\xff", "k\xff\xff"}
+	p.must(func(b *store.Batch) {
+		for i, k := range []string{"j\xff", "l", "K1"} {
+			b.Set([]byte(k), fmt.Append(nil, "another prefix ", i))
+		}
+		for i := range keys {
+			k := keys[(i*7)%len(keys)]
+			b.Set([]byte(k), []byte("of "+k))
+		}
+	})
+	for _, row := range []struct {
+		prefix, from string
+		stop         int // after so many
+		want         []string
+	}{
+		{"k", "", 0, keys},
+		{"k", "k10", 0, keys[3:]},
+		{"k", "k100", 0, keys[4:]}, // which is not there
+		{"k", "k", 3, keys[:3]},
+		{"k1", "", 0, keys[2:4]},
+		{"k\xff", "", 0, keys[8:]},
+		{"k\xff", "k\xff\x00", 0, keys[9:]},
+		{"x", "", 0, nil},
+	} {
+		var from []byte
+		if row.from != "" {
+			from = []byte(row.from)
+		}
+		var got, only []string
+		err := p.Scan([]byte(row.prefix), from, func(k, v []byte) error {
+			if string(v) != "of "+string(k) {
+				p.Errorf("%q has the value %q", k, v)
 			}
+			got = append(got, string(k))
+			if len(got) == row.stop {
+				return store.Stop
+			}
+			return nil
 		})
-	}
-	b.close()
-	b.open()
-	for i := range 100 {
-		v := b.get(fmt.Sprintf("k%02d", i))
-		if gone := i%3 == 1 && i < 99; gone != (v == nil) || !gone && !bytes.Equal(v, bytes.Repeat([]byte{byte(i)}, i*100)) {
-			b.Errorf("k%02d has %d octets", i, len(v))
+		if err == nil {
+			err = p.ScanKeys([]byte(row.prefix), from, func(k []byte) error {
+				only = append(only, string(k))
+				if len(only) == row.stop {
+					return store.Stop
+				}
+				return nil
+			})
+		}
+		if err != nil || !slices.Equal(got, row.want) || !slices.Equal(only, row.want) {
+			p.Errorf("prefix %q from %q: %q and keys %q, %v; want %q", row.prefix, row.from, got, only, err, row.want)
 		}
 	}
 }
 
-func (b *bench) closed() {
-	b.close()
-	if err := b.commit(func(batch *store.Batch) { batch.Set([]byte("k"), nil) }); !errors.Is(err, store.ErrClosed) {
-		b.Errorf("%v", err)
+func scanOfOneMoment(p *promise) {
+	p.must(func(b *store.Batch) {
+		for i := range 10 {
+			b.Set(fmt.Append(nil, "k", i), []byte("before"))
+		}
+	})
+	n := 0
+	err := p.Scan([]byte("k"), nil, func(_, v []byte) error {
+		if n == 0 { // a reader may write
+			p.must(func(b *store.Batch) {
+				b.Delete([]byte("k5"))
+				b.Set([]byte("k6"), []byte("after"))
+				b.Set([]byte("k99"), []byte("after"))
+			})
+		}
+		if n++; string(v) != "before" {
+			p.Errorf("value %d is %q", n, v)
+		}
+		return nil
+	})
+	if err != nil || n != 10 {
+		p.Errorf("%d values, %v", n, err)
 	}
-	b.open()
-	b.is("k", "-")
 }
 
-func (b *bench) healthy() {
-	if err := errors.Join(b.s.CheckSpace(1), b.s.Err()); err != nil || b.s.Stalled() {
-		b.Errorf("%v, stalled %v", err, b.s.Stalled())
+func readerErrors(p *promise) {
+	p.set("k1", "v")
+	p.wantError(p.View([]byte("k1"), func([]byte) error { return errNo }), errNo)
+	p.wantError(p.View([]byte("k2"), func([]byte) error { p.Error("called for a key that is not there"); return nil }), nil)
+	p.wantError(p.Scan([]byte("k"), nil, func(_, _ []byte) error { return errNo }), errNo)
+	p.wantError(p.ScanKeys([]byte("k"), nil, func([]byte) error { return errNo }), errNo)
+}
+
+func locks(p *promise) {
+	var mu sync.Mutex
+	var wg sync.WaitGroup
+	wg.Add(200)
+	for range 100 {
+		var b store.Batch
+		b.Update([]byte("k1"), func(old []byte) []byte {
+			mu.Lock()
+			defer mu.Unlock()
+			return append(slices.Clone(old), '.')
+		})
+		b.Precondition(func() error {
+			mu.Lock()
+			defer mu.Unlock()
+			return nil
+		})
+		mu.Lock()
+		p.Submit(&b, func(err error) {
+			mu.Lock()
+			defer mu.Unlock()
+			if err != nil {
+				p.Error(err)
+			}
+			var next store.Batch
+			next.Set([]byte("k2"), []byte("from an answer"))
+			p.Submit(&next, func(error) { wg.Done() })
+			wg.Done()
+		})
+		mu.Unlock()
+	}
+	wg.Wait()
+	p.want("k1", strings.Repeat(".", 100))
+	p.want("k2", "from an answer")
+}
+
+func deferrable(p *promise) {
+	submit := func(key string) chan error {
+		answer := make(chan error, 1)
+		var b store.Batch
+		b.Deferrable()
+		b.Set([]byte(key), []byte("v"))
+		p.Submit(&b, func(err error) { answer <- err })
+		return answer
+	}
+	p.wantError(<-submit("k1"), nil)
+	p.want("k1", "v")
+	last := submit("k2")
+	p.reopen()
+	p.wantError(<-last, nil)
+	p.want("k2", "v")
+}
+
+func contexts(p *promise) {
+	release := p.block()
+	ctx, cancel := context.WithCancelCause(context.Background())
+	cancel(errNo)
+	p.wantError(store.Put(ctx, p.Engine, []byte("k1"), nil), errNo)
+	release()
+	p.must(func(*store.Batch) {})
+	p.want("k1", "") // it was submitted all the same
+	p.wantError(store.Remove(context.Background(), p.Engine, []byte("k1")), nil)
+	p.want("k1", "none")
+}
+
+func closing(p *promise) {
+	const n = 100
+	answers := make(chan error, n)
+	for i := range n {
+		var b store.Batch
+		if i%2 == 0 {
+			b.Deferrable()
+		}
+		if i%3 == 0 {
+			b.RetryWhenFull()
+		}
+		b.Set(fmt.Append(nil, "k", i), []byte("v"))
+		p.Submit(&b, func(err error) { answers <- err })
+	}
+	if err := p.Close(); err != nil {
+		p.Fatal(err)
+	}
+	if len(answers) != n {
+		p.Errorf("%d of %d batches were answered when Close returned", len(answers), n)
+	}
+	for range n {
+		p.wantError(<-answers, nil)
+	}
+	p.wantError(p.commit(func(b *store.Batch) { b.Set([]byte("klate"), nil) }), store.ErrClosed)
+	p.Submit(new(store.Batch), nil) // nobody wants the answer
+	if err := p.Close(); err != nil {
+		p.Errorf("the second Close: %v", err)
+	}
+	p.open()
+	for i := range n {
+		p.want(fmt.Sprint("k", i), "v")
+	}
+	p.want("klate", "none")
+}
+
+func restart(p *promise) {
+	for round := range 3 {
+		p.set(fmt.Sprint("k", round), strings.Repeat("v", 700*round))
+		p.must(func(b *store.Batch) {
+			b.Update([]byte("kall"), func(old []byte) []byte { return fmt.Append(old, round) })
+		})
+		p.reopen()
+		for i := range round + 1 {
+			p.want(fmt.Sprint("k", i), strings.Repeat("v", 700*i))
+		}
+	}
+	p.want("kall", "012")
+	p.must(func(b *store.Batch) { b.Delete([]byte("kall")) })
+	p.reopen()
+	p.want("kall", "none")
+}
+
+// crash writes while the store crashes, and again after it.
+func crash(p *promise) {
+	if p.place.Crash == nil {
+		p.Skip("this engine does not crash here")
+	}
+	var mu sync.Mutex
+	for round := range 3 {
+		submitted, answered := 0, 0
+		for i := range 200 {
+			var b store.Batch
+			if i%5 == 0 {
+				b.Deferrable()
+			}
+			b.Set(fmt.Appendf(nil, "k%d/%03d/a", round, i), bytes.Repeat([]byte{byte(i)}, 100*i%3000))
+			b.Set(fmt.Appendf(nil, "k%d/%03d/b", round, i), nil)
+			submitted++
+			p.Submit(&b, func(err error) {
+				if err != nil {
+					p.Error(err)
+				}
+				mu.Lock()
+				answered++
+				mu.Unlock()
+			})
+			if i == 100 {
+				p.must(func(*store.Batch) {})
+			}
+		}
+		mu.Lock()
+		durable := answered // at the least: more may become so until the crash
+		mu.Unlock()
+		p.place = p.place.Crash(p.T)
+		if err := p.Close(); err != nil { // the process that has not died
+			p.Error(err)
+		}
+		p.open()
+		var parts []string
+		err := p.Scan(fmt.Appendf(nil, "k%d/", round), nil, func(k, v []byte) error {
+			i := len(parts) / 2
+			if n := 100 * i % 3000; strings.HasSuffix(string(k), "a") && !bytes.Equal(v, bytes.Repeat([]byte{byte(i)}, n)) {
+				p.Errorf("the value of %s is not what was written", k)
+			}
+			parts = append(parts, string(k))
+			return nil
+		})
+		if err != nil || len(parts)%2 != 0 || len(parts)/2 < durable {
+			p.Errorf("round %d: %d batches were answered, and %d halves are there; %v", round, durable, len(parts), err)
+		}
+		for i, k := range parts { // a prefix of what was submitted, in whole batches
+			if want := fmt.Sprintf("k%d/%03d/%c", round, i/2, 'a'+i%2); k != want {
+				p.Fatalf("round %d: key %d is %s, want %s", round, i, k, want)
+			}
+		}
+		for before := range round {
+			n := 0
+			if err := p.ScanKeys(fmt.Appendf(nil, "k%d/", before), nil, func([]byte) error { n++; return nil }); err != nil || n%2 != 0 {
+				p.Errorf("%d keys of round %d, %v", n, before, err)
+			}
+		}
 	}
 }
 
-func (b *bench) epoch() {
-	epoch := func() (n int) {
-		b.must(func(batch *store.Batch) { batch.Do(1, 16, func(t store.Txn) error { n = t.Epoch(); return nil }) })
-		return n
+func fullDisk(p *promise) {
+	if p.place.Fill == nil {
+		p.Skip("this engine has no disk of its own")
 	}
-	before := epoch()
-	if epoch() != before {
-		b.Error("it changes without need")
+	p.set("k1", "v")
+	if err := p.CheckSpace(1); err != nil {
+		p.Errorf("there is space: %v", err)
 	}
-	if err := b.commit(func(batch *store.Batch) { batch.Do(1, 16, func(store.Txn) error { return errNo }) }); !errors.Is(err, errNo) {
-		b.Error(err)
+	p.place.Fill(true)
+	p.wantError(p.CheckSpace(1), store.ErrDiskFull)
+	kept := make(chan error, 1)
+	var b store.Batch
+	b.RetryWhenFull()
+	b.Set([]byte("k2"), []byte("kept"))
+	p.Submit(&b, func(err error) { kept <- err })
+	p.wantError(p.commit(func(b *store.Batch) { b.Set([]byte("k3"), nil) }), store.ErrDiskFull)
+	if !p.Stalled() || p.Err() != nil {
+		p.Errorf("stalled %v, Err %v", p.Stalled(), p.Err())
 	}
-	if epoch() == before {
-		b.Error("it does not change")
+	p.want("k1", "v") // reading goes on
+	p.want("k2", "none")
+	if len(kept) != 0 {
+		p.Error("a batch with RetryWhenFull was answered")
+	}
+	p.place.Fill(false)
+	p.wantError(<-kept, nil)
+	p.want("k2", "kept")
+	p.want("k3", "none")
+	p.set("k4", "v")
+	if p.Stalled() || p.CheckSpace(1) != nil {
+		p.Error("there is space again")
+	}
+}
+
+func fullAtClose(p *promise) {
+	if p.place.Fill == nil {
+		p.Skip("this engine has no disk of its own")
+	}
+	p.place.Fill(true)
+	kept := make(chan error, 1)
+	var b store.Batch
+	b.RetryWhenFull()
+	b.Set([]byte("k1"), nil)
+	p.Submit(&b, func(err error) { kept <- err })
+	if err := p.Close(); err != nil {
+		p.Fatal(err)
+	}
+	p.wantError(<-kept, store.ErrDiskFull)
+	p.place.Fill(false)
+	p.open()
+	p.want("k1", "none")
+}
+
+func failed(p *promise) {
+	if p.place.Fail == nil {
+		p.Skip("this engine cannot be made to fail")
+	}
+	p.set("k1", "v")
+	if p.Err() != nil || p.Stalled() {
+		p.Errorf("it has failed before: %v", p.Err())
+	}
+	p.place.Fail(p.Engine)
+	for _, retry := range []bool{false, true} {
+		p.wantError(p.commit(func(b *store.Batch) {
+			if retry {
+				b.RetryWhenFull()
+			}
+			b.Set([]byte("k2"), nil)
+		}), store.ErrFailed)
+	}
+	p.wantError(p.Err(), store.ErrFailed)
+	if !p.Stalled() {
+		p.Error("it is not stalled")
+	}
+	p.want("k2", "none")
+	p.want("k1", "v")
+	p.reopen()
+	p.want("k1", "v")
+	p.want("k2", "none")
+	p.set("k3", "v") // as good as new
+}
+
+func unknown(p *promise) {
+	if p.place.LoseAnswer == nil {
+		p.Skip("this engine knows every outcome")
+	}
+	for _, written := range []bool{true, false} {
+		epoch := func() (n int) {
+			p.must(func(b *store.Batch) { b.Do(0, 0, func(txn store.Txn) error { n = txn.Epoch(); return nil }) })
+			return n
+		}
+		p.set("k1", "before")
+		p.must(func(b *store.Batch) { b.Delete([]byte("k2")) })
+		before := epoch()
+		p.place.LoseAnswer(written)
+		p.wantError(p.commit(func(b *store.Batch) {
+			b.Set([]byte("k1"), []byte("after"))
+			b.Set([]byte("k2"), []byte("after"))
+		}), store.ErrUnknown)
+		if got := p.get("k1") + " " + p.get("k2"); got != "after after" && got != "before none" {
+			p.Errorf("a part of the batch was written: %s", got)
+		}
+		if p.Err() != nil || p.Stalled() {
+			p.Errorf("the store has failed: %v", p.Err())
+		}
+		if epoch() == before {
+			p.Error("the epoch is the same")
+		}
+		p.set("k1", "later") // takes effect after it
+		p.want("k1", "later")
+		p.reopen()
+		p.want("k1", "later")
+	}
+}
+
+func damagedValue(p *promise) {
+	if p.place.Damage == nil {
+		p.Skip("this engine cannot be damaged here")
+	}
+	large := strings.Repeat("0123456789", 1000)
+	for i := range 3 {
+		p.set(fmt.Sprint("k", i), fmt.Sprint(i, large))
+	}
+	if err := p.Close(); err != nil {
+		p.Fatal(err)
+	}
+	p.place.Damage(p.T, []byte("k1"))
+	p.open()
+	var damaged *store.ValueError
+	if _, err := store.Get(p.Engine, []byte("k1")); !errors.As(err, &damaged) || string(damaged.Key) != "k1" {
+		p.Errorf("reading it: %v", err)
+	}
+	p.want("k0", "0"+large)
+	p.want("k2", "2"+large)
+	var seen []string
+	add := func(k, _ []byte) error { seen = append(seen, string(k)); return nil }
+	err := p.Scan([]byte("k"), nil, add)
+	if damaged = nil; !errors.As(err, &damaged) || string(damaged.Key) != "k1" {
+		p.Fatalf("Scan saw %q and ended with %v", seen, err)
+	}
+	if err := p.Scan([]byte("k"), append(damaged.Key, 0), add); err != nil || !slices.Equal(seen, []string{"k0", "k2"}) {
+		p.Errorf("behind it: %q, %v", seen, err)
+	}
+	seen = nil
+	if err := p.ScanKeys([]byte("k"), nil, func(k []byte) error { return add(k, nil) }); err != nil || !slices.Equal(seen, []string{"k0", "k1", "k2"}) {
+		p.Errorf("keys %q, %v", seen, err)
+	}
+	p.must(func(b *store.Batch) {
+		b.Do(0, 0, func(txn store.Txn) error {
+			if v, err := txn.Get([]byte("k1")); v != nil || err != nil {
+				p.Errorf("Do sees %d octets, %v", len(v), err)
+			}
+			return nil
+		})
+		b.Update([]byte("k1"), func(old []byte) []byte { return fmt.Append(nil, "anew ", old == nil) })
+	})
+	p.want("k1", "anew true")
+	if p.Err() != nil {
+		p.Errorf("the store has failed: %v", p.Err())
+	}
+}
+
+func manyWriters(p *promise) {
+	var wg sync.WaitGroup
+	for w := range 32 {
+		wg.Go(func() {
+			for i := range 20 {
+				err := p.commit(func(b *store.Batch) {
+					if i%4 == 0 {
+						b.Deferrable()
+					}
+					b.Set(fmt.Appendf(nil, "k/%02d/%02d", w, i), bytes.Repeat([]byte{byte(w)}, 2000))
+					b.Update([]byte("ncount"), func(old []byte) []byte { return append(slices.Clone(old), '.') })
+				})
+				if err != nil {
+					p.Error(err)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	p.reopen()
+	p.want("ncount", strings.Repeat(".", 32*20))
+	n := 0
+	err := p.Scan([]byte("k/"), nil, func(k, v []byte) error {
+		if want := fmt.Sprintf("k/%02d/%02d", n/20, n%20); string(k) != want || !bytes.Equal(v, bytes.Repeat([]byte{byte(n / 20)}, 2000)) {
+			p.Errorf("key %q, want %q, with its value", k, want)
+		}
+		n++
+		return nil
+	})
+	if err != nil || n != 32*20 {
+		p.Errorf("%d values, %v", n, err)
 	}
 }

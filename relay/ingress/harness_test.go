@@ -28,8 +28,8 @@ var ownCertificates = sync.OnceValues(func() ([]tls.Certificate, error) {
 	return SelfSigned("relay.example.com", dir)
 })
 
-// door is a running server with a real queue behind it.
-type door struct {
+// testServer is a running server with a real queue behind it.
+type testServer struct {
 	t      testing.TB
 	server *Server
 	queue  *queue.Queue
@@ -38,7 +38,7 @@ type door struct {
 
 var loopback = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}
 
-func openDoor(t testing.TB, change func(*Options)) *door {
+func newServer(t testing.TB, change func(*Options)) *testServer {
 	t.Helper()
 	dir := t.TempDir()
 	st, err := badger.Open(badger.Options{Dir: dir + "/queue"})
@@ -86,7 +86,7 @@ func openDoor(t testing.TB, change func(*Options)) *door {
 			t.Error(err)
 		}
 	})
-	return &door{t: t, server: s, queue: q, addr: s.Addrs()[0].String()}
+	return &testServer{t: t, server: s, queue: q, addr: s.Addrs()[0].String()}
 }
 
 // raw is a client that sends what it is told, octet by octet.
@@ -96,7 +96,7 @@ type raw struct {
 	br   *bufio.Reader
 }
 
-func (d *door) dial() *raw {
+func (d *testServer) dial() *raw {
 	d.t.Helper()
 	c, err := net.Dial("tcp", d.addr)
 	if err != nil {
@@ -108,7 +108,7 @@ func (d *door) dial() *raw {
 }
 
 // hello greets and gets past EHLO.
-func (d *door) hello() *raw {
+func (d *testServer) hello() *raw {
 	c := d.dial()
 	c.want("220 ")
 	c.do("EHLO client.example", "250 ")
@@ -166,7 +166,7 @@ func (c *raw) startTLS() {
 }
 
 // contents are the bodies of all queued messages below their trace lines.
-func (d *door) contents() (out []string) {
+func (d *testServer) contents() (out []string) {
 	d.t.Helper()
 	err := d.queue.List(context.Background(), queue.Filter{}, func(m queue.Message) bool {
 		r, err := d.queue.Open(m.ID)
@@ -210,7 +210,7 @@ func (c *raw) bdat(content, want string) {
 	c.want(want)
 }
 
-func (d *door) messages() (out []queue.Message) {
+func (d *testServer) messages() (out []queue.Message) {
 	err := d.queue.List(context.Background(), queue.Filter{}, func(m queue.Message) bool { out = append(out, m); return true })
 	if err != nil {
 		d.t.Fatal(err)
