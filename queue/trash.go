@@ -25,7 +25,7 @@ const (
 	trashEvery = time.Minute
 )
 
-// ErrNotInTrash says that the trash does not hold a message.
+// ErrNotInTrash means that the trash does not hold a message.
 var ErrNotInTrash = errors.New("is not in the trash")
 
 // Trashed is a message, or a part of one, that the operator has removed and can

@@ -62,7 +62,7 @@ func (w *World) Dialogue(lines ...string) error {
 	if err != nil {
 		return err
 	}
-	defer c.Close()
+	defer func() { _ = c.Close() }()
 	if _, _, err := c.ReadResponse(220); err != nil {
 		return err
 	}

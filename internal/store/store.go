@@ -79,7 +79,7 @@ var ErrDiskFull = errors.New("disk full")
 // Stop ends a Scan early without an error.
 var Stop = errors.New("stop the scan")
 
-// ValueError says that the value of a key is there and cannot be read: it is torn or
+// ValueError is the error of a value that is there and cannot be read: it is torn or
 // damaged.
 type ValueError struct{ Key []byte }
 

@@ -18,7 +18,7 @@ func place(dir string) storetest.Place {
 	pause := make(chan chan struct{})
 	return storetest.Place{
 		Open: func(t *testing.T) storetest.Engine {
-			s = open(t, Options{Dir: dir, Free: d.measure, Committed: func(int, time.Duration) {
+			s = open(t, Options{Dir: dir, Free: d.measure, GCInterval: time.Hour, Committed: func(int, time.Duration) {
 				select {
 				case resume := <-pause:
 					<-resume

@@ -106,7 +106,7 @@ func TestAMeasurementOfTheFreeSpaceIsRememberedForAMoment(t *testing.T) {
 	})
 }
 
-func TestAFullDiskRefusesChangesKeepsThePatientOnesAndHealsByItself(t *testing.T) {
+func TestAFullDiskRefusesChangesKeepsThoseThatRetryAndHealsByItself(t *testing.T) {
 	d := newDisk(1 << 30)
 	s := open(t, Options{Free: d.measure})
 	d.free.Store(criticalSpace - 1)

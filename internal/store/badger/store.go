@@ -1,13 +1,13 @@
-// Package badger is the embedded engine of the store: Badger, opened by one process,
-// and this package its only writer.
+// Package badger is the engine of a relay with a disk of its own: a Badger database with
+// one committer.
 //
-// Every change of the program goes through one committer: whatever waits is
-// put into one transaction, which costs one fsync however many callers share
-// it (Badger has no group commit of its own). A change is acknowledged after
-// that fsync and never before.
+// All changes go through the committer. It puts every batch that waits into one
+// transaction, which costs one fsync however many callers share it; Badger has no group
+// commit of its own. A change is acknowledged after that fsync and never before.
 //
-// The package also watches what can make Badger lose data without saying so: an fsync error that Badger
-// only logs, and a disk that runs full under a memory-mapped file.
+// The package also watches for what makes Badger lose data without an error: a failed
+// fsync that Badger only logs, a disk that runs full under a memory map, and damaged
+// files, which are read before Badger may.
 package badger
 
 import (
@@ -28,28 +28,28 @@ import (
 
 // Options configures Open. Only Dir is required.
 type Options struct {
-	// Dir is the folder of the store; made if it is not there.
+	// Dir is the folder of the store. It is made if it does not exist.
 	Dir string
 	// FreeSpace is how many bytes the file system must have free for CheckSpace
 	// to agree. Less than store.Floor counts as store.Floor.
 	FreeSpace int64
-	// Ballast is the size in bytes of a file that start-up gives up when the
-	// disk is full, so that the store can be opened at all. 0: none.
+	// Ballast is the size in bytes of a file that is deleted when the disk is full, so
+	// that the store can be opened at all. 0: there is no such file.
 	Ballast int64
-	// GCInterval is the time between two rounds of value-log collection.
-	// Default 5s.
+	// GCInterval is the time between two garbage collections of the value log.
+	// Default 5 s.
 	GCInterval time.Duration
-	// Committed is told of every transaction: how many batches were in it, and
-	// what it took with its fsync. It is called by the committer and must be
-	// quick; nil: nobody is told.
+	// Committed is called after every transaction with the number of batches in it and
+	// the time that it took with its fsync. The committer calls it, so it must be quick.
+	// nil: it is not called.
 	Committed func(batches int, took time.Duration)
-	// Free measures the free bytes of a folder's file system; default statfs.
+	// Free measures the free bytes of a folder's file system. Default: statfs.
 	Free func(dir string) (int64, error)
-	// Logger gets what Badger says; nil discards it.
+	// Logger gets what Badger logs. nil discards it.
 	Logger *slog.Logger
 }
 
-// Store is an open store. Its methods may be called from many goroutines.
+// Store is an open database. It keeps the promises of store.Store.
 type Store struct {
 	db      *badger.DB
 	dir     string
@@ -57,32 +57,32 @@ type Store struct {
 	failure *failure
 	space   space
 
-	reserve  *reserver // the committer's
-	state    State     // the committer's
+	reserve  *reserver // only the committer uses it
+	state    State     // only the committer uses it
 	identity *identity
 	damage   store.Damage
-	unsound  map[uint32]bool // value logs that are not collected; the collector's
+	unsound  map[uint32]bool // value logs that are not collected; only gc uses it
 
 	mu      sync.Mutex
 	pending []*request
-	urgent  bool          // one of them does not wait for others
+	urgent  bool          // one of them is not deferrable
 	lingers time.Duration // deferredFor
 	closed  bool
 	wake    chan struct{} // capacity 1: there is something in pending, or closed
 	stalled atomic.Bool
-	epoch   int // of Txn.Epoch; the committer's
+	epoch   int // of Txn.Epoch; only the committer uses it
 
 	stop       context.CancelFunc
-	background sync.WaitGroup // collector and space watch
+	background sync.WaitGroup // gc, space watch and identity
 	committer  sync.WaitGroup
 	committed  func(batches int, took time.Duration)
 	commits    atomic.Int64 // transactions so far
 }
 
-// Open opens the store in o.Dir, or makes it. It refuses, with words, a folder
-// that another process uses, a file system that cannot carry it, and a disk
-// with less than store.Floor free where no ballast could be given up. The error is a
-// *DamageError where the store is damaged, or is not the one that was here.
+// Open opens the store in o.Dir, or makes it. It refuses a folder that another process
+// uses, a file system without memory maps, msync and locks, and a disk with less than
+// store.Floor free if there is no ballast to delete. The error is a *DamageError if the
+// store is damaged, or is not the one that was there before.
 func Open(o Options) (*Store, error) {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)

@@ -143,20 +143,36 @@ func TestADamagedValueIsAnErrorForItsReaderAndForNobodyElse(t *testing.T) {
 	}
 }
 
-// crash copies the folder of an open store, as a dying process leaves it.
+// crash copies the folder of an open store, as a dying process leaves it. It begins
+// again if a file was made or removed meanwhile: all copies must be of one moment.
 func crash(t *testing.T, dir string) string {
 	t.Helper()
-	to := t.TempDir()
+	for {
+		to, before := t.TempDir(), names(t, dir)
+		var err error
+		for _, name := range before {
+			err = errors.Join(err, copySparse(filepath.Join(to, name), filepath.Join(dir, name)))
+		}
+		if !slices.Equal(before, names(t, dir)) {
+			continue
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		return to
+	}
+}
+
+func names(t *testing.T, dir string) (list []string) {
+	t.Helper()
 	entries, err := os.ReadDir(dir)
 	if err != nil {
 		t.Fatal(err)
 	}
 	for _, e := range entries {
-		if err := copySparse(filepath.Join(to, e.Name()), filepath.Join(dir, e.Name())); err != nil {
-			t.Fatal(err)
-		}
+		list = append(list, e.Name())
 	}
-	return to
+	return list
 }
 
 func copySparse(to, from string) error {

@@ -17,12 +17,12 @@ import (
 // read, so this is about seeing a whole file that is not the right one.
 const verifiedAtStart = 256 << 20
 
-// DamageError says that a store is damaged, or is not the one that was there,
+// DamageError is the error of a store that is damaged, or is not the one that was there,
 // and was not opened. Nothing of it was changed.
 type DamageError struct {
 	Dir string
-	// Foreign says that its files are sound, and that it is empty, older than it
-	// should be, or another one.
+	// Foreign reports whether its files are sound, but it is empty, older than it should
+	// be, or another one.
 	Foreign bool
 	// Problems are what is wrong, a sentence each.
 	Problems []string

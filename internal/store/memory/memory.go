@@ -130,7 +130,7 @@ func (s *Store) Submit(b *store.Batch, done func(error)) {
 // commitLoop answers batches one by one until the store is closed.
 func (s *Store) commitLoop() {
 	for {
-		r, trouble, ok := s.next()
+		r, ok, trouble := s.next()
 		if !ok {
 			return
 		}
@@ -148,7 +148,7 @@ func (s *Store) commitLoop() {
 
 // next waits for a batch that can be written, or must be refused with trouble. ok is
 // false after Close, when there are no more.
-func (s *Store) next() (r request, trouble error, ok bool) {
+func (s *Store) next() (r request, ok bool, trouble error) {
 	s.place.mu.Lock()
 	defer s.place.mu.Unlock()
 	for {
@@ -159,10 +159,10 @@ func (s *Store) next() (r request, trouble error, ok bool) {
 		if i := slices.IndexFunc(s.pending, func(r request) bool { return !waits(r) }); i >= 0 {
 			r = s.pending[i]
 			s.pending = slices.Delete(s.pending, i, i+1)
-			return r, trouble, true
+			return r, true, trouble
 		}
 		if s.closed {
-			return request{}, nil, false
+			return request{}, false, nil
 		}
 		s.wake.Wait()
 	}
