@@ -49,6 +49,9 @@ func (c *conn) body() ([]byte, error) {
 			return c.content.part, nil
 		}
 	}
+	if c.dialogue.state() != stateCommitting {
+		return nil, io.ErrUnexpectedEOF // the session ended between two chunks
+	}
 	return nil, io.EOF
 }
 

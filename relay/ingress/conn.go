@@ -269,6 +269,12 @@ func (c *conn) Write(p []byte) (int, error) {
 		return len(p), nil // go-smtp answers a message that broke off
 	}
 	reply := c.rewrite(p)
+	if d.state() == stateCommitting && c.content.aborted {
+		// The message was refused before RSET gave it up. RSET has one answer only
+		// (RFC 5321, 4.1.1.5).
+		c.content.aborted = false
+		reply = []byte("250 2.0.0 the message is forgotten\r\n")
+	}
 	asked := d.asked
 	if !c.answered(p, reply) {
 		return len(p), nil
