@@ -205,7 +205,7 @@ func (r *rebuilder) spread() {
 		if g.State() != scheduler.Waiting || over <= 0 || g.Due > r.now { // held, or in flight at the crash
 			continue
 		}
-		r.q.scheduler.SetDue(g, r.now.Add(rand.N(over)), r.now)
+		r.q.scheduler.SetDue(g, r.now.Add(rand.N(over)), r.now) //nolint:gosec // it spreads load; nobody gains by guessing
 	}
 	r.overdue = nil
 }

@@ -35,7 +35,7 @@ func refreshAt(now time.Time, maxAge time.Duration) time.Time {
 	return now.Add(max(min(daily, early), minBackoff))
 }
 
-func between(a, b time.Duration) time.Duration { return a + rand.N(b-a+1) }
+func between(a, b time.Duration) time.Duration { return a + rand.N(b-a+1) } //nolint:gosec // it spreads load; nobody gains by guessing
 
 // Run refreshes the policies that are in use about once a day and before they
 // end, and removes entries of no more use, until ctx ends. Then it closes m.

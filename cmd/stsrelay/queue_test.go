@@ -53,7 +53,7 @@ func TestWhatStrangersSaidIsMadePrintable(t *testing.T) {
 	if err := os.WriteFile(other, bytes.ReplaceAll(text, []byte(filepath.Dir(first)), []byte(filepath.Dir(other))), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	const hostile = "x\u202e\u009b31m@one.example" // the door refuses it today; an older queue may hold it
+	const hostile = "x\u202e\u009b31m@one.example" // the SMTP server refuses it today; an older queue may hold it
 	messages := []queue.NewMessage{{Body: []byte("x"), Envelope: queue.Envelope{From: hostile, Recipients: []queue.Recipient{{Address: hostile, Domain: "one.example"}}}}}
 	if err := started(t, other, relay.Options{}).Queue().Add(messages, nil); err != nil {
 		t.Fatal(err)

@@ -298,14 +298,3 @@ func TestWalksThroughTheTable(t *testing.T) {
 		d.stillWorks(c, st)
 	}
 }
-
-// Blanks at the end of a command line are no argument (RFC 5321, 4.1.1).
-func TestBlanksAtTheEndOfACommandLine(t *testing.T) {
-	c := openDialogue(t).hello()
-	for _, tt := range []struct{ line, reply string }{
-		{"NOOP ", "250 2.0.0 ok"}, {"RSET\t", "250 2.0.0 "}, {"MAIL FROM:<a@example.com>  ", "250 2.1.0 "}, {"RCPT TO:<b@example.org> ", "250 2.1.5 "},
-		{"DATA ", "354 "}, {"x\r\n.", "250 2.0.0 queued"}, {" ", "501 5.5.2 "}, {"QUIT  ", "221 2.0.0 "}, {"", "EOF"},
-	} {
-		c.do(tt.line, tt.reply)
-	}
-}

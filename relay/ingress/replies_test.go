@@ -36,32 +36,6 @@ func TestTheReplyToHelloBeginsWithTheServersName(t *testing.T) {
 	c.do("NOOP", "250 2.0.0 ok")
 }
 
-func TestReplies(t *testing.T) {
-	d := newServer(t, func(o *Options) {
-		l := o.Listeners[0]
-		l.Auth = true
-		o.Listeners = append(o.Listeners, l)
-	})
-	c := d.dial()
-	c.want("220 ")
-	c.do("MAIL FROM:<a@example.com>", "503 5.5.1 ")
-	c.do("EHLO client.example", "250 ")
-	c.do("RCPT TO:<b@example.org>", "503 5.5.1 ")
-	c.do("MAIL FROM:<a@example.com> COLOUR=red", "555 5.5.4 ")
-	c.do("MAIL FROM:<a@example.com>", "250 2.1.0 sender ok")
-	c.do("DATA", "503 5.5.1 ")
-	c.do("RCPT TO:<b@example.org> COLOUR=red", "555 5.5.4 ")
-	c.do("RCPT TO:<b@example.org> RRVS=2014-04-03T23:01:00Z", "555 5.5.4 ")
-	c.do("RCPT TO:<b@example.org>", "250 2.1.5 recipient ok")
-	c.do("RSET", "250 ")
-	for range 3 {
-		c.do("HULA are you", "500 ")
-	}
-	c.do("HULA are you", "500 ")
-	c.want("421 4.7.0 ")
-	c.want("EOF")
-}
-
 // What is wrong with AUTH is said in the order in which a client can mend it.
 func TestRepliesToAuth(t *testing.T) {
 	for _, tt := range []struct {

@@ -163,7 +163,7 @@ func (f *Finder) isSelf(host string, port uint16, addrs []netip.Addr) bool {
 
 // Shuffle puts hosts of equal preference into a random order (RFC 5321, 5.1).
 func (p *Plan) Shuffle() {
-	rand.Shuffle(len(p.Hosts), func(i, j int) { p.Hosts[i], p.Hosts[j] = p.Hosts[j], p.Hosts[i] })
+	rand.Shuffle(len(p.Hosts), func(i, j int) { p.Hosts[i], p.Hosts[j] = p.Hosts[j], p.Hosts[i] }) //nolint:gosec // it spreads load; nobody gains by guessing
 	slices.SortStableFunc(p.Hosts, func(a, b Host) int { return int(a.Preference) - int(b.Preference) })
 }
 
