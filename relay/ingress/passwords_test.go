@@ -2,6 +2,7 @@ package ingress
 
 import (
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -80,11 +81,23 @@ func TestAuthenticateComparesWithTheCostliestHash(t *testing.T) {
 		}
 		return best
 	}
-	base := took("new")
-	for _, name := range []string{"old", "nobody"} {
-		if d := took(name); d < base/2 || d > 2*base {
-			t.Errorf("%s: %s, and the user with the costliest hash %s", name, d, base)
+	// A machine that is busy at one of the times says nothing: a difference that is there
+	// is there each time.
+	var differs string
+	for range 5 {
+		base := took("new")
+		differs = ""
+		for _, name := range []string{"old", "nobody"} {
+			if d := took(name); d < base/2 || d > 2*base {
+				differs += fmt.Sprintf("%s: %s, and the user with the costliest hash %s; ", name, d, base)
+			}
 		}
+		if differs == "" {
+			break
+		}
+	}
+	if differs != "" {
+		t.Error(differs)
 	}
 	for _, name := range []string{"old", "NEW"} {
 		if u, ok := p.Authenticate(t.Context(), name, "secret"); !ok || !strings.EqualFold(u.Name, name) {

@@ -68,7 +68,9 @@ func (p *Place) Fail() {
 	p.failed = fmt.Errorf("%w: the disk fails", store.ErrFailed)
 }
 
-// LoseAnswer lets the next batch be answered with store.ErrUnknown, written or not.
+// LoseAnswer lets the next batch be answered with store.ErrUnknown, written or not. A
+// batch that retries when the disk is full is not meant: nobody waits for its answer, and
+// the queue writes some at times of its own.
 func (p *Place) LoseAnswer(written bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -183,7 +185,7 @@ func (s *Store) apply(b *store.Batch) error {
 		return s.place.failed
 	}
 	answer := error(nil)
-	if unknown := s.place.unknown; unknown != nil {
+	if unknown := s.place.unknown; unknown != nil && !b.RetriesWhenFull() {
 		s.place.unknown = nil
 		if answer = fmt.Errorf("%w: as the test says", store.ErrUnknown); !*unknown {
 			return answer
