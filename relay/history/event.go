@@ -3,7 +3,9 @@ package history
 import (
 	"crypto/sha256"
 	"crypto/tls"
+	"crypto/x509"
 	"encoding/hex"
+	"sync"
 	"time"
 
 	"github.com/stsrelay/stsrelay/queue"
@@ -22,7 +24,7 @@ func (l *Log) AddEvent(e *delivery.Event) {
 		l.Add(Record{
 			At: e.At, Kind: Attempt, QueueID: env.ID.String(), MessageID: env.MessageID, From: env.From, To: r.To, Domain: e.Claim.Domain, Size: env.Size,
 			Verdict: r.Verdict, Why: r.Code, Host: r.Host, IP: r.IP, Reply: r.Reply, Status: r.Status, Error: r.Text,
-			Number: e.Claim.Attempts + 1, Took: e.Took.Round(10 * time.Microsecond).Seconds(), TLS: sessionTLS(e, r.Host),
+			Number: e.Claim.Attempts + 1, Took: e.Took.Round(10 * time.Microsecond).Seconds(), TLS: l.sessionTLS(e, r.Host),
 		})
 	}
 }
@@ -51,12 +53,15 @@ func (l *Log) AddAction(m *queue.Message, to []string, what, reason string) {
 }
 
 // sessionTLS returns what the session with a host proved, nil where there was none.
-func sessionTLS(e *delivery.Event, host string) *TLS {
+func (l *Log) sessionTLS(e *delivery.Event, host string) *TLS {
 	s := e.Session(host)
 	if s == nil {
 		return nil
 	}
-	_, protection := s.Requirement.Describe(s.Evidence)
+	protection := e.Protection
+	if s != &e.Sessions[len(e.Sessions)-1] {
+		_, protection = s.Requirement.Describe(s.Evidence)
+	}
 	out := &TLS{Proof: Proof(protection), OfferedAndBroke: s.Evidence.StartTLS == security.Broken}
 	if p := s.Requirement.Policy; p != nil {
 		out.PolicyID, out.PolicyMode = e.Policy.ID, string(p.Mode)
@@ -78,12 +83,36 @@ func sessionTLS(e *delivery.Event, host string) *TLS {
 		}
 	}
 	if len(s.Evidence.Chain) > 0 {
-		leaf := s.Evidence.Chain[0]
-		sum := sha256.Sum256(leaf.Raw)
-		out.Certificate = &Certificate{
-			SHA256: hex.EncodeToString(sum[:]), Subject: leaf.Subject.String(), Names: leaf.DNSNames, Issuer: leaf.Issuer.String(),
-			Serial: leaf.SerialNumber.Text(16), NotBefore: leaf.NotBefore.UTC(), NotAfter: leaf.NotAfter.UTC(),
-		}
+		out.Certificate = l.certificates.of(s.Evidence.Chain[0])
 	}
+	return out
+}
+
+// maxCertificates bounds the certificates that are kept in memory.
+const maxCertificates = 256
+
+// certificates are those of hosts that took mail lately: a session carries many messages,
+// and its certificate is described once.
+type certificates struct {
+	mu    sync.Mutex
+	known map[*x509.Certificate]*Certificate
+}
+
+func (c *certificates) of(leaf *x509.Certificate) *Certificate {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if known := c.known[leaf]; known != nil {
+		return known
+	}
+	if c.known == nil || len(c.known) >= maxCertificates {
+		c.known = make(map[*x509.Certificate]*Certificate)
+	}
+	sum := sha256.Sum256(leaf.Raw)
+	out := &Certificate{
+		SHA256: hex.EncodeToString(sum[:]), Subject: leaf.Subject.String(), Names: leaf.DNSNames, Issuer: leaf.Issuer.String(),
+		Serial: leaf.SerialNumber.Text(16), NotBefore: leaf.NotBefore.UTC(), NotAfter: leaf.NotAfter.UTC(),
+	}
+	out.encoded = out.encode(nil)
+	c.known[leaf] = out
 	return out
 }

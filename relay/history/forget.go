@@ -76,10 +76,7 @@ func (w *writer) forget(day, address string, dryRun bool) (int, error) {
 		if err != nil {
 			return 0, fmt.Errorf("a frame at octet %d is damaged: %w", p.offset, err)
 		}
-		lines, n, err := s.without(raw, address)
-		if err != nil {
-			return 0, err
-		}
+		lines, n := s.without(raw, address)
 		total += n
 		if dryRun {
 			lines = nil
@@ -116,11 +113,7 @@ func (w *writer) rewrite(name string, list []place, changed [][]byte, total int)
 	}
 	at := list[len(list)-1].to
 	note := Record{At: at, Kind: Forgot, Lines: uint64(total)}
-	line, err := note.line(nil)
-	if err != nil {
-		return err
-	}
-	if err := d.append(w.enc, line, header{lines: 1, from: at, to: at}); err != nil {
+	if err := d.append(w.enc, note.line(nil), header{lines: 1, from: at, to: at}); err != nil {
 		return err
 	}
 	if err := f.Close(); err != nil {
@@ -137,7 +130,7 @@ func (w *writer) rewrite(name string, list []place, changed [][]byte, total int)
 }
 
 // without returns the lines of a frame without an address, and how many had it.
-func (s *search) without(raw []byte, address string) (lines []byte, n int, err error) {
+func (s *search) without(raw []byte, address string) (lines []byte, n int) {
 	for line := range bytes.Lines(raw) {
 		var r Record
 		if err := json.Unmarshal(line, &r); err != nil {
@@ -149,11 +142,9 @@ func (s *search) without(raw []byte, address string) (lines []byte, n int, err e
 			continue
 		}
 		n++
-		if lines, err = r.line(lines); err != nil {
-			return nil, 0, err
-		}
+		lines = r.line(lines)
 	}
-	return lines, n, nil
+	return lines, n
 }
 
 // forgetIn takes an address out of one record, and reports whether it was there.

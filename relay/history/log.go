@@ -53,12 +53,14 @@ type Settings struct {
 type Log struct {
 	o        Options
 	settings atomic.Pointer[Settings]
-	records  chan Record
+	records  chan *Record
 	orders   chan order
 	dropped  atomic.Uint64
 	failure  atomic.Pointer[string]
 	// shortened is the day until which the size bound has deleted the history.
 	shortened atomic.Pointer[time.Time]
+
+	certificates certificates
 
 	mu     sync.RWMutex // held while a record is handed over, so that Close comes after
 	closed bool
@@ -98,11 +100,11 @@ func Open(o Options) (*Log, error) {
 			return nil, err
 		}
 	}
-	enc, err := zstd.NewWriter(nil, zstd.WithEncoderConcurrency(1))
+	enc, err := zstd.NewWriter(nil, zstd.WithEncoderConcurrency(1), zstd.WithEncoderLevel(zstd.SpeedFastest), zstd.WithWindowSize(frameSize), zstd.WithLowerEncoderMem(true))
 	if err != nil {
 		return nil, fmt.Errorf("open the history: %w", err)
 	}
-	l := &Log{o: o, records: make(chan Record, queueLength), orders: make(chan order), done: make(chan struct{})}
+	l := &Log{o: o, records: make(chan *Record, queueLength), orders: make(chan order), done: make(chan struct{})}
 	l.Set(o.Settings)
 	w := &writer{l: l, enc: enc}
 	if err := w.begin(); err != nil {
@@ -152,7 +154,7 @@ func (l *Log) Add(r Record) {
 		return
 	}
 	select {
-	case l.records <- r:
+	case l.records <- &r:
 	default:
 		l.dropped.Add(1)
 	}
@@ -277,7 +279,7 @@ func (w *writer) run() {
 			if len(w.lines) == 0 {
 				timer.Reset(frameEvery)
 			}
-			w.add(&r)
+			w.add(r)
 		case <-timer.C:
 			_ = w.flush() // it was logged
 			w.tidy()
@@ -296,7 +298,7 @@ func (w *writer) drain() {
 			if !ok {
 				return
 			}
-			w.add(&r)
+			w.add(r)
 		default:
 			return
 		}
@@ -322,13 +324,7 @@ func (w *writer) add(r *Record) {
 	}
 	s := w.l.Settings()
 	masked := s.Addresses.mask(r, w.l.o.Key)
-	lines, err := masked.line(w.lines)
-	if err != nil {
-		w.l.dropped.Add(1)
-		w.l.o.Logger.Error("a record of the history cannot be written", "queue_id", r.QueueID, "error", err)
-		return
-	}
-	w.lines = lines
+	w.lines = masked.line(w.lines)
 	w.head.note(r.At)
 	if len(w.lines) >= frameSize {
 		_ = w.flush()
@@ -372,11 +368,7 @@ func (w *writer) write() error {
 	if w.lost.lines > 0 {
 		from, to := w.lost.from, w.lost.to
 		gap := Record{At: to, Kind: Gap, MissingFrom: &from, MissingTo: &to, Lines: uint64(w.lost.lines)}
-		lines, err := gap.line(nil)
-		if err != nil {
-			return err
-		}
-		w.lines = append(lines, w.lines...)
+		w.lines = append(gap.line(nil), w.lines...)
 		w.head.note(to)
 		defer func() { w.head.lines-- }() // a gap that is not written is no record lost
 	}

@@ -9,7 +9,6 @@ package history
 import (
 	"bytes"
 	"encoding/json"
-	"fmt"
 	"time"
 )
 
@@ -111,15 +110,8 @@ type Certificate struct {
 	Serial    string    `json:"serial,omitempty"` // in hexadecimal
 	NotBefore time.Time `json:"not_before"`
 	NotAfter  time.Time `json:"not_after"`
-}
 
-// line appends r as it stands in a file, with its line feed.
-func (r *Record) line(to []byte) ([]byte, error) {
-	b, err := encode(r)
-	if err != nil {
-		return to, fmt.Errorf("write a record of %s: %w", r.QueueID, err)
-	}
-	return append(to, b...), nil
+	encoded []byte // as JSON; nil: not made yet
 }
 
 // encode returns v as one line of JSON. Message-IDs stay as they are: < and > are
