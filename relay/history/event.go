@@ -11,8 +11,8 @@ import (
 	"github.com/stsrelay/stsrelay/relay/security"
 )
 
-// AddEvent writes what became of an attempt: a record for all recipients that ended
-// alike. It is a reader of events, after their commit.
+// AddEvent adds the results of an attempt: one record for all recipients with the same
+// result. It is called for each event after its commit.
 func (l *Log) AddEvent(e *delivery.Event) {
 	if e.Kind != delivery.EventAttempt || l.settings.Load().Keep == 0 {
 		return
@@ -27,7 +27,7 @@ func (l *Log) AddEvent(e *delivery.Event) {
 	}
 }
 
-// AddAccepted writes that a message was accepted.
+// AddAccepted adds a record of an accepted message.
 func (l *Log) AddAccepted(env *queue.Envelope) {
 	if l.settings.Load().Keep == 0 {
 		return
@@ -42,7 +42,7 @@ func (l *Log) AddAccepted(env *queue.Envelope) {
 	l.Add(r)
 }
 
-// AddAction writes what the operator did to recipients of a message.
+// AddAction adds a record of an operator's action on recipients of a message.
 func (l *Log) AddAction(m *queue.Message, to []string, what, reason string) {
 	if reason != "" {
 		what += ": " + reason
@@ -50,7 +50,8 @@ func (l *Log) AddAction(m *queue.Message, to []string, what, reason string) {
 	l.Add(Record{Kind: Operator, QueueID: m.ID.String(), MessageID: m.MessageID, From: m.From, To: to, What: what})
 }
 
-// sessionTLS returns what the session with a host proved, nil where there was none.
+// sessionTLS returns the TLS properties of the session with a host, nil if there was no
+// session.
 func sessionTLS(e *delivery.Event, host string) *TLS {
 	s := e.Session(host)
 	if s == nil {
