@@ -21,9 +21,9 @@ const (
 	fileSuffix = ".jsonl.zst"
 	dayLayout  = "2006-01-02"
 
-	// A header is a skippable frame (RFC 8878, 3.1.2) before each frame of lines:
-	// readers of zstd pass over it, and this package need not decompress what it
-	// does not look for.
+	// A header is a skippable frame (RFC 8878, 3.1.2) before each frame of lines.
+	// Readers of zstd skip it, and by it this package finds the frames that it does
+	// not need to decompress.
 	headerMagic   = 0x184D2A57
 	headerContent = 1 + 1 + 4 + 8 + 8 + 4 + 4 + sha256.Size
 	headerSize    = 8 + headerContent
@@ -34,15 +34,15 @@ const (
 	maxFrame = 64 << 20
 )
 
-// chain is a SHA-256 over all frames of a file so far: the one before, then the
-// frame. Who changes a frame, changes the chain from there on.
+// chain is a hash chain over the frames of a file: the SHA-256 of the chain before and
+// the frame. A change to a frame changes the chain from there on.
 type chain [sha256.Size]byte
 
 func (c chain) next(frame []byte) chain {
 	return chain(sha256.Sum256(append(c[:], frame...)))
 }
 
-// header describes the frame behind it.
+// header describes the frame that follows it.
 type header struct {
 	lines    uint32
 	from, to time.Time // of its records
@@ -64,7 +64,7 @@ func (h *header) encode() []byte {
 	return append(b, h.chain[:]...)
 }
 
-// errNoHeader says that what stands at a place of a file is no header.
+// errNoHeader is the error for a position in a file where no header is.
 var errNoHeader = errors.New("no frame begins there")
 
 func decodeHeader(b []byte) (h header, err error) {
@@ -84,15 +84,15 @@ func decodeHeader(b []byte) (h header, err error) {
 	return h, nil
 }
 
-// place is where a frame of lines lies in a file.
+// place is the position of a frame of lines in a file.
 type place struct {
 	header
-	offset int64 // of the frame, behind its header
+	offset int64 // of the frame, after its header
 }
 
-// frames returns the frames of a file in their order, and where the last whole
-// one ends. What is no frame is passed over: after a damage the next header is
-// looked for. bad is the number of octets passed over.
+// frames returns the frames of a file in order, and the end of the last whole one. It
+// skips damaged parts and continues at the next header. bad is the number of octets
+// skipped.
 func frames(f io.ReaderAt, size int64) (list []place, end, bad int64, err error) {
 	buf := make([]byte, headerSize)
 	for at := int64(0); at+headerSize <= size; {
@@ -116,7 +116,8 @@ func frames(f io.ReaderAt, size int64) (list []place, end, bad int64, err error)
 	return list, end, bad, nil
 }
 
-// nextMagic finds the next place from at on where a header may begin, or size.
+// nextMagic returns the next position, at or after at, where a header may begin, or size
+// if there is none.
 func nextMagic(f io.ReaderAt, at, size int64) (int64, error) {
 	magic := binary.LittleEndian.AppendUint32(nil, headerMagic)
 	buf := make([]byte, 64<<10)
@@ -136,7 +137,7 @@ func nextMagic(f io.ReaderAt, at, size int64) (int64, error) {
 	return size, nil
 }
 
-// dayFile is the file that is written now.
+// dayFile is the file that is being written.
 type dayFile struct {
 	f     *os.File
 	day   string
@@ -144,8 +145,8 @@ type dayFile struct {
 	chain chain
 }
 
-// openDay opens the file of a day to go on with it. What a crash left of an
-// unfinished frame at its end is cut off.
+// openDay opens the file of a day to append to it. If a crash left an unfinished frame at
+// the end, it is cut off.
 func openDay(dir, day string) (*dayFile, error) {
 	f, err := os.OpenFile(filepath.Join(dir, day+fileSuffix), os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
@@ -167,8 +168,8 @@ func (d *dayFile) repair() error {
 	if err != nil {
 		return err
 	}
-	// A crash can leave a header whose frame was not written: its size is there,
-	// its octets are not.
+	// A crash can leave a header whose frame was not written: the file has the size,
+	// but not the octets.
 	for len(list) > 0 {
 		last := list[len(list)-1]
 		frame, err := readFrame(d.f, last)
@@ -190,7 +191,7 @@ func (d *dayFile) repair() error {
 	return nil
 }
 
-// sha256OfLast is the chain at the last frame of list.
+// sha256OfLast returns the chain at the last frame of list.
 func sha256OfLast(list []place, frame []byte) chain {
 	var before chain
 	if len(list) > 1 {
@@ -207,8 +208,8 @@ func readFrame(f io.ReaderAt, p place) ([]byte, error) {
 	return frame, nil
 }
 
-// append writes one frame and waits until it is on the disk. After an error the
-// file is as it was before.
+// append writes one frame and waits until it is on the disk. If it fails, it restores
+// the file's former length.
 func (d *dayFile) append(enc *zstd.Encoder, lines []byte, h header) error {
 	frame := enc.EncodeAll(lines, nil)
 	h.length, h.raw, h.chain = uint32(len(frame)), uint32(len(lines)), d.chain.next(frame)
@@ -224,7 +225,7 @@ func (d *dayFile) append(enc *zstd.Encoder, lines []byte, h header) error {
 	return nil
 }
 
-// dayInfo is a file of the history.
+// dayInfo describes a file of the history.
 type dayInfo struct {
 	day  string
 	size int64

@@ -15,7 +15,7 @@ import (
 //go:embed texts
 var texts embed.FS
 
-// Languages are the languages of documents.
+// Languages are the languages in which documents are available.
 var Languages = []string{"en", "de"}
 
 // words are the phrases of a language, by key.
@@ -33,14 +33,14 @@ func wordsOf(language string) (words, error) {
 	return w, nil
 }
 
-// page is what the templates see.
+// page is the data for the templates.
 type page struct {
 	Words    words
 	Language string
 	All      []Evidence
 }
 
-// Text writes evidence as plain text in a language.
+// Text returns evidence as plain text in a language.
 func Text(all []Evidence, language string) ([]byte, error) {
 	w, err := wordsOf(language)
 	if err != nil {
@@ -57,7 +57,8 @@ func Text(all []Evidence, language string) ([]byte, error) {
 	return b.Bytes(), nil
 }
 
-// HTML writes evidence as a page that prints on A4, in a language. It loads nothing.
+// HTML returns evidence in a language, as a page for printing on A4. The page loads no
+// other files.
 func HTML(all []Evidence, language string) ([]byte, error) {
 	w, err := wordsOf(language)
 	if err != nil {
@@ -94,7 +95,8 @@ func (w words) phrase(key string, args ...string) (string, error) {
 	return strings.NewReplacer(args...).Replace(s), nil
 }
 
-// proves says who vouched for the host of a delivery, and what that proves.
+// proves returns a sentence about how the host of a delivery was authenticated, and what
+// that proves.
 func (w words) proves(d Delivery) (string, error) {
 	issuer, fetched := w["unknown"], w["unknown"]
 	if c := d.TLS.Certificate; c != nil && c.Issuer != "" {
@@ -111,7 +113,7 @@ func (w words) proves(d Delivery) (string, error) {
 		"{POLICY_ID}", d.TLS.PolicyID, "{POLICY_MODE}", d.TLS.PolicyMode, "{POLICY_FETCHED}", fetched, "{ISSUER}", issuer)
 }
 
-// fingerprint writes a SHA-256 as openssl x509 -fingerprint does.
+// fingerprint formats a SHA-256 as openssl x509 -fingerprint does.
 func fingerprint(hex string) string {
 	var b strings.Builder
 	for i, c := range strings.ToUpper(hex) {

@@ -20,8 +20,7 @@ func proved(id string, p Proof) Record {
 	return r
 }
 
-// Each proof has a sentence of its own in each language, and nothing in it is
-// left to fill in.
+// Each proof has its own sentence in each language, and no placeholder is left in it.
 func TestEvidenceSaysWhoVouched(t *testing.T) {
 	c := newClock()
 	l := open(t, t.TempDir(), c)

@@ -13,8 +13,8 @@ import (
 	"github.com/stsrelay/stsrelay/relay/security"
 )
 
-// AddEvent writes what became of an attempt: a record for all recipients that ended
-// alike. It is a reader of events, after their commit.
+// AddEvent adds the results of an attempt: one record for all recipients with the same
+// result. It is called for each event after its commit.
 func (l *Log) AddEvent(e *delivery.Event) {
 	if e.Kind != delivery.EventAttempt || l.settings.Load().Keep == 0 {
 		return
@@ -29,7 +29,7 @@ func (l *Log) AddEvent(e *delivery.Event) {
 	}
 }
 
-// AddAccepted writes that a message was accepted.
+// AddAccepted adds a record of an accepted message.
 func (l *Log) AddAccepted(env *queue.Envelope) {
 	if l.settings.Load().Keep == 0 {
 		return
@@ -44,7 +44,7 @@ func (l *Log) AddAccepted(env *queue.Envelope) {
 	l.Add(r)
 }
 
-// AddAction writes what the operator did to recipients of a message.
+// AddAction adds a record of an operator's action on recipients of a message.
 func (l *Log) AddAction(m *queue.Message, to []string, what, reason string) {
 	if reason != "" {
 		what += ": " + reason

@@ -8,25 +8,26 @@ import (
 	"time"
 )
 
-// Evidence is what is known of how one message travelled from this relay to the
-// hosts of its recipients.
+// Evidence documents how one message was delivered from this relay to the hosts of its
+// recipients.
 type Evidence struct {
-	// Relay and Version are of the program that made the deliveries' records.
+	// Relay and Version are the hostname and version of the relay that created this
+	// document.
 	Relay   string `json:"relay"`
 	Version string `json:"version"`
-	// Made is when this document was made.
+	// Made is when this document was created.
 	Made      time.Time `json:"made"`
 	QueueID   string    `json:"queue_id"`
 	MessageID string    `json:"message_id"`
 	From      string    `json:"from"`
 	To        []string  `json:"to"`
 	Size      int64     `json:"size"`
-	// Accepted is when the relay took the message; zero where that is no longer
-	// in the history.
+	// Accepted is when the relay accepted the message; zero if the history no longer
+	// has that record.
 	Accepted   time.Time  `json:"accepted"`
 	Deliveries []Delivery `json:"deliveries"`
-	// Chains has, for each day of a delivery, the value of the history's chain when
-	// the document was made (Log.Chain).
+	// Chains has the value of the history's chain (Log.Chain) for each day with a
+	// delivery, at the time when the document was created.
 	Chains []DayChain `json:"chains"`
 }
 
@@ -45,16 +46,16 @@ type Delivery struct {
 type DayChain struct {
 	Day   string `json:"day"`
 	Value string `json:"value"`
-	// Whole reports whether the file of the day fits its chain.
+	// Whole reports whether the file of the day matches its chain.
 	Whole bool `json:"whole"`
 }
 
-// ErrNothing says that the history has no delivery of a message.
+// ErrNothing is the error for a message without a delivery in the history.
 var ErrNothing = errors.New("the history has no delivery of this message")
 
-// Evidence collects what is known of a message. id is its queue ID or its
-// Message-ID. One Message-ID may stand for several messages, each with a queue ID of
-// its own. The error wraps ErrNothing where none was delivered.
+// Evidence collects the evidence for a message. id is its queue ID or its Message-ID.
+// Several messages may have the same Message-ID, each with its own queue ID. The error
+// wraps ErrNothing if none of them was delivered.
 func (l *Log) Evidence(ctx context.Context, id, relay, version string) ([]Evidence, error) {
 	list, err := l.Timeline(ctx, id)
 	if err != nil {
@@ -97,7 +98,7 @@ func (l *Log) Evidence(ctx context.Context, id, relay, version string) ([]Eviden
 	return all, nil
 }
 
-// add puts what a record tells into the evidence.
+// add adds the content of a record to the evidence.
 func (e *Evidence) add(r *Record) {
 	if r.MessageID != "" {
 		e.MessageID = r.MessageID
@@ -120,8 +121,8 @@ func (e *Evidence) add(r *Record) {
 	}
 }
 
-// Timeline returns all records of a message, the oldest first. id is its queue ID
-// or the beginning of one, or its Message-ID.
+// Timeline returns all records of a message, the oldest first. id is its queue ID, the
+// beginning of its queue ID, or its Message-ID.
 func (l *Log) Timeline(ctx context.Context, id string) ([]Record, error) {
 	q := Query{QueueID: id, OldestFirst: true}
 	if isMessageID(id) {
@@ -135,28 +136,28 @@ func (l *Log) Timeline(ctx context.Context, id string) ([]Record, error) {
 	return list, err
 }
 
-// isMessageID reports whether id is no queue ID: those are letters and digits.
+// isMessageID reports whether id is a Message-ID. A queue ID has only letters and digits.
 func isMessageID(id string) bool {
 	return slices.ContainsFunc([]byte(id), func(c byte) bool {
 		return (c < '0' || c > '9') && (c < 'A' || c > 'Z') && (c < 'a' || c > 'z')
 	})
 }
 
-// Summary says how the mail of a time was protected on its way out.
+// Summary counts how outgoing mail was protected in a period.
 type Summary struct {
 	Since time.Time `json:"since"`
 	Until time.Time `json:"until"`
-	// Deliveries is the number of recipients that were delivered to.
+	// Deliveries is the number of recipients to whom mail was delivered.
 	Deliveries int `json:"deliveries"`
-	// ByProof counts them by who vouched for the host.
+	// ByProof counts these recipients by Proof.
 	ByProof map[Proof]int `json:"by_proof"`
-	// InClear counts the recipients without TLS by their domain.
+	// InClear counts the recipients whose mail was sent without TLS, by domain.
 	InClear map[string]int `json:"in_clear"`
-	// Gaps are the times of which records may be missing.
+	// Gaps are the records of times for which others may be missing.
 	Gaps []Record `json:"gaps"`
 }
 
-// Summary reads the history of a time, from since on and before until.
+// Summary summarizes the history from since, inclusive, to until, exclusive.
 func (l *Log) Summary(ctx context.Context, since, until time.Time) (Summary, error) {
 	s := Summary{Since: since, Until: until, ByProof: make(map[Proof]int), InClear: make(map[string]int)}
 	err := l.Search(ctx, Query{Since: since, Until: until, OldestFirst: true}, func(r Record) bool {

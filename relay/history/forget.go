@@ -13,12 +13,12 @@ import (
 	"time"
 )
 
-// forgotten stands in the place of an address that was taken out.
+// forgotten replaces the local part of an address that was removed.
 const forgotten = "forgotten"
 
-// Forget takes an address out of all records, and returns how many had it. The
-// local part goes; the domain stays. Where dryRun is set nothing is changed. A
-// file that was changed has a Forgot record, and its chain begins anew.
+// Forget removes an address from all records, and returns the number of records that had
+// it. The local part is replaced; the domain stays. With dryRun nothing is changed. A
+// changed file gets a Forgot record and a new chain.
 func (l *Log) Forget(ctx context.Context, address string, dryRun bool) (lines int, err error) {
 	if !strings.Contains(address, "@") {
 		return 0, fmt.Errorf("%q is no mail address", address)
@@ -44,7 +44,7 @@ func (l *Log) Forget(ctx context.Context, address string, dryRun bool) (lines in
 	return lines, err
 }
 
-// forget writes the file of one day anew, if it has the address.
+// forget rewrites the file of one day if it contains the address.
 func (w *writer) forget(day, address string, dryRun bool) (int, error) {
 	s, err := newSearch(w.l.o.Dir, w.l.o.Key, Query{}, nil)
 	if err != nil {
@@ -94,7 +94,7 @@ func (w *writer) forget(day, address string, dryRun bool) (int, error) {
 	return total, w.rewrite(name, list, changed, total)
 }
 
-// rewrite puts a new file in the place of one, by way of a second name.
+// rewrite replaces a file: it writes a new one under a second name and renames it.
 func (w *writer) rewrite(name string, list []place, changed [][]byte, total int) (err error) {
 	f, err := os.OpenFile(name+".new", os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o600)
 	if err != nil {
@@ -147,7 +147,7 @@ func (s *search) without(raw []byte, address string) (lines []byte, n int) {
 	return lines, n
 }
 
-// forgetIn takes an address out of one record, and reports whether it was there.
+// forgetIn removes an address from one record, and reports whether the record had it.
 func (s *search) forgetIn(r *Record, address string) (had bool) {
 	instead := forgotten + address[strings.LastIndexByte(address, '@'):]
 	if s.same(r.From, address) {
@@ -173,8 +173,8 @@ func (s *search) forgetIn(r *Record, address string) (had bool) {
 	return had
 }
 
-// Chain returns the value of a day's chain: it stands for all that was written of
-// the day so far. whole reports whether the file fits it from its first frame on.
+// Chain returns the current value of a day's chain, which covers all frames of the day so
+// far. whole reports whether all frames of the file match their chain values.
 func (l *Log) Chain(ctx context.Context, day time.Time) (value string, whole bool, err error) {
 	err = l.order(ctx, func(w *writer) error {
 		w.drain()

@@ -111,7 +111,7 @@ func TestWhatWasAddedIsFoundAtOnceAndNewestFirst(t *testing.T) {
 	}
 }
 
-// A file is one that zstd's own tool reads.
+// The zstd tool can read a file.
 func TestFilesAreReadByZstdcat(t *testing.T) {
 	zstdcat, err := exec.LookPath("zstdcat")
 	if err != nil {
@@ -121,7 +121,7 @@ func TestFilesAreReadByZstdcat(t *testing.T) {
 	l := open(t, dir, newClock())
 	for i := range 3 {
 		l.Add(attempt(fmt.Sprint("01", i), "anna@sender.example", "kurt@a.example", "delivered"))
-		if err := l.Sync(t.Context()); err != nil { // a frame each
+		if err := l.Sync(t.Context()); err != nil { // one frame for each record
 			t.Fatal(err)
 		}
 	}
@@ -152,7 +152,7 @@ func TestAProcessThatWasKilledLeavesAGap(t *testing.T) {
 		t.Fatal(err)
 	}
 	for cut := len(sound); cut <= len(whole); cut++ {
-		for _, zeros := range []bool{false, true} { // a size that was written before the octets
+		for _, zeros := range []bool{false, true} { // true: the size was written before the octets
 			killed := t.TempDir()
 			data := bytes.Clone(whole[:cut])
 			if zeros {
@@ -185,7 +185,7 @@ func TestAProcessThatWasKilledLeavesAGap(t *testing.T) {
 	}
 }
 
-// After an ordinary end there is no gap.
+// After a normal end there is no gap.
 func TestAnOrdinaryEndLeavesNoGap(t *testing.T) {
 	dir, c := t.TempDir(), newClock()
 	for range 2 {

@@ -17,7 +17,7 @@ import (
 )
 
 const (
-	// queueLength is how many records wait for the disk at most.
+	// queueLength is the largest number of records that wait to be written.
 	queueLength = 10_000
 	frameSize   = 256 << 10
 	frameEvery  = time.Second
@@ -26,13 +26,13 @@ const (
 
 // Options configures Open. Dir is required.
 type Options struct {
-	// Dir is the folder of the day files. It is made if it is not there.
+	// Dir is the folder of the day files. It is created if it does not exist.
 	Dir string
-	// Key is the secret for AddressesHashed; nil: one is made and kept in Dir.
+	// Key is the secret for AddressesHashed; nil: one is generated and stored in Dir.
 	Key []byte
 	Settings
-	// CheckSpace returns an error while the disk has no room for the history: the
-	// queue needs what is left. nil: there is always room.
+	// CheckSpace returns an error while the disk has no room for the history, because
+	// the queue needs the rest. nil: space is not checked.
 	CheckSpace func(octets int64) error
 	// Now is the wall clock; default time.Now.
 	Now    func() time.Time
@@ -43,8 +43,8 @@ type Options struct {
 type Settings struct {
 	// Keep is how long a record is kept; 0: nothing is written.
 	Keep time.Duration
-	// Size bounds all files together, in octets; the oldest day goes first. 0: no
-	// bound.
+	// Size bounds all files together, in octets; the oldest day is deleted first. 0:
+	// no bound.
 	Size      int64
 	Addresses Addresses
 }
@@ -57,7 +57,7 @@ type Log struct {
 	orders   chan order
 	dropped  atomic.Uint64
 	failure  atomic.Pointer[string]
-	// shortened is the day until which the size bound has deleted the history.
+	// shortened is the result of Shortened.
 	shortened atomic.Pointer[time.Time]
 
 	certificates certificates
@@ -67,17 +67,17 @@ type Log struct {
 	done   chan struct{}
 }
 
-// order is something that the writer does between two records.
+// order is a function that the writer goroutine runs between two records.
 type order struct {
 	do   func(w *writer) error
 	done chan error
 }
 
-// ErrClosed says that the history was closed.
+// ErrClosed is the error after Close.
 var ErrClosed = errors.New("the history is closed")
 
-// runningFile stands in the folder while a process writes: one that finds it
-// there knows that the process before was killed.
+// runningFile exists while a process writes the history. If it exists at a start, the
+// process before was killed.
 const runningFile = "running"
 
 // Open opens the history of a folder and starts its writer.
@@ -114,10 +114,11 @@ func Open(o Options) (*Log, error) {
 	return l, nil
 }
 
-// keyFile has the secret for AddressesHashed.
+// keyFile is the name of the file with the secret for AddressesHashed.
 const keyFile = "key"
 
-// ownKey reads a secret, or makes it.
+// ownKey reads the secret from a file. If the file has none, it generates the secret and
+// writes the file.
 func ownKey(name string) ([]byte, error) {
 	key, err := os.ReadFile(name)
 	if err == nil && len(key) >= 16 {
@@ -133,14 +134,15 @@ func ownKey(name string) ([]byte, error) {
 	return key, nil
 }
 
-// Set changes the settings; what was written stays as it is.
+// Set changes the settings. Records that were written before do not change.
 func (l *Log) Set(s Settings) { l.settings.Store(&s) }
 
 // Settings returns the settings in force.
 func (l *Log) Settings() Settings { return *l.settings.Load() }
 
-// Add hands a record over. It never waits: a record that finds the queue full is
-// dropped and counted. r and what it points to must not be changed any more.
+// Add queues a record for the writer. It never waits: if the queue is full, the record is
+// dropped and counted. r and the values that it points to must not be changed after the
+// call.
 func (l *Log) Add(r Record) {
 	if l.settings.Load().Keep == 0 {
 		return
@@ -160,11 +162,11 @@ func (l *Log) Add(r Record) {
 	}
 }
 
-// Dropped is the number of records since the start that were not written, because
-// the queue was full or the disk did not take them.
+// Dropped returns the number of records since the start that were not written, because
+// the queue was full or writing failed.
 func (l *Log) Dropped() uint64 { return l.dropped.Load() }
 
-// Failure says why records cannot be written now, "" where they can.
+// Failure returns the reason why records cannot be written now, "" if they can.
 func (l *Log) Failure() string {
 	if s := l.failure.Load(); s != nil {
 		return *s
@@ -172,8 +174,8 @@ func (l *Log) Failure() string {
 	return ""
 }
 
-// Shortened returns the end of the last day that was deleted for the size bound
-// though it was younger than Settings.Keep; the zero time where none was.
+// Shortened returns the end of the last day that was deleted because of the size bound
+// although it was younger than Settings.Keep; the zero time if there was none.
 func (l *Log) Shortened() time.Time {
 	if t := l.shortened.Load(); t != nil {
 		return *t
@@ -181,7 +183,7 @@ func (l *Log) Shortened() time.Time {
 	return time.Time{}
 }
 
-// Sync waits until all records that were added before are on the disk, or were
+// Sync waits until all records that were added before the call are on the disk or were
 // dropped.
 func (l *Log) Sync(ctx context.Context) error {
 	return l.order(ctx, func(w *writer) error {
@@ -202,7 +204,7 @@ func (l *Log) order(ctx context.Context, do func(w *writer) error) error {
 	return <-o.done
 }
 
-// Close writes what waits and ends the writer.
+// Close writes the queued records and ends the writer.
 func (l *Log) Close() error {
 	l.mu.Lock()
 	if l.closed {
@@ -220,18 +222,18 @@ func (l *Log) Close() error {
 	return nil
 }
 
-// writer is the one goroutine that changes the files.
+// writer is the state of the one goroutine that changes the files.
 type writer struct {
 	l        *Log
 	enc      *zstd.Encoder
 	day      *dayFile
 	lines    []byte
 	head     header
-	lost     header // what could not be written: how many, from when to when
+	lost     header // number and times of the records that could not be written
 	nextTidy time.Time
 }
 
-// begin looks at what the process before has left.
+// begin adds a Gap record if the process before was killed.
 func (w *writer) begin() error {
 	o := w.l.o
 	marker := filepath.Join(o.Dir, runningFile)
@@ -281,7 +283,7 @@ func (w *writer) run() {
 			}
 			w.add(r)
 		case <-timer.C:
-			_ = w.flush() // it was logged
+			_ = w.flush() // flush has logged the error
 			w.tidy()
 			timer.Reset(tidyEvery)
 		case o := <-w.l.orders:
@@ -290,7 +292,7 @@ func (w *writer) run() {
 	}
 }
 
-// drain takes what waits in the queue now.
+// drain adds the records that are in the queue now.
 func (w *writer) drain() {
 	for {
 		select {
@@ -316,11 +318,11 @@ func (w *writer) end() {
 	}
 }
 
-// add puts a record into the next frame.
+// add adds a record to the next frame.
 func (w *writer) add(r *Record) {
 	r.At = r.At.UTC().Round(0)
 	if day := r.At.Format(dayLayout); w.head.lines > 0 && day != w.head.to.Format(dayLayout) {
-		_ = w.flush() // a frame is of one day
+		_ = w.flush() // a frame has records of one day only
 	}
 	s := w.l.Settings()
 	masked := s.Addresses.mask(r, w.l.o.Key)
@@ -331,7 +333,7 @@ func (w *writer) add(r *Record) {
 	}
 }
 
-// note counts a record of the given time.
+// note counts a record and includes its time.
 func (h *header) note(at time.Time) {
 	if h.lines == 0 || at.Before(h.from) {
 		h.from = at
@@ -342,8 +344,8 @@ func (h *header) note(at time.Time) {
 	h.lines++
 }
 
-// flush writes the frame. What cannot be written is dropped and counted, and a
-// Gap tells of it once the disk takes records again.
+// flush writes the frame. If that fails, the records are dropped and counted, and a Gap
+// record follows when writing works again.
 func (w *writer) flush() error {
 	if w.head.lines == 0 {
 		return nil
@@ -370,7 +372,7 @@ func (w *writer) write() error {
 		gap := Record{At: to, Kind: Gap, MissingFrom: &from, MissingTo: &to, Lines: uint64(w.lost.lines)}
 		w.lines = append(gap.line(nil), w.lines...)
 		w.head.note(to)
-		defer func() { w.head.lines-- }() // a gap that is not written is no record lost
+		defer func() { w.head.lines-- }() // a Gap that is not written must not count as a lost record
 	}
 	if err := w.l.o.CheckSpace(int64(len(w.lines))); err != nil {
 		return err
@@ -389,7 +391,7 @@ func (w *writer) write() error {
 	return nil
 }
 
-// openFor opens the file of a day, if another one is open.
+// openFor opens the file of a day if it is not open yet.
 func (w *writer) openFor(at time.Time) error {
 	day := at.Format(dayLayout)
 	if w.day != nil && w.day.day == day {
@@ -415,8 +417,8 @@ func (w *writer) closeDay() error {
 	return nil
 }
 
-// tidy deletes the days that are too old, and the oldest ones where all are too
-// large. The present day stays.
+// tidy deletes the days that are too old, and the oldest days if all files together are
+// too large. The current day stays.
 func (w *writer) tidy() {
 	now := w.l.o.Now().UTC()
 	if now.Before(w.nextTidy) {

@@ -8,20 +8,20 @@ import (
 	"strings"
 )
 
-// Addresses says how much of a mail address is kept.
+// Addresses is how mail addresses are stored.
 type Addresses string
 
-// How addresses are kept. Domains are kept always.
+// How addresses are stored. Domains are always stored.
 const (
 	AddressesFull   Addresses = "full"
-	AddressesDomain Addresses = "domain" // the local part is left out
-	AddressesHashed Addresses = "hashed" // the local part is an HMAC of the address, which finds it
+	AddressesDomain Addresses = "domain" // the local part is removed
+	AddressesHashed Addresses = "hashed" // the local part is replaced by an HMAC of the address, by which it can be found
 )
 
-// anyAddress is what may be a mail address in a reply of a host.
+// anyAddress matches a possible mail address in a host's reply.
 var anyAddress = regexp.MustCompile(`[^\s<>()\[\],;:"']+@[^\s<>()\[\],;:"'@]+`)
 
-// mask returns r as it is to be kept.
+// mask returns r with its addresses in the form to store.
 func (a Addresses) mask(r *Record, key []byte) Record {
 	out := *r
 	if a == AddressesFull || a == "" {
@@ -39,7 +39,7 @@ func (a Addresses) mask(r *Record, key []byte) Record {
 	return out
 }
 
-// address returns an address as it is to be kept.
+// address returns an address in the form to store.
 func (a Addresses) address(s string, key []byte) string {
 	at := strings.LastIndexByte(s, '@')
 	if at < 0 {
@@ -51,8 +51,8 @@ func (a Addresses) address(s string, key []byte) string {
 	return "…" + s[at:]
 }
 
-// hashed stands in the place of a local part. It is the same for all ways to
-// write an address that mail systems mostly take for one.
+// hashed returns the replacement for the local part of an address. It is the same
+// whatever the case of the address, because most mail systems ignore case.
 func hashed(address string, key []byte) string {
 	h := hmac.New(sha256.New, key)
 	h.Write([]byte(strings.ToLower(address)))

@@ -1,9 +1,8 @@
-// Package history keeps what became of mail: one JSON line for each event of a
-// message, in one file of zstd frames a day. It is written beside the way of a
-// message and never holds it up; it is read by the operator, long after the
-// message has left the queue.
+// Package history records the events of each message: one JSON line per event, in one
+// file of zstd frames a day. Writing the history never delays mail. Operators read it,
+// also long after a message has left the queue.
 //
-// The files are read without this program too: zstdcat FILE | jq.
+// The files can also be read without this program: zstdcat FILE | jq.
 package history
 
 import (
@@ -12,17 +11,17 @@ import (
 	"time"
 )
 
-// Kind is what a Record tells of.
+// Kind is the kind of event that a Record describes.
 type Kind string
 
 // The kinds of records.
 const (
-	Accepted Kind = "accepted" // the relay has answered 250 for a message
-	Attempt  Kind = "attempt"  // recipients to whom the same happened in one attempt
-	Operator Kind = "operator" // somebody changed the message by hand
+	Accepted Kind = "accepted" // the relay has replied 250 to a message
+	Attempt  Kind = "attempt"  // recipients with the same result in one attempt
+	Operator Kind = "operator" // an operator changed the message
 	Notice   Kind = "notice"   // a notice about the message was queued for its sender
 	Gap      Kind = "gap"      // records may be missing here
-	Forgot   Kind = "forgot"   // addresses were taken out of the file
+	Forgot   Kind = "forgot"   // addresses were removed from the file
 )
 
 // Record is one line of the history. Fields that do not belong to its Kind are
@@ -34,8 +33,8 @@ type Record struct {
 	MessageID string    `json:"message_id,omitempty"`
 	// From is the envelope sender; it is empty for notices.
 	From string `json:"from,omitempty"`
-	// To are envelope recipients: all of the message, or those of the attempt that
-	// had the same result.
+	// To are envelope recipients: all of the message, or those with the same result
+	// in one attempt.
 	To     []string `json:"to,omitempty"`
 	Domain string   `json:"domain,omitempty"`
 	// Size is the size of the message in octets.
@@ -45,7 +44,7 @@ type Record struct {
 	User      string `json:"user,omitempty"`
 	ClientTLS string `json:"client_tls,omitempty"`
 
-	// Verdict is what the attempt came to: delivered, deferred or bounced.
+	// Verdict is the result of the attempt: delivered, deferred or bounced.
 	Verdict string  `json:"verdict,omitempty"`
 	Why     string  `json:"why,omitempty"`
 	Host    string  `json:"host,omitempty"`
@@ -57,30 +56,30 @@ type Record struct {
 	Took    float64 `json:"took_seconds,omitempty"`
 	TLS     *TLS    `json:"tls,omitempty"`
 
-	// Who and What tell of a change by an operator.
+	// Who and What describe a change by an operator.
 	Who  string `json:"who,omitempty"`
 	What string `json:"what,omitempty"`
 	// NoticeID is the queue ID of a notice.
 	NoticeID string `json:"notice_id,omitempty"`
 
-	// MissingFrom, MissingTo and Lines belong to Gap: between these times records
-	// may be missing, and how many were counted as dropped. Lines is the number of
-	// lines changed for Forgot.
+	// MissingFrom and MissingTo belong to Gap: between these times records may be
+	// missing. Lines is the number of records counted as dropped for Gap, and the
+	// number of lines changed for Forgot.
 	MissingFrom *time.Time `json:"missing_from,omitempty"`
 	MissingTo   *time.Time `json:"missing_to,omitempty"`
 	Lines       uint64     `json:"lines,omitempty"`
 }
 
-// TLS is what is known of the session that an attempt used.
+// TLS describes the TLS properties of the session that an attempt used.
 type TLS struct {
 	Version string `json:"version,omitempty"`
 	Cipher  string `json:"cipher,omitempty"`
 	Group   string `json:"group,omitempty"`
-	// OfferedAndBroke reports whether the host offered STARTTLS, and the handshake
+	// OfferedAndBroke reports whether the host offered STARTTLS but the handshake
 	// failed.
 	OfferedAndBroke bool  `json:"offered_and_broke,omitempty"`
 	Proof           Proof `json:"proof"`
-	// PolicyID, PolicyMode and PolicyFetched are of the domain's MTA-STS policy.
+	// PolicyID, PolicyMode and PolicyFetched describe the domain's MTA-STS policy.
 	PolicyID      string     `json:"policy_id,omitempty"`
 	PolicyMode    string     `json:"policy_mode,omitempty"`
 	PolicyFetched *time.Time `json:"policy_fetched,omitempty"`
@@ -89,15 +88,15 @@ type TLS struct {
 	Certificate *Certificate `json:"certificate,omitempty"`
 }
 
-// Proof says who vouched for the host, the strongest first.
+// Proof is how the host was authenticated.
 type Proof string
 
-// The proofs.
+// The proofs, the strongest first.
 const (
 	ProofDANE      Proof = "dane"      // a TLSA record, signed by DNSSEC (RFC 7672)
-	ProofSTS       Proof = "mta-sts"   // an MTA-STS policy in enforce or testing, and a certificate that is valid (RFC 8461)
-	ProofVerified  Proof = "verified"  // a certificate that is valid for the MX host; nobody vouched for the host's name
-	ProofEncrypted Proof = "encrypted" // TLS with a host that nobody vouched for
+	ProofSTS       Proof = "mta-sts"   // an MTA-STS policy in mode enforce or testing, and a valid certificate (RFC 8461)
+	ProofVerified  Proof = "verified"  // a valid certificate for the MX host, whose name comes from unsigned DNS
+	ProofEncrypted Proof = "encrypted" // TLS with a host that was not authenticated
 	ProofNone      Proof = "none"      // no TLS
 )
 
@@ -114,8 +113,8 @@ type Certificate struct {
 	encoded []byte // as JSON; nil: not made yet
 }
 
-// encode returns v as one line of JSON. Message-IDs stay as they are: < and > are
-// not escaped.
+// encode returns v as one line of JSON. It does not escape < and >, so that Message-IDs
+// stay readable.
 func encode(v any) ([]byte, error) {
 	var b bytes.Buffer
 	e := json.NewEncoder(&b)

@@ -16,28 +16,28 @@ import (
 	"github.com/klauspost/compress/zstd"
 )
 
-// Query says which records are wanted: those for which all that is set is true.
+// Query selects records. A record must match all fields that are set.
 type Query struct {
 	Kinds []Kind
-	// From and To are whole addresses, Domain is a recipient's domain; capital and
-	// small letters are one.
+	// From and To are whole addresses; Domain is a recipient's domain. Case is
+	// ignored.
 	From, To, Domain string
-	// MessageID is with or without its angle brackets.
+	// MessageID may be with or without its angle brackets.
 	MessageID string
-	// QueueID may be the beginning of one.
+	// QueueID may be the beginning of a queue ID.
 	QueueID string
 	Verdict string
 	Proof   Proof
-	// Since and Until bound the time: from Since on, before Until.
+	// Since (inclusive) and Until (exclusive) bound the time.
 	Since, Until time.Time
-	// Limit is how many records are wanted at most; 0: all.
+	// Limit is the largest number of records; 0: no limit.
 	Limit int
-	// OldestFirst reports whether the oldest record comes first; else the newest.
+	// OldestFirst reports whether the oldest record comes first instead of the newest.
 	OldestFirst bool
 }
 
-// Search calls fn for the records that are wanted, until it returns false. What
-// was added before the call is found.
+// Search calls fn for the records that match q, until fn returns false. Records that were
+// added before the call are included.
 func (l *Log) Search(ctx context.Context, q Query, fn func(Record) bool) error {
 	if err := l.Sync(ctx); err != nil && !errors.Is(err, ErrClosed) && ctx.Err() != nil {
 		return err
@@ -57,7 +57,7 @@ type search struct {
 	q       Query
 	fn      func(Record) bool
 	dec     *zstd.Decoder
-	needles [][]byte // each line has one of them, in small letters
+	needles [][]byte // each matching line has one of them, in lower case
 	raw     []byte
 	lower   []byte
 	found   int
@@ -74,11 +74,11 @@ func newSearch(dir string, key []byte, q Query, fn func(Record) bool) (*search, 
 	return s, nil
 }
 
-// rarest returns what every record that is wanted has in its line: a frame
-// without it need not be read as JSON.
+// rarest returns texts of which every matching record has at least one in its line. A
+// line without one of them does not need to be parsed as JSON.
 func (s *search) rarest() [][]byte {
 	quoted := func(v string) []byte {
-		b, _ := encode(strings.ToLower(v)) // a string has no error
+		b, _ := encode(strings.ToLower(v)) // a string is always encoded without an error
 		return b[1 : len(b)-2]
 	}
 	address := func(v string) [][]byte {
@@ -122,7 +122,7 @@ func (s *search) run(ctx context.Context) error {
 			return nil
 		}
 		if errors.Is(err, fs.ErrNotExist) {
-			continue // it was deleted meanwhile
+			continue // the file was deleted meanwhile
 		}
 		if err != nil {
 			return fmt.Errorf("search the history of %s: %w", d.day, err)
@@ -160,7 +160,7 @@ func (s *search) file(ctx context.Context, day string) error {
 			return err
 		}
 		if s.raw, err = s.dec.DecodeAll(frame, s.raw[:0]); err != nil {
-			continue // damaged: the others are sound
+			continue // skip a damaged frame; the others are sound
 		}
 		if err := s.lines(s.raw); err != nil {
 			return err
@@ -169,7 +169,7 @@ func (s *search) file(ctx context.Context, day string) error {
 	return nil
 }
 
-// lines looks at the lines of one frame.
+// lines passes the matching lines of one frame to fn.
 func (s *search) lines(raw []byte) error {
 	if len(s.needles) > 0 {
 		s.lower = appendLower(s.lower[:0], raw)
@@ -210,8 +210,7 @@ func (s *search) lines(raw []byte) error {
 	return nil
 }
 
-// appendLower appends b with A to Z in small letters. Other letters of addresses
-// are compared as they are.
+// appendLower appends b with A to Z in lower case. Other letters are not changed.
 func appendLower(to, b []byte) []byte {
 	for _, c := range b {
 		if 'A' <= c && c <= 'Z' {
@@ -222,7 +221,7 @@ func appendLower(to, b []byte) []byte {
 	return to
 }
 
-// wants reports whether r is what the query asks for.
+// wants reports whether r matches the query.
 func (s *search) wants(r *Record) bool {
 	q := &s.q
 	switch {
@@ -243,7 +242,7 @@ func (s *search) wants(r *Record) bool {
 		})
 }
 
-// same reports whether a kept address is the one that is looked for.
+// same reports whether a stored address, plain or hashed, is the wanted one.
 func (s *search) same(kept, wanted string) bool {
 	return strings.EqualFold(kept, wanted) || strings.EqualFold(kept, AddressesHashed.address(wanted, s.key))
 }

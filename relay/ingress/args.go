@@ -14,13 +14,13 @@ import (
 	"github.com/stsrelay/stsrelay/queue"
 )
 
-// This file reads the arguments of MAIL and RCPT. go-smtp keeps the order of the
-// commands, but its own parser takes addresses that are none (RFC 5321, 4.1.2),
-// reads only 32 bits of a size, and refuses mail for a parameter that nobody
-// needs. So conn hands it a command with a placeholder, and the session reads
-// the arguments from here.
+// This file parses the arguments of MAIL and RCPT. go-smtp checks the order of the
+// commands, but its own parser accepts invalid addresses (RFC 5321, 4.1.2), reads only
+// 32 bits of a size, and refuses mail for a malformed parameter that does not matter. So
+// conn gives go-smtp a command with a placeholder, and the session uses the arguments
+// from here.
 
-// The most of a parameter's value that is kept, in octets (RFC 3461, 4.2, 4.4).
+// The maximum length of a parameter's value, in octets (RFC 3461, 4.2, 4.4).
 const (
 	maxORcpt = 500
 	maxEnvID = 100
@@ -28,13 +28,14 @@ const (
 
 // args are the arguments of a MAIL or RCPT command.
 type args struct {
-	path   string   // what stands between the brackets, without source route
-	params []string // as they stand
-	err    error    // why the path cannot be read
+	path   string   // the address between the brackets, without source route
+	params []string // as received
+	err    error    // the reason why the path is invalid
 }
 
-// takeArgs reads the arguments of MAIL or RCPT and returns the line for go-smtp:
-// with a placeholder for the path, or as it is where the command is none.
+// takeArgs parses the arguments of MAIL or RCPT into c.args. It returns the line for
+// go-smtp: a command with a placeholder for the path, or the line itself if it is
+// neither command.
 func (c *conn) takeArgs(line []byte) []byte {
 	c.args = args{}
 	keyword, placeholder := "FROM:", "MAIL FROM:<>\r\n"
@@ -51,8 +52,8 @@ func (c *conn) takeArgs(line []byte) []byte {
 
 const blanks = " \t"
 
-// parseArgs reads a path and the parameters behind it. Many devices leave out
-// the brackets, or put a blank before them.
+// parseArgs parses a path and the parameters after it. It accepts a path without
+// brackets or with blanks before it, because many devices send that.
 func parseArgs(s string) (a args) {
 	s = strings.TrimLeft(s, blanks)
 	var rest string
@@ -82,8 +83,8 @@ func parseArgs(s string) (a args) {
 	return a
 }
 
-// pathEnd is the index of the first of some characters that is not quoted, or
-// the length of s.
+// pathEnd returns the index in s of the first unquoted character from chars, or the
+// length of s.
 func pathEnd(s, chars string) int {
 	quoted := false
 	for i := 0; i < len(s); i++ {
@@ -99,7 +100,7 @@ func pathEnd(s, chars string) int {
 	return len(s)
 }
 
-// withoutRoute takes a source route off, which counts no more (RFC 5321, 4.1.1.3).
+// withoutRoute removes a source route, which is ignored (RFC 5321, 4.1.1.3).
 func withoutRoute(path string) (string, error) {
 	route, rest, ok := strings.Cut(path, ":")
 	for hop := range strings.SplitSeq(route, ",") {
@@ -111,19 +112,19 @@ func withoutRoute(path string) (string, error) {
 	return rest, nil
 }
 
-// param is one parameter: its keyword in upper case, and its value.
+// param splits a parameter into its keyword, in upper case, and its value.
 func param(s string) (keyword, value string) {
 	keyword, value, _ = strings.Cut(s, "=")
 	return strings.ToUpper(keyword), value
 }
 
-// size is the SIZE of a MAIL command (RFC 1870, 6), 0 where it has none. A size
-// that no number of ours can hold is the largest.
+// size returns the SIZE of a MAIL command (RFC 1870, 6), 0 if it has none. A size that
+// is too large for an int64 counts as the largest int64.
 func (a *args) size() (size int64) {
 	for _, p := range a.params {
 		if keyword, value := param(p); keyword == "SIZE" {
 			n, err := strconv.ParseUint(value, 10, 64)
-			if err == nil || errors.Is(err, strconv.ErrRange) { // n is the largest then
+			if err == nil || errors.Is(err, strconv.ErrRange) { // with ErrRange, n is the largest uint64
 				size = int64(min(n, math.MaxInt64))
 			}
 		}
@@ -131,8 +132,8 @@ func (a *args) size() (size int64) {
 	return size
 }
 
-// mailParams takes the parameters of MAIL into the envelope. What cannot be read
-// of one that nothing depends on is dropped, and the log says so.
+// mailParams puts the parameters of MAIL into the envelope. A malformed parameter that
+// delivery does not depend on is dropped and logged.
 func (s *session) mailParams(env *queue.Envelope) *smtp.SMTPError {
 	for _, p := range s.conn.args.params {
 		keyword, value := param(p)
@@ -154,7 +155,7 @@ func (s *session) mailParams(env *queue.Envelope) *smtp.SMTPError {
 			env.SMTPUTF8 = true
 		case "REQUIRETLS":
 			env.RequireTLS = true
-		case "AUTH": // that of a client counts for nothing here (RFC 4954, 5)
+		case "AUTH": // ignored: clients are not trusted with it (RFC 4954, 5)
 		case "RET":
 			if v := strings.ToUpper(value); v == "FULL" || v == "HDRS" {
 				env.Ret = v
@@ -178,7 +179,7 @@ func (s *session) mailParams(env *queue.Envelope) *smtp.SMTPError {
 	return nil
 }
 
-// rcptParams takes the parameters of RCPT into a recipient, like mailParams.
+// rcptParams puts the parameters of RCPT into a recipient, like mailParams.
 func (s *session) rcptParams(r *queue.Recipient) *smtp.SMTPError {
 	for _, p := range s.conn.args.params {
 		keyword, value := param(p)
@@ -205,7 +206,7 @@ func (s *session) dropped(keyword, value string) {
 		"command", s.conn.dialogue.verb, "parameter", keyword, "value", value[:min(len(value), 100)])
 }
 
-// parseNotify reads the value of NOTIFY (RFC 3461, 4.1).
+// parseNotify parses the value of NOTIFY (RFC 3461, 4.1).
 func parseNotify(value string) ([]string, bool) {
 	var out []string
 	given := make(map[string]bool)
@@ -233,8 +234,8 @@ func parseNotify(value string) ([]string, bool) {
 	return out, true
 }
 
-// parseORcpt reads the value of ORCPT (RFC 3461, 4.2; RFC 6533, 3), an address of
-// any type. A "=" may stand as it is, although RFC 3461 wants it encoded.
+// parseORcpt parses the value of ORCPT (RFC 3461, 4.2; RFC 6533, 3), an address of any
+// type. It accepts an unencoded "=", although RFC 3461 wants it encoded.
 func parseORcpt(value string) (string, bool) {
 	kind, addr, ok := strings.Cut(value, ";")
 	if !ok || len(value) > maxORcpt || kind == "" || strings.ContainsFunc(kind, func(r rune) bool { return !isAtom(r) }) {
@@ -270,7 +271,7 @@ func xtext(s string) (string, bool) {
 		if len(s) < i+3 || strings.Trim(s[i+1:i+3], "0123456789ABCDEF") != "" {
 			return "", false
 		}
-		n, _ := strconv.ParseUint(s[i+1:i+3], 16, 8) // it is two hexadecimal digits
+		n, _ := strconv.ParseUint(s[i+1:i+3], 16, 8) // no error: the two characters are hexadecimal digits
 		b.WriteByte(byte(n))
 		i += 2
 	}
@@ -302,8 +303,9 @@ func printableASCII(s string) bool {
 	return s != "" && !strings.ContainsFunc(s, func(r rune) bool { return r < ' ' || r > '~' })
 }
 
-// helloLine is EHLO or HELO for go-smtp, which refuses one that says no name.
-// Devices that say none mean no harm.
+// helloLine returns the EHLO or HELO line for go-smtp. go-smtp refuses the command
+// without a name, and some harmless devices send none, so the line then has the name
+// "unknown".
 func helloLine(verb, arg string) []byte {
 	name, _, _ := strings.Cut(strings.Trim(arg, blanks), " ")
 	if name == "" {

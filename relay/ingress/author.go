@@ -10,19 +10,19 @@ import (
 	"github.com/stsrelay/stsrelay/queue"
 )
 
-// This file judges the From field: whom a message says it is of. sender_domains
-// binds it like the envelope's sender, and DKIM signs for its domain.
+// This file evaluates the From field, which names the author of a message.
+// sender_domains restricts it like the envelope's sender, and DKIM signs for its domain.
 
-// longAddress is what is too long for one line of a header, in octets, with some
-// room for the rest of the line.
+// longAddress is the longest address, in octets, that fits into one line of a header
+// with some room for the rest of the line.
 const longAddress = 900
 
-// unreadable stands for the domain of an author that cannot be read.
+// unreadable is used as the domain of an author whose address cannot be parsed.
 const unreadable = "an author that cannot be read"
 
-// authors are the domains that the value of a From field claims, in A-labels. A
-// value that is no list of addresses claims every domain in it that somebody else
-// could read.
+// authors returns the domains that the value of a From field claims, in A-labels. If the
+// value is not a valid list of addresses, these are all domains in it that another
+// parser might find.
 func authors(value string) (domains []string) {
 	list, err := mail.ParseAddressList(value)
 	if err == nil {
@@ -58,8 +58,8 @@ func domainOf(address string) string {
 	return m.Domain
 }
 
-// checkAuthors refuses a message whose From fields claim what the listener or the
-// user may not (sender_domains).
+// checkAuthors returns the reply that refuses a message whose From fields claim a domain
+// that the listener or the user may not use (sender_domains); nil if all are allowed.
 func (s *session) checkAuthors(from []string) *smtp.SMTPError {
 	rule := s.listener.rule()
 	if len(rule.SenderDomains) == 0 && len(s.user.SenderDomains) == 0 {
@@ -78,8 +78,9 @@ func (s *session) checkAuthors(from []string) *smtp.SMTPError {
 	return nil
 }
 
-// author is the From field that is added to a message without one, where there is
-// somebody to name (RFC 5322, 3.6): large providers refuse such mail.
+// author returns the From field to add to a message that has none (RFC 5322, 3.6),
+// because large providers refuse mail without it. It is "" if the message has one, or if
+// the envelope has no sender or one that is too long.
 func author(h *header, env *queue.Envelope) string {
 	if len(h.from) > 0 || env.From == "" || len(env.From) > longAddress {
 		return ""
@@ -87,8 +88,8 @@ func author(h *header, env *queue.Envelope) string {
 	return "From: <" + env.From + ">\r\n"
 }
 
-// signingDomain is the domain that a message is signed for, "" for none: that of
-// its only From field, or of the one that is added.
+// signingDomain returns the domain that a message is signed for: the domain of its only
+// From field, or of the one that is added. It is "" if there is no such domain.
 func signingDomain(h *header, env *queue.Envelope) string {
 	value := env.From
 	switch len(h.from) {

@@ -15,16 +15,16 @@ import (
 // This file is the part of conn that reads the content of messages.
 
 const (
-	// blockTime bounds each read inside a body; a body that has taken longer
-	// than rateGrace must have come at minRate octets a second.
+	// blockTime bounds each read inside a body. After rateGrace, a body must have
+	// arrived at minRate octets a second or more on average.
 	blockTime = 2 * time.Minute
 	rateGrace = time.Minute
 	minRate   = 100
 )
 
-// body gives the next part of a message's content, dots unstuffed, every line
-// ended by CRLF. It is good until the next call. The error is io.EOF after the
-// last part, or where the client has given the message up (aborted).
+// body returns the next part of a message's content, with dots unstuffed and every line
+// ended by CRLF. The part is valid until the next call. The error is io.EOF after the
+// last part, or if the client has abandoned the message (aborted).
 func (c *conn) body() ([]byte, error) {
 	for c.dialogue.state().inContent() {
 		if errors.Is(c.err, io.EOF) {
@@ -55,32 +55,32 @@ func (c *conn) body() ([]byte, error) {
 	return nil, io.EOF
 }
 
-// content is a message's content while it comes in.
+// content is the state of a message's content while it is received.
 type content struct {
 	filter  dataFilter
-	part    []byte // read last
+	part    []byte // the part read last
 	started time.Time
 	octets  int64
-	left    int64 // octets of the present chunk that were not read
-	last    bool  // it is the last chunk
-	aborted bool  // the client gave the message up
+	left    int64 // octets of the current chunk that were not read yet
+	last    bool  // the current chunk is the last
+	aborted bool  // the client abandoned the message
 }
 
-// reset comes before the first octet of a message, by BDAT or by DATA.
+// reset prepares for a new message, sent by BDAT (chunks) or by DATA.
 func (b *content) reset(chunks bool) {
 	b.filter = dataFilter{lineStart: true, chunks: chunks}
 	b.started, b.octets, b.aborted = time.Now(), 0, false
 }
 
-// endContent lets go-smtp see the end of a message.
+// endContent signals the end of a message to go-smtp.
 func (c *conn) endContent(in input) {
 	if c.enter(in) {
 		c.out = append(c.out[:0], ".\r\n"...)
 	}
 }
 
-// takeChunkSize reads the arguments of BDAT (RFC 3030, 2), and reports whether
-// they can be read. The chunk follows the command whatever the answer will be.
+// takeChunkSize parses the arguments of BDAT (RFC 3030, 2), and reports whether they are
+// valid. The client sends the chunk after the command whatever the reply is.
 func (c *conn) takeChunkSize(arg string) bool {
 	f := strings.Fields(arg)
 	if len(f) == 0 || len(f) > 2 || len(f) == 2 && !strings.EqualFold(f[1], "LAST") {
@@ -102,8 +102,9 @@ func (c *conn) takeChunkSize(arg string) bool {
 	return true
 }
 
-// bodyDeadline gives the next read of a body its time. A body has the time of a
-// whole session, counted anew.
+// bodyDeadline sets the deadline for the next read of a body, and returns an error if
+// the body is too slow. A body may take as long as limits.SessionTime, counted from its
+// start.
 func (c *conn) bodyDeadline() error {
 	took, most := time.Since(c.content.started), c.server.limits().SessionTime
 	if took > rateGrace && float64(c.content.octets) < minRate*took.Seconds() || took > most {
@@ -123,12 +124,12 @@ func (c *conn) readData() error {
 	}
 	var end bool
 	c.content.part, end = c.content.filter.append(c.content.part, piece)
-	// More of what is here already goes along.
+	// Append further lines that are buffered already.
 	for !end && c.br.Buffered() > 0 && len(c.content.part) < 2*readBuffer {
 		piece, _ = c.br.Peek(c.br.Buffered())
 		i := bytes.IndexByte(piece, '\n')
 		if i < 0 {
-			break // the filter wants whole lines
+			break // the filter needs whole lines
 		}
 		piece = piece[:i+1]
 		c.content.part, end = c.content.filter.append(c.content.part, piece)
@@ -141,7 +142,7 @@ func (c *conn) readData() error {
 	return nil
 }
 
-// readChunk reads a part of a chunk, and answers the chunk when it is whole.
+// readChunk reads a part of a chunk, and replies when the chunk is complete.
 func (c *conn) readChunk() error {
 	if c.content.left > 0 {
 		piece, err := c.chunkPiece()
@@ -162,7 +163,7 @@ func (c *conn) readChunk() error {
 	return nil
 }
 
-// skipChunk throws a part of a chunk away whose BDAT was refused.
+// skipChunk discards a part of a chunk whose BDAT was refused.
 func (c *conn) skipChunk() error {
 	piece, err := c.chunkPiece()
 	if err != nil {
@@ -172,7 +173,7 @@ func (c *conn) skipChunk() error {
 	return nil
 }
 
-// chunkPiece is the next octets of the present chunk. They stay in the reader.
+// chunkPiece returns the next octets of the current chunk. They stay in the reader.
 func (c *conn) chunkPiece() ([]byte, error) {
 	if err := c.bodyDeadline(); err != nil {
 		return nil, err

@@ -7,28 +7,28 @@ import (
 )
 
 const (
-	// failureMemory is how long wrong passwords of an address count.
+	// failureMemory is how long wrong passwords from an address count.
 	failureMemory = 15 * time.Minute
-	// knownMemory is how long an address is known after a client there has proved
-	// by AUTH or a certificate that it may send.
+	// knownMemory is how long an address stays known after a client there has
+	// proved by AUTH or a certificate that it may send.
 	knownMemory = 7 * 24 * time.Hour
-	// freeFailures is how many wrong passwords an address may give before its
-	// tries are checked one after the other only.
+	// freeFailures is how many wrong passwords an address may send before its
+	// attempts are delayed (passwordWait).
 	freeFailures = 5
 )
 
-// client is what is known of a client address while it matters.
+// client is the state of a client address while it matters.
 type client struct {
 	connections int
 	failures    int       // wrong passwords since the last right one
-	lastFailure time.Time // of them
-	nextTry     time.Time // no password is checked before
-	turn        semaphore // of one: the passwords of the address are checked one after the other
-	known       time.Time // when a client proved last that it may send
+	lastFailure time.Time // time of the last wrong password
+	nextTry     time.Time // no password is checked before this time
+	turn        semaphore // of one: passwords from the address are checked one at a time
+	known       time.Time // when a client last proved that it may send
 	rate        rate
 }
 
-// rate counts messages by the minute.
+// rate counts messages per minute.
 type rate struct {
 	minute   time.Time
 	messages int
@@ -43,8 +43,7 @@ func (r *rate) count(now time.Time, limit int) bool {
 	return r.messages <= limit
 }
 
-// clients is what is known of client addresses and users. The server's lock guards
-// it.
+// clients is the state of client addresses and users. The server's mutex guards it.
 type clients struct {
 	byAddr map[netip.Addr]*client
 	users  map[string]*rate // by name in lower case
@@ -54,8 +53,8 @@ func newClients() clients {
 	return clients{byAddr: make(map[netip.Addr]*client), users: make(map[string]*rate)}
 }
 
-// of returns the client with an address. All addresses of an IPv6 /64 are one
-// client.
+// of returns the client with address a, and creates it if needed. All addresses of an
+// IPv6 /64 are one client.
 func (c *clients) of(a netip.Addr) *client {
 	if a.Is6() {
 		if p, err := a.Prefix(64); err == nil && !a.IsLoopback() {
@@ -70,8 +69,8 @@ func (c *clients) of(a netip.Addr) *client {
 	return k
 }
 
-// forget drops clients and users that no longer matter, once there are more than
-// most.
+// forget removes the clients and the users that no longer matter, if there are more than
+// most of either.
 func (c *clients) forget(now time.Time, most int) {
 	if len(c.byAddr) > most {
 		for a, k := range c.byAddr {
@@ -116,9 +115,9 @@ func (s *Server) rightPassword(a netip.Addr) {
 	k.failures, k.nextTry = 0, time.Time{}
 }
 
-// passwordWait returns how long no password of an address is checked. The delay of
-// a wrong one alone would not slow down a client that tries on many connections,
-// or does not wait for the reply.
+// passwordWait returns how long no password from an address is checked, 0 if one may be
+// checked now. The delay after a wrong password alone would not slow down a client that
+// tries on many connections or does not wait for the reply.
 func (s *Server) passwordWait(a netip.Addr) time.Duration {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -129,7 +128,7 @@ func (s *Server) passwordWait(a netip.Addr) time.Duration {
 	if wait := k.nextTry.Sub(now); wait > 0 {
 		return wait
 	}
-	k.nextTry = now.Add(s.authDelay(k)) // this try's turn
+	k.nextTry = now.Add(s.authDelay(k)) // reserved for this attempt
 	return 0
 }
 
@@ -150,8 +149,8 @@ func (s *Server) authDelay(k *client) time.Duration {
 	return min(s.limits().AuthDelay<<min(k.failures, 10), maxAuthDelay)
 }
 
-// withinRate counts a message of a client, and of the user where there is one,
-// and reports whether it may be sent.
+// withinRate counts a message for a client, and for the user if there is one. It reports
+// whether both are within the limit.
 func (s *Server) withinRate(a netip.Addr, user string) bool {
 	limit := s.limits().Rate
 	if limit == 0 {

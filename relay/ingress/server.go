@@ -1,10 +1,10 @@
-// Package ingress is the SMTP server: it takes mail from the mail servers and
-// devices that may send through this relay, checks it, completes its header,
-// and streams it into the queue. The 250 is written when the queue has made the
-// message durable, never before.
+// Package ingress is the SMTP server. It accepts mail from the mail servers and devices
+// that may send through this relay, checks it, completes its header, and streams it
+// into the queue. The 250 is written after the queue has made the message durable, never
+// before.
 //
-// SMTP itself is go-smtp's, with conn (conn.go) between it and the network. One
-// listener has one go-smtp server.
+// go-smtp implements SMTP itself; conn (conn.go) is between it and the network. Each
+// listener has its own go-smtp server.
 package ingress
 
 import (
@@ -35,27 +35,28 @@ type Options struct {
 	Queue     *queue.Queue
 	Hostname  string
 	Listeners []Listener
-	// TLS makes the TLS configuration of a listener for its lowest version.
+	// TLS returns the TLS configuration for a listener, given its lowest version.
 	TLS func(minimum uint16) *tls.Config
-	// Users checks a name and a password; nil: there are no users. It must take
-	// as long for an unknown name as for a wrong password.
+	// Users checks a name and a password; nil: there are no users. An unknown name
+	// must take as long as a wrong password.
 	Users   func(ctx context.Context, name, password string) (User, bool)
 	Limits  Limits
 	Headers Headers
-	// Postmaster is where mail to <postmaster> goes, without a domain (RFC 5321,
-	// 4.5.1); "": such mail is refused.
+	// Postmaster is the address that receives mail to <postmaster> without a domain
+	// (RFC 5321, 4.5.1); "": such mail is refused.
 	Postmaster string
-	// HonorTLSRequiredNo takes note of the header "TLS-Required: No" (RFC 8689).
+	// HonorTLSRequiredNo reports whether the header field "TLS-Required: No" (RFC 8689)
+	// is honoured.
 	HonorTLSRequiredNo bool
-	// Sign begins the DKIM signatures of a message by the domain of its From
-	// field; nil, or nil from it: it is not signed.
+	// Sign begins the DKIM signatures of a message, given the domain of its From
+	// field. If Sign is nil or returns nil, the message is not signed.
 	Sign func(domain string) Signing
-	// Accepted is told of every message, with the envelope that the queue has; Refused of
-	// every reply that refuses, with its code and enhanced status ("" where it
-	// has none). Either may be nil.
+	// Accepted is called for every accepted message, with the envelope in the queue.
+	// Refused is called for every reply that refuses a command, with its code and
+	// enhanced status ("" if it has none). Either may be nil.
 	Accepted func(env *queue.Envelope)
 	Refused  func(code, status string)
-	// Gateways are the default gateways of this machine, see isGateway.
+	// Gateways are the default gateways of this machine; see isGateway.
 	Gateways []netip.Addr
 	// Now is the wall clock; default time.Now.
 	Now    func() time.Time
@@ -65,11 +66,12 @@ type Options struct {
 // User is a person or program that has authenticated by AUTH.
 type User struct {
 	Name string
-	// SenderDomains are the domains that the user may claim; empty: any.
+	// SenderDomains are the domains that the user may send as; empty: any.
 	SenderDomains []string
 }
 
-// Listener is one address, and the rules who may send there.
+// Listener is an address to listen on, with the rules for the clients that may send
+// there.
 type Listener struct {
 	// Address is "host:port".
 	Address string
@@ -82,26 +84,26 @@ type Listener struct {
 	Auth bool
 	// MinTLS is the lowest TLS version, as in crypto/tls. Default TLS 1.2.
 	MinTLS uint16
-	// ClientCAs issue the certificates with which a client may send.
+	// ClientCAs are the authorities for certificates with which a client may send.
 	ClientCAs *x509.CertPool
-	// SenderDomains are the domains that senders may claim; empty: any.
+	// SenderDomains are the domains of the senders that are allowed; empty: any.
 	SenderDomains []string
 	// ProxyFrom are the load balancers whose PROXY header is believed.
 	ProxyFrom []netip.Prefix
 }
 
-// Signing is a message that is being signed. It is written once; Close gives the
-// fields that go in front of it.
+// Signing is a message that is being signed. The message is written to it once; Close
+// returns the header fields to put in front of the message.
 type Signing interface {
 	io.Writer
 	Close() (fields []byte, err error)
 }
 
-// Limits bound what clients may do. Zero values are the defaults.
+// Limits are the limits for clients. Zero values select the defaults.
 type Limits struct {
 	MessageSize          int64         // octets; default 50 MiB
 	Recipients           int           // of a message; default 1000
-	Connections          int           // default 1000; half of them for clients that are known to be allowed to send
+	Connections          int           // default 1000; half of them are kept for known clients
 	ConnectionsPerClient int           // default 100
 	Hops                 int           // Received fields; default 50
 	Rate                 int           // messages a minute for one client address, and for one user; 0: no limit
@@ -109,7 +111,7 @@ type Limits struct {
 	LongLines            string        // "convert" (default), "pass", "reject"
 	Idle                 time.Duration // between commands; default 5m
 	SessionTime          time.Duration // of a session; default 2h
-	ProofTime            time.Duration // for a client to show that it may send; default 1m
+	ProofTime            time.Duration // for a client to prove that it may send; default 1m
 	AuthDelay            time.Duration // after a wrong password, doubled each time; default 1s
 }
 
@@ -142,7 +144,7 @@ func (l Limits) withDefaults() Limits {
 	return l
 }
 
-// Server listens and takes mail.
+// Server listens for SMTP clients and accepts mail.
 type Server struct {
 	queue     *queue.Queue
 	hostname  string
@@ -151,18 +153,18 @@ type Server struct {
 	listeners []*listener
 	accepted  func(env *queue.Envelope)
 	refused   func(code, status string)
-	rules     atomic.Pointer[Options] // what a reload may change
+	rules     atomic.Pointer[Options] // the options that a reload may change
 
-	stopped context.Context // ends when sessions are cut off
+	stopped context.Context // canceled when the remaining sessions are cut off
 	stop    context.CancelFunc
 
-	checking semaphore // of passwords
-	refusing semaphore // by TLS handshakes
+	checking semaphore // bounds concurrent password checks
+	refusing semaphore // bounds concurrent TLS handshakes with refused clients
 
 	mu        sync.Mutex
 	draining  bool
 	conns     map[*conn]bool
-	strangers int // of conns
+	strangers int // number of strangers in conns
 	clients   clients
 }
 
@@ -213,8 +215,9 @@ func New(o Options) (*Server, error) {
 	return s, nil
 }
 
-// requestClientCertificates asks for a certificate where the listener's rules
-// have authorities for them; who has none may still send by address or with AUTH.
+// requestClientCertificates sets up a TLS configuration that asks for a client
+// certificate if the listener has ClientCAs. A client without a certificate may still
+// send by address or with AUTH.
 func (l *listener) requestClientCertificates(base func(uint16) *tls.Config) {
 	l.tlsConfig = &tls.Config{GetConfigForClient: func(h *tls.ClientHelloInfo) (*tls.Config, error) {
 		c := base(l.options.MinTLS)
@@ -226,7 +229,7 @@ func (l *listener) requestClientCertificates(base func(uint16) *tls.Config) {
 		}
 		c.ClientAuth, c.ClientCAs = tls.VerifyClientCertIfGiven, l.rule().ClientCAs
 		if c.ClientCAs == nil {
-			c.ClientAuth = tls.NoClientCert // nil would be the system's
+			c.ClientAuth = tls.NoClientCert // nil would select the system's authorities
 		}
 		return c, nil
 	}}
@@ -235,17 +238,17 @@ func (l *listener) requestClientCertificates(base func(uint16) *tls.Config) {
 func (l *listener) newSMTP(o *Options) *smtp.Server {
 	m := smtp.NewServer(smtp.BackendFunc(l.newSession))
 	m.Domain = o.Hostname
-	m.MaxMessageBytes = 0                  // a reload may change it: conn and session look at it
+	m.MaxMessageBytes = 0                  // a reload may change it: conn and session check it
 	m.MaxLineLength = maxLine + readBuffer // command lines are bounded by conn
 	m.EnableSMTPUTF8 = true
 	m.EnableDSN = true
 	m.EnableREQUIRETLS = true
-	m.AllowInsecureAuth = true // TLS lies below go-smtp; AuthMechanisms looks at it
+	m.AllowInsecureAuth = true // go-smtp does not see the TLS layer; AuthMechanisms checks it
 	m.ErrorLog = errorLog{l.server.log}
 	return m
 }
 
-// errorLog takes go-smtp's own log, which is about broken connections.
+// errorLog receives go-smtp's own log, which is about broken connections.
 type errorLog struct{ log *slog.Logger }
 
 func (e errorLog) Printf(format string, v ...any) {
@@ -253,22 +256,22 @@ func (e errorLog) Printf(format string, v ...any) {
 }
 func (e errorLog) Println(v ...any) { e.log.Debug("smtp: " + fmt.Sprint(v...)) }
 
-// ctx ends when the server cuts its sessions off.
+// ctx returns a context that is canceled when the server cuts off its sessions.
 func (s *Server) ctx() context.Context { return s.stopped }
 
-// limits are those in force now.
+// limits returns the limits in force now.
 func (s *Server) limits() *Limits { return &s.rules.Load().Limits }
 
-// rule is the listener's part of the options in force now.
+// rule returns the listener's part of the options in force now.
 func (l *listener) rule() *Listener { return &l.server.rules.Load().Listeners[l.index] }
 
-// Update takes over limits, networks, users and senders' domains; listeners
-// stay at their addresses, in their TLS modes.
+// Update changes the limits, networks, users and sender domains. Listeners keep their
+// addresses and TLS modes.
 func (s *Server) Update(o Options) {
 	old := s.rules.Load()
 	o.Limits = o.Limits.withDefaults()
-	// Rules belong to an address, not to a place in the file: the wide ones of an
-	// inner address must never come to stand at an outer one.
+	// Rules belong to an address, not to a position in the file: the wide rules of an
+	// internal address must never apply to an external one.
 	given := o.Listeners
 	o.Listeners = slices.Clone(old.Listeners)
 	for i := range o.Listeners {
@@ -299,7 +302,8 @@ func (s *Server) Listen() error {
 	return nil
 }
 
-// proxyPolicy demands the header of the balancers and takes none from others.
+// proxyPolicy requires the PROXY header from the load balancers and does not read it
+// from others.
 func proxyPolicy(from []netip.Prefix) proxyproto.ConnPolicyFunc {
 	return func(o proxyproto.ConnPolicyOptions) (proxyproto.Policy, error) {
 		if t, ok := o.Upstream.(*net.TCPAddr); ok && contains(from, t.AddrPort().Addr().Unmap()) {
@@ -313,7 +317,7 @@ func contains(list []netip.Prefix, a netip.Addr) bool {
 	return slices.ContainsFunc(list, func(p netip.Prefix) bool { return p.Contains(a) })
 }
 
-// Addrs are the addresses that are listened on.
+// Addrs returns the addresses that the server listens on.
 func (s *Server) Addrs() (out []net.Addr) {
 	for _, l := range s.listeners {
 		if l.net != nil {
@@ -323,7 +327,7 @@ func (s *Server) Addrs() (out []net.Addr) {
 	return out
 }
 
-// Serve takes mail until Shutdown. Listen must have come before.
+// Serve accepts mail until Shutdown. Listen must be called first.
 func (s *Server) Serve() error {
 	errs := make(chan error, len(s.listeners))
 	for _, l := range s.listeners {
@@ -342,7 +346,7 @@ func (s *Server) Serve() error {
 	return err
 }
 
-// acceptor gives go-smtp connections that are conns.
+// acceptor is the net.Listener for go-smtp: its connections are conns.
 type acceptor struct{ l *listener }
 
 func (a acceptor) Accept() (net.Conn, error) {
@@ -356,9 +360,9 @@ func (a acceptor) Accept() (net.Conn, error) {
 func (a acceptor) Close() error   { return a.l.net.Close() }
 func (a acceptor) Addr() net.Addr { return a.l.net.Addr() }
 
-// admit counts a client in, or returns the reply that refuses it. Half of the
-// sessions are for those who may send by their address, or did so lately:
-// strangers that hold as many as they can keep nobody else out.
+// admit registers a connection, or returns the reply that refuses it. Half of the
+// sessions are kept for clients whose address may send or that have proved lately that
+// they may. So strangers that open many connections do not block known clients.
 func (s *Server) admit(c *conn) (refusal string) {
 	limits := s.limits()
 	allowed := contains(c.listener.rule().Allow, c.remote)
@@ -390,8 +394,8 @@ func (s *Server) admit(c *conn) (refusal string) {
 	return ""
 }
 
-// leave counts a client out again. What is known of its wrong passwords and its
-// rate is kept for a while.
+// leave removes a connection. The wrong passwords and the rate of the client are kept
+// for a while.
 func (s *Server) leave(c *conn) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -406,16 +410,16 @@ func (s *Server) leave(c *conn) {
 	s.clients.forget(s.now(), 10*len(s.conns)+1000)
 }
 
-// Sessions is the number of open sessions.
+// Sessions returns the number of open sessions.
 func (s *Server) Sessions() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return len(s.conns)
 }
 
-// Shutdown refuses new sessions with 421, lets those end that are inside a
-// message, and ends the others. When ctx ends, the rest is cut off. It returns
-// when all sessions have ended.
+// Shutdown refuses new sessions with 421. Sessions that are inside a message may finish
+// it; the others are ended. When ctx ends, the remaining sessions are cut off. Shutdown
+// returns when all sessions have ended.
 func (s *Server) Shutdown(ctx context.Context) error {
 	s.mu.Lock()
 	s.draining = true
@@ -437,20 +441,20 @@ func (s *Server) Shutdown(ctx context.Context) error {
 		if l.net == nil {
 			continue
 		}
-		// go-smtp closes only a listener that it has seen in Serve, which may
-		// not have come that far yet.
+		// go-smtp closes only a listener that was passed to Serve, which may not
+		// have happened yet.
 		_ = l.net.Close()
 		if e := l.smtp.Close(); e != nil && !errors.Is(e, net.ErrClosed) && !errors.Is(e, smtp.ErrServerClosed) {
 			err = errors.Join(err, e)
 		}
 	}
-	for _, l := range s.listeners { // its goroutines have ended when this returns
+	for _, l := range s.listeners { // returns when the goroutines of go-smtp have ended
 		_ = l.smtp.Shutdown(context.Background())
 	}
 	return err
 }
 
-// mayClaim reports whether a sender's domain is one of those that are allowed.
+// mayClaim reports whether a sender's domain is allowed; an empty list allows all.
 func mayClaim(allowed []string, domain string) bool {
 	return len(allowed) == 0 || slices.ContainsFunc(allowed, func(d string) bool { return strings.EqualFold(d, domain) })
 }

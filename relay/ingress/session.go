@@ -18,13 +18,13 @@ import (
 const (
 	// maxLine is the longest content line with long_lines = "pass".
 	maxLine = 1 << 20
-	// smtpLine is the longest of RFC 5321, 4.5.3.1.6.
+	// smtpLine is the longest line that RFC 5321, 4.5.3.1.6 allows.
 	smtpLine = 998
-	// maxRefusals is how many refusals without an accepted message a session is
-	// worth.
+	// maxRefusals is the number of refusals since the last accepted message after
+	// which a session is ended.
 	maxRefusals = 10
-	// maxEnvelope is the most that the recipients of a message may take in memory
-	// and in the store, in octets, each counted with recipientSize beside its texts.
+	// maxEnvelope bounds the size of a message's recipients in memory and in the
+	// store, in octets. Each counts with the length of its texts and recipientSize.
 	maxEnvelope   = 1 << 20
 	recipientSize = 100
 )
@@ -35,12 +35,12 @@ type session struct {
 	listener *listener
 	conn     *conn
 	smtp     *smtp.Conn
-	helo     string // that of the last EHLO or HELO
+	helo     string // the name in the last EHLO or HELO
 
-	user     User // by AUTH; without a name: none
+	user     User // authenticated by AUTH; no name: nobody
 	attempts int  // of AUTH
 	env      queue.Envelope
-	// envelopeSize is what the recipients of env take in memory, in octets.
+	// envelopeSize is the size of env's recipients, counted as for maxEnvelope.
 	envelopeSize int
 }
 
@@ -52,7 +52,7 @@ func (l *listener) newSession(c *smtp.Conn) (smtp.Session, error) {
 	return &session{server: l.server, listener: l, conn: conn, smtp: c, helo: clean(c.Hostname())}, nil
 }
 
-// clean makes a client's own name fit for headers and logs.
+// clean makes a name that a client gave safe for headers and logs.
 func clean(s string) string {
 	s = strings.Map(func(r rune) rune {
 		if r <= ' ' || r >= 0x7f || strings.ContainsRune(`()<>[]@,;:\"`, r) {
@@ -67,9 +67,9 @@ func reply(code int, class, subject, detail int, format string, args ...any) *sm
 	return &smtp.SMTPError{Code: code, EnhancedCode: smtp.EnhancedCode{class, subject, detail}, Message: fmt.Sprintf(format, args...)}
 }
 
-// refuse logs a refusal and counts it, if it is for good; after too many of them
-// the session ends. Those who are told to come back later do what they should,
-// and are not counted.
+// refuse logs a refusal. It counts a permanent one, and ends the session after too many
+// of them. Temporary refusals are not counted, because a client that tries again later
+// behaves correctly.
 func (s *session) refuse(e *smtp.SMTPError) error {
 	s.conn.outbox.logged = true
 	status := fmt.Sprintf("%d.%d.%d", e.EnhancedCode[0], e.EnhancedCode[1], e.EnhancedCode[2])
@@ -93,7 +93,7 @@ func (s *session) Mail(string, *smtp.MailOptions) error {
 	if !s.mayRelay(rule) {
 		return s.refuse(s.mayNotRelay(rule))
 	}
-	if s.conn.stranger { // a reload let it in
+	if s.conn.stranger { // allowed by a reload during the session
 		s.server.recognize(s.conn)
 	}
 	a := &s.conn.args
@@ -145,7 +145,7 @@ func (s *session) mayRelay(rule *Listener) bool {
 	return s.user.Name != "" || contains(rule.Allow, s.conn.remote) || s.conn.hasCertificate()
 }
 
-// mayNotRelay is the answer to a client that has not.
+// mayNotRelay returns the reply to a client that has not proved that it may send.
 func (s *session) mayNotRelay(rule *Listener) *smtp.SMTPError {
 	a := s.conn.remote
 	gateway := s.server.isGateway(a)
@@ -161,7 +161,7 @@ func (s *session) mayNotRelay(rule *Listener) *smtp.SMTPError {
 	return reply(550, 5, 7, 1, "%s may not send mail through this relay (its network is not in allow)", a)
 }
 
-// unavailable is the answer while no mail can be taken in.
+// unavailable logs err and returns the reply while no mail can be accepted.
 func (s *session) unavailable(err error) error {
 	s.conn.outbox.logged = true
 	e, status := reply(451, 4, 3, 0, "this relay cannot store mail now; try again later"), "4.3.0"
@@ -200,7 +200,7 @@ func (s *session) Rcpt(string, *smtp.RcptOptions) error {
 	if e := s.rcptParams(&r); e != nil {
 		return s.refuse(e)
 	}
-	// What is kept for long must not hold the lines that it came in.
+	// A recipient stays in memory for long; its strings must not keep command lines alive.
 	size := s.envelopeSize + recipientSize + len(r.Address) + len(r.ORcpt)
 	if size > maxEnvelope {
 		return s.refuse(reply(452, 4, 5, 3, "the recipients take more than %d octets together; send the rest in another message", maxEnvelope))
@@ -234,8 +234,8 @@ func (s *session) Data(io.Reader) error {
 	if s.conn.tls != nil {
 		env.TLS = tlsName(s.conn.tls)
 	}
-	// Not the session's life but the store decides: when the client goes away
-	// now, the message is in the queue all the same.
+	// The context is the server's, not the session's: if the client disconnects now,
+	// the message is queued all the same.
 	if err := in.Commit(s.server.ctx(), env); err != nil {
 		return s.unavailable(err)
 	}
@@ -253,7 +253,7 @@ func tooLarge(most int64) *smtp.SMTPError {
 	return reply(552, 5, 3, 4, "the message is larger than %d octets, the most that this relay takes", most)
 }
 
-// contentError is the answer to a message that was not taken whole.
+// contentError returns the reply to a message that was not received completely.
 func (s *session) contentError(err error) *smtp.SMTPError {
 	if e, ok := errors.AsType[*smtp.SMTPError](err); ok {
 		return e
@@ -269,19 +269,20 @@ func (s *session) contentError(err error) *smtp.SMTPError {
 		e, _ := errors.AsType[*smtp.SMTPError](s.unavailable(err))
 		return e
 	}
-	// The client went away, or trickled: whatever else it sends is no command.
+	// The client disconnected or was too slow: what it still sends is not a command.
 	s.conn.fail(io.EOF)
 	return reply(451, 4, 4, 2, "the message was cut off: %s", short(err))
 }
 
-// complete is the lines that go above the message's own header.
+// complete returns the header fields to add in front of the message, and sets the
+// parts of env that depend on its header.
 func (s *session) complete(h header, env *queue.Envelope, id string) (string, error) {
 	if hops := s.server.limits().Hops; h.received >= hops {
 		return "", reply(554, 5, 4, 6, "the message has passed %d servers: it runs in a loop", h.received)
 	}
 	env.TLSOptional = h.tlsRequiredNo && h.tlsRequiredAll == 1 && !env.RequireTLS && s.server.rules.Load().HonorTLSRequiredNo
-	// Some clients declare SMTPUTF8 wherever it is offered. Only what needs it
-	// may be refused by hosts that do not know it.
+	// Some clients declare SMTPUTF8 wherever it is offered. The flag stays only on mail
+	// that needs it, because hosts without SMTPUTF8 refuse mail with the flag.
 	env.SMTPUTF8 = env.SMTPUTF8 && (h.nonASCII || needsUTF8(env))
 	now := s.server.now()
 	add := s.received(env, id, now)
@@ -300,7 +301,7 @@ func needsUTF8(env *queue.Envelope) bool {
 	return !isASCII([]byte(env.From)) || slices.ContainsFunc(env.Recipients, func(r queue.Recipient) bool { return !isASCII([]byte(r.Address)) })
 }
 
-// Reset implements smtp.Session. EHLO is a reset too, and may bring another name.
+// Reset implements smtp.Session. EHLO is a reset too, and may change the client's name.
 func (s *session) Reset() {
 	s.helo = clean(s.smtp.Hostname())
 	s.conn.sender = ""
@@ -317,7 +318,7 @@ func (s *session) Logout() error {
 	return nil
 }
 
-// short is an error for a reply line.
+// short returns the text of err, cut to fit into a reply line.
 func short(err error) string {
 	t := err.Error()
 	return t[:min(len(t), 120)]

@@ -11,30 +11,30 @@ import (
 	"time"
 )
 
-// This file is the part of conn that knows whether a client may send, and ends the
-// sessions that bring nothing.
+// This file is the part of conn that tracks whether a client has proved that it may send,
+// and that ends unproductive sessions.
 
 const (
-	// maxFruitless is how many commands that bring nothing a session may give
-	// without a message between them (Postfix: smtpd_junk_command_limit).
+	// maxFruitless is the number of unproductive commands since the last message after
+	// which a session is ended (Postfix: smtpd_junk_command_limit).
 	maxFruitless = 100
-	// strangerWriteTime bounds the sending of a reply to a stranger.
+	// strangerWriteTime is the time limit for writing a reply to a stranger.
 	strangerWriteTime = 10 * time.Second
 )
 
-// standing is what is known of a client in its session. Only the goroutine of the
-// session uses it.
+// standing is the state of a client in its session. Only the goroutine of the session
+// uses it.
 type standing struct {
-	stranger  bool   // no right to send was shown yet; Server counts these
-	fruitless int    // commands that brought nothing since the last message
-	refusals  int    // for good, since the last message that was accepted
-	sender    string // the path of the last MAIL, taken or not; for the log
+	stranger  bool   // the client has not proved that it may send; Server counts strangers
+	fruitless int    // unproductive commands since the last message
+	refusals  int    // permanent refusals since the last accepted message
+	sender    string // the path of the last MAIL, accepted or not; for the log
 	remote    netip.Addr
 	started   time.Time // of the connection
 }
 
-// until is the time d from now, and for a stranger no later than the end of the
-// time that it has to show its right to send.
+// until returns the time d from now. For a stranger it is no later than the end of
+// limits.ProofTime.
 func (c *conn) until(d time.Duration) time.Time {
 	t := time.Now().Add(d)
 	if end := c.started.Add(c.server.limits().ProofTime); c.stranger && end.Before(t) {
@@ -43,22 +43,22 @@ func (c *conn) until(d time.Duration) time.Time {
 	return t
 }
 
-// isOverdue reports whether err is the end of a stranger's time.
+// isOverdue reports whether err is the timeout of a stranger's ProofTime.
 func (c *conn) isOverdue(err error) bool {
 	return c.stranger && errors.Is(err, os.ErrDeadlineExceeded) && time.Since(c.started) >= c.server.limits().ProofTime
 }
 
-// isGone reports whether the connection broke: nobody is there to read a reply.
+// isGone reports whether the connection is broken, so that a reply cannot be read.
 func (c *conn) isGone() bool {
 	return c.err != nil && !errors.Is(c.err, io.EOF) && !errors.Is(c.err, os.ErrDeadlineExceeded)
 }
 
-// account counts the command that a reply answers, where it brought nothing, and
-// ends a session that consists of such commands. Recipients are not counted
-// where they are taken, or are one message's excess.
+// account counts the command that reply answers if it was unproductive, and ends the
+// session after too many of them. RCPT does not count if the recipient was accepted, or
+// if the message has too many recipients (452).
 func (c *conn) account(reply []byte) {
 	if len(reply) < 4 || reply[3] != ' ' {
-		return // the last line of a reply counts
+		return // not the last line of the reply
 	}
 	accepted := reply[0] == '2' || reply[0] == '3'
 	switch c.dialogue.verb {
@@ -75,15 +75,16 @@ func (c *conn) account(reply []byte) {
 	}
 }
 
-// refusedTooOften counts a refusal for good, and reports whether the session has
-// had too many.
+// refusedTooOften counts a permanent refusal, and reports whether the session has had too
+// many.
 func (c *conn) refusedTooOften() bool {
 	c.refusals++
 	return c.refusals >= maxRefusals
 }
 
-// peekFirst reports whether a command can begin with the first octet of a session.
-// A client of another protocol may never send a line.
+// peekFirst reports whether the first octet of a session can begin a command; if not, it
+// replies. It does not wait for a line, because a client of another protocol may never
+// send one.
 func (c *conn) peekFirst() (ok bool) {
 	first, err := c.br.Peek(1)
 	switch {
@@ -97,14 +98,14 @@ func (c *conn) peekFirst() (ok bool) {
 	return false
 }
 
-// foreignWords begin the first lines of other protocols.
+// foreignWords are the first words of other protocols.
 var foreignWords = []string{
 	"GET", "POST", "HEAD", "PUT", "DELETE", "OPTIONS", "CONNECT", "TRACE", "PATCH", "PRI", "PROPFIND", // HTTP
 	"INVITE", "REGISTER", "DESCRIBE", // SIP, RTSP
 }
 
-// isForeign reports whether the first line of a session is of another protocol:
-// commands of SMTP are words of letters (RFC 5321, 4.1), and none of HTTP's.
+// isForeign reports whether the first line of a session belongs to another protocol. An
+// SMTP command is a word of letters (RFC 5321, 4.1) and not one of foreignWords.
 func isForeign(line string) bool {
 	end := strings.IndexAny(line, " \t")
 	if end < 0 {
@@ -123,13 +124,13 @@ func isForeign(line string) bool {
 
 func isLetter(b byte) bool { return 'a' <= b|0x20 && b|0x20 <= 'z' }
 
-// hasCertificate reports whether the client has shown a certificate with which
-// it may send.
+// hasCertificate reports whether the client has presented a certificate with which it
+// may send.
 func (c *conn) hasCertificate() bool {
 	return c.listener.rule().ClientCAs != nil && c.tls != nil && len(c.tls.VerifiedChains) > 0
 }
 
-// who are the log attributes of a client.
+// who returns the log attributes of a client.
 func (c *conn) who() []any {
 	attrs := []any{"client", c.remote.String()}
 	if c.server.isGateway(c.remote) {
@@ -138,9 +139,9 @@ func (c *conn) who() []any {
 	return attrs
 }
 
-// isGateway reports whether an address is that of this machine's default
-// gateway. In a container that is the engine's own address, which stands for
-// everybody whose connections the engine hands over.
+// isGateway reports whether an address is a default gateway of this machine. In a
+// container this is the engine's own address, and connections that the engine forwards
+// come from it, whoever the client is.
 func (s *Server) isGateway(a netip.Addr) bool {
 	return slices.ContainsFunc(s.rules.Load().Gateways, func(g netip.Addr) bool { return g.WithZone("") == a })
 }

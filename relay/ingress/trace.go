@@ -14,29 +14,29 @@ import (
 	"github.com/stsrelay/stsrelay/queue"
 )
 
-// maxHeader bounds the header of a message; Exchange allows 256 KiB.
+// maxHeader bounds the size of a message's header; Exchange allows 256 KiB.
 const maxHeader = 256 << 10
 
 var errLongHeader = errors.New("the header of the message is larger than 256 KiB")
 
-// headerReader writes a message to w and reads its header on the way: it keeps the
-// header until it is whole, completes it, and streams what follows.
+// headerReader is a writer that passes a message on to w and parses its header. It buffers
+// the header until it is whole, adds the missing fields, and streams the rest.
 type headerReader struct {
 	w        io.Writer
 	complete func(h header) (add string, err error)
-	keep     func(field []byte) bool // nil: all
+	keep     func(field []byte) bool // reports whether a field stays; nil: all do
 	buf      []byte
 	done     bool
 }
 
-// header is what the relay needs to know of a message's header.
+// header has the properties of a message's header that the relay needs.
 type header struct {
 	received       int
 	hasDate        bool
-	messageID      string   // "" where there is none
+	messageID      string   // "" if there is none
 	from           []string // the From fields that are not empty, unfolded
 	tlsRequiredNo  bool
-	tlsRequiredAll int // fields of that name
+	tlsRequiredAll int // number of TLS-Required fields
 	nonASCII       bool
 }
 
@@ -45,11 +45,11 @@ func (h *headerReader) Write(p []byte) (int, error) {
 		return h.w.Write(p)
 	}
 	if len(h.buf) == 0 {
-		if end := headerEnd(p, 0); end >= 0 { // mostly; nothing need be kept
+		if end := headerEnd(p, 0); end >= 0 { // the usual case: nothing to buffer
 			return len(p), h.flush(p[:end], p[end:])
 		}
 	}
-	from := max(len(h.buf)-3, 0) // what is before has been searched
+	from := max(len(h.buf)-3, 0) // the part before was searched
 	h.buf = append(h.buf, p...)
 	end := headerEnd(h.buf, from)
 	if end < 0 {
@@ -61,7 +61,8 @@ func (h *headerReader) Write(p []byte) (int, error) {
 	return len(p), h.flush(h.buf[:end], h.buf[end:])
 }
 
-// finish is called at the end of the message, which may have had no body.
+// finish completes a message that ended within its header. It is called at the end of
+// every message.
 func (h *headerReader) finish() error {
 	if h.done {
 		return nil
@@ -69,13 +70,13 @@ func (h *headerReader) finish() error {
 	return h.flush(h.buf, nil)
 }
 
-// flush passes the header on, completed, and what has come behind it.
+// flush passes on the completed header and the octets received after it.
 func (h *headerReader) flush(head, rest []byte) error {
 	h.done, h.buf = true, nil
 	head = withoutMbox(head)
 	if len(head) > 0 && mailheader.Name(head) == "" {
-		// A text without any header. The lines that are added would make it one
-		// without the empty line that ends a header.
+		// A text without a header. The fields that are added become its header, so
+		// an empty line is needed between them and the text.
 		head, rest = nil, slices.Concat([]byte("\r\n"), head, rest)
 	}
 	add, err := h.complete(parseHeader(head))
@@ -95,8 +96,8 @@ func (h *headerReader) flush(head, rest []byte) error {
 	return err
 }
 
-// headerEnd is the index behind the header's last line, -1 while it has not
-// been seen. It is looked for from an index on.
+// headerEnd returns the index after the header's last line, -1 if b does not contain it.
+// The search starts at from.
 func headerEnd(b []byte, from int) int {
 	if bytes.HasPrefix(b, []byte("\r\n")) {
 		return 0
@@ -131,8 +132,8 @@ func parseHeader(b []byte) (h header) {
 	return h
 }
 
-// empty reports whether a field has no value and is one that every message has
-// (RFC 5322, 3.6). It is left out, and one with a value takes its place.
+// empty reports whether a field has no value although every message needs one
+// (RFC 5322, 3.6). Such a field is removed, and one with a value takes its place.
 func empty(field []byte) bool {
 	switch mailheader.Name(field) {
 	case "from", "date", "message-id":
@@ -141,15 +142,15 @@ func empty(field []byte) bool {
 	return false
 }
 
-// withoutMbox removes the lines from a header that a mailbox file has between its
-// messages, "From root@copier Mon Jan  1 …". Any program that met one would take
-// it for the end of the header. It is one only between fields: a text that happens
-// to have a line with "From " in front stays whole.
+// withoutMbox removes the separator lines of mbox files from a header, such as
+// "From root@copier Mon Jan  1 …". Other programs would take such a line for the end of
+// the header. Only lines before a field are removed, so a text that happens to have a
+// line beginning with "From " stays whole.
 func withoutMbox(head []byte) []byte {
 	if !bytes.Contains(head, []byte("From ")) {
 		return head
 	}
-	var out, lines []byte // lines are those that are mbox lines if a field follows
+	var out, lines []byte // lines are mbox lines if a field follows them
 	rest := head
 	for field := range mailheader.Fields(head) {
 		switch {
@@ -157,7 +158,7 @@ func withoutMbox(head []byte) []byte {
 			out, lines = append(out, field...), nil
 		case bytes.HasPrefix(bytes.TrimLeft(field, ">"), []byte("From ")):
 			lines = append(lines, field...)
-		default: // the header is over
+		default: // the header has ended
 			return slices.Concat(out, lines, rest)
 		}
 		rest = rest[len(field):]
@@ -165,16 +166,15 @@ func withoutMbox(head []byte) []byte {
 	return slices.Concat(out, lines)
 }
 
-// Headers is what is done to the headers of what comes in, beside what is
-// added.
+// Headers configures which header fields of incoming messages are removed.
 type Headers struct {
-	// Strip are the fields that are removed; a final * stands for any ending.
+	// Strip are the names of fields to remove; a final * matches any ending.
 	Strip []string
-	// HideInternalHops removes the Received fields from before this relay.
+	// HideInternalHops removes the Received fields of servers before this relay.
 	HideInternalHops bool
 }
 
-// keeps returns a function that reports whether a field stays, nil where all do.
+// keeps returns a function that reports whether a field stays, nil if all fields stay.
 func (h *Headers) keeps(hostname string) func([]byte) bool {
 	if len(h.Strip) == 0 && !h.HideInternalHops {
 		return nil
@@ -182,7 +182,7 @@ func (h *Headers) keeps(hostname string) func([]byte) bool {
 	return func(field []byte) bool {
 		name := mailheader.Name(field)
 		if h.HideInternalHops && name == "received" {
-			// The relay's own stay: by them a loop is found.
+			// The relay's own fields stay: they are needed to detect loops.
 			return bytes.Contains(field, []byte("by "+hostname+" with "))
 		}
 		return !slices.ContainsFunc(h.Strip, func(s string) bool {
@@ -198,7 +198,7 @@ func isASCII(b []byte) bool {
 	return !slices.ContainsFunc(b, func(c byte) bool { return c >= 0x80 })
 }
 
-// received is the trace line (RFC 5321, 4.4; RFC 3848 for the protocol).
+// received returns the Received field (RFC 5321, 4.4; RFC 3848 for the protocol).
 func (s *session) received(env *queue.Envelope, id string, now time.Time) string {
 	protocol := "SMTP"
 	if s.conn.dialogue.esmtp {
@@ -226,7 +226,7 @@ func (s *session) received(env *queue.Envelope, id string, now time.Time) string
 	return b.String()
 }
 
-// literal is an address as it stands in an address literal.
+// literal returns an IP address in the form for an address literal.
 func literal(addr string) string {
 	if strings.Contains(addr, ":") {
 		return "IPv6:" + addr

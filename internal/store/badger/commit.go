@@ -20,11 +20,11 @@ const (
 	// (Badger refuses more); these limits stay well below both.
 	maxTreeBytes = 768 << 10
 	maxEntries   = 6000
-	// More body bytes in one transaction make the small messages in it wait
+	// With more body bytes in one transaction, small messages in it would wait
 	// for the large ones.
 	maxBodyBytes = 8 << 20
-	// deferredFor is how long a batch that nobody waits for waits for others. A
-	// commit costs two syncs and some 0.15 ms of the processors, whatever is in it.
+	// deferredFor is how long a deferrable batch waits for others to share a commit.
+	// A commit costs two syncs and some 0.15 ms of processor time, whatever its size.
 	deferredFor = 3 * time.Millisecond
 )
 
@@ -34,7 +34,7 @@ type request struct {
 	size  weight
 }
 
-// weight is what a batch takes of a transaction.
+// weight is the size of a batch against the limits of a transaction.
 type weight struct{ entries, tree, body int }
 
 // weigh adds up the changes of a batch: octets that go into the tree, octets that go
@@ -110,14 +110,14 @@ func (s *Store) commitLoop() {
 	}
 }
 
-// patience reports whether something is pending, and that all of it can wait.
+// patience reports whether batches are pending and all of them are deferrable.
 func (s *Store) patience() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return len(s.pending) > 0 && !s.urgent && !s.closed
 }
 
-// linger waits while all that is pending can wait.
+// linger waits, for a limited time, while all pending batches are deferrable.
 func (s *Store) linger() {
 	if !s.patience() {
 		return
@@ -133,8 +133,8 @@ func (s *Store) linger() {
 	}
 }
 
-// drain commits what waits, or refuses it, until the rest can wait for others.
-// It reports whether the store was closed, so that nothing more can come.
+// drain commits or refuses the pending batches until none is left or all that are left
+// are deferrable. It reports whether the store was closed, so that no more can follow.
 func (s *Store) drain() (closed bool) {
 	for {
 		err := s.failure.err()
@@ -152,12 +152,13 @@ func (s *Store) drain() (closed bool) {
 		s.reserve.ahead()
 		s.commit(group)
 		if s.patience() {
-			return false // the first of them has signalled
+			return false // the first of the remaining batches has signalled
 		}
 	}
 }
 
-// refuse answers what waits, except for those that retry, while there is hope.
+// refuse answers the pending batches with err. Batches with RetryWhenFull stay pending
+// unless the store has failed or is closed.
 func (s *Store) refuse(err error) (closed bool) {
 	s.mu.Lock()
 	hope := s.failure.err() == nil && !s.closed
@@ -226,7 +227,7 @@ func (s *Store) commit(group []*request) {
 	}
 	if errors.Is(err, errNotWritten) {
 		s.epoch++
-		if len(group) > 1 { // one of them is at fault: each by itself
+		if len(group) > 1 { // one of the batches is at fault: commit each by itself
 			for _, r := range group {
 				s.commit([]*request{r})
 			}
@@ -260,12 +261,12 @@ func (s *Store) answer(r *request, err error) {
 	}
 }
 
-// errNotWritten is wrapped by the errors of a batch that Badger will not take,
-// and that has changed nothing.
+// errNotWritten is wrapped by the error for a batch that Badger refused. The batch has
+// changed nothing.
 var errNotWritten = errors.New("the change was not written")
 
-// write makes the changes of group in one transaction, with the State that they
-// lead to. For no group (nil) it writes the State alone.
+// write makes the changes of group in one transaction, together with the resulting
+// State. If group is nil, it writes the State alone.
 func (s *Store) write(group []*request) error {
 	txn := s.db.NewTransaction(true)
 	defer txn.Discard()
@@ -292,7 +293,7 @@ func (s *Store) write(group []*request) error {
 	return nil
 }
 
-// transaction is what the function of a Do may do.
+// transaction implements store.Txn for the function of a Do.
 type transaction struct {
 	txn   *badger.Txn
 	epoch int
@@ -303,8 +304,7 @@ func (t *transaction) Get(key []byte) ([]byte, error) { return present(t.txn, ke
 func (t *transaction) Set(key, value []byte) error    { return t.txn.SetEntry(seal(key, value)) }
 func (t *transaction) Delete(key []byte) error        { return t.txn.Delete(key) }
 
-// present is the value of key, nil where there is none or where it cannot be
-// read.
+// present returns the value of key, nil if there is none or if it cannot be read.
 func present(txn *badger.Txn, key []byte) (value []byte, err error) {
 	err = view(txn, key, func(v []byte) error {
 		value = append([]byte{}, v...)

@@ -9,14 +9,14 @@ import (
 )
 
 func TestWhatNobodyWaitsForWaitsForOthers(t *testing.T) {
-	var commits []int // batches of each; those who wait for one of them may look
+	var commits []int // number of batches in each commit; safe to read after a commit was acknowledged
 	s := open(t, Options{Committed: func(batches int, took time.Duration) {
 		if took <= 0 {
 			t.Errorf("a commit took %s", took)
 		}
 		commits = append(commits, batches)
 	}})
-	commit(t, s, new(store.Batch)) // the committer has nothing to do
+	commit(t, s, new(store.Batch)) // after this the committer is idle
 	s.lingers = time.Hour
 	results := make(chan error, 3)
 	for i := range 3 {

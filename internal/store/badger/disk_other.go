@@ -4,12 +4,11 @@ package badger
 
 import "os"
 
-// reserveBlocks does nothing here: there is no call that all of these systems
-// share. A disk that another program fills up in the middle of a transaction
-// may end the process.
+// reserveBlocks does nothing here: these systems have no common call for it. If another
+// program fills the disk in the middle of a transaction, SIGBUS may end the process.
 func reserveBlocks(*os.File, int64) error { return nil }
 
-// allocate makes f size bytes long, with all of its blocks.
+// allocate makes f size bytes long and allocates all of its blocks.
 func allocate(f *os.File, size int64) error {
 	zero := make([]byte, 1<<20)
 	for size > 0 {
@@ -22,5 +21,5 @@ func allocate(f *os.File, size int64) error {
 	return nil
 }
 
-// populate does nothing here: it is about how Linux reads ahead.
+// populate does nothing here: it is needed for the read-ahead of Linux only.
 func populate(string, int64) {}

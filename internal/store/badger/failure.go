@@ -10,9 +10,8 @@ import (
 	"github.com/stsrelay/stsrelay/internal/store"
 )
 
-// failure is Badger's logger. It keeps the first error that Badger reports,
-// because for some of them (a failed msync of the value log) the log line is
-// the only report there is.
+// failure is Badger's logger. It keeps the first error that Badger logs, because Badger
+// reports some errors (a failed msync of the value log) only in its log.
 type failure struct {
 	log   *slog.Logger
 	first atomic.Pointer[error]
@@ -32,8 +31,8 @@ func (l *failure) err() error {
 	return nil
 }
 
-// Errorf implements badger.Logger. What Badger says of a value that it cannot
-// read concerns that value and not the store: whoever reads gets a ValueError.
+// Errorf implements badger.Logger. A line about a value that cannot be read does not
+// make the store fail: the reader of that value gets a ValueError.
 func (l *failure) Errorf(format string, args ...any) {
 	text := strings.TrimSpace(fmt.Sprintf(format, args...))
 	if aboutReading(format) {
@@ -48,13 +47,13 @@ func (l *failure) Warningf(format string, args ...any) {
 	l.log.Warn("badger: " + strings.TrimSpace(fmt.Sprintf(format, args...)))
 }
 
-// Infof implements badger.Logger. Badger tells of every compaction at this
-// level, so it is debugging for us.
+// Infof implements badger.Logger. Badger logs every compaction at this level, so the
+// lines are logged at debug level here.
 func (l *failure) Infof(format string, args ...any) {
 	if l.log.Enabled(nil, slog.LevelDebug) { //nolint:staticcheck // no context here, and none is needed
 		l.log.Debug("badger: " + strings.TrimSpace(fmt.Sprintf(format, args...)))
 	}
 }
 
-// Debugf implements badger.Logger and says nothing.
+// Debugf implements badger.Logger and logs nothing.
 func (l *failure) Debugf(string, ...any) {}

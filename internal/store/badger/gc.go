@@ -13,8 +13,8 @@ import (
 	"github.com/stsrelay/stsrelay/internal/badgerfile"
 )
 
-// collect frees value-log files whose bodies are gone. At idle it compacts the
-// tree first, now and then: Badger knows what is garbage only after compaction.
+// gc frees value-log files whose bodies were deleted. When the store is idle, it
+// compacts the tree first, because Badger learns only by compaction what is garbage.
 func (s *Store) gc(ctx context.Context, every time.Duration) {
 	t := time.NewTicker(every)
 	defer t.Stop()
@@ -31,7 +31,7 @@ func (s *Store) gc(ctx context.Context, every time.Duration) {
 		case <-t.C:
 		}
 		if s.space.critical() != nil {
-			continue // a rewrite needs space before it gives any
+			continue // a rewrite needs space before it frees any
 		}
 		commits := s.commits.Load()
 		if commits == lastCommits && commits != flattened {
@@ -46,12 +46,12 @@ func (s *Store) gc(ctx context.Context, every time.Duration) {
 	}
 }
 
-// tablesEvery is the time between two looks at all tables while the store is
-// open. Badger passes over what it cannot read of one, also when it writes the
-// table anew.
+// tablesEvery is the time between two checks of all tables while the store is open.
+// Badger skips the parts of a table that it cannot read, also when it compacts the
+// table.
 const tablesEvery = time.Hour
 
-// checkTables lets the store fail where a table has become damaged.
+// checkTables reads all tables and makes the store fail if one has become damaged.
 func (s *Store) checkTables() {
 	for _, t := range s.db.Tables() {
 		err := badgerfile.CheckTable(s.dir, t.ID)
@@ -63,13 +63,13 @@ func (s *Store) checkTables() {
 	}
 }
 
-// collectRatio is the part of a value log that must be garbage for the rest of
-// it to be moved.
+// collectRatio is the fraction of a value log that must be garbage before the log is
+// collected: its live values are moved and the file is deleted.
 const collectRatio = 0.5
 
-// mayGC reports whether the value log that Badger would take next has
-// enough garbage and is sound. Badger moves what it can read of a file and then
-// deletes it: everything behind a damaged place would be gone.
+// mayGC reports whether the value log that Badger would collect next has enough
+// garbage and is sound. Badger moves the values that it can read and then deletes the
+// file: all values behind a damaged place would be lost.
 func (s *Store) mayGC() bool {
 	number := mostGarbage(s.dir)
 	if number == 0 || s.unsound[number] {
@@ -86,8 +86,9 @@ func (s *Store) mayGC() bool {
 
 func valueLog(number uint32) string { return fmt.Sprintf("%06d.vlog", number) }
 
-// mostGarbage returns the value log with the most garbage, by Badger's notes: 0
-// where that is not enough to collect it, or where it is the newest one.
+// mostGarbage returns the number of the value log that has the most garbage according
+// to Badger's DISCARD file. It returns 0 if that garbage is not enough to collect the
+// log, or if the log is the newest one.
 func mostGarbage(dir string) uint32 {
 	notes, err := os.ReadFile(filepath.Join(dir, "DISCARD"))
 	if err != nil {
@@ -113,7 +114,7 @@ func mostGarbage(dir string) uint32 {
 	return number
 }
 
-// keepIdentity syncs the file beside the store now and then.
+// keepIdentity syncs the identity file every identityEvery.
 func (s *Store) keepIdentity(ctx context.Context) {
 	t := time.NewTicker(identityEvery)
 	defer t.Stop()

@@ -14,17 +14,18 @@ import (
 	"github.com/stsrelay/stsrelay/internal/store"
 )
 
-// keyState is where a store keeps its State.
+// keyState is the key of the State.
 var keyState = store.PrefixEngine
 
-// State is what a store knows of itself. It stands in the store, written in
-// each transaction, and in a file beside the store's folder, written after it:
-// the store that is found must be the one that the file speaks of, and no older.
+// State identifies a store and counts its content. There are two copies: one in the
+// store, written in each transaction, and one in a file beside the store's folder,
+// written after the transaction. At a start the two are compared: the store must have
+// the ID of the file, and must not be older than the file.
 type State struct {
-	ID      [8]byte // drawn when the store was made
+	ID      [8]byte // random, drawn when the store was created
 	Commits uint64  // transactions since then
-	// Messages is the number of envelopes, Sum the sum of numbers that are drawn
-	// from their keys, Highest the highest key's number that there was.
+	// Messages is the number of envelopes. Sum is the sum of a hash of each
+	// envelope's number. Highest is the highest number that an envelope has had.
 	Messages, Sum, Highest uint64
 }
 
@@ -49,7 +50,7 @@ func (s *State) decode(b []byte) bool {
 	return true
 }
 
-// isMessage reports whether key is an envelope's, and its number.
+// isMessage reports whether key is the key of an envelope, and returns its number.
 func isMessage(key []byte) (number uint64, ok bool) {
 	if len(key) != len(store.PrefixMessage)+8 || string(key[:len(store.PrefixMessage)]) != string(store.PrefixMessage) {
 		return 0, false
@@ -57,9 +58,9 @@ func isMessage(key []byte) (number uint64, ok bool) {
 	return binary.BigEndian.Uint64(key[len(store.PrefixMessage):]), true
 }
 
-// add counts an envelope, or, with there false, discounts it.
+// add counts an envelope that was written (there is true) or deleted (there is false).
 func (s *State) add(number uint64, there bool) {
-	x := number + 0x9e3779b97f4a7c15 // splitmix64: sums of neighbours must differ
+	x := number + 0x9e3779b97f4a7c15 // splitmix64: the hashes of neighbours must have different sums
 	x = (x ^ x>>30) * 0xbf58476d1ce4e5b9
 	x = (x ^ x>>27) * 0x94d049bb133111eb
 	x ^= x >> 31
@@ -73,8 +74,8 @@ func (s *State) add(number uint64, there bool) {
 	}
 }
 
-// identity is the file beside the store. Its two lines are written in turn, so
-// that one of them is whole whatever happens.
+// identity is the open identity file. It has two lines that are written in turn, so
+// that a crash leaves at least one of them whole.
 type identity struct {
 	mu      sync.Mutex
 	file    *os.File
@@ -84,12 +85,12 @@ type identity struct {
 
 const identityLine = 256
 
-// IdentityFile is the name of the file beside the folder of a store that says
-// what the store holds.
+// IdentityFile returns the name of the identity file of the store in dir. The file is
+// beside dir and has a copy of the store's State.
 func IdentityFile(dir string) string { return filepath.Clean(dir) + ".identity" }
 
-// readIdentity returns what the file says, nil where there is none. rescued
-// reports whether everything that could be read was taken out of the store.
+// readIdentity returns the State in the identity file, nil if there is no file. rescued
+// reports whether all readable messages were exported from the store (MarkRescued).
 func readIdentity(dir string) (s *State, rescued bool, err error) {
 	f, err := os.Open(IdentityFile(dir))
 	if errors.Is(err, os.ErrNotExist) {
@@ -136,7 +137,7 @@ func parseIdentity(data []byte) (s *State, rescued, ok bool) {
 	return s, rescued, string(s.line(rescued)) == string(data[:identityLine])
 }
 
-// openIdentity opens the file, or makes it, and writes s into both lines.
+// openIdentity opens or creates the identity file, and writes s into both lines.
 func openIdentity(dir string, s *State) (*identity, error) {
 	f, err := os.OpenFile(IdentityFile(dir), os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
@@ -151,8 +152,9 @@ func openIdentity(dir string, s *State) (*identity, error) {
 	return i, nil
 }
 
-// write is not synced: it must cost nothing after each transaction. What a
-// crash of the machine takes of it makes the file say less than there is.
+// write writes s into the older line. It does not sync, because it runs after each
+// transaction. After a crash of the machine the file may have an older State than the
+// store, which is not an error.
 func (i *identity) write(s *State, rescued bool) error {
 	i.mu.Lock()
 	defer i.mu.Unlock()
@@ -175,8 +177,9 @@ func (i *identity) sync() error {
 
 func (i *identity) close() error { return errors.Join(i.sync(), i.file.Close()) }
 
-// MarkRescued notes that all that can be read was taken out of the store in dir:
-// an empty folder in its place is not taken for a loss then.
+// MarkRescued records in the identity file that all readable messages were exported
+// from the store in dir. After that, an empty folder in its place is accepted as a
+// new store.
 func MarkRescued(dir string) error {
 	s, _, err := readIdentity(dir)
 	if err != nil || s == nil {

@@ -27,8 +27,8 @@ func place(dir string) storetest.Place {
 			}})
 			return s
 		},
-		// Crash copies the folder between a transaction and its answers: while one is
-		// written, the copies of two files would be of different moments.
+		// Crash copies the folder between a transaction and its acknowledgements.
+		// During a transaction, the copies of two files would be inconsistent.
 		Crash: func(t *testing.T) storetest.Place {
 			resume := make(chan struct{})
 			defer close(resume)

@@ -8,10 +8,11 @@ import (
 	"sync"
 )
 
-// reserver gives blocks and pages to the files that Badger writes next. Badger
-// makes them with holes and writes through memory maps; where another program
-// takes the last block in the middle of a transaction, the process would die by
-// SIGBUS. A page whose block is reserved can always be written.
+// reserver reserves blocks for the files that Badger writes next, and brings their
+// pages into the page cache. Badger creates these files with holes and writes them
+// through memory maps. If another program takes the last block in the middle of a
+// transaction, SIGBUS ends the process. A page whose block is reserved can always be
+// written.
 //
 // Only the committer uses it, before each transaction.
 type reserver struct {
@@ -20,8 +21,9 @@ type reserver struct {
 	filling sync.WaitGroup
 }
 
-// Value log and write-ahead log: how they are named and how much is written to
-// one before the next is begun, with one transaction more.
+// reserved lists the value log and the write-ahead log: the format of the file name,
+// its ending, and the size that a file can reach. The size is the limit at which Badger
+// begins the next file, plus one transaction.
 var reserved = [2]struct {
 	name, ext string
 	size      int64
@@ -30,8 +32,9 @@ var reserved = [2]struct {
 	{"%05d.mem", ".mem", memTableSize + 2*maxTreeBytes},
 }
 
-// ahead reserves what was begun since the last call. That there is no room is
-// no error here: the free space decides whether anything is written.
+// ahead reserves blocks for the files that Badger has created since the last call. A
+// failed reservation is ignored here: space.critical decides whether anything is
+// written.
 func (r *reserver) ahead() {
 	for kind, f := range reserved {
 		for {
@@ -48,7 +51,7 @@ func (r *reserver) ahead() {
 	}
 }
 
-// newReserver begins with the newest files of each kind.
+// newReserver returns a reserver that begins with the newest file of each kind.
 func newReserver(dir string) *reserver {
 	r := &reserver{dir: dir}
 	entries, _ := os.ReadDir(dir)

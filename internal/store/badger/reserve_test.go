@@ -17,8 +17,8 @@ import (
 	"github.com/stsrelay/stsrelay/internal/store"
 )
 
-// What Badger writes next has its blocks before it is written, from the start
-// on and after each change of the file.
+// The files that Badger writes next have their blocks reserved, from the start on and
+// after each change to a new file.
 func TestTheFilesThatAreWrittenNextHaveTheirBlocks(t *testing.T) {
 	dir := t.TempDir()
 	if f, err := os.Create(filepath.Join(t.TempDir(), "probe")); err != nil {
@@ -60,8 +60,8 @@ func TestTheFilesThatAreWrittenNextHaveTheirBlocks(t *testing.T) {
 	}
 }
 
-// What goes to the device is about what was stored, not the large folios that
-// read-ahead would lay under it.
+// The octets written to the device are about those that were stored, not the large
+// folios that read-ahead would cause.
 func TestTheDeviceGetsAboutWhatWasStored(t *testing.T) {
 	written := func() (n int64) {
 		t.Helper()

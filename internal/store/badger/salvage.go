@@ -9,18 +9,18 @@ import (
 	"github.com/stsrelay/stsrelay/internal/store"
 )
 
-// Salvage reads what is sound of a store that is not open, without changing it:
-// also what a damaged store cannot be opened with. Where the store is damaged
-// there may be records among it that a sound one would have forgotten.
+// Salvage reads the sound records of a store that is not open, without changing it. It
+// also reads a damaged store that Open refuses. The records of a damaged store may
+// include some that were deleted or replaced.
 type Salvage struct {
 	db     *badgerfile.Database
 	unlock func()
-	// Damage says what is wrong; nil where the store is sound.
+	// Damage describes the damage; nil if the store is sound.
 	Damage *DamageError
 }
 
-// OpenSalvage opens the store in dir for reading. It refuses one that a process
-// uses.
+// OpenSalvage opens the store in dir for reading. It refuses a store that a process is
+// using.
 func OpenSalvage(dir string) (*Salvage, error) {
 	unlock, err := lockShared(dir)
 	if err != nil {
@@ -39,7 +39,7 @@ func OpenSalvage(dir string) (*Salvage, error) {
 					_, ok := unseal(key, meta, stored)
 					return ok && meta != 0
 				},
-				// Bodies are named by their envelopes, which may be there still.
+				// An envelope names its bodies, and may still be there.
 				Unnamed: func(key []byte) bool { return bytes.HasPrefix(key, store.PrefixBody) },
 			}
 		}
@@ -52,8 +52,8 @@ func OpenSalvage(dir string) (*Salvage, error) {
 	return s, nil
 }
 
-// Expected is how many messages the store is known to have held when it was last
-// written, -1 where that is not known.
+// Expected returns the number of messages in the store when it was last written, -1 if
+// it is not known.
 func (s *Salvage) Expected() int {
 	if s.Damage == nil {
 		return -1
@@ -61,7 +61,7 @@ func (s *Salvage) Expected() int {
 	return s.Damage.Expected
 }
 
-// Close closes its files.
+// Close closes the files of the store.
 func (s *Salvage) Close() {
 	if s.db != nil {
 		s.db.Close()
@@ -69,7 +69,7 @@ func (s *Salvage) Close() {
 	s.unlock()
 }
 
-// Walk calls fn for each key in order. The record may be kept. It can be called
+// Walk calls fn for each key in order. fn may keep the record. Walk can be called only
 // once.
 func (s *Salvage) Walk(fn func(store.Record) error) error {
 	return s.db.Walk(func(it *badgerfile.Item) error {

@@ -9,17 +9,16 @@ import (
 	"github.com/dgraph-io/badger/v4"
 )
 
-// Every value says by itself that it is the one that was stored under its key,
-// whatever Badger's files have gone through. The user meta of an entry says how;
-// 0 is a value of an earlier version, which does not.
+// Every value carries a proof that it was stored under its key, independent of Badger's
+// files. The user meta of an entry is the kind of proof. 0 is a value of an earlier
+// version, which has none.
 const (
-	// withKey: the value is followed by its key. It is for large values, which lie in
-	// a value log. A checksum of Badger's covers both there, but Badger looks at the
-	// place alone: a file that is not the right one must not give a message the body
-	// of another.
+	// withKey: the value is followed by its key. It is for large values, which are in
+	// a value log. Badger's checksum covers key and value there, but Badger does not
+	// compare the key: with the wrong file, a message could get the body of another.
 	withKey = 1
-	// withSum: the value is followed by a CRC-32C of key and value. Of a damaged
-	// table the values that are sound can be told by it.
+	// withSum: the value is followed by a CRC-32C of key and value. It identifies the
+	// sound values in a damaged table.
 	withSum = 2
 )
 
@@ -29,7 +28,7 @@ func sumOf(key, value []byte) uint32 {
 	return crc32.Update(crc32.Checksum(key, castagnoli), castagnoli, value)
 }
 
-// seal is what is stored for a value.
+// seal returns the entry that is stored for a value.
 func seal(key, value []byte) *badger.Entry {
 	if len(value) < valueThreshold {
 		stored := append(make([]byte, 0, len(value)+crc32.Size), value...)
@@ -38,8 +37,8 @@ func seal(key, value []byte) *badger.Entry {
 	return badger.NewEntry(key, slices.Concat(value, key)).WithMeta(withKey)
 }
 
-// unseal returns the value of what is stored. ok is false where it is not the
-// value of that key.
+// unseal returns the value from a stored entry. ok reports whether it is the value of
+// that key.
 func unseal(key []byte, meta byte, stored []byte) (value []byte, ok bool) {
 	switch meta {
 	case withKey:

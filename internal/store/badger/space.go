@@ -19,7 +19,7 @@ const (
 	// deletions: Badger writes through memory maps, and a full disk ends the process
 	// with SIGBUS instead of an error.
 	criticalSpace = 24 << 20
-	// watchEvery is how often free space is looked at when nobody asks.
+	// watchEvery is the interval at which the free space is checked in the background.
 	watchEvery = 200 * time.Millisecond
 )
 
@@ -27,13 +27,13 @@ const (
 type space struct {
 	dir     string
 	free    func(dir string) (int64, error)
-	recent  func(dir string) (int64, error) // for those who ask often
+	recent  func(dir string) (int64, error) // for frequent callers; may be up to measuredFor old
 	limit   int64
 	ballast int64
 	log     *slog.Logger
 
 	inFlight atomic.Int64 // bytes submitted and not yet written
-	dropped  atomic.Bool  // the ballast was given up
+	dropped  atomic.Bool  // the ballast file was deleted
 }
 
 func freeBytes(dir string) (int64, error) {
@@ -44,12 +44,12 @@ func freeBytes(dir string) (int64, error) {
 	return n, nil
 }
 
-// measuredFor is how long a measurement of the free space serves those who ask
-// whether there is room. What the store itself writes meanwhile is some MiB,
-// which the limits leave room for; the committer measures anew each time.
+// measuredFor is how long CheckSpace uses one measurement of the free space. In this
+// time the store itself writes a few MiB, and the limits leave room for that. The
+// committer measures before each transaction.
 const measuredFor = 10 * time.Millisecond
 
-// remembered is measure with answers that may be as old as measuredFor.
+// remembered returns a version of measure that caches the result for measuredFor.
 func remembered(measure func(dir string) (int64, error)) func(dir string) (int64, error) {
 	var mu sync.Mutex
 	var at time.Time
@@ -71,8 +71,8 @@ func remembered(measure func(dir string) (int64, error)) func(dir string) (int64
 
 func (s *space) ballastFile() string { return filepath.Join(s.dir, "ballast") }
 
-// prepare gives the ballast up where the disk is too full to open the store,
-// and makes it where it is missing and there is room.
+// prepare deletes the ballast file if the disk is too full to open the store. It
+// creates the file if it is missing and the disk has room.
 func (s *space) prepare() error {
 	free, err := s.free(s.dir)
 	if err != nil {
@@ -95,8 +95,8 @@ func (s *space) prepare() error {
 	return nil
 }
 
-// restoreBallast makes the ballast file where it is missing and the disk has
-// room for it beside the limit.
+// restoreBallast creates the ballast file if it is missing and the disk has room
+// for it beyond the limit.
 func (s *space) restoreBallast(free int64) {
 	if s.ballast <= 0 || free < s.limit+s.ballast+store.Floor {
 		return
@@ -119,8 +119,8 @@ func (s *space) restoreBallast(free int64) {
 	s.dropped.Store(false)
 }
 
-// watch gives the ballast up while the store is open and the disk runs full
-// under it, and makes it again when there is room.
+// watch deletes the ballast file when the disk runs full while the store is open,
+// and creates it again when there is room.
 func (s *space) watch(ctx context.Context) {
 	t := time.NewTicker(watchEvery)
 	defer t.Stop()
@@ -150,7 +150,8 @@ func (s *space) dropBallast(free int64) {
 	}
 }
 
-// critical is asked by the committer before every transaction.
+// critical returns an error if too little space is free to write anything. The
+// committer calls it before every transaction.
 func (s *space) critical() error {
 	free, err := s.free(s.dir)
 	if err != nil {
@@ -168,9 +169,9 @@ func (s *space) critical() error {
 	return fmt.Errorf("%w: %s has %s free", store.ErrDiskFull, s.dir, mebibytes(free))
 }
 
-// CheckSpace reports whether n more bytes may be taken in: free space, less what is
-// on its way to the disk, must stay above Options.FreeSpace. The error wraps
-// ErrDiskFull.
+// CheckSpace returns nil if n more bytes may be accepted: the free space, less the
+// bytes that are submitted and not yet written, must stay at or above
+// Options.FreeSpace. Otherwise the error wraps ErrDiskFull.
 func (s *Store) CheckSpace(n int64) error {
 	free, err := s.space.recent(s.dir)
 	if err != nil {
@@ -185,11 +186,11 @@ func (s *Store) CheckSpace(n int64) error {
 // Free returns the free bytes of the store's file system.
 func (s *Store) Free() (int64, error) { return s.space.free(s.dir) }
 
-// FreeLimit is how many bytes must stay free for CheckSpace to agree.
+// FreeLimit returns the number of bytes that CheckSpace keeps free.
 func (s *Store) FreeLimit() int64 { return s.space.limit }
 
-// Size returns how many bytes the store takes of its file system, with what it
-// has reserved there and without the ballast.
+// Size returns the number of bytes that the store occupies on its file system. It
+// includes reserved blocks and excludes the ballast file.
 func (s *Store) Size() (int64, error) {
 	entries, err := os.ReadDir(s.dir)
 	if err != nil {
@@ -201,7 +202,7 @@ func (s *Store) Size() (int64, error) {
 		if name == s.space.ballastFile() {
 			continue
 		}
-		if size, err := taken(name); err == nil { // else it was removed meanwhile
+		if size, err := taken(name); err == nil { // an error means that the file was removed meanwhile
 			n += size
 		}
 	}

@@ -160,7 +160,7 @@ func TestBallastIsMadeGivenUpAndMadeAgain(t *testing.T) {
 	dir := t.TempDir()
 	ballast := filepath.Join(dir, "ballast")
 	there := func() bool { st, err := os.Stat(ballast); return err == nil && st.Size() == 1<<20 }
-	// The disk gains what the ballast gives up.
+	// Deleting the ballast file frees its size.
 	var free atomic.Int64
 	measure := func(string) (int64, error) {
 		if n := free.Load(); n >= 0 {
@@ -226,8 +226,8 @@ func TestCollectionGivesTheSpaceOfDeletedBodiesBack(t *testing.T) {
 		return len(found)
 	}
 	before := files()
-	// Badger learns what is garbage from compaction, so the deletions must
-	// leave the memtable: enough small changes push them out.
+	// Badger learns only by compaction what is garbage, so the deletions must
+	// leave the memtable. Enough small changes push them out.
 	for round := range 30 {
 		var b store.Batch
 		for i := range 600 {

@@ -1,13 +1,13 @@
-// Package badger is the engine of a relay with a disk of its own: a Badger database with
-// one committer.
+// Package badger is the storage engine for a relay with its own disk: a Badger database
+// with one committer.
 //
-// All changes go through the committer. It puts every batch that waits into one
-// transaction, which costs one fsync however many callers share it; Badger has no group
-// commit of its own. A change is acknowledged after that fsync and never before.
+// All changes go through the committer. It combines all waiting batches into one
+// transaction, so that they share the cost of one fsync; Badger has no group commit of
+// its own. A change is acknowledged after that fsync and never before.
 //
-// The package also watches for what makes Badger lose data without an error: a failed
-// fsync that Badger only logs, a disk that runs full under a memory map, and damaged
-// files, which are read before Badger may.
+// The package also guards against the cases in which Badger loses data without an error:
+// a failed fsync that Badger only logs, a disk that runs full under a memory map, and
+// damaged files. It verifies the files before Badger opens them.
 package badger
 
 import (
@@ -28,24 +28,24 @@ import (
 
 // Options configures Open. Only Dir is required.
 type Options struct {
-	// Dir is the folder of the store. It is made if it does not exist.
+	// Dir is the folder of the store. It is created if it does not exist.
 	Dir string
-	// FreeSpace is how many bytes the file system must have free for CheckSpace
-	// to agree. Less than store.Floor counts as store.Floor.
+	// FreeSpace is the number of bytes that CheckSpace keeps free on the file
+	// system. Less than store.Floor counts as store.Floor.
 	FreeSpace int64
 	// Ballast is the size in bytes of a file that is deleted when the disk is full, so
-	// that the store can be opened at all. 0: there is no such file.
+	// that the store can still be opened. 0: no ballast file.
 	Ballast int64
 	// GCInterval is the time between two garbage collections of the value log.
 	// Default 5 s.
 	GCInterval time.Duration
 	// Committed is called after every transaction with the number of batches in it and
-	// the time that it took with its fsync. The committer calls it, so it must be quick.
-	// nil: it is not called.
+	// the time that it took, fsync included. The committer calls it, so it must be
+	// quick. May be nil.
 	Committed func(batches int, took time.Duration)
 	// Free measures the free bytes of a folder's file system. Default: statfs.
 	Free func(dir string) (int64, error)
-	// Logger gets what Badger logs. nil discards it.
+	// Logger receives the log of the store and of Badger. nil discards it.
 	Logger *slog.Logger
 }
 
@@ -61,16 +61,16 @@ type Store struct {
 	state    State     // only the committer uses it
 	identity *identity
 	damage   store.Damage
-	unsound  map[uint32]bool // value logs that are not collected; only gc uses it
+	unsound  map[uint32]bool // damaged value logs, which are not collected; only gc uses it
 
 	mu      sync.Mutex
 	pending []*request
-	urgent  bool          // one of them is not deferrable
-	lingers time.Duration // deferredFor
+	urgent  bool          // a pending batch is not deferrable
+	lingers time.Duration // how long deferrable batches wait for others; deferredFor
 	closed  bool
-	wake    chan struct{} // capacity 1: there is something in pending, or closed
+	wake    chan struct{} // capacity 1; signals a pending batch, or closed
 	stalled atomic.Bool
-	epoch   int // of Txn.Epoch; only the committer uses it
+	epoch   int // for Txn.Epoch; only the committer uses it
 
 	stop       context.CancelFunc
 	background sync.WaitGroup // gc, space watch and identity
@@ -79,10 +79,10 @@ type Store struct {
 	commits    atomic.Int64 // transactions so far
 }
 
-// Open opens the store in o.Dir, or makes it. It refuses a folder that another process
+// Open opens the store in o.Dir, or creates it. It refuses a folder that another process
 // uses, a file system without memory maps, msync and locks, and a disk with less than
-// store.Floor free if there is no ballast to delete. The error is a *DamageError if the
-// store is damaged, or is not the one that was there before.
+// store.Floor free if there is no ballast file to delete. The error is a *DamageError if
+// the store is damaged, or is not the store that was there before.
 func Open(o Options) (*Store, error) {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
@@ -129,9 +129,9 @@ func Open(o Options) (*Store, error) {
 	return s, nil
 }
 
-// openBadger opens the database if its files are sound, and the file beside it.
+// openBadger verifies the files and opens the database and the identity file.
 func (s *Store) openBadger() error {
-	unlock, err := lockShared(s.dir) // what another process writes would look like damage
+	unlock, err := lockShared(s.dir) // a write by another process would look like damage
 	if err != nil {
 		return openError(s.dir, err)
 	}
@@ -161,7 +161,7 @@ func (s *Store) openBadger() error {
 		s.state.ID, s.state.Commits = v.recorded.ID, v.recorded.Commits
 		s.state.Highest = max(s.state.Highest, v.recorded.Highest)
 	}
-	if err = s.write(nil); err == nil { // the State as it was found
+	if err = s.write(nil); err == nil { // the State as it was read
 		s.identity, err = openIdentity(s.dir, &s.state)
 	}
 	if err != nil {
@@ -170,16 +170,16 @@ func (s *Store) openBadger() error {
 	return nil
 }
 
-// Damage is what was found when the store was opened.
+// Damage returns the damage that was found when the store was opened.
 func (s *Store) Damage() store.Damage { return s.damage }
 
-// badgerOptions is what the measurements in docs/store.md led to: bodies in
-// the value log and envelopes in the tree (threshold 1 KiB), a small memtable
-// and few level-zero tables because garbage is invisible to the collector
-// until it is compacted, small value-log files because the active one can
-// never be collected, and no cache or compression because every body is
-// written once and read once. Checksums are verified on reading: a body that
-// is damaged must not go out.
+// badgerOptions returns the options chosen by the measurements in docs/store.md. Bodies
+// are in the value log and envelopes in the tree (threshold 1 KiB). The memtable is
+// small and there are few level-zero tables, because the garbage collection does not see
+// garbage until it is compacted. Value-log files are small, because the active one can
+// never be collected. There is no cache or compression, because every body is written
+// once and read once. Checksums are verified on reading, because a damaged body must not
+// be sent.
 func badgerOptions(dir string, l badger.Logger) badger.Options {
 	return badger.DefaultOptions(dir).
 		WithSyncWrites(true).
@@ -211,7 +211,7 @@ func openError(dir string, err error) error {
 	return fmt.Errorf("open the store in %s: %w", dir, err)
 }
 
-// Close writes what waits, stops the background work and closes Badger.
+// Close commits the pending batches, stops the background work and closes Badger.
 func (s *Store) Close() error {
 	s.mu.Lock()
 	if s.closed {
@@ -231,12 +231,12 @@ func (s *Store) Close() error {
 	return nil
 }
 
-// Err is the error that made the store fail, nil while it works.
+// Err returns the error that made the store fail, nil while it works.
 func (s *Store) Err() error { return s.failure.err() }
 
-// View calls fn with the value of key, which is valid only during the call and
-// must not be changed. Where there is no such key fn is not called. The error
-// wraps a *ValueError where the value is damaged.
+// View calls fn with the value of key. The value is valid only during the call and must
+// not be changed. If the key does not exist, fn is not called. If the value is damaged,
+// the error wraps a *ValueError.
 func (s *Store) View(key []byte, fn func(value []byte) error) error {
 	err := s.db.View(func(txn *badger.Txn) error { return view(txn, key, fn) })
 	if err != nil {
@@ -256,8 +256,8 @@ func view(txn *badger.Txn, key []byte, fn func(value []byte) error) error {
 	return value(item, fn)
 }
 
-// value is item.Value with an error for what cannot be read: Badger logs it and
-// hands out an empty value.
+// value is item.Value, but returns an error for a value that cannot be read. Badger
+// itself only logs such a value and returns an empty one.
 func value(item *badger.Item, fn func([]byte) error) error {
 	return item.Value(func(stored []byte) error {
 		v, ok := unseal(item.Key(), item.UserMeta(), stored)
@@ -268,10 +268,10 @@ func value(item *badger.Item, fn func([]byte) error) error {
 	})
 }
 
-// Scan calls fn for every key that begins with prefix and is not below from
-// (nil: from the first), in order. Key and value are valid only during the
-// call. fn ends the scan with Stop; any other error is returned. A damaged
-// value ends the scan with a *ValueError; the caller may go on behind its key.
+// Scan calls fn in order for every key that begins with prefix and is not below from
+// (nil: from the first key). Key and value are valid only during the call. If fn returns
+// Stop, the scan ends without an error; any other error is returned. A damaged value
+// ends the scan with a *ValueError; the caller may continue after its key.
 func (s *Store) Scan(prefix, from []byte, fn func(key, value []byte) error) error {
 	return s.scan(prefix, from, func(item *badger.Item) error {
 		return value(item, func(v []byte) error { return fn(item.Key(), v) })
@@ -290,7 +290,7 @@ func (s *Store) scan(prefix, from []byte, fn func(*badger.Item) error) error {
 	err := s.db.View(func(txn *badger.Txn) error {
 		o := badger.DefaultIteratorOptions
 		o.Prefix = prefix
-		o.PrefetchValues = false // small values lie beside their keys; bodies are not scanned
+		o.PrefetchValues = false // small values are stored with their keys; bodies are not scanned
 		it := txn.NewIterator(o)
 		defer it.Close()
 		for it.Seek(from); it.ValidForPrefix(prefix); it.Next() {

@@ -53,8 +53,8 @@ func commit(t *testing.T, s *Store, b *store.Batch) {
 	}
 }
 
-// block keeps the committer inside a transaction until release is called, so
-// that what is submitted meanwhile shares the next group.
+// block keeps the committer inside a transaction until release is called, so that
+// batches submitted meanwhile share the next group.
 func block(s *Store) (release func()) {
 	entered, leave := make(chan struct{}), make(chan struct{})
 	var b store.Batch
@@ -215,7 +215,7 @@ func TestChangesAfterCloseAreRefusedAndThoseBeforeAreWritten(t *testing.T) {
 func TestAnErrorThatBadgerOnlyLogsFailsThatCommitAndAllLaterOnes(t *testing.T) {
 	s := open(t, Options{})
 	var b store.Batch
-	b.Update(key(1), func([]byte) []byte { // under the commit, as the failed msync is
+	b.Update(key(1), func([]byte) []byte { // during the commit, like a failed msync
 		s.failure.Errorf("Error while curlf sync: %v\n", errors.New("input/output error"))
 		return []byte("v")
 	})

@@ -11,9 +11,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// probe checks that the file system carries what the store stands on: shared
-// memory maps, msync and locks. Some network and desktop-container mounts do
-// not, and would lose data silently.
+// probe checks that the file system supports what the store needs: shared memory maps,
+// msync and locks. Some network and desktop-container mounts do not, and would lose
+// data silently.
 func probe(dir string) error {
 	f, err := os.CreateTemp(dir, "probe-")
 	if err != nil {
@@ -41,8 +41,8 @@ func probe(dir string) error {
 	return nil
 }
 
-// taken is how many bytes a file takes of its file system; files of the store
-// have holes.
+// taken returns the number of bytes that a file occupies on its file system. It differs
+// from the length, because files of the store have holes.
 func taken(name string) (int64, error) {
 	var st unix.Stat_t
 	if err := unix.Stat(name, &st); err != nil {
@@ -55,8 +55,8 @@ func isLocked(err error) bool {
 	return errors.Is(err, unix.EWOULDBLOCK) || strings.Contains(err.Error(), lockedText)
 }
 
-// lockShared keeps a process that would open the store from it; what Badger
-// itself locks is the folder.
+// lockShared prevents another process from opening the store: it takes a shared lock on
+// the folder, which Badger locks exclusively.
 func lockShared(dir string) (unlock func(), err error) {
 	f, err := os.Open(dir)
 	if err != nil {

@@ -17,7 +17,7 @@ const tornBody = 10_000
 
 func tornValue(i int) []byte { return bytes.Repeat([]byte{byte(i), byte(i >> 8), 7}, tornBody/3) }
 
-// end is the offset behind the last byte of a file that is not zero.
+// end returns the offset after the last byte of a file that is not zero.
 func end(t *testing.T, file string) int64 {
 	t.Helper()
 	data, err := os.ReadFile(file)
@@ -43,9 +43,9 @@ func newest(t *testing.T, dir, pattern string) string {
 	return slices.Max(files)
 }
 
-// A power cut may tear the last write. Whatever is cut off the end of the
-// newest files, the store opens, what lies before the cut is whole, and nothing
-// is handed out that is not what was written.
+// A power cut may tear the last write. Wherever the newest files are cut, the store
+// opens, the data before the cut is whole, and no value is returned that was not
+// written.
 func TestATornFileCostsNothingButWhatWasCutOff(t *testing.T) {
 	const n = 100
 	dir := t.TempDir()

@@ -12,22 +12,23 @@ import (
 	"github.com/stsrelay/stsrelay/internal/badgerfile"
 )
 
-// verifiedAtStart is how many bytes of values are read at each start, oldest
-// first; behind that, one value of a hundred is. All are verified when they are
-// read, so this is about seeing a whole file that is not the right one.
+// verifiedAtStart is the number of bytes of values that are verified at each start,
+// the oldest first. Of the values after that, one in a hundred is verified. Each value
+// is verified again when it is read; the check at the start is to find value logs that
+// belong to another store or time.
 const verifiedAtStart = 256 << 20
 
-// DamageError is the error of a store that is damaged, or is not the one that was there,
-// and was not opened. Nothing of it was changed.
+// DamageError is the error for a store that was not opened because it is damaged, or
+// because it is not the store that was there before. The store was not changed.
 type DamageError struct {
 	Dir string
-	// Foreign reports whether its files are sound, but it is empty, older than it should
-	// be, or another one.
+	// Foreign reports whether the files are sound, but the store is empty, older than
+	// expected, or another store.
 	Foreign bool
-	// Problems are what is wrong, a sentence each.
+	// Problems are the problems found, one sentence each.
 	Problems []string
-	// Expected is how many messages the store is known to have held when it was
-	// last written; -1 where that is not known.
+	// Expected is the number of messages in the store when it was last written;
+	// -1 if it is not known.
 	Expected int
 }
 
@@ -46,24 +47,24 @@ func (e *DamageError) Error() string {
 	return fmt.Sprintf("the store in %s is %s: %s%s", e.Dir, what, strings.Join(list, "; "), more)
 }
 
-// verdict is what a look at the files of a store has found.
+// verdict is the result of verify.
 type verdict struct {
 	problems   []string
-	foreign    bool     // they are what compare has found
-	state      State    // of what is there
-	recorded   *State   // what the store says of itself; nil for none
-	expected   *State   // what the file beside it says; nil for none
+	foreign    bool     // the problems were found by compare
+	state      State    // counted from the envelopes in the store
+	recorded   *State   // the State in the store; nil for none
+	expected   *State   // the State in the identity file; nil for none
 	unreadable [][]byte // keys of values that cannot be read
 	park       uint32   // if not 0, the value log that Badger must not cut
 	torn       []string
-	lost       bool // acknowledged changes are, at the end of the torn ones
+	lost       bool // acknowledged changes are missing at the end of the torn files
 	empty      []string
 	keys       int
-	said       []string // to be logged: what is not as it should be, and costs no mail
+	said       []string // findings for the log that do not prevent opening
 }
 
-// verify reads all tables and write-ahead logs of the store in dir, and values
-// as far as verifiedAtStart goes, and changes nothing.
+// verify reads all tables and write-ahead logs of the store in dir, and values up to
+// verifiedAtStart. It changes nothing.
 func verify(dir string) (*verdict, error) {
 	db, err := badgerfile.Open(dir, nil)
 	if err != nil {
@@ -108,14 +109,14 @@ func verify(dir string) (*verdict, error) {
 	return v, nil
 }
 
-// valueCheck verifies values.
+// valueCheck verifies the values in value logs.
 type valueCheck struct {
 	v     *verdict
 	db    *badgerfile.Database
 	read  int64
 	count int
 	seen  map[uint32]bool // value logs of which a value was verified
-	wrong map[string]bool // said already
+	wrong map[string]bool // files whose problem was reported
 	// tail are the values in the newest value log.
 	tail []badgerfile.Pointer
 }
@@ -133,7 +134,7 @@ func (c *valueCheck) check(it *badgerfile.Item) {
 	_, err := c.db.Value(it)
 	switch {
 	case errors.Is(err, badgerfile.ErrNoFile), errors.Is(err, badgerfile.ErrForeign):
-		// Its like is true of the whole file.
+		// The whole file is missing or belongs elsewhere: one problem for all its values.
 		if at, ok := errors.AsType[*badgerfile.PlaceError](err); ok && !c.wrong[at.File] {
 			c.wrong[at.File] = true
 			c.v.problems = append(c.v.problems, at.File+": "+at.Err.Error())
@@ -144,8 +145,9 @@ func (c *valueCheck) check(it *badgerfile.Item) {
 	}
 }
 
-// protectNewest looks for values behind the place where Badger would cut the
-// newest value log: at a crash there are none.
+// protectNewest looks for values behind the place where Badger would cut the newest
+// value log. A crash leaves none there; if there are any, the file is damaged and must
+// not be cut.
 func (c *valueCheck) protectNewest() error {
 	cut, err := c.db.CutAt()
 	if err != nil {
@@ -159,11 +161,11 @@ func (c *valueCheck) protectNewest() error {
 	return nil
 }
 
-// compare compares what is there with what the store says of itself, and with
-// what the file beside it says.
+// compare compares the counted State with the State recorded in the store, and with
+// the one in the identity file.
 func (v *verdict) compare(dir string) {
 	if len(v.problems) > 0 {
-		return // it is known to be damaged
+		return // damage was found already
 	}
 	wrong := func(format string, args ...any) {
 		v.problems, v.foreign = append(v.problems, fmt.Sprintf(format, args...)), true
@@ -192,7 +194,7 @@ func (v *verdict) compare(dir string) {
 	}
 }
 
-// refusal is the error for a store that must not be opened, nil for none.
+// refusal returns the error for a store that must not be opened, nil if it may be.
 func (v *verdict) refusal(dir string) *DamageError {
 	if len(v.problems) == 0 {
 		return nil
@@ -206,8 +208,9 @@ func (v *verdict) refusal(dir string) *DamageError {
 	return e
 }
 
-// prepare makes the folder fit for Badger: what holds nothing of a message and
-// would break it is set aside, and the newest value log is protected.
+// prepare makes the folder ready for Badger: it sets aside damaged files that hold no
+// part of a message, copies torn files before Badger cuts them, and protects the newest
+// value log.
 func (v *verdict) prepare(dir string) error {
 	for name, sound := range map[string]func(string) (bool, error){"DISCARD": discardSound, "KEYREGISTRY": keysSound} {
 		file := filepath.Join(dir, name)
@@ -239,8 +242,8 @@ func (v *verdict) prepare(dir string) error {
 	if v.park == 0 {
 		return nil
 	}
-	// Badger cuts the newest value log behind the first place that is not sound.
-	// With one behind it, it is not the newest.
+	// Badger cuts the newest value log at the first damaged place. With an empty value
+	// log after it, the damaged one is no longer the newest and is not cut.
 	v.said = append(v.said, fmt.Sprintf("%s is damaged, and sound values lie behind the place; the file stays as it is", valueLog(v.park)))
 	next := filepath.Join(dir, valueLog(v.park+1))
 	f, err := os.OpenFile(next, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
@@ -251,9 +254,9 @@ func (v *verdict) prepare(dir string) error {
 	return errors.Join(err, f.Sync(), f.Close(), syncFolder(dir))
 }
 
-// discardSound reports whether Badger's notes about garbage make sense: value
-// logs in ascending order or not, each once, with what can be freed of it. It
-// has no checksum, and what makes no sense would let Badger wait for ever.
+// discardSound reports whether Badger's DISCARD file is well-formed: it lists value
+// logs in any order, each once, with the octets that can be freed. The file has no
+// checksum, and a malformed one can make Badger wait forever.
 func discardSound(file string) (bool, error) {
 	data, err := os.ReadFile(file)
 	if err != nil {
@@ -276,7 +279,7 @@ func discardSound(file string) (bool, error) {
 	return false, nil
 }
 
-// keysSound reports whether the file of keys is that of a store without keys.
+// keysSound reports whether the key registry is that of a store without encryption keys.
 func keysSound(file string) (bool, error) {
 	const head, text = 16, "Hello Badger"
 	data, err := os.ReadFile(file)

@@ -142,7 +142,7 @@ func TestAStoreThatIsNotTheOneThatWasThereIsNotOpened(t *testing.T) {
 	refused(t, dir, "it is not the store that", true)
 	put(now)
 	open(t, Options{Dir: dir}).Close()
-	// Who has taken out what there is may begin anew.
+	// After a rescue an empty folder is a new store.
 	put(t.TempDir())
 	if err := MarkRescued(dir); err != nil {
 		t.Fatal(err)
@@ -150,7 +150,7 @@ func TestAStoreThatIsNotTheOneThatWasThereIsNotOpened(t *testing.T) {
 	messages(t, dir, 0, 1)
 	put(t.TempDir())
 	refused(t, dir, "speaks of 1 messages", true)
-	// Without the file beside it a store is what it is.
+	// Without the identity file a store opens as it is.
 	put(now)
 	if err := os.Remove(IdentityFile(dir)); err != nil {
 		t.Fatal(err)
@@ -158,8 +158,8 @@ func TestAStoreThatIsNotTheOneThatWasThereIsNotOpened(t *testing.T) {
 	open(t, Options{Dir: dir})
 }
 
-// Damage in the middle of a write-ahead log keeps later changes from being read:
-// no crash does that. A crash tears the last one.
+// Damage in the middle of a write-ahead log hides later changes. It does not come from a
+// crash, which tears only the last change.
 func TestAWriteAheadLogIsDamagedInTheMiddleAndTornAtTheEnd(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "queue")
 	s := open(t, Options{Dir: dir})
@@ -171,7 +171,7 @@ func TestAWriteAheadLogIsDamagedInTheMiddleAndTornAtTheEnd(t *testing.T) {
 	for _, row := range []struct {
 		name   string
 		back   int64
-		beside bool // the file beside it is there
+		beside bool // the identity file exists
 		words  string
 		said   int
 	}{
@@ -211,7 +211,7 @@ func TestFilesThatHoldNothingOfAMessageAreSetAside(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "queue")
 	messages(t, dir, 0, 5)
 	notes := make([]byte, 1<<20)
-	for i, n := range []uint64{7, 100, 7, 200} { // a file twice: Badger would look for it for ever
+	for i, n := range []uint64{7, 100, 7, 200} { // one file twice: Badger would search forever
 		binary.BigEndian.PutUint64(notes[8*i:], n)
 	}
 	err := errors.Join(os.WriteFile(filepath.Join(dir, "DISCARD"), notes, 0o600), os.Truncate(filepath.Join(dir, "KEYREGISTRY"), 5),
@@ -230,8 +230,8 @@ func TestFilesThatHoldNothingOfAMessageAreSetAside(t *testing.T) {
 	}
 }
 
-// A value log is not collected where a part of it cannot be read: what lies
-// behind would be deleted with it.
+// A value log is not collected if a part of it cannot be read: the values after that
+// part would be deleted with the file.
 func TestADamagedValueLogIsNeverCollected(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "queue")
 	messages(t, dir, 0, 200)
@@ -254,7 +254,7 @@ func TestADamagedValueLogIsNeverCollected(t *testing.T) {
 		t.Error("a sound value log is not collected")
 	}
 	flip(t, filepath.Join(dir, "000001.vlog"), 5000)
-	for range 2 { // the second time from memory
+	for range 2 { // the second result comes from memory
 		if s.mayGC() {
 			t.Error("a damaged value log is collected")
 		}
