@@ -33,14 +33,14 @@ func TestAServiceManagerIsTold(t *testing.T) {
 	configure("")
 	t.Setenv("NOTIFY_SOCKET", socket)
 	t.Setenv("WATCHDOG_USEC", "20000")
-	cmd := startProgram(t, dir, os.Stderr, "serve", "--config", file)
+	cmd := startProgram(t, dir, t.Output(), "serve", "--config", file)
 
 	alive := 0
 	next := func() string { // the next state; signs of life are counted
 		t.Helper()
 		b := make([]byte, 4096)
+		_ = manager.SetReadDeadline(time.Now().Add(time.Minute)) // signs of life do not prolong it
 		for {
-			_ = manager.SetReadDeadline(time.Now().Add(time.Minute))
 			n, err := manager.Read(b)
 			if err != nil {
 				t.Fatal(err)

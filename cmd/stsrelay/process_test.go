@@ -32,7 +32,7 @@ func TestMain(m *testing.M) {
 }
 
 // startProgram starts the program in a folder, with stderr as its standard error.
-func startProgram(t *testing.T, dir string, stderr *os.File, args ...string) *exec.Cmd {
+func startProgram(t *testing.T, dir string, stderr io.Writer, args ...string) *exec.Cmd {
 	t.Helper()
 	self, err := os.Executable()
 	if err != nil {

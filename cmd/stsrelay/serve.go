@@ -52,6 +52,11 @@ func (a *app) serve(ctx context.Context) error {
 		log.Warn(string(w))
 	}
 	a.oneMoreThread()
+	// A SIGHUP that comes while the relay starts is served after the start. It would end
+	// the process if nobody waited for it.
+	hangup := make(chan os.Signal, 1)
+	signal.Notify(hangup, syscall.SIGHUP)
+	defer signal.Stop(hangup)
 	r, err := relay.New(relay.Options{
 		Config: c, Version: version, Logger: log, LogDropped: sink.Dropped, Level: level,
 		Manager: sdnotify.New(a.environ, os.Getpid()),
@@ -66,7 +71,7 @@ func (a *app) serve(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	var signals sync.WaitGroup
-	signals.Go(func() { reloadOnHangup(ctx, r) })
+	signals.Go(func() { reloadOnHangup(ctx, r, hangup) })
 	err = r.Run(ctx, nil)
 	cancel()
 	signals.Wait()
@@ -107,10 +112,7 @@ func (a *app) oneMoreThread() {
 }
 
 // reloadOnHangup reloads at each SIGHUP until ctx ends. Errors are in the log.
-func reloadOnHangup(ctx context.Context, r *relay.Relay) {
-	hangup := make(chan os.Signal, 1)
-	signal.Notify(hangup, syscall.SIGHUP)
-	defer signal.Stop(hangup)
+func reloadOnHangup(ctx context.Context, r *relay.Relay, hangup <-chan os.Signal) {
 	for {
 		select {
 		case <-ctx.Done():
