@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"log/slog"
 	"maps"
 	"math/rand/v2"
@@ -21,6 +20,7 @@ import (
 	"github.com/oklog/ulid/v2"
 
 	"github.com/stsrelay/stsrelay/internal/store/badger"
+	"github.com/stsrelay/stsrelay/internal/store/badger/badgertest"
 )
 
 // Whatever a disk does to one file of a store, no message is lost without a
@@ -176,54 +176,22 @@ func newKnownStore(t *testing.T) *knownStore {
 	return k
 }
 
-// read takes the files of a store, and the one beside it. It begins again if the store
-// has made or removed a file meanwhile, or has written its manifest: all must be of one
-// moment.
+// read takes the files of a store as of one moment, and the one beside it.
 func read(t *testing.T, dir string) files {
 	t.Helper()
-	for {
-		before := fingerprint(t, dir)
-		out := readOnce(t, dir)
-		if fingerprint(t, dir) == before {
-			return out
-		}
-	}
-}
-
-// fingerprint changes whenever Badger has put a table in the place of others.
-func fingerprint(t testing.TB, dir string) string {
-	t.Helper()
-	entries, err := os.ReadDir(dir)
-	if err != nil {
-		t.Fatal(err)
-	}
-	manifest, err := os.ReadFile(filepath.Join(dir, "MANIFEST"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	var names []string
-	for _, e := range entries {
-		names = append(names, e.Name())
-	}
-	return strings.Join(names, " ") + string(manifest)
-}
-
-func readOnce(t *testing.T, dir string) files {
-	t.Helper()
 	out := make(files)
-	entries, err := os.ReadDir(dir)
+	const identity = "../queue.identity"
+	from := badgertest.Copy(t, dir)
+	entries, err := os.ReadDir(from)
 	if err != nil {
 		t.Fatal(err)
 	}
-	names := []string{"../queue.identity"}
+	paths := map[string]string{identity: filepath.Join(dir, identity)}
 	for _, e := range entries {
-		names = append(names, e.Name())
+		paths[e.Name()] = filepath.Join(from, e.Name())
 	}
-	for _, name := range names {
-		data, err := os.ReadFile(filepath.Join(dir, name))
-		if errors.Is(err, fs.ErrNotExist) {
-			continue // and the fingerprint is another one
-		}
+	for name, path := range paths {
+		data, err := os.ReadFile(path)
 		if err != nil {
 			t.Fatal(err)
 		}

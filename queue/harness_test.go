@@ -3,13 +3,10 @@ package queue
 import (
 	"bytes"
 	"context"
-	"errors"
 	"flag"
 	"fmt"
 	"io"
 	"log/slog"
-	"os"
-	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -19,6 +16,7 @@ import (
 
 	"github.com/stsrelay/stsrelay/internal/store"
 	"github.com/stsrelay/stsrelay/internal/store/badger"
+	"github.com/stsrelay/stsrelay/internal/store/badger/badgertest"
 	"github.com/stsrelay/stsrelay/internal/store/memory"
 	"github.com/stsrelay/stsrelay/internal/store/storetest"
 )
@@ -114,58 +112,13 @@ func (b *bench) restart() {
 // crash goes on with a copy of the store as it lies on the disk now.
 func (b *bench) crash(change ...func(dir string)) {
 	b.Helper()
-	to := b.copyOpen()
+	to := badgertest.Copy(b.TB, b.dir)
 	b.stop()
 	for _, f := range change {
 		f(to)
 	}
 	b.dir = to
 	b.start()
-}
-
-// copyOpen copies the folder of the open store, all files as of one moment.
-func (b *bench) copyOpen() string {
-	b.Helper()
-	for {
-		to, before := b.TempDir(), fingerprint(b.TB, b.dir)
-		entries, err := os.ReadDir(b.dir)
-		for _, e := range entries {
-			err = errors.Join(err, copySparse(filepath.Join(to, e.Name()), filepath.Join(b.dir, e.Name())))
-		}
-		if fingerprint(b.TB, b.dir) != before {
-			continue
-		}
-		if err != nil {
-			b.Fatal(err)
-		}
-		return to
-	}
-}
-
-func copySparse(to, from string) error {
-	in, err := os.Open(from)
-	if err != nil {
-		return err
-	}
-	defer in.Close()
-	out, err := os.Create(to)
-	if err != nil {
-		return err
-	}
-	defer out.Close()
-	buf, zero := make([]byte, 1<<20), make([]byte, 1<<20)
-	for at := int64(0); ; {
-		n, err := io.ReadFull(in, buf)
-		if !bytes.Equal(buf[:n], zero[:n]) {
-			if _, err := out.WriteAt(buf[:n], at); err != nil {
-				return err
-			}
-		}
-		at += int64(n)
-		if err != nil {
-			return out.Truncate(at)
-		}
-	}
 }
 
 // advance moves the queue's own clock and the wall clock.

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/stsrelay/stsrelay/internal/store"
+	"github.com/stsrelay/stsrelay/internal/store/badger/badgertest"
 	"github.com/stsrelay/stsrelay/internal/store/storetest"
 )
 
@@ -40,7 +41,7 @@ func place(dir string) storetest.Place {
 				case <-time.After(time.Millisecond):
 				}
 			}
-			return place(crash(t, dir))
+			return place(badgertest.Copy(t, dir))
 		},
 		Fill: func(full bool) {
 			if full {

@@ -4,13 +4,13 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
 	"slices"
 	"testing"
 
 	"github.com/stsrelay/stsrelay/internal/store"
+	"github.com/stsrelay/stsrelay/internal/store/badger/badgertest"
 )
 
 const tornBody = 10_000
@@ -62,7 +62,7 @@ func TestATornFileCostsNothingButWhatWasCutOff(t *testing.T) {
 	}{{"*.vlog", tornBody}, {"*.mem", 60}} {
 		for _, cut := range []int64{-4096, 1, 3*row.each + 5} {
 			t.Run(fmt.Sprintf("%s cut by %d bytes", row.pattern, cut), func(t *testing.T) {
-				copied := crash(t, dir)
+				copied := badgertest.Copy(t, dir)
 				file := newest(t, copied, row.pattern)
 				if err := os.Truncate(file, end(t, file)-cut); err != nil {
 					t.Fatal(err)
@@ -103,7 +103,7 @@ func TestADamagedValueIsAnErrorForItsReaderAndForNobodyElse(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	copied := crash(t, dir)
+	copied := badgertest.Copy(t, dir)
 	file := newest(t, copied, "*.vlog")
 	data, err := os.ReadFile(file)
 	if err != nil {
@@ -140,63 +140,5 @@ func TestADamagedValueIsAnErrorForItsReaderAndForNobodyElse(t *testing.T) {
 	commit(t, c, &b)
 	if string(get(t, c, key(2))) != "anew" || c.Err() != nil {
 		t.Errorf("value %q, Err %v", get(t, c, key(2)), c.Err())
-	}
-}
-
-// crash copies the folder of an open store, as a dying process leaves it. It begins
-// again if a file was made or removed meanwhile: all copies must be of one moment.
-func crash(t *testing.T, dir string) string {
-	t.Helper()
-	for {
-		to, before := t.TempDir(), names(t, dir)
-		var err error
-		for _, name := range before {
-			err = errors.Join(err, copySparse(filepath.Join(to, name), filepath.Join(dir, name)))
-		}
-		if !slices.Equal(before, names(t, dir)) {
-			continue
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
-		return to
-	}
-}
-
-func names(t *testing.T, dir string) (list []string) {
-	t.Helper()
-	entries, err := os.ReadDir(dir)
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, e := range entries {
-		list = append(list, e.Name())
-	}
-	return list
-}
-
-func copySparse(to, from string) error {
-	in, err := os.Open(from)
-	if err != nil {
-		return err
-	}
-	defer in.Close()
-	out, err := os.Create(to)
-	if err != nil {
-		return err
-	}
-	defer out.Close()
-	buf, zero := make([]byte, 1<<20), make([]byte, 1<<20)
-	for at := int64(0); ; {
-		n, err := io.ReadFull(in, buf)
-		if !bytes.Equal(buf[:n], zero[:n]) {
-			if _, err := out.WriteAt(buf[:n], at); err != nil {
-				return err
-			}
-		}
-		at += int64(n)
-		if err != nil {
-			return out.Truncate(at)
-		}
 	}
 }

@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/stsrelay/stsrelay/internal/store"
+	"github.com/stsrelay/stsrelay/internal/store/badger/badgertest"
 )
 
 // messages puts n envelopes with bodies into a store and closes it.
@@ -121,7 +122,7 @@ func TestADamagedStoreIsNotOpenedAndNotTouched(t *testing.T) {
 func TestAStoreThatIsNotTheOneThatWasThereIsNotOpened(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "queue")
 	messages(t, dir, 0, 5)
-	old := crash(t, dir)
+	old := badgertest.Copy(t, dir)
 	messages(t, dir, 5, 2)
 	put := func(from string) {
 		t.Helper()
@@ -129,7 +130,7 @@ func TestAStoreThatIsNotTheOneThatWasThereIsNotOpened(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	now := crash(t, dir)
+	now := badgertest.Copy(t, dir)
 	put(old)
 	refused(t, dir, "older than it should be", true)
 	put(t.TempDir())
@@ -182,11 +183,15 @@ func TestAWriteAheadLogIsDamagedInTheMiddleAndTornAtTheEnd(t *testing.T) {
 	} {
 		t.Run(row.name, func(t *testing.T) {
 			copied := filepath.Join(t.TempDir(), "queue")
-			if err := os.CopyFS(copied, os.DirFS(crash(t, dir))); err != nil {
+			if err := os.CopyFS(copied, os.DirFS(badgertest.Copy(t, dir))); err != nil {
 				t.Fatal(err)
 			}
 			if row.beside {
-				if err := copySparse(IdentityFile(copied), IdentityFile(dir)); err != nil {
+				data, err := os.ReadFile(IdentityFile(dir))
+				if err == nil {
+					err = os.WriteFile(IdentityFile(copied), data, 0o600)
+				}
+				if err != nil {
 					t.Fatal(err)
 				}
 			}
