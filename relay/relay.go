@@ -22,6 +22,7 @@ import (
 	"github.com/stsrelay/stsrelay/internal/clienthello"
 	"github.com/stsrelay/stsrelay/internal/dkim"
 	"github.com/stsrelay/stsrelay/internal/dnsclient"
+	"github.com/stsrelay/stsrelay/internal/httpserve"
 	"github.com/stsrelay/stsrelay/internal/logsink"
 	"github.com/stsrelay/stsrelay/internal/sdnotify"
 	"github.com/stsrelay/stsrelay/internal/store/badger"
@@ -95,7 +96,7 @@ type Relay struct {
 	ingress  *ingress.Server
 	operator *operator.Operator
 	admin    *adminapi.Server
-	web      *web.Server // nil: no HTTP address is configured
+	web      *httpserve.Server // nil: no HTTP address is configured
 	certs    *ingress.Certificates
 	notices  *notify.Reporter
 	alerts   *alert.Monitor

@@ -1,9 +1,7 @@
 package adminapi
 
 import (
-	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -13,6 +11,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/stsrelay/stsrelay/internal/httpserve"
 	"github.com/stsrelay/stsrelay/relay/operator"
 )
 
@@ -24,10 +23,9 @@ type Options struct {
 
 // Server serves the API on a unix socket.
 type Server struct {
-	operator *operator.Operator
-	log      *slog.Logger
-	http     *http.Server
-	listener net.Listener
+	httpserve.Server // Listen must come before Serve
+	operator         *operator.Operator
+	log              *slog.Logger
 }
 
 // New returns a server that does not listen yet.
@@ -36,7 +34,7 @@ func New(o Options) *Server {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
 	s := &Server{operator: o.Operator, log: o.Logger}
-	s.http = &http.Server{Handler: s.Handler(), ReadHeaderTimeout: 10 * time.Second, ConnContext: withPeer}
+	s.HTTP = &http.Server{Handler: s.Handler(), ReadHeaderTimeout: 10 * time.Second, ConnContext: withPeer}
 	return s
 }
 
@@ -66,33 +64,8 @@ func (s *Server) Listen(path string) error {
 		l.Close()
 		return fmt.Errorf("admin.socket: %w", err)
 	}
-	s.listener = l
+	s.Listener = l
 	return nil
-}
-
-// Serve answers until Shutdown. Listen must have come before.
-func (s *Server) Serve() error {
-	if err := s.http.Serve(s.listener); !errors.Is(err, http.ErrServerClosed) {
-		return err
-	}
-	return nil
-}
-
-// Shutdown stops the server. Requests under way are cut off when ctx ends.
-func (s *Server) Shutdown(ctx context.Context) error {
-	err := s.http.Shutdown(ctx)
-	if err != nil {
-		err = errors.Join(err, s.http.Close())
-	}
-	return err
-}
-
-// Close closes the listener of a server that was not served.
-func (s *Server) Close() error {
-	if s.listener == nil {
-		return nil
-	}
-	return s.listener.Close()
 }
 
 // Handler returns the whole API. Each handler reads the request, calls the

@@ -8,10 +8,8 @@
 package web
 
 import (
-	"context"
 	"crypto/sha256"
 	"crypto/subtle"
-	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -21,6 +19,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/stsrelay/stsrelay/internal/httpserve"
 	"github.com/stsrelay/stsrelay/relay/operator"
 )
 
@@ -35,45 +34,16 @@ type Options struct {
 	Logger *slog.Logger
 }
 
-// Server serves pages, health and metrics on a TCP address.
-type Server struct {
-	http     *http.Server
-	listener net.Listener
-}
-
-// Listen returns a server that is bound to a TCP address.
-func Listen(address string, o Options) (*Server, error) {
+// Listen returns a server of pages, health and metrics that is bound to a TCP address.
+func Listen(address string, o Options) (*httpserve.Server, error) {
 	l, err := net.Listen("tcp", address)
 	if err != nil {
 		return nil, fmt.Errorf("admin.http: %w", err)
 	}
-	return &Server{listener: l, http: &http.Server{
+	return &httpserve.Server{Listener: l, HTTP: &http.Server{
 		Handler: Handler(o), ReadHeaderTimeout: 10 * time.Second, ReadTimeout: 10 * time.Second, WriteTimeout: 30 * time.Second, IdleTimeout: time.Minute,
 	}}, nil
 }
-
-// Addr returns the address that is bound.
-func (s *Server) Addr() net.Addr { return s.listener.Addr() }
-
-// Serve answers until Shutdown.
-func (s *Server) Serve() error {
-	if err := s.http.Serve(s.listener); !errors.Is(err, http.ErrServerClosed) {
-		return err
-	}
-	return nil
-}
-
-// Shutdown stops the server. Requests under way are cut off when ctx ends.
-func (s *Server) Shutdown(ctx context.Context) error {
-	err := s.http.Shutdown(ctx)
-	if err != nil {
-		err = errors.Join(err, s.http.Close())
-	}
-	return err
-}
-
-// Close closes the listener of a server that was not served.
-func (s *Server) Close() error { return s.listener.Close() }
 
 // Handler returns what is served. Whether the process works and whether it takes
 // mail in is answered to everybody, and says nothing that a stranger could use.
