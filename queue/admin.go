@@ -91,5 +91,5 @@ func (q *Queue) waitDurable(ctx context.Context, err error) error {
 	if err != nil {
 		return err
 	}
-	return q.commit(ctx, new(store.Batch))
+	return store.Commit(ctx, q.store, new(store.Batch))
 }

@@ -215,13 +215,13 @@ func (q *Queue) emptyTrash(before time.Time) int {
 // were.
 func (q *Queue) EmptyTrash(ctx context.Context) (int, error) {
 	n := q.emptyTrash(q.clock.wall().Add(time.Hour))
-	return n, q.commit(ctx, new(store.Batch))
+	return n, store.Commit(ctx, q.store, new(store.Batch))
 }
 
 // Trash calls yield with what the operator has removed, the oldest removal first,
 // until it returns false.
 func (q *Queue) Trash(ctx context.Context, yield func(Trashed) bool) error {
-	if err := q.commit(ctx, new(store.Batch)); err != nil { // what was submitted can be read then
+	if err := store.Commit(ctx, q.store, new(store.Batch)); err != nil { // what was submitted can be read then
 		return err
 	}
 	for _, i := range q.trash.all() {
