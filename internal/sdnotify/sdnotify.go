@@ -42,14 +42,14 @@ func New(environ []string, pid int) *Notifier {
 	return n
 }
 
-// Ready says that the start is done: the listeners are bound.
+// Ready tells the manager that the start is done: the listeners are bound.
 func (n *Notifier) Ready() error { return n.change(true, "READY=1") }
 
-// Stopping says that the process is about to end.
+// Stopping tells the manager that the process is about to end.
 func (n *Notifier) Stopping() error { return n.change(false, "STOPPING=1") }
 
-// Reloading says that the configuration is read again; done says that this is over,
-// whether or not it was taken over. Before Ready and after Stopping nothing is said.
+// Reloading tells the manager that the configuration is read again; done, that this is
+// over, whether or not it was taken over. Before Ready and after Stopping nothing is told.
 func (n *Notifier) Reloading() (done func() error, err error) {
 	if n == nil {
 		return func() error { return nil }, nil
