@@ -14,8 +14,10 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/stsrelay/stsrelay/config"
 	"github.com/stsrelay/stsrelay/internal/human"
 	"github.com/stsrelay/stsrelay/relay/history"
+	"github.com/stsrelay/stsrelay/relay/operator"
 )
 
 // historyFlags are the flags of a search in the history.
@@ -84,13 +86,9 @@ func parseTime(s string, now time.Time) (time.Time, error) {
 	case "yesterday":
 		return today.AddDate(0, 0, -1), nil
 	}
-	if d, err := time.ParseDuration(s); err == nil && d >= 0 {
-		return now.Add(-d), nil
-	}
-	if days, ok := strings.CutSuffix(s, "d"); ok {
-		if n, err := strconv.Atoi(days); err == nil && n >= 0 {
-			return now.AddDate(0, 0, -n), nil
-		}
+	var ago config.Duration
+	if ago.UnmarshalText([]byte(s)) == nil {
+		return now.Add(-time.Duration(ago)), nil
 	}
 	for _, layout := range []string{time.RFC3339, "2006-01-02 15:04:05", "2006-01-02 15:04", "2006-01-02T15:04", time.DateOnly, "2006-01"} {
 		if at, err := time.Parse(layout, s); err == nil {
@@ -176,11 +174,11 @@ func (a *app) printRecord(r *history.Record) {
 	case history.Forgot:
 		fmt.Fprintf(a.out, "%s  forgot    an address was taken out of %s of this day\n", at, human.Plural(int(r.Lines), "record"))
 	case history.Accepted:
-		fmt.Fprintf(a.out, "%s  accepted  %s  %s → %s  %s from %s\n", at, shortID(r.QueueID), sender(r.From), recipientsOf(r), human.Size(r.Size), r.Client)
+		fmt.Fprintf(a.out, "%s  accepted  %s  %s → %s  %s from %s\n", at, shortID(r.QueueID), operator.Sender(r.From), recipientsOf(r), human.Size(r.Size), r.Client)
 	case history.Operator:
-		fmt.Fprintf(a.out, "%s  operator  %s  %s → %s  %s\n", at, shortID(r.QueueID), sender(r.From), recipientsOf(r), r.What)
+		fmt.Fprintf(a.out, "%s  operator  %s  %s → %s  %s\n", at, shortID(r.QueueID), operator.Sender(r.From), recipientsOf(r), r.What)
 	default:
-		fmt.Fprintf(a.out, "%s  %-9s %s  %s → %s  %s\n", at, r.Verdict, shortID(r.QueueID), sender(r.From), recipientsOf(r), fate(r))
+		fmt.Fprintf(a.out, "%s  %-9s %s  %s → %s  %s\n", at, r.Verdict, shortID(r.QueueID), operator.Sender(r.From), recipientsOf(r), fate(r))
 	}
 }
 
@@ -207,13 +205,6 @@ func recipientsOf(r *history.Record) string {
 		return fmt.Sprintf("%s and %d more", r.To[0], len(r.To)-1)
 	}
 	return strings.Join(r.To, ", ")
-}
-
-func sender(from string) string {
-	if from == "" {
-		return "<>"
-	}
-	return from
 }
 
 // shortID is enough of a queue ID to find it by.

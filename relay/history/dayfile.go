@@ -19,7 +19,6 @@ import (
 
 const (
 	fileSuffix = ".jsonl.zst"
-	dayLayout  = "2006-01-02"
 
 	// A header is a skippable frame (RFC 8878, 3.1.2) before each frame of lines.
 	// Readers of zstd skip it, and by it this package finds the frames that it does
@@ -243,7 +242,7 @@ func days(dir string) ([]dayInfo, error) {
 	var list []dayInfo
 	for _, e := range entries {
 		day, ok := strings.CutSuffix(e.Name(), fileSuffix)
-		if _, err := time.Parse(dayLayout, day); !ok || err != nil {
+		if _, err := time.Parse(time.DateOnly, day); !ok || err != nil {
 			continue
 		}
 		info, err := e.Info()

@@ -5,6 +5,7 @@ import (
 	"embed"
 	"fmt"
 	htmltemplate "html/template"
+	"io"
 	"strings"
 	"text/template"
 	"time"
@@ -42,29 +43,30 @@ type page struct {
 
 // Text returns evidence as plain text in a language.
 func Text(all []Evidence, language string) ([]byte, error) {
-	w, err := wordsOf(language)
-	if err != nil {
-		return nil, err
-	}
-	t, err := template.New("evidence.txt").Funcs(w.functions()).ParseFS(texts, "texts/evidence.txt")
-	if err != nil {
-		return nil, fmt.Errorf("write evidence: %w", err)
-	}
-	var b bytes.Buffer
-	if err := t.Execute(&b, page{w, language, all}); err != nil {
-		return nil, fmt.Errorf("write evidence: %w", err)
-	}
-	return b.Bytes(), nil
+	return document(all, language, func(w words) (executor, error) {
+		return template.New("evidence.txt").Funcs(w.functions()).ParseFS(texts, "texts/evidence.txt")
+	})
 }
 
 // HTML returns evidence in a language, as a page for printing on A4. The page loads no
 // other files.
 func HTML(all []Evidence, language string) ([]byte, error) {
+	return document(all, language, func(w words) (executor, error) {
+		return htmltemplate.New("evidence.html").Funcs(w.functions()).ParseFS(texts, "texts/evidence.html")
+	})
+}
+
+// executor is a template of text/template or html/template.
+type executor interface {
+	Execute(w io.Writer, data any) error
+}
+
+func document(all []Evidence, language string, parse func(words) (executor, error)) ([]byte, error) {
 	w, err := wordsOf(language)
 	if err != nil {
 		return nil, err
 	}
-	t, err := htmltemplate.New("evidence.html").Funcs(w.functions()).ParseFS(texts, "texts/evidence.html")
+	t, err := parse(w)
 	if err != nil {
 		return nil, fmt.Errorf("write evidence: %w", err)
 	}
@@ -80,7 +82,7 @@ func (w words) functions() map[string]any {
 		"word":   func(key string) (string, error) { return w.phrase(key) },
 		"time":   func(t time.Time) string { return t.UTC().Format("2006-01-02 15:04:05 UTC") },
 		"zero":   func(t time.Time) bool { return t.IsZero() },
-		"date":   func(t time.Time) string { return t.UTC().Format(dayLayout) },
+		"date":   func(t time.Time) string { return t.UTC().Format(time.DateOnly) },
 		"join":   func(list []string) string { return strings.Join(list, ", ") },
 		"proves": w.proves,
 		"print":  fingerprint,

@@ -138,9 +138,7 @@ func (r *Record) line(to []byte) []byte {
 		o.key("tls")
 		o.b = r.TLS.encode(o.b)
 	}
-	o.text("who", r.Who)
 	o.text("what", r.What)
-	o.text("notice_id", r.NoticeID)
 	if r.MissingFrom != nil {
 		o.time("missing_from", *r.MissingFrom)
 	}

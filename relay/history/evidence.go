@@ -80,7 +80,7 @@ func (l *Log) Evidence(ctx context.Context, id, relay, version string) ([]Eviden
 		}
 		for i := range e.Deliveries {
 			at := e.Deliveries[i].At
-			day := at.Format(dayLayout)
+			day := at.Format(time.DateOnly)
 			if slices.ContainsFunc(e.Chains, func(c DayChain) bool { return c.Day == day }) {
 				continue
 			}

@@ -159,7 +159,7 @@ func (s *search) forgetIn(r *Record, address string) (had bool) {
 			r.To[i], had = instead, true
 		}
 	}
-	for _, text := range []*string{&r.Reply, &r.Error, &r.What, &r.User, &r.Who} {
+	for _, text := range []*string{&r.Reply, &r.Error, &r.What, &r.User} {
 		clean := anyAddress.ReplaceAllStringFunc(*text, func(found string) string {
 			if s.same(found, address) {
 				return instead
@@ -181,7 +181,7 @@ func (l *Log) Chain(ctx context.Context, day time.Time) (value string, whole boo
 		if err := w.flush(); err != nil {
 			return err
 		}
-		value, whole, err = chainOf(filepath.Join(l.o.Dir, day.UTC().Format(dayLayout)+fileSuffix))
+		value, whole, err = chainOf(filepath.Join(l.o.Dir, day.UTC().Format(time.DateOnly)+fileSuffix))
 		return err
 	})
 	return value, whole, err

@@ -321,7 +321,7 @@ func (w *writer) end() {
 // add adds a record to the next frame.
 func (w *writer) add(r *Record) {
 	r.At = r.At.UTC().Round(0)
-	if day := r.At.Format(dayLayout); w.head.lines > 0 && day != w.head.to.Format(dayLayout) {
+	if day := r.At.Format(time.DateOnly); w.head.lines > 0 && day != w.head.to.Format(time.DateOnly) {
 		_ = w.flush() // a frame has records of one day only
 	}
 	s := w.l.Settings()
@@ -393,7 +393,7 @@ func (w *writer) write() error {
 
 // openFor opens the file of a day if it is not open yet.
 func (w *writer) openFor(at time.Time) error {
-	day := at.Format(dayLayout)
+	day := at.Format(time.DateOnly)
 	if w.day != nil && w.day.day == day {
 		return nil
 	}
@@ -440,7 +440,7 @@ func (w *writer) deleteOld(now time.Time, s Settings) error {
 		total += d.size
 	}
 	for _, d := range list {
-		begin, err := time.Parse(dayLayout, d.day)
+		begin, err := time.Parse(time.DateOnly, d.day)
 		if err != nil {
 			return err
 		}

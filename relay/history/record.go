@@ -6,9 +6,9 @@
 package history
 
 import (
-	"bytes"
-	"encoding/json"
 	"time"
+
+	"github.com/stsrelay/stsrelay/relay/security"
 )
 
 // Kind is the kind of event that a Record describes.
@@ -19,10 +19,12 @@ const (
 	Accepted Kind = "accepted" // the relay has replied 250 to a message
 	Attempt  Kind = "attempt"  // recipients with the same result in one attempt
 	Operator Kind = "operator" // an operator changed the message
-	Notice   Kind = "notice"   // a notice about the message was queued for its sender
 	Gap      Kind = "gap"      // records may be missing here
 	Forgot   Kind = "forgot"   // addresses were removed from the file
 )
+
+// Kinds are all kinds of records.
+var Kinds = []Kind{Accepted, Attempt, Operator, Gap, Forgot}
 
 // Record is one line of the history. Fields that do not belong to its Kind are
 // empty and are not written.
@@ -56,11 +58,8 @@ type Record struct {
 	Took    float64 `json:"took_seconds,omitempty"`
 	TLS     *TLS    `json:"tls,omitempty"`
 
-	// Who and What describe a change by an operator.
-	Who  string `json:"who,omitempty"`
+	// What is what an operator did.
 	What string `json:"what,omitempty"`
-	// NoticeID is the queue ID of a notice.
-	NoticeID string `json:"notice_id,omitempty"`
 
 	// MissingFrom and MissingTo belong to Gap: between these times records may be
 	// missing. Lines is the number of records counted as dropped for Gap, and the
@@ -91,14 +90,17 @@ type TLS struct {
 // Proof is how the host was authenticated.
 type Proof string
 
-// The proofs, the strongest first.
+// The proofs, the strongest first. They are the protections of sessions by other names.
 const (
-	ProofDANE      Proof = "dane"      // a TLSA record, signed by DNSSEC (RFC 7672)
-	ProofSTS       Proof = "mta-sts"   // an MTA-STS policy in mode enforce or testing, and a valid certificate (RFC 8461)
-	ProofVerified  Proof = "verified"  // a valid certificate for the MX host, whose name comes from unsigned DNS
-	ProofEncrypted Proof = "encrypted" // TLS with a host that was not authenticated
-	ProofNone      Proof = "none"      // no TLS
+	ProofDANE      = Proof(security.ByDANE)    // a TLSA record, signed by DNSSEC (RFC 7672)
+	ProofSTS       = Proof(security.ByMTASTS)  // an MTA-STS policy in mode enforce or testing, and a valid certificate (RFC 8461)
+	ProofVerified  = Proof(security.Verified)  // a valid certificate for the MX host, whose name comes from unsigned DNS
+	ProofEncrypted = Proof(security.Encrypted) // TLS with a host that was not authenticated
+	ProofNone      = Proof(security.Clear)     // no TLS
 )
+
+// Proofs are all proofs, the strongest first.
+var Proofs = []Proof{ProofDANE, ProofSTS, ProofVerified, ProofEncrypted, ProofNone}
 
 // Certificate is the host's own certificate.
 type Certificate struct {
@@ -111,14 +113,4 @@ type Certificate struct {
 	NotAfter  time.Time `json:"not_after"`
 
 	encoded []byte // as JSON; nil: not made yet
-}
-
-// encode returns v as one line of JSON. It does not escape < and >, so that Message-IDs
-// stay readable.
-func encode(v any) ([]byte, error) {
-	var b bytes.Buffer
-	e := json.NewEncoder(&b)
-	e.SetEscapeHTML(false)
-	err := e.Encode(v)
-	return b.Bytes(), err
 }

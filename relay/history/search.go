@@ -39,7 +39,7 @@ type Query struct {
 // Search calls fn for the records that match q, until fn returns false. Records that were
 // added before the call are included.
 func (l *Log) Search(ctx context.Context, q Query, fn func(Record) bool) error {
-	if err := l.Sync(ctx); err != nil && !errors.Is(err, ErrClosed) && ctx.Err() != nil {
+	if err := l.Sync(ctx); ctx.Err() != nil {
 		return err
 	}
 	s, err := newSearch(l.o.Dir, l.o.Key, q, fn)
@@ -78,8 +78,8 @@ func newSearch(dir string, key []byte, q Query, fn func(Record) bool) (*search, 
 // line without one of them does not need to be parsed as JSON.
 func (s *search) rarest() [][]byte {
 	quoted := func(v string) []byte {
-		b, _ := encode(strings.ToLower(v)) // a string is always encoded without an error
-		return b[1 : len(b)-2]
+		b := appendText(nil, strings.ToLower(v))
+		return b[1 : len(b)-1]
 	}
 	address := func(v string) [][]byte {
 		return [][]byte{quoted(v), []byte(hashed(v, s.key))}
@@ -110,7 +110,7 @@ func (s *search) run(ctx context.Context) error {
 		slices.Reverse(list)
 	}
 	for _, d := range list {
-		begin, err := time.Parse(dayLayout, d.day)
+		begin, err := time.Parse(time.DateOnly, d.day)
 		if err != nil {
 			return fmt.Errorf("search the history: %w", err)
 		}

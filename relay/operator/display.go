@@ -13,11 +13,14 @@ import (
 // the web page.
 
 // Sender returns the reverse-path, and "<>" for the null sender as in SMTP.
-func (m *Message) Sender() string {
-	if m.From == "" {
+func (m *Message) Sender() string { return Sender(m.From) }
+
+// Sender returns a reverse-path, and "<>" for the null sender.
+func Sender(from string) string {
+	if from == "" {
 		return "<>"
 	}
-	return m.From
+	return from
 }
 
 // To returns the recipient that was deferred, and how many others there are.

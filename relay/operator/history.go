@@ -36,8 +36,8 @@ func (q *HistoryQuery) query() (history.Query, error) {
 		known       []string
 	}{
 		{"verdict", q.Verdict, []string{"delivered", "deferred", "bounced"}},
-		{"proof", q.Proof, []string{"dane", "mta-sts", "verified", "encrypted", "none"}},
-		{"event", q.Event, []string{"accepted", "attempt", "operator", "notice", "gap", "forgot"}},
+		{"proof", q.Proof, texts(history.Proofs)},
+		{"event", q.Event, texts(history.Kinds)},
 	} {
 		if c.value != "" && !slices.Contains(c.known, c.value) {
 			return out, fmt.Errorf("%s %q is not %s or %s", c.name, c.value, strings.Join(c.known[:len(c.known)-1], ", "), c.known[len(c.known)-1])
@@ -50,6 +50,14 @@ func (q *HistoryQuery) query() (history.Query, error) {
 		return out, fmt.Errorf("limit %d is negative", q.Limit)
 	}
 	return out, nil
+}
+
+// texts returns values of a type of texts as they are written.
+func texts[T ~string](list []T) (out []string) {
+	for _, v := range list {
+		out = append(out, string(v))
+	}
+	return out
 }
 
 // History calls yield with the records that are wanted, the newest first unless the
