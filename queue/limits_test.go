@@ -2,7 +2,10 @@ package queue
 
 import (
 	"errors"
+	"fmt"
 	"testing"
+
+	"github.com/stsrelay/stsrelay/internal/store"
 )
 
 func TestLimitsChangeWhileTheQueueIsOpen(t *testing.T) {
@@ -44,4 +47,43 @@ func TestLimitsChangeWhileTheQueueIsOpen(t *testing.T) {
 	b.finish(first, Delivered)
 	b.claim()
 	b.claim()
+}
+
+// What may come twice after a crash is bounded by the claims, and a claim ends
+// when its result is durable.
+func TestNoMoreUnitsAreClaimedThanTheLimitUntilTheirResultsAreWritten(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, Options{ClaimLimit: 2, DomainLimit: 1})
+	for i := range 4 {
+		b.accept("body", to(fmt.Sprintf("x@d%d.test", i)))
+	}
+	b.accept("body", to("y@d0.test"))
+	w, _ := b.claim(), b.claim()
+	b.nothing("beyond the limit")
+	if b.ClaimFor("d3.test") != nil {
+		t.Error("ClaimFor claimed beyond the limit")
+	}
+	release := blockCommits(b)
+	b.Finish(w, Outcome{Results: all(w, Delivered)})
+	if b.ClaimFor("d3.test") != nil || b.ClaimFor(w.Domain) != nil {
+		t.Error("a group was claimed before the result of another was written")
+	}
+	release()
+	b.claim()
+	b.nothing("beyond the limit")
+}
+
+// blockCommits keeps the committer from going on.
+func blockCommits(b *bench) (release func()) {
+	gate := make(chan struct{})
+	began := make(chan struct{})
+	var batch store.Batch
+	batch.Precondition(func() error {
+		close(began)
+		<-gate
+		return nil
+	})
+	b.st.Submit(&batch, nil)
+	<-began
+	return func() { close(gate) }
 }
