@@ -201,6 +201,21 @@ func TestAnOrdinaryEndLeavesNoGap(t *testing.T) {
 	}
 }
 
+// A history that is switched off is not written to, not even after a kill.
+func TestAHistoryThatIsOffIsNotWritten(t *testing.T) {
+	dir, c := t.TempDir(), newClock()
+	l := open(t, dir, c)
+	l.Add(attempt("01A", "anna@sender.example", "kurt@a.example", "delivered"))
+	if err := errors.Join(l.Close(), os.WriteFile(filepath.Join(dir, runningFile), nil, 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	l = open(t, dir, c, func(o *Options) { o.Keep = 0 })
+	l.Add(attempt("01B", "anna@sender.example", "kurt@a.example", "delivered"))
+	if got := ids(find(t, l, Query{})); got != "01A" {
+		t.Errorf("%q", got)
+	}
+}
+
 func TestADamagedFrameCostsItsOwnLinesAlone(t *testing.T) {
 	dir, c := t.TempDir(), newClock()
 	l := open(t, dir, c)

@@ -233,7 +233,7 @@ type writer struct {
 	nextTidy time.Time
 }
 
-// begin adds a Gap record if the process before was killed.
+// begin adds a Gap record if the process before was killed, unless nothing is written.
 func (w *writer) begin() error {
 	o := w.l.o
 	marker := filepath.Join(o.Dir, runningFile)
@@ -245,7 +245,7 @@ func (w *writer) begin() error {
 	if err := os.WriteFile(marker, nil, 0o600); err != nil {
 		return fmt.Errorf("open the history: %w", err)
 	}
-	if !killed {
+	if !killed || w.l.Settings().Keep == 0 {
 		return nil
 	}
 	list, err := days(o.Dir)
