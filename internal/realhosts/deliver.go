@@ -58,6 +58,7 @@ func (w *world) await(ctx context.Context, p *plan, g *errgroup.Group, sent <-ch
 			break
 		}
 		if time.Since(since) > patience {
+			w.showQueue(ctx)
 			return fmt.Errorf("%d recipients have no end, and nothing happens any more", n)
 		}
 		if err := sleep(ctx, 100*time.Millisecond); err != nil {
@@ -117,4 +118,13 @@ func (w *world) queueEmpty(ctx context.Context) bool {
 	}
 	var list []json.RawMessage
 	return json.Unmarshal(out, &list) == nil && len(list) == 0
+}
+
+// showQueue prints the messages that have no end, for whoever reads why.
+func (w *world) showQueue(ctx context.Context) {
+	out, err := exec.CommandContext(ctx, w.binary, "queue", "list", "--config", w.path("stsrelay.toml")).CombinedOutput()
+	fmt.Printf("what is in the queue:\n%s", out)
+	if err != nil {
+		fmt.Println("the queue cannot be read:", err)
+	}
 }
