@@ -48,15 +48,21 @@ func writeStatus(w io.Writer, s *operator.Status) {
 	if !s.Accepting {
 		state = "NOT accepting"
 	}
-	if s.Delivering {
-		state += ", delivering"
-	} else {
+	switch {
+	case !s.Delivering:
 		state += ", delivery paused"
+	case s.Outage != nil:
+		state += ", delivering NOTHING since " + human.Clock(s.Outage.Since)
+	case slices.ContainsFunc(s.Alerts, tellsResolver):
+		state += ", NOT delivering: no resolver answers"
+	default:
+		state += ", delivering"
 	}
 	fmt.Fprintf(w, "stsrelay %s on %s, up %s: %s\n", s.Version, s.Hostname, human.Span(time.Duration(s.UptimeSeconds)*time.Second), state)
 	fmt.Fprintf(w, "queue     %s to %s, %d held\n", human.Plural(s.Queue.Messages, "message"), human.Plural(s.Queue.Recipients, "recipient"), s.Queue.Held)
 	n := s.SinceStart
 	fmt.Fprintf(w, "so far    %s accepted; %s delivered, %d bounced, %d put off since the start\n", human.Plural(int(n.Accepted), "message"), human.Plural(int(n.Delivered), "recipient"), n.Bounced, n.Deferred)
+	fmt.Fprintf(w, "lately    last 15 min: %d delivered, %d deferred, %d bounced\n", s.Last.Delivered, s.Last.Deferred, s.Last.Bounced)
 	fmt.Fprintf(w, "sessions  %d in, %d out\n", s.Sessions.In, s.Sessions.Out)
 	if s.LogDropped > 0 {
 		fmt.Fprintf(w, "log       %s dropped: the reader of standard error does not keep up\n", human.Plural(int(min(s.LogDropped, math.MaxInt32)), "line"))
@@ -71,3 +77,5 @@ func writeStatus(w io.Writer, s *operator.Status) {
 
 // tellsProblem reports whether an alert says why no mail is taken in.
 func tellsProblem(t alert.Alert) bool { return t.Key == alert.NotAccepting }
+
+func tellsResolver(t alert.Alert) bool { return t.Key == alert.ResolverSilent }
