@@ -32,6 +32,7 @@ import (
 	"github.com/stsrelay/stsrelay/relay/delivery"
 	"github.com/stsrelay/stsrelay/relay/history"
 	"github.com/stsrelay/stsrelay/relay/ingress"
+	"github.com/stsrelay/stsrelay/relay/live"
 	"github.com/stsrelay/stsrelay/relay/metrics"
 	"github.com/stsrelay/stsrelay/relay/notify"
 	"github.com/stsrelay/stsrelay/relay/operator"
@@ -102,6 +103,7 @@ type Relay struct {
 	alerts   *alert.Monitor
 	metrics  *metrics.Metrics
 	totals   totals
+	live     *live.Meter
 
 	passwords *ingress.Passwords
 	hellos    *clienthello.Hosts
@@ -123,6 +125,7 @@ func New(o Options) (*Relay, error) {
 	}
 	r := &Relay{o: o, log: o.Logger, metrics: metrics.New(), passwords: ingress.NewPasswords(accounts(o.Config)), hellos: clienthello.NewHosts(o.Now), started: time.Now()}
 	r.config.Store(o.Config)
+	r.live = live.New(r.liveTotals)
 	if err := r.open(); err != nil {
 		return nil, errors.Join(err, r.close())
 	}
@@ -201,7 +204,7 @@ func (r *Relay) open() error {
 	}
 	r.openMetrics()
 	r.operator = operator.New(operator.Options{
-		Queue: r.queue, Policies: r.policies, Reports: r.reporter, History: r.history, Hostname: c.Hostname, Version: r.o.Version, Status: r.status, Reload: r.reload, Notice: r.removed, Logger: r.log,
+		Queue: r.queue, Policies: r.policies, Reports: r.reporter, History: r.history, Live: r.live, Hostname: c.Hostname, Version: r.o.Version, Status: r.status, Reload: r.reload, Notice: r.removed, Logger: r.log,
 	})
 	r.admin = adminapi.New(adminapi.Options{Operator: r.operator, Logger: r.log})
 	if err := r.admin.Listen(c.SocketPath()); err != nil {
@@ -266,6 +269,7 @@ func (r *Relay) Run(ctx context.Context, ready func()) error {
 	parts.Go(func() { r.certs.Watch(stopping, r.log) })
 	parts.Go(func() { r.notices.Digest.Run(stopping, r.queue, r.log) })
 	parts.Go(func() { r.alerts.Run(stopping) })
+	parts.Go(func() { r.live.Run(stopping) })
 
 	var err error
 	select {
