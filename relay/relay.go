@@ -141,9 +141,9 @@ func (r *Relay) open() error {
 	if err := os.MkdirAll(c.DataDir, 0o700); err != nil {
 		return fmt.Errorf("data_dir: %w", err)
 	}
-	r.store, err = badger.Open(badger.Options{Dir: StoreDir(c.DataDir), FreeSpace: int64(c.Limits.FreeSpace), Ballast: ballast, Committed: r.metrics.Committed, Logger: r.log})
+	r.store, err = badger.Open(badger.Options{Dir: StoreDir(c.DataDir), FreeSpace: int64(c.Limits.FreeSpace), Ballast: ballast, Committed: r.metrics.Committed, Version: r.o.Version, Logger: r.log})
 	if err != nil {
-		return explainDamage(c, err)
+		return explainDamage(c, r.o.Version, err)
 	}
 	if r.history, err = history.Open(history.Options{
 		Dir: filepath.Join(c.DataDir, "history"), Settings: historySettings(c), CheckSpace: r.store.CheckSpace, Now: r.o.Now, Logger: r.log,
