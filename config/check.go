@@ -427,7 +427,7 @@ func (l *loader) checkDelivery() {
 		l.fail("delivery.expire", d.Expire, "must not be shorter than the first retry (%s)", d.Retry[0])
 	}
 	l.atLeast("delivery.concurrency", d.Concurrency, 1)
-	l.atLeast("delivery.concurrency_per_host", d.ConcurrencyPerHost, 1)
+	l.atLeast("delivery.concurrency_per_host", d.ConcurrencyPerHost, 0)
 	l.oneOf("delivery.plaintext", d.Plaintext, "allow", "refuse")
 	l.oneOf("delivery.private_addresses", d.PrivateAddresses, "refuse", "allow")
 	if time.Duration(d.ConnectTimeout) < 100*time.Millisecond {

@@ -166,7 +166,9 @@ type Delivery struct {
 	Expire             Duration   `toml:"expire" json:"expire"`
 	DelayNotice        Duration   `toml:"delay_notice" json:"delay_notice"`
 	Concurrency        int        `toml:"concurrency" json:"concurrency"`
-	ConcurrencyPerHost int        `toml:"concurrency_per_host" json:"concurrency_per_host"`
+	// ConcurrencyPerHost bounds the sessions to one host; 0: 10, and up to 50 to a host
+	// far away that takes more mail over more sessions.
+	ConcurrencyPerHost int `toml:"concurrency_per_host" json:"concurrency_per_host"`
 	// Plaintext is "allow" or "refuse".
 	Plaintext      string   `toml:"plaintext" json:"plaintext"`
 	CAFile         string   `toml:"ca_file" json:"ca_file" restart:""`
@@ -303,7 +305,6 @@ func Default() Config {
 			Expire:             Duration(120 * time.Hour),
 			DelayNotice:        Duration(4 * time.Hour),
 			Concurrency:        500,
-			ConcurrencyPerHost: 10,
 			Plaintext:          "allow",
 			ConnectTimeout:     Duration(30 * time.Second),
 			PrivateAddresses:   "refuse",
