@@ -61,6 +61,7 @@ func (l *loader) complete() {
 	for i := range c.Domains {
 		l.completePath(fmt.Sprintf("domain[%d].password_file", i), &c.Domains[i].PasswordFile)
 	}
+	l.completePublish()
 	l.findOtherData()
 	if int64(c.Limits.FreeSpace) < store.Floor {
 		l.warn("limits.free_space is below what the store needs; %d MiB is used", store.Floor>>20)
@@ -220,6 +221,7 @@ func (l *loader) check() {
 	}
 	l.checkDomains()
 	l.checkAdmin()
+	l.checkPublisher()
 	l.checkSecrets()
 	l.oneOf("log.level", c.Log.Level, "debug", "info", "warn", "error")
 	l.oneOf("log.format", c.Log.Format, "json", "text")
