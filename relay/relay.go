@@ -5,6 +5,7 @@
 package relay
 
 import (
+	"cmp"
 	"context"
 	"crypto/x509"
 	"errors"
@@ -379,7 +380,7 @@ func (r *Relay) removed(m queue.Message, reason string) *queue.NewMessage {
 }
 
 func queueLimits(c *config.Config) queue.Limits {
-	return queue.Limits{Domain: 4 * c.Delivery.ConcurrencyPerHost, Claims: c.Delivery.Concurrency, Messages: c.Limits.QueueLength}
+	return queue.Limits{Domain: 4 * cmp.Or(c.Delivery.ConcurrencyPerHost, delivery.DefaultPerHost), Claims: c.Delivery.Concurrency, Messages: c.Limits.QueueLength}
 }
 
 func schedule(c *config.Config) queue.Schedule {
