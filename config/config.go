@@ -270,9 +270,14 @@ type Domain struct {
 
 // Admin configures the admin socket and the web page.
 type Admin struct {
-	Socket    string `toml:"socket" json:"socket"`
-	HTTP      string `toml:"http" json:"http"`
-	TokenFile string `toml:"token_file" json:"token_file"`
+	Socket string `toml:"socket" json:"socket"`
+	HTTP   string `toml:"http" json:"http"`
+	// TLS reports whether HTTP is served over TLS, with the relay's certificate.
+	TLS bool `toml:"tls" json:"tls"`
+	// TokenFile has the token to look at the page, ActTokenFile the token to change
+	// something there; "": nothing can be changed there.
+	TokenFile    string `toml:"token_file" json:"token_file"`
+	ActTokenFile string `toml:"act_token_file" json:"act_token_file"`
 }
 
 // Log is what is written to standard error.

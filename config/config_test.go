@@ -80,6 +80,8 @@ func TestWrongValuesAreToldWithFileLineAndKey(t *testing.T) {
 		{"open admin page", "[admin]\nhttp = \"0.0.0.0:8025\"\n", `stsrelay.toml:2: admin.http = "0.0.0.0:8025": is reachable from other machines`},
 		{"a listener within another", "[[listen]]\naddress = \"0.0.0.0:25\"\n[[listen]]\naddress = \"127.0.0.1:25\"\n", `stsrelay.toml:4: listen[1].address = "127.0.0.1:25": is the same as 0.0.0.0:25 of listen[0], or a part of it`},
 		{"a listener around another", "[[listen]]\naddress = \"127.0.0.1:25\"\n[[listen]]\naddress = \"[::]:25\"\n", `stsrelay.toml:4: listen[1].address = "[::]:25": is the same as`},
+		{"one token for both", "[admin]\ntoken_file = \"stsrelay.toml\"\nact_token_file = \"stsrelay.toml\"\n", `holds the same token as token_file`},
+		{"a token to act that is not there", "[admin]\nact_token_file = \"nowhere\"\n", `cannot be read`},
 		{"a listener for the web page", "[[listen]]\naddress = \"127.0.0.1:25\"\n[admin]\nhttp = \"127.0.0.1:25\"\n", `stsrelay.toml:4: admin.http = "127.0.0.1:25": is the same as 127.0.0.1:25 of listen[0]`},
 		{"hostname", "hostname = \"not a name\"\n", `stsrelay.toml:1: hostname = "not a name": must be a host name`},
 		{"an address for a name", "hostname = \"192.0.2.1\"\n", `stsrelay.toml:1: hostname = "192.0.2.1": must be a host name`},
