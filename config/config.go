@@ -247,8 +247,12 @@ type DKIM struct {
 
 // Domain is the operator's rule for a recipient domain.
 type Domain struct {
-	// Name is a domain, or with a leading dot all below it.
+	// Name is a domain, with a leading dot all below it, or "*" for all domains. The most
+	// specific name counts, alone.
 	Name string `toml:"name" json:"name"`
+	// Senders are the domains, or with a leading dot all below one, from which mail must
+	// come for the rule to count; empty: any.
+	Senders []string `toml:"senders" json:"senders"`
 	// TLS is "verify", "secure", "dane", "encrypt" or "opportunistic".
 	TLS string `toml:"tls" json:"tls"`
 	// Match are the names that a certificate must be for where TLS is "secure": a
@@ -257,6 +261,10 @@ type Domain struct {
 	Match []string `toml:"match" json:"match"`
 	// Route is the next hop, "host", "host:port" or "[IPv6]:port".
 	Route string `toml:"route" json:"route"`
+	// Fallback is "" for a route that is the only way, or the mail that takes it where no
+	// MX host of the domain can be used: "unbound", that which no enforced policy and no
+	// TLSA record binds, or "all".
+	Fallback string `toml:"fallback" json:"fallback"`
 	// MX sends to the MX hosts of the route's host, not to that host itself.
 	MX bool `toml:"mx" json:"mx"`
 	// User and the first line of PasswordFile log in at the route (RFC 4954).
