@@ -72,6 +72,7 @@ func (l *loader) checkSecrets() {
 	for i, d := range c.Domains {
 		secret(fmt.Sprintf("domain[%d].password_file", i), d.PasswordFile, "a password")
 	}
+	l.secretsOfACME(secret)
 	secret("admin.token_file", c.Admin.TokenFile, "the token of the web page")
 	for i := range c.Users {
 		key := fmt.Sprintf("user[%d].password_hash", i)

@@ -112,7 +112,7 @@ func (a *attempt) transact(ctx context.Context, h *hostTry) (at netip.Addr, f *a
 		a.record.proved(h.req, &s.evidence)
 		var r transactionResult
 		for more := true; more; more = r.course == courseMore && s.mayCarry() {
-			r = a.send(ctx, s)
+			r = a.send(ctx, h, s)
 			a.fold(h, s, r)
 		}
 		if r.course != courseRenew {
