@@ -62,6 +62,7 @@ func (l *loader) complete() {
 	for i := range c.Domains {
 		l.completePath(fmt.Sprintf("domain[%d].password_file", i), &c.Domains[i].PasswordFile)
 	}
+	l.completePublish()
 	l.findOtherData()
 	if int64(c.Limits.FreeSpace) < store.Floor {
 		l.warn("limits.free_space is below what the store needs; %d MiB is used", store.Floor>>20)
@@ -221,6 +222,7 @@ func (l *loader) check() {
 	}
 	l.checkDomains()
 	l.checkAdmin()
+	l.checkPublisher()
 	l.checkSecrets()
 	l.oneOf("log.level", c.Log.Level, "debug", "info", "warn", "error")
 	l.oneOf("log.format", c.Log.Format, "json", "text")
@@ -424,7 +426,7 @@ func (l *loader) checkDelivery() {
 		l.fail("delivery.expire", d.Expire, "must not be shorter than the first retry (%s)", d.Retry[0])
 	}
 	l.atLeast("delivery.concurrency", d.Concurrency, 1)
-	l.atLeast("delivery.concurrency_per_host", d.ConcurrencyPerHost, 1)
+	l.atLeast("delivery.concurrency_per_host", d.ConcurrencyPerHost, 0)
 	l.oneOf("delivery.plaintext", d.Plaintext, "allow", "refuse")
 	l.oneOf("delivery.private_addresses", d.PrivateAddresses, "refuse", "allow")
 	if time.Duration(d.ConnectTimeout) < 100*time.Millisecond {

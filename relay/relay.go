@@ -5,6 +5,7 @@
 package relay
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -142,9 +143,9 @@ func (r *Relay) open() error {
 	if err := os.MkdirAll(c.DataDir, 0o700); err != nil {
 		return fmt.Errorf("data_dir: %w", err)
 	}
-	r.store, err = badger.Open(badger.Options{Dir: StoreDir(c.DataDir), FreeSpace: int64(c.Limits.FreeSpace), Ballast: ballast, Committed: r.metrics.Committed, Logger: r.log})
+	r.store, err = badger.Open(badger.Options{Dir: StoreDir(c.DataDir), FreeSpace: int64(c.Limits.FreeSpace), Ballast: ballast, Committed: r.metrics.Committed, Version: r.o.Version, Logger: r.log})
 	if err != nil {
-		return explainDamage(c, err)
+		return explainDamage(c, r.o.Version, err)
 	}
 	if r.history, err = history.Open(history.Options{
 		Dir: filepath.Join(c.DataDir, "history"), Settings: historySettings(c), CheckSpace: r.store.CheckSpace, Now: r.o.Now, Logger: r.log,
@@ -394,7 +395,7 @@ func (r *Relay) removed(m queue.Message, reason string) *queue.NewMessage {
 }
 
 func queueLimits(c *config.Config) queue.Limits {
-	return queue.Limits{Domain: 4 * c.Delivery.ConcurrencyPerHost, Claims: c.Delivery.Concurrency, Messages: c.Limits.QueueLength}
+	return queue.Limits{Domain: 4 * cmp.Or(c.Delivery.ConcurrencyPerHost, delivery.DefaultPerHost), Claims: c.Delivery.Concurrency, Messages: c.Limits.QueueLength}
 }
 
 func schedule(c *config.Config) queue.Schedule {

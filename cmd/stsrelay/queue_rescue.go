@@ -64,7 +64,7 @@ func (a *app) rescue(dir, file string) error {
 	if _, err := os.Stat(dir); err != nil {
 		return fmt.Errorf("there is no store: %w", err)
 	}
-	s, err := badger.OpenSalvage(dir)
+	s, err := badger.OpenSalvage(dir, version)
 	if err != nil {
 		return err
 	}

@@ -2,11 +2,14 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 
+	"github.com/stsrelay/stsrelay/internal/store"
 	"github.com/stsrelay/stsrelay/internal/store/badger"
 	"github.com/stsrelay/stsrelay/queue"
 	"github.com/stsrelay/stsrelay/relay"
@@ -94,5 +97,28 @@ func spoil(t *testing.T, name, word string) {
 	data[at] ^= 1
 	if err := os.WriteFile(name, data, 0o600); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// A store of a newer format is refused by serve, with exit status 1, and by queue rescue.
+func TestServeRefusesAStoreOfANewerFormat(t *testing.T) {
+	dir := t.TempDir()
+	st, err := badger.Open(badger.Options{Dir: relay.StoreDir(dir)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = store.Put(t.Context(), st, store.KeyFormat, store.Written{Format: store.Format + 2, By: "2.1"}.Encode())
+	if err := errors.Join(err, st.Close()); err != nil {
+		t.Fatal(err)
+	}
+	want := "the store in " + relay.StoreDir(dir) + " was written by stsrelay 2.1 (format 3); this is dev (up to format 1): start the newer one, or export there and import here"
+	file := filepath.Join(dir, "stsrelay.toml")
+	if err := os.WriteFile(file, fmt.Appendf(nil, "hostname = \"relay.example.com\"\ndata_dir = %q\n[[listen]]\naddress = \"127.0.0.1:0\"\n[limits]\nfree_space = \"64MiB\"\n", dir), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, args := range [][]string{{"serve", "--config", file}, {"queue", "rescue", "--data-dir", dir, filepath.Join(t.TempDir(), "out")}} {
+		if r := command(t, "", args...); r.status != 1 || !strings.Contains(r.err, want) {
+			t.Errorf("%v: %+v", args, r)
+		}
 	}
 }
