@@ -49,6 +49,7 @@ func (l *loader) complete() {
 	l.completePath("tls.key", &c.TLS.Key)
 	l.completePath("delivery.ca_file", &c.Delivery.CAFile)
 	l.completePath("admin.token_file", &c.Admin.TokenFile)
+	l.completePath("admin.act_token_file", &c.Admin.ActTokenFile)
 	for i := range c.DKIM {
 		if c.DKIM[i].Sign == nil {
 			c.DKIM[i].Sign = []string{"reports"}
@@ -330,11 +331,7 @@ func (l *loader) checkFiles() {
 	if f := l.config.Delivery.CAFile; f != "" {
 		l.checkAuthorities("delivery.ca_file", f)
 	}
-	if f := l.config.Admin.TokenFile; f != "" {
-		if _, err := ReadSecret(f); err != nil {
-			l.fail("admin.token_file", f, "%v: it must hold the token", err)
-		}
-	}
+	l.checkTokens()
 }
 
 func (l *loader) checkAuthorities(key, file string) {

@@ -7,6 +7,7 @@ package relay
 import (
 	"cmp"
 	"context"
+	"crypto/tls"
 	"crypto/x509"
 	"errors"
 	"fmt"
@@ -347,13 +348,27 @@ func (r *Relay) openWeb(c *config.Config) (err error) {
 	if c.Admin.HTTP == "" {
 		return nil
 	}
-	token := ""
-	if c.Admin.TokenFile != "" {
-		if token, err = config.ReadSecret(c.Admin.TokenFile); err != nil {
-			return fmt.Errorf("admin.token_file: %s %w", c.Admin.TokenFile, err)
+	token := func(key, file string) (string, error) {
+		if file == "" {
+			return "", nil
 		}
+		text, err := config.ReadSecret(file)
+		if err != nil {
+			return "", fmt.Errorf("%s: %s %w", key, file, err)
+		}
+		return strings.TrimSpace(text), nil
 	}
-	r.web, err = web.Listen(c.Admin.HTTP, web.Options{Operator: r.operator, Metrics: r.metrics.Write, Token: strings.TrimSpace(token), Logger: r.log})
+	o := web.Options{Operator: r.operator, Metrics: r.metrics.Write, Logger: r.log}
+	if o.Token, err = token("admin.token_file", c.Admin.TokenFile); err != nil {
+		return err
+	}
+	if o.ActToken, err = token("admin.act_token_file", c.Admin.ActTokenFile); err != nil {
+		return err
+	}
+	if c.Admin.TLS {
+		o.TLS = r.certs.ServerTLS(tls.VersionTLS12)
+	}
+	r.web, err = web.Listen(c.Admin.HTTP, o)
 	return err
 }
 

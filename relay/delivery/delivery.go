@@ -105,6 +105,7 @@ type Delivery struct {
 	opener          outbound.Opener
 	unknownPolicies unknownPolicies
 	homeless        homeless
+	fallbacks       fallbacks
 	rotation        outbound.Rotation
 	places          places
 	active          atomic.Int64
