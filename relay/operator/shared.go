@@ -43,10 +43,13 @@ func (s *shared) of(list []queue.DomainSummary, silent func() bool) []string {
 }
 
 // sharedNow returns the codes, not older than sharedFor.
-func (o *Operator) sharedNow() []string {
+func (o *Operator) sharedNow() []string { return o.sharedWithin(sharedFor) }
+
+// sharedWithin returns the codes as of some time ago at most.
+func (o *Operator) sharedWithin(age time.Duration) []string {
 	s := &o.shared
 	s.mu.Lock()
-	codes, fresh := s.codes, time.Since(s.at) < sharedFor
+	codes, fresh := s.codes, time.Since(s.at) < age
 	s.mu.Unlock()
 	if fresh {
 		return codes
