@@ -165,6 +165,7 @@ func TestAChangeDropsNoConnection(t *testing.T) {
 			t.Fatal(err)
 		}
 		_, _ = io.Copy(io.Discard, r.Body)
+		r.Body.Close()
 		if r.StatusCode != step.status {
 			t.Errorf("%s: %d", step.host, r.StatusCode)
 		}
@@ -227,7 +228,7 @@ func TestTheHeaderOfALoadBalancer(t *testing.T) {
 			defer conn.Close()
 			fmt.Fprintf(conn, "%sGET %s HTTP/1.1\r\nHost: mta-sts.a.example\r\nConnection: close\r\n\r\n", tt.header, publish.Path)
 			r, err := http.ReadResponse(bufio.NewReader(conn), nil)
-			if got := err == nil && r.StatusCode == 200; got != tt.ok {
+			if got := err == nil && r.StatusCode == http.StatusOK; got != tt.ok {
 				t.Errorf("%v, %v", r, err)
 			}
 			if err == nil {
