@@ -49,6 +49,7 @@ func (l *loader) complete() {
 	l.completePath("tls.key", &c.TLS.Key)
 	l.completePath("delivery.ca_file", &c.Delivery.CAFile)
 	l.completePath("admin.token_file", &c.Admin.TokenFile)
+	l.completePath("admin.act_token_file", &c.Admin.ActTokenFile)
 	for i := range c.DKIM {
 		if c.DKIM[i].Sign == nil {
 			c.DKIM[i].Sign = []string{"reports"}
@@ -330,11 +331,7 @@ func (l *loader) checkFiles() {
 	if f := l.config.Delivery.CAFile; f != "" {
 		l.checkAuthorities("delivery.ca_file", f)
 	}
-	if f := l.config.Admin.TokenFile; f != "" {
-		if _, err := ReadSecret(f); err != nil {
-			l.fail("admin.token_file", f, "%v: it must hold the token", err)
-		}
-	}
+	l.checkTokens()
 }
 
 func (l *loader) checkAuthorities(key, file string) {
@@ -429,7 +426,7 @@ func (l *loader) checkDelivery() {
 		l.fail("delivery.expire", d.Expire, "must not be shorter than the first retry (%s)", d.Retry[0])
 	}
 	l.atLeast("delivery.concurrency", d.Concurrency, 1)
-	l.atLeast("delivery.concurrency_per_host", d.ConcurrencyPerHost, 1)
+	l.atLeast("delivery.concurrency_per_host", d.ConcurrencyPerHost, 0)
 	l.oneOf("delivery.plaintext", d.Plaintext, "allow", "refuse")
 	l.oneOf("delivery.private_addresses", d.PrivateAddresses, "refuse", "allow")
 	if time.Duration(d.ConnectTimeout) < 100*time.Millisecond {

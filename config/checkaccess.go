@@ -74,6 +74,7 @@ func (l *loader) checkSecrets() {
 	}
 	l.secretsOfACME(secret)
 	secret("admin.token_file", c.Admin.TokenFile, "the token of the web page")
+	secret("admin.act_token_file", c.Admin.ActTokenFile, "the token to act on the web page")
 	for i := range c.Users {
 		key := fmt.Sprintf("user[%d].password_hash", i)
 		if _, ok := l.env[key]; !ok {
