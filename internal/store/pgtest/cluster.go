@@ -15,6 +15,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 )
@@ -55,7 +56,7 @@ type Node struct {
 	c       *Cluster
 	name    string
 	process *exec.Cmd
-	log     bytes.Buffer
+	log     log
 	ended   chan struct{}
 }
 
@@ -88,16 +89,24 @@ func Start(dir string, standbys int) (c *Cluster, err error) {
 	if err := primary.Start(); err != nil {
 		return nil, err
 	}
-	for i := range standbys {
-		n := c.node(string(rune('b' + i)))
-		if err := c.clone(primary, n); err != nil {
-			return nil, err
-		}
-		if err := n.Start(); err != nil {
+	for range standbys {
+		if err := c.Join(primary); err != nil {
 			return nil, err
 		}
 	}
 	return c, nil
+}
+
+// Join starts another standby of primary.
+func (c *Cluster) Join(primary *Node) error {
+	n := c.node(string(rune('a' + len(c.Nodes))))
+	if err := c.run("pg_basebackup", "-D", n.data(), "-d", primary.conninfo(), "-c", "fast", "-X", "stream", "--no-sync"); err != nil {
+		return err
+	}
+	if err := n.follow(primary); err != nil {
+		return err
+	}
+	return n.Start()
 }
 
 // own lets another user have the folder if this is root: PostgreSQL does not run as root.
@@ -120,11 +129,29 @@ func (c *Cluster) own() error {
 	return os.Chown(c.dir, uid, gid)
 }
 
+// log is what a server has written.
+type log struct {
+	mu   sync.Mutex
+	text bytes.Buffer
+}
+
+func (l *log) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.Write(p)
+}
+
+func (l *log) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.String()
+}
+
 func (c *Cluster) command(program string, args ...string) *exec.Cmd {
-	cmd := exec.Command(filepath.Join(c.bin, program), args...)
+	cmd := exec.Command(filepath.Join(c.bin, program), args...) //nolint:gosec // the programs of PostgreSQL
 	cmd.Dir = c.dir
 	cmd.Env = append(os.Environ(), "LC_ALL=C")
-	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: c.owner, Setpgid: true}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: c.owner, Setpgid: true, Pdeathsig: syscall.SIGQUIT}
 	return cmd
 }
 
@@ -144,8 +171,8 @@ func (c *Cluster) node(name string) *Node {
 
 func (n *Node) data() string { return filepath.Join(n.c.dir, n.name) }
 
-// The sockets of all nodes are in the folder of the cluster, under different ports.
-// Port is the number in the name of the socket.
+// Port is the number in the name of the socket: the sockets of all nodes are in the folder
+// of the cluster.
 func (n *Node) Port() string { return strconv.Itoa(5000 + int(n.name[0])) }
 
 func (n *Node) conninfo() string {
@@ -169,14 +196,6 @@ func (n *Node) appendConf(file, text string) error {
 	return errors.Join(err, f.Close())
 }
 
-// clone makes n a standby of primary.
-func (c *Cluster) clone(primary, n *Node) error {
-	if err := c.run("pg_basebackup", "-D", n.data(), "-d", primary.conninfo(), "-c", "fast", "-X", "stream", "--no-sync"); err != nil {
-		return err
-	}
-	return n.follow(primary)
-}
-
 // follow lets n, which does not run, be a standby of primary.
 func (n *Node) follow(primary *Node) error {
 	if err := n.appendConf("postgresql.conf", fmt.Sprintf("primary_conninfo = '%s application_name=%s'\n", primary.conninfo(), n.name)); err != nil {
@@ -196,7 +215,6 @@ func (n *Node) follow(primary *Node) error {
 // Start starts a node that does not run, and waits until it answers.
 func (n *Node) Start() error {
 	cmd := n.c.command("postgres", "-D", n.data(), "-p", n.Port())
-	n.log.Reset()
 	cmd.Stdout, cmd.Stderr = &n.log, &n.log
 	if err := cmd.Start(); err != nil {
 		return err
@@ -230,10 +248,6 @@ func (n *Node) signal(sig syscall.Signal) {
 	}
 	_ = n.process.Process.Signal(sig) // it may have ended
 	<-n.ended
-	if sig == syscall.SIGKILL { // the other processes of the server notice within moments
-		_ = syscall.Kill(-n.process.Process.Pid, syscall.SIGKILL)
-		_ = os.Remove(filepath.Join(n.data(), "postmaster.pid"))
-	}
 	n.process = nil
 }
 
@@ -290,7 +304,7 @@ func (n *Node) Query(sql string) (string, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 	defer cancel()
 	c := n.c.command("psql", "-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-d", n.conninfo(), "-c", sql)
-	cmd := exec.CommandContext(ctx, c.Path, c.Args[1:]...)
+	cmd := exec.CommandContext(ctx, c.Path, c.Args[1:]...) //nolint:gosec // psql
 	cmd.Dir, cmd.Env, cmd.SysProcAttr = c.Dir, c.Env, c.SysProcAttr
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
