@@ -49,6 +49,7 @@ func (l *loader) complete() {
 	l.completePath("tls.key", &c.TLS.Key)
 	l.completePath("delivery.ca_file", &c.Delivery.CAFile)
 	l.completePath("admin.token_file", &c.Admin.TokenFile)
+	l.completePath("admin.act_token_file", &c.Admin.ActTokenFile)
 	for i := range c.DKIM {
 		if c.DKIM[i].Sign == nil {
 			c.DKIM[i].Sign = []string{"reports"}
@@ -61,6 +62,7 @@ func (l *loader) complete() {
 	for i := range c.Domains {
 		l.completePath(fmt.Sprintf("domain[%d].password_file", i), &c.Domains[i].PasswordFile)
 	}
+	l.completePublish()
 	l.findOtherData()
 	if int64(c.Limits.FreeSpace) < store.Floor {
 		l.warn("limits.free_space is below what the store needs; %d MiB is used", store.Floor>>20)
@@ -220,6 +222,7 @@ func (l *loader) check() {
 	}
 	l.checkDomains()
 	l.checkAdmin()
+	l.checkPublisher()
 	l.checkSecrets()
 	l.oneOf("log.level", c.Log.Level, "debug", "info", "warn", "error")
 	l.oneOf("log.format", c.Log.Format, "json", "text")
@@ -328,11 +331,7 @@ func (l *loader) checkFiles() {
 	if f := l.config.Delivery.CAFile; f != "" {
 		l.checkAuthorities("delivery.ca_file", f)
 	}
-	if f := l.config.Admin.TokenFile; f != "" {
-		if _, err := ReadSecret(f); err != nil {
-			l.fail("admin.token_file", f, "%v: it must hold the token", err)
-		}
-	}
+	l.checkTokens()
 }
 
 func (l *loader) checkAuthorities(key, file string) {
@@ -427,7 +426,7 @@ func (l *loader) checkDelivery() {
 		l.fail("delivery.expire", d.Expire, "must not be shorter than the first retry (%s)", d.Retry[0])
 	}
 	l.atLeast("delivery.concurrency", d.Concurrency, 1)
-	l.atLeast("delivery.concurrency_per_host", d.ConcurrencyPerHost, 1)
+	l.atLeast("delivery.concurrency_per_host", d.ConcurrencyPerHost, 0)
 	l.oneOf("delivery.plaintext", d.Plaintext, "allow", "refuse")
 	l.oneOf("delivery.private_addresses", d.PrivateAddresses, "refuse", "allow")
 	if time.Duration(d.ConnectTimeout) < 100*time.Millisecond {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -15,7 +16,12 @@ func (l *loader) checkDomains() {
 	for i := range l.config.Domains {
 		d := &l.config.Domains[i]
 		key := func(name string) string { return fmt.Sprintf("domain[%d].%s", i, name) }
-		l.domainOrBelow(key("name"), &d.Name, "a domain, or .domain for all below it")
+		if d.Name != "*" {
+			l.domainOrBelow(key("name"), &d.Name, "a domain, .domain for all below it, or * for all domains")
+		}
+		for j := range d.Senders {
+			l.domainOrBelow(key("senders"), &d.Senders[j], "a list of domains of senders, or .domain for all below one")
+		}
 		if d.TLS != "" {
 			l.oneOf(key("tls"), d.TLS, "verify", "secure", "dane", "encrypt", "opportunistic")
 		}
@@ -23,9 +29,10 @@ func (l *loader) checkDomains() {
 			if _, _, err := ParseRoute(d.Route); err != nil {
 				l.fail(key("route"), d.Route, "%v", err)
 			}
-		} else if d.MX || d.User != "" {
-			l.fail(key("route"), nil, "is missing: mx and user are about the host that it names")
+		} else if d.MX || d.User != "" || d.Fallback != "" {
+			l.fail(key("route"), nil, "is missing: mx, user and fallback are about the host that it names")
 		}
+		l.checkFallback(i)
 		switch {
 		case d.User != "" && d.PasswordFile == "":
 			l.fail(key("password_file"), nil, "is missing: it holds the password of user")
@@ -47,10 +54,37 @@ func (l *loader) checkDomains() {
 			l.fail(key("concurrency"), d.Concurrency, "must not be negative")
 		}
 		for j := range i {
-			if l.config.Domains[j].Name == d.Name {
-				l.fail(key("name"), d.Name, "stands twice")
-			}
+			l.checkTwice(j, i)
 		}
+	}
+}
+
+// checkTwice checks that two rules are for different mail.
+func (l *loader) checkTwice(first, second int) {
+	a, b := &l.config.Domains[first], &l.config.Domains[second]
+	if a.Name != b.Name {
+		return
+	}
+	if len(a.Senders) == 0 && len(b.Senders) == 0 {
+		l.fail(fmt.Sprintf("domain[%d].name", second), b.Name, "stands twice")
+	}
+	for _, s := range b.Senders {
+		if slices.Contains(a.Senders, s) {
+			l.fail(fmt.Sprintf("domain[%d].senders", second), s, "stands twice for %s", b.Name)
+		}
+	}
+}
+
+// checkFallback checks the keys of a route that is taken where no MX host can be used.
+func (l *loader) checkFallback(i int) {
+	d := &l.config.Domains[i]
+	if d.Fallback == "" {
+		return
+	}
+	key := func(name string) string { return fmt.Sprintf("domain[%d].%s", i, name) }
+	l.oneOf(key("fallback"), d.Fallback, "unbound", "all")
+	if host, _, err := ParseRoute(d.Route); err == nil && isAddress(host) && d.TLS == "" {
+		l.fail(key("tls"), nil, `is missing: a fallback route must have a certificate for its name, and this one is an address; name a host, or say what is enough by tls = "encrypt" or "opportunistic"`)
 	}
 }
 
@@ -78,7 +112,7 @@ func (l *loader) checkPins(i int) {
 			l.fail(key+"match", nil, "is missing: a certificate is for names, and the route is an address")
 		}
 	}
-	if followsMX := d.Route == "" || d.MX; d.TLS == "verify" && followsMX {
+	if followsMX := d.Route == "" || d.MX || d.Fallback != ""; d.TLS == "verify" && followsMX {
 		l.warn(`%stls = "verify" of %s does not protect from forged MX records: they can name a host with a good certificate of its own; tls = "secure" pins the names`, key, d.Name)
 	} else if d.User != "" && d.MX && d.TLS != "secure" {
 		l.warn(`%suser: the password is sent only where the MX records of %s are signed, or an enforced MTA-STS policy names the host; tls = "secure" pins the names`, key, d.Route)

@@ -35,8 +35,12 @@ type Config struct {
 	Headers  Headers  `toml:"headers" json:"headers"`
 	Notices  Notices  `toml:"notices" json:"notices"`
 	History  History  `toml:"history" json:"history"`
-	Admin    Admin    `toml:"admin" json:"admin" restart:""`
-	Log      Log      `toml:"log" json:"log"`
+	// Publisher serves the policies of Publish; ACME gets certificates for it.
+	Publisher Publisher `toml:"publisher" json:"publisher" restart:""`
+	Publish   []Publish `toml:"publish" json:"publish"`
+	ACME      ACME      `toml:"acme" json:"acme" restart:""`
+	Admin     Admin     `toml:"admin" json:"admin" restart:""`
+	Log       Log       `toml:"log" json:"log"`
 
 	// File is the file that was read, "" where there was none.
 	File string `toml:"-" json:"-"`
@@ -70,6 +74,8 @@ type Listen struct {
 type TLS struct {
 	Certificate string `toml:"certificate" json:"certificate"`
 	Key         string `toml:"key" json:"key"`
+	// ACME gets a certificate for Hostname from the authority of [acme].
+	ACME bool `toml:"acme" json:"acme" restart:""`
 }
 
 // User may send with AUTH.
@@ -166,7 +172,9 @@ type Delivery struct {
 	Expire             Duration   `toml:"expire" json:"expire"`
 	DelayNotice        Duration   `toml:"delay_notice" json:"delay_notice"`
 	Concurrency        int        `toml:"concurrency" json:"concurrency"`
-	ConcurrencyPerHost int        `toml:"concurrency_per_host" json:"concurrency_per_host"`
+	// ConcurrencyPerHost bounds the sessions to one host; 0: 10, and up to 50 to a host
+	// far away that takes more mail over more sessions.
+	ConcurrencyPerHost int `toml:"concurrency_per_host" json:"concurrency_per_host"`
 	// Plaintext is "allow" or "refuse".
 	Plaintext      string   `toml:"plaintext" json:"plaintext"`
 	CAFile         string   `toml:"ca_file" json:"ca_file" restart:""`
@@ -247,8 +255,12 @@ type DKIM struct {
 
 // Domain is the operator's rule for a recipient domain.
 type Domain struct {
-	// Name is a domain, or with a leading dot all below it.
+	// Name is a domain, with a leading dot all below it, or "*" for all domains. The most
+	// specific name counts, alone.
 	Name string `toml:"name" json:"name"`
+	// Senders are the domains, or with a leading dot all below one, from which mail must
+	// come for the rule to count; empty: any.
+	Senders []string `toml:"senders" json:"senders"`
 	// TLS is "verify", "secure", "dane", "encrypt" or "opportunistic".
 	TLS string `toml:"tls" json:"tls"`
 	// Match are the names that a certificate must be for where TLS is "secure": a
@@ -257,6 +269,10 @@ type Domain struct {
 	Match []string `toml:"match" json:"match"`
 	// Route is the next hop, "host", "host:port" or "[IPv6]:port".
 	Route string `toml:"route" json:"route"`
+	// Fallback is "" for a route that is the only way, or the mail that takes it where no
+	// MX host of the domain can be used: "unbound", that which no enforced policy and no
+	// TLSA record binds, or "all".
+	Fallback string `toml:"fallback" json:"fallback"`
 	// MX sends to the MX hosts of the route's host, not to that host itself.
 	MX bool `toml:"mx" json:"mx"`
 	// User and the first line of PasswordFile log in at the route (RFC 4954).
@@ -270,9 +286,14 @@ type Domain struct {
 
 // Admin configures the admin socket and the web page.
 type Admin struct {
-	Socket    string `toml:"socket" json:"socket"`
-	HTTP      string `toml:"http" json:"http"`
-	TokenFile string `toml:"token_file" json:"token_file"`
+	Socket string `toml:"socket" json:"socket"`
+	HTTP   string `toml:"http" json:"http"`
+	// TLS reports whether HTTP is served over TLS, with the relay's certificate.
+	TLS bool `toml:"tls" json:"tls"`
+	// TokenFile has the token to look at the page, ActTokenFile the token to change
+	// something there; "": nothing can be changed there.
+	TokenFile    string `toml:"token_file" json:"token_file"`
+	ActTokenFile string `toml:"act_token_file" json:"act_token_file"`
 }
 
 // Log is what is written to standard error.
@@ -303,20 +324,21 @@ func Default() Config {
 			Expire:             Duration(120 * time.Hour),
 			DelayNotice:        Duration(4 * time.Hour),
 			Concurrency:        500,
-			ConcurrencyPerHost: 10,
 			Plaintext:          "allow",
 			ConnectTimeout:     Duration(30 * time.Second),
 			PrivateAddresses:   "refuse",
 			IPFamily:           "any",
 			HonorTLSRequiredNo: true,
 		},
-		STS:     Switch{Enabled: true},
-		DANE:    Switch{Enabled: true},
-		TLSRPT:  TLSRPT{Enabled: true},
-		Notices: Notices{Language: "en"},
-		History: History{Keep: Duration(720 * time.Hour), Size: 2 << 30, Addresses: "full"},
-		Admin:   Admin{Socket: "stsrelay.sock"},
-		Log:     Log{Level: "info", Format: "json"},
+		STS:       Switch{Enabled: true},
+		DANE:      Switch{Enabled: true},
+		TLSRPT:    TLSRPT{Enabled: true},
+		Notices:   Notices{Language: "en"},
+		History:   History{Keep: Duration(720 * time.Hour), Size: 2 << 30, Addresses: "full"},
+		Publisher: Publisher{TLS: "acme"},
+		ACME:      ACME{Directory: LetsEncrypt, Challenge: "auto", DNS: ACMEDNS{TSIGAlgorithm: "hmac-sha256"}},
+		Admin:     Admin{Socket: "stsrelay.sock"},
+		Log:       Log{Level: "info", Format: "json"},
 	}
 }
 

@@ -80,6 +80,9 @@ func (l *loader) setTable(field reflect.Value, value any, key string) {
 			*listener = defaultListen()
 			listener.Address = ""
 		}
+		if p, ok := out.Index(i).Addr().Interface().(*Publish); ok {
+			*p = defaultPublish()
+		}
 		l.table(out.Index(i), table, fmt.Sprintf("%s[%d]", key, i))
 	}
 	field.Set(out)

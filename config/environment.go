@@ -79,8 +79,11 @@ func setEnv(v reflect.Value, name, path, value string) (key string, err error) {
 			}
 			if n == field.Len() {
 				elem := reflect.New(field.Type().Elem()).Elem()
-				if tag == "listen" {
+				switch tag {
+				case "listen":
 					elem.Set(reflect.ValueOf(defaultListen()))
+				case "publish":
+					elem.Set(reflect.ValueOf(defaultPublish()))
 				}
 				field.Set(reflect.Append(field, elem))
 			}

@@ -104,4 +104,6 @@ func (l *loader) checkMachine() {
 		listen(fmt.Sprintf("listen[%d].address", i), c.Listen[i].Address)
 	}
 	listen("admin.http", c.Admin.HTTP)
+	listen("publisher.https", c.Publisher.HTTPS)
+	listen("publisher.http", c.Publisher.HTTP)
 }

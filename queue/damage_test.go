@@ -302,7 +302,7 @@ func (k *knownStore) try(dir string) (outcome string, err error) {
 
 // rescue takes the messages out of a store that was refused.
 func (k *knownStore) rescue(dir string, damage *badger.DamageError) error {
-	s, err := badger.OpenSalvage(dir)
+	s, err := badger.OpenSalvage(dir, "test")
 	if err != nil {
 		return err
 	}

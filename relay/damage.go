@@ -17,13 +17,13 @@ func StoreDir(dataDir string) string { return filepath.Join(dataDir, "queue") }
 
 // explainDamage adds to the error of a damaged store how many messages are sound and
 // what to do. It returns other errors as they are.
-func explainDamage(c *config.Config, err error) error {
+func explainDamage(c *config.Config, version string, err error) error {
 	damage, ok := errors.AsType[*badger.DamageError](err)
 	if !ok {
 		return err
 	}
 	sound := "what is sound of it cannot be told"
-	if n, all, err := surveyStore(damage); err == nil {
+	if n, all, err := surveyStore(damage, version); err == nil {
 		sound = fmt.Sprintf("%d of %s are sound", n, human.Plural(all, "message"))
 	}
 	if damage.Foreign {
@@ -38,8 +38,8 @@ func explainDamage(c *config.Config, err error) error {
 
 // surveyStore counts the sound messages of a damaged store, and all that it held as far
 // as is known.
-func surveyStore(damage *badger.DamageError) (sound, all int, err error) {
-	s, err := badger.OpenSalvage(damage.Dir)
+func surveyStore(damage *badger.DamageError, version string) (sound, all int, err error) {
+	s, err := badger.OpenSalvage(damage.Dir, version)
 	if err != nil {
 		return 0, 0, err
 	}

@@ -11,7 +11,7 @@ import (
 func (r *Relay) eventReaders() delivery.Readers {
 	readers := delivery.Readers{
 		Commit:  []func(*delivery.Event) delivery.Changes{noticesOfEvents(r.notices)},
-		Ended:   []func(*delivery.Event){delivery.LogEvents(r.log), countEvents(r.metrics, &r.totals)},
+		Ended:   []func(*delivery.Event){delivery.LogEvents(r.log), countEvents(r.metrics, &r.totals), showLive(r.live)},
 		Durable: []func(*delivery.Event){r.history.AddEvent},
 	}
 	if r.reporter != nil {

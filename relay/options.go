@@ -75,8 +75,11 @@ func Rules(c *config.Config) (outbound.Rules, error) {
 	rules := make(outbound.Rules, len(c.Domains))
 	levels := map[string]security.Level{"encrypt": security.Encrypt, "verify": security.Verify, "secure": security.Secure, "dane": security.VerifyDANE}
 	for i, d := range c.Domains {
-		rule := &outbound.Rule{Level: levels[d.TLS], Match: d.Match, Opportunistic: d.TLS == "opportunistic", Override: d.OverridePolicy, PerHost: d.Concurrency}
-		rules[d.Name] = rule
+		rule := &outbound.Rule{
+			Level: levels[d.TLS], Match: d.Match, Opportunistic: d.TLS == "opportunistic", Override: d.OverridePolicy, PerHost: d.Concurrency,
+			Fallback: outbound.Fallback(d.Fallback),
+		}
+		rules.Add(d.Name, d.Senders, rule)
 		if d.Route == "" {
 			continue
 		}
@@ -87,9 +90,6 @@ func Rules(c *config.Config) (outbound.Rules, error) {
 		rule.Route = &outbound.Route{Host: host, Port: port, MX: d.MX, User: d.User}
 		if d.User == "" {
 			continue
-		}
-		if d.TLS == "" {
-			rule.Level = security.Verify // a password goes to nobody unknown
 		}
 		if rule.Route.Password, err = config.ReadSecret(d.PasswordFile); err != nil {
 			return nil, fmt.Errorf("%s: domain[%d].password_file: %s %w", configName(c), i, d.PasswordFile, err)

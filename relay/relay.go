@@ -5,7 +5,9 @@
 package relay
 
 import (
+	"cmp"
 	"context"
+	"crypto/tls"
 	"crypto/x509"
 	"errors"
 	"fmt"
@@ -32,6 +34,7 @@ import (
 	"github.com/stsrelay/stsrelay/relay/delivery"
 	"github.com/stsrelay/stsrelay/relay/history"
 	"github.com/stsrelay/stsrelay/relay/ingress"
+	"github.com/stsrelay/stsrelay/relay/live"
 	"github.com/stsrelay/stsrelay/relay/metrics"
 	"github.com/stsrelay/stsrelay/relay/notify"
 	"github.com/stsrelay/stsrelay/relay/operator"
@@ -102,6 +105,7 @@ type Relay struct {
 	alerts   *alert.Monitor
 	metrics  *metrics.Metrics
 	totals   totals
+	live     *live.Meter
 
 	passwords *ingress.Passwords
 	hellos    *clienthello.Hosts
@@ -123,6 +127,7 @@ func New(o Options) (*Relay, error) {
 	}
 	r := &Relay{o: o, log: o.Logger, metrics: metrics.New(), passwords: ingress.NewPasswords(accounts(o.Config)), hellos: clienthello.NewHosts(o.Now), started: time.Now()}
 	r.config.Store(o.Config)
+	r.live = live.New(r.liveTotals)
 	if err := r.open(); err != nil {
 		return nil, errors.Join(err, r.close())
 	}
@@ -141,9 +146,9 @@ func (r *Relay) open() error {
 	if err := os.MkdirAll(c.DataDir, 0o700); err != nil {
 		return fmt.Errorf("data_dir: %w", err)
 	}
-	r.store, err = badger.Open(badger.Options{Dir: StoreDir(c.DataDir), FreeSpace: int64(c.Limits.FreeSpace), Ballast: ballast, Committed: r.metrics.Committed, Logger: r.log})
+	r.store, err = badger.Open(badger.Options{Dir: StoreDir(c.DataDir), FreeSpace: int64(c.Limits.FreeSpace), Ballast: ballast, Committed: r.metrics.Committed, Version: r.o.Version, Logger: r.log})
 	if err != nil {
-		return explainDamage(c, err)
+		return explainDamage(c, r.o.Version, err)
 	}
 	if r.history, err = history.Open(history.Options{
 		Dir: filepath.Join(c.DataDir, "history"), Settings: historySettings(c), CheckSpace: r.store.CheckSpace, Now: r.o.Now, Logger: r.log,
@@ -201,7 +206,7 @@ func (r *Relay) open() error {
 	}
 	r.openMetrics()
 	r.operator = operator.New(operator.Options{
-		Queue: r.queue, Policies: r.policies, Reports: r.reporter, History: r.history, Hostname: c.Hostname, Version: r.o.Version, Status: r.status, Reload: r.reload, Notice: r.removed, Logger: r.log,
+		Queue: r.queue, Policies: r.policies, Reports: r.reporter, History: r.history, Live: r.live, Hostname: c.Hostname, Version: r.o.Version, Status: r.status, Reload: r.reload, Notice: r.removed, Logger: r.log,
 	})
 	r.admin = adminapi.New(adminapi.Options{Operator: r.operator, Logger: r.log})
 	if err := r.admin.Listen(c.SocketPath()); err != nil {
@@ -266,6 +271,7 @@ func (r *Relay) Run(ctx context.Context, ready func()) error {
 	parts.Go(func() { r.certs.Watch(stopping, r.log) })
 	parts.Go(func() { r.notices.Digest.Run(stopping, r.queue, r.log) })
 	parts.Go(func() { r.alerts.Run(stopping) })
+	parts.Go(func() { r.live.Run(stopping) })
 
 	var err error
 	select {
@@ -342,13 +348,27 @@ func (r *Relay) openWeb(c *config.Config) (err error) {
 	if c.Admin.HTTP == "" {
 		return nil
 	}
-	token := ""
-	if c.Admin.TokenFile != "" {
-		if token, err = config.ReadSecret(c.Admin.TokenFile); err != nil {
-			return fmt.Errorf("admin.token_file: %s %w", c.Admin.TokenFile, err)
+	token := func(key, file string) (string, error) {
+		if file == "" {
+			return "", nil
 		}
+		text, err := config.ReadSecret(file)
+		if err != nil {
+			return "", fmt.Errorf("%s: %s %w", key, file, err)
+		}
+		return strings.TrimSpace(text), nil
 	}
-	r.web, err = web.Listen(c.Admin.HTTP, web.Options{Operator: r.operator, Metrics: r.metrics.Write, Token: strings.TrimSpace(token), Logger: r.log})
+	o := web.Options{Operator: r.operator, Metrics: r.metrics.Write, Logger: r.log}
+	if o.Token, err = token("admin.token_file", c.Admin.TokenFile); err != nil {
+		return err
+	}
+	if o.ActToken, err = token("admin.act_token_file", c.Admin.ActTokenFile); err != nil {
+		return err
+	}
+	if c.Admin.TLS {
+		o.TLS = r.certs.ServerTLS(tls.VersionTLS12)
+	}
+	r.web, err = web.Listen(c.Admin.HTTP, o)
 	return err
 }
 
@@ -379,7 +399,7 @@ func (r *Relay) removed(m queue.Message, reason string) *queue.NewMessage {
 }
 
 func queueLimits(c *config.Config) queue.Limits {
-	return queue.Limits{Domain: 4 * c.Delivery.ConcurrencyPerHost, Claims: c.Delivery.Concurrency, Messages: c.Limits.QueueLength}
+	return queue.Limits{Domain: 4 * cmp.Or(c.Delivery.ConcurrencyPerHost, delivery.DefaultPerHost), Claims: c.Delivery.Concurrency, Messages: c.Limits.QueueLength}
 }
 
 func schedule(c *config.Config) queue.Schedule {

@@ -38,6 +38,7 @@ func (a *app) checkCommand() *cobra.Command {
 	var (
 		timeout      time.Duration
 		queued, self bool
+		from         string
 	)
 	c := &cobra.Command{
 		Use:   "check DOMAIN",
@@ -65,6 +66,8 @@ relay's own is at fault.`,
 				return usageError{errors.New("give a domain or --all-queued, not both")}
 			case !queued && len(args) != 1:
 				return usageError{errors.New("this command takes one domain, or --all-queued")}
+			case from != "" && self:
+				return usageError{errors.New("--from is about mail for a domain, not about the relay itself")}
 			case timeout <= 0:
 				return usageError{errors.New("--timeout must be longer than nothing, such as 10s")}
 			}
@@ -82,6 +85,11 @@ relay's own is at fault.`,
 			defer done()
 			client := adminapi.NewClient(conf.SocketPath())
 			o.Stored = a.askCache(client)
+			if from != "" {
+				if o.Sender, err = mailbox.ParseName(from[strings.LastIndexByte(from, '@')+1:]); err != nil {
+					return usageError{fmt.Errorf("--from: %w", err)}
+				}
+			}
 			switch {
 			case self:
 				return a.checkSelf(cmd.Context(), client, conf, o, args)
@@ -92,6 +100,7 @@ relay's own is at fault.`,
 		},
 	}
 	c.Flags().DurationVar(&timeout, "timeout", 10*time.Second, "how long the whole may take")
+	c.Flags().StringVar(&from, "from", "", "the sender, an address or a domain, where your rules hang on it (domain.senders)")
 	c.Flags().BoolVar(&queued, "all-queued", false, "check the domains that wait in the running relay's queue, one line each")
 	c.Flags().BoolVar(&self, "self", false, "check the relay itself")
 	return c

@@ -44,16 +44,7 @@ while delivery is paused; 1 where it does not; 3 where it is not running.`,
 
 // writeStatus prints the status for people.
 func writeStatus(w io.Writer, s *operator.Status) {
-	state := "accepting"
-	if !s.Accepting {
-		state = "NOT accepting"
-	}
-	if s.Delivering {
-		state += ", delivering"
-	} else {
-		state += ", delivery paused"
-	}
-	fmt.Fprintf(w, "stsrelay %s on %s, up %s: %s\n", s.Version, s.Hostname, human.Span(time.Duration(s.UptimeSeconds)*time.Second), state)
+	fmt.Fprintf(w, "stsrelay %s on %s, up %s: %s\n", s.Version, s.Hostname, human.Span(time.Duration(s.UptimeSeconds)*time.Second), stateOf(s))
 	fmt.Fprintf(w, "queue     %s to %s, %d held\n", human.Plural(s.Queue.Messages, "message"), human.Plural(s.Queue.Recipients, "recipient"), s.Queue.Held)
 	n := s.SinceStart
 	fmt.Fprintf(w, "so far    %s accepted; %s delivered, %d bounced, %d put off since the start\n", human.Plural(int(n.Accepted), "message"), human.Plural(int(n.Delivered), "recipient"), n.Bounced, n.Deferred)
@@ -67,6 +58,18 @@ func writeStatus(w io.Writer, s *operator.Status) {
 	for _, t := range s.Alerts {
 		fmt.Fprintf(w, "trouble   %s\n          what helps: %s\n", t.What, t.Remedy)
 	}
+}
+
+// stateOf returns whether the relay takes mail in and delivers, in words.
+func stateOf(s *operator.Status) string {
+	state := "accepting"
+	if !s.Accepting {
+		state = "NOT accepting"
+	}
+	if s.Delivering {
+		return state + ", delivering"
+	}
+	return state + ", delivery paused"
 }
 
 // tellsProblem reports whether an alert says why no mail is taken in.

@@ -8,7 +8,8 @@ var (
 	PrefixBody = []byte("b")
 	// PrefixMessage is queue's: envelopes and delivery state.
 	PrefixMessage = []byte("e")
-	// PrefixQueue is queue's: marks that concern the queue as a whole.
+	// PrefixQueue is queue's: marks that concern the queue as a whole. Below it is
+	// KeyFormat too, which the engine writes.
 	PrefixQueue = []byte("q")
 	// PrefixTrash is queue's: messages that the operator has removed.
 	PrefixTrash = []byte("d")

@@ -105,11 +105,11 @@ func (w *world) relay(t testing.TB, rules outbound.Rules, keys string, now func(
 		w.options.Hostname, dir, w.DNS.Addr(), words[w.options.AllowPrivate], words[!w.options.RefusePlaintext], cmp.Or(w.options.Family, outbound.AnyFamily)) + keys
 	for name, r := range rules {
 		text += fmt.Sprintf("[[domain]]\nname = %q\noverride_policy = %t\n", name, r.Override)
-		if level := levelName(r); level != "" {
+		if level := levelName(&outbound.Destination{Rule: r}); level != "" {
 			text += fmt.Sprintf("tls = %q\n", level)
 		}
 		if r.Route != nil {
-			text += fmt.Sprintf("route = \"%s:%d\"\nmx = %t\n", r.Route.Host, r.Route.Port, r.Route.MX)
+			text += fmt.Sprintf("route = \"%s:%d\"\nmx = %t\nfallback = %q\n", r.Route.Host, r.Route.Port, r.Route.MX, r.Fallback)
 		}
 	}
 	w.ok(os.WriteFile(file, []byte(text), 0o600))

@@ -63,6 +63,9 @@ type Options struct {
 	Stored func(ctx context.Context, domain string) []byte
 	// Rules are the operator's rules for domains. A check does not log in.
 	Rules outbound.Rules
+	// Sender is the domain of the mail's sender, in lower case, for rules that hang on
+	// it; "": none.
+	Sender string
 	// IsSelf reports whether a host is this relay. Default: whether its name is
 	// Hostname.
 	IsSelf func(host string, port uint16, addrs []netip.Addr) bool
@@ -105,14 +108,22 @@ func Run(ctx context.Context, domain string, o Options) *Report {
 	o = o.withDefaults()
 	ctx, cancel := context.WithTimeoutCause(ctx, o.Timeout, timedOut(o.Timeout))
 	defer cancel()
-	c := &checker{Options: o, domain: domain, slots: make(chan struct{}, o.Concurrency)}
+	c := &checker{Options: o, domain: domain, slots: make(chan struct{}, o.Concurrency), to: o.Rules.Destination(domain, o.Sender)}
 	c.finder = outbound.Finder{Resolver: o.Resolver, Hostname: o.Hostname, IsSelf: o.IsSelf}
 	c.opener = outbound.Opener{
 		Dialer: o.dialer(), Hostname: o.Hostname, Roots: o.Roots, Now: o.Now,
 		// A host that does not answer a large ClientHello leaves time for a small one.
 		Timeouts: smtpclient.Timeouts{ServerHello: min(clienthello.Silence, o.Timeout/3)},
 	}
-	c.report = &Report{Domain: domain, At: o.Now().UTC().Truncate(time.Second), Hosts: []Host{}}
+	c.look(ctx)
+	c.fallBack(ctx)
+	c.report.escape()
+	return c.report
+}
+
+// look looks at one way to the domain, and makes the report.
+func (c *checker) look(ctx context.Context) {
+	c.report = &Report{Domain: c.domain, At: c.Now().UTC().Truncate(time.Second), Hosts: []Host{}}
 	c.applyRule()
 
 	var wg, policy sync.WaitGroup
@@ -130,8 +141,6 @@ func Run(ctx context.Context, domain string, o Options) *Report {
 	if c.byCache {
 		c.report.Outcome.Text += "; the running relay goes by the policy in its cache, whatever is published now"
 	}
-	c.report.escape()
-	return c.report
 }
 
 // timedOut is the cause of a check that took too long.
@@ -166,4 +175,6 @@ type checker struct {
 	mxDenial Outcome // set where there is no host
 	hosts    []*host // those of the plan, in its order
 	homeless string  // why the domain has no mail host at all
+
+	down bool // set by outcome: all hosts had their turn, and fail for no reason of policy
 }

@@ -57,7 +57,7 @@ func (c *checker) findHosts(ctx context.Context, policy func()) {
 		var wg sync.WaitGroup
 		for _, h := range batch {
 			h.left = false
-			wg.Go(func() { c.look(ctx, h, c.planned(h)) })
+			wg.Go(func() { c.lookAt(ctx, h, c.planned(h)) })
 		}
 		wg.Wait()
 		if len(hosts) <= outbound.MaxHosts || slices.ContainsFunc(batch, c.usable) || ctx.Err() != nil {
@@ -162,8 +162,8 @@ func (c *checker) believed() {
 		"run a validating resolver on this machine (unbound), or ask one over TLS (tls://…), and name it in dns.servers"})
 }
 
-// look looks up a host's addresses and TLSA records, and opens sessions with it.
-func (c *checker) look(ctx context.Context, h *host, planned outbound.Host) {
+// lookAt looks up a host's addresses and TLSA records, and opens sessions with it.
+func (c *checker) lookAt(ctx context.Context, h *host, planned outbound.Host) {
 	problem := func(severity Severity, rule, remedy, format string, args ...any) {
 		h.Problems = append(h.Problems, Problem{severity, fmt.Sprintf(format, args...), rule, remedy})
 	}

@@ -124,6 +124,7 @@ func (t *trial) host(h *host) *session {
 // waits is the outcome where no host takes the mail.
 func (t *trial) waits() Outcome {
 	text := "no host was found"
+	t.c.down = !t.reasons.Held() && !t.more
 	if err := t.reasons.Reason(false); err != nil {
 		text = err.Error()
 		if !t.reasons.Held() && len(t.c.hosts) > 1 {

@@ -42,14 +42,18 @@ type Report struct {
 	MX         MX          `json:"mx"`
 	Hosts      []Host      `json:"hosts"`
 	TLSRPT     *TLSRPT     `json:"tls_rpt,omitempty"`
-	Outcome    Outcome     `json:"outcome"`
+	// Fallback is the way by the operator's fallback route, where mail goes that way, or
+	// would have to; its Outcome is a part of this one.
+	Fallback *Report `json:"fallback,omitempty"`
+	Outcome  Outcome `json:"outcome"`
 }
 
 // OperatorRule is a [[domain]] table of the configuration.
 type OperatorRule struct {
 	Name     string    `json:"name"`
 	TLS      string    `json:"tls"`
-	Route    string    `json:"route"` // host:port, or ""
+	Route    string    `json:"route"`    // host:port, or ""
+	Fallback string    `json:"fallback"` // which mail takes the route only where no MX host can be used; "": all takes it
 	MX       bool      `json:"mx"`
 	User     string    `json:"user"`
 	Override bool      `json:"override_policy"`

@@ -10,24 +10,29 @@ import (
 
 // applyRule looks for the operator's rule and says what is remarkable about it.
 func (c *checker) applyRule() {
-	c.to = c.Rules.Destination(c.domain)
 	rule := c.to.Rule
 	if rule == nil {
 		return
 	}
-	out := &OperatorRule{TLS: levelName(rule), Override: rule.Override}
-	for name, r := range c.Rules {
-		if r == rule {
-			out.Name = name
-		}
-	}
+	out := &OperatorRule{Name: c.to.RuleName, TLS: levelName(&c.to), Override: rule.Override}
 	note := func(severity Severity, text, rule, remedy string) {
 		out.Problems = append(out.Problems, Problem{severity, text, rule, remedy})
 	}
-	if r := rule.Route; r != nil {
+	if r := c.to.Route(); r != nil {
 		out.Route, out.MX, out.User = net.JoinHostPort(r.Host, strconv.Itoa(int(r.Port))), r.MX, r.User
 		note(Note, "mail goes to the operator's next hop, not to the domain's own MX hosts; what the next hop publishes counts, not what the domain does",
 			"RFC 8461, 3.4", "nothing, if that is meant; else remove route from the [[domain]] table")
+	}
+	if second, ok := c.to.Fallback(); ok {
+		r := second.Route()
+		out.Route, out.Fallback, out.MX, out.User = net.JoinHostPort(r.Host, strconv.Itoa(int(r.Port))), string(rule.Fallback), r.MX, r.User
+	}
+	if c.to.BySender {
+		from := "from " + c.Sender
+		if c.Sender == "" {
+			from = "without --from"
+		}
+		note(Note, "some rules are for the mail of some senders only; this is the way of mail "+from, "domain.senders", "give --from DOMAIN to see that of another sender")
 	}
 	if out.User != "" {
 		note(Note, "the relay logs in there; a check does not, and cannot tell whether the password is right", "domain.user", "nothing")
@@ -39,7 +44,7 @@ func (c *checker) applyRule() {
 	if rule.Opportunistic && c.RefusePlaintext {
 		note(Note, `the rule lets mail go in clear, against delivery.plaintext = "refuse"`, "domain.tls", "nothing, if that is meant")
 	}
-	if rule.Level == security.Verify && (rule.Route == nil || rule.Route.MX) {
+	if rule.Level == security.Verify && (c.to.Route() == nil || c.to.Route().MX) {
 		note(Note, "the rule asks for a certificate for the MX host's name; whoever forges the MX records can name a host of their own, with a good certificate",
 			"domain.tls", "tls = \"secure\" pins the names of the certificate; nothing is needed where the zone is signed or an enforced policy names the hosts")
 	}
@@ -49,10 +54,10 @@ func (c *checker) applyRule() {
 	c.report.Rule = out
 }
 
-// levelName is the rule's tls as it stands in the configuration.
-func levelName(r *outbound.Rule) string {
-	if r.Opportunistic {
+// levelName is what the rule asks for on this way, as a value of tls.
+func levelName(d *outbound.Destination) string {
+	if d.Rule.Opportunistic {
 		return "opportunistic"
 	}
-	return map[security.Level]string{security.Encrypt: "encrypt", security.Verify: "verify", security.Secure: "secure", security.VerifyDANE: "dane"}[r.Level]
+	return map[security.Level]string{security.Encrypt: "encrypt", security.Verify: "verify", security.Secure: "secure", security.VerifyDANE: "dane"}[d.Level()]
 }

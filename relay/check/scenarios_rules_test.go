@@ -48,6 +48,35 @@ var ruleScenarios = []scenario{
 		h := w.host("smtp."+d, testnet.Faults{NoStartTLS: true})
 		w.options.Rules = outbound.Rules{d: {Opportunistic: true, Route: &outbound.Route{Host: h.IP, Port: 25, User: "us", Password: "hunter2"}}}
 	}},
+	{name: "fallback-hosts-down", deliverable: true, setup: func(w *world, d string) {
+		fallback(w, d, outbound.FallbackUnbound, testnet.Faults{})
+		w.ok(w.AddDomain(d, testnet.Domain{MX: []string{"mx1." + d}}))
+	}},
+	{name: "fallback-policy-binds", setup: func(w *world, d string) {
+		fallback(w, d, outbound.FallbackUnbound, testnet.Faults{})
+		w.enforced(d, "mx1."+d)
+	}},
+	{name: "fallback-dane-binds", setup: func(w *world, d string) {
+		mx := fallback(w, d, outbound.FallbackUnbound, testnet.Faults{})
+		w.ok(w.AddDomain(d, testnet.Domain{MX: []string{mx.Name}}))
+		w.ok(mx.Set(testnet.Faults{}))
+		w.tlsa(mx, false)
+		w.ok(mx.Set(testnet.Faults{Down: true}))
+		w.sign(d)
+	}},
+	{name: "fallback-all", deliverable: true, setup: func(w *world, d string) {
+		fallback(w, d, outbound.FallbackAll, testnet.Faults{})
+		w.enforced(d, "mx1."+d)
+	}},
+	{name: "fallback-not-verified", setup: func(w *world, d string) {
+		fallback(w, d, outbound.FallbackUnbound, testnet.Faults{Cert: testnet.CertSpec{SelfSigned: true}})
+		w.ok(w.AddDomain(d, testnet.Domain{MX: []string{"mx1." + d}}))
+	}},
+	{name: "fallback-not-for-a-policy-that-is-not-met", setup: func(w *world, d string) {
+		mx := fallback(w, d, outbound.FallbackAll, testnet.Faults{})
+		w.ok(mx.Set(testnet.Faults{Cert: testnet.CertSpec{SelfSigned: true}}))
+		w.enforced(d, "mx1."+d)
+	}},
 	{name: "rule-opportunistic", deliverable: true, setup: func(w *world, d string) {
 		w.host("mx1."+d, testnet.Faults{NoStartTLS: true})
 		w.ok(w.AddDomain(d, testnet.Domain{MX: []string{"mx1." + d}}))
@@ -74,3 +103,11 @@ var ruleScenarios = []scenario{
 
 // parent is the name of a rule for all that lies beside a domain.
 func parent(domain string) string { return domain[strings.IndexByte(domain, '.'):] }
+
+// fallback adds the MX host of a domain, which cannot be reached, and a rule with a
+// fallback route, whose host has faults.
+func fallback(w *world, d string, kind outbound.Fallback, f testnet.Faults) *testnet.Host {
+	w.host("smtp."+d, f)
+	w.options.Rules = outbound.Rules{d: {Fallback: kind, Route: &outbound.Route{Host: "smtp." + d, Port: 25}}}
+	return w.host("mx1."+d, testnet.Faults{Down: true})
+}

@@ -123,6 +123,17 @@ func (t *text) report(r *Report) {
 	if r.TLSRPT != nil {
 		t.tlsrpt(r.TLSRPT)
 	}
+	if f := r.Fallback; f != nil {
+		t.line("")
+		t.line("%s", t.paint(bold, "The fallback route"))
+		t.mx(f)
+		if f.Policy != nil {
+			t.policy(f.Policy)
+		}
+		for i := range f.Hosts {
+			t.host(&f.Hosts[i])
+		}
+	}
 	t.head("Outcome", "")
 	kind := "FAIL"
 	if r.Outcome.Deliverable {
@@ -138,6 +149,9 @@ func (t *text) rule(r *OperatorRule) {
 	}
 	if r.Route != "" {
 		t.line("  route = %q", r.Route)
+	}
+	if r.Fallback != "" {
+		t.line("  fallback = %q", r.Fallback)
 	}
 	if r.MX {
 		t.line("  mx = true")

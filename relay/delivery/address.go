@@ -104,20 +104,20 @@ type reservation struct {
 	pool   *pool
 	at     []netip.AddrPort
 	proven bool
-	limit  int
 	begun  time.Time
 }
 
 // reserve takes a place for the host named key at each of the addresses that have one: an
-// address has a place while fewer than limit sessions of the host's class are busy there.
+// address has a place while fewer sessions of the host's class are busy there than limit
+// allows.
 // An idle session there is closed if that makes the place. The error is an *errBusy where
 // no address has a place.
-func (p *pool) reserve(key string, at []netip.AddrPort, limit int, now time.Time) (*reservation, error) {
+func (p *pool) reserve(key string, at []netip.AddrPort, limit sessionLimit, now time.Time) (*reservation, error) {
 	p.mu.Lock()
-	r := &reservation{pool: p, proven: p.host(key).proven(now), limit: limit, begun: now}
-	bound := limit
+	r := &reservation{pool: p, proven: p.host(key).proven(now), begun: now}
+	bound := limit.base
 	if r.proven {
-		bound *= provenTimes
+		bound = max(limit.base*provenTimes, limit.most)
 	}
 	var busy *errBusy
 	var old []*session
@@ -129,7 +129,7 @@ func (p *pool) reserve(key string, at []netip.AddrPort, limit int, now time.Time
 			}
 			continue
 		}
-		if s := a.oldestIdle(); s != nil && len(a.sessions)+a.opening[0]+a.opening[1] >= limit {
+		if s := a.oldestIdle(); s != nil && len(a.sessions)+a.opening[0]+a.opening[1] >= p.host(key).growth.allowed(limit) {
 			p.drop(s)
 			old = append(old, s)
 		}

@@ -20,6 +20,7 @@ type attempt struct {
 	settings *Settings
 	to       outbound.Destination
 	policy   sts.Result
+	plan     outbound.Plan
 	walk     *outbound.Walk // nil before the first host is tried
 	busy     time.Duration  // for how long it waits as too many wait for a host already; 0: none is so
 	alone    bool           // the message goes alone through a session: what became of it before is not known
@@ -41,7 +42,7 @@ type ending struct {
 
 func newAttempt(grace context.Context, d *Delivery, claim *queue.Claim) *attempt {
 	a := &attempt{d: d, claim: claim, grace: grace, settings: d.settings.Load(), recipients: newRecipients(claim.States), end: ending{begun: d.now()}}
-	a.to = a.settings.Rules.Destination(claim.Domain)
+	a.to = destination(a.settings.Rules, claim.Domain, claim.Envelope.From)
 	a.alone = slices.ContainsFunc(claim.States, func(s queue.RecipientState) bool { return s.ReasonCode == failure.Unknown.Code() })
 	return a
 }
@@ -58,7 +59,7 @@ func (f *attemptError) states(claim *queue.Claim) []queue.RecipientState {
 // run makes the attempt and ends the claim. Once ctx has ended, nothing more is
 // sent but content that is on its way, which has until a.grace ends.
 func (a *attempt) run(ctx context.Context) {
-	f := a.policyAndHosts(ctx)
+	f := a.ways(ctx)
 	if ctx.Err() != nil && len(a.recipients.open) > 0 && (a.end.cut || !a.end.reached) {
 		a.giveBack()
 		return
@@ -118,7 +119,10 @@ func (a *attempt) policyAndHosts(ctx context.Context) *attemptError {
 		return f
 	}
 	plan, f := a.findHosts(ctx)
-	if f != nil {
+	if a.plan = plan; f != nil {
+		return f
+	}
+	if f := a.passedOver(ctx); f != nil {
 		return f
 	}
 	a.tryHosts(ctx, &plan)
@@ -166,7 +170,8 @@ func (a *attempt) finish(f *attemptError) {
 	if f != nil {
 		o.RetryAfter = f.retryAfter
 	}
-	if !a.end.reached && f != nil && f.domainWide {
+	// Where senders have rules of their own, other mail of the domain goes another way.
+	if !a.end.reached && f != nil && f.domainWide && !a.to.BySender {
 		o.DomainBackoff = queue.DomainBackoff{Reason: f.queueReason(), PolicyOnly: f.policy}
 	}
 	a.d.queue.Finish(a.claim, o)

@@ -60,10 +60,11 @@ type Options struct {
 
 // Settings may be replaced while the relay runs.
 type Settings struct {
-	// Concurrency bounds the claims that are worked on at a time, PerHost the
-	// sessions to one host. Defaults 500 and 10.
+	// Concurrency bounds the claims that are worked on at a time. Default 500.
 	Concurrency int
-	PerHost     int
+	// PerHost bounds the sessions to one host; 0: DefaultPerHost, and up to
+	// MostPerHost to a host far away that takes more mail over more sessions.
+	PerHost int
 	// RefusePlaintext keeps mail from leaving without TLS, whatever a domain
 	// publishes.
 	RefusePlaintext bool
@@ -104,6 +105,7 @@ type Delivery struct {
 	opener          outbound.Opener
 	unknownPolicies unknownPolicies
 	homeless        homeless
+	fallbacks       fallbacks
 	rotation        outbound.Rotation
 	places          places
 	active          atomic.Int64
@@ -143,9 +145,6 @@ func New(o Options) *Delivery {
 func (d *Delivery) Set(s Settings) {
 	if s.Concurrency == 0 {
 		s.Concurrency = 500
-	}
-	if s.PerHost == 0 {
-		s.PerHost = 10
 	}
 	if s.ConnectTimeout == 0 {
 		s.ConnectTimeout = 30 * time.Second

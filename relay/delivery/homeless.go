@@ -82,11 +82,11 @@ func (a *attempt) homeless(ctx context.Context, plan outbound.Plan) *attemptErro
 		why = a.d.finder.Homeless(ctx, &plan, a.reach().Private)
 	}
 	if why == "" {
-		a.d.homeless.found(a.claim.Domain)
+		a.d.homeless.found(a.to.Key())
 		return nil
 	}
 	now := a.d.now()
-	s := a.d.homeless.look(a.claim.Domain, now)
+	s := a.d.homeless.look(a.to.Key(), now)
 	if left := outbound.SecondLook - now.Sub(s.first); left > 0 {
 		return &attemptError{reason: failure.NoHost, domainWide: true, retryAfter: left,
 			text: fmt.Sprintf("%s; it is looked at once more in %s, and the message is given up if there is still none", why, age(max(left, time.Second)))}
@@ -98,11 +98,11 @@ func (a *attempt) homeless(ctx context.Context, plan outbound.Plan) *attemptErro
 			return f
 		}
 		if why = a.d.finder.Homeless(ctx, &fresh, a.reach().Private); why == "" {
-			a.d.homeless.found(a.claim.Domain)
+			a.d.homeless.found(a.to.Key())
 			a.tryHosts(ctx, &fresh)
 			return nil
 		}
-		a.d.homeless.confirm(a.claim.Domain, now)
+		a.d.homeless.confirm(a.to.Key(), now)
 	}
 	return &attemptError{permanent: true, reason: failure.NoHost,
 		text: fmt.Sprintf("%s; it was looked at again after %s", why, age(now.Sub(s.first)))}

@@ -15,7 +15,7 @@ import (
 // attempt has tried enough of them, or until its time is over.
 func (a *attempt) tryHosts(ctx context.Context, plan *outbound.Plan) {
 	now := a.d.now()
-	a.walk = a.d.rotation.Begin(a.claim.Domain, plan, a.walk, now)
+	a.walk = a.d.rotation.Begin(a.to.Key(), plan, a.walk, now)
 	guide := outbound.Guide{
 		Requirement: func(h outbound.Host) *security.Requirement { return a.requirement(h.Name, plan) },
 		Addresses: func(h outbound.Host) []netip.Addr {
@@ -42,7 +42,7 @@ func (a *attempt) tryHosts(ctx context.Context, plan *outbound.Plan) {
 			break
 		}
 	}
-	a.d.rotation.End(a.claim.Domain, a.walk, len(a.recipients.open) > 0, ctx.Err() != nil, now)
+	a.d.rotation.End(a.to.Key(), a.walk, len(a.recipients.open) > 0, ctx.Err() != nil, now)
 }
 
 // failed takes note of a host that could not be used.
@@ -112,7 +112,7 @@ func (a *attempt) transact(ctx context.Context, h *hostTry) (at netip.Addr, f *a
 		a.record.proved(h.req, &s.evidence)
 		var r transactionResult
 		for more := true; more; more = r.course == courseMore && s.mayCarry() {
-			r = a.send(ctx, s)
+			r = a.send(ctx, h, s)
 			a.fold(h, s, r)
 		}
 		if r.course != courseRenew {

@@ -149,7 +149,7 @@ func TestAHostIsBoundedByItsAddressToo(t *testing.T) {
 	at := func(s string) []netip.AddrPort { return []netip.AddrPort{netip.MustParseAddrPort(s)} }
 	now := time.Now()
 	p := newPool()
-	reserve := func(key, addr string) (*reservation, error) { return p.reserve(key, at(addr), 2, now) }
+	reserve := func(key, addr string) (*reservation, error) { return p.reserve(key, at(addr), limitOf(2), now) }
 	var held []*reservation
 	for _, name := range []string{"a", "b"} {
 		r, err := reserve(name, "192.0.2.1:25")
@@ -176,7 +176,7 @@ func TestAHostIsBoundedByItsAddressToo(t *testing.T) {
 		}
 	}
 	// Of several addresses, those that have places.
-	r, err := p.reserve("c", append(at("192.0.2.1:25"), at("192.0.2.3:25")...), 2, now)
+	r, err := p.reserve("c", append(at("192.0.2.1:25"), at("192.0.2.3:25")...), limitOf(2), now)
 	if err != nil || len(r.at) != 1 || r.at[0] != at("192.0.2.3:25")[0] {
 		t.Errorf("%+v, %v", r, err)
 	}
@@ -252,18 +252,18 @@ func TestAnIdleSessionAtTheAddressMakesRoom(t *testing.T) {
 	now := time.Now()
 	at := []netip.AddrPort{netip.MustParseAddrPort("192.0.2.1:25")}
 	s.addr = at[0].Addr()
-	r, err := p.reserve("one", at, 1, now)
+	r, err := p.reserve("one", at, limitOf(1), now)
 	if err != nil {
 		t.Fatal(err)
 	}
 	p.host("one").opening++
 	s.place = r
 	p.add(s)
-	if _, err := p.reserve("two", at, 1, now); err == nil {
+	if _, err := p.reserve("two", at, limitOf(1), now); err == nil {
 		t.Fatal("a session in use made room")
 	}
 	p.put(s, now)
-	if _, err := p.reserve("two", at, 1, now); err != nil {
+	if _, err := p.reserve("two", at, limitOf(1), now); err != nil {
 		t.Fatalf("an idle session made none: %v", err)
 	}
 	p.quits.Wait()

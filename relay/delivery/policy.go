@@ -84,7 +84,11 @@ func (a *attempt) lookupPolicy(ctx context.Context) *attemptError {
 	if a.overridden() {
 		return nil
 	}
-	if a.d.unknownPolicies.wait(a.to.PolicyDomain, a.claim.BackoffStep) {
+	step := a.claim.BackoffStep
+	if a.to.BySender {
+		step = a.claim.Attempts // its domain has no back-off
+	}
+	if a.d.unknownPolicies.wait(a.to.PolicyDomain, step) {
 		return &attemptError{reason: failure.STSFetch, policy: true, domainWide: true,
 			text: fmt.Sprintf("whether %s asks for verified TLS cannot be told now (%s); nothing was sent", a.to.PolicyDomain, r.Why)}
 	}

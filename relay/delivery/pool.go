@@ -110,6 +110,7 @@ type hostSessions struct {
 
 	window  float64       // number of sessions that the host may have
 	steady  bool          // the window was halved before, and grows slowly now
+	growth  growth        // beyond the number that each host may have
 	open    time.Duration // average time to open a session
 	message time.Duration // average time of a message
 }
@@ -140,15 +141,15 @@ func (p *pool) host(key string) *hostSessions {
 }
 
 // get returns an idle session of a host that fits, or nil and the right to open one. It
-// waits while the host has as many sessions as it may, at most limit. The right ends with
+// waits while the host has as many sessions as it may, within limit. The right ends with
 // add or cancel; the use of a session that get returned or add took ends with put. The
 // error is the cause of ctx, or an *errBusy.
-func (p *pool) get(ctx context.Context, key string, limit int, fits func(*session) bool) (*session, error) {
+func (p *pool) get(ctx context.Context, key string, limit sessionLimit, fits func(*session) bool) (*session, error) {
 	var begun time.Time // of the wait
 	for {
 		p.mu.Lock()
 		h := p.host(key)
-		window := min(limit, max(int(h.window), 1))
+		window := h.allowed(limit)
 		if s := h.idle(fits); s != nil {
 			s.busy, s.since = true, time.Now()
 			p.mu.Unlock()
@@ -167,7 +168,7 @@ func (p *pool) get(ctx context.Context, key string, limit int, fits func(*sessio
 			p.quit(idle)
 			return nil, nil
 		}
-		if len(h.waiting) >= limit*maxWaiting {
+		if len(h.waiting) >= limit.base*maxWaiting {
 			wait := min(max(h.expected(), minBusy), maxBusy)
 			p.mu.Unlock()
 			return nil, &errBusy{wait: wait}
@@ -211,6 +212,11 @@ func (p *pool) wait(ctx context.Context, h *hostSessions, begun time.Time) (err 
 		h.wake() // the turn of this attempt goes to the next one
 	}
 	return err
+}
+
+// allowed is how many sessions the host may have, within limit.
+func (h *hostSessions) allowed(limit sessionLimit) int {
+	return min(h.growth.allowed(limit), max(int(h.window), 1))
 }
 
 func (h *hostSessions) total() int { return len(h.sessions) + h.opening }
@@ -306,6 +312,7 @@ func (p *pool) onSuccess(key string, d time.Duration) {
 		h.window++
 	}
 	h.window = min(h.window, 1000)
+	h.growth.took(d, h.total(), len(h.waiting))
 }
 
 // onOverload takes note that the host is overloaded: it said 421, or did not answer.
@@ -315,6 +322,22 @@ func (p *pool) onOverload(key string) {
 	h := p.host(key)
 	h.window, h.steady = max(min(h.window, float64(h.total()))/2, 1), true
 	h.taken = time.Time{}
+	h.growth.overloaded()
+}
+
+// onBusy takes note that the host put a message off because it has too much to do, and
+// keeps the session.
+func (p *pool) onBusy(key string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.host(key).growth.overloaded()
+}
+
+// allowed is how many sessions a host may have now, within limit.
+func (p *pool) allowed(key string, limit sessionLimit) int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.host(key).allowed(limit)
 }
 
 // mayUseBDAT reports whether BDAT may be used with the host.

@@ -15,7 +15,7 @@ func anySession(*session) bool { return true }
 // take gets a session of a host, opened by hand where there is none.
 func take(t *testing.T, p *pool, key string, limit int) (s *session, opened bool) {
 	t.Helper()
-	s, err := p.get(t.Context(), key, limit, anySession)
+	s, err := p.get(t.Context(), key, limitOf(limit), anySession)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -29,8 +29,7 @@ func take(t *testing.T, p *pool, key string, limit int) (s *session, opened bool
 
 // free says how many sessions a host may open now before someone has to wait.
 func free(p *pool, key string, limit int) int {
-	h := p.host(key)
-	return min(limit, max(int(h.window), 1)) - h.total()
+	return p.allowed(key, limitOf(limit)) - p.host(key).total()
 }
 
 func TestAHostGetsMoreSessionsWhileItTakesThem(t *testing.T) {
@@ -123,7 +122,7 @@ func TestASessionThatIsBeingOpenedIsWaitedFor(t *testing.T) {
 		take(t, p, "mx", 10)
 		p.onOpened("mx", 100*time.Millisecond)
 		p.onSuccess("mx", 10*time.Millisecond)
-		if s, err := p.get(t.Context(), "mx", 10, anySession); s != nil || err != nil {
+		if s, err := p.get(t.Context(), "mx", limitOf(10), anySession); s != nil || err != nil {
 			t.Fatal("the second session is not opened:", s, err)
 		}
 		got := make(chan bool)
@@ -149,10 +148,10 @@ func TestTooManyWhoWaitAreSentAway(t *testing.T) {
 		s, _ := take(t, p, "mx", 1)
 		ctx, cancel := context.WithCancel(t.Context())
 		for range maxWaiting {
-			go func() { _, _ = p.get(ctx, "mx", 1, anySession) }()
+			go func() { _, _ = p.get(ctx, "mx", limitOf(1), anySession) }()
 		}
 		synctest.Wait()
-		_, err := p.get(ctx, "mx", 1, anySession)
+		_, err := p.get(ctx, "mx", limitOf(1), anySession)
 		if busy, ok := errors.AsType[*errBusy](err); !ok || busy.wait < minBusy {
 			t.Errorf("the error is %v", err)
 		}
@@ -173,22 +172,22 @@ func TestNobodyWaitsLongForAHostThatIsSilent(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newPool()
 		for range firstSessions {
-			if s, err := p.get(t.Context(), "mx", 10, anySession); s != nil || err != nil {
+			if s, err := p.get(t.Context(), "mx", limitOf(10), anySession); s != nil || err != nil {
 				t.Fatal(s, err)
 			}
 		}
 		begun := time.Now()
-		_, err := p.get(t.Context(), "mx", 10, anySession)
+		_, err := p.get(t.Context(), "mx", limitOf(10), anySession)
 		if busy, ok := errors.AsType[*errBusy](err); !ok || time.Since(begun) != patience || busy.wait != patience {
 			t.Errorf("after %s: %v", time.Since(begun), err)
 		}
 		time.Sleep(30 * time.Second)
-		_, err = p.get(t.Context(), "mx", 10, anySession)
+		_, err = p.get(t.Context(), "mx", limitOf(10), anySession)
 		if busy, ok := errors.AsType[*errBusy](err); !ok || busy.wait < patience {
 			t.Errorf("half a minute later: %v", err)
 		}
 		sent := make(chan error)
-		go func() { _, err := p.get(t.Context(), "mx", 10, anySession); sent <- err }()
+		go func() { _, err := p.get(t.Context(), "mx", limitOf(10), anySession); sent <- err }()
 		synctest.Wait()
 		for range firstSessions {
 			p.onOverload("mx")
@@ -208,7 +207,7 @@ func TestWhoeverWaitsForASlowHostIsPatient(t *testing.T) {
 		p.onOpened("mx", time.Second)
 		p.onSuccess("mx", 4*time.Second)
 		got := make(chan error)
-		go func() { _, err := p.get(t.Context(), "mx", 1, anySession); got <- err }()
+		go func() { _, err := p.get(t.Context(), "mx", limitOf(1), anySession); got <- err }()
 		time.Sleep(19 * time.Second)
 		p.put(s, time.Now())
 		if err := <-got; err != nil {
@@ -220,7 +219,7 @@ func TestWhoeverWaitsForASlowHostIsPatient(t *testing.T) {
 func TestAHostIsForgottenAfterAWhile(t *testing.T) {
 	p := newPool()
 	now := time.Unix(1e9, 0)
-	if s, err := p.get(t.Context(), "mx", 10, anySession); s != nil || err != nil {
+	if s, err := p.get(t.Context(), "mx", limitOf(10), anySession); s != nil || err != nil {
 		t.Fatal(s, err)
 	}
 	p.cancel("mx", now, false)

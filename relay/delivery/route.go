@@ -16,9 +16,9 @@ import (
 type hostTry struct {
 	outbound.Host
 	req   *security.Requirement
-	key   string // of the host's sessions in the pool
-	limit int    // of sessions to it
-	fresh bool   // only a session that was not used before will do
+	key   string       // of the host's sessions in the pool
+	limit sessionLimit // of sessions to it
+	fresh bool         // only a session that was not used before will do
 	// refusedOver is an address at which the host has refused the relay (5.7.x): it is
 	// asked once more over the other address family. refusals are its replies, by the
 	// position of the recipient.
@@ -27,9 +27,9 @@ type hostTry struct {
 }
 
 func (a *attempt) newHostTry(h outbound.Host, req *security.Requirement) *hostTry {
-	t := &hostTry{Host: h, req: req, key: sessionKey(h, a.to.User()), limit: a.settings.PerHost, fresh: a.alone}
+	t := &hostTry{Host: h, req: req, key: sessionKey(h, a.to.User()), limit: limitOf(a.settings.PerHost), fresh: a.alone}
 	if r := a.to.Rule; r != nil && r.PerHost > 0 {
-		t.limit = r.PerHost
+		t.limit = limitOf(r.PerHost)
 	}
 	return t
 }

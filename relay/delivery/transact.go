@@ -42,6 +42,8 @@ type transactionResult struct {
 	reply             string
 	// reached reports whether the host has said anything about the message.
 	reached bool
+	// capacity is how many sessions the host may have, where it took the message.
+	capacity int
 	// cut reports whether the stop of the relay has cut off the transaction before its
 	// content was sent as a whole.
 	cut bool
@@ -57,7 +59,7 @@ type verdict struct {
 }
 
 // send makes a transaction for the recipients that have no result.
-func (a *attempt) send(ctx context.Context, s *session) transactionResult {
+func (a *attempt) send(ctx context.Context, h *hostTry, s *session) transactionResult {
 	used := s.messages > 0
 	s.messages++
 	t := a.transaction(s)
@@ -82,6 +84,7 @@ func (a *attempt) send(ctx context.Context, s *session) transactionResult {
 	case used && lost:
 		return transactionResult{course: courseRenew, failure: connectionFailure(s, err)}
 	case used && saysNothing(s, out):
+		a.d.pool.onBusy(s.key)
 		return transactionResult{course: courseRenew, failure: &attemptError{reason: failure.Busy, host: s.host, domainWide: true, text: s.host + " takes no more on a session that was used before"}}
 	case lost && out.Mail.Code == 0: // the host saw nothing of the message
 		return transactionResult{failure: connectionFailure(s, err)}
@@ -91,8 +94,13 @@ func (a *attempt) send(ctx context.Context, s *session) transactionResult {
 		a.d.pool.onSuccess(s.key, a.d.now().Sub(start))
 	case !s.client.Usable():
 		a.d.pool.onOverload(s.key) // it said 421, or went away
+	case out.Mail.Code/100 == 4 || out.Data.Code/100 == 4 || out.Final.Code/100 == 4:
+		a.d.pool.onBusy(s.key)
 	}
 	r := judge(s, out, err, len(t.Recipients))
+	if r.accepted {
+		r.capacity = a.d.pool.allowed(s.key, h.limit)
+	}
 	_, dsn := s.client.Extension("DSN")
 	r.relayed = !dsn
 	return r
@@ -203,7 +211,7 @@ func (a *attempt) fold(h *hostTry, s *session, r transactionResult) {
 	a.end.cut = a.end.cut || r.cut
 	a.end.reached = a.end.reached || r.reached
 	if r.accepted {
-		a.end.capacity = h.limit
+		a.end.capacity = r.capacity
 	}
 	if r.unreadable != nil {
 		to.failAll(r.unreadable, a.record.tls)

@@ -56,8 +56,9 @@ func TestTheResultOfATransactionIsFoldedIntoTheAttempt(t *testing.T) {
 				}
 			}
 			s := &session{host: "mx.d.example", addr: netip.MustParseAddr("192.0.2.1"), evidence: security.Evidence{StartTLS: security.Established}}
-			a, h := &attempt{recipients: newRecipients(make([]queue.RecipientState, 2))}, &hostTry{limit: 7}
+			a, h := &attempt{recipients: newRecipients(make([]queue.RecipientState, 2))}, &hostTry{}
 			r := judge(s, out, tt.err, 2)
+			r.capacity = 7
 			a.fold(h, s, r)
 
 			got := []byte("??")
@@ -73,7 +74,7 @@ func TestTheResultOfATransactionIsFoldedIntoTheAttempt(t *testing.T) {
 			if len(a.recipients.declined) != tt.declined || len(h.refusals) != tt.refused {
 				t.Errorf("declined %v, refused %v", a.recipients.declined, h.refusals)
 			}
-			if took := strings.Contains(tt.want, "D"); took != (a.end.capacity == h.limit) {
+			if took := strings.Contains(tt.want, "D"); took != (a.end.capacity == 7) {
 				t.Errorf("capacity %d", a.end.capacity)
 			}
 		})

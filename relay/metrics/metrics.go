@@ -11,6 +11,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
+	dto "github.com/prometheus/client_model/go"
 	"github.com/prometheus/common/expfmt"
 )
 
@@ -123,6 +124,16 @@ func (m *Metrics) Reported(how, result string, n int) {
 func (m *Metrics) Committed(batches int, took time.Duration) {
 	m.batches.Observe(float64(batches))
 	m.commits.Observe(took.Seconds())
+}
+
+// Commits returns how many commits of the store there were, and what they took together.
+func (m *Metrics) Commits() (n uint64, took time.Duration) {
+	var v dto.Metric
+	if err := m.commits.Write(&v); err != nil {
+		return 0, 0
+	}
+	h := v.GetHistogram()
+	return h.GetSampleCount(), time.Duration(h.GetSampleSum() * float64(time.Second))
 }
 
 // Write writes all metrics.

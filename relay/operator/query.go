@@ -10,13 +10,15 @@ import (
 )
 
 // Messages calls yield with the selected messages, the oldest first, until it
-// returns false or has had limit of them. A negative limit is none.
+// returns false or has had limit of them. A negative limit is none. IDs that are not in
+// the queue are passed over.
 func (o *Operator) Messages(ctx context.Context, sel Selection, limit int, yield func(*Message) bool) error {
 	f, err := sel.filter()
 	if err != nil {
 		return failed(invalid, err)
 	}
-	if limit == 0 {
+	o.resolve(&f, sel.IDs)
+	if limit == 0 || len(sel.IDs) > 0 && len(f.IDs) == 0 {
 		return nil
 	}
 	n := 0

@@ -1,13 +1,14 @@
 package outbound
 
 import (
+	"iter"
 	"net/netip"
 	"strings"
 
 	"github.com/stsrelay/stsrelay/relay/security"
 )
 
-// Rule is the operator's rule for mail to a domain, or to all domains below one.
+// Rule is the operator's rule for mail to a domain, to all domains below one, or to all.
 type Rule struct {
 	// Level is what is asked of every session, whatever the domain publishes.
 	Level security.Level
@@ -20,9 +21,31 @@ type Rule struct {
 	Override bool
 	// Route is where the mail goes; nil: to the domain's MX hosts.
 	Route *Route
+	// Fallback says which mail takes the route only where no MX host of the domain can be
+	// used; NoFallback: all mail takes it.
+	Fallback Fallback
 	// PerHost bounds the sessions to one host; 0: the bound for all hosts.
 	PerHost int
+	// BySender are the rules that count instead for the mail of some senders, by the
+	// sender's domain.
+	BySender Rules
+	// SendersOnly reports whether the mail of all other senders has no rule of this name.
+	SendersOnly bool
 }
+
+// Fallback is the mail for which a route is the second way.
+type Fallback string
+
+// The kinds of fallback.
+const (
+	// NoFallback: the route is the only way.
+	NoFallback Fallback = ""
+	// FallbackUnbound is for mail that nothing binds to the domain's own hosts: no
+	// enforced MTA-STS policy, and no TLSA records.
+	FallbackUnbound Fallback = "unbound"
+	// FallbackAll is for all mail: the next hop keeps to policies itself.
+	FallbackAll Fallback = "all"
+)
 
 // Route is a next hop that the operator has set.
 type Route struct {
@@ -36,21 +59,6 @@ type Route struct {
 	User, Password string
 }
 
-// PinnedNames are the patterns of security.MatchName that the rule asks for in mail to
-// domain; none where its level is not security.Secure.
-func (r *Rule) PinnedNames(domain string) []string {
-	if r.Level != security.Secure {
-		return nil
-	}
-	if len(r.Match) > 0 {
-		return r.Match
-	}
-	if r.Route != nil {
-		domain = r.Route.Host
-	}
-	return []string{domain, "." + domain}
-}
-
 // PolicyDomain is the domain whose published policies apply to the route: the next hop
 // itself (RFC 8461, 3.4); "" where that is an address.
 func (r *Route) PolicyDomain() string {
@@ -60,28 +68,76 @@ func (r *Route) PolicyDomain() string {
 	return r.Host
 }
 
-// Rules are the operator's rules by name: "example.com" is the rule for that domain, and
-// ".example.com" for all domains below it.
+// Everything is the name of the rule for all domains that have no rule of their own.
+const Everything = "*"
+
+// Rules are the operator's rules by name: "example.com" is the rule for that domain,
+// ".example.com" for all domains below it, and Everything for all.
 type Rules map[string]*Rule
 
-// For finds the rule with the most specific name, nil where there is none.
-// domain is in lower case.
-func (r Rules) For(domain string) *Rule {
-	if len(r) == 0 {
-		return nil
-	}
-	if rule, ok := r[domain]; ok {
-		return rule
-	}
-	for rest := domain; ; {
-		_, after, ok := strings.Cut(rest, ".")
-		if !ok {
-			return nil
+// Add adds a rule. Where there are senders, domains or names as those of rules, it is for
+// their mail only.
+func (r Rules) Add(name string, senders []string, rule *Rule) {
+	old := r[name]
+	if len(senders) == 0 {
+		if r[name] = rule; old != nil {
+			rule.BySender = old.BySender
 		}
-		if rule, ok := r["."+after]; ok {
-			return rule
+		return
+	}
+	if old == nil {
+		old = &Rule{SendersOnly: true}
+		r[name] = old
+	}
+	if old.BySender == nil {
+		old.BySender = make(Rules)
+	}
+	for _, s := range senders {
+		old.BySender[s] = rule
+	}
+}
+
+// Find finds the rule with the most specific name for mail from a sender's domain, ""
+// where there is none. The rule is nil, and its name "", where none applies. bySender
+// reports whether another sender's mail may have another rule. Domains are in lower case.
+func (r Rules) Find(domain, sender string) (name string, rule *Rule, bySender bool) {
+	for name := range namesOf(domain) {
+		rule := r[name]
+		if rule == nil {
+			continue
 		}
-		rest = after
+		if len(rule.BySender) > 0 {
+			bySender = true
+			for s := range namesOf(sender) {
+				if own := rule.BySender[s]; own != nil && sender != "" {
+					return name, own, true
+				}
+			}
+		}
+		if !rule.SendersOnly {
+			return name, rule, bySender
+		}
+	}
+	return "", nil, bySender
+}
+
+// namesOf yields the names that a rule for a domain may have, the most specific first.
+func namesOf(domain string) iter.Seq[string] {
+	return func(yield func(string) bool) {
+		if !yield(domain) {
+			return
+		}
+		for rest := domain; ; {
+			_, after, ok := strings.Cut(rest, ".")
+			if !ok {
+				break
+			}
+			if !yield("." + after) {
+				return
+			}
+			rest = after
+		}
+		yield(Everything)
 	}
 }
 

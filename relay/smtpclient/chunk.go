@@ -5,11 +5,17 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"time"
 )
 
 // maxChunked is the size up to which a message goes out by BDAT. Some hosts keep
 // a whole chunk in memory.
 const maxChunked = 64 << 10
+
+// warmTime is how long after its last reply a session counts as alive. A host may have
+// closed an older one, and then it would not be known whether it took a message that went
+// out in one write.
+const warmTime = time.Second
 
 // ErrChunking is returned where the host offers CHUNKING and does not know BDAT.
 // Nothing was delivered then.
@@ -22,12 +28,17 @@ func (c *Client) chunks(t *Transaction) bool {
 	return ok && c.pipelining() && !c.noChunks && t.Size > 0 && t.Size <= maxChunked
 }
 
-// chunked sends the message by BDAT. The first chunk is the first line of the message
-// and goes out with the envelope. It is never the last chunk, so nothing is delivered
-// before the envelope was answered. This relay has written that line, so a host that
-// does not know BDAT reads nothing as commands that a stranger wrote. content is called
-// before the last chunk goes out.
+// chunked sends the message by BDAT. content is called before the last chunk goes out.
+//
+// Where it is not known yet whether the host knows BDAT, and in doubt, the message goes
+// in two chunks. The first one is the first line of the message and goes out with the
+// envelope. It is never the last chunk, so nothing is delivered before the envelope was
+// answered. This relay has written that line, so a host that does not know BDAT reads
+// nothing as commands that a stranger wrote.
 func (c *Client) chunked(t *Transaction, out *Outcome, content func() error) error {
+	if c.knowsBDAT && !c.unended && time.Since(c.heard) < warmTime {
+		return c.oneChunk(t, out, content)
+	}
 	body := bufio.NewReader(t.Body)
 	first, err := body.ReadSlice('\n')
 	if err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, bufio.ErrBufferFull) {
@@ -59,6 +70,31 @@ func (c *Client) chunked(t *Transaction, out *Outcome, content func() error) err
 	}
 	out.Final, err = c.read("BDAT", c.timeouts.Final)
 	c.knowsBDAT = c.knowsBDAT || out.Final.OK()
+	return err
+}
+
+// oneChunk sends envelope and message in one write (RFC 3030, 4.2). The host has taken a
+// message by BDAT, so it reads no content as commands; no transaction is open, so it
+// cannot take the content for another sender where it refuses this one.
+func (c *Client) oneChunk(t *Transaction, out *Outcome, content func() error) error {
+	if err := content(); err != nil {
+		return err
+	}
+	c.writeEnvelope(t)
+	if err := c.lastChunk(t.Body, t.Size, out); err != nil {
+		return err
+	}
+	if err := c.envelope(t, out); err != nil {
+		out.BodySent = out.Mail.Code == 0 || out.Mail.OK() // else it was refused for sure
+		return err
+	}
+	if out.BodySent = out.taken() && !c.broken; c.broken {
+		return nil
+	}
+	r, err := c.read("BDAT", c.timeouts.Final)
+	if out.BodySent { // else it is about no recipient
+		out.Final = r
+	}
 	return err
 }
 

@@ -118,10 +118,11 @@ type Client struct {
 	tls      *tls.ConnectionState
 
 	noChunks  bool
-	knowsBDAT bool  // the host has taken a message by BDAT
-	unended   bool  // the last transaction did not end with accepted content
-	broken    bool  // the session is over
-	bye       Reply // the 421 that ended the session
+	knowsBDAT bool      // the host has taken a message by BDAT
+	heard     time.Time // when the last reply came
+	unended   bool      // the last transaction did not end with accepted content
+	broken    bool      // the session is over
+	bye       Reply     // the 421 that ended the session
 }
 
 // New reads the greeting and says EHLO, or HELO to a host that does not know EHLO.
@@ -332,6 +333,7 @@ func (c *Client) read(step string, timeout time.Duration) (Reply, error) {
 		c.broken = true
 		return Reply{}, &ConnError{step, err}
 	}
+	c.heard = time.Now()
 	if !validReply(r, step) {
 		c.broken = true
 		return Reply{}, &ConnError{step, fmt.Errorf("%w: %s", ErrUnexpected, r)}

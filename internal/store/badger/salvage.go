@@ -20,8 +20,9 @@ type Salvage struct {
 }
 
 // OpenSalvage opens the store in dir for reading. It refuses a store that a process is
-// using.
-func OpenSalvage(dir string) (*Salvage, error) {
+// using, and with a *store.FormatError one that a newer version than this, version, has
+// written.
+func OpenSalvage(dir, version string) (*Salvage, error) {
 	unlock, err := lockShared(dir)
 	if err != nil {
 		return nil, openError(dir, err)
@@ -29,9 +30,10 @@ func OpenSalvage(dir string) (*Salvage, error) {
 	s := &Salvage{unlock: unlock}
 	v, err := verify(dir)
 	if err == nil {
-		if refusal := v.refusal(dir); refusal != nil {
-			s.Damage = refusal
-		}
+		err = v.newer(dir, version)
+	}
+	if err == nil {
+		s.Damage = v.damage(dir)
 		var salvage *badgerfile.Salvage
 		if s.Damage != nil {
 			salvage = &badgerfile.Salvage{

@@ -11,6 +11,7 @@
 package badger
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -43,6 +44,8 @@ type Options struct {
 	// the time that it took, fsync included. The committer calls it, so it must be
 	// quick. May be nil.
 	Committed func(batches int, took time.Duration)
+	// Version is the version of the program, which the store notes; "": "dev".
+	Version string
 	// Free measures the free bytes of a folder's file system. Default: statfs.
 	Free func(dir string) (int64, error)
 	// Logger receives the log of the store and of Badger. nil discards it.
@@ -53,6 +56,7 @@ type Options struct {
 type Store struct {
 	db      *badger.DB
 	dir     string
+	version string
 	log     *slog.Logger
 	failure *failure
 	space   space
@@ -82,7 +86,8 @@ type Store struct {
 // Open opens the store in o.Dir, or creates it. It refuses a folder that another process
 // uses, a file system without memory maps, msync and locks, and a disk with less than
 // store.Floor free if there is no ballast file to delete. The error is a *DamageError if
-// the store is damaged, or is not the store that was there before.
+// the store is damaged, or is not the store that was there before, and a *store.FormatError
+// if a newer version of the program has written it. A store of an older format is migrated.
 func Open(o Options) (*Store, error) {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
@@ -105,6 +110,7 @@ func Open(o Options) (*Store, error) {
 	}
 	s := &Store{
 		dir:       o.Dir,
+		version:   cmp.Or(o.Version, "dev"),
 		log:       o.Logger,
 		failure:   &failure{log: o.Logger},
 		wake:      make(chan struct{}, 1),
@@ -113,9 +119,6 @@ func Open(o Options) (*Store, error) {
 		unsound:   make(map[uint32]bool),
 	}
 	s.space = space{dir: o.Dir, free: o.Free, recent: recent, limit: max(o.FreeSpace, store.Floor), ballast: o.Ballast, log: o.Logger}
-	if err := s.space.prepare(); err != nil {
-		return nil, err
-	}
 	if err := s.openBadger(); err != nil {
 		return nil, err
 	}
@@ -129,7 +132,8 @@ func Open(o Options) (*Store, error) {
 	return s, nil
 }
 
-// openBadger verifies the files and opens the database and the identity file.
+// openBadger verifies the files and opens the database and the identity file. Nothing is
+// changed before the store is known to be one that may be opened.
 func (s *Store) openBadger() error {
 	unlock, err := lockShared(s.dir) // a write by another process would look like damage
 	if err != nil {
@@ -137,11 +141,13 @@ func (s *Store) openBadger() error {
 	}
 	v, err := verify(s.dir)
 	if err == nil {
-		if refusal := v.refusal(s.dir); refusal != nil {
-			err = refusal
-		} else {
-			err = v.prepare(s.dir)
-		}
+		err = v.refusal(s.dir, s.version)
+	}
+	if err == nil {
+		err = s.space.prepare()
+	}
+	if err == nil {
+		err = v.prepare(s.dir)
 	}
 	unlock()
 	if err != nil {
@@ -161,7 +167,10 @@ func (s *Store) openBadger() error {
 		s.state.ID, s.state.Commits = v.recorded.ID, v.recorded.Commits
 		s.state.Highest = max(s.state.Highest, v.recorded.Highest)
 	}
-	if err = s.write(nil); err == nil { // the State as it was read
+	if err = s.migrate(v); err == nil {
+		err = s.write(nil) // the State as it was read
+	}
+	if err == nil {
 		s.identity, err = openIdentity(s.dir, &s.state)
 	}
 	if err != nil {

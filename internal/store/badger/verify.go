@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/stsrelay/stsrelay/internal/badgerfile"
+	"github.com/stsrelay/stsrelay/internal/store"
 )
 
 // verifiedAtStart is the number of bytes of values that are verified at each start,
@@ -60,7 +61,8 @@ type verdict struct {
 	lost       bool // acknowledged changes are missing at the end of the torn files
 	empty      []string
 	keys       int
-	said       []string // findings for the log that do not prevent opening
+	written    store.Written // in which format; of format 0 where the store does not say
+	said       []string      // findings for the log that do not prevent opening
 }
 
 // verify reads all tables and write-ahead logs of the store in dir, and values up to
@@ -83,6 +85,9 @@ func verify(dir string) (*verdict, error) {
 			if s := new(State); ok && s.decode(value) {
 				v.recorded = s
 			}
+		}
+		if bytes.Equal(it.Key, store.KeyFormat) {
+			v.readFormat(it)
 		}
 		if it.Pointer != nil {
 			values.check(it)
@@ -107,6 +112,19 @@ func verify(dir string) (*verdict, error) {
 	}
 	v.compare(dir)
 	return v, nil
+}
+
+// readFormat reads in which format the store is. A damaged value is a problem: the store may
+// be one that this program would misread.
+func (v *verdict) readFormat(it *badgerfile.Item) {
+	value, ok := unseal(it.Key, it.UserMeta, it.Value)
+	err := error(&store.ValueError{Key: it.Key})
+	if ok {
+		v.written, err = store.ReadWritten(value)
+	}
+	if err != nil {
+		v.problems = append(v.problems, err.Error())
+	}
 }
 
 // valueCheck verifies the values in value logs.
@@ -194,8 +212,28 @@ func (v *verdict) compare(dir string) {
 	}
 }
 
-// refusal returns the error for a store that must not be opened, nil if it may be.
-func (v *verdict) refusal(dir string) *DamageError {
+// refusal returns the error for a store that must not be opened by this version of the
+// program, nil if it may be: a *store.FormatError or a *DamageError.
+func (v *verdict) refusal(dir, version string) error {
+	if err := v.newer(dir, version); err != nil {
+		return err
+	}
+	if d := v.damage(dir); d != nil {
+		return d
+	}
+	return nil
+}
+
+// newer returns the error for a store of a newer format, nil for the others.
+func (v *verdict) newer(dir, version string) error {
+	if v.written.Format <= store.Format {
+		return nil
+	}
+	return &store.FormatError{Place: dir, Written: v.written, Version: version}
+}
+
+// damage returns what is wrong with a store that must not be opened, nil for nothing.
+func (v *verdict) damage(dir string) *DamageError {
 	if len(v.problems) == 0 {
 		return nil
 	}

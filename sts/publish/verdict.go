@@ -1,0 +1,198 @@
+package publish
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/stsrelay/stsrelay/sts"
+)
+
+// Grade says how much a finding weighs.
+type Grade string
+
+// The grades, by weight.
+const (
+	// Fault: senders get a wrong policy or none, or will stop mail.
+	Fault Grade = "fault"
+	// Waiting: it is not done yet, and a person or time must do it.
+	Waiting Grade = "waiting"
+	// Advice: it works, and can be better.
+	Advice Grade = "advice"
+)
+
+// Finding is one thing that is not as it should be.
+type Finding struct {
+	// Code is a short word for it: "mx-not-covered", "id", "address", "caa",
+	// "record-missing", "mx-not-there", "max-age", "tlsrpt".
+	Code  string `json:"code"`
+	Grade Grade  `json:"grade"`
+	// Text says what is wrong, where, and how to mend it.
+	Text string `json:"text"`
+}
+
+// Seen is what the DNS says of a domain. Each field that is nil or "" with an error beside
+// it is not known.
+type Seen struct {
+	// MX are the domain's MX hosts; none where it has no MX record.
+	MX      []string
+	MXError error
+	// TXT are the records at _mta-sts.DOMAIN, each with its strings joined.
+	TXT      []string
+	TXTError error
+	// Addresses are those of the policy host; none where it does not exist.
+	Addresses    []netip.Addr
+	AddressError error
+	// TLSRPT are the records at _smtp._tls.DOMAIN.
+	TLSRPT      []string
+	TLSRPTError error
+}
+
+// State is what is to be judged.
+type State struct {
+	Domain Domain
+	Host   Host
+	Seen   Seen
+	// KeptUntil is until when senders may keep what was served before under another id;
+	// zero: that is not known.
+	KeptUntil time.Time
+	// AnyAddress is true where a proxy answers for the policy host: its addresses are not
+	// ours to know.
+	AnyAddress bool
+}
+
+// Judge returns what is not as it should be, faults first.
+func Judge(s State) []Finding {
+	var out []Finding
+	add := func(code string, g Grade, format string, args ...any) {
+		out = append(out, Finding{Code: code, Grade: g, Text: s.Domain.Name + ": " + fmt.Sprintf(format, args...)})
+	}
+	s.judgeMX(add)
+	s.judgeHost(add)
+	s.judgeRecord(add)
+	s.judgeTLSRPT(add)
+	if w := Warning(s.Domain.Policy); w != "" {
+		add("max-age", Advice, "%s", w)
+	}
+	order := []Grade{Fault, Waiting, Advice}
+	slices.SortStableFunc(out, func(a, b Finding) int { return slices.Index(order, a.Grade) - slices.Index(order, b.Grade) })
+	return out
+}
+
+type adder func(code string, g Grade, format string, args ...any)
+
+// judgeMX compares the policy with the MX hosts.
+func (s *State) judgeMX(add adder) {
+	p := s.Domain.Policy
+	switch {
+	case p.Mode == sts.ModeNone:
+		return
+	case s.Seen.MXError != nil:
+		add("mx-unknown", Waiting, "its MX records cannot be looked up now: %v", s.Seen.MXError)
+		return
+	case len(s.Seen.MX) == 0:
+		add("mx-none", Fault, "it has no MX record: no mail comes in, and there is nothing to protect; set the MX records")
+		return
+	}
+	for _, host := range s.Seen.MX {
+		if _, ok := p.Match(host); ok {
+			continue
+		}
+		if w := nearWildcard(p, host); w != "" {
+			_, parent, _ := strings.Cut(host, ".")
+			add("mx-not-covered", Fault, "%q does not cover %s: * stands for one label (RFC 8461, 4.1); use *.%s", w, host, parent)
+			continue
+		}
+		add("mx-not-covered", Fault, "mail host %s is in the DNS and not in the policy: senders that obey enforce will not use it; add it to mx, or take it out of the MX records", host)
+	}
+	for _, m := range p.MX {
+		one := sts.Policy{MX: []string{m}}
+		if !slices.ContainsFunc(s.Seen.MX, func(host string) bool { _, ok := one.Match(host); return ok }) {
+			add("mx-not-there", Advice, "%s is in the policy and matches no MX host; that does no harm, and it is right before a new host is set", m)
+		}
+	}
+}
+
+// nearWildcard finds the wildcard of a policy that someone may think covers host: host is
+// below it by more than one label.
+func nearWildcard(p *sts.Policy, host string) string {
+	for _, m := range p.MX {
+		if rest, ok := strings.CutPrefix(m, "*"); ok && strings.HasSuffix(strings.ToLower(host), rest) {
+			return m
+		}
+	}
+	return ""
+}
+
+// judgeHost looks at where the policy host leads.
+func (s *State) judgeHost(add adder) {
+	name := PolicyHost(s.Domain.Name)
+	set := "set " + name + " CNAME " + s.Host.Name
+	if s.Host.Name == name {
+		set = "set the A and AAAA records of " + name
+	}
+	switch {
+	case s.AnyAddress && len(s.Seen.Addresses) > 0:
+	case s.Seen.AddressError != nil:
+		add("address-unknown", Waiting, "the address of %s cannot be looked up now: %v", name, s.Seen.AddressError)
+	case len(s.Seen.Addresses) == 0:
+		add("address", Waiting, "%s does not exist: no certificate is ordered; %s", name, set)
+	case len(s.Host.Addresses) == 0:
+		add("address-unknown", Waiting, "the address of %s is not known, so that nobody can say whether %s leads there: set [publisher] addresses", s.Host.Name, name)
+	default:
+		for _, a := range s.Seen.Addresses {
+			if !slices.Contains(s.Host.Addresses, a) {
+				add("address", Fault, "%s has the address %s, which is none of this relay's (%s): no certificate is ordered; %s", name, a, list(s.Host.Addresses), set)
+				return
+			}
+		}
+	}
+}
+
+// judgeRecord compares the id in the DNS with that of what is served.
+func (s *State) judgeRecord(add adder) {
+	id := ID(Text(s.Domain.Policy))
+	where, set := "_mta-sts."+s.Domain.Name, fmt.Sprintf("set the record to %q", RecordText(id))
+	if s.Domain.Record != "" {
+		set += " at " + s.Domain.Record + ", which it is a CNAME to"
+	}
+	if s.Seen.TXTError != nil {
+		add("record-unknown", Waiting, "%s cannot be looked up now: %v", where, s.Seen.TXTError)
+		return
+	}
+	record, err := sts.ParseRecord(s.Seen.TXT)
+	switch {
+	case errors.Is(err, sts.ErrNoRecord):
+		add("record-missing", Waiting, "%s does not exist: no sender asks for the policy; %s", where, set)
+	case err != nil:
+		add("id", Fault, "%s is not valid, which counts as none: %v; %s", where, err, set)
+	case record.ID != id && !s.KeptUntil.IsZero():
+		add("id", Fault, "%s says id=%s, what is served is %s: senders keep the policy they have until %s UTC; %s", where, record.ID, id, s.KeptUntil.UTC().Format("2006-01-02 15:04"), set)
+	case record.ID != id:
+		add("id", Fault, "%s says id=%s, what is served is %s: senders keep the policy they have; %s", where, record.ID, id, set)
+	}
+}
+
+// judgeTLSRPT looks for the record that asks for reports.
+func (s *State) judgeTLSRPT(add adder) {
+	if len(s.Domain.RUA) == 0 || s.Seen.TLSRPTError != nil {
+		return
+	}
+	for _, t := range s.Seen.TLSRPT {
+		if strings.HasPrefix(t, "v=TLSRPTv1") && strings.Contains(t, s.Domain.RUA[0]) {
+			return
+		}
+	}
+	add("tlsrpt", Advice, "_smtp._tls.%s does not name %s: nobody reports what fails; set the record to \"v=TLSRPTv1; rua=%s\"", s.Domain.Name, s.Domain.RUA[0], strings.Join(s.Domain.RUA, ","))
+}
+
+func list(addrs []netip.Addr) string {
+	out := make([]string, len(addrs))
+	for i, a := range addrs {
+		out[i] = a.String()
+	}
+	return strings.Join(out, ", ")
+}
