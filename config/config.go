@@ -138,6 +138,8 @@ type History struct {
 	Size Size `toml:"size" json:"size"`
 	// Addresses is "full", "domain" or "hashed".
 	Addresses string `toml:"addresses" json:"addresses"`
+	// Subject keeps the Subject of each message too.
+	Subject bool `toml:"subject" json:"subject"`
 }
 
 // Postmaster is the address that gets mail to <postmaster>: the operator's, or that of
@@ -173,10 +175,10 @@ type DNS struct {
 
 // Delivery is the way out.
 type Delivery struct {
-	Retry              []Duration `toml:"retry" json:"retry"`
-	Expire             Duration   `toml:"expire" json:"expire"`
-	DelayNotice        Duration   `toml:"delay_notice" json:"delay_notice"`
-	Concurrency        int        `toml:"concurrency" json:"concurrency"`
+	Retry       []Duration `toml:"retry" json:"retry"`
+	Expire      Duration   `toml:"expire" json:"expire"`
+	DelayNotice Duration   `toml:"delay_notice" json:"delay_notice"`
+	Concurrency int        `toml:"concurrency" json:"concurrency"`
 	// ConcurrencyPerHost bounds the sessions to one host; 0: 10, and up to 50 to a host
 	// far away that takes more mail over more sessions.
 	ConcurrencyPerHost int `toml:"concurrency_per_host" json:"concurrency_per_host"`

@@ -131,7 +131,7 @@ func (r *Relay) ingressOptions(c *config.Config) (ingress.Options, error) {
 		Users:              r.passwords.Authenticate,
 		Sign:               sign,
 		Accepted:           r.accepted,
-		Refused:            r.metrics.Refused,
+		Refused:            r.refused,
 		Gateways:           container.Gateways(),
 		Logger:             r.log,
 	}
