@@ -30,6 +30,7 @@ type Config struct {
 	STS      Switch   `toml:"sts" json:"sts" restart:"sts.enabled"`
 	DANE     Switch   `toml:"dane" json:"dane"`
 	TLSRPT   TLSRPT   `toml:"tlsrpt" json:"tlsrpt"`
+	Reports  Reports  `toml:"reports" json:"reports"`
 	DKIM     []DKIM   `toml:"dkim" json:"dkim"`
 	Domains  []Domain `toml:"domain" json:"domain"`
 	Headers  Headers  `toml:"headers" json:"headers"`
@@ -168,10 +169,10 @@ type DNS struct {
 
 // Delivery is the way out.
 type Delivery struct {
-	Retry              []Duration `toml:"retry" json:"retry"`
-	Expire             Duration   `toml:"expire" json:"expire"`
-	DelayNotice        Duration   `toml:"delay_notice" json:"delay_notice"`
-	Concurrency        int        `toml:"concurrency" json:"concurrency"`
+	Retry       []Duration `toml:"retry" json:"retry"`
+	Expire      Duration   `toml:"expire" json:"expire"`
+	DelayNotice Duration   `toml:"delay_notice" json:"delay_notice"`
+	Concurrency int        `toml:"concurrency" json:"concurrency"`
 	// ConcurrencyPerHost bounds the sessions to one host; 0: 10, and up to 50 to a host
 	// far away that takes more mail over more sessions.
 	ConcurrencyPerHost int `toml:"concurrency_per_host" json:"concurrency_per_host"`
@@ -333,6 +334,7 @@ func Default() Config {
 		STS:       Switch{Enabled: true},
 		DANE:      Switch{Enabled: true},
 		TLSRPT:    TLSRPT{Enabled: true},
+		Reports:   Reports{Keep: Duration(9600 * time.Hour)},
 		Notices:   Notices{Language: "en"},
 		History:   History{Keep: Duration(720 * time.Hour), Size: 2 << 30, Addresses: "full"},
 		Publisher: Publisher{TLS: "acme"},

@@ -37,6 +37,7 @@ import (
 	"github.com/stsrelay/stsrelay/relay/metrics"
 	"github.com/stsrelay/stsrelay/relay/notify"
 	"github.com/stsrelay/stsrelay/relay/operator"
+	"github.com/stsrelay/stsrelay/relay/received"
 	"github.com/stsrelay/stsrelay/relay/smtpclient"
 	"github.com/stsrelay/stsrelay/relay/web"
 	"github.com/stsrelay/stsrelay/sts"
@@ -108,6 +109,7 @@ type Relay struct {
 	passwords *ingress.Passwords
 	hellos    *clienthello.Hosts
 	history   *history.Log
+	received  *received.Archive
 	reporter  *tlsrpt.Reporter            // nil: TLS reports are off
 	signer    atomic.Pointer[dkim.Signer] // of reports
 
@@ -195,6 +197,7 @@ func (r *Relay) open() error {
 		return err
 	}
 	r.certs = ingress.NewCertificates(certs, c.TLS.Certificate, c.TLS.Key)
+	r.openReceived()
 	if err := r.openAlerts(); err != nil {
 		return err
 	}
@@ -203,7 +206,7 @@ func (r *Relay) open() error {
 	}
 	r.openMetrics()
 	r.operator = operator.New(operator.Options{
-		Queue: r.queue, Policies: r.policies, Reports: r.reporter, History: r.history, Hostname: c.Hostname, Version: r.o.Version, Status: r.status, Reload: r.reload, Notice: r.removed, Logger: r.log,
+		Queue: r.queue, Policies: r.policies, Reports: r.reporter, History: r.history, Received: r.received, Hostname: c.Hostname, Version: r.o.Version, Status: r.status, Reload: r.reload, Notice: r.removed, Logger: r.log,
 	})
 	r.admin = adminapi.New(adminapi.Options{Operator: r.operator, Logger: r.log})
 	if err := r.admin.Listen(c.SocketPath()); err != nil {
@@ -268,6 +271,7 @@ func (r *Relay) Run(ctx context.Context, ready func()) error {
 	parts.Go(func() { r.certs.Watch(stopping, r.log) })
 	parts.Go(func() { r.notices.Digest.Run(stopping, r.queue, r.log) })
 	parts.Go(func() { r.alerts.Run(stopping) })
+	parts.Go(func() { r.received.Run(stopping) })
 
 	var err error
 	select {

@@ -24,6 +24,8 @@ var (
 	PrefixOperator = []byte("o/")
 	// PrefixReport is tlsrpt's: counts and reports.
 	PrefixReport = []byte("t/")
+	// PrefixReceived is relay/received's: reports about domains of the operator.
+	PrefixReceived = []byte("r/")
 	// PrefixEngine is the engine's own: what the store knows of itself.
 	PrefixEngine = []byte("i")
 )

@@ -14,6 +14,7 @@ import (
 
 	"github.com/stsrelay/stsrelay/queue"
 	"github.com/stsrelay/stsrelay/relay/history"
+	"github.com/stsrelay/stsrelay/relay/received"
 	"github.com/stsrelay/stsrelay/sts"
 	"github.com/stsrelay/stsrelay/tlsrpt"
 )
@@ -27,6 +28,8 @@ type Options struct {
 	Reports *tlsrpt.Reporter
 	// History is what became of mail.
 	History *history.Log
+	// Received has the TLS reports that others sent.
+	Received *received.Archive
 	// Hostname and Version are of the relay, for evidence.
 	Hostname, Version string
 	// Status returns the part of the status that the queue does not know.
