@@ -119,11 +119,16 @@ type Headers struct {
 // Notices are the messages to senders about delays and failures, and to the
 // operator about trouble.
 type Notices struct {
-	// Language is "en" or "de".
+	// Language is "en" or "de", also of what the operator is told.
 	Language string `toml:"language" json:"language"`
 	// Operator is the address of the operator, for mail about what they should know
 	// of. "": nobody is told.
 	Operator string `toml:"operator" json:"operator"`
+	// Webhook is a URL that gets the same as JSON: mail cannot leave when nothing is
+	// delivered. "": none does.
+	Webhook string `toml:"webhook" json:"webhook"`
+	// WebhookSecretFile has what is sent with it as a Bearer token, "" for nothing.
+	WebhookSecretFile string `toml:"webhook_secret_file" json:"webhook_secret_file"`
 }
 
 // History is what is kept of messages that have left.

@@ -21,7 +21,9 @@ type Drop struct {
 
 // is reports whether the drop has an address. What differs in case alone must not be relayed:
 // it would come back.
-func (d *Drop) is(m mailbox.Mailbox) bool { return d != nil && strings.EqualFold(m.String(), d.Address) }
+func (d *Drop) is(m mailbox.Mailbox) bool {
+	return d != nil && strings.EqualFold(m.String(), d.Address)
+}
 
 // takeDropped hands a message to the drop, if it is one of the recipients. The message is
 // in the store as a whole, so that it takes no memory.
