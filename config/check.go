@@ -89,6 +89,9 @@ func (l *loader) completePath(key string, path *string) {
 	if *path != "" && !filepath.IsAbs(*path) {
 		*path = filepath.Join(filepath.Dir(l.config.File), *path) // of no file: "."
 	}
+	if *path != "" {
+		l.config.Named = append(l.config.Named, *path)
+	}
 }
 
 // findOtherData looks for a queue in the current folder, where a relay without a

@@ -44,6 +44,9 @@ type Config struct {
 
 	// File is the file that was read, "" where there was none.
 	File string `toml:"-" json:"-"`
+	// Named are the absolute paths of the files and folders that the configuration names,
+	// DataDir left out.
+	Named []string `toml:"-" json:"-"`
 }
 
 // Listen is a listener for mail.
@@ -168,10 +171,10 @@ type DNS struct {
 
 // Delivery is the way out.
 type Delivery struct {
-	Retry              []Duration `toml:"retry" json:"retry"`
-	Expire             Duration   `toml:"expire" json:"expire"`
-	DelayNotice        Duration   `toml:"delay_notice" json:"delay_notice"`
-	Concurrency        int        `toml:"concurrency" json:"concurrency"`
+	Retry       []Duration `toml:"retry" json:"retry"`
+	Expire      Duration   `toml:"expire" json:"expire"`
+	DelayNotice Duration   `toml:"delay_notice" json:"delay_notice"`
+	Concurrency int        `toml:"concurrency" json:"concurrency"`
 	// ConcurrencyPerHost bounds the sessions to one host; 0: 10, and up to 50 to a host
 	// far away that takes more mail over more sessions.
 	ConcurrencyPerHost int `toml:"concurrency_per_host" json:"concurrency_per_host"`
