@@ -190,6 +190,7 @@ func (l *loader) check() {
 	l.checkUsers()
 	l.checkLimits()
 	l.checkHeaders()
+	l.checkAddresses()
 	l.oneOf("notices.language", c.Notices.Language, "en", "de")
 	l.oneOf("history.addresses", c.History.Addresses, "full", "domain", "hashed")
 	if keep := time.Duration(c.History.Keep); keep < 0 || keep > 0 && keep < 24*time.Hour {
