@@ -49,6 +49,8 @@ func (l *loader) complete() {
 	l.completePath("tls.key", &c.TLS.Key)
 	l.completePath("delivery.ca_file", &c.Delivery.CAFile)
 	l.completePath("admin.token_file", &c.Admin.TokenFile)
+	l.completePath("notices.webhook_secret_file", &c.Notices.WebhookSecretFile)
+	l.completePath("admin.act_token_file", &c.Admin.ActTokenFile)
 	for i := range c.DKIM {
 		if c.DKIM[i].Sign == nil {
 			c.DKIM[i].Sign = []string{"reports"}
@@ -201,6 +203,7 @@ func (l *loader) check() {
 			l.fail("notices.operator", c.Notices.Operator, "must be a mail address: %v", err)
 		}
 	}
+	l.checkWebhook()
 	for i, s := range c.DNS.Servers {
 		if _, err := dnsclient.ParseServer(s); err != nil {
 			l.fail("dns.servers", c.DNS.Servers[i], "%v", err)
@@ -331,11 +334,7 @@ func (l *loader) checkFiles() {
 	if f := l.config.Delivery.CAFile; f != "" {
 		l.checkAuthorities("delivery.ca_file", f)
 	}
-	if f := l.config.Admin.TokenFile; f != "" {
-		if _, err := ReadSecret(f); err != nil {
-			l.fail("admin.token_file", f, "%v: it must hold the token", err)
-		}
-	}
+	l.checkTokens()
 }
 
 func (l *loader) checkAuthorities(key, file string) {

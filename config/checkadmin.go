@@ -4,6 +4,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"strings"
 	"syscall"
 )
 
@@ -33,7 +34,33 @@ func (l *loader) checkAdmin() {
 	}
 	host, _, _ := net.SplitHostPort(a.HTTP)
 	addr, err := netip.ParseAddr(host)
-	if loopback := host == "localhost" || err == nil && addr.IsLoopback(); !loopback && a.TokenFile == "" {
+	if loopback := host == "localhost" || err == nil && addr.IsLoopback(); loopback {
+		return
+	}
+	if a.TokenFile == "" {
 		l.fail("admin.http", a.HTTP, "is reachable from other machines: set token_file, or use 127.0.0.1")
+	}
+	if a.ActTokenFile != "" && !a.TLS {
+		l.warn("admin.act_token_file: nobody can act on the page at %s without TLS, since the token could be read on the way: set admin.tls, or use 127.0.0.1 and a tunnel", a.HTTP)
+	}
+}
+
+// checkTokens checks the tokens of the web page. They must differ: who may look could
+// act otherwise.
+func (l *loader) checkTokens() {
+	a := &l.config.Admin
+	read := func(key, file string) (token string) {
+		if file == "" {
+			return ""
+		}
+		token, err := ReadSecret(file)
+		if err != nil {
+			l.fail(key, file, "%v: it must hold the token", err)
+		}
+		return strings.TrimSpace(token)
+	}
+	look, act := read("admin.token_file", a.TokenFile), read("admin.act_token_file", a.ActTokenFile)
+	if act != "" && act == look {
+		l.fail("admin.act_token_file", a.ActTokenFile, "holds the same token as token_file: who may look could act; make another one")
 	}
 }

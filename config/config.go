@@ -137,11 +137,16 @@ type Journal struct {
 // Notices are the messages to senders about delays and failures, and to the
 // operator about trouble.
 type Notices struct {
-	// Language is "en" or "de".
+	// Language is "en" or "de", also of what the operator is told.
 	Language string `toml:"language" json:"language"`
 	// Operator is the address of the operator, for mail about what they should know
 	// of. "": nobody is told.
 	Operator string `toml:"operator" json:"operator"`
+	// Webhook is a URL that gets the same as JSON: mail cannot leave when nothing is
+	// delivered. "": none does.
+	Webhook string `toml:"webhook" json:"webhook"`
+	// WebhookSecretFile has what is sent with it as a Bearer token, "" for nothing.
+	WebhookSecretFile string `toml:"webhook_secret_file" json:"webhook_secret_file"`
 }
 
 // History is what is kept of messages that have left.
@@ -305,9 +310,14 @@ type Domain struct {
 
 // Admin configures the admin socket and the web page.
 type Admin struct {
-	Socket    string `toml:"socket" json:"socket"`
-	HTTP      string `toml:"http" json:"http"`
-	TokenFile string `toml:"token_file" json:"token_file"`
+	Socket string `toml:"socket" json:"socket"`
+	HTTP   string `toml:"http" json:"http"`
+	// TLS reports whether HTTP is served over TLS, with the relay's certificate.
+	TLS bool `toml:"tls" json:"tls"`
+	// TokenFile has the token to look at the page, ActTokenFile the token to change
+	// something there; "": nothing can be changed there.
+	TokenFile    string `toml:"token_file" json:"token_file"`
+	ActTokenFile string `toml:"act_token_file" json:"act_token_file"`
 }
 
 // Log is what is written to standard error.

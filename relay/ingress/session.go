@@ -286,7 +286,7 @@ func (s *session) contentError(err error) *smtp.SMTPError {
 		return reply(550, 5, 6, 0, "%v", err)
 	case errors.Is(err, errLongHeader):
 		return reply(552, 5, 3, 4, "%v", err)
-	case errors.Is(err, store.ErrDiskFull), errors.Is(err, store.ErrFailed), errors.Is(err, store.ErrUnknown), errors.Is(err, store.ErrClosed):
+	case errors.Is(err, store.ErrDiskFull), errors.Is(err, store.ErrFailed), errors.Is(err, store.ErrUnknown), errors.Is(err, store.ErrAway), errors.Is(err, store.ErrClosed):
 		e, _ := errors.AsType[*smtp.SMTPError](s.unavailable(err))
 		return e
 	}

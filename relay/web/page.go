@@ -1,22 +1,13 @@
 package web
 
 import (
-	"bytes"
 	"cmp"
 	"context"
-	"embed"
-	"errors"
-	"html/template"
-	"log/slog"
 	"net/http"
-	"net/url"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
-	"github.com/stsrelay/stsrelay/internal/human"
-	"github.com/stsrelay/stsrelay/internal/printable"
 	"github.com/stsrelay/stsrelay/relay/operator"
 	"github.com/stsrelay/stsrelay/tlsrpt"
 )
@@ -26,45 +17,10 @@ const (
 	overviewRows     = 50  // of domains on the overview
 	overviewDays     = 2   // of reports on the overview: yesterday's, and today's
 	overviewProblems = 10  // of policies on the overview
-	// searchTime bounds how long a page looks for rows: with a filter that matches
-	// nothing, it would read the whole of a queue of a million messages.
-	searchTime = 8 * time.Second
 )
 
-//go:embed page
-var pageFiles embed.FS
-
-// pages shows what the operator can read. html/template escapes what strangers
-// have written there.
-type pages struct {
-	operator  *operator.Operator
-	log       *slog.Logger
-	templates map[string]*template.Template // by file, without .html
-}
-
-// view is what a template gets.
-type view struct {
-	Status operator.Status
-	Tab    string // of the navigation
-	Title  string
-	Page   any
-	// Note says why the page does not have everything; "" where it does.
-	Note string
-}
-
-func newPages(o *operator.Operator, log *slog.Logger) *pages {
-	layout := template.Must(template.New("layout.html").Funcs(template.FuncMap{
-		"size": human.Size, "span": human.Span, "until": human.Until, "ago": human.Ago, "clock": human.Clock, "plural": human.Plural,
-		"age":     func(t time.Time) string { return human.Span(time.Since(t)) },
-		"seconds": func(n int64) time.Duration { return time.Duration(n) * time.Second },
-		"join":    strings.Join,
-	}).ParseFS(pageFiles, "page/layout.html"))
-	p := &pages{operator: o, log: log, templates: make(map[string]*template.Template)}
-	for _, name := range []string{"overview", "queue", "message", "policies", "reports", "day", "error"} {
-		p.templates[name] = template.Must(template.Must(layout.Clone()).ParseFS(pageFiles, "page/"+name+".html"))
-	}
-	return p
-}
+// pageNames are the files of package folder page, without .html.
+var pageNames = []string{"overview", "queue", "message", "confirm", "policies", "reports", "day", "login", "error"}
 
 // handlers returns the pages by their paths.
 func (p *pages) handlers() map[string]http.Handler {
@@ -72,56 +28,11 @@ func (p *pages) handlers() map[string]http.Handler {
 		"/{$}":           p.page("overview", p.overview),
 		"/queue":         p.page("queue", p.queue),
 		"/queue/{id}":    p.page("message", p.message),
+		"/queue/confirm": p.page("confirm", p.confirm),
 		"/policies":      p.page("policies", p.policies),
 		"/reports":       p.page("reports", p.reports),
 		"/reports/{day}": p.page("day", p.day),
-		"/style.css": http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			http.ServeFileFS(w, r, pageFiles, "page/style.css")
-		}),
 	}
-}
-
-// page returns the handler of one page; fill fills in its view. An error of fill is
-// shown under the title of the page.
-func (p *pages) page(name string, fill func(*http.Request, *view) error) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		ctx, cancel := context.WithTimeout(r.Context(), searchTime)
-		defer cancel()
-		v := &view{Status: p.operator.Status()}
-		status, show := http.StatusOK, name
-		if err := fill(r.WithContext(ctx), v); err != nil {
-			status, show = operator.HTTPStatus(err), "error"
-			v.Page = err.Error()
-		}
-		var b bytes.Buffer // whole, or an error that can still be told
-		if err := p.templates[show].Execute(printable.NewWriter(&b), v); err != nil {
-			p.log.Error("a web page could not be made", "page", show, "error", err)
-			http.Error(w, "the page could not be made: see the log", http.StatusInternalServerError)
-			return
-		}
-		w.Header().Set("Content-Type", "text/html; charset=utf-8")
-		w.WriteHeader(status)
-		_, _ = b.WriteTo(w) // the client has gone if it fails
-	})
-}
-
-// firstRows returns the first n rows. If there are more, the note of the page says so.
-func firstRows[T any](rows []T, n int, v *view, whatElse string) []T {
-	if len(rows) <= n {
-		return rows
-	}
-	v.Note = "There are more than these " + strconv.Itoa(n) + ". " + whatElse
-	return rows[:n]
-}
-
-// noteTimeout turns the end of the search time into a note, so that the page shows
-// what was found.
-func noteTimeout(err error, v *view) error {
-	if errors.Is(err, context.DeadlineExceeded) {
-		v.Note = "This is what was found in " + human.Span(searchTime) + "; there may be more."
-		return nil
-	}
-	return err
 }
 
 // overviewPage is the state of the relay.
@@ -144,7 +55,7 @@ type policyCounts struct {
 }
 
 func (p *pages) overview(r *http.Request, v *view) error {
-	v.Tab, v.Title = "overview", "Overview"
+	v.Tab, v.Title = "overview", v.T("Overview")
 	o := &overviewPage{}
 	domains := p.operator.Summary()
 	for i := range domains {
@@ -153,7 +64,7 @@ func (p *pages) overview(r *http.Request, v *view) error {
 		}
 	}
 	o.Reasons = operator.Reasons(domains)
-	o.Domains = firstRows(domains, overviewRows, v, "The list of messages finds those of a domain.")
+	o.Domains = firstRows(domains, overviewRows, v, v.T("The list of messages finds those of a domain."))
 	if err := p.operator.PoliciesOff(); err != nil {
 		o.Policies.Off = err.Error()
 	}
@@ -174,7 +85,7 @@ func (p *pages) overview(r *http.Request, v *view) error {
 			}
 		}
 	}
-	reports := &view{}
+	reports := &view{words: v.words}
 	var err error
 	if o.Days, err = p.days(r.Context(), overviewDays, reports); err != nil {
 		o.Reports = err.Error() // the rest is worth showing without them
@@ -185,40 +96,6 @@ func (p *pages) overview(r *http.Request, v *view) error {
 	return nil
 }
 
-// queuePage is a list of messages, and the filter that it is for.
-type queuePage struct {
-	Query    url.Values
-	Messages []operator.Message
-}
-
-func (p *pages) queue(r *http.Request, v *view) error {
-	v.Tab, v.Title = "queue", "Queue"
-	q := r.URL.Query()
-	page := &queuePage{Query: url.Values{}}
-	for _, key := range []string{"domain", "from", "to", "state", "older_than"} {
-		page.Query.Set(key, strings.TrimSpace(q.Get(key)))
-	}
-	f := page.Query
-	sel := operator.Selection{Domain: f.Get("domain"), From: f.Get("from"), To: f.Get("to"), State: f.Get("state"), OlderThan: f.Get("older_than"), All: true}
-	err := p.operator.Messages(r.Context(), sel, pageRows+1, func(m *operator.Message) bool { // one more tells that there are more
-		page.Messages = append(page.Messages, *m)
-		return true
-	})
-	page.Messages = firstRows(page.Messages, pageRows, v, "They are the oldest; a filter finds others.")
-	v.Page = page
-	return noteTimeout(err, v)
-}
-
-func (p *pages) message(r *http.Request, v *view) error {
-	v.Tab, v.Title = "queue", "Message"
-	m, err := p.operator.Message(r.PathValue("id"))
-	if err != nil {
-		return err
-	}
-	v.Title, v.Page = "Message "+m.ID, &m
-	return nil
-}
-
 // policiesPage is the policy cache, the policies with a problem first.
 type policiesPage struct {
 	Domain   string // part of the names that are shown
@@ -226,7 +103,7 @@ type policiesPage struct {
 }
 
 func (p *pages) policies(r *http.Request, v *view) error {
-	v.Tab, v.Title = "policies", "Policies"
+	v.Tab, v.Title = "policies", v.T("Policies")
 	if err := p.operator.PoliciesOff(); err != nil {
 		return err
 	}
@@ -237,7 +114,7 @@ func (p *pages) policies(r *http.Request, v *view) error {
 		}
 	}
 	slices.SortStableFunc(page.Policies, func(a, b operator.Policy) int { return cmp.Compare(failing(&b), failing(&a)) })
-	page.Policies = firstRows(page.Policies, pageRows, v, "A part of a domain's name finds others.")
+	page.Policies = firstRows(page.Policies, pageRows, v, v.T("A part of a domain's name finds others."))
 	v.Page = page
 	return nil
 }
@@ -277,7 +154,7 @@ func (p *pages) days(ctx context.Context, n int, v *view) ([]reportDay, error) {
 }
 
 func (p *pages) reports(r *http.Request, v *view) error {
-	v.Tab, v.Title = "reports", "TLS reports"
+	v.Tab, v.Title = "reports", v.T("TLS reports")
 	days, err := p.days(r.Context(), 0, v)
 	v.Page = days
 	return err
@@ -291,12 +168,12 @@ type dayPage struct {
 
 func (p *pages) day(r *http.Request, v *view) error {
 	page := &dayPage{Day: r.PathValue("day"), Domain: strings.TrimSpace(r.URL.Query().Get("domain"))}
-	v.Tab, v.Title, v.Page = "reports", "TLS reports of "+page.Day, page
+	v.Tab, v.Title, v.Page = "reports", v.T("TLS reports of %s", page.Day), page
 	ctx := r.Context()
 	err := p.operator.Reports(ctx, page.Day, page.Domain, func(st tlsrpt.Status) bool {
 		page.Reports = append(page.Reports, st)
 		return len(page.Reports) <= pageRows && ctx.Err() == nil
 	})
-	page.Reports = firstRows(page.Reports, pageRows, v, "A domain finds others.")
+	page.Reports = firstRows(page.Reports, pageRows, v, v.T("A domain finds others."))
 	return noteTimeout(cmp.Or(err, ctx.Err()), v)
 }

@@ -3,20 +3,18 @@
 // are here and not with the API on the unix socket because they are asked for from
 // other machines: they share the address, the token and the headers of the pages.
 //
-// Nothing can be changed here so far. A page that changes something calls the
-// method of the operator that the API calls, with an Actor of its own.
+// What changes something is a form that is sent by POST. It calls the method of the
+// operator that the API calls, with an Actor of its own, and answers with the page
+// that it came from.
 package web
 
 import (
-	"crypto/sha256"
-	"crypto/subtle"
+	"crypto/tls"
 	"fmt"
 	"io"
 	"log/slog"
 	"net"
 	"net/http"
-	"net/netip"
-	"strings"
 	"time"
 
 	"github.com/stsrelay/stsrelay/internal/httpserve"
@@ -28,9 +26,14 @@ type Options struct {
 	Operator *operator.Operator
 	// Metrics writes the counters in the format of Prometheus.
 	Metrics func(io.Writer)
-	// Token is what clients must show, "" for none: then the address must be a
-	// loopback one.
-	Token  string
+	// Token is what clients must show to look, "" for none: then the address must be a
+	// loopback one. ActToken is what they must show to act; "": nobody can.
+	Token, ActToken string
+	// TokenDelay is how much later the first wrong token of an address is answered; the
+	// next ones double it. 0: a second.
+	TokenDelay time.Duration
+	// TLS is the configuration of the listener; nil: it serves in clear.
+	TLS    *tls.Config
 	Logger *slog.Logger
 }
 
@@ -40,95 +43,75 @@ func Listen(address string, o Options) (*httpserve.Server, error) {
 	if err != nil {
 		return nil, fmt.Errorf("admin.http: %w", err)
 	}
+	if o.TLS != nil {
+		l = tls.NewListener(l, o.TLS)
+	}
 	return &httpserve.Server{Listener: l, HTTP: &http.Server{
-		Handler: Handler(o), ReadHeaderTimeout: 10 * time.Second, ReadTimeout: 10 * time.Second, WriteTimeout: 30 * time.Second, IdleTimeout: time.Minute,
+		Handler: Handler(o), ReadHeaderTimeout: 10 * time.Second, ReadTimeout: 10 * time.Second, WriteTimeout: writeTime, IdleTimeout: time.Minute,
+		ErrorLog: slog.NewLogLogger(slog.DiscardHandler, slog.LevelDebug), // handshakes that strangers break
 	}}, nil
 }
 
+// writeTime is how long an answer may take, from the end of the request's header on.
+const writeTime = 30 * time.Second
+
 // Handler returns what is served. Whether the process works and whether it takes
 // mail in is answered to everybody, and says nothing that a stranger could use.
-// The pages and the metrics are for clients that authenticate lets in.
+// The pages and the metrics are for those who may look; what changes something is for
+// those who may act.
 func Handler(o Options) http.Handler {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
+	a := newAccess(&o)
+	p := newPages(&o, a)
 	mux := http.NewServeMux()
-	mux.HandleFunc("/healthz", func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "ok\n") })
-	mux.HandleFunc("/readyz", func(w http.ResponseWriter, _ *http.Request) {
-		if st := o.Operator.Status(); !st.Accepting {
-			http.Error(w, st.Problem, http.StatusServiceUnavailable)
+	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "ok\n") })
+	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
+		if err := o.Operator.Accepting(); err != nil {
+			http.Error(w, err.Error(), http.StatusServiceUnavailable)
 			return
 		}
 		_, _ = io.WriteString(w, "ok\n")
 	})
-	mux.Handle("/metrics", authenticate(o.Token, "Bearer", http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+	mux.Handle("GET /metrics", a.looking("Bearer", http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "text/plain; version=0.0.4; charset=utf-8")
 		o.Metrics(w)
 	})))
-	for path, page := range newPages(o.Operator, o.Logger).handlers() {
-		mux.Handle(path, authenticate(o.Token, `Basic realm="stsrelay"`, page))
+	for path, page := range p.handlers() {
+		mux.Handle("GET "+path, a.looking("", page))
 	}
-	return readOnly(mux)
+	for path, action := range p.actions() {
+		mux.Handle("POST "+path, a.looking("", a.acting(action)))
+	}
+	mux.HandleFunc("GET /style.css", func(w http.ResponseWriter, r *http.Request) { http.ServeFileFS(w, r, pageFiles, "page/style.css") })
+	p.loginRoutes(mux)
+	foreign := http.NewCrossOriginProtection()
+	foreign.SetDenyHandler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		o.Logger.Warn("a form that another site had sent was refused", "client", clientOf(r).String(), "origin", r.Header.Get("Origin"), "path", r.URL.Path)
+		http.Error(w, "this form was sent by another site: nothing was changed", http.StatusForbidden)
+	}))
+	return headers(foreign.Handler(mux))
 }
 
-// readOnly lets GET and HEAD pass only. Its headers keep browsers from doing
-// anything with the answers but showing them: no scripts, nothing from elsewhere,
-// no frames, no copies.
-func readOnly(next http.Handler) http.Handler {
+// headers keeps browsers from doing anything with the answers but showing them: no
+// scripts, nothing from elsewhere, no frames, no copies. Methods that nothing here has
+// are refused.
+func headers(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		h := w.Header()
 		h.Set("Content-Security-Policy", "default-src 'none'; style-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'")
 		h.Set("X-Content-Type-Options", "nosniff")
-		h.Set("Referrer-Policy", "no-referrer")
+		h.Set("X-Frame-Options", "DENY")
+		h.Set("Cross-Origin-Resource-Policy", "same-origin")
+		h.Set("Referrer-Policy", "same-origin") // with none at all, a browser would not say which site a form is of
 		h.Set("Cache-Control", "no-store")
-		if r.Method != http.MethodGet && r.Method != http.MethodHead {
-			h.Set("Allow", "GET, HEAD")
-			http.Error(w, "nothing can be changed here: use the command line on the relay's machine", http.StatusMethodNotAllowed)
-			return
-		}
-		next.ServeHTTP(w, r)
-	})
-}
-
-// authenticate lets clients in that show the token; challenge tells others how to.
-// Without a token only programs of this machine get here. A browser on this machine,
-// however, can be led here by a stranger's site whose name resolves to a loopback
-// address (DNS rebinding), and would show the answer to that site's scripts. So the
-// Host of the request must name this machine. Its port may be another one, that of
-// a tunnel.
-func authenticate(token, challenge string, next http.Handler) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		switch {
-		case token != "" && !hasToken(r, token):
-			w.Header().Set("WWW-Authenticate", challenge)
-			http.Error(w, "the token of admin.token_file is needed", http.StatusUnauthorized)
-		case token == "" && !isLoopback(r.Host):
-			http.Error(w, "without admin.token_file the address must begin with 127.0.0.1, [::1] or localhost", http.StatusForbidden)
-		default:
+		switch r.Method {
+		case http.MethodGet, http.MethodHead, http.MethodPost:
 			next.ServeHTTP(w, r)
+		default:
+			h.Set("Allow", "GET, HEAD, POST")
+			http.Error(w, "only GET, HEAD and POST are answered here", http.StatusMethodNotAllowed)
 		}
 	})
-}
-
-// hasToken reports whether a request has the token: as a bearer token, or as a
-// password, which is what browsers can send, with any user. The time that it takes
-// depends neither on the token nor on its length.
-func hasToken(r *http.Request, token string) bool {
-	scheme, given, _ := strings.Cut(r.Header.Get("Authorization"), " ")
-	if !strings.EqualFold(scheme, "Bearer") {
-		_, given, _ = r.BasicAuth()
-	}
-	got, want := sha256.Sum256([]byte(given)), sha256.Sum256([]byte(token))
-	return subtle.ConstantTimeCompare(got[:], want[:]) == 1
-}
-
-// isLoopback reports whether a Host field, with or without a port, names this machine.
-func isLoopback(host string) bool {
-	if name, _, err := net.SplitHostPort(host); err == nil {
-		host = name
-	} else {
-		host = strings.TrimSuffix(strings.TrimPrefix(host, "["), "]")
-	}
-	addr, err := netip.ParseAddr(host)
-	return strings.EqualFold(host, "localhost") || err == nil && addr.Unmap().IsLoopback()
 }
