@@ -28,6 +28,7 @@ import (
 	"github.com/stsrelay/stsrelay/internal/logsink"
 	"github.com/stsrelay/stsrelay/internal/sdnotify"
 	"github.com/stsrelay/stsrelay/internal/store/badger"
+	"github.com/stsrelay/stsrelay/internal/webfetch"
 	"github.com/stsrelay/stsrelay/queue"
 	"github.com/stsrelay/stsrelay/relay/adminapi"
 	"github.com/stsrelay/stsrelay/relay/alert"
@@ -104,6 +105,8 @@ type Relay struct {
 	certs    *ingress.Certificates
 	notices  *notify.Reporter
 	alerts   *alert.Monitor
+	traffic  *alert.Traffic
+	roots    *x509.CertPool
 	metrics  *metrics.Metrics
 	totals   totals
 	live     *live.Meter
@@ -115,6 +118,9 @@ type Relay struct {
 	history    *history.Log
 	reporter   *tlsrpt.Reporter            // nil: TLS reports are off
 	signer     atomic.Pointer[dkim.Signer] // of reports
+
+	webhookClient *webfetch.Client
+	webhookAddrs  *knownAddrs
 
 	reloading sync.Mutex
 }
@@ -130,6 +136,7 @@ func New(o Options) (*Relay, error) {
 	}
 	r := &Relay{o: o, log: o.Logger, metrics: metrics.New(), passwords: ingress.NewPasswords(accounts(o.Config)), hellos: clienthello.NewHosts(o.Now), started: time.Now()}
 	r.config.Store(o.Config)
+	r.traffic = alert.NewTraffic(r.now)
 	r.live = live.New(r.liveTotals)
 	if err := r.open(); err != nil {
 		return nil, errors.Join(err, r.close())
@@ -146,6 +153,7 @@ func (r *Relay) open() error {
 	if err != nil {
 		return err
 	}
+	r.roots = roots
 	if err := os.MkdirAll(c.DataDir, 0o700); err != nil {
 		return fmt.Errorf("data_dir: %w", err)
 	}
@@ -201,6 +209,7 @@ func (r *Relay) open() error {
 		return err
 	}
 	r.certs = ingress.NewCertificates(certs, c.TLS.Certificate, c.TLS.Key)
+	r.openWebhook()
 	if err := r.openAlerts(); err != nil {
 		return err
 	}
@@ -209,7 +218,7 @@ func (r *Relay) open() error {
 	}
 	r.openMetrics()
 	r.operator = operator.New(operator.Options{
-		Queue: r.queue, Policies: r.policies, Reports: r.reporter, History: r.history, Live: r.live, Hostname: c.Hostname, Version: r.o.Version, Status: r.status, Reload: r.reload, Notice: r.removed, Logger: r.log,
+		Queue: r.queue, Policies: r.policies, Reports: r.reporter, History: r.history, Live: r.live, Hostname: c.Hostname, Version: r.o.Version, Status: r.status, ResolverSilent: func() bool { return r.alerts.Has(alert.ResolverSilent) }, Reload: r.reload, Notice: r.removed, Logger: r.log,
 	})
 	r.admin = adminapi.New(adminapi.Options{Operator: r.operator, Logger: r.log})
 	if err := r.admin.Listen(c.SocketPath()); err != nil {
@@ -282,6 +291,7 @@ func (r *Relay) Run(ctx context.Context, ready func()) error {
 	}
 	parts.Go(func() { r.certs.Watch(stopping, r.log) })
 	parts.Go(func() { r.notices.Digest.Run(stopping, r.queue, r.log) })
+	parts.Go(func() { r.learnWebhook(stopping) })
 	parts.Go(func() { r.alerts.Run(stopping) })
 	parts.Go(func() { r.live.Run(stopping) })
 
@@ -398,8 +408,10 @@ func (r *Relay) status() operator.Status {
 		Hostname:      r.config.Load().Hostname,
 		LogDropped:    r.o.LogDropped().Lines,
 		SinceStart:    r.totals.read(),
+		Last:          r.traffic.Last(),
+		Outage:        r.traffic.Outage(),
 		Sessions:      operator.SessionStatus{In: r.ingress.Sessions(), Out: r.delivery.Sessions()},
-		Alerts:        r.alerts.Present(),
+		Alerts:        r.alerts.Present(context.Background()),
 	}
 }
 

@@ -34,6 +34,8 @@ type Options struct {
 	Hostname, Version string
 	// Status returns the part of the status that the queue does not know.
 	Status func() Status
+	// ResolverSilent reports whether no resolver answers; nil: one does.
+	ResolverSilent func() bool
 	// Reload reads the configuration again. It returns the keys that change with
 	// the next start only.
 	Reload func(ctx context.Context) (restart []string, err error)
@@ -44,7 +46,10 @@ type Options struct {
 }
 
 // Operator is a running relay as its operator sees it.
-type Operator struct{ o Options }
+type Operator struct {
+	o      Options
+	shared shared
+}
 
 // New returns an Operator.
 func New(o Options) *Operator {
