@@ -15,6 +15,7 @@ import (
 	"github.com/stsrelay/stsrelay/internal/store"
 	"github.com/stsrelay/stsrelay/queue"
 	"github.com/stsrelay/stsrelay/relay/history"
+	"github.com/stsrelay/stsrelay/relay/live"
 	"github.com/stsrelay/stsrelay/sts"
 	"github.com/stsrelay/stsrelay/tlsrpt"
 )
@@ -30,10 +31,14 @@ type Options struct {
 	Reports *tlsrpt.Reporter
 	// History is what became of mail.
 	History *history.Log
+	// Live measures the relay, for the live view.
+	Live *live.Meter
 	// Hostname and Version are of the relay, for evidence.
 	Hostname, Version string
 	// Status returns the part of the status that the queue does not know.
 	Status func() Status
+	// ResolverSilent reports whether no resolver answers; nil: one does.
+	ResolverSilent func() bool
 	// Reload reads the configuration again. It returns the keys that change with
 	// the next start only.
 	Reload func(ctx context.Context) (restart []string, err error)
@@ -44,7 +49,10 @@ type Options struct {
 }
 
 // Operator is a running relay as its operator sees it.
-type Operator struct{ o Options }
+type Operator struct {
+	o      Options
+	shared shared
+}
 
 // New returns an Operator.
 func New(o Options) *Operator {
