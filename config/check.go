@@ -90,6 +90,9 @@ func (l *loader) completePath(key string, path *string) {
 	if *path != "" && !filepath.IsAbs(*path) {
 		*path = filepath.Join(filepath.Dir(l.config.File), *path) // of no file: "."
 	}
+	if *path != "" {
+		l.config.Named = append(l.config.Named, *path)
+	}
 }
 
 // findOtherData looks for a queue in the current folder, where a relay without a
@@ -192,6 +195,7 @@ func (l *loader) check() {
 	l.checkUsers()
 	l.checkLimits()
 	l.checkHeaders()
+	l.checkAddresses()
 	l.oneOf("notices.language", c.Notices.Language, "en", "de")
 	l.oneOf("history.addresses", c.History.Addresses, "full", "domain", "hashed")
 	if keep := time.Duration(c.History.Keep); keep < 0 || keep > 0 && keep < 24*time.Hour {

@@ -12,6 +12,7 @@ import (
 	"context"
 	"log/slog"
 
+	"github.com/stsrelay/stsrelay/internal/store"
 	"github.com/stsrelay/stsrelay/queue"
 	"github.com/stsrelay/stsrelay/relay/history"
 	"github.com/stsrelay/stsrelay/relay/live"
@@ -23,6 +24,8 @@ import (
 // Options configures New. Queue and Status are required.
 type Options struct {
 	Queue *queue.Queue
+	// Store is what the relay keeps its state in, for a backup.
+	Store store.Reader
 	// Policies is the policy cache; nil: MTA-STS is off.
 	Policies *sts.Manager
 	// Reports makes and sends TLS reports; nil: they are switched off.
