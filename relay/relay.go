@@ -39,6 +39,7 @@ import (
 	"github.com/stsrelay/stsrelay/relay/notify"
 	"github.com/stsrelay/stsrelay/relay/operator"
 	"github.com/stsrelay/stsrelay/relay/smtpclient"
+	"github.com/stsrelay/stsrelay/relay/trace"
 	"github.com/stsrelay/stsrelay/relay/web"
 	"github.com/stsrelay/stsrelay/sts"
 	"github.com/stsrelay/stsrelay/tlsrpt"
@@ -106,6 +107,7 @@ type Relay struct {
 	metrics  *metrics.Metrics
 	totals   totals
 	live     *live.Meter
+	trace    trace.Tracer
 
 	passwords *ingress.Passwords
 	hellos    *clienthello.Hosts
@@ -190,7 +192,7 @@ func (r *Relay) open() error {
 	}
 	r.delivery = delivery.New(delivery.Options{
 		Queue: r.queue, Resolver: r.resolver, Policies: r.policies, Hostname: c.Hostname, Roots: roots,
-		Dial: r.o.Dial, IsSelf: r.isSelf, Readers: r.eventReaders(), Now: r.o.Now, Settings: deliverySettings, Timeouts: r.o.Timeouts,
+		Dial: r.o.Dial, IsSelf: r.isSelf, Readers: r.eventReaders(), Trace: &r.trace, Now: r.o.Now, Settings: deliverySettings, Timeouts: r.o.Timeouts,
 		Hellos: r.hellos, Logger: r.log,
 	})
 	certs, err := readCertificates(c)
@@ -206,7 +208,7 @@ func (r *Relay) open() error {
 	}
 	r.openMetrics()
 	r.operator = operator.New(operator.Options{
-		Queue: r.queue, Policies: r.policies, Reports: r.reporter, History: r.history, Live: r.live, Hostname: c.Hostname, Version: r.o.Version, Status: r.status, Reload: r.reload, Notice: r.removed, Logger: r.log,
+		Queue: r.queue, Policies: r.policies, Reports: r.reporter, History: r.history, Live: r.live, Trace: &r.trace, Hostname: c.Hostname, Version: r.o.Version, Status: r.status, Reload: r.reload, Notice: r.removed, Logger: r.log,
 	})
 	r.admin = adminapi.New(adminapi.Options{Operator: r.operator, Logger: r.log})
 	if err := r.admin.Listen(c.SocketPath()); err != nil {

@@ -15,6 +15,7 @@ import (
 	"github.com/stsrelay/stsrelay/queue"
 	"github.com/stsrelay/stsrelay/relay/history"
 	"github.com/stsrelay/stsrelay/relay/live"
+	"github.com/stsrelay/stsrelay/relay/trace"
 	"github.com/stsrelay/stsrelay/sts"
 	"github.com/stsrelay/stsrelay/tlsrpt"
 )
@@ -30,6 +31,8 @@ type Options struct {
 	History *history.Log
 	// Live measures the relay, for the live view.
 	Live *live.Meter
+	// Trace has what attempts say and hear.
+	Trace *trace.Tracer
 	// Hostname and Version are of the relay, for evidence.
 	Hostname, Version string
 	// Status returns the part of the status that the queue does not know.
