@@ -29,6 +29,7 @@ import (
 	"github.com/stsrelay/stsrelay/internal/sdnotify"
 	"github.com/stsrelay/stsrelay/internal/store/badger"
 	"github.com/stsrelay/stsrelay/queue"
+	"github.com/stsrelay/stsrelay/relay/acme"
 	"github.com/stsrelay/stsrelay/relay/adminapi"
 	"github.com/stsrelay/stsrelay/relay/alert"
 	"github.com/stsrelay/stsrelay/relay/delivery"
@@ -73,6 +74,9 @@ type Options struct {
 	// and time.After.
 	Now   func() time.Time
 	After func(time.Duration) <-chan time.Time
+	// RenewCheck is how often certificates of the authority are looked at for their
+	// renewal; 0: ten minutes.
+	RenewCheck time.Duration
 	// Logger gets everything; nil discards it.
 	Logger *slog.Logger
 	// LogDropped returns the lines of the log that nobody has read; nil: there are
@@ -108,8 +112,9 @@ type Relay struct {
 	totals   totals
 	live     *live.Meter
 
-	publisher  *publisher.Publisher // nil: no policy is published
-	publishing *publisher.Server    // its listeners
+	publisher  *publisher.Publisher
+	publishing *publisher.Server  // its listeners, of which there may be none
+	acme       *acme.Certificates // nil: no certificate is ordered
 	passwords  *ingress.Passwords
 	hellos     *clienthello.Hosts
 	history    *history.Log
@@ -258,12 +263,8 @@ func (r *Relay) Run(ctx context.Context, ready func()) error {
 		serve(r.web.Serve)
 	}
 	serve(r.ingress.Serve)
-	if r.publishing != nil {
-		serve(r.publishing.Serve)
-		parts.Go(func() { r.publisher.Run(stopping) })
-		parts.Go(func() { r.watchDomains(stopping) })
-		r.log.Info("policies are served", "address", r.publishing.HTTPSAddr().String(), "domains", len(r.publisher.Hosts()))
-	}
+	serve(r.publishing.Serve)
+	r.runPublisher(stopping, &parts)
 	if ready != nil {
 		ready()
 	}
@@ -306,9 +307,7 @@ func (r *Relay) Run(ctx context.Context, ready func()) error {
 	if r.web != nil {
 		_ = r.web.Shutdown(adminGrace)
 	}
-	if r.publishing != nil {
-		_ = r.publishing.Shutdown(adminGrace)
-	}
+	_ = r.publishing.Shutdown(adminGrace)
 	cancel()
 	parts.Wait()
 	err = errors.Join(err, r.close())
@@ -327,6 +326,9 @@ func (r *Relay) close() error {
 	}
 	if r.publishing != nil {
 		_ = r.publishing.Close()
+	}
+	if r.acme != nil {
+		r.acme.Close()
 	}
 	if r.queue != nil {
 		r.queue.Close()
