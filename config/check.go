@@ -90,6 +90,9 @@ func (l *loader) completePath(key string, path *string) {
 	if *path != "" && !filepath.IsAbs(*path) {
 		*path = filepath.Join(filepath.Dir(l.config.File), *path) // of no file: "."
 	}
+	if *path != "" {
+		l.config.Named = append(l.config.Named, *path)
+	}
 }
 
 // findOtherData looks for a queue in the current folder, where a relay without a
@@ -226,6 +229,7 @@ func (l *loader) check() {
 	l.checkDomains()
 	l.checkAdmin()
 	l.checkPublisher()
+	l.checkReports()
 	l.checkSecrets()
 	l.oneOf("log.level", c.Log.Level, "debug", "info", "warn", "error")
 	l.oneOf("log.format", c.Log.Format, "json", "text")

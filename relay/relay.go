@@ -30,8 +30,10 @@ import (
 	"github.com/stsrelay/stsrelay/internal/store/badger"
 	"github.com/stsrelay/stsrelay/internal/webfetch"
 	"github.com/stsrelay/stsrelay/queue"
+	"github.com/stsrelay/stsrelay/relay/acme"
 	"github.com/stsrelay/stsrelay/relay/adminapi"
 	"github.com/stsrelay/stsrelay/relay/alert"
+	"github.com/stsrelay/stsrelay/relay/backup"
 	"github.com/stsrelay/stsrelay/relay/delivery"
 	"github.com/stsrelay/stsrelay/relay/history"
 	"github.com/stsrelay/stsrelay/relay/ingress"
@@ -40,6 +42,7 @@ import (
 	"github.com/stsrelay/stsrelay/relay/notify"
 	"github.com/stsrelay/stsrelay/relay/operator"
 	"github.com/stsrelay/stsrelay/relay/publisher"
+	"github.com/stsrelay/stsrelay/relay/received"
 	"github.com/stsrelay/stsrelay/relay/smtpclient"
 	"github.com/stsrelay/stsrelay/relay/web"
 	"github.com/stsrelay/stsrelay/sts"
@@ -74,6 +77,9 @@ type Options struct {
 	// and time.After.
 	Now   func() time.Time
 	After func(time.Duration) <-chan time.Time
+	// RenewCheck is how often certificates of the authority are looked at for their
+	// renewal; 0: ten minutes.
+	RenewCheck time.Duration
 	// Logger gets everything; nil discards it.
 	Logger *slog.Logger
 	// LogDropped returns the lines of the log that nobody has read; nil: there are
@@ -111,11 +117,13 @@ type Relay struct {
 	totals   totals
 	live     *live.Meter
 
-	publisher  *publisher.Publisher // nil: no policy is published
-	publishing *publisher.Server    // its listeners
+	publisher  *publisher.Publisher
+	publishing *publisher.Server  // its listeners, of which there may be none
+	acme       *acme.Certificates // nil: no certificate is ordered
 	passwords  *ingress.Passwords
 	hellos     *clienthello.Hosts
 	history    *history.Log
+	received   *received.Archive
 	reporter   *tlsrpt.Reporter            // nil: TLS reports are off
 	signer     atomic.Pointer[dkim.Signer] // of reports
 
@@ -156,6 +164,9 @@ func (r *Relay) open() error {
 	r.roots = roots
 	if err := os.MkdirAll(c.DataDir, 0o700); err != nil {
 		return fmt.Errorf("data_dir: %w", err)
+	}
+	if _, err := os.Stat(backup.Restoring(c.DataDir)); err == nil {
+		return fmt.Errorf("%s is there: a restore into %s was cut off; empty the folder and restore again", backup.Restoring(c.DataDir), c.DataDir)
 	}
 	r.store, err = badger.Open(badger.Options{Dir: StoreDir(c.DataDir), FreeSpace: int64(c.Limits.FreeSpace), Ballast: ballast, Committed: r.metrics.Committed, Version: r.o.Version, Logger: r.log})
 	if err != nil {
@@ -209,6 +220,7 @@ func (r *Relay) open() error {
 		return err
 	}
 	r.certs = ingress.NewCertificates(certs, c.TLS.Certificate, c.TLS.Key)
+	r.openReceived()
 	r.openWebhook()
 	if err := r.openAlerts(); err != nil {
 		return err
@@ -218,7 +230,7 @@ func (r *Relay) open() error {
 	}
 	r.openMetrics()
 	r.operator = operator.New(operator.Options{
-		Queue: r.queue, Policies: r.policies, Reports: r.reporter, History: r.history, Live: r.live, Hostname: c.Hostname, Version: r.o.Version, Status: r.status, ResolverSilent: func() bool { return r.alerts.Has(alert.ResolverSilent) }, Reload: r.reload, Notice: r.removed, Logger: r.log,
+		Queue: r.queue, Store: r.store, Policies: r.policies, Reports: r.reporter, History: r.history, Received: r.received, Live: r.live, Hostname: c.Hostname, Version: r.o.Version, Status: r.status, ResolverSilent: func() bool { return r.alerts.Has(alert.ResolverSilent) }, Reload: r.reload, Notice: r.removed, Logger: r.log,
 	})
 	r.admin = adminapi.New(adminapi.Options{Operator: r.operator, Logger: r.log})
 	if err := r.admin.Listen(c.SocketPath()); err != nil {
@@ -261,12 +273,8 @@ func (r *Relay) Run(ctx context.Context, ready func()) error {
 		serve(r.web.Serve)
 	}
 	serve(r.ingress.Serve)
-	if r.publishing != nil {
-		serve(r.publishing.Serve)
-		parts.Go(func() { r.publisher.Run(stopping) })
-		parts.Go(func() { r.watchDomains(stopping) })
-		r.log.Info("policies are served", "address", r.publishing.HTTPSAddr().String(), "domains", len(r.publisher.Hosts()))
-	}
+	serve(r.publishing.Serve)
+	r.runPublisher(stopping, &parts)
 	if ready != nil {
 		ready()
 	}
@@ -287,6 +295,7 @@ func (r *Relay) Run(ctx context.Context, ready func()) error {
 	parts.Go(func() { r.notices.Digest.Run(stopping, r.queue, r.log) })
 	parts.Go(func() { r.learnWebhook(stopping) })
 	parts.Go(func() { r.alerts.Run(stopping) })
+	parts.Go(func() { r.received.Run(stopping) })
 	parts.Go(func() { r.live.Run(stopping) })
 
 	var err error
@@ -310,9 +319,7 @@ func (r *Relay) Run(ctx context.Context, ready func()) error {
 	if r.web != nil {
 		_ = r.web.Shutdown(adminGrace)
 	}
-	if r.publishing != nil {
-		_ = r.publishing.Shutdown(adminGrace)
-	}
+	_ = r.publishing.Shutdown(adminGrace)
 	cancel()
 	parts.Wait()
 	err = errors.Join(err, r.close())
@@ -331,6 +338,9 @@ func (r *Relay) close() error {
 	}
 	if r.publishing != nil {
 		_ = r.publishing.Close()
+	}
+	if r.acme != nil {
+		r.acme.Close()
 	}
 	if r.queue != nil {
 		r.queue.Close()
