@@ -252,13 +252,7 @@ func (r *Relay) Run(ctx context.Context, ready func()) error {
 	if err := r.ingress.Listen(); err != nil {
 		return errors.Join(err, r.close())
 	}
-	for _, a := range r.ingress.Addrs() {
-		r.log.Info("listening", "address", a.String())
-	}
-	if a := r.HTTPAddr(); a != nil {
-		r.log.Info("web page, health and metrics", "address", a.String())
-	}
-	r.log.Info("stsrelay is running", "version", r.o.Version, "hostname", c.Hostname, "data_dir", c.DataDir, "socket", c.SocketPath())
+	r.introduce(c)
 	if err := r.queue.Accepting(); err != nil {
 		r.log.Warn("no mail is taken in for now; what is queued is delivered", "error", err)
 	}

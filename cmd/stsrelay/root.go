@@ -131,6 +131,7 @@ recipient's domain asks for it.`,
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
 	root.AddCommand(
 		a.serveCommand(),
+		a.setupCommand(),
 		a.demoCommand(),
 		a.checkCommand(),
 		a.queueCommand(), a.historyCommand(),
