@@ -73,6 +73,7 @@ func (l *loader) checkSecrets() {
 		secret(fmt.Sprintf("domain[%d].password_file", i), d.PasswordFile, "a password")
 	}
 	l.secretsOfACME(secret)
+	secret("queue.url_file", c.Queue.URLFile, "the password of PostgreSQL")
 	secret("admin.token_file", c.Admin.TokenFile, "the token of the web page")
 	secret("admin.act_token_file", c.Admin.ActTokenFile, "the token to act on the web page")
 	for i := range c.Users {

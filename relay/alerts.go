@@ -13,7 +13,7 @@ import (
 // openAlerts opens the monitor that tells the operator of what needs a person.
 func (r *Relay) openAlerts() (err error) {
 	checks := &alert.Checks{
-		Queue: r.queue, Disk: r.store, DataDir: r.config.Load().DataDir, LogDropped: r.o.LogDropped, History: func() (string, time.Time) { return r.history.Failure(), r.history.Shortened() }, Certificates: r.certs.State,
+		Queue: r.queue, Disk: r.disk, DataDir: r.config.Load().DataDir, LogDropped: r.o.LogDropped, History: func() (string, time.Time) { return r.history.Failure(), r.history.Shortened() }, Certificates: r.certs.State,
 		LookupTXT: r.resolver.FreshTXT, Settings: r.alertSettings, Now: r.now,
 	}
 	r.alerts, err = alert.New(alert.Options{

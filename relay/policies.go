@@ -32,7 +32,7 @@ func (p policyStore) Scan(prefix []byte, fn func(key, value []byte) error) error
 
 func (r *Relay) openPolicies(roots *x509.CertPool) (*sts.Manager, error) {
 	return sts.NewManager(sts.ManagerOptions{
-		Store: policyStore{r.store}, Prefix: store.PrefixPolicy, Room: r.store.CheckSpace, LookupTXT: r.lookupTXT, Logger: r.log,
+		Store: policyStore{r.disk}, Prefix: store.PrefixPolicy, Room: r.disk.CheckSpace, LookupTXT: r.lookupTXT, Logger: r.log,
 		Fetch: func(ctx context.Context, domain string) (*sts.Fetched, error) {
 			fetched, err := sts.NewFetcher(sts.FetcherOptions{
 				Roots: roots, LookupAddrs: r.lookupAddrs, DialContext: r.o.Dial, Hellos: r.hellos,
