@@ -40,6 +40,7 @@ import (
 	"github.com/stsrelay/stsrelay/relay/metrics"
 	"github.com/stsrelay/stsrelay/relay/notify"
 	"github.com/stsrelay/stsrelay/relay/operator"
+	"github.com/stsrelay/stsrelay/relay/publisher"
 	"github.com/stsrelay/stsrelay/relay/smtpclient"
 	"github.com/stsrelay/stsrelay/relay/web"
 	"github.com/stsrelay/stsrelay/sts"
@@ -111,12 +112,14 @@ type Relay struct {
 	totals   totals
 	live     *live.Meter
 
-	passwords *ingress.Passwords
-	hellos    *clienthello.Hosts
-	roots     *x509.CertPool
-	history   *history.Log
-	reporter  *tlsrpt.Reporter            // nil: TLS reports are off
-	signer    atomic.Pointer[dkim.Signer] // of reports
+	publisher  *publisher.Publisher // nil: no policy is published
+	publishing *publisher.Server    // its listeners
+	passwords  *ingress.Passwords
+	hellos     *clienthello.Hosts
+	roots      *x509.CertPool
+	history    *history.Log
+	reporter   *tlsrpt.Reporter            // nil: TLS reports are off
+	signer     atomic.Pointer[dkim.Signer] // of reports
 
 	reloading sync.Mutex
 }
@@ -203,6 +206,9 @@ func (r *Relay) open() error {
 	if err := r.admin.Listen(c.SocketPath()); err != nil {
 		return err
 	}
+	if err := r.openPublisher(context.Background(), c); err != nil {
+		return err
+	}
 	return r.openWeb(c)
 }
 
@@ -230,7 +236,7 @@ func (r *Relay) Run(ctx context.Context, ready func()) error {
 	stopping, stopped := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopped()
 	var parts sync.WaitGroup
-	failed := make(chan error, 3)
+	failed := make(chan error, 4)
 	serve := func(fn func() error) {
 		parts.Go(func() {
 			if err := fn(); err != nil {
@@ -243,6 +249,12 @@ func (r *Relay) Run(ctx context.Context, ready func()) error {
 		serve(r.web.Serve)
 	}
 	serve(r.ingress.Serve)
+	if r.publishing != nil {
+		serve(r.publishing.Serve)
+		parts.Go(func() { r.publisher.Run(stopping) })
+		parts.Go(func() { r.watchDomains(stopping) })
+		r.log.Info("policies are served", "address", r.publishing.HTTPSAddr().String(), "domains", len(r.publisher.Hosts()))
+	}
 	if ready != nil {
 		ready()
 	}
@@ -263,7 +275,7 @@ func (r *Relay) Run(ctx context.Context, ready func()) error {
 	parts.Go(func() { r.notices.Digest.Run(stopping, r.queue, r.log) })
 	parts.Go(func() { r.alerts.Run(stopping) })
 	if r.space != nil {
-		serve(func() error { return r.holdSpace(stopping) })
+		serve(func() error { return r.runFleet(delivering) })
 	}
 	parts.Go(func() { r.live.Run(stopping) })
 
@@ -288,6 +300,9 @@ func (r *Relay) Run(ctx context.Context, ready func()) error {
 	if r.web != nil {
 		_ = r.web.Shutdown(adminGrace)
 	}
+	if r.publishing != nil {
+		_ = r.publishing.Shutdown(adminGrace)
+	}
 	cancel()
 	parts.Wait()
 	err = errors.Join(err, r.close())
@@ -303,6 +318,9 @@ func (r *Relay) close() error {
 	}
 	if r.web != nil {
 		_ = r.web.Close()
+	}
+	if r.publishing != nil {
+		_ = r.publishing.Close()
 	}
 	if r.queue != nil {
 		r.queue.Close()

@@ -65,6 +65,11 @@ func (r *Relay) takeOver(ctx context.Context, c *config.Config) (restart []strin
 	if err != nil {
 		return nil, err
 	}
+	if r.publisher != nil {
+		if err := r.setPublished(ctx, c); err != nil {
+			return nil, err
+		}
+	}
 	r.config.Store(c)
 	r.ingress.Update(ingressOptions)
 	r.certs.Set(certs, c.TLS.Certificate, c.TLS.Key)

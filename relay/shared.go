@@ -15,13 +15,14 @@ import (
 	"github.com/stsrelay/stsrelay/internal/human"
 	"github.com/stsrelay/stsrelay/internal/store"
 	"github.com/stsrelay/stsrelay/internal/store/postgres"
+	"github.com/stsrelay/stsrelay/relay/fleet"
 )
 
 // ErrSpaceLost is wrapped by the error of Run when another relay has taken this one's
 // space over: the relay forgets what it knew of it and is to be opened anew.
 var ErrSpaceLost = errors.New("another relay has taken over what this one was working on")
 
-// watchSpaceEvery is the time between two looks at the own space.
+// watchSpaceEvery is the time between two looks at a space.
 const watchSpaceEvery = time.Second
 
 // openStore opens the store of the queue: the disk, or this relay's space in PostgreSQL.
@@ -39,8 +40,7 @@ func (r *Relay) openStore(c *config.Config) error {
 		return err
 	}
 	options.Committed, options.Logger = r.metrics.Committed, r.log
-	r.space, err = postgres.Open(context.Background(), options)
-	if err != nil {
+	if r.space, err = fleet.Join(context.Background(), options); err != nil {
 		return fmt.Errorf("queue.engine = \"postgres\": %w", err)
 	}
 	r.store = r.space
@@ -105,19 +105,17 @@ func fleetToken(file string) (string, error) {
 	return token, nil
 }
 
-// holdSpace returns nil when ctx ends, and an error that wraps ErrSpaceLost when another
-// relay has taken this one's space.
-func (r *Relay) holdSpace(ctx context.Context) error {
-	ticker := time.NewTicker(watchSpaceEvery)
-	defer ticker.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-ticker.C:
-		}
-		if err := r.space.Err(); err != nil {
-			return fmt.Errorf("%w: %w", ErrSpaceLost, err)
-		}
+// runFleet looks after the spaces of relays that are gone, until ctx ends. The error wraps
+// ErrSpaceLost when another relay has taken this one's own space.
+func (r *Relay) runFleet(ctx context.Context) error {
+	options, err := spaceOptions(r.config.Load())
+	if err != nil {
+		return err
 	}
+	options.Logger = r.log
+	err = fleet.Run(ctx, fleet.Options{Own: r.space, Space: options, Adopt: r.adopt, Logger: r.log})
+	if errors.Is(err, store.ErrFailed) {
+		return fmt.Errorf("%w: %w", ErrSpaceLost, err)
+	}
+	return err
 }

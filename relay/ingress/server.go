@@ -25,8 +25,8 @@ import (
 	"time"
 
 	"github.com/emersion/go-smtp"
-	"github.com/pires/go-proxyproto"
 
+	"github.com/stsrelay/stsrelay/internal/proxied"
 	"github.com/stsrelay/stsrelay/queue"
 )
 
@@ -294,23 +294,9 @@ func (s *Server) Listen() error {
 			}
 			return fmt.Errorf("listen: %w", err)
 		}
-		if from := l.options.ProxyFrom; len(from) > 0 {
-			ln = &proxyproto.Listener{Listener: ln, ReadHeaderTimeout: 5 * time.Second, ConnPolicy: proxyPolicy(from)}
-		}
-		l.net = ln
+		l.net = proxied.Listener(ln, l.options.ProxyFrom)
 	}
 	return nil
-}
-
-// proxyPolicy requires the PROXY header from the load balancers and does not read it
-// from others.
-func proxyPolicy(from []netip.Prefix) proxyproto.ConnPolicyFunc {
-	return func(o proxyproto.ConnPolicyOptions) (proxyproto.Policy, error) {
-		if t, ok := o.Upstream.(*net.TCPAddr); ok && contains(from, t.AddrPort().Addr().Unmap()) {
-			return proxyproto.REQUIRE, nil
-		}
-		return proxyproto.SKIP, nil
-	}
 }
 
 func contains(list []netip.Prefix, a netip.Addr) bool {

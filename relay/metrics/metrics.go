@@ -29,6 +29,7 @@ type Metrics struct {
 	starttls        *prometheus.CounterVec
 	fetches         *prometheus.CounterVec
 	reports         *prometheus.CounterVec
+	requests        *prometheus.CounterVec
 	commits         prometheus.Histogram
 	batches         prometheus.Histogram
 }
@@ -55,12 +56,14 @@ func New() *Metrics {
 			"result"),
 		reports: counters("stsrelay_reports_total", "TLS reports that came to an end at a destination, by way and result.",
 			"how", "result"),
+		requests: counters("stsrelay_publish_requests_total", "Requests to the publisher of policies: a policy, a challenge of a certificate authority, or not-found.",
+			"result"),
 		commits: histogram("stsrelay_store_commit_seconds", "Time that a commit of the store took, its fsync included.",
 			0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5),
 		batches: histogram("stsrelay_store_commit_batches", "Changes that shared a commit of the store.",
 			1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024),
 	}
-	m.registry.MustRegister(m.messages, m.bytes, m.refused, m.recipients, m.attempts, m.delivery, m.sessions, m.starttls, m.fetches, m.reports, m.commits, m.batches,
+	m.registry.MustRegister(m.messages, m.bytes, m.refused, m.recipients, m.attempts, m.delivery, m.sessions, m.starttls, m.fetches, m.reports, m.requests, m.commits, m.batches,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
 }
@@ -86,6 +89,9 @@ func (m *Metrics) Accepted(size int64) {
 // Refused counts a reply to a client that refuses: its code and enhanced status,
 // "452" and "4.3.1"; status may be "".
 func (m *Metrics) Refused(code, status string) { m.refused.WithLabelValues(code, status).Inc() }
+
+// PolicyRequest counts an answer of the publisher: "policy", "challenge" or "not-found".
+func (m *Metrics) PolicyRequest(result string) { m.requests.WithLabelValues(result).Inc() }
 
 // Recipients counts what became of n recipients in an attempt: the verdict
 // ("delivered", "deferred", "bounced") and the reason, "" for deliveries.

@@ -150,3 +150,6 @@ func (s *Store) WantedBy() string { return s.term.wanted.Load().(string) }
 
 // Term returns the number of the term by which the space is held.
 func (s *Store) Term() int64 { return s.term.number }
+
+// Length is how long the space is held without renewal.
+func (s *Store) Length() time.Duration { return s.o.Term }
