@@ -50,6 +50,7 @@ func (l *loader) complete() {
 	l.completePath("delivery.ca_file", &c.Delivery.CAFile)
 	l.completePath("admin.token_file", &c.Admin.TokenFile)
 	l.completePath("queue.url_file", &c.Queue.URLFile)
+	l.completePath("notices.webhook_secret_file", &c.Notices.WebhookSecretFile)
 	l.completePath("admin.act_token_file", &c.Admin.ActTokenFile)
 	for i := range c.DKIM {
 		if c.DKIM[i].Sign == nil {
@@ -89,6 +90,9 @@ func (l *loader) completePath(key string, path *string) {
 	}
 	if *path != "" && !filepath.IsAbs(*path) {
 		*path = filepath.Join(filepath.Dir(l.config.File), *path) // of no file: "."
+	}
+	if *path != "" {
+		l.config.Named = append(l.config.Named, *path)
 	}
 }
 
@@ -192,6 +196,7 @@ func (l *loader) check() {
 	l.checkUsers()
 	l.checkLimits()
 	l.checkHeaders()
+	l.checkAddresses()
 	l.oneOf("notices.language", c.Notices.Language, "en", "de")
 	l.checkQueue()
 	l.oneOf("history.addresses", c.History.Addresses, "full", "domain", "hashed")
@@ -203,6 +208,7 @@ func (l *loader) check() {
 			l.fail("notices.operator", c.Notices.Operator, "must be a mail address: %v", err)
 		}
 	}
+	l.checkWebhook()
 	for i, s := range c.DNS.Servers {
 		if _, err := dnsclient.ParseServer(s); err != nil {
 			l.fail("dns.servers", c.DNS.Servers[i], "%v", err)

@@ -23,7 +23,7 @@ func (r *Relay) openPublisher(ctx context.Context, c *config.Config) error {
 		return nil
 	}
 	r.publisher = publisher.New(publisher.Options{
-		Store: r.store, Host: c.Publisher.Host, Counted: r.metrics.PolicyRequest, Now: r.o.Now, Logger: r.log,
+		Store: r.disk, Host: c.Publisher.Host, Counted: r.metrics.PolicyRequest, Now: r.o.Now, Logger: r.log,
 	})
 	if err := r.setPublished(ctx, c); err != nil {
 		return err

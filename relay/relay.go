@@ -30,9 +30,11 @@ import (
 	"github.com/stsrelay/stsrelay/internal/store"
 	"github.com/stsrelay/stsrelay/internal/store/badger"
 	"github.com/stsrelay/stsrelay/internal/store/postgres"
+	"github.com/stsrelay/stsrelay/internal/webfetch"
 	"github.com/stsrelay/stsrelay/queue"
 	"github.com/stsrelay/stsrelay/relay/adminapi"
 	"github.com/stsrelay/stsrelay/relay/alert"
+	"github.com/stsrelay/stsrelay/relay/backup"
 	"github.com/stsrelay/stsrelay/relay/delivery"
 	"github.com/stsrelay/stsrelay/relay/history"
 	"github.com/stsrelay/stsrelay/relay/ingress"
@@ -108,6 +110,7 @@ type Relay struct {
 	certs    *ingress.Certificates
 	notices  *notify.Reporter
 	alerts   *alert.Monitor
+	traffic  *alert.Traffic
 	metrics  *metrics.Metrics
 	totals   totals
 	live     *live.Meter
@@ -120,6 +123,9 @@ type Relay struct {
 	history    *history.Log
 	reporter   *tlsrpt.Reporter            // nil: TLS reports are off
 	signer     atomic.Pointer[dkim.Signer] // of reports
+
+	webhookClient *webfetch.Client
+	webhookAddrs  *knownAddrs
 
 	reloading sync.Mutex
 }
@@ -135,6 +141,7 @@ func New(o Options) (*Relay, error) {
 	}
 	r := &Relay{o: o, log: o.Logger, metrics: metrics.New(), passwords: ingress.NewPasswords(accounts(o.Config)), hellos: clienthello.NewHosts(o.Now), started: time.Now()}
 	r.config.Store(o.Config)
+	r.traffic = alert.NewTraffic(r.now)
 	r.live = live.New(r.liveTotals)
 	if err := r.open(); err != nil {
 		return nil, errors.Join(err, r.close())
@@ -151,8 +158,12 @@ func (r *Relay) open() error {
 	if err != nil {
 		return err
 	}
+	r.roots = roots
 	if err := os.MkdirAll(c.DataDir, 0o700); err != nil {
 		return fmt.Errorf("data_dir: %w", err)
+	}
+	if _, err := os.Stat(backup.Restoring(c.DataDir)); err == nil {
+		return fmt.Errorf("%s is there: a restore into %s was cut off; empty the folder and restore again", backup.Restoring(c.DataDir), c.DataDir)
 	}
 	r.disk, err = badger.Open(badger.Options{Dir: StoreDir(c.DataDir), FreeSpace: int64(c.Limits.FreeSpace), Ballast: ballast, Committed: r.committedOnDisk(c), Version: r.o.Version, Logger: r.log})
 	if err != nil {
@@ -192,6 +203,7 @@ func (r *Relay) open() error {
 		return err
 	}
 	r.certs = ingress.NewCertificates(certs, c.TLS.Certificate, c.TLS.Key)
+	r.openWebhook()
 	if err := r.openAlerts(); err != nil {
 		return err
 	}
@@ -200,7 +212,7 @@ func (r *Relay) open() error {
 	}
 	r.openMetrics()
 	r.operator = operator.New(operator.Options{
-		Queue: r.queue, Policies: r.policies, Reports: r.reporter, History: r.history, Live: r.live, Hostname: c.Hostname, Version: r.o.Version, Status: r.status, Reload: r.reload, Notice: r.removed, Logger: r.log,
+		Queue: r.queue, Store: r.store, Policies: r.policies, Reports: r.reporter, History: r.history, Live: r.live, Hostname: c.Hostname, Version: r.o.Version, Status: r.status, ResolverSilent: func() bool { return r.alerts.Has(alert.ResolverSilent) }, Reload: r.reload, Notice: r.removed, Logger: r.log,
 	})
 	r.admin = adminapi.New(adminapi.Options{Operator: r.operator, Logger: r.log})
 	if err := r.admin.Listen(c.SocketPath()); err != nil {
@@ -273,6 +285,7 @@ func (r *Relay) Run(ctx context.Context, ready func()) error {
 	}
 	parts.Go(func() { r.certs.Watch(stopping, r.log) })
 	parts.Go(func() { r.notices.Digest.Run(stopping, r.queue, r.log) })
+	parts.Go(func() { r.learnWebhook(stopping) })
 	parts.Go(func() { r.alerts.Run(stopping) })
 	if r.space != nil {
 		serve(func() error { return r.runFleet(delivering) })
@@ -395,8 +408,10 @@ func (r *Relay) status() operator.Status {
 		Hostname:      r.config.Load().Hostname,
 		LogDropped:    r.o.LogDropped().Lines,
 		SinceStart:    r.totals.read(),
+		Last:          r.traffic.Last(),
+		Outage:        r.traffic.Outage(),
 		Sessions:      operator.SessionStatus{In: r.ingress.Sessions(), Out: r.delivery.Sessions()},
-		Alerts:        r.alerts.Present(),
+		Alerts:        r.alerts.Present(context.Background()),
 	}
 }
 

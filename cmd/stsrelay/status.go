@@ -48,6 +48,7 @@ func writeStatus(w io.Writer, s *operator.Status) {
 	fmt.Fprintf(w, "queue     %s to %s, %d held\n", human.Plural(s.Queue.Messages, "message"), human.Plural(s.Queue.Recipients, "recipient"), s.Queue.Held)
 	n := s.SinceStart
 	fmt.Fprintf(w, "so far    %s accepted; %s delivered, %d bounced, %d put off since the start\n", human.Plural(int(n.Accepted), "message"), human.Plural(int(n.Delivered), "recipient"), n.Bounced, n.Deferred)
+	fmt.Fprintf(w, "lately    last 15 min: %d delivered, %d deferred, %d bounced\n", s.Last.Delivered, s.Last.Deferred, s.Last.Bounced)
 	fmt.Fprintf(w, "sessions  %d in, %d out\n", s.Sessions.In, s.Sessions.Out)
 	if s.LogDropped > 0 {
 		fmt.Fprintf(w, "log       %s dropped: the reader of standard error does not keep up\n", human.Plural(int(min(s.LogDropped, math.MaxInt32)), "line"))
@@ -66,11 +67,18 @@ func stateOf(s *operator.Status) string {
 	if !s.Accepting {
 		state = "NOT accepting"
 	}
-	if s.Delivering {
-		return state + ", delivering"
+	switch {
+	case !s.Delivering:
+		return state + ", delivery paused"
+	case s.Outage != nil:
+		return state + ", delivering NOTHING since " + human.Clock(s.Outage.Since)
+	case slices.ContainsFunc(s.Alerts, tellsResolver):
+		return state + ", NOT delivering: no resolver answers"
 	}
-	return state + ", delivery paused"
+	return state + ", delivering"
 }
 
 // tellsProblem reports whether an alert says why no mail is taken in.
 func tellsProblem(t alert.Alert) bool { return t.Key == alert.NotAccepting }
+
+func tellsResolver(t alert.Alert) bool { return t.Key == alert.ResolverSilent }

@@ -112,6 +112,12 @@ func (c *Client) Export(ctx context.Context) (io.ReadCloser, error) {
 	return c.Open(ctx, http.MethodGet, "/v1/queue/export", nil, nil)
 }
 
+// StoreRecords returns the stream of what the store holds that is no mail, which the caller
+// closes.
+func (c *Client) StoreRecords(ctx context.Context) (io.ReadCloser, error) {
+	return c.Open(ctx, http.MethodGet, "/v1/store", nil, nil)
+}
+
 // Import sends an export file.
 func (c *Client) Import(ctx context.Context, file io.Reader, hold bool) (operator.Transfer, error) {
 	query := url.Values{}

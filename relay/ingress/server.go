@@ -42,6 +42,12 @@ type Options struct {
 	Users   func(ctx context.Context, name, password string) (User, bool)
 	Limits  Limits
 	Headers Headers
+	// Rewrite replaces addresses, in the envelope and in the header.
+	Rewrite AddressMap
+	// Blocked are the recipients that nobody may write to; the values mean nothing.
+	Blocked AddressMap
+	// Journal is the address that gets a copy of every message; "": none does.
+	Journal string
 	// Postmaster is the address that receives mail to <postmaster> without a domain
 	// (RFC 5321, 4.5.1); "": such mail is refused.
 	Postmaster string

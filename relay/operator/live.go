@@ -51,9 +51,10 @@ const liveDomains = 20
 func (o *Operator) Live() Live {
 	l := Live{At: time.Now().UTC().Truncate(time.Millisecond), Status: o.Status(), Active: o.o.Queue.Active(), Rates: o.o.Live.Rates(), Results: o.o.Live.Results()}
 	l.Domains = []LiveDomain{}
+	ours := o.sharedWithin(time.Minute)
 	for _, d := range o.o.Queue.Busiest(liveDomains) {
 		row := LiveDomain{Domain: d.Domain, Deliveries: d.Groups, Active: d.Active, Limit: d.Limit, OldestAt: d.OldestAt.Truncate(time.Millisecond),
-			State: Waiting, Reason: newReason(d.Last, d.Domain, "")}
+			State: Waiting, Reason: newReason(d.Last, d.Domain, "", ours)}
 		switch {
 		case d.Active > 0:
 			row.State = Going

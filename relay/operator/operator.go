@@ -12,6 +12,7 @@ import (
 	"context"
 	"log/slog"
 
+	"github.com/stsrelay/stsrelay/internal/store"
 	"github.com/stsrelay/stsrelay/queue"
 	"github.com/stsrelay/stsrelay/relay/history"
 	"github.com/stsrelay/stsrelay/relay/live"
@@ -22,6 +23,8 @@ import (
 // Options configures New. Queue and Status are required.
 type Options struct {
 	Queue *queue.Queue
+	// Store is what the relay keeps its state in, for a backup.
+	Store store.Reader
 	// Policies is the policy cache; nil: MTA-STS is off.
 	Policies *sts.Manager
 	// Reports makes and sends TLS reports; nil: they are switched off.
@@ -34,6 +37,8 @@ type Options struct {
 	Hostname, Version string
 	// Status returns the part of the status that the queue does not know.
 	Status func() Status
+	// ResolverSilent reports whether no resolver answers; nil: one does.
+	ResolverSilent func() bool
 	// Reload reads the configuration again. It returns the keys that change with
 	// the next start only.
 	Reload func(ctx context.Context) (restart []string, err error)
@@ -44,7 +49,10 @@ type Options struct {
 }
 
 // Operator is a running relay as its operator sees it.
-type Operator struct{ o Options }
+type Operator struct {
+	o      Options
+	shared shared
+}
 
 // New returns an Operator.
 func New(o Options) *Operator {

@@ -21,10 +21,10 @@ func (o *Operator) Messages(ctx context.Context, sel Selection, limit int, yield
 	if limit == 0 || len(sel.IDs) > 0 && len(f.IDs) == 0 {
 		return nil
 	}
-	n := 0
+	n, ours := 0, o.sharedNow()
 	return o.o.Queue.List(ctx, f, func(m queue.Message) bool {
 		n++
-		out := newMessage(&m)
+		out := newMessage(&m, ours)
 		return yield(&out) && n != limit
 	})
 }
@@ -35,7 +35,7 @@ func (o *Operator) Message(id string) (Message, error) {
 	if err != nil {
 		return Message{}, err
 	}
-	return newMessage(&m), nil
+	return newMessage(&m, o.sharedNow()), nil
 }
 
 func (o *Operator) find(id string) (queue.Message, error) {
@@ -74,9 +74,11 @@ func (o *Operator) Content(id string) (io.Reader, int64, error) {
 // Summary returns what waits by domain, most messages first.
 func (o *Operator) Summary() []DomainSummary {
 	out := []DomainSummary{}
-	for _, d := range o.o.Queue.Summary() {
+	list := o.o.Queue.Summary()
+	ours := o.shared.of(list, o.o.ResolverSilent)
+	for _, d := range list {
 		out = append(out, DomainSummary{Domain: d.Domain, Messages: d.Messages, Recipients: d.Recipients,
-			OldestAt: d.OldestAt.UTC().Truncate(time.Millisecond), NextAttemptAt: timePointer(d.NextAttemptAt), LastError: d.Last.Text, Reason: newReason(d.Last, d.Domain, "")})
+			OldestAt: d.OldestAt.UTC().Truncate(time.Millisecond), NextAttemptAt: timePointer(d.NextAttemptAt), LastError: d.Last.Text, Reason: newReason(d.Last, d.Domain, "", ours)})
 	}
 	return out
 }
