@@ -186,7 +186,7 @@ func (r *Relay) open() error {
 			return fmt.Errorf("policy cache: %w", err)
 		}
 	}
-	if r.roots = roots; c.TLSRPT.Enabled {
+	if c.TLSRPT.Enabled {
 		signer, err := newSigner(c, "reports")
 		if err != nil {
 			return err
