@@ -4,7 +4,7 @@
 // the same time share one exchange.
 //
 // It does not validate DNSSEC itself, knows no policy, and looks up only what
-// mail needs: TXT, MX, A, AAAA and TLSA.
+// mail needs: TXT, MX, A, AAAA, TLSA and CAA.
 package dnsclient
 
 import (

@@ -83,6 +83,7 @@ func (s *Server) Handler() http.Handler {
 	s.historyRoutes(mux)
 	s.policyRoutes(mux)
 	s.reportRoutes(mux)
+	s.receivedRoutes(mux)
 	return mux
 }
 

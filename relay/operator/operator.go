@@ -16,6 +16,7 @@ import (
 	"github.com/stsrelay/stsrelay/queue"
 	"github.com/stsrelay/stsrelay/relay/history"
 	"github.com/stsrelay/stsrelay/relay/live"
+	"github.com/stsrelay/stsrelay/relay/received"
 	"github.com/stsrelay/stsrelay/sts"
 	"github.com/stsrelay/stsrelay/tlsrpt"
 )
@@ -31,6 +32,8 @@ type Options struct {
 	Reports *tlsrpt.Reporter
 	// History is what became of mail.
 	History *history.Log
+	// Received has the TLS reports that others sent.
+	Received *received.Archive
 	// Live measures the relay, for the live view.
 	Live *live.Meter
 	// Hostname and Version are of the relay, for evidence.
