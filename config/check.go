@@ -229,6 +229,7 @@ func (l *loader) check() {
 	l.checkDomains()
 	l.checkAdmin()
 	l.checkPublisher()
+	l.checkReports()
 	l.checkSecrets()
 	l.oneOf("log.level", c.Log.Level, "debug", "info", "warn", "error")
 	l.oneOf("log.format", c.Log.Format, "json", "text")

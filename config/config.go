@@ -30,6 +30,7 @@ type Config struct {
 	STS      Switch    `toml:"sts" json:"sts" restart:"sts.enabled"`
 	DANE     Switch    `toml:"dane" json:"dane"`
 	TLSRPT   TLSRPT    `toml:"tlsrpt" json:"tlsrpt"`
+	Reports  Reports   `toml:"reports" json:"reports"`
 	DKIM     []DKIM    `toml:"dkim" json:"dkim"`
 	Domains  []Domain  `toml:"domain" json:"domain"`
 	Headers  Headers   `toml:"headers" json:"headers"`
@@ -360,6 +361,7 @@ func Default() Config {
 		STS:       Switch{Enabled: true},
 		DANE:      Switch{Enabled: true},
 		TLSRPT:    TLSRPT{Enabled: true},
+		Reports:   Reports{Keep: Duration(9600 * time.Hour)},
 		Notices:   Notices{Language: "en"},
 		History:   History{Keep: Duration(720 * time.Hour), Size: 2 << 30, Addresses: "full"},
 		Publisher: Publisher{TLS: "acme"},

@@ -133,6 +133,7 @@ func (r *Relay) ingressOptions(c *config.Config) (ingress.Options, error) {
 		HonorTLSRequiredNo: c.Delivery.HonorTLSRequiredNo,
 		Users:              r.passwords.Authenticate,
 		Sign:               sign,
+		Drop:               r.drop(c),
 		Accepted:           r.accepted,
 		Refused:            r.metrics.Refused,
 		Gateways:           container.Gateways(),

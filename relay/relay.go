@@ -30,6 +30,7 @@ import (
 	"github.com/stsrelay/stsrelay/internal/store/badger"
 	"github.com/stsrelay/stsrelay/internal/webfetch"
 	"github.com/stsrelay/stsrelay/queue"
+	"github.com/stsrelay/stsrelay/relay/acme"
 	"github.com/stsrelay/stsrelay/relay/adminapi"
 	"github.com/stsrelay/stsrelay/relay/alert"
 	"github.com/stsrelay/stsrelay/relay/backup"
@@ -41,7 +42,9 @@ import (
 	"github.com/stsrelay/stsrelay/relay/notify"
 	"github.com/stsrelay/stsrelay/relay/operator"
 	"github.com/stsrelay/stsrelay/relay/publisher"
+	"github.com/stsrelay/stsrelay/relay/received"
 	"github.com/stsrelay/stsrelay/relay/smtpclient"
+	"github.com/stsrelay/stsrelay/relay/trace"
 	"github.com/stsrelay/stsrelay/relay/web"
 	"github.com/stsrelay/stsrelay/sts"
 	"github.com/stsrelay/stsrelay/tlsrpt"
@@ -75,6 +78,9 @@ type Options struct {
 	// and time.After.
 	Now   func() time.Time
 	After func(time.Duration) <-chan time.Time
+	// RenewCheck is how often certificates of the authority are looked at for their
+	// renewal; 0: ten minutes.
+	RenewCheck time.Duration
 	// Logger gets everything; nil discards it.
 	Logger *slog.Logger
 	// LogDropped returns the lines of the log that nobody has read; nil: there are
@@ -111,12 +117,15 @@ type Relay struct {
 	metrics  *metrics.Metrics
 	totals   totals
 	live     *live.Meter
+	trace    trace.Tracer
 
-	publisher  *publisher.Publisher // nil: no policy is published
-	publishing *publisher.Server    // its listeners
+	publisher  *publisher.Publisher
+	publishing *publisher.Server  // its listeners, of which there may be none
+	acme       *acme.Certificates // nil: no certificate is ordered
 	passwords  *ingress.Passwords
 	hellos     *clienthello.Hosts
 	history    *history.Log
+	received   *received.Archive
 	reporter   *tlsrpt.Reporter            // nil: TLS reports are off
 	signer     atomic.Pointer[dkim.Signer] // of reports
 
@@ -205,7 +214,7 @@ func (r *Relay) open() error {
 	}
 	r.delivery = delivery.New(delivery.Options{
 		Queue: r.queue, Resolver: r.resolver, Policies: r.policies, Hostname: c.Hostname, Roots: roots,
-		Dial: r.o.Dial, IsSelf: r.isSelf, Readers: r.eventReaders(), Now: r.o.Now, Settings: deliverySettings, Timeouts: r.o.Timeouts,
+		Dial: r.o.Dial, IsSelf: r.isSelf, Readers: r.eventReaders(), Trace: &r.trace, Now: r.o.Now, Settings: deliverySettings, Timeouts: r.o.Timeouts,
 		Hellos: r.hellos, Logger: r.log,
 	})
 	certs, err := readCertificates(c)
@@ -213,6 +222,7 @@ func (r *Relay) open() error {
 		return err
 	}
 	r.certs = ingress.NewCertificates(certs, c.TLS.Certificate, c.TLS.Key)
+	r.openReceived()
 	r.openWebhook()
 	if err := r.openAlerts(); err != nil {
 		return err
@@ -222,7 +232,7 @@ func (r *Relay) open() error {
 	}
 	r.openMetrics()
 	r.operator = operator.New(operator.Options{
-		Queue: r.queue, Store: r.store, Policies: r.policies, Reports: r.reporter, History: r.history, Live: r.live, Hostname: c.Hostname, Version: r.o.Version, Status: r.status, ResolverSilent: func() bool { return r.alerts.Has(alert.ResolverSilent) }, Reload: r.reload, Notice: r.removed, Logger: r.log,
+		Queue: r.queue, Store: r.store, Policies: r.policies, Reports: r.reporter, History: r.history, Received: r.received, Live: r.live, Trace: &r.trace, Hostname: c.Hostname, Version: r.o.Version, Status: r.status, ResolverSilent: func() bool { return r.alerts.Has(alert.ResolverSilent) }, Reload: r.reload, Notice: r.removed, Logger: r.log,
 	})
 	r.admin = adminapi.New(adminapi.Options{Operator: r.operator, Logger: r.log})
 	if err := r.admin.Listen(c.SocketPath()); err != nil {
@@ -242,13 +252,7 @@ func (r *Relay) Run(ctx context.Context, ready func()) error {
 	if err := r.ingress.Listen(); err != nil {
 		return errors.Join(err, r.close())
 	}
-	for _, a := range r.ingress.Addrs() {
-		r.log.Info("listening", "address", a.String())
-	}
-	if a := r.HTTPAddr(); a != nil {
-		r.log.Info("web page, health and metrics", "address", a.String())
-	}
-	r.log.Info("stsrelay is running", "version", r.o.Version, "hostname", c.Hostname, "data_dir", c.DataDir, "socket", c.SocketPath())
+	r.introduce(c)
 	if err := r.queue.Accepting(); err != nil {
 		r.log.Warn("no mail is taken in for now; what is queued is delivered", "error", err)
 	}
@@ -271,12 +275,8 @@ func (r *Relay) Run(ctx context.Context, ready func()) error {
 		serve(r.web.Serve)
 	}
 	serve(r.ingress.Serve)
-	if r.publishing != nil {
-		serve(r.publishing.Serve)
-		parts.Go(func() { r.publisher.Run(stopping) })
-		parts.Go(func() { r.watchDomains(stopping) })
-		r.log.Info("policies are served", "address", r.publishing.HTTPSAddr().String(), "domains", len(r.publisher.Hosts()))
-	}
+	serve(r.publishing.Serve)
+	r.runPublisher(stopping, &parts)
 	if ready != nil {
 		ready()
 	}
@@ -297,6 +297,7 @@ func (r *Relay) Run(ctx context.Context, ready func()) error {
 	parts.Go(func() { r.notices.Digest.Run(stopping, r.queue, r.log) })
 	parts.Go(func() { r.learnWebhook(stopping) })
 	parts.Go(func() { r.alerts.Run(stopping) })
+	parts.Go(func() { r.received.Run(stopping) })
 	parts.Go(func() { r.live.Run(stopping) })
 
 	var err error
@@ -320,9 +321,7 @@ func (r *Relay) Run(ctx context.Context, ready func()) error {
 	if r.web != nil {
 		_ = r.web.Shutdown(adminGrace)
 	}
-	if r.publishing != nil {
-		_ = r.publishing.Shutdown(adminGrace)
-	}
+	_ = r.publishing.Shutdown(adminGrace)
 	cancel()
 	parts.Wait()
 	err = errors.Join(err, r.close())
@@ -341,6 +340,9 @@ func (r *Relay) close() error {
 	}
 	if r.publishing != nil {
 		_ = r.publishing.Close()
+	}
+	if r.acme != nil {
+		r.acme.Close()
 	}
 	if r.queue != nil {
 		r.queue.Close()

@@ -57,6 +57,8 @@ type Options struct {
 	// Sign begins the DKIM signatures of a message, given the domain of its From
 	// field. If Sign is nil or returns nil, the message is not signed.
 	Sign func(domain string) Signing
+	// Drop takes the mail to one address, which is not relayed; nil: there is none.
+	Drop *Drop
 	// Accepted is called for every accepted message, with the envelope in the queue.
 	// Refused is called for every reply that refuses a command, with its code and
 	// enhanced status ("" if it has none). Either may be nil.

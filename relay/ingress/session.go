@@ -42,6 +42,8 @@ type session struct {
 	env      queue.Envelope
 	// envelopeSize is the size of env's recipients, counted as for maxEnvelope.
 	envelopeSize int
+	// drop is set where it is one of the recipients. It is not in env.
+	drop *Drop
 }
 
 func (l *listener) newSession(c *smtp.Conn) (smtp.Session, error) {
@@ -137,7 +139,7 @@ func (s *session) Mail(string, *smtp.MailOptions) error {
 	if free := s.server.queue.Room(size); free != nil {
 		return s.unavailable(free)
 	}
-	s.env, s.envelopeSize = env, 0
+	s.env, s.envelopeSize, s.drop = env, 0, nil
 	return nil
 }
 
@@ -201,6 +203,10 @@ func (s *session) Rcpt(string, *smtp.RcptOptions) error {
 	if rules.Blocked.has(given) || rules.Blocked.has(m) {
 		return s.refuse(reply(550, 5, 7, 1, "nobody may write to <%s> through this relay (limits.blocked_recipients)", clipped(given.String())))
 	}
+	if drop := rules.Drop; drop.is(m) {
+		s.drop = drop
+		return nil
+	}
 	r := queue.Recipient{Address: m.String()}
 	r.Domain = r.Address[len(r.Address)-len(m.Domain):]
 	if e := s.rcptParams(&r); e != nil {
@@ -236,6 +242,13 @@ func (s *session) Data(io.Reader) error {
 	}
 	if err != nil {
 		return s.refuse(s.contentError(err))
+	}
+	if err := s.takeDropped(m); err != nil {
+		return s.unavailable(err)
+	}
+	if len(env.Recipients) == 0 { // the drop was the only one
+		s.conn.refusals, s.conn.fruitless = 0, 0
+		return reply(250, 2, 0, 0, "received as %s", in.ID())
 	}
 	env.ReceivedAt = s.server.now()
 	env.Client = fmt.Sprintf("%s [%s]", s.helo, s.conn.remote)
@@ -330,7 +343,7 @@ func (s *session) Reset() {
 }
 
 func (s *session) forget() {
-	s.env = queue.Envelope{}
+	s.env, s.drop = queue.Envelope{}, nil
 }
 
 // Logout implements smtp.Session.
