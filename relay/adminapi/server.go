@@ -79,6 +79,7 @@ func (s *Server) Handler() http.Handler {
 	mux.HandleFunc("GET /v1/store", s.backupStore)
 	mux.HandleFunc("GET /v1/live", func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, o.Live()) })
 	s.queueRoutes(mux)
+	s.traceRoutes(mux)
 	s.trashRoutes(mux)
 	s.historyRoutes(mux)
 	s.policyRoutes(mux)
