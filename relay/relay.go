@@ -46,6 +46,7 @@ import (
 	"github.com/stsrelay/stsrelay/relay/publisher"
 	"github.com/stsrelay/stsrelay/relay/received"
 	"github.com/stsrelay/stsrelay/relay/smtpclient"
+	"github.com/stsrelay/stsrelay/relay/trace"
 	"github.com/stsrelay/stsrelay/relay/web"
 	"github.com/stsrelay/stsrelay/sts"
 	"github.com/stsrelay/stsrelay/tlsrpt"
@@ -119,6 +120,7 @@ type Relay struct {
 	metrics  *metrics.Metrics
 	totals   totals
 	live     *live.Meter
+	trace    trace.Tracer
 
 	publisher  *publisher.Publisher
 	publishing *publisher.Server  // its listeners, of which there may be none
@@ -220,7 +222,7 @@ func (r *Relay) open() error {
 	}
 	r.openMetrics()
 	r.operator = operator.New(operator.Options{
-		Queue: r.queue, Store: r.store, Policies: r.policies, Reports: r.reporter, History: r.history, Received: r.received, Live: r.live, Hostname: c.Hostname, Version: r.o.Version, Status: r.status, ResolverSilent: func() bool { return r.alerts.Has(alert.ResolverSilent) }, Reload: r.reload, Notice: r.removed, Logger: r.log,
+		Queue: r.queue, Store: r.store, Policies: r.policies, Reports: r.reporter, History: r.history, Received: r.received, Live: r.live, Trace: &r.trace, Hostname: c.Hostname, Version: r.o.Version, Status: r.status, ResolverSilent: func() bool { return r.alerts.Has(alert.ResolverSilent) }, Reload: r.reload, Notice: r.removed, Logger: r.log,
 	})
 	r.admin = adminapi.New(adminapi.Options{Operator: r.operator, Logger: r.log})
 	if err := r.admin.Listen(c.SocketPath()); err != nil {

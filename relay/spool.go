@@ -54,7 +54,7 @@ func (r *Relay) openSpool(st store.Store, damage store.Damage) (s spool, err err
 	}
 	s.delivery = delivery.New(delivery.Options{
 		Queue: s.queue, Resolver: r.resolver, Policies: r.policies, Hostname: c.Hostname, Roots: r.roots,
-		Dial: r.o.Dial, IsSelf: r.isSelf, Holds: holds, Readers: r.eventReaders(s.notices, s.reporter), Now: r.o.Now, Settings: deliverySettings, Timeouts: r.o.Timeouts,
+		Dial: r.o.Dial, IsSelf: r.isSelf, Holds: holds, Readers: r.eventReaders(s.notices, s.reporter), Trace: &r.trace, Now: r.o.Now, Settings: deliverySettings, Timeouts: r.o.Timeouts,
 		Hellos: r.hellos, Logger: r.log,
 	})
 	return s, nil

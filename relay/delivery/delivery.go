@@ -27,6 +27,7 @@ import (
 	"github.com/stsrelay/stsrelay/relay/failure"
 	"github.com/stsrelay/stsrelay/relay/outbound"
 	"github.com/stsrelay/stsrelay/relay/smtpclient"
+	"github.com/stsrelay/stsrelay/relay/trace"
 	"github.com/stsrelay/stsrelay/sts"
 )
 
@@ -52,6 +53,8 @@ type Options struct {
 	// Hellos remembers hosts that answer a small ClientHello only; default: those
 	// that this Delivery has met.
 	Hellos *clienthello.Hosts
+	// Trace is told what attempts say and hear; nil: nobody is.
+	Trace *trace.Tracer
 	// Settings are the values that may change while the relay runs.
 	Settings Settings
 	// Timeouts are those of the SMTP client; zero values are RFC 5321's.
@@ -100,6 +103,7 @@ type Delivery struct {
 	policies *sts.Manager
 	readers  Readers
 	holds    func() bool // nil: always
+	trace    *trace.Tracer
 	now      func() time.Time
 	log      *slog.Logger
 
@@ -125,7 +129,7 @@ func New(o Options) *Delivery {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
 	d := &Delivery{
-		queue: o.Queue, policies: o.Policies, readers: o.Readers, holds: o.Holds,
+		queue: o.Queue, policies: o.Policies, readers: o.Readers, holds: o.Holds, trace: o.Trace,
 		now: o.Now, log: o.Logger,
 		pool:  newPool(),
 		freed: make(chan struct{}, 1),
