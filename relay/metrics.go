@@ -50,6 +50,7 @@ func (r *Relay) openMetrics() {
 		metrics.Gauge{Name: "stsrelay_policies", Help: "Domains in the policy cache, by mode of the policy in force.", Label: "mode", Read: r.modes},
 	)
 	r.metrics.Gauges(r.queueGauges()...)
+	r.metrics.Gauges(r.publishGauges()...)
 	r.metrics.Gauges(r.storeGauges()...)
 }
 
