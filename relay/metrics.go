@@ -29,6 +29,9 @@ func (r *Relay) openMetrics() {
 		r.metrics.Reported(how, reportResult(true), 0)
 		r.metrics.Reported(how, reportResult(false), 0)
 	}
+	for _, result := range []string{"policy", "challenge", "not-found"} {
+		r.metrics.PolicyRequest(result, 0)
+	}
 	r.metrics.Reported("none", reportResult(false), 0)
 	r.metrics.ReceivedSessions(0, 0)
 	version := func() map[string]float64 { return map[string]float64{r.o.Version: 1} }
