@@ -44,6 +44,7 @@ import (
 	"github.com/stsrelay/stsrelay/relay/publisher"
 	"github.com/stsrelay/stsrelay/relay/received"
 	"github.com/stsrelay/stsrelay/relay/smtpclient"
+	"github.com/stsrelay/stsrelay/relay/trace"
 	"github.com/stsrelay/stsrelay/relay/web"
 	"github.com/stsrelay/stsrelay/sts"
 	"github.com/stsrelay/stsrelay/tlsrpt"
@@ -116,6 +117,7 @@ type Relay struct {
 	metrics  *metrics.Metrics
 	totals   totals
 	live     *live.Meter
+	trace    trace.Tracer
 
 	publisher  *publisher.Publisher
 	publishing *publisher.Server  // its listeners, of which there may be none
@@ -216,7 +218,7 @@ func (r *Relay) open() error {
 	}
 	r.delivery = delivery.New(delivery.Options{
 		Queue: r.queue, Resolver: r.resolver, Policies: r.policies, Hostname: c.Hostname, Roots: roots,
-		Dial: r.o.Dial, IsSelf: r.isSelf, Readers: r.eventReaders(), Now: r.o.Now, Settings: deliverySettings, Timeouts: r.o.Timeouts,
+		Dial: r.o.Dial, IsSelf: r.isSelf, Readers: r.eventReaders(), Trace: &r.trace, Now: r.o.Now, Settings: deliverySettings, Timeouts: r.o.Timeouts,
 		Hellos: r.hellos, Logger: r.log,
 	})
 	certs, err := readCertificates(c)
@@ -234,7 +236,7 @@ func (r *Relay) open() error {
 	}
 	r.openMetrics()
 	r.operator = operator.New(operator.Options{
-		Queue: r.queue, Store: r.store, Policies: r.policies, Reports: r.reporter, History: r.history, Received: r.received, Published: r.publishedDomains, RenewPublished: r.renewPublished, Live: r.live, Hostname: c.Hostname, Version: r.o.Version, Status: r.status, ResolverSilent: func() bool { return r.alerts.Has(alert.ResolverSilent) }, Reload: r.reload, Notice: r.removed, Logger: r.log,
+		Queue: r.queue, Store: r.store, Policies: r.policies, Reports: r.reporter, History: r.history, Received: r.received, Published: r.publishedDomains, RenewPublished: r.renewPublished, Live: r.live, Trace: &r.trace, Hostname: c.Hostname, Version: r.o.Version, Status: r.status, ResolverSilent: func() bool { return r.alerts.Has(alert.ResolverSilent) }, Reload: r.reload, Notice: r.removed, Logger: r.log,
 	})
 	r.admin = adminapi.New(adminapi.Options{Operator: r.operator, Logger: r.log})
 	if err := r.admin.Listen(c.SocketPath()); err != nil {
@@ -254,13 +256,7 @@ func (r *Relay) Run(ctx context.Context, ready func()) error {
 	if err := r.ingress.Listen(); err != nil {
 		return errors.Join(err, r.close())
 	}
-	for _, a := range r.ingress.Addrs() {
-		r.log.Info("listening", "address", a.String())
-	}
-	if a := r.HTTPAddr(); a != nil {
-		r.log.Info("web page, health and metrics", "address", a.String())
-	}
-	r.log.Info("stsrelay is running", "version", r.o.Version, "hostname", c.Hostname, "data_dir", c.DataDir, "socket", c.SocketPath())
+	r.introduce(c)
 	if err := r.queue.Accepting(); err != nil {
 		r.log.Warn("no mail is taken in for now; what is queued is delivered", "error", err)
 	}

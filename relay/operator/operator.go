@@ -17,6 +17,7 @@ import (
 	"github.com/stsrelay/stsrelay/relay/history"
 	"github.com/stsrelay/stsrelay/relay/live"
 	"github.com/stsrelay/stsrelay/relay/received"
+	"github.com/stsrelay/stsrelay/relay/trace"
 	"github.com/stsrelay/stsrelay/sts"
 	"github.com/stsrelay/stsrelay/tlsrpt"
 )
@@ -36,6 +37,8 @@ type Options struct {
 	Received *received.Archive
 	// Live measures the relay, for the live view.
 	Live *live.Meter
+	// Trace has what attempts say and hear.
+	Trace *trace.Tracer
 	// Hostname and Version are of the relay, for evidence.
 	Hostname, Version string
 	// Status returns the part of the status that the queue does not know.
