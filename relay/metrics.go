@@ -29,6 +29,9 @@ func (r *Relay) openMetrics() {
 		r.metrics.Reported(how, reportResult(true), 0)
 		r.metrics.Reported(how, reportResult(false), 0)
 	}
+	for _, result := range []string{"policy", "challenge", "not-found"} {
+		r.metrics.PolicyRequest(result, 0)
+	}
 	r.metrics.Reported("none", reportResult(false), 0)
 	r.metrics.ReceivedSessions(0, 0)
 	version := func() map[string]float64 { return map[string]float64{r.o.Version: 1} }
@@ -50,6 +53,7 @@ func (r *Relay) openMetrics() {
 		metrics.Gauge{Name: "stsrelay_policies", Help: "Domains in the policy cache, by mode of the policy in force.", Label: "mode", Read: r.modes},
 	)
 	r.metrics.Gauges(r.queueGauges()...)
+	r.metrics.Gauges(r.publishGauges()...)
 	r.metrics.Gauges(r.storeGauges()...)
 }
 

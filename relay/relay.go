@@ -125,13 +125,17 @@ type Relay struct {
 	publisher  *publisher.Publisher
 	publishing *publisher.Server  // its listeners, of which there may be none
 	acme       *acme.Certificates // nil: no certificate is ordered
-	passwords  *ingress.Passwords
-	hellos     *clienthello.Hosts
-	roots      *x509.CertPool
-	history    *history.Log
-	received   *received.Archive
-	reporter   *tlsrpt.Reporter            // nil: TLS reports are off
-	signer     atomic.Pointer[dkim.Signer] // of reports
+	files      *publisher.Files   // nil: certificates of policy hosts are in no files
+	watch      *publisher.Watch   // nil: no policies are served
+	// fetchPolicy fetches a policy as for a delivery; nil: MTA-STS is off.
+	fetchPolicy func(ctx context.Context, domain string) (*sts.Fetched, error)
+	passwords   *ingress.Passwords
+	hellos      *clienthello.Hosts
+	roots       *x509.CertPool
+	history     *history.Log
+	received    *received.Archive
+	reporter    *tlsrpt.Reporter            // nil: TLS reports are off
+	signer      atomic.Pointer[dkim.Signer] // of reports
 
 	webhookClient *webfetch.Client
 	webhookAddrs  *knownAddrs
@@ -222,7 +226,7 @@ func (r *Relay) open() error {
 	}
 	r.openMetrics()
 	r.operator = operator.New(operator.Options{
-		Queue: r.queue, Store: r.store, Policies: r.policies, Reports: r.reporter, History: r.history, Received: r.received, Live: r.live, Trace: &r.trace, Hostname: c.Hostname, Version: r.o.Version, Status: r.status, ResolverSilent: func() bool { return r.alerts.Has(alert.ResolverSilent) }, Reload: r.reload, Notice: r.removed, Logger: r.log,
+		Queue: r.queue, Store: r.store, Policies: r.policies, Reports: r.reporter, History: r.history, Received: r.received, Published: r.publishedDomains, RenewPublished: r.renewPublished, Live: r.live, Trace: &r.trace, Hostname: c.Hostname, Version: r.o.Version, Status: r.status, ResolverSilent: func() bool { return r.alerts.Has(alert.ResolverSilent) }, Reload: r.reload, Notice: r.removed, Logger: r.log,
 	})
 	r.admin = adminapi.New(adminapi.Options{Operator: r.operator, Logger: r.log})
 	if err := r.admin.Listen(c.SocketPath()); err != nil {
