@@ -63,7 +63,10 @@ type Checks struct {
 	// Received returns what came up in the TLS reports about own domains.
 	Received func(ctx context.Context) Received
 	Settings func() Settings
-	Now      func() time.Time
+	// Published returns what is wrong with the domains whose policies the relay publishes;
+	// nil: it publishes none.
+	Published func() []Alert
+	Now       func() time.Time
 
 	// The DNS is asked for keys seldom, as reports are searched; Monitor runs one check at a time.
 	keyAlerts []Alert
@@ -92,6 +95,9 @@ func (c *Checks) Run(ctx context.Context, thorough bool) []Alert {
 	list = append(append(list, c.log()...), c.history()...)
 	if since := c.Now().Sub(c.keysAt); thorough && (c.keysAt.IsZero() || since < 0 || since >= keysEvery) {
 		c.keyAlerts, c.keysAt = append(c.keys(ctx, s.Keys), c.received(ctx)...), c.Now()
+	}
+	if c.Published != nil {
+		list = append(list, c.Published()...)
 	}
 	return append(append(list, c.keyAlerts...), c.mail(s.DelayNotice)...)
 }
