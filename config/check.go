@@ -49,6 +49,7 @@ func (l *loader) complete() {
 	l.completePath("tls.key", &c.TLS.Key)
 	l.completePath("delivery.ca_file", &c.Delivery.CAFile)
 	l.completePath("admin.token_file", &c.Admin.TokenFile)
+	l.completePath("queue.url_file", &c.Queue.URLFile)
 	l.completePath("notices.webhook_secret_file", &c.Notices.WebhookSecretFile)
 	l.completePath("admin.act_token_file", &c.Admin.ActTokenFile)
 	for i := range c.DKIM {
@@ -89,6 +90,9 @@ func (l *loader) completePath(key string, path *string) {
 	}
 	if *path != "" && !filepath.IsAbs(*path) {
 		*path = filepath.Join(filepath.Dir(l.config.File), *path) // of no file: "."
+	}
+	if *path != "" {
+		l.config.Named = append(l.config.Named, *path)
 	}
 }
 
@@ -192,7 +196,9 @@ func (l *loader) check() {
 	l.checkUsers()
 	l.checkLimits()
 	l.checkHeaders()
+	l.checkAddresses()
 	l.oneOf("notices.language", c.Notices.Language, "en", "de")
+	l.checkQueue()
 	l.oneOf("history.addresses", c.History.Addresses, "full", "domain", "hashed")
 	if keep := time.Duration(c.History.Keep); keep < 0 || keep > 0 && keep < 24*time.Hour {
 		l.fail("history.keep", c.History.Keep, "must be at least 24h: the history goes by whole days; \"0\" keeps none")
@@ -225,6 +231,7 @@ func (l *loader) check() {
 	l.checkDomains()
 	l.checkAdmin()
 	l.checkPublisher()
+	l.checkReports()
 	l.checkSecrets()
 	l.oneOf("log.level", c.Log.Level, "debug", "info", "warn", "error")
 	l.oneOf("log.format", c.Log.Format, "json", "text")

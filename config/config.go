@@ -19,31 +19,39 @@ import (
 // "" for that of the field. Of listeners, see KeepRunning.
 type Config struct {
 	// Hostname is the name in EHLO, Received and Reporting-MTA.
-	Hostname string   `toml:"hostname" json:"hostname" restart:""`
-	DataDir  string   `toml:"data_dir" json:"data_dir" restart:""`
-	Listen   []Listen `toml:"listen" json:"listen"`
-	TLS      TLS      `toml:"tls" json:"tls"`
-	Users    []User   `toml:"user" json:"user"`
-	Limits   Limits   `toml:"limits" json:"limits"`
-	DNS      DNS      `toml:"dns" json:"dns" restart:""`
-	Delivery Delivery `toml:"delivery" json:"delivery"`
-	STS      Switch   `toml:"sts" json:"sts" restart:"sts.enabled"`
-	DANE     Switch   `toml:"dane" json:"dane"`
-	TLSRPT   TLSRPT   `toml:"tlsrpt" json:"tlsrpt"`
-	DKIM     []DKIM   `toml:"dkim" json:"dkim"`
-	Domains  []Domain `toml:"domain" json:"domain"`
-	Headers  Headers  `toml:"headers" json:"headers"`
-	Notices  Notices  `toml:"notices" json:"notices"`
-	History  History  `toml:"history" json:"history"`
+	Hostname string    `toml:"hostname" json:"hostname" restart:""`
+	DataDir  string    `toml:"data_dir" json:"data_dir" restart:""`
+	Listen   []Listen  `toml:"listen" json:"listen"`
+	TLS      TLS       `toml:"tls" json:"tls"`
+	Users    []User    `toml:"user" json:"user"`
+	Limits   Limits    `toml:"limits" json:"limits"`
+	DNS      DNS       `toml:"dns" json:"dns" restart:""`
+	Delivery Delivery  `toml:"delivery" json:"delivery"`
+	STS      Switch    `toml:"sts" json:"sts" restart:"sts.enabled"`
+	DANE     Switch    `toml:"dane" json:"dane"`
+	TLSRPT   TLSRPT    `toml:"tlsrpt" json:"tlsrpt"`
+	Reports  Reports   `toml:"reports" json:"reports"`
+	DKIM     []DKIM    `toml:"dkim" json:"dkim"`
+	Domains  []Domain  `toml:"domain" json:"domain"`
+	Headers  Headers   `toml:"headers" json:"headers"`
+	Rewrites []Rewrite `toml:"rewrite" json:"rewrite"`
+	Journal  Journal   `toml:"journal" json:"journal"`
+	Notices  Notices   `toml:"notices" json:"notices"`
+	History  History   `toml:"history" json:"history"`
 	// Publisher serves the policies of Publish; ACME gets certificates for it.
 	Publisher Publisher `toml:"publisher" json:"publisher" restart:""`
 	Publish   []Publish `toml:"publish" json:"publish"`
 	ACME      ACME      `toml:"acme" json:"acme" restart:""`
+	Queue     Queue     `toml:"queue" json:"queue" restart:""`
+	Fleet     Fleet     `toml:"fleet" json:"fleet" restart:""`
 	Admin     Admin     `toml:"admin" json:"admin" restart:""`
 	Log       Log       `toml:"log" json:"log"`
 
 	// File is the file that was read, "" where there was none.
 	File string `toml:"-" json:"-"`
+	// Named are the absolute paths of the files and folders that the configuration names,
+	// DataDir left out.
+	Named []string `toml:"-" json:"-"`
 }
 
 // Listen is a listener for mail.
@@ -103,6 +111,9 @@ type Limits struct {
 	// Rate is messages a minute for one client address, and for one user; 0: no
 	// limit.
 	Rate int `toml:"rate" json:"rate"`
+	// BlockedRecipients are addresses, domains, or with a leading dot all domains below
+	// one, that nobody may write to.
+	BlockedRecipients []string `toml:"blocked_recipients" json:"blocked_recipients"`
 	// QueueLength is how many messages may wait; 0: no limit.
 	QueueLength int `toml:"queue_length" json:"queue_length"`
 }
@@ -113,6 +124,20 @@ type Headers struct {
 	Strip []string `toml:"strip" json:"strip"`
 	// HideInternalHops removes the Received fields from before this relay.
 	HideInternalHops bool `toml:"hide_internal_hops" json:"hide_internal_hops"`
+}
+
+// Rewrite replaces addresses in the envelope and in the header of mail that comes in.
+type Rewrite struct {
+	// From is an address, a domain, or with a leading dot all domains below one.
+	From string `toml:"from" json:"from"`
+	// To is an address, or a domain that takes the place of the address's own.
+	To string `toml:"to" json:"to"`
+}
+
+// Journal is a copy of all mail that comes in.
+type Journal struct {
+	// Address gets a copy of every message; "": there are no copies.
+	Address string `toml:"address" json:"address"`
 }
 
 // Notices are the messages to senders about delays and failures, and to the
@@ -140,6 +165,38 @@ type History struct {
 	Addresses string `toml:"addresses" json:"addresses"`
 	// Subject keeps the Subject of each message too.
 	Subject bool `toml:"subject" json:"subject"`
+}
+
+// Queue is where the queue is kept.
+type Queue struct {
+	// Engine is "badger", the data folder of this relay, or "postgres", which several
+	// relays share.
+	Engine string `toml:"engine" json:"engine"`
+	// URLFile is a file with the URL or DSN of PostgreSQL.
+	URLFile string `toml:"url_file" json:"url_file"`
+	// Replication is "required" (synchronous standbys), "managed" (the provider
+	// replicates) or "none" (one disk has the mail).
+	Replication string `toml:"replication" json:"replication"`
+}
+
+// Fleet is this relay among several that share one PostgreSQL.
+type Fleet struct {
+	// Name is the name of this relay, which it keeps for ever; "": the hostname.
+	Name string `toml:"name" json:"name"`
+	// Term is how long the relay holds its messages without a word to PostgreSQL.
+	// Another relay takes them over after it.
+	Term Duration `toml:"term" json:"term"`
+}
+
+// Shared reports whether the queue is in a PostgreSQL that several relays share.
+func (c *Config) Shared() bool { return c.Queue.Engine == "postgres" }
+
+// FleetName is the name of this relay in its fleet.
+func (c *Config) FleetName() string {
+	if c.Fleet.Name != "" {
+		return c.Fleet.Name
+	}
+	return c.Hostname
 }
 
 // Postmaster is the address that gets mail to <postmaster>: the operator's, or that of
@@ -340,10 +397,13 @@ func Default() Config {
 		STS:       Switch{Enabled: true},
 		DANE:      Switch{Enabled: true},
 		TLSRPT:    TLSRPT{Enabled: true},
+		Reports:   Reports{Keep: Duration(9600 * time.Hour)},
 		Notices:   Notices{Language: "en"},
 		History:   History{Keep: Duration(720 * time.Hour), Size: 2 << 30, Addresses: "full"},
 		Publisher: Publisher{TLS: "acme"},
 		ACME:      ACME{Directory: LetsEncrypt, Challenge: "auto", DNS: ACMEDNS{TSIGAlgorithm: "hmac-sha256"}},
+		Queue:     Queue{Engine: "badger", Replication: "required"},
+		Fleet:     Fleet{Term: Duration(20 * time.Second)},
 		Admin:     Admin{Socket: "stsrelay.sock"},
 		Log:       Log{Level: "info", Format: "json"},
 	}

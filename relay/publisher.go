@@ -5,11 +5,14 @@ import (
 	"crypto/tls"
 	"fmt"
 	"net"
+	"net/http"
 	"os"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/stsrelay/stsrelay/config"
+	"github.com/stsrelay/stsrelay/relay/acme"
 	"github.com/stsrelay/stsrelay/relay/publisher"
 )
 
@@ -19,36 +22,56 @@ const domainsCheck = 30 * time.Second
 // openPublisher binds the addresses of [publisher] and puts the policies of [[publish]] into
 // force.
 func (r *Relay) openPublisher(ctx context.Context, c *config.Config) error {
-	if c.Publisher.HTTPS == "" {
-		return nil
-	}
 	r.publisher = publisher.New(publisher.Options{
-		Store: r.store, Host: c.Publisher.Host, Counted: r.metrics.PolicyRequest, Now: r.o.Now, Logger: r.log,
+		Store: r.disk, Host: c.Publisher.Host, Counted: func(result string) { r.metrics.PolicyRequest(result, 1) }, Now: r.o.Now, Logger: r.log,
+		Challenge: func(w http.ResponseWriter, q *http.Request) bool { return r.acme != nil && r.acme.Challenge(w, q) },
 	})
-	if err := r.setPublished(ctx, c); err != nil {
-		return err
+	if c.Publisher.HTTPS != "" {
+		if err := r.setPublished(ctx, c); err != nil {
+			return err
+		}
+	}
+	if c.Publisher.HTTPS != "" {
+		r.watch = &publisher.Watch{Publisher: r.publisher, View: r.publishView}
 	}
 	a := publisher.Addresses{HTTPS: c.Publisher.HTTPS, HTTP: c.Publisher.HTTP, ProxyFrom: prefixes(c.Publisher.ProxyProtocol)}
 	switch c.Publisher.TLS {
 	case "files":
-		files := &publisher.Files{Dir: c.Publisher.CertificateDir, Known: r.published, Now: r.now}
-		a.Certificate = files.Certificate
+		r.files = &publisher.Files{Dir: c.Publisher.CertificateDir, Known: r.published, Now: r.now}
+		a.Certificate = r.files.Certificate
 	case "acme":
-		a.Certificate = func(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
-			return nil, fmt.Errorf("there is no certificate of %q yet", hello.ServerName)
-		}
+		a.Certificate = func(hello *tls.ClientHelloInfo) (*tls.Certificate, error) { return r.acme.Certificate(hello) }
+		a.Protocols = []string{acme.Protocol}
 	}
 	var err error
-	r.publishing, err = r.publisher.Listen(a)
-	return err
+	if r.publishing, err = r.publisher.Listen(a); err != nil {
+		return err
+	}
+	return r.openACME(c)
 }
 
 // PublisherAddr returns the address at which policies are served, nil for none.
 func (r *Relay) PublisherAddr() net.Addr {
-	if r.publishing == nil {
-		return nil
-	}
 	return r.publishing.HTTPSAddr()
+}
+
+// runPublisher runs what belongs to published policies and certificates until ctx ends.
+func (r *Relay) runPublisher(ctx context.Context, parts *sync.WaitGroup) {
+	c := r.config.Load()
+	if a := r.publishing.HTTPSAddr(); a != nil {
+		r.log.Info("policies are served", "address", a.String(), "domains", len(r.publisher.Hosts()))
+		parts.Go(func() { r.publisher.Run(ctx) })
+		parts.Go(func() { r.watchDomains(ctx) })
+		parts.Go(func() { r.watch.Run(ctx) })
+	}
+	if r.acme == nil {
+		return
+	}
+	r.wantCertificates(c)
+	parts.Go(func() { r.acme.Run(ctx) })
+	if c.TLS.ACME {
+		parts.Go(func() { r.watchOwnCertificate(ctx) })
+	}
 }
 
 // published reports whether a certificate for a name is ours to have.
@@ -61,7 +84,11 @@ func (r *Relay) setPublished(ctx context.Context, c *config.Config) error {
 	if err != nil {
 		return fmt.Errorf("%s: %w", configName(c), err)
 	}
-	return r.publisher.Set(ctx, domains)
+	if err := r.publisher.Set(ctx, domains); err != nil {
+		return err
+	}
+	r.wantCertificates(c)
+	return nil
 }
 
 // watchDomains reads the files with published domains again when they change, until ctx

@@ -65,7 +65,7 @@ func (r *Relay) takeOver(ctx context.Context, c *config.Config) (restart []strin
 	if err != nil {
 		return nil, err
 	}
-	if r.publisher != nil {
+	if c.Publisher.HTTPS != "" {
 		if err := r.setPublished(ctx, c); err != nil {
 			return nil, err
 		}
@@ -73,6 +73,9 @@ func (r *Relay) takeOver(ctx context.Context, c *config.Config) (restart []strin
 	r.config.Store(c)
 	r.ingress.Update(ingressOptions)
 	r.certs.Set(certs, c.TLS.Certificate, c.TLS.Key)
+	if c.TLS.ACME {
+		r.useOwnCertificate()
+	}
 	r.passwords.Set(accounts(c))
 	r.signer.Store(signer)
 	r.warnUnsigned(c)

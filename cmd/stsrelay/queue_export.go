@@ -104,23 +104,34 @@ func copyExport(to io.Writer, from io.Reader) (queue.Transfer, error) {
 	return t, nil
 }
 
-// saveExport writes an export to a file. The file has its name only when it is whole and
-// on the disk.
+// saveExport writes an export to a file, see saveFile.
 func saveExport(name string, from io.Reader) (t queue.Transfer, err error) {
+	err = saveFile(name, func(w io.Writer) (err error) {
+		t, err = copyExport(w, from)
+		return err
+	})
+	return t, err
+}
+
+// partSuffix ends the name of a file that is not whole yet.
+const partSuffix = ".part"
+
+// saveFile writes a new file. It has its name only when it is whole and on the disk.
+func saveFile(name string, write func(io.Writer) error) error {
 	if _, err := os.Lstat(name); err == nil {
-		return t, fmt.Errorf("%s is there already; name another file", name)
+		return fmt.Errorf("%s is there already; name another file", name)
 	}
 	// A file that exists already could be a link to another file, or belong to an export
 	// that is under way.
-	part := name + ".part"
+	part := name + partSuffix
 	f, err := os.OpenFile(part, os.O_CREATE|os.O_WRONLY|os.O_EXCL, 0o600)
 	if errors.Is(err, fs.ErrExist) {
-		return t, fmt.Errorf("%s is there already: another export writes it, or one was cut off; remove it if none does, or name another file", part)
+		return fmt.Errorf("%s is there already: another command writes it, or one was cut off; remove it if none does, or name another file", part)
 	}
 	if err != nil {
-		return t, err
+		return err
 	}
-	t, err = copyExport(f, from)
+	err = write(f)
 	if err == nil {
 		err = f.Sync()
 	}
@@ -130,7 +141,7 @@ func saveExport(name string, from io.Reader) (t queue.Transfer, err error) {
 	if err != nil {
 		_ = os.Remove(part)
 	}
-	return t, err
+	return err
 }
 
 func (a *app) exported(to io.Writer, t queue.Transfer, name string) error {

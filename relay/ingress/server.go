@@ -42,6 +42,12 @@ type Options struct {
 	Users   func(ctx context.Context, name, password string) (User, bool)
 	Limits  Limits
 	Headers Headers
+	// Rewrite replaces addresses, in the envelope and in the header.
+	Rewrite AddressMap
+	// Blocked are the recipients that nobody may write to; the values mean nothing.
+	Blocked AddressMap
+	// Journal is the address that gets a copy of every message; "": none does.
+	Journal string
 	// Postmaster is the address that receives mail to <postmaster> without a domain
 	// (RFC 5321, 4.5.1); "": such mail is refused.
 	Postmaster string
@@ -51,6 +57,8 @@ type Options struct {
 	// Sign begins the DKIM signatures of a message, given the domain of its From
 	// field. If Sign is nil or returns nil, the message is not signed.
 	Sign func(domain string) Signing
+	// Drop takes the mail to one address, which is not relayed; nil: there is none.
+	Drop *Drop
 	// Accepted is called for every accepted message, with the envelope in the queue.
 	// Refused is called for every reply that refuses a command, and must not wait. Either
 	// may be nil.

@@ -29,6 +29,7 @@ type Metrics struct {
 	starttls        *prometheus.CounterVec
 	fetches         *prometheus.CounterVec
 	reports         *prometheus.CounterVec
+	received        *prometheus.CounterVec
 	requests        *prometheus.CounterVec
 	commits         prometheus.Histogram
 	batches         prometheus.Histogram
@@ -56,6 +57,8 @@ func New() *Metrics {
 			"result"),
 		reports: counters("stsrelay_reports_total", "TLS reports that came to an end at a destination, by way and result.",
 			"how", "result"),
+		received: counters("stsrelay_received_sessions_total", "Sessions that TLS reports of others count about domains of ours, by result.",
+			"result"),
 		requests: counters("stsrelay_publish_requests_total", "Requests to the publisher of policies: a policy, a challenge of a certificate authority, or not-found.",
 			"result"),
 		commits: histogram("stsrelay_store_commit_seconds", "Time that a commit of the store took, its fsync included.",
@@ -63,7 +66,7 @@ func New() *Metrics {
 		batches: histogram("stsrelay_store_commit_batches", "Changes that shared a commit of the store.",
 			1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024),
 	}
-	m.registry.MustRegister(m.messages, m.bytes, m.refused, m.recipients, m.attempts, m.delivery, m.sessions, m.starttls, m.fetches, m.reports, m.requests, m.commits, m.batches,
+	m.registry.MustRegister(m.messages, m.bytes, m.refused, m.recipients, m.attempts, m.delivery, m.sessions, m.starttls, m.fetches, m.reports, m.received, m.requests, m.commits, m.batches,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
 }
@@ -90,8 +93,11 @@ func (m *Metrics) Accepted(size int64) {
 // "452" and "4.3.1"; status may be "".
 func (m *Metrics) Refused(code, status string) { m.refused.WithLabelValues(code, status).Inc() }
 
-// PolicyRequest counts an answer of the publisher: "policy", "challenge" or "not-found".
-func (m *Metrics) PolicyRequest(result string) { m.requests.WithLabelValues(result).Inc() }
+// PolicyRequest counts n answers of the publisher: "policy", "challenge" or "not-found". 0
+// is as for Fetched.
+func (m *Metrics) PolicyRequest(result string, n int) {
+	m.requests.WithLabelValues(result).Add(float64(n))
+}
 
 // Recipients counts what became of n recipients in an attempt: the verdict
 // ("delivered", "deferred", "bounced") and the reason, "" for deliveries.
@@ -124,6 +130,12 @@ func (m *Metrics) Fetched(result string, n int) { m.fetches.WithLabelValues(resu
 // destination, and how they went there. 0 is as for Fetched.
 func (m *Metrics) Reported(how, result string, n int) {
 	m.reports.WithLabelValues(how, result).Add(float64(n))
+}
+
+// ReceivedSessions counts the sessions in a TLS report that came in. 0 is as for Fetched.
+func (m *Metrics) ReceivedSessions(successful, failed int64) {
+	m.received.WithLabelValues("successful").Add(float64(successful))
+	m.received.WithLabelValues("failed").Add(float64(failed))
 }
 
 // Committed notes how many changes a commit of the store had and what it took.

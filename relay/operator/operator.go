@@ -13,9 +13,12 @@ import (
 	"log/slog"
 	"strings"
 
+	"github.com/stsrelay/stsrelay/internal/store"
 	"github.com/stsrelay/stsrelay/queue"
 	"github.com/stsrelay/stsrelay/relay/history"
 	"github.com/stsrelay/stsrelay/relay/live"
+	"github.com/stsrelay/stsrelay/relay/received"
+	"github.com/stsrelay/stsrelay/relay/trace"
 	"github.com/stsrelay/stsrelay/sts"
 	"github.com/stsrelay/stsrelay/tlsrpt"
 )
@@ -23,14 +26,20 @@ import (
 // Options configures New. Queue and Status are required.
 type Options struct {
 	Queue *queue.Queue
+	// Store is what the relay keeps its state in, for a backup.
+	Store store.Reader
 	// Policies is the policy cache; nil: MTA-STS is off.
 	Policies *sts.Manager
 	// Reports makes and sends TLS reports; nil: they are switched off.
 	Reports *tlsrpt.Reporter
 	// History is what became of mail.
 	History *history.Log
+	// Received has the TLS reports that others sent.
+	Received *received.Archive
 	// Live measures the relay, for the live view.
 	Live *live.Meter
+	// Trace has what attempts say and hear.
+	Trace *trace.Tracer
 	// Hostname and Version are of the relay, for evidence.
 	Hostname, Version string
 	// Status returns the part of the status that the queue does not know.
@@ -40,6 +49,10 @@ type Options struct {
 	// Reload reads the configuration again. It returns the keys that change with
 	// the next start only.
 	Reload func(ctx context.Context) (restart []string, err error)
+	// Published returns the domains whose policies are served. RenewPublished orders a
+	// certificate for the policy host of one.
+	Published      func() []Published
+	RenewPublished func(ctx context.Context, domain string) error
 	// Notice returns the notice to the sender of a message that the operator has
 	// bounced. If it is nil or returns nil, no notice is sent.
 	Notice func(m queue.Message, reason string) *queue.NewMessage

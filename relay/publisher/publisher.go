@@ -48,6 +48,7 @@ type Publisher struct {
 	changing sync.Mutex
 	domains  []publish.Domain
 	mounted  http.ServeMux // of Host
+	handlers bool          // whether mounted has any
 }
 
 // entry is a domain that is served.
@@ -167,7 +168,13 @@ func (p *Publisher) Hosts() []string { return slices.Sorted(maps.Keys(*p.served.
 
 // Handle answers requests for a path at Host with h, beside the policies. It must be
 // called before Serve.
-func (p *Publisher) Handle(pattern string, h http.Handler) { p.mounted.Handle(pattern, h) }
+func (p *Publisher) Handle(pattern string, h http.Handler) {
+	p.mounted.Handle(pattern, h)
+	p.handlers = true
+}
+
+// HasHandlers reports whether anything but policies is answered, at Host.
+func (p *Publisher) HasHandlers() bool { return p.handlers }
 
 // Run writes what has changed once a minute, and ends the domains that have left, until
 // ctx ends; it returns when all is written.

@@ -77,9 +77,14 @@ func Judge(s State) []Finding {
 	if w := Warning(s.Domain.Policy); w != "" {
 		add("max-age", Advice, "%s", w)
 	}
-	order := []Grade{Fault, Waiting, Advice}
-	slices.SortStableFunc(out, func(a, b Finding) int { return slices.Index(order, a.Grade) - slices.Index(order, b.Grade) })
+	Sort(out)
 	return out
+}
+
+// Sort brings findings into order, faults first.
+func Sort(list []Finding) {
+	order := []Grade{Fault, Waiting, Advice}
+	slices.SortStableFunc(list, func(a, b Finding) int { return slices.Index(order, a.Grade) - slices.Index(order, b.Grade) })
 }
 
 type adder func(code string, g Grade, format string, args ...any)
@@ -125,6 +130,14 @@ func nearWildcard(p *sts.Policy, host string) string {
 		}
 	}
 	return ""
+}
+
+// Unreachable says why nobody would find the policy host of a domain at the relay, "" where
+// they would.
+func Unreachable(domain string, host Host, seen Seen) (why string) {
+	s := State{Domain: Domain{Name: domain}, Host: host, Seen: seen}
+	s.judgeHost(func(_ string, _ Grade, format string, args ...any) { why = fmt.Sprintf(format, args...) })
+	return why
 }
 
 // judgeHost looks at where the policy host leads.
