@@ -328,7 +328,7 @@ type Admin struct {
 type Log struct {
 	// Level is "debug", "info", "warn" or "error".
 	Level string `toml:"level" json:"level"`
-	// Format is "json" or "text".
+	// Format is "json", "text", or "auto": text at a terminal, JSON elsewhere.
 	Format string `toml:"format" json:"format" restart:""`
 }
 
@@ -367,7 +367,7 @@ func Default() Config {
 		Publisher: Publisher{TLS: "acme"},
 		ACME:      ACME{Directory: LetsEncrypt, Challenge: "auto", DNS: ACMEDNS{TSIGAlgorithm: "hmac-sha256"}},
 		Admin:     Admin{Socket: "stsrelay.sock"},
-		Log:       Log{Level: "info", Format: "json"},
+		Log:       Log{Level: "info", Format: "auto"},
 	}
 }
 
