@@ -86,6 +86,7 @@ func (s *Server) Handler() http.Handler {
 	s.policyRoutes(mux)
 	s.reportRoutes(mux)
 	s.receivedRoutes(mux)
+	s.publishRoutes(mux)
 	return mux
 }
 
