@@ -41,7 +41,10 @@ type Options struct {
 }
 
 // Operator is a running relay as its operator sees it.
-type Operator struct{ o Options }
+type Operator struct {
+	o     Options
+	hours hours
+}
 
 // New returns an Operator.
 func New(o Options) *Operator {
