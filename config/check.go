@@ -49,6 +49,7 @@ func (l *loader) complete() {
 	l.completePath("tls.key", &c.TLS.Key)
 	l.completePath("delivery.ca_file", &c.Delivery.CAFile)
 	l.completePath("admin.token_file", &c.Admin.TokenFile)
+	l.completePath("notices.webhook_secret_file", &c.Notices.WebhookSecretFile)
 	l.completePath("admin.act_token_file", &c.Admin.ActTokenFile)
 	for i := range c.DKIM {
 		if c.DKIM[i].Sign == nil {
@@ -88,6 +89,9 @@ func (l *loader) completePath(key string, path *string) {
 	}
 	if *path != "" && !filepath.IsAbs(*path) {
 		*path = filepath.Join(filepath.Dir(l.config.File), *path) // of no file: "."
+	}
+	if *path != "" {
+		l.config.Named = append(l.config.Named, *path)
 	}
 }
 
@@ -191,6 +195,7 @@ func (l *loader) check() {
 	l.checkUsers()
 	l.checkLimits()
 	l.checkHeaders()
+	l.checkAddresses()
 	l.oneOf("notices.language", c.Notices.Language, "en", "de")
 	l.oneOf("history.addresses", c.History.Addresses, "full", "domain", "hashed")
 	if keep := time.Duration(c.History.Keep); keep < 0 || keep > 0 && keep < 24*time.Hour {
@@ -201,6 +206,7 @@ func (l *loader) check() {
 			l.fail("notices.operator", c.Notices.Operator, "must be a mail address: %v", err)
 		}
 	}
+	l.checkWebhook()
 	for i, s := range c.DNS.Servers {
 		if _, err := dnsclient.ParseServer(s); err != nil {
 			l.fail("dns.servers", c.DNS.Servers[i], "%v", err)
@@ -223,6 +229,7 @@ func (l *loader) check() {
 	l.checkDomains()
 	l.checkAdmin()
 	l.checkPublisher()
+	l.checkReports()
 	l.checkSecrets()
 	l.oneOf("log.level", c.Log.Level, "debug", "info", "warn", "error")
 	l.oneOf("log.format", c.Log.Format, "json", "text")

@@ -72,6 +72,7 @@ func (l *loader) checkSecrets() {
 	for i, d := range c.Domains {
 		secret(fmt.Sprintf("domain[%d].password_file", i), d.PasswordFile, "a password")
 	}
+	secret("notices.webhook_secret_file", c.Notices.WebhookSecretFile, "the secret of the webhook")
 	l.secretsOfACME(secret)
 	secret("admin.token_file", c.Admin.TokenFile, "the token of the web page")
 	secret("admin.act_token_file", c.Admin.ActTokenFile, "the token to act on the web page")

@@ -81,10 +81,11 @@ func warned(warnings []Warning, text string) bool {
 
 func TestSecretsThatOthersCanReadAreAWarning(t *testing.T) {
 	files := map[string]string{ // by what the warning begins with
-		"dkim[0].key_file: ":        "dkim.pem",
-		"domain[0].password_file: ": "password",
-		"admin.token_file: ":        "token",
-		"user[0].password_hash: ":   "stsrelay.toml",
+		"dkim[0].key_file: ":            "dkim.pem",
+		"domain[0].password_file: ":     "password",
+		"admin.token_file: ":            "token",
+		"notices.webhook_secret_file: ": "webhook",
+		"user[0].password_hash: ":       "stsrelay.toml",
 	}
 	const text = `hostname = "relay.example.com"
 [[dkim]]
@@ -96,6 +97,9 @@ name = "archive.example"
 route = "smtp.provider.example:587"
 user = "relay"
 password_file = "password"
+[notices]
+webhook = "https://alerts.example.com/"
+webhook_secret_file = "webhook"
 [admin]
 token_file = "token"
 [[user]]
@@ -111,6 +115,7 @@ password_hash = "$2a$10$x7mEkgkM9mk0TM5SvBogieM7PNz35caEwWyje3GVThEHlkaLiEM7e"
 	}
 	write("stsrelay.toml", text)
 	write("password", "secret\n")
+	write("webhook", "secret\n")
 	write("token", "0123456789abcdef0123456789abcdef\n")
 	write("dkim.pem", string(ed25519PEM(t)))
 	for _, tt := range []struct {

@@ -19,22 +19,25 @@ import (
 // "" for that of the field. Of listeners, see KeepRunning.
 type Config struct {
 	// Hostname is the name in EHLO, Received and Reporting-MTA.
-	Hostname string   `toml:"hostname" json:"hostname" restart:""`
-	DataDir  string   `toml:"data_dir" json:"data_dir" restart:""`
-	Listen   []Listen `toml:"listen" json:"listen"`
-	TLS      TLS      `toml:"tls" json:"tls"`
-	Users    []User   `toml:"user" json:"user"`
-	Limits   Limits   `toml:"limits" json:"limits"`
-	DNS      DNS      `toml:"dns" json:"dns" restart:""`
-	Delivery Delivery `toml:"delivery" json:"delivery"`
-	STS      Switch   `toml:"sts" json:"sts" restart:"sts.enabled"`
-	DANE     Switch   `toml:"dane" json:"dane"`
-	TLSRPT   TLSRPT   `toml:"tlsrpt" json:"tlsrpt"`
-	DKIM     []DKIM   `toml:"dkim" json:"dkim"`
-	Domains  []Domain `toml:"domain" json:"domain"`
-	Headers  Headers  `toml:"headers" json:"headers"`
-	Notices  Notices  `toml:"notices" json:"notices"`
-	History  History  `toml:"history" json:"history"`
+	Hostname string    `toml:"hostname" json:"hostname" restart:""`
+	DataDir  string    `toml:"data_dir" json:"data_dir" restart:""`
+	Listen   []Listen  `toml:"listen" json:"listen"`
+	TLS      TLS       `toml:"tls" json:"tls"`
+	Users    []User    `toml:"user" json:"user"`
+	Limits   Limits    `toml:"limits" json:"limits"`
+	DNS      DNS       `toml:"dns" json:"dns" restart:""`
+	Delivery Delivery  `toml:"delivery" json:"delivery"`
+	STS      Switch    `toml:"sts" json:"sts" restart:"sts.enabled"`
+	DANE     Switch    `toml:"dane" json:"dane"`
+	TLSRPT   TLSRPT    `toml:"tlsrpt" json:"tlsrpt"`
+	Reports  Reports   `toml:"reports" json:"reports"`
+	DKIM     []DKIM    `toml:"dkim" json:"dkim"`
+	Domains  []Domain  `toml:"domain" json:"domain"`
+	Headers  Headers   `toml:"headers" json:"headers"`
+	Rewrites []Rewrite `toml:"rewrite" json:"rewrite"`
+	Journal  Journal   `toml:"journal" json:"journal"`
+	Notices  Notices   `toml:"notices" json:"notices"`
+	History  History   `toml:"history" json:"history"`
 	// Publisher serves the policies of Publish; ACME gets certificates for it.
 	Publisher Publisher `toml:"publisher" json:"publisher" restart:""`
 	Publish   []Publish `toml:"publish" json:"publish"`
@@ -44,6 +47,9 @@ type Config struct {
 
 	// File is the file that was read, "" where there was none.
 	File string `toml:"-" json:"-"`
+	// Named are the absolute paths of the files and folders that the configuration names,
+	// DataDir left out.
+	Named []string `toml:"-" json:"-"`
 }
 
 // Listen is a listener for mail.
@@ -103,6 +109,9 @@ type Limits struct {
 	// Rate is messages a minute for one client address, and for one user; 0: no
 	// limit.
 	Rate int `toml:"rate" json:"rate"`
+	// BlockedRecipients are addresses, domains, or with a leading dot all domains below
+	// one, that nobody may write to.
+	BlockedRecipients []string `toml:"blocked_recipients" json:"blocked_recipients"`
 	// QueueLength is how many messages may wait; 0: no limit.
 	QueueLength int `toml:"queue_length" json:"queue_length"`
 }
@@ -115,14 +124,33 @@ type Headers struct {
 	HideInternalHops bool `toml:"hide_internal_hops" json:"hide_internal_hops"`
 }
 
+// Rewrite replaces addresses in the envelope and in the header of mail that comes in.
+type Rewrite struct {
+	// From is an address, a domain, or with a leading dot all domains below one.
+	From string `toml:"from" json:"from"`
+	// To is an address, or a domain that takes the place of the address's own.
+	To string `toml:"to" json:"to"`
+}
+
+// Journal is a copy of all mail that comes in.
+type Journal struct {
+	// Address gets a copy of every message; "": there are no copies.
+	Address string `toml:"address" json:"address"`
+}
+
 // Notices are the messages to senders about delays and failures, and to the
 // operator about trouble.
 type Notices struct {
-	// Language is "en" or "de".
+	// Language is "en" or "de", also of what the operator is told.
 	Language string `toml:"language" json:"language"`
 	// Operator is the address of the operator, for mail about what they should know
 	// of. "": nobody is told.
 	Operator string `toml:"operator" json:"operator"`
+	// Webhook is a URL that gets the same as JSON: mail cannot leave when nothing is
+	// delivered. "": none does.
+	Webhook string `toml:"webhook" json:"webhook"`
+	// WebhookSecretFile has what is sent with it as a Bearer token, "" for nothing.
+	WebhookSecretFile string `toml:"webhook_secret_file" json:"webhook_secret_file"`
 }
 
 // History is what is kept of messages that have left.
@@ -168,10 +196,10 @@ type DNS struct {
 
 // Delivery is the way out.
 type Delivery struct {
-	Retry              []Duration `toml:"retry" json:"retry"`
-	Expire             Duration   `toml:"expire" json:"expire"`
-	DelayNotice        Duration   `toml:"delay_notice" json:"delay_notice"`
-	Concurrency        int        `toml:"concurrency" json:"concurrency"`
+	Retry       []Duration `toml:"retry" json:"retry"`
+	Expire      Duration   `toml:"expire" json:"expire"`
+	DelayNotice Duration   `toml:"delay_notice" json:"delay_notice"`
+	Concurrency int        `toml:"concurrency" json:"concurrency"`
 	// ConcurrencyPerHost bounds the sessions to one host; 0: 10, and up to 50 to a host
 	// far away that takes more mail over more sessions.
 	ConcurrencyPerHost int `toml:"concurrency_per_host" json:"concurrency_per_host"`
@@ -333,6 +361,7 @@ func Default() Config {
 		STS:       Switch{Enabled: true},
 		DANE:      Switch{Enabled: true},
 		TLSRPT:    TLSRPT{Enabled: true},
+		Reports:   Reports{Keep: Duration(9600 * time.Hour)},
 		Notices:   Notices{Language: "en"},
 		History:   History{Keep: Duration(720 * time.Hour), Size: 2 << 30, Addresses: "full"},
 		Publisher: Publisher{TLS: "acme"},

@@ -36,8 +36,8 @@ type bench struct {
 	o    Options
 	so   badger.Options
 	logs *logs
-	// memory, if not nil, is where the store is, in place of dir.
-	memory *memory.Place
+	// place, if not nil, opens the store, in place of the one in dir.
+	place opener
 
 	mu  sync.Mutex
 	now time.Time
@@ -65,10 +65,19 @@ func newBench(t testing.TB, o Options) *bench {
 	return newBenchOn(t, nil, o)
 }
 
-// newBenchOn is newBench on a store in memory, or, for nil, on Badger.
-func newBenchOn(t testing.TB, m *memory.Place, o Options) *bench {
+// opener opens a store, and again after it was closed.
+type opener func() (storetest.Engine, error)
+
+// inMemory opens a store in memory.
+func inMemory() opener {
+	var p memory.Place
+	return func() (storetest.Engine, error) { return p.Open(), nil }
+}
+
+// newBenchOn is newBench on the store of place, or, for nil, on Badger.
+func newBenchOn(t testing.TB, place opener, o Options) *bench {
 	t.Helper()
-	b := &bench{TB: t, dir: t.TempDir(), memory: m, o: o, now: time.Date(2026, 5, 4, 12, 0, 0, 0, time.UTC)}
+	b := &bench{TB: t, dir: t.TempDir(), place: place, o: o, now: time.Date(2026, 5, 4, 12, 0, 0, 0, time.UTC)}
 	b.o.Now = func() time.Time {
 		b.mu.Lock()
 		defer b.mu.Unlock()
@@ -85,8 +94,10 @@ func (b *bench) start() {
 	b.o.Logger = slog.New(slog.NewTextHandler(b.logs, nil))
 	b.so.Dir = b.dir
 	var err error
-	if b.memory != nil {
-		b.st = b.memory.Open()
+	if b.place != nil {
+		if b.st, err = b.place(); err != nil {
+			b.Fatal(err)
+		}
 	} else if b.st, err = badger.Open(b.so); err != nil {
 		b.Fatal(err)
 	}

@@ -6,6 +6,7 @@ import (
 
 	"github.com/stsrelay/stsrelay/internal/store"
 	"github.com/stsrelay/stsrelay/internal/store/memory"
+	"github.com/stsrelay/stsrelay/internal/store/storetest"
 )
 
 // The queue needs nothing of its store but the contract: what it has put into one
@@ -72,7 +73,8 @@ func TestNothingIsLeftOfAMessageWithAnUnknownOutcome(t *testing.T) {
 	t.Parallel()
 	for _, imported := range []bool{false, true} {
 		for _, written := range []bool{true, false} {
-			b := newBenchOn(t, new(memory.Place), Options{})
+			place := new(memory.Place)
+			b := newBenchOn(t, func() (storetest.Engine, error) { return place.Open(), nil }, Options{})
 			in, err := b.Begin()
 			if err != nil {
 				t.Fatal(err)
@@ -85,7 +87,7 @@ func TestNothingIsLeftOfAMessageWithAnUnknownOutcome(t *testing.T) {
 				m = &exportedMessage{HeldFor: "the operator", HeldAt: b.o.Now()}
 			}
 			b.sync()
-			b.memory.LoseAnswer(written)
+			place.LoseAnswer(written)
 			env := to("kurt@a.test")
 			answer := make(chan error, 1)
 			if err := in.submit(&env, m, func(err error) { answer <- err }); err != nil {

@@ -1,6 +1,8 @@
 package queue
 
 import (
+	"context"
+	"flag"
 	"fmt"
 	"maps"
 	"slices"
@@ -10,7 +12,9 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/stsrelay/stsrelay/internal/store"
-	"github.com/stsrelay/stsrelay/internal/store/memory"
+	"github.com/stsrelay/stsrelay/internal/store/pgtest"
+	"github.com/stsrelay/stsrelay/internal/store/postgres"
+	"github.com/stsrelay/stsrelay/internal/store/storetest"
 )
 
 // model is what the queue should hold, as simply as it can be said.
@@ -122,9 +126,9 @@ var modelDomains = []string{"a.test", "b.test", "c.test"}
 // recipient was delivered, bounced or removed, and the store is empty.
 func TestTheQueueAgreesWithItsModel(t *testing.T) {
 	t.Parallel()
-	for engine, newPlace := range map[string]func() *memory.Place{
-		"badger": func() *memory.Place { return nil },
-		"memory": func() *memory.Place { return new(memory.Place) },
+	for engine, newPlace := range map[string]func() opener{
+		"badger": func() opener { return nil },
+		"memory": inMemory,
 	} {
 		t.Run(engine, func(t *testing.T) {
 			t.Parallel()
@@ -133,13 +137,39 @@ func TestTheQueueAgreesWithItsModel(t *testing.T) {
 	}
 }
 
+// It is not parallel to others: it makes fewer checks, since each operation takes as long
+// as the commits of a server.
+func TestTheQueueAgreesWithItsModelOnPostgreSQL(t *testing.T) {
+	if _, err := pgtest.Programs(); err != nil {
+		t.Skip(err)
+	}
+	cluster, err := pgtest.Start("", 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(cluster.Stop)
+	if _, err := postgres.Init(t.Context(), cluster.URL(), postgres.Required); err != nil {
+		t.Fatal(err)
+	}
+	checks := flag.Lookup("rapid.checks")
+	before := checks.Value.String()
+	_ = checks.Value.Set("4")
+	defer func() { _ = checks.Value.Set(before) }()
+	spaces := 0
+	agree(t, func() opener {
+		spaces++
+		o := postgres.Options{URL: cluster.URL(), Space: fmt.Sprint("space ", spaces)}
+		return func() (storetest.Engine, error) { return postgres.Open(context.Background(), o) }
+	})
+}
+
 // agree compares the queue with its model, on stores of newPlace.
-func agree(t *testing.T, newPlace func() *memory.Place) {
+func agree(t *testing.T, newPlace func() opener) {
 	rapid.Check(t, func(rt *rapid.T) {
 		b := newBenchOn(t, newPlace(), Options{Schedule: Schedule{Retry: []time.Duration{10 * time.Minute}, Expire: 24 * time.Hour, DelayWarning: modelDelay}})
 		defer func() { // the harness of t stops the last one only
 			b.stop()
-			b.dir, b.memory = t.TempDir(), newPlace()
+			b.dir, b.place = t.TempDir(), newPlace()
 			b.start()
 		}()
 		m := &model{messages: make(map[ID]*modelMessage)}

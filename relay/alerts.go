@@ -14,10 +14,11 @@ import (
 func (r *Relay) openAlerts() (err error) {
 	checks := &alert.Checks{
 		Queue: r.queue, Disk: r.store, DataDir: r.config.Load().DataDir, LogDropped: r.o.LogDropped, History: func() (string, time.Time) { return r.history.Failure(), r.history.Shortened() }, Certificates: r.certs.State,
-		LookupTXT: r.resolver.FreshTXT, Settings: r.alertSettings, Now: r.now,
+		LookupTXT: r.resolver.FreshTXT, Settings: r.alertSettings, Now: r.now, ResolverAnswers: r.resolver.Answers, Outage: r.traffic.Outage,
 	}
 	r.alerts, err = alert.New(alert.Options{
 		Hostname: r.config.Load().Hostname, To: func() string { return r.config.Load().Notices.Operator },
+		Language: func() string { return r.config.Load().Notices.Language }, Webhook: r.webhook,
 		Check: checks.Run, Queue: r.queueAlert, Store: r.store, Now: r.o.Now, After: r.o.After, Logger: r.log,
 	})
 	return err

@@ -2,6 +2,7 @@ package relay
 
 import (
 	"github.com/stsrelay/stsrelay/queue"
+	"github.com/stsrelay/stsrelay/relay/alert"
 	"github.com/stsrelay/stsrelay/relay/delivery"
 	"github.com/stsrelay/stsrelay/relay/notify"
 )
@@ -11,7 +12,7 @@ import (
 func (r *Relay) eventReaders() delivery.Readers {
 	readers := delivery.Readers{
 		Commit:  []func(*delivery.Event) delivery.Changes{noticesOfEvents(r.notices)},
-		Ended:   []func(*delivery.Event){delivery.LogEvents(r.log), countEvents(r.metrics, &r.totals)},
+		Ended:   []func(*delivery.Event){delivery.LogEvents(r.log), countEvents(r.metrics, &r.totals), followTraffic(r.traffic), showLive(r.live)},
 		Durable: []func(*delivery.Event){r.history.AddEvent},
 	}
 	if r.reporter != nil {
@@ -19,6 +20,33 @@ func (r *Relay) eventReaders() delivery.Readers {
 		readers.Ended = append(readers.Ended, followReports(r.reporter))
 	}
 	return readers
+}
+
+// followTraffic returns a reader of events that counts what becomes of attempts now.
+func followTraffic(t *alert.Traffic) func(*delivery.Event) {
+	return func(e *delivery.Event) {
+		if e.Kind != delivery.EventAttempt || e.Unreadable != nil {
+			return
+		}
+		var n alert.Counts
+		domain, code := "", ""
+		for i, s := range e.States {
+			switch {
+			case s.State == "":
+				continue
+			case s.State == queue.Delivered:
+				n.Delivered++
+			case s.State == queue.Bounced:
+				n.Bounced++
+				code = s.ReasonCode
+			default:
+				n.Deferred++
+				code = s.ReasonCode
+			}
+			domain = e.Claim.Envelope.Recipients[i].Domain
+		}
+		t.Add(domain, code, n)
+	}
 }
 
 // noticesOfEvents returns a reader of events that writes the notices to senders.

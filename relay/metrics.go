@@ -30,6 +30,7 @@ func (r *Relay) openMetrics() {
 		r.metrics.Reported(how, reportResult(false), 0)
 	}
 	r.metrics.Reported("none", reportResult(false), 0)
+	r.metrics.ReceivedSessions(0, 0)
 	version := func() map[string]float64 { return map[string]float64{r.o.Version: 1} }
 	r.metrics.Gauges(
 		metrics.Gauge{Name: "stsrelay_build_info", Help: "1, for the version that runs.", Label: "version", Read: version},

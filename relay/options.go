@@ -125,11 +125,15 @@ func (r *Relay) ingressOptions(c *config.Config) (ingress.Options, error) {
 			BareNewline:          c.Limits.BareNewline,
 			LongLines:            c.Limits.LongLines,
 		},
+		Rewrite:            rewrites(c),
+		Blocked:            blocked(c),
+		Journal:            c.Journal.Address,
 		Headers:            ingress.Headers{Strip: c.Headers.Strip, HideInternalHops: c.Headers.HideInternalHops},
 		Postmaster:         c.Postmaster(),
 		HonorTLSRequiredNo: c.Delivery.HonorTLSRequiredNo,
 		Users:              r.passwords.Authenticate,
 		Sign:               sign,
+		Drop:               r.drop(c),
 		Accepted:           r.accepted,
 		Refused:            r.metrics.Refused,
 		Gateways:           container.Gateways(),
@@ -148,6 +152,24 @@ func (r *Relay) ingressOptions(c *config.Config) (ingress.Options, error) {
 		o.Listeners = append(o.Listeners, il)
 	}
 	return o, nil
+}
+
+// rewrites are the addresses that are replaced.
+func rewrites(c *config.Config) ingress.AddressMap {
+	m := make(ingress.AddressMap, len(c.Rewrites))
+	for _, r := range c.Rewrites {
+		m[r.From] = r.To
+	}
+	return m
+}
+
+// blocked are the recipients that nobody may write to.
+func blocked(c *config.Config) ingress.AddressMap {
+	m := make(ingress.AddressMap, len(c.Limits.BlockedRecipients))
+	for _, a := range c.Limits.BlockedRecipients {
+		m[a] = ""
+	}
+	return m
 }
 
 // readCertificates returns the relay's own certificates: those of the configuration,

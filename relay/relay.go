@@ -28,15 +28,21 @@ import (
 	"github.com/stsrelay/stsrelay/internal/logsink"
 	"github.com/stsrelay/stsrelay/internal/sdnotify"
 	"github.com/stsrelay/stsrelay/internal/store/badger"
+	"github.com/stsrelay/stsrelay/internal/webfetch"
 	"github.com/stsrelay/stsrelay/queue"
+	"github.com/stsrelay/stsrelay/relay/acme"
 	"github.com/stsrelay/stsrelay/relay/adminapi"
 	"github.com/stsrelay/stsrelay/relay/alert"
+	"github.com/stsrelay/stsrelay/relay/backup"
 	"github.com/stsrelay/stsrelay/relay/delivery"
 	"github.com/stsrelay/stsrelay/relay/history"
 	"github.com/stsrelay/stsrelay/relay/ingress"
+	"github.com/stsrelay/stsrelay/relay/live"
 	"github.com/stsrelay/stsrelay/relay/metrics"
 	"github.com/stsrelay/stsrelay/relay/notify"
 	"github.com/stsrelay/stsrelay/relay/operator"
+	"github.com/stsrelay/stsrelay/relay/publisher"
+	"github.com/stsrelay/stsrelay/relay/received"
 	"github.com/stsrelay/stsrelay/relay/smtpclient"
 	"github.com/stsrelay/stsrelay/relay/web"
 	"github.com/stsrelay/stsrelay/sts"
@@ -71,6 +77,9 @@ type Options struct {
 	// and time.After.
 	Now   func() time.Time
 	After func(time.Duration) <-chan time.Time
+	// RenewCheck is how often certificates of the authority are looked at for their
+	// renewal; 0: ten minutes.
+	RenewCheck time.Duration
 	// Logger gets everything; nil discards it.
 	Logger *slog.Logger
 	// LogDropped returns the lines of the log that nobody has read; nil: there are
@@ -102,14 +111,24 @@ type Relay struct {
 	certs    *ingress.Certificates
 	notices  *notify.Reporter
 	alerts   *alert.Monitor
+	traffic  *alert.Traffic
+	roots    *x509.CertPool
 	metrics  *metrics.Metrics
 	totals   totals
+	live     *live.Meter
 
-	passwords *ingress.Passwords
-	hellos    *clienthello.Hosts
-	history   *history.Log
-	reporter  *tlsrpt.Reporter            // nil: TLS reports are off
-	signer    atomic.Pointer[dkim.Signer] // of reports
+	publisher  *publisher.Publisher
+	publishing *publisher.Server  // its listeners, of which there may be none
+	acme       *acme.Certificates // nil: no certificate is ordered
+	passwords  *ingress.Passwords
+	hellos     *clienthello.Hosts
+	history    *history.Log
+	received   *received.Archive
+	reporter   *tlsrpt.Reporter            // nil: TLS reports are off
+	signer     atomic.Pointer[dkim.Signer] // of reports
+
+	webhookClient *webfetch.Client
+	webhookAddrs  *knownAddrs
 
 	reloading sync.Mutex
 }
@@ -125,6 +144,8 @@ func New(o Options) (*Relay, error) {
 	}
 	r := &Relay{o: o, log: o.Logger, metrics: metrics.New(), passwords: ingress.NewPasswords(accounts(o.Config)), hellos: clienthello.NewHosts(o.Now), started: time.Now()}
 	r.config.Store(o.Config)
+	r.traffic = alert.NewTraffic(r.now)
+	r.live = live.New(r.liveTotals)
 	if err := r.open(); err != nil {
 		return nil, errors.Join(err, r.close())
 	}
@@ -140,8 +161,12 @@ func (r *Relay) open() error {
 	if err != nil {
 		return err
 	}
+	r.roots = roots
 	if err := os.MkdirAll(c.DataDir, 0o700); err != nil {
 		return fmt.Errorf("data_dir: %w", err)
+	}
+	if _, err := os.Stat(backup.Restoring(c.DataDir)); err == nil {
+		return fmt.Errorf("%s is there: a restore into %s was cut off; empty the folder and restore again", backup.Restoring(c.DataDir), c.DataDir)
 	}
 	r.store, err = badger.Open(badger.Options{Dir: StoreDir(c.DataDir), FreeSpace: int64(c.Limits.FreeSpace), Ballast: ballast, Committed: r.metrics.Committed, Version: r.o.Version, Logger: r.log})
 	if err != nil {
@@ -195,6 +220,8 @@ func (r *Relay) open() error {
 		return err
 	}
 	r.certs = ingress.NewCertificates(certs, c.TLS.Certificate, c.TLS.Key)
+	r.openReceived()
+	r.openWebhook()
 	if err := r.openAlerts(); err != nil {
 		return err
 	}
@@ -203,10 +230,13 @@ func (r *Relay) open() error {
 	}
 	r.openMetrics()
 	r.operator = operator.New(operator.Options{
-		Queue: r.queue, Policies: r.policies, Reports: r.reporter, History: r.history, Hostname: c.Hostname, Version: r.o.Version, Status: r.status, Reload: r.reload, Notice: r.removed, Logger: r.log,
+		Queue: r.queue, Store: r.store, Policies: r.policies, Reports: r.reporter, History: r.history, Received: r.received, Live: r.live, Hostname: c.Hostname, Version: r.o.Version, Status: r.status, ResolverSilent: func() bool { return r.alerts.Has(alert.ResolverSilent) }, Reload: r.reload, Notice: r.removed, Logger: r.log,
 	})
 	r.admin = adminapi.New(adminapi.Options{Operator: r.operator, Logger: r.log})
 	if err := r.admin.Listen(c.SocketPath()); err != nil {
+		return err
+	}
+	if err := r.openPublisher(context.Background(), c); err != nil {
 		return err
 	}
 	return r.openWeb(c)
@@ -220,13 +250,7 @@ func (r *Relay) Run(ctx context.Context, ready func()) error {
 	if err := r.ingress.Listen(); err != nil {
 		return errors.Join(err, r.close())
 	}
-	for _, a := range r.ingress.Addrs() {
-		r.log.Info("listening", "address", a.String())
-	}
-	if a := r.HTTPAddr(); a != nil {
-		r.log.Info("web page, health and metrics", "address", a.String())
-	}
-	r.log.Info("stsrelay is running", "version", r.o.Version, "hostname", c.Hostname, "data_dir", c.DataDir, "socket", c.SocketPath())
+	r.introduce(c)
 	if err := r.queue.Accepting(); err != nil {
 		r.log.Warn("no mail is taken in for now; what is queued is delivered", "error", err)
 	}
@@ -236,7 +260,7 @@ func (r *Relay) Run(ctx context.Context, ready func()) error {
 	stopping, stopped := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopped()
 	var parts sync.WaitGroup
-	failed := make(chan error, 3)
+	failed := make(chan error, 4)
 	serve := func(fn func() error) {
 		parts.Go(func() {
 			if err := fn(); err != nil {
@@ -249,6 +273,8 @@ func (r *Relay) Run(ctx context.Context, ready func()) error {
 		serve(r.web.Serve)
 	}
 	serve(r.ingress.Serve)
+	serve(r.publishing.Serve)
+	r.runPublisher(stopping, &parts)
 	if ready != nil {
 		ready()
 	}
@@ -267,7 +293,10 @@ func (r *Relay) Run(ctx context.Context, ready func()) error {
 	}
 	parts.Go(func() { r.certs.Watch(stopping, r.log) })
 	parts.Go(func() { r.notices.Digest.Run(stopping, r.queue, r.log) })
+	parts.Go(func() { r.learnWebhook(stopping) })
 	parts.Go(func() { r.alerts.Run(stopping) })
+	parts.Go(func() { r.received.Run(stopping) })
+	parts.Go(func() { r.live.Run(stopping) })
 
 	var err error
 	select {
@@ -290,6 +319,7 @@ func (r *Relay) Run(ctx context.Context, ready func()) error {
 	if r.web != nil {
 		_ = r.web.Shutdown(adminGrace)
 	}
+	_ = r.publishing.Shutdown(adminGrace)
 	cancel()
 	parts.Wait()
 	err = errors.Join(err, r.close())
@@ -305,6 +335,12 @@ func (r *Relay) close() error {
 	}
 	if r.web != nil {
 		_ = r.web.Close()
+	}
+	if r.publishing != nil {
+		_ = r.publishing.Close()
+	}
+	if r.acme != nil {
+		r.acme.Close()
 	}
 	if r.queue != nil {
 		r.queue.Close()
@@ -376,8 +412,10 @@ func (r *Relay) status() operator.Status {
 		Hostname:      r.config.Load().Hostname,
 		LogDropped:    r.o.LogDropped().Lines,
 		SinceStart:    r.totals.read(),
+		Last:          r.traffic.Last(),
+		Outage:        r.traffic.Outage(),
 		Sessions:      operator.SessionStatus{In: r.ingress.Sessions(), Out: r.delivery.Sessions()},
-		Alerts:        r.alerts.Present(),
+		Alerts:        r.alerts.Present(context.Background()),
 	}
 }
 

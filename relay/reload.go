@@ -65,9 +65,17 @@ func (r *Relay) takeOver(ctx context.Context, c *config.Config) (restart []strin
 	if err != nil {
 		return nil, err
 	}
+	if c.Publisher.HTTPS != "" {
+		if err := r.setPublished(ctx, c); err != nil {
+			return nil, err
+		}
+	}
 	r.config.Store(c)
 	r.ingress.Update(ingressOptions)
 	r.certs.Set(certs, c.TLS.Certificate, c.TLS.Key)
+	if c.TLS.ACME {
+		r.useOwnCertificate()
+	}
 	r.passwords.Set(accounts(c))
 	r.signer.Store(signer)
 	r.warnUnsigned(c)

@@ -78,12 +78,13 @@ func (a *app) printMessages(r io.Reader) error {
 			return err
 		}
 		n++
-		t.add(m.ID, human.Span(time.Since(m.ReceivedAt)), human.Shorten(m.Sender(), 20), human.Shorten(m.To(), 24), strconv.Itoa(m.Attempts), m.Next(), m.Reason.String())
+		t.add(m.ID, human.Span(time.Since(m.ReceivedAt)), m.Sender(), m.To(), strconv.Itoa(m.Attempts), m.Next(), m.Reason.String())
 	}
 	if n == 0 {
 		fmt.Fprintln(a.out, "no messages")
 		return nil
 	}
+	t.shortIDs()
 	t.print(a.out)
 	return nil
 }

@@ -61,12 +61,27 @@ delivered last may be in the file, and be delivered a second time from there.`,
 }
 
 func (a *app) rescue(dir, file string) error {
+	damage, found, err := a.takeOut(dir, file)
+	if err != nil {
+		return err
+	}
+	if found.Messages > 0 { // else an empty folder in place of the store is still a loss
+		if err := badger.MarkRescued(dir); err != nil {
+			fmt.Fprintf(a.err, "warning: %v; move %s away together with the store\n", err, badger.IdentityFile(dir))
+		}
+	}
+	return a.rescued(a.out, "rescued", damage, found, file)
+}
+
+// takeOut writes the sound messages of a store that no process uses to a file; "-" is
+// standard output. It changes nothing in the store.
+func (a *app) takeOut(dir, file string) (*badger.DamageError, queue.Rescued, error) {
 	if _, err := os.Stat(dir); err != nil {
-		return fmt.Errorf("there is no store: %w", err)
+		return nil, queue.Rescued{}, fmt.Errorf("there is no store: %w", err)
 	}
 	s, err := badger.OpenSalvage(dir, version)
 	if err != nil {
-		return err
+		return nil, queue.Rescued{}, err
 	}
 	defer s.Close()
 	r, w := io.Pipe()
@@ -78,21 +93,18 @@ func (a *app) rescue(dir, file string) error {
 		found, err = queue.Rescue(s, w)
 		_ = w.CloseWithError(err)
 	}()
-	_, err = saveExport(file, r)
+	if file == "-" {
+		_, err = copyExport(a.raw, r)
+	} else {
+		_, err = saveExport(file, r)
+	}
 	_ = r.Close() // if the file could not be written
 	<-done
-	if err != nil {
-		return err
-	}
-	if found.Messages > 0 { // else an empty folder in place of the store is still a loss
-		if err := badger.MarkRescued(dir); err != nil {
-			fmt.Fprintf(a.err, "warning: %v; move %s away together with the store\n", err, badger.IdentityFile(dir))
-		}
-	}
-	return a.rescued(s.Damage, found, file)
+	return s.Damage, found, err
 }
 
-func (a *app) rescued(damage *badger.DamageError, found queue.Rescued, file string) error {
+// rescued prints what takeOut has found; did is the word for it.
+func (a *app) rescued(to io.Writer, did string, damage *badger.DamageError, found queue.Rescued, file string) error {
 	out := rescued{File: file, Damage: []string{}, Messages: found.Messages, Octets: found.Octets, Expected: found.Messages + len(found.Lost), Lost: []lostMessage{}}
 	if damage != nil {
 		out.Damage = damage.Problems
@@ -101,13 +113,13 @@ func (a *app) rescued(damage *badger.DamageError, found queue.Rescued, file stri
 	for _, m := range found.Lost {
 		out.Lost = append(out.Lost, lostMessage(m))
 	}
-	if a.json {
+	if a.json && to == a.out {
 		return a.printJSON(out)
 	}
 	for _, d := range out.Damage {
-		fmt.Fprintf(a.out, "damaged: %s\n", d)
+		fmt.Fprintf(to, "damaged: %s\n", d)
 	}
-	fmt.Fprintf(a.out, "rescued %d of %s, %s, to %s\n", out.Messages, human.Plural(out.Expected, "message"), human.Size(out.Octets), file)
+	fmt.Fprintf(to, "%s %d of %s, %s, to %s\n", did, out.Messages, human.Plural(out.Expected, "message"), human.Size(out.Octets), file)
 	for _, m := range out.Lost {
 		unknown := func(s string) string {
 			if s == "" {
@@ -115,10 +127,10 @@ func (a *app) rescued(damage *badger.DamageError, found queue.Rescued, file stri
 			}
 			return s
 		}
-		fmt.Fprintf(a.out, "not sound: id %s, from %s, to %s: %s\n", unknown(m.ID), unknown(m.From), unknown(strings.Join(m.Recipients, ", ")), m.Why)
+		fmt.Fprintf(to, "not sound: id %s, from %s, to %s: %s\n", unknown(m.ID), unknown(m.From), unknown(strings.Join(m.Recipients, ", ")), m.Why)
 	}
 	if n := out.Expected - out.Messages - len(out.Lost); n > 0 {
-		fmt.Fprintf(a.out, "missing: %s of which nothing is left\n", human.Plural(n, "message"))
+		fmt.Fprintf(to, "missing: %s of which nothing is left\n", human.Plural(n, "message"))
 	}
 	if out.Messages == 0 && out.Expected > 0 {
 		return errors.New("no message could be taken out")

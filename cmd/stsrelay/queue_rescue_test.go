@@ -4,6 +4,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"strings"
@@ -53,6 +55,7 @@ func TestRescueTakesOutWhatIsSoundAndNamesTheRest(t *testing.T) {
 	}
 	spoil(t, filepath.Join(relay.StoreDir(dir), "000001.sst"), "bert@a.example")
 	spoil(t, filepath.Join(relay.StoreDir(dir), "000001.vlog"), "carl carl")
+	offline(t, dir)
 	r := rescue()
 	if r.status != 0 || !strings.Contains(r.out, "damaged: 000001.sst: the block") || !strings.Contains(r.out, "rescued 1 of 3 messages") ||
 		!strings.Contains(r.out, "from bert@a.example, to bert@b.example: its envelope is not there") || !strings.Contains(r.out, "from carl@a.example, to carl@b.example: its body is not whole: 1 of 1") {
@@ -74,6 +77,7 @@ func TestRescueTakesOutWhatIsSoundAndNamesTheRest(t *testing.T) {
 	if err := os.Rename(relay.StoreDir(dir), filepath.Join(dir, "away")); err != nil {
 		t.Fatal(err)
 	}
+	offline(t, filepath.Join(dir, "away"))
 	if st, err = badger.Open(badger.Options{Dir: relay.StoreDir(dir)}); err != nil {
 		t.Fatalf("a new store in its place: %v", err)
 	}
@@ -81,6 +85,50 @@ func TestRescueTakesOutWhatIsSoundAndNamesTheRest(t *testing.T) {
 	if r := command(t, "", "queue", "rescue", "--data-dir", filepath.Join(dir, "none"), export+"2"); r.status != 1 || !strings.Contains(r.err, "there is no store") {
 		t.Errorf("%+v", r)
 	}
+}
+
+// offline exports from the damaged store of the test, in a data_dir or moved away: nothing in
+// it is changed, and what is lost is named.
+func offline(t *testing.T, dir string) {
+	t.Helper()
+	before := contents(t, dir)
+	export := filepath.Join(t.TempDir(), "offline")
+	r := command(t, "", "queue", "export", "--data-dir", dir, export)
+	for _, words := range []string{"exported 1 of 3 messages", "from bert@a.example, to bert@b.example: its envelope is not there", "from carl@a.example, to carl@b.example: its body is not whole"} {
+		if !strings.Contains(r.out, words) {
+			t.Errorf("the export does not say %q: %+v", words, r)
+		}
+	}
+	if r.status != 1 || !strings.Contains(r.err, "2 messages could not be read") {
+		t.Errorf("%+v", r)
+	}
+	if r := command(t, "", "queue", "import", "--check", export); r.status != 0 || !strings.Contains(r.out, "whole: 1 message") {
+		t.Errorf("%+v", r)
+	}
+	if r := command(t, "", "queue", "export", "--data-dir", dir, "-"); !strings.HasPrefix(r.out, "stsrelay-queue-export 1\n") || !strings.Contains(r.err, "exported 1 of 3") {
+		t.Errorf("to standard output: %+v", r)
+	}
+	if after := contents(t, dir); !maps.Equal(before, after) {
+		t.Error("the export has changed the store")
+	}
+}
+
+// contents returns the files below a folder: name → content.
+func contents(t *testing.T, dir string) map[string]string {
+	t.Helper()
+	out := make(map[string]string)
+	err := filepath.WalkDir(dir, func(name string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		data, err := os.ReadFile(name)
+		out[name] = string(data)
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return out
 }
 
 // spoil changes the first octet of word in a file.

@@ -57,8 +57,9 @@ has room for it. ACTIVE says that a delivery was under way: it may have arrived.
 				if from == "" {
 					from = "<>"
 				}
-				t.add(m.ID, human.Span(time.Since(m.RemovedAt))+" ago", human.Span(time.Until(m.ExpiresAt)), human.Size(m.Size), active, human.Shorten(from, 24), strings.Join(m.To, ", "))
+				t.add(m.ID, human.Span(time.Since(m.RemovedAt))+" ago", human.Span(time.Until(m.ExpiresAt)), human.Size(m.Size), active, from, strings.Join(m.To, ", "))
 			}
+			t.shortIDs()
 			t.print(a.out)
 			return nil
 		},

@@ -44,19 +44,11 @@ while delivery is paused; 1 where it does not; 3 where it is not running.`,
 
 // writeStatus prints the status for people.
 func writeStatus(w io.Writer, s *operator.Status) {
-	state := "accepting"
-	if !s.Accepting {
-		state = "NOT accepting"
-	}
-	if s.Delivering {
-		state += ", delivering"
-	} else {
-		state += ", delivery paused"
-	}
-	fmt.Fprintf(w, "stsrelay %s on %s, up %s: %s\n", s.Version, s.Hostname, human.Span(time.Duration(s.UptimeSeconds)*time.Second), state)
+	fmt.Fprintf(w, "stsrelay %s on %s, up %s: %s\n", s.Version, s.Hostname, human.Span(time.Duration(s.UptimeSeconds)*time.Second), stateOf(s))
 	fmt.Fprintf(w, "queue     %s to %s, %d held\n", human.Plural(s.Queue.Messages, "message"), human.Plural(s.Queue.Recipients, "recipient"), s.Queue.Held)
 	n := s.SinceStart
 	fmt.Fprintf(w, "so far    %s accepted; %s delivered, %d bounced, %d put off since the start\n", human.Plural(int(n.Accepted), "message"), human.Plural(int(n.Delivered), "recipient"), n.Bounced, n.Deferred)
+	fmt.Fprintf(w, "lately    last 15 min: %d delivered, %d deferred, %d bounced\n", s.Last.Delivered, s.Last.Deferred, s.Last.Bounced)
 	fmt.Fprintf(w, "sessions  %d in, %d out\n", s.Sessions.In, s.Sessions.Out)
 	if s.LogDropped > 0 {
 		fmt.Fprintf(w, "log       %s dropped: the reader of standard error does not keep up\n", human.Plural(int(min(s.LogDropped, math.MaxInt32)), "line"))
@@ -69,5 +61,24 @@ func writeStatus(w io.Writer, s *operator.Status) {
 	}
 }
 
+// stateOf returns whether the relay takes mail in and delivers, in words.
+func stateOf(s *operator.Status) string {
+	state := "accepting"
+	if !s.Accepting {
+		state = "NOT accepting"
+	}
+	switch {
+	case !s.Delivering:
+		return state + ", delivery paused"
+	case s.Outage != nil:
+		return state + ", delivering NOTHING since " + human.Clock(s.Outage.Since)
+	case slices.ContainsFunc(s.Alerts, tellsResolver):
+		return state + ", NOT delivering: no resolver answers"
+	}
+	return state + ", delivering"
+}
+
 // tellsProblem reports whether an alert says why no mail is taken in.
 func tellsProblem(t alert.Alert) bool { return t.Key == alert.NotAccepting }
+
+func tellsResolver(t alert.Alert) bool { return t.Key == alert.ResolverSilent }

@@ -217,6 +217,8 @@ func TestWhoMayKnowConfigurationAndWorld(t *testing.T) {
 		"internal/e2e": nil,
 		// An engine is known to those who open it. All others hold a store.Store.
 		"internal/store/badger":    {"relay", "cmd/stsrelay", "internal/bench/loadgen"},
+		"internal/store/postgres":  {"relay", "cmd/stsrelay", "relay/fleet"},
+		"internal/store/pgtest":    {"cmd/stsrelay"},
 		"internal/store/memory":    nil,
 		"internal/store/storetest": nil,
 		"internal/testnet":         {"cmd/stsrelay", "internal/bench/loadgen", "internal/dnslab", "internal/e2e", "internal/realhosts"},

@@ -49,6 +49,7 @@ type records struct {
 	addrs    []netip.Addr
 	tlsa     []TLSARecord
 	names    []string // PTR and CNAME
+	caa      []CAA
 }
 
 func (a *answer) result() (*answer, error) {
@@ -73,6 +74,10 @@ func (r *records) add(rr dns.RR) {
 	case *dns.TLSA:
 		if data, err := hex.DecodeString(rr.Certificate); err == nil {
 			r.tlsa = append(r.tlsa, TLSARecord{Usage: rr.Usage, Selector: rr.Selector, MatchingType: rr.MatchingType, Data: data})
+		}
+	case *dns.CAA:
+		if len(r.caa) < maxCAA && len(rr.Value) <= maxOtherTXT {
+			r.caa = append(r.caa, CAA{Tag: strings.ToLower(rr.Tag), Value: unescape(rr.Value)})
 		}
 	case *dns.PTR:
 		r.addName(rr.Ptr)
@@ -133,6 +138,9 @@ func (a *answer) size() int {
 	}
 	for _, t := range a.records.tlsa {
 		n += int(unsafe.Sizeof(t)) + len(t.Data) + perSlice
+	}
+	for _, c := range a.records.caa {
+		n += int(unsafe.Sizeof(c)) + len(c.Tag) + len(c.Value) + perSlice
 	}
 	n += len(a.records.addrs) * int(unsafe.Sizeof(netip.Addr{}))
 	if a.err != nil {

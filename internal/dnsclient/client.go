@@ -4,12 +4,13 @@
 // the same time share one exchange.
 //
 // It does not validate DNSSEC itself, knows no policy, and looks up only what
-// mail needs: TXT, MX, A, AAAA and TLSA.
+// mail needs: TXT, MX, A, AAAA, TLSA and CAA.
 package dnsclient
 
 import (
 	"context"
 	"crypto/x509"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/netip"
@@ -136,6 +137,22 @@ func (c *Client) Servers() []ServerStatus {
 // answer for the root zone must have it. It is done without this call too, when a
 // server is asked for the first time, and from time to time.
 func (c *Client) Probe(ctx context.Context) { probeAll(ctx, c.current()) }
+
+// Answers asks the servers in turn, past the cache, for the name servers of the root zone and
+// of com, until one answers. The error says of each why it did not: then no name can be looked
+// up. An answer SERVFAIL is none: the server reaches no others. A server that still has the
+// answer in its own cache looks well while it reaches no others.
+func (c *Client) Answers(ctx context.Context) error {
+	var failed []error
+	for _, s := range c.current() {
+		err := s.answers(ctx)
+		if err == nil {
+			return nil
+		}
+		failed = append(failed, fmt.Errorf("%s: %w", s.Address, err))
+	}
+	return errors.Join(failed...)
+}
 
 // current returns the servers, read again where resolv.conf has changed.
 func (c *Client) current() []*server {

@@ -60,6 +60,24 @@ type TLSA struct {
 	TTL     time.Duration
 }
 
+// maxCAA bounds the CAA records of a name that are kept.
+const maxCAA = 50
+
+// CAA is a CAA record (RFC 8659, 4.1), its tag in lower case.
+type CAA struct{ Tag, Value string }
+
+// CAA looks up CAA records past the cache. It is no error where there are none.
+func (c *Client) CAA(ctx context.Context, name string) ([]CAA, error) {
+	a, err := c.lookup(ctx, name, dns.TypeCAA, true)
+	switch {
+	case errors.Is(err, ErrNXDomain) || errors.Is(err, ErrNoData):
+		return nil, nil
+	case err != nil:
+		return nil, err
+	}
+	return slices.Clone(a.records.caa), nil
+}
+
 // TXT looks up TXT records; fresh goes past the cache. The error is an *Error.
 func (c *Client) TXT(ctx context.Context, name string, fresh bool) (TXT, error) {
 	a, err := c.lookup(ctx, name, dns.TypeTXT, fresh)

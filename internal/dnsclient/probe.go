@@ -3,6 +3,7 @@ package dnsclient
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"sync"
 	"time"
@@ -17,6 +18,8 @@ const (
 	// records, and probeTimeout that for the root zone, which a resolver in use knows.
 	confirmTimeout = 2 * time.Second
 	probeTimeout   = 3 * time.Second
+	// answersTimeout bounds each question of Answers.
+	answersTimeout = time.Second
 )
 
 // Validation is whether a server validates, by its answer for the root zone, which is
@@ -140,6 +143,27 @@ func (s *server) probe(ctx context.Context) {
 	case was == ValidatesNothing:
 		s.log.Info("this resolver validates DNSSEC now", "resolver", s.Address.String())
 	}
+}
+
+// answers asks for name servers, of the root zone and, as a server may keep that to itself, of
+// com: two questions, as one datagram may be lost.
+func (s *server) answers(ctx context.Context) (err error) {
+	for _, name := range []string{".", "com."} {
+		var r *dns.Msg
+		once, cancel := context.WithTimeout(ctx, min(answersTimeout, s.timeout))
+		r, err = s.plainQuery(once, name, dns.TypeNS)
+		cancel()
+		if answered(r, err) {
+			return nil
+		}
+		if err == nil {
+			err = fmt.Errorf("it answers %s", dns.RcodeToString[r.Rcode])
+		}
+		if ctx.Err() != nil {
+			break
+		}
+	}
+	return err
 }
 
 // query asks the server, without an OPT record where it cannot take one (RFC 6891,

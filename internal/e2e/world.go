@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"github.com/stsrelay/stsrelay/config"
 	"github.com/stsrelay/stsrelay/internal/testnet"
@@ -32,7 +33,8 @@ type World struct {
 	// What counts from the next start on.
 	Listener      string // more keys of [[listen]]
 	Timeouts      smtpclient.Timeouts
-	RefusePrivate bool   // delivery.private_addresses = "refuse"
+	RefusePrivate bool // delivery.private_addresses = "refuse"
+	RenewCheck    time.Duration
 	FreeSpace     string // limits.free_space; "": 64MiB
 	Resolver      string // dns.servers; "": the fake DNS
 	Clock         *Clock // nil: the real one
@@ -87,7 +89,7 @@ func (w *World) Start(toml string) {
 	if err != nil {
 		w.T.Fatal(err)
 	}
-	o := relay.Options{Config: c, Load: load, Dial: w.Dial, Roots: w.CA.Roots(), Version: "test", Timeouts: w.Timeouts, Logger: w.Logger}
+	o := relay.Options{Config: c, Load: load, Dial: w.Dial, Roots: w.CA.Roots(), Version: "test", Timeouts: w.Timeouts, RenewCheck: w.RenewCheck, Logger: w.Logger}
 	if o.Dial == nil {
 		o.Dial = w.DialContext
 	}

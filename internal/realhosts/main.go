@@ -31,7 +31,7 @@ func main() {
 	flag.StringVar(&o.files, "files", "internal/realhosts/testdata", "the hosts' descriptions and configurations")
 	flag.StringVar(&o.roots, "roots", "", "the folder with the hosts' roots, one of the host's name each")
 	flag.IntVar(&o.messages, "messages", 200, "messages for each service of a host")
-	flag.DurationVar(&o.timeout, "timeout", 4*time.Minute, "of the whole")
+	flag.DurationVar(&o.timeout, "timeout", 10*time.Minute, "of the whole")
 	flag.BoolVar(&o.restart, "restart", true, "kill the hosts in the middle and start them again")
 	flag.Parse()
 	o.hosts = flag.Args()

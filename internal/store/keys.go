@@ -24,6 +24,12 @@ var (
 	PrefixOperator = []byte("o/")
 	// PrefixReport is tlsrpt's: counts and reports.
 	PrefixReport = []byte("t/")
+	// PrefixReceived is relay/received's: reports about domains of the operator.
+	PrefixReceived = []byte("r/")
+	// PrefixPublish is relay/publisher's: the policies that are published.
+	PrefixPublish = []byte("a/d/")
+	// PrefixACME is relay/acme's: accounts and certificates of certificate authorities.
+	PrefixACME = []byte("a/c/")
 	// PrefixEngine is the engine's own: what the store knows of itself.
 	PrefixEngine = []byte("i")
 )

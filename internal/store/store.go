@@ -35,7 +35,7 @@ type Store interface {
 	// except that after Close Submit itself calls done with ErrClosed.
 	Submit(b *Batch, done func(error))
 	// CheckSpace returns nil where n more octets may be taken in; else the error wraps
-	// ErrDiskFull.
+	// ErrDiskFull, or ErrAway.
 	CheckSpace(n int64) error
 	// Err is nil while the store works, and wraps ErrFailed from the moment on when it
 	// cannot keep its promises any more.
@@ -69,6 +69,10 @@ var ErrFailed = errors.New("store failed")
 // written: the engine was lost in the middle of the commit. If it was written, it was
 // written as a whole. The store goes on, and a later batch takes effect after it.
 var ErrUnknown = errors.New("it is not known whether the change was written")
+
+// ErrAway is wrapped by the answer to a batch that was not written because the engine
+// could not be reached for as long as a batch may wait. The store goes on.
+var ErrAway = errors.New("the engine cannot be reached")
 
 // ErrClosed is the answer to a change that comes after Close.
 var ErrClosed = errors.New("store closed")

@@ -1,6 +1,7 @@
 package testnet
 
 import (
+	"cmp"
 	"fmt"
 	"net"
 	"strings"
@@ -37,6 +38,9 @@ type ResolverFaults struct {
 	Oversize bool
 	// NoValidation takes the AD bit from every answer, and has bogus names answered.
 	NoValidation bool
+	// Down is what every question gets, "" for the records: Silence where the resolver
+	// does not run, ServFail where it reaches no other servers.
+	Down Fault
 }
 
 // DNS answers for every name there is. It is served over UDP and TCP. It stands for
@@ -242,7 +246,7 @@ func (d *DNS) answer(q *dns.Msg, udp bool) *dns.Msg {
 	name := strings.ToLower(q.Question[0].Name)
 	key := name + " " + dns.TypeToString[q.Question[0].Qtype]
 	d.asked[key]++
-	fault := d.faults[key]
+	fault := cmp.Or(d.server.Down, d.faults[key])
 	if d.server.NoValidation && fault == Bogus {
 		fault = ""
 	}

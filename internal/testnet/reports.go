@@ -38,7 +38,7 @@ type Answer struct {
 
 // Post is a report that came in, whatever the answer was.
 type Post struct {
-	Path, ContentType string
+	Path, ContentType, Authorization string
 	// Report is the body, unzipped; Raw as it came.
 	Report, Raw []byte
 	Status      int
@@ -124,7 +124,7 @@ func (h *ReportHost) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if err != nil {
 		return
 	}
-	p := Post{Path: r.Method + " " + r.URL.Path, ContentType: r.Header.Get("Content-Type"), Raw: raw, Status: http.StatusOK}
+	p := Post{Path: r.Method + " " + r.URL.Path, ContentType: r.Header.Get("Content-Type"), Authorization: r.Header.Get("Authorization"), Raw: raw, Status: http.StatusOK}
 	if z, err := gzip.NewReader(bytes.NewReader(raw)); err == nil {
 		p.Report, _ = io.ReadAll(z)
 	}

@@ -13,6 +13,7 @@ type Domain struct {
 
 	waiting [ranks]groupHeap // by rank of the priority
 	first   *Group           // the list of groups that have recipients left, the newest first
+	last    *Group           // the end of that list
 	left    int              // the number of these groups
 	// Claimed is the number of groups that have one of the domain's places.
 	Claimed int
@@ -41,6 +42,8 @@ func (d *Domain) join(g *Group) {
 	g.sibling.next = d.first
 	if d.first != nil {
 		d.first.sibling.prev = g
+	} else {
+		d.last = g
 	}
 	d.first = g
 }
@@ -55,6 +58,8 @@ func (d *Domain) leave(g *Group) {
 	}
 	if sibling.next != nil {
 		sibling.next.sibling.prev = sibling.prev
+	} else {
+		d.last = sibling.prev
 	}
 	g.sibling = siblings{}
 }

@@ -18,6 +18,7 @@ import (
 	"syscall"
 
 	"github.com/stsrelay/stsrelay/relay/operator"
+	"github.com/stsrelay/stsrelay/relay/received"
 )
 
 // ErrNotRunning is the error of a client on whose socket nobody answers.
@@ -112,6 +113,12 @@ func (c *Client) Export(ctx context.Context) (io.ReadCloser, error) {
 	return c.Open(ctx, http.MethodGet, "/v1/queue/export", nil, nil)
 }
 
+// StoreRecords returns the stream of what the store holds that is no mail, which the caller
+// closes.
+func (c *Client) StoreRecords(ctx context.Context) (io.ReadCloser, error) {
+	return c.Open(ctx, http.MethodGet, "/v1/store", nil, nil)
+}
+
 // Import sends an export file.
 func (c *Client) Import(ctx context.Context, file io.Reader, hold bool) (operator.Transfer, error) {
 	query := url.Values{}
@@ -128,4 +135,18 @@ func (c *Client) Import(ctx context.Context, file io.Reader, hold bool) (operato
 		return t, fmt.Errorf("the answer of the relay: %w", err)
 	}
 	return t, nil
+}
+
+// ImportReports sends a file with TLS reports. name is its name.
+func (c *Client) ImportReports(ctx context.Context, file io.Reader, name string) ([]received.Result, error) {
+	var results []received.Result
+	body, err := c.send(ctx, http.MethodPost, "/v1/received", url.Values{"name": {name}}, file)
+	if err != nil {
+		return nil, err
+	}
+	defer body.Close()
+	if err := json.NewDecoder(body).Decode(&results); err != nil {
+		return nil, fmt.Errorf("the answer of the relay: %w", err)
+	}
+	return results, nil
 }

@@ -67,6 +67,14 @@ func (s *Server) exportQueue(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
+// backupStore streams what the store holds that is no mail.
+func (s *Server) backupStore(w http.ResponseWriter, r *http.Request) {
+	w.Header().Set("Content-Type", "application/cbor-seq")
+	if err := s.operator.StoreRecords(r.Context(), actorOf(r.Context()), w); err != nil {
+		panic(http.ErrAbortHandler) // the client must not take it for the whole
+	}
+}
+
 func (s *Server) trashRoutes(mux *http.ServeMux) {
 	o := s.operator
 	mux.HandleFunc("GET /v1/trash", func(w http.ResponseWriter, r *http.Request) {

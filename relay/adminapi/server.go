@@ -76,11 +76,14 @@ func (s *Server) Handler() http.Handler {
 	mux.HandleFunc("POST /v1/reload", func(w http.ResponseWriter, r *http.Request) {
 		answer(w)(o.Reload(r.Context(), actorOf(r.Context())))
 	})
+	mux.HandleFunc("GET /v1/store", s.backupStore)
+	mux.HandleFunc("GET /v1/live", func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, o.Live()) })
 	s.queueRoutes(mux)
 	s.trashRoutes(mux)
 	s.historyRoutes(mux)
 	s.policyRoutes(mux)
 	s.reportRoutes(mux)
+	s.receivedRoutes(mux)
 	return mux
 }
 

@@ -24,6 +24,9 @@ type harness struct {
 	present []Alert
 	mails   []*mail.Message
 	full    bool // the queue takes nothing
+	// hook answers the webhook; nil: none is configured.
+	hook     func(body []byte) error
+	language string
 }
 
 func newHarness(t *testing.T) *harness {
@@ -47,7 +50,14 @@ func (d *harness) restart() {
 	var err error
 	d.Monitor, err = New(Options{
 		Hostname: "relay.example.com", Store: d.store, To: func() string { return d.to }, Now: func() time.Time { return d.now },
-		Check: func(context.Context) []Alert { return d.present },
+		Check:    func(context.Context, bool) []Alert { return d.present },
+		Language: func() string { return d.language },
+		Webhook: func() func(context.Context, []byte) error {
+			if d.hook == nil {
+				return nil
+			}
+			return func(_ context.Context, body []byte) error { return d.hook(body) }
+		},
 		Queue: func(to string, body []byte, also func(*store.Batch)) (string, error) {
 			if d.full {
 				return "", store.ErrDiskFull
@@ -173,7 +183,7 @@ func TestAMonitorStopsWithItsContext(t *testing.T) {
 	looks <- d.now // and so is the second
 	stop()
 	<-ended
-	if len(d.mails) != 1 || len(d.Present()) != 1 {
-		t.Errorf("%d mails, %v", len(d.mails), d.Present())
+	if len(d.mails) != 1 || len(d.Present(t.Context())) != 1 {
+		t.Errorf("%d mails, %v", len(d.mails), d.Present(t.Context()))
 	}
 }

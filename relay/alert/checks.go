@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"github.com/stsrelay/stsrelay/internal/dkim"
-	"github.com/stsrelay/stsrelay/internal/human"
 	"github.com/stsrelay/stsrelay/internal/logsink"
 	"github.com/stsrelay/stsrelay/internal/store"
 	"github.com/stsrelay/stsrelay/queue"
@@ -25,6 +24,8 @@ const (
 	logWindow = time.Hour
 	// maxAlerts bounds the domains, and the damages, that have an alert of their own.
 	maxAlerts = 20
+	// keysEvery is the time between two lookups of the keys' records.
+	keysEvery = 5 * time.Minute
 )
 
 // Key is a DKIM key of the configuration.
@@ -40,7 +41,7 @@ type Settings struct {
 	Keys        []Key
 }
 
-// Checks are what a Monitor checks. All fields are required.
+// Checks are what a Monitor checks. All exported fields are required.
 type Checks struct {
 	Queue   *queue.Queue
 	Disk    Disk
@@ -55,8 +56,16 @@ type Checks struct {
 	Certificates func() (certs []tls.Certificate, file, problem string)
 	// LookupTXT looks up the records of keys, past the cache.
 	LookupTXT func(ctx context.Context, name string) ([]string, error)
-	Settings  func() Settings
-	Now       func() time.Time
+	// ResolverAnswers returns why no resolver answers, nil where one does.
+	ResolverAnswers func(ctx context.Context) error
+	// Outage returns that nothing is delivered, nil where something is.
+	Outage   func() *Outage
+	Settings func() Settings
+	Now      func() time.Time
+
+	// The DNS is asked for keys seldom; Monitor runs one check at a time.
+	keyAlerts []Alert
+	keysAt    time.Time
 }
 
 // Disk is what there is to know of the disk below the store; an engine that has none of
@@ -69,13 +78,31 @@ type Disk interface {
 	Damage() store.Damage
 }
 
-// Run returns all that is wrong now.
-func (c *Checks) Run(ctx context.Context) []Alert {
+// Run returns all that is wrong now. The records of DKIM keys are looked up where thorough is
+// set, every few minutes.
+func (c *Checks) Run(ctx context.Context, thorough bool) []Alert {
 	s := c.Settings()
-	list := append(append(c.disk(), c.damage()...), c.certificates()...)
+	var list []Alert
+	if !c.Queue.Paused() && c.Queue.Counts().Messages > 0 {
+		list = append(c.resolver(ctx), c.outage()...)
+	}
+	list = append(append(append(list, c.disk()...), c.damage()...), c.certificates()...)
 	list = append(append(list, c.log()...), c.history()...)
-	list = append(list, c.keys(ctx, s.Keys)...)
-	return append(list, c.mail(s.DelayNotice)...)
+	if since := c.Now().Sub(c.keysAt); thorough && (c.keysAt.IsZero() || since < 0 || since >= keysEvery) {
+		c.keyAlerts, c.keysAt = c.keys(ctx, s.Keys), c.Now()
+	}
+	return append(append(list, c.keyAlerts...), c.mail(s.DelayNotice)...)
+}
+
+// resolver tells that no resolver answers.
+func (c *Checks) resolver(ctx context.Context) []Alert {
+	err := c.ResolverAnswers(ctx)
+	if err == nil {
+		return nil
+	}
+	a := say(ResolverSilent, "resolver", err.Error())
+	a.urgent = true
+	return []Alert{a}
 }
 
 // log tells of lines of the log that were dropped lately.
@@ -84,70 +111,64 @@ func (c *Checks) log() []Alert {
 	if d.Lines == 0 || c.Now().Sub(d.Last) >= logWindow {
 		return nil
 	}
-	return []Alert{{Key: "log",
-		What:   fmt.Sprintf("%d lines of the log were dropped, the last one at %s UTC: whoever reads standard error does not keep up. Mail goes on", d.Lines, d.Last.UTC().Format(time.DateTime)),
-		Remedy: "look at the log driver or the program behind the pipe, and at the disk that it writes to"}}
+	return []Alert{say("log", "log", d.Lines, d.Last.UTC().Format(time.DateTime))}
 }
 
 // history tells that the history is not written, or is shorter than it should be.
 func (c *Checks) history() (list []Alert) {
 	failure, shortened := c.History()
 	if failure != "" {
-		list = append(list, Alert{Key: "history", What: "the history of mail cannot be written: " + failure + ". Mail goes on", Remedy: "free space on its disk"})
+		list = append(list, say("history", "history", failure))
 	}
 	if !shortened.IsZero() && c.Now().Sub(shortened) < 60*24*time.Hour {
-		list = append(list, Alert{Key: "history size", What: "the history of mail before " + shortened.UTC().Format(time.DateOnly) + " was deleted early: it is larger than history.size",
-			Remedy: "set a larger history.size, or a shorter history.keep"})
+		list = append(list, say("history size", "history size", shortened.UTC().Format(time.DateOnly)))
 	}
 	return list
 }
 
 // disk tells that no mail is taken in, or that the disk is nearly full.
 func (c *Checks) disk() []Alert {
-	const remedy = "free space there, give it a larger disk, or lower limits.free_space"
-	switch err := c.Queue.Accepting(); {
-	case errors.Is(err, store.ErrDiskFull):
-		return []Alert{{Key: NotAccepting, What: "no mail is taken in: " + err.Error(), Remedy: remedy}}
-	case err != nil:
-		return []Alert{{Key: NotAccepting, What: "no mail is taken in: " + err.Error(), Remedy: "look into the log for lines of level ERROR"}}
+	if err := c.Queue.Accepting(); err != nil {
+		name := "accepting"
+		if errors.Is(err, store.ErrDiskFull) {
+			name = "full"
+		}
+		a := say(NotAccepting, name, err.Error())
+		a.urgent = true
+		return []Alert{a}
 	}
 	limit := c.Disk.FreeLimit()
 	free, err := c.Disk.Free()
 	if err != nil || free >= limit+limit/2 {
 		return nil
 	}
-	return []Alert{{Key: "disk", Remedy: remedy,
-		What: fmt.Sprintf("the disk of %s has %d MiB free; below %d MiB no mail is taken in", c.DataDir, free>>20, limit>>20)}}
+	return []Alert{say("disk", "disk", c.DataDir, free>>20, limit>>20)}
 }
 
 // damage tells of damage of the store, and of messages that cannot be read.
 func (c *Checks) damage() (list []Alert) {
-	remedy := fmt.Sprintf("look at the disk; stop the relay, and take out what is sound with stsrelay queue rescue --data-dir %s FILE", c.DataDir)
 	if n := c.Queue.Counts().Unreadable; n > 0 {
-		list = append(list, Alert{Key: "unreadable", Remedy: remedy,
-			What: fmt.Sprintf("%s cannot be read from the disk of %s; nobody was told, and they are held (stsrelay queue list --state held)", human.Plural(n, "message"), c.DataDir)})
+		list = append(list, say("unreadable", "unreadable", messages(n), c.DataDir))
 	}
 	said := c.Disk.Damage().Said
 	for i, what := range said[:min(len(said), maxAlerts)] {
-		list = append(list, Alert{Key: fmt.Sprintf("store %d", i), What: "the store is not as it should be: " + what, Remedy: remedy})
+		list = append(list, say(fmt.Sprintf("store %d", i), "store", what, c.DataDir))
 	}
 	return list
 }
 
 // certificates tells of the relay's own certificates.
 func (c *Checks) certificates() (list []Alert) {
-	const remedy = "renew tls.certificate; the relay reads it again by itself"
 	certs, file, problem := c.Certificates()
 	if problem != "" {
-		list = append(list, Alert{Key: "certificate-file", What: "the relay's certificate has changed and cannot be used, the old one stays: " + problem, Remedy: remedy})
+		list = append(list, say("certificate-file", "certificate-file", problem))
 	}
 	for _, cert := range certs {
 		leaf, err := x509.ParseCertificate(cert.Certificate[0])
 		if err != nil || file == "" || !security.EndsSoon(leaf.NotBefore, leaf.NotAfter, c.Now()) {
 			continue
 		}
-		list = append(list, Alert{Key: "certificate", Remedy: remedy,
-			What: fmt.Sprintf("the relay's certificate (%s) ends on %s; servers that verify it will not hand over mail then", file, leaf.NotAfter.UTC().Format(time.DateTime))})
+		list = append(list, say("certificate", "certificate", file, leaf.NotAfter.UTC().Format(time.DateTime)))
 	}
 	return list
 }
@@ -157,15 +178,14 @@ func (c *Checks) certificates() (list []Alert) {
 func (c *Checks) keys(ctx context.Context, keys []Key) (list []Alert) {
 	for _, k := range keys {
 		found, err := c.keyProblem(ctx, k)
-		if err == nil && found.Text != "" {
-			name := k.Selector + "._domainkey." + k.Domain
-			effect := "is not believed"
-			if found.Works {
-				effect = "is not believed everywhere"
-			}
-			list = append(list, Alert{Key: "dkim " + name, What: fmt.Sprintf("what is signed with the DKIM key %s %s: %s", name, effect, found.Text),
-				Remedy: "stsrelay report setup prints the record to publish"})
+		if err != nil || found.Text == "" {
+			continue
 		}
+		name, text := k.Selector+"._domainkey."+k.Domain, "dkim"
+		if found.Works {
+			text = "dkim somewhere"
+		}
+		list = append(list, say("dkim "+name, text, name, found.Text))
 	}
 	return list
 }
@@ -183,26 +203,39 @@ func (c *Checks) mail(wait time.Duration) (list []Alert) {
 	if wait == 0 {
 		wait = defaultWait
 	}
-	more := 0
 	if !c.Queue.Paused() {
-		for _, d := range c.Queue.Summary() {
-			if d.Last == (queue.Reason{}) || c.Now().Sub(d.OldestAt) < wait {
-				continue
-			}
-			if len(list) == maxAlerts {
-				more++
-				continue
-			}
-			row := failure.Of(d.Last.Code)
-			list = append(list, Alert{Key: "domain " + d.Domain + " " + row.Code, Remedy: strings.ReplaceAll(row.Remedy, "DOMAIN", d.Domain),
-				What: fmt.Sprintf("mail for %s waits, %d messages, the oldest since %s UTC (%s: %s)", d.Domain, d.Messages, d.OldestAt.UTC().Format(time.DateTime), row.Code, d.Last.Text)})
-		}
-	}
-	if more > 0 {
-		list = append(list, Alert{Key: "domains", What: fmt.Sprintf("mail for %d more domains waits", more), Remedy: "stsrelay queue summary"})
+		list = c.waiting(c.Queue.Summary(), wait)
 	}
 	if n := c.Queue.Counts().Held; n > 0 {
-		list = append(list, Alert{Key: "held", What: fmt.Sprintf("%d messages are held", n), Remedy: "stsrelay queue list --state held, and queue release or remove"})
+		list = append(list, say("held", "held", n))
+	}
+	return list
+}
+
+// waiting tells of domains whose oldest mail is as old as wait.
+func (c *Checks) waiting(domains []queue.DomainSummary, wait time.Duration) (list []Alert) {
+	codes, more := make(map[string]int), 0
+	for _, d := range domains {
+		if d.Last != (queue.Reason{}) {
+			codes[d.Last.Code]++
+		}
+	}
+	shared := failure.Shared(codes)
+	for _, d := range domains {
+		if d.Last == (queue.Reason{}) || c.Now().Sub(d.OldestAt) < wait {
+			continue
+		}
+		if len(list) == maxAlerts {
+			more++
+			continue
+		}
+		row := failure.Of(d.Last.Code)
+		helps := helpWith(&row, row.Code == shared)
+		helps.english, helps.german = strings.ReplaceAll(helps.english, "DOMAIN", d.Domain), strings.ReplaceAll(helps.german, "DOMAIN", d.Domain)
+		list = append(list, say("domain "+d.Domain+" "+row.Code, "domain", d.Domain, d.Messages, d.OldestAt.UTC().Format(time.DateTime), row.Code, d.Last.Text, helps))
+	}
+	if more > 0 {
+		list = append(list, say("domains", "domains", more))
 	}
 	return list
 }

@@ -76,13 +76,19 @@ func (r *SelfReport) Text(w io.Writer, colour bool) error {
 	return err
 }
 
-// Self checks the relay itself: its name, whether port 25 is open to the outside, its
+// Self checks the relay itself: the resolver first, without which it judges nothing; then its name, whether port 25 is open to the outside, its
 // clock, and what its domains publish about it. Nothing is sent.
 func Self(ctx context.Context, o SelfOptions) *SelfReport {
 	o.Options = o.withDefaults()
 	ctx, cancel := context.WithTimeout(ctx, o.Timeout)
 	defer cancel()
 	s := &self{SelfOptions: o}
+	if err := o.Resolver.Answers(ctx); err != nil {
+		return &SelfReport{Hostname: o.Hostname, At: o.Now().UTC(), Good: []string{}, Problems: []Problem{{
+			Severity: Fault, Text: "no resolver answers: " + err.Error() + ". Nothing else can be told without one, and no mail can leave", Rule: "RFC 1034, 5.3.1",
+			Remedy: "start the resolver, or name one that works in dns.servers; then check again",
+		}}}
+	}
 	addrs := s.name(ctx)
 	steps := []func() findings{
 		func() findings { return s.wayOut(ctx) },

@@ -72,6 +72,9 @@ func TestSelf(t *testing.T) {
 			"warn  the SPF record of test.example cannot be evaluated", true},
 		{"no DKIM record", func(w *world, _ *SelfOptions, _ func(string)) { w.DNS.Remove("s._domainkey.test.example", "TXT") },
 			"FAIL  the record of the DKIM key s._domainkey.test.example: it is not published yet", false},
+		{"no resolver answers", func(w *world, _ *SelfOptions, _ func(string)) {
+			w.DNS.SetResolver(testnet.ResolverFaults{Down: testnet.ServFail})
+		}, "FAIL  no resolver answers: ", false},
 		{"a resolver that does not validate", func(w *world, _ *SelfOptions, _ func(string)) {
 			w.DNS.SetResolver(testnet.ResolverFaults{NoValidation: true})
 		}, "warn  DANE is off: no resolver is believed to validate DNSSEC: ", true},

@@ -66,6 +66,11 @@ type Row struct {
 	// Remedy is what the operator can do. DOMAIN stands for the recipient's domain,
 	// ID for the message's.
 	Remedy string
+	// Shared is what the operator can do where most of the domains that mail waits for have
+	// this reason: then it is this relay's matter. "": that says nothing about this relay.
+	Shared string
+	// Answered reports whether a reply of a host is the reason: so DNS and network work.
+	Answered bool
 	// Status is the enhanced status code without its class (RFC 3463) where nothing
 	// more precise is known, "" where only a host's reply can say.
 	Status string
@@ -85,42 +90,53 @@ var table = [...]Row{
 	Held: {Code: "held", Owner: Local, Says: "The operator, or a safety rule of the queue, keeps it from being tried.",
 		Remedy: "stsrelay queue release ID", Text: "other"},
 	DNS: {Code: "dns", Owner: Remote, Status: "4.3", Says: "The DNS gives no usable answer about the domain or its hosts.",
-		Remedy: "stsrelay check DOMAIN shows which query fails. Where several domains wait for it, look at the resolver of this relay (dns.servers).", Text: "dns"},
+		Remedy: "stsrelay check DOMAIN shows which query fails.",
+		Shared: "Look at the resolver of this relay: stsrelay check --self asks it first. dns.servers names another one.", Text: "dns"},
 	NoHost: {Code: "dns-no-host", Owner: Remote, Status: "4.4", Says: "The domain names no host for mail that has an address.",
-		Remedy: "stsrelay check DOMAIN shows its records. Where the domain should have mail, tell its owner in another way.", Text: "dns-no-host"},
+		Remedy: "stsrelay check DOMAIN shows its records. Where the domain should have mail, tell its owner in another way.",
+		Shared: "Look at the resolver of this relay: stsrelay check --self asks it first. dns.servers names another one.", Text: "dns-no-host"},
 	NullMX: {Code: "dns-null", Owner: Remote, Status: "1.10", Says: "The domain says that it takes no mail at all (RFC 7505).",
 		Remedy: "Nothing; the address is wrong.", Text: "dns-null"},
 	Loop: {Code: "loop", Owner: Remote, Status: "4.6", Says: "The domain's MX records lead back to this relay.",
 		Remedy: "Where this relay is meant to pass the domain's mail on, give it a route: [[domain]] route.", Text: "loop"},
 	Connect: {Code: "connect", Owner: Network, Status: "4.1", Says: "No host of the domain can be reached, or the connection broke.",
-		Remedy: "stsrelay check DOMAIN shows who answers. Where most domains wait for it, outgoing port 25 is blocked: ask the network's or the cloud's provider.", Text: "connect"},
-	Busy: {Code: "busy", Owner: Remote, Status: "3.2", Says: "The host takes no more at the moment (421, or too many connections).",
+		Remedy: "stsrelay check DOMAIN shows who answers.",
+		Shared: "Outgoing port 25 is blocked, or the way to the Internet is down: ask the network's or the cloud's provider. stsrelay check --self tries it.", Text: "connect"},
+	Busy: {Code: "busy", Owner: Remote, Status: "3.2", Answered: true, Says: "The host takes no more at the moment (421, or too many connections).",
 		Remedy: "Nothing; the relay slows down by itself. If it stays so, lower concurrency in [[domain]].", Text: "busy"},
-	Greeting: {Code: "greeting", Owner: Remote, Status: "3.2", Says: "The host refuses every session before any mail.",
-		Remedy: "Read its reply: it often refuses this relay's address. Check the PTR record of the address, and block lists.", Text: "connect"},
+	Greeting: {Code: "greeting", Owner: Remote, Status: "3.2", Answered: true, Says: "The host refuses every session before any mail.",
+		Remedy: "Read its reply: it often refuses this relay's address. Check the PTR record of the address, and block lists.",
+		Shared: "The hosts refuse this relay's address: check its PTR record, and block lists. stsrelay check --self looks at the name and the way back to it.", Text: "connect"},
 	TLSNone: {Code: "tls-none", Owner: Remote, Status: "7.5", Says: "The domain asks for TLS, and its host does not offer it; or somebody on the way takes the offer out.",
 		Remedy: "Tell the domain's postmaster; stsrelay check DOMAIN says what to mend. If others see STARTTLS there, look for a firewall with SMTP inspection on the way.",
+		Shared: "Look for a firewall with SMTP inspection on the way out: it takes STARTTLS out of what the hosts say.",
 		Result: tlsrpt.StartTLSNotSupported, Text: "tls-none", Protection: true},
 	Handshake: {Code: "tls-handshake", Owner: Remote, Status: "7.5", Says: "The TLS handshake with the host fails.",
 		Remedy: "Tell the domain's postmaster; stsrelay check DOMAIN says what to mend.",
+		Shared: "Look for a firewall with SMTP inspection on the way out, which breaks TLS.",
 		Result: tlsrpt.ValidationFailure, Text: "tls-handshake", Protection: true},
 	TLSCert: {Code: "tls-cert", Owner: Remote, Status: "7.5", Says: "The host's certificate leads to no trusted authority.",
-		Remedy: "Tell the domain's postmaster; stsrelay check DOMAIN says what to mend. Where several domains wait for it, look at this machine's roots (delivery.ca_file).",
+		Remedy: "Tell the domain's postmaster; stsrelay check DOMAIN says what to mend.",
+		Shared: "Look at this machine's trusted authorities (delivery.ca_file, or the system's), and for a firewall that puts its own certificate in the place of the hosts'.",
 		Result: tlsrpt.CertificateNotTrusted, Text: "tls-cert", Protection: true},
 	TLSName: {Code: "tls-name", Owner: Remote, Status: "7.5", Says: "The host's certificate is for another name.",
 		Remedy: "Tell the domain's postmaster; stsrelay check DOMAIN says what to mend.",
+		Shared: "Look for a firewall that puts its own certificate in the place of the hosts'.",
 		Result: tlsrpt.CertificateHostMismatch, Text: "tls-name", Protection: true},
 	CertExpired: {Code: "tls-expired", Owner: Remote, Status: "7.5", Says: "The host's certificate has expired, or is not valid yet.",
-		Remedy: "Tell the domain's postmaster. Where several domains wait for it, look at this machine's clock.",
+		Remedy: "Tell the domain's postmaster.",
+		Shared: "Set this machine's clock, and let it be kept right (NTP): stsrelay check --self compares it.",
 		Result: tlsrpt.CertificateExpired, Text: "tls-expired", Protection: true},
 	STSMX: {Code: "sts-mx", Owner: Remote, Status: "7.5", Says: "The domain's MTA-STS policy names none of its MX hosts.",
 		Remedy: "Tell the domain's postmaster. If they have mended it, stsrelay policy refresh DOMAIN and stsrelay queue retry --domain DOMAIN.",
 		Result: tlsrpt.ValidationFailure, Text: "sts-mx", Protection: true},
 	STSFetch: {Code: "sts-fetch", Owner: Remote, Status: "7.5", Says: "Whether the domain asks for verified TLS (MTA-STS) cannot be told now.",
-		Remedy: "stsrelay check DOMAIN shows what fails. Where several domains wait for it, look at the resolver of this relay (dns.servers).",
+		Remedy: "stsrelay check DOMAIN shows what fails.",
+		Shared: "Look at the resolver of this relay (dns.servers), and at port 443 to the outside: stsrelay check --self asks the resolver first.",
 		Result: tlsrpt.STSPolicyFetchError, Text: "sts-fetch", Protection: true},
 	DANE: {Code: "dane", Owner: Remote, Status: "7.5", Says: "The host's certificate is not the one of its TLSA records (DANE), or they cannot be looked up.",
 		Remedy: "Tell the host's postmaster; stsrelay check DOMAIN says what to mend.",
+		Shared: "Look at the resolver of this relay: its answers for TLSA records fail. stsrelay check --self asks it; dns.servers names another one.",
 		Result: tlsrpt.ValidationFailure, Text: "dane", Protection: true},
 	RequireTLS: {Code: "requiretls", Owner: Remote, Status: "7.10", Says: "The sender asks for TLS all the way (REQUIRETLS), and the host cannot promise it.",
 		Remedy: "The sender can send it without that demand.",
@@ -128,13 +144,13 @@ var table = [...]Row{
 	Rule: {Code: "rule", Owner: Local, Status: "7.5", Says: "A rule of this relay asks for more TLS than the host gives.",
 		Remedy: "Loosen the rule in [[domain]] tls, or delivery.plaintext; or tell the domain's postmaster.",
 		Result: tlsrpt.DANERequired, Text: "rule", Protection: true},
-	RouteAuth: {Code: "route-auth", Owner: Local, Status: "7.8", Says: "The route's host does not accept this relay's user and password, or offers no AUTH.",
+	RouteAuth: {Code: "route-auth", Owner: Local, Status: "7.8", Answered: true, Says: "The route's host does not accept this relay's user and password, or offers no AUTH.",
 		Remedy: "Check user and password_file of the route in [[domain]].", Text: "local"},
-	Recipient: {Code: "rcpt", Owner: Remote, Status: "0.0", Says: "The host refuses the recipient, or puts it off (greylisting does).",
+	Recipient: {Code: "rcpt", Owner: Remote, Status: "0.0", Answered: true, Says: "The host refuses the recipient, or puts it off (greylisting does).",
 		Remedy: "Nothing if it passes by itself; else read the reply.", Text: "rcpt"},
-	Content: {Code: "content", Owner: Remote, Status: "0.0", Says: "The host refuses the message, or puts it off.",
+	Content: {Code: "content", Owner: Remote, Status: "0.0", Answered: true, Says: "The host refuses the message, or puts it off.",
 		Remedy: "Read the reply: it is about the content, the sender, or this relay's standing.", Text: "content"},
-	Size: {Code: "size", Owner: Remote, Status: "3.4", Says: "The message is larger than the host takes.",
+	Size: {Code: "size", Owner: Remote, Status: "3.4", Answered: true, Says: "The message is larger than the host takes.",
 		Remedy: "The sender can share large files in another way.", Text: "size"},
 	Unknown: {Code: "unknown-result", Owner: Network, Status: "4.2", Says: "The host took the whole message and did not confirm it; it may arrive twice.",
 		Remedy: "Nothing if it passes by itself; else look for a firewall or virus scanner that holds the connection too long.", Text: "unknown-result"},
@@ -176,6 +192,25 @@ func All() []Row {
 		}
 	}
 	return all
+}
+
+// sharedDomains is how many domains must have a reason before it can be shared.
+const sharedDomains = 5
+
+// Shared returns the code that more than half of the domains have that mail waits for, and
+// of whose row Shared says what to do then; "" where there is none. domains has their number
+// by code.
+func Shared(domains map[string]int) string {
+	all := 0
+	for _, n := range domains {
+		all += n
+	}
+	for code, n := range domains {
+		if n >= sharedDomains && 2*n > all && Of(code).Shared != "" {
+			return code
+		}
+	}
+	return ""
 }
 
 // Of returns the row of a code. A code that no row has, of a message that another

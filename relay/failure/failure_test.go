@@ -22,8 +22,11 @@ One vocabulary for the queue, the log, the metrics, the notices and the API. Who
 of the error, with 4 for x while mail waits and 5 when it is given up. It is the usual one: a host's own code stands in its place, and a more
 precise one where there is one. TLS reports (RFC 8460) count most sessions that fail for the reason under the type named.
 
-| code | whose | status | in TLS reports | what it means | what you can do |
-|---|---|---|---|---|---|
+A reason that most of the waiting domains share (at least five) is yours, whoever's it is for one domain: the last column says what to do then, and
+` + "`queue summary`, `queue show`" + ` and the alerts say so.
+
+| code | whose | status | in TLS reports | what it means | what you can do | where most domains wait for it |
+|---|---|---|---|---|---|---|
 `)
 	for _, r := range All() {
 		status, result := "", ""
@@ -33,7 +36,7 @@ precise one where there is one. TLS reports (RFC 8460) count most sessions that 
 		if r.Result != "" {
 			result = "`" + string(r.Result) + "`"
 		}
-		fmt.Fprintf(&b, "| `%s` | %s | %s | %s | %s | %s |\n", r.Code, r.Owner, status, result, r.Says, r.Remedy)
+		fmt.Fprintf(&b, "| `%s` | %s | %s | %s | %s | %s | %s |\n", r.Code, r.Owner, status, result, r.Says, r.Remedy, r.Shared)
 	}
 	if *update {
 		if err := os.WriteFile(page, []byte(b.String()), 0o644); err != nil { //nolint:gosec // a page of the documentation
@@ -53,6 +56,10 @@ func TestEveryReasonIsWhole(t *testing.T) {
 			t.Errorf("%+v", r)
 		}
 		seen[r.Code] = true
+		says, remedy, shared := r.German()
+		if says == "" || remedy == "" || (shared == "") != (r.Shared == "") {
+			t.Errorf("%s in German: %q, %q, %q", r.Code, says, remedy, shared)
+		}
 		if Of(r.Code) != r || r.Reason.Row() != r || r.Reason.Code() != r.Code {
 			t.Errorf("%s is not found", r.Code)
 		}
@@ -86,5 +93,25 @@ func TestTheStatusCodeOfAReason(t *testing.T) {
 		if got := tt.reason.Status(tt.final, tt.detail); got != tt.want {
 			t.Errorf("%s, %t, %q: %q, want %q", tt.reason.Code(), tt.final, tt.detail, got, tt.want)
 		}
+	}
+}
+
+func TestAReasonThatMostDomainsShare(t *testing.T) {
+	for _, tt := range []struct {
+		name    string
+		domains map[string]int
+		want    string
+	}{
+		{"none", nil, ""},
+		{"most wait for the DNS", map[string]int{"dns": 6, "connect": 5}, "dns"},
+		{"half do", map[string]int{"dns": 6, "connect": 6}, ""},
+		{"too few domains to tell", map[string]int{"dns": 4}, ""},
+		{"greylisting says nothing of this relay", map[string]int{"rcpt": 40}, ""},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			if got := Shared(tt.domains); got != tt.want {
+				t.Errorf("%q, want %q", got, tt.want)
+			}
+		})
 	}
 }

@@ -15,6 +15,7 @@ type incoming struct {
 	in      *queue.Incoming
 	domain  string // for which it is signed, "" for none
 	signing Signing
+	fields  []byte // of its signatures
 }
 
 // read streams the content into the queue. Only a message with lines that are too
@@ -23,6 +24,9 @@ func (m *incoming) read() error {
 	s := m.session
 	limits := s.server.limits()
 	h := &headerReader{w: m.in, keep: s.server.rules.Load().Headers.keeps(s.server.hostname)}
+	if rewrite := s.server.rules.Load().Rewrite; len(rewrite) > 0 {
+		h.change = rewrite.field
+	}
 	h.complete = func(head header) (string, error) {
 		if e := s.checkAuthors(head.from); e != nil {
 			return "", e
@@ -83,6 +87,7 @@ func (m *incoming) sign(whole bool) {
 	if err != nil {
 		m.session.server.log.Warn("a message goes out unsigned", "queue_id", m.in.ID().String(), "error", err)
 	}
+	m.fields = fields
 	m.in.Front(fields)
 }
 

@@ -25,8 +25,8 @@ import (
 	"time"
 
 	"github.com/emersion/go-smtp"
-	"github.com/pires/go-proxyproto"
 
+	"github.com/stsrelay/stsrelay/internal/proxied"
 	"github.com/stsrelay/stsrelay/queue"
 )
 
@@ -42,6 +42,12 @@ type Options struct {
 	Users   func(ctx context.Context, name, password string) (User, bool)
 	Limits  Limits
 	Headers Headers
+	// Rewrite replaces addresses, in the envelope and in the header.
+	Rewrite AddressMap
+	// Blocked are the recipients that nobody may write to; the values mean nothing.
+	Blocked AddressMap
+	// Journal is the address that gets a copy of every message; "": none does.
+	Journal string
 	// Postmaster is the address that receives mail to <postmaster> without a domain
 	// (RFC 5321, 4.5.1); "": such mail is refused.
 	Postmaster string
@@ -51,6 +57,8 @@ type Options struct {
 	// Sign begins the DKIM signatures of a message, given the domain of its From
 	// field. If Sign is nil or returns nil, the message is not signed.
 	Sign func(domain string) Signing
+	// Drop takes the mail to one address, which is not relayed; nil: there is none.
+	Drop *Drop
 	// Accepted is called for every accepted message, with the envelope in the queue.
 	// Refused is called for every reply that refuses a command, with its code and
 	// enhanced status ("" if it has none). Either may be nil.
@@ -294,23 +302,9 @@ func (s *Server) Listen() error {
 			}
 			return fmt.Errorf("listen: %w", err)
 		}
-		if from := l.options.ProxyFrom; len(from) > 0 {
-			ln = &proxyproto.Listener{Listener: ln, ReadHeaderTimeout: 5 * time.Second, ConnPolicy: proxyPolicy(from)}
-		}
-		l.net = ln
+		l.net = proxied.Listener(ln, l.options.ProxyFrom)
 	}
 	return nil
-}
-
-// proxyPolicy requires the PROXY header from the load balancers and does not read it
-// from others.
-func proxyPolicy(from []netip.Prefix) proxyproto.ConnPolicyFunc {
-	return func(o proxyproto.ConnPolicyOptions) (proxyproto.Policy, error) {
-		if t, ok := o.Upstream.(*net.TCPAddr); ok && contains(from, t.AddrPort().Addr().Unmap()) {
-			return proxyproto.REQUIRE, nil
-		}
-		return proxyproto.SKIP, nil
-	}
 }
 
 func contains(list []netip.Prefix, a netip.Addr) bool {

@@ -42,6 +42,8 @@ type session struct {
 	env      queue.Envelope
 	// envelopeSize is the size of env's recipients, counted as for maxEnvelope.
 	envelopeSize int
+	// drop is set where it is one of the recipients. It is not in env.
+	drop *Drop
 }
 
 func (l *listener) newSession(c *smtp.Conn) (smtp.Session, error) {
@@ -112,6 +114,7 @@ func (s *session) Mail(string, *smtp.MailOptions) error {
 		if err != nil {
 			return s.refuse(reply(501, 5, 1, 7, "%s", short(err)))
 		}
+		m, _ = s.server.rules.Load().Rewrite.replace(m)
 		if m.NeedsUTF8() && !env.SMTPUTF8 {
 			return s.refuse(reply(553, 5, 6, 7, "the sender's address needs SMTPUTF8"))
 		}
@@ -136,7 +139,7 @@ func (s *session) Mail(string, *smtp.MailOptions) error {
 	if free := s.server.queue.Room(size); free != nil {
 		return s.unavailable(free)
 	}
-	s.env, s.envelopeSize = env, 0
+	s.env, s.envelopeSize, s.drop = env, 0, nil
 	return nil
 }
 
@@ -192,13 +195,25 @@ func (s *session) Rcpt(string, *smtp.RcptOptions) error {
 	if err != nil {
 		return s.refuse(reply(501, 5, 1, 3, "%s", short(err)))
 	}
+	rules, given := s.server.rules.Load(), m
+	m, rewritten := rules.Rewrite.replace(m)
 	if m.NeedsUTF8() && !s.env.SMTPUTF8 {
 		return s.refuse(reply(553, 5, 6, 7, "the recipient's address needs SMTPUTF8"))
+	}
+	if rules.Blocked.has(given) || rules.Blocked.has(m) {
+		return s.refuse(reply(550, 5, 7, 1, "nobody may write to <%s> through this relay (limits.blocked_recipients)", clipped(given.String())))
+	}
+	if drop := rules.Drop; drop.is(m) {
+		s.drop = drop
+		return nil
 	}
 	r := queue.Recipient{Address: m.String()}
 	r.Domain = r.Address[len(r.Address)-len(m.Domain):]
 	if e := s.rcptParams(&r); e != nil {
 		return s.refuse(e)
+	}
+	if rewritten && r.ORcpt == "" && !given.NeedsUTF8() {
+		r.ORcpt = "rfc822;" + given.String() // RFC 3461, 4.2: notices name what the sender wrote
 	}
 	// A recipient stays in memory for long; its strings must not keep command lines alive.
 	size := s.envelopeSize + recipientSize + len(r.Address) + len(r.ORcpt)
@@ -228,11 +243,21 @@ func (s *session) Data(io.Reader) error {
 	if err != nil {
 		return s.refuse(s.contentError(err))
 	}
+	if err := s.takeDropped(m); err != nil {
+		return s.unavailable(err)
+	}
+	if len(env.Recipients) == 0 { // the drop was the only one
+		s.conn.refusals, s.conn.fruitless = 0, 0
+		return reply(250, 2, 0, 0, "received as %s", in.ID())
+	}
 	env.ReceivedAt = s.server.now()
 	env.Client = fmt.Sprintf("%s [%s]", s.helo, s.conn.remote)
 	env.Auth = s.user.Name
 	if s.conn.tls != nil {
 		env.TLS = tlsName(s.conn.tls)
+	}
+	if err := m.journal(); err != nil {
+		return s.unavailable(err)
 	}
 	// The context is the server's, not the session's: if the client disconnects now,
 	// the message is queued all the same.
@@ -240,13 +265,22 @@ func (s *session) Data(io.Reader) error {
 		return s.unavailable(err)
 	}
 	s.conn.refusals, s.conn.fruitless = 0, 0
-	if s.server.accepted != nil {
-		env.ID, env.Size = in.ID(), in.Size()
-		s.server.accepted(&env)
-	}
-	s.server.log.Info("accepted", "queue_id", in.ID().String(), "message_id", env.MessageID, "from", env.From, "recipients", len(env.Recipients),
-		"size", in.Size(), "client", env.Client, "tls", env.TLS, "user", env.Auth)
+	s.server.took(in, &env)
 	return reply(250, 2, 0, 0, "queued as %s", in.ID())
+}
+
+// took tells of a message that is in the queue. more are further attributes of its log
+// line.
+func (s *Server) took(in *queue.Incoming, env *queue.Envelope, more ...any) {
+	if s.accepted != nil {
+		env.ID, env.Size = in.ID(), in.Size()
+		s.accepted(env)
+	}
+	attrs := []any{
+		"queue_id", in.ID().String(), "message_id", env.MessageID, "from", env.From, "recipients", len(env.Recipients),
+		"size", in.Size(), "client", env.Client, "tls", env.TLS, "user", env.Auth,
+	}
+	s.log.Info("accepted", append(attrs, more...)...)
 }
 
 func tooLarge(most int64) *smtp.SMTPError {
@@ -265,7 +299,7 @@ func (s *session) contentError(err error) *smtp.SMTPError {
 		return reply(550, 5, 6, 0, "%v", err)
 	case errors.Is(err, errLongHeader):
 		return reply(552, 5, 3, 4, "%v", err)
-	case errors.Is(err, store.ErrDiskFull), errors.Is(err, store.ErrFailed), errors.Is(err, store.ErrUnknown), errors.Is(err, store.ErrClosed):
+	case errors.Is(err, store.ErrDiskFull), errors.Is(err, store.ErrFailed), errors.Is(err, store.ErrUnknown), errors.Is(err, store.ErrAway), errors.Is(err, store.ErrClosed):
 		e, _ := errors.AsType[*smtp.SMTPError](s.unavailable(err))
 		return e
 	}
@@ -309,7 +343,7 @@ func (s *session) Reset() {
 }
 
 func (s *session) forget() {
-	s.env = queue.Envelope{}
+	s.env, s.drop = queue.Envelope{}, nil
 }
 
 // Logout implements smtp.Session.
@@ -319,7 +353,7 @@ func (s *session) Logout() error {
 }
 
 // short returns the text of err, cut to fit into a reply line.
-func short(err error) string {
-	t := err.Error()
-	return t[:min(len(t), 120)]
-}
+func short(err error) string { return clipped(err.Error()) }
+
+// clipped cuts a text to fit into a reply line.
+func clipped(t string) string { return t[:min(len(t), 120)] }

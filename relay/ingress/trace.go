@@ -24,7 +24,8 @@ var errLongHeader = errors.New("the header of the message is larger than 256 KiB
 type headerReader struct {
 	w        io.Writer
 	complete func(h header) (add string, err error)
-	keep     func(field []byte) bool // reports whether a field stays; nil: all do
+	keep     func(field []byte) bool   // reports whether a field stays; nil: all do
+	change   func(field []byte) []byte // returns what takes the place of a field; nil: none changes
 	buf      []byte
 	done     bool
 }
@@ -78,6 +79,13 @@ func (h *headerReader) flush(head, rest []byte) error {
 		// A text without a header. The fields that are added become its header, so
 		// an empty line is needed between them and the text.
 		head, rest = nil, slices.Concat([]byte("\r\n"), head, rest)
+	}
+	if h.change != nil {
+		var changed []byte
+		for field := range mailheader.Fields(head) {
+			changed = append(changed, h.change(field)...)
+		}
+		head = changed
 	}
 	add, err := h.complete(parseHeader(head))
 	if err != nil {

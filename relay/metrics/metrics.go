@@ -11,6 +11,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
+	dto "github.com/prometheus/client_model/go"
 	"github.com/prometheus/common/expfmt"
 )
 
@@ -28,6 +29,8 @@ type Metrics struct {
 	starttls        *prometheus.CounterVec
 	fetches         *prometheus.CounterVec
 	reports         *prometheus.CounterVec
+	received        *prometheus.CounterVec
+	requests        *prometheus.CounterVec
 	commits         prometheus.Histogram
 	batches         prometheus.Histogram
 }
@@ -54,12 +57,16 @@ func New() *Metrics {
 			"result"),
 		reports: counters("stsrelay_reports_total", "TLS reports that came to an end at a destination, by way and result.",
 			"how", "result"),
+		received: counters("stsrelay_received_sessions_total", "Sessions that TLS reports of others count about domains of ours, by result.",
+			"result"),
+		requests: counters("stsrelay_publish_requests_total", "Requests to the publisher of policies: a policy, a challenge of a certificate authority, or not-found.",
+			"result"),
 		commits: histogram("stsrelay_store_commit_seconds", "Time that a commit of the store took, its fsync included.",
 			0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5),
 		batches: histogram("stsrelay_store_commit_batches", "Changes that shared a commit of the store.",
 			1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024),
 	}
-	m.registry.MustRegister(m.messages, m.bytes, m.refused, m.recipients, m.attempts, m.delivery, m.sessions, m.starttls, m.fetches, m.reports, m.commits, m.batches,
+	m.registry.MustRegister(m.messages, m.bytes, m.refused, m.recipients, m.attempts, m.delivery, m.sessions, m.starttls, m.fetches, m.reports, m.received, m.requests, m.commits, m.batches,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
 }
@@ -85,6 +92,9 @@ func (m *Metrics) Accepted(size int64) {
 // Refused counts a reply to a client that refuses: its code and enhanced status,
 // "452" and "4.3.1"; status may be "".
 func (m *Metrics) Refused(code, status string) { m.refused.WithLabelValues(code, status).Inc() }
+
+// PolicyRequest counts an answer of the publisher: "policy", "challenge" or "not-found".
+func (m *Metrics) PolicyRequest(result string) { m.requests.WithLabelValues(result).Inc() }
 
 // Recipients counts what became of n recipients in an attempt: the verdict
 // ("delivered", "deferred", "bounced") and the reason, "" for deliveries.
@@ -119,10 +129,26 @@ func (m *Metrics) Reported(how, result string, n int) {
 	m.reports.WithLabelValues(how, result).Add(float64(n))
 }
 
+// ReceivedSessions counts the sessions in a TLS report that came in. 0 is as for Fetched.
+func (m *Metrics) ReceivedSessions(successful, failed int64) {
+	m.received.WithLabelValues("successful").Add(float64(successful))
+	m.received.WithLabelValues("failed").Add(float64(failed))
+}
+
 // Committed notes how many changes a commit of the store had and what it took.
 func (m *Metrics) Committed(batches int, took time.Duration) {
 	m.batches.Observe(float64(batches))
 	m.commits.Observe(took.Seconds())
+}
+
+// Commits returns how many commits of the store there were, and what they took together.
+func (m *Metrics) Commits() (n uint64, took time.Duration) {
+	var v dto.Metric
+	if err := m.commits.Write(&v); err != nil {
+		return 0, 0
+	}
+	h := v.GetHistogram()
+	return h.GetSampleCount(), time.Duration(h.GetSampleSum() * float64(time.Second))
 }
 
 // Write writes all metrics.

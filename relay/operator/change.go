@@ -133,7 +133,7 @@ func (o *Operator) waitingFor(ctx context.Context, f queue.Filter, why string) (
 		return nil, failed(invalid, fmt.Errorf("why %q is no code of a reason; docs/reasons.md lists them", why))
 	}
 	err = o.o.Queue.List(ctx, f, func(m queue.Message) bool {
-		if newMessage(&m).Reason.Code == why {
+		if newMessage(&m, nil).Reason.Code == why {
 			ids = append(ids, m.ID)
 		}
 		return true

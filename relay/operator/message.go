@@ -1,6 +1,7 @@
 package operator
 
 import (
+	"slices"
 	"strings"
 	"time"
 
@@ -63,20 +64,22 @@ type Reason struct {
 	Remedy string `json:"remedy"`
 }
 
-func newMessage(m *queue.Message) Message {
+// newMessage returns a message as the operator sees it. ours are the codes that are this
+// relay's matter now.
+func newMessage(m *queue.Message, ours []string) Message {
 	out := Message{
 		ID: m.ID.String(), State: string(m.State), From: m.From, Size: m.Size, ReceivedAt: m.ReceivedAt.UTC(),
 		Client: m.Client, NextAttemptAt: timePointer(m.NextAttemptAt), Attempts: m.Attempts, HeldFor: m.HeldFor,
 		Auth: m.Auth, TLSIn: m.TLS, EnvelopeID: m.EnvID, MessageID: m.MessageID, Recipients: make([]Recipient, len(m.Recipients)),
 	}
-	out.Reason = newReason(queue.Reason{}, "", out.ID)
+	out.Reason = newReason(queue.Reason{}, "", out.ID, ours)
 	for i, r := range m.Recipients {
 		s := m.States[i]
 		if s.LastError == "" && s.State == queue.Queued { // is its domain in back-off?
 			s.ReasonCode, s.LastError = m.Backoffs[i].Code, m.Backoffs[i].Text
 		}
 		if out.Reason.Code == failure.New.Code() && s.State == queue.Queued {
-			out.Reason = newReason(s.Reason(), r.Domain, out.ID)
+			out.Reason = newReason(s.Reason(), r.Domain, out.ID, ours)
 		}
 		out.Recipients[i] = Recipient{Address: r.Address, State: string(s.State), Attempts: s.Attempts,
 			LastReply: s.LastReply, LastError: s.LastError, TLS: s.TLS, Host: s.Host, Reason: s.ReasonCode}
@@ -86,18 +89,21 @@ func newMessage(m *queue.Message) Message {
 		if m.Unreadable {
 			held = failure.Internal
 		}
-		out.Reason = newReason(queue.Reason{Code: held.Code(), Text: m.HeldFor}, "", out.ID)
+		out.Reason = newReason(queue.Reason{Code: held.Code(), Text: m.HeldFor}, "", out.ID, ours)
 	}
 	return out
 }
 
 // newReason explains why mail for a domain, or a message with an ID, waits. If
-// there is no reason the mail is new.
-func newReason(why queue.Reason, domain, id string) Reason {
+// there is no reason the mail is new. ours are the codes that are this relay's matter now.
+func newReason(why queue.Reason, domain, id string, ours []string) Reason {
 	if why == (queue.Reason{}) {
 		why.Code = failure.New.Code()
 	}
 	row := failure.Of(why.Code)
+	if slices.Contains(ours, row.Code) {
+		row.Owner, row.Remedy = failure.Local, row.Shared
+	}
 	return Reason{Code: row.Code, Detail: why.Text, Owner: string(row.Owner), Says: row.Says, Remedy: strings.NewReplacer("DOMAIN", domain, "ID", id).Replace(row.Remedy)}
 }
 

@@ -64,7 +64,7 @@ func TestWhyAMessageWaits(t *testing.T) {
 		t.Run(row.name, func(t *testing.T) {
 			m := queue.Message{State: row.state, HeldFor: row.heldFor, States: row.states, Backoffs: []queue.Reason{{}, row.rests}}
 			m.Recipients = []queue.Recipient{{Address: "a@one.example", Domain: "one.example"}, {Address: "b@two.example", Domain: "two.example"}}
-			w := newMessage(&m).Reason
+			w := newMessage(&m, nil).Reason
 			if w.String() != row.line || w.Says == "" || w.Whose() == "" || !strings.Contains(w.Remedy, row.remedy) {
 				t.Errorf("%+v", w)
 			}
@@ -73,7 +73,7 @@ func TestWhyAMessageWaits(t *testing.T) {
 }
 
 func TestAMessageIsShownWithItsMessageID(t *testing.T) {
-	m := newMessage(&queue.Message{Envelope: queue.Envelope{MessageID: "<1@example.com>"}})
+	m := newMessage(&queue.Message{Envelope: queue.Envelope{MessageID: "<1@example.com>"}}, nil)
 	if out, err := json.Marshal(m); err != nil || !strings.Contains(string(out), `"message_id":"\u003c1@example.com\u003e"`) {
 		t.Errorf("%s, %v", out, err)
 	}

@@ -12,8 +12,11 @@ import (
 	"context"
 	"log/slog"
 
+	"github.com/stsrelay/stsrelay/internal/store"
 	"github.com/stsrelay/stsrelay/queue"
 	"github.com/stsrelay/stsrelay/relay/history"
+	"github.com/stsrelay/stsrelay/relay/live"
+	"github.com/stsrelay/stsrelay/relay/received"
 	"github.com/stsrelay/stsrelay/sts"
 	"github.com/stsrelay/stsrelay/tlsrpt"
 )
@@ -21,16 +24,24 @@ import (
 // Options configures New. Queue and Status are required.
 type Options struct {
 	Queue *queue.Queue
+	// Store is what the relay keeps its state in, for a backup.
+	Store store.Reader
 	// Policies is the policy cache; nil: MTA-STS is off.
 	Policies *sts.Manager
 	// Reports makes and sends TLS reports; nil: they are switched off.
 	Reports *tlsrpt.Reporter
 	// History is what became of mail.
 	History *history.Log
+	// Received has the TLS reports that others sent.
+	Received *received.Archive
+	// Live measures the relay, for the live view.
+	Live *live.Meter
 	// Hostname and Version are of the relay, for evidence.
 	Hostname, Version string
 	// Status returns the part of the status that the queue does not know.
 	Status func() Status
+	// ResolverSilent reports whether no resolver answers; nil: one does.
+	ResolverSilent func() bool
 	// Reload reads the configuration again. It returns the keys that change with
 	// the next start only.
 	Reload func(ctx context.Context) (restart []string, err error)
@@ -42,8 +53,9 @@ type Options struct {
 
 // Operator is a running relay as its operator sees it.
 type Operator struct {
-	o     Options
-	hours hours
+	o      Options
+	shared shared
+	hours  hours
 }
 
 // New returns an Operator.

@@ -25,9 +25,9 @@ func (o *Operator) Messages(ctx context.Context, sel Selection, limit int, yield
 	if sel.Why != "" && failure.Of(sel.Why).Reason == 0 {
 		return failed(invalid, fmt.Errorf("why %q is no code of a reason; docs/reasons.md lists them", sel.Why))
 	}
-	n := 0
+	n, ours := 0, o.sharedNow()
 	return o.o.Queue.List(ctx, f, func(m queue.Message) bool {
-		out := newMessage(&m)
+		out := newMessage(&m, ours)
 		if sel.Why != "" && out.Reason.Code != sel.Why {
 			return true
 		}
@@ -42,7 +42,7 @@ func (o *Operator) Message(id string) (Message, error) {
 	if err != nil {
 		return Message{}, err
 	}
-	return newMessage(&m), nil
+	return newMessage(&m, o.sharedNow()), nil
 }
 
 func (o *Operator) find(id string) (queue.Message, error) {
@@ -81,9 +81,11 @@ func (o *Operator) Content(id string) (io.Reader, int64, error) {
 // Summary returns what waits by domain, most messages first.
 func (o *Operator) Summary() []DomainSummary {
 	out := []DomainSummary{}
-	for _, d := range o.o.Queue.Summary() {
+	list := o.o.Queue.Summary()
+	ours := o.shared.of(list, o.o.ResolverSilent)
+	for _, d := range list {
 		out = append(out, DomainSummary{Domain: d.Domain, Messages: d.Messages, Recipients: d.Recipients,
-			OldestAt: d.OldestAt.UTC().Truncate(time.Millisecond), NextAttemptAt: timePointer(d.NextAttemptAt), LastError: d.Last.Text, Reason: newReason(d.Last, d.Domain, "")})
+			OldestAt: d.OldestAt.UTC().Truncate(time.Millisecond), NextAttemptAt: timePointer(d.NextAttemptAt), LastError: d.Last.Text, Reason: newReason(d.Last, d.Domain, "", ours)})
 	}
 	return out
 }

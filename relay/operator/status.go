@@ -17,12 +17,16 @@ type Status struct {
 	Delivering bool `json:"delivering"`
 	// Problem is why no mail is taken in, "" while it is.
 	Problem string `json:"problem,omitempty"`
-	// Alerts are what needs a person, as of the last minutes.
+	// Alerts are what needs a person, as of now; DKIM keys as of the last minutes.
 	Alerts     []alert.Alert `json:"troubles"`
 	LogDropped uint64        `json:"log_dropped"` // lines that nobody has read
 	SinceStart SinceStart    `json:"since_start"`
-	Queue      QueueStatus   `json:"queue"`
-	Sessions   SessionStatus `json:"sessions"`
+	// Last are the results of the last 15 minutes.
+	Last alert.Counts `json:"last_15_minutes"`
+	// Outage is that nothing is delivered though it is tried, nil where that is not so.
+	Outage   *alert.Outage `json:"outage,omitempty"`
+	Queue    QueueStatus   `json:"queue"`
+	Sessions SessionStatus `json:"sessions"`
 }
 
 // SinceStart counts since the start of the relay.
@@ -61,6 +65,9 @@ func (o *Operator) Status() Status {
 	}
 	return s
 }
+
+// Accepting returns why no mail is taken in, nil while it is.
+func (o *Operator) Accepting() error { return o.o.Queue.Accepting() }
 
 // Reloaded is the answer to a reload.
 type Reloaded struct {

@@ -127,6 +127,14 @@ func nearWildcard(p *sts.Policy, host string) string {
 	return ""
 }
 
+// Unreachable says why nobody would find the policy host of a domain at the relay, "" where
+// they would.
+func Unreachable(domain string, host Host, seen Seen) (why string) {
+	s := State{Domain: Domain{Name: domain}, Host: host, Seen: seen}
+	s.judgeHost(func(_ string, _ Grade, format string, args ...any) { why = fmt.Sprintf(format, args...) })
+	return why
+}
+
 // judgeHost looks at where the policy host leads.
 func (s *State) judgeHost(add adder) {
 	name := PolicyHost(s.Domain.Name)

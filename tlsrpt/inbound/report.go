@@ -18,55 +18,60 @@ import (
 // characters.
 type Report struct {
 	// Organization is organization-name, or the submitter's domain where that is missing.
-	Organization string
+	Organization string `json:"organization"`
 	// ID is report-id without angle brackets; "" where the sender gives none.
-	ID      string
-	Contact string
+	ID      string `json:"report_id"`
+	Contact string `json:"contact,omitempty"`
 	// Domain is the policy domain of the report as a whole: the mail's
 	// TLS-Report-Domain, or else that of the file name or of the first policy.
-	Domain string
+	Domain string `json:"domain"`
 	// Start and End are the time that is reported; zero where it is missing or cannot be
 	// read.
-	Start, End time.Time
-	Policies   []Policy
+	Start    time.Time `json:"start"`
+	End      time.Time `json:"end"`
+	Policies []Policy  `json:"policies"`
 	// Omitted sums the policies beyond MaxPolicies.
-	Omitted Omitted
+	Omitted Omitted `json:"omitted,omitzero"`
 	// Oddities are the deviations from RFC 8460 that were seen, each once, in the order of
 	// the file.
-	Oddities []string
+	Oddities []string `json:"oddities,omitempty"`
 }
 
 // Policy has the counts of one policy.
 type Policy struct {
 	// Type is "sts", "tlsa" or "no-policy-found", or what the sender has written.
-	Type string
+	Type string `json:"type"`
 	// Domain is policy-domain, or the report's where it is missing.
-	Domain string
+	Domain string `json:"domain"`
 	// Strings are the lines of the policy, MXHosts its patterns.
-	Strings, MXHosts []string
+	Strings []string `json:"policy,omitempty"`
+	MXHosts []string `json:"mx,omitempty"`
 	// Successful and Failed count sessions.
-	Successful, Failed int64
-	Details            []Detail
+	Successful int64    `json:"successful"`
+	Failed     int64    `json:"failed"`
+	Details    []Detail `json:"failures,omitempty"`
 }
 
 // Detail is one kind of failure.
 type Detail struct {
 	// ResultType is one of RFC 8460, 4.3, or what the sender has written.
-	ResultType  string
-	SendingIP   string
-	MXHost      string
-	MXHelo      string
-	ReceivingIP string
+	ResultType  string `json:"type"`
+	SendingIP   string `json:"sending_ip,omitempty"`
+	MXHost      string `json:"mx,omitempty"`
+	MXHelo      string `json:"helo,omitempty"`
+	ReceivingIP string `json:"receiving_ip,omitempty"`
 	// Sessions counts the sessions that failed so.
-	Sessions int64
+	Sessions int64 `json:"sessions"`
 	// Reason is failure-reason-code, Information additional-information.
-	Reason, Information string
+	Reason      string `json:"reason,omitempty"`
+	Information string `json:"information,omitempty"`
 }
 
 // Omitted sums policies that are not kept.
 type Omitted struct {
-	Policies           int
-	Successful, Failed int64
+	Policies   int   `json:"policies"`
+	Successful int64 `json:"successful"`
+	Failed     int64 `json:"failed"`
 }
 
 // The bounds of a report. What is beyond the first three is summed and not lost.
