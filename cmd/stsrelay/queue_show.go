@@ -16,7 +16,8 @@ import (
 )
 
 func (a *app) queueShow() *cobra.Command {
-	return &cobra.Command{
+	var transcript bool
+	c := &cobra.Command{
 		Use: "show ID", Short: "Show one message: envelope, recipients, and why it waits", Args: oneArg("ID"),
 		Example: "  stsrelay queue show 01KAR7M3",
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -32,6 +33,9 @@ func (a *app) queueShow() *cobra.Command {
 			if err := client.Get(cmd.Context(), path, nil, &m); err != nil {
 				return a.leftQueue(cmd.Context(), client, args[0], err)
 			}
+			if transcript {
+				return a.printTranscripts(cmd.Context(), path)
+			}
 			if a.json {
 				return a.printJSON(m)
 			}
@@ -39,6 +43,8 @@ func (a *app) queueShow() *cobra.Command {
 			return a.printPaused(cmd.Context(), client)
 		},
 	}
+	c.Flags().BoolVar(&transcript, "trace", false, "what the last failed attempt said and heard")
+	return c
 }
 
 // leftQueue returns the error of a message that is not in the queue: what became of it,

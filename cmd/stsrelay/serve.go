@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -57,6 +58,20 @@ func (a *app) serve(ctx context.Context) error {
 	hangup := make(chan os.Signal, 1)
 	signal.Notify(hangup, syscall.SIGHUP)
 	defer signal.Stop(hangup)
+	for {
+		err := a.relayUntil(ctx, c, sink, log, level, hangup)
+		if !errors.Is(err, relay.ErrSpaceLost) || ctx.Err() != nil {
+			if err != nil {
+				return printTo(sink, err)
+			}
+			return nil
+		}
+		log.Warn("the relay starts anew: another relay has taken its messages over", "error", err)
+	}
+}
+
+// relayUntil runs a relay until ctx ends.
+func (a *app) relayUntil(ctx context.Context, c *config.Config, sink *logsink.Sink, log *slog.Logger, level *slog.LevelVar, hangup <-chan os.Signal) error {
 	r, err := relay.New(relay.Options{
 		Config: c, Version: version, Logger: log, LogDropped: sink.Dropped, Level: level,
 		Manager: sdnotify.New(a.environ, os.Getpid()),
@@ -66,7 +81,7 @@ func (a *app) serve(ctx context.Context) error {
 		},
 	})
 	if err != nil {
-		return printTo(sink, err)
+		return err
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -76,7 +91,7 @@ func (a *app) serve(ctx context.Context) error {
 	cancel()
 	signals.Wait()
 	if err != nil {
-		return printTo(sink, fmt.Errorf("the relay has stopped: %w", err))
+		return fmt.Errorf("the relay has stopped: %w", err)
 	}
 	return nil
 }

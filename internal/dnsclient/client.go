@@ -182,9 +182,18 @@ func (c *Client) readConf() error {
 	return nil
 }
 
-// lookup answers from the cache, or asks; callers with the same question share
-// one exchange, and a caller whose context ends does not end it for the others.
+// lookup is find, and tells the observer of ctx.
 func (c *Client) lookup(ctx context.Context, name string, qtype uint16, fresh bool) (*answer, error) {
+	a, err := c.find(ctx, name, qtype, fresh)
+	if tell, ok := ctx.Value(observerKey{}).(func(Observation)); ok {
+		tell(observation(canonical(name), qtype, a, err))
+	}
+	return a, err
+}
+
+// find answers from the cache, or asks; callers with the same question share
+// one exchange, and a caller whose context ends does not end it for the others.
+func (c *Client) find(ctx context.Context, name string, qtype uint16, fresh bool) (*answer, error) {
 	key := newQuestion(name, qtype)
 	if !fresh {
 		if a, ok := c.cache.get(key); ok {

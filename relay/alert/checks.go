@@ -61,7 +61,10 @@ type Checks struct {
 	// Outage returns that nothing is delivered, nil where something is.
 	Outage   func() *Outage
 	Settings func() Settings
-	Now      func() time.Time
+	// Published returns what is wrong with the domains whose policies the relay publishes;
+	// nil: it publishes none.
+	Published func() []Alert
+	Now       func() time.Time
 
 	// The DNS is asked for keys seldom; Monitor runs one check at a time.
 	keyAlerts []Alert
@@ -90,6 +93,9 @@ func (c *Checks) Run(ctx context.Context, thorough bool) []Alert {
 	list = append(append(list, c.log()...), c.history()...)
 	if since := c.Now().Sub(c.keysAt); thorough && (c.keysAt.IsZero() || since < 0 || since >= keysEvery) {
 		c.keyAlerts, c.keysAt = c.keys(ctx, s.Keys), c.Now()
+	}
+	if c.Published != nil {
+		list = append(list, c.Published()...)
 	}
 	return append(append(list, c.keyAlerts...), c.mail(s.DelayNotice)...)
 }

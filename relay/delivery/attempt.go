@@ -9,6 +9,7 @@ import (
 	"github.com/stsrelay/stsrelay/queue"
 	"github.com/stsrelay/stsrelay/relay/failure"
 	"github.com/stsrelay/stsrelay/relay/outbound"
+	"github.com/stsrelay/stsrelay/relay/trace"
 	"github.com/stsrelay/stsrelay/sts"
 )
 
@@ -28,6 +29,7 @@ type attempt struct {
 	hold       hold
 	recipients recipients
 	record     record
+	trace      *trace.Attempt // nil: nobody is told
 	end        ending
 }
 
@@ -59,6 +61,7 @@ func (f *attemptError) states(claim *queue.Claim) []queue.RecipientState {
 // run makes the attempt and ends the claim. Once ctx has ended, nothing more is
 // sent but content that is on its way, which has until a.grace ends.
 func (a *attempt) run(ctx context.Context) {
+	ctx = a.beginTrace(ctx)
 	f := a.ways(ctx)
 	if ctx.Err() != nil && len(a.recipients.open) > 0 && (a.end.cut || !a.end.reached) {
 		a.giveBack()
@@ -163,6 +166,7 @@ func (a *attempt) finish(f *attemptError) {
 		}
 	}
 	a.d.readers.ended(e)
+	a.traceResults(e)
 	o := queue.Outcome{
 		Results: e.States, Parallel: a.end.capacity + a.end.capacity/4, // some wait for the commit of their results
 		Unreadable: unreadable, Notices: c.Notices, Also: c.Batch, Durable: a.d.readers.durable(e),
@@ -185,6 +189,7 @@ func (a *attempt) noAttempt() {
 	a.end.told = true
 	c := a.d.readers.changes(e)
 	a.d.readers.ended(e)
+	a.trace.End(true, "nothing was sent: the message waits for a session, or the relay stops")
 	a.d.queue.Record(c.Batch)
 }
 

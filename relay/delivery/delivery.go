@@ -27,6 +27,7 @@ import (
 	"github.com/stsrelay/stsrelay/relay/failure"
 	"github.com/stsrelay/stsrelay/relay/outbound"
 	"github.com/stsrelay/stsrelay/relay/smtpclient"
+	"github.com/stsrelay/stsrelay/relay/trace"
 	"github.com/stsrelay/stsrelay/sts"
 )
 
@@ -44,11 +45,16 @@ type Options struct {
 	Dial outbound.DialFunc
 	// IsSelf reports whether a host is this relay; nil: no host is.
 	IsSelf func(host string, port uint16, addrs []netip.Addr) bool
+	// Holds reports whether the queue is this relay's alone for certain. It is asked
+	// before the end of each message goes out. nil: it always is.
+	Holds func() bool
 	// Readers read the events of attempts.
 	Readers Readers
 	// Hellos remembers hosts that answer a small ClientHello only; default: those
 	// that this Delivery has met.
 	Hellos *clienthello.Hosts
+	// Trace is told what attempts say and hear; nil: nobody is.
+	Trace *trace.Tracer
 	// Settings are the values that may change while the relay runs.
 	Settings Settings
 	// Timeouts are those of the SMTP client; zero values are RFC 5321's.
@@ -96,6 +102,8 @@ type Delivery struct {
 	queue    *queue.Queue
 	policies *sts.Manager
 	readers  Readers
+	holds    func() bool // nil: always
+	trace    *trace.Tracer
 	now      func() time.Time
 	log      *slog.Logger
 
@@ -121,7 +129,7 @@ func New(o Options) *Delivery {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
 	d := &Delivery{
-		queue: o.Queue, policies: o.Policies, readers: o.Readers,
+		queue: o.Queue, policies: o.Policies, readers: o.Readers, holds: o.Holds, trace: o.Trace,
 		now: o.Now, log: o.Logger,
 		pool:  newPool(),
 		freed: make(chan struct{}, 1),

@@ -9,6 +9,7 @@ import (
 	"github.com/stsrelay/stsrelay/relay/failure"
 	"github.com/stsrelay/stsrelay/relay/outbound"
 	"github.com/stsrelay/stsrelay/relay/security"
+	"github.com/stsrelay/stsrelay/relay/trace"
 )
 
 // tryHosts tries the hosts in order until every recipient has a result, until the
@@ -26,12 +27,16 @@ func (a *attempt) tryHosts(ctx context.Context, plan *outbound.Plan) {
 	for step := range a.walk.Hosts(ctx, guide) {
 		if step.Refused != nil {
 			a.noteSkipped(step.Requirement, step.Refused)
-			a.failed(policyFailure(step.Refused, step.Requirement))
+			f := policyFailure(step.Refused, step.Requirement)
+			a.trace.Add(step.Name, trace.Host, "passed over: "+f.Error())
+			a.failed(f)
 			continue
 		}
+		a.trace.Add(step.Name, trace.Host, "has its turn")
 		if f := a.tryCandidate(ctx, step); f == nil {
 			a.walk.Reached()
 		} else {
+			a.trace.Add(step.Name, trace.Host, "left: "+f.Error())
 			a.failed(f)
 			// Otherwise it may have addresses that were not tried.
 			if a.walk.Left() > 0 && f.reason != failure.Busy && f.reason != failure.Loop && ctx.Err() == nil {
@@ -118,6 +123,7 @@ func (a *attempt) transact(ctx context.Context, h *hostTry) (at netip.Addr, f *a
 		if r.course != courseRenew {
 			a.judgeSession(h.req, s)
 		}
+		s.client.SetTrace(nil)
 		a.hold.waits(nil, 0) // the session may be another attempt's now
 		s.spent = a.alone || r.course == courseRenew
 		a.d.pool.put(s, a.d.now())

@@ -8,6 +8,7 @@ import (
 	"github.com/stsrelay/stsrelay/queue"
 	"github.com/stsrelay/stsrelay/relay/failure"
 	"github.com/stsrelay/stsrelay/relay/security"
+	"github.com/stsrelay/stsrelay/relay/trace"
 	"github.com/stsrelay/stsrelay/sts"
 )
 
@@ -62,6 +63,7 @@ func (u *unknownPolicies) wait(domain string, step int) bool {
 // lookupPolicy finds the policy in force.
 func (a *attempt) lookupPolicy(ctx context.Context) *attemptError {
 	if a.d.policies == nil || a.to.PolicyDomain == "" || !a.asksDomain() {
+		a.trace.Add("", trace.Policy, "no MTA-STS policy is looked up: it is switched off, or nobody's counts for this message")
 		return nil
 	}
 	lookup := a.d.policies.Lookup
@@ -70,6 +72,7 @@ func (a *attempt) lookupPolicy(ctx context.Context) *attemptError {
 		lookup = a.d.policies.Recheck
 	}
 	r, err := lookup(ctx, a.to.PolicyDomain)
+	a.tracePolicy(&r, err)
 	if err != nil {
 		return &attemptError{reason: failure.Internal, status: "3.2", domainWide: true, text: "the policy was not looked up: " + err.Error()}
 	}
@@ -115,6 +118,7 @@ func (a *attempt) refetchPolicy(ctx context.Context) bool {
 	// Whether it has changed is asked of the policy that was used: the fetch may
 	// have been made for another message meanwhile.
 	r, _, err := a.d.policies.Refetch(ctx, a.to.PolicyDomain)
+	a.tracePolicy(&r, err)
 	if err != nil || r.Policy == nil || r.Policy.Text() == a.policy.Policy.Text() {
 		return false
 	}

@@ -14,6 +14,7 @@ import (
 	"github.com/stsrelay/stsrelay/relay/outbound"
 	"github.com/stsrelay/stsrelay/relay/security"
 	"github.com/stsrelay/stsrelay/relay/smtpclient"
+	"github.com/stsrelay/stsrelay/relay/trace"
 )
 
 // session returns a session with the host that is good enough: an idle one of the pool, or
@@ -33,6 +34,7 @@ func (a *attempt) session(ctx context.Context, h *hostTry) (*session, *attemptEr
 		if s != nil {
 			a.record.contacted(h.Name, s.addr)
 			a.record.session(h.req, s).Usable = true
+			a.traceReused(h, s)
 			return s, nil
 		}
 		start := a.d.now()
@@ -98,6 +100,7 @@ func (a *attempt) openSession(ctx context.Context, h *hostTry) (*session, *attem
 		}
 		conn, won, n, err := a.d.opener.Dialer.Dial(ctx, place.at, a.settings.ConnectTimeout)
 		a.walk.Dial(n)
+		a.traceDial(h.Name, place.at, won, err)
 		if err != nil {
 			a.walk.InVain(place.at[:n]...)
 			a.record.contacted(h.Name, place.at[0].Addr()) // the text has the others
@@ -129,6 +132,7 @@ func (a *attempt) openOn(ctx context.Context, h *hostTry, conn net.Conn, addr ne
 	s := &session{host: req.Host, addr: addr.Addr()}
 	target := outbound.Target{
 		Requirement: req, Addr: addr, LegacyTLS: a.settings.LegacyTLS, NoChunking: !a.d.pool.mayUseBDAT(h.key), ConnectTimeout: a.settings.ConnectTimeout,
+		Trace: a.traceDialogue(req.Host),
 		Wrap: func(conn net.Conn) net.Conn {
 			s.conn = listenTo(conn)
 			a.hold.waits(s.conn, silentHello)
@@ -149,6 +153,7 @@ func (a *attempt) openOn(ctx context.Context, h *hostTry, conn net.Conn, addr ne
 			slog.String("queue_id", a.claim.Envelope.ID.String()), slog.String("host", req.Host), slog.String("ip", addr.Addr().String()), slog.String("error", opened.Unanswered))
 	}
 	a.record.session(req, s).Opened = true
+	a.traceEvidence(req, &s.evidence, s.resumed)
 	if err := req.Satisfied(&s.evidence); err != nil {
 		a.judgeSession(req, s)
 		a.d.pool.quit(s)
@@ -170,6 +175,7 @@ func (a *attempt) openOn(ctx context.Context, h *hostTry, conn net.Conn, addr ne
 			return nil, openFailure(ctx, failed)
 		}
 		s.client = opened.Client
+		a.trace.Add(req.Host, trace.Connect, "the session goes on in clear, since the handshake broke and nobody asks for TLS")
 	}
 	return s, nil
 }

@@ -17,6 +17,7 @@ import (
 	"github.com/stsrelay/stsrelay/relay/history"
 	"github.com/stsrelay/stsrelay/relay/live"
 	"github.com/stsrelay/stsrelay/relay/received"
+	"github.com/stsrelay/stsrelay/relay/trace"
 	"github.com/stsrelay/stsrelay/sts"
 	"github.com/stsrelay/stsrelay/tlsrpt"
 )
@@ -36,6 +37,8 @@ type Options struct {
 	Received *received.Archive
 	// Live measures the relay, for the live view.
 	Live *live.Meter
+	// Trace has what attempts say and hear.
+	Trace *trace.Tracer
 	// Hostname and Version are of the relay, for evidence.
 	Hostname, Version string
 	// Status returns the part of the status that the queue does not know.
@@ -45,6 +48,10 @@ type Options struct {
 	// Reload reads the configuration again. It returns the keys that change with
 	// the next start only.
 	Reload func(ctx context.Context) (restart []string, err error)
+	// Published returns the domains whose policies are served. RenewPublished orders a
+	// certificate for the policy host of one.
+	Published      func() []Published
+	RenewPublished func(ctx context.Context, domain string) error
 	// Notice returns the notice to the sender of a message that the operator has
 	// bounced. If it is nil or returns nil, no notice is sent.
 	Notice func(m queue.Message, reason string) *queue.NewMessage

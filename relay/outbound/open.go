@@ -48,6 +48,8 @@ type Target struct {
 	// Wrap, if set, is given each connection before its greeting is read, and returns
 	// the one to use.
 	Wrap func(net.Conn) net.Conn
+	// Trace is told of the dialogue; nil: nobody is.
+	Trace smtpclient.Trace
 }
 
 // Session is an open session with what it proved. Where Evidence.StartTLS is
@@ -170,7 +172,7 @@ func (o *Opener) hello(ctx context.Context, conn net.Conn, t Target) (*smtpclien
 	if t.Wrap != nil {
 		conn = t.Wrap(conn)
 	}
-	client, err := smtpclient.New(ctx, conn, smtpclient.Options{Name: o.Hostname, NoChunking: t.NoChunking, Timeouts: o.Timeouts})
+	client, err := smtpclient.New(ctx, conn, smtpclient.Options{Name: o.Hostname, NoChunking: t.NoChunking, Timeouts: o.Timeouts, Trace: t.Trace})
 	if err != nil {
 		return nil, t.failed(stageOf(err), err)
 	}

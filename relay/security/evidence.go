@@ -150,8 +150,8 @@ func (e *Evidence) GroupName() string {
 	return strings.Replace(e.Group.String(), "CurveP", "P-", 1)
 }
 
-// cipher is version, cipher suite and group.
-func (e *Evidence) cipher() string {
+// Cipher is version, cipher suite and group.
+func (e *Evidence) Cipher() string {
 	c := e.TLSName() + ", " + tls.CipherSuiteName(e.Suite)
 	if g := e.GroupName(); g != "" {
 		c += ", " + g
@@ -282,7 +282,7 @@ func (r *Requirement) describe(e *Evidence) (string, Protection) {
 	case Refused, Broken:
 		return string(Clear) + ": " + e.encrypted(Opportunistic).Text, Clear
 	}
-	version := e.cipher()
+	version := e.Cipher()
 	if r.TLSA != nil && len(r.TLSA.Usable) > 0 {
 		rec, err := r.MatchTLSA(e)
 		match := fmt.Sprintf("%d %d %d %.4x…", rec.Usage, rec.Selector, rec.MatchingType, rec.Data)

@@ -35,11 +35,17 @@ func (c *Client) auth(ctx context.Context, mech sasl.Client) error {
 		return fmt.Errorf("AUTH: %w", err)
 	}
 	line := "AUTH " + name
+	shown := line
 	if initial != nil {
 		line += " " + encode(initial)
+		shown += " ***"
 	}
 	for {
-		r, err := c.command("AUTH", c.timeouts.Mail, line)
+		c.writeShown(line, shown)
+		if err := c.flush("AUTH"); err != nil {
+			return ctxError(ctx, err)
+		}
+		r, err := c.read("AUTH", c.timeouts.Mail)
 		if err != nil {
 			return ctxError(ctx, err)
 		}
@@ -58,7 +64,7 @@ func (c *Client) auth(ctx context.Context, mech sasl.Client) error {
 			_, _ = c.command("AUTH", c.timeouts.Mail, "*") // gives the exchange up
 			return fmt.Errorf("AUTH %s: %w", name, err)
 		}
-		line = encode(response)
+		line, shown = encode(response), "***"
 	}
 }
 

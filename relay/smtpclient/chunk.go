@@ -46,6 +46,7 @@ func (c *Client) chunked(t *Transaction, out *Outcome, content func() error) err
 	}
 	c.writeEnvelope(t)
 	c.write(fmt.Sprintf("BDAT %d", len(first)))
+	c.traceContent(int64(len(first)))
 	_, _ = c.bw.Write(first) // an error stays in the writer until flush
 	if err := c.flush("MAIL"); err != nil {
 		return err
@@ -102,6 +103,7 @@ func (c *Client) oneChunk(t *Transaction, out *Outcome, content func() error) er
 func (c *Client) lastChunk(content io.Reader, n int64, out *Outcome) error {
 	c.write(fmt.Sprintf("BDAT %d LAST", n))
 	sent, err := io.Copy(c.bw, content)
+	c.traceContent(sent)
 	if err == nil && sent != n {
 		err = fmt.Errorf("it has %d octets, not %d as announced", sent, n)
 	}

@@ -60,7 +60,12 @@ type Options struct {
 	// NoChunking leaves CHUNKING (RFC 3030) unused where it is offered.
 	NoChunking bool
 	Timeouts   Timeouts
+	// Trace is told of the dialogue; nil: nobody is. See SetTrace.
+	Trace Trace
 }
+
+// Trace is told of a line of the dialogue: one that was sent, or else received.
+type Trace func(sent bool, line string)
 
 // ReplyError is a reply that refuses a step.
 type ReplyError struct {
@@ -115,6 +120,7 @@ type Client struct {
 	ext      map[string]string
 	greeting Reply
 	peer     string
+	trace    Trace
 	tls      *tls.ConnectionState
 
 	noChunks  bool
@@ -129,7 +135,7 @@ type Client struct {
 // On an error the connection is closed. The error is a *ReplyError where the host
 // refused, else a *ConnError or the cause of ctx.
 func New(ctx context.Context, conn net.Conn, o Options) (*Client, error) {
-	c := &Client{name: o.Name, noChunks: o.NoChunking, timeouts: o.Timeouts.withDefaults()}
+	c := &Client{name: o.Name, trace: o.Trace, noChunks: o.NoChunking, timeouts: o.Timeouts.withDefaults()}
 	c.use(conn)
 	defer c.watch(ctx)()
 	if err := c.greet(); err != nil {
@@ -291,6 +297,35 @@ func (c *Client) Close() error {
 	return c.conn.Close()
 }
 
+// SetTrace replaces who is told of the dialogue from now on; nil: nobody is. Content is
+// told as its number of octets, and what AUTH sends as ***.
+func (c *Client) SetTrace(t Trace) { c.trace = t }
+
+// traceReply tells of the lines of a reply.
+func (c *Client) traceReply(r Reply) {
+	if c.trace == nil {
+		return
+	}
+	enhanced := r.Enhanced
+	if enhanced != "" {
+		enhanced += " "
+	}
+	for i, line := range r.Lines {
+		mark := "-"
+		if i == len(r.Lines)-1 {
+			mark = " "
+		}
+		c.trace(false, fmt.Sprintf("%d%s%s%s", r.Code, mark, enhanced, line))
+	}
+}
+
+// traceContent tells of n octets of content.
+func (c *Client) traceContent(n int64) {
+	if c.trace != nil {
+		c.trace(true, fmt.Sprintf("(%d octets of content)", n))
+	}
+}
+
 // command sends one line and reads its reply. A 421 ends the session (RFC 5321,
 // 3.8), whatever it answers.
 func (c *Client) command(step string, timeout time.Duration, line string) (Reply, error) {
@@ -301,7 +336,13 @@ func (c *Client) command(step string, timeout time.Duration, line string) (Reply
 	return c.read(step, timeout)
 }
 
-func (c *Client) write(line string) {
+func (c *Client) write(line string) { c.writeShown(line, line) }
+
+// writeShown writes a line of which the trace is told as shown.
+func (c *Client) writeShown(line, shown string) {
+	if c.trace != nil {
+		c.trace(true, shown)
+	}
 	_, _ = c.bw.WriteString(line) // an error stays in the writer until flush
 	_, _ = c.bw.WriteString("\r\n")
 }
@@ -331,9 +372,13 @@ func (c *Client) read(step string, timeout time.Duration) (Reply, error) {
 	r, err := readReply(c.br)
 	if err != nil {
 		c.broken = true
+		if c.trace != nil {
+			c.trace(false, "(no reply: "+err.Error()+")")
+		}
 		return Reply{}, &ConnError{step, err}
 	}
 	c.heard = time.Now()
+	c.traceReply(r)
 	if !validReply(r, step) {
 		c.broken = true
 		return Reply{}, &ConnError{step, fmt.Errorf("%w: %s", ErrUnexpected, r)}

@@ -232,7 +232,8 @@ func (c *Client) ask(step string, timeout time.Duration, line string) (Reply, er
 // body writes the message with its final dot. The next flush sends the rest of it.
 func (c *Client) body(r io.Reader) error {
 	w := &bodyWriter{w: c.bw}
-	_, err := io.Copy(w, r)
+	n, err := io.Copy(w, r)
+	c.traceContent(n)
 	if err == nil {
 		err = w.end()
 	}

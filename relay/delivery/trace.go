@@ -1,0 +1,163 @@
+package delivery
+
+import (
+	"context"
+	"crypto/sha256"
+	"fmt"
+	"net/netip"
+	"strings"
+	"time"
+
+	"github.com/stsrelay/stsrelay/internal/dnsclient"
+	"github.com/stsrelay/stsrelay/relay/outbound"
+	"github.com/stsrelay/stsrelay/relay/security"
+	"github.com/stsrelay/stsrelay/relay/smtpclient"
+	"github.com/stsrelay/stsrelay/relay/trace"
+	"github.com/stsrelay/stsrelay/sts"
+)
+
+// beginTrace begins the trace of an attempt, and returns a context whose look-ups are
+// part of it.
+func (a *attempt) beginTrace(ctx context.Context) context.Context {
+	if a.d.trace == nil {
+		return ctx
+	}
+	env := &a.claim.Envelope
+	a.trace = a.d.trace.Begin(env.ID.String(), a.claim.Domain, fmt.Sprintf("attempt %d, from <%s>, recipients of %s: %d", a.claim.Attempts+1, env.From, a.claim.Domain, len(a.recipients.open)))
+	return dnsclient.WithObserver(ctx, func(o dnsclient.Observation) { a.trace.Add("", trace.DNS, o.String()) })
+}
+
+func (a *attempt) tracePolicy(r *sts.Result, err error) {
+	if a.trace == nil {
+		return
+	}
+	text := "no MTA-STS policy"
+	switch p := r.Policy; {
+	case err != nil:
+		text = "the MTA-STS policy was not looked up: " + err.Error()
+	case p != nil:
+		origin := "from the cache"
+		if r.Fresh {
+			origin = "fetched now"
+		}
+		text = fmt.Sprintf("MTA-STS of %s, mode %s, id %s, %s (fetched %s), mx: %s", r.Domain, p.Mode, r.ID, origin, r.FetchedAt.UTC().Format(time.DateTime+"Z"), strings.Join(p.MX, " "))
+	case r.Unknown:
+		text = "whether there is an MTA-STS policy is not known: " + r.Why
+	}
+	if r.Failure != nil {
+		text += "; it could not be fetched now: " + r.Failure.Error()
+	}
+	a.trace.Add("", trace.Policy, text)
+}
+
+func (a *attempt) tracePlan(p *outbound.Plan, err error) {
+	if a.trace == nil {
+		return
+	}
+	if err != nil {
+		a.trace.Add("", trace.Host, "no host is known: "+err.Error())
+		return
+	}
+	var b strings.Builder
+	fmt.Fprintf(&b, "the hosts come from: %s, ", p.From)
+	if p.Secure {
+		b.WriteString("protected from forgery")
+	} else {
+		b.WriteString("not protected by DNSSEC")
+	}
+	for i, h := range p.Hosts {
+		if i == outbound.MaxHosts {
+			fmt.Fprintf(&b, "; %d more", len(p.Hosts)-i)
+			break
+		}
+		fmt.Fprintf(&b, "; %d %s", h.Preference, h.Name)
+	}
+	a.trace.Add("", trace.Host, b.String())
+}
+
+// traceDialogue returns who is told of the dialogue with a host, nil for nobody.
+func (a *attempt) traceDialogue(host string) smtpclient.Trace {
+	if a.trace == nil {
+		return nil
+	}
+	return func(sent bool, line string) {
+		step := trace.Received
+		if sent {
+			step = trace.Sent
+		}
+		a.trace.Add(host, step, line)
+	}
+}
+
+// traceReused tells that an open session is used, and begins to tell of its dialogue.
+func (a *attempt) traceReused(h *hostTry, s *session) {
+	if a.trace == nil {
+		return
+	}
+	a.trace.Add(h.Name, trace.Connect, fmt.Sprintf("a session with %s that is open is used again, for its message %d", s.remoteIP, s.messages+1))
+	a.traceEvidence(h.req, &s.evidence, s.resumed)
+	s.client.SetTrace(a.traceDialogue(h.Name))
+}
+
+func (a *attempt) traceDial(host string, at []netip.AddrPort, won int, err error) {
+	switch {
+	case a.trace == nil:
+	case err != nil:
+		a.trace.Add(host, trace.Connect, "no connection: "+err.Error())
+	default:
+		a.trace.Add(host, trace.Connect, "connected to "+at[won].String())
+	}
+}
+
+// traceEvidence tells what a session proved, and what each source says of that.
+func (a *attempt) traceEvidence(req *security.Requirement, e *security.Evidence, resumed bool) {
+	if a.trace == nil {
+		return
+	}
+	text := "STARTTLS is " + e.StartTLS.String()
+	if e.Failure != "" {
+		text += ": " + e.Failure
+	}
+	if e.StartTLS == security.Established {
+		text = e.Cipher()
+		if resumed {
+			text += ", resumed"
+		}
+	}
+	a.trace.Add(req.Host, trace.TLS, text)
+	if e.StartTLS == security.Established && len(e.Chain) > 0 {
+		leaf, verdict := e.Chain[0], "is trusted"
+		if e.Certificate != security.Trusted {
+			verdict = e.CertificateText
+		}
+		a.trace.Add(req.Host, trace.TLS, fmt.Sprintf("certificate for %s, issued by %s, until %s, SHA-256 %x; it %s", strings.Join(leaf.DNSNames, " "), leaf.Issuer, leaf.NotAfter.UTC().Format(time.DateOnly), sha256.Sum256(leaf.Raw), verdict))
+	}
+	for _, v := range req.Judge(e, nil) {
+		says := "satisfied"
+		if v.Shortfall != nil {
+			says = v.Shortfall.Text + "; this holds nothing"
+			if v.Binding {
+				says = v.Shortfall.Text + "; nothing may be sent"
+			}
+		}
+		a.trace.Add(req.Host, trace.Judge, v.Source.String()+": "+says)
+	}
+}
+
+// traceResults tells the results, and ends the trace.
+func (a *attempt) traceResults(e *Event) {
+	if a.trace == nil {
+		return
+	}
+	for _, r := range e.Results() {
+		text := fmt.Sprintf("%s: %s", r.Verdict, strings.Join(r.To, ", "))
+		for _, more := range []string{r.Code, r.Reply, r.Text} {
+			if more != "" {
+				text += "; " + more
+			}
+		}
+		a.trace.Add(r.Host, trace.Result, text)
+	}
+	verdict := e.Verdict()
+	a.trace.End(verdict != "delivered", fmt.Sprintf("%s after %s", verdict, e.Took.Round(time.Millisecond)))
+}
