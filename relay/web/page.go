@@ -3,6 +3,7 @@ package web
 import (
 	"cmp"
 	"context"
+	"maps"
 	"net/http"
 	"strings"
 
@@ -13,11 +14,11 @@ import (
 const pageRows = 200
 
 // pageNames are the files of package folder page, without .html.
-var pageNames = []string{"overview", "queue", "message", "confirm", "policies", "reports", "day", "login", "error"}
+var pageNames = []string{"overview", "queue", "message", "confirm", "policies", "reports", "day", "received", "receiveddomain", "login", "error"}
 
 // handlers returns the pages by their paths.
 func (p *pages) handlers() map[string]http.Handler {
-	return map[string]http.Handler{
+	handlers := map[string]http.Handler{
 		"/{$}":           p.page("overview", p.overview),
 		"/queue":         p.page("queue", p.queue),
 		"/queue/{id}":    p.page("message", p.message),
@@ -26,6 +27,8 @@ func (p *pages) handlers() map[string]http.Handler {
 		"/reports":       p.page("reports", p.reports),
 		"/reports/{day}": p.page("day", p.day),
 	}
+	maps.Copy(handlers, p.receivedPages())
+	return handlers
 }
 
 // reportDay is the TLS reports of one day.

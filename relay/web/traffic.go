@@ -18,13 +18,13 @@ type traffic struct {
 // bars is a picture with a bar for each hour. Its lengths are in units of the picture.
 type bars struct {
 	Width, Height int
-	Bars          []bar
+	Bars          []hourBar
 	Most          int // what the highest one stands for
 	From, To      time.Time
 }
 
-// bar is one bar, and a line of text for it.
-type bar struct {
+// hourBar is one bar, and a line of text for it.
+type hourBar struct {
 	X, Y, Width, Height int
 	Text                string
 }
@@ -83,7 +83,7 @@ func newBars(hours []operator.Hour, count func(*operator.Hour) int) bars {
 		if n > 0 {
 			height = max(1, barsHeight*n/b.Most)
 		}
-		b.Bars = append(b.Bars, bar{X: i * (barWidth + barGap), Y: barsHeight - height, Width: barWidth, Height: height,
+		b.Bars = append(b.Bars, hourBar{X: i * (barWidth + barGap), Y: barsHeight - height, Width: barWidth, Height: height,
 			Text: fmt.Sprintf("%s: %d", hours[i].At.Format("15:04"), n)})
 	}
 	if len(hours) > 0 {
