@@ -103,6 +103,7 @@ type Queue struct {
 	inFlight   inFlight
 	trash      trash
 	importing  atomic.Bool // one import runs at a time
+	draining   atomic.Bool // and one drain
 	background background
 
 	cancellations cancellations // its lock is taken before mu
