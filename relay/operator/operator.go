@@ -63,6 +63,7 @@ type Options struct {
 type Operator struct {
 	o      Options
 	shared shared
+	hours  hours
 }
 
 // New returns an Operator.
