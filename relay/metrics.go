@@ -69,9 +69,9 @@ func (r *Relay) queueGauges() []metrics.Gauge {
 
 func (r *Relay) storeGauges() []metrics.Gauge {
 	return []metrics.Gauge{
-		state("stsrelay_store_size_bytes", "Disk space that the store takes, with what it has reserved.", measured(r.store.Size)),
-		state("stsrelay_store_free_bytes", "Free space of the store's file system.", measured(r.store.Free)),
-		state("stsrelay_store_free_limit_bytes", "Free space below which no mail is taken in.", func() float64 { return float64(r.store.FreeLimit()) }),
+		state("stsrelay_store_size_bytes", "Disk space that the store takes, with what it has reserved.", measured(r.disk.Size)),
+		state("stsrelay_store_free_bytes", "Free space of the store's file system.", measured(r.disk.Free)),
+		state("stsrelay_store_free_limit_bytes", "Free space below which no mail is taken in.", func() float64 { return float64(r.disk.FreeLimit()) }),
 	}
 }
 

@@ -38,7 +38,7 @@ func (r *Relay) openPolicies(roots *x509.CertPool) (*sts.Manager, error) {
 		}).Fetch(ctx, domain)
 	}
 	return sts.NewManager(sts.ManagerOptions{
-		Store: policyStore{r.store}, Prefix: store.PrefixPolicy, Room: r.store.CheckSpace, LookupTXT: r.lookupTXT, Logger: r.log,
+		Store: policyStore{r.disk}, Prefix: store.PrefixPolicy, Room: r.disk.CheckSpace, LookupTXT: r.lookupTXT, Logger: r.log,
 		Fetch: func(ctx context.Context, domain string) (*sts.Fetched, error) {
 			fetched, err := r.fetchPolicy(ctx, domain)
 			if !errors.Is(ctx.Err(), context.Canceled) { // the relay stops: that says nothing about the policy host

@@ -23,7 +23,7 @@ const domainsCheck = 30 * time.Second
 // force.
 func (r *Relay) openPublisher(ctx context.Context, c *config.Config) error {
 	r.publisher = publisher.New(publisher.Options{
-		Store: r.store, Host: c.Publisher.Host, Counted: func(result string) { r.metrics.PolicyRequest(result, 1) }, Now: r.o.Now, Logger: r.log,
+		Store: r.disk, Host: c.Publisher.Host, Counted: func(result string) { r.metrics.PolicyRequest(result, 1) }, Now: r.o.Now, Logger: r.log,
 		Challenge: func(w http.ResponseWriter, q *http.Request) bool { return r.acme != nil && r.acme.Challenge(w, q) },
 	})
 	if c.Publisher.HTTPS != "" {
