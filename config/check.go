@@ -234,7 +234,7 @@ func (l *loader) check() {
 	l.checkReports()
 	l.checkSecrets()
 	l.oneOf("log.level", c.Log.Level, "debug", "info", "warn", "error")
-	l.oneOf("log.format", c.Log.Format, "json", "text")
+	l.oneOf("log.format", c.Log.Format, "auto", "json", "text")
 	if l.strict {
 		l.checkMachine()
 	}

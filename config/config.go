@@ -362,7 +362,7 @@ type Admin struct {
 type Log struct {
 	// Level is "debug", "info", "warn" or "error".
 	Level string `toml:"level" json:"level"`
-	// Format is "json" or "text".
+	// Format is "json", "text", or "auto": text at a terminal, JSON elsewhere.
 	Format string `toml:"format" json:"format" restart:""`
 }
 
@@ -403,7 +403,7 @@ func Default() Config {
 		Queue:     Queue{Engine: "badger", Replication: "required"},
 		Fleet:     Fleet{Term: Duration(20 * time.Second)},
 		Admin:     Admin{Socket: "stsrelay.sock"},
-		Log:       Log{Level: "info", Format: "json"},
+		Log:       Log{Level: "info", Format: "auto"},
 	}
 }
 

@@ -81,10 +81,10 @@ func (d *drained) drain(to *drained) <-chan error {
 }
 
 // All mail goes to another relay, while mail comes in and either process is killed in the
-// middle. Nothing is lost or there twice. STSRELAY_TEST_DRAINS is the number of rounds.
+// middle. Nothing is lost or there twice. TEST_DRAINS in the environment is the number of rounds.
 func TestDrainUnderLoadWithKills(t *testing.T) {
 	rounds := 2
-	if n, err := strconv.Atoi(os.Getenv("STSRELAY_TEST_DRAINS")); err == nil {
+	if n, err := strconv.Atoi(os.Getenv("TEST_DRAINS")); err == nil {
 		rounds = n
 	}
 	a, b := newDrained(t), newDrained(t)

@@ -16,8 +16,10 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/term"
 
 	"github.com/stsrelay/stsrelay/config"
+	"github.com/stsrelay/stsrelay/internal/container"
 	"github.com/stsrelay/stsrelay/internal/logsink"
 	"github.com/stsrelay/stsrelay/internal/printable"
 	"github.com/stsrelay/stsrelay/internal/sdnotify"
@@ -42,7 +44,7 @@ func (a *app) serve(ctx context.Context) error {
 	}
 	level := new(slog.LevelVar)
 	_ = level.UnmarshalText([]byte(c.Log.Level)) // checked by config
-	sink, log := newLogSink(printable.NewJSONWriter(a.rawErr), c.Log.Format, level)
+	sink, log := newLogSink(printable.NewJSONWriter(a.rawErr), a.logFormat(c.Log.Format), level)
 	defer func() {
 		// A reader that stalls does not keep the relay from ending.
 		ctx, cancel := context.WithTimeout(context.Background(), logGrace)
@@ -51,6 +53,9 @@ func (a *app) serve(ctx context.Context) error {
 	}()
 	for _, w := range warnings {
 		log.Warn(string(w))
+	}
+	if container.Look(a.environ).Inside {
+		warnOfVolume(log, c.DataDir, container.VolumeOf(c.DataDir))
 	}
 	a.oneMoreThread()
 	// A SIGHUP that comes while the relay starts is served after the start. It would end
@@ -94,6 +99,30 @@ func (a *app) relayUntil(ctx context.Context, c *config.Config, sink *logsink.Si
 		return fmt.Errorf("the relay has stopped: %w", err)
 	}
 	return nil
+}
+
+// logFormat returns the format of the log: where "auto" is set, text for people at a
+// terminal, and JSON elsewhere.
+func (a *app) logFormat(set string) string {
+	if set != "auto" {
+		return set
+	}
+	if f, ok := a.rawErr.(*os.File); ok && term.IsTerminal(int(f.Fd())) {
+		return "text"
+	}
+	return "json"
+}
+
+// warnOfVolume says that a container's data does not outlive it.
+func warnOfVolume(log *slog.Logger, dataDir string, v container.Volume) {
+	const remedy = "mail is lost with it: run the container with a named volume, -v stsrelay:/var/lib/stsrelay, or with a folder of the host"
+	switch v {
+	case container.Layer:
+		log.Warn("data_dir is in the container itself, and goes when the container is removed; "+remedy, "data_dir", dataDir)
+	case container.Anonymous:
+		log.Warn("data_dir is in a volume without a name: a new container gets another one, and \"docker run --rm\" removes it; "+remedy, "data_dir", dataDir)
+	case container.Lasting:
+	}
 }
 
 // logGrace is how long a stop waits for the last lines of the log to be read.

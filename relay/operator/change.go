@@ -10,6 +10,7 @@ import (
 
 	"github.com/stsrelay/stsrelay/internal/mailbox"
 	"github.com/stsrelay/stsrelay/queue"
+	"github.com/stsrelay/stsrelay/relay/failure"
 )
 
 // Action is a change of messages in the queue.
@@ -32,7 +33,9 @@ type Selection struct {
 	To        string   `json:"to,omitempty"`
 	State     string   `json:"state,omitempty"`
 	OlderThan string   `json:"older_than,omitempty"` // "2h"
-	All       bool     `json:"all,omitempty"`
+	// Why is the code of the reason for which they wait.
+	Why string `json:"why,omitempty"`
+	All bool   `json:"all,omitempty"`
 	// Reason is why messages are held or bounced.
 	Reason string `json:"reason,omitempty"`
 	// DryRun counts what remove or bounce would affect, and changes nothing.
@@ -46,7 +49,7 @@ func (s *Selection) attrs() (attrs []slog.Attr) {
 	}
 	for _, a := range []slog.Attr{
 		slog.String("domain", s.Domain), slog.String("from", s.From), slog.String("to", s.To), slog.String("state", s.State),
-		slog.String("older_than", s.OlderThan), slog.String("reason", s.Reason),
+		slog.String("older_than", s.OlderThan), slog.String("why", s.Why), slog.String("reason", s.Reason),
 	} {
 		if a.Value.String() != "" {
 			attrs = append(attrs, a)
@@ -78,7 +81,7 @@ func (s *Selection) filter() (queue.Filter, error) {
 	if !slices.Contains([]queue.State{"", queue.Queued, queue.Active, queue.Held}, f.State) {
 		return f, fmt.Errorf("state %q is not queued, active or held", s.State)
 	}
-	if len(s.IDs) == 0 && !s.All && f.Domain == "" && f.From == "" && f.To == "" && f.State == "" && f.OlderThan == 0 {
+	if len(s.IDs) == 0 && !s.All && f.Domain == "" && f.From == "" && f.To == "" && f.State == "" && f.OlderThan == 0 && s.Why == "" {
 		return f, errors.New("say which messages: IDs, a filter, or all")
 	}
 	return f, nil
@@ -103,6 +106,11 @@ func (o *Operator) Change(ctx context.Context, actor Actor, action Action, sel S
 	if len(sel.IDs) > 0 && len(f.IDs) == 0 {
 		return out, nil
 	}
+	if sel.Why != "" {
+		if f.IDs, err = o.waitingFor(ctx, f, sel.Why); err != nil || len(f.IDs) == 0 {
+			return out, err
+		}
+	}
 	if sel.DryRun {
 		if action != Remove && action != Bounce {
 			return Affected{}, failed(invalid, fmt.Errorf("dry_run is for remove and bounce, not for %s", action))
@@ -116,6 +124,21 @@ func (o *Operator) Change(ctx context.Context, actor Actor, action Action, sel S
 	o.log(ctx, actor, "queue changed by the operator",
 		append([]slog.Attr{slog.String("action", string(action)), slog.Int("touched", out.Affected)}, sel.attrs()...)...)
 	return out, nil
+}
+
+// waitingFor returns the messages of a filter that wait for a reason, by its code. A code
+// that no reason has is an error.
+func (o *Operator) waitingFor(ctx context.Context, f queue.Filter, why string) (ids []queue.ID, err error) {
+	if failure.Of(why).Reason == 0 {
+		return nil, failed(invalid, fmt.Errorf("why %q is no code of a reason; docs/reasons.md lists them", why))
+	}
+	err = o.o.Queue.List(ctx, f, func(m queue.Message) bool {
+		if newMessage(&m, nil).Reason.Code == why {
+			ids = append(ids, m.ID)
+		}
+		return true
+	})
+	return ids, err
 }
 
 // resolve adds the messages that IDs or their prefixes name to a filter. It

@@ -62,6 +62,7 @@ type Options struct {
 type Operator struct {
 	o      Options
 	shared shared
+	hours  hours
 }
 
 // New returns an Operator.
