@@ -24,7 +24,7 @@ import (
 func (q *Queue) Remove(ctx context.Context, f Filter) (int, error) {
 	defer q.emptyTrash(time.Time{}) // of what exceeds its bounds
 	if f.Domain != "" {
-		return q.cancelEach(ctx, f, cancellation{domain: f.Domain})
+		return q.cancelEach(ctx, f, cancellation{domain: f.Domain, by: f.By})
 	}
 	return q.each(ctx, f, "removed by the operator", "", q.removeLocked)
 }
@@ -37,7 +37,7 @@ func (q *Queue) Remove(ctx context.Context, f Filter) (int, error) {
 // unless it delivers or bounces; a restart forgets that. Bounce returns how many messages
 // it touched.
 func (q *Queue) Bounce(ctx context.Context, f Filter, reason string, notice func(Message) *NewMessage) (int, error) {
-	return q.cancelEach(ctx, f, cancellation{domain: f.Domain, reason: reason, notice: notice})
+	return q.cancelEach(ctx, f, cancellation{domain: f.Domain, reason: reason, by: f.By, notice: notice})
 }
 
 // cancellation is a request of the operator to end a message, or its recipients of one
@@ -46,6 +46,7 @@ type cancellation struct {
 	entry  *scheduler.Entry
 	domain string // "" for the whole message
 	reason string
+	by     string                    // who asked for it, "" where that is not known
 	notice func(Message) *NewMessage // nil: it is removed, without a notice
 }
 
@@ -154,7 +155,7 @@ func (q *Queue) cancel(c *cancellation, m *Message) bool {
 	q.mu.Unlock()
 	p := q.apply(c, m)
 	if p == beingTried {
-		q.logAction(m, "to be "+c.verb()+" by the operator when the attempt under way has ended", c.domain, c.reason)
+		q.logAction(&Action{Message: m, What: "to be " + c.verb() + " by the operator when the attempt under way has ended", Reason: c.reason, By: c.by}, c.domain)
 	}
 	return p != nothingLeft
 }
@@ -215,7 +216,7 @@ func (q *Queue) apply(c *cancellation, m *Message) progress {
 				copied = q.copyBody(c.entry, m)
 			}
 			if p = q.applyNow(c, m, notices, copied); p == applied {
-				q.logAction(&part, c.verb()+" by the operator", c.domain, c.reason)
+				q.logAction(&Action{Message: &part, What: c.verb() + " by the operator", Reason: c.reason, By: c.by}, c.domain)
 				LogNotices(q.log, &part.Envelope, notices)
 			} else if copied != nil {
 				copied.Abort()
@@ -302,7 +303,7 @@ func (q *Queue) applyNow(c *cancellation, m *Message, notices []NewMessage, copi
 		b, chunks = copied.handOver()
 	}
 	b.RetryWhenFull()
-	generated := q.addGeneratedLocked(notices, b)
+	generated := q.addGeneratedLocked(notices, &m.Envelope, b)
 	now := q.clock.now()
 	for _, n := range groups {
 		q.permitted(e, q.scheduler.End(&e.Groups[n], now))
