@@ -15,9 +15,6 @@ import (
 // completePublish fills in what depends on other values.
 func (l *loader) completePublish() {
 	c := l.config
-	if c.Publisher.Host == "" {
-		c.Publisher.Host = c.Hostname
-	}
 	l.completePath("publisher.certificate_dir", &c.Publisher.CertificateDir)
 	l.completePath("acme.ca_file", &c.ACME.CAFile)
 	l.completePath("acme.eab_key_file", &c.ACME.EABKeyFile)
@@ -30,7 +27,9 @@ func (l *loader) completePublish() {
 func (l *loader) checkPublisher() {
 	p := &l.config.Publisher
 	l.oneOf("publisher.tls", p.TLS, "acme", "files", "proxy")
-	l.domain("publisher.host", &p.Host, "a host name such as mta-sts.example.com")
+	if p.Host != "" {
+		l.domain("publisher.host", &p.Host, "a host name such as mta-sts.example.com")
+	}
 	for i, a := range p.Addresses {
 		addr, err := netip.ParseAddr(a)
 		if err != nil {

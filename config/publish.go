@@ -3,6 +3,7 @@ package config
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"fmt"
 	"os"
 	"strings"
@@ -29,12 +30,15 @@ type Publisher struct {
 	CertificateDir string `toml:"certificate_dir" json:"certificate_dir"`
 	// ProxyProtocol are the load balancers whose PROXY header is believed.
 	ProxyProtocol []Network `toml:"proxy_protocol" json:"proxy_protocol"`
-	// Host is the name that the CNAME records of policy hosts point to; default
-	// Hostname.
+	// Host is the name that the CNAME records of policy hosts point to; empty:
+	// Hostname. See Config.PublisherHost.
 	Host string `toml:"host" json:"host"`
 	// Addresses are those of Host as others see them; empty: its A and AAAA records.
 	Addresses []string `toml:"addresses" json:"addresses"`
 }
+
+// PublisherHost returns the name that the CNAME records of policy hosts point to.
+func (c *Config) PublisherHost() string { return cmp.Or(c.Publisher.Host, c.Hostname) }
 
 // Publish is a policy, and the domains that it is published for.
 type Publish struct {

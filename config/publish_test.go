@@ -55,8 +55,8 @@ func TestWhatIsPublished(t *testing.T) {
 		t.Fatal(domains, err)
 	}
 	d := domains[0]
-	if d.Name != "example.com" || d.Policy.Mode != "testing" || d.Policy.MaxAge != 336*time.Hour || strings.Join(d.Policy.MX, " ") != "*.mail.example.com mx.example.com" || c.Publisher.Host != "relay.example.com" {
-		t.Errorf("%+v, %+v, host %s", d, d.Policy, c.Publisher.Host)
+	if d.Name != "example.com" || d.Policy.Mode != "testing" || d.Policy.MaxAge != 336*time.Hour || strings.Join(d.Policy.MX, " ") != "*.mail.example.com mx.example.com" || c.PublisherHost() != "relay.example.com" {
+		t.Errorf("%+v, %+v, host %s", d, d.Policy, c.PublisherHost())
 	}
 	// A file is read at each call, and its domains count for duplicates.
 	c.Publish[0].DomainsFile = "more"

@@ -90,7 +90,7 @@ func (r *Relay) wantCertificates(c *config.Config) {
 	if ordersPolicyHosts(c) {
 		names = r.publisher.Hosts()
 		if r.publisher.HasHandlers() {
-			names = append(names, c.Publisher.Host)
+			names = append(names, c.PublisherHost())
 		}
 	}
 	if c.TLS.ACME && (len(names) == 0 || names[len(names)-1] != c.Hostname) {
@@ -103,13 +103,13 @@ func (r *Relay) wantCertificates(c *config.Config) {
 func (r *Relay) readyForCertificate(ctx context.Context, name string) error {
 	c := r.config.Load()
 	domain, ok := strings.CutPrefix(name, "mta-sts.")
-	if !ok || name == c.Hostname || name == c.Publisher.Host {
+	if !ok || name == c.Hostname || name == c.PublisherHost() {
 		return nil // whether others find the relay itself, check --self says
 	}
 	seen := publish.Seen{MX: []string{"."}}
-	host, err := publisher.LookHost(ctx, r.resolver, c.Publisher.Host, publicAddresses(c))
+	host, err := publisher.LookHost(ctx, r.resolver, c.PublisherHost(), publicAddresses(c))
 	if err != nil {
-		return fmt.Errorf("the address of %s cannot be looked up now: %w; set [publisher] addresses", c.Publisher.Host, err)
+		return fmt.Errorf("the address of %s cannot be looked up now: %w; set [publisher] addresses", c.PublisherHost(), err)
 	}
 	there, err := publisher.LookHost(ctx, r.resolver, name, nil)
 	seen.Addresses, seen.AddressError = there.Addresses, err

@@ -23,7 +23,7 @@ const domainsCheck = 30 * time.Second
 // force.
 func (r *Relay) openPublisher(ctx context.Context, c *config.Config) error {
 	r.publisher = publisher.New(publisher.Options{
-		Store: r.disk, Host: c.Publisher.Host, Counted: func(result string) { r.metrics.PolicyRequest(result, 1) }, Now: r.o.Now, Logger: r.log,
+		Store: r.disk, Host: c.PublisherHost(), Counted: func(result string) { r.metrics.PolicyRequest(result, 1) }, Now: r.o.Now, Logger: r.log,
 		Challenge: func(w http.ResponseWriter, q *http.Request) bool { return r.acme != nil && r.acme.Challenge(w, q) },
 	})
 	if c.Reports.HTTPS {
@@ -79,7 +79,7 @@ func (r *Relay) runPublisher(ctx context.Context, parts *sync.WaitGroup) {
 
 // published reports whether a certificate for a name is ours to have.
 func (r *Relay) published(name string) bool {
-	return name == r.config.Load().Publisher.Host || slices.Contains(r.publisher.Hosts(), name)
+	return name == r.config.Load().PublisherHost() || slices.Contains(r.publisher.Hosts(), name)
 }
 
 func (r *Relay) setPublished(ctx context.Context, c *config.Config) error {

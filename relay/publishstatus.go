@@ -40,7 +40,7 @@ func (r *Relay) certificateOf() func(host string) publisher.Certificate {
 // publishView is how the relay itself sees its published domains from outside.
 func (r *Relay) publishView() *publisher.View {
 	c := r.config.Load()
-	v := &publisher.View{Ask: r.resolver, Host: c.Publisher.Host, Addresses: publicAddresses(c), Proxy: c.Publisher.TLS == "proxy", Certificate: r.certificateOf(), Now: r.now}
+	v := &publisher.View{Ask: r.resolver, Host: c.PublisherHost(), Addresses: publicAddresses(c), Proxy: c.Publisher.TLS == "proxy", Certificate: r.certificateOf(), Now: r.now}
 	if r.fetchPolicy != nil {
 		v.Fetch = func(ctx context.Context, domain string) (string, error) {
 			got, err := r.fetchPolicy(ctx, domain)

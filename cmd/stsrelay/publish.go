@@ -65,7 +65,7 @@ func (a *app) loadPublished(names []string) (*config.Config, []publish.Domain, e
 // publishHost returns the relay as the world sees it: the addresses of the configuration,
 // or those that the DNS has for the name. ask is nil where they are not needed.
 func publishHost(ctx context.Context, c *config.Config, ask *dnsclient.Client) (publish.Host, error) {
-	host := publish.Host{Name: c.Publisher.Host}
+	host := publish.Host{Name: c.PublisherHost()}
 	for _, s := range c.Publisher.Addresses {
 		if addr, err := netip.ParseAddr(s); err == nil { // checked by config
 			host.Addresses = append(host.Addresses, addr)
@@ -86,6 +86,6 @@ func publishHost(ctx context.Context, c *config.Config, ask *dnsclient.Client) (
 // needs address records, not a CNAME.
 func needsAddresses(c *config.Config, domains []publish.Domain) bool {
 	return len(c.Publisher.Addresses) == 0 && slices.ContainsFunc(domains, func(d publish.Domain) bool {
-		return strings.EqualFold(publish.PolicyHost(d.Name), c.Publisher.Host)
+		return strings.EqualFold(publish.PolicyHost(d.Name), c.PublisherHost())
 	})
 }

@@ -76,7 +76,7 @@ func publishView(c *config.Config) (view *publisher.View, done func(), err error
 	if err != nil {
 		return nil, nil, fmt.Errorf("dns: %w", err)
 	}
-	view = &publisher.View{Ask: ask, Host: c.Publisher.Host, Proxy: c.Publisher.TLS == "proxy" || c.Publisher.HTTPS == "", Now: time.Now}
+	view = &publisher.View{Ask: ask, Host: c.PublisherHost(), Proxy: c.Publisher.TLS == "proxy" || c.Publisher.HTTPS == "", Now: time.Now}
 	for _, s := range c.Publisher.Addresses {
 		if addr, err := netip.ParseAddr(s); err == nil { // checked by config
 			view.Addresses = append(view.Addresses, addr)
