@@ -70,6 +70,9 @@ type Options struct {
 	// Dial opens the connections to MX and policy hosts; nil: net.Dialer. The
 	// address is an IP and port 25 or 443.
 	Dial func(ctx context.Context, network, address string) (net.Conn, error)
+	// BounceDelay is how long a bounce by the operator can be undone; 0: it is made at
+	// once.
+	BounceDelay time.Duration
 	// Timeouts replaces those of RFC 5321 towards hosts, where they are not zero.
 	Timeouts smtpclient.Timeouts
 	// Roots replaces the trusted authorities of the configuration.
@@ -180,7 +183,7 @@ func (r *Relay) open() error {
 		return err
 	}
 	limits := queueLimits(c)
-	r.queue, err = queue.Open(queue.Options{Store: r.store, Damage: r.store.Damage(), Schedule: schedule(c), DomainLimit: limits.Domain, ClaimLimit: limits.Claims, MaxMessages: limits.Messages, TrashSize: int64(c.Limits.TrashSize), Paused: c.Delivery.Paused, Acted: r.history.AddAction, Logger: r.log})
+	r.queue, err = queue.Open(queue.Options{Store: r.store, Damage: r.store.Damage(), Schedule: schedule(c), DomainLimit: limits.Domain, ClaimLimit: limits.Claims, MaxMessages: limits.Messages, TrashSize: int64(c.Limits.TrashSize), BounceDelay: r.o.BounceDelay, Paused: c.Delivery.Paused, Acted: r.history.AddAction, Logger: r.log})
 	if err != nil {
 		return err
 	}

@@ -23,6 +23,9 @@ import (
 	"github.com/stsrelay/stsrelay/relay"
 )
 
+// bounceDelay is how long queue undo can stop a bounce.
+const bounceDelay = time.Minute
+
 func (a *app) serveCommand() *cobra.Command {
 	return &cobra.Command{
 		Use: "serve", Short: "Run the relay", Args: noArgs,
@@ -58,7 +61,8 @@ func (a *app) serve(ctx context.Context) error {
 	signal.Notify(hangup, syscall.SIGHUP)
 	defer signal.Stop(hangup)
 	r, err := relay.New(relay.Options{
-		Config: c, Version: version, Logger: log, LogDropped: sink.Dropped, Level: level,
+		BounceDelay: bounceDelay,
+		Config:      c, Version: version, Logger: log, LogDropped: sink.Dropped, Level: level,
 		Manager: sdnotify.New(a.environ, os.Getpid()),
 		Load: func() (*config.Config, error) {
 			c, _, err := a.load()
