@@ -42,7 +42,7 @@ minute forgets the order, and the messages stay.`
 		Use: action + " [ID…]", Short: short, Long: long, Example: "  " + example,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			sel.IDs = args
-			filtered := sel.Domain != "" || sel.From != "" || sel.To != "" || sel.State != "" || sel.OlderThan != ""
+			filtered := sel.Domain != "" || sel.From != "" || sel.To != "" || sel.State != "" || sel.OlderThan != "" || sel.Why != ""
 			switch {
 			case len(args) == 0 && !filtered && !sel.All:
 				return usageError{errors.New("say which messages: IDs, --domain, --from, or --all")}

@@ -288,3 +288,17 @@ func TestAFilterThatSelectsNothingSaysSo(t *testing.T) {
 		}
 	}
 }
+
+func TestMessagesAreSelectedByTheCodeOfTheirReason(t *testing.T) {
+	file, _ := operated(t)
+	for args, want := range map[string]string{
+		"queue list --why connect":  "no messages",
+		"queue retry --why connect": "no message is selected",
+		"queue list --why bogus":    `why "bogus" is no code of a reason`,
+		"queue hold --why new":      `why "new" is no reason of an attempt`,
+	} {
+		if r := command(t, "", append(strings.Fields(args), "--config", file)...); !strings.Contains(r.out+r.err, want) {
+			t.Errorf("%s: %+v", args, r)
+		}
+	}
+}

@@ -45,7 +45,7 @@ func (s *Server) list(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 	}
-	sel := operator.Selection{Domain: q.Get("domain"), From: q.Get("from"), To: q.Get("to"), State: q.Get("state"), OlderThan: q.Get("older_than"), All: true}
+	sel := operator.Selection{Domain: q.Get("domain"), From: q.Get("from"), To: q.Get("to"), State: q.Get("state"), OlderThan: q.Get("older_than"), Why: q.Get("why"), All: true}
 	a := &array{w: w}
 	s.end(a, s.operator.Messages(r.Context(), sel, limit, func(m *operator.Message) bool { return a.add(m) }))
 }

@@ -10,6 +10,7 @@ import (
 
 	"github.com/stsrelay/stsrelay/internal/mailbox"
 	"github.com/stsrelay/stsrelay/queue"
+	"github.com/stsrelay/stsrelay/relay/failure"
 )
 
 // Action is a change of messages in the queue.
@@ -32,6 +33,8 @@ type Selection struct {
 	To        string   `json:"to,omitempty"`
 	State     string   `json:"state,omitempty"`
 	OlderThan string   `json:"older_than,omitempty"` // "2h"
+	// Why is the code of the reason why a recipient waits (package failure).
+	Why string `json:"why,omitempty"`
 	All       bool     `json:"all,omitempty"`
 	// Reason is why messages are held or bounced.
 	Reason string `json:"reason,omitempty"`
@@ -46,7 +49,7 @@ func (s *Selection) attrs() (attrs []slog.Attr) {
 	}
 	for _, a := range []slog.Attr{
 		slog.String("domain", s.Domain), slog.String("from", s.From), slog.String("to", s.To), slog.String("state", s.State),
-		slog.String("older_than", s.OlderThan), slog.String("reason", s.Reason),
+		slog.String("older_than", s.OlderThan), slog.String("why", s.Why), slog.String("reason", s.Reason),
 	} {
 		if a.Value.String() != "" {
 			attrs = append(attrs, a)
@@ -60,7 +63,13 @@ func (s *Selection) attrs() (attrs []slog.Attr) {
 
 // filter returns the selection as the queue takes it, without its IDs.
 func (s *Selection) filter() (queue.Filter, error) {
-	f := queue.Filter{From: s.From, To: s.To, State: queue.State(s.State)}
+	f := queue.Filter{From: s.From, To: s.To, State: queue.State(s.State), Why: s.Why}
+	switch {
+	case s.Why == failure.New.Code(), s.Why == failure.Held.Code():
+		return f, fmt.Errorf("why %q is no reason of an attempt: the state selects held messages", s.Why)
+	case s.Why != "" && !slices.ContainsFunc(failure.All(), func(r failure.Row) bool { return r.Code == s.Why }):
+		return f, fmt.Errorf("why %q is no code of a reason: docs/reasons.md lists them", s.Why)
+	}
 	if s.Domain != "" {
 		domain, err := mailbox.ParseName(s.Domain)
 		if err != nil {
@@ -78,7 +87,7 @@ func (s *Selection) filter() (queue.Filter, error) {
 	if !slices.Contains([]queue.State{"", queue.Queued, queue.Active, queue.Held}, f.State) {
 		return f, fmt.Errorf("state %q is not queued, active or held", s.State)
 	}
-	if len(s.IDs) == 0 && !s.All && f.Domain == "" && f.From == "" && f.To == "" && f.State == "" && f.OlderThan == 0 {
+	if len(s.IDs) == 0 && !s.All && f.Domain == "" && f.From == "" && f.To == "" && f.State == "" && f.OlderThan == 0 && f.Why == "" {
 		return f, errors.New("say which messages: IDs, a filter, or all")
 	}
 	return f, nil
