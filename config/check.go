@@ -49,6 +49,7 @@ func (l *loader) complete() {
 	l.completePath("tls.key", &c.TLS.Key)
 	l.completePath("delivery.ca_file", &c.Delivery.CAFile)
 	l.completePath("admin.token_file", &c.Admin.TokenFile)
+	l.completePath("queue.url_file", &c.Queue.URLFile)
 	l.completePath("notices.webhook_secret_file", &c.Notices.WebhookSecretFile)
 	l.completePath("admin.act_token_file", &c.Admin.ActTokenFile)
 	for i := range c.DKIM {
@@ -197,6 +198,7 @@ func (l *loader) check() {
 	l.checkHeaders()
 	l.checkAddresses()
 	l.oneOf("notices.language", c.Notices.Language, "en", "de")
+	l.checkQueue()
 	l.oneOf("history.addresses", c.History.Addresses, "full", "domain", "hashed")
 	if keep := time.Duration(c.History.Keep); keep < 0 || keep > 0 && keep < 24*time.Hour {
 		l.fail("history.keep", c.History.Keep, "must be at least 24h: the history goes by whole days; \"0\" keeps none")
@@ -232,7 +234,7 @@ func (l *loader) check() {
 	l.checkReports()
 	l.checkSecrets()
 	l.oneOf("log.level", c.Log.Level, "debug", "info", "warn", "error")
-	l.oneOf("log.format", c.Log.Format, "json", "text")
+	l.oneOf("log.format", c.Log.Format, "auto", "json", "text")
 	if l.strict {
 		l.checkMachine()
 	}

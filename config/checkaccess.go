@@ -74,6 +74,7 @@ func (l *loader) checkSecrets() {
 	}
 	secret("notices.webhook_secret_file", c.Notices.WebhookSecretFile, "the secret of the webhook")
 	l.secretsOfACME(secret)
+	secret("queue.url_file", c.Queue.URLFile, "the password of PostgreSQL")
 	secret("admin.token_file", c.Admin.TokenFile, "the token of the web page")
 	secret("admin.act_token_file", c.Admin.ActTokenFile, "the token to act on the web page")
 	for i := range c.Users {

@@ -42,6 +42,8 @@ type Config struct {
 	Publisher Publisher `toml:"publisher" json:"publisher" restart:""`
 	Publish   []Publish `toml:"publish" json:"publish"`
 	ACME      ACME      `toml:"acme" json:"acme" restart:""`
+	Queue     Queue     `toml:"queue" json:"queue" restart:""`
+	Fleet     Fleet     `toml:"fleet" json:"fleet" restart:""`
 	Admin     Admin     `toml:"admin" json:"admin" restart:""`
 	Log       Log       `toml:"log" json:"log"`
 
@@ -161,6 +163,38 @@ type History struct {
 	Size Size `toml:"size" json:"size"`
 	// Addresses is "full", "domain" or "hashed".
 	Addresses string `toml:"addresses" json:"addresses"`
+}
+
+// Queue is where the queue is kept.
+type Queue struct {
+	// Engine is "badger", the data folder of this relay, or "postgres", which several
+	// relays share.
+	Engine string `toml:"engine" json:"engine"`
+	// URLFile is a file with the URL or DSN of PostgreSQL.
+	URLFile string `toml:"url_file" json:"url_file"`
+	// Replication is "required" (synchronous standbys), "managed" (the provider
+	// replicates) or "none" (one disk has the mail).
+	Replication string `toml:"replication" json:"replication"`
+}
+
+// Fleet is this relay among several that share one PostgreSQL.
+type Fleet struct {
+	// Name is the name of this relay, which it keeps for ever; "": the hostname.
+	Name string `toml:"name" json:"name"`
+	// Term is how long the relay holds its messages without a word to PostgreSQL.
+	// Another relay takes them over after it.
+	Term Duration `toml:"term" json:"term"`
+}
+
+// Shared reports whether the queue is in a PostgreSQL that several relays share.
+func (c *Config) Shared() bool { return c.Queue.Engine == "postgres" }
+
+// FleetName is the name of this relay in its fleet.
+func (c *Config) FleetName() string {
+	if c.Fleet.Name != "" {
+		return c.Fleet.Name
+	}
+	return c.Hostname
 }
 
 // Postmaster is the address that gets mail to <postmaster>: the operator's, or that of
@@ -328,7 +362,7 @@ type Admin struct {
 type Log struct {
 	// Level is "debug", "info", "warn" or "error".
 	Level string `toml:"level" json:"level"`
-	// Format is "json" or "text".
+	// Format is "json", "text", or "auto": text at a terminal, JSON elsewhere.
 	Format string `toml:"format" json:"format" restart:""`
 }
 
@@ -366,8 +400,10 @@ func Default() Config {
 		History:   History{Keep: Duration(720 * time.Hour), Size: 2 << 30, Addresses: "full"},
 		Publisher: Publisher{TLS: "acme"},
 		ACME:      ACME{Directory: LetsEncrypt, Challenge: "auto", DNS: ACMEDNS{TSIGAlgorithm: "hmac-sha256"}},
+		Queue:     Queue{Engine: "badger", Replication: "required"},
+		Fleet:     Fleet{Term: Duration(20 * time.Second)},
 		Admin:     Admin{Socket: "stsrelay.sock"},
-		Log:       Log{Level: "info", Format: "json"},
+		Log:       Log{Level: "info", Format: "auto"},
 	}
 }
 

@@ -22,9 +22,6 @@ type Filter struct {
 	From   string // reverse-path, "<>" for the null sender
 	To     string // a recipient's address
 	State  State
-	// Why is the code of the reason why a recipient waits: that of its last attempt, or of
-	// its domain's back-off.
-	Why string
 	// OlderThan selects what has been in the queue for longer.
 	OlderThan time.Duration
 }
@@ -136,29 +133,7 @@ func (f Filter) matches(m *Message) bool {
 	if f.From != "" && !sameAddress(f.From, m.From) && !(f.From == "<>" && m.From == "") {
 		return false
 	}
-	if f.Why != "" && !f.matchesWhy(m) {
-		return false
-	}
 	return f.To == "" || slices.ContainsFunc(m.Recipients, func(r Recipient) bool { return sameAddress(f.To, r.Address) })
-}
-
-// matchesWhy reports whether a recipient of m waits for the reason. With Domain, it is
-// one of that domain.
-func (f Filter) matchesWhy(m *Message) bool {
-	for i, r := range m.Recipients {
-		s := &m.States[i]
-		if s.State != Queued || f.Domain != "" && r.Domain != f.Domain {
-			continue
-		}
-		why := s.ReasonCode
-		if why == "" {
-			why = m.Backoffs[i].Code
-		}
-		if why == f.Why {
-			return true
-		}
-	}
-	return false
 }
 
 // sameAddress reports whether two addresses are the same. The case of the domain does not

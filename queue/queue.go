@@ -106,6 +106,7 @@ type Queue struct {
 	inFlight   inFlight
 	trash      trash
 	importing  atomic.Bool // one import runs at a time
+	draining   atomic.Bool // and one drain
 	background background
 
 	bounceDelay   time.Duration

@@ -2,6 +2,7 @@ package queue
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -108,11 +109,10 @@ func (q *Queue) Import(ctx context.Context, r io.Reader, hold string) (Transfer,
 		return Transfer{}, ErrImporting
 	}
 	defer q.importing.Store(false)
-	in := &importer{q: q, ctx: ctx, hold: hold, slots: make(chan struct{}, importsInFlight), pending: make(map[ID]bool)}
+	in := newImporter(ctx, q)
+	in.hold = hold
 	t, err := readExport(r, q.clock.wall(), in)
-	for range importsInFlight { // all commits have ended
-		in.slots <- struct{}{}
-	}
+	in.wait()
 	t.Messages -= in.failed
 	if err = errors.Join(err, in.err); err != nil {
 		err = fmt.Errorf("import: %w; the file can be imported again to go on", err)
@@ -128,6 +128,7 @@ type importer struct {
 	q       *Queue
 	ctx     context.Context //nolint:containedctx // of the one call that it lives for
 	hold    string
+	run     string // of another relay's drain; "": this is an import
 	slots   chan struct{}
 	present *exportedMessage
 	in      *Incoming
@@ -135,7 +136,19 @@ type importer struct {
 	mu      sync.Mutex
 	pending map[ID]bool // submitted
 	failed  int
-	err     error // the first of a commit
+	err     error    // the first of a commit
+	durable []string // IDs of messages that are here, also from before; only of a drain
+}
+
+func newImporter(ctx context.Context, q *Queue) *importer {
+	return &importer{q: q, ctx: ctx, slots: make(chan struct{}, importsInFlight), pending: make(map[ID]bool)}
+}
+
+// wait waits until all commits have ended.
+func (i *importer) wait() {
+	for range importsInFlight {
+		i.slots <- struct{}{}
+	}
 }
 
 func (i *importer) begin(m *exportedMessage) error {
@@ -148,7 +161,18 @@ func (i *importer) begin(m *exportedMessage) error {
 	if err != nil {
 		return err
 	}
-	if busy || i.q.has(m.Envelope.ID) {
+	present := i.q.has(m.Envelope.ID)
+	if !present && !busy && i.run != "" {
+		if present, err = i.q.tookBefore(i.run, m.Envelope.ID); err != nil {
+			return err
+		}
+	}
+	if present && i.run != "" {
+		i.mu.Lock()
+		i.durable = append(i.durable, m.Envelope.ID.String())
+		i.mu.Unlock()
+	}
+	if busy || present {
 		return errPresent
 	}
 	in, err := i.q.Begin()
@@ -169,6 +193,9 @@ func (i *importer) commit() error {
 	if i.hold != "" {
 		m.HeldFor, m.HeldAt = i.hold, i.q.clock.wall().UTC()
 	}
+	if i.run != "" {
+		i.in.batch.Set(takenKey(i.run, m.Envelope.ID), binary.BigEndian.AppendUint64(nil, uint64(i.q.clock.wall().Unix())))
+	}
 	i.slots <- struct{}{}
 	i.mu.Lock()
 	i.pending[m.Envelope.ID] = true
@@ -181,6 +208,8 @@ func (i *importer) commit() error {
 			if i.err == nil {
 				i.err = err
 			}
+		} else if i.run != "" {
+			i.durable = append(i.durable, m.Envelope.ID.String())
 		}
 		i.mu.Unlock()
 		<-i.slots

@@ -188,6 +188,9 @@ func (q *Queue) sweepTrash(ctx context.Context) {
 			return
 		case <-t.C:
 			q.emptyTrash(q.clock.wall().Add(-TrashTime))
+			if err := q.forgetTaken(ctx, keyTaken, q.clock.wall().Add(-takenTime)); err != nil && ctx.Err() == nil {
+				q.log.Error("what was taken from other relays cannot be read", "error", err)
+			}
 		}
 	}
 }

@@ -13,8 +13,8 @@ import (
 // openAlerts opens the monitor that tells the operator of what needs a person.
 func (r *Relay) openAlerts() (err error) {
 	checks := &alert.Checks{
-		Queue: r.queue, Disk: r.store, DataDir: r.config.Load().DataDir, LogDropped: r.o.LogDropped, History: func() (string, time.Time) { return r.history.Failure(), r.history.Shortened() }, Certificates: r.certs.State,
-		LookupTXT: r.resolver.FreshTXT, Settings: r.alertSettings, Now: r.now, ResolverAnswers: r.resolver.Answers, Outage: r.traffic.Outage,
+		Queue: r.queue, Disk: r.disk, DataDir: r.config.Load().DataDir, LogDropped: r.o.LogDropped, History: func() (string, time.Time) { return r.history.Failure(), r.history.Shortened() }, Certificates: r.certs.State,
+		LookupTXT: r.resolver.FreshTXT, Published: r.publishAlerts, Settings: r.alertSettings, Now: r.now, ResolverAnswers: r.resolver.Answers, Outage: r.traffic.Outage, Received: r.receivedTroubles,
 	}
 	r.alerts, err = alert.New(alert.Options{
 		Hostname: r.config.Load().Hostname, To: func() string { return r.config.Load().Notices.Operator },

@@ -9,11 +9,12 @@ import (
 
 // commits returns an error where the store commits nothing more before the process
 // starts anew. It waits for the committer, and so does not return while that hangs; a
-// full disk is no error: a start anew would not make room.
+// full disk is no error: a start anew would not make room. Nor is a PostgreSQL that is
+// away, which is not asked.
 func (r *Relay) commits(ctx context.Context) error {
 	var nothing store.Batch
 	nothing.Deferrable()
-	err := store.Commit(ctx, r.store, &nothing)
+	err := store.Commit(ctx, r.disk, &nothing)
 	if errors.Is(err, store.ErrDiskFull) {
 		return nil
 	}

@@ -16,7 +16,7 @@ func TestASignOfLifeIsACommit(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := &Relay{store: st, log: slog.New(slog.DiscardHandler)}
+	r := &Relay{disk: st, log: slog.New(slog.DiscardHandler)}
 	if err := r.commits(t.Context()); err != nil {
 		t.Errorf("a store that works: %v", err)
 	}

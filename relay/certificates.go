@@ -32,7 +32,7 @@ func (r *Relay) openACME(c *config.Config) error {
 		return nil
 	}
 	o := acme.Options{
-		Store: r.store, Directory: c.ACME.Directory, Agreed: c.ACME.Agree, Email: c.ACME.Email, Profile: c.ACME.Profile,
+		Store: r.disk, Directory: c.ACME.Directory, Agreed: c.ACME.Agree, Email: c.ACME.Email, Profile: c.ACME.Profile,
 		Ready: r.readyForCertificate, CAA: r.lookupCAA, Changed: r.certificateChanged, Logger: r.log, RenewCheck: r.o.RenewCheck,
 	}
 	if err := acmeSecrets(c, &o); err != nil {

@@ -17,6 +17,7 @@ import (
 
 	"github.com/stsrelay/stsrelay/internal/e2e"
 	"github.com/stsrelay/stsrelay/internal/testnet"
+	"github.com/stsrelay/stsrelay/relay/operator"
 	"github.com/stsrelay/stsrelay/sts"
 )
 
@@ -155,6 +156,28 @@ func TestCertificatesOfPolicyHosts(t *testing.T) {
 			}
 			if n := strings.Count(log, "POST /sign-me-up"); n == 0 || n > 3 || strings.Contains(log, "There are now 2 accounts") {
 				t.Error("more than one account was made, or none")
+			}
+			// What the operator reads of them.
+			var served []operator.Published
+			if err := w.Admin().Get(t.Context(), "/v1/publish", nil, &served); err != nil {
+				t.Fatal(err)
+			}
+			problems := map[string]string{"a.example": "", "elsewhere.example": "has the address 192.0.2.9, which is none of this relay's (127.0.0.1)", "forbidden.example": "CAA of forbidden.example allows digicert.com only", "absent.example": "does not exist"}
+			for _, s := range served {
+				want, ok := problems[s.Domain]
+				if ok && (!strings.Contains(s.Certificate.Problem, want) || (s.Certificate.NotAfter != nil) != (want == "")) {
+					t.Errorf("%s: %+v, want %q", s.Domain, s.Certificate, want)
+				}
+			}
+			if challenge == "http-01" {
+				before := a.leaf("mta-sts.b.example")
+				if err := w.Admin().Do(t.Context(), "POST", "/v1/publish/b.example/renew", nil, nil); err != nil || a.leaf("mta-sts.b.example").Equal(before) {
+					t.Errorf("it was not renewed: %v", err)
+				}
+				if err := w.Admin().Do(t.Context(), "POST", "/v1/publish/b.example/renew", nil, nil); err == nil || !strings.Contains(err.Error(), "less than an hour ago") {
+					t.Errorf("it was renewed twice: %v", err)
+				}
+				log = a.Log()
 			}
 			// The certificates and the account outlive the relay.
 			before := a.leaf("mta-sts.a.example")

@@ -5,19 +5,20 @@ import (
 	"github.com/stsrelay/stsrelay/relay/alert"
 	"github.com/stsrelay/stsrelay/relay/delivery"
 	"github.com/stsrelay/stsrelay/relay/notify"
+	"github.com/stsrelay/stsrelay/tlsrpt"
 )
 
 // eventReaders wires the readers of what becomes of attempts. Whatever else is to know of
 // it is one more of them.
-func (r *Relay) eventReaders() delivery.Readers {
+func (r *Relay) eventReaders(notices *notify.Reporter, reporter *tlsrpt.Reporter) delivery.Readers {
 	readers := delivery.Readers{
-		Commit:  []func(*delivery.Event) delivery.Changes{noticesOfEvents(r.notices)},
+		Commit:  []func(*delivery.Event) delivery.Changes{noticesOfEvents(notices)},
 		Ended:   []func(*delivery.Event){delivery.LogEvents(r.log), countEvents(r.metrics, &r.totals), followTraffic(r.traffic), showLive(r.live)},
 		Durable: []func(*delivery.Event){r.history.AddEvent},
 	}
-	if r.reporter != nil {
-		readers.Commit = append(readers.Commit, countSessions(r.reporter.Count))
-		readers.Ended = append(readers.Ended, followReports(r.reporter))
+	if reporter != nil {
+		readers.Commit = append(readers.Commit, countSessions(reporter.Count))
+		readers.Ended = append(readers.Ended, followReports(reporter))
 	}
 	return readers
 }

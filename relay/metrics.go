@@ -29,6 +29,9 @@ func (r *Relay) openMetrics() {
 		r.metrics.Reported(how, reportResult(true), 0)
 		r.metrics.Reported(how, reportResult(false), 0)
 	}
+	for _, result := range []string{"policy", "challenge", "not-found"} {
+		r.metrics.PolicyRequest(result, 0)
+	}
 	r.metrics.Reported("none", reportResult(false), 0)
 	r.metrics.ReceivedSessions(0, 0)
 	version := func() map[string]float64 { return map[string]float64{r.o.Version: 1} }
@@ -50,6 +53,7 @@ func (r *Relay) openMetrics() {
 		metrics.Gauge{Name: "stsrelay_policies", Help: "Domains in the policy cache, by mode of the policy in force.", Label: "mode", Read: r.modes},
 	)
 	r.metrics.Gauges(r.queueGauges()...)
+	r.metrics.Gauges(r.publishGauges()...)
 	r.metrics.Gauges(r.storeGauges()...)
 }
 
@@ -65,9 +69,9 @@ func (r *Relay) queueGauges() []metrics.Gauge {
 
 func (r *Relay) storeGauges() []metrics.Gauge {
 	return []metrics.Gauge{
-		state("stsrelay_store_size_bytes", "Disk space that the store takes, with what it has reserved.", measured(r.store.Size)),
-		state("stsrelay_store_free_bytes", "Free space of the store's file system.", measured(r.store.Free)),
-		state("stsrelay_store_free_limit_bytes", "Free space below which no mail is taken in.", func() float64 { return float64(r.store.FreeLimit()) }),
+		state("stsrelay_store_size_bytes", "Disk space that the store takes, with what it has reserved.", measured(r.disk.Size)),
+		state("stsrelay_store_free_bytes", "Free space of the store's file system.", measured(r.disk.Free)),
+		state("stsrelay_store_free_limit_bytes", "Free space below which no mail is taken in.", func() float64 { return float64(r.disk.FreeLimit()) }),
 	}
 }
 

@@ -23,7 +23,7 @@ const domainsCheck = 30 * time.Second
 // force.
 func (r *Relay) openPublisher(ctx context.Context, c *config.Config) error {
 	r.publisher = publisher.New(publisher.Options{
-		Store: r.store, Host: c.Publisher.Host, Counted: r.metrics.PolicyRequest, Now: r.o.Now, Logger: r.log,
+		Store: r.disk, Host: c.Publisher.Host, Counted: func(result string) { r.metrics.PolicyRequest(result, 1) }, Now: r.o.Now, Logger: r.log,
 		Challenge: func(w http.ResponseWriter, q *http.Request) bool { return r.acme != nil && r.acme.Challenge(w, q) },
 	})
 	if c.Publisher.HTTPS != "" {
@@ -31,11 +31,14 @@ func (r *Relay) openPublisher(ctx context.Context, c *config.Config) error {
 			return err
 		}
 	}
+	if c.Publisher.HTTPS != "" {
+		r.watch = &publisher.Watch{Publisher: r.publisher, View: r.publishView}
+	}
 	a := publisher.Addresses{HTTPS: c.Publisher.HTTPS, HTTP: c.Publisher.HTTP, ProxyFrom: prefixes(c.Publisher.ProxyProtocol)}
 	switch c.Publisher.TLS {
 	case "files":
-		files := &publisher.Files{Dir: c.Publisher.CertificateDir, Known: r.published, Now: r.now}
-		a.Certificate = files.Certificate
+		r.files = &publisher.Files{Dir: c.Publisher.CertificateDir, Known: r.published, Now: r.now}
+		a.Certificate = r.files.Certificate
 	case "acme":
 		a.Certificate = func(hello *tls.ClientHelloInfo) (*tls.Certificate, error) { return r.acme.Certificate(hello) }
 		a.Protocols = []string{acme.Protocol}
@@ -59,6 +62,7 @@ func (r *Relay) runPublisher(ctx context.Context, parts *sync.WaitGroup) {
 		r.log.Info("policies are served", "address", a.String(), "domains", len(r.publisher.Hosts()))
 		parts.Go(func() { r.publisher.Run(ctx) })
 		parts.Go(func() { r.watchDomains(ctx) })
+		parts.Go(func() { r.watch.Run(ctx) })
 	}
 	if r.acme == nil {
 		return

@@ -3,9 +3,11 @@ package relay
 import (
 	"context"
 	"io"
+	"strings"
 	"time"
 
 	"github.com/stsrelay/stsrelay/config"
+	"github.com/stsrelay/stsrelay/relay/alert"
 	"github.com/stsrelay/stsrelay/relay/ingress"
 	"github.com/stsrelay/stsrelay/relay/received"
 )
@@ -38,4 +40,21 @@ func (r *Relay) drop(c *config.Config) *ingress.Drop {
 	return &ingress.Drop{Address: c.Reports.Address, Take: func(ctx context.Context, queueID string, open func() (io.Reader, error)) error {
 		return r.received.Take(ctx, queueID, open)
 	}}
+}
+
+// receivedTroubles returns what the operator should know of the reports.
+func (r *Relay) receivedTroubles(ctx context.Context) (out alert.Received) {
+	t, err := r.received.Troubles(ctx)
+	if err != nil {
+		if ctx.Err() == nil {
+			r.log.Error("TLS reports about own domains cannot be read", "error", err)
+		}
+		return out
+	}
+	out.Mails, out.Dropped = t.Mails, t.Dropped
+	for i := range t.Failures {
+		f := &t.Failures[i]
+		out.Failures = append(out.Failures, alert.ReceivedFailure{Domain: f.Domain, Type: f.Type, MX: f.MX, Sessions: f.Sessions, Remedy: strings.ReplaceAll(f.Remedy, "DOMAIN", f.Domain)})
+	}
+	return out
 }

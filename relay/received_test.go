@@ -110,3 +110,43 @@ func TestTheDropTakesMailThatIsNoReport(t *testing.T) {
 		t.Errorf("after a restart: %v, %+v", err, mails)
 	}
 }
+
+// reportOf is a report of one policy of own.example with one kind of failure.
+func reportOf(sender string, daysAgo, successful, failed int, kind, mx string) string {
+	day := time.Now().UTC().AddDate(0, 0, -daysAgo).Format(time.DateOnly)
+	return fmt.Sprintf(`{"organization-name":%q,"date-range":{"start-datetime":"%[2]sT00:00:00Z","end-datetime":"%[2]sT23:59:59Z"},"report-id":%[2]q,"policies":[{"policy":{"policy-type":"sts","policy-domain":"own.example",
+"policy-string":["version: STSv1","mode: testing","mx: mx.own.example","max_age: 604800"]},"summary":{"total-successful-session-count":%[3]d,"total-failure-session-count":%[4]d},
+"failure-details":[{"result-type":%[5]q,"receiving-mx-hostname":%[6]q,"failed-session-count":%[4]d}]}]}`, sender, day, successful, failed, kind, mx)
+}
+
+func TestThePagesOfReceivedReports(t *testing.T) {
+	t.Parallel()
+	w := e2e.New(t, "[admin]\nhttp = \"127.0.0.1:0\"")
+	if body := page(w, "/received"); !strings.Contains(body, "No report has come.") {
+		t.Error(body)
+	}
+	for i, report := range []string{
+		reportOf("a.example", 3, 40, 2, "certificate-expired", "mx.own.example"), reportOf("b.example", 3, 10, 0, "", ""),
+		reportOf("a.example", 1, 20, 5, "sts-policy-fetch-error", ""), reportOf("<script>alert(1)</script>", 1, 1, 1, "<b>", "\"><script>"),
+	} {
+		results, err := w.Admin().ImportReports(t.Context(), strings.NewReader(report), "a.json")
+		if err != nil || len(results) != 1 || results[0].Outcome != received.Kept {
+			t.Fatalf("report %d: %+v, %v", i, results, err)
+		}
+	}
+	if body := page(w, "/received"); !strings.Contains(body, `<a href="/received/own.example">own.example</a>`) {
+		t.Error(body)
+	}
+	body := page(w, "/received/own.example")
+	for want, n := range map[string]int{
+		`class="well"`: 2, `<title>20`: 5, "is not ready for enforce": 1, "renew the certificate, load it into the mail server": 1,
+		"https://mta-sts.own.example/.well-known/mta-sts.txt": 1, "testing": 1, `data-label="certificate-expired"`: 3,
+	} {
+		if got := strings.Count(body, want); got != n {
+			t.Errorf("%q is there %d times, not %d, in\n%s", want, got, n, body)
+		}
+	}
+	if body := page(w, "/received/other.example"); !strings.Contains(body, "No report has come.") {
+		t.Error(body)
+	}
+}

@@ -27,7 +27,9 @@ import (
 	"github.com/stsrelay/stsrelay/internal/httpserve"
 	"github.com/stsrelay/stsrelay/internal/logsink"
 	"github.com/stsrelay/stsrelay/internal/sdnotify"
+	"github.com/stsrelay/stsrelay/internal/store"
 	"github.com/stsrelay/stsrelay/internal/store/badger"
+	"github.com/stsrelay/stsrelay/internal/store/postgres"
 	"github.com/stsrelay/stsrelay/internal/webfetch"
 	"github.com/stsrelay/stsrelay/queue"
 	"github.com/stsrelay/stsrelay/relay/acme"
@@ -103,7 +105,9 @@ type Relay struct {
 	config  atomic.Pointer[config.Config]
 	started time.Time
 
-	store    *badger.Store
+	disk     *badger.Store
+	space    *postgres.Store // nil: the queue is on the disk
+	store    store.Store     // where the queue is: disk or space
 	queue    *queue.Queue
 	resolver *dnsclient.Client
 	policies *sts.Manager
@@ -116,7 +120,6 @@ type Relay struct {
 	notices  *notify.Reporter
 	alerts   *alert.Monitor
 	traffic  *alert.Traffic
-	roots    *x509.CertPool
 	metrics  *metrics.Metrics
 	totals   totals
 	live     *live.Meter
@@ -125,12 +128,17 @@ type Relay struct {
 	publisher  *publisher.Publisher
 	publishing *publisher.Server  // its listeners, of which there may be none
 	acme       *acme.Certificates // nil: no certificate is ordered
-	passwords  *ingress.Passwords
-	hellos     *clienthello.Hosts
-	history    *history.Log
-	received   *received.Archive
-	reporter   *tlsrpt.Reporter            // nil: TLS reports are off
-	signer     atomic.Pointer[dkim.Signer] // of reports
+	files      *publisher.Files   // nil: certificates of policy hosts are in no files
+	watch      *publisher.Watch   // nil: no policies are served
+	// fetchPolicy fetches a policy as for a delivery; nil: MTA-STS is off.
+	fetchPolicy func(ctx context.Context, domain string) (*sts.Fetched, error)
+	passwords   *ingress.Passwords
+	hellos      *clienthello.Hosts
+	roots       *x509.CertPool
+	history     *history.Log
+	received    *received.Archive
+	reporter    *tlsrpt.Reporter            // nil: TLS reports are off
+	signer      atomic.Pointer[dkim.Signer] // of reports
 
 	webhookClient *webfetch.Client
 	webhookAddrs  *knownAddrs
@@ -173,18 +181,16 @@ func (r *Relay) open() error {
 	if _, err := os.Stat(backup.Restoring(c.DataDir)); err == nil {
 		return fmt.Errorf("%s is there: a restore into %s was cut off; empty the folder and restore again", backup.Restoring(c.DataDir), c.DataDir)
 	}
-	r.store, err = badger.Open(badger.Options{Dir: StoreDir(c.DataDir), FreeSpace: int64(c.Limits.FreeSpace), Ballast: ballast, Committed: r.metrics.Committed, Version: r.o.Version, Logger: r.log})
+	r.disk, err = badger.Open(badger.Options{Dir: StoreDir(c.DataDir), FreeSpace: int64(c.Limits.FreeSpace), Ballast: ballast, Committed: r.committedOnDisk(c), Version: r.o.Version, Logger: r.log})
 	if err != nil {
 		return explainDamage(c, r.o.Version, err)
 	}
-	if r.history, err = history.Open(history.Options{
-		Dir: filepath.Join(c.DataDir, "history"), Settings: historySettings(c), CheckSpace: r.store.CheckSpace, Now: r.o.Now, Logger: r.log,
-	}); err != nil {
+	if err := r.openStore(c); err != nil {
 		return err
 	}
-	limits := queueLimits(c)
-	r.queue, err = queue.Open(queue.Options{Store: r.store, Damage: r.store.Damage(), Schedule: schedule(c), DomainLimit: limits.Domain, ClaimLimit: limits.Claims, MaxMessages: limits.Messages, TrashSize: int64(c.Limits.TrashSize), BounceDelay: r.o.BounceDelay, Paused: c.Delivery.Paused, Acted: r.history.AddAction, Logger: r.log})
-	if err != nil {
+	if r.history, err = history.Open(history.Options{
+		Dir: filepath.Join(c.DataDir, "history"), Settings: historySettings(c), CheckSpace: r.disk.CheckSpace, Now: r.o.Now, Logger: r.log,
+	}); err != nil {
 		return err
 	}
 	r.resolver, err = dnsclient.New(dnsclient.Options{Servers: c.DNS.Servers, TrustAD: c.DNS.TrustAD, Roots: roots, Logger: r.log})
@@ -196,30 +202,18 @@ func (r *Relay) open() error {
 			return fmt.Errorf("policy cache: %w", err)
 		}
 	}
-	r.notices = &notify.Reporter{
-		Hostname: c.Hostname,
-		Language: func() string { return r.config.Load().Notices.Language },
-		Expire:   func() time.Duration { return time.Duration(r.config.Load().Delivery.Expire) },
-		Content:  r.queue.Open,
+	if c.TLSRPT.Enabled {
+		signer, err := newSigner(c, "reports")
+		if err != nil {
+			return err
+		}
+		r.signer.Store(signer)
 	}
-	if r.notices.Digest, err = notify.NewDigest(r.notices, r.store); err != nil {
-		return err
-	}
-	if err := r.notices.Load(r.store); err != nil {
-		return err
-	}
-	if err := r.openReports(c, roots); err != nil {
-		return err
-	}
-	deliverySettings, err := settings(c)
+	own, err := r.openSpool(r.store, r.damage())
+	r.queue, r.notices, r.reporter, r.delivery = own.queue, own.notices, own.reporter, own.delivery
 	if err != nil {
 		return err
 	}
-	r.delivery = delivery.New(delivery.Options{
-		Queue: r.queue, Resolver: r.resolver, Policies: r.policies, Hostname: c.Hostname, Roots: roots,
-		Dial: r.o.Dial, IsSelf: r.isSelf, Readers: r.eventReaders(), Trace: &r.trace, Now: r.o.Now, Settings: deliverySettings, Timeouts: r.o.Timeouts,
-		Hellos: r.hellos, Logger: r.log,
-	})
 	certs, err := readCertificates(c)
 	if err != nil {
 		return err
@@ -235,7 +229,7 @@ func (r *Relay) open() error {
 	}
 	r.openMetrics()
 	r.operator = operator.New(operator.Options{
-		Queue: r.queue, Store: r.store, Policies: r.policies, Reports: r.reporter, History: r.history, Received: r.received, Live: r.live, Trace: &r.trace, Hostname: c.Hostname, Version: r.o.Version, Status: r.status, ResolverSilent: func() bool { return r.alerts.Has(alert.ResolverSilent) }, Reload: r.reload, Notice: r.removed, Logger: r.log,
+		Queue: r.queue, Store: r.store, Policies: r.policies, Reports: r.reporter, History: r.history, Received: r.received, Published: r.publishedDomains, RenewPublished: r.renewPublished, Live: r.live, Trace: &r.trace, Hostname: c.Hostname, Version: r.o.Version, Status: r.status, ResolverSilent: func() bool { return r.alerts.Has(alert.ResolverSilent) }, Reload: r.reload, Notice: r.removed, Logger: r.log,
 	})
 	r.admin = adminapi.New(adminapi.Options{Operator: r.operator, Logger: r.log})
 	if err := r.admin.Listen(c.SocketPath()); err != nil {
@@ -294,12 +288,15 @@ func (r *Relay) Run(ctx context.Context, ready func()) error {
 		parts.Go(func() { _ = r.policies.Run(stopping) })
 	}
 	if r.reporter != nil {
-		parts.Go(func() { r.runReports(delivering) })
+		parts.Go(func() { r.runReports(delivering, r.reporter) })
 	}
 	parts.Go(func() { r.certs.Watch(stopping, r.log) })
 	parts.Go(func() { r.notices.Digest.Run(stopping, r.queue, r.log) })
 	parts.Go(func() { r.learnWebhook(stopping) })
 	parts.Go(func() { r.alerts.Run(stopping) })
+	if r.space != nil {
+		serve(func() error { return r.runFleet(delivering) })
+	}
 	parts.Go(func() { r.received.Run(stopping) })
 	parts.Go(func() { r.live.Run(stopping) })
 
@@ -353,8 +350,11 @@ func (r *Relay) close() error {
 	if r.resolver != nil {
 		err = r.resolver.Close()
 	}
-	if r.store != nil {
-		err = errors.Join(err, r.store.Close())
+	if r.space != nil {
+		err = errors.Join(err, r.space.Close())
+	}
+	if r.disk != nil {
+		err = errors.Join(err, r.disk.Close())
 	}
 	if r.history != nil { // the last commits of the store are told to it
 		err = errors.Join(err, r.history.Close())

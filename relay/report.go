@@ -2,7 +2,6 @@ package relay
 
 import (
 	"context"
-	"crypto/x509"
 	"fmt"
 	"io"
 	"net/netip"
@@ -18,25 +17,20 @@ import (
 	"github.com/stsrelay/stsrelay/tlsrpt"
 )
 
-// openReports opens what counts sessions and sends reports, unless reports are
-// switched off.
-func (r *Relay) openReports(c *config.Config, roots *x509.CertPool) error {
-	if !c.TLSRPT.Enabled {
-		return nil
+// newReporter opens what counts the sessions of the mail in q, and sends reports, nil if
+// reports are switched off.
+func (r *Relay) newReporter(st store.Store, q *queue.Queue) (*tlsrpt.Reporter, error) {
+	if !r.config.Load().TLSRPT.Enabled {
+		return nil, nil
 	}
-	signer, err := newSigner(c, "reports")
-	if err != nil {
-		return err
-	}
-	r.signer.Store(signer)
 	poster := tlsrpt.NewHTTPSubmitter(tlsrpt.HTTPSubmitterOptions{
 		Hellos: r.hellos,
-		Roots:  roots, LookupAddrs: r.lookupReceiver, DialContext: r.o.Dial, Logger: r.log,
+		Roots:  r.roots, LookupAddrs: r.lookupReceiver, DialContext: r.o.Dial, Logger: r.log,
 		AllowPrivate: func() bool { return r.config.Load().Delivery.PrivateAddresses == "allow" },
 		Insecure:     func() bool { return r.config.Load().TLSRPT.InsecureHTTPS },
 	})
-	r.reporter, err = tlsrpt.New(tlsrpt.Options{
-		Store: r.store, Queue: r.queueReport, Post: poster.Post, LookupTXT: r.resolver.FreshTXT,
+	return tlsrpt.New(tlsrpt.Options{
+		Store: st, Queue: func(m *tlsrpt.Mail, also func(*store.Batch, string)) error { return r.queueReport(q, m, also) }, Post: poster.Post, LookupTXT: r.resolver.FreshTXT,
 		Identity: func() tlsrpt.Identity { return identity(r.config.Load()) },
 		Sign: func(domain string, write func(io.Writer) error) ([]byte, error) {
 			return r.signer.Load().Sign(domain, write)
@@ -46,7 +40,6 @@ func (r *Relay) openReports(c *config.Config, roots *x509.CertPool) error {
 		Skip:   func(domain string) bool { return r.config.Load().TLSRPT.Skips(domain) },
 		Now:    r.o.Now, After: r.o.After, Logger: r.log,
 	})
-	return err
 }
 
 func identity(c *config.Config) tlsrpt.Identity {
@@ -79,13 +72,13 @@ func (r *Relay) warnUnsigned(c *config.Config) {
 
 // queueReport puts a report into the queue. Only the reporter is told what becomes of
 // it: nobody could act on a notice.
-func (r *Relay) queueReport(m *tlsrpt.Mail, also func(*store.Batch, string)) error {
-	if err := r.queue.Room(int64(len(m.Body))); err != nil {
+func (r *Relay) queueReport(q *queue.Queue, m *tlsrpt.Mail, also func(*store.Batch, string)) error {
+	if err := q.Room(int64(len(m.Body))); err != nil {
 		return err
 	}
 	messages := r.ownMail(queue.Recipient{Address: m.To, Domain: m.To[strings.LastIndexByte(m.To, '@')+1:]}, "TLS report", m.Body)
 	messages[0].Envelope.Kind, messages[0].Envelope.From = queue.Report, m.From
-	return r.queue.Add(messages, func(b *store.Batch) { also(b, messages[0].Envelope.ID.String()) })
+	return q.Add(messages, func(b *store.Batch) { also(b, messages[0].Envelope.ID.String()) })
 }
 
 // ownMail returns a mail that the relay itself writes. Nobody gets a notice about it.
@@ -108,9 +101,9 @@ func (r *Relay) lookupReceiver(ctx context.Context, host string) ([]netip.Addr, 
 }
 
 // runReports sends reports until ctx ends. A failure does not stop the mail.
-func (r *Relay) runReports(ctx context.Context) {
+func (r *Relay) runReports(ctx context.Context, reporter *tlsrpt.Reporter) {
 	for ctx.Err() == nil {
-		err := r.reporter.Run(ctx)
+		err := reporter.Run(ctx)
 		if err == nil {
 			return
 		}

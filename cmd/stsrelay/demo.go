@@ -53,6 +53,7 @@ went as it should.`,
 			return d.close()
 		},
 	}
+	c.AddCommand(a.demoFleetCommand())
 	c.Flags().BoolVar(&keep, "keep", false, "go on running, to play with")
 	return c
 }

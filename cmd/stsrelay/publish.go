@@ -18,7 +18,7 @@ import (
 
 func (a *app) publishCommand() *cobra.Command {
 	return group("publish", "Publish MTA-STS policies for your own domains",
-		a.publishShow(), a.publishRecords(), a.publishExport(),
+		a.publishSetup(), a.publishRecords(), a.publishStatus(), a.publishShow(), a.publishExport(), a.publishRenew(),
 	)
 }
 

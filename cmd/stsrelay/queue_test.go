@@ -295,7 +295,6 @@ func TestMessagesAreSelectedByTheCodeOfTheirReason(t *testing.T) {
 		"queue list --why connect":  "no messages",
 		"queue retry --why connect": "no message is selected",
 		"queue list --why bogus":    `why "bogus" is no code of a reason`,
-		"queue hold --why new":      `why "new" is no reason of an attempt`,
 	} {
 		if r := command(t, "", append(strings.Fields(args), "--config", file)...); !strings.Contains(r.out+r.err, want) {
 			t.Errorf("%s: %+v", args, r)

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -15,8 +16,10 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/term"
 
 	"github.com/stsrelay/stsrelay/config"
+	"github.com/stsrelay/stsrelay/internal/container"
 	"github.com/stsrelay/stsrelay/internal/logsink"
 	"github.com/stsrelay/stsrelay/internal/printable"
 	"github.com/stsrelay/stsrelay/internal/sdnotify"
@@ -44,7 +47,7 @@ func (a *app) serve(ctx context.Context) error {
 	}
 	level := new(slog.LevelVar)
 	_ = level.UnmarshalText([]byte(c.Log.Level)) // checked by config
-	sink, log := newLogSink(printable.NewJSONWriter(a.rawErr), c.Log.Format, level)
+	sink, log := newLogSink(printable.NewJSONWriter(a.rawErr), a.logFormat(c.Log.Format), level)
 	defer func() {
 		// A reader that stalls does not keep the relay from ending.
 		ctx, cancel := context.WithTimeout(context.Background(), logGrace)
@@ -54,12 +57,29 @@ func (a *app) serve(ctx context.Context) error {
 	for _, w := range warnings {
 		log.Warn(string(w))
 	}
+	if container.Look(a.environ).Inside {
+		warnOfVolume(log, c.DataDir, container.VolumeOf(c.DataDir))
+	}
 	a.oneMoreThread()
 	// A SIGHUP that comes while the relay starts is served after the start. It would end
 	// the process if nobody waited for it.
 	hangup := make(chan os.Signal, 1)
 	signal.Notify(hangup, syscall.SIGHUP)
 	defer signal.Stop(hangup)
+	for {
+		err := a.relayUntil(ctx, c, sink, log, level, hangup)
+		if !errors.Is(err, relay.ErrSpaceLost) || ctx.Err() != nil {
+			if err != nil {
+				return printTo(sink, err)
+			}
+			return nil
+		}
+		log.Warn("the relay starts anew: another relay has taken its messages over", "error", err)
+	}
+}
+
+// relayUntil runs a relay until ctx ends.
+func (a *app) relayUntil(ctx context.Context, c *config.Config, sink *logsink.Sink, log *slog.Logger, level *slog.LevelVar, hangup <-chan os.Signal) error {
 	r, err := relay.New(relay.Options{
 		BounceDelay: bounceDelay,
 		Config:      c, Version: version, Logger: log, LogDropped: sink.Dropped, Level: level,
@@ -70,7 +90,7 @@ func (a *app) serve(ctx context.Context) error {
 		},
 	})
 	if err != nil {
-		return printTo(sink, err)
+		return err
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -80,9 +100,33 @@ func (a *app) serve(ctx context.Context) error {
 	cancel()
 	signals.Wait()
 	if err != nil {
-		return printTo(sink, fmt.Errorf("the relay has stopped: %w", err))
+		return fmt.Errorf("the relay has stopped: %w", err)
 	}
 	return nil
+}
+
+// logFormat returns the format of the log: where "auto" is set, text for people at a
+// terminal, and JSON elsewhere.
+func (a *app) logFormat(set string) string {
+	if set != "auto" {
+		return set
+	}
+	if f, ok := a.rawErr.(*os.File); ok && term.IsTerminal(int(f.Fd())) {
+		return "text"
+	}
+	return "json"
+}
+
+// warnOfVolume says that a container's data does not outlive it.
+func warnOfVolume(log *slog.Logger, dataDir string, v container.Volume) {
+	const remedy = "mail is lost with it: run the container with a named volume, -v stsrelay:/var/lib/stsrelay, or with a folder of the host"
+	switch v {
+	case container.Layer:
+		log.Warn("data_dir is in the container itself, and goes when the container is removed; "+remedy, "data_dir", dataDir)
+	case container.Anonymous:
+		log.Warn("data_dir is in a volume without a name: a new container gets another one, and \"docker run --rm\" removes it; "+remedy, "data_dir", dataDir)
+	case container.Lasting:
+	}
 }
 
 // logGrace is how long a stop waits for the last lines of the log to be read.

@@ -169,6 +169,10 @@ func (h *Host) start() error {
 	return nil
 }
 
+// ListenAddr is where the host really listens, for programs that cannot be handed a
+// dialer of this Internet.
+func (h *Host) ListenAddr() string { return h.listener.Addr().String() }
+
 func (h *Host) track(c net.Conn, open bool) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()

@@ -112,14 +112,22 @@ func (s *Scheduler) Unhold(e *Entry, now Time) error {
 	if !e.Held || e.Gone {
 		return nil
 	}
+	return errors.Join(s.EndHold(e, now), s.RetryNow(e, now))
+}
+
+// EndHold releases a held message with the due times that it had.
+func (s *Scheduler) EndHold(e *Entry, now Time) error {
+	if !e.Held || e.Gone {
+		return nil
+	}
 	e.Held = false
 	s.counts.Held--
-	return errors.Join(s.each(e, now, func(g *Group) error {
+	return s.each(e, now, func(g *Group) error {
 		if g.state != Held {
 			return nil
 		}
 		return s.become(g, Waiting)
-	}), s.RetryNow(e, now))
+	})
 }
 
 // RetryNow makes all groups of e due that have recipients left, and ends the back-off of

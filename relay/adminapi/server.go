@@ -77,6 +77,7 @@ func (s *Server) Handler() http.Handler {
 		answer(w)(o.Reload(r.Context(), actorOf(r.Context())))
 	})
 	mux.HandleFunc("GET /v1/store", s.backupStore)
+	mux.HandleFunc("POST /v1/drain", s.drain)
 	mux.HandleFunc("GET /v1/live", func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, o.Live()) })
 	s.queueRoutes(mux)
 	s.traceRoutes(mux)
@@ -85,6 +86,7 @@ func (s *Server) Handler() http.Handler {
 	s.policyRoutes(mux)
 	s.reportRoutes(mux)
 	s.receivedRoutes(mux)
+	s.publishRoutes(mux)
 	return mux
 }
 

@@ -59,11 +59,16 @@ type Checks struct {
 	// ResolverAnswers returns why no resolver answers, nil where one does.
 	ResolverAnswers func(ctx context.Context) error
 	// Outage returns that nothing is delivered, nil where something is.
-	Outage   func() *Outage
+	Outage func() *Outage
+	// Received returns what came up in the TLS reports about own domains.
+	Received func(ctx context.Context) Received
 	Settings func() Settings
-	Now      func() time.Time
+	// Published returns what is wrong with the domains whose policies the relay publishes;
+	// nil: it publishes none.
+	Published func() []Alert
+	Now       func() time.Time
 
-	// The DNS is asked for keys seldom; Monitor runs one check at a time.
+	// The DNS is asked for keys seldom, as reports are searched; Monitor runs one check at a time.
 	keyAlerts []Alert
 	keysAt    time.Time
 }
@@ -78,8 +83,8 @@ type Disk interface {
 	Damage() store.Damage
 }
 
-// Run returns all that is wrong now. The records of DKIM keys are looked up where thorough is
-// set, every few minutes.
+// Run returns all that is wrong now. The records of DKIM keys are looked up, and TLS reports
+// searched, where thorough is set, every few minutes.
 func (c *Checks) Run(ctx context.Context, thorough bool) []Alert {
 	s := c.Settings()
 	var list []Alert
@@ -89,7 +94,10 @@ func (c *Checks) Run(ctx context.Context, thorough bool) []Alert {
 	list = append(append(append(list, c.disk()...), c.damage()...), c.certificates()...)
 	list = append(append(list, c.log()...), c.history()...)
 	if since := c.Now().Sub(c.keysAt); thorough && (c.keysAt.IsZero() || since < 0 || since >= keysEvery) {
-		c.keyAlerts, c.keysAt = c.keys(ctx, s.Keys), c.Now()
+		c.keyAlerts, c.keysAt = append(c.keys(ctx, s.Keys), c.received(ctx)...), c.Now()
+	}
+	if c.Published != nil {
+		list = append(list, c.Published()...)
 	}
 	return append(append(list, c.keyAlerts...), c.mail(s.DelayNotice)...)
 }

@@ -35,7 +35,10 @@ var english = map[string]text{
 	"held":           {"%[1]d messages are held", "stsrelay queue list --state held, and queue release or remove"},
 	"resolver": {"no resolver answers, so mail can go nowhere: %[1]s",
 		"start the resolver, or name one that works in dns.servers (stsrelay reload); stsrelay check --self asks it"},
-	"outage": {"nothing was delivered for %[1]s; %[2]d attempts to %[3]d domains failed, most: %[4]s", "%[5]s"},
+	"received mails":   {"%[1]d mails to reports.address since yesterday have no TLS report in them; they are kept for 30 days", "read them: stsrelay received list --mails"},
+	"received dropped": {"%[1]d reports or mails to reports.address since yesterday were not kept: more came than are kept on one day", "see who sends them: stsrelay received list, and let the mail server before the relay refuse them"},
+	"received failure": {"senders report failures of TLS that are new: %[1]s: %[2]s, %[3]d sessions", "%[4]s"},
+	"outage":           {"nothing was delivered for %[1]s; %[2]d attempts to %[3]d domains failed, most: %[4]s", "%[5]s"},
 }
 
 var german = map[string]text{
@@ -60,7 +63,10 @@ var german = map[string]text{
 	"held":           {"%[1]d Nachrichten sind angehalten", "stsrelay queue list --state held, dann queue release oder remove"},
 	"resolver": {"Kein Resolver antwortet, also kann keine Mail hinaus: %[1]s",
 		"starten Sie den Resolver, oder nennen Sie in dns.servers einen, der arbeitet (stsrelay reload); stsrelay check --self fragt ihn"},
-	"outage": {"Seit %[1]s wurde nichts zugestellt; %[2]d Versuche zu %[3]d Domains schlugen fehl, meistens: %[4]s", "%[5]s"},
+	"received mails":   {"%[1]d Mails an reports.address seit gestern enthalten keinen TLS-Bericht; sie bleiben 30 Tage", "lesen Sie sie: stsrelay received list --mails"},
+	"received dropped": {"%[1]d Berichte oder Mails an reports.address seit gestern wurden nicht behalten: Es kamen mehr, als an einem Tag behalten werden", "sehen Sie nach, wer sie schickt: stsrelay received list, und lassen Sie den Mailserver vor dem Relay sie ablehnen"},
+	"received failure": {"Absender melden neue TLS-Fehler: %[1]s: %[2]s, %[3]d Sitzungen", "%[4]s"},
+	"outage":           {"Seit %[1]s wurde nichts zugestellt; %[2]d Versuche zu %[3]d Domains schlugen fehl, meistens: %[4]s", "%[5]s"},
 }
 
 // letterText has the words of a mail to the operator around its alerts.

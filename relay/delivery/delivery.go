@@ -45,6 +45,9 @@ type Options struct {
 	Dial outbound.DialFunc
 	// IsSelf reports whether a host is this relay; nil: no host is.
 	IsSelf func(host string, port uint16, addrs []netip.Addr) bool
+	// Holds reports whether the queue is this relay's alone for certain. It is asked
+	// before the end of each message goes out. nil: it always is.
+	Holds func() bool
 	// Readers read the events of attempts.
 	Readers Readers
 	// Hellos remembers hosts that answer a small ClientHello only; default: those
@@ -99,6 +102,7 @@ type Delivery struct {
 	queue    *queue.Queue
 	policies *sts.Manager
 	readers  Readers
+	holds    func() bool // nil: always
 	trace    *trace.Tracer
 	now      func() time.Time
 	log      *slog.Logger
@@ -125,7 +129,7 @@ func New(o Options) *Delivery {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
 	d := &Delivery{
-		queue: o.Queue, policies: o.Policies, readers: o.Readers, trace: o.Trace,
+		queue: o.Queue, policies: o.Policies, readers: o.Readers, holds: o.Holds, trace: o.Trace,
 		now: o.Now, log: o.Logger,
 		pool:  newPool(),
 		freed: make(chan struct{}, 1),

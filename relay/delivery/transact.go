@@ -69,7 +69,7 @@ func (a *attempt) send(ctx context.Context, h *hostTry, s *session) transactionR
 	start := a.d.now()
 	a.hold.waits(s.conn, silentEnvelope)
 	out, err := s.client.Send(ctx, t)
-	if errors.Is(err, errStopping) && !out.BodySent {
+	if (errors.Is(err, errStopping) || errors.Is(err, errNotHeld)) && !out.BodySent {
 		return transactionResult{cut: true}
 	}
 	if f := a.unreadable(); f != nil && !out.BodySent {
@@ -125,6 +125,9 @@ func (a *attempt) transaction(s *session) smtpclient.Transaction {
 	for _, i := range a.recipients.open {
 		r := env.Recipients[i]
 		t.Recipients = append(t.Recipients, smtpclient.Recipient{Address: r.Address, Notify: r.Notify, ORcpt: r.ORcpt})
+	}
+	if a.d.holds != nil {
+		t.Body = &heldBody{body: t.Body, left: t.Size, holds: a.d.holds}
 	}
 	return t
 }

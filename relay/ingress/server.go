@@ -18,7 +18,9 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"os"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -300,11 +302,22 @@ func (s *Server) Listen() error {
 					bound.net.Close()
 				}
 			}
-			return fmt.Errorf("listen: %w", err)
+			return explainListen(l.options.Address, err)
 		}
 		l.net = proxied.Listener(ln, l.options.ProxyFrom)
 	}
 	return nil
+}
+
+// explainListen adds the ways out to the error of a port that only some users may bind.
+func explainListen(address string, err error) error {
+	_, port, _ := net.SplitHostPort(address)
+	if n, e := strconv.Atoi(port); e != nil || n >= 1024 || !errors.Is(err, os.ErrPermission) {
+		return fmt.Errorf("listen: %w", err)
+	}
+	return fmt.Errorf("listen: %w: this user may not bind a port below 1024. Ways out: a port from 1024 on, such as 2525; systemd: AmbientCapabilities=CAP_NET_BIND_SERVICE, as in deploy/stsrelay.service; "+
+		"a program on its own: setcap cap_net_bind_service=+ep on its file; a container with a network of its own: --sysctl net.ipv4.ip_unprivileged_port_start=%s; "+
+		"with the network of the host: sysctl net.ipv4.ip_unprivileged_port_start=%s there", err, port, port)
 }
 
 func contains(list []netip.Prefix, a netip.Addr) bool {

@@ -93,8 +93,11 @@ func (m *Metrics) Accepted(size int64) {
 // "452" and "4.3.1"; status may be "".
 func (m *Metrics) Refused(code, status string) { m.refused.WithLabelValues(code, status).Inc() }
 
-// PolicyRequest counts an answer of the publisher: "policy", "challenge" or "not-found".
-func (m *Metrics) PolicyRequest(result string) { m.requests.WithLabelValues(result).Inc() }
+// PolicyRequest counts n answers of the publisher: "policy", "challenge" or "not-found". 0
+// is as for Fetched.
+func (m *Metrics) PolicyRequest(result string, n int) {
+	m.requests.WithLabelValues(result).Add(float64(n))
+}
 
 // Recipients counts what became of n recipients in an attempt: the verdict
 // ("delivered", "deferred", "bounced") and the reason, "" for deliveries.

@@ -33,9 +33,9 @@ type Selection struct {
 	To        string   `json:"to,omitempty"`
 	State     string   `json:"state,omitempty"`
 	OlderThan string   `json:"older_than,omitempty"` // "2h"
-	// Why is the code of the reason why a recipient waits (package failure).
+	// Why is the code of the reason for which they wait.
 	Why string `json:"why,omitempty"`
-	All       bool     `json:"all,omitempty"`
+	All bool   `json:"all,omitempty"`
 	// Reason is why messages are held or bounced.
 	Reason string `json:"reason,omitempty"`
 	// DryRun counts what remove or bounce would affect, and changes nothing.
@@ -63,13 +63,7 @@ func (s *Selection) attrs() (attrs []slog.Attr) {
 
 // filter returns the selection as the queue takes it, without its IDs.
 func (s *Selection) filter() (queue.Filter, error) {
-	f := queue.Filter{From: s.From, To: s.To, State: queue.State(s.State), Why: s.Why}
-	switch {
-	case s.Why == failure.New.Code(), s.Why == failure.Held.Code():
-		return f, fmt.Errorf("why %q is no reason of an attempt: the state selects held messages", s.Why)
-	case s.Why != "" && !slices.ContainsFunc(failure.All(), func(r failure.Row) bool { return r.Code == s.Why }):
-		return f, fmt.Errorf("why %q is no code of a reason: docs/reasons.md lists them", s.Why)
-	}
+	f := queue.Filter{From: s.From, To: s.To, State: queue.State(s.State)}
 	if s.Domain != "" {
 		domain, err := mailbox.ParseName(s.Domain)
 		if err != nil {
@@ -87,7 +81,7 @@ func (s *Selection) filter() (queue.Filter, error) {
 	if !slices.Contains([]queue.State{"", queue.Queued, queue.Active, queue.Held}, f.State) {
 		return f, fmt.Errorf("state %q is not queued, active or held", s.State)
 	}
-	if len(s.IDs) == 0 && !s.All && f.Domain == "" && f.From == "" && f.To == "" && f.State == "" && f.OlderThan == 0 && f.Why == "" {
+	if len(s.IDs) == 0 && !s.All && f.Domain == "" && f.From == "" && f.To == "" && f.State == "" && f.OlderThan == 0 && s.Why == "" {
 		return f, errors.New("say which messages: IDs, a filter, or all")
 	}
 	return f, nil
@@ -117,6 +111,11 @@ func (o *Operator) Change(ctx context.Context, actor Actor, action Action, sel S
 	if len(sel.IDs) > 0 && len(f.IDs) == 0 {
 		return out, nil
 	}
+	if sel.Why != "" {
+		if f.IDs, err = o.waitingFor(ctx, f, sel.Why); err != nil || len(f.IDs) == 0 {
+			return out, err
+		}
+	}
 	if sel.DryRun {
 		if action != Remove && action != Bounce {
 			return Affected{}, failed(invalid, fmt.Errorf("dry_run is for remove and bounce, not for %s", action))
@@ -130,6 +129,21 @@ func (o *Operator) Change(ctx context.Context, actor Actor, action Action, sel S
 	o.log(ctx, actor, "queue changed by the operator",
 		append([]slog.Attr{slog.String("action", string(action)), slog.Int("touched", out.Affected)}, sel.attrs()...)...)
 	return out, nil
+}
+
+// waitingFor returns the messages of a filter that wait for a reason, by its code. A code
+// that no reason has is an error.
+func (o *Operator) waitingFor(ctx context.Context, f queue.Filter, why string) (ids []queue.ID, err error) {
+	if failure.Of(why).Reason == 0 {
+		return nil, failed(invalid, fmt.Errorf("why %q is no code of a reason; docs/reasons.md lists them", why))
+	}
+	err = o.o.Queue.List(ctx, f, func(m queue.Message) bool {
+		if newMessage(&m, nil).Reason.Code == why {
+			ids = append(ids, m.ID)
+		}
+		return true
+	})
+	return ids, err
 }
 
 // resolve adds the messages that IDs or their prefixes name to a filter. It

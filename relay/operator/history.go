@@ -67,6 +67,9 @@ func (o *Operator) History(ctx context.Context, q HistoryQuery, yield func(*hist
 	if err != nil {
 		return failed(invalid, err)
 	}
+	if o.o.History == nil {
+		return nil
+	}
 	return o.o.History.Search(ctx, query, func(r history.Record) bool { return yield(&r) })
 }
 

@@ -48,6 +48,10 @@ type Options struct {
 	// Reload reads the configuration again. It returns the keys that change with
 	// the next start only.
 	Reload func(ctx context.Context) (restart []string, err error)
+	// Published returns the domains whose policies are served. RenewPublished orders a
+	// certificate for the policy host of one.
+	Published      func() []Published
+	RenewPublished func(ctx context.Context, domain string) error
 	// Notice returns the notice to the sender of a message that the operator has
 	// bounced. If it is nil or returns nil, no notice is sent.
 	Notice func(m queue.Message, reason string) *queue.NewMessage
@@ -58,6 +62,7 @@ type Options struct {
 type Operator struct {
 	o      Options
 	shared shared
+	hours  hours
 }
 
 // New returns an Operator.

@@ -119,6 +119,30 @@ func TestEveryChangeIsLoggedWithItsActor(t *testing.T) {
 	}
 }
 
+func TestAFilterByReasonChangesWhatWaitsForIt(t *testing.T) {
+	d := newHarness(t)
+	ids := d.add("one.example", "two.example", "three.example")
+	change := func(action operator.Action, sel operator.Selection, want int) {
+		t.Helper()
+		if got, err := d.Change(t.Context(), operator.Actor{}, action, sel); err != nil || got.Affected != want {
+			t.Errorf("%s %+v: %+v, %v, want %d", action, sel, got, err, want)
+		}
+	}
+	change(operator.Hold, operator.Selection{IDs: ids[:2]}, 2)
+	change(operator.Remove, operator.Selection{Why: "held", DryRun: true}, 2)
+	change(operator.Remove, operator.Selection{Why: "dns"}, 0)
+	change(operator.Remove, operator.Selection{Why: "held", Domain: "three.example"}, 0)
+	change(operator.Remove, operator.Selection{Why: "held", Domain: "one.example"}, 1)
+	change(operator.Remove, operator.Selection{Why: "new"}, 1)
+	n := 0
+	if err := d.Messages(t.Context(), operator.Selection{Why: "held", All: true}, -1, func(m *operator.Message) bool { n++; return m.ID == ids[1] }); err != nil || n != 1 {
+		t.Error(n, err)
+	}
+	if _, err := d.Change(t.Context(), operator.Actor{}, operator.Remove, operator.Selection{Why: "mood"}); operator.HTTPStatus(err) != http.StatusBadRequest {
+		t.Error(err)
+	}
+}
+
 func TestAChangeNamesTheIDsThatItCannotFind(t *testing.T) {
 	d := newHarness(t)
 	ids := d.add("one.example", "two.example")

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/stsrelay/stsrelay/queue"
+	"github.com/stsrelay/stsrelay/relay/failure"
 )
 
 // Messages calls yield with the selected messages, the oldest first, until it
@@ -21,10 +22,16 @@ func (o *Operator) Messages(ctx context.Context, sel Selection, limit int, yield
 	if limit == 0 || len(sel.IDs) > 0 && len(f.IDs) == 0 {
 		return nil
 	}
+	if sel.Why != "" && failure.Of(sel.Why).Reason == 0 {
+		return failed(invalid, fmt.Errorf("why %q is no code of a reason; docs/reasons.md lists them", sel.Why))
+	}
 	n, ours := 0, o.sharedNow()
 	return o.o.Queue.List(ctx, f, func(m queue.Message) bool {
-		n++
 		out := newMessage(&m, ours)
+		if sel.Why != "" && out.Reason.Code != sel.Why {
+			return true
+		}
+		n++
 		return yield(&out) && n != limit
 	})
 }

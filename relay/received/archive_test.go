@@ -366,3 +366,26 @@ func TestEveryFailureHasARemedy(t *testing.T) {
 		t.Errorf("%+v", f)
 	}
 }
+
+func TestANewFailureIsTold(t *testing.T) {
+	h := newHarness(t)
+	h.add(t, report("a", "2026-11-10", "1", "r.example", 100, 30, "certificate-expired mx1.r.example 30"))
+	h.add(t, report("a", "2026-11-19", "2", "r.example", 1000, 63, "certificate-expired mx1.r.example 30", "certificate-expired mx2.r.example 10", "starttls-not-supported mx1.r.example 9"))
+	h.add(t, report("a", "2026-11-19", "3", "s.example", 19, 1, "sts-policy-fetch-error mx.s.example 1"))
+	h.take(t, "q1", "Subject: hello\r\n\r\nhello\r\n")
+	trouble, err := h.Troubles(t.Context())
+	if err != nil || trouble.Mails != 1 || trouble.Dropped != 0 {
+		t.Fatalf("%+v, %v", trouble, err)
+	}
+	got := make(map[string]int64)
+	for _, f := range trouble.Failures {
+		got[f.Domain+" "+f.Type+" "+f.MX] = f.Sessions
+	}
+	if len(got) != 3 || got["r.example certificate-expired mx2.r.example"] != 10 || got["r.example unexplained "] != 14 || got["s.example sts-policy-fetch-error mx.s.example"] != 1 {
+		t.Errorf("%v", got)
+	}
+	h.now = h.now.Add(5 * 24 * time.Hour)
+	if trouble, err = h.Troubles(t.Context()); err != nil || trouble.Mails != 0 || trouble.Failures != nil {
+		t.Errorf("later: %+v, %v", trouble, err)
+	}
+}

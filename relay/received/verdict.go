@@ -65,7 +65,7 @@ func (v *Verdict) judge() {
 }
 
 // String says the verdict in a sentence.
-func (v *Verdict) String() string {
+func (v Verdict) String() string {
 	if v.Ready {
 		return fmt.Sprintf("%s is ready for enforce: %d days, %d sessions of %d senders in their reports, no failure of its own in the last %d days", v.Domain, v.Days, v.Sessions, v.Senders, quietDays)
 	}

@@ -3,28 +3,22 @@ package web
 import (
 	"cmp"
 	"context"
+	"maps"
 	"net/http"
-	"slices"
 	"strings"
-	"time"
 
-	"github.com/stsrelay/stsrelay/relay/operator"
 	"github.com/stsrelay/stsrelay/tlsrpt"
 )
 
-const (
-	pageRows         = 200 // of a list; a page is read by a person
-	overviewRows     = 50  // of domains on the overview
-	overviewDays     = 2   // of reports on the overview: yesterday's, and today's
-	overviewProblems = 10  // of policies on the overview
-)
+// pageRows is how many rows a list has; it is read by a person.
+const pageRows = 200
 
 // pageNames are the files of package folder page, without .html.
-var pageNames = []string{"overview", "queue", "message", "confirm", "policies", "reports", "day", "login", "error"}
+var pageNames = []string{"overview", "queue", "message", "confirm", "policies", "reports", "day", "received", "receiveddomain", "login", "error"}
 
 // handlers returns the pages by their paths.
 func (p *pages) handlers() map[string]http.Handler {
-	return map[string]http.Handler{
+	handlers := map[string]http.Handler{
 		"/{$}":           p.page("overview", p.overview),
 		"/queue":         p.page("queue", p.queue),
 		"/queue/{id}":    p.page("message", p.message),
@@ -33,94 +27,9 @@ func (p *pages) handlers() map[string]http.Handler {
 		"/reports":       p.page("reports", p.reports),
 		"/reports/{day}": p.page("day", p.day),
 	}
+	maps.Copy(handlers, p.receivedPages())
+	return handlers
 }
-
-// overviewPage is the state of the relay.
-type overviewPage struct {
-	OldestAt *time.Time // of what waits
-	Domains  []operator.DomainSummary
-	Reasons  []operator.Reason // of all domains
-	Policies policyCounts
-	Days     []reportDay
-	Reports  string // why there are no days, "" where they are all there
-}
-
-// policyCounts is the policy cache in numbers.
-type policyCounts struct {
-	Off                             string // why there is no cache, "" where there is
-	Enforce, Testing, None, Missing int
-	// Failing are the first policies with a problem, Problems is how many there are.
-	Failing  []operator.Policy
-	Problems int
-}
-
-func (p *pages) overview(r *http.Request, v *view) error {
-	v.Tab, v.Title = "overview", v.T("Overview")
-	o := &overviewPage{}
-	domains := p.operator.Summary()
-	for i := range domains {
-		if at := domains[i].OldestAt; o.OldestAt == nil || at.Before(*o.OldestAt) {
-			o.OldestAt = &at
-		}
-	}
-	o.Reasons = operator.Reasons(domains)
-	o.Domains = firstRows(domains, overviewRows, v, v.T("The list of messages finds those of a domain."))
-	if err := p.operator.PoliciesOff(); err != nil {
-		o.Policies.Off = err.Error()
-	}
-	for _, policy := range p.operator.Policies() {
-		switch policy.Mode {
-		case "enforce":
-			o.Policies.Enforce++
-		case "testing":
-			o.Policies.Testing++
-		case "none":
-			o.Policies.None++
-		default:
-			o.Policies.Missing++
-		}
-		if policy.Problem() != "" {
-			if o.Policies.Problems++; o.Policies.Problems <= overviewProblems {
-				o.Policies.Failing = append(o.Policies.Failing, policy)
-			}
-		}
-	}
-	reports := &view{words: v.words}
-	var err error
-	if o.Days, err = p.days(r.Context(), overviewDays, reports); err != nil {
-		o.Reports = err.Error() // the rest is worth showing without them
-	} else {
-		o.Reports = reports.Note
-	}
-	v.Page = o
-	return nil
-}
-
-// policiesPage is the policy cache, the policies with a problem first.
-type policiesPage struct {
-	Domain   string // part of the names that are shown
-	Policies []operator.Policy
-}
-
-func (p *pages) policies(r *http.Request, v *view) error {
-	v.Tab, v.Title = "policies", v.T("Policies")
-	if err := p.operator.PoliciesOff(); err != nil {
-		return err
-	}
-	page := &policiesPage{Domain: strings.ToLower(strings.TrimSpace(r.URL.Query().Get("domain")))}
-	for _, policy := range p.operator.Policies() {
-		if strings.Contains(policy.Domain, page.Domain) {
-			page.Policies = append(page.Policies, policy)
-		}
-	}
-	slices.SortStableFunc(page.Policies, func(a, b operator.Policy) int { return cmp.Compare(failing(&b), failing(&a)) })
-	page.Policies = firstRows(page.Policies, pageRows, v, v.T("A part of a domain's name finds others."))
-	v.Page = page
-	return nil
-}
-
-// failing returns 1 for a policy with a problem, else 0.
-func failing(p *operator.Policy) int { return min(len(p.Problem()), 1) }
 
 // reportDay is the TLS reports of one day.
 type reportDay struct {

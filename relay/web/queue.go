@@ -11,6 +11,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/stsrelay/stsrelay/relay/failure"
+	"github.com/stsrelay/stsrelay/relay/history"
 	"github.com/stsrelay/stsrelay/relay/operator"
 )
 
@@ -22,7 +24,7 @@ const (
 )
 
 // queueFilter are the parameters that say which messages are listed.
-var queueFilter = []string{"domain", "from", "to", "state", "older_than"}
+var queueFilter = []string{"domain", "from", "to", "state", "older_than", "why"}
 
 // queuePage is a page of the list of messages, and what it was asked for.
 type queuePage struct {
@@ -57,6 +59,18 @@ func (p *queuePage) Aria(column string) string {
 		return "descending"
 	}
 	return "none"
+}
+
+// Reasons returns the reasons that mail can wait for.
+func (p *queuePage) Reasons() []failure.Row { return failure.All() }
+
+// Reason returns the reason that was asked for, nil for any.
+func (p *queuePage) Reason() *operator.Reason {
+	row := failure.Of(p.Query.Get("why"))
+	if row.Reason == 0 {
+		return nil
+	}
+	return &operator.Reason{Code: row.Code, Owner: string(row.Owner), Says: row.Says, Remedy: row.Remedy}
 }
 
 // By returns the address of the list sorted by a column, or the other way round where
@@ -94,7 +108,7 @@ func (p *queuePage) address(key, value string) string {
 // selectionOf returns the messages that a filter in the parameters of a request names.
 func selectionOf(q url.Values) operator.Selection {
 	get := func(key string) string { return strings.TrimSpace(q.Get(key)) }
-	return operator.Selection{Domain: get("domain"), From: get("from"), To: get("to"), State: get("state"), OlderThan: get("older_than"), All: true}
+	return operator.Selection{Domain: get("domain"), From: get("from"), To: get("to"), State: get("state"), OlderThan: get("older_than"), Why: get("why"), All: true}
 }
 
 func (p *pages) queue(r *http.Request, v *view) error {
@@ -180,14 +194,42 @@ func domainOf(address string) string {
 	return domain + " " + local
 }
 
+// messagePage is a message, and its attempts so far.
+type messagePage struct {
+	operator.Message
+	Tried []history.Record // the oldest first
+	More  bool             // there are more than Tried
+}
+
+// mostTried is how many attempts a page lists.
+const mostTried = 100
+
+// ReasonDomain returns the domain that the reason is about.
+func (m *messagePage) ReasonDomain() string {
+	for _, r := range m.Recipients {
+		if r.Reason == m.Reason.Code && r.State == "queued" {
+			return r.Address[strings.LastIndexByte(r.Address, '@')+1:]
+		}
+	}
+	return ""
+}
+
 func (p *pages) message(r *http.Request, v *view) error {
 	v.Tab, v.Title = "queue", v.T("Message")
 	m, err := p.operator.Message(r.PathValue("id"))
 	if err != nil {
 		return err
 	}
-	v.Title, v.Page = v.T("Message %s", m.ID), &m
-	return nil
+	page := &messagePage{Message: m}
+	v.Title, v.Page = v.T("Message %s", m.ID), page
+	err = p.operator.History(r.Context(), operator.HistoryQuery{ID: m.ID, Event: string(history.Attempt), Since: m.ReceivedAt, Limit: mostTried + 1, OldestFirst: true}, func(rec *history.Record) bool {
+		page.More = len(page.Tried) == mostTried
+		if !page.More {
+			page.Tried = append(page.Tried, *rec)
+		}
+		return true
+	})
+	return noteTimeout(err, v)
 }
 
 // confirmPage asks before messages are given up or removed.

@@ -9,6 +9,7 @@ import (
 	"html/template"
 	"log/slog"
 	"net/http"
+	"strconv"
 	"time"
 
 	"github.com/stsrelay/stsrelay/internal/human"
@@ -94,6 +95,9 @@ func (p *pages) newView(r *http.Request) *view {
 	role := p.access.role(r)
 	v := &view{words: p.words[languageOf(r)], Status: p.operator.Status(), Here: r.URL.RequestURI(),
 		MayAct: role == acts, CouldAct: role != acts && p.access.act != ""}
+	if n, err := strconv.Atoi(r.URL.Query().Get("refresh")); err == nil && n >= 5 {
+		v.Refresh = n
+	}
 	if secret := secretOf(r); secret != "" {
 		v.LoggedIn = p.access.sessions.role(secret, time.Now()) != nobody
 		v.Done = p.access.sessions.takeDone(secret)
@@ -111,6 +115,9 @@ func (p *pages) write(w http.ResponseWriter, status int, name string, v *view) {
 	}
 	w.Header().Set("Content-Type", "text/html; charset=utf-8")
 	w.Header().Set("Content-Language", v.Language)
+	if v.Refresh > 0 {
+		w.Header().Set("Refresh", strconv.Itoa(v.Refresh))
+	}
 	w.Header().Set("Vary", "Accept-Language, Cookie")
 	w.WriteHeader(status)
 	_, _ = b.WriteTo(w) // the client has gone if it fails

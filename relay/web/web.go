@@ -86,6 +86,7 @@ func Handler(o Options) http.Handler {
 	}
 	mux.HandleFunc("GET /style.css", func(w http.ResponseWriter, r *http.Request) { http.ServeFileFS(w, r, pageFiles, "page/style.css") })
 	p.loginRoutes(mux)
+	drainRoutes(mux, a, o.Operator)
 	foreign := http.NewCrossOriginProtection()
 	foreign.SetDenyHandler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		o.Logger.Warn("a form that another site had sent was refused", "client", clientOf(r).String(), "origin", r.Header.Get("Origin"), "path", r.URL.Path)

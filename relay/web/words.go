@@ -12,6 +12,7 @@ import (
 	"golang.org/x/text/language"
 
 	"github.com/stsrelay/stsrelay/internal/human"
+	"github.com/stsrelay/stsrelay/relay/operator"
 )
 
 //go:embed words
@@ -82,7 +83,7 @@ func (w *words) functions() template.FuncMap {
 		"language": func() string { return w.Language },
 		"seconds":  func(n int64) time.Duration { return time.Duration(n) * time.Second },
 		"age":      func(t time.Time) string { return human.Span(time.Since(t)) },
-		"ago":      w.ago, "until": w.until, "at": at, "name": domainName,
+		"ago":      w.ago, "until": w.until, "at": at, "name": domainName, "remedy": w.remedy,
 	}
 }
 
@@ -131,4 +132,18 @@ func pointer(t any) *time.Time {
 
 func timeElement(at time.Time, text string) template.HTML {
 	return template.HTML(`<time datetime="` + at.UTC().Format(time.RFC3339) + `" title="` + human.Clock(at) + `">` + template.HTMLEscapeString(text) + `</time>`) //nolint:gosec // the text is escaped
+}
+
+// remedy returns what the operator can do about a reason, of a domain and a message where
+// they are given.
+func (w *words) remedy(r operator.Reason, domain, id string) string {
+	text := r.Remedy
+	var back []string
+	for _, pair := range [][2]string{{domain, "DOMAIN"}, {id, "ID"}} {
+		if pair[0] != "" {
+			text = strings.ReplaceAll(text, pair[0], pair[1]) // as the translation has it
+			back = append(back, pair[1], pair[0])
+		}
+	}
+	return strings.NewReplacer(back...).Replace(w.T(text))
 }

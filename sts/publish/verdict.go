@@ -77,9 +77,14 @@ func Judge(s State) []Finding {
 	if w := Warning(s.Domain.Policy); w != "" {
 		add("max-age", Advice, "%s", w)
 	}
-	order := []Grade{Fault, Waiting, Advice}
-	slices.SortStableFunc(out, func(a, b Finding) int { return slices.Index(order, a.Grade) - slices.Index(order, b.Grade) })
+	Sort(out)
 	return out
+}
+
+// Sort brings findings into order, faults first.
+func Sort(list []Finding) {
+	order := []Grade{Fault, Waiting, Advice}
+	slices.SortStableFunc(list, func(a, b Finding) int { return slices.Index(order, a.Grade) - slices.Index(order, b.Grade) })
 }
 
 type adder func(code string, g Grade, format string, args ...any)

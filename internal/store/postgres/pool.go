@@ -20,24 +20,26 @@ const (
 	idleReaders = 4
 	// readTimeout bounds the reading of a value, or of a page of a scan.
 	readTimeout = 30 * time.Second
+	// readPatience is how long a reader waits while the server is away. A message that
+	// cannot be read is held for the operator, so it is longer than any failover.
+	readPatience = 10 * time.Minute
 	// retryEvery is the time between two attempts while the server is away.
 	retryEvery = 500 * time.Millisecond
 )
 
 // pool has the connections for readers.
 type pool struct {
-	config   *pgconn.Config
-	name     string
-	patience time.Duration
-	views    *semaphore.Weighted
+	config *pgconn.Config
+	name   string
+	views  *semaphore.Weighted
 
 	mu     sync.Mutex
 	idle   []*conn
 	closed bool
 }
 
-func newPool(config *pgconn.Config, name string, patience time.Duration) *pool {
-	return &pool{config: config, name: name, patience: patience, views: semaphore.NewWeighted(viewers)}
+func newPool(config *pgconn.Config, name string) *pool {
+	return &pool{config: config, name: name, views: semaphore.NewWeighted(viewers)}
 }
 
 func (p *pool) take() (*conn, error) {
@@ -83,7 +85,7 @@ func (p *pool) close() {
 // read calls fn with a connection. As long as fn is told to be repeatable and the server
 // is away, it is called again, so that a failover is a slow read and no error.
 func (p *pool) read(fn func(*conn) (repeat bool, err error)) error {
-	deadline := time.Now().Add(p.patience)
+	deadline := time.Now().Add(readPatience)
 	for {
 		repeat := true
 		c, err := p.take()

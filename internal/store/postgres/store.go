@@ -55,12 +55,15 @@ type Options struct {
 	Logger *slog.Logger
 }
 
+// DefaultTerm is the default of Options.Term.
+const DefaultTerm = 20 * time.Second
+
 func (o *Options) setDefaults() {
 	if o.Holder == "" {
 		o.Holder = o.Space
 	}
 	if o.Term == 0 {
-		o.Term = 20 * time.Second
+		o.Term = DefaultTerm
 	}
 	if o.Replication == "" {
 		o.Replication = Required
@@ -113,7 +116,7 @@ func Open(ctx context.Context, o Options) (*Store, error) {
 		return nil, err
 	}
 	s := &Store{o: o, config: config, wake: make(chan struct{}, 1), started: time.Now()}
-	s.reads = newPool(config, o.Holder, o.Patience)
+	s.reads = newPool(config, o.Holder)
 	s.write = writer{s: s}
 	c, err := s.connect(ctx)
 	if err != nil {
@@ -210,6 +213,9 @@ func (s *Store) CheckSpace(int64) error {
 	}
 	return nil
 }
+
+// Away reports whether the server is away.
+func (s *Store) Away() bool { return s.away.Load() != 0 }
 
 func (s *Store) awayFor() time.Duration {
 	since := s.away.Load()

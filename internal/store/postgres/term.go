@@ -55,7 +55,7 @@ func take(c *conn, o *Options) (*term, error) {
 	sent := time.Now()
 	err = c.query(sqlTimeout, `update stsrelay.spaces set term = term + 1, holder = $2, token = $3, since = clock_timestamp(),
 		until = clock_timestamp() + make_interval(secs => $4), wanted_by = ''
-		where name = $1 and (until < clock_timestamp() or $3 <> '' and token = $3) returning id, term`,
+		where name = $1 and (until < clock_timestamp() or $3 <> '' and token = $3 or token = '`+reserved+`' and holder = $2) returning id, term`,
 		[]param{text(o.Space), text(o.Holder), text(o.Token), seconds(o.Term)}, func(row [][]byte) {
 			t.space, t.number = integer(row[0]), integer(row[1])
 		})
@@ -130,9 +130,17 @@ func (s *Store) renewNow(ctx context.Context) error {
 	return nil
 }
 
-// release gives the term back: another relay can take the space at once.
+// reserved is the token of a space that is kept for its holder, who has asked for it and
+// has not taken it yet.
+const reserved = "reserved"
+
+// release gives the term back: another relay can take the space at once. If one has asked
+// for it, it alone can for some seconds.
 func (t *term) release(c *conn) error {
-	return c.query(sqlTimeout, `update stsrelay.spaces set until = '-infinity', holder = '', token = '' where id = $1 and term = $2`,
+	return c.query(sqlTimeout, `update stsrelay.spaces set
+		until = case when wanted_by = '' then '-infinity'::timestamptz else clock_timestamp() + interval '10 seconds' end,
+		holder = wanted_by, token = case when wanted_by = '' then '' else '`+reserved+`' end
+		where id = $1 and term = $2`,
 		[]param{number(t.space), number(t.number)}, nil)
 }
 
@@ -150,3 +158,6 @@ func (s *Store) WantedBy() string { return s.term.wanted.Load().(string) }
 
 // Term returns the number of the term by which the space is held.
 func (s *Store) Term() int64 { return s.term.number }
+
+// Length is how long the space is held without renewal.
+func (s *Store) Length() time.Duration { return s.o.Term }

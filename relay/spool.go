@@ -1,0 +1,102 @@
+package relay
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"github.com/stsrelay/stsrelay/internal/store"
+	"github.com/stsrelay/stsrelay/internal/store/postgres"
+	"github.com/stsrelay/stsrelay/queue"
+	"github.com/stsrelay/stsrelay/relay/delivery"
+	"github.com/stsrelay/stsrelay/relay/notify"
+	"github.com/stsrelay/stsrelay/tlsrpt"
+)
+
+// spool is the mail in one store, and the parts that work on it and on nothing else.
+type spool struct {
+	queue    *queue.Queue
+	notices  *notify.Reporter
+	reporter *tlsrpt.Reporter // nil: TLS reports are off
+	delivery *delivery.Delivery
+}
+
+// openSpool opens what is in st. What was opened before an error is in the result.
+func (r *Relay) openSpool(st store.Store, damage store.Damage) (s spool, err error) {
+	var holds func() bool
+	if space, ok := st.(*postgres.Store); ok {
+		holds = space.Holds
+	}
+	c := r.config.Load()
+	limits := queueLimits(c)
+	s.queue, err = queue.Open(queue.Options{Store: st, Damage: damage, Schedule: schedule(c), DomainLimit: limits.Domain, ClaimLimit: limits.Claims, MaxMessages: limits.Messages, TrashSize: int64(c.Limits.TrashSize), BounceDelay: r.o.BounceDelay, Paused: c.Delivery.Paused, Acted: r.history.AddAction, Logger: r.log})
+	if err != nil {
+		return s, err
+	}
+	s.notices = &notify.Reporter{
+		Hostname: c.Hostname,
+		Language: func() string { return r.config.Load().Notices.Language },
+		Expire:   func() time.Duration { return time.Duration(r.config.Load().Delivery.Expire) },
+		Content:  s.queue.Open,
+	}
+	if s.notices.Digest, err = notify.NewDigest(s.notices, st); err != nil {
+		return s, err
+	}
+	if err := s.notices.Load(st); err != nil {
+		return s, err
+	}
+	if s.reporter, err = r.newReporter(st, s.queue); err != nil {
+		return s, err
+	}
+	deliverySettings, err := settings(c)
+	if err != nil {
+		return s, err
+	}
+	s.delivery = delivery.New(delivery.Options{
+		Queue: s.queue, Resolver: r.resolver, Policies: r.policies, Hostname: c.Hostname, Roots: r.roots,
+		Dial: r.o.Dial, IsSelf: r.isSelf, Holds: holds, Readers: r.eventReaders(s.notices, s.reporter), Trace: &r.trace, Now: r.o.Now, Settings: deliverySettings, Timeouts: r.o.Timeouts,
+		Hellos: r.hellos, Logger: r.log,
+	})
+	return s, nil
+}
+
+// adopt works on the space of another relay, which s holds, until ctx ends, the space is
+// asked for, or nothing waits in it any more.
+func (r *Relay) adopt(ctx context.Context, s *postgres.Store) error {
+	mail, err := r.openSpool(s, store.Damage{})
+	if mail.queue != nil {
+		defer mail.queue.Close()
+	}
+	if err != nil {
+		return err
+	}
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	var parts sync.WaitGroup
+	defer parts.Wait()
+	parts.Go(func() { mail.delivery.Run(ctx, handoverGrace) })
+	parts.Go(func() { mail.notices.Digest.Run(ctx, mail.queue, r.log) })
+	if mail.reporter != nil {
+		parts.Go(func() { r.runReports(ctx, mail.reporter) })
+	}
+	defer stop()
+	ticker := time.NewTicker(watchSpaceEvery)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-ticker.C:
+		}
+		if err := s.Err(); err != nil {
+			return err
+		}
+		if s.WantedBy() != "" || mail.queue.Counts().Messages == 0 {
+			return nil
+		}
+	}
+}
+
+// handoverGrace bounds how long content that is going out delays the handing back of a
+// space.
+const handoverGrace = 5 * time.Second
