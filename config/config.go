@@ -163,6 +163,8 @@ type History struct {
 	Size Size `toml:"size" json:"size"`
 	// Addresses is "full", "domain" or "hashed".
 	Addresses string `toml:"addresses" json:"addresses"`
+	// Subject keeps the Subject of each message too.
+	Subject bool `toml:"subject" json:"subject"`
 }
 
 // Queue is where the queue is kept.

@@ -12,6 +12,9 @@ import (
 type Reports struct {
 	// Address is the mail drop: mail to it is read here and not relayed. "": there is none.
 	Address string `toml:"address" json:"address"`
+	// HTTPS takes reports that are posted to https://HOST/tlsrpt, where HOST is
+	// publisher.host.
+	HTTPS bool `toml:"https" json:"https" restart:""`
 	// Domains are those whose reports are kept; empty: those of [[publish]], and where there
 	// are none, all.
 	Domains []string `toml:"domains" json:"domains"`
@@ -47,6 +50,9 @@ func (l *loader) checkReports() {
 		if r.Address == l.config.Notices.Operator {
 			l.fail("reports.address", r.Address, "is that of notices.operator, too: alerts would not leave this relay")
 		}
+	}
+	if r.HTTPS && l.config.Publisher.HTTPS == "" {
+		l.fail("reports.https", r.HTTPS, "needs publisher.https: reports are posted to that address")
 	}
 	for i := range r.Domains {
 		name, err := mailbox.ParseName(r.Domains[i])

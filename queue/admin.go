@@ -48,7 +48,7 @@ func (q *Queue) each(ctx context.Context, f Filter, what, reason string, fn func
 		}
 		n++
 		if what != "" {
-			q.logAction(&m, what, "", reason)
+			q.logAction(&Action{Message: &m, What: what, Reason: reason, By: f.By}, "")
 		}
 		return true
 	})
@@ -59,29 +59,41 @@ func (q *Queue) each(ctx context.Context, f Filter, what, reason string, fn func
 // logs cut lines of more than 16 KiB.
 const recipientsALine = 50
 
-// logAction logs what the operator did to a message, or to its recipients of one domain.
-// All of these are named: no earlier line need have named them.
-func (q *Queue) logAction(m *Message, what, domain, reason string) {
-	var to []string
+// Action is what the operator did to recipients of a message.
+type Action struct {
+	Message *Message
+	// To are the recipients that have no end yet.
+	To []string
+	// What was done, Reason why, and By whom; the last two may be "".
+	What, Reason, By string
+}
+
+// logAction logs an action on a message, or on its recipients of one domain, and sets To. All
+// of these are named: no earlier line need have named them.
+func (q *Queue) logAction(a *Action, domain string) {
+	m := a.Message
 	for i, r := range m.Recipients {
 		if m.States[i].State == Queued && (domain == "" || domain == r.Domain) {
-			to = append(to, r.Address)
+			a.To = append(a.To, r.Address)
 		}
 	}
-	args := []any{"queue_id", m.ID.String(), "from", m.From, "recipients", len(to)}
+	args := []any{"queue_id", m.ID.String(), "from", m.From, "recipients", len(a.To)}
 	if m.MessageID != "" {
 		args = append(args, "message_id", m.MessageID)
 	}
 	if domain != "" {
 		args = append(args, "domain", domain)
 	}
-	if reason != "" {
-		args = append(args, "reason", reason)
+	if a.Reason != "" {
+		args = append(args, "reason", a.Reason)
 	}
-	for part := range slices.Chunk(to, recipientsALine) {
-		q.log.Info(what, append(args, "to", part)...)
+	if a.By != "" {
+		args = append(args, "actor", a.By)
 	}
-	q.acted(m, to, what, reason)
+	for part := range slices.Chunk(a.To, recipientsALine) {
+		q.log.Info(a.What, append(args, "to", part)...)
+	}
+	q.acted(a)
 }
 
 // waitDurable waits until all that was submitted is durable. While the disk is full, the

@@ -25,7 +25,7 @@ import (
 func (q *Queue) Remove(ctx context.Context, f Filter) (int, error) {
 	defer q.emptyTrash(time.Time{}) // of what exceeds its bounds
 	if f.Domain != "" {
-		return q.cancelEach(ctx, f, cancellation{domain: f.Domain})
+		return q.cancelEach(ctx, f, cancellation{domain: f.Domain, by: f.By})
 	}
 	return q.each(ctx, f, "removed by the operator", "", q.removeLocked)
 }
@@ -39,7 +39,7 @@ func (q *Queue) Remove(ctx context.Context, f Filter) (int, error) {
 // any more, and bounced after it, unless UndoBounces comes before. A restart forgets what is
 // not bounced yet. Bounce returns how many messages it touched.
 func (q *Queue) Bounce(ctx context.Context, f Filter, reason string, notice func(Message) *NewMessage) (int, error) {
-	return q.cancelEach(ctx, f, cancellation{domain: f.Domain, reason: reason, notice: notice, notBefore: q.clock.now().Add(q.bounceDelay)})
+	return q.cancelEach(ctx, f, cancellation{domain: f.Domain, reason: reason, by: f.By, notice: notice, notBefore: q.clock.now().Add(q.bounceDelay)})
 }
 
 // cancellation is a request of the operator to end a message, or its recipients of one
@@ -48,6 +48,7 @@ type cancellation struct {
 	entry  *scheduler.Entry
 	domain string // "" for the whole message
 	reason string
+	by     string                    // who asked for it, "" where that is not known
 	notice func(Message) *NewMessage // nil: it is removed, without a notice
 	// notBefore is when it is applied at the earliest; it can be undone before.
 	notBefore scheduler.Time
@@ -159,10 +160,10 @@ func (q *Queue) cancel(c *cancellation, m *Message) bool {
 	p := q.apply(c, m)
 	switch p {
 	case early:
-		q.logAction(m, fmt.Sprintf("to be %s by the operator in %s, unless it is undone", c.verb(), q.bounceDelay), c.domain, c.reason)
+		q.logAction(&Action{Message: m, What: fmt.Sprintf("to be %s by the operator in %s, unless it is undone", c.verb(), q.bounceDelay), Reason: c.reason, By: c.by}, c.domain)
 		q.cancellations.wake.raise() // for its time
 	case beingTried:
-		q.logAction(m, "to be "+c.verb()+" by the operator when the attempt under way has ended", c.domain, c.reason)
+		q.logAction(&Action{Message: m, What: "to be " + c.verb() + " by the operator when the attempt under way has ended", Reason: c.reason, By: c.by}, c.domain)
 	}
 	return p != nothingLeft
 }
@@ -269,7 +270,7 @@ func (q *Queue) apply(c *cancellation, m *Message) progress {
 				copied = q.copyBody(c.entry, m)
 			}
 			if p = q.applyNow(c, m, notices, copied); p == applied {
-				q.logAction(&part, c.verb()+" by the operator", c.domain, c.reason)
+				q.logAction(&Action{Message: &part, What: c.verb() + " by the operator", Reason: c.reason, By: c.by}, c.domain)
 				LogNotices(q.log, &part.Envelope, notices)
 			} else if copied != nil {
 				copied.Abort()
@@ -358,7 +359,7 @@ func (q *Queue) applyNow(c *cancellation, m *Message, notices []NewMessage, copi
 		b, chunks = copied.handOver()
 	}
 	b.RetryWhenFull()
-	generated := q.addGeneratedLocked(notices, b)
+	generated := q.addGeneratedLocked(notices, &m.Envelope, b)
 	now := q.clock.now()
 	for _, n := range groups {
 		q.permitted(e, q.scheduler.End(&e.Groups[n], now))

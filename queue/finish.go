@@ -57,7 +57,7 @@ func (q *Queue) Finish(c *Claim, o Outcome) {
 	}
 	var generated []generatedMessage
 	if !gone {
-		generated = q.addGeneratedLocked(o.Notices, &b)
+		generated = q.addGeneratedLocked(o.Notices, &c.Envelope, &b)
 		q.writeResultsLocked(c, &b)
 	}
 	q.store.Submit(&b, func(err error) {
@@ -137,7 +137,7 @@ func (q *Queue) DelayNotified(c *Claim, notices []NewMessage) {
 	var b store.Batch
 	b.RetryWhenFull()
 	b.Deferrable()
-	generated := q.addGeneratedLocked(notices, &b)
+	generated := q.addGeneratedLocked(notices, &c.Envelope, &b)
 	for _, p := range c.positions {
 		c.record.States[p].Delayed = true
 	}

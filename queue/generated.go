@@ -41,7 +41,7 @@ func (q *Queue) Add(messages []NewMessage, also func(*store.Batch)) error {
 	var b store.Batch
 	done := make(chan error, 1)
 	q.mu.Lock()
-	generated := q.addGeneratedLocked(messages, &b)
+	generated := q.addGeneratedLocked(messages, nil, &b)
 	if also != nil {
 		also(&b)
 	}
@@ -54,10 +54,12 @@ func (q *Queue) Add(messages []NewMessage, also func(*store.Batch)) error {
 type generatedMessage struct {
 	entry *scheduler.Entry
 	env   *Envelope
+	about *Envelope // the message that it is a notice about, nil for none
 }
 
-// addGeneratedLocked adds messages to b.
-func (q *Queue) addGeneratedLocked(messages []NewMessage, b *store.Batch) []generatedMessage {
+// addGeneratedLocked adds messages to b. about is the message that they are notices about,
+// nil for none.
+func (q *Queue) addGeneratedLocked(messages []NewMessage, about *Envelope, b *store.Batch) []generatedMessage {
 	var generated []generatedMessage
 	for i := range messages {
 		m := &messages[i]
@@ -71,7 +73,7 @@ func (q *Queue) addGeneratedLocked(messages []NewMessage, b *store.Batch) []gene
 		m.Envelope.MessageID = CleanMessageID(messageIDOf(m.Body))
 		e := q.enterLocked()
 		q.buildEnvelope(e, &m.Envelope, m.Body, 0, int64(len(m.Body)), b)
-		generated = append(generated, generatedMessage{e, &m.Envelope})
+		generated = append(generated, generatedMessage{e, &m.Envelope, about})
 	}
 	return generated
 }
@@ -112,6 +114,9 @@ func (q *Queue) admitGeneratedLocked(generated []generatedMessage, err error) {
 			q.discardLocked(m.entry)
 		} else {
 			q.admitLocked(m.entry, m.env)
+			if m.about != nil {
+				q.noticed(m.about, m.env)
+			}
 		}
 	}
 	q.wake.raise()

@@ -24,6 +24,8 @@ type Filter struct {
 	State  State
 	// OlderThan selects what has been in the queue for longer.
 	OlderThan time.Duration
+	// By is who asks for a change of the messages, for the log; it selects none.
+	By string
 }
 
 // List calls yield for the selected messages, oldest first, until it returns

@@ -64,6 +64,9 @@ type Envelope struct {
 	// MessageID is the value of the Message-ID field, with its brackets, "" if none is
 	// known. It helps people to find a message.
 	MessageID string `cbor:"17,keyasint,omitempty"`
+	// Subject is the value of the Subject field as it came in, cut to 250 octets. It is there
+	// for those who are told of a message when it is accepted, and is not stored.
+	Subject string `cbor:"-"`
 }
 
 // CleanMessageID returns the value of a Message-ID field as an envelope has it: characters

@@ -67,7 +67,10 @@ type Options struct {
 	Paused bool
 	// Acted is told what the operator did to recipients of a message; nil: nobody is. It
 	// must not wait for anything.
-	Acted func(m *Message, to []string, what, reason string)
+	Acted func(*Action)
+	// Noticed is told of a notice about a message, with its envelope, when it is durable;
+	// nil: nobody is. It must not wait for anything.
+	Noticed func(about *Envelope, notice *Envelope)
 	// Damage is the damage that was found in the store. Messages whose values cannot be
 	// read are held. If there is any damage, bodies without an envelope are not deleted:
 	// their envelope may be what is damaged.
@@ -99,7 +102,8 @@ type Limits struct {
 type Queue struct {
 	store      store.Store
 	log        *slog.Logger
-	acted      func(m *Message, to []string, what, reason string)
+	acted      func(*Action)
+	noticed    func(about, notice *Envelope)
 	clock      clock
 	wake       signal // a group may have become due
 	buffers    buffers
@@ -139,7 +143,10 @@ func Open(o Options) (*Queue, error) {
 		o.Now = time.Now
 	}
 	if o.Acted == nil {
-		o.Acted = func(*Message, []string, string, string) {}
+		o.Acted = func(*Action) {}
+	}
+	if o.Noticed == nil {
+		o.Noticed = func(*Envelope, *Envelope) {}
 	}
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
@@ -148,6 +155,7 @@ func Open(o Options) (*Queue, error) {
 		store:         o.Store,
 		log:           o.Logger,
 		acted:         o.Acted,
+		noticed:       o.Noticed,
 		clock:         clock{wall: o.Now, epoch: time.Now()},
 		wake:          newSignal(),
 		trash:         trash{limit: o.TrashSize},

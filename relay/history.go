@@ -9,5 +9,5 @@ import (
 
 // historySettings returns the settings of the history.
 func historySettings(c *config.Config) history.Settings {
-	return history.Settings{Keep: time.Duration(c.History.Keep), Size: int64(c.History.Size), Addresses: history.Addresses(c.History.Addresses)}
+	return history.Settings{Keep: time.Duration(c.History.Keep), Size: int64(c.History.Size), Addresses: history.Addresses(c.History.Addresses), Subject: c.History.Subject}
 }

@@ -7,6 +7,7 @@ import (
 	"encoding/hex"
 	"net/smtp"
 	"net/url"
+	"slices"
 	"strings"
 	"testing"
 
@@ -117,8 +118,17 @@ func TestTheHistoryOfAMessageIsWhole(t *testing.T) {
 	w.Stop()
 	w.Start("")
 	var list []history.Record
-	if err := w.Admin().Get(t.Context(), "/v1/history/"+id[:12], nil, &list); err != nil || len(list) != 3 {
+	if err := w.Admin().Get(t.Context(), "/v1/history/"+id[:12], nil, &list); err != nil || len(list) != 4 {
 		t.Fatalf("%+v, %v", list, err)
+	}
+	slices.SortStableFunc(list, func(a, b history.Record) int {
+		return slices.Index(history.Kinds, a.Kind) - slices.Index(history.Kinds, b.Kind)
+	})
+	if n := list[3]; n.Kind != history.Notice || n.Notice == "" || n.Notice == id || !slices.Equal(n.To, []string{"anna@sender.example"}) {
+		t.Errorf("%+v", n)
+	}
+	if !strings.HasPrefix(list[2].By, "socket") || list[0].Subject != "" {
+		t.Errorf("%+v", list)
 	}
 	if list[0].Kind != history.Accepted || list[1].Verdict != "deferred" || list[1].Reply != "450 4.2.1 later" || list[2].Kind != history.Operator || !strings.Contains(list[2].What, "bounced by the operator") {
 		t.Errorf("%+v", list)
@@ -129,6 +139,29 @@ func TestTheHistoryOfAMessageIsWhole(t *testing.T) {
 	}
 	list = nil
 	if err := w.Admin().Get(t.Context(), "/v1/history", url.Values{"to": {"kurt@a.example"}}, &list); err != nil || len(list) > 0 {
+		t.Errorf("%+v, %v", list, err)
+	}
+}
+
+// What clients are refused is in the history, and so is the Subject where that is asked for.
+func TestTheHistoryHasRefusalsAndSubjects(t *testing.T) {
+	w := e2e.New(t, "paused = true\n[history]\nsubject = true\n")
+	if err := w.Dialogue("250 EHLO client.example", "250 MAIL FROM:<anna@sender.example>", "501 RCPT TO:<nobody>"); err != nil {
+		t.Fatal(err)
+	}
+	id, err := e2e.SendMail(w.Addr, "anna@sender.example", "Subject: =?utf-8?q?Rechnung_f=C3=BCr?=\r\n Oktober\r\n\r\nx\r\n", "kurt@a.example")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var list []history.Record
+	if err := w.Admin().Get(t.Context(), "/v1/history", url.Values{"event": {"refused"}}, &list); err != nil || len(list) != 1 {
+		t.Fatalf("%+v, %v", list, err)
+	}
+	if r := list[0]; r.Client != "127.0.0.1" || r.From != "anna@sender.example" || r.What != "RCPT" || !strings.HasPrefix(r.Reply, "501 ") {
+		t.Errorf("%+v", r)
+	}
+	list = nil
+	if err := w.Admin().Get(t.Context(), "/v1/history/"+id, nil, &list); err != nil || len(list) != 1 || list[0].Subject != "Rechnung für Oktober" {
 		t.Errorf("%+v, %v", list, err)
 	}
 }

@@ -10,6 +10,7 @@ import (
 
 	"github.com/stsrelay/stsrelay/queue"
 	"github.com/stsrelay/stsrelay/relay/delivery"
+	"github.com/stsrelay/stsrelay/relay/ingress"
 	"github.com/stsrelay/stsrelay/relay/metrics"
 	"github.com/stsrelay/stsrelay/relay/operator"
 	"github.com/stsrelay/stsrelay/relay/security"
@@ -150,6 +151,12 @@ func (r *Relay) accepted(env *queue.Envelope) {
 	r.totals.accepted.Add(1)
 	r.metrics.Accepted(env.Size)
 	r.history.AddAccepted(env)
+}
+
+// refused counts a reply that refuses a client's command.
+func (r *Relay) refused(f *ingress.Refusal) {
+	r.metrics.Refused(f.Code, f.Status)
+	r.history.AddRefused(f.Client, f.From, f.Command, f.Status, f.Reply)
 }
 
 // countEvents returns a reader of events that counts them for the metrics and for status.

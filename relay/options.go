@@ -135,7 +135,7 @@ func (r *Relay) ingressOptions(c *config.Config) (ingress.Options, error) {
 		Sign:               sign,
 		Drop:               r.drop(c),
 		Accepted:           r.accepted,
-		Refused:            r.metrics.Refused,
+		Refused:            r.refused,
 		Gateways:           container.Gateways(),
 		Logger:             r.log,
 	}

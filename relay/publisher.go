@@ -26,6 +26,9 @@ func (r *Relay) openPublisher(ctx context.Context, c *config.Config) error {
 		Store: r.disk, Host: c.Publisher.Host, Counted: func(result string) { r.metrics.PolicyRequest(result, 1) }, Now: r.o.Now, Logger: r.log,
 		Challenge: func(w http.ResponseWriter, q *http.Request) bool { return r.acme != nil && r.acme.Challenge(w, q) },
 	})
+	if c.Reports.HTTPS {
+		r.publisher.Handle("POST /tlsrpt", r.received.Handler())
+	}
 	if c.Publisher.HTTPS != "" {
 		if err := r.setPublished(ctx, c); err != nil {
 			return err

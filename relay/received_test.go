@@ -2,6 +2,7 @@ package relay_test
 
 import (
 	"fmt"
+	"net/http"
 	"net/url"
 	"strings"
 	"testing"
@@ -148,5 +149,27 @@ func TestThePagesOfReceivedReports(t *testing.T) {
 	}
 	if body := page(w, "/received/other.example"); !strings.Contains(body, "No report has come.") {
 		t.Error(body)
+	}
+}
+
+func TestReportsArePostedToThePublisher(t *testing.T) {
+	t.Parallel()
+	w := e2e.New(t, "[publisher]\nhttps = \"127.0.0.1:0\"\ntls = \"proxy\"\nhost = \"mta-sts.own.example\"\n[reports]\nhttps = true\ndomains = [\"own.example\"]")
+	for host, want := range map[string]int{"mta-sts.own.example": http.StatusCreated, "other.example": http.StatusNotFound} {
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "http://"+w.Relay.PublisherAddr().String()+"/tlsrpt", strings.NewReader(reportOf("a.example", 1, 3, 0, "", "")))
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.Host = host
+		res, err := http.DefaultClient.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _ = res.Body.Close(); res.StatusCode != want {
+			t.Errorf("%s: %d, want %d", host, res.StatusCode, want)
+		}
+	}
+	if s := receivedSummary(w, "own.example"); s.Successful != 3 {
+		t.Errorf("%+v", s)
 	}
 }

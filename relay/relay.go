@@ -107,6 +107,8 @@ type Relay struct {
 
 	disk     *badger.Store
 	space    *postgres.Store // nil: the queue is on the disk
+	spaces   atomic.Int64    // that the fleet works on
+	adopted  sync.Map        // the *delivery.Delivery of spaces of other relays
 	store    store.Store     // where the queue is: disk or space
 	queue    *queue.Queue
 	resolver *dnsclient.Client

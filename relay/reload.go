@@ -5,6 +5,7 @@ import (
 	"errors"
 
 	"github.com/stsrelay/stsrelay/config"
+	"github.com/stsrelay/stsrelay/relay/delivery"
 )
 
 // Reload reads the configuration and the certificates again. If they are wrong, it
@@ -49,7 +50,7 @@ func (r *Relay) reload(ctx context.Context) (restart []string, err error) {
 func (r *Relay) takeOver(ctx context.Context, c *config.Config) (restart []string, err error) {
 	running := r.config.Load()
 	restart = c.KeepRunning(running)
-	deliverySettings, err := settings(c)
+	deliverySettings, err := r.sharedSettings(c)
 	if err != nil {
 		return nil, err
 	}
@@ -85,6 +86,10 @@ func (r *Relay) takeOver(ctx context.Context, c *config.Config) (restart []strin
 		r.queue.SetPaused(c.Delivery.Paused)
 	}
 	r.delivery.Set(deliverySettings)
+	r.adopted.Range(func(d, _ any) bool {
+		d.(*delivery.Delivery).Set(deliverySettings)
+		return true
+	})
 	r.history.Set(historySettings(c))
 	if r.policies != nil && running.Delivery.PrivateAddresses != c.Delivery.PrivateAddresses {
 		// Another private_addresses may give another answer: the next delivery asks again.

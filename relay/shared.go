@@ -15,6 +15,7 @@ import (
 	"github.com/stsrelay/stsrelay/internal/human"
 	"github.com/stsrelay/stsrelay/internal/store"
 	"github.com/stsrelay/stsrelay/internal/store/postgres"
+	"github.com/stsrelay/stsrelay/relay/delivery"
 	"github.com/stsrelay/stsrelay/relay/fleet"
 )
 
@@ -113,9 +114,49 @@ func (r *Relay) runFleet(ctx context.Context) error {
 		return err
 	}
 	options.Logger = r.log
-	err = fleet.Run(ctx, fleet.Options{Own: r.space, Space: options, Adopt: r.adopt, Logger: r.log})
+	err = fleet.Run(ctx, fleet.Options{Own: r.space, Space: options, Adopt: r.adopt, Held: r.shareLimits, Logger: r.log})
 	if errors.Is(err, store.ErrFailed) {
 		return fmt.Errorf("%w: %w", ErrSpaceLost, err)
 	}
 	return err
+}
+
+// sharedSettings are the settings of deliveries, with the limits of hosts divided by the
+// number of spaces that the fleet works on: each has sessions of its own.
+func (r *Relay) sharedSettings(c *config.Config) (delivery.Settings, error) {
+	s, err := settings(c)
+	divide(&s, int(r.spaces.Load()))
+	return s, err
+}
+
+// divide divides the limits of hosts by n; 0 counts as 1.
+func divide(s *delivery.Settings, n int) {
+	if n <= 1 {
+		return
+	}
+	if s.PerHost > 0 {
+		s.PerHost = max(1, s.PerHost/n)
+	}
+	for _, rule := range s.Rules {
+		if rule.PerHost > 0 {
+			rule.PerHost = max(1, rule.PerHost/n)
+		}
+	}
+}
+
+// shareLimits is told how many spaces the fleet works on.
+func (r *Relay) shareLimits(spaces int) {
+	r.spaces.Store(int64(spaces))
+	r.reloading.Lock()
+	defer r.reloading.Unlock()
+	s, err := r.sharedSettings(r.config.Load())
+	if err != nil { // the files of the configuration cannot be read now: the limits stay
+		r.log.Warn("the limits of hosts cannot be divided anew", "error", err)
+		return
+	}
+	r.delivery.Set(s)
+	r.adopted.Range(func(d, _ any) bool {
+		d.(*delivery.Delivery).Set(s)
+		return true
+	})
 }

@@ -29,7 +29,7 @@ func (r *Relay) openSpool(st store.Store, damage store.Damage) (s spool, err err
 	}
 	c := r.config.Load()
 	limits := queueLimits(c)
-	s.queue, err = queue.Open(queue.Options{Store: st, Damage: damage, Schedule: schedule(c), DomainLimit: limits.Domain, ClaimLimit: limits.Claims, MaxMessages: limits.Messages, TrashSize: int64(c.Limits.TrashSize), BounceDelay: r.o.BounceDelay, Paused: c.Delivery.Paused, Acted: r.history.AddAction, Logger: r.log})
+	s.queue, err = queue.Open(queue.Options{Store: st, Damage: damage, Schedule: schedule(c), DomainLimit: limits.Domain, ClaimLimit: limits.Claims, MaxMessages: limits.Messages, TrashSize: int64(c.Limits.TrashSize), BounceDelay: r.o.BounceDelay, Paused: c.Delivery.Paused, Acted: r.history.AddAction, Noticed: r.history.AddNotice, Logger: r.log})
 	if err != nil {
 		return s, err
 	}
@@ -48,7 +48,7 @@ func (r *Relay) openSpool(st store.Store, damage store.Damage) (s spool, err err
 	if s.reporter, err = r.newReporter(st, s.queue); err != nil {
 		return s, err
 	}
-	deliverySettings, err := settings(c)
+	deliverySettings, err := r.sharedSettings(c)
 	if err != nil {
 		return s, err
 	}
@@ -70,6 +70,8 @@ func (r *Relay) adopt(ctx context.Context, s *postgres.Store) error {
 	if err != nil {
 		return err
 	}
+	r.adopted.Store(mail.delivery, true)
+	defer r.adopted.Delete(mail.delivery)
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
 	var parts sync.WaitGroup

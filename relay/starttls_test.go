@@ -7,9 +7,11 @@
 package relay_test
 
 import (
+	"bytes"
 	"cmp"
 	"crypto/tls"
 	"encoding/json"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -240,18 +242,45 @@ func TestTheLogSaysHowASessionWasEncrypted(t *testing.T) {
 		found := false
 		for text := range strings.Lines(log.String()) {
 			var l struct {
-				Msg, TLS string
-				ID       string `json:"queue_id"`
+				Msg, TLS                               string
+				ID                                     string `json:"queue_id"`
+				Protection, Cipher, Group, Certificate string
 			}
 			if json.Unmarshal([]byte(text), &l) == nil && l.ID == id && l.Msg == "attempt" {
 				found = true
 				if !strings.HasPrefix(l.TLS, want) {
 					t.Errorf("%q, want %q", l.TLS, want)
 				}
+				if domain == "b.example" {
+					if l.Protection != "none" || l.Cipher+l.Group+l.Certificate != "" {
+						t.Errorf("%+v", l)
+					}
+				} else if l.Protection != "verified" || l.Cipher != "TLS_AES_128_GCM_SHA256" || l.Group != "X25519MLKEM768" || l.Certificate != fingerprint(w, h) {
+					t.Errorf("%+v", l)
+				}
+				documented(t, []byte(text))
 			}
 		}
 		if !found {
 			t.Errorf("no attempt of %s", domain)
+		}
+	}
+}
+
+// documented looks for the fields of a line in docs/logging.md.
+func documented(t *testing.T, line []byte) {
+	t.Helper()
+	page, err := os.ReadFile("../docs/logging.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var fields map[string]any
+	if err := json.Unmarshal(line, &fields); err != nil || len(fields) < 20 {
+		t.Fatalf("%v, %d fields", err, len(fields))
+	}
+	for name := range fields {
+		if !bytes.Contains(page, []byte("`"+name+"`")) {
+			t.Errorf("docs/logging.md does not have %s", name)
 		}
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"path/filepath"
 	"sync"
@@ -23,8 +24,8 @@ func (a *app) demoFleetCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use: "fleet", Short: "Show three relays on one PostgreSQL, and what becomes of mail when they die", Args: noArgs,
 		Long: `Start PostgreSQL from this machine (a primary and two standbys, in temporary
-folders), three relays that share it, and senders. Kill one relay, and then the
-primary. Count what was accepted and what has arrived. The exit status is 0 only if
+folders), three relays that share it, and senders. Kill one relay, suspend another, and
+kill the primary. Count what was accepted and what has arrived. The exit status is 0 only if
 nothing was lost and the other relays took over in time.`,
 		Example: "  stsrelay demo fleet",
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -102,7 +103,10 @@ func (d *fleetDemo) play(ctx context.Context, rounds int) (err error) {
 			return err
 		}
 	}
-	err = d.killPrimary(ctx)
+	err = d.suspendRelay(ctx)
+	if err == nil {
+		err = d.killPrimary(ctx)
+	}
 	d.load.stop()
 	sending.Wait()
 	if err != nil {
@@ -159,16 +163,10 @@ func (d *fleetDemo) addresses() (list []string) {
 // mail by another relay.
 func (d *fleetDemo) killRelay(ctx context.Context, n int) error {
 	r := d.relays[n]
-	if err := d.later.Set(testnet.Faults{Replies: map[string]string{"greeting": "421 4.3.2 later"}}); err != nil {
+	before, err := d.wait(ctx, r)
+	if err != nil {
 		return err
 	}
-	before := len(d.later.Messages())
-	for range 10 {
-		if err := d.load.sendOne(r.address, "later.example"); err != nil {
-			return fmt.Errorf("mail that is to wait in relay %s: %w", r.name, err)
-		}
-	}
-	sleep(ctx, 2*time.Second)
 	killed := time.Now()
 	r.kill()
 	if err := d.later.Set(testnet.Faults{}); err != nil {
@@ -191,6 +189,60 @@ func (d *fleetDemo) killRelay(ctx context.Context, n int) error {
 		return err
 	}
 	d.say("  relay %s is back, and has its place again", r.name)
+	return nil
+}
+
+// wait sends mail to relay r that waits there, until later takes mail. It returns how much
+// later has had before.
+func (d *fleetDemo) wait(ctx context.Context, r *fleetRelay) (before int, err error) {
+	if err := d.later.Set(testnet.Faults{Replies: map[string]string{"greeting": "421 4.3.2 later"}}); err != nil {
+		return 0, err
+	}
+	before = len(d.later.Messages())
+	for range 10 {
+		if err := d.load.sendOne(r.address, "later.example"); err != nil {
+			return 0, fmt.Errorf("mail that is to wait in relay %s: %w", r.name, err)
+		}
+	}
+	sleep(ctx, 2*time.Second)
+	return before, nil
+}
+
+// suspendRelay stops a relay as a virtual machine is suspended, until its mail was taken
+// over. When it goes on it must deliver none of that.
+func (d *fleetDemo) suspendRelay(ctx context.Context) error {
+	r := d.relays[0]
+	before, err := d.wait(ctx, r)
+	if err != nil {
+		return err
+	}
+	if err := r.process.Process.Signal(syscall.SIGSTOP); err != nil {
+		return err
+	}
+	d.say("SIGSTOP of relay %s, with mail in it.", r.name)
+	if err := d.later.Set(testnet.Faults{}); err != nil {
+		return err
+	}
+	wait, cancel := context.WithTimeout(ctx, 30*time.Second)
+	defer cancel()
+	_, err = d.later.Wait(wait, before+10)
+	if err := errors.Join(err, r.process.Process.Signal(syscall.SIGCONT)); err != nil {
+		return fmt.Errorf("relay %s is suspended, and nobody delivers its mail: %w", r.name, err)
+	}
+	for {
+		sleep(ctx, 3*time.Second)
+		if c, err := net.DialTimeout("tcp", r.address, time.Second); err == nil {
+			_ = c.Close()
+			break
+		}
+		if wait.Err() != nil {
+			return fmt.Errorf("relay %s does not come back after it was suspended", r.name)
+		}
+	}
+	if got := len(d.later.Messages()); got != before+10 {
+		return fmt.Errorf("relay %s has delivered %d messages that another relay had delivered", r.name, got-before-10)
+	}
+	d.say("  the others have delivered it; relay %s goes on, delivers none of it again, and has its place again", r.name)
 	return nil
 }
 

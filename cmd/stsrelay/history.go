@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"encoding/csv"
 	"encoding/json"
 	"errors"
@@ -176,10 +177,26 @@ func (a *app) printRecord(r *history.Record) {
 	case history.Accepted:
 		fmt.Fprintf(a.out, "%s  accepted  %s  %s → %s  %s from %s\n", at, shortID(r.QueueID), operator.Sender(r.From), recipientsOf(r), human.Size(r.Size), r.Client)
 	case history.Operator:
-		fmt.Fprintf(a.out, "%s  operator  %s  %s → %s  %s\n", at, shortID(r.QueueID), operator.Sender(r.From), recipientsOf(r), r.What)
+		fmt.Fprintf(a.out, "%s  operator  %s  %s → %s  %s%s\n", at, shortID(r.QueueID), operator.Sender(r.From), recipientsOf(r), r.What, by(r))
+	case history.Notice:
+		fmt.Fprintf(a.out, "%s  notice    %s  to %s: message %s\n", at, shortID(r.QueueID), recipientsOf(r), r.Notice)
+	case history.Refused:
+		if r.Lines > 0 {
+			fmt.Fprintf(a.out, "%s  refused   %d further commands of clients\n", at, r.Lines)
+			break
+		}
+		fmt.Fprintf(a.out, "%s  refused   %s of %s, from %s: %s\n", at, cmp.Or(r.What, "session"), r.Client, operator.Sender(r.From), r.Reply)
 	default:
 		fmt.Fprintf(a.out, "%s  %-9s %s  %s → %s  %s\n", at, r.Verdict, shortID(r.QueueID), operator.Sender(r.From), recipientsOf(r), fate(r))
 	}
+}
+
+// by says who the operator was, where that is known.
+func by(r *history.Record) string {
+	if r.By == "" {
+		return ""
+	}
+	return " (" + r.By + ")"
 }
 
 // fate says where a message went and over what, or why it did not.

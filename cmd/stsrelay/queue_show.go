@@ -85,6 +85,9 @@ func (a *app) printMessage(m *operator.Message) {
 	if m.Reason.Code != "new" {
 		row("why", "%s (%s)  %s", m.Reason.Code, m.Reason.Whose(), m.Reason.Says)
 		row("remedy", "%s", m.Reason.Remedy)
+		if m.Reason.WayOut != "" {
+			row("or", "%s", m.Reason.WayOut)
+		}
 	}
 	for _, r := range m.Recipients {
 		row("to", "%s  %s, %s", r.Address, r.State, human.Plural(r.Attempts, "attempt"))

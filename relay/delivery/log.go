@@ -2,8 +2,13 @@ package delivery
 
 import (
 	"context"
+	"crypto/sha256"
+	"crypto/tls"
+	"fmt"
 	"log/slog"
 	"time"
+
+	"github.com/stsrelay/stsrelay/relay/security"
 )
 
 // LogEvents returns a reader of events that writes a line for each result: recipients
@@ -22,11 +27,34 @@ func LogEvents(log *slog.Logger) func(*Event) {
 			log.LogAttrs(context.Background(), slog.LevelInfo, "attempt",
 				slog.String("queue_id", env.ID.String()), slog.String("message_id", env.MessageID), slog.String("from", env.From), slog.Any("to", r.To),
 				slog.String("domain", e.Claim.Domain), slog.String("host", r.Host), slog.String("ip", r.IP), slog.String("tls", e.TLS),
+				slog.Any("", e.facts(r.Host)),
 				slog.String("policy", policy), slog.String("mode", mode), slog.String("verdict", r.Verdict),
 				slog.String("why", r.Code), slog.String("reply", r.Reply), slog.String("error", r.Text),
 				slog.Int("attempt", e.Claim.Attempts+1), slog.Float64("took_seconds", seconds(e.Took)), slog.Float64("age_seconds", seconds(e.Claim.Age)))
 		}
 	}
+}
+
+// facts returns what the session with a host proved, as fields of their own: the protection in
+// one word, and the cipher suite, the group and the certificate (SHA-256 of the whole of it);
+// "" for what there was none of.
+func (e *Event) facts(host string) slog.Value {
+	protection, cipher, group, certificate := e.Protection, "", "", ""
+	if s := e.Session(host); s != nil {
+		if s != &e.Sessions[len(e.Sessions)-1] {
+			_, protection = s.Requirement.Describe(s.Evidence)
+		}
+		if s.Evidence.StartTLS == security.Established {
+			cipher = tls.CipherSuiteName(s.Evidence.Suite)
+			if s.Evidence.Group != 0 {
+				group = s.Evidence.Group.String()
+			}
+			if len(s.Evidence.Chain) > 0 {
+				certificate = fmt.Sprintf("%x", sha256.Sum256(s.Evidence.Chain[0].Raw))
+			}
+		}
+	}
+	return slog.GroupValue(slog.String("protection", string(protection)), slog.String("cipher", cipher), slog.String("group", group), slog.String("certificate", certificate))
 }
 
 // seconds is a time for the log, to 10 µs.

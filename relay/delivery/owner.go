@@ -120,6 +120,9 @@ var rulings = []ruling{
 func rule(at step, r smtpclient.Reply, in situation) ruling {
 	for _, l := range rulings {
 		if slices.Contains(l.steps, at) && l.fits(r.Code) && (l.only == nil || l.only(r, in)) {
+			if l.reason != 0 && l.reason != failure.RouteAuth && refusesAddress(r) {
+				l.reason = failure.Blocked
+			}
 			return l
 		}
 	}
@@ -196,6 +199,33 @@ func saysSystem(r smtpclient.Reply, _ situation) bool {
 func notOfSender(r smtpclient.Reply, _ situation) bool {
 	_, detail, _ := strings.Cut(r.Enhanced, ".")
 	return !strings.HasPrefix(detail, "1.") && (detail != "" || r.Code != 553)
+}
+
+// ourAddress are words by which replies speak of the client's address, or of its standing.
+var ourAddress = []string{
+	"spamhaus", "blocklist", "block list", "blacklist", "black list", "denylist", "dnsbl", "spamcop", "barracudacentral", "reputation",
+	"reverse dns", "ptr record", "rdns", "no ptr", "reverse lookup", "banned sending ip", "originating from your ip",
+}
+
+// unwanted are words about mail that nobody wants: they are about the address only where the
+// reply names it.
+var unwanted = []string{"unsolicited", "spam", "complaint", "unusual rate", "abuse"}
+
+// fromUs are the words by which a reply names the address.
+var fromUs = []string{"your ip", "your address", "your server", "your network", "your host", "ip address", "from your"}
+
+// refusesAddress reports whether a refusal is about this relay's address: its standing, a
+// block list, its name in the DNS. Hosts say so in words, and with an enhanced code of
+// security or policy, X.7.x (RFC 3463, 3.8), or none.
+func refusesAddress(r smtpclient.Reply) bool {
+	if _, detail, ok := strings.Cut(r.Enhanced, "."); ok && !strings.HasPrefix(detail, "7.") {
+		return false
+	}
+	text := strings.ToLower(strings.Join(r.Lines, " "))
+	says := func(words []string) bool {
+		return slices.ContainsFunc(words, func(w string) bool { return strings.Contains(text, w) })
+	}
+	return says(ourAddress) || says(unwanted) && says(fromUs)
 }
 
 // failure is what a reply came to that is the last word.

@@ -33,6 +33,12 @@ func TestWhoseMatterAReplyIs(t *testing.T) {
 	}{
 		{stepGreeting, "421 4.7.0 too many", fresh, ofHost, failure.Busy, false},
 		{stepGreeting, "554 5.7.1 listed", fresh, ofHost, failure.Greeting, false},
+		{stepGreeting, "421 4.7.0 our system has detected an unusual rate of unsolicited mail originating from your IP address", fresh, ofHost, failure.Blocked, false},
+		{stepGreeting, "554 5.7.1 192.0.2.1 is listed at zen.spamhaus.org", fresh, ofHost, failure.Blocked, false},
+		{stepRcpt, "450 4.7.1 Client host rejected: cannot find your reverse hostname, no PTR record", fresh, ofRecipient, failure.Blocked, false},
+		{stepRcpt, "550 5.1.1 this user is on no blacklist, and is not here", fresh, ofRecipient, failure.Recipient, false},
+		{stepContent, "550 5.7.1 this message is likely unsolicited mail", fresh, ofTransaction, failure.Content, false},
+		{stepContent, "421 4.7.28 unusual rate of mail from your IP address, much of it spam", fresh, ofHost, failure.Blocked, false},
 		{stepGreeting, "250 what", fresh, ofHost, failure.Greeting, false},
 		{stepEHLO, "451 4.3.0 no", fresh, ofHost, failure.Greeting, false},
 		{stepHELO, "550 5.7.1 no", fresh, ofHost, failure.Greeting, false},

@@ -39,8 +39,8 @@ func (f *attemptError) Error() string {
 	if len(text) > maxText {
 		text = strings.ToValidUTF8(text[:maxText], "") + "…"
 	}
-	if f.enhanced() == "" {
-		return text
+	if f.enhanced() == "" || f.reply != "" && f.status == noStatus {
+		return text // a host that gives no code gets none
 	}
 	return f.enhanced() + " " + text
 }
@@ -79,9 +79,13 @@ func policyFailure(s *security.Shortfall, req *security.Requirement) *attemptErr
 	return f
 }
 
+// noStatus is the end of the status code of a reply that has none (RFC 3463, 3.1: other, or
+// undefined).
+const noStatus = "0.0"
+
 // replyFailure is the failure of a reply that refuses.
 func replyFailure(reason failure.Reason, host string, r smtpclient.Reply) *attemptError {
-	f := &attemptError{reason: reason, host: host, reply: r.String(), permanent: r.Permanent(), status: "0.0"}
+	f := &attemptError{reason: reason, host: host, reply: r.String(), permanent: r.Permanent(), status: noStatus}
 	if _, detail, ok := strings.Cut(r.Enhanced, "."); ok {
 		f.status = detail
 	}

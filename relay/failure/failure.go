@@ -36,6 +36,7 @@ const (
 	Connect
 	Busy
 	Greeting
+	Blocked
 	TLSNone
 	Handshake
 	TLSCert
@@ -107,6 +108,8 @@ var table = [...]Row{
 	Greeting: {Code: "greeting", Owner: Remote, Status: "3.2", Answered: true, Says: "The host refuses every session before any mail.",
 		Remedy: "Read its reply: it often refuses this relay's address. Check the PTR record of the address, and block lists.",
 		Shared: "The hosts refuse this relay's address: check its PTR record, and block lists. stsrelay check --self looks at the name and the way back to it.", Text: "connect"},
+	Blocked: {Code: "blocked", Owner: Local, Status: "7.1", Answered: true, Says: "The host refuses this relay's address: for unwanted mail from there, a block list, or its name in the DNS.",
+		Remedy: "Read the reply: it often names the list. Look for a machine or an account inside that sends spam (stsrelay history --since 24h), then at the PTR record and block lists; stsrelay check --self looks at the name and the way back to it.", Text: "refused"},
 	TLSNone: {Code: "tls-none", Owner: Remote, Status: "7.5", Says: "The domain asks for TLS, and its host does not offer it; or somebody on the way takes the offer out.",
 		Remedy: "Tell the domain's postmaster; stsrelay check DOMAIN says what to mend. If others see STARTTLS there, look for a firewall with SMTP inspection on the way.",
 		Shared: "Look for a firewall with SMTP inspection on the way out: it takes STARTTLS out of what the hosts say.",
@@ -158,6 +161,16 @@ var table = [...]Row{
 		Remedy: "The last error before says why.", Text: "other"},
 	Internal: {Code: "local", Owner: Local, Status: "3.0", Says: "This relay has trouble of its own.",
 		Remedy: "Look into its log for lines of level ERROR.", Text: "local"},
+}
+
+// WayOut says how mail that must go now can, and what that costs, where a policy of the domain
+// holds it; "" for other reasons. DOMAIN stands for the recipient's domain.
+func (r *Row) WayOut() string {
+	if !r.Protection || r.Reason == Rule {
+		return ""
+	}
+	return `For mail that must go now: [[domain]] name = "DOMAIN", tls = "opportunistic", override_policy = true, then stsrelay reload and stsrelay queue retry --domain DOMAIN. ` +
+		"It costs the protection that the domain asks for: whoever is on the way can read and change the mail. Take it out again."
 }
 
 // Row returns what is known of r.

@@ -25,6 +25,17 @@ precise one where there is one. TLS reports (RFC 8460) count most sessions that 
 A reason that most of the waiting domains share (at least five) is yours, whoever's it is for one domain: the last column says what to do then, and
 ` + "`queue summary`, `queue show`" + ` and the alerts say so.
 
+Where a policy of the domain holds mail that must go now, ` + "`override_policy`" + ` is the way out:
+
+    [[domain]]
+    name = "partner.example"
+    tls = "opportunistic"       # or "encrypt": TLS with whoever answers
+    override_policy = true      # the domain's own policy does not count
+
+then ` + "`stsrelay reload` and `stsrelay queue retry --domain partner.example`" + `. It costs what the domain asks for: whoever is on the way, or answers in the
+host's place, can read and change the mail. Each log line of such a delivery says so. Take it out again when the domain's postmaster has mended the fault.
+It applies to ` + ways() + `.
+
 | code | whose | status | in TLS reports | what it means | what you can do | where most domains wait for it |
 |---|---|---|---|---|---|---|
 `)
@@ -47,6 +58,17 @@ A reason that most of the waiting domains share (at least five) is yours, whoeve
 	if err != nil || string(got) != b.String() {
 		t.Errorf("%s is not of today, -update writes it anew (%v)", page, err)
 	}
+}
+
+// ways names the reasons that have a way out.
+func ways() string {
+	var codes []string
+	for _, r := range All() {
+		if r.WayOut() != "" {
+			codes = append(codes, "`"+r.Code+"`")
+		}
+	}
+	return strings.Join(codes, ", ")
 }
 
 func TestEveryReasonIsWhole(t *testing.T) {

@@ -62,7 +62,9 @@ type Options struct {
 	Space postgres.Options
 	// Adopt works on a space that was taken over, until ctx ends or it is to be handed
 	// back.
-	Adopt  func(ctx context.Context, s *postgres.Store) error
+	Adopt func(ctx context.Context, s *postgres.Store) error
+	// Held is told how many spaces the relays of the fleet work on, when that changes.
+	Held   func(spaces int)
 	Logger *slog.Logger
 }
 
@@ -70,6 +72,7 @@ type Options struct {
 type member struct {
 	Options
 	calm time.Time // since when the server answers
+	held int       // what Held was told
 	work sync.WaitGroup
 
 	mu sync.Mutex
@@ -117,6 +120,7 @@ func (m *member) look(ctx context.Context, d *postgres.Directory) {
 		}
 		return
 	}
+	m.count(spaces)
 	for i := range spaces {
 		s := &spaces[i]
 		if s.Held() || s.Messages == 0 || s.Name == m.Space.Space {
@@ -126,6 +130,20 @@ func (m *member) look(ctx context.Context, d *postgres.Directory) {
 			continue
 		}
 		m.take(ctx, s)
+	}
+}
+
+// count tells Held how many spaces are worked on.
+func (m *member) count(spaces []postgres.Space) {
+	held := 0
+	for i := range spaces {
+		if spaces[i].Held() {
+			held++
+		}
+	}
+	if held != m.held {
+		m.held = held
+		m.Held(held)
 	}
 }
 

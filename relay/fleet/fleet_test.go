@@ -70,6 +70,7 @@ func run(t *testing.T, name string) (taken chan *postgres.Store) {
 	ended := make(chan error, 1)
 	go func() {
 		ended <- fleet.Run(ctx, fleet.Options{Own: own, Space: options(t, name), Logger: slog.New(slog.NewTextHandler(t.Output(), nil)),
+			Held: func(int) {},
 			Adopt: func(ctx context.Context, s *postgres.Store) error {
 				if s.Term() == 1 {
 					t.Error("a space was taken that nobody had")

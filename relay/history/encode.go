@@ -119,6 +119,7 @@ func (r *Record) line(to []byte) []byte {
 	o.texts("to", r.To)
 	o.text("domain", r.Domain)
 	o.number("size", r.Size)
+	o.text("subject", r.Subject)
 	o.text("client", r.Client)
 	o.text("user", r.User)
 	o.text("client_tls", r.ClientTLS)
@@ -139,6 +140,8 @@ func (r *Record) line(to []byte) []byte {
 		o.b = r.TLS.encode(o.b)
 	}
 	o.text("what", r.What)
+	o.text("by", r.By)
+	o.text("notice", r.Notice)
 	if r.MissingFrom != nil {
 		o.time("missing_from", *r.MissingFrom)
 	}

@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/hex"
+	"mime"
 	"sync"
 	"time"
 
@@ -41,15 +42,38 @@ func (l *Log) AddAccepted(env *queue.Envelope) {
 	for i := range env.Recipients {
 		r.To[i] = env.Recipients[i].Address
 	}
+	if l.settings.Load().Subject {
+		r.Subject = plainSubject(env.Subject)
+	}
 	l.Add(r)
 }
 
-// AddAction adds a record of an operator's action on recipients of a message.
-func (l *Log) AddAction(m *queue.Message, to []string, what, reason string) {
-	if reason != "" {
-		what += ": " + reason
+// plainSubject decodes a Subject (RFC 2047). One in a character set that is not known stays as
+// it is.
+func plainSubject(s string) string {
+	plain, err := new(mime.WordDecoder).DecodeHeader(s)
+	if err != nil {
+		return s
 	}
-	l.Add(Record{Kind: Operator, QueueID: m.ID.String(), MessageID: m.MessageID, From: m.From, To: to, What: what})
+	return plain
+}
+
+// AddAction adds a record of an operator's action on recipients of a message.
+func (l *Log) AddAction(a *queue.Action) {
+	what := a.What
+	if a.Reason != "" {
+		what += ": " + a.Reason
+	}
+	l.Add(Record{Kind: Operator, QueueID: a.Message.ID.String(), MessageID: a.Message.MessageID, From: a.Message.From, To: a.To, What: what, By: a.By})
+}
+
+// AddNotice adds a record of a notice about a message.
+func (l *Log) AddNotice(about, notice *queue.Envelope) {
+	r := Record{Kind: Notice, QueueID: about.ID.String(), MessageID: about.MessageID, Notice: notice.ID.String(), To: make([]string, len(notice.Recipients))}
+	for i := range notice.Recipients {
+		r.To[i] = notice.Recipients[i].Address
+	}
+	l.Add(r)
 }
 
 // sessionTLS returns what the session with a host proved, nil where there was none.

@@ -159,7 +159,7 @@ func (s *search) forgetIn(r *Record, address string) (had bool) {
 			r.To[i], had = instead, true
 		}
 	}
-	for _, text := range []*string{&r.Reply, &r.Error, &r.What, &r.User} {
+	for _, text := range []*string{&r.Reply, &r.Error, &r.What, &r.User, &r.Subject} {
 		clean := anyAddress.ReplaceAllStringFunc(*text, func(found string) string {
 			if s.same(found, address) {
 				return instead

@@ -447,11 +447,11 @@ func BenchmarkAdd(b *testing.B) {
 func TestLinesAreThoseOfEncodingJSON(t *testing.T) {
 	at := time.Date(2026, 11, 27, 9, 0, 0, 120, time.UTC)
 	full := Record{
-		At: at, Kind: Attempt, QueueID: "01A", MessageID: "<a&b@x>", From: "a@x", To: []string{"b@y", `"q \\ "@y`}, Domain: "y", Size: 7, Client: "c", User: "u", ClientTLS: "TLS 1.3",
+		At: at, Kind: Attempt, QueueID: "01A", MessageID: "<a&b@x>", From: "a@x", To: []string{"b@y", `"q \\ "@y`}, Domain: "y", Size: 7, Subject: "s", Client: "c", User: "u", ClientTLS: "TLS 1.3",
 		Verdict: "deferred", Why: "dns", Host: "h", IP: "::1", Reply: "450\ta\nb\r\x01\x7f", Status: "4.4.3", Error: "ü\u2028\xff\"", Number: 2, Took: 0.00012,
 		TLS: &TLS{Version: "TLS 1.3", Cipher: "c", Group: "g", OfferedAndBroke: true, Proof: ProofDANE, PolicyID: "1", PolicyMode: "enforce", PolicyFetched: &at, TLSA: "3 1 1 ab",
 			Certificate: &Certificate{SHA256: "ab", Subject: "CN=x", Names: []string{"x", "y"}, Issuer: "CN=i", Serial: "1f", NotBefore: at, NotAfter: at}},
-		What: "what", MissingFrom: &at, MissingTo: &at, Lines: 3,
+		What: "what", By: "web", Notice: "01B", MissingFrom: &at, MissingTo: &at, Lines: 3,
 	}
 	for _, r := range []Record{full, {At: at, Kind: Gap}, {At: at, Kind: Accepted, TLS: &TLS{Proof: ProofNone, Certificate: new(Certificate)}}} {
 		want, err := encode(&r)

@@ -47,6 +47,8 @@ type Settings struct {
 	// no bound.
 	Size      int64
 	Addresses Addresses
+	// Subject reports whether the Subject of each accepted message is kept.
+	Subject bool
 }
 
 // Log writes the history. Its methods may be called from many goroutines.
@@ -61,6 +63,7 @@ type Log struct {
 	shortened atomic.Pointer[time.Time]
 
 	certificates certificates
+	refusals     refusals
 
 	mu     sync.RWMutex // held while a record is handed over, so that Close comes after
 	closed bool

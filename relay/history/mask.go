@@ -35,7 +35,7 @@ func (a Addresses) mask(r *Record, key []byte) Record {
 	hide := func(s string) string {
 		return anyAddress.ReplaceAllStringFunc(s, func(s string) string { return a.address(s, key) })
 	}
-	out.Reply, out.Error, out.What = hide(r.Reply), hide(r.Error), hide(r.What)
+	out.Reply, out.Error, out.What, out.Subject = hide(r.Reply), hide(r.Error), hide(r.What), hide(r.Subject)
 	return out
 }
 

@@ -19,12 +19,14 @@ const (
 	Accepted Kind = "accepted" // the relay has replied 250 to a message
 	Attempt  Kind = "attempt"  // recipients with the same result in one attempt
 	Operator Kind = "operator" // an operator changed the message
+	Notice   Kind = "notice"   // a notice about the message was queued
+	Refused  Kind = "refused"  // a client's command was refused
 	Gap      Kind = "gap"      // records may be missing here
 	Forgot   Kind = "forgot"   // addresses were removed from the file
 )
 
 // Kinds are all kinds of records.
-var Kinds = []Kind{Accepted, Attempt, Operator, Gap, Forgot}
+var Kinds = []Kind{Accepted, Attempt, Operator, Notice, Refused, Gap, Forgot}
 
 // Record is one line of the history. Fields that do not belong to its Kind are
 // empty and are not written.
@@ -42,6 +44,9 @@ type Record struct {
 	// Size is the size of the message in octets.
 	Size int64 `json:"size,omitempty"`
 
+	// Subject is that of an accepted message, where Settings.Subject is set.
+	Subject string `json:"subject,omitempty"`
+
 	Client    string `json:"client,omitempty"`
 	User      string `json:"user,omitempty"`
 	ClientTLS string `json:"client_tls,omitempty"`
@@ -58,12 +63,17 @@ type Record struct {
 	Took    float64 `json:"took_seconds,omitempty"`
 	TLS     *TLS    `json:"tls,omitempty"`
 
-	// What is what an operator did.
+	// What is what an operator did, or the command that was refused.
 	What string `json:"what,omitempty"`
+	// By is the operator: the way, and their name where it is known.
+	By string `json:"by,omitempty"`
+	// Notice is the queue ID of a notice; To are those who get it.
+	Notice string `json:"notice,omitempty"`
 
 	// MissingFrom and MissingTo belong to Gap: between these times records may be
 	// missing. Lines is the number of records counted as dropped for Gap, and the
-	// number of lines changed for Forgot.
+	// number of lines changed for Forgot. For Refused it is the number of further
+	// refusals that were not recorded one by one.
 	MissingFrom *time.Time `json:"missing_from,omitempty"`
 	MissingTo   *time.Time `json:"missing_to,omitempty"`
 	Lines       uint64     `json:"lines,omitempty"`

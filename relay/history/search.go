@@ -212,11 +212,12 @@ func (s *search) lines(raw []byte) error {
 
 // appendLower appends b with A to Z in lower case. Other letters are not changed.
 func appendLower(to, b []byte) []byte {
-	for _, c := range b {
+	begin := len(to)
+	to = append(to, b...)
+	for i, c := range to[begin:] {
 		if 'A' <= c && c <= 'Z' {
-			c += 'a' - 'A'
+			to[begin+i] = c + 'a' - 'A'
 		}
-		to = append(to, c)
 	}
 	return to
 }

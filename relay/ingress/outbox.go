@@ -24,7 +24,8 @@ type outbox struct {
 // in one packet.
 func (c *conn) send(p []byte) error {
 	if c.server.refused != nil && len(p) > 4 && (p[0] == '4' || p[0] == '5') {
-		c.server.refused(replyCodes(p))
+		code, status := replyCodes(p)
+		c.server.refused(&Refusal{Client: c.remote.String(), From: c.sender, Command: clean(c.dialogue.verb[:min(len(c.dialogue.verb), 20)]), Code: code, Status: status, Reply: string(bytes.TrimSpace(p))})
 	}
 	if c.holds(p) {
 		c.outbox.held = append(c.outbox.held, p...)

@@ -43,7 +43,7 @@ func TestAProbeIsNoRefusal(t *testing.T) {
 						o.Listeners[0].ProxyFrom = loopback
 					}
 					o.Logger = slog.New(slog.NewJSONHandler(&log, nil))
-					o.Refused = func(_, _ string) { mu.Lock(); defer mu.Unlock(); refused++ }
+					o.Refused = func(*Refusal) { mu.Lock(); defer mu.Unlock(); refused++ }
 				})
 				for range 5 {
 					c := d.dial()

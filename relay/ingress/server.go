@@ -62,15 +62,25 @@ type Options struct {
 	// Drop takes the mail to one address, which is not relayed; nil: there is none.
 	Drop *Drop
 	// Accepted is called for every accepted message, with the envelope in the queue.
-	// Refused is called for every reply that refuses a command, with its code and
-	// enhanced status ("" if it has none). Either may be nil.
+	// Refused is called for every reply that refuses a command, and must not wait. Either
+	// may be nil.
 	Accepted func(env *queue.Envelope)
-	Refused  func(code, status string)
+	Refused  func(*Refusal)
 	// Gateways are the default gateways of this machine; see isGateway.
 	Gateways []netip.Addr
 	// Now is the wall clock; default time.Now.
 	Now    func() time.Time
 	Logger *slog.Logger
+}
+
+// Refusal is a reply that refuses a client's command.
+type Refusal struct {
+	// Client is the client's address, From the sender of its transaction, "" for none, and
+	// Command the verb that was refused, "" for the greeting.
+	Client, From, Command string
+	// Code is the reply's code, Status its enhanced status code (RFC 3463), "" for none, and
+	// Reply the whole of it.
+	Code, Status, Reply string
 }
 
 // User is a person or program that has authenticated by AUTH.
@@ -162,7 +172,7 @@ type Server struct {
 	log       *slog.Logger
 	listeners []*listener
 	accepted  func(env *queue.Envelope)
-	refused   func(code, status string)
+	refused   func(*Refusal)
 	rules     atomic.Pointer[Options] // the options that a reload may change
 
 	stopped context.Context // canceled when the remaining sessions are cut off

@@ -308,6 +308,9 @@ func (s *session) contentError(err error) *smtp.SMTPError {
 	return reply(451, 4, 4, 2, "the message was cut off: %s", short(err))
 }
 
+// maxSubject is the length of the longest Subject of an envelope, in octets.
+const maxSubject = 250
+
 // complete returns the header fields to add in front of the message, and sets the
 // parts of env that depend on its header.
 func (s *session) complete(h header, env *queue.Envelope, id string) (string, error) {
@@ -321,6 +324,7 @@ func (s *session) complete(h header, env *queue.Envelope, id string) (string, er
 	now := s.server.now()
 	add := s.received(env, id, now)
 	env.MessageID = queue.CleanMessageID(h.messageID)
+	env.Subject = strings.Clone(h.subject[:min(len(h.subject), maxSubject)])
 	if h.messageID == "" {
 		env.MessageID = fmt.Sprintf("<%s@%s>", id, s.server.hostname)
 		add += "Message-ID: " + env.MessageID + "\r\n"

@@ -35,6 +35,7 @@ type header struct {
 	received       int
 	hasDate        bool
 	messageID      string   // "" if there is none
+	subject        string   // "" if there is none
 	from           []string // the From fields that are not empty, unfolded
 	tlsRequiredNo  bool
 	tlsRequiredAll int // number of TLS-Required fields
@@ -131,6 +132,10 @@ func parseHeader(b []byte) (h header) {
 		case "message-id":
 			if h.messageID == "" {
 				h.messageID = mailheader.Value(field)
+			}
+		case "subject":
+			if h.subject == "" {
+				h.subject = mailheader.Value(field)
 			}
 		case "tls-required":
 			h.tlsRequiredAll++

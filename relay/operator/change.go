@@ -123,6 +123,7 @@ func (o *Operator) Change(ctx context.Context, actor Actor, action Action, sel S
 		err := o.o.Queue.List(ctx, f, func(queue.Message) bool { out.Affected++; return true })
 		return out, err
 	}
+	f.By = actor.String()
 	if out.Affected, err = o.apply(ctx, action, f, sel.Reason); err != nil {
 		return out, err
 	}

@@ -62,6 +62,9 @@ type Reason struct {
 	// Says is what the code means, Remedy what the operator can do.
 	Says   string `json:"says"`
 	Remedy string `json:"remedy"`
+	// WayOut is how mail that must go now can, and what that costs; "" where no policy holds
+	// it.
+	WayOut string `json:"way_out,omitempty"`
 }
 
 // newMessage returns a message as the operator sees it. ours are the codes that are this
@@ -104,7 +107,8 @@ func newReason(why queue.Reason, domain, id string, ours []string) Reason {
 	if slices.Contains(ours, row.Code) {
 		row.Owner, row.Remedy = failure.Local, row.Shared
 	}
-	return Reason{Code: row.Code, Detail: why.Text, Owner: string(row.Owner), Says: row.Says, Remedy: strings.NewReplacer("DOMAIN", domain, "ID", id).Replace(row.Remedy)}
+	fill := strings.NewReplacer("DOMAIN", domain, "ID", id).Replace
+	return Reason{Code: row.Code, Detail: why.Text, Owner: string(row.Owner), Says: row.Says, Remedy: fill(row.Remedy), WayOut: fill(row.WayOut())}
 }
 
 // timePointer returns nil for the zero time, which JSON shows as null.

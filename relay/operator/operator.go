@@ -11,6 +11,7 @@ package operator
 import (
 	"context"
 	"log/slog"
+	"strings"
 
 	"github.com/stsrelay/stsrelay/internal/store"
 	"github.com/stsrelay/stsrelay/queue"
@@ -83,12 +84,10 @@ type Actor struct {
 }
 
 // LogValue implements slog.LogValuer.
-func (a Actor) LogValue() slog.Value {
-	if a.User == "" {
-		return slog.StringValue(a.Via)
-	}
-	return slog.StringValue(a.Via + " " + a.User)
-}
+func (a Actor) LogValue() slog.Value { return slog.StringValue(a.String()) }
+
+// String returns the way and the name.
+func (a Actor) String() string { return strings.TrimSpace(a.Via + " " + a.User) }
 
 // log writes the line of a change.
 func (o *Operator) log(ctx context.Context, actor Actor, msg string, attrs ...slog.Attr) {

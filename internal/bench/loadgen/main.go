@@ -34,6 +34,11 @@
 //
 //	go run ./internal/bench/loadgen -binary ./stsrelay -silent 10000
 //
+// With -soak the load goes on for so long, while hosts, policy hosts, the process and its
+// configuration fail in turn.
+//
+//	go run ./internal/bench/loadgen -binary ./stsrelay -soak 1h -timeout 2h -sessions 8
+//
 // With -steady it needs neither program nor ports: it puts a load on queue and
 // store alone and watches the disk use.
 //
@@ -73,6 +78,7 @@ func main() {
 	strangers := flag.Int("strangers", 0, "domains of somebody who wants an enforced policy out of the cache")
 	silent := flag.Int("silent", 0, "domains whose hosts are silent")
 	oneAddress := flag.Bool("oneaddress", false, "the hosts of -silent have one address")
+	soakTime := flag.Duration("soak", 0, "load for so long, while one fault follows the other")
 	flag.BoolVar(&o.verbose, "v", false, "a line for every round")
 	flag.Parse()
 	ctx, cancel := context.WithTimeout(context.Background(), o.timeout)
@@ -84,6 +90,8 @@ func main() {
 		err = fullDisk(ctx, o, *full)
 	} else if err = ownNetwork(); err == nil && *strangers > 0 {
 		err = strange(ctx, o, *strangers)
+	} else if err == nil && *soakTime > 0 {
+		err = soak(ctx, o, *soakTime)
 	} else if err == nil && *silent > 0 {
 		err = silence(ctx, o, *silent, *oneAddress)
 	} else if err == nil && o.relay == "all" {
