@@ -33,7 +33,10 @@ type authority struct {
 func withPebble(t *testing.T, w *e2e.World, o testnet.PebbleOptions) *authority {
 	t.Helper()
 	a := &authority{http: freeTCPPort(t), https: freeTCPPort(t)}
-	o.Dir, o.HTTPPort, o.TLSPort = t.TempDir(), a.http, a.https
+	o.Dir, o.HTTPPort = t.TempDir(), a.http
+	if o.TLSPort == 0 {
+		o.TLSPort = a.https
+	}
 	var err error
 	if a.Pebble, err = w.StartPebble(o); errors.Is(err, testnet.ErrNoPebble) {
 		t.Skip("skipped: ", err)

@@ -60,6 +60,8 @@ func (r *Relay) openMetrics() {
 
 func (r *Relay) queueGauges() []metrics.Gauge {
 	return []metrics.Gauge{
+		state("stsrelay_troubles", "Troubles that need a person, as `stsrelay status` shows them.", func() float64 { return float64(r.alerts.Troubles()) }),
+		state("stsrelay_outage", "1 while every attempt fails, 0 while something is delivered.", func() float64 { return one(r.traffic.Outage() != nil) }),
 		state("stsrelay_queue_messages", "Messages in the queue.", func() float64 { return float64(r.queue.Counts().Messages) }),
 		state("stsrelay_queue_recipients", "Recipients in the queue that have no end yet.", func() float64 { return float64(r.queue.Counts().Recipients) }),
 		state("stsrelay_queue_held", "Messages in the queue that are held.", func() float64 { return float64(r.queue.Counts().Held) }),

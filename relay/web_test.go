@@ -128,6 +128,11 @@ func TestTheWebPageShowsWhatTheCommandLineDoes(t *testing.T) {
 		{"/queue?state=held", "<option value=\"held\" selected>held</option>", id},
 		{"/queue/" + strings.ToLower(id), "450 4.2.1 the mailbox sleeps", "Hello"},
 		{"/queue/" + id, "lena@busy.example", ""},
+		{"/history?domain=good.example&verdict=delivered", "mx1.good.example", "busy.example"},
+		{"/history?proof=verified", "lena@busy.example", "kurt@good.example"},
+		{"/history?to=nobody@good.example", "The history has nothing of that.", ""},
+		{"/history/" + id, "the mailbox sleeps", "good.example"},
+		{"/history/" + id, "/history/" + id + "/evidence", ""},
 		{"/policies", "mx1.good.example", ""},
 		{"/policies?domain=GOOD", "mx1.good.example", ""},
 		{"/policies?domain=bad", "No policies.", "mx1.good.example"},
@@ -141,7 +146,7 @@ func TestTheWebPageShowsWhatTheCommandLineDoes(t *testing.T) {
 		}
 	}
 	for path, want := range map[string]int{
-		"/queue?state=asleep": 400, "/queue?domain=..": 400, "/queue?older_than=long": 400, "/queue/01ZZZZZZZZZZZZZZZZZZZZZZZZ": 404, "/reports/yesterday": 400,
+		"/queue?state=asleep": 400, "/queue?domain=..": 400, "/queue?older_than=long": 400, "/history?since=yesterday": 400, "/history?verdict=odd": 400, "/history/01ZZZZZZZZZZZZZZZZZZZZZZZZ": 404, "/queue/01ZZZZZZZZZZZZZZZZZZZZZZZZ": 404, "/reports/yesterday": 400,
 		"/queue/" + id + "/content": 404, "/v1/queue": 404, "/nothing": 404,
 	} {
 		status, _, body := browse(w, path)

@@ -2,9 +2,11 @@ package main
 
 import (
 	"context"
+	"crypto/x509"
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"os"
 	"path/filepath"
 	"time"
@@ -55,6 +57,7 @@ went as it should.`,
 	}
 	c.AddCommand(a.demoFleetCommand())
 	c.Flags().BoolVar(&keep, "keep", false, "go on running, to play with")
+	c.AddCommand(a.demoPublishCommand())
 	return c
 }
 
@@ -75,6 +78,11 @@ type demo struct {
 	color   bool
 	started time.Time
 	scenes  []demoScene
+	// dial and roots are those of the relay. before may change them before it starts; nil:
+	// it does not.
+	dial   func(ctx context.Context, network, address string) (net.Conn, error)
+	roots  *x509.CertPool
+	before func() error
 }
 
 // demoScene is one scene of the demo, for --json.
@@ -121,8 +129,11 @@ private_addresses = "allow"
 format = "text"
 `
 
-func startDemo(out io.Writer) (*demo, error) {
-	d := &demo{out: out, hosts: make(map[string]*testnet.Host), started: time.Now()}
+func startDemo(out io.Writer) (*demo, error) { return startDemoWith(&demo{out: out}) }
+
+func startDemoWith(d *demo) (*demo, error) {
+	d.hosts, d.started = make(map[string]*testnet.Host), time.Now()
+	out := d.out
 	if f, ok := out.(*os.File); ok {
 		st, err := f.Stat()
 		d.color = err == nil && st.Mode()&os.ModeCharDevice != 0 && os.Getenv("NO_COLOR") == ""
@@ -137,8 +148,14 @@ func (d *demo) start() (err error) {
 	if d.net, err = testnet.New(testnet.Options{}); err != nil {
 		return err
 	}
+	d.dial, d.roots = d.net.DialContext, d.net.CA.Roots()
 	if err := d.populate(); err != nil {
 		return err
+	}
+	if d.before != nil {
+		if err := d.before(); err != nil {
+			return err
+		}
 	}
 	if d.dir, err = os.MkdirTemp("", "stsrelay-demo-"); err != nil {
 		return err
@@ -156,7 +173,7 @@ func (d *demo) start() (err error) {
 		return err
 	}
 	log := slog.New(slog.NewTextHandler(logFile, nil))
-	d.relay, err = relay.New(relay.Options{Config: c, Version: version, Logger: log, Dial: d.net.DialContext, Roots: d.net.CA.Roots()})
+	d.relay, err = relay.New(relay.Options{Config: c, Version: version, Logger: log, Dial: d.dial, Roots: d.roots})
 	if err != nil {
 		return err
 	}

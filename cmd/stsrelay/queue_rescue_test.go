@@ -170,3 +170,49 @@ func TestServeRefusesAStoreOfANewerFormat(t *testing.T) {
 		}
 	}
 }
+
+// An export from a store whose value log is torn has every other message, and names those
+// whose bodies are cut off.
+func TestAnOfflineExportOfATornStore(t *testing.T) {
+	dir := t.TempDir()
+	st, err := badger.Open(badger.Options{Dir: relay.StoreDir(dir)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	q, err := queue.Open(queue.Options{Store: st, Paused: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, who := range []string{"anna", "bert", "carl"} {
+		in, err := q.Begin()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := in.Write([]byte("From: x\r\n\r\n" + strings.Repeat(who+" ", 1000))); err != nil {
+			t.Fatal(err)
+		}
+		if err := in.Commit(t.Context(), queue.Envelope{From: "s@a.example", Recipients: []queue.Recipient{{Address: who + "@b.example", Domain: "b.example"}}}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	q.Close()
+	if err := st.Close(); err != nil {
+		t.Fatal(err)
+	}
+	log := filepath.Join(relay.StoreDir(dir), "000001.vlog")
+	info, err := os.Stat(log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Truncate(log, info.Size()-100); err != nil {
+		t.Fatal(err)
+	}
+	export := filepath.Join(t.TempDir(), "out")
+	r := command(t, "", "queue", "export", "--data-dir", dir, export)
+	if r.status != 1 || !strings.Contains(r.out, "exported 2 of 3 messages") || !strings.Contains(r.out, "to carl@b.example") || !strings.Contains(r.err, "1 message could not be read") {
+		t.Errorf("%+v", r)
+	}
+	if r := command(t, "", "queue", "import", "--check", export); r.status != 0 || !strings.Contains(r.out, "whole: 2 messages") {
+		t.Errorf("%+v", r)
+	}
+}

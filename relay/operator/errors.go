@@ -51,3 +51,6 @@ func HTTPStatus(err error) int {
 }
 
 func failed(k kind, err error) error { return &kindError{k, err} }
+
+// Invalid returns an error of a request that makes no sense.
+func Invalid(err error) error { return failed(invalid, err) }

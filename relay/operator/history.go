@@ -76,6 +76,9 @@ func (o *Operator) History(ctx context.Context, q HistoryQuery, yield func(*hist
 // Timeline returns all records of a message by its queue ID, a prefix of it, or its
 // Message-ID, the oldest first.
 func (o *Operator) Timeline(ctx context.Context, id string) ([]history.Record, error) {
+	if o.o.History == nil {
+		return nil, failed(conflict, errors.New("there is no history"))
+	}
 	list, err := o.o.History.Timeline(ctx, id)
 	if err == nil && len(list) == 0 {
 		err = failed(notFound, fmt.Errorf("%s: the history has nothing of such a message", id))
@@ -86,6 +89,9 @@ func (o *Operator) Timeline(ctx context.Context, id string) ([]history.Record, e
 // Evidence returns what is known of how a message travelled, by its queue ID or its
 // Message-ID.
 func (o *Operator) Evidence(ctx context.Context, id string) ([]history.Evidence, error) {
+	if o.o.History == nil {
+		return nil, failed(conflict, errors.New("there is no history"))
+	}
 	all, err := o.o.History.Evidence(ctx, id, o.o.Hostname, o.o.Version)
 	if errors.Is(err, history.ErrNothing) {
 		return nil, failed(notFound, err)

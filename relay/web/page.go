@@ -14,7 +14,7 @@ import (
 const pageRows = 200
 
 // pageNames are the files of package folder page, without .html.
-var pageNames = []string{"overview", "queue", "message", "confirm", "policies", "reports", "day", "received", "receiveddomain", "login", "error"}
+var pageNames = []string{"overview", "queue", "message", "confirm", "history", "timeline", "policies", "reports", "day", "received", "receiveddomain", "login", "error"}
 
 // handlers returns the pages by their paths.
 func (p *pages) handlers() map[string]http.Handler {
@@ -28,6 +28,7 @@ func (p *pages) handlers() map[string]http.Handler {
 		"/reports/{day}": p.page("day", p.day),
 	}
 	maps.Copy(handlers, p.receivedPages())
+	maps.Copy(handlers, p.historyPages())
 	return handlers
 }
 

@@ -18,10 +18,11 @@ import (
 //go:embed words
 var wordFiles embed.FS
 
-// languages are those of the pages; the first is for browsers that ask for none of them.
+// languages are those of the pages, each with all of its texts; the first is for browsers
+// that ask for none of them.
 // A language but English is a file of package folder words: the English text, and its
 // translation. Texts with a plural are "one message|%d messages".
-var languages = []language.Tag{language.English, language.German}
+var languages = []language.Tag{language.English}
 
 var matcher = language.NewMatcher(languages)
 
