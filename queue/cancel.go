@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"maps"
 	"slices"
 	"sync"
@@ -34,10 +35,11 @@ func (q *Queue) Remove(ctx context.Context, f Filter) (int, error) {
 // recipients of that domain are bounced, and the message stays in the queue for the
 // others. notice gets the message with the recipients that are bounced and no others; it
 // may read the queue. Recipients that are being tried are bounced after the attempt,
-// unless it delivers or bounces; a restart forgets that. Bounce returns how many messages
-// it touched.
+// unless it delivers or bounces. Where there is an Options.BounceDelay, they are not tried
+// any more, and bounced after it, unless UndoBounces comes before. A restart forgets what is
+// not bounced yet. Bounce returns how many messages it touched.
 func (q *Queue) Bounce(ctx context.Context, f Filter, reason string, notice func(Message) *NewMessage) (int, error) {
-	return q.cancelEach(ctx, f, cancellation{domain: f.Domain, reason: reason, by: f.By, notice: notice})
+	return q.cancelEach(ctx, f, cancellation{domain: f.Domain, reason: reason, by: f.By, notice: notice, notBefore: q.clock.now().Add(q.bounceDelay)})
 }
 
 // cancellation is a request of the operator to end a message, or its recipients of one
@@ -48,6 +50,8 @@ type cancellation struct {
 	reason string
 	by     string                    // who asked for it, "" where that is not known
 	notice func(Message) *NewMessage // nil: it is removed, without a notice
+	// notBefore is when it is applied at the earliest; it can be undone before.
+	notBefore scheduler.Time
 }
 
 // matches reports whether c ends g.
@@ -154,7 +158,11 @@ func (q *Queue) cancel(c *cancellation, m *Message) bool {
 	}
 	q.mu.Unlock()
 	p := q.apply(c, m)
-	if p == beingTried {
+	switch p {
+	case early:
+		q.logAction(&Action{Message: m, What: fmt.Sprintf("to be %s by the operator in %s, unless it is undone", c.verb(), q.bounceDelay), Reason: c.reason, By: c.by}, c.domain)
+		q.cancellations.wake.raise() // for its time
+	case beingTried:
 		q.logAction(&Action{Message: m, What: "to be " + c.verb() + " by the operator when the attempt under way has ended", Reason: c.reason, By: c.by}, c.domain)
 	}
 	return p != nothingLeft
@@ -163,14 +171,59 @@ func (q *Queue) cancel(c *cancellation, m *Message) bool {
 // applyCancellations applies, until ctx ends, cancellations that had to wait for the end of
 // an attempt.
 func (q *Queue) applyCancellations(ctx context.Context) {
+	timer := time.NewTimer(time.Hour)
+	defer timer.Stop()
 	for {
+		timer.Reset(q.untilCancellation())
 		select {
 		case <-ctx.Done():
 			return
+		case <-timer.C:
 		case <-q.cancellations.wake:
-			q.applyReady(ctx)
+		}
+		q.applyReady(ctx)
+	}
+}
+
+// untilCancellation returns how long it is until the next cancellation has its time.
+func (q *Queue) untilCancellation() time.Duration {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	now := q.clock.now()
+	wait := time.Hour
+	for _, c := range q.cancellations.all() {
+		if c.notBefore > now {
+			wait = min(wait, c.notBefore.Sub(now))
 		}
 	}
+	return wait
+}
+
+// BounceDelay is how long a bounce can be undone.
+func (q *Queue) BounceDelay() time.Duration { return q.bounceDelay }
+
+// UndoBounces drops the bounces whose time has not come, and returns of how many messages
+// these were. Their mail is tried again when it was due.
+func (q *Queue) UndoBounces() int {
+	q.cancellations.one.Lock()
+	defer q.cancellations.one.Unlock()
+	q.mu.Lock()
+	now := q.clock.now()
+	var undone []ID
+	for _, c := range q.cancellations.all() {
+		if c.notBefore <= now || c.entry.Gone {
+			continue
+		}
+		q.dropLocked(c)
+		if id := ID(c.entry.ID); len(undone) == 0 || undone[len(undone)-1] != id { // they are in the order of the messages
+			undone = append(undone, id)
+		}
+	}
+	q.mu.Unlock()
+	for _, id := range undone {
+		q.log.Info("a bounce was undone by the operator", "queue_id", id.String())
+	}
+	return len(undone)
 }
 
 func (q *Queue) applyReady(ctx context.Context) {
@@ -192,6 +245,7 @@ type progress int
 
 const (
 	nothingLeft progress = iota // it matches nothing, and is no longer on the list
+	early                       // its time has not come; it stays on the list
 	beingTried                  // a group that it matches is claimed; it stays on the list
 	changed                     // the message has changed since it was read
 	ready                       // it can be applied
@@ -259,6 +313,8 @@ func (q *Queue) progressLocked(c *cancellation, m *Message) (groups []int, p pro
 	case e.Gone || len(groups) == 0:
 		q.dropLocked(c)
 		return nil, nothingLeft
+	case c.notBefore > q.clock.now():
+		return nil, early
 	case busy:
 		return nil, beingTried
 	case m == nil || m.changes != e.Changes():

@@ -60,6 +60,9 @@ type Options struct {
 	// TrashSize bounds the size of the trash in octets; 0: removed messages cannot be
 	// restored.
 	TrashSize int64
+	// BounceDelay is how long Bounce waits, so that UndoBounces can stop it; 0: it does not
+	// wait.
+	BounceDelay time.Duration
 	// Paused starts the queue with delivery paused.
 	Paused bool
 	// Acted is told what the operator did to recipients of a message; nil: nobody is. It
@@ -110,6 +113,7 @@ type Queue struct {
 	draining   atomic.Bool // and one drain
 	background background
 
+	bounceDelay   time.Duration
 	cancellations cancellations // its lock is taken before mu
 
 	mu          sync.Mutex // guards what follows, and the entries of the scheduler
@@ -155,6 +159,7 @@ func Open(o Options) (*Queue, error) {
 		clock:         clock{wall: o.Now, epoch: time.Now()},
 		wake:          newSignal(),
 		trash:         trash{limit: o.TrashSize},
+		bounceDelay:   o.BounceDelay,
 		cancellations: newCancellations(),
 		scheduler: scheduler.New(scheduler.Options{
 			Schedule: o.Schedule,

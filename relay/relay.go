@@ -72,6 +72,9 @@ type Options struct {
 	// Dial opens the connections to MX and policy hosts; nil: net.Dialer. The
 	// address is an IP and port 25 or 443.
 	Dial func(ctx context.Context, network, address string) (net.Conn, error)
+	// BounceDelay is how long a bounce by the operator can be undone; 0: it is made at
+	// once.
+	BounceDelay time.Duration
 	// Timeouts replaces those of RFC 5321 towards hosts, where they are not zero.
 	Timeouts smtpclient.Timeouts
 	// Roots replaces the trusted authorities of the configuration.

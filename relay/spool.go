@@ -29,7 +29,7 @@ func (r *Relay) openSpool(st store.Store, damage store.Damage) (s spool, err err
 	}
 	c := r.config.Load()
 	limits := queueLimits(c)
-	s.queue, err = queue.Open(queue.Options{Store: st, Damage: damage, Schedule: schedule(c), DomainLimit: limits.Domain, ClaimLimit: limits.Claims, MaxMessages: limits.Messages, TrashSize: int64(c.Limits.TrashSize), Paused: c.Delivery.Paused, Acted: r.history.AddAction, Noticed: r.history.AddNotice, Logger: r.log})
+	s.queue, err = queue.Open(queue.Options{Store: st, Damage: damage, Schedule: schedule(c), DomainLimit: limits.Domain, ClaimLimit: limits.Claims, MaxMessages: limits.Messages, TrashSize: int64(c.Limits.TrashSize), BounceDelay: r.o.BounceDelay, Paused: c.Delivery.Paused, Acted: r.history.AddAction, Noticed: r.history.AddNotice, Logger: r.log})
 	if err != nil {
 		return s, err
 	}

@@ -51,6 +51,9 @@ func TestExitStatusAndWords(t *testing.T) {
 	}{
 		{"version", 0, "stsrelay dev", ""},
 		{"version --json", 0, `"version": "dev"`, ""},
+		{"version", 0, "go1.", ""},
+		{"version --json", 0, `"platform": "linux/`, ""},
+		{"status --json --config good.toml", 3, `"running": false`, "not running"},
 		{"help", 0, "Available Commands", ""},
 		{"help queue", 0, "summary", ""},
 		{"help queue list", 0, "--older-than", ""},
@@ -102,13 +105,19 @@ func TestExitStatusAndWords(t *testing.T) {
 // operated returns a relay that delivers nothing, with two messages in its queue.
 func operated(t *testing.T) (file string, ids []string) {
 	t.Helper()
+	return operatedWith(t, relay.Options{Version: "1.2.3"})
+}
+
+// operatedWith is operated with other options.
+func operatedWith(t *testing.T, o relay.Options) (file string, ids []string) {
+	t.Helper()
 	dir := t.TempDir()
 	file = filepath.Join(dir, "relay.toml")
 	text := fmt.Sprintf("hostname = \"relay.example.com\"\ndata_dir = %q\n[[listen]]\naddress = \"127.0.0.1:0\"\n[limits]\nfree_space = \"64MiB\"\n[delivery]\npaused = true\n[dns]\nservers = [\"127.0.0.1:1\"]\n", filepath.Join(dir, "data"))
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	r := started(t, file, relay.Options{Version: "1.2.3"})
+	r := started(t, file, o)
 	for _, to := range []string{"kurt@one.example", "kurt@two.example"} {
 		if err := smtp.SendMail(r.Addrs()[0].String(), nil, "anna@example.com", []string{to}, []byte("Subject: for "+to+"\r\n\r\nhello\r\n")); err != nil &&
 			!strings.Contains(err.Error(), "certificate") { // SendMail wants to verify ours

@@ -18,7 +18,7 @@ import (
 // queueChange returns one of the commands that change messages.
 func (a *app) queueChange(action, short, example string) *cobra.Command {
 	var sel operator.Selection
-	var yes bool
+	var yes, strict bool
 	destructive := action == "remove" || action == "bounce"
 	long := short + `.
 
@@ -33,13 +33,16 @@ are removed when the attempt has ended. A whole message goes at once; a delivery
 		long = short + `.
 
 With --domain only the recipients of that domain are given up, and the message stays for the others. What is being delivered is
-given up when the attempt under way has ended without ending it; a restart of the relay forgets that.`
+given up when the attempt under way has ended without ending it.
+
+The notices are sent a minute later; until then nothing is tried, and queue undo stops it. A restart of the relay within that
+minute forgets the order, and the messages stay.`
 	}
 	c := &cobra.Command{
 		Use: action + " [ID…]", Short: short, Long: long, Example: "  " + example,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			sel.IDs = args
-			filtered := sel.Domain != "" || sel.From != "" || sel.To != "" || sel.State != "" || sel.OlderThan != ""
+			filtered := sel.Domain != "" || sel.From != "" || sel.To != "" || sel.State != "" || sel.OlderThan != "" || sel.Why != ""
 			switch {
 			case len(args) == 0 && !filtered && !sel.All:
 				return usageError{errors.New("say which messages: IDs, --domain, --from, or --all")}
@@ -64,6 +67,8 @@ given up when the attempt under way has ended without ending it; a restart of th
 			}
 			if a.json {
 				err = a.printJSON(done)
+			} else if done.Affected == 0 && len(args) == 0 {
+				fmt.Fprintf(a.out, "%s: no message is selected; nothing was touched\n", action)
 			} else if sel.DryRun {
 				fmt.Fprintf(a.out, "%s: %s would be touched\n", action, human.Plural(done.Affected, "message"))
 			} else {
@@ -71,9 +76,15 @@ given up when the attempt under way has ended without ending it; a restart of th
 				if action == "remove" && done.Affected > 0 {
 					fmt.Fprintln(a.out, "stsrelay queue trash restore ID brings back what has room there, for 24 hours")
 				}
+				if done.UndoSeconds > 0 && done.Affected > 0 {
+					fmt.Fprintf(a.out, "the notices are sent in %d s; until then stsrelay queue undo stops that\n", done.UndoSeconds)
+				}
 				if action == "retry" || action == "release" {
 					err = a.printPaused(cmd.Context(), client)
 				}
+			}
+			if done.Affected == 0 && len(args) == 0 && strict {
+				err = errors.Join(err, errAnswered)
 			}
 			if len(done.Missing) > 0 {
 				err = errors.Join(err, fmt.Errorf("not in the queue: %s", strings.Join(done.Missing, ", ")))
@@ -85,6 +96,7 @@ given up when the attempt under way has ended without ending it; a restart of th
 		},
 	}
 	selectionFlags(c, &sel)
+	c.Flags().BoolVar(&strict, "strict", false, "exit status 1 where the filter selects no message")
 	c.Flags().BoolVar(&sel.All, "all", false, "all messages")
 	if destructive {
 		c.Flags().BoolVar(&sel.DryRun, "dry-run", false, "count the messages, and change nothing")
@@ -111,6 +123,9 @@ func (a *app) confirmChange(ctx context.Context, client *adminapi.Client, action
 	told := "nobody is told"
 	if action == "bounce" {
 		told = "their senders are told"
+		if would.UndoSeconds > 0 {
+			told += fmt.Sprintf(" in %d s, before which queue undo stops it", would.UndoSeconds)
+		}
 	}
 	if !a.confirm(fmt.Sprintf("%s %s: they are not tried again, and %s. Go on? [y/N] ", action, human.Plural(would.Affected, "message"), told)) {
 		return errors.New("nothing was changed")

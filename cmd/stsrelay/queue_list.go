@@ -29,7 +29,7 @@ func (a *app) queueList() *cobra.Command {
 			if cmd.Flags().Changed("limit") && limit < 1 {
 				return usageError{errors.New("--limit must be at least 1")}
 			}
-			q := url.Values{"domain": {sel.Domain}, "from": {sel.From}, "to": {sel.To}, "state": {sel.State}, "older_than": {sel.OlderThan}}
+			q := url.Values{"domain": {sel.Domain}, "from": {sel.From}, "to": {sel.To}, "state": {sel.State}, "older_than": {sel.OlderThan}, "why": {sel.Why}}
 			if limit > 0 {
 				q.Set("limit", strconv.Itoa(limit))
 			}
@@ -61,6 +61,7 @@ func selectionFlags(c *cobra.Command, sel *operator.Selection) {
 	c.Flags().StringVar(&sel.From, "from", "", "from this sender (<> is the null sender)")
 	c.Flags().StringVar(&sel.To, "to", "", "to this recipient")
 	c.Flags().StringVar(&sel.State, "state", "", "queued, active or held")
+	c.Flags().StringVar(&sel.Why, "why", "", "waiting for this reason, such as connect (docs/reasons.md lists the codes)")
 	c.Flags().StringVar(&sel.OlderThan, "older-than", "", "in the queue for longer, such as 2h")
 }
 

@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stsrelay/stsrelay/queue"
 	"github.com/stsrelay/stsrelay/relay"
@@ -243,5 +244,60 @@ func TestTheQueueFromTheCommandLine(t *testing.T) {
 	unmarshal(t, do("reload", "--json").out, &reloaded)
 	if got := fmt.Sprint(reloaded); got != "map[reloaded:true restart:[hostname]]" {
 		t.Error(got)
+	}
+}
+
+func TestUndoTakesBackWhatWasRemovedAndBounced(t *testing.T) {
+	file, ids := operatedWith(t, relay.Options{Version: "1.2.3", BounceDelay: time.Hour})
+	r := command(t, "", "queue", "bounce", ids[0], "--config", file)
+	if r.status != 0 || !strings.Contains(r.out, "the notices are sent in 3600 s; until then stsrelay queue undo stops that") {
+		t.Errorf("bounce: %+v", r)
+	}
+	command(t, "", "queue", "remove", ids[1], "--config", file)
+	r = command(t, "", "queue", "undo", "--config", file)
+	if r.status != 0 || !strings.Contains(r.out, "undo: 1 message not bounced, 1 message back in the queue") {
+		t.Errorf("undo: %+v", r)
+	}
+	for _, id := range ids {
+		if r := command(t, "", "queue", "show", id, "--config", file); r.status != 0 || !strings.Contains(r.out, "queued") {
+			t.Errorf("%s afterwards: %+v", id, r)
+		}
+	}
+	r = command(t, "", "queue", "undo", "--config", file)
+	if r.status != 0 || !strings.Contains(r.out, "undo: 0 messages not bounced, 0 messages back") {
+		t.Errorf("a second undo: %+v", r)
+	}
+	if r := command(t, "", "queue", "undo", "--within", "-1s", "--config", file); r.status != exitUsage {
+		t.Errorf("a negative time: %+v", r)
+	}
+}
+
+func TestAFilterThatSelectsNothingSaysSo(t *testing.T) {
+	file, _ := operated(t)
+	for args, want := range map[string]int{
+		"queue retry --domain other.example":                   exitDone,
+		"queue retry --domain other.example --strict":          exitFailed,
+		"queue retry --domain one.example --strict":            exitDone,
+		"queue bounce --domain other.example --strict":         exitFailed,
+		"queue bounce --domain other.example --dry-run":        exitDone,
+		"queue remove --domain one.example --strict --dry-run": exitDone,
+	} {
+		r := command(t, "", append(strings.Fields(args), "--config", file)...)
+		if none := strings.Contains(args, "other"); r.status != want || strings.Contains(r.out, "no message is selected") != none {
+			t.Errorf("%s: %+v", args, r)
+		}
+	}
+}
+
+func TestMessagesAreSelectedByTheCodeOfTheirReason(t *testing.T) {
+	file, _ := operated(t)
+	for args, want := range map[string]string{
+		"queue list --why connect":  "no messages",
+		"queue retry --why connect": "no message is selected",
+		"queue list --why bogus":    `why "bogus" is no code of a reason`,
+	} {
+		if r := command(t, "", append(strings.Fields(args), "--config", file)...); !strings.Contains(r.out+r.err, want) {
+			t.Errorf("%s: %+v", args, r)
+		}
 	}
 }

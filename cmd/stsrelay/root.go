@@ -145,7 +145,7 @@ recipient's domain asks for it.`,
 		a.reloadCommand(),
 		a.configCommand(),
 		a.userCommand(),
-		a.versionCommand(),
+		a.versionCommand(), a.manCommand(),
 	)
 	root.SetHelpCommand(helpCommand())
 	root.InitDefaultCompletionCmd()

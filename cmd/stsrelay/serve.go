@@ -26,6 +26,9 @@ import (
 	"github.com/stsrelay/stsrelay/relay"
 )
 
+// bounceDelay is how long queue undo can stop a bounce.
+const bounceDelay = time.Minute
+
 func (a *app) serveCommand() *cobra.Command {
 	return &cobra.Command{
 		Use: "serve", Short: "Run the relay", Args: noArgs,
@@ -78,7 +81,8 @@ func (a *app) serve(ctx context.Context) error {
 // relayUntil runs a relay until ctx ends.
 func (a *app) relayUntil(ctx context.Context, c *config.Config, sink *logsink.Sink, log *slog.Logger, level *slog.LevelVar, hangup <-chan os.Signal) error {
 	r, err := relay.New(relay.Options{
-		Config: c, Version: version, Logger: log, LogDropped: sink.Dropped, Level: level,
+		BounceDelay: bounceDelay,
+		Config:      c, Version: version, Logger: log, LogDropped: sink.Dropped, Level: level,
 		Manager: sdnotify.New(a.environ, os.Getpid()),
 		Load: func() (*config.Config, error) {
 			c, _, err := a.load()

@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/stsrelay/stsrelay/internal/human"
+	"github.com/stsrelay/stsrelay/relay/adminapi"
 	"github.com/stsrelay/stsrelay/relay/alert"
 	"github.com/stsrelay/stsrelay/relay/operator"
 )
@@ -27,6 +28,9 @@ while delivery is paused; 1 where it does not; 3 where it is not running.`,
 			}
 			var s operator.Status
 			if err := client.Get(cmd.Context(), "/v1/status", nil, &s); err != nil {
+				if a.json && errors.Is(err, adminapi.ErrNotRunning) { // who reads JSON gets JSON
+					return errors.Join(a.printJSON(map[string]any{"running": false, "accepting": false, "delivering": false, "problem": err.Error()}), err)
+				}
 				return err
 			}
 			var sick error // an error if the relay takes no mail in; a paused one is healthy

@@ -104,7 +104,7 @@ func newInternet(t *testing.T, w *e2e.World, n, messages int) {
 
 func TestAnOperatorsDayOnThePage(t *testing.T) {
 	w := newWorld(t)
-	newInternet(t, w, 11, 40)
+	newInternet(t, w, 11, 80)
 	base := "http://" + w.Relay.HTTPAddr().String()
 	b := start(t, base, "en")
 	q := w.Relay.Queue()
@@ -144,6 +144,7 @@ func TestAnOperatorsDayOnThePage(t *testing.T) {
 	b.wants("3 messages were given up; their senders are told.")
 
 	// The selection is in the address: it stays when the page is loaded again.
+	b.open("/queue")
 	b.tick("tbody tr:nth-child(1) input[name=id]")
 	b.click("button[value=hold]")
 	b.wants("One message is held.")

@@ -1,10 +1,12 @@
 package adminapi
 
 import (
+	"encoding/json"
 	"fmt"
 	"io"
 	"net/http"
 	"strconv"
+	"time"
 
 	"github.com/stsrelay/stsrelay/relay/operator"
 )
@@ -25,6 +27,7 @@ func (s *Server) queueRoutes(mux *http.ServeMux) {
 			writeJSON(w, struct{}{})
 		})
 	}
+	mux.HandleFunc("POST /v1/queue/undo", s.undo)
 	mux.HandleFunc("POST /v1/queue/{action}", func(w http.ResponseWriter, r *http.Request) {
 		if sel, ok := readSelection(w, r); ok {
 			answer(w)(o.Change(r.Context(), actorOf(r.Context()), operator.Action(r.PathValue("action")), sel))
@@ -45,6 +48,23 @@ func (s *Server) list(w http.ResponseWriter, r *http.Request) {
 	sel := operator.Selection{Domain: q.Get("domain"), From: q.Get("from"), To: q.Get("to"), State: q.Get("state"), OlderThan: q.Get("older_than"), Why: q.Get("why"), All: true}
 	a := &array{w: w}
 	s.end(a, s.operator.Messages(r.Context(), sel, limit, func(m *operator.Message) bool { return a.add(m) }))
+}
+
+// undo takes {"within": "10m"}.
+func (s *Server) undo(w http.ResponseWriter, r *http.Request) {
+	var in struct {
+		Within string `json:"within"`
+	}
+	if err := json.NewDecoder(http.MaxBytesReader(w, r.Body, 64<<10)).Decode(&in); err != nil {
+		refuse(w, http.StatusBadRequest, err)
+		return
+	}
+	within, err := time.ParseDuration(in.Within)
+	if err != nil {
+		refuse(w, http.StatusBadRequest, fmt.Errorf("within %q is not a time such as 10m", in.Within))
+		return
+	}
+	answer(w)(s.operator.Undo(r.Context(), actorOf(r.Context()), within))
 }
 
 func (s *Server) content(w http.ResponseWriter, r *http.Request) {

@@ -94,6 +94,8 @@ type Affected struct {
 	Missing []string `json:"missing,omitempty"`
 	// Ambiguous are prefixes of more than one ID.
 	Ambiguous []string `json:"ambiguous,omitempty"`
+	// UndoSeconds is for how long a bounce can be undone before its notice is sent.
+	UndoSeconds int `json:"undo_seconds,omitempty"`
 }
 
 // Change does an action to the selected messages.
@@ -103,6 +105,9 @@ func (o *Operator) Change(ctx context.Context, actor Actor, action Action, sel S
 		return Affected{}, failed(invalid, err)
 	}
 	out := o.resolve(&f, sel.IDs)
+	if action == Bounce {
+		out.UndoSeconds = int(o.o.Queue.BounceDelay().Seconds())
+	}
 	if len(sel.IDs) > 0 && len(f.IDs) == 0 {
 		return out, nil
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"slices"
 	"time"
 
 	"github.com/stsrelay/stsrelay/queue"
@@ -73,6 +74,43 @@ func (o *Operator) Restore(ctx context.Context, actor Actor, sel Selection) (Res
 		}
 	}
 	o.log(ctx, actor, "messages restored by the operator", slog.Int("messages", len(out.IDs)))
+	return out, nil
+}
+
+// Undone is the answer to an undo.
+type Undone struct {
+	// Kept is how many messages are not bounced after all.
+	Kept int `json:"kept"`
+	// IDs are those of the removed messages that are back.
+	IDs []string `json:"ids"`
+}
+
+// Undo stops the bounces whose notices have not been sent, and restores what was
+// removed within the last time.
+func (o *Operator) Undo(ctx context.Context, actor Actor, within time.Duration) (Undone, error) {
+	out := Undone{IDs: []string{}}
+	if within <= 0 {
+		return out, failed(invalid, errors.New("the time must be more than 0, such as 10m"))
+	}
+	out.Kept = o.o.Queue.UndoBounces()
+	since := time.Now().Add(-within)
+	var sel Selection
+	if err := o.o.Queue.Trash(ctx, func(t queue.Trashed) bool {
+		if id := t.ID.String(); !t.RemovedAt.Before(since) && !slices.Contains(sel.IDs, id) {
+			sel.IDs = append(sel.IDs, id)
+		}
+		return true
+	}); err != nil {
+		return out, err
+	}
+	if len(sel.IDs) > 0 {
+		back, err := o.Restore(ctx, actor, sel)
+		out.IDs = back.IDs
+		if err != nil {
+			return out, err
+		}
+	}
+	o.log(ctx, actor, "removals and bounces undone by the operator", slog.Int("kept", out.Kept), slog.Int("restored", len(out.IDs)))
 	return out, nil
 }
 

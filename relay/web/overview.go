@@ -13,9 +13,9 @@ import (
 
 const (
 	groupDomains     = 5  // of a reason on the overview
-	openGroups       = 2  // reasons whose remedy and domains are shown at once
+	openGroups       = 1  // reasons whose remedy and domains are shown at once
 	overviewDays     = 2  // of reports on the overview: yesterday's, and today's
-	overviewProblems = 5  // of policies on the overview
+	overviewProblems = 3  // of policies on the overview
 	overviewHours    = 24 // of the pictures
 )
 

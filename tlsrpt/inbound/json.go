@@ -472,7 +472,7 @@ func (p *parser) skipRest() error {
 
 // fail explains an error of the decoder.
 func (p *parser) fail(err error) error {
-	if err == io.EOF {
+	if errors.Is(err, io.EOF) {
 		err = io.ErrUnexpectedEOF
 	}
 	if err != nil {

@@ -3,6 +3,7 @@ package inbound
 import (
 	"bufio"
 	"bytes"
+	"errors"
 	"fmt"
 	"io"
 )
@@ -45,7 +46,7 @@ func (m *mboxMail) skipLine() bool {
 		if err == nil {
 			return true
 		}
-		if err != bufio.ErrBufferFull {
+		if !errors.Is(err, bufio.ErrBufferFull) {
 			return false
 		}
 	}
@@ -68,7 +69,7 @@ func (m *mboxMail) Read(p []byte) (int, error) {
 			return 0, err
 		}
 		m.empty = !m.within && len(bytes.TrimRight(piece, "\r\n")) == 0
-		m.within = err == bufio.ErrBufferFull
+		m.within = errors.Is(err, bufio.ErrBufferFull)
 		m.piece = piece
 	}
 	n := copy(p, m.piece)
