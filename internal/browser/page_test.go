@@ -144,7 +144,7 @@ func TestAnOperatorsDayOnThePage(t *testing.T) {
 	b.wants("3 messages were given up; their senders are told.")
 
 	// The selection is in the address: it stays when the page is loaded again.
-	b.open("/queue")
+	b.open("/queue?domain=busy5.example")
 	b.tick("tbody tr:nth-child(1) input[name=id]")
 	b.click("button[value=hold]")
 	b.wants("One message is held.")
