@@ -33,7 +33,7 @@ func (p policyStore) Scan(prefix []byte, fn func(key, value []byte) error) error
 func (r *Relay) openPolicies(roots *x509.CertPool) (*sts.Manager, error) {
 	r.fetchPolicy = func(ctx context.Context, domain string) (*sts.Fetched, error) {
 		return sts.NewFetcher(sts.FetcherOptions{
-			Roots: roots, LookupAddrs: r.lookupAddrs, DialContext: r.o.Dial, Hellos: r.hellos,
+			Roots: roots, LookupAddrs: r.lookupAddrs, DialContext: r.o.Dial, Hellos: r.hellos, Now: r.o.Now,
 			AllowPrivate: r.config.Load().Delivery.PrivateAddresses == "allow", // which a reload may change
 		}).Fetch(ctx, domain)
 	}

@@ -25,7 +25,7 @@ func (r *Relay) newReporter(st store.Store, q *queue.Queue) (*tlsrpt.Reporter, e
 	}
 	poster := tlsrpt.NewHTTPSubmitter(tlsrpt.HTTPSubmitterOptions{
 		Hellos: r.hellos,
-		Roots:  r.roots, LookupAddrs: r.lookupReceiver, DialContext: r.o.Dial, Logger: r.log,
+		Roots:  r.roots, LookupAddrs: r.lookupReceiver, DialContext: r.o.Dial, Logger: r.log, Now: r.o.Now,
 		AllowPrivate: func() bool { return r.config.Load().Delivery.PrivateAddresses == "allow" },
 		Insecure:     func() bool { return r.config.Load().TLSRPT.InsecureHTTPS },
 	})

@@ -37,6 +37,8 @@ type HTTPSubmitterOptions struct {
 	// Hellos remembers receivers that answer a small ClientHello only; nil: none is
 	// remembered.
 	Hellos *clienthello.Hosts
+	// Now is the date for certificates; default time.Now.
+	Now func() time.Time
 	// Timeout bounds a whole submission. Default 2m.
 	Timeout time.Duration
 	Logger  *slog.Logger
@@ -61,7 +63,7 @@ func NewHTTPSubmitter(o HTTPSubmitterOptions) *HTTPSubmitter {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
 	web := webfetch.Options{
-		LookupAddrs: o.LookupAddrs, DialContext: o.DialContext, AllowPrivate: o.AllowPrivate, Roots: o.Roots,
+		LookupAddrs: o.LookupAddrs, DialContext: o.DialContext, AllowPrivate: o.AllowPrivate, Roots: o.Roots, Now: o.Now,
 		ConnectTimeout: stepTimeout, Handshake: clienthello.Limits{Whole: stepTimeout}, Hellos: o.Hellos,
 	}
 	p := &HTTPSubmitter{o: o, web: webfetch.New(web)}

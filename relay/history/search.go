@@ -132,7 +132,7 @@ func (s *search) run(ctx context.Context) error {
 }
 
 func (s *search) file(ctx context.Context, day string) error {
-	f, err := os.Open(filepath.Join(s.dir, day+fileSuffix))
+	f, err := os.Open(filepath.Join(s.dir, day+fileSuffix)) //nolint:gosec // the day is that of a file of the folder
 	if err != nil {
 		return err
 	}
