@@ -4,6 +4,7 @@ import (
 	"embed"
 	"fmt"
 	"html/template"
+	"maps"
 	"net/http"
 	"strings"
 	"time"
@@ -12,6 +13,7 @@ import (
 	"golang.org/x/text/language"
 
 	"github.com/stsrelay/stsrelay/internal/human"
+	"github.com/stsrelay/stsrelay/relay/failure"
 	"github.com/stsrelay/stsrelay/relay/operator"
 )
 
@@ -20,9 +22,10 @@ var wordFiles embed.FS
 
 // languages are those of the pages, each with all of its texts; the first is for browsers
 // that ask for none of them.
-// A language but English is a file of package folder words: the English text, and its
-// translation. Texts with a plural are "one message|%d messages".
-var languages = []language.Tag{language.English}
+// A language but English is a file of folder words: the English text, and its
+// translation. Texts with a plural are "one message|%d messages". The texts of reasons
+// come from the table of package failure.
+var languages = []language.Tag{language.English, language.German}
 
 var matcher = language.NewMatcher(languages)
 
@@ -44,6 +47,15 @@ func loadWords(tag language.Tag) (*words, error) {
 	}
 	if err != nil {
 		return nil, fmt.Errorf("the texts of the web page in %s: %w", w.Language, err)
+	}
+	if tag == language.German {
+		for _, row := range failure.All() {
+			says, remedy, shared := row.German()
+			maps.Copy(w.texts, map[string]string{row.Says: says, row.Remedy: remedy})
+			if row.Shared != "" {
+				w.texts[row.Shared] = shared
+			}
+		}
 	}
 	return w, nil
 }
