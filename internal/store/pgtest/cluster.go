@@ -1,3 +1,5 @@
+//go:build unix
+
 // Package pgtest starts PostgreSQL for tests and the demo: a primary and synchronous
 // standbys, in temporary folders, reached by unix sockets. It uses the programs that the
 // machine has, and no system service.
@@ -151,7 +153,7 @@ func (c *Cluster) command(program string, args ...string) *exec.Cmd {
 	cmd := exec.Command(filepath.Join(c.bin, program), args...) //nolint:gosec // the programs of PostgreSQL
 	cmd.Dir = c.dir
 	cmd.Env = append(os.Environ(), "LC_ALL=C")
-	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: c.owner, Setpgid: true, Pdeathsig: syscall.SIGQUIT}
+	cmd.SysProcAttr = c.attributes()
 	return cmd
 }
 
