@@ -360,6 +360,9 @@ func (p *peer) chunk(arg string) bool {
 
 // data reads to the final dot.
 func (p *peer) data() bool {
+	if p.f.Hang == "body" {
+		_, _ = p.br.Peek(1) // the content is on its way
+	}
 	if p.at("body") {
 		return false
 	}
