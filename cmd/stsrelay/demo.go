@@ -71,8 +71,7 @@ type demo struct {
 	relay   *relay.Relay
 	dir     string
 	file    string
-	stop    context.CancelFunc
-	done    chan error
+	stop    func() error // nil: the relay does not run
 	hosts   map[string]*testnet.Host
 	closed  bool
 	color   bool
@@ -177,20 +176,26 @@ func (d *demo) start() (err error) {
 	if err != nil {
 		return err
 	}
-	var ctx context.Context
-	ctx, d.stop = context.WithCancel(context.Background())
-	d.done = make(chan error, 1)
+	d.stop, err = runRelay(d.relay, func() { _ = logFile.Close() })
+	return err
+}
+
+// runRelay runs a relay until stop is called, which waits for its end and returns its
+// error; ended is called then. The error is that the relay did not start.
+func runRelay(r *relay.Relay, ended func()) (stop func() error, err error) {
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
 	ready := make(chan struct{})
 	go func() {
-		defer logFile.Close()
-		d.done <- d.relay.Run(ctx, func() { close(ready) })
+		defer ended()
+		done <- r.Run(ctx, func() { close(ready) })
 	}()
 	select {
 	case <-ready:
-		return nil
-	case err := <-d.done:
-		d.stop = nil
-		return err
+		return func() error { cancel(); return <-done }, nil
+	case err := <-done:
+		cancel()
+		return nil, err
 	}
 }
 
@@ -233,8 +238,7 @@ func (d *demo) close() error {
 	d.closed = true
 	var err error
 	if d.stop != nil {
-		d.stop()
-		err = <-d.done
+		err = d.stop()
 	}
 	if d.net != nil {
 		d.net.Close()

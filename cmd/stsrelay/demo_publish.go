@@ -63,9 +63,8 @@ the policy. The exit status is 0 only if everything went as it should.`,
 type demoPublish struct {
 	*demo
 	first  *relay.Relay
-	home   string // the first relay's data and configuration
-	stop   context.CancelFunc
-	done   chan error
+	home   string          // the first relay's data and configuration
+	stop   func() error    // nil: it does not run
 	pebble *testnet.Pebble // nil: it is not installed
 	port   int
 }
@@ -194,26 +193,15 @@ func (p *demoPublish) runFirst() error {
 	if err != nil {
 		return err
 	}
-	var ctx context.Context
-	ctx, p.stop = context.WithCancel(context.Background())
-	p.done = make(chan error, 1)
-	ready := make(chan struct{})
-	go func() { p.done <- p.first.Run(ctx, func() { close(ready) }) }()
-	select {
-	case <-ready:
-		return nil
-	case err := <-p.done:
-		p.stop = nil
-		return err
-	}
+	p.stop, err = runRelay(p.first, func() {})
+	return err
 }
 
 // close stops both relays and removes the data.
 func (p *demoPublish) close() {
 	_ = p.demo.close()
 	if p.stop != nil {
-		p.stop()
-		<-p.done
+		_ = p.stop()
 	}
 	if p.pebble != nil {
 		p.pebble.Close()

@@ -22,7 +22,7 @@ func (a *app) publishCommand() *cobra.Command {
 	)
 }
 
-// errNothingPublished says that the configuration has no [[publish]].
+// errNothingPublished is returned where the configuration has no [[publish]].
 var errNothingPublished = errors.New("the configuration publishes no policy: it has no [[publish]]")
 
 // published returns the domains of the configuration with the given names, or all of them.

@@ -17,10 +17,10 @@ import (
 	"github.com/stsrelay/stsrelay/relay"
 )
 
-// queue rescue exports the sound messages of a damaged store and names the others. The
-// store may be moved away after that.
-func TestRescueTakesOutWhatIsSoundAndNamesTheRest(t *testing.T) {
-	dir := t.TempDir()
+// storeOfThree makes a store with a message to each of anna, bert and carl, and returns what
+// closes it.
+func storeOfThree(t *testing.T, dir string) (closeStore func()) {
+	t.Helper()
 	st, err := badger.Open(badger.Options{Dir: relay.StoreDir(dir)})
 	if err != nil {
 		t.Fatal(err)
@@ -42,6 +42,19 @@ func TestRescueTakesOutWhatIsSoundAndNamesTheRest(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	return func() {
+		q.Close()
+		if err := st.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// queue rescue exports the sound messages of a damaged store and names the others. The
+// store may be moved away after that.
+func TestRescueTakesOutWhatIsSoundAndNamesTheRest(t *testing.T) {
+	dir := t.TempDir()
+	closeStore := storeOfThree(t, dir)
 	export := filepath.Join(t.TempDir(), "rescued")
 	rescue := func(args ...string) result {
 		return command(t, "", append([]string{"queue", "rescue", "--data-dir", dir, export}, args...)...)
@@ -49,10 +62,7 @@ func TestRescueTakesOutWhatIsSoundAndNamesTheRest(t *testing.T) {
 	if r := rescue(); r.status != 1 || !strings.Contains(r.err, "in use by another process") {
 		t.Errorf("while it is open: %+v", r)
 	}
-	q.Close()
-	if err := st.Close(); err != nil {
-		t.Fatal(err)
-	}
+	closeStore()
 	spoil(t, filepath.Join(relay.StoreDir(dir), "000001.sst"), "bert@a.example")
 	spoil(t, filepath.Join(relay.StoreDir(dir), "000001.vlog"), "carl carl")
 	offline(t, dir)
@@ -78,7 +88,8 @@ func TestRescueTakesOutWhatIsSoundAndNamesTheRest(t *testing.T) {
 		t.Fatal(err)
 	}
 	offline(t, filepath.Join(dir, "away"))
-	if st, err = badger.Open(badger.Options{Dir: relay.StoreDir(dir)}); err != nil {
+	st, err := badger.Open(badger.Options{Dir: relay.StoreDir(dir)})
+	if err != nil {
 		t.Fatalf("a new store in its place: %v", err)
 	}
 	st.Close()
@@ -175,30 +186,7 @@ func TestServeRefusesAStoreOfANewerFormat(t *testing.T) {
 // whose bodies are cut off.
 func TestAnOfflineExportOfATornStore(t *testing.T) {
 	dir := t.TempDir()
-	st, err := badger.Open(badger.Options{Dir: relay.StoreDir(dir)})
-	if err != nil {
-		t.Fatal(err)
-	}
-	q, err := queue.Open(queue.Options{Store: st, Paused: true})
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, who := range []string{"anna", "bert", "carl"} {
-		in, err := q.Begin()
-		if err != nil {
-			t.Fatal(err)
-		}
-		if _, err := in.Write([]byte("From: x\r\n\r\n" + strings.Repeat(who+" ", 1000))); err != nil {
-			t.Fatal(err)
-		}
-		if err := in.Commit(t.Context(), queue.Envelope{From: "s@a.example", Recipients: []queue.Recipient{{Address: who + "@b.example", Domain: "b.example"}}}); err != nil {
-			t.Fatal(err)
-		}
-	}
-	q.Close()
-	if err := st.Close(); err != nil {
-		t.Fatal(err)
-	}
+	storeOfThree(t, dir)()
 	log := filepath.Join(relay.StoreDir(dir), "000001.vlog")
 	info, err := os.Stat(log)
 	if err != nil {

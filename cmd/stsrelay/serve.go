@@ -117,7 +117,7 @@ func (a *app) logFormat(set string) string {
 	return "json"
 }
 
-// warnOfVolume says that a container's data does not outlive it.
+// warnOfVolume warns that a container's data does not outlive it.
 func warnOfVolume(log *slog.Logger, dataDir string, v container.Volume) {
 	const remedy = "mail is lost with it: run the container with a named volume, -v stsrelay:/var/lib/stsrelay, or with a folder of the host"
 	switch v {

@@ -111,9 +111,10 @@ func (a *attempt) traceDial(host string, at []netip.AddrPort, won int, err error
 
 // traceEvidence tells what a session proved, and what each source says of that.
 func (a *attempt) traceEvidence(req *security.Requirement, e *security.Evidence, resumed bool) {
-	if a.trace == nil {
-		return
-	}
+	a.trace.AddLate(req.Host, func() []trace.Said { return evidenceTexts(req, e, resumed) })
+}
+
+func evidenceTexts(req *security.Requirement, e *security.Evidence, resumed bool) (all []trace.Said) {
 	text := "STARTTLS is " + e.StartTLS.String()
 	if e.Failure != "" {
 		text += ": " + e.Failure
@@ -124,13 +125,13 @@ func (a *attempt) traceEvidence(req *security.Requirement, e *security.Evidence,
 			text += ", resumed"
 		}
 	}
-	a.trace.Add(req.Host, trace.TLS, text)
+	all = append(all, trace.Said{Step: trace.TLS, Text: text})
 	if e.StartTLS == security.Established && len(e.Chain) > 0 {
 		leaf, verdict := e.Chain[0], "is trusted"
 		if e.Certificate != security.Trusted {
 			verdict = e.CertificateText
 		}
-		a.trace.Add(req.Host, trace.TLS, fmt.Sprintf("certificate for %s, issued by %s, until %s, SHA-256 %x; it %s", strings.Join(leaf.DNSNames, " "), leaf.Issuer, leaf.NotAfter.UTC().Format(time.DateOnly), sha256.Sum256(leaf.Raw), verdict))
+		all = append(all, trace.Said{Step: trace.TLS, Text: fmt.Sprintf("certificate for %s, issued by %s, until %s, SHA-256 %x; it %s", strings.Join(leaf.DNSNames, " "), leaf.Issuer, leaf.NotAfter.UTC().Format(time.DateOnly), sha256.Sum256(leaf.Raw), verdict)})
 	}
 	for _, v := range req.Judge(e, nil) {
 		says := "satisfied"
@@ -140,8 +141,9 @@ func (a *attempt) traceEvidence(req *security.Requirement, e *security.Evidence,
 				says = v.Shortfall.Text + "; nothing may be sent"
 			}
 		}
-		a.trace.Add(req.Host, trace.Judge, v.Source.String()+": "+says)
+		all = append(all, trace.Said{Step: trace.Judge, Text: v.Source.String() + ": " + says})
 	}
+	return all
 }
 
 // traceResults tells the results, and ends the trace.

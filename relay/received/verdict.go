@@ -20,7 +20,7 @@ const (
 	verdictDays = 30
 )
 
-// Verdict says whether a domain is ready for mode enforce, from the reports of the last
+// Verdict tells whether a domain is ready for mode enforce, from the reports of the last
 // 30 days.
 type Verdict struct {
 	Domain string `json:"domain"`

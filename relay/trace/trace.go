@@ -12,7 +12,6 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
-	"unicode/utf8"
 )
 
 // Step is what an event is about.
@@ -79,9 +78,21 @@ type Attempt struct {
 	unit unit
 
 	mu      sync.Mutex
-	events  []Event
+	events  []entry
 	size    int // octets of their texts
 	dropped int
+}
+
+// entry is an event, or a place for events whose texts nobody has asked for yet.
+type entry struct {
+	Event
+	late func() []Said // nil: it is an event
+}
+
+// Said is a step and its text.
+type Said struct {
+	Step Step
+	Text string
 }
 
 // Begin begins an attempt at the recipients in a domain of the message with an ID. It
@@ -90,7 +101,7 @@ func (t *Tracer) Begin(id, domain, text string) *Attempt {
 	if t == nil {
 		return nil
 	}
-	a := &Attempt{t: t, unit: unit{id, domain}, events: make([]Event, 0, 16)}
+	a := &Attempt{t: t, unit: unit{id, domain}, events: make([]entry, 0, 16)}
 	a.Add("", Began, text)
 	return a
 }
@@ -100,21 +111,82 @@ func (a *Attempt) Add(host string, step Step, text string) {
 	if a == nil {
 		return
 	}
-	if len(text) > maxText {
-		text = strings.ToValidUTF8(text[:maxText], "") + "…"
-	} else if !utf8.ValidString(text) {
-		text = strings.ToValidUTF8(text, "\uFFFD")
-	}
-	e := Event{At: time.Now().UTC(), QueueID: a.unit.id, Domain: a.unit.domain, Host: host, Step: step, Text: text}
+	e := a.event(host, step, text)
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	a.addLocked(e)
+}
+
+// AddLate adds events about a host whose texts cost something to make. They are made for
+// those who watch, and for an attempt that fails.
+func (a *Attempt) AddLate(host string, texts func() []Said) {
+	if a == nil {
+		return
+	}
+	e := a.event(host, "", "")
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.t.watchers.Load() == nil {
+		a.events = append(a.events, entry{Event: e, late: texts})
+		return
+	}
+	for _, s := range texts() {
+		e.Step, e.Text = s.Step, clipped(s.Text)
+		a.addLocked(e)
+	}
+}
+
+func (a *Attempt) event(host string, step Step, text string) Event {
+	return Event{At: time.Now().UTC(), QueueID: a.unit.id, Domain: a.unit.domain, Host: host, Step: step, Text: clipped(text)}
+}
+
+// clipped is a text as an event has it.
+func clipped(text string) string {
+	if len(text) > maxText {
+		return strings.ToValidUTF8(text[:maxText], "") + "…"
+	}
+	return strings.ToValidUTF8(text, "\uFFFD")
+}
+
+func (a *Attempt) addLocked(e Event) {
 	if watchers := a.t.watchers.Load(); watchers != nil {
 		for _, w := range *watchers {
 			w.offer(a, e)
 		}
 	}
-	a.events = append(a.events, e)
-	a.size += len(text)
+	a.events = append(a.events, entry{Event: e})
+	a.size += len(e.Text)
+	a.trimLocked()
+}
+
+// allLocked returns all events so far. Texts that were left for later are made now.
+func (a *Attempt) allLocked() []Event {
+	late := slices.ContainsFunc(a.events, func(e entry) bool { return e.late != nil })
+	if late {
+		var all []entry
+		for _, e := range a.events {
+			if e.late == nil {
+				all = append(all, e)
+				continue
+			}
+			for _, s := range e.late() {
+				e.Step, e.Text = s.Step, clipped(s.Text)
+				all = append(all, entry{Event: e.Event})
+				a.size += len(e.Text)
+			}
+		}
+		a.events = all
+		a.trimLocked()
+	}
+	out := make([]Event, len(a.events))
+	for i := range a.events {
+		out[i] = a.events[i].Event
+	}
+	return out
+}
+
+// trimLocked drops the first events where there is no room for all.
+func (a *Attempt) trimLocked() {
 	for a.size > maxTranscript {
 		a.size -= len(a.events[0].Text)
 		a.events = a.events[1:]
@@ -151,7 +223,8 @@ func (t *Tracer) keep(a *Attempt, failed bool) {
 	if t.kept == nil {
 		t.kept = make(map[unit]*Transcript)
 	}
-	t.kept[a.unit] = &Transcript{QueueID: a.unit.id, Domain: a.unit.domain, Events: slices.Clone(a.events), Dropped: a.dropped}
+	events := a.allLocked() // which may drop some
+	t.kept[a.unit] = &Transcript{QueueID: a.unit.id, Domain: a.unit.domain, Events: events, Dropped: a.dropped}
 	t.order = append(t.order, a.unit)
 }
 

@@ -175,3 +175,59 @@ func TestWatchersComeAndGoWhileAttemptsRun(t *testing.T) {
 	}
 	all.Wait()
 }
+
+// Texts that cost something are made for those who watch, and for an attempt that fails.
+func TestTextsAreMadeWhereSomebodyReadsThem(t *testing.T) {
+	for _, row := range []struct {
+		name            string
+		before, between bool // when somebody begins to watch
+		failed          bool
+		made            int
+	}{
+		{"nobody reads them", false, false, false, 0},
+		{"the attempt fails", false, false, true, 1},
+		{"somebody watches", true, false, false, 1},
+		{"somebody watches, and it fails", true, false, true, 1},
+		{"somebody comes later", false, true, true, 1},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			tracer, made := new(Tracer), 0
+			watch := func() *Watcher {
+				w, err := tracer.Watch(Filter{})
+				if err != nil {
+					t.Fatal(err)
+				}
+				return w
+			}
+			var w *Watcher
+			if row.before {
+				w = watch()
+			}
+			a := tracer.Begin("1", "a.test", "begin")
+			a.AddLate("mx", func() []Said { made++; return []Said{{TLS, "tls"}, {Judge, "judge"}} })
+			if row.between {
+				w = watch()
+			}
+			a.Add("mx", Sent, "sent")
+			a.End(row.failed, "end")
+			if made != row.made {
+				t.Errorf("made %d times, want %d", made, row.made)
+			}
+			const want = "begin, tls, judge, sent, end"
+			if w != nil {
+				if got := strings.Join(texts(w), ", "); got != want {
+					t.Errorf("watched: %s", got)
+				}
+			}
+			var kept []string
+			for _, transcript := range tracer.Transcripts("1") {
+				for _, e := range transcript.Events {
+					kept = append(kept, e.Text)
+				}
+			}
+			if got := strings.Join(kept, ", "); row.failed && got != want || !row.failed && got != "" {
+				t.Errorf("kept: %s", got)
+			}
+		})
+	}
+}

@@ -93,7 +93,7 @@ func (w *Watcher) offer(a *Attempt, e Event) {
 		}
 		w.begun++
 		w.follows[a] = true
-		for _, earlier := range a.events {
+		for _, earlier := range a.allLocked() {
 			w.sendLocked(earlier)
 		}
 	}
