@@ -22,7 +22,13 @@ func browse(w *e2e.World, path string) (status int, header http.Header, body str
 	if err != nil {
 		w.T.Fatal(err)
 	}
-	res, err := http.DefaultClient.Do(req)
+	return fetch(w, http.DefaultClient, req)
+}
+
+// fetch sends a request and reads the answer.
+func fetch(w *e2e.World, client *http.Client, req *http.Request) (status int, header http.Header, body string) {
+	w.T.Helper()
+	res, err := client.Do(req)
 	if err != nil {
 		w.T.Fatal(err)
 	}

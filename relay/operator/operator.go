@@ -15,6 +15,7 @@ import (
 
 	"github.com/stsrelay/stsrelay/internal/store"
 	"github.com/stsrelay/stsrelay/queue"
+	"github.com/stsrelay/stsrelay/relay/check"
 	"github.com/stsrelay/stsrelay/relay/history"
 	"github.com/stsrelay/stsrelay/relay/live"
 	"github.com/stsrelay/stsrelay/relay/received"
@@ -49,6 +50,9 @@ type Options struct {
 	// Reload reads the configuration again. It returns the keys that change with
 	// the next start only.
 	Reload func(ctx context.Context) (restart []string, err error)
+	// Check finds out what the relay would do with mail for a domain of a sender's domain,
+	// "" for any; nil: it cannot.
+	Check func(ctx context.Context, domain, sender string) (*check.Report, error)
 	// Published returns the domains whose policies are served. RenewPublished orders a
 	// certificate for the policy host of one.
 	Published      func() []Published
@@ -64,6 +68,7 @@ type Operator struct {
 	o      Options
 	shared shared
 	hours  hours
+	checks checks
 }
 
 // New returns an Operator.

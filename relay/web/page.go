@@ -14,7 +14,7 @@ import (
 const pageRows = 200
 
 // pageNames are the files of package folder page, without .html.
-var pageNames = []string{"overview", "queue", "message", "confirm", "history", "timeline", "policies", "reports", "day", "received", "receiveddomain", "login", "error"}
+var pageNames = []string{"overview", "queue", "message", "confirm", "history", "timeline", "policies", "reports", "day", "received", "receiveddomain", "check", "live", "login", "error"}
 
 // handlers returns the pages by their paths.
 func (p *pages) handlers() map[string]http.Handler {
@@ -26,6 +26,8 @@ func (p *pages) handlers() map[string]http.Handler {
 		"/policies":      p.page("policies", p.policies),
 		"/reports":       p.page("reports", p.reports),
 		"/reports/{day}": p.page("day", p.day),
+		"/check":         p.pageWithin(checkWait, "check", p.check),
+		"/live":          p.page("live", p.live),
 	}
 	maps.Copy(handlers, p.receivedPages())
 	maps.Copy(handlers, p.historyPages())
