@@ -3,7 +3,6 @@ package main
 import (
 	"errors"
 	"fmt"
-	"net/netip"
 	"os"
 	"strings"
 	"time"
@@ -12,12 +11,10 @@ import (
 	"golang.org/x/term"
 
 	"github.com/stsrelay/stsrelay/config"
-	"github.com/stsrelay/stsrelay/internal/dnsclient"
 	"github.com/stsrelay/stsrelay/internal/mailbox"
 	"github.com/stsrelay/stsrelay/relay"
 	"github.com/stsrelay/stsrelay/relay/adminapi"
 	"github.com/stsrelay/stsrelay/relay/check"
-	"github.com/stsrelay/stsrelay/relay/outbound"
 )
 
 func (a *app) checkCommand() *cobra.Command {
@@ -113,30 +110,7 @@ func (a *app) checkOptions(c *config.Config, timeout time.Duration) (o check.Opt
 	if err != nil {
 		return o, nil, err
 	}
-	rules, err := relay.Rules(c)
-	if err != nil {
-		return o, nil, err
-	}
-	resolver, err := dnsclient.New(dnsclient.Options{Servers: c.DNS.Servers, TrustAD: c.DNS.TrustAD, Roots: roots, Timeout: min(2*time.Second, timeout)})
-	if err != nil {
-		return o, nil, fmt.Errorf("dns: %w", err)
-	}
-	o = check.Options{
-		Resolver: resolver, Roots: roots, Dial: a.dialFor(c), Hostname: c.Hostname, Timeout: timeout,
-		ConnectTimeout:  time.Duration(c.Delivery.ConnectTimeout),
-		AllowPrivate:    c.Delivery.PrivateAddresses == "allow",
-		RefusePlaintext: c.Delivery.Plaintext == "refuse",
-		LegacyTLS:       c.Delivery.LegacyTLS,
-		Family:          outbound.IPFamily(c.Delivery.IPFamily),
-		NoSTS:           !c.STS.Enabled, NoDANE: !c.DANE.Enabled,
-		Rules: rules, IsSelf: outbound.Self{Hostname: c.Hostname, Listens: c.ListenAddrs()}.Is,
-	}
-	for _, s := range c.Delivery.SourceIP {
-		if a, err := netip.ParseAddr(s); err == nil { // checked by config
-			o.SourceIPs = append(o.SourceIPs, a)
-		}
-	}
-	return o, func() { _ = resolver.Close() }, nil
+	return relay.CheckOptions(c, roots, a.dialFor(c), timeout)
 }
 
 // colour reports whether standard output is a terminal, and colours are not switched

@@ -104,7 +104,7 @@ func (m *Message) waiting() *Recipient {
 	for i := range m.Recipients {
 		switch next := &m.Recipients[i]; {
 		case next.State != "queued":
-		case next.LastError != "":
+		case next.LastError != "" || next.DomainSince != nil:
 			return next
 		case r.State != "queued":
 			r = next
