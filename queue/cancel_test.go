@@ -320,7 +320,7 @@ func TestADomainIsCanceledWithoutTheOtherRecipients(t *testing.T) {
 					t.Errorf("the notice names %v", got)
 				}
 				for _, m := range n.made {
-					if len(m.Recipients) != 2 || len(m.States) != 2 || len(m.Backoffs) != 2 || m.ID != id {
+					if len(m.Recipients) != 2 || len(m.States) != 2 || len(m.Waits) != 2 || m.ID != id {
 						t.Errorf("the notice was made of %+v", m)
 					}
 				}

@@ -286,7 +286,7 @@ func (q *Queue) read(e *scheduler.Entry) (m Message, ok bool, err error) {
 		return m, false, err
 	}
 	m.States = make([]RecipientState, len(m.Recipients))
-	m.Backoffs = make([]Reason, len(m.Recipients))
+	m.Waits = make([]Wait, len(m.Recipients))
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if e.Gone {
@@ -305,7 +305,9 @@ func (q *Queue) read(e *scheduler.Entry) (m Message, ok bool, err error) {
 			m.HeldFor = unreadableReason // the record of the hold cannot be read yet
 		}
 	}
-	var next scheduler.Time
+	if at, ok := q.scheduler.ExpiresAt(e); ok {
+		m.ExpiresAt = q.clock.at(at)
+	}
 	for n, members := range split(m.Recipients) {
 		g := &e.Groups[n]
 		for i, r := range members {
@@ -314,19 +316,30 @@ func (q *Queue) read(e *scheduler.Entry) (m Message, ok bool, err error) {
 				m.States[r] = rec.States[i]
 			}
 			m.Attempts = max(m.Attempts, m.States[r].Attempts)
-			m.Backoffs[r] = g.BackoffReason()
-		}
-		if !g.State().Ended() && !e.Held {
-			at := g.StartsAt()
-			if next == 0 || at < next {
-				next = at
+			if m.States[r].State == Queued && !g.State().Ended() {
+				m.Waits[r] = q.waitLocked(g, &m.States[r], records[n].LastAttempt)
+				if next := m.Waits[r].NextAttemptAt; m.NextAttemptAt.IsZero() || next.Before(m.NextAttemptAt) {
+					m.NextAttemptAt = next
+				}
 			}
 		}
 	}
-	if next != 0 {
-		m.NextAttemptAt = q.clock.at(next)
-	}
 	return m, true, nil
+}
+
+// waitLocked returns how a recipient of g waits that has no end yet.
+func (q *Queue) waitLocked(g *scheduler.Group, s *RecipientState, lastAttempt time.Time) (w Wait) {
+	if s.Attempts > 0 {
+		w.LastAttemptAt = lastAttempt
+	}
+	if !g.Entry.Held {
+		w.NextAttemptAt = q.clock.at(g.StartsAt())
+	}
+	why, since := g.Backoff()
+	if why != (Reason{}) {
+		w.Backoff, w.BackoffSince = why, q.clock.at(since)
+	}
+	return w
 }
 
 // Summary returns what waits by domain, most messages first.

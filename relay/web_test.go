@@ -22,7 +22,13 @@ func browse(w *e2e.World, path string) (status int, header http.Header, body str
 	if err != nil {
 		w.T.Fatal(err)
 	}
-	res, err := http.DefaultClient.Do(req)
+	return fetch(w, http.DefaultClient, req)
+}
+
+// fetch sends a request and reads the answer.
+func fetch(w *e2e.World, client *http.Client, req *http.Request) (status int, header http.Header, body string) {
+	w.T.Helper()
+	res, err := client.Do(req)
 	if err != nil {
 		w.T.Fatal(err)
 	}
@@ -137,6 +143,7 @@ func TestTheWebPageShowsWhatTheCommandLineDoes(t *testing.T) {
 		{"/policies?domain=GOOD", "mx1.good.example", ""},
 		{"/policies?domain=bad", "No policies.", "mx1.good.example"},
 		{"/reports", day, ""},
+		{"/reports", `class="well"><title>` + day + ": 2</title>", ""},
 		{"/reports/" + day, "busy.example", ""},
 		{"/reports/" + day + "?domain=good.example", "good.example", "busy.example"},
 	} {

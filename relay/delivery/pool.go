@@ -340,6 +340,14 @@ func (p *pool) allowed(key string, limit sessionLimit) int {
 	return p.host(key).allowed(limit)
 }
 
+// occupancy is how many sessions with a host are open or being opened, and how many may be.
+func (p *pool) occupancy(key string, limit sessionLimit) (open, allowed int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	h := p.host(key)
+	return h.total(), h.allowed(limit)
+}
+
 // mayUseBDAT reports whether BDAT may be used with the host.
 func (p *pool) mayUseBDAT(key string) bool {
 	p.mu.Lock()
