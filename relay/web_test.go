@@ -143,6 +143,7 @@ func TestTheWebPageShowsWhatTheCommandLineDoes(t *testing.T) {
 		{"/policies?domain=GOOD", "mx1.good.example", ""},
 		{"/policies?domain=bad", "No policies.", "mx1.good.example"},
 		{"/reports", day, ""},
+		{"/reports", `class="well"><title>` + day + ": 2</title>", ""},
 		{"/reports/" + day, "busy.example", ""},
 		{"/reports/" + day + "?domain=good.example", "good.example", "busy.example"},
 	} {

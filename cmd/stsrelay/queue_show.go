@@ -82,6 +82,9 @@ func (a *app) printMessage(m *operator.Message) {
 	if m.State == "queued" {
 		row("next", "%s, %s", human.Until(m.NextAttemptAt), tried(m.Attempts))
 	}
+	for _, w := range m.WaitsFor {
+		row("waits for", "%s", w)
+	}
 	if m.GivesUpAt != nil {
 		row("gives up", "%s, at %s", human.Until(m.GivesUpAt), human.Clock(*m.GivesUpAt))
 	}

@@ -42,6 +42,14 @@ func (m *Message) Next() string {
 	return human.Until(m.NextAttemptAt)
 }
 
+// Why returns why the message waits, or what its attempt under way has waited for longest.
+func (m *Message) Why() string {
+	if len(m.WaitsFor) > 0 {
+		return "waits for " + m.WaitsFor[0].String()
+	}
+	return m.Reason.String()
+}
+
 // Received returns how the message came in: the TLS version and the user.
 func (m *Message) Received() string {
 	in := "in clear"

@@ -11,6 +11,7 @@ package operator
 import (
 	"context"
 	"log/slog"
+	"slices"
 	"strings"
 
 	"github.com/stsrelay/stsrelay/internal/store"
@@ -94,7 +95,31 @@ func (a Actor) LogValue() slog.Value { return slog.StringValue(a.String()) }
 // String returns the way and the name.
 func (a Actor) String() string { return strings.TrimSpace(a.Via + " " + a.User) }
 
-// log writes the line of a change.
+// log writes the line of a change, and adds it to the history.
 func (o *Operator) log(ctx context.Context, actor Actor, msg string, attrs ...slog.Attr) {
-	o.o.Logger.LogAttrs(ctx, slog.LevelInfo, msg, append(attrs, slog.Any("actor", actor))...)
+	o.logOnly(ctx, actor, msg, attrs...)
+	o.record(actor, history.Record{What: msg}, attrs...)
+}
+
+// logOnly is log for a change of messages, each of which is in the history by itself.
+func (o *Operator) logOnly(ctx context.Context, actor Actor, msg string, attrs ...slog.Attr) {
+	o.o.Logger.LogAttrs(ctx, slog.LevelInfo, msg, append(slices.Clip(attrs), slog.Any("actor", actor))...)
+}
+
+// record adds to the history what an actor did; r has what, and what it is about.
+func (o *Operator) record(actor Actor, r history.Record, attrs ...slog.Attr) {
+	if o.o.History == nil {
+		return
+	}
+	for _, a := range attrs {
+		if a.Value.String() == "" {
+			continue
+		}
+		if a.Key == "domain" {
+			r.Domain = a.Value.String()
+		}
+		r.What += " " + a.String()
+	}
+	r.Kind, r.By = history.Operator, actor.String()
+	o.o.History.Add(r)
 }

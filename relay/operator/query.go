@@ -26,12 +26,14 @@ func (o *Operator) Messages(ctx context.Context, sel Selection, limit int, yield
 		return failed(invalid, fmt.Errorf("why %q is no code of a reason; docs/reasons.md lists them", sel.Why))
 	}
 	n, ours := 0, o.sharedNow()
+	waiting := o.underWay()
 	return o.o.Queue.List(ctx, f, func(m queue.Message) bool {
 		out := newMessage(&m, ours)
 		if sel.Why != "" && out.Reason.Code != sel.Why {
 			return true
 		}
 		n++
+		out.WaitsFor = waiting[out.ID]
 		return yield(&out) && n != limit
 	})
 }
@@ -42,7 +44,9 @@ func (o *Operator) Message(id string) (Message, error) {
 	if err != nil {
 		return Message{}, err
 	}
-	return newMessage(&m, o.sharedNow()), nil
+	out := newMessage(&m, o.sharedNow())
+	out.WaitsFor = o.underWay()[out.ID]
+	return out, nil
 }
 
 func (o *Operator) find(id string) (queue.Message, error) {

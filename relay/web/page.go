@@ -5,6 +5,7 @@ import (
 	"context"
 	"maps"
 	"net/http"
+	"slices"
 	"strings"
 
 	"github.com/stsrelay/stsrelay/tlsrpt"
@@ -68,8 +69,24 @@ func (p *pages) days(ctx context.Context, n int, v *view) ([]reportDay, error) {
 func (p *pages) reports(r *http.Request, v *view) error {
 	v.Tab, v.Title = "reports", v.T("TLS reports")
 	days, err := p.days(r.Context(), 0, v)
-	v.Page = days
+	v.Page = &reportsPage{Days: days, Chart: reportChart(days, v.T("failed"))}
 	return err
+}
+
+// reportsPage is the TLS reports of all days, the newest first.
+type reportsPage struct {
+	Days  []reportDay
+	Chart *chart // nil: there is nothing to draw
+}
+
+// reportChart draws the sessions that the reports count; failed is the word for those that
+// failed.
+func reportChart(newestFirst []reportDay, failed string) *chart {
+	var days []chartDay
+	for _, d := range slices.Backward(newestFirst) {
+		days = append(days, chartDay{Day: d.Day, Good: d.Sessions - d.Failures, Bad: map[string]int64{failed: d.Failures}})
+	}
+	return newChart(days, []typeColour{{Type: failed}})
 }
 
 // dayPage is the reports of a day.
