@@ -105,27 +105,28 @@ type Relay struct {
 	config  atomic.Pointer[config.Config]
 	started time.Time
 
-	disk     *badger.Store
-	space    *postgres.Store // nil: the queue is on the disk
-	spaces   atomic.Int64    // that the fleet works on
-	adopted  sync.Map        // the *delivery.Delivery of spaces of other relays
-	store    store.Store     // where the queue is: disk or space
-	queue    *queue.Queue
-	resolver *dnsclient.Client
-	policies *sts.Manager
-	delivery *delivery.Delivery
-	ingress  *ingress.Server
-	operator *operator.Operator
-	admin    *adminapi.Server
-	web      *httpserve.Server // nil: no HTTP address is configured
-	certs    *ingress.Certificates
-	notices  *notify.Reporter
-	alerts   *alert.Monitor
-	traffic  *alert.Traffic
-	metrics  *metrics.Metrics
-	totals   totals
-	live     *live.Meter
-	trace    trace.Tracer
+	disk      *badger.Store
+	space     *postgres.Store // nil: the queue is on the disk
+	fleetView *fleetView      // nil: there is no fleet
+	spaces    atomic.Int64    // that the fleet works on
+	adopted   sync.Map        // the *delivery.Delivery of spaces of other relays
+	store     store.Store     // where the queue is: disk or space
+	queue     *queue.Queue
+	resolver  *dnsclient.Client
+	policies  *sts.Manager
+	delivery  *delivery.Delivery
+	ingress   *ingress.Server
+	operator  *operator.Operator
+	admin     *adminapi.Server
+	web       *httpserve.Server // nil: no HTTP address is configured
+	certs     *ingress.Certificates
+	notices   *notify.Reporter
+	alerts    *alert.Monitor
+	traffic   *alert.Traffic
+	metrics   *metrics.Metrics
+	totals    totals
+	live      *live.Meter
+	trace     trace.Tracer
 
 	publisher  *publisher.Publisher
 	publishing *publisher.Server  // its listeners, of which there may be none
@@ -231,7 +232,7 @@ func (r *Relay) open() error {
 	}
 	r.openMetrics()
 	r.operator = operator.New(operator.Options{
-		Queue: r.queue, Store: r.store, Policies: r.policies, Reports: r.reporter, History: r.history, Received: r.received, Published: r.publishedDomains, RenewPublished: r.renewPublished, Live: r.live, Trace: &r.trace, Hostname: c.Hostname, Version: r.o.Version, Status: r.status, ResolverSilent: func() bool { return r.alerts.Has(alert.ResolverSilent) }, Reload: r.reload, Check: r.check, Notice: r.removed, Logger: r.log,
+		Queue: r.queue, Store: r.store, Policies: r.policies, Reports: r.reporter, History: r.history, Received: r.received, Published: r.publishedDomains, RenewPublished: r.renewPublished, Live: r.live, Trace: &r.trace, Hostname: c.Hostname, Version: r.o.Version, Status: r.status, ResolverSilent: func() bool { return r.alerts.Has(alert.ResolverSilent) }, Reload: r.reload, Check: r.check, Fleet: r.seeFleet(), Notice: r.removed, Logger: r.log,
 	})
 	r.admin = adminapi.New(adminapi.Options{Operator: r.operator, Logger: r.log})
 	if err := r.admin.Listen(c.SocketPath()); err != nil {
@@ -351,6 +352,9 @@ func (r *Relay) close() error {
 	}
 	if r.resolver != nil {
 		err = r.resolver.Close()
+	}
+	if r.fleetView != nil {
+		r.fleetView.close()
 	}
 	if r.space != nil {
 		err = errors.Join(err, r.space.Close())

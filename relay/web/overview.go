@@ -2,6 +2,7 @@ package web
 
 import (
 	"cmp"
+	"context"
 	"net/http"
 	"slices"
 	"strings"
@@ -28,7 +29,8 @@ type overviewPage struct {
 	Traffic  *traffic // nil: there is no history
 	Policies policyCounts
 	Days     []reportDay
-	Reports  string // why there are no days, "" where they are all there
+	Fleet    *operator.Fleet // nil: this relay is alone
+	Reports  string          // why there are no days, "" where they are all there
 }
 
 // ownerCount is how much waits for somebody to mend something.
@@ -65,6 +67,7 @@ func (p *pages) overview(r *http.Request, v *view) error {
 	o.Groups = groupByReason(domains)
 	o.Owners = countOwners(o.Groups)
 	o.Policies = p.countPolicies(domains)
+	o.Fleet, _ = p.operator.Fleet(r.Context()) // an error: there is none
 	hours, err := p.operator.Hours(r.Context(), overviewHours)
 	if hours != nil || err != nil {
 		o.Traffic = newTraffic(hours)
@@ -72,14 +75,24 @@ func (p *pages) overview(r *http.Request, v *view) error {
 	if err != nil {
 		v.Note = v.T("The history of the last %d hours could not be read in time; older hours are missing below.", overviewHours)
 	}
-	reports := &view{words: v.words}
-	if o.Days, err = p.days(r.Context(), overviewDays, reports); err != nil {
-		o.Reports = err.Error() // the rest is worth showing without them
-	} else {
-		o.Reports = reports.Note
-	}
+	o.Reports = p.lastReports(r.Context(), o, v)
 	v.Page = o
 	return nil
+}
+
+// lastReports fills in the reports of the last days. It returns why there are none, or not
+// all: the rest of the page is worth showing without them. A store that does not answer is
+// not waited for.
+func (p *pages) lastReports(ctx context.Context, o *overviewPage, v *view) string {
+	if o.Fleet != nil && o.Fleet.Problem != "" {
+		return o.Fleet.Problem
+	}
+	reports := &view{words: v.words}
+	var err error
+	if o.Days, err = p.days(ctx, overviewDays, reports); err != nil {
+		return err.Error()
+	}
+	return reports.Note
 }
 
 // ownerOrder is the order in which people want to hear of what waits: what they can mend
