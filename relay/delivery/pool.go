@@ -29,6 +29,9 @@ const (
 	// will be sent within shortly: the handshake would cost more.
 	fewWaiting = 10
 	shortly    = 500 * time.Millisecond
+	// After manyCarried messages a session, while others waited, another session is worth
+	// its handshake.
+	manyCarried = 20
 	// minBusy and maxBusy bound the time until a claim that was given back is tried again.
 	minBusy = 200 * time.Millisecond
 	maxBusy = time.Minute
@@ -256,7 +259,7 @@ func (h *hostSessions) expected() time.Duration {
 
 // preferWaiting reports whether a session will be free before another one could be opened,
 // or so soon after that the handshake costs more than the wait. Once attempts have waited
-// longer than a burst lasts, or each session has carried fewWaiting messages while others
+// longer than a burst lasts, or each session has carried manyCarried messages while others
 // waited, further sessions are opened after all: half as many as there are, at the same
 // time. The next ones follow when that is so again.
 func (h *hostSessions) preferWaiting(now time.Time) bool {
@@ -264,7 +267,7 @@ func (h *hostSessions) preferWaiting(now time.Time) bool {
 		return false
 	}
 	wait, soon := h.expected(), 2*h.open
-	if len(h.waiting) > 0 && (now.Sub(h.waitingSince) > max(soon, shortly) || h.carried >= fewWaiting*h.total()) {
+	if len(h.waiting) > 0 && (now.Sub(h.waitingSince) > max(soon, shortly) || h.carried >= manyCarried*h.total()) {
 		return h.opening >= max(len(h.sessions)/2, 1)
 	}
 	return wait < soon || wait < shortly && h.ahead() <= fewWaiting*h.total()
