@@ -21,18 +21,22 @@ func (s *Server) queueRoutes(mux *http.ServeMux) {
 	mux.HandleFunc("POST /v1/queue/import", func(w http.ResponseWriter, r *http.Request) {
 		answer(w)(o.Import(r.Context(), actorOf(r.Context()), r.Body, r.URL.Query().Get("hold") == "true"))
 	})
-	for path, paused := range map[string]bool{"pause": true, "resume": false} {
-		mux.HandleFunc("POST /v1/queue/"+path, func(w http.ResponseWriter, r *http.Request) {
-			o.SetPaused(r.Context(), actorOf(r.Context()), paused)
-			writeJSON(w, struct{}{})
-		})
-	}
+	mux.HandleFunc("POST /v1/queue/pause", s.setPaused(true))
+	mux.HandleFunc("POST /v1/queue/resume", s.setPaused(false))
 	mux.HandleFunc("POST /v1/queue/undo", s.undo)
 	mux.HandleFunc("POST /v1/queue/{action}", func(w http.ResponseWriter, r *http.Request) {
 		if sel, ok := readSelection(w, r); ok {
 			answer(w)(o.Change(r.Context(), actorOf(r.Context()), operator.Action(r.PathValue("action")), sel))
 		}
 	})
+}
+
+// setPaused returns the handler that pauses or resumes delivery.
+func (s *Server) setPaused(paused bool) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		s.operator.SetPaused(r.Context(), actorOf(r.Context()), paused)
+		writeJSON(w, struct{}{})
+	}
 }
 
 // list streams an array, the oldest message first.
