@@ -76,6 +76,7 @@ type Scheduler struct {
 	claims   claimCounts
 	inflow   inflow
 	counts   Counts
+	reasons  reasonCounts
 }
 
 // claimCounts counts the claims whose results are not durable yet.
@@ -89,7 +90,7 @@ func New(o Options) *Scheduler {
 	if o.Rand == nil {
 		o.Rand = rand.Float64
 	}
-	return &Scheduler{schedule: o.Schedule, limits: o.Limits, paused: o.Paused, rand: o.Rand, domains: make(map[string]*Domain)}
+	return &Scheduler{schedule: o.Schedule, limits: o.Limits, paused: o.Paused, rand: o.Rand, domains: make(map[string]*Domain), reasons: newReasonCounts()}
 }
 
 // Counts returns the totals.

@@ -109,6 +109,7 @@ func parametersOf(op map[string]any) (out []map[string]any) {
 func schemaTypes() map[string]reflect.Type {
 	return map[string]reflect.Type{
 		"Affected":             reflect.TypeFor[operator.Affected](),
+		"Awaited":              reflect.TypeFor[operator.Awaited](),
 		"Certificate":          reflect.TypeFor[history.Certificate](),
 		"DateRange":            reflect.TypeFor[tlsrpt.DateRange](),
 		"DayChain":             reflect.TypeFor[history.DayChain](),
