@@ -211,9 +211,7 @@ func TestAMessageThatCannotBeReadIsNotBouncedButHeld(t *testing.T) {
 			id := b.accept("x", to("a@x.test"))
 			w, _ := b.tryClaim()
 			b.touched(1)(b.Bounce(t.Context(), Filter{}, "", none))
-			if err := store.Put(t.Context(), b.st, messageKey(b.byID[id].Seq), []byte{0xff, 0x00}); err != nil {
-				t.Fatal(err)
-			}
+			b.spoil(id)
 			row.end(b, w)
 			b.applyCanceled()
 			if b.Counts().Held != 1 || !b.logs.has("cannot be bounced") || len(b.cancellations.list) != 0 {

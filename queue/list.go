@@ -32,7 +32,7 @@ type Filter struct {
 // false. Messages that come and go meanwhile may or may not be among them. IDs
 // that are not in the queue are passed over.
 func (q *Queue) List(ctx context.Context, f Filter, yield func(Message) bool) error {
-	var c cursor
+	c := cursor{addresses: q.addresses.wanted(f)}
 	for !c.end {
 		for _, e := range q.selectBatch(f, &c, 64) {
 			if err := ctx.Err(); err != nil {
@@ -58,6 +58,8 @@ type cursor struct {
 
 	domain []*scheduler.Entry // of the domain that is asked for; found once
 	found  bool
+
+	addresses uint64 // bits that the addresses of a message must have
 }
 
 // selectBatch returns up to n entries from c on that may match f as far as memory can
@@ -67,7 +69,7 @@ func (q *Queue) selectBatch(f Filter, c *cursor, n int) (batch []*scheduler.Entr
 	defer q.mu.Unlock()
 	if f.IDs != nil {
 		for _, id := range f.IDs {
-			if e := q.byID[id]; e != nil && q.mayMatchLocked(f, e) {
+			if e := q.byID[id]; e != nil && q.mayMatchLocked(f, c, e) {
 				batch = append(batch, e)
 			}
 		}
@@ -85,7 +87,7 @@ func (q *Queue) selectBatch(f Filter, c *cursor, n int) (batch []*scheduler.Entr
 		}
 	}
 	for i := 0; e != nil && i < looks && len(batch) < n; i++ {
-		if e.Accepted && q.mayMatchLocked(f, e) {
+		if e.Accepted && q.mayMatchLocked(f, c, e) {
 			batch = append(batch, e)
 		}
 		e = e.Next()
@@ -112,7 +114,7 @@ func (q *Queue) selectDomainLocked(f Filter, c *cursor, n int) (batch []*schedul
 		c.domain = slices.Compact(c.domain) // a message may have several groups there
 	}
 	for len(c.domain) > 0 && len(batch) < n {
-		if e := c.domain[0]; !e.Gone && q.mayMatchLocked(f, e) {
+		if e := c.domain[0]; !e.Gone && q.mayMatchLocked(f, c, e) {
 			batch = append(batch, e)
 		}
 		c.domain = c.domain[1:]
@@ -121,7 +123,10 @@ func (q *Queue) selectDomainLocked(f Filter, c *cursor, n int) (batch []*schedul
 	return batch
 }
 
-func (q *Queue) mayMatchLocked(f Filter, e *scheduler.Entry) bool {
+func (q *Queue) mayMatchLocked(f Filter, c *cursor, e *scheduler.Entry) bool {
+	if e.Addresses&c.addresses != c.addresses {
+		return false
+	}
 	if f.Domain != "" && !hasLeft(e, f.Domain) {
 		return false
 	}

@@ -107,6 +107,8 @@ type Queue struct {
 	clock      clock
 	wake       signal // a group may have become due
 	buffers    buffers
+	addresses  addressFilters
+	fresh      fresh
 	inFlight   inFlight
 	trash      trash
 	importing  atomic.Bool // one import runs at a time
@@ -159,6 +161,7 @@ func Open(o Options) (*Queue, error) {
 		noticed:       o.Noticed,
 		clock:         clock{wall: o.Now, epoch: time.Now()},
 		wake:          newSignal(),
+		addresses:     newAddressFilters(),
 		trash:         trash{limit: o.TrashSize},
 		bounceDelay:   o.BounceDelay,
 		cancellations: newCancellations(),
@@ -293,7 +296,7 @@ func (q *Queue) admitLocked(e *scheduler.Entry, env *Envelope) {
 
 // acceptLocked adds an accepted message to memory; its groups are due at once.
 func (q *Queue) acceptLocked(e *scheduler.Entry, env *Envelope, now scheduler.Time) {
-	e.ID = env.ID
+	e.ID, e.Addresses = env.ID, q.addresses.of(env)
 	q.byID[env.ID] = e
 	groups := split(env.Recipients)
 	q.scheduler.Accept(e, scheduler.Mail{
@@ -320,6 +323,7 @@ func (q *Queue) discardLocked(e *scheduler.Entry) {
 func (q *Queue) forgetLocked(e *scheduler.Entry) {
 	q.permitted(e, q.scheduler.Remove(e, q.clock.now()))
 	delete(q.byID, e.ID)
+	q.buffers.put(q.fresh.forget(e.Seq))
 	q.readableLocked(e)
 }
 

@@ -14,6 +14,7 @@ import (
 
 	"github.com/stsrelay/stsrelay/internal/e2e"
 	"github.com/stsrelay/stsrelay/internal/testnet"
+	"github.com/stsrelay/stsrelay/queue"
 )
 
 // actingConfig lets those act on the web page who show the token "act".
@@ -126,5 +127,21 @@ func TestTheWebPageShowsWhatHappensNow(t *testing.T) {
 	}
 	if _, header, _ := browse(w, "/live?refresh=0"); header.Get("Refresh") != "" {
 		t.Error("the page that was stopped loads itself again")
+	}
+}
+
+// The page of a message that is being delivered says what that waits for.
+func TestTheWebPageSaysWhatAnAttemptWaitsFor(t *testing.T) {
+	w := e2e.New(t, "[admin]\nhttp = \"127.0.0.1:0\"\n")
+	silent := w.Host("mx1.silent.example")
+	w.Domain("silent.example", testnet.Domain{MX: []string{silent.Name}})
+	w.SetFaults(silent, testnet.Faults{Hang: "greeting"})
+	id := w.Send("anna@sender.example", "kurt@silent.example")
+	w.WaitFor("an attempt is under way", func(*queue.Queue) bool {
+		m, err := w.Relay.Operator().Message(id)
+		return err == nil && len(m.WaitsFor) > 0 && strings.HasPrefix(m.WaitsFor[0].For, "the greeting")
+	})
+	if body := page(w, "/queue/"+id); !strings.Contains(body, `<dt>Waits for</dt><dd><span lang="en">the greeting of mx1.silent.example</span>, for `) || !strings.Contains(body, ", 1 of ") {
+		t.Errorf("%s", body)
 	}
 }

@@ -126,6 +126,8 @@ func TestTheWebPageShowsWhatTheCommandLineDoes(t *testing.T) {
 		{"/queue?why=dns", "No messages.", id},
 		{"/queue/" + id, "<em>Whose: theirs.</em>", ""},
 		{"/queue/" + id, "<dt>What helps</dt>", ""},
+		{"/queue/" + id, "<dt>Given up</dt><dd><time", ""},
+		{"/queue/" + id, "<dt>Last attempt</dt><dd><time", "Waits for"},
 		{"/", `<a href="/reports/` + day + `">`, ""},
 		{"/", "1 enforce, 0 testing, 0 none</a>. Nothing is wrong with them.", ""},
 		{"/queue", `<a class="id" href="/queue/` + id + `">` + id + `</a>`, "There are more"},

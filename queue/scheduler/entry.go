@@ -31,6 +31,8 @@ type Entry struct {
 	HasRecords bool
 	// Unreadable reports whether the store cannot read it.
 	Unreadable bool
+	// Addresses is a filter of the sender's and the recipients' addresses.
+	Addresses uint64
 	// ID is the name that people see.
 	ID [16]byte
 }

@@ -226,7 +226,8 @@ func (c *Certificates) State(of string) State {
 // ErrRenewedLately is the answer to a Renew within an hour of the last one.
 var ErrRenewedLately = errors.New("it was renewed by hand less than an hour ago")
 
-// Renew orders a certificate for a name now, whatever is left of the one that there is.
+// Renew orders a certificate for a name now, whatever is left of the one that there is. It
+// may be called once an hour, but again where the authority was not reached.
 func (c *Certificates) Renew(ctx context.Context, of string) error {
 	c.mu.Lock()
 	n := c.names[of]
@@ -244,7 +245,12 @@ func (c *Certificates) Renew(ctx context.Context, of string) error {
 		return errNotAgreed
 	}
 	if err := c.renew(ctx, of, true); err != nil {
-		text, _ := explain(err)
+		text, refused := explain(err)
+		if !refused { // it costs the authority nothing: it may be tried again at once
+			c.mu.Lock()
+			n.forced = time.Time{}
+			c.mu.Unlock()
+		}
 		return fmt.Errorf("the certificate of %s is not renewed: %s", of, text)
 	}
 	c.o.Changed(of)

@@ -103,7 +103,7 @@ type hostSessions struct {
 	sessions     []*session
 	opening      int          // that are being opened
 	waiting      []chan error // receive nil to try again, or the error for get
-	waitingSince time.Time    // when attempts began to wait, or another session was opened meanwhile
+	waitingSince time.Time    // when attempts began to wait, or further sessions were opened meanwhile
 	used         time.Time
 	noBDAT       bool      // the host offers CHUNKING and does not know BDAT
 	taken        time.Time // when the host took a message last; zero after an overload
@@ -155,9 +155,8 @@ func (p *pool) get(ctx context.Context, key string, limit sessionLimit, fits fun
 			p.mu.Unlock()
 			return s, nil
 		}
-		if now := time.Now(); h.total() < window && !h.preferWaiting(now) {
+		if h.total() < window && !h.preferWaiting(time.Now()) {
 			h.opening++
-			h.waitingSince = now
 			p.mu.Unlock()
 			return nil, nil
 		}
@@ -256,14 +255,15 @@ func (h *hostSessions) expected() time.Duration {
 
 // preferWaiting reports whether a session will be free before another one could be opened,
 // or so soon after that the handshake costs more than the wait. Once attempts have waited
-// longer than a burst lasts, another session is opened after all.
+// longer than a burst lasts, further sessions are opened after all: half as many as there
+// are, at the same time. The next ones follow when attempts have waited as long again.
 func (h *hostSessions) preferWaiting(now time.Time) bool {
 	if h.total() < firstSessions || h.message == 0 {
 		return false
 	}
 	wait, soon := h.expected(), 2*h.open
 	if len(h.waiting) > 0 && now.Sub(h.waitingSince) > max(soon, shortly) {
-		return false
+		return h.opening >= max(len(h.sessions)/2, 1)
 	}
 	return wait < soon || wait < shortly && h.ahead() <= fewWaiting*h.total()
 }
@@ -368,6 +368,7 @@ func (p *pool) add(s *session) {
 	defer p.mu.Unlock()
 	h, a := p.host(s.key), p.address(s.addr)
 	h.opening--
+	h.waitingSince = time.Now()
 	h.sessions = append(h.sessions, s)
 	a.sessions = append(a.sessions, s)
 	if r := s.place; r != nil {
@@ -385,7 +386,7 @@ func (p *pool) cancel(key string, now time.Time, failed bool) (open, opening int
 	defer p.mu.Unlock()
 	h := p.host(key)
 	h.opening--
-	h.used = now
+	h.used, h.waitingSince = now, now
 	if failed && h.total() == 0 {
 		h.rejectWaiting()
 	} else {

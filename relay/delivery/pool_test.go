@@ -116,6 +116,56 @@ func TestAFewMessagesAreNotWorthAnotherSession(t *testing.T) {
 	}
 }
 
+// A host far away that has much mail gets half as many sessions more at a time: one after
+// the other, it would have fifty sessions after half a minute only.
+func TestSessionsToAHostWithMuchMailAreOpenedTogether(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newPool()
+		p.host("mx").window = 50
+		for range 8 {
+			take(t, p, "mx", 50)
+		}
+		p.onSuccess("mx", 100*time.Millisecond)
+		p.onOpened("mx", 250*time.Millisecond)
+		ctx, cancel := context.WithCancel(t.Context())
+		opened := 0
+		more := func() {
+			go func() {
+				if s, err := p.get(ctx, "mx", limitOf(50), anySession); s == nil && err == nil {
+					opened++
+				}
+			}()
+			synctest.Wait()
+		}
+		more()
+		if opened != 0 {
+			t.Fatal("nobody waits yet, and a session was opened")
+		}
+		time.Sleep(shortly + time.Millisecond)
+		for range 20 {
+			more()
+		}
+		if opened != 4 {
+			t.Errorf("%d sessions are opened beside eight, want 4", opened)
+		}
+		for range opened {
+			p.add(&session{key: "mx", client: new(smtpclient.Client), busy: true})
+		}
+		if more(); opened != 4 {
+			t.Error("another session is opened at once, and nobody has waited again")
+		}
+		time.Sleep(shortly + time.Millisecond)
+		for range 20 {
+			more()
+		}
+		if opened != 4+6 {
+			t.Errorf("%d sessions were opened, want 6 beside twelve", opened-4)
+		}
+		cancel()
+		synctest.Wait()
+	})
+}
+
 func TestASessionThatIsBeingOpenedIsWaitedFor(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newPool()

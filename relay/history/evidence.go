@@ -159,7 +159,7 @@ type Summary struct {
 
 // Summary summarizes the history from since, inclusive, to until, exclusive.
 func (l *Log) Summary(ctx context.Context, since, until time.Time) (Summary, error) {
-	s := Summary{Since: since, Until: until, ByProof: make(map[Proof]int), InClear: make(map[string]int)}
+	s := Summary{Since: since, Until: until, ByProof: make(map[Proof]int), InClear: make(map[string]int), Gaps: []Record{}}
 	err := l.Search(ctx, Query{Since: since, Until: until, OldestFirst: true}, func(r Record) bool {
 		switch {
 		case r.Kind == Gap:

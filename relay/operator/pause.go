@@ -34,7 +34,7 @@ func (p Pause) String() string {
 
 // PauseOrder is what is to be paused or resumed.
 type PauseOrder struct {
-	Domain string `json:"domain"` // "" for delivery as a whole
+	Domain string `json:"domain,omitempty"` // "" for delivery as a whole
 	// For is how long the pause lasts, such as "2h"; "" until it is ended.
 	For string `json:"for,omitempty"`
 }

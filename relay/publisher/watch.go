@@ -99,6 +99,8 @@ type Watch struct {
 	// Publisher and View are required. View is asked before each round.
 	Publisher *Publisher
 	View      func() *View
+	// After is the clock; nil: time.After.
+	After func(time.Duration) <-chan time.Time
 
 	mu    sync.Mutex
 	found map[string][]Since
@@ -112,15 +114,16 @@ type Since struct {
 
 // Run looks until ctx ends.
 func (w *Watch) Run(ctx context.Context) {
-	t := time.NewTimer(firstWatch)
-	defer t.Stop()
-	for {
+	after := w.After
+	if after == nil {
+		after = time.After
+	}
+	for wait := firstWatch; ; wait = watchEvery {
 		select {
 		case <-ctx.Done():
 			return
-		case <-t.C:
+		case <-after(wait):
 			w.round(ctx)
-			t.Reset(watchEvery)
 		}
 	}
 }
