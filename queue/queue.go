@@ -230,6 +230,15 @@ func (q *Queue) Counts() Counts {
 	return Counts{Messages: c.Messages, Recipients: c.Recipients, Held: c.Held, Unreadable: q.unreadable}
 }
 
+// Reasons returns how many deliveries wait or are under way, each of a message to at most
+// MaxGroup recipients of one domain, by the code of the reason of their last attempt; "" for
+// those that were not tried. It looks at no message.
+func (q *Queue) Reasons() map[string]int {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.scheduler.Reasons()
+}
+
 // Active is how many groups are claimed, until their results are durable.
 func (q *Queue) Active() int {
 	q.mu.Lock()

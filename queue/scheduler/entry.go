@@ -57,9 +57,10 @@ type Group struct {
 	Priority Priority
 	// DelayNotified reports whether the sender knows of the delay, or must not be told.
 	DelayNotified bool
-	canceled      bool // whether it is canceled when no claim is under way
-	counted       bool // whether its claim counts against Limits.Claims
-	unproven      bool // whether its domain was not proven when it was claimed
+	canceled      bool  // whether it is canceled when no claim is under way
+	counted       bool  // whether its claim counts against Limits.Claims
+	unproven      bool  // whether its domain was not proven when it was claimed
+	reason        uint8 // of its last attempt, in reasonCounts
 }
 
 type siblings struct{ prev, next *Group }

@@ -75,6 +75,7 @@ type Scheduler struct {
 	claims   claimCounts
 	inflow   inflow
 	counts   Counts
+	reasons  reasonCounts
 
 	pausedUntil   Time            // in the past: it is not paused
 	pausedDomains map[string]Time // also those without mail
@@ -91,7 +92,7 @@ func New(o Options) *Scheduler {
 	if o.Rand == nil {
 		o.Rand = rand.Float64
 	}
-	s := &Scheduler{schedule: o.Schedule, limits: o.Limits, rand: o.Rand, domains: make(map[string]*Domain), pausedUntil: -Forever}
+	s := &Scheduler{schedule: o.Schedule, limits: o.Limits, rand: o.Rand, domains: make(map[string]*Domain), pausedUntil: -Forever, reasons: newReasonCounts()}
 	if o.Paused {
 		s.pausedUntil = Forever
 	}

@@ -184,7 +184,7 @@ func TestAnswersAreThoseOfTheDocument(t *testing.T) {
 		"GET /v1/policies": "", "GET /v1/history": "", "GET /v1/reports": "", "GET /v1/publish": "", "GET /v1/received": "", "GET /v1/received-mails": "", "GET /v1/received-summary": "",
 		"GET /v1/queue/{id}": "/v1/queue/" + waits, "GET /v1/queue/{id}/content": "/v1/queue/" + waits + "/content", "GET /v1/queue/{id}/trace": "/v1/queue/" + waits + "/trace",
 		"GET /v1/policies/{domain}": "/v1/policies/good.example", "GET /v1/policies/{domain}/stored": "/v1/policies/good.example/stored",
-		"GET /v1/history/{id}": "/v1/history/" + bounced, "GET /v1/history/{id}/evidence": "/v1/history/" + sent + "/evidence", "GET /v1/history-summary": "/v1/history-summary?since=" + since + "&until=" + until,
+		"GET /v1/history/{id}": "/v1/history/" + bounced, "GET /v1/history/{id}/evidence": "/v1/history/" + sent + "/evidence", "GET /v1/history-evidence": "/v1/history-evidence?from=anna@sender.example&since=" + since, "GET /v1/history-summary": "/v1/history-summary?since=" + since + "&until=" + until,
 		"GET /v1/reports/{day}": "/v1/reports/" + today.Format(time.DateOnly), "GET /v1/received/{id}": "/v1/received/" + reports[0].ID,
 	} {
 		if path == "" {
