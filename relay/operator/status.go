@@ -91,9 +91,9 @@ func (o *Operator) Reload(ctx context.Context, actor Actor) (Reloaded, error) {
 // SetPaused pauses or resumes delivery as a whole, until the next start.
 func (o *Operator) SetPaused(ctx context.Context, actor Actor, paused bool) {
 	o.o.Queue.SetPaused(paused)
-	msg := "delivery resumed by the operator"
 	if paused {
-		msg = "delivery paused by the operator"
+		o.log(ctx, actor, "delivery paused by the operator")
+		return
 	}
-	o.log(ctx, actor, msg)
+	o.log(ctx, actor, "delivery resumed by the operator")
 }
