@@ -161,7 +161,9 @@ func (in *Incoming) submit(env *Envelope, imported *exportedMessage, done func(e
 	}
 	in.ended = true
 	b := in.batch
-	in.q.buildEnvelope(in.entry, env, in.buf, in.chunks, in.size, b)
+	whole := in.chunks == 0 || in.fronts && in.chunks == 1 // what in.buf has
+	kept := freshMessage{chunk: in.chunks, body: in.buf}
+	kept.envelope = in.q.buildEnvelope(in.entry, env, in.buf, in.chunks, in.size, b)
 	if in.fronts {
 		b.Set(bodyKey(in.entry.Seq, 0), in.front)
 	}
@@ -175,7 +177,8 @@ func (in *Incoming) submit(env *Envelope, imported *exportedMessage, done func(e
 	in.q.scheduler.SenderWaits(in.q.clock.now())
 	in.q.mu.Unlock()
 	in.q.store.Submit(b, func(err error) {
-		if err == nil {
+		// Before it is due: the first attempt forgets it.
+		if err == nil && !(whole && in.q.fresh.keep(in.entry.Seq, kept, in.q.clock.now())) {
 			in.q.buffers.put(in.buf)
 		}
 		in.q.commitAccepted(in.entry, env, imported, err)
@@ -202,8 +205,9 @@ func (in *Incoming) handedOver() {
 	in.q.discardLocked(in.entry)
 }
 
-// buildEnvelope completes the envelope, and adds it and the remainder of the body to b.
-func (q *Queue) buildEnvelope(e *scheduler.Entry, env *Envelope, rest []byte, chunks int, size int64, b *store.Batch) {
+// buildEnvelope completes the envelope, and adds it and the remainder of the body to b. It
+// returns the envelope as it is stored.
+func (q *Queue) buildEnvelope(e *scheduler.Entry, env *Envelope, rest []byte, chunks int, size int64, b *store.Batch) []byte {
 	env.ID = e.ID
 	if env.ReceivedAt.IsZero() {
 		env.ReceivedAt = q.clock.wall()
@@ -217,7 +221,9 @@ func (q *Queue) buildEnvelope(e *scheduler.Entry, env *Envelope, rest []byte, ch
 		chunks++
 	}
 	env.Chunks = chunks
-	b.Set(messageKey(e.Seq), encode(env))
+	encoded := encode(env)
+	b.Set(messageKey(e.Seq), encoded)
+	return encoded
 }
 
 // commitAccepted is called after the commit of a message: it enters the schedule, or, if

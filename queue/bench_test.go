@@ -302,3 +302,25 @@ func BenchmarkRebuild(b *testing.B) {
 	b.ReportMetric(ms(list(Filter{Domain: "none.example"}, 50)), "listnone-ms")
 	b.ReportMetric(ms(list(Filter{To: "user900000@domain0.example"}, 1)), "listto-ms")
 }
+
+// BenchmarkSearch looks for messages by an address among a million.
+//
+//	go test -run - -bench Search ./queue
+func BenchmarkSearch(b *testing.B) {
+	bench := newBench(b, Options{Paused: true})
+	fill(b, bench, 1_000_000)
+	for _, f := range []Filter{
+		{To: "user500000@domain0.example"}, {To: "nobody@domain0.example"}, {From: "nobody@a.example"}, {To: "user500000@domain0.example", Domain: "domain0.example"},
+	} {
+		b.Run(fmt.Sprintf("from=%s/to=%s/domain=%s", f.From, f.To, f.Domain), func(b *testing.B) {
+			found := 0
+			for b.Loop() {
+				found = 0
+				if err := bench.List(b.Context(), f, func(Message) bool { found++; return true }); err != nil {
+					b.Fatal(err)
+				}
+			}
+			b.ReportMetric(float64(found), "found")
+		})
+	}
+}

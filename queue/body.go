@@ -31,11 +31,14 @@ func (b *body) load() error {
 	if b.mem == nil {
 		b.mem = b.q.buffers.get()
 	}
-	err := b.q.store.View(bodyKey(b.seq, b.next), func(v []byte) error {
-		found = true
-		b.mem = append(b.mem[:0], v...)
-		return nil
-	})
+	var err error
+	if b.mem, found = b.q.fresh.appendBody(b.mem[:0], b.seq, b.next); !found {
+		err = b.q.store.View(bodyKey(b.seq, b.next), func(v []byte) error {
+			found = true
+			b.mem = append(b.mem[:0], v...)
+			return nil
+		})
+	}
 	if err == nil && !found {
 		err = fmt.Errorf("%w: chunk %d of its body is not there", ErrBodyGone, b.next)
 	}

@@ -23,7 +23,7 @@ func TestWhatNothingBindsDoesNotWaitForWhatADomainAsksFor(t *testing.T) {
 	}
 	b.Finish(bound, Outcome{Results: all(bound, Queued), DomainBackoff: DomainBackoff{Reason: Reason{Code: "tls-cert", Text: "self-signed"}, PolicyOnly: true}})
 	b.sync()
-	if m := b.show(waiting); m.Backoffs[0] != (Reason{Code: "tls-cert", Text: "self-signed"}) || !m.NextAttemptAt.After(b.o.Now()) {
+	if m := b.show(waiting); m.Waits[0].Backoff != (Reason{Code: "tls-cert", Text: "self-signed"}) || !m.NextAttemptAt.After(b.o.Now()) {
 		t.Errorf("bound mail does not wait: %+v", m)
 	}
 	for _, want := range []string{"a@x.test", "tls@x.test"} {
@@ -31,8 +31,8 @@ func TestWhatNothingBindsDoesNotWaitForWhatADomainAsksFor(t *testing.T) {
 		if got := w.Envelope.Recipients[0].Address; got != want {
 			t.Errorf("%s was claimed, not %s", got, want)
 		}
-		if m := b.show(w.Envelope.ID); m.Backoffs[0] != (Reason{}) {
-			t.Errorf("it waits for %v", m.Backoffs)
+		if m := b.show(w.Envelope.ID); m.Waits[0].Backoff != (Reason{}) {
+			t.Errorf("it waits for %v", m.Waits)
 		}
 		b.finish(w, Delivered)
 		if _, step := b.scheduler.Domain("x.test").Backoff(); step == 0 {

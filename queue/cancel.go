@@ -441,7 +441,7 @@ func (m *Message) waiting(groups []int) Message {
 	p := m.part(groups)
 	for i := len(p.States) - 1; i >= 0; i-- {
 		if p.States[i].State != Queued {
-			p.Recipients, p.States, p.Backoffs = slices.Delete(p.Recipients, i, i+1), slices.Delete(p.States, i, i+1), slices.Delete(p.Backoffs, i, i+1)
+			p.Recipients, p.States, p.Waits = slices.Delete(p.Recipients, i, i+1), slices.Delete(p.States, i, i+1), slices.Delete(p.Waits, i, i+1)
 		}
 	}
 	return p
@@ -450,7 +450,7 @@ func (m *Message) waiting(groups []int) Message {
 // part returns m as if it had been sent only to the recipients of these groups.
 func (m *Message) part(groups []int) Message {
 	p := *m
-	p.Recipients, p.States, p.Backoffs, p.Attempts, p.records = nil, nil, nil, 0, nil
+	p.Recipients, p.States, p.Waits, p.Attempts, p.records = nil, nil, nil, 0, nil
 	members := split(m.Recipients)
 	var chosen []int
 	for _, n := range groups {
@@ -460,7 +460,7 @@ func (m *Message) part(groups []int) Message {
 	for _, r := range chosen {
 		p.Recipients = append(p.Recipients, m.Recipients[r])
 		p.States = append(p.States, m.States[r])
-		p.Backoffs = append(p.Backoffs, m.Backoffs[r])
+		p.Waits = append(p.Waits, m.Waits[r])
 		p.Attempts = max(p.Attempts, m.States[r].Attempts)
 	}
 	return p

@@ -211,9 +211,7 @@ func TestAMessageThatCannotBeReadIsNotBouncedButHeld(t *testing.T) {
 			id := b.accept("x", to("a@x.test"))
 			w, _ := b.tryClaim()
 			b.touched(1)(b.Bounce(t.Context(), Filter{}, "", none))
-			if err := store.Put(t.Context(), b.st, messageKey(b.byID[id].Seq), []byte{0xff, 0x00}); err != nil {
-				t.Fatal(err)
-			}
+			b.spoil(id)
 			row.end(b, w)
 			b.applyCanceled()
 			if b.Counts().Held != 1 || !b.logs.has("cannot be bounced") || len(b.cancellations.list) != 0 {
@@ -322,7 +320,7 @@ func TestADomainIsCanceledWithoutTheOtherRecipients(t *testing.T) {
 					t.Errorf("the notice names %v", got)
 				}
 				for _, m := range n.made {
-					if len(m.Recipients) != 2 || len(m.States) != 2 || len(m.Backoffs) != 2 || m.ID != id {
+					if len(m.Recipients) != 2 || len(m.States) != 2 || len(m.Waits) != 2 || m.ID != id {
 						t.Errorf("the notice was made of %+v", m)
 					}
 				}

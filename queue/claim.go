@@ -161,15 +161,7 @@ func (q *Queue) releaseUnreadable(g *scheduler.Group, err error) {
 // group is not claimed before the commit of its last attempt.
 func (c *Claim) read() error {
 	q, g := c.q, c.group
-	found := false
-	err := q.store.View(messageKey(g.Entry.Seq), func(v []byte) error {
-		found = true
-		return decode(v, &c.Envelope)
-	})
-	if err == nil && !found {
-		err = errors.New("the envelope is not there")
-	}
-	if err != nil {
+	if err := c.readEnvelope(); err != nil {
 		return err
 	}
 	members := split(c.Envelope.Recipients)[g.Number]
@@ -196,6 +188,22 @@ func (c *Claim) read() error {
 		}
 	}
 	return nil
+}
+
+func (c *Claim) readEnvelope() error {
+	seq := c.group.Entry.Seq
+	if kept := c.q.fresh.envelope(seq); kept != nil {
+		return decode(kept, &c.Envelope)
+	}
+	found := false
+	err := c.q.store.View(messageKey(seq), func(v []byte) error {
+		found = true
+		return decode(v, &c.Envelope)
+	})
+	if err == nil && !found {
+		err = errors.New("the envelope is not there")
+	}
+	return err
 }
 
 // Sending notes that the content of c is about to be sent: from now on the message may

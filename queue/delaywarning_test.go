@@ -51,7 +51,7 @@ func TestDelayedMailIsClaimedForANoticeDuringTheBackoff(t *testing.T) {
 	}
 	for id, attempts := range map[ID]int{probe: 1, id: 0} {
 		m := b.show(id)
-		if m.Attempts != attempts || !m.States[0].Delayed || m.State != Queued || m.Backoffs[0].Code != "connect" {
+		if m.Attempts != attempts || !m.States[0].Delayed || m.State != Queued || m.Waits[0].Backoff.Code != "connect" {
 			t.Errorf("once it is told: %+v", m)
 		}
 	}

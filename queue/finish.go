@@ -45,6 +45,7 @@ func (q *Queue) Finish(c *Claim, o Outcome) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	g, e := c.group, c.group.Entry
+	q.buffers.put(q.fresh.forget(e.Seq))
 	gone := e.Gone // the operator has removed the message: nobody is notified
 	if !q.permitted(e, q.scheduler.Finish(g, c.apply(&o, gone), q.clock.now())) {
 		return

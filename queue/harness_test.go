@@ -280,3 +280,13 @@ func numbered(domain string, n int) (addresses []string) {
 	}
 	return addresses
 }
+
+// spoil makes a message unreadable, in the store and in memory.
+func (b *bench) spoil(id ID) {
+	b.Helper()
+	seq := b.byID[id].Seq
+	if err := store.Put(b.Context(), b.st, messageKey(seq), []byte{0xff, 0x00}); err != nil {
+		b.Fatal(err)
+	}
+	b.fresh.forget(seq)
+}

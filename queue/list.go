@@ -32,7 +32,7 @@ type Filter struct {
 // false. Messages that come and go meanwhile may or may not be among them. IDs
 // that are not in the queue are passed over.
 func (q *Queue) List(ctx context.Context, f Filter, yield func(Message) bool) error {
-	var c cursor
+	c := cursor{addresses: q.addresses.wanted(f)}
 	for !c.end {
 		for _, e := range q.selectBatch(f, &c, 64) {
 			if err := ctx.Err(); err != nil {
@@ -58,6 +58,8 @@ type cursor struct {
 
 	domain []*scheduler.Entry // of the domain that is asked for; found once
 	found  bool
+
+	addresses uint64 // bits that the addresses of a message must have
 }
 
 // selectBatch returns up to n entries from c on that may match f as far as memory can
@@ -67,7 +69,7 @@ func (q *Queue) selectBatch(f Filter, c *cursor, n int) (batch []*scheduler.Entr
 	defer q.mu.Unlock()
 	if f.IDs != nil {
 		for _, id := range f.IDs {
-			if e := q.byID[id]; e != nil && q.mayMatchLocked(f, e) {
+			if e := q.byID[id]; e != nil && q.mayMatchLocked(f, c, e) {
 				batch = append(batch, e)
 			}
 		}
@@ -85,7 +87,7 @@ func (q *Queue) selectBatch(f Filter, c *cursor, n int) (batch []*scheduler.Entr
 		}
 	}
 	for i := 0; e != nil && i < looks && len(batch) < n; i++ {
-		if e.Accepted && q.mayMatchLocked(f, e) {
+		if e.Accepted && q.mayMatchLocked(f, c, e) {
 			batch = append(batch, e)
 		}
 		e = e.Next()
@@ -112,7 +114,7 @@ func (q *Queue) selectDomainLocked(f Filter, c *cursor, n int) (batch []*schedul
 		c.domain = slices.Compact(c.domain) // a message may have several groups there
 	}
 	for len(c.domain) > 0 && len(batch) < n {
-		if e := c.domain[0]; !e.Gone && q.mayMatchLocked(f, e) {
+		if e := c.domain[0]; !e.Gone && q.mayMatchLocked(f, c, e) {
 			batch = append(batch, e)
 		}
 		c.domain = c.domain[1:]
@@ -121,7 +123,10 @@ func (q *Queue) selectDomainLocked(f Filter, c *cursor, n int) (batch []*schedul
 	return batch
 }
 
-func (q *Queue) mayMatchLocked(f Filter, e *scheduler.Entry) bool {
+func (q *Queue) mayMatchLocked(f Filter, c *cursor, e *scheduler.Entry) bool {
+	if e.Addresses&c.addresses != c.addresses {
+		return false
+	}
 	if f.Domain != "" && !hasLeft(e, f.Domain) {
 		return false
 	}
@@ -281,7 +286,7 @@ func (q *Queue) read(e *scheduler.Entry) (m Message, ok bool, err error) {
 		return m, false, err
 	}
 	m.States = make([]RecipientState, len(m.Recipients))
-	m.Backoffs = make([]Reason, len(m.Recipients))
+	m.Waits = make([]Wait, len(m.Recipients))
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if e.Gone {
@@ -300,7 +305,9 @@ func (q *Queue) read(e *scheduler.Entry) (m Message, ok bool, err error) {
 			m.HeldFor = unreadableReason // the record of the hold cannot be read yet
 		}
 	}
-	var next scheduler.Time
+	if at, ok := q.scheduler.ExpiresAt(e); ok {
+		m.ExpiresAt = q.clock.at(at)
+	}
 	for n, members := range split(m.Recipients) {
 		g := &e.Groups[n]
 		for i, r := range members {
@@ -309,19 +316,30 @@ func (q *Queue) read(e *scheduler.Entry) (m Message, ok bool, err error) {
 				m.States[r] = rec.States[i]
 			}
 			m.Attempts = max(m.Attempts, m.States[r].Attempts)
-			m.Backoffs[r] = g.BackoffReason()
-		}
-		if !g.State().Ended() && !e.Held {
-			at := g.StartsAt()
-			if next == 0 || at < next {
-				next = at
+			if m.States[r].State == Queued && !g.State().Ended() {
+				m.Waits[r] = q.waitLocked(g, &m.States[r], records[n].LastAttempt)
+				if next := m.Waits[r].NextAttemptAt; m.NextAttemptAt.IsZero() || !next.IsZero() && next.Before(m.NextAttemptAt) {
+					m.NextAttemptAt = next
+				}
 			}
 		}
 	}
-	if next != 0 {
-		m.NextAttemptAt = q.clock.at(next)
-	}
 	return m, true, nil
+}
+
+// waitLocked returns how a recipient of g waits that has no end yet.
+func (q *Queue) waitLocked(g *scheduler.Group, s *RecipientState, lastAttempt time.Time) (w Wait) {
+	if s.Attempts > 0 {
+		w.LastAttemptAt = lastAttempt
+	}
+	if at := g.StartsAt(); !g.Entry.Held && at != scheduler.Forever {
+		w.NextAttemptAt = q.clock.at(at)
+	}
+	why, since := g.Backoff()
+	if why != (Reason{}) {
+		w.Backoff, w.BackoffSince = why, q.clock.at(since)
+	}
+	return w
 }
 
 // Summary returns what waits by domain, most messages first.
@@ -351,7 +369,7 @@ func (q *Queue) Summary() []DomainSummary {
 			}
 			s.recipients += int(g.Recipients)
 			s.oldest = min(s.oldest, e.ReceivedAt)
-			if at := g.StartsAt(); !e.Held && (s.next == 0 || at < s.next) {
+			if at := g.StartsAt(); !e.Held && at != scheduler.Forever && (s.next == 0 || at < s.next) {
 				s.next = at
 			}
 		}

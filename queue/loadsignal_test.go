@@ -17,9 +17,7 @@ func TestAClaimThatCannotBeReadMakesRoomForTheNext(t *testing.T) {
 	b := newBench(t, Options{ClaimLimit: 1})
 	bad := b.accept("bad", to("a@bad.test"))
 	good := b.accept("good", to("a@good.test"))
-	if err := store.Put(t.Context(), b.st, messageKey(b.byID[bad].Seq), []byte{0xff, 0x00}); err != nil {
-		t.Fatal(err)
-	}
+	b.spoil(bad)
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	w, err := b.Queue.Claim(ctx)

@@ -172,14 +172,28 @@ type Message struct {
 	HeldFor       string // why it is held, "" if it is not
 	Unreadable    bool   // whether it is held because the store cannot read it
 	NextAttemptAt time.Time
+	// ExpiresAt is when it is given up if it was not delivered; zero: never.
+	ExpiresAt time.Time
 	// Attempts is the highest count of its recipients.
 	Attempts int
 	States   []RecipientState // by index of Recipients
-	Backoffs []Reason         // why the recipient waits for the back-off of its domain, by index; zero where it does not
+	Waits    []Wait           // by index of Recipients
 
 	changes int // of entry, when it was read
 	records map[int]groupRecord
 	held    holdRecord
+}
+
+// Wait is how a recipient waits, as far as its state does not say so.
+type Wait struct {
+	// LastAttemptAt is when it was tried last; zero: it was not, or it has an end.
+	LastAttemptAt time.Time
+	// NextAttemptAt is when it is tried next; zero: it is held, or it has an end.
+	NextAttemptAt time.Time
+	// Backoff is why its domain is in back-off if it waits for the end of that, and
+	// BackoffSince since when; else zero.
+	Backoff      Reason
+	BackoffSince time.Time
 }
 
 // DomainSummary is the mail that waits for one domain.

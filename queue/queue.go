@@ -107,6 +107,8 @@ type Queue struct {
 	clock      clock
 	wake       signal // a group may have become due
 	buffers    buffers
+	addresses  addressFilters
+	fresh      fresh
 	inFlight   inFlight
 	trash      trash
 	importing  atomic.Bool // one import runs at a time
@@ -123,6 +125,7 @@ type Queue struct {
 	unreadable  int // messages that the store cannot read
 	sequence    sequence
 	ids         idSource
+	pauses      pauses
 }
 
 // background is the work that goes on while the queue is open.
@@ -158,13 +161,13 @@ func Open(o Options) (*Queue, error) {
 		noticed:       o.Noticed,
 		clock:         clock{wall: o.Now, epoch: time.Now()},
 		wake:          newSignal(),
+		addresses:     newAddressFilters(),
 		trash:         trash{limit: o.TrashSize},
 		bounceDelay:   o.BounceDelay,
 		cancellations: newCancellations(),
 		scheduler: scheduler.New(scheduler.Options{
 			Schedule: o.Schedule,
 			Limits:   scheduler.Limits{Domain: o.DomainLimit, Claims: o.ClaimLimit},
-			Paused:   o.Paused,
 		}),
 		byID:        make(map[ID]*scheduler.Entry),
 		maxMessages: o.MaxMessages,
@@ -173,6 +176,9 @@ func Open(o Options) (*Queue, error) {
 	sound, err := q.rebuild()
 	if err != nil {
 		return nil, fmt.Errorf("rebuild the queue: %w", err)
+	}
+	if err := q.readPauses(o.Paused); err != nil {
+		return nil, err
 	}
 	q.holdDamaged(o.Damage.Keys)
 	ctx, stop := context.WithCancel(context.Background())
@@ -224,6 +230,15 @@ func (q *Queue) Counts() Counts {
 	return Counts{Messages: c.Messages, Recipients: c.Recipients, Held: c.Held, Unreadable: q.unreadable}
 }
 
+// Reasons returns how many deliveries wait or are under way, each of a message to at most
+// MaxGroup recipients of one domain, by the code of the reason of their last attempt; "" for
+// those that were not tried. It looks at no message.
+func (q *Queue) Reasons() map[string]int {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.scheduler.Reasons()
+}
+
 // Active is how many groups are claimed, until their results are durable.
 func (q *Queue) Active() int {
 	q.mu.Lock()
@@ -252,22 +267,6 @@ func (q *Queue) PlacesShort() bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	return q.scheduler.PlacesShort(q.clock.now())
-}
-
-// Paused reports whether delivery as a whole is paused.
-func (q *Queue) Paused() bool {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	return q.scheduler.Paused()
-}
-
-// SetPaused pauses or resumes delivery as a whole. While it is paused, nothing is claimed.
-// The next start forgets it.
-func (q *Queue) SetPaused(paused bool) {
-	q.mu.Lock()
-	q.scheduler.SetPaused(paused)
-	q.mu.Unlock()
-	q.wake.raise()
 }
 
 // write submits a batch that must be written and that nobody waits for: while the disk is
@@ -306,7 +305,7 @@ func (q *Queue) admitLocked(e *scheduler.Entry, env *Envelope) {
 
 // acceptLocked adds an accepted message to memory; its groups are due at once.
 func (q *Queue) acceptLocked(e *scheduler.Entry, env *Envelope, now scheduler.Time) {
-	e.ID = env.ID
+	e.ID, e.Addresses = env.ID, q.addresses.of(env)
 	q.byID[env.ID] = e
 	groups := split(env.Recipients)
 	q.scheduler.Accept(e, scheduler.Mail{
@@ -333,6 +332,7 @@ func (q *Queue) discardLocked(e *scheduler.Entry) {
 func (q *Queue) forgetLocked(e *scheduler.Entry) {
 	q.permitted(e, q.scheduler.Remove(e, q.clock.now()))
 	delete(q.byID, e.ID)
+	q.buffers.put(q.fresh.forget(e.Seq))
 	q.readableLocked(e)
 }
 

@@ -227,9 +227,7 @@ func TestADamagedRecordIsLoggedAndKeepsNothingElseFromItsWay(t *testing.T) {
 	bad := b.accept("bad", to("a@x.test"))
 	good := b.accept("good", to("a@x.test"))
 	seq := b.byID[bad].Seq
-	if err := store.Put(t.Context(), b.st, messageKey(seq), []byte{0xff, 0x00}); err != nil {
-		t.Fatal(err)
-	}
+	b.spoil(bad)
 	w := b.claim()
 	if w.Envelope.ID != good || !b.logs.has("it is held") {
 		t.Errorf("claimed %s", w.Envelope.ID)

@@ -202,7 +202,7 @@ func TestADomainThatFailsRestsAndOneProbeGoesFirst(t *testing.T) {
 		t.Errorf("the domain is at step %d after the probe", step)
 	}
 	m := b.show(b.ids(Filter{})[9])
-	if m.Backoffs[0] != (Reason{Code: "connect", Text: "connection refused"}) || m.Attempts != 0 || m.NextAttemptAt.Before(b.o.Now()) {
+	if m.Waits[0].Backoff != (Reason{Code: "connect", Text: "connection refused"}) || m.Attempts != 0 || m.NextAttemptAt.Before(b.o.Now()) {
 		t.Errorf("a message that waits with its domain: %+v", m)
 	}
 	b.touched(10)(b.Retry(t.Context(), Filter{Domain: "x.test"}))

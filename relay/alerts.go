@@ -13,7 +13,7 @@ import (
 // openAlerts opens the monitor that tells the operator of what needs a person.
 func (r *Relay) openAlerts() (err error) {
 	checks := &alert.Checks{
-		Queue: r.queue, Disk: r.disk, DataDir: r.config.Load().DataDir, LogDropped: r.o.LogDropped, History: func() (string, time.Time) { return r.history.Failure(), r.history.Shortened() }, Certificates: r.certs.State,
+		Queue: r.queue, Disk: r.disk, DataDir: r.config.Load().DataDir, LogDropped: r.o.LogDropped, History: func() (string, time.Time) { return r.history.Failure(), r.history.Shortened() }, Certificates: r.certs.State, Ordered: r.orderedCertificate,
 		LookupTXT: r.resolver.FreshTXT, Published: r.publishAlerts, Settings: r.alertSettings, Now: r.now, ResolverAnswers: r.resolver.Answers, Outage: r.traffic.Outage, Received: r.receivedTroubles,
 	}
 	r.alerts, err = alert.New(alert.Options{
@@ -22,6 +22,17 @@ func (r *Relay) openAlerts() (err error) {
 		Check: checks.Run, Queue: r.queueAlert, Store: r.store, Now: r.o.Now, After: r.o.After, Logger: r.log,
 	})
 	return err
+}
+
+// orderedCertificate is what there is to know of the relay's own certificate where an
+// authority is asked for it, else nil.
+func (r *Relay) orderedCertificate() *alert.Ordered {
+	c := r.config.Load()
+	if r.acme == nil || !c.TLS.ACME {
+		return nil
+	}
+	s := r.acme.State(c.Hostname)
+	return &alert.Ordered{NotBefore: s.NotBefore, NotAfter: s.NotAfter, Problem: s.Problem}
 }
 
 func (r *Relay) alertSettings() alert.Settings {

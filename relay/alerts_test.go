@@ -3,11 +3,13 @@ package relay_test
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"io"
 	"mime/quotedprintable"
 	"net/mail"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -20,6 +22,7 @@ import (
 	"github.com/stsrelay/stsrelay/internal/testnet"
 	"github.com/stsrelay/stsrelay/queue"
 	"github.com/stsrelay/stsrelay/relay"
+	"github.com/stsrelay/stsrelay/relay/alert"
 	"github.com/stsrelay/stsrelay/relay/operator"
 )
 
@@ -196,4 +199,20 @@ func TestTheRelayDoesNotStartOnADamagedStore(t *testing.T) {
 			t.Errorf("no %q in %v", want, err)
 		}
 	}
+}
+
+// An authority that gives the relay no certificate of its own is a trouble: the relay shows
+// one that it has signed itself meanwhile.
+func TestAnAuthorityThatGivesNoCertificateIsATrouble(t *testing.T) {
+	w := e2e.NewStopped(t)
+	w.Start(fmt.Sprintf("[publisher]\nhttps = \"127.0.0.1:%d\"\n[tls]\nacme = true\n[acme]\ndirectory = \"https://127.0.0.1:1/directory\"\nagree = true\n", freeTCPPort(t)))
+	soon(t, "the trouble", func() bool {
+		var status operator.Status
+		if err := w.Admin().Get(t.Context(), "/v1/status", nil, &status); err != nil {
+			t.Fatal(err)
+		}
+		return slices.ContainsFunc(status.Alerts, func(a alert.Alert) bool {
+			return a.Key == "certificate-acme" && strings.Contains(a.What, "gets no certificate") && strings.Contains(a.What, "127.0.0.1:1")
+		})
+	})
 }

@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"github.com/stsrelay/stsrelay/config"
-	"github.com/stsrelay/stsrelay/internal/dnsclient"
 	"github.com/stsrelay/stsrelay/relay/acme"
 	"github.com/stsrelay/stsrelay/relay/publisher"
 	"github.com/stsrelay/stsrelay/sts/publish"
@@ -33,9 +32,9 @@ func (r *Relay) openACME(c *config.Config) error {
 	}
 	o := acme.Options{
 		Store: r.disk, Directory: c.ACME.Directory, Agreed: c.ACME.Agree, Email: c.ACME.Email, Profile: c.ACME.Profile,
-		Ready: r.readyForCertificate, CAA: r.lookupCAA, Changed: r.certificateChanged, Logger: r.log, RenewCheck: r.o.RenewCheck,
+		Ready: r.readyForCertificate, CAA: acme.LookupCAA(r.resolver), Changed: r.certificateChanged, Logger: r.log, RenewCheck: r.o.RenewCheck,
 	}
-	if err := acmeSecrets(c, &o); err != nil {
+	if err := r.acmeSecrets(c, &o); err != nil {
 		return err
 	}
 	if c.ACME.Challenge == "auto" || c.ACME.Challenge == "http-01" {
@@ -53,8 +52,20 @@ func (r *Relay) openACME(c *config.Config) error {
 	return err
 }
 
+// nameServer looks up where a name server of a zone answers.
+func (r *Relay) nameServer(ctx context.Context, host string) (out []string) {
+	found, err := r.resolver.Addrs(ctx, host)
+	if err != nil {
+		return nil
+	}
+	for _, a := range found.Addrs {
+		out = append(out, netip.AddrPortFrom(a, 53).String())
+	}
+	return out
+}
+
 // acmeSecrets reads the files that [acme] names.
-func acmeSecrets(c *config.Config, o *acme.Options) error {
+func (r *Relay) acmeSecrets(c *config.Config, o *acme.Options) error {
 	var err error
 	if c.ACME.CAFile != "" {
 		if o.Roots, err = config.ReadAuthorities(c.ACME.CAFile); err != nil {
@@ -72,7 +83,7 @@ func acmeSecrets(c *config.Config, o *acme.Options) error {
 	if d.Server == "" || c.ACME.Challenge != "auto" && c.ACME.Challenge != "dns-01" {
 		return nil
 	}
-	o.DNS = &acme.DNS{Server: d.Server, Name: d.TSIGName, Algorithm: d.TSIGAlgorithm}
+	o.DNS = &acme.DNS{Server: d.Server, Name: d.TSIGName, Algorithm: d.TSIGAlgorithm, Addresses: r.nameServer}
 	if d.TSIGName != "" {
 		if o.DNS.Secret, err = config.ReadSecret(d.TSIGSecretFile); err != nil {
 			return fmt.Errorf("%s: acme.dns.tsig_secret_file: %s %w", configName(c), d.TSIGSecretFile, err)
@@ -127,18 +138,6 @@ func publicAddresses(c *config.Config) (out []netip.Addr) {
 		}
 	}
 	return out
-}
-
-func (r *Relay) lookupCAA(ctx context.Context, name string) ([]acme.CAA, error) {
-	found, err := r.resolver.CAA(ctx, name)
-	if err != nil && !dnsclient.IsNotFound(err) {
-		return nil, err
-	}
-	out := make([]acme.CAA, len(found))
-	for i, f := range found {
-		out[i] = acme.CAA(f)
-	}
-	return out, nil
 }
 
 // certificateChanged puts a certificate for the relay's own name into use.

@@ -1,6 +1,7 @@
 package relay_test
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -11,6 +12,7 @@ import (
 	"net/smtp"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -146,7 +148,7 @@ func TestCertificatesOfPolicyHosts(t *testing.T) {
 				})
 			}
 			// Names that nobody publishes cause nothing.
-			for i := range 50 {
+			for i := range 1000 {
 				if a.leaf(fmt.Sprintf("mta-sts.unknown%d.example", i)) != nil {
 					t.Fatal("a certificate of an unknown name is shown")
 				}
@@ -191,6 +193,45 @@ func TestCertificatesOfPolicyHosts(t *testing.T) {
 			if !a.leaf("mta-sts.a.example").Equal(before) || orders == 0 || strings.Count(a.Log(), "Issued certificate") != strings.Count(log, "Issued certificate") {
 				t.Error("the certificate was ordered again")
 			}
+		})
+	}
+}
+
+// STSRELAY_TEST_NAMES=100 in the environment has so many names get certificates with each
+// challenge. certmagic makes ten orders in ten seconds.
+func TestManyCertificates(t *testing.T) {
+	n, err := strconv.Atoi(cmp.Or(os.Getenv("STSRELAY_TEST_NAMES"), "0"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n == 0 {
+		t.Skip("skipped: STSRELAY_TEST_NAMES says how many")
+	}
+	for _, challenge := range []string{"http-01", "tls-alpn-01"} {
+		t.Run(challenge, func(t *testing.T) {
+			w := e2e.NewStopped(t)
+			a := withPebble(t, w, testnet.PebbleOptions{})
+			names := make([]string, n)
+			for i := range names {
+				names[i] = fmt.Sprintf("d%d.example", i)
+			}
+			begun := time.Now()
+			w.Start(a.toml("challenge = \"" + challenge + "\"\n" + domains(t, w, "enforce", names...)))
+			for _, name := range names {
+				for a.leaf("mta-sts."+name) == nil {
+					if time.Since(begun) > time.Duration(n+60)*2*time.Second {
+						t.Fatalf("%s has no certificate", name)
+					}
+					time.Sleep(100 * time.Millisecond)
+				}
+				if got, err := a.fetch(t.Context(), name); err != nil || got.Policy.Mode != sts.ModeEnforce {
+					t.Fatalf("%s: %v", name, err)
+				}
+			}
+			if strings.Contains(a.Log(), "There are now 2 accounts") {
+				t.Error("more than one account was made")
+			}
+			t.Logf("%d names in %s, %d orders", n, time.Since(begun).Round(time.Second), strings.Count(a.Log(), "Added order"))
 		})
 	}
 }

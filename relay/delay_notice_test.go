@@ -71,8 +71,8 @@ func TestEverySenderHearsOfTheDelayOfMailThatRests(t *testing.T) {
 	list := waitingForA(w)
 	for _, m := range list {
 		tried += m.Attempts
-		if s := m.States[0]; s.State != queue.Queued || !s.Delayed || m.Backoffs[0] == (queue.Reason{}) {
-			t.Errorf("%+v rests for %v", s, m.Backoffs[0])
+		if s := m.States[0]; s.State != queue.Queued || !s.Delayed || m.Waits[0].Backoff == (queue.Reason{}) {
+			t.Errorf("%+v rests for %v", s, m.Waits[0].Backoff)
 		}
 	}
 	if len(list) != len(senders) || tried != 1 {

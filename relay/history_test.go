@@ -165,3 +165,43 @@ func TestTheHistoryHasRefusalsAndSubjects(t *testing.T) {
 		t.Errorf("%+v, %v", list, err)
 	}
 }
+
+// How all mail of a search travelled is one document; a message that was not delivered has no
+// part in it, and one of before the search is whole.
+func TestEvidenceOfASearchIsOneDocument(t *testing.T) {
+	w := e2e.New(t, "[admin]\nhttp = \"127.0.0.1:0\"\n")
+	good, busy := w.Host("mx.a.example"), w.Host("mx.busy.example")
+	w.Domain("a.example", testnet.Domain{MX: []string{good.Name}})
+	w.Domain("busy.example", testnet.Domain{MX: []string{busy.Name}})
+	w.SetFaults(busy, testnet.Faults{Replies: map[string]string{"rcpt": "450 4.2.1 later"}})
+	ids := make(map[string]bool)
+	for range 3 {
+		id := w.Send("invoices@sender.example", "kurt@a.example", "lena@busy.example")
+		w.Attempted(id)
+		ids[id] = true
+	}
+	w.Attempted(w.Send("anna@sender.example", "kurt@a.example"))
+	w.Attempted(w.Send("invoices@sender.example", "otto@busy.example"))
+	var all []history.Evidence
+	if err := w.Admin().Get(t.Context(), "/v1/history-evidence", url.Values{"from": {"Invoices@sender.example"}}, &all); err != nil || len(all) != 3 {
+		t.Fatalf("%+v, %v", all, err)
+	}
+	for _, e := range all {
+		if !ids[e.QueueID] || e.Accepted.IsZero() || len(e.Deliveries) != 1 || len(e.To) != 2 || len(e.Chains) != 1 || !e.Chains[0].Whole {
+			t.Errorf("%+v", e)
+		}
+	}
+	path := "/history/evidence?from=invoices%40sender.example"
+	if body := page(w, "/history?from=invoices@sender.example"); !strings.Contains(body, `href="`+path+`"`) {
+		t.Errorf("no link to the document:\n%s", body)
+	}
+	status, header, body := browse(w, path)
+	if status != 200 || !strings.HasPrefix(header.Get("Content-Disposition"), "attachment") || strings.Count(body, "kurt@a.example") < 3 || strings.Contains(body, "anna@sender.example") {
+		t.Errorf("%d\n%s", status, body)
+	}
+	for path, want := range map[string]int{"/history/evidence?from=nobody@sender.example": 404, "/history/evidence?since=x": 400} {
+		if status, _, _ := browse(w, path); status != want {
+			t.Errorf("%s: %d", path, status)
+		}
+	}
+}

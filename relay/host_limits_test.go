@@ -75,7 +75,7 @@ func TestADomainDoesNotRestForTheAgeOfAMessage(t *testing.T) {
 	}
 	w.Received(back, 1) // the first one was given up
 	w.Send("anna@sender.example", "kurt@a.example")
-	if why := waitingForA(w)[1].Backoffs[0].Code; why != "tls-cert" {
+	if why := waitingForA(w)[1].Waits[0].Backoff.Code; why != "tls-cert" {
 		t.Errorf("it waits for %q", why)
 	}
 	if _, err := e2e.SendMail(w.Addr, "anna@sender.example", "TLS-Required: No\r\nSubject: x\r\n\r\nx\r\n", "kurt@a.example"); err != nil {

@@ -10,6 +10,7 @@ import (
 
 	"github.com/stsrelay/stsrelay/queue"
 	"github.com/stsrelay/stsrelay/relay/delivery"
+	"github.com/stsrelay/stsrelay/relay/failure"
 	"github.com/stsrelay/stsrelay/relay/ingress"
 	"github.com/stsrelay/stsrelay/relay/metrics"
 	"github.com/stsrelay/stsrelay/relay/operator"
@@ -60,7 +61,8 @@ func (r *Relay) openMetrics() {
 
 func (r *Relay) queueGauges() []metrics.Gauge {
 	return []metrics.Gauge{
-		state("stsrelay_troubles", "Troubles that need a person, as `stsrelay status` shows them.", func() float64 { return float64(r.alerts.Troubles()) }),
+		{Name: "stsrelay_troubles", Help: "Troubles that need a person, as `stsrelay status` shows them, by kind.", Label: "kind", Read: r.alerts.Kinds},
+		{Name: "stsrelay_queue_waiting", Help: "Deliveries that wait, each of a message to its recipients of one domain, by the reason of their last attempt.", Label: "why", Read: r.waiting},
 		state("stsrelay_outage", "1 while every attempt fails, 0 while something is delivered.", func() float64 { return one(r.traffic.Outage() != nil) }),
 		state("stsrelay_queue_messages", "Messages in the queue.", func() float64 { return float64(r.queue.Counts().Messages) }),
 		state("stsrelay_queue_recipients", "Recipients in the queue that have no end yet.", func() float64 { return float64(r.queue.Counts().Recipients) }),
@@ -68,6 +70,29 @@ func (r *Relay) queueGauges() []metrics.Gauge {
 		state("stsrelay_queue_active", "Deliveries under way, each of a message to its recipients of one domain.", func() float64 { return float64(r.queue.Active()) }),
 		state("stsrelay_queue_oldest_seconds", "Age of the oldest message that is not held, 0 where there is none.", func() float64 { return r.queue.Oldest().Seconds() }),
 	}
+}
+
+// otherReason is the label of reasons that this version does not know: another version has
+// put the mail off.
+const otherReason = "other"
+
+// waiting counts the deliveries that wait by the code of their reason. All codes that mail
+// can wait for are there, also at 0, so that an alert sees the first one.
+func (r *Relay) waiting() map[string]float64 {
+	out := map[string]float64{otherReason: 0}
+	for _, row := range failure.All() {
+		if row.Reason != failure.Held && row.Reason != failure.Expired { // no attempt has these
+			out[row.Code] = 0
+		}
+	}
+	for code, n := range r.queue.Reasons() {
+		code = cmp.Or(code, failure.New.Code())
+		if _, ok := out[code]; !ok {
+			code = otherReason
+		}
+		out[code] += float64(n)
+	}
+	return out
 }
 
 func (r *Relay) storeGauges() []metrics.Gauge {

@@ -133,6 +133,7 @@ func TestWhatIsNotDeliveredMovesTheMetricsToo(t *testing.T) {
 	o.Attempted(o.Send("anna@sender.example", "kurt@broken.example"))
 	o.Relay.Queue().SetPaused(true)
 	text := o.metrics()
+	o.lacks(text, "stsrelay_queue_waiting{why=\"tls-none\"} 1\n", "stsrelay_queue_waiting{why=\"dane\"} 0\n", "stsrelay_queue_waiting{why=\"other\"} 0\n", "stsrelay_troubles{kind=\"disk\"} 0\n")
 	o.lacks(text, "stsrelay_delivering 0\n", "stsrelay_queue_messages 1\n",
 		"stsrelay_attempts_total{protection=\"none\",verdict=\"deferred\"} ", "stsrelay_attempts_total{protection=\"none\",verdict=\"delivered\"} 2\n",
 		"stsrelay_recipients_total{verdict=\"deferred\",why=\"tls-none\"} ",

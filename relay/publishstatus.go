@@ -97,7 +97,7 @@ func (r *Relay) publishAlerts() (list []alert.Alert) {
 		if len(list) == maxPublishAlerts {
 			break
 		}
-		list = append(list, alert.Alert{Key: "publish " + domain + " " + faults[0].Code, What: faults[0].Text, Remedy: "stsrelay publish status " + domain})
+		list = append(list, alert.Publish(domain, faults[0].Code, faults[0].Text, faults[0].German))
 	}
 	return list
 }

@@ -331,7 +331,7 @@ func TestAHostThatSays421ToMailIsLeftAlone(t *testing.T) {
 		w.WaitFor("the second message to wait with its domain", func(q *queue.Queue) bool {
 			found := false
 			_ = q.List(t.Context(), queue.Filter{To: "two@a.example"}, func(m queue.Message) bool {
-				found = m.ID.String() == id && m.Backoffs[0].Code == "busy" && time.Until(m.NextAttemptAt) > time.Minute
+				found = m.ID.String() == id && m.Waits[0].Backoff.Code == "busy" && time.Until(m.NextAttemptAt) > time.Minute
 				return true
 			})
 			return found

@@ -22,7 +22,13 @@ func browse(w *e2e.World, path string) (status int, header http.Header, body str
 	if err != nil {
 		w.T.Fatal(err)
 	}
-	res, err := http.DefaultClient.Do(req)
+	return fetch(w, http.DefaultClient, req)
+}
+
+// fetch sends a request and reads the answer.
+func fetch(w *e2e.World, client *http.Client, req *http.Request) (status int, header http.Header, body string) {
+	w.T.Helper()
+	res, err := client.Do(req)
 	if err != nil {
 		w.T.Fatal(err)
 	}
@@ -118,8 +124,12 @@ func TestTheWebPageShowsWhatTheCommandLineDoes(t *testing.T) {
 		{"/", `<a href="/history?proof=mta-sts">MTA-STS</a> 1 (50.0 %)`, ""},
 		{"/queue?why=rcpt", "the mailbox sleeps", ""},
 		{"/queue?why=dns", "No messages.", id},
+		{"/queue?domain=Busy.example", "the oldest is in the queue for", ""},
+		{"/queue?domain=busy.example", "Nothing if it passes by itself; else read the reply.", ""},
 		{"/queue/" + id, "<em>Whose: theirs.</em>", ""},
 		{"/queue/" + id, "<dt>What helps</dt>", ""},
+		{"/queue/" + id, "<dt>Given up</dt><dd><time", ""},
+		{"/queue/" + id, "<dt>Last attempt</dt><dd><time", "Waits for"},
 		{"/", `<a href="/reports/` + day + `">`, ""},
 		{"/", "1 enforce, 0 testing, 0 none</a>. Nothing is wrong with them.", ""},
 		{"/queue", `<a class="id" href="/queue/` + id + `">` + id + `</a>`, "There are more"},
@@ -137,6 +147,7 @@ func TestTheWebPageShowsWhatTheCommandLineDoes(t *testing.T) {
 		{"/policies?domain=GOOD", "mx1.good.example", ""},
 		{"/policies?domain=bad", "No policies.", "mx1.good.example"},
 		{"/reports", day, ""},
+		{"/reports", `class="well"><title>` + day + ": 2</title>", ""},
 		{"/reports/" + day, "busy.example", ""},
 		{"/reports/" + day + "?domain=good.example", "good.example", "busy.example"},
 	} {

@@ -1,73 +1,65 @@
 package main
 
 import (
-	"context"
 	"errors"
 	"fmt"
-	"io"
-	"net/http"
-	"net/netip"
-	"net/url"
 	"os"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
 
 	"github.com/stsrelay/stsrelay/config"
-	"github.com/stsrelay/stsrelay/internal/dnsclient"
-	"github.com/stsrelay/stsrelay/internal/human"
 	"github.com/stsrelay/stsrelay/internal/mailbox"
 	"github.com/stsrelay/stsrelay/relay"
 	"github.com/stsrelay/stsrelay/relay/adminapi"
 	"github.com/stsrelay/stsrelay/relay/check"
-	"github.com/stsrelay/stsrelay/relay/operator"
-	"github.com/stsrelay/stsrelay/relay/outbound"
-)
-
-const (
-	// checksAtOnce is how many domains of the queue are checked at the same time.
-	checksAtOnce = 8
-	// cacheTime is how long the running relay may take to answer what is in its cache.
-	cacheTime = time.Second
 )
 
 func (a *app) checkCommand() *cobra.Command {
 	var (
-		timeout      time.Duration
-		queued, self bool
-		from         string
+		timeout time.Duration
+		self    bool
+		from    string
+		many    checkMany
 	)
 	c := &cobra.Command{
-		Use:   "check DOMAIN",
+		Use:   "check DOMAIN...",
 		Short: "Say what this relay would do with mail for a domain, and why",
 		Long: `Say what this relay would do with mail for a domain, and why: how its hosts are
 found, its MTA-STS record and policy, each host's TLS, certificate and TLSA
 records, its TLS-RPT record, what is wrong, by which rule, and how to mend it.
 Nothing is sent. The configuration is enough; the relay need not run. Where it
-does, the policies in its cache count as they do for its deliveries.
+does, the policies in its cache count as they do for its deliveries, and it is
+shown what waits for the domain.
+
+Several domains are given as arguments, or one a line in a file; --brief prints
+one line for each. With --json, one domain is one object; for several, for
+--file and for --brief, each line of the output is the object of one domain.
 
 With --self it looks at the relay itself as others see it: its name and the way
 back to it, port 25 to the outside and the clock by the hosts of the given
 domains (or of some that the running relay knows), SPF records, DKIM keys, the
 resolver.
 
-Exit status 0: mail would go; 1: it would wait or bounce, or something of the
-relay's own is at fault.`,
-		Example: "  stsrelay check example.com\n  stsrelay check --all-queued\n  stsrelay check --self example.com",
-		Args: func(_ *cobra.Command, args []string) error {
+Exit status 0: mail would go, to each of the domains, whatever else is shown as
+FAIL; 1: mail for one of them would wait or bounce, or something of the relay's
+own is at fault; with --strict also where anything is shown as FAIL; 2: wrong
+usage; 3: --all-queued, and the relay does not run.`,
+		Example: "  stsrelay check example.com\n  stsrelay check --brief example.com example.org\n  stsrelay check --file partners.txt --brief --strict\n  stsrelay check --all-queued\n  stsrelay check --self example.com",
+		Args: func(cmd *cobra.Command, args []string) error {
+			fromFile := cmd.Flags().Changed("file")
 			switch {
-			case self && queued:
-				return usageError{errors.New("give --self or --all-queued, not both")}
-			case self:
-			case queued && len(args) > 0:
-				return usageError{errors.New("give a domain or --all-queued, not both")}
-			case !queued && len(args) != 1:
-				return usageError{errors.New("this command takes one domain, or --all-queued")}
-			case from != "" && self:
+			case self && (many.queued || fromFile || many.brief || many.strict):
+				return usageError{errors.New("--self is about the relay itself, and goes with none of --all-queued, --file, --brief, --strict")}
+			case self && from != "":
 				return usageError{errors.New("--from is about mail for a domain, not about the relay itself")}
+			case self:
+			case many.queued && (len(args) > 0 || fromFile):
+				return usageError{errors.New("give domains, --file or --all-queued, not both")}
+			case !many.queued && !fromFile && len(args) == 0:
+				return usageError{errors.New("this command takes domains, --file or --all-queued")}
 			case timeout <= 0:
 				return usageError{errors.New("--timeout must be longer than nothing, such as 10s")}
 			}
@@ -90,107 +82,25 @@ relay's own is at fault.`,
 					return usageError{fmt.Errorf("--from: %w", err)}
 				}
 			}
-			switch {
-			case self:
+			if self {
 				return a.checkSelf(cmd.Context(), client, conf, o, args)
-			case queued:
-				return a.checkQueued(cmd.Context(), client, o)
 			}
-			return a.checkOne(cmd.Context(), args[0], o)
+			o.Waiting = askQueue(client)
+			if o.Published, err = publishedHere(client, conf, o.Resolver); err != nil {
+				return err
+			}
+			many.app = a
+			return many.run(cmd.Context(), client, o, args)
 		},
 	}
-	c.Flags().DurationVar(&timeout, "timeout", 10*time.Second, "how long the whole may take")
+	c.Flags().DurationVar(&timeout, "timeout", 10*time.Second, "how long the check of one domain may take")
 	c.Flags().StringVar(&from, "from", "", "the sender, an address or a domain, where your rules hang on it (domain.senders)")
-	c.Flags().BoolVar(&queued, "all-queued", false, "check the domains that wait in the running relay's queue, one line each")
+	c.Flags().BoolVar(&many.queued, "all-queued", false, "check the domains that wait in the running relay's queue, one line each")
+	c.Flags().StringVar(&many.file, "file", "", "check the domains in a file, one a line; # begins a comment; - is standard input")
+	c.Flags().BoolVar(&many.brief, "brief", false, "one line for each domain: the outcome, what is asked of a delivery, the worst that was found")
+	c.Flags().BoolVar(&many.strict, "strict", false, "exit status 1 where anything is shown as FAIL, also where mail would go")
 	c.Flags().BoolVar(&self, "self", false, "check the relay itself")
 	return c
-}
-
-func (a *app) checkOne(ctx context.Context, arg string, o check.Options) error {
-	// An address stands for its domain.
-	domain, err := mailbox.ParseName(arg[strings.LastIndexByte(arg, '@')+1:])
-	if err != nil {
-		return usageError{err}
-	}
-	report := check.Run(ctx, domain, o)
-	if a.json {
-		err = a.printJSON(report)
-	} else {
-		err = report.Text(a.raw, a.colour())
-	}
-	if err == nil && !report.Outcome.Deliverable {
-		err = errAnswered
-	}
-	return err
-}
-
-// askCache asks the running relay for the entry of a domain in its policy cache. If a
-// relay runs and does not answer, a warning says so once: the result of the check may
-// differ from that of a delivery.
-func (a *app) askCache(client *adminapi.Client) func(ctx context.Context, domain string) []byte {
-	var once sync.Once
-	return func(ctx context.Context, domain string) []byte {
-		ctx, cancel := context.WithTimeout(ctx, cacheTime)
-		defer cancel()
-		var value []byte
-		body, err := client.Open(ctx, http.MethodGet, "/v1/policies/"+url.PathEscape(domain)+"/stored", nil, nil)
-		if err == nil {
-			value, err = io.ReadAll(body)
-			body.Close()
-		}
-		if err != nil && !errors.Is(err, adminapi.ErrNotRunning) {
-			once.Do(func() {
-				fmt.Fprintf(a.err, "stsrelay: the running relay does not say what is in its policy cache; only what is published counts here: %v\n", err)
-			})
-		}
-		return value
-	}
-}
-
-// queuedCheck is one domain of --all-queued.
-type queuedCheck struct {
-	Domain   string        `json:"domain"`
-	Messages int           `json:"messages"`
-	Outcome  check.Outcome `json:"outcome"`
-}
-
-// checkQueued checks the domains for which mail waits, several at the same time, and
-// prints the results in the order of the queue.
-func (a *app) checkQueued(ctx context.Context, client *adminapi.Client, o check.Options) error {
-	var summary []operator.DomainSummary
-	if err := client.Get(ctx, "/v1/summary", nil, &summary); err != nil {
-		return err
-	}
-	results := make([]chan queuedCheck, len(summary))
-	slots := make(chan struct{}, checksAtOnce)
-	for i, s := range summary {
-		results[i] = make(chan queuedCheck, 1)
-		go func() {
-			slots <- struct{}{}
-			defer func() { <-slots }()
-			results[i] <- queuedCheck{s.Domain, s.Messages, check.Run(ctx, s.Domain, o).Outcome}
-		}()
-	}
-	all, deliverable := make([]queuedCheck, len(summary)), true
-	for i := range summary {
-		all[i] = <-results[i]
-		deliverable = deliverable && all[i].Outcome.Deliverable
-		if !a.json {
-			fmt.Fprintf(a.out, "%s  %s  %s: %s\n", check.Mark(all[i].Outcome.Deliverable, a.colour()), all[i].Domain, human.Plural(all[i].Messages, "message"), all[i].Outcome.Text)
-		}
-	}
-	switch {
-	case a.json:
-		if err := a.printJSON(all); err != nil {
-			return err
-		}
-	case len(all) == 0:
-		fmt.Fprintln(a.out, "nothing is queued")
-	}
-	if !deliverable {
-		return errAnswered
-	}
-	return nil
 }
 
 // checkOptions returns the options of a check from the configuration. done frees what
@@ -200,30 +110,7 @@ func (a *app) checkOptions(c *config.Config, timeout time.Duration) (o check.Opt
 	if err != nil {
 		return o, nil, err
 	}
-	rules, err := relay.Rules(c)
-	if err != nil {
-		return o, nil, err
-	}
-	resolver, err := dnsclient.New(dnsclient.Options{Servers: c.DNS.Servers, TrustAD: c.DNS.TrustAD, Roots: roots, Timeout: min(2*time.Second, timeout)})
-	if err != nil {
-		return o, nil, fmt.Errorf("dns: %w", err)
-	}
-	o = check.Options{
-		Resolver: resolver, Roots: roots, Dial: a.dial, Hostname: c.Hostname, Timeout: timeout,
-		ConnectTimeout:  time.Duration(c.Delivery.ConnectTimeout),
-		AllowPrivate:    c.Delivery.PrivateAddresses == "allow",
-		RefusePlaintext: c.Delivery.Plaintext == "refuse",
-		LegacyTLS:       c.Delivery.LegacyTLS,
-		Family:          outbound.IPFamily(c.Delivery.IPFamily),
-		NoSTS:           !c.STS.Enabled, NoDANE: !c.DANE.Enabled,
-		Rules: rules, IsSelf: outbound.Self{Hostname: c.Hostname, Listens: c.ListenAddrs()}.Is,
-	}
-	for _, s := range c.Delivery.SourceIP {
-		if a, err := netip.ParseAddr(s); err == nil { // checked by config
-			o.SourceIPs = append(o.SourceIPs, a)
-		}
-	}
-	return o, func() { _ = resolver.Close() }, nil
+	return relay.CheckOptions(c, roots, a.dialFor(c), timeout)
 }
 
 // colour reports whether standard output is a terminal, and colours are not switched

@@ -2,7 +2,10 @@ package main
 
 import (
 	"bytes"
+	"encoding/json"
+	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -10,6 +13,7 @@ import (
 
 	"github.com/stsrelay/stsrelay/internal/testnet"
 	"github.com/stsrelay/stsrelay/relay"
+	"github.com/stsrelay/stsrelay/relay/check"
 )
 
 // internet is a fake Internet and a configuration that lives in it.
@@ -61,6 +65,11 @@ func TestCheckFromTheCommandLine(t *testing.T) {
 	enforcing(t, n, "good.example", testnet.Faults{})
 	enforcing(t, n, "stripped.example", testnet.Faults{NoStartTLS: true})
 	enforcing(t, n, "a.ruled.example", testnet.Faults{})
+	enforcing(t, n, "open.example", testnet.Faults{})
+	n.DNS.Remove("_mta-sts.open.example", "TXT")
+	if err := n.DNS.Add("_mta-sts.open.example. 60 IN TXT \"v=STSv1\""); err != nil { // it has no id
+		t.Fatal(err)
+	}
 	for _, tt := range []struct {
 		args   string
 		status int
@@ -74,8 +83,18 @@ func TestCheckFromTheCommandLine(t *testing.T) {
 		{"stripped.example", 1, "Outcome\n  FAIL  mail waits", ""},
 		{"a.ruled.example", 1, "[[domain]] .ruled.example\n  tls = \"dane\"", ""},
 		{"nowhere.example", 1, "mail bounces at once", ""},
-		{"", 2, "", "takes one domain"},
-		{"a.example b.example", 2, "", "takes one domain"},
+		{"good.example stripped.example", 1, "Outcome\n  ok ", ""},
+		{"--brief good.example stripped.example Good.example a.ruled.example", 1, "ok    good.example      MTA-STS enforce   deliver; note: there is no TLS-RPT record: nobody tells the domain's owner of failures\n" +
+			"FAIL  stripped.example  MTA-STS enforce   wait; FAIL: mx1.stripped.example does not offer STARTTLS\n" +
+			"FAIL  a.ruled.example   MTA-STS enforce+rule dane  wait; FAIL: mx1.a.ruled.example has no usable TLSA records in a signed zone\n", ""},
+		{"--brief --strict good.example", 0, "ok    good.example", ""},
+		{"--brief open.example", 0, "ok    open.example  none              deliver; FAIL: ", ""},
+		{"--brief --strict open.example", 1, "ok    open.example", ""},
+		{"--strict open.example", 1, "Outcome\n  ok ", ""},
+		{"", 2, "", "takes domains"},
+		{"good.example --file x", 1, "", "--file: open x"},
+		{"--file - --all-queued", 2, "", "not both"},
+		{"--self --brief", 2, "", "--self is about the relay itself"},
 		{"a..b", 2, "", "is not a domain"},
 		{"good.example --timeout 0s", 2, "", "--timeout must be longer"},
 		{"good.example --timeout soon", 2, "", "invalid argument"},
@@ -89,6 +108,73 @@ func TestCheckFromTheCommandLine(t *testing.T) {
 		if strings.Contains(r.out, "\x1b") {
 			t.Errorf("%s: colours in what is no terminal", tt.args)
 		}
+	}
+}
+
+// The domains of a file are checked in its order, each once; one line of JSON for each.
+func TestCheckDomainsOfAFile(t *testing.T) {
+	n, file := internet(t, "")
+	enforcing(t, n, "good.example", testnet.Faults{})
+	enforcing(t, n, "stripped.example", testnet.Faults{NoStartTLS: true})
+	list := filepath.Join(t.TempDir(), "domains")
+	read := func(in string, args ...string) result {
+		if err := os.WriteFile(list, []byte(in), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return checkCommand(t, n, append([]string{"--config", file, "--file", list}, args...)...)
+	}
+	const domains = "\ufeff# partners\r\n\r\nstripped.example # the bank\r\nGOOD.example\nanna@good.example\n"
+	r := read(domains, "--json", "--brief")
+	var lines []check.Brief
+	for d := json.NewDecoder(strings.NewReader(r.out)); ; {
+		var b check.Brief
+		err := d.Decode(&b)
+		if errors.Is(err, io.EOF) {
+			break
+		} else if err != nil {
+			t.Fatal(err)
+		}
+		lines = append(lines, b)
+	}
+	if r.status != 1 || len(lines) != 2 || strings.Count(r.out, "\n") != 2 || lines[0].Domain != "stripped.example" || lines[0].Outcome.Action != "wait" ||
+		lines[0].Worst == nil || lines[0].Worst.Severity != check.Fault || lines[1].Domain != "good.example" || lines[1].Requirement != "MTA-STS enforce" {
+		t.Errorf("status %d:\n%s", r.status, r.out)
+	}
+	if r := read("good.example\n", "--json"); r.status != 0 || strings.Count(r.out, "\n") != 1 || !strings.Contains(r.out, `"mta_sts_record":`) {
+		t.Errorf("one domain of a file: status %d:\n%s", r.status, r.out)
+	}
+	if r := read("# none\n"); r.status != 2 || !strings.Contains(r.err, "names no domain") {
+		t.Errorf("%+v", r)
+	}
+	if r := read("good.example\na..b\n"); r.status != 2 || r.out != "" || !strings.Contains(r.err, "line 2: ") {
+		t.Errorf("%+v", r)
+	}
+	var out, errOut bytes.Buffer
+	a := newApp(strings.NewReader("good.example\n"), &out, &errOut, nil)
+	a.dial = n.DialContext
+	if status := a.run([]string{"check", "--file", "-", "--brief", "--config", file}); status != 0 || !strings.HasPrefix(out.String(), "ok    good.example") {
+		t.Errorf("status %d: %s%s", status, out.String(), errOut.String())
+	}
+}
+
+// A check that meets nothing wrong itself says what the relay's own last attempt met.
+func TestCheckSaysWhatTheRelaysOwnAttemptMet(t *testing.T) {
+	n, file := internet(t, "[[listen]]\naddress = \"127.0.0.1:0\"\n[limits]\nfree_space = \"64MiB\"\n")
+	enforcing(t, n, "full.example", testnet.Faults{Replies: map[string]string{"rcpt": "452 4.2.2 mailbox full"}})
+	running := started(t, file, relay.Options{Dial: n.DialContext, Roots: n.CA.Roots()})
+	sendInClear(t, running.Addrs()[0].String(), "kurt@full.example")
+	if left(t, running.Queue()) {
+		t.Fatal("it has left")
+	}
+	r := checkCommand(t, n, "full.example", "--config", file)
+	page := strings.Join(strings.Fields(r.out), " ")
+	for _, want := range []string{"In the queue of the running relay 1 message, the oldest for ", "; next attempt in ", "warn the last attempt at this mail met: ", "452 4.2.2 mailbox full"} {
+		if r.status != 0 || !strings.Contains(page, want) {
+			t.Errorf("status %d, %q is not in:\n%s", r.status, want, r.out)
+		}
+	}
+	if r := checkCommand(t, n, "--brief", "full.example", "--config", file); !strings.Contains(r.out, "deliver; warn: the last attempt at this mail met: ") {
+		t.Error(r.out)
 	}
 }
 
@@ -188,5 +274,31 @@ func TestCheckSelfFromTheCommandLine(t *testing.T) {
 	}
 	if r := checkCommand(t, n, "--self", "--json", "good.example", "--config", file); r.status != 0 || !strings.Contains(r.out, `"text": "example.com has no SPF record"`) {
 		t.Errorf("%+v", r)
+	}
+}
+
+// The check of a domain that this relay publishes compares what it serves with what others
+// see: here an older policy that a server before the relay has kept.
+func TestCheckOfADomainThatThisRelayPublishes(t *testing.T) {
+	n, file := internet(t, "[[listen]]\naddress = \"127.0.0.1:0\"\n[limits]\nfree_space = \"64MiB\"\n"+
+		"[publisher]\nhttps = \"127.0.0.1:0\"\ntls = \"proxy\"\n[[publish]]\ndomains = [\"own.example\"]\nmode = \"enforce\"\nmx = [\"mx1.own.example\"]\n")
+	enforcing(t, n, "own.example", testnet.Faults{})
+	if err := n.SetPolicy("own.example", testnet.Policy{ID: "OLD", Mode: "testing", MX: []string{"mx1.own.example"}, MaxAge: 86400}); err != nil {
+		t.Fatal(err)
+	}
+	n.DNS.Remove("_mta-sts.own.example", "TXT")
+	if err := n.DNS.Add("_mta-sts.own.example. 60 IN TXT \"v=STSv1; id=OLD\""); err != nil {
+		t.Fatal(err)
+	}
+	started(t, file, relay.Options{Dial: n.DialContext, Roots: n.CA.Roots()})
+	r := checkCommand(t, n, "own.example", "--config", file)
+	page := strings.Join(strings.Fields(r.out), " ")
+	for _, want := range []string{"Published by this relay ok mode enforce, id ", "; the running relay serves it", "FAIL another policy is fetched over its public name, id ", "FAIL _mta-sts.own.example says id=OLD, what is served is "} {
+		if r.status != 0 || !strings.Contains(page, want) {
+			t.Errorf("status %d, %q is not in:\n%s%s", r.status, want, r.out, r.err)
+		}
+	}
+	if strings.Contains(page, "is in the DNS and not in the policy") {
+		t.Errorf("a host of the policy counts as not covered:\n%s", r.out)
 	}
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/rand"
 	"crypto/x509"
 	"fmt"
 	"io"
@@ -71,6 +72,8 @@ type demo struct {
 	relay   *relay.Relay
 	dir     string
 	file    string
+	token   string // for acting on the web page
+	gateway *gateway
 	stop    func() error // nil: the relay does not run
 	hosts   map[string]*testnet.Host
 	closed  bool
@@ -101,6 +104,8 @@ type demoShown struct {
 	Relay  string `json:"relay,omitempty"`
 	DNS    string `json:"dns,omitempty"`
 	Config string `json:"config,omitempty"`
+	Page   string `json:"page,omitempty"`
+	Token  string `json:"token,omitempty"` // for acting on the page
 }
 
 func (d *demo) shown(err error, keep bool) demoShown {
@@ -109,6 +114,7 @@ func (d *demo) shown(err error, keep bool) demoShown {
 		s.Error = err.Error()
 	} else if keep {
 		s.Relay, s.DNS, s.Config = d.relay.Addrs()[0].String(), d.net.DNS.Addr(), d.file
+		s.Page, s.Token = "http://"+d.relay.HTTPAddr().String()+"/", d.token
 	}
 	return s
 }
@@ -124,6 +130,10 @@ free_space = "64MiB"
 [delivery]
 retry = ["1s", "1s", "2s"]
 private_addresses = "allow"
+ca_file = "ca.pem"
+[admin]
+http = "127.0.0.1:0"
+act_token_file = "act.token"
 [log]
 format = "text"
 `
@@ -156,11 +166,18 @@ func (d *demo) start() (err error) {
 			return err
 		}
 	}
-	if d.dir, err = os.MkdirTemp("", "stsrelay-demo-"); err != nil {
+	if d.dir, err = os.MkdirTemp("", demoFolder); err != nil {
 		return err
 	}
-	d.file = filepath.Join(d.dir, "demo.toml")
-	if err := os.WriteFile(d.file, fmt.Appendf(nil, demoConfig, d.dir, d.net.DNS.Addr()), 0o600); err != nil {
+	d.file, d.token = filepath.Join(d.dir, "demo.toml"), rand.Text()
+	for name, content := range map[string][]byte{
+		d.file: fmt.Appendf(nil, demoConfig, d.dir, d.net.DNS.Addr()), filepath.Join(d.dir, "ca.pem"): d.net.CA.PEM(), filepath.Join(d.dir, "act.token"): []byte(d.token),
+	} {
+		if err := os.WriteFile(name, content, 0o600); err != nil {
+			return err
+		}
+	}
+	if d.gateway, err = openGateway(d.dir, d.dial); err != nil {
 		return err
 	}
 	c, _, err := config.Load(d.file, nil)
@@ -240,6 +257,9 @@ func (d *demo) close() error {
 	if d.stop != nil {
 		err = d.stop()
 	}
+	if d.gateway != nil {
+		d.gateway.close()
+	}
 	if d.net != nil {
 		d.net.Close()
 	}
@@ -255,7 +275,10 @@ func (d *demo) invite() {
 	d.say("Everything goes on running until Ctrl-C:")
 	d.say("  relay     %s", d.relay.Addrs()[0])
 	d.say("  DNS       %s", d.net.DNS.Addr())
+	d.say("  page      http://%s/ (log in with %s to act there)", d.relay.HTTPAddr(), d.token)
 	d.say("  queue     stsrelay queue list --config %s", d.file)
+	d.say("  check     stsrelay check bank.example --config %s", d.file)
+	d.say("            (the other domains are shop.example and plain.example)")
 	d.say("  log       %s", filepath.Join(d.dir, "relay.log"))
 	d.say("Try:  swaks --server %s --from you@demo.example --to someone@bank.example", d.relay.Addrs()[0])
 }

@@ -177,6 +177,10 @@ func (a *app) printRecord(r *history.Record) {
 	case history.Accepted:
 		fmt.Fprintf(a.out, "%s  accepted  %s  %s → %s  %s from %s\n", at, shortID(r.QueueID), operator.Sender(r.From), recipientsOf(r), human.Size(r.Size), r.Client)
 	case history.Operator:
+		if len(r.To) == 0 { // it is about no recipients of a message
+			fmt.Fprintf(a.out, "%s  operator  %s%s\n", at, strings.TrimSpace(shortID(r.QueueID)+"  "+r.What), by(r))
+			break
+		}
 		fmt.Fprintf(a.out, "%s  operator  %s  %s → %s  %s%s\n", at, shortID(r.QueueID), operator.Sender(r.From), recipientsOf(r), r.What, by(r))
 	case history.Notice:
 		fmt.Fprintf(a.out, "%s  notice    %s  to %s: message %s\n", at, shortID(r.QueueID), recipientsOf(r), r.Notice)

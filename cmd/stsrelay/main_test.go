@@ -77,7 +77,7 @@ func TestExitStatusAndWords(t *testing.T) {
 		{"config check --json --config bad.toml", 1, "\"problems\": [\n    \"bad.toml:2: delivery.plaintext", ""},
 		{"config check --json --config good.toml", 0, `"problems": []`, ""},
 		{"config print --json --config good.toml", 0, `"sender_domains": []`, ""},
-		{"check --self --all-queued", 2, "", "not both"},
+		{"check --self --all-queued", 2, "", "--self is about the relay itself"},
 		{"check --self bad..domain --config good.toml", 2, "", "not a domain"},
 		{"status --frob", 2, "", "unknown flag: --frob"},
 		{"status extra", 2, "", "one argument too many"},

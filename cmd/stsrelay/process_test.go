@@ -34,12 +34,18 @@ func TestMain(m *testing.M) {
 // startProgram starts the program in a folder, with stderr as its standard error.
 func startProgram(t *testing.T, dir string, stderr io.Writer, args ...string) *exec.Cmd {
 	t.Helper()
+	return startProgramTo(t, dir, nil, stderr, args...)
+}
+
+// startProgramTo is startProgram with stdout as its standard output.
+func startProgramTo(t *testing.T, dir string, stdout, stderr io.Writer, args ...string) *exec.Cmd {
+	t.Helper()
 	self, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
 	}
 	cmd := exec.Command(self, args...)
-	cmd.Dir, cmd.Stderr, cmd.Env = dir, stderr, append(os.Environ(), asProgram)
+	cmd.Dir, cmd.Stdout, cmd.Stderr, cmd.Env = dir, stdout, stderr, append(os.Environ(), asProgram)
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}

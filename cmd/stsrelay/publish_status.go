@@ -76,13 +76,17 @@ func publishView(c *config.Config) (view *publisher.View, done func(), err error
 	if err != nil {
 		return nil, nil, fmt.Errorf("dns: %w", err)
 	}
-	view = &publisher.View{Ask: ask, Host: c.PublisherHost(), Proxy: c.Publisher.TLS == "proxy" || c.Publisher.HTTPS == "", Now: time.Now}
+	return viewOf(c, ask), func() { _ = ask.Close() }, nil // nothing was written
+}
+
+func viewOf(c *config.Config, ask *dnsclient.Client) *publisher.View {
+	view := &publisher.View{Ask: ask, Host: c.PublisherHost(), Proxy: c.Publisher.TLS == "proxy" || c.Publisher.HTTPS == "", Now: time.Now}
 	for _, s := range c.Publisher.Addresses {
 		if addr, err := netip.ParseAddr(s); err == nil { // checked by config
 			view.Addresses = append(view.Addresses, addr)
 		}
 	}
-	return view, func() { _ = ask.Close() }, nil // nothing was written
+	return view
 }
 
 // lookAtAll looks at the domains, several at a time.

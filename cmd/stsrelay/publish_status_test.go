@@ -90,6 +90,13 @@ func TestFromADomainToAPublishedPolicy(t *testing.T) {
 	if r := publishCommandIn(n, file, "setup", "own.example"); r.status != 1 || !strings.Contains(r.out, "mx2.own.example: STARTTLS is not offered") || strings.Contains(r.out, "[[publish]]") {
 		t.Errorf("%+v", r)
 	}
+	// The check of the domain says the same.
+	page := strings.Join(strings.Fields(checkCommand(t, n, "own.example", "--config", file).out), " ")
+	for _, want := range []string{"Published by this relay note mode testing, id " + id + "; no running relay serves it", "FAIL mail host mx2.own.example is in the DNS and not in the policy"} {
+		if !strings.Contains(page, want) {
+			t.Errorf("check lacks %q:\n%s", want, page)
+		}
+	}
 	if r := publishCommandIn(n, file, "renew", "own.example"); r.status != exitNotRunning {
 		t.Errorf("%+v", r)
 	}

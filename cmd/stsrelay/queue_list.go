@@ -79,7 +79,7 @@ func (a *app) printMessages(r io.Reader) error {
 			return err
 		}
 		n++
-		t.add(m.ID, human.Span(time.Since(m.ReceivedAt)), m.Sender(), m.To(), strconv.Itoa(m.Attempts), m.Next(), m.Reason.String())
+		t.add(m.ID, human.Span(time.Since(m.ReceivedAt)), m.Sender(), m.To(), strconv.Itoa(m.Attempts), m.Next(), m.Why())
 	}
 	if n == 0 {
 		fmt.Fprintln(a.out, "no messages")

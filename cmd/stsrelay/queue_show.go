@@ -80,7 +80,13 @@ func (a *app) printMessage(m *operator.Message) {
 		row("held", "%s", m.HeldFor)
 	}
 	if m.State == "queued" {
-		row("next", "%s, after %s", human.Until(m.NextAttemptAt), human.Plural(m.Attempts, "attempt"))
+		row("next", "%s, %s", m.Next(), tried(m.Attempts))
+	}
+	for _, w := range m.WaitsFor {
+		row("waits for", "%s", w)
+	}
+	if m.GivesUpAt != nil {
+		row("gives up", "%s, at %s", human.Until(m.GivesUpAt), human.Clock(*m.GivesUpAt))
 	}
 	if m.Reason.Code != "new" {
 		row("why", "%s (%s)  %s", m.Reason.Code, m.Reason.Whose(), m.Reason.Says)
@@ -90,11 +96,47 @@ func (a *app) printMessage(m *operator.Message) {
 		}
 	}
 	for _, r := range m.Recipients {
-		row("to", "%s  %s, %s", r.Address, r.State, human.Plural(r.Attempts, "attempt"))
-		for _, d := range []struct{ name, text string }{{"host", r.Host}, {"TLS", r.TLS}, {"reply", r.LastReply}, {"error", r.LastError}} {
+		row("to", "%s  %s, %s", r.Address, r.State, tried(r.Attempts))
+		for _, d := range []struct{ name, text string }{
+			{"last", at(r.LastAttemptAt, human.Ago)}, {"next", nextOf(m, &r)}, {"waits", withDomain(&r)},
+			{"host", r.Host}, {"TLS", r.TLS}, {"reply", r.LastReply}, {"error", r.LastError},
+		} {
 			if d.text != "" {
 				row("", "  %-6s %s", d.name, d.text)
 			}
 		}
 	}
+}
+
+// tried is how often something was tried.
+func tried(attempts int) string {
+	if attempts == 0 {
+		return "not tried yet"
+	}
+	return human.Plural(attempts, "attempt")
+}
+
+// nextOf is when a recipient of a message is tried next, "" where it is not.
+func nextOf(m *operator.Message, r *operator.Recipient) string {
+	if m.Paused != nil && r.State == "queued" {
+		return "paused " + m.Paused.String()
+	}
+	return at(r.NextAttemptAt, human.Until)
+}
+
+// at is a time, and how far from now it is; "" for nil.
+func at(t *time.Time, span func(*time.Time) string) string {
+	if t == nil {
+		return ""
+	}
+	return span(t) + ", at " + human.Clock(*t)
+}
+
+// withDomain says since when a recipient waits because its domain cannot be reached, and
+// why; "" where it does not.
+func withDomain(r *operator.Recipient) string {
+	if r.DomainSince == nil {
+		return ""
+	}
+	return fmt.Sprintf("with its domain since %s, %s: %s", human.Clock(*r.DomainSince), human.Ago(r.DomainSince), r.DomainError)
 }

@@ -133,13 +133,13 @@ func TestTheQueueFromTheCommandLine(t *testing.T) {
 	var list []any
 	unmarshal(t, do("queue", "list", "--json").out, &list)
 	m := list[0].(map[string]any)
-	for _, k := range []string{"id", "state", "from", "size", "received_at", "client", "next_attempt_at", "attempts", "recipients"} {
+	for _, k := range []string{"id", "state", "from", "size", "received_at", "client", "next_attempt_at", "gives_up_at", "attempts", "recipients"} {
 		if _, ok := m[k]; !ok {
 			t.Errorf("a message has no %s: %v", k, keys(t, m))
 		}
 	}
 	rcpt := m["recipients"].([]any)[0]
-	for _, k := range []string{"address", "state", "attempts", "last_reply", "last_error", "tls"} {
+	for _, k := range []string{"address", "state", "attempts", "last_reply", "last_error", "tls", "last_attempt_at", "next_attempt_at"} {
 		if _, ok := rcpt.(map[string]any)[k]; !ok {
 			t.Errorf("a recipient has no %s: %v", k, keys(t, rcpt))
 		}

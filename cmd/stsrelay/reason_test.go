@@ -37,10 +37,16 @@ func TestTheCommandLineExplainsWhyMailWaits(t *testing.T) {
 	if w := list[0].Why; w.Owner != "them" || w.Detail == "" || w.Says == "" || !strings.HasPrefix(w.Remedy, "stsrelay check one.example ") {
 		t.Errorf("%+v", w)
 	}
+	sendInClear(t, r.Addrs()[0].String(), "late@one.example") // its domain is not tried now
+	unmarshal(t, command(t, "", "queue", "list", "--json", "--config", file).out, &list)
 	for args, want := range map[string]string{
-		"queue list":               "  sts-fetch  4.",
-		"queue show " + list[0].ID: "why       sts-fetch (theirs)  Whether",
-		"queue summary":            "\nsts-fetch (theirs)  Whether the domain asks for verified TLS (MTA-STS) cannot be told now.\n    stsrelay check one.example ",
+		"queue show " + list[1].ID:        "late@one.example  queued, not tried yet\n            next   in ",
+		"queue show " + list[1].ID + " ":  "            waits  with its domain since 20",
+		" queue show " + list[0].ID:       "  queued, 1 attempt\n            last   ",
+		" queue show " + list[0].ID + " ": "gives up  in 4d 23h, at 20",
+		"queue list":                      "  sts-fetch  4.",
+		"queue show " + list[0].ID:        "why       sts-fetch (theirs)  Whether",
+		"queue summary":                   "\nsts-fetch (theirs)  Whether the domain asks for verified TLS (MTA-STS) cannot be told now.\n    stsrelay check one.example ",
 	} {
 		r := command(t, "", append(strings.Fields(args), "--config", file)...)
 		if r.status != 0 || !strings.Contains(r.out, want) {

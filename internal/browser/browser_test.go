@@ -4,6 +4,8 @@ package browser
 
 import (
 	"context"
+	"io"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -26,6 +28,8 @@ type browser struct {
 	t    *testing.T
 	ctx  context.Context
 	base string
+	// clicks counts click, tick and save.
+	clicks int
 }
 
 // start starts a chromium in a language, "de" or "en".
@@ -78,6 +82,7 @@ func (b *browser) open(path string) {
 // click clicks on what a CSS selector names, and waits for the page that follows.
 func (b *browser) click(selector string) {
 	b.t.Helper()
+	b.clicks++
 	ctx, cancel := context.WithTimeout(b.ctx, 30*time.Second)
 	defer cancel()
 	if _, err := chromedp.RunResponse(ctx, chromedp.Click(chromedp.CSS(selector))); err != nil {
@@ -88,7 +93,29 @@ func (b *browser) click(selector string) {
 // tick ticks a box; nothing follows.
 func (b *browser) tick(selector string) {
 	b.t.Helper()
+	b.clicks++
 	run(b, chromedp.Click(chromedp.CSS(selector)))
+}
+
+// save returns the file that the link of a CSS selector leads to, as a click on it saves it.
+func (b *browser) save(selector string) string {
+	b.t.Helper()
+	b.clicks++
+	href := run(b, chromedp.Evaluate[string](`document.querySelector(`+strconv.Quote(selector)+`).href`))
+	req, err := http.NewRequestWithContext(b.t.Context(), http.MethodGet, href, http.NoBody)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	res, err := http.DefaultClient.Do(req)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	defer res.Body.Close()
+	text, err := io.ReadAll(res.Body)
+	if err != nil || res.StatusCode != http.StatusOK || !strings.HasPrefix(res.Header.Get("Content-Disposition"), "attachment") {
+		b.t.Errorf("%s: %d %v %v", href, res.StatusCode, res.Header, err)
+	}
+	return string(text)
 }
 
 // fill types a text into a field.
@@ -105,6 +132,14 @@ func (b *browser) wants(texts ...string) {
 		if !strings.Contains(shown, want) {
 			b.t.Errorf("%s does not show %q:\n%s", run(b, chromedp.Location()), want, shown)
 		}
+	}
+}
+
+// lacks fails where the page that is shown shows a text.
+func (b *browser) lacks(text string) {
+	b.t.Helper()
+	if shown := run(b, chromedp.Text(chromedp.CSS("body"))); strings.Contains(shown, text) {
+		b.t.Errorf("%s shows %q:\n%s", run(b, chromedp.Location()), text, shown)
 	}
 }
 

@@ -192,13 +192,29 @@ func messages(t *testing.T, w *e2e.World, sel operator.Selection) (list []operat
 	return list
 }
 
+// receive takes in TLS reports about a domain of the operator, of ten days.
+func receive(t *testing.T, w *e2e.World) {
+	t.Helper()
+	for i := range 10 {
+		day := time.Now().UTC().AddDate(0, 0, -i-1).Format(time.DateOnly)
+		report := fmt.Sprintf(`{"organization-name":"Sender %d","date-range":{"start-datetime":"%sT00:00:00Z","end-datetime":"%sT23:59:59Z"},"contact-info":"tls@sender.example","report-id":"%s",`+
+			`"policies":[{"policy":{"policy-type":"sts","policy-string":["version: STSv1","mode: testing","mx: mx1.own.example","max_age: 86400"],"policy-domain":"own.example","mx-host":["mx1.own.example"]},`+
+			`"summary":{"total-successful-session-count":%d,"total-failure-session-count":%d},"failure-details":[{"result-type":"certificate-expired","receiving-mx-hostname":"mx1.own.example","failed-session-count":%d},`+
+			`{"result-type":"starttls-not-supported","receiving-mx-hostname":"mx2.own.example","failed-session-count":1}]}]}`, i%3, day, day, day, 500-40*i, 4+i, 3+i)
+		if _, err := w.Relay.Operator().ImportReports(t.Context(), operator.Actor{}, strings.NewReader(report), "report.json"); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
 // Every page, at the widths of a phone and of a desk, light and dark.
 func TestEveryPageIsForEverybody(t *testing.T) {
 	w := newWorld(t)
 	newInternet(t, w, 28, 400)
 	base := "http://" + w.Relay.HTTPAddr().String()
 	id := messages(t, w, operator.Selection{Domain: "busy5.example"})[0].ID
-	for _, language := range []string{"en"} {
+	receive(t, w)
+	for _, language := range []string{"en", "de"} {
 		b := start(t, base, language)
 		b.open("/login")
 		look := func(name, path string) {
@@ -228,6 +244,7 @@ func TestEveryPageIsForEverybody(t *testing.T) {
 		for _, page := range [][2]string{
 			{"overview", "/"}, {"queue", "/queue"}, {"reason", "/queue?why=rcpt&sort=-to"}, {"message", "/queue/" + id}, {"confirm", "/queue/confirm?action=bounce&scope=filter&why=rcpt"},
 			{"history", "/history"}, {"timeline", "/history/" + id}, {"policies", "/policies"}, {"reports", "/reports"}, {"day", "/reports/" + time.Now().UTC().Format(time.DateOnly)}, {"error", "/queue/nothing"},
+			{"live", "/live?refresh=0"}, {"check", "/check"}, {"checked", "/check?domain=none3.example"}, {"received", "/received"}, {"receiveddomain", "/received/own.example"},
 		} {
 			look(page[0], page[1])
 		}

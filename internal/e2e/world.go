@@ -3,6 +3,7 @@ package e2e
 import (
 	"cmp"
 	"context"
+	"crypto/x509"
 	"fmt"
 	"log/slog"
 	"net"
@@ -40,6 +41,7 @@ type World struct {
 	Clock         *Clock // nil: the real one
 	Logger        *slog.Logger
 	Dial          func(ctx context.Context, network, address string) (net.Conn, error) // nil: into the fake Internet
+	Roots         *x509.CertPool                                                       // nil: the authority of the fake Internet
 }
 
 // New starts a relay with the given configuration beside what it needs to
@@ -89,7 +91,7 @@ func (w *World) Start(toml string) {
 	if err != nil {
 		w.T.Fatal(err)
 	}
-	o := relay.Options{Config: c, Load: load, Dial: w.Dial, Roots: w.CA.Roots(), Version: "test", Timeouts: w.Timeouts, RenewCheck: w.RenewCheck, Logger: w.Logger}
+	o := relay.Options{Config: c, Load: load, Dial: w.Dial, Roots: cmp.Or(w.Roots, w.CA.Roots()), Version: "test", Timeouts: w.Timeouts, RenewCheck: w.RenewCheck, Logger: w.Logger}
 	if o.Dial == nil {
 		o.Dial = w.DialContext
 	}

@@ -77,6 +77,17 @@ func escapeJSON(b *strings.Builder, r rune, _ string) {
 	fmt.Fprintf(b, `\u%04x`, r)
 }
 
+// plain is how many octets at the beginning of text are ASCII that may be written as it is:
+// nearly all of a log.
+func plain(text []byte) int {
+	for i, c := range text {
+		if (c < ' ' || c > '~') && c != '\n' && c != '\t' {
+			return i
+		}
+	}
+	return len(text)
+}
+
 // Write implements io.Writer.
 func (w *Writer) Write(p []byte) (int, error) {
 	text := p
@@ -84,9 +95,20 @@ func (w *Writer) Write(p []byte) (int, error) {
 		text = append(w.rest, p...)
 		w.rest = nil
 	}
+	if plain(text) == len(text) {
+		if _, err := w.to.Write(text); err != nil {
+			return 0, err
+		}
+		return len(p), nil
+	}
 	var b strings.Builder
 	b.Grow(len(text))
 	for len(text) > 0 {
+		if n := plain(text); n > 0 {
+			b.Write(text[:n])
+			text = text[n:]
+			continue
+		}
 		if !utf8.FullRune(text) {
 			w.rest = append(w.rest, text...)
 			break

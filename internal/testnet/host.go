@@ -92,7 +92,8 @@ type Message struct {
 	SNI        string
 	Hello      string // of the last EHLO or HELO
 	Session    int64
-	User       string // the user of AUTH
+	User       string    // the user of AUTH
+	At         time.Time // when the host had all of it
 }
 
 // Counts are a host's totals. Handshakes are all, Resumed those that resumed a
@@ -385,6 +386,7 @@ func (h *Host) received(m Message) {
 	defer h.mu.Unlock()
 	h.counts.messages.Add(1)
 	if !h.discard {
+		m.At = time.Now()
 		h.messages = append(h.messages, m)
 	}
 	close(h.changed)

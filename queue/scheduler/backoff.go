@@ -13,7 +13,8 @@ type DomainBackoff struct {
 // backoff is a time during which no mail of a domain is tried. After it, one group goes
 // first as a probe.
 type backoff struct {
-	step  int // the number of back-offs in a row; 0: the domain is not in back-off
+	step  int  // the number of back-offs in a row; 0: the domain is not in back-off
+	since Time // when the first of these began
 	until Time
 	DomainBackoff
 }
@@ -23,21 +24,23 @@ func (d *Domain) blocks(p Priority) bool {
 	return d.backoff.step > 0 && !p.Expired && !(d.backoff.PolicyOnly && p.PolicyFree)
 }
 
-// StartsAt returns when g may be tried.
+// StartsAt returns when g may be tried; Forever where its domain is paused without an end.
 func (g *Group) StartsAt() Time {
-	if d := g.Domain; d.blocks(g.Priority) {
-		return max(g.Due, d.backoff.until)
+	d := g.Domain
+	at := max(g.Due, d.pausedUntil)
+	if d.blocks(g.Priority) {
+		at = max(at, d.backoff.until)
 	}
-	return g.Due
+	return at
 }
 
-// BackoffReason returns why the domain of g is in back-off if g waits for its end, else
-// zero.
-func (g *Group) BackoffReason() Reason {
-	if d := g.Domain; !g.state.Ended() && d.blocks(g.Priority) {
-		return d.backoff.Reason
+// Backoff returns why the domain of g is in back-off, and since when, if g waits for its
+// end; else zero.
+func (g *Group) Backoff() (why Reason, since Time) {
+	if d := g.Domain; !g.state.Ended() && !g.state.Busy() && d.blocks(g.Priority) {
+		return d.backoff.Reason, d.backoff.since
 	}
-	return Reason{}
+	return Reason{}, 0
 }
 
 // Backoff returns the reason of the domain's back-off, and the number of back-offs in a
@@ -50,7 +53,9 @@ func (d *Domain) Backoff() (b DomainBackoff, step int) {
 // number of failures in a row, but ends by the next retry in the domain. Groups that have
 // expired do not wait for its end.
 func (s *Scheduler) backOff(d *Domain, b DomainBackoff, now Time) {
-	d.backoff.step++
+	if d.backoff.step++; d.backoff.step == 1 {
+		d.backoff.since = now
+	}
 	d.backoff.DomainBackoff = b
 	s.proven.remove(d.Name)
 	until := now.Add(s.Wait(d.backoff.step))

@@ -19,8 +19,9 @@ func TestABackoffEndsWithAProbe(t *testing.T) {
 		t.Errorf("step %d, %+v", step, b)
 	}
 	waits := d.first // the last to join
-	if waits.StartsAt() != w.now.Add(time.Minute) || waits.BackoffReason() != unreached.Backoff.Reason {
-		t.Errorf("it starts in %s for %v", waits.StartsAt().Sub(w.now), waits.BackoffReason())
+	began := w.now
+	if why, since := waits.Backoff(); waits.StartsAt() != w.now.Add(time.Minute) || why != unreached.Backoff.Reason || since != began {
+		t.Errorf("it starts in %s for %v since %d", waits.StartsAt().Sub(w.now), why, since)
 	}
 	if wakeAt := w.nothing("during the back-off"); wakeAt != w.now.Add(time.Minute) {
 		t.Errorf("wakes in %s", wakeAt.Sub(w.now))
@@ -31,6 +32,9 @@ func TestABackoffEndsWithAProbe(t *testing.T) {
 	w.end(probe, unreached)
 	if _, step := d.Backoff(); step != 2 {
 		t.Errorf("step %d after the probe", step)
+	}
+	if _, since := waits.Backoff(); since != began {
+		t.Errorf("in back-off since %s after it began", since.Sub(began))
 	}
 	w.advance(10 * time.Minute)
 	w.end(w.claim(), putOff) // a host took part
@@ -69,8 +73,8 @@ func TestABackoffHoldsWhatItIsAbout(t *testing.T) {
 			first := w.claim()
 			e := w.accept(Mail{Priority: row.mail}, "a.test")
 			w.end(first, row.outcome)
-			if held := e.Groups[0].BackoffReason() != (Reason{}); held != row.holds {
-				t.Errorf("held %t", held)
+			if why, _ := e.Groups[0].Backoff(); (why != Reason{}) != row.holds {
+				t.Errorf("held for %v", why)
 			}
 			if row.holds {
 				w.nothing("during the back-off")

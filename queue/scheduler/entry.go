@@ -31,6 +31,8 @@ type Entry struct {
 	HasRecords bool
 	// Unreadable reports whether the store cannot read it.
 	Unreadable bool
+	// Addresses is a filter of the sender's and the recipients' addresses.
+	Addresses uint64
 	// ID is the name that people see.
 	ID [16]byte
 }
@@ -55,9 +57,10 @@ type Group struct {
 	Priority Priority
 	// DelayNotified reports whether the sender knows of the delay, or must not be told.
 	DelayNotified bool
-	canceled      bool // whether it is canceled when no claim is under way
-	counted       bool // whether its claim counts against Limits.Claims
-	unproven      bool // whether its domain was not proven when it was claimed
+	canceled      bool  // whether it is canceled when no claim is under way
+	counted       bool  // whether its claim counts against Limits.Claims
+	unproven      bool  // whether its domain was not proven when it was claimed
+	reason        uint8 // of its last attempt, in reasonCounts
 }
 
 type siblings struct{ prev, next *Group }

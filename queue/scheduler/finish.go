@@ -62,6 +62,7 @@ func (s *Scheduler) Finish(g *Group, o Outcome, now Time) error {
 		g.Recipients = int32(o.Left)
 		g.Due = s.nextDue(g, &o, now)
 		g.Domain.Last = o.Reason
+		s.reasons.change(g, o.Reason.Code)
 		if o.DelayNotified {
 			g.delayNotified()
 		}

@@ -34,6 +34,7 @@ func (s *Scheduler) Accept(e *Entry, m Mail, n int, group func(i int) (domain st
 			Priority: m.Priority, DelayNotified: m.NoSender}
 		s.domain(domain).join(&e.Groups[i])
 		s.counts.Recipients += recipients
+		s.reasons.groups[0]++
 	}
 	s.counts.Messages++
 	s.messages.watchDelay(e)
@@ -56,6 +57,7 @@ func (s *Scheduler) Restore(g *Group, saved Saved) error {
 	g.Attempts = uint16(saved.Attempts)
 	if saved.Reason != (Reason{}) {
 		g.Domain.Last = saved.Reason
+		s.reasons.change(g, saved.Reason.Code)
 	}
 	s.counts.Recipients -= int(g.Recipients) - saved.Left
 	g.Recipients = int32(saved.Left)

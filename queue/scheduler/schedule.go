@@ -34,8 +34,14 @@ func (s *Scheduler) expiry(e *Entry) time.Duration {
 	return s.schedule.Expire
 }
 
+// ExpiresAt returns when e is given up; ok is false if it never is.
+func (s *Scheduler) ExpiresAt(e *Entry) (at Time, ok bool) {
+	expire := s.expiry(e)
+	return e.ReceivedAt.Add(expire), expire > 0
+}
+
 // expired reports whether e is to be given up.
 func (s *Scheduler) expired(e *Entry, now Time) bool {
-	expire := s.expiry(e)
-	return expire > 0 && now.Sub(e.ReceivedAt) >= expire
+	at, ok := s.ExpiresAt(e)
+	return ok && now >= at
 }

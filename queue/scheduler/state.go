@@ -116,6 +116,7 @@ func (s *Scheduler) become(g *Group, to State) error {
 		g.Recipients = 0
 		g.Entry.Left--
 		d.leave(g)
+		s.reasons.groups[g.reason]--
 	}
 	return nil
 }

@@ -178,6 +178,9 @@ func explain(err error) (text string, refused bool) {
 	if e, ok := errors.AsType[*notReadyError](err); ok {
 		return e.err.Error(), false
 	}
+	if e, ok := errors.AsType[*updateError](err); ok {
+		return e.Error(), false
+	}
 	if p, ok := errors.AsType[acme.Problem](err); ok {
 		text := fmt.Sprintf("the authority refused (%s: %s)", strings.TrimPrefix(p.Type, "urn:ietf:params:acme:error:"), p.Detail)
 		for _, sub := range p.Subproblems {
@@ -245,5 +248,8 @@ func (c *Certificates) ready(ctx context.Context, of string) error {
 	if err := c.o.Ready(ctx, of); err != nil {
 		return err
 	}
-	return c.allowed(ctx, of)
+	if c.o.CAA == nil {
+		return nil
+	}
+	return c.authority.Allowed(ctx, c.o.CAA, of)
 }

@@ -29,6 +29,14 @@ func (s *Server) historyRoutes(mux *http.ServeMux) {
 	mux.HandleFunc("GET /v1/history/{id}/evidence", func(w http.ResponseWriter, r *http.Request) {
 		answer(w)(o.Evidence(r.Context(), r.PathValue("id")))
 	})
+	mux.HandleFunc("GET /v1/history-evidence", func(w http.ResponseWriter, r *http.Request) {
+		q, err := readHistoryQuery(r.URL.Query())
+		if err != nil {
+			refuse(w, http.StatusBadRequest, err)
+			return
+		}
+		answer(w)(o.EvidenceOf(r.Context(), q))
+	})
 	mux.HandleFunc("GET /v1/history-summary", func(w http.ResponseWriter, r *http.Request) {
 		q, err := readHistoryQuery(r.URL.Query())
 		if err != nil {

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/stsrelay/stsrelay/docs"
 	"github.com/stsrelay/stsrelay/internal/httpserve"
 	"github.com/stsrelay/stsrelay/relay/operator"
 )
@@ -79,6 +80,10 @@ func (s *Server) Handler() http.Handler {
 	mux.HandleFunc("GET /v1/store", s.backupStore)
 	mux.HandleFunc("POST /v1/drain", s.drain)
 	mux.HandleFunc("GET /v1/live", func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, o.Live()) })
+	mux.HandleFunc("GET /v1/openapi.yaml", func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "application/yaml")
+		_, _ = io.WriteString(w, docs.OpenAPI) // the client has gone if it fails
+	})
 	s.queueRoutes(mux)
 	s.traceRoutes(mux)
 	s.trashRoutes(mux)

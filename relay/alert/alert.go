@@ -161,12 +161,6 @@ func (m *Monitor) Has(key string) bool {
 	return slices.ContainsFunc(present, func(a Alert) bool { return a.Key == key })
 }
 
-// Troubles returns the number of alerts of the last look.
-func (m *Monitor) Troubles() int {
-	present, _ := m.last()
-	return len(present)
-}
-
 func (m *Monitor) last() (present []Alert, fresh bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()

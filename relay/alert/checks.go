@@ -1,6 +1,7 @@
 package alert
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -54,6 +55,9 @@ type Checks struct {
 	// Certificates returns the relay's own certificates, the file that they come
 	// from ("" where they are self-signed), and why its last change cannot be used.
 	Certificates func() (certs []tls.Certificate, file, problem string)
+	// Ordered returns what there is to know of the relay's own certificate that an authority
+	// is asked for; nil: none is asked.
+	Ordered func() *Ordered
 	// LookupTXT looks up the records of keys, past the cache.
 	LookupTXT func(ctx context.Context, name string) ([]string, error)
 	// ResolverAnswers returns why no resolver answers, nil where one does.
@@ -71,6 +75,14 @@ type Checks struct {
 	// The DNS is asked for keys seldom, as reports are searched; Monitor runs one check at a time.
 	keyAlerts []Alert
 	keysAt    time.Time
+}
+
+// Ordered is the certificate that an authority is asked for.
+type Ordered struct {
+	// NotBefore and NotAfter bound its life; zero: there is none yet.
+	NotBefore, NotAfter time.Time
+	// Problem is why there is none, or why it is not renewed; "": all is well so far.
+	Problem string
 }
 
 // Disk is what there is to know of the disk below the store; an engine that has none of
@@ -178,7 +190,29 @@ func (c *Checks) certificates() (list []Alert) {
 		}
 		list = append(list, say("certificate", "certificate", file, leaf.NotAfter.UTC().Format(time.DateTime)))
 	}
-	return list
+	return append(list, c.ordered()...)
+}
+
+// ordered tells of a certificate of the relay's own that an authority should have renewed:
+// that is tried when a third of its life is left, and a quarter is left now.
+func (c *Checks) ordered() []Alert {
+	o := c.Ordered()
+	switch {
+	case o == nil:
+		return nil
+	case o.NotAfter.IsZero() && o.Problem == "": // it waits its turn
+		return nil
+	case o.NotAfter.IsZero():
+		return []Alert{say("certificate-acme", "certificate-acme none", o.Problem)}
+	case o.NotAfter.Sub(c.Now()) >= o.NotAfter.Sub(o.NotBefore)/4:
+		return nil
+	}
+	return []Alert{say("certificate-acme", "certificate-acme", o.NotAfter.UTC().Format(time.DateTime), cmp.Or(o.Problem, "no reason is known yet; see the log"))}
+}
+
+// Publish is the alert of a fault of a domain whose policy is published, in both languages.
+func Publish(domain, code, english, german string) Alert {
+	return say("publish "+domain+" "+code, "publish", words{english, german}, domain)
 }
 
 // keys tells of DKIM keys whose record is not published as it must be. If the DNS

@@ -3,8 +3,10 @@ package check
 import (
 	"cmp"
 	"context"
+	"crypto/x509"
 	"fmt"
 	"maps"
+	"net"
 	"net/smtp"
 	"os"
 	"path/filepath"
@@ -14,9 +16,7 @@ import (
 
 	"github.com/oklog/ulid/v2"
 
-	"github.com/stsrelay/stsrelay/config"
 	"github.com/stsrelay/stsrelay/queue"
-	"github.com/stsrelay/stsrelay/relay"
 	"github.com/stsrelay/stsrelay/relay/failure"
 	"github.com/stsrelay/stsrelay/relay/outbound"
 )
@@ -95,7 +95,7 @@ func bare(o Options) Options {
 
 // relay starts a relay in the world. keys go into the table [delivery]; now is its
 // clock, nil for the real one.
-func (w *world) relay(t testing.TB, rules outbound.Rules, keys string, now func() time.Time) *relay.Relay {
+func (w *world) relay(t testing.TB, rules outbound.Rules, keys string, now func() time.Time) Running {
 	t.Helper()
 	dir := t.TempDir()
 	file := filepath.Join(dir, "stsrelay.toml")
@@ -113,22 +113,18 @@ func (w *world) relay(t testing.TB, rules outbound.Rules, keys string, now func(
 		}
 	}
 	w.ok(os.WriteFile(file, []byte(text), 0o600))
-	conf, _, err := config.Load(file, nil)
-	w.ok(err)
-	r, err := relay.New(relay.Options{Config: conf, Dial: w.DialContext, Roots: w.CA.Roots(), Now: now})
-	w.ok(err)
-	ctx, cancel := context.WithCancel(context.Background())
-	done, ready := make(chan error, 1), make(chan struct{})
-	go func() { done <- r.Run(ctx, func() { close(ready) }) }()
-	t.Cleanup(func() {
-		cancel()
-		if err := <-done; err != nil {
-			t.Error(err)
-		}
-	})
-	<-ready
-	return r
+	return StartRelay(t, file, w.DialContext, w.CA.Roots(), now)
 }
+
+// Running is a relay, of which a test needs no more than this.
+type Running interface {
+	Addrs() []net.Addr
+	Queue() *queue.Queue
+}
+
+// StartRelay starts a relay with a configuration file, in a world that dial and roots lead
+// to, until the end of the test. TestMain sets it: a relay imports this package.
+var StartRelay func(t testing.TB, file string, dial outbound.DialFunc, roots *x509.CertPool, now func() time.Time) Running
 
 // send hands a message to the relay and returns its queue ID.
 func send(t testing.TB, addr, to string) ulid.ULID {

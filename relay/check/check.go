@@ -54,6 +54,9 @@ type Options struct {
 	// SourceIPs are the addresses that connections to hosts come from, at most one
 	// of each family; none: the system's choice.
 	SourceIPs []netip.Addr
+	// Versions tries each version of TLS at the host that mail goes to: three connections
+	// more.
+	Versions bool
 	// LegacyTLS permits TLS 1.0 and 1.1 where nothing asks for more.
 	LegacyTLS bool
 	// NoSTS and NoDANE report whether the operator has switched MTA-STS and DANE off.
@@ -61,6 +64,12 @@ type Options struct {
 	// Stored returns what the running relay's policy cache has about a domain, in the
 	// form of sts.Manager.Stored. nil, or a function that returns nil: an empty cache.
 	Stored func(ctx context.Context, domain string) []byte
+	// Waiting returns the mail for a domain that waits in the running relay's queue, nil for
+	// none; nil: it is not asked.
+	Waiting func(ctx context.Context, domain string) *Waiting
+	// Published returns what this relay publishes for a domain, nil where it does not. seen
+	// is the policy that was fetched, nil for none. nil: it publishes nothing.
+	Published func(ctx context.Context, domain string, seen *sts.Policy) *Published
 	// Rules are the operator's rules for domains. A check does not log in.
 	Rules outbound.Rules
 	// Sender is the domain of the mail's sender, in lower case, for rules that hang on
@@ -117,6 +126,16 @@ func Run(ctx context.Context, domain string, o Options) *Report {
 	}
 	c.look(ctx)
 	c.fallBack(ctx)
+	if o.Waiting != nil {
+		c.report.Waiting = o.Waiting(ctx, domain)
+	}
+	if o.Published != nil {
+		var seen *sts.Policy
+		if c.fetched != nil {
+			seen = c.fetched.Policy
+		}
+		c.report.Published = o.Published(ctx, domain, seen)
+	}
 	c.report.escape()
 	return c.report
 }
@@ -138,6 +157,9 @@ func (c *checker) look(ctx context.Context) {
 	c.decide(ctx)
 	c.judge()
 	c.report.Outcome = c.outcome()
+	if c.Versions {
+		c.tryVersions(ctx)
+	}
 	if c.byCache {
 		c.report.Outcome.Text += "; the running relay goes by the policy in its cache, whatever is published now"
 	}

@@ -69,7 +69,7 @@ func TestACheckEndsInTime(t *testing.T) {
 func flow(t testing.TB, r *Report) string {
 	t.Helper()
 	var b bytes.Buffer
-	if err := r.Text(&b, false); err != nil {
+	if err := r.Text(&b, Style{}); err != nil {
 		t.Fatal(err)
 	}
 	return strings.Join(strings.Fields(b.String()), " ")
@@ -204,8 +204,8 @@ func TestColoursAndCache(t *testing.T) {
 		Cached: &Cached{ID: "1", Mode: "enforce", MX: []string{"mx1.\x1b[31mexample.org"}, ExpiresAt: &expires}}
 	r.escape()
 	var plain, coloured bytes.Buffer
-	_ = r.Text(&plain, false)
-	_ = r.Text(&coloured, true)
+	_ = r.Text(&plain, Style{})
+	_ = r.Text(&coloured, Style{Colour: true})
 	if strings.Contains(plain.String(), "\x1b") || !strings.Contains(coloured.String(), green+"ok") {
 		t.Errorf("%q", coloured.String())
 	}
@@ -268,7 +268,7 @@ func FuzzHostileAnswers(f *testing.F) {
 			t.Errorf("it took %s", took)
 		}
 		var page bytes.Buffer
-		w.ok(r.Text(&page, false))
+		w.ok(r.Text(&page, Style{}))
 		data, err := json.MarshalIndent(r, "", " ")
 		w.ok(err)
 		for _, out := range []string{page.String(), string(data)} {

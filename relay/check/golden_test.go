@@ -38,7 +38,7 @@ func TestReports(t *testing.T) {
 			}
 			everyProblemIsComplete(t, r)
 			var page bytes.Buffer
-			w.ok(normal(t, r).Text(&page, false))
+			w.ok(normal(t, r).Text(&page, Style{}))
 			golden(t, tt.name, page.String())
 		})
 	}
@@ -98,37 +98,13 @@ func normal(t *testing.T, r *Report) *Report {
 // everyProblemIsComplete holds that a problem names its rule and its remedy.
 func everyProblemIsComplete(t *testing.T, r *Report) {
 	t.Helper()
-	lists := [][]Problem{r.MX.Problems}
-	if r.Record != nil {
-		lists = append(lists, r.Record.Problems)
-	}
-	if r.PolicyHost != nil {
-		lists = append(lists, r.PolicyHost.Problems)
-	}
-	if r.Policy != nil {
-		lists = append(lists, r.Policy.Problems)
-	}
-	if r.Rule != nil {
-		lists = append(lists, r.Rule.Problems)
-	}
-	if r.TLSRPT != nil {
-		lists = append(lists, r.TLSRPT.Problems)
-	}
-	for _, h := range r.Hosts {
-		lists = append(lists, h.Problems)
-		for _, s := range h.Sessions {
-			lists = append(lists, s.Problems)
-		}
-	}
 	faults := 0
-	for _, list := range lists {
-		for _, p := range list {
-			if p.Text == "" || p.Rule == "" || p.Remedy == "" {
-				t.Errorf("incomplete: %+v", p)
-			}
-			if p.Severity == Fault {
-				faults++
-			}
+	for _, p := range r.AllProblems() {
+		if p.Text == "" || p.Rule == "" || p.Remedy == "" {
+			t.Errorf("incomplete: %+v", p)
+		}
+		if p.Severity == Fault {
+			faults++
 		}
 	}
 	if !r.Outcome.Deliverable && faults == 0 {

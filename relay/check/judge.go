@@ -2,6 +2,7 @@ package check
 
 import (
 	"errors"
+	"slices"
 	"strings"
 
 	"github.com/stsrelay/stsrelay/relay/security"
@@ -27,6 +28,7 @@ func (c *checker) judge() {
 			}
 			h.Sessions = append(h.Sessions, v.Session)
 		}
+		c.suggestTLSA(h)
 		if !h.left {
 			c.report.Hosts = append(c.report.Hosts, h.Host)
 		}
@@ -133,6 +135,9 @@ func (v *session) addShortfall(s *security.Shortfall, binding bool) {
 func (c *checker) remark(h *host, v *session) {
 	if v.Certificate == nil {
 		return
+	}
+	if slices.ContainsFunc(v.Problems, func(p Problem) bool { return p.Severity == Fault }) {
+		return // it says what to mend
 	}
 	verified := security.Requirement{Domain: c.to.PolicyDomain, Host: h.Name, Level: security.Verify}
 	if s, ok := errors.AsType[*security.Shortfall](verified.Satisfied(&v.evidence)); ok && v.TLSA == "" {

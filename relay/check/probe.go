@@ -2,8 +2,12 @@ package check
 
 import (
 	"context"
+	"crypto/ecdsa"
+	"crypto/rsa"
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
+	"fmt"
 	"net/netip"
 	"slices"
 	"sync"
@@ -131,12 +135,24 @@ func (c *checker) certificate(e *security.Evidence) *Certificate {
 	out := &Certificate{
 		Names: leaf.DNSNames, CommonName: leaf.Subject.CommonName, Issuer: leaf.Issuer.String(),
 		NotBefore: leaf.NotBefore.UTC(), NotAfter: leaf.NotAfter.UTC(), DaysLeft: days(leaf.NotAfter.Sub(c.Now())),
-		Trusted: e.Certificate == security.Trusted, Why: e.CertificateText, Named: e.NameMatches,
+		Trusted: e.Certificate == security.Trusted, Why: e.CertificateText, Named: e.NameMatches, Key: keyOf(leaf),
 	}
 	for _, cert := range e.Chain {
 		out.Chain = append(out.Chain, cert.Issuer.String())
+		out.Shown = append(out.Shown, ChainEntry{cert.Subject.String(), cert.Issuer.String(), cert.NotAfter.UTC()})
 	}
 	return out
+}
+
+// keyOf is the kind and size of a certificate's key.
+func keyOf(cert *x509.Certificate) string {
+	switch key := cert.PublicKey.(type) {
+	case *rsa.PublicKey:
+		return fmt.Sprintf("RSA %d", key.N.BitLen())
+	case *ecdsa.PublicKey:
+		return "ECDSA " + key.Curve.Params().Name
+	}
+	return cert.PublicKeyAlgorithm.String()
 }
 
 // days is a time in whole days, rounded down.

@@ -42,6 +42,11 @@ type Report struct {
 	MX         MX          `json:"mx"`
 	Hosts      []Host      `json:"hosts"`
 	TLSRPT     *TLSRPT     `json:"tls_rpt,omitempty"`
+	// Published is what this relay publishes for the domain, nil where it does not.
+	Published *Published `json:"published_here,omitempty"`
+	// Waiting is the mail for the domain in the running relay's queue, nil where there is
+	// none, or no relay runs.
+	Waiting *Waiting `json:"waiting,omitempty"`
 	// Fallback is the way by the operator's fallback route, where mail goes that way, or
 	// would have to; its Outcome is a part of this one.
 	Fallback *Report `json:"fallback,omitempty"`
@@ -70,6 +75,28 @@ type Cached struct {
 	FetchedAt *time.Time `json:"fetched_at"`
 	ExpiresAt *time.Time `json:"expires_at"`
 	LastError string     `json:"last_error"`
+}
+
+// Published is the policy that this relay's configuration has for a domain of the operator,
+// and how it differs from what the world sees.
+type Published struct {
+	ID   string `json:"id"`
+	Mode string `json:"mode"`
+	// Served reports whether the running relay serves this policy.
+	Served   bool      `json:"served"`
+	Problems []Problem `json:"problems,omitempty"`
+}
+
+// Waiting is mail that waits in the queue, and what its last attempt met. A check says
+// nothing of a message, so that it cannot meet all of that itself.
+type Waiting struct {
+	Messages      int        `json:"messages"`
+	OldestAt      time.Time  `json:"oldest_at"`
+	NextAttemptAt *time.Time `json:"next_attempt_at"`
+	// Why is the code of the reason, Detail what happened.
+	Why      string    `json:"why"`
+	Detail   string    `json:"detail"`
+	Problems []Problem `json:"problems,omitempty"`
 }
 
 // Record is the TXT records at _mta-sts.DOMAIN.
@@ -140,10 +167,14 @@ type Host struct {
 	Pattern string `json:"pattern,omitempty"`
 	// Admitted reports whether the relay would contact it: no enforced policy leaves it
 	// out, and it can meet a demand for DANE.
-	Admitted bool      `json:"admitted"`
-	TLSA     *TLSA     `json:"tlsa,omitempty"`
-	Sessions []Session `json:"sessions"`
-	Problems []Problem `json:"problems,omitempty"`
+	Admitted bool  `json:"admitted"`
+	TLSA     *TLSA `json:"tlsa,omitempty"`
+	// PublishTLSA are records that would let DANE vouch for the certificates that were
+	// seen, in the form of a zone file: where the host's zone is signed, and it has no TLSA
+	// records or none that match.
+	PublishTLSA []string  `json:"publish_tlsa,omitempty"`
+	Sessions    []Session `json:"sessions"`
+	Problems    []Problem `json:"problems,omitempty"`
 }
 
 // TLSA is the host's TLSA records.
@@ -171,6 +202,11 @@ type Session struct {
 	TLS      string `json:"tls,omitempty"` // "TLS 1.3"
 	Cipher   string `json:"cipher,omitempty"`
 	Group    string `json:"group,omitempty"` // of the key exchange; none where it is RSA
+	// Offers are the versions of TLS that the host takes, Refuses those that it does not,
+	// the newest first. They are tried at one address of the host that mail goes to, where
+	// Options.Versions asks for it. A version that could not be tried is in neither.
+	Offers  []string `json:"tls_offered,omitempty"`
+	Refuses []string `json:"tls_refused,omitempty"`
 	// SmallHello reports whether the host answered a small ClientHello only.
 	SmallHello  bool         `json:"small_client_hello,omitempty"`
 	Certificate *Certificate `json:"certificate,omitempty"`
@@ -205,14 +241,25 @@ type Certificate struct {
 	NotAfter   time.Time `json:"not_after"`
 	// DaysLeft is whole days until NotAfter, negative after it.
 	DaysLeft int `json:"days_left"`
-	// Chain are the issuers of the certificates that were shown, leaf first.
-	Chain []string `json:"chain"`
+	// Key is the kind and size of its public key, "RSA 2048", "ECDSA P-256".
+	Key string `json:"key"`
+	// Chain are the issuers of the certificates that were shown, leaf first; Shown are
+	// these certificates.
+	Chain []string     `json:"chain"`
+	Shown []ChainEntry `json:"chain_certificates"`
 	// Trusted reports whether the chain leads to a trusted root, with all certificates
 	// in date. Why is the reason where it does not.
 	Trusted bool   `json:"trusted"`
 	Why     string `json:"why,omitempty"`
 	// Named reports whether it is for the host's name.
 	Named bool `json:"named"`
+}
+
+// ChainEntry is a certificate of a chain.
+type ChainEntry struct {
+	Subject  string    `json:"subject"`
+	Issuer   string    `json:"issuer"`
+	NotAfter time.Time `json:"not_after"`
 }
 
 // TLSRPT is the TXT records at _smtp._tls.DOMAIN.

@@ -8,6 +8,11 @@ import (
 
 // daneScenarios are states of TLSA records.
 var daneScenarios = []scenario{
+	{name: "dane-none-in-a-signed-zone", deliverable: true, setup: func(w *world, d string) {
+		h := w.host("mx1."+d, testnet.Faults{})
+		w.ok(w.AddDomain(d, testnet.Domain{MX: []string{h.Name}}))
+		w.sign(d, h.Name, "_25._tcp."+h.Name)
+	}},
 	{name: "good-dane", deliverable: true, setup: func(w *world, d string) {
 		h := w.host("mx1."+d, testnet.Faults{Cert: testnet.CertSpec{SelfSigned: true}})
 		w.ok(w.AddDomain(d, testnet.Domain{MX: []string{h.Name}}))

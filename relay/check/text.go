@@ -1,6 +1,7 @@
 package check
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 	"slices"
@@ -15,10 +16,24 @@ const width = 100
 // shownLines is how many lines of a policy are shown.
 const shownLines = 40
 
-// Text writes a report for people, with colours where they are wanted.
-func (r *Report) Text(w io.Writer, colour bool) error {
-	t := &text{colour: colour}
+// Style is how a report is written for people. The zero value is for programs that read it.
+type Style struct {
+	Colour bool
+	// OutcomeFirst puts the outcome at the top, not at the end.
+	OutcomeFirst bool
+}
+
+// Text writes a report for people.
+func (r *Report) Text(w io.Writer, s Style) error {
+	t := &text{colour: s.Colour}
+	t.line("%s  checked %s", t.paint(bold, r.Domain), r.At.Format(time.DateTime)+" UTC")
+	if s.OutcomeFirst {
+		t.outcome(&r.Outcome)
+	}
 	t.report(r)
+	if !s.OutcomeFirst {
+		t.outcome(&r.Outcome)
+	}
 	_, err := io.WriteString(w, t.b.String())
 	return err
 }
@@ -93,16 +108,18 @@ func (t *text) wrap(first, indent, s string) {
 	flush()
 }
 
+// severityWords are the marks of problems.
+var severityWords = map[Severity]string{Fault: "FAIL", Warning: "warn", Note: "note"}
+
 func (t *text) problems(list []Problem) {
 	for _, p := range list {
-		t.mark(map[Severity]string{Fault: "FAIL", Warning: "warn", Note: "note"}[p.Severity], p.Text)
+		t.mark(severityWords[p.Severity], p.Text)
 		t.wrap("        "+t.paint(faint, "rule")+"  ", "              ", p.Rule)
 		t.wrap("        "+t.paint(faint, "mend")+"  ", "              ", p.Remedy)
 	}
 }
 
 func (t *text) report(r *Report) {
-	t.line("%s  checked %s", t.paint(bold, r.Domain), r.At.Format(time.DateTime)+" UTC")
 	if r.Rule != nil {
 		t.rule(r.Rule)
 	}
@@ -123,6 +140,12 @@ func (t *text) report(r *Report) {
 	if r.TLSRPT != nil {
 		t.tlsrpt(r.TLSRPT)
 	}
+	if p := r.Published; p != nil {
+		t.published(p)
+	}
+	if w := r.Waiting; w != nil {
+		t.waiting(w, r.At)
+	}
 	if f := r.Fallback; f != nil {
 		t.line("")
 		t.line("%s", t.paint(bold, "The fallback route"))
@@ -134,12 +157,15 @@ func (t *text) report(r *Report) {
 			t.host(&f.Hosts[i])
 		}
 	}
+}
+
+func (t *text) outcome(o *Outcome) {
 	t.head("Outcome", "")
 	kind := "FAIL"
-	if r.Outcome.Deliverable {
+	if o.Deliverable {
 		kind = "ok"
 	}
-	t.mark(kind, r.Outcome.Text)
+	t.mark(kind, o.Text)
 }
 
 func (t *text) rule(r *OperatorRule) {
@@ -307,6 +333,9 @@ func (t *text) host(h *Host) {
 	for i := range h.Sessions {
 		t.session(&h.Sessions[i])
 	}
+	for _, r := range h.PublishTLSA {
+		t.line("  publish  %s", r)
+	}
 }
 
 // shortTLSA leaves out the middle of long data.
@@ -329,6 +358,9 @@ func (t *text) session(s *Session) {
 		}
 		t.line("        %s%s", strings.Join(slices.DeleteFunc([]string{s.TLS, s.Cipher, s.Group}, func(v string) bool { return v == "" }), ", "), tail)
 	}
+	if len(s.Offers)+len(s.Refuses) > 0 {
+		t.line("        %s", versions(s))
+	}
 	t.certificate(s.Certificate, "        ")
 	for _, v := range s.Verdicts {
 		if v.Met && v.Source != "opportunistic TLS" {
@@ -336,6 +368,18 @@ func (t *text) session(s *Session) {
 		}
 	}
 	t.problems(s.Problems)
+}
+
+// versions says which versions of TLS the host takes.
+func versions(s *Session) string {
+	offers, refuses := strings.Join(s.Offers, ", "), strings.Join(s.Refuses, ", ")
+	switch {
+	case offers == "":
+		return "refuses " + refuses
+	case refuses == "":
+		return "takes " + offers
+	}
+	return "takes " + offers + "; refuses " + refuses
 }
 
 func (t *text) certificate(c *Certificate, indent string) {
@@ -360,7 +404,10 @@ func (t *text) certificate(c *Certificate, indent string) {
 	if !c.Named {
 		state += ", not for this name"
 	}
-	t.wrap(indent, indent, fmt.Sprintf("certificate for %s; issued by %s; %s; %s", names, strings.Join(slices.Compact(slices.Clone(c.Chain[:min(len(c.Chain), 5)])), " ← "), left, state))
+	t.wrap(indent, indent, fmt.Sprintf("certificate for %s; %s; %s; %s", names, c.Key, left, state))
+	for _, e := range c.Shown[:min(len(c.Shown), 5)] { // the chain, leaf first
+		t.line("%s  %s, issued by %s, until %s", indent, cmp.Or(e.Subject, "no subject"), cmp.Or(e.Issuer, "nobody"), e.NotAfter.Format(time.DateOnly))
+	}
 }
 
 func (t *text) tlsrpt(r *TLSRPT) {

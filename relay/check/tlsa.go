@@ -2,7 +2,9 @@ package check
 
 import (
 	"context"
+	"crypto/sha256"
 	"fmt"
+	"slices"
 
 	"github.com/stsrelay/stsrelay/internal/dnsclient"
 	"github.com/stsrelay/stsrelay/relay/outbound"
@@ -68,4 +70,26 @@ func (c *checker) unusedTLSA(ctx context.Context, h *host, a dnsclient.Addrs) {
 
 func (h *host) tlsaProblem(a advice, text string) {
 	h.Problems = append(h.Problems, Problem{Warning, text, a.rule, a.remedy})
+}
+
+// suggestTLSA names the records that would let DANE vouch for the certificates that the host
+// showed: where its zone is signed, and it has none, or one of them is not matched.
+func (c *checker) suggestTLSA(h *host) {
+	if c.NoDANE || !h.Secure || c.plan.From != outbound.FromMX && c.plan.From != outbound.FromAddress || h.TLSA != nil && !h.TLSA.Applies || h.failed != nil {
+		return
+	}
+	for _, v := range h.sessions {
+		if len(v.evidence.Chain) == 0 || v.TLSA != "" {
+			continue
+		}
+		sum := sha256.Sum256(v.evidence.Chain[0].RawSubjectPublicKeyInfo)
+		record := fmt.Sprintf("%s. IN TLSA 3 1 1 %x", tlsaName(h, h.Name), sum)
+		if !slices.Contains(h.PublishTLSA, record) {
+			h.PublishTLSA = append(h.PublishTLSA, record)
+		}
+	}
+	if len(h.PublishTLSA) > 0 && h.TLSA == nil {
+		h.Problems = append(h.Problems, Problem{Note, "the zone of the host is signed, and it has no TLSA record: DANE could vouch for it", "RFC 7672, 3.1.1",
+			"the host's owner: publish what is shown below, if that certificate is the host's own; before each change of the key publish the new key's record beside it, and take the old one away afterwards (RFC 7671, 8.1)"})
+	}
 }

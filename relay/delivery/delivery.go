@@ -263,6 +263,7 @@ func (d *Delivery) deliverSafely(ctx, grace context.Context, claim *queue.Claim)
 	f := &attemptError{reason: failure.Internal, domainWide: true, text: fmt.Sprintf("internal error: %v", p)}
 	if a.end.told || d.panics(claim, func() { a.fail(f); a.finish(f) }) != nil {
 		// It is a reader of the Event that panics.
+		a.trace.End(true, f.text)
 		d.queue.Finish(claim, queue.Outcome{Results: f.states(claim), DomainBackoff: queue.DomainBackoff{Reason: f.queueReason()}})
 	}
 }

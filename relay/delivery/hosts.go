@@ -109,6 +109,8 @@ func (a *attempt) tryHost(ctx context.Context, h *hostTry) *attemptError {
 // The failure is of the host.
 func (a *attempt) transact(ctx context.Context, h *hostTry) (at netip.Addr, f *attemptError) {
 	h.fresh = a.alone
+	a.trace.WaitsAt(func() (open, limit int) { return a.d.pool.occupancy(h.key, h.limit) })
+	defer a.trace.WaitsAt(nil)
 	for {
 		s, f := a.session(ctx, h)
 		if f != nil {

@@ -2,9 +2,7 @@ package delivery
 
 import (
 	"context"
-	"crypto/sha256"
 	"crypto/tls"
-	"fmt"
 	"log/slog"
 	"time"
 
@@ -45,12 +43,9 @@ func (e *Event) facts(host string) slog.Value {
 			_, protection = s.Requirement.Describe(s.Evidence)
 		}
 		if s.Evidence.StartTLS == security.Established {
-			cipher = tls.CipherSuiteName(s.Evidence.Suite)
+			cipher, certificate = tls.CipherSuiteName(s.Evidence.Suite), s.Evidence.Fingerprint
 			if s.Evidence.Group != 0 {
 				group = s.Evidence.Group.String()
-			}
-			if len(s.Evidence.Chain) > 0 {
-				certificate = fmt.Sprintf("%x", sha256.Sum256(s.Evidence.Chain[0].Raw))
 			}
 		}
 	}

@@ -29,6 +29,9 @@ const (
 	// will be sent within shortly: the handshake would cost more.
 	fewWaiting = 10
 	shortly    = 500 * time.Millisecond
+	// After manyCarried messages a session, while others waited, another session is worth
+	// its handshake.
+	manyCarried = 20
 	// minBusy and maxBusy bound the time until a claim that was given back is tried again.
 	minBusy = 200 * time.Millisecond
 	maxBusy = time.Minute
@@ -103,7 +106,8 @@ type hostSessions struct {
 	sessions     []*session
 	opening      int          // that are being opened
 	waiting      []chan error // receive nil to try again, or the error for get
-	waitingSince time.Time    // when attempts began to wait, or another session was opened meanwhile
+	waitingSince time.Time    // when attempts began to wait, or further sessions were opened meanwhile
+	carried      int          // messages that the host took while others waited, since then
 	used         time.Time
 	noBDAT       bool      // the host offers CHUNKING and does not know BDAT
 	taken        time.Time // when the host took a message last; zero after an overload
@@ -155,9 +159,8 @@ func (p *pool) get(ctx context.Context, key string, limit sessionLimit, fits fun
 			p.mu.Unlock()
 			return s, nil
 		}
-		if now := time.Now(); h.total() < window && !h.preferWaiting(now) {
+		if h.total() < window && !h.preferWaiting(time.Now()) {
 			h.opening++
-			h.waitingSince = now
 			p.mu.Unlock()
 			return nil, nil
 		}
@@ -256,14 +259,16 @@ func (h *hostSessions) expected() time.Duration {
 
 // preferWaiting reports whether a session will be free before another one could be opened,
 // or so soon after that the handshake costs more than the wait. Once attempts have waited
-// longer than a burst lasts, another session is opened after all.
+// longer than a burst lasts, or each session has carried manyCarried messages while others
+// waited, further sessions are opened after all: half as many as there are, at the same
+// time. The next ones follow when that is so again.
 func (h *hostSessions) preferWaiting(now time.Time) bool {
 	if h.total() < firstSessions || h.message == 0 {
 		return false
 	}
 	wait, soon := h.expected(), 2*h.open
-	if len(h.waiting) > 0 && now.Sub(h.waitingSince) > max(soon, shortly) {
-		return false
+	if len(h.waiting) > 0 && (now.Sub(h.waitingSince) > max(soon, shortly) || h.carried >= manyCarried*h.total()) {
+		return h.opening >= max(len(h.sessions)/2, 1)
 	}
 	return wait < soon || wait < shortly && h.ahead() <= fewWaiting*h.total()
 }
@@ -306,6 +311,9 @@ func (p *pool) onSuccess(key string, d time.Duration) {
 	defer p.mu.Unlock()
 	h := p.host(key)
 	h.message, h.taken = average(h.message, d), time.Now()
+	if len(h.waiting) > 0 {
+		h.carried++
+	}
 	if h.steady {
 		h.window += 1 / h.window
 	} else {
@@ -340,6 +348,14 @@ func (p *pool) allowed(key string, limit sessionLimit) int {
 	return p.host(key).allowed(limit)
 }
 
+// occupancy is how many sessions with a host are open or being opened, and how many may be.
+func (p *pool) occupancy(key string, limit sessionLimit) (open, allowed int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	h := p.host(key)
+	return h.total(), h.allowed(limit)
+}
+
 // mayUseBDAT reports whether BDAT may be used with the host.
 func (p *pool) mayUseBDAT(key string) bool {
 	p.mu.Lock()
@@ -360,6 +376,7 @@ func (p *pool) add(s *session) {
 	defer p.mu.Unlock()
 	h, a := p.host(s.key), p.address(s.addr)
 	h.opening--
+	h.waitingSince, h.carried = time.Now(), 0
 	h.sessions = append(h.sessions, s)
 	a.sessions = append(a.sessions, s)
 	if r := s.place; r != nil {
@@ -377,7 +394,7 @@ func (p *pool) cancel(key string, now time.Time, failed bool) (open, opening int
 	defer p.mu.Unlock()
 	h := p.host(key)
 	h.opening--
-	h.used = now
+	h.used, h.waitingSince, h.carried = now, now, 0
 	if failed && h.total() == 0 {
 		h.rejectWaiting()
 	} else {

@@ -99,21 +99,72 @@ func TestAFewMessagesAreNotWorthAnotherSession(t *testing.T) {
 	for _, tt := range []struct {
 		name                   string
 		message, open, pressed time.Duration
-		waiting                int
+		waiting, carried       int
 		opens                  bool
 	}{
-		{"few, and soon through", 20 * time.Millisecond, time.Millisecond, shortly, 2*fewWaiting - 1, false},
-		{"more than a few", 20 * time.Millisecond, time.Millisecond, 0, 2 * fewWaiting, true},
-		{"few that take long", 200 * time.Millisecond, time.Millisecond, 0, fewWaiting, true},
-		{"many, and sooner than another session", 20 * time.Millisecond, time.Second, 0, 2 * fewWaiting, false},
-		{"many all the time", 20 * time.Millisecond, time.Second, 3 * time.Second, 2 * fewWaiting, true},
+		{"few, and soon through", 20 * time.Millisecond, time.Millisecond, shortly, 2*fewWaiting - 1, 2*manyCarried - 1, false},
+		{"more than a few", 20 * time.Millisecond, time.Millisecond, 0, 2 * fewWaiting, 0, true},
+		{"few that take long", 200 * time.Millisecond, time.Millisecond, 0, fewWaiting, 0, true},
+		{"many, and sooner than another session", 20 * time.Millisecond, time.Second, 0, 2 * fewWaiting, 0, false},
+		{"many all the time", 20 * time.Millisecond, time.Second, 3 * time.Second, 2 * fewWaiting, 0, true},
+		{"few at a time, again and again", 20 * time.Millisecond, time.Millisecond, 0, 3, 2 * manyCarried, true},
 	} {
-		h := hostSessions{window: 10, open: tt.open, message: tt.message, waitingSince: time.Unix(1e9, 0), sessions: []*session{{busy: true}, {busy: true}},
+		h := hostSessions{window: 10, open: tt.open, message: tt.message, waitingSince: time.Unix(1e9, 0), sessions: []*session{{busy: true}, {busy: true}}, carried: tt.carried,
 			waiting: make([]chan error, tt.waiting)}
 		if h.preferWaiting(time.Unix(1e9, 0).Add(tt.pressed)) == tt.opens {
 			t.Errorf("%s: another session is opened: %v", tt.name, !tt.opens)
 		}
 	}
+}
+
+// A host far away that has much mail gets half as many sessions more at a time: one after
+// the other, it would have fifty sessions after half a minute only.
+func TestSessionsToAHostWithMuchMailAreOpenedTogether(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newPool()
+		p.host("mx").window = 50
+		for range 8 {
+			take(t, p, "mx", 50)
+		}
+		p.onSuccess("mx", 100*time.Millisecond)
+		p.onOpened("mx", 250*time.Millisecond)
+		ctx, cancel := context.WithCancel(t.Context())
+		opened := 0
+		more := func() {
+			go func() {
+				if s, err := p.get(ctx, "mx", limitOf(50), anySession); s == nil && err == nil {
+					opened++
+				}
+			}()
+			synctest.Wait()
+		}
+		more()
+		if opened != 0 {
+			t.Fatal("nobody waits yet, and a session was opened")
+		}
+		time.Sleep(shortly + time.Millisecond)
+		for range 20 {
+			more()
+		}
+		if opened != 4 {
+			t.Errorf("%d sessions are opened beside eight, want 4", opened)
+		}
+		for range opened {
+			p.add(&session{key: "mx", client: new(smtpclient.Client), busy: true})
+		}
+		if more(); opened != 4 {
+			t.Error("another session is opened at once, and nobody has waited again")
+		}
+		time.Sleep(shortly + time.Millisecond)
+		for range 20 {
+			more()
+		}
+		if opened != 4+6 {
+			t.Errorf("%d sessions were opened, want 6 beside twelve", opened-4)
+		}
+		cancel()
+		synctest.Wait()
+	})
 }
 
 func TestASessionThatIsBeingOpenedIsWaitedFor(t *testing.T) {

@@ -2,7 +2,6 @@ package delivery
 
 import (
 	"context"
-	"crypto/sha256"
 	"fmt"
 	"net/netip"
 	"strings"
@@ -131,7 +130,7 @@ func evidenceTexts(req *security.Requirement, e *security.Evidence, resumed bool
 		if e.Certificate != security.Trusted {
 			verdict = e.CertificateText
 		}
-		all = append(all, trace.Said{Step: trace.TLS, Text: fmt.Sprintf("certificate for %s, issued by %s, until %s, SHA-256 %x; it %s", strings.Join(leaf.DNSNames, " "), leaf.Issuer, leaf.NotAfter.UTC().Format(time.DateOnly), sha256.Sum256(leaf.Raw), verdict)})
+		all = append(all, trace.Said{Step: trace.TLS, Text: fmt.Sprintf("certificate for %s, issued by %s, until %s, SHA-256 %s; it %s", strings.Join(leaf.DNSNames, " "), leaf.Issuer, leaf.NotAfter.UTC().Format(time.DateOnly), e.Fingerprint, verdict)})
 	}
 	for _, v := range req.Judge(e, nil) {
 		says := "satisfied"

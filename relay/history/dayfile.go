@@ -93,26 +93,57 @@ type place struct {
 // skips damaged parts and continues at the next header. bad is the number of octets
 // skipped.
 func frames(f io.ReaderAt, size int64) (list []place, end, bad int64, err error) {
-	buf := make([]byte, headerSize)
+	end, bad, err = eachFrame(f, size, func(p place) { list = append(list, p) })
+	return list, end, bad, err
+}
+
+// eachFrame calls fn for the frames of a file in order. It returns what frames does.
+func eachFrame(f io.ReaderAt, size int64, fn func(place)) (end, bad int64, err error) {
+	w := window{f: f, size: size}
 	for at := int64(0); at+headerSize <= size; {
-		if _, err := f.ReadAt(buf, at); err != nil {
-			return list, end, bad, fmt.Errorf("read a header: %w", err)
+		b, err := w.at(at, headerSize)
+		if err != nil {
+			return end, bad, fmt.Errorf("read a header: %w", err)
 		}
-		h, err := decodeHeader(buf)
+		h, err := decodeHeader(b)
 		if err != nil || at+headerSize+int64(h.length) > size {
 			next, err := nextMagic(f, at+1, size)
 			if err != nil {
-				return list, end, bad, err
+				return end, bad, err
 			}
 			bad += next - at
 			at = next
 			continue
 		}
-		list = append(list, place{h, at + headerSize})
+		fn(place{h, at + headerSize})
 		at += headerSize + int64(h.length)
 		end = at
 	}
-	return list, end, bad, nil
+	return end, bad, nil
+}
+
+// window reads small parts of a file in order, several at once where they are near to each
+// other.
+type window struct {
+	f      io.ReaderAt
+	size   int64
+	offset int64
+	buf    []byte
+}
+
+func (w *window) at(offset int64, n int) ([]byte, error) {
+	if offset < w.offset || offset+int64(n) > w.offset+int64(len(w.buf)) {
+		const windowSize = 16 << 10
+		if w.buf == nil {
+			w.buf = make([]byte, windowSize)
+		}
+		w.offset, w.buf = offset, w.buf[:min(windowSize, w.size-offset)]
+		if _, err := w.f.ReadAt(w.buf, offset); err != nil {
+			w.buf = w.buf[:0]
+			return nil, err
+		}
+	}
+	return w.buf[offset-w.offset:][:n], nil
 }
 
 // nextMagic returns the next position, at or after at, where a header may begin, or size

@@ -1,10 +1,8 @@
 package history
 
 import (
-	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
-	"encoding/hex"
 	"mime"
 	"sync"
 	"time"
@@ -107,7 +105,7 @@ func (l *Log) sessionTLS(e *delivery.Event, host string) *TLS {
 		}
 	}
 	if len(s.Evidence.Chain) > 0 {
-		out.Certificate = l.certificates.of(s.Evidence.Chain[0])
+		out.Certificate = l.certificates.of(s.Evidence.Chain[0], s.Evidence.Fingerprint)
 	}
 	return out
 }
@@ -122,7 +120,7 @@ type certificates struct {
 	known map[*x509.Certificate]*Certificate
 }
 
-func (c *certificates) of(leaf *x509.Certificate) *Certificate {
+func (c *certificates) of(leaf *x509.Certificate, fingerprint string) *Certificate {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if known := c.known[leaf]; known != nil {
@@ -131,9 +129,8 @@ func (c *certificates) of(leaf *x509.Certificate) *Certificate {
 	if c.known == nil || len(c.known) >= maxCertificates {
 		c.known = make(map[*x509.Certificate]*Certificate)
 	}
-	sum := sha256.Sum256(leaf.Raw)
 	out := &Certificate{
-		SHA256: hex.EncodeToString(sum[:]), Subject: leaf.Subject.String(), Names: leaf.DNSNames, Issuer: leaf.Issuer.String(),
+		SHA256: fingerprint, Subject: leaf.Subject.String(), Names: leaf.DNSNames, Issuer: leaf.Issuer.String(),
 		Serial: leaf.SerialNumber.Text(16), NotBefore: leaf.NotBefore.UTC(), NotAfter: leaf.NotAfter.UTC(),
 	}
 	out.encoded = out.encode(nil)

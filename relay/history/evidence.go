@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"slices"
 	"time"
+
+	"github.com/oklog/ulid/v2"
 )
 
 // Evidence documents how one message was delivered from this relay to the hosts of its
@@ -53,6 +55,9 @@ type DayChain struct {
 // ErrNothing is the error for a message without a delivery in the history.
 var ErrNothing = errors.New("the history has no delivery of this message")
 
+// ErrTooMany is the error for evidence of more messages than are wanted at once.
+var ErrTooMany = errors.New("these are too many messages for one document")
+
 // Evidence collects the evidence for a message. id is its queue ID or its Message-ID.
 // Several messages may have the same Message-ID, each with its own queue ID. The error
 // wraps ErrNothing if none of them was delivered.
@@ -61,6 +66,15 @@ func (l *Log) Evidence(ctx context.Context, id, relay, version string) ([]Eviden
 	if err != nil {
 		return nil, err
 	}
+	all, err := l.evidence(ctx, list, relay, version)
+	if err == nil && len(all) == 0 {
+		err = fmt.Errorf("%s: %w", id, ErrNothing)
+	}
+	return all, err
+}
+
+// evidence collects the evidence from all records of some messages, the oldest first.
+func (l *Log) evidence(ctx context.Context, list []Record, relay, version string) ([]Evidence, error) {
 	byID := make(map[string]*Evidence)
 	var order []string
 	for _, r := range list {
@@ -73,29 +87,73 @@ func (l *Log) Evidence(ctx context.Context, id, relay, version string) ([]Eviden
 		e.add(&r)
 	}
 	var all []Evidence
+	chains := make(map[string]DayChain)
 	for _, id := range order {
 		e := byID[id]
 		if len(e.Deliveries) == 0 {
 			continue
 		}
-		for i := range e.Deliveries {
-			at := e.Deliveries[i].At
-			day := at.Format(time.DateOnly)
-			if slices.ContainsFunc(e.Chains, func(c DayChain) bool { return c.Day == day }) {
-				continue
-			}
-			value, whole, err := l.Chain(ctx, at)
-			if err != nil {
-				return nil, err
-			}
-			e.Chains = append(e.Chains, DayChain{day, value, whole})
+		if err := l.addChains(ctx, e, chains); err != nil {
+			return nil, err
 		}
 		all = append(all, *e)
 	}
-	if len(all) == 0 {
-		return nil, fmt.Errorf("%s: %w", id, ErrNothing)
-	}
 	return all, nil
+}
+
+// addChains adds the chain of each day with a delivery. known has those that were read.
+func (l *Log) addChains(ctx context.Context, e *Evidence, known map[string]DayChain) error {
+	for i := range e.Deliveries {
+		at := e.Deliveries[i].At
+		day := at.Format(time.DateOnly)
+		if slices.ContainsFunc(e.Chains, func(c DayChain) bool { return c.Day == day }) {
+			continue
+		}
+		if _, ok := known[day]; !ok {
+			value, whole, err := l.Chain(ctx, at)
+			if err != nil {
+				return err
+			}
+			known[day] = DayChain{day, value, whole}
+		}
+		e.Chains = append(e.Chains, known[day])
+	}
+	return nil
+}
+
+// EvidenceOf collects the evidence for the messages of which a delivery matches q, the
+// oldest first. The error wraps ErrNothing where there is none, and ErrTooMany where
+// there are more than most.
+func (l *Log) EvidenceOf(ctx context.Context, q Query, most int, relay, version string) ([]Evidence, error) {
+	q.Kinds, q.Verdict, q.OldestFirst, q.Limit = []Kind{Attempt}, "delivered", true, 0
+	wanted, since := make(map[string]bool), l.o.Now()
+	err := l.Search(ctx, q, func(r Record) bool {
+		wanted[r.QueueID] = true
+		if id, err := ulid.ParseStrict(r.QueueID); err == nil && id.Timestamp().Before(since) {
+			since = id.Timestamp() // when it was accepted
+		}
+		return len(wanted) <= most
+	})
+	switch {
+	case err != nil:
+		return nil, err
+	case len(wanted) > most:
+		return nil, fmt.Errorf("%w: more than %d; narrow the search", ErrTooMany, most)
+	case len(wanted) == 0:
+		return nil, ErrNothing
+	}
+	var list []Record
+	whole := Query{Kinds: []Kind{Accepted, Attempt}, From: q.From, Since: since, OldestFirst: true}
+	err = l.Search(ctx, whole, func(r Record) bool {
+		if wanted[r.QueueID] {
+			list = append(list, r)
+		}
+		return true
+	})
+	if err != nil {
+		return nil, err
+	}
+	return l.evidence(ctx, list, relay, version)
 }
 
 // add adds the content of a record to the evidence.
@@ -159,7 +217,7 @@ type Summary struct {
 
 // Summary summarizes the history from since, inclusive, to until, exclusive.
 func (l *Log) Summary(ctx context.Context, since, until time.Time) (Summary, error) {
-	s := Summary{Since: since, Until: until, ByProof: make(map[Proof]int), InClear: make(map[string]int)}
+	s := Summary{Since: since, Until: until, ByProof: make(map[Proof]int), InClear: make(map[string]int), Gaps: []Record{}}
 	err := l.Search(ctx, Query{Since: since, Until: until, OldestFirst: true}, func(r Record) bool {
 		switch {
 		case r.Kind == Gap:

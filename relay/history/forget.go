@@ -46,11 +46,12 @@ func (l *Log) Forget(ctx context.Context, address string, dryRun bool) (lines in
 
 // forget rewrites the file of one day if it contains the address.
 func (w *writer) forget(day, address string, dryRun bool) (int, error) {
-	s, err := newSearch(w.l.o.Dir, w.l.o.Key, Query{}, nil)
+	m := matcher{key: w.l.o.Key}
+	r, err := newReader()
 	if err != nil {
 		return 0, err
 	}
-	defer s.dec.Close()
+	defer r.close()
 	name := filepath.Join(w.l.o.Dir, day+fileSuffix)
 	f, err := os.Open(name)
 	if err != nil {
@@ -72,11 +73,11 @@ func (w *writer) forget(day, address string, dryRun bool) (int, error) {
 		if err != nil {
 			return 0, err
 		}
-		raw, err := s.dec.DecodeAll(frame, nil)
+		raw, err := r.dec.DecodeAll(frame, nil)
 		if err != nil {
 			return 0, fmt.Errorf("a frame at octet %d is damaged: %w", p.offset, err)
 		}
-		lines, n := s.without(raw, address)
+		lines, n := m.without(raw, address)
 		total += n
 		if dryRun {
 			lines = nil
@@ -130,14 +131,14 @@ func (w *writer) rewrite(name string, list []place, changed [][]byte, total int)
 }
 
 // without returns the lines of a frame without an address, and how many had it.
-func (s *search) without(raw []byte, address string) (lines []byte, n int) {
+func (m *matcher) without(raw []byte, address string) (lines []byte, n int) {
 	for line := range bytes.Lines(raw) {
 		var r Record
 		if err := json.Unmarshal(line, &r); err != nil {
 			lines = append(lines, line...)
 			continue
 		}
-		if !s.forgetIn(&r, address) {
+		if !m.forgetIn(&r, address) {
 			lines = append(lines, line...)
 			continue
 		}
@@ -148,20 +149,20 @@ func (s *search) without(raw []byte, address string) (lines []byte, n int) {
 }
 
 // forgetIn removes an address from one record, and reports whether the record had it.
-func (s *search) forgetIn(r *Record, address string) (had bool) {
+func (m *matcher) forgetIn(r *Record, address string) (had bool) {
 	instead := forgotten + address[strings.LastIndexByte(address, '@'):]
-	if s.same(r.From, address) {
+	if m.same(r.From, address) {
 		r.From, had = instead, true
 	}
 	for i, to := range r.To {
-		if s.same(to, address) {
+		if m.same(to, address) {
 			r.To = slices.Clone(r.To)
 			r.To[i], had = instead, true
 		}
 	}
 	for _, text := range []*string{&r.Reply, &r.Error, &r.What, &r.User, &r.Subject} {
 		clean := anyAddress.ReplaceAllStringFunc(*text, func(found string) string {
-			if s.same(found, address) {
+			if m.same(found, address) {
 				return instead
 			}
 			return found

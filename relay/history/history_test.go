@@ -186,6 +186,50 @@ func TestAProcessThatWasKilledLeavesAGap(t *testing.T) {
 	}
 }
 
+// A process that is killed in its first second has written nothing.
+func TestAProcessThatWroteNothingLeavesAGapFromItsStart(t *testing.T) {
+	dir, c := t.TempDir(), newClock()
+	began := c.Now()
+	killed := func() {
+		t.Helper()
+		if err := os.WriteFile(filepath.Join(dir, runningFile), began.AppendFormat(nil, time.RFC3339Nano), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for range 2 { // the second time, there is a record of the process before
+		killed()
+		c.advance(time.Minute)
+		l := open(t, dir, c)
+		l.Add(attempt("01A", "anna@sender.example", "kurt@a.example", "delivered"))
+		got := find(t, l, Query{Kinds: []Kind{Gap}})
+		if len(got) == 0 || !got[0].MissingFrom.Equal(began) || !got[0].MissingTo.Equal(c.Now()) {
+			t.Fatalf("gaps: %+v", got)
+		}
+		if err := l.Close(); err != nil {
+			t.Fatal(err)
+		}
+		c.advance(time.Hour)
+		began = c.Now()
+	}
+}
+
+// A gap is on the disk before anything else happens.
+func TestAGapOutlivesTheNextKill(t *testing.T) {
+	dir, c := t.TempDir(), newClock()
+	if err := os.WriteFile(filepath.Join(dir, runningFile), c.Now().AppendFormat(nil, time.RFC3339Nano), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	c.advance(time.Second)
+	open(t, dir, c)
+	data, err := os.ReadFile(filepath.Join(dir, "2026-11-27.jsonl.zst"))
+	if places, _, _, err := frames(bytes.NewReader(data), int64(len(data))); err != nil || len(places) != 1 {
+		t.Errorf("%d frames, %v", len(places), err)
+	}
+	if err != nil {
+		t.Error(err)
+	}
+}
+
 // After a normal end there is no gap.
 func TestAnOrdinaryEndLeavesNoGap(t *testing.T) {
 	dir, c := t.TempDir(), newClock()

@@ -79,8 +79,8 @@ type order struct {
 // ErrClosed is the error after Close.
 var ErrClosed = errors.New("the history is closed")
 
-// runningFile exists while a process writes the history. If it exists at a start, the
-// process before was killed.
+// runningFile exists while a process writes the history, and has the time when that began. If
+// it exists at a start, the process before was killed.
 const runningFile = "running"
 
 // Open opens the history of a folder and starts its writer.
@@ -239,35 +239,58 @@ type writer struct {
 // begin adds a Gap record if the process before was killed, unless nothing is written.
 func (w *writer) begin() error {
 	o := w.l.o
+	now := o.Now().UTC()
 	marker := filepath.Join(o.Dir, runningFile)
-	_, err := os.Stat(marker)
+	before, err := os.ReadFile(marker)
 	killed := err == nil
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("open the history: %w", err)
 	}
-	if err := os.WriteFile(marker, nil, 0o600); err != nil {
+	if killed && w.l.Settings().Keep > 0 {
+		if err := w.addGap(before, now); err != nil {
+			return err
+		}
+	}
+	if err := os.WriteFile(marker, now.AppendFormat(nil, time.RFC3339Nano), 0o600); err != nil {
 		return fmt.Errorf("open the history: %w", err)
 	}
-	if !killed || w.l.Settings().Keep == 0 {
-		return nil
-	}
-	list, err := days(o.Dir)
-	if err != nil || len(list) == 0 {
-		return err
-	}
-	last, err := openDay(o.Dir, list[len(list)-1].day)
+	return nil
+}
+
+// addGap writes a Gap record of a process that was killed. marker is what its runningFile has.
+func (w *writer) addGap(marker []byte, now time.Time) error {
+	from, err := w.lastWritten()
 	if err != nil {
 		return err
+	}
+	// The process before may have ended before it wrote anything.
+	if began, err := time.Parse(time.RFC3339Nano, string(marker)); err == nil && began.After(from) {
+		from = began
+	}
+	if !from.IsZero() {
+		w.add(&Record{At: now, Kind: Gap, MissingFrom: &from, MissingTo: &now})
+		_ = w.flush() // at once: this process may be killed as well; flush has logged the error
+	}
+	return nil
+}
+
+// lastWritten returns the time of the last record of the last file, after it has cut off an
+// unfinished frame there; the zero time if there is none.
+func (w *writer) lastWritten() (at time.Time, err error) {
+	list, err := days(w.l.o.Dir)
+	if err != nil || len(list) == 0 {
+		return at, err
+	}
+	last, err := openDay(w.l.o.Dir, list[len(list)-1].day)
+	if err != nil {
+		return at, err
 	}
 	defer last.f.Close()
 	places, _, _, err := frames(last.f, last.size)
 	if err != nil || len(places) == 0 {
-		return err
+		return at, err
 	}
-	now := o.Now().UTC()
-	from := places[len(places)-1].to
-	w.add(&Record{At: now, Kind: Gap, MissingFrom: &from, MissingTo: &now})
-	return nil
+	return places[len(places)-1].to, nil
 }
 
 func (w *writer) run() {

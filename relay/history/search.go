@@ -1,7 +1,6 @@
 package history
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -12,8 +11,6 @@ import (
 	"slices"
 	"strings"
 	"time"
-
-	"github.com/klauspost/compress/zstd"
 )
 
 // Query selects records. A record must match all fields that are set.
@@ -42,71 +39,34 @@ func (l *Log) Search(ctx context.Context, q Query, fn func(Record) bool) error {
 	if err := l.Sync(ctx); ctx.Err() != nil {
 		return err
 	}
-	s, err := newSearch(l.o.Dir, l.o.Key, q, fn)
+	q.MessageID = strings.Trim(q.MessageID, "<>")
+	s := &search{dir: l.o.Dir, m: matcher{q: q, key: l.o.Key}, fn: fn}
+	s.m.needles = s.m.rarest()
+	r, err := newReader()
 	if err != nil {
-		return err
+		return fmt.Errorf("search the history: %w", err)
 	}
-	defer s.dec.Close()
-	return s.run(ctx)
+	defer r.close()
+	return s.run(ctx, r)
 }
 
 // search is one pass over the files.
 type search struct {
-	dir     string
-	key     []byte
-	q       Query
-	fn      func(Record) bool
-	dec     *zstd.Decoder
-	needles [][]byte // each matching line has one of them, in lower case
-	raw     []byte
-	lower   []byte
-	found   int
-}
-
-func newSearch(dir string, key []byte, q Query, fn func(Record) bool) (*search, error) {
-	dec, err := zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxMemory(maxFrame))
-	if err != nil {
-		return nil, fmt.Errorf("search the history: %w", err)
-	}
-	q.MessageID = strings.Trim(q.MessageID, "<>")
-	s := &search{dir: dir, key: key, q: q, fn: fn, dec: dec}
-	s.needles = s.rarest()
-	return s, nil
-}
-
-// rarest returns texts of which every matching record has at least one in its line. A
-// line without one of them does not need to be parsed as JSON.
-func (s *search) rarest() [][]byte {
-	quoted := func(v string) []byte {
-		b := appendText(nil, strings.ToLower(v))
-		return b[1 : len(b)-1]
-	}
-	address := func(v string) [][]byte {
-		return [][]byte{quoted(v), []byte(hashed(v, s.key))}
-	}
-	switch q := &s.q; {
-	case q.MessageID != "":
-		return [][]byte{quoted(q.MessageID)}
-	case q.QueueID != "":
-		return [][]byte{quoted(q.QueueID)}
-	case q.To != "":
-		return address(q.To)
-	case q.From != "":
-		return address(q.From)
-	case q.Domain != "":
-		return [][]byte{quoted(q.Domain)}
-	}
-	return nil
+	dir   string
+	m     matcher
+	fn    func(Record) bool
+	found int
 }
 
 var errEnough = errors.New("enough was found")
 
-func (s *search) run(ctx context.Context) error {
+func (s *search) run(ctx context.Context, r *reader) error {
 	list, err := days(s.dir)
 	if err != nil {
 		return err
 	}
-	if !s.q.OldestFirst {
+	q := &s.m.q
+	if !q.OldestFirst {
 		slices.Reverse(list)
 	}
 	for _, d := range list {
@@ -114,10 +74,10 @@ func (s *search) run(ctx context.Context) error {
 		if err != nil {
 			return fmt.Errorf("search the history: %w", err)
 		}
-		if !s.q.Until.IsZero() && !begin.Before(s.q.Until) || begin.AddDate(0, 0, 1).Before(s.q.Since) {
+		if !q.Until.IsZero() && !begin.Before(q.Until) || begin.AddDate(0, 0, 1).Before(q.Since) {
 			continue
 		}
-		err = s.file(ctx, d.day)
+		err = s.file(ctx, r, d.day)
 		if errors.Is(err, errEnough) {
 			return nil
 		}
@@ -131,7 +91,7 @@ func (s *search) run(ctx context.Context) error {
 	return nil
 }
 
-func (s *search) file(ctx context.Context, day string) error {
+func (s *search) file(ctx context.Context, r *reader, day string) error {
 	f, err := os.Open(filepath.Join(s.dir, day+fileSuffix)) //nolint:gosec // the day is that of a file of the folder
 	if err != nil {
 		return err
@@ -141,90 +101,76 @@ func (s *search) file(ctx context.Context, day string) error {
 	if err != nil {
 		return err
 	}
-	list, _, _, err := frames(f, info.Size())
+	list, err := chunks(f, info.Size(), s.m.q.Since, s.m.q.Until)
 	if err != nil {
 		return err
 	}
-	if !s.q.OldestFirst {
+	if !s.m.q.OldestFirst {
 		slices.Reverse(list)
 	}
-	for _, p := range list {
-		if ctx.Err() != nil {
-			return context.Cause(ctx)
-		}
-		if !s.q.Until.IsZero() && !p.from.Before(s.q.Until) || p.to.Before(s.q.Since) {
-			continue
-		}
-		frame, err := readFrame(f, p)
-		if err != nil {
-			return err
-		}
-		if s.raw, err = s.dec.DecodeAll(frame, s.raw[:0]); err != nil {
-			continue // skip a damaged frame; the others are sound
-		}
-		if err := s.lines(s.raw); err != nil {
-			return err
-		}
-	}
-	return nil
+	return r.each(ctx, f, list, s.m.lines, s.pass)
 }
 
-// lines passes the matching lines of one frame to fn.
-func (s *search) lines(raw []byte) error {
-	if len(s.needles) > 0 {
-		s.lower = appendLower(s.lower[:0], raw)
-		if !slices.ContainsFunc(s.needles, func(n []byte) bool { return bytes.Contains(s.lower, n) }) {
-			return nil
-		}
-	}
-	var hits []Record
-	for len(raw) > 0 {
-		end := bytes.IndexByte(raw, '\n') + 1
-		if end == 0 {
-			end = len(raw)
-		}
-		line := raw[:end]
-		raw = raw[end:]
-		if len(s.needles) > 0 {
-			low := s.lower[:end]
-			s.lower = s.lower[end:]
-			if !slices.ContainsFunc(s.needles, func(n []byte) bool { return bytes.Contains(low, n) }) {
-				continue
-			}
-		}
-		var r Record
-		if json.Unmarshal(line, &r) == nil && s.wants(&r) {
-			hits = append(hits, r)
-		}
-	}
+// pass hands the records of a chunk to fn.
+func (s *search) pass(hits []Record) error {
 	slices.SortStableFunc(hits, func(a, b Record) int { return a.At.Compare(b.At) })
-	if !s.q.OldestFirst {
+	if !s.m.q.OldestFirst {
 		slices.Reverse(hits)
 	}
 	for _, r := range hits {
 		s.found++
-		if !s.fn(r) || s.found == s.q.Limit {
+		if !s.fn(r) || s.found == s.m.q.Limit {
 			return errEnough
 		}
 	}
 	return nil
 }
 
-// appendLower appends b with A to Z in lower case. Other letters are not changed.
-func appendLower(to, b []byte) []byte {
-	begin := len(to)
-	to = append(to, b...)
-	for i, c := range to[begin:] {
-		if 'A' <= c && c <= 'Z' {
-			to[begin+i] = c + 'a' - 'A'
-		}
-	}
-	return to
+// matcher finds the records that a query wants. Several goroutines may use it.
+type matcher struct {
+	q       Query
+	key     []byte   // for addresses that are kept hashed
+	needles []needle // each line that matches has one of them; none: every line may match
 }
 
+// lines returns the records of lines that match.
+func (m *matcher) lines(raw []byte) (hits []Record) {
+	for line := range candidates(raw, m.needles) {
+		var r Record
+		if json.Unmarshal(line, &r) == nil && m.wants(&r) {
+			hits = append(hits, r)
+		}
+	}
+	return hits
+}
+
+// rarest returns texts of which every record that matches has at least one in its line: a
+// line without one of them does not need to be parsed as JSON.
+func (m *matcher) rarest() []needle {
+	switch q := &m.q; {
+	case q.MessageID != "":
+		return needles(inside(q.MessageID))
+	case q.QueueID != "":
+		return needles(`"queue_id":"` + inside(q.QueueID))
+	case q.To != "":
+		return needles(whole(q.To), `"`+hashed(q.To, m.key)+"@")
+	case q.From != "":
+		return needles(whole(q.From), `"`+hashed(q.From, m.key)+"@")
+	case q.Domain != "":
+		return needles(inside(q.Domain) + `"`)
+	}
+	return nil
+}
+
+// whole returns a value as a line has it, in quotes.
+func whole(value string) string { return string(appendText(nil, value)) }
+
+// inside returns a value as a line has it, without the quotes around it.
+func inside(value string) string { return strings.TrimSuffix(whole(value)[1:], `"`) }
+
 // wants reports whether r matches the query.
-func (s *search) wants(r *Record) bool {
-	q := &s.q
+func (m *matcher) wants(r *Record) bool {
+	q := &m.q
 	switch {
 	case len(q.Kinds) > 0 && !slices.Contains(q.Kinds, r.Kind),
 		!q.Since.IsZero() && r.At.Before(q.Since),
@@ -233,8 +179,8 @@ func (s *search) wants(r *Record) bool {
 		q.MessageID != "" && !strings.EqualFold(strings.Trim(r.MessageID, "<>"), q.MessageID),
 		q.Verdict != "" && r.Verdict != q.Verdict,
 		q.Proof != "" && (r.TLS == nil || r.TLS.Proof != q.Proof),
-		q.From != "" && !s.same(r.From, q.From),
-		q.To != "" && !slices.ContainsFunc(r.To, func(to string) bool { return s.same(to, q.To) }):
+		q.From != "" && !m.same(r.From, q.From),
+		q.To != "" && !slices.ContainsFunc(r.To, func(to string) bool { return m.same(to, q.To) }):
 		return false
 	}
 	return q.Domain == "" || strings.EqualFold(r.Domain, q.Domain) ||
@@ -244,6 +190,6 @@ func (s *search) wants(r *Record) bool {
 }
 
 // same reports whether a stored address, plain or hashed, is the wanted one.
-func (s *search) same(kept, wanted string) bool {
-	return strings.EqualFold(kept, wanted) || strings.EqualFold(kept, AddressesHashed.address(wanted, s.key))
+func (m *matcher) same(kept, wanted string) bool {
+	return strings.EqualFold(kept, wanted) || strings.EqualFold(kept, AddressesHashed.address(wanted, m.key))
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/stsrelay/stsrelay/internal/mailbox"
 	"github.com/stsrelay/stsrelay/queue"
 	"github.com/stsrelay/stsrelay/relay/failure"
+	"github.com/stsrelay/stsrelay/relay/history"
 )
 
 // Action is a change of messages in the queue.
@@ -127,9 +128,23 @@ func (o *Operator) Change(ctx context.Context, actor Actor, action Action, sel S
 	if out.Affected, err = o.apply(ctx, action, f, sel.Reason); err != nil {
 		return out, err
 	}
-	o.log(ctx, actor, "queue changed by the operator",
+	o.logOnly(ctx, actor, "queue changed by the operator",
 		append([]slog.Attr{slog.String("action", string(action)), slog.Int("touched", out.Affected)}, sel.attrs()...)...)
+	if action == Retry { // the others are in the history of each message
+		o.recordRetry(actor, f.IDs, out.Affected, sel)
+	}
 	return out, nil
+}
+
+// recordRetry adds to the history that messages were made due: to that of the message where
+// it is one. A long list of IDs is left out.
+func (o *Operator) recordRetry(actor Actor, ids []queue.ID, touched int, sel Selection) {
+	r := history.Record{What: "made due by the operator"}
+	if len(ids) == 1 {
+		r.QueueID = ids[0].String()
+	}
+	sel.IDs = nil
+	o.record(actor, r, append([]slog.Attr{slog.Int("messages", touched)}, sel.attrs()...)...)
 }
 
 // waitingFor returns the messages of a filter that wait for a reason, by its code. A code

@@ -34,12 +34,39 @@ func (m *Message) To() string {
 	return fmt.Sprintf("%s +%d", m.waiting().Address, len(m.Recipients)-1)
 }
 
-// Next returns when the message is tried next, or its state if it is not queued.
+// Next returns when the message is tried next, or why it is not.
 func (m *Message) Next() string {
-	if m.State != "queued" {
+	switch {
+	case m.State != "queued":
 		return m.State
+	case m.Paused != nil:
+		return m.Paused.short()
 	}
 	return human.Until(m.NextAttemptAt)
+}
+
+// Why returns why the message waits, or what its attempt under way has waited for longest.
+func (m *Message) Why() string {
+	if len(m.WaitsFor) > 0 {
+		return "waits for " + m.WaitsFor[0].String()
+	}
+	return m.Reason.String()
+}
+
+// Next returns when mail of the domain is tried next.
+func (d *DomainSummary) Next() string {
+	if d.Paused != nil {
+		return d.Paused.short()
+	}
+	return human.Until(d.NextAttemptAt)
+}
+
+// short says that something is paused, and for how long.
+func (p *Pause) short() string {
+	if p.Until == nil {
+		return "paused"
+	}
+	return "paused " + human.Span(time.Until(*p.Until))
 }
 
 // Received returns how the message came in: the TLS version and the user.
@@ -104,7 +131,7 @@ func (m *Message) waiting() *Recipient {
 	for i := range m.Recipients {
 		switch next := &m.Recipients[i]; {
 		case next.State != "queued":
-		case next.LastError != "":
+		case next.LastError != "" || next.DomainSince != nil:
 			return next
 		case r.State != "queued":
 			r = next

@@ -16,6 +16,7 @@ const (
 	conflict             // the relay cannot do it as it is configured, or not now
 	rejected             // a file or a configuration is wrong
 	upstream             // another host did not give what was needed
+	tooMany              // it is asked for too often
 )
 
 // kindError is an error whose kind is known.
@@ -44,6 +45,8 @@ func HTTPStatus(err error) int {
 			return http.StatusUnprocessableEntity
 		case upstream:
 			return http.StatusBadGateway
+		case tooMany:
+			return http.StatusTooManyRequests
 		case internal:
 		}
 	}

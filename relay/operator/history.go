@@ -99,6 +99,29 @@ func (o *Operator) Evidence(ctx context.Context, id string) ([]history.Evidence,
 	return all, err
 }
 
+// mostEvidence is for how many messages EvidenceOf collects evidence.
+const mostEvidence = 500
+
+// EvidenceOf returns what is known of how the messages travelled of which a delivery is
+// wanted.
+func (o *Operator) EvidenceOf(ctx context.Context, q HistoryQuery) ([]history.Evidence, error) {
+	query, err := q.query()
+	if err != nil {
+		return nil, failed(invalid, err)
+	}
+	if o.o.History == nil {
+		return nil, failed(conflict, errors.New("there is no history"))
+	}
+	all, err := o.o.History.EvidenceOf(ctx, query, mostEvidence, o.o.Hostname, o.o.Version)
+	switch {
+	case errors.Is(err, history.ErrNothing):
+		return nil, failed(notFound, err)
+	case errors.Is(err, history.ErrTooMany):
+		return nil, failed(invalid, err)
+	}
+	return all, err
+}
+
 // HistorySummary returns how the mail of a time was protected.
 func (o *Operator) HistorySummary(ctx context.Context, since, until time.Time) (history.Summary, error) {
 	if !since.Before(until) {

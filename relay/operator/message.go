@@ -1,31 +1,40 @@
 package operator
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 	"time"
 
+	"github.com/stsrelay/stsrelay/internal/human"
 	"github.com/stsrelay/stsrelay/queue"
 	"github.com/stsrelay/stsrelay/relay/failure"
 )
 
 // Message is a queued message.
 type Message struct {
-	ID            string      `json:"id"`
-	State         string      `json:"state"` // queued, active, held
-	From          string      `json:"from"`
-	Size          int64       `json:"size"` // octets
-	ReceivedAt    time.Time   `json:"received_at"`
-	Client        string      `json:"client"`
-	NextAttemptAt *time.Time  `json:"next_attempt_at"`
-	Attempts      int         `json:"attempts"`
-	HeldFor       string      `json:"held_for,omitempty"`
-	Auth          string      `json:"auth,omitempty"`
-	TLSIn         string      `json:"tls_in,omitempty"`
-	EnvelopeID    string      `json:"envelope_id,omitempty"`
-	MessageID     string      `json:"message_id"` // the content's, "" where it is not known
-	Reason        Reason      `json:"why"`
-	Recipients    []Recipient `json:"recipients"`
+	ID            string     `json:"id"`
+	State         string     `json:"state"` // queued, active, held
+	From          string     `json:"from"`
+	Size          int64      `json:"size"` // octets
+	ReceivedAt    time.Time  `json:"received_at"`
+	Client        string     `json:"client"`
+	NextAttemptAt *time.Time `json:"next_attempt_at"`
+	Attempts      int        `json:"attempts"`
+	// GivesUpAt is when it is given up if it was not delivered; nil: never, or not while it
+	// is held.
+	GivesUpAt *time.Time `json:"gives_up_at"`
+	// Paused is the pause that keeps it from being tried, nil for none.
+	Paused     *Pause `json:"paused,omitempty"`
+	HeldFor    string `json:"held_for,omitempty"`
+	Auth       string `json:"auth,omitempty"`
+	TLSIn      string `json:"tls_in,omitempty"`
+	EnvelopeID string `json:"envelope_id,omitempty"`
+	MessageID  string `json:"message_id"` // the content's, "" where it is not known
+	Reason     Reason `json:"why"`
+	// WaitsFor is what the attempts under way wait for.
+	WaitsFor   []Awaited   `json:"waits_for,omitempty"`
+	Recipients []Recipient `json:"recipients"`
 }
 
 // Recipient is where the delivery to one recipient stands.
@@ -38,6 +47,14 @@ type Recipient struct {
 	TLS       string `json:"tls"`
 	Host      string `json:"host,omitempty"`
 	Reason    string `json:"why,omitempty"` // its code
+	// LastAttemptAt and NextAttemptAt are nil where it was not tried, will not be, or has an
+	// end.
+	LastAttemptAt *time.Time `json:"last_attempt_at"`
+	NextAttemptAt *time.Time `json:"next_attempt_at"`
+	// DomainSince is since when its domain cannot be reached if it waits for that, else nil;
+	// Reason and DomainError are why then.
+	DomainSince *time.Time `json:"domain_since,omitempty"`
+	DomainError string     `json:"domain_error,omitempty"`
 }
 
 // DomainSummary is what waits for one domain.
@@ -49,6 +66,7 @@ type DomainSummary struct {
 	NextAttemptAt *time.Time `json:"next_attempt_at"`
 	LastError     string     `json:"last_error"`
 	Reason        Reason     `json:"why"`
+	Paused        *Pause     `json:"paused,omitempty"` // nil: it is not paused
 }
 
 // Reason is why mail waits.
@@ -77,17 +95,15 @@ func newMessage(m *queue.Message, ours []string) Message {
 	}
 	out.Reason = newReason(queue.Reason{}, "", out.ID, ours)
 	for i, r := range m.Recipients {
-		s := m.States[i]
-		if s.LastError == "" && s.State == queue.Queued { // is its domain in back-off?
-			s.ReasonCode, s.LastError = m.Backoffs[i].Code, m.Backoffs[i].Text
+		to, why := newRecipient(r.Address, &m.States[i], &m.Waits[i])
+		if out.Reason.Code == failure.New.Code() && m.States[i].State == queue.Queued {
+			out.Reason = newReason(why, r.Domain, out.ID, ours)
 		}
-		if out.Reason.Code == failure.New.Code() && s.State == queue.Queued {
-			out.Reason = newReason(s.Reason(), r.Domain, out.ID, ours)
-		}
-		out.Recipients[i] = Recipient{Address: r.Address, State: string(s.State), Attempts: s.Attempts,
-			LastReply: s.LastReply, LastError: s.LastError, TLS: s.TLS, Host: s.Host, Reason: s.ReasonCode}
+		out.Recipients[i] = to
 	}
-	if m.State == queue.Held {
+	if m.State != queue.Held {
+		out.GivesUpAt = timePointer(m.ExpiresAt)
+	} else {
 		held := failure.Held
 		if m.Unreadable {
 			held = failure.Internal
@@ -95,6 +111,21 @@ func newMessage(m *queue.Message, ours []string) Message {
 		out.Reason = newReason(queue.Reason{Code: held.Code(), Text: m.HeldFor}, "", out.ID, ours)
 	}
 	return out
+}
+
+// newRecipient returns a recipient as the operator sees it, and why it waits. One that was not
+// tried because its domain could not be reached has no error of its own.
+func newRecipient(address string, s *queue.RecipientState, w *queue.Wait) (Recipient, queue.Reason) {
+	to := Recipient{Address: address, State: string(s.State), Attempts: s.Attempts, LastReply: s.LastReply, LastError: s.LastError,
+		TLS: s.TLS, Host: s.Host, LastAttemptAt: timePointer(w.LastAttemptAt), NextAttemptAt: timePointer(w.NextAttemptAt)}
+	why := s.Reason()
+	if s.State == queue.Queued && s.LastError == "" && w.Backoff != (queue.Reason{}) {
+		to.DomainSince, to.DomainError = timePointer(w.BackoffSince), w.Backoff.Text
+		why = w.Backoff
+		why.Text = fmt.Sprintf("waits with its domain since %s: %s", human.Clock(w.BackoffSince), w.Backoff.Text)
+	}
+	to.Reason = why.Code
+	return to, why
 }
 
 // newReason explains why mail for a domain, or a message with an ID, waits. If

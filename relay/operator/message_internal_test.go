@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stsrelay/stsrelay/queue"
 )
@@ -56,17 +57,21 @@ func TestWhyAMessageWaits(t *testing.T) {
 		{name: "put off", states: []queue.RecipientState{delivered, queued("tls-name", "4.7.5 another name")},
 			line: "tls-name  4.7.5 another name", remedy: "stsrelay check two.example"},
 		{name: "its domain rests", states: []queue.RecipientState{queued("", ""), queued("", "")}, rests: queue.Reason{Code: "connect", Text: "4.4.1 refused"},
-			line: "connect  4.4.1 refused", remedy: "stsrelay check two.example"},
+			line: "connect  waits with its domain since 2026-05-04 12:00:00Z: 4.4.1 refused", remedy: "stsrelay check two.example"},
 		{name: "held", state: queue.Held, heldFor: "odd", states: []queue.RecipientState{queued("dns", "no answer"), delivered},
 			line: "held  odd", remedy: "stsrelay queue release 0000"},
 		{name: "a code of another version", states: []queue.RecipientState{queued("moon", "full"), delivered}, line: "moon  full", remedy: "stsrelay check one.example"},
 	} {
 		t.Run(row.name, func(t *testing.T) {
-			m := queue.Message{State: row.state, HeldFor: row.heldFor, States: row.states, Backoffs: []queue.Reason{{}, row.rests}}
+			m := queue.Message{State: row.state, HeldFor: row.heldFor, States: row.states, Waits: []queue.Wait{{}, {Backoff: row.rests, BackoffSince: time.Date(2026, 5, 4, 12, 0, 0, 0, time.UTC)}}}
 			m.Recipients = []queue.Recipient{{Address: "a@one.example", Domain: "one.example"}, {Address: "b@two.example", Domain: "two.example"}}
-			w := newMessage(&m, nil).Reason
+			shown := newMessage(&m, nil)
+			w := shown.Reason
 			if w.String() != row.line || w.Says == "" || w.Whose() == "" || !strings.Contains(w.Remedy, row.remedy) {
 				t.Errorf("%+v", w)
+			}
+			if to := shown.Recipients[1]; row.rests != (queue.Reason{}) && (to.LastError != "" || to.DomainError != row.rests.Text || to.DomainSince == nil || to.Reason != row.rests.Code) {
+				t.Errorf("the error of its domain is not told apart from its own: %+v", to)
 			}
 		})
 	}

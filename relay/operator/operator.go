@@ -11,10 +11,12 @@ package operator
 import (
 	"context"
 	"log/slog"
+	"slices"
 	"strings"
 
 	"github.com/stsrelay/stsrelay/internal/store"
 	"github.com/stsrelay/stsrelay/queue"
+	"github.com/stsrelay/stsrelay/relay/check"
 	"github.com/stsrelay/stsrelay/relay/history"
 	"github.com/stsrelay/stsrelay/relay/live"
 	"github.com/stsrelay/stsrelay/relay/received"
@@ -50,6 +52,9 @@ type Options struct {
 	// Reload reads the configuration again. It returns the keys that change with
 	// the next start only.
 	Reload func(ctx context.Context) (restart []string, err error)
+	// Check finds out what the relay would do with mail for a domain of a sender's domain,
+	// "" for any; nil: it cannot.
+	Check func(ctx context.Context, domain, sender string) (*check.Report, error)
 	// Published returns the domains whose policies are served. RenewPublished orders a
 	// certificate for the policy host of one.
 	Published      func() []Published
@@ -65,6 +70,7 @@ type Operator struct {
 	o      Options
 	shared shared
 	hours  hours
+	checks checks
 }
 
 // New returns an Operator.
@@ -90,7 +96,31 @@ func (a Actor) LogValue() slog.Value { return slog.StringValue(a.String()) }
 // String returns the way and the name.
 func (a Actor) String() string { return strings.TrimSpace(a.Via + " " + a.User) }
 
-// log writes the line of a change.
+// log writes the line of a change, and adds it to the history.
 func (o *Operator) log(ctx context.Context, actor Actor, msg string, attrs ...slog.Attr) {
-	o.o.Logger.LogAttrs(ctx, slog.LevelInfo, msg, append(attrs, slog.Any("actor", actor))...)
+	o.logOnly(ctx, actor, msg, attrs...)
+	o.record(actor, history.Record{What: msg}, attrs...)
+}
+
+// logOnly is log for a change of messages, each of which is in the history by itself.
+func (o *Operator) logOnly(ctx context.Context, actor Actor, msg string, attrs ...slog.Attr) {
+	o.o.Logger.LogAttrs(ctx, slog.LevelInfo, msg, append(slices.Clip(attrs), slog.Any("actor", actor))...)
+}
+
+// record adds to the history what an actor did; r has what, and what it is about.
+func (o *Operator) record(actor Actor, r history.Record, attrs ...slog.Attr) {
+	if o.o.History == nil {
+		return
+	}
+	for _, a := range attrs {
+		if a.Value.String() == "" {
+			continue
+		}
+		if a.Key == "domain" {
+			r.Domain = a.Value.String()
+		}
+		r.What += " " + a.String()
+	}
+	r.Kind, r.By = history.Operator, actor.String()
+	o.o.History.Add(r)
 }

@@ -2,7 +2,10 @@ package operator
 
 import (
 	"fmt"
+	"slices"
+	"time"
 
+	"github.com/stsrelay/stsrelay/internal/human"
 	"github.com/stsrelay/stsrelay/internal/mailbox"
 	"github.com/stsrelay/stsrelay/relay/trace"
 )
@@ -35,6 +38,44 @@ func (o *Operator) Trace(f trace.Filter) (*trace.Watcher, error) {
 		return nil, failed(conflict, err)
 	}
 	return w, nil
+}
+
+// Awaited is what an attempt under way waits for.
+type Awaited struct {
+	Domain string `json:"domain"` // of the recipients
+	// For is what it waits for, such as "the greeting of mx1.example".
+	For   string    `json:"for"`
+	Since time.Time `json:"since"`
+	// Sessions is how many sessions with the host are open or being opened, and Limit how
+	// many may be; 0 where it does not wait for a host.
+	Sessions int `json:"sessions,omitempty"`
+	Limit    int `json:"sessions_limit,omitempty"`
+}
+
+// String returns what it waits for, for how long, and how many sessions the host has.
+func (w Awaited) String() string {
+	s := w.For + ", " + human.Span(time.Since(w.Since))
+	if w.Limit > 0 {
+		s += fmt.Sprintf(", %d of %s", w.Sessions, human.Plural(w.Limit, "session"))
+	}
+	return s
+}
+
+// underWay returns what the attempts under way wait for, by the ID of the message.
+func (o *Operator) underWay() map[string][]Awaited {
+	if o.o.Trace == nil {
+		return nil
+	}
+	out := make(map[string][]Awaited)
+	for _, w := range o.o.Trace.UnderWay() {
+		if w.For != "" {
+			out[w.QueueID] = append(out[w.QueueID], Awaited{Domain: w.Domain, For: w.For, Since: w.Since.UTC().Truncate(time.Millisecond), Sessions: w.Sessions, Limit: w.Limit})
+		}
+	}
+	for _, list := range out {
+		slices.SortFunc(list, func(a, b Awaited) int { return a.Since.Compare(b.Since) })
+	}
+	return out
 }
 
 // Transcripts returns what the last failed attempts at a message said and heard, by

@@ -65,19 +65,23 @@ func (v *View) judgeCertificate(domain string) (out []publish.Finding, usable bo
 	}
 	name := publish.PolicyHost(domain)
 	c, now := v.Certificate(name), v.Now()
-	next := ""
+	var next publish.Phrase
 	if !c.Next.IsZero() {
-		next = ": tried again " + c.Next.UTC().Format("2006-01-02 15:04") + " UTC"
+		at := c.Next.UTC().Format("2006-01-02 15:04") + " UTC"
+		next = publish.Phrase{English: ": tried again " + at, German: ": nächster Versuch " + at}
 	}
+	ends := c.NotAfter.UTC().Format(time.DateTime)
 	switch {
 	case c.NotAfter.IsZero() && c.Problem == "":
 		return []publish.Finding{{Code: "certificate", Grade: publish.Waiting, Text: fmt.Sprintf("%s: the certificate waits its turn%s", name, next)}}, false
 	case c.NotAfter.IsZero():
-		return []publish.Finding{{Code: "certificate", Grade: publish.Fault, Text: fmt.Sprintf("%s has no certificate: %s%s", name, c.Problem, next)}}, false
+		return []publish.Finding{publish.NewFault("certificate", "%s has no certificate: %s%s", "%s hat kein Zertifikat: %s%s", name, c.Problem, next)}, false
 	case !now.Before(c.NotAfter):
-		return []publish.Finding{{Code: "certificate", Grade: publish.Fault, Text: fmt.Sprintf("%s: its certificate ended on %s UTC: no sender reads the policy: %s%s", name, c.NotAfter.UTC().Format(time.DateTime), c.Problem, next)}}, false
+		return []publish.Finding{publish.NewFault("certificate", "%s: its certificate ended on %s UTC: no sender reads the policy: %s%s",
+			"%s: Das Zertifikat endete am %s UTC, kein Absender liest die Policy: %s%s", name, ends, c.Problem, next)}, false
 	case c.NotAfter.Sub(now) < c.NotAfter.Sub(c.NotBefore)/4:
-		return []publish.Finding{{Code: "certificate-ends", Grade: publish.Fault, Text: fmt.Sprintf("%s: its certificate ends on %s UTC and is not renewed: %s%s", name, c.NotAfter.UTC().Format(time.DateTime), c.Problem, next)}}, true
+		return []publish.Finding{publish.NewFault("certificate-ends", "%s: its certificate ends on %s UTC and is not renewed: %s%s",
+			"%s: Das Zertifikat endet am %s UTC und wird nicht erneuert: %s%s", name, ends, c.Problem, next)}, true
 	}
 	return nil, true
 }
@@ -87,9 +91,11 @@ func (v *View) judgeFetch(ctx context.Context, s Served) []publish.Finding {
 	text, err := v.Fetch(ctx, s.Domain.Name)
 	switch {
 	case err != nil:
-		return []publish.Finding{{Code: "fetch", Grade: publish.Fault, Text: fmt.Sprintf("%s: the policy cannot be fetched from here over its public name: %v; look at the firewall, and at what is before the relay", s.Domain.Name, err)}}
+		return []publish.Finding{publish.NewFault("fetch", "%s: the policy cannot be fetched from here over its public name: %v; look at the firewall, and at what is before the relay",
+			"%s: Die Policy ist von hier über ihren öffentlichen Namen nicht abrufbar: %v; sehen Sie nach der Firewall und nach dem, was vor dem Relay steht", s.Domain.Name, err)}
 	case text != s.Text:
-		return []publish.Finding{{Code: "fetch", Grade: publish.Fault, Text: fmt.Sprintf("%s: another policy is fetched over its public name, id %s, than is served here, %s: something before the relay keeps an old one", s.Domain.Name, publish.ID(text), s.ID)}}
+		return []publish.Finding{publish.NewFault("fetch", "%s: another policy is fetched over its public name, id %s, than is served here, %s: something before the relay keeps an old one",
+			"%s: Über den öffentlichen Namen kommt eine andere Policy, id %s, als hier veröffentlicht ist, %s: Etwas vor dem Relay hält eine alte vor", s.Domain.Name, publish.ID(text), s.ID)}
 	}
 	return nil
 }
@@ -99,6 +105,8 @@ type Watch struct {
 	// Publisher and View are required. View is asked before each round.
 	Publisher *Publisher
 	View      func() *View
+	// After is the clock; nil: time.After.
+	After func(time.Duration) <-chan time.Time
 
 	mu    sync.Mutex
 	found map[string][]Since
@@ -112,15 +120,16 @@ type Since struct {
 
 // Run looks until ctx ends.
 func (w *Watch) Run(ctx context.Context) {
-	t := time.NewTimer(firstWatch)
-	defer t.Stop()
-	for {
+	after := w.After
+	if after == nil {
+		after = time.After
+	}
+	for wait := firstWatch; ; wait = watchEvery {
 		select {
 		case <-ctx.Done():
 			return
-		case <-t.C:
+		case <-after(wait):
 			w.round(ctx)
-			t.Reset(watchEvery)
 		}
 	}
 }

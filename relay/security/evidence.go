@@ -1,8 +1,10 @@
 package security
 
 import (
+	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"slices"
@@ -58,8 +60,10 @@ type Evidence struct {
 	Version uint16
 	Suite   uint16
 	Group   tls.CurveID
-	// Chain is what the host showed, leaf first.
-	Chain []*x509.Certificate
+	// Chain is what the host showed, leaf first, and Fingerprint the SHA-256 of the whole
+	// leaf in hexadecimal digits.
+	Chain       []*x509.Certificate
+	Fingerprint string
 	// Certificate is the verdict on the chain. Where it is not Trusted, CertificateText
 	// is the reason in words, "expired on …", and CertificateCode the reason in short.
 	Certificate     Certificate
@@ -95,6 +99,8 @@ func (e *Evidence) Observe(cs tls.ConnectionState, roots *x509.CertPool, now tim
 		return
 	}
 	leaf := e.Chain[0]
+	sum := sha256.Sum256(leaf.Raw)
+	e.Fingerprint = hex.EncodeToString(sum[:])
 	e.NameMatches = leaf.VerifyHostname(e.Host) == nil
 	intermediates := x509.NewCertPool()
 	for _, c := range e.Chain[1:] {

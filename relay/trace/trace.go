@@ -1,5 +1,6 @@
 // Package trace has what attempts to deliver say and hear, step by step: for those who
-// watch the next attempt, and for those who ask afterwards why the last one failed.
+// watch the next attempt, for those who ask afterwards why the last one failed, and for
+// those who ask what an attempt waits for now.
 //
 // Everything is in memory, and bounded. An attempt waits for nobody who watches: events
 // that a watcher does not take in time are dropped, and counted. There is no content
@@ -64,9 +65,10 @@ type Transcript struct {
 type Tracer struct {
 	watchers atomic.Pointer[[]*Watcher] // a list that is never changed; nil: there are none
 
-	mu    sync.Mutex
-	kept  map[unit]*Transcript
-	order []unit // of kept, the oldest first
+	mu       sync.Mutex
+	underWay map[*Attempt]struct{}
+	kept     map[unit]*Transcript
+	order    []unit // of kept, the oldest first
 }
 
 // unit is what one attempt is about.
@@ -81,6 +83,7 @@ type Attempt struct {
 	events  []entry
 	size    int // octets of their texts
 	dropped int
+	wait    wait
 }
 
 // entry is an event, or a place for events whose texts nobody has asked for yet.
@@ -96,12 +99,18 @@ type Said struct {
 }
 
 // Begin begins an attempt at the recipients in a domain of the message with an ID. It
-// returns nil if t is nil.
+// returns nil if t is nil. End must follow.
 func (t *Tracer) Begin(id, domain, text string) *Attempt {
 	if t == nil {
 		return nil
 	}
 	a := &Attempt{t: t, unit: unit{id, domain}, events: make([]entry, 0, 16)}
+	t.mu.Lock()
+	if t.underWay == nil {
+		t.underWay = make(map[*Attempt]struct{})
+	}
+	t.underWay[a] = struct{}{}
+	t.mu.Unlock()
 	a.Add("", Began, text)
 	return a
 }
@@ -153,6 +162,12 @@ func (a *Attempt) addLocked(e Event) {
 		for _, w := range *watchers {
 			w.offer(a, e)
 		}
+	}
+	switch e.Step {
+	case Sent:
+		a.wait.sent(e.Host, e.Text, e.At)
+	case Received:
+		a.wait.received(e.Host, e.Text, e.At)
 	}
 	a.events = append(a.events, entry{Event: e})
 	a.size += len(e.Text)
@@ -209,6 +224,7 @@ func (a *Attempt) End(failed bool, text string) {
 func (t *Tracer) keep(a *Attempt, failed bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	delete(t.underWay, a)
 	if _, ok := t.kept[a.unit]; ok {
 		delete(t.kept, a.unit)
 		t.order = slices.DeleteFunc(t.order, func(u unit) bool { return u == a.unit })

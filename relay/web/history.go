@@ -1,9 +1,11 @@
 package web
 
 import (
+	"context"
 	"errors"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 
@@ -22,16 +24,52 @@ type historyPage struct {
 	Proofs  []history.Proof
 }
 
-// historyRows is how many records a search shows.
-const historyRows = 200
+const (
+	// historyRows is how many records a search shows.
+	historyRows = 200
+	// documentTime is how long evidence is collected.
+	documentTime = 20 * time.Second
+)
 
 // historyPages returns the handlers of the history.
 func (p *pages) historyPages() map[string]http.Handler {
 	return map[string]http.Handler{
 		"/history":               p.page("history", p.history),
 		"/history/{id}":          p.page("timeline", p.timeline),
-		"/history/{id}/evidence": http.HandlerFunc(p.evidence),
+		"/history/{id}/evidence": p.document(p.evidence),
+		"/history/evidence":      p.document(p.evidenceOf),
 	}
+}
+
+// Evidence returns the address of the document of how the mail travelled that was found, ""
+// where none of it was delivered.
+func (h *historyPage) Evidence() string {
+	if !h.Asked || !slices.ContainsFunc(h.Records, func(r history.Record) bool { return r.Verdict == "delivered" }) {
+		return ""
+	}
+	q := url.Values{}
+	for key, values := range h.Query {
+		if values[0] != "" {
+			q[key] = values
+		}
+	}
+	return "/history/evidence?" + q.Encode()
+}
+
+// historyQuery reads a search in the history.
+func historyQuery(get func(key string) string) (operator.HistoryQuery, error) {
+	q := operator.HistoryQuery{To: get("to"), From: get("from"), Domain: get("domain"), MessageID: get("message_id"), Verdict: get("verdict"), Proof: get("proof")}
+	var err error
+	if q.Since, err = parseDay(get("since")); err != nil {
+		return q, err
+	}
+	if q.Until, err = parseDay(get("until")); err != nil {
+		return q, err
+	}
+	if !q.Until.IsZero() {
+		q.Until = q.Until.AddDate(0, 0, 1) // the day is part of it
+	}
+	return q, nil
 }
 
 func (p *pages) history(r *http.Request, v *view) error {
@@ -43,18 +81,11 @@ func (p *pages) history(r *http.Request, v *view) error {
 		page.Asked = page.Asked || value != ""
 	}
 	v.Page = page
-	get := page.Query.Get
-	q := operator.HistoryQuery{To: get("to"), From: get("from"), Domain: get("domain"), MessageID: get("message_id"), Verdict: get("verdict"), Proof: get("proof"), Limit: historyRows + 1}
-	var err error
-	if q.Since, err = parseDay(get("since")); err != nil {
+	q, err := historyQuery(page.Query.Get)
+	if err != nil {
 		return err
 	}
-	if q.Until, err = parseDay(get("until")); err != nil {
-		return err
-	}
-	if !q.Until.IsZero() {
-		q.Until = q.Until.AddDate(0, 0, 1) // the day is part of it
-	}
+	q.Limit = historyRows + 1
 	err = p.operator.History(r.Context(), q, func(rec *history.Record) bool {
 		page.Records = append(page.Records, *rec)
 		return true
@@ -96,19 +127,39 @@ func (p *pages) timeline(r *http.Request, v *view) error {
 	return nil
 }
 
-// evidence answers with the document of how a message travelled, as a file: it has a
-// style of its own for A4, which the pages do not allow.
-func (p *pages) evidence(w http.ResponseWriter, r *http.Request) {
-	all, err := p.operator.Evidence(r.Context(), r.PathValue("id"))
-	var document []byte
-	if err == nil {
-		document, err = history.HTML(all, languageOf(r))
-	}
+// evidence answers with the document of how a message travelled.
+func (p *pages) evidence(r *http.Request) ([]history.Evidence, error) {
+	return p.operator.Evidence(r.Context(), r.PathValue("id"))
+}
+
+// evidenceOf answers with the document of how the mail travelled that a search finds.
+func (p *pages) evidenceOf(r *http.Request) ([]history.Evidence, error) {
+	q, err := historyQuery(func(key string) string { return strings.TrimSpace(r.URL.Query().Get(key)) })
 	if err != nil {
-		http.Error(w, err.Error(), operator.HTTPStatus(err))
-		return
+		return nil, err
 	}
-	w.Header().Set("Content-Type", "text/html; charset=utf-8")
-	w.Header().Set("Content-Disposition", `attachment; filename="evidence.html"`)
-	_, _ = w.Write(document) //nolint:gosec // the template escapes it; the client has gone if it fails
+	return p.operator.EvidenceOf(r.Context(), q)
+}
+
+// document returns the handler that answers with evidence as a file: it has a style of its
+// own for A4, which the pages do not allow.
+func (p *pages) document(of func(*http.Request) ([]history.Evidence, error)) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		ctx, cancel := context.WithTimeout(r.Context(), documentTime)
+		defer cancel()
+		all, err := of(r.WithContext(ctx))
+		var document []byte
+		if err == nil {
+			document, err = history.HTML(all, languageOf(r))
+		}
+		if err != nil {
+			v := p.newView(r)
+			v.Tab, v.Title, v.Page = "history", v.T("That did not work"), err.Error()
+			p.write(w, operator.HTTPStatus(err), "error", v)
+			return
+		}
+		w.Header().Set("Content-Type", "text/html; charset=utf-8")
+		w.Header().Set("Content-Disposition", `attachment; filename="evidence.html"`)
+		_, _ = w.Write(document) //nolint:gosec // the template escapes it; the client has gone if it fails
+	})
 }

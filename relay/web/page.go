@@ -5,6 +5,7 @@ import (
 	"context"
 	"maps"
 	"net/http"
+	"slices"
 	"strings"
 
 	"github.com/stsrelay/stsrelay/tlsrpt"
@@ -14,7 +15,7 @@ import (
 const pageRows = 200
 
 // pageNames are the files of package folder page, without .html.
-var pageNames = []string{"overview", "queue", "message", "confirm", "history", "timeline", "policies", "reports", "day", "received", "receiveddomain", "login", "error"}
+var pageNames = []string{"overview", "queue", "message", "confirm", "history", "timeline", "policies", "reports", "day", "received", "receiveddomain", "check", "live", "login", "error"}
 
 // handlers returns the pages by their paths.
 func (p *pages) handlers() map[string]http.Handler {
@@ -26,6 +27,8 @@ func (p *pages) handlers() map[string]http.Handler {
 		"/policies":      p.page("policies", p.policies),
 		"/reports":       p.page("reports", p.reports),
 		"/reports/{day}": p.page("day", p.day),
+		"/check":         p.pageWithin(checkWait, "check", p.check),
+		"/live":          p.page("live", p.live),
 	}
 	maps.Copy(handlers, p.receivedPages())
 	maps.Copy(handlers, p.historyPages())
@@ -66,8 +69,24 @@ func (p *pages) days(ctx context.Context, n int, v *view) ([]reportDay, error) {
 func (p *pages) reports(r *http.Request, v *view) error {
 	v.Tab, v.Title = "reports", v.T("TLS reports")
 	days, err := p.days(r.Context(), 0, v)
-	v.Page = days
+	v.Page = &reportsPage{Days: days, Chart: reportChart(days, v.T("failed"))}
 	return err
+}
+
+// reportsPage is the TLS reports of all days, the newest first.
+type reportsPage struct {
+	Days  []reportDay
+	Chart *chart // nil: there is nothing to draw
+}
+
+// reportChart draws the sessions that the reports count; failed is the word for those that
+// failed.
+func reportChart(newestFirst []reportDay, failed string) *chart {
+	var days []chartDay
+	for _, d := range slices.Backward(newestFirst) {
+		days = append(days, chartDay{Day: d.Day, Good: d.Sessions - d.Failures, Bad: map[string]int64{failed: d.Failures}})
+	}
+	return newChart(days, []typeColour{{Type: failed}})
 }
 
 // dayPage is the reports of a day.

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/stsrelay/stsrelay/internal/mailbox"
 	"github.com/stsrelay/stsrelay/relay/failure"
 	"github.com/stsrelay/stsrelay/relay/history"
 	"github.com/stsrelay/stsrelay/relay/operator"
@@ -36,6 +37,8 @@ type queuePage struct {
 	Number   int  // of the page, from 1
 	Pages    int
 	selected map[string]bool
+	// Waits is what waits for the domain that was asked for, nil: nothing, or another question.
+	Waits *operator.DomainSummary
 }
 
 // Selected reports whether a message is selected.
@@ -125,6 +128,7 @@ func (p *pages) queue(r *http.Request, v *view) error {
 		page.Number = min(n, mostListed)
 	}
 	v.Page = page
+	page.Waits = p.waits(page.Query.Get("domain"))
 	list, err := p.listed(r.Context(), selectionOf(page.Query), page)
 	if err = noteTimeout(err, v); err != nil {
 		return err
@@ -137,6 +141,20 @@ func (p *pages) queue(r *http.Request, v *view) error {
 	begin := min((page.Number-1)*queueRows, len(list))
 	page.First = begin + 1
 	page.Messages = list[begin:min(begin+queueRows, len(list))]
+	return nil
+}
+
+// waits returns what waits for a domain, nil for nothing.
+func (p *pages) waits(domain string) *operator.DomainSummary {
+	name, err := mailbox.ParseName(domain)
+	if err != nil {
+		return nil
+	}
+	for _, d := range p.operator.Summary() {
+		if d.Domain == name && d.Reason.Code != failure.New.Code() {
+			return &d
+		}
+	}
 	return nil
 }
 

@@ -77,8 +77,13 @@ func newPages(o *Options, a *access) *pages {
 // page returns the handler of one page; fill fills in its view. An error of fill is
 // shown under the title of the page.
 func (p *pages) page(name string, fill func(*http.Request, *view) error) http.Handler {
+	return p.pageWithin(searchTime, name, fill)
+}
+
+// pageWithin is page for one that may take another time.
+func (p *pages) pageWithin(limit time.Duration, name string, fill func(*http.Request, *view) error) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		ctx, cancel := context.WithTimeout(r.Context(), searchTime)
+		ctx, cancel := context.WithTimeout(r.Context(), limit)
 		defer cancel()
 		v := p.newView(r)
 		status, show := http.StatusOK, name

@@ -96,7 +96,7 @@ func (w *words) functions() template.FuncMap {
 		"language": func() string { return w.Language },
 		"seconds":  func(n int64) time.Duration { return time.Duration(n) * time.Second },
 		"age":      func(t time.Time) string { return human.Span(time.Since(t)) },
-		"ago":      w.ago, "until": w.until, "at": at, "name": domainName, "remedy": w.remedy,
+		"ago":      w.ago, "until": w.until, "at": at, "name": domainName, "remedy": w.remedy, "check": checkAddress,
 	}
 }
 

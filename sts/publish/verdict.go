@@ -11,29 +11,6 @@ import (
 	"github.com/stsrelay/stsrelay/sts"
 )
 
-// Grade says how much a finding weighs.
-type Grade string
-
-// The grades, by weight.
-const (
-	// Fault: senders get a wrong policy or none, or will stop mail.
-	Fault Grade = "fault"
-	// Waiting: it is not done yet, and a person or time must do it.
-	Waiting Grade = "waiting"
-	// Advice: it works, and can be better.
-	Advice Grade = "advice"
-)
-
-// Finding is one thing that is not as it should be.
-type Finding struct {
-	// Code is a short word for it: "mx-not-covered", "id", "address", "caa",
-	// "record-missing", "mx-not-there", "max-age", "tlsrpt".
-	Code  string `json:"code"`
-	Grade Grade  `json:"grade"`
-	// Text says what is wrong, where, and how to mend it.
-	Text string `json:"text"`
-}
-
 // Seen is what the DNS says of a domain. Each field that is nil or "" with an error beside
 // it is not known.
 type Seen struct {
@@ -66,40 +43,30 @@ type State struct {
 
 // Judge returns what is not as it should be, faults first.
 func Judge(s State) []Finding {
-	var out []Finding
-	add := func(code string, g Grade, format string, args ...any) {
-		out = append(out, Finding{Code: code, Grade: g, Text: s.Domain.Name + ": " + fmt.Sprintf(format, args...)})
-	}
-	s.judgeMX(add)
-	s.judgeHost(add)
-	s.judgeRecord(add)
-	s.judgeTLSRPT(add)
+	f := &findings{domain: s.Domain.Name}
+	s.judgeMX(f)
+	s.judgeHost(f)
+	s.judgeRecord(f)
+	s.judgeTLSRPT(f)
 	if w := Warning(s.Domain.Policy); w != "" {
-		add("max-age", Advice, "%s", w)
+		f.add("max-age", Advice, "%s", w)
 	}
-	Sort(out)
-	return out
+	Sort(f.list)
+	return f.list
 }
-
-// Sort brings findings into order, faults first.
-func Sort(list []Finding) {
-	order := []Grade{Fault, Waiting, Advice}
-	slices.SortStableFunc(list, func(a, b Finding) int { return slices.Index(order, a.Grade) - slices.Index(order, b.Grade) })
-}
-
-type adder func(code string, g Grade, format string, args ...any)
 
 // judgeMX compares the policy with the MX hosts.
-func (s *State) judgeMX(add adder) {
+func (s *State) judgeMX(f *findings) {
 	p := s.Domain.Policy
 	switch {
 	case p.Mode == sts.ModeNone:
 		return
 	case s.Seen.MXError != nil:
-		add("mx-unknown", Waiting, "its MX records cannot be looked up now: %v", s.Seen.MXError)
+		f.add("mx-unknown", Waiting, "its MX records cannot be looked up now: %v", s.Seen.MXError)
 		return
 	case len(s.Seen.MX) == 0:
-		add("mx-none", Fault, "it has no MX record: no mail comes in, and there is nothing to protect; set the MX records")
+		f.fault("mx-none", "it has no MX record: no mail comes in, and there is nothing to protect; set the MX records",
+			"Sie hat keinen MX-Record: Es kommt keine Mail herein, und es gibt nichts zu schützen; setzen Sie die MX-Records")
 		return
 	}
 	for _, host := range s.Seen.MX {
@@ -108,15 +75,17 @@ func (s *State) judgeMX(add adder) {
 		}
 		if w := nearWildcard(p, host); w != "" {
 			_, parent, _ := strings.Cut(host, ".")
-			add("mx-not-covered", Fault, "%q does not cover %s: * stands for one label (RFC 8461, 4.1); use *.%s", w, host, parent)
+			f.fault("mx-not-covered", "%q does not cover %s: * stands for one label (RFC 8461, 4.1); use *.%s",
+				"%q deckt %s nicht ab: * steht für ein Label (RFC 8461, 4.1); nehmen Sie *.%s", w, host, parent)
 			continue
 		}
-		add("mx-not-covered", Fault, "mail host %s is in the DNS and not in the policy: senders that obey enforce will not use it; add it to mx, or take it out of the MX records", host)
+		f.fault("mx-not-covered", "mail host %s is in the DNS and not in the policy: senders that obey enforce will not use it; add it to mx, or take it out of the MX records",
+			"Der Mailserver %s steht im DNS und nicht in der Policy: Absender, die enforce befolgen, nutzen ihn nicht; nehmen Sie ihn in mx auf, oder nehmen Sie ihn aus den MX-Records", host)
 	}
 	for _, m := range p.MX {
 		one := sts.Policy{MX: []string{m}}
 		if !slices.ContainsFunc(s.Seen.MX, func(host string) bool { _, ok := one.Match(host); return ok }) {
-			add("mx-not-there", Advice, "%s is in the policy and matches no MX host; that does no harm, and it is right before a new host is set", m)
+			f.add("mx-not-there", Advice, "%s is in the policy and matches no MX host; that does no harm, and it is right before a new host is set", m)
 		}
 	}
 }
@@ -136,29 +105,34 @@ func nearWildcard(p *sts.Policy, host string) string {
 // they would.
 func Unreachable(domain string, host Host, seen Seen) (why string) {
 	s := State{Domain: Domain{Name: domain}, Host: host, Seen: seen}
-	s.judgeHost(func(_ string, _ Grade, format string, args ...any) { why = fmt.Sprintf(format, args...) })
+	var f findings
+	s.judgeHost(&f)
+	if len(f.list) > 0 {
+		why = f.list[0].Text
+	}
 	return why
 }
 
 // judgeHost looks at where the policy host leads.
-func (s *State) judgeHost(add adder) {
+func (s *State) judgeHost(f *findings) {
 	name := PolicyHost(s.Domain.Name)
-	set := "set " + name + " CNAME " + s.Host.Name
+	set := Phrase{"set " + name + " CNAME " + s.Host.Name, "setzen Sie " + name + " CNAME " + s.Host.Name}
 	if s.Host.Name == name {
-		set = "set the A and AAAA records of " + name
+		set = Phrase{"set the A and AAAA records of " + name, "setzen Sie die A- und AAAA-Records von " + name}
 	}
 	switch {
 	case s.AnyAddress && len(s.Seen.Addresses) > 0:
 	case s.Seen.AddressError != nil:
-		add("address-unknown", Waiting, "the address of %s cannot be looked up now: %v", name, s.Seen.AddressError)
+		f.add("address-unknown", Waiting, "the address of %s cannot be looked up now: %v", name, s.Seen.AddressError)
 	case len(s.Seen.Addresses) == 0:
-		add("address", Waiting, "%s does not exist: no certificate is ordered; %s", name, set)
+		f.add("address", Waiting, "%s does not exist: no certificate is ordered; %s", name, set)
 	case len(s.Host.Addresses) == 0:
-		add("address-unknown", Waiting, "the address of %s is not known, so that nobody can say whether %s leads there: set [publisher] addresses", s.Host.Name, name)
+		f.add("address-unknown", Waiting, "the address of %s is not known, so that nobody can say whether %s leads there: set [publisher] addresses", s.Host.Name, name)
 	default:
 		for _, a := range s.Seen.Addresses {
 			if !slices.Contains(s.Host.Addresses, a) {
-				add("address", Fault, "%s has the address %s, which is none of this relay's (%s): no certificate is ordered; %s", name, a, list(s.Host.Addresses), set)
+				f.fault("address", "%s has the address %s, which is none of this relay's (%s): no certificate is ordered; %s",
+					"%s hat die Adresse %s, die keine dieses Relays ist (%s): Es wird kein Zertifikat bestellt; %s", name, a, list(s.Host.Addresses), set)
 				return
 			}
 		}
@@ -166,31 +140,35 @@ func (s *State) judgeHost(add adder) {
 }
 
 // judgeRecord compares the id in the DNS with that of what is served.
-func (s *State) judgeRecord(add adder) {
+func (s *State) judgeRecord(f *findings) {
 	id := ID(Text(s.Domain.Policy))
-	where, set := "_mta-sts."+s.Domain.Name, fmt.Sprintf("set the record to %q", RecordText(id))
+	where, set := "_mta-sts."+s.Domain.Name, Phrase{fmt.Sprintf("set the record to %q", RecordText(id)), fmt.Sprintf("setzen Sie den Record auf %q", RecordText(id))}
 	if s.Domain.Record != "" {
-		set += " at " + s.Domain.Record + ", which it is a CNAME to"
+		set.English += " at " + s.Domain.Record + ", which it is a CNAME to"
+		set.German += " bei " + s.Domain.Record + ", worauf er ein CNAME ist"
 	}
 	if s.Seen.TXTError != nil {
-		add("record-unknown", Waiting, "%s cannot be looked up now: %v", where, s.Seen.TXTError)
+		f.add("record-unknown", Waiting, "%s cannot be looked up now: %v", where, s.Seen.TXTError)
 		return
 	}
 	record, err := sts.ParseRecord(s.Seen.TXT)
 	switch {
 	case errors.Is(err, sts.ErrNoRecord):
-		add("record-missing", Waiting, "%s does not exist: no sender asks for the policy; %s", where, set)
+		f.add("record-missing", Waiting, "%s does not exist: no sender asks for the policy; %s", where, set)
 	case err != nil:
-		add("id", Fault, "%s is not valid, which counts as none: %v; %s", where, err, set)
+		f.fault("id", "%s is not valid, which counts as none: %v; %s",
+			"%s ist ungültig und zählt damit als nicht vorhanden: %v; %s", where, err, set)
 	case record.ID != id && !s.KeptUntil.IsZero():
-		add("id", Fault, "%s says id=%s, what is served is %s: senders keep the policy they have until %s UTC; %s", where, record.ID, id, s.KeptUntil.UTC().Format("2006-01-02 15:04"), set)
+		f.fault("id", "%s says id=%s, what is served is %s: senders keep the policy they have until %s UTC; %s",
+			"%s sagt id=%s, veröffentlicht ist %s: Absender behalten die Policy, die sie haben, bis %s UTC; %s", where, record.ID, id, s.KeptUntil.UTC().Format("2006-01-02 15:04"), set)
 	case record.ID != id:
-		add("id", Fault, "%s says id=%s, what is served is %s: senders keep the policy they have; %s", where, record.ID, id, set)
+		f.fault("id", "%s says id=%s, what is served is %s: senders keep the policy they have; %s",
+			"%s sagt id=%s, veröffentlicht ist %s: Absender behalten die Policy, die sie haben; %s", where, record.ID, id, set)
 	}
 }
 
 // judgeTLSRPT looks for the record that asks for reports.
-func (s *State) judgeTLSRPT(add adder) {
+func (s *State) judgeTLSRPT(f *findings) {
 	if len(s.Domain.RUA) == 0 || s.Seen.TLSRPTError != nil {
 		return
 	}
@@ -199,7 +177,7 @@ func (s *State) judgeTLSRPT(add adder) {
 			return
 		}
 	}
-	add("tlsrpt", Advice, "_smtp._tls.%s does not name %s: nobody reports what fails; set the record to \"v=TLSRPTv1; rua=%s\"", s.Domain.Name, s.Domain.RUA[0], strings.Join(s.Domain.RUA, ","))
+	f.add("tlsrpt", Advice, "_smtp._tls.%s does not name %s: nobody reports what fails; set the record to \"v=TLSRPTv1; rua=%s\"", s.Domain.Name, s.Domain.RUA[0], strings.Join(s.Domain.RUA, ","))
 }
 
 func list(addrs []netip.Addr) string {

@@ -50,12 +50,13 @@ type load struct {
 	slowest   time.Duration // until mail was accepted again after the disk was full
 
 	mu        sync.Mutex
-	accepted  map[string]bool // queue IDs that were acknowledged
-	anonymous atomic.Int64    // acknowledged by a client that does not tell the IDs
+	accepted  map[string]time.Time // when a queue ID was acknowledged
+	killed    []time.Time
+	anonymous atomic.Int64 // acknowledged by a client that does not tell the IDs
 	refused   atomic.Int64
 	stop      atomic.Bool // of the senders, once all kills were made
 
-	came map[string]int // by queue ID
+	came map[string][]time.Time // when a message has come, by queue ID
 	read map[*testnet.Host]int
 	sum  int
 }
@@ -65,7 +66,7 @@ type load struct {
 const inFlight = 20
 
 func newLoad(o options) *load {
-	return &load{options: o, accepted: make(map[string]bool), came: make(map[string]int), read: make(map[*testnet.Host]int), freeSpace: 64 << 20}
+	return &load{options: o, accepted: make(map[string]time.Time), came: make(map[string][]time.Time), read: make(map[*testnet.Host]int), freeSpace: 64 << 20}
 }
 
 // result is what a run has measured.
@@ -115,10 +116,18 @@ func run(ctx context.Context, o options) (result, error) {
 	if err := l.arrive(ctx); err != nil {
 		return result{}, err
 	}
-	return l.tell(sent, time.Since(start))
+	all := time.Since(start)
+	if l.relay == "stsrelay" && l.client == "builtin" {
+		c, err := l.compareHistory(ctx)
+		if err != nil {
+			return result{}, err
+		}
+		fmt.Printf("history      %d lines, %d gaps; of %d events before kills the lines are missing, %s before at most\n", c.lines, c.gaps, c.missing, c.longest.Round(time.Millisecond))
+	}
+	return l.tell(sent, all)
 }
 
-// prepare makes the fake Internet and the configuration.
+// prepare makes the fake Internet, and the configuration of the relay.
 func (l *load) prepare() (err error) {
 	if l.net, err = testnet.New(testnet.Options{RealPorts: true}); err != nil {
 		return err
@@ -137,6 +146,11 @@ func (l *load) prepare() (err error) {
 			return err
 		}
 	}
+	return l.configure()
+}
+
+// configure makes the folder of the relay, with its configuration.
+func (l *load) configure() (err error) {
 	if l.dir, err = os.MkdirTemp("", "stsrelay-load-"); err != nil {
 		return err
 	}
@@ -278,6 +292,7 @@ func (l *load) killNowAndThen(ctx context.Context) error {
 		if l.verbose {
 			fmt.Printf("round %d: killed after %d acknowledged messages\n", i+1, n)
 		}
+		l.killed = append(l.killed, time.Now())
 		if err := l.process.stop(syscall.SIGKILL); err != nil {
 			return err
 		}
@@ -314,7 +329,7 @@ func (l *load) missing() (n int) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for id := range l.accepted {
-		if distinct[id] == 0 {
+		if len(distinct[id]) == 0 {
 			n++
 		}
 	}
@@ -324,13 +339,13 @@ func (l *load) missing() (n int) {
 var queueID = regexp.MustCompile(`(?s)^Received: .*?\sid ([0-9A-Z]{26})`)
 
 // arrived counts the messages that have come by their queue ID.
-func (l *load) arrived() (distinct map[string]int, total int) {
+func (l *load) arrived() (distinct map[string][]time.Time, total int) {
 	for _, h := range l.hosts {
 		messages := h.Messages()
 		for _, m := range messages[l.read[h]:] {
 			l.sum++
 			if id := queueID.FindSubmatch(m.Data[:min(len(m.Data), 2000)]); id != nil {
-				l.came[string(id[1])]++
+				l.came[string(id[1])] = append(l.came[string(id[1])], m.At)
 			}
 		}
 		l.read[h] = len(messages)

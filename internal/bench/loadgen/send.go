@@ -86,7 +86,7 @@ func (l *load) session(s, n int, body string) (done int) {
 			continue
 		}
 		l.mu.Lock()
-		l.accepted[id] = true
+		l.accepted[id] = time.Now()
 		l.mu.Unlock()
 		if l.kills > 0 {
 			time.Sleep(20 * time.Millisecond) // deliveries keep up

@@ -1,0 +1,52 @@
+package main
+
+import (
+	"encoding/json"
+	"io"
+	"net/http"
+	"strings"
+	"syscall"
+	"testing"
+)
+
+// What a newcomer does beside `stsrelay demo --keep`, from another process: check its
+// domains, and open its page.
+func TestPlayingWithTheDemo(t *testing.T) {
+	out, in := io.Pipe()
+	defer out.Close()
+	demo := startProgramTo(t, t.TempDir(), in, io.Discard, "demo", "--keep", "--json")
+	var kept demoShown
+	if err := json.NewDecoder(out).Decode(&kept); err != nil || !kept.OK {
+		t.Fatalf("%v: %+v", err, kept)
+	}
+	for domain, want := range map[string]string{
+		"bank.example":    "Outcome ok mail goes to mx1.bank.example [127.",
+		"shop.example":    "not verified: the certificate of mx1.shop.example is self-signed",
+		"plain.example":   "Outcome ok mail goes to mx1.plain.example [127.",
+		"nowhere.example": "Outcome FAIL mail bounces at once",
+	} {
+		r := command(t, "", "check", domain, "--config", kept.Config)
+		page := strings.Join(strings.Fields(r.out), " ")
+		if (r.status == 0) != (domain != "nowhere.example") || r.err != "" || !strings.Contains(page, want) {
+			t.Errorf("check %s: status %d, %q is not in:\n%s%s", domain, r.status, want, r.out, r.err)
+		}
+		if domain == "bank.example" && !strings.Contains(page, "verified by MTA-STS (enforce)") {
+			t.Error(r.out)
+		}
+	}
+	res, err := http.Get(kept.Page)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer res.Body.Close()
+	body, err := io.ReadAll(res.Body)
+	if err != nil || res.StatusCode != http.StatusOK || !strings.Contains(string(body), "relay.demo.example") {
+		t.Errorf("the page: %d, %v\n%s", res.StatusCode, err, body)
+	}
+	if err := demo.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	if err := demo.Wait(); err != nil {
+		t.Errorf("it ended with %v", err)
+	}
+}

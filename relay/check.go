@@ -1,0 +1,65 @@
+package relay
+
+import (
+	"context"
+	"crypto/x509"
+	"fmt"
+	"net/netip"
+	"time"
+
+	"github.com/stsrelay/stsrelay/config"
+	"github.com/stsrelay/stsrelay/internal/dnsclient"
+	"github.com/stsrelay/stsrelay/relay/check"
+	"github.com/stsrelay/stsrelay/relay/outbound"
+)
+
+// checkTime is how long a check that the running relay makes may take.
+const checkTime = 10 * time.Second
+
+// CheckOptions returns the options of a check from a configuration. The check has a
+// resolver of its own, without answers of before. dial is nil for net.Dialer. done frees
+// what the options hold.
+func CheckOptions(c *config.Config, roots *x509.CertPool, dial outbound.DialFunc, timeout time.Duration) (o check.Options, done func(), err error) {
+	rules, err := Rules(c)
+	if err != nil {
+		return o, nil, err
+	}
+	resolver, err := dnsclient.New(dnsclient.Options{Servers: c.DNS.Servers, TrustAD: c.DNS.TrustAD, Roots: roots, Timeout: min(2*time.Second, timeout)})
+	if err != nil {
+		return o, nil, fmt.Errorf("dns: %w", err)
+	}
+	o = check.Options{
+		Resolver: resolver, Roots: roots, Dial: dial, Hostname: c.Hostname, Timeout: timeout,
+		ConnectTimeout:  time.Duration(c.Delivery.ConnectTimeout),
+		AllowPrivate:    c.Delivery.PrivateAddresses == "allow",
+		RefusePlaintext: c.Delivery.Plaintext == "refuse",
+		LegacyTLS:       c.Delivery.LegacyTLS,
+		Family:          outbound.IPFamily(c.Delivery.IPFamily),
+		NoSTS:           !c.STS.Enabled, NoDANE: !c.DANE.Enabled,
+		Rules: rules, IsSelf: outbound.Self{Hostname: c.Hostname, Listens: c.ListenAddrs()}.Is,
+	}
+	for _, s := range c.Delivery.SourceIP {
+		if a, err := netip.ParseAddr(s); err == nil { // checked by config
+			o.SourceIPs = append(o.SourceIPs, a)
+		}
+	}
+	return o, func() { _ = resolver.Close() }, nil
+}
+
+// check finds out what the relay would do with mail for a domain, by its configuration and
+// its policy cache as they are now.
+func (r *Relay) check(ctx context.Context, domain, sender string) (*check.Report, error) {
+	o, done, err := CheckOptions(r.config.Load(), r.roots, r.o.Dial, checkTime)
+	if err != nil {
+		return nil, err
+	}
+	defer done()
+	o.Sender, o.Now = sender, r.o.Now
+	if r.policies != nil {
+		o.Stored = func(_ context.Context, domain string) []byte {
+			value, _ := r.policies.Stored(domain)
+			return value
+		}
+	}
+	return check.Run(ctx, domain, o), nil
+}
