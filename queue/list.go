@@ -318,7 +318,7 @@ func (q *Queue) read(e *scheduler.Entry) (m Message, ok bool, err error) {
 			m.Attempts = max(m.Attempts, m.States[r].Attempts)
 			if m.States[r].State == Queued && !g.State().Ended() {
 				m.Waits[r] = q.waitLocked(g, &m.States[r], records[n].LastAttempt)
-				if next := m.Waits[r].NextAttemptAt; m.NextAttemptAt.IsZero() || next.Before(m.NextAttemptAt) {
+				if next := m.Waits[r].NextAttemptAt; m.NextAttemptAt.IsZero() || !next.IsZero() && next.Before(m.NextAttemptAt) {
 					m.NextAttemptAt = next
 				}
 			}
@@ -332,8 +332,8 @@ func (q *Queue) waitLocked(g *scheduler.Group, s *RecipientState, lastAttempt ti
 	if s.Attempts > 0 {
 		w.LastAttemptAt = lastAttempt
 	}
-	if !g.Entry.Held {
-		w.NextAttemptAt = q.clock.at(g.StartsAt())
+	if at := g.StartsAt(); !g.Entry.Held && at != scheduler.Forever {
+		w.NextAttemptAt = q.clock.at(at)
 	}
 	why, since := g.Backoff()
 	if why != (Reason{}) {
@@ -369,7 +369,7 @@ func (q *Queue) Summary() []DomainSummary {
 			}
 			s.recipients += int(g.Recipients)
 			s.oldest = min(s.oldest, e.ReceivedAt)
-			if at := g.StartsAt(); !e.Held && (s.next == 0 || at < s.next) {
+			if at := g.StartsAt(); !e.Held && at != scheduler.Forever && (s.next == 0 || at < s.next) {
 				s.next = at
 			}
 		}

@@ -21,6 +21,9 @@ import (
 // Options configures New. Store, Identity and LookupTXT are required.
 type Options struct {
 	Store store.Store
+	// Neighbors returns the stores in which other relays count for the same reports. Their
+	// counts are moved into Store before a report is made. nil: there are none.
+	Neighbors func(ctx context.Context) ([]Neighbor, error)
 	// Identity is the sender of reports; it may change while the Reporter runs.
 	Identity func() Identity
 	// LookupTXT asks for TXT records past all caches. The answer is empty where there
@@ -87,6 +90,8 @@ type Reporter struct {
 	due   schedule
 	busy  map[reportKey]bool // reports that are being sent
 	today string             // of the last newDay
+
+	gathered time.Time // of the last gatherLate; only Run uses it
 
 	gzipWriters chan *gzip.Writer // idle writers; nil: not made yet
 	wake        chan struct{}
@@ -174,6 +179,9 @@ func (r *Reporter) send(ctx context.Context, k reportKey, now bool) error {
 		return err
 	}
 	if !found {
+		if err := r.gather(ctx, k.Day, k.Domain); err != nil {
+			return err
+		}
 		if s, err = r.closeCounts(ctx, k); err != nil {
 			return err
 		}

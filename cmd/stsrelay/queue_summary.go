@@ -33,7 +33,7 @@ func (a *app) queueSummary() *cobra.Command {
 			}
 			t := a.table("DOMAIN", "MSGS", "RCPT", "OLDEST", "NEXT", "WHY")
 			for _, d := range list {
-				t.add(d.Domain, strconv.Itoa(d.Messages), strconv.Itoa(d.Recipients), human.Span(time.Since(d.OldestAt)), human.Until(d.NextAttemptAt), d.Reason.String())
+				t.add(d.Domain, strconv.Itoa(d.Messages), strconv.Itoa(d.Recipients), human.Span(time.Since(d.OldestAt)), d.Next(), d.Reason.String())
 			}
 			t.print(a.out)
 			for _, why := range operator.Reasons(list) {

@@ -23,13 +23,15 @@ type Message struct {
 	Attempts      int        `json:"attempts"`
 	// GivesUpAt is when it is given up if it was not delivered; nil: never, or not while it
 	// is held.
-	GivesUpAt  *time.Time `json:"gives_up_at"`
-	HeldFor    string     `json:"held_for,omitempty"`
-	Auth       string     `json:"auth,omitempty"`
-	TLSIn      string     `json:"tls_in,omitempty"`
-	EnvelopeID string     `json:"envelope_id,omitempty"`
-	MessageID  string     `json:"message_id"` // the content's, "" where it is not known
-	Reason     Reason     `json:"why"`
+	GivesUpAt *time.Time `json:"gives_up_at"`
+	// Paused is the pause that keeps it from being tried, nil for none.
+	Paused     *Pause `json:"paused,omitempty"`
+	HeldFor    string `json:"held_for,omitempty"`
+	Auth       string `json:"auth,omitempty"`
+	TLSIn      string `json:"tls_in,omitempty"`
+	EnvelopeID string `json:"envelope_id,omitempty"`
+	MessageID  string `json:"message_id"` // the content's, "" where it is not known
+	Reason     Reason `json:"why"`
 	// WaitsFor is what the attempts under way wait for.
 	WaitsFor   []Awaited   `json:"waits_for,omitempty"`
 	Recipients []Recipient `json:"recipients"`
@@ -64,6 +66,7 @@ type DomainSummary struct {
 	NextAttemptAt *time.Time `json:"next_attempt_at"`
 	LastError     string     `json:"last_error"`
 	Reason        Reason     `json:"why"`
+	Paused        *Pause     `json:"paused,omitempty"` // nil: it is not paused
 }
 
 // Reason is why mail waits.
