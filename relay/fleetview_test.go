@@ -83,4 +83,5 @@ func TestARelayShowsItsFleet(t *testing.T) {
 	if err := cluster.Nodes[0].Start(); err != nil {
 		t.Fatal(err)
 	}
+	w.Send("anna@sender.example", "lena@a.example") // it is connected again before it stops
 }

@@ -31,6 +31,18 @@ func (l *load) fillBacklog() (err error) {
 			return err
 		}
 	}
+	body := []byte(strings.Repeat(strings.Repeat("x", 76)+"\r\n", 10))
+	return l.fillQueue(l.backlog, func(n int) queue.NewMessage {
+		return backlogMessage(fmt.Sprintf("user%d", n), deadName(n%deadDomains), body)
+	})
+}
+
+func backlogMessage(user, domain string, body []byte) queue.NewMessage {
+	return queue.NewMessage{Body: body, Envelope: queue.Envelope{From: "anna@sender.example", Recipients: []queue.Recipient{{Address: user + "@" + domain, Domain: domain}}}}
+}
+
+// fillQueue puts so many messages into the relay's queue before it starts.
+func (l *load) fillQueue(count int, message func(n int) queue.NewMessage) (err error) {
 	st, err := badger.Open(badger.Options{Dir: filepath.Join(l.data, "queue"), FreeSpace: l.freeSpace})
 	if err != nil {
 		return err
@@ -41,13 +53,10 @@ func (l *load) fillBacklog() (err error) {
 		return err
 	}
 	defer q.Close()
-	body := []byte(strings.Repeat(strings.Repeat("x", 76)+"\r\n", 10))
-	for n := 0; n < l.backlog; {
-		messages := make([]queue.NewMessage, min(1000, l.backlog-n))
+	for n := 0; n < count; {
+		messages := make([]queue.NewMessage, min(1000, count-n))
 		for i := range messages {
-			domain := deadName(n % deadDomains)
-			messages[i] = queue.NewMessage{Body: body, Envelope: queue.Envelope{From: "anna@sender.example",
-				Recipients: []queue.Recipient{{Address: fmt.Sprintf("user%d@%s", n, domain), Domain: domain}}}}
+			messages[i] = message(n)
 			n++
 		}
 		if err := q.Add(messages, nil); err != nil {

@@ -51,13 +51,9 @@ func (l *load) compareHistory(ctx context.Context) (c compared, err error) {
 }
 
 func (l *load) compareHistoryNow(ctx context.Context) (c compared, err error) {
-	out, err := exec.CommandContext(ctx, l.binary, "history", "--json", "--config", filepath.Join(l.dir, "stsrelay.toml")).Output() //nolint:gosec // our own
+	list, err := l.historyLines(ctx)
 	if err != nil {
-		return c, fmt.Errorf("read the history: %w", err)
-	}
-	var list []historyRecord
-	if err := json.Unmarshal(out, &list); err != nil {
-		return c, fmt.Errorf("read the history: %w", err)
+		return c, err
 	}
 	accepted, delivered := make(map[string]int), make(map[string]int)
 	var gaps []historyRecord
@@ -110,6 +106,18 @@ func (l *load) compareHistoryNow(ctx context.Context) (c compared, err error) {
 		}
 	}
 	return c, nil
+}
+
+// historyLines returns the history of the relay that runs.
+func (l *load) historyLines(ctx context.Context) (list []historyRecord, err error) {
+	out, err := exec.CommandContext(ctx, l.binary, "history", "--json", "--config", filepath.Join(l.dir, "stsrelay.toml")).Output() //nolint:gosec // our own
+	if err == nil {
+		err = json.Unmarshal(out, &list)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read the history: %w", err)
+	}
+	return list, nil
 }
 
 // beforeKill returns how long before the next kill a time is.

@@ -39,6 +39,11 @@
 //
 //	go run ./internal/bench/loadgen -binary ./stsrelay -soak 1h -timeout 2h -sessions 8
 //
+// With -drain so many kills (SIGKILL) happen to two relays in turn, while one of them, which
+// has mail waiting (-queued) and gets more, hands it to the other, and both deliver.
+//
+//	go run ./internal/bench/loadgen -binary ./stsrelay -drain 20 -queued 100000 -domains 20 -hosts 5 -size 1024
+//
 // With -steady it needs neither program nor ports: it puts a load on queue and
 // store alone and watches the disk use.
 //
@@ -79,6 +84,7 @@ func main() {
 	silent := flag.Int("silent", 0, "domains whose hosts are silent")
 	oneAddress := flag.Bool("oneaddress", false, "the hosts of -silent have one address")
 	soakTime := flag.Duration("soak", 0, "load for so long, while one fault follows the other")
+	drains := flag.Int("drain", 0, "kills while a relay hands its mail to another one")
 	flag.BoolVar(&o.verbose, "v", false, "a line for every round")
 	flag.Parse()
 	ctx, cancel := context.WithTimeout(context.Background(), o.timeout)
@@ -92,6 +98,8 @@ func main() {
 		err = strange(ctx, o, *strangers)
 	} else if err == nil && *soakTime > 0 {
 		err = soak(ctx, o, *soakTime)
+	} else if err == nil && *drains > 0 {
+		err = drain(ctx, o, *drains)
 	} else if err == nil && *silent > 0 {
 		err = silence(ctx, o, *silent, *oneAddress)
 	} else if err == nil && o.relay == "all" {

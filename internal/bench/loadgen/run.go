@@ -127,7 +127,7 @@ func run(ctx context.Context, o options) (result, error) {
 	return l.tell(sent, all)
 }
 
-// prepare makes the fake Internet and the configuration.
+// prepare makes the fake Internet, and the configuration of the relay.
 func (l *load) prepare() (err error) {
 	if l.net, err = testnet.New(testnet.Options{RealPorts: true}); err != nil {
 		return err
@@ -146,6 +146,11 @@ func (l *load) prepare() (err error) {
 			return err
 		}
 	}
+	return l.configure()
+}
+
+// configure makes the folder of the relay, with its configuration.
+func (l *load) configure() (err error) {
 	if l.dir, err = os.MkdirTemp("", "stsrelay-load-"); err != nil {
 		return err
 	}

@@ -43,7 +43,7 @@ func soak(ctx context.Context, o options, length time.Duration) error {
 	}
 	defer os.RemoveAll(s.dir)
 	defer s.net.Close()
-	if err := s.configure(); err != nil {
+	if err := s.reconfigure(); err != nil {
 		return err
 	}
 	if err := s.startRelay(ctx); err != nil {
@@ -81,8 +81,8 @@ func wait(ctx context.Context, d time.Duration) error {
 	}
 }
 
-// configure adds the address of the metrics, and a retry that ends soon.
-func (s *soaking) configure() error {
+// reconfigure adds the address of the metrics, and a retry that ends soon.
+func (s *soaking) reconfigure() error {
 	port, err := freePort()
 	if err != nil {
 		return err
