@@ -125,6 +125,7 @@ type Queue struct {
 	unreadable  int // messages that the store cannot read
 	sequence    sequence
 	ids         idSource
+	pauses      pauses
 }
 
 // background is the work that goes on while the queue is open.
@@ -167,7 +168,6 @@ func Open(o Options) (*Queue, error) {
 		scheduler: scheduler.New(scheduler.Options{
 			Schedule: o.Schedule,
 			Limits:   scheduler.Limits{Domain: o.DomainLimit, Claims: o.ClaimLimit},
-			Paused:   o.Paused,
 		}),
 		byID:        make(map[ID]*scheduler.Entry),
 		maxMessages: o.MaxMessages,
@@ -176,6 +176,9 @@ func Open(o Options) (*Queue, error) {
 	sound, err := q.rebuild()
 	if err != nil {
 		return nil, fmt.Errorf("rebuild the queue: %w", err)
+	}
+	if err := q.readPauses(o.Paused); err != nil {
+		return nil, err
 	}
 	q.holdDamaged(o.Damage.Keys)
 	ctx, stop := context.WithCancel(context.Background())
@@ -264,22 +267,6 @@ func (q *Queue) PlacesShort() bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	return q.scheduler.PlacesShort(q.clock.now())
-}
-
-// Paused reports whether delivery as a whole is paused.
-func (q *Queue) Paused() bool {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	return q.scheduler.Paused()
-}
-
-// SetPaused pauses or resumes delivery as a whole. While it is paused, nothing is claimed.
-// The next start forgets it.
-func (q *Queue) SetPaused(paused bool) {
-	q.mu.Lock()
-	q.scheduler.SetPaused(paused)
-	q.mu.Unlock()
-	q.wake.raise()
 }
 
 // write submits a batch that must be written and that nobody waits for: while the disk is

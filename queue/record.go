@@ -23,6 +23,7 @@ import (
 //	q low             the lowest live sequence number
 //	q seq             the sequence numbers below are taken
 //	q inflight        the recipient groups that are being delivered
+//	q pauses          the pauses of delivery that outlive a restart
 //	q drain           drainRecord, while all mail is handed to another relay
 //	q taken …         what was taken from another relay's drain, see taken.go
 var (

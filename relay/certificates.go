@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"github.com/stsrelay/stsrelay/config"
-	"github.com/stsrelay/stsrelay/internal/dnsclient"
 	"github.com/stsrelay/stsrelay/relay/acme"
 	"github.com/stsrelay/stsrelay/relay/publisher"
 	"github.com/stsrelay/stsrelay/sts/publish"
@@ -33,7 +32,7 @@ func (r *Relay) openACME(c *config.Config) error {
 	}
 	o := acme.Options{
 		Store: r.disk, Directory: c.ACME.Directory, Agreed: c.ACME.Agree, Email: c.ACME.Email, Profile: c.ACME.Profile,
-		Ready: r.readyForCertificate, CAA: r.lookupCAA, Changed: r.certificateChanged, Logger: r.log, RenewCheck: r.o.RenewCheck,
+		Ready: r.readyForCertificate, CAA: acme.LookupCAA(r.resolver), Changed: r.certificateChanged, Logger: r.log, RenewCheck: r.o.RenewCheck,
 	}
 	if err := r.acmeSecrets(c, &o); err != nil {
 		return err
@@ -139,18 +138,6 @@ func publicAddresses(c *config.Config) (out []netip.Addr) {
 		}
 	}
 	return out
-}
-
-func (r *Relay) lookupCAA(ctx context.Context, name string) ([]acme.CAA, error) {
-	found, err := r.resolver.CAA(ctx, name)
-	if err != nil && !dnsclient.IsNotFound(err) {
-		return nil, err
-	}
-	out := make([]acme.CAA, len(found))
-	for i, f := range found {
-		out[i] = acme.CAA(f)
-	}
-	return out, nil
 }
 
 // certificateChanged puts a certificate for the relay's own name into use.

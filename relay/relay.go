@@ -139,8 +139,9 @@ type Relay struct {
 	roots       *x509.CertPool
 	history     *history.Log
 	received    *received.Archive
-	reporter    *tlsrpt.Reporter            // nil: TLS reports are off
-	signer      atomic.Pointer[dkim.Signer] // of reports
+	reporter    *tlsrpt.Reporter                // of the own store; nil: TLS reports are off
+	reports     atomic.Pointer[tlsrpt.Reporter] // that makes the reports here; nil: none does
+	signer      atomic.Pointer[dkim.Signer]     // of reports
 
 	webhookClient *webfetch.Client
 	webhookAddrs  *knownAddrs
@@ -216,6 +217,9 @@ func (r *Relay) open() error {
 	if err != nil {
 		return err
 	}
+	if r.space == nil {
+		r.reports.Store(r.reporter)
+	}
 	certs, err := readCertificates(c)
 	if err != nil {
 		return err
@@ -231,7 +235,7 @@ func (r *Relay) open() error {
 	}
 	r.openMetrics()
 	r.operator = operator.New(operator.Options{
-		Queue: r.queue, Store: r.disk, Policies: r.policies, Reports: r.reporter, History: r.history, Received: r.received, Published: r.publishedDomains, RenewPublished: r.renewPublished, Live: r.live, Trace: &r.trace, Hostname: c.Hostname, Version: r.o.Version, Status: r.status, ResolverSilent: func() bool { return r.alerts.Has(alert.ResolverSilent) }, Reload: r.reload, Check: r.check, Notice: r.removed, Logger: r.log,
+		Queue: r.queue, Store: r.disk, Policies: r.policies, Reports: r.reportsNow, History: r.history, Received: r.received, Published: r.publishedDomains, RenewPublished: r.renewPublished, Live: r.live, Trace: &r.trace, Hostname: c.Hostname, Version: r.o.Version, Status: r.status, ResolverSilent: func() bool { return r.alerts.Has(alert.ResolverSilent) }, Reload: r.reload, Check: r.check, Notice: r.removed, Logger: r.log,
 	})
 	r.admin = adminapi.New(adminapi.Options{Operator: r.operator, Logger: r.log})
 	if err := r.admin.Listen(c.SocketPath()); err != nil {
@@ -289,7 +293,7 @@ func (r *Relay) Run(ctx context.Context, ready func()) error {
 	if r.policies != nil {
 		parts.Go(func() { _ = r.policies.Run(stopping) })
 	}
-	if r.reporter != nil {
+	if r.reporter != nil && r.space == nil {
 		parts.Go(func() { r.runReports(delivering, r.reporter) })
 	}
 	parts.Go(func() { r.certs.Watch(stopping, r.log) })

@@ -2,6 +2,7 @@ package relay
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net/netip"
@@ -18,8 +19,9 @@ import (
 )
 
 // newReporter opens what counts the sessions of the mail in q, and sends reports, nil if
-// reports are switched off.
-func (r *Relay) newReporter(st store.Store, q *queue.Queue) (*tlsrpt.Reporter, error) {
+// reports are switched off. neighbors are the stores of other relays whose counts go into
+// the reports; nil: none.
+func (r *Relay) newReporter(st store.Store, q *queue.Queue, neighbors func(context.Context) ([]tlsrpt.Neighbor, error)) (*tlsrpt.Reporter, error) {
 	if !r.config.Load().TLSRPT.Enabled {
 		return nil, nil
 	}
@@ -30,7 +32,7 @@ func (r *Relay) newReporter(st store.Store, q *queue.Queue) (*tlsrpt.Reporter, e
 		Insecure:     func() bool { return r.config.Load().TLSRPT.InsecureHTTPS },
 	})
 	return tlsrpt.New(tlsrpt.Options{
-		Store: st, Queue: func(m *tlsrpt.Mail, also func(*store.Batch, string)) error { return r.queueReport(q, m, also) }, Post: poster.Post, LookupTXT: r.resolver.FreshTXT,
+		Store: st, Neighbors: neighbors, Queue: func(m *tlsrpt.Mail, also func(*store.Batch, string)) error { return r.queueReport(q, m, also) }, Post: poster.Post, LookupTXT: r.resolver.FreshTXT,
 		Identity: func() tlsrpt.Identity { return identity(r.config.Load()) },
 		Sign: func(domain string, write func(io.Writer) error) ([]byte, error) {
 			return r.signer.Load().Sign(domain, write)
@@ -66,7 +68,7 @@ func newSigner(c *config.Config, kind string) (*dkim.Signer, error) {
 // configuration has said it.
 func (r *Relay) warnUnsigned(c *config.Config) {
 	if w := c.UnsignedReports(); w != "" {
-		r.log.Warn(w)
+		r.log.Warn("the configuration has a warning", "warning", w)
 	}
 }
 
@@ -113,4 +115,15 @@ func (r *Relay) runReports(ctx context.Context, reporter *tlsrpt.Reporter) {
 		case <-time.After(time.Minute):
 		}
 	}
+}
+
+// reportsNow returns the reporter that makes reports here. The error says why there is none.
+func (r *Relay) reportsNow() (*tlsrpt.Reporter, error) {
+	if reporter := r.reports.Load(); reporter != nil {
+		return reporter, nil
+	}
+	if r.reporter == nil {
+		return nil, errors.New("TLS reports are switched off (tlsrpt.enabled)")
+	}
+	return nil, errors.New("another relay of the fleet makes the TLS reports: \"stsrelay fleet status\" says which; ask that one")
 }

@@ -114,7 +114,7 @@ func (r *Relay) runFleet(ctx context.Context) error {
 		return err
 	}
 	options.Logger = r.log
-	err = fleet.Run(ctx, fleet.Options{Own: r.space, Space: options, Adopt: r.adopt, Held: r.shareLimits, Logger: r.log})
+	err = fleet.Run(ctx, fleet.Options{Own: r.space, Space: options, Adopt: r.adopt, Reports: r.config.Load().TLSRPT.Enabled, Held: r.shareLimits, Logger: r.log})
 	if errors.Is(err, store.ErrFailed) {
 		return fmt.Errorf("%w: %w", ErrSpaceLost, err)
 	}

@@ -9,6 +9,7 @@ import (
 	"github.com/stsrelay/stsrelay/internal/store/postgres"
 	"github.com/stsrelay/stsrelay/queue"
 	"github.com/stsrelay/stsrelay/relay/delivery"
+	"github.com/stsrelay/stsrelay/relay/fleet"
 	"github.com/stsrelay/stsrelay/relay/notify"
 	"github.com/stsrelay/stsrelay/tlsrpt"
 )
@@ -45,7 +46,11 @@ func (r *Relay) openSpool(st store.Store, damage store.Damage) (s spool, err err
 	if err := s.notices.Load(st); err != nil {
 		return s, err
 	}
-	if s.reporter, err = r.newReporter(st, s.queue); err != nil {
+	var neighbors func(context.Context) ([]tlsrpt.Neighbor, error)
+	if space, ok := st.(*postgres.Store); ok && space.Space() == fleet.ReportsSpace {
+		neighbors = countingRelays(space)
+	}
+	if s.reporter, err = r.newReporter(st, s.queue, neighbors); err != nil {
 		return s, err
 	}
 	deliverySettings, err := r.sharedSettings(c)
@@ -60,8 +65,8 @@ func (r *Relay) openSpool(st store.Store, damage store.Damage) (s spool, err err
 	return s, nil
 }
 
-// adopt works on the space of another relay, which s holds, until ctx ends, the space is
-// asked for, or nothing waits in it any more.
+// adopt works on a space beside the own one, until ctx ends, the space is asked for, or it
+// is that of another relay and nothing waits in it any more.
 func (r *Relay) adopt(ctx context.Context, s *postgres.Store) error {
 	mail, err := r.openSpool(s, store.Damage{})
 	if mail.queue != nil {
@@ -78,7 +83,10 @@ func (r *Relay) adopt(ctx context.Context, s *postgres.Store) error {
 	defer parts.Wait()
 	parts.Go(func() { mail.delivery.Run(ctx, handoverGrace) })
 	parts.Go(func() { mail.notices.Digest.Run(ctx, mail.queue, r.log) })
-	if mail.reporter != nil {
+	reports := s.Space() == fleet.ReportsSpace
+	if reports && mail.reporter != nil { // all other spaces only count
+		r.reports.Store(mail.reporter)
+		defer r.reports.Store(nil)
 		parts.Go(func() { r.runReports(ctx, mail.reporter) })
 	}
 	defer stop()
@@ -93,7 +101,7 @@ func (r *Relay) adopt(ctx context.Context, s *postgres.Store) error {
 		if err := s.Err(); err != nil {
 			return err
 		}
-		if s.WantedBy() != "" || mail.queue.Counts().Messages == 0 {
+		if s.WantedBy() != "" || !reports && mail.queue.Counts().Messages == 0 {
 			return nil
 		}
 	}
@@ -102,3 +110,14 @@ func (r *Relay) adopt(ctx context.Context, s *postgres.Store) error {
 // handoverGrace bounds how long content that is going out delays the handing back of a
 // space.
 const handoverGrace = 5 * time.Second
+
+// countingRelays returns the spaces whose counts go into the reports that are made in space.
+func countingRelays(space *postgres.Store) func(context.Context) ([]tlsrpt.Neighbor, error) {
+	return func(ctx context.Context) (list []tlsrpt.Neighbor, err error) {
+		all, err := space.Neighbors(ctx)
+		for _, n := range all {
+			list = append(list, n)
+		}
+		return list, err
+	}
+}

@@ -52,13 +52,13 @@ type failureCount struct {
 	Last  int64 `cbor:"3,keyasint,omitempty"`
 }
 
-func (f *failureCount) observe(at time.Time) {
-	f.Count++
-	t := at.Unix()
-	if f.First == 0 || t < f.First {
-		f.First = t
+// add adds another count of the same failure.
+func (f *failureCount) add(more failureCount) {
+	f.Count += more.Count
+	if f.First == 0 || more.First != 0 && more.First < f.First {
+		f.First = more.First
 	}
-	f.Last = max(f.Last, t)
+	f.Last = max(f.Last, more.Last)
 }
 
 func key(parts ...string) []byte {

@@ -43,7 +43,9 @@ func (r *Reporter) Preview(ctx context.Context, day, domain string, yield func(*
 	if _, err := ParseDay(day); err != nil {
 		return err
 	}
-	r.waitForCounts(ctx)
+	if err := r.countsOf(ctx, day, domain); err != nil {
+		return err
+	}
 	identity := r.o.Identity()
 	var cur *Report
 	var of reportKey
@@ -66,6 +68,13 @@ func (r *Reporter) Preview(ctx context.Context, day, domain string, yield func(*
 	return err
 }
 
+// countsOf waits until the counts of a day are in the store, also those that other relays
+// have counted.
+func (r *Reporter) countsOf(ctx context.Context, day, domain string) error {
+	r.waitForCounts(ctx)
+	return r.gather(ctx, day, domain)
+}
+
 // waitForCounts waits until all results that were counted by now are written. Where they
 // cannot be written, the answer lacks them.
 func (r *Reporter) waitForCounts(ctx context.Context) {
@@ -85,7 +94,10 @@ func (r *Reporter) List(ctx context.Context, day, domain string, yield func(Stat
 	r.waitForCounts(ctx)
 	all := []string{day}
 	if day == "" {
-		var err error
+		err := r.gather(ctx, DayOf(r.o.Now()), domain) // those that are over are gathered by Run
+		if err != nil {
+			return err
+		}
 		if all, err = days(r.o.Store); err != nil {
 			return err
 		}
@@ -94,6 +106,9 @@ func (r *Reporter) List(ctx context.Context, day, domain string, yield func(Stat
 		return err
 	}
 	for _, d := range all {
+		if err := r.gather(ctx, d, domain); err != nil {
+			return err
+		}
 		more, err := r.list(d, domain, yield)
 		if err != nil || !more {
 			return err
@@ -174,7 +189,9 @@ func (r *Reporter) SendNow(ctx context.Context, day, domain string, yield func(S
 	if _, err := ParseDay(day); err != nil {
 		return err
 	}
-	r.waitForCounts(ctx)
+	if err := r.countsOf(ctx, day, domain); err != nil {
+		return err
+	}
 	var reports []reportKey
 	err := readPolicies(r.o.Store, selection(day, domain), func(k reportKey, _ *Counts) bool {
 		if n := len(reports); n == 0 || reports[n-1] != k {

@@ -21,6 +21,9 @@ import (
 // Options configures New. Store, Identity and LookupTXT are required.
 type Options struct {
 	Store store.Store
+	// Neighbors returns the stores in which other relays count for the same reports. Their
+	// counts are moved into Store before a report is made. nil: there are none.
+	Neighbors func(ctx context.Context) ([]Neighbor, error)
 	// Identity is the sender of reports; it may change while the Reporter runs.
 	Identity func() Identity
 	// LookupTXT asks for TXT records past all caches. The answer is empty where there
@@ -87,6 +90,8 @@ type Reporter struct {
 	due   schedule
 	busy  map[reportKey]bool // reports that are being sent
 	today string             // of the last newDay
+
+	gathered time.Time // of the last gatherLate; only Run uses it
 
 	gzipWriters chan *gzip.Writer // idle writers; nil: not made yet
 	wake        chan struct{}
@@ -174,6 +179,9 @@ func (r *Reporter) send(ctx context.Context, k reportKey, now bool) error {
 		return err
 	}
 	if !found {
+		if err := r.gather(ctx, k.Day, k.Domain); err != nil {
+			return err
+		}
 		if s, err = r.closeCounts(ctx, k); err != nil {
 			return err
 		}
@@ -305,19 +313,19 @@ func (r *Reporter) announce(k reportKey, before, s *submission) {
 			r.o.Ended(d.how(), d.Progress == Accepted)
 		}
 	}
-	level, msg := slog.LevelInfo, "TLS report delivered"
-	switch s.State {
-	case Skipped:
-		level, msg = slog.LevelDebug, "TLS report not wanted"
-	case Failed:
-		level, msg = slog.LevelWarn, "TLS report given up"
-	case Waiting:
-		msg = "TLS report queued"
-		if !s.Next.IsZero() {
-			msg = "TLS report is tried again later"
-		}
+	fields := []any{"domain", k.Domain, "day", k.Day, "report_id", r.id(k), "why", s.Why, "attempt", s.Attempts}
+	switch {
+	case s.State == Skipped:
+		r.log.Debug("TLS report not wanted", fields...)
+	case s.State == Failed:
+		r.log.Warn("TLS report given up", fields...)
+	case s.State == Waiting && s.Next.IsZero():
+		r.log.Info("TLS report queued", fields...)
+	case s.State == Waiting:
+		r.log.Info("TLS report is tried again later", fields...)
+	default:
+		r.log.Info("TLS report delivered", fields...)
 	}
-	r.log.Log(context.Background(), level, msg, "domain", k.Domain, "day", k.Day, "report_id", r.id(k), "why", s.Why, "attempt", s.Attempts)
 }
 
 // Mailed records the end of a queued mail of a report: why is "" where it was

@@ -99,6 +99,9 @@ func (r *Reporter) Run(ctx context.Context) error {
 		if err := r.newDay(ctx, now); err != nil {
 			r.log.Error("TLS reports: the day that is over could not be read; it is tried again", "error", err)
 		}
+		if err := r.gatherLate(ctx, now); err != nil && ctx.Err() == nil {
+			r.log.Error("TLS reports: counts of days that are over could not be gathered; it is tried again", "error", err)
+		}
 		r.mu.Lock()
 		k, wait, ok := r.due.next(now)
 		r.mu.Unlock()
@@ -197,6 +200,15 @@ func (r *Reporter) newDay(ctx context.Context, now time.Time) error {
 		r.setToday(before)
 	}
 	return err
+}
+
+// gatherLate gathers, once a minute, what other relays have counted for days that are over.
+func (r *Reporter) gatherLate(ctx context.Context, now time.Time) error {
+	if r.o.Neighbors == nil || !r.gathered.IsZero() && now.Sub(r.gathered).Abs() < time.Minute {
+		return nil
+	}
+	r.gathered = now
+	return r.gatherEnded(ctx, DayOf(now))
 }
 
 // setToday sets the current day and returns the one before.

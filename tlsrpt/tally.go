@@ -174,7 +174,31 @@ func (t *Tally) count(txn store.Txn, r *Result, policyID []byte) error {
 			return err
 		}
 	}
-	return t.countFailure(txn, base, &n, r)
+	at := r.At.Unix()
+	return t.countFailure(txn, base, &n, r, *r.Failure, failureCount{Count: 1, First: at, Last: at})
+}
+
+// add adds counts of a policy to those of the open generation of its domain. It runs in
+// the committer.
+func (t *Tally) add(txn store.Txn, k reportKey, c *Counts) error {
+	r := Result{Domain: k.Domain, Policy: c.Policy}
+	var n policyCount
+	base, err := t.beginPolicy(txn, k.Day, &r, r.Policy.identity(), &n)
+	if err != nil || base == nil {
+		return err
+	}
+	n.Successes, n.Again, n.AgainFailed = n.Successes+c.Successes, n.Again+c.Again, n.AgainFailed+c.AgainFailed
+	if err := set(t, txn, countKey(base), n); err != nil {
+		return err
+	}
+	r.At, err = ParseDay(k.Day)
+	for i := range c.Failures {
+		f := &c.Failures[i]
+		if err == nil {
+			err = t.countFailure(txn, base, &n, &r, f.Failure, failureCount{Count: f.Count, First: f.First, Last: f.Last})
+		}
+	}
+	return err
 }
 
 // beginPolicy finds the key of the counts of a policy that is not in the first report of
@@ -232,9 +256,8 @@ func (t *Tally) newDomain(txn store.Txn, day string) (full bool, err error) {
 	return full, set(t, txn, dayKey(day), n+1)
 }
 
-func (t *Tally) countFailure(txn store.Txn, base []byte, n *policyCount, r *Result) error {
+func (t *Tally) countFailure(txn store.Txn, base []byte, n *policyCount, r *Result, failure Failure, more failureCount) error {
 	var f failureCount
-	failure := *r.Failure
 	k := failureKey(base, &failure)
 	found, err := get(t, txn, countKey(k), &f)
 	if err != nil {
@@ -249,7 +272,7 @@ func (t *Tally) countFailure(txn store.Txn, base []byte, n *policyCount, r *Resu
 				return err
 			}
 		}
-		failure = Failure{Type: r.Failure.Type}
+		failure = Failure{Type: failure.Type}
 		k = failureKey(base, &failure)
 		if found, err = get(t, txn, countKey(k), &f); err != nil {
 			return err
@@ -265,7 +288,7 @@ func (t *Tally) countFailure(txn store.Txn, base []byte, n *policyCount, r *Resu
 			return err
 		}
 	}
-	f.observe(r.At)
+	f.add(more)
 	return set(t, txn, countKey(k), f)
 }
 

@@ -63,15 +63,15 @@ func (a *app) loadPublished(names []string) (*config.Config, []publish.Domain, e
 }
 
 // publishHost returns the relay as the world sees it: the addresses of the configuration,
-// or those that the DNS has for the name. ask is nil where they are not needed.
-func publishHost(ctx context.Context, c *config.Config, ask *dnsclient.Client) (publish.Host, error) {
+// or those that the DNS has for the name, where a domain needs them.
+func publishHost(ctx context.Context, c *config.Config, ask *dnsclient.Client, domains []publish.Domain) (publish.Host, error) {
 	host := publish.Host{Name: c.PublisherHost()}
 	for _, s := range c.Publisher.Addresses {
 		if addr, err := netip.ParseAddr(s); err == nil { // checked by config
 			host.Addresses = append(host.Addresses, addr)
 		}
 	}
-	if len(host.Addresses) > 0 || ask == nil {
+	if !needsAddresses(c, domains) {
 		return host, nil
 	}
 	found, err := ask.Addrs(ctx, host.Name)

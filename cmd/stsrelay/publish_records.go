@@ -19,8 +19,9 @@ func (a *app) publishRecords() *cobra.Command {
 		Use: "records [DOMAIN...]", Short: "Print the DNS records that the published policies need",
 		Long: `Print the DNS records that the published policies need: the policy host's, that
 with the policy's id, and that which asks for TLS reports. The MX records stay
-as they are. Nothing is looked up, but for the addresses of [publisher] host
-where a record needs them.`,
+as they are. The addresses of [publisher] host are looked up where a record needs
+them, and CAA records where certificates come by ACME: one that keeps the
+authority from issuing needs another one beside it.`,
 		Example: "  stsrelay publish records example.com\n  stsrelay publish records --format bind",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if !slices.Contains([]string{"table", "bind", "csv"}, format) {
@@ -46,19 +47,21 @@ where a record needs them.`,
 
 // recordsOf returns the records that domains need. Those that several share come first.
 func recordsOf(cmd *cobra.Command, c *config.Config, domains []publish.Domain) ([]publish.Record, error) {
-	var ask *dnsclient.Client
-	if needsAddresses(c, domains) {
-		var err error
-		if ask, err = dnsclient.New(dnsclient.Options{Servers: c.DNS.Servers, TrustAD: c.DNS.TrustAD}); err != nil {
-			return nil, fmt.Errorf("dns: %w", err)
-		}
-		defer func() { _ = ask.Close() }() // nothing was written
+	ask, err := dnsclient.New(dnsclient.Options{Servers: c.DNS.Servers, TrustAD: c.DNS.TrustAD})
+	if err != nil {
+		return nil, fmt.Errorf("dns: %w", err)
 	}
-	host, err := publishHost(cmd.Context(), c, ask)
+	defer func() { _ = ask.Close() }() // nothing was written
+	host, err := publishHost(cmd.Context(), c, ask, domains)
 	if err != nil {
 		return nil, err
 	}
 	out := publish.SharedRecords(domains)
+	caa, err := missingCAA(cmd.Context(), c, ask, domains)
+	if err != nil {
+		return nil, err
+	}
+	out = append(out, caa...)
 	for _, d := range domains {
 		for _, r := range publish.Records(d, host) {
 			if !slices.ContainsFunc(out, func(o publish.Record) bool { return o.Name == r.Name && o.Type == r.Type && o.Value == r.Value }) {

@@ -13,7 +13,6 @@ func (a *app) queueCommand() *cobra.Command {
 		a.queueChange("remove", "Delete messages; nobody is told. queue trash restore brings them back for 24 hours", "stsrelay queue remove 01KAR7M3QVJ0Z6"),
 		a.queueChange("bounce", "Give messages up and tell their senders", "stsrelay queue bounce --domain gone.example --reason 'no such company'"),
 		a.queueTrash(), a.queueUndo(), a.queueExport(), a.queueImport(), a.queueRescue(), a.queueDrain(),
-		a.queuePause("pause", "Pause delivery as a whole, until resume or the next start"),
-		a.queuePause("resume", "Resume delivery"),
+		a.queuePause(), a.queueResume(),
 	)
 }

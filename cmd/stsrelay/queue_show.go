@@ -80,7 +80,7 @@ func (a *app) printMessage(m *operator.Message) {
 		row("held", "%s", m.HeldFor)
 	}
 	if m.State == "queued" {
-		row("next", "%s, %s", human.Until(m.NextAttemptAt), tried(m.Attempts))
+		row("next", "%s, %s", m.Next(), tried(m.Attempts))
 	}
 	for _, w := range m.WaitsFor {
 		row("waits for", "%s", w)
@@ -98,7 +98,7 @@ func (a *app) printMessage(m *operator.Message) {
 	for _, r := range m.Recipients {
 		row("to", "%s  %s, %s", r.Address, r.State, tried(r.Attempts))
 		for _, d := range []struct{ name, text string }{
-			{"last", at(r.LastAttemptAt, human.Ago)}, {"next", at(r.NextAttemptAt, human.Until)}, {"waits", withDomain(&r)},
+			{"last", at(r.LastAttemptAt, human.Ago)}, {"next", nextOf(m, &r)}, {"waits", withDomain(&r)},
 			{"host", r.Host}, {"TLS", r.TLS}, {"reply", r.LastReply}, {"error", r.LastError},
 		} {
 			if d.text != "" {
@@ -114,6 +114,14 @@ func tried(attempts int) string {
 		return "not tried yet"
 	}
 	return human.Plural(attempts, "attempt")
+}
+
+// nextOf is when a recipient of a message is tried next, "" where it is not.
+func nextOf(m *operator.Message, r *operator.Recipient) string {
+	if m.Paused != nil && r.State == "queued" {
+		return "paused " + m.Paused.String()
+	}
+	return at(r.NextAttemptAt, human.Until)
 }
 
 // at is a time, and how far from now it is; "" for nil.

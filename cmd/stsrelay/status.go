@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -54,6 +55,9 @@ func writeStatus(w io.Writer, s *operator.Status) {
 	fmt.Fprintf(w, "so far    %s accepted; %s delivered, %d bounced, %d put off since the start\n", human.Plural(int(n.Accepted), "message"), human.Plural(int(n.Delivered), "recipient"), n.Bounced, n.Deferred)
 	fmt.Fprintf(w, "lately    last 15 min: %d delivered, %d deferred, %d bounced\n", s.Last.Delivered, s.Last.Deferred, s.Last.Bounced)
 	fmt.Fprintf(w, "sessions  %d in, %d out\n", s.Sessions.In, s.Sessions.Out)
+	for _, p := range s.Pauses {
+		fmt.Fprintf(w, "paused    %s %s\n", cmp.Or(p.Domain, "delivery as a whole"), p)
+	}
 	if s.LogDropped > 0 {
 		fmt.Fprintf(w, "log       %s dropped: the reader of standard error does not keep up\n", human.Plural(int(min(s.LogDropped, math.MaxInt32)), "line"))
 	}

@@ -24,12 +24,14 @@ func (d *Domain) blocks(p Priority) bool {
 	return d.backoff.step > 0 && !p.Expired && !(d.backoff.PolicyOnly && p.PolicyFree)
 }
 
-// StartsAt returns when g may be tried.
+// StartsAt returns when g may be tried; Forever where its domain is paused without an end.
 func (g *Group) StartsAt() Time {
-	if d := g.Domain; d.blocks(g.Priority) {
-		return max(g.Due, d.backoff.until)
+	d := g.Domain
+	at := max(g.Due, d.pausedUntil)
+	if d.blocks(g.Priority) {
+		at = max(at, d.backoff.until)
 	}
-	return g.Due
+	return at
 }
 
 // Backoff returns why the domain of g is in back-off, and since when, if g waits for its

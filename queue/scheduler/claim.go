@@ -33,8 +33,11 @@ type Claim struct {
 // Next claims the group whose turn it is. If none is due, wakeAt is when the next one will
 // be if nothing changes, Never if none is known.
 func (s *Scheduler) Next(now Time) (c Claim, wakeAt Time) {
-	if s.paused || s.atLimit() {
+	switch {
+	case s.atLimit() || s.pausedUntil == Forever:
 		return Claim{}, Never
+	case s.Paused(now):
+		return Claim{}, s.pausedUntil
 	}
 	wakeAt = s.markDelayed(now)
 	for len(s.sleeping) > 0 && s.sleeping[0].wakeAt <= now {
@@ -54,7 +57,7 @@ func (s *Scheduler) Next(now Time) (c Claim, wakeAt Time) {
 // NextOf claims the next group of one domain, if one may be claimed now.
 func (s *Scheduler) NextOf(domain string, now Time) Claim {
 	d := s.domains[domain]
-	if d == nil || s.paused || s.atLimit() || s.provenOnly() && !s.proven.holds(domain, now) {
+	if d == nil || s.Paused(now) || s.atLimit() || s.provenOnly() && !s.proven.holds(domain, now) {
 		return Claim{}
 	}
 	return s.claim(d, now)
@@ -103,7 +106,7 @@ func (s *Scheduler) atLimit() bool { return s.limits.Claims > 0 && s.claims.all 
 // PlacesShort reports whether a group is due that cannot be claimed because of the limit of
 // all claims, or of those for domains that are not proven.
 func (s *Scheduler) PlacesShort(now Time) bool {
-	if s.paused || s.limits.Claims <= 0 {
+	if s.Paused(now) || s.limits.Claims <= 0 {
 		return false
 	}
 	waits := len(s.sleeping) > 0 && s.sleeping[0].wakeAt <= now || !s.rings.others.empty() || !s.rings.fresh.empty()

@@ -153,13 +153,13 @@ func TestAResultThatIsLostGoesOnCounting(t *testing.T) {
 func TestNothingIsClaimedWhilePaused(t *testing.T) {
 	w := newWorld(t, Options{Paused: true})
 	w.mail("a.test")
-	if wakeAt := w.nothing("while paused"); wakeAt != Never || !w.Paused() {
+	if wakeAt := w.nothing("while paused"); wakeAt != Never || !w.Paused(w.now) {
 		t.Errorf("wakes at %d", wakeAt)
 	}
 	if c := w.NextOf("a.test", w.now); c.Group != nil {
 		t.Error("NextOf claimed while paused")
 	}
-	w.SetPaused(false)
+	w.Pause(w.now)
 	w.claim()
 }
 
@@ -221,7 +221,9 @@ func TestPlacesAreShort(t *testing.T) {
 			for range min(row.mails, 6) {
 				w.claim()
 			}
-			w.SetPaused(row.paused)
+			if row.paused {
+				w.Pause(Forever)
+			}
 			if got := w.PlacesShort(w.now); got != row.want {
 				t.Errorf("%t", got)
 			}
@@ -254,4 +256,54 @@ func TestDeliveriesMakeWayForAnInflow(t *testing.T) {
 	if w.Senders() != 0 {
 		t.Errorf("%d senders wait", w.Senders())
 	}
+}
+
+func TestAPauseEndsByItself(t *testing.T) {
+	w := newWorld(t, Options{})
+	w.mail("a.test")
+	w.Pause(w.now.Add(time.Hour))
+	if wakeAt := w.nothing("while paused"); wakeAt != w.now.Add(time.Hour) || !w.Paused(w.now) {
+		t.Errorf("wakes at %d", wakeAt)
+	}
+	w.advance(time.Hour)
+	if w.Paused(w.now) {
+		t.Error("still paused")
+	}
+	w.claim()
+}
+
+func TestNothingOfAPausedDomainIsClaimed(t *testing.T) {
+	for _, row := range []struct {
+		name string
+		end  func(w *world) // ends the pause
+	}{
+		{"it ends by itself", func(w *world) { w.advance(time.Hour) }},
+		{"it is ended", func(w *world) { w.PauseDomain("a.test", w.now, w.now) }},
+	} {
+		t.Run(row.name, func(t *testing.T) {
+			w := newWorld(t, Options{Schedule: Schedule{DelayWarning: time.Minute}})
+			w.PauseDomain("a.test", w.now.Add(time.Hour), w.now) // which has no mail yet
+			first := w.mail("a.test")
+			w.mail("b.test")
+			w.end(w.claim(), Outcome{Delivered: true})
+			w.nothing("of a paused domain")
+			w.ok(w.RetryNow(first, w.now))
+			w.advance(30 * time.Minute) // its sender would be warned of the delay
+			w.nothing("of a paused domain after RetryNow")
+			if at := first.Groups[0].StartsAt(); at != w.now.Add(30*time.Minute) || w.NextOf("a.test", w.now).Group != nil {
+				t.Errorf("it starts in %s", at.Sub(w.now))
+			}
+			row.end(w)
+			if c := w.claim(); c.Group.Entry != first {
+				t.Error("another message was claimed")
+			}
+			w.nothing("more")
+		})
+	}
+	w := newWorld(t, Options{})
+	w.mail("a.test")
+	w.PauseDomain("a.test", Forever, w.now)
+	w.nothing("of a domain that was paused with mail")
+	w.advance(1000 * time.Hour)
+	w.nothing("of a domain that is paused without an end")
 }

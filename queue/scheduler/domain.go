@@ -19,6 +19,8 @@ type Domain struct {
 	Claimed int
 	limit   int // the number of places
 	backoff backoff
+	// pausedUntil is when the operator's pause ends; in the past where there is none.
+	pausedUntil Time
 
 	wakeAt    Time  // when it has something due, in the heap of sleeping domains
 	heapIndex int   // there; -1 where it is not
@@ -29,7 +31,10 @@ type Domain struct {
 func (s *Scheduler) domain(name string) *Domain {
 	d := s.domains[name]
 	if d == nil {
-		d = &Domain{Name: name, limit: s.limits.Domain, heapIndex: -1}
+		d = &Domain{Name: name, limit: s.limits.Domain, heapIndex: -1, pausedUntil: -Forever}
+		if until, ok := s.pausedDomains[name]; ok {
+			d.pausedUntil = until
+		}
 		s.domains[name] = d
 	}
 	return d
@@ -94,7 +99,7 @@ func (d *Domain) next(now Time, f *inflow) (rank int, at Time, ok bool) {
 		if !notice {
 			due = first.StartsAt()
 		}
-		due = f.delay(due, now)
+		due = max(f.delay(due, now), d.pausedUntil)
 		if !ok || due < at && at > now {
 			rank, at, ok = i, due, true
 		}

@@ -39,7 +39,7 @@ type Reason struct {
 type Options struct {
 	Schedule Schedule
 	Limits   Limits
-	// Paused reports whether nothing is claimed until SetPaused.
+	// Paused reports whether nothing is claimed until Pause is called.
 	Paused bool
 	// Rand returns a number in [0, 1) for the variation of waits; nil: math/rand.
 	Rand func() float64
@@ -65,7 +65,6 @@ type Counts struct {
 type Scheduler struct {
 	schedule Schedule
 	limits   Limits
-	paused   bool
 	rand     func() float64
 
 	messages entryList
@@ -77,6 +76,9 @@ type Scheduler struct {
 	inflow   inflow
 	counts   Counts
 	reasons  reasonCounts
+
+	pausedUntil   Time            // in the past: it is not paused
+	pausedDomains map[string]Time // also those without mail
 }
 
 // claimCounts counts the claims whose results are not durable yet.
@@ -90,7 +92,11 @@ func New(o Options) *Scheduler {
 	if o.Rand == nil {
 		o.Rand = rand.Float64
 	}
-	return &Scheduler{schedule: o.Schedule, limits: o.Limits, paused: o.Paused, rand: o.Rand, domains: make(map[string]*Domain), reasons: newReasonCounts()}
+	s := &Scheduler{schedule: o.Schedule, limits: o.Limits, rand: o.Rand, domains: make(map[string]*Domain), pausedUntil: -Forever, reasons: newReasonCounts()}
+	if o.Paused {
+		s.pausedUntil = Forever
+	}
+	return s
 }
 
 // Counts returns the totals.
@@ -99,12 +105,6 @@ func (s *Scheduler) Counts() Counts { return s.counts }
 // Claims is how many groups are claimed for an attempt, until the results are
 // durable.
 func (s *Scheduler) Claims() int { return s.claims.all }
-
-// Paused reports whether nothing is claimed.
-func (s *Scheduler) Paused() bool { return s.paused }
-
-// SetPaused stops or resumes claims.
-func (s *Scheduler) SetPaused(paused bool) { s.paused = paused }
 
 // SetLimits changes the limits. Claims that exceed lower ones stay; a domain reaches a
 // higher one as its groups are delivered.

@@ -58,8 +58,7 @@ type Options struct {
 	// Ready returns why a certificate for a name cannot be had now, nil where it can. It is
 	// asked before every order: a failed one counts at the authority.
 	Ready func(ctx context.Context, name string) error
-	// CAA looks up the CAA records of a name; nil: they are not looked at. There being none
-	// is no error.
+	// CAA looks up the CAA records of a name, as LookupCAA does; nil: they are not looked at.
 	CAA func(ctx context.Context, name string) ([]CAA, error)
 	// Changed is told of a name that has got a certificate; nil: nobody is.
 	Changed func(name string)
@@ -83,7 +82,7 @@ type Certificates struct {
 	config *certmagic.Config
 	issuer *certmagic.ACMEIssuer
 
-	directory directory
+	authority *Authority
 
 	mu    sync.Mutex
 	names map[string]*name
@@ -124,7 +123,7 @@ func New(o Options) (*Certificates, error) {
 	if o.Changed == nil {
 		o.Changed = func(string) {}
 	}
-	c := &Certificates{o: o, names: make(map[string]*name), wake: make(chan struct{}, 1), directory: directory{url: o.Directory, roots: o.Roots}}
+	c := &Certificates{o: o, names: make(map[string]*name), wake: make(chan struct{}, 1), authority: NewAuthority(o.Directory, o.Roots)}
 	log := zap.New(bridge{o.Logger})
 	c.cache = certmagic.NewCache(certmagic.CacheOptions{
 		GetConfigForCert:   func(certmagic.Certificate) (*certmagic.Config, error) { return c.config, nil },

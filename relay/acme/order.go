@@ -248,5 +248,8 @@ func (c *Certificates) ready(ctx context.Context, of string) error {
 	if err := c.o.Ready(ctx, of); err != nil {
 		return err
 	}
-	return c.allowed(ctx, of)
+	if c.o.CAA == nil {
+		return nil
+	}
+	return c.authority.Allowed(ctx, c.o.CAA, of)
 }

@@ -2,6 +2,7 @@ package adminapi
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -21,22 +22,22 @@ func (s *Server) queueRoutes(mux *http.ServeMux) {
 	mux.HandleFunc("POST /v1/queue/import", func(w http.ResponseWriter, r *http.Request) {
 		answer(w)(o.Import(r.Context(), actorOf(r.Context()), r.Body, r.URL.Query().Get("hold") == "true"))
 	})
-	mux.HandleFunc("POST /v1/queue/pause", s.setPaused(true))
-	mux.HandleFunc("POST /v1/queue/resume", s.setPaused(false))
+	mux.HandleFunc("POST /v1/queue/pause", func(w http.ResponseWriter, r *http.Request) {
+		if order, ok := readPauseOrder(w, r); ok {
+			answer(w)(o.Pause(r.Context(), actorOf(r.Context()), order))
+		}
+	})
+	mux.HandleFunc("POST /v1/queue/resume", func(w http.ResponseWriter, r *http.Request) {
+		if order, ok := readPauseOrder(w, r); ok {
+			answer(w)(o.Resume(r.Context(), actorOf(r.Context()), order))
+		}
+	})
 	mux.HandleFunc("POST /v1/queue/undo", s.undo)
 	mux.HandleFunc("POST /v1/queue/{action}", func(w http.ResponseWriter, r *http.Request) {
 		if sel, ok := readSelection(w, r); ok {
 			answer(w)(o.Change(r.Context(), actorOf(r.Context()), operator.Action(r.PathValue("action")), sel))
 		}
 	})
-}
-
-// setPaused returns the handler that pauses or resumes delivery.
-func (s *Server) setPaused(paused bool) http.HandlerFunc {
-	return func(w http.ResponseWriter, r *http.Request) {
-		s.operator.SetPaused(r.Context(), actorOf(r.Context()), paused)
-		writeJSON(w, struct{}{})
-	}
 }
 
 // list streams an array, the oldest message first.
@@ -52,6 +53,17 @@ func (s *Server) list(w http.ResponseWriter, r *http.Request) {
 	sel := operator.Selection{Domain: q.Get("domain"), From: q.Get("from"), To: q.Get("to"), State: q.Get("state"), OlderThan: q.Get("older_than"), Why: q.Get("why"), All: true}
 	a := &array{w: w}
 	s.end(a, s.operator.Messages(r.Context(), sel, limit, func(m *operator.Message) bool { return a.add(m) }))
+}
+
+// readPauseOrder reads what is to be paused or resumed; no body is delivery as a whole. ok is
+// false where it was refused.
+func readPauseOrder(w http.ResponseWriter, r *http.Request) (order operator.PauseOrder, ok bool) {
+	err := json.NewDecoder(http.MaxBytesReader(w, r.Body, 64<<10)).Decode(&order)
+	if err != nil && !errors.Is(err, io.EOF) {
+		refuse(w, http.StatusBadRequest, err)
+		return order, false
+	}
+	return order, true
 }
 
 // undo takes {"within": "10m"}.

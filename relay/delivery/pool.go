@@ -29,6 +29,9 @@ const (
 	// will be sent within shortly: the handshake would cost more.
 	fewWaiting = 10
 	shortly    = 500 * time.Millisecond
+	// After manyCarried messages a session, while others waited, another session is worth
+	// its handshake.
+	manyCarried = 20
 	// minBusy and maxBusy bound the time until a claim that was given back is tried again.
 	minBusy = 200 * time.Millisecond
 	maxBusy = time.Minute
@@ -104,6 +107,7 @@ type hostSessions struct {
 	opening      int          // that are being opened
 	waiting      []chan error // receive nil to try again, or the error for get
 	waitingSince time.Time    // when attempts began to wait, or further sessions were opened meanwhile
+	carried      int          // messages that the host took while others waited, since then
 	used         time.Time
 	noBDAT       bool      // the host offers CHUNKING and does not know BDAT
 	taken        time.Time // when the host took a message last; zero after an overload
@@ -255,14 +259,15 @@ func (h *hostSessions) expected() time.Duration {
 
 // preferWaiting reports whether a session will be free before another one could be opened,
 // or so soon after that the handshake costs more than the wait. Once attempts have waited
-// longer than a burst lasts, further sessions are opened after all: half as many as there
-// are, at the same time. The next ones follow when attempts have waited as long again.
+// longer than a burst lasts, or each session has carried manyCarried messages while others
+// waited, further sessions are opened after all: half as many as there are, at the same
+// time. The next ones follow when that is so again.
 func (h *hostSessions) preferWaiting(now time.Time) bool {
 	if h.total() < firstSessions || h.message == 0 {
 		return false
 	}
 	wait, soon := h.expected(), 2*h.open
-	if len(h.waiting) > 0 && now.Sub(h.waitingSince) > max(soon, shortly) {
+	if len(h.waiting) > 0 && (now.Sub(h.waitingSince) > max(soon, shortly) || h.carried >= manyCarried*h.total()) {
 		return h.opening >= max(len(h.sessions)/2, 1)
 	}
 	return wait < soon || wait < shortly && h.ahead() <= fewWaiting*h.total()
@@ -306,6 +311,9 @@ func (p *pool) onSuccess(key string, d time.Duration) {
 	defer p.mu.Unlock()
 	h := p.host(key)
 	h.message, h.taken = average(h.message, d), time.Now()
+	if len(h.waiting) > 0 {
+		h.carried++
+	}
 	if h.steady {
 		h.window += 1 / h.window
 	} else {
@@ -368,7 +376,7 @@ func (p *pool) add(s *session) {
 	defer p.mu.Unlock()
 	h, a := p.host(s.key), p.address(s.addr)
 	h.opening--
-	h.waitingSince = time.Now()
+	h.waitingSince, h.carried = time.Now(), 0
 	h.sessions = append(h.sessions, s)
 	a.sessions = append(a.sessions, s)
 	if r := s.place; r != nil {
@@ -386,7 +394,7 @@ func (p *pool) cancel(key string, now time.Time, failed bool) (open, opening int
 	defer p.mu.Unlock()
 	h := p.host(key)
 	h.opening--
-	h.used, h.waitingSince = now, now
+	h.used, h.waitingSince, h.carried = now, now, 0
 	if failed && h.total() == 0 {
 		h.rejectWaiting()
 	} else {

@@ -99,16 +99,17 @@ func TestAFewMessagesAreNotWorthAnotherSession(t *testing.T) {
 	for _, tt := range []struct {
 		name                   string
 		message, open, pressed time.Duration
-		waiting                int
+		waiting, carried       int
 		opens                  bool
 	}{
-		{"few, and soon through", 20 * time.Millisecond, time.Millisecond, shortly, 2*fewWaiting - 1, false},
-		{"more than a few", 20 * time.Millisecond, time.Millisecond, 0, 2 * fewWaiting, true},
-		{"few that take long", 200 * time.Millisecond, time.Millisecond, 0, fewWaiting, true},
-		{"many, and sooner than another session", 20 * time.Millisecond, time.Second, 0, 2 * fewWaiting, false},
-		{"many all the time", 20 * time.Millisecond, time.Second, 3 * time.Second, 2 * fewWaiting, true},
+		{"few, and soon through", 20 * time.Millisecond, time.Millisecond, shortly, 2*fewWaiting - 1, 2*manyCarried - 1, false},
+		{"more than a few", 20 * time.Millisecond, time.Millisecond, 0, 2 * fewWaiting, 0, true},
+		{"few that take long", 200 * time.Millisecond, time.Millisecond, 0, fewWaiting, 0, true},
+		{"many, and sooner than another session", 20 * time.Millisecond, time.Second, 0, 2 * fewWaiting, 0, false},
+		{"many all the time", 20 * time.Millisecond, time.Second, 3 * time.Second, 2 * fewWaiting, 0, true},
+		{"few at a time, again and again", 20 * time.Millisecond, time.Millisecond, 0, 3, 2 * manyCarried, true},
 	} {
-		h := hostSessions{window: 10, open: tt.open, message: tt.message, waitingSince: time.Unix(1e9, 0), sessions: []*session{{busy: true}, {busy: true}},
+		h := hostSessions{window: 10, open: tt.open, message: tt.message, waitingSince: time.Unix(1e9, 0), sessions: []*session{{busy: true}, {busy: true}}, carried: tt.carried,
 			waiting: make([]chan error, tt.waiting)}
 		if h.preferWaiting(time.Unix(1e9, 0).Add(tt.pressed)) == tt.opens {
 			t.Errorf("%s: another session is opened: %v", tt.name, !tt.opens)

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
@@ -20,6 +21,10 @@ const (
 	// askEvery is the time between two attempts to take the own space.
 	askEvery = 500 * time.Millisecond
 )
+
+// ReportsSpace is the space in which the TLS reports of the fleet are made, by the relay
+// that holds it. No relay can have this name.
+const ReportsSpace = "TLS reports"
 
 // Join takes the space of this relay. Where another relay has taken it over, that one is
 // asked to hand it back, for at most two terms.
@@ -63,7 +68,10 @@ type Options struct {
 	// Adopt works on a space that was taken over, until ctx ends or it is to be handed
 	// back.
 	Adopt func(ctx context.Context, s *postgres.Store) error
-	// Held is told how many spaces the relays of the fleet work on, when that changes.
+	// Reports reports whether this relay makes the TLS reports of the fleet if no other one
+	// does: it holds ReportsSpace then.
+	Reports bool
+	// Held is told how many spaces the relays of the fleet deliver mail of, when that changes.
 	Held   func(spaces int)
 	Logger *slog.Logger
 }
@@ -121,9 +129,15 @@ func (m *member) look(ctx context.Context, d *postgres.Directory) {
 		return
 	}
 	m.count(spaces)
+	if m.Reports && !slices.ContainsFunc(spaces, func(s postgres.Space) bool { return s.Name == ReportsSpace }) {
+		m.take(ctx, &postgres.Space{Name: ReportsSpace, GivenUp: true})
+	}
 	for i := range spaces {
 		s := &spaces[i]
-		if s.Held() || s.Messages == 0 || s.Name == m.Space.Space {
+		if s.Held() || s.Name == m.Space.Space {
+			continue
+		}
+		if s.Name == ReportsSpace && !m.Reports || s.Name != ReportsSpace && s.Messages == 0 {
 			continue
 		}
 		if !s.GivenUp && time.Since(m.calm) < m.Own.Length() {
@@ -133,11 +147,12 @@ func (m *member) look(ctx context.Context, d *postgres.Directory) {
 	}
 }
 
-// count tells Held how many spaces are worked on.
+// count tells Held how many spaces are worked on. That of the reports has a session of its
+// own only while reports wait.
 func (m *member) count(spaces []postgres.Space) {
 	held := 0
 	for i := range spaces {
-		if spaces[i].Held() {
+		if s := &spaces[i]; s.Held() && (s.Name != ReportsSpace || s.Messages > 0) {
 			held++
 		}
 	}
@@ -161,14 +176,21 @@ func (m *member) take(ctx context.Context, s *postgres.Space) {
 		}
 		return
 	}
-	m.Logger.Warn("took over the messages of a relay that is gone; what it had under way may come twice", "space", s.Name, "messages", s.Messages, "term", taken.Term())
+	if s.Name == ReportsSpace {
+		m.Logger.Info("this relay makes the TLS reports of the fleet", "term", taken.Term())
+	} else {
+		m.Logger.Warn("took over the messages of a relay that is gone; what it had under way may come twice", "space", s.Name, "messages", s.Messages, "term", taken.Term())
+	}
 	m.letRest(s.Name, 100*365*24*time.Hour)
 	m.work.Go(func() {
 		defer m.letRest(s.Name, m.Own.Length())
 		err := m.Adopt(ctx, taken)
 		err = errors.Join(err, taken.Close())
 		if err != nil {
-			m.Logger.Error("stopped working on the messages of another relay", "space", s.Name, "error", err)
+			m.Logger.Error("stopped working on a space beside the own one", "space", s.Name, "error", err)
+			return
+		}
+		if s.Name == ReportsSpace {
 			return
 		}
 		m.Logger.Info("gave the messages of another relay back", "space", s.Name, "wanted_by", taken.WantedBy())

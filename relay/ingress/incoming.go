@@ -31,7 +31,9 @@ func (m *incoming) read() error {
 		if e := s.checkAuthors(head.from); e != nil {
 			return "", e
 		}
-		m.domain = signingDomain(&head, m.env)
+		if s.server.rules.Load().Sign != nil {
+			m.domain = signingDomain(&head, m.env)
+		}
 		h.w = m.signed()
 		return s.complete(head, m.env, m.in.ID().String())
 	}

@@ -34,10 +34,13 @@ func (m *Message) To() string {
 	return fmt.Sprintf("%s +%d", m.waiting().Address, len(m.Recipients)-1)
 }
 
-// Next returns when the message is tried next, or its state if it is not queued.
+// Next returns when the message is tried next, or why it is not.
 func (m *Message) Next() string {
-	if m.State != "queued" {
+	switch {
+	case m.State != "queued":
 		return m.State
+	case m.Paused != nil:
+		return m.Paused.short()
 	}
 	return human.Until(m.NextAttemptAt)
 }
@@ -48,6 +51,22 @@ func (m *Message) Why() string {
 		return "waits for " + m.WaitsFor[0].String()
 	}
 	return m.Reason.String()
+}
+
+// Next returns when mail of the domain is tried next.
+func (d *DomainSummary) Next() string {
+	if d.Paused != nil {
+		return d.Paused.short()
+	}
+	return human.Until(d.NextAttemptAt)
+}
+
+// short says that something is paused, and for how long.
+func (p *Pause) short() string {
+	if p.Until == nil {
+		return "paused"
+	}
+	return "paused " + human.Span(time.Until(*p.Until))
 }
 
 // Received returns how the message came in: the TLS version and the user.

@@ -38,7 +38,7 @@ type LiveDomain struct {
 	Limit      int       `json:"limit"`
 	OldestAt   time.Time `json:"oldest_at"` // when the message came in that is longest in the queue
 	State      LiveState `json:"state"`
-	// Until is when a Resting domain is tried again, else nil.
+	// Until is when a Resting domain is tried again, or a pause ends; else nil.
 	Until  *time.Time `json:"until"`
 	Reason Reason     `json:"why"` // of the last attempt that left recipients
 }
@@ -51,15 +51,15 @@ const liveDomains = 20
 func (o *Operator) Live() Live {
 	l := Live{At: time.Now().UTC().Truncate(time.Millisecond), Status: o.Status(), Active: o.o.Queue.Active(), Rates: o.o.Live.Rates(), Results: o.o.Live.Results()}
 	l.Domains = []LiveDomain{}
-	ours := o.sharedWithin(time.Minute)
+	ours, pauses := o.sharedWithin(time.Minute), o.pausesNow()
 	for _, d := range o.o.Queue.Busiest(liveDomains) {
 		row := LiveDomain{Domain: d.Domain, Deliveries: d.Groups, Active: d.Active, Limit: d.Limit, OldestAt: d.OldestAt.Truncate(time.Millisecond),
 			State: Waiting, Reason: newReason(d.Last, d.Domain, "", ours)}
 		switch {
 		case d.Active > 0:
 			row.State = Going
-		case !l.Status.Delivering:
-			row.State = Paused
+		case pauses.of(d.Domain) != nil:
+			row.State, row.Until = Paused, pauses.of(d.Domain).Until
 		case !d.RestsUntil.IsZero():
 			row.State, row.Until = Resting, timePointer(d.RestsUntil)
 		}

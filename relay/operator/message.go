@@ -23,13 +23,15 @@ type Message struct {
 	Attempts      int        `json:"attempts"`
 	// GivesUpAt is when it is given up if it was not delivered; nil: never, or not while it
 	// is held.
-	GivesUpAt  *time.Time `json:"gives_up_at"`
-	HeldFor    string     `json:"held_for,omitempty"`
-	Auth       string     `json:"auth,omitempty"`
-	TLSIn      string     `json:"tls_in,omitempty"`
-	EnvelopeID string     `json:"envelope_id,omitempty"`
-	MessageID  string     `json:"message_id"` // the content's, "" where it is not known
-	Reason     Reason     `json:"why"`
+	GivesUpAt *time.Time `json:"gives_up_at"`
+	// Paused is the pause that keeps it from being tried, nil for none.
+	Paused     *Pause `json:"paused,omitempty"`
+	HeldFor    string `json:"held_for,omitempty"`
+	Auth       string `json:"auth,omitempty"`
+	TLSIn      string `json:"tls_in,omitempty"`
+	EnvelopeID string `json:"envelope_id,omitempty"`
+	MessageID  string `json:"message_id"` // the content's, "" where it is not known
+	Reason     Reason `json:"why"`
 	// WaitsFor is what the attempts under way wait for.
 	WaitsFor   []Awaited   `json:"waits_for,omitempty"`
 	Recipients []Recipient `json:"recipients"`
@@ -57,13 +59,17 @@ type Recipient struct {
 
 // DomainSummary is what waits for one domain.
 type DomainSummary struct {
-	Domain        string     `json:"domain"`
-	Messages      int        `json:"messages"`
-	Recipients    int        `json:"recipients"`
-	OldestAt      time.Time  `json:"oldest_at"`
+	Domain     string    `json:"domain"`
+	Messages   int       `json:"messages"`
+	Recipients int       `json:"recipients"`
+	OldestAt   time.Time `json:"oldest_at"`
+	// Ages is how many recipients wait for less than 5, 10, 20, 40, 80, 160, 320, 640, and
+	// 1,280 minutes, and longer.
+	Ages          queue.Ages `json:"ages"`
 	NextAttemptAt *time.Time `json:"next_attempt_at"`
 	LastError     string     `json:"last_error"`
 	Reason        Reason     `json:"why"`
+	Paused        *Pause     `json:"paused,omitempty"` // nil: it is not paused
 }
 
 // Reason is why mail waits.

@@ -32,8 +32,9 @@ type Options struct {
 	Store store.Reader
 	// Policies is the policy cache; nil: MTA-STS is off.
 	Policies *sts.Manager
-	// Reports makes and sends TLS reports; nil: they are switched off.
-	Reports *tlsrpt.Reporter
+	// Reports returns what makes and sends TLS reports. The error says why this relay
+	// makes none. nil: they are switched off.
+	Reports func() (*tlsrpt.Reporter, error)
 	// History is what became of mail.
 	History *history.Log
 	// Received has the TLS reports that others sent.

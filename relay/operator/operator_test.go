@@ -88,8 +88,8 @@ func TestEveryChangeIsLoggedWithItsActor(t *testing.T) {
 		do   func() error
 		want string
 	}{
-		{"pause", func() error { d.SetPaused(ctx, actor, true); return nil }, `msg="delivery paused by the operator"`},
-		{"resume", func() error { d.SetPaused(ctx, actor, false); return nil }, `msg="delivery resumed by the operator"`},
+		{"pause", func() error { _, err := d.Pause(ctx, actor, operator.PauseOrder{}); return err }, `msg="delivery paused by the operator"`},
+		{"resume", func() error { _, err := d.Resume(ctx, actor, operator.PauseOrder{}); return err }, `msg="delivery resumed by the operator"`},
 		{"retry", change(operator.Retry, operator.Selection{All: true}), `msg="queue changed by the operator" action=retry touched=1 all=true`},
 		{"hold", change(operator.Hold, operator.Selection{IDs: []string{id}, Reason: "odd"}), `msg="queue changed by the operator" action=hold touched=1 ids=[` + id + `] reason=odd`},
 		{"release", change(operator.Release, operator.Selection{State: "held"}), `msg="queue changed by the operator" action=release touched=1 state=held`},
@@ -239,7 +239,9 @@ func TestTheStatusIsThatOfTheQueue(t *testing.T) {
 	if s.Version != "test" || !s.Accepting || s.Delivering || s.Problem != "" || s.Alerts == nil || s.Queue != (operator.QueueStatus{Messages: 1, Recipients: 1, Held: 1}) {
 		t.Errorf("%+v", s)
 	}
-	d.SetPaused(t.Context(), operator.Actor{}, false)
+	if r, err := d.Resume(t.Context(), operator.Actor{}, operator.PauseOrder{}); err != nil || !r.Resumed {
+		t.Errorf("%+v, %v", r, err)
+	}
 	if !d.Status().Delivering {
 		t.Error("it does not deliver after a resume")
 	}

@@ -26,14 +26,14 @@ func (o *Operator) Messages(ctx context.Context, sel Selection, limit int, yield
 		return failed(invalid, fmt.Errorf("why %q is no code of a reason; docs/reasons.md lists them", sel.Why))
 	}
 	n, ours := 0, o.sharedNow()
-	waiting := o.underWay()
+	waiting, pauses := o.underWay(), o.pausesNow()
 	return o.o.Queue.List(ctx, f, func(m queue.Message) bool {
 		out := newMessage(&m, ours)
 		if sel.Why != "" && out.Reason.Code != sel.Why {
 			return true
 		}
 		n++
-		out.WaitsFor = waiting[out.ID]
+		out.WaitsFor, out.Paused = waiting[out.ID], pauses.ofMessage(&m)
 		return yield(&out) && n != limit
 	})
 }
@@ -45,7 +45,7 @@ func (o *Operator) Message(id string) (Message, error) {
 		return Message{}, err
 	}
 	out := newMessage(&m, o.sharedNow())
-	out.WaitsFor = o.underWay()[out.ID]
+	out.WaitsFor, out.Paused = o.underWay()[out.ID], o.pausesNow().ofMessage(&m)
 	return out, nil
 }
 
@@ -87,9 +87,10 @@ func (o *Operator) Summary() []DomainSummary {
 	out := []DomainSummary{}
 	list := o.o.Queue.Summary()
 	ours := o.shared.of(list, o.o.ResolverSilent)
+	pauses := o.pausesNow()
 	for _, d := range list {
 		out = append(out, DomainSummary{Domain: d.Domain, Messages: d.Messages, Recipients: d.Recipients,
-			OldestAt: d.OldestAt.UTC().Truncate(time.Millisecond), NextAttemptAt: timePointer(d.NextAttemptAt), LastError: d.Last.Text, Reason: newReason(d.Last, d.Domain, "", ours)})
+			OldestAt: d.OldestAt.UTC().Truncate(time.Millisecond), Ages: d.Ages, NextAttemptAt: timePointer(d.NextAttemptAt), LastError: d.Last.Text, Reason: newReason(d.Last, d.Domain, "", ours), Paused: pauses.of(d.Domain)})
 	}
 	return out
 }

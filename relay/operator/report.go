@@ -13,32 +13,32 @@ import (
 // Reports calls yield with the state of the TLS reports, the newest day first,
 // until it returns false: those of one day or ("") all, for one domain or ("") all.
 func (o *Operator) Reports(ctx context.Context, day, domain string, yield func(tlsrpt.Status) bool) error {
-	domain, err := o.reportDomain(day, domain)
+	reports, domain, err := o.reporter(day, domain)
 	if err != nil {
 		return err
 	}
-	return o.o.Reports.List(ctx, day, domain, yield)
+	return reports.List(ctx, day, domain, yield)
 }
 
 // PreviewReports calls yield with the reports of a day as they would be sent, for
 // one domain or ("") all, until it returns false.
 func (o *Operator) PreviewReports(ctx context.Context, day, domain string, yield func(*tlsrpt.Report) bool) error {
-	domain, err := o.reportDomain(day, domain)
+	reports, domain, err := o.reporter(day, domain)
 	if err != nil {
 		return err
 	}
-	return o.o.Reports.Preview(ctx, day, domain, yield)
+	return reports.Preview(ctx, day, domain, yield)
 }
 
 // SendReports sends the reports of a day now, for one domain or ("") all, and calls
 // yield with the state of each.
 func (o *Operator) SendReports(ctx context.Context, actor Actor, day, domain string, yield func(tlsrpt.Status) bool) error {
-	domain, err := o.reportDomain(day, domain)
+	reports, domain, err := o.reporter(day, domain)
 	if err != nil {
 		return err
 	}
 	n := 0
-	err = o.o.Reports.SendNow(ctx, day, domain, func(s tlsrpt.Status) bool { n++; return yield(s) })
+	err = reports.SendNow(ctx, day, domain, func(s tlsrpt.Status) bool { n++; return yield(s) })
 	o.log(ctx, actor, "TLS reports sent by the operator", slog.String("day", day), slog.String("domain", domain), slog.Int("reports", n))
 	if err != nil && n == 0 {
 		return fmt.Errorf("nothing was sent: %w", err)
@@ -46,23 +46,25 @@ func (o *Operator) SendReports(ctx context.Context, actor Actor, day, domain str
 	return err
 }
 
-// reportDomain checks a day and a domain that are asked for, "" for all, where
-// reports are made at all. It returns the domain in the form of the reports.
-func (o *Operator) reportDomain(day, domain string) (string, error) {
+// reporter returns the reporter of this relay, if it makes reports. It checks a day and a
+// domain that are asked for, "" for all, and returns the domain in the form of the reports.
+func (o *Operator) reporter(day, domain string) (r *tlsrpt.Reporter, ascii string, err error) {
 	if o.o.Reports == nil {
-		return "", failed(conflict, errors.New("TLS reports are switched off (tlsrpt.enabled)"))
+		return nil, "", failed(conflict, errors.New("TLS reports are switched off (tlsrpt.enabled)"))
+	}
+	if r, err = o.o.Reports(); err != nil {
+		return nil, "", failed(conflict, err)
 	}
 	if day != "" {
 		if _, err := tlsrpt.ParseDay(day); err != nil {
-			return "", failed(invalid, err)
+			return nil, "", failed(invalid, err)
 		}
 	}
 	if domain == "" {
-		return "", nil
+		return r, "", nil
 	}
-	ascii, err := mailbox.ParseName(domain)
-	if err != nil {
-		return "", failed(invalid, err)
+	if ascii, err = mailbox.ParseName(domain); err != nil {
+		return nil, "", failed(invalid, err)
 	}
-	return ascii, nil
+	return r, ascii, nil
 }

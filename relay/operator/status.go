@@ -15,6 +15,8 @@ type Status struct {
 	// delivers: it does not while delivery is paused.
 	Accepting  bool `json:"accepting"`
 	Delivering bool `json:"delivering"`
+	// Pauses are those that the operator has ordered: of delivery as a whole, and by domain.
+	Pauses []Pause `json:"pauses"`
 	// Problem is why no mail is taken in, "" while it is.
 	Problem string `json:"problem,omitempty"`
 	// Alerts are what needs a person, as of now; DKIM keys as of the last minutes.
@@ -56,6 +58,7 @@ func (o *Operator) Status() Status {
 	n := o.o.Queue.Counts()
 	s.Queue = QueueStatus{Messages: n.Messages, Recipients: n.Recipients, Held: n.Held}
 	s.Delivering = !o.o.Queue.Paused()
+	s.Pauses = o.Pauses()
 	s.Accepting = true
 	if err := o.o.Queue.Accepting(); err != nil {
 		s.Accepting, s.Problem = false, err.Error()
@@ -86,14 +89,4 @@ func (o *Operator) Reload(ctx context.Context, actor Actor) (Reloaded, error) {
 		return Reloaded{}, failed(rejected, err)
 	}
 	return Reloaded{Reloaded: true, Restart: append([]string{}, restart...)}, nil
-}
-
-// SetPaused pauses or resumes delivery as a whole, until the next start.
-func (o *Operator) SetPaused(ctx context.Context, actor Actor, paused bool) {
-	o.o.Queue.SetPaused(paused)
-	msg := "delivery resumed by the operator"
-	if paused {
-		msg = "delivery paused by the operator"
-	}
-	o.log(ctx, actor, msg)
 }

@@ -130,10 +130,15 @@ func withSelection(back string, ids []string) string {
 
 // pause pauses or resumes delivery.
 func (p *pages) pause(ctx context.Context, r *http.Request, w *words, actor operator.Actor) (done, to string, err error) {
-	paused := r.PostForm.Get("paused") == "true"
-	p.operator.SetPaused(ctx, actor, paused)
-	if paused {
+	order := operator.PauseOrder{Domain: r.PostForm.Get("domain"), For: r.PostForm.Get("for")}
+	if r.PostForm.Get("paused") == "true" {
+		if _, err := p.operator.Pause(ctx, actor, order); err != nil {
+			return "", "", err
+		}
 		return w.T("Delivery is paused."), backOf(r), nil
+	}
+	if _, err := p.operator.Resume(ctx, actor, order); err != nil {
+		return "", "", err
 	}
 	return w.T("Delivery goes on."), backOf(r), nil
 }

@@ -11,9 +11,10 @@ import (
 type Record struct {
 	// Name is without final dot.
 	Name string `json:"name"`
-	// Type is "A", "AAAA", "CNAME" or "TXT".
+	// Type is "A", "AAAA", "CAA", "CNAME" or "TXT".
 	Type string `json:"type"`
-	// Value is the address, the name without final dot, or the text as one string.
+	// Value is the address, the name without final dot, the text as one string, or of a CAA
+	// record what stands in a zone file.
 	Value string `json:"value"`
 	// Why says what the record is for.
 	Why string `json:"why"`

@@ -27,6 +27,7 @@ const (
 type request struct {
 	batch           *store.Batch
 	done            func(error)
+	move            *move // what is deleted in another space; nil: nothing
 	entries, octets int
 }
 
@@ -47,8 +48,10 @@ func weigh(b *store.Batch) (entries, octets int) {
 }
 
 // Submit implements store.Store.
-func (s *Store) Submit(b *store.Batch, done func(error)) {
-	r := &request{batch: b, done: done}
+func (s *Store) Submit(b *store.Batch, done func(error)) { s.submit(b, nil, done) }
+
+func (s *Store) submit(b *store.Batch, m *move, done func(error)) {
+	r := &request{batch: b, done: done, move: m}
 	r.entries, r.octets = weigh(b)
 	s.mu.Lock()
 	if s.closed {
@@ -155,7 +158,8 @@ func (s *Store) deadline() time.Time {
 	return time.Now().Add(max(limit-s.awayFor(), min(leastTry, limit)))
 }
 
-// take removes from pending what fits into one transaction, and at least one batch.
+// take removes from pending what fits into one transaction, and at least one batch. What
+// moves rows from another space has a transaction of its own.
 func (s *Store) take() (group []*request, closed bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -163,10 +167,13 @@ func (s *Store) take() (group []*request, closed bool) {
 	for n < len(s.pending) {
 		entries += s.pending[n].entries
 		octets += s.pending[n].octets
-		if n > 0 && (entries > maxEntries || octets > maxOctets) {
+		if n > 0 && (entries > maxEntries || octets > maxOctets || s.pending[n].move != nil) {
 			break
 		}
 		n++
+		if s.pending[n-1].move != nil {
+			break
+		}
 	}
 	group = s.pending[:n:n]
 	if n == len(s.pending) {

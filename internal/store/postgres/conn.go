@@ -217,6 +217,8 @@ func classify(err error) error {
 		return fmt.Errorf("%w: %w", errTerm, err)
 	case p.Code == "ST002":
 		return fmt.Errorf("%w: %w", errNumber, err)
+	case p.Code == "ST003":
+		return fmt.Errorf("%w: %w", store.ErrChanged, err)
 	case p.Code == "53100":
 		return fmt.Errorf("%w: of PostgreSQL: %w", store.ErrDiskFull, err)
 	case class == "08" || class == "57" || class == "58" || class == "XX" || p.Severity == "FATAL" || p.Severity == "PANIC":

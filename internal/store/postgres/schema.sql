@@ -1,7 +1,9 @@
 create schema stsrelay;
 
-create table stsrelay.version (number int not null);
-insert into stsrelay.version values (1);
+-- number is the version of this schema, least the oldest one whose programs can still work
+-- with it.
+create table stsrelay.version (number int not null, least int not null);
+insert into stsrelay.version values (1, 1);
 
 -- A space is what one relay writes. Its term says who that is: a takeover raises the
 -- number. since and until are by the clock of this server.
@@ -72,4 +74,25 @@ begin
       select space_id, u.key, u.value, n from unnest(keys, vals) as u(key, value)
       on conflict (space, key) do update set value = excluded.value, rev = excluded.rev;
   end if;
+end $$;
+
+-- move makes the changes of write, and deletes the rows of key ranges in another space, if
+-- those are as many, with the same sum of revs, as the caller has read. The fence of that
+-- space is raised: a transaction of its writer that has read before is refused.
+create function stsrelay.move(space_id int, term_number bigint, n bigint, f bigint, deletes bytea[], keys bytea[], vals bytea[],
+  source int, froms bytea[], tos bytea[], expected bigint, revs bigint)
+returns void language plpgsql as $$
+declare
+  found_rows bigint;
+  found_revs numeric;
+begin
+  update stsrelay.commits c set fence = c.fence + 1 where c.space = source;
+  with gone as (
+    delete from stsrelay.entries e using unnest(froms, tos) as r(low, high)
+      where e.space = source and e.key >= r.low and e.key < r.high returning e.rev
+  ) select count(*), coalesce(sum(gone.rev), 0) into found_rows, found_revs from gone;
+  if found_rows <> expected or found_revs <> revs then
+    raise exception 'the rows have changed' using errcode = 'ST003';
+  end if;
+  perform stsrelay.write(space_id, term_number, n, f, deletes, keys, vals);
 end $$;

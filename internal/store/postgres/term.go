@@ -156,6 +156,9 @@ func (t *term) close() {
 // WantedBy returns the relay that has asked for this space to be handed back, "" for none.
 func (s *Store) WantedBy() string { return s.term.wanted.Load().(string) }
 
+// Space returns the name of the space.
+func (s *Store) Space() string { return s.o.Space }
+
 // Term returns the number of the term by which the space is held.
 func (s *Store) Term() int64 { return s.term.number }
 

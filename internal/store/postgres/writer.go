@@ -104,7 +104,23 @@ func (w *writer) write(group []*request, deadline time.Time) error {
 			return err
 		}
 	}
+	err := w.try(group, deadline)
+	if errors.Is(err, errNumber) {
+		// Another relay has moved rows from this space. What functions have read may be
+		// older than that.
+		if err = w.confirm(deadline); err == nil {
+			err = w.try(group, deadline)
+		}
+	}
+	return err
+}
+
+// try makes one attempt at the changes of group.
+func (w *writer) try(group []*request, deadline time.Time) error {
 	t := &transaction{w: w, changed: make(map[string][]byte)}
+	if len(group) == 1 {
+		t.move = group[0].move
+	}
 	if err := t.apply(group, deadline); err != nil {
 		w.forget()
 		if t.failure != nil {
@@ -113,7 +129,7 @@ func (w *writer) write(group []*request, deadline time.Time) error {
 		}
 		return fmt.Errorf("%w: %w", errRefused, err)
 	}
-	if len(t.changed) == 0 {
+	if len(t.changed) == 0 && t.move == nil {
 		return nil
 	}
 	err := w.send(t, deadline)
@@ -131,7 +147,9 @@ func (w *writer) write(group []*request, deadline time.Time) error {
 	case errors.Is(err, errLost):
 		w.doubt, w.doubtful = group, true
 		w.drop()
-	case errors.Is(err, errTerm), errors.Is(err, errNumber):
+	case errors.Is(err, errNumber):
+		err = fmt.Errorf("%w: %w", errLater, err)
+	case errors.Is(err, errTerm):
 		w.drop()
 		err = fmt.Errorf("%w: %w", errLater, err)
 	default:
@@ -151,9 +169,13 @@ func (w *writer) send(t *transaction, deadline time.Time) error {
 			values = append(values, v)
 		}
 	}
-	return w.conn.query(time.Until(deadline), "select stsrelay.write($1, $2, $3, $4, $5, $6, $7)", []param{
-		number(w.s.term.space), number(w.s.term.number), number(w.number + 1), number(w.fence), list(deletes), list(keys), list(values),
-	}, nil)
+	params := []param{number(w.s.term.space), number(w.s.term.number), number(w.number + 1), number(w.fence), list(deletes), list(keys), list(values)}
+	m := t.move
+	if m == nil {
+		return w.conn.query(time.Until(deadline), "select stsrelay.write($1, $2, $3, $4, $5, $6, $7)", params, nil)
+	}
+	params = append(params, number(m.space), list(m.from), list(m.to), number(m.count), number(m.revs))
+	return w.conn.query(time.Until(deadline), "select stsrelay.move($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)", params, nil)
 }
 
 // remember keeps what functions have read or written, for the next transactions.
@@ -180,6 +202,7 @@ type transaction struct {
 	changed  map[string][]byte // nil: deleted
 	read     map[string][]byte // from the server; nil: none
 	made     map[string]bool   // by a function
+	move     *move             // nil: nothing
 	failure  error             // of the connection
 }
 
