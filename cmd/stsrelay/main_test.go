@@ -60,6 +60,7 @@ func TestExitStatusAndWords(t *testing.T) {
 		{"help nosuch", 2, "", `there is no command "nosuch"`},
 		{"help queue nosuch", 2, "", `there is no command "queue nosuch"`},
 		{"completion bash", 0, "bash completion", ""},
+		{"completion powershell", 0, "Register-ArgumentCompleter -CommandName 'stsrelay'", ""},
 		{"completion nosh", 2, "", `there is no command "nosh" below "completion"`},
 		{"frob", 2, "", `there is no command "frob"`},
 		{"queue", 2, "Available Commands", "needs a command"},
