@@ -28,7 +28,7 @@ import (
 // Options configures New. Queue and Status are required.
 type Options struct {
 	Queue *queue.Queue
-	// Store is what the relay keeps its state in, for a backup.
+	// Store is the relay's own disk, for a backup: a store that relays share has its own.
 	Store store.Reader
 	// Policies is the policy cache; nil: MTA-STS is off.
 	Policies *sts.Manager
