@@ -92,7 +92,7 @@ func TestNoMoreDomainsArePausedThanAreKept(t *testing.T) {
 	t.Parallel()
 	b := newBench(t, Options{})
 	for i := range maxPauses {
-		b.Queue.pauses = append(b.Queue.pauses, Pause{Domain: numbered("x", i + 1)[i]})
+		b.Queue.pauses = append(b.Queue.pauses, Pause{Domain: numbered("x", i+1)[i]})
 	}
 	if _, err := b.Pause(t.Context(), "one.more", 0, ""); err != ErrTooManyPauses {
 		t.Errorf("%v", err)

@@ -28,6 +28,8 @@ import (
 // Options configures New. Queue and Status are required.
 type Options struct {
 	Queue *queue.Queue
+	// Fleet is the other relays that share an engine with this one; nil: it is alone.
+	Fleet *Fleet
 	// Store is what the relay keeps its state in, for a backup.
 	Store store.Reader
 	// Policies is the policy cache; nil: MTA-STS is off.
