@@ -22,7 +22,7 @@ func (q *Queue) retryLocked(e *scheduler.Entry, _ *Message) bool {
 // Hold keeps the selected messages from being tried until Unhold, over
 // restarts too. It returns how many messages it touched.
 func (q *Queue) Hold(ctx context.Context, f Filter, reason string) (int, error) {
-	return q.each(ctx, f, "held by the operator", reason, func(e *scheduler.Entry, _ *Message) bool {
+	return q.each(ctx, f, deedHeld, reason, func(e *scheduler.Entry, _ *Message) bool {
 		return q.holdLocked(e, holdRecord{Reason: reason})
 	})
 }
@@ -30,7 +30,7 @@ func (q *Queue) Hold(ctx context.Context, f Filter, reason string) (int, error) 
 // Unhold releases the selected held messages and makes them due now. It returns
 // how many messages it touched.
 func (q *Queue) Unhold(ctx context.Context, f Filter) (int, error) {
-	return q.each(ctx, f, "released by the operator", "", q.unholdLocked)
+	return q.each(ctx, f, deedReleased, "", q.unholdLocked)
 }
 
 // each calls fn with the lock held for every selected message that is still in the

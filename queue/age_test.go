@@ -38,3 +38,22 @@ func TestAGroupIsActiveUntilItsResultIsDurable(t *testing.T) {
 		t.Errorf("%d groups active after the result", n)
 	}
 }
+
+func TestTheSummaryCountsRecipientsByAge(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, Options{})
+	b.accept("x", to("a@x.test", "b@x.test")) // is 24 hours old in the end
+	b.advance(22*time.Hour + 30*time.Minute)
+	b.accept("x", to("a@x.test"))
+	b.advance(85 * time.Minute)
+	b.accept("x", to("a@x.test"))
+	b.advance(5 * time.Minute)
+	b.accept("x", to("a@x.test", "a@y.test"))
+	got := b.Summary()
+	if got[0].Ages != (Ages{0: 1, 1: 1, 5: 1, 9: 2}) || got[1].Ages != (Ages{0: 1}) {
+		t.Errorf("%v and %v", got[0].Ages, got[1].Ages)
+	}
+	if bounds := AgeBounds(); bounds[0] != 5*time.Minute || bounds[8] != 1280*time.Minute || len(bounds) != 9 {
+		t.Errorf("%v", bounds)
+	}
+}

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"fmt"
 	"maps"
 	"slices"
 	"sync"
@@ -73,11 +72,12 @@ func (c *cancellation) lastError() string {
 	return canceledStatus + " the operator gave it up: " + c.reason
 }
 
-func (c *cancellation) verb() string {
+// deed is one of two words for what is done: of a removal, or of a bounce.
+func (c *cancellation) deed(removal, bounce string) string {
 	if c.notice == nil {
-		return "removed"
+		return removal
 	}
-	return "bounced"
+	return bounce
 }
 
 // cancellations has those that are not applied yet.
@@ -160,10 +160,10 @@ func (q *Queue) cancel(c *cancellation, m *Message) bool {
 	p := q.apply(c, m)
 	switch p {
 	case early:
-		q.logAction(&Action{Message: m, What: fmt.Sprintf("to be %s by the operator in %s, unless it is undone", c.verb(), q.bounceDelay), Reason: c.reason, By: c.by}, c.domain)
+		q.logAction(&Action{Message: m, What: deedUndoable, Reason: c.reason, By: c.by}, c.domain)
 		q.cancellations.wake.raise() // for its time
 	case beingTried:
-		q.logAction(&Action{Message: m, What: "to be " + c.verb() + " by the operator when the attempt under way has ended", Reason: c.reason, By: c.by}, c.domain)
+		q.logAction(&Action{Message: m, What: c.deed(deedToRemove, deedToBounce), Reason: c.reason, By: c.by}, c.domain)
 	}
 	return p != nothingLeft
 }
@@ -270,7 +270,7 @@ func (q *Queue) apply(c *cancellation, m *Message) progress {
 				copied = q.copyBody(c.entry, m)
 			}
 			if p = q.applyNow(c, m, notices, copied); p == applied {
-				q.logAction(&Action{Message: &part, What: c.verb() + " by the operator", Reason: c.reason, By: c.by}, c.domain)
+				q.logAction(&Action{Message: &part, What: c.deed(deedRemoved, deedBounced), Reason: c.reason, By: c.by}, c.domain)
 				LogNotices(q.log, &part.Envelope, notices)
 			} else if copied != nil {
 				copied.Abort()
@@ -281,7 +281,7 @@ func (q *Queue) apply(c *cancellation, m *Message) progress {
 		}
 		read, ok, err := q.message(c.entry)
 		if err != nil {
-			q.log.Error("a message cannot be "+c.verb()+" by the operator: it cannot be read", "queue_id", ID(c.entry.ID).String(), "error", err)
+			q.log.Error("a message cannot be removed or bounced by the operator: it cannot be read", "queue_id", ID(c.entry.ID).String(), "error", err)
 		}
 		if err != nil || !ok {
 			q.mu.Lock()

@@ -214,7 +214,7 @@ func TestAMessageThatCannotBeReadIsNotBouncedButHeld(t *testing.T) {
 			b.spoil(id)
 			row.end(b, w)
 			b.applyCanceled()
-			if b.Counts().Held != 1 || !b.logs.has("cannot be bounced") || len(b.cancellations.list) != 0 {
+			if b.Counts().Held != 1 || !b.logs.has("cannot be removed or bounced") || len(b.cancellations.list) != 0 {
 				t.Errorf("%+v, %d on the list", b.Counts(), len(b.cancellations.list))
 			}
 		})

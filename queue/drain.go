@@ -319,6 +319,6 @@ func (d *drain) remove(m *Message) {
 	}
 	q.mu.Unlock()
 	if e != nil {
-		q.logAction(&Action{Message: m, What: "handed over to another relay", Reason: d.o.To}, "")
+		q.logAction(&Action{Message: m, What: deedHandedOver, Reason: d.o.To}, "")
 	}
 }

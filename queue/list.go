@@ -348,9 +348,11 @@ func (q *Queue) Summary() []DomainSummary {
 		messages, recipients int
 		oldest, next         scheduler.Time   // next is 0 where nothing will be tried
 		last                 *scheduler.Entry // counted; a message may have several groups
+		ages                 Ages
 	}
 	q.mu.Lock()
 	defer q.mu.Unlock()
+	now := q.clock.now()
 	sums := make(map[*scheduler.Domain]*sum, q.scheduler.Domains())
 	for e := q.scheduler.First(); e != nil; e = e.Next() {
 		for i := range e.Groups {
@@ -368,6 +370,7 @@ func (q *Queue) Summary() []DomainSummary {
 				s.messages++
 			}
 			s.recipients += int(g.Recipients)
+			s.ages.add(now.Sub(e.ReceivedAt), int(g.Recipients))
 			s.oldest = min(s.oldest, e.ReceivedAt)
 			if at := g.StartsAt(); !e.Held && at != scheduler.Forever && (s.next == 0 || at < s.next) {
 				s.next = at
@@ -377,7 +380,7 @@ func (q *Queue) Summary() []DomainSummary {
 	out := make([]DomainSummary, 0, len(sums))
 	for d, s := range sums {
 		row := DomainSummary{Domain: d.Name, Messages: s.messages, Recipients: s.recipients,
-			OldestAt: q.clock.at(s.oldest), Last: d.Last}
+			OldestAt: q.clock.at(s.oldest), Ages: s.ages, Last: d.Last}
 		if s.next != 0 {
 			row.NextAttemptAt = q.clock.at(s.next)
 		}

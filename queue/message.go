@@ -202,6 +202,7 @@ type DomainSummary struct {
 	Messages      int
 	Recipients    int
 	OldestAt      time.Time
+	Ages          Ages
 	NextAttemptAt time.Time
 	// Last is why the last attempt that ended with mail still queued did not deliver it.
 	Last Reason

@@ -24,9 +24,9 @@ func (r *Relay) commits(ctx context.Context) error {
 	return err
 }
 
-// warn writes an error that changes nothing to the log.
+// warn writes to the log that the service manager could not be told something, if so.
 func (r *Relay) warn(err error) {
 	if err != nil {
-		r.log.Warn(err.Error())
+		r.log.Warn("the service manager could not be told", "error", err)
 	}
 }

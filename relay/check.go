@@ -1,16 +1,20 @@
 package relay
 
 import (
+	"cmp"
 	"context"
 	"crypto/x509"
 	"fmt"
 	"net/netip"
+	"strings"
 	"time"
 
 	"github.com/stsrelay/stsrelay/config"
 	"github.com/stsrelay/stsrelay/internal/dnsclient"
 	"github.com/stsrelay/stsrelay/relay/check"
 	"github.com/stsrelay/stsrelay/relay/outbound"
+	"github.com/stsrelay/stsrelay/sts"
+	"github.com/stsrelay/stsrelay/sts/publish"
 )
 
 // checkTime is how long a check that the running relay makes may take.
@@ -54,7 +58,9 @@ func (r *Relay) check(ctx context.Context, domain, sender string) (*check.Report
 		return nil, err
 	}
 	defer done()
-	o.Sender, o.Now = sender, r.o.Now
+	o.Sender, o.Now, o.Versions = sender, r.o.Now, true
+	o.Waiting = r.waitingFor
+	o.Published = r.publishedHere
 	if r.policies != nil {
 		o.Stored = func(_ context.Context, domain string) []byte {
 			value, _ := r.policies.Stored(domain)
@@ -62,4 +68,45 @@ func (r *Relay) check(ctx context.Context, domain, sender string) (*check.Report
 		}
 	}
 	return check.Run(ctx, domain, o), nil
+}
+
+// waitingFor is what waits in the queue for a domain, nil for nothing.
+func (r *Relay) waitingFor(_ context.Context, domain string) *check.Waiting {
+	for _, d := range r.operator.Summary() {
+		if d.Domain == domain {
+			return d.Waiting()
+		}
+	}
+	return nil
+}
+
+// publishedHere is what this relay publishes for a domain, nil where it does not, and how
+// that differs from what others see, of which seen is the policy that they fetch.
+func (r *Relay) publishedHere(ctx context.Context, domain string, seen *sts.Policy) *check.Published {
+	for _, s := range r.publisher.Served() {
+		if s.Domain.Name != domain || s.Leaving {
+			continue
+		}
+		view := r.publishView()
+		view.Fetch = nil
+		if seen != nil {
+			view.Fetch = func(context.Context, string) (string, error) { return publish.Text(seen), nil }
+		}
+		return PublishedHere(domain, s.Domain.Policy.Mode, s.ID, true, view.Judge(ctx, s))
+	}
+	return nil
+}
+
+// PublishedHere is what a relay publishes for a domain, with what was found, as a check shows
+// it.
+func PublishedHere(domain string, mode sts.Mode, id string, served bool, found []publish.Finding) *check.Published {
+	out := &check.Published{ID: id, Mode: string(mode), Served: served}
+	for _, f := range found {
+		severity := map[publish.Grade]check.Severity{publish.Fault: check.Fault, publish.Waiting: check.Warning}[f.Grade]
+		out.Problems = append(out.Problems, check.Problem{
+			Severity: cmp.Or(severity, check.Note), Text: strings.TrimPrefix(f.Text, domain+": "), Rule: "RFC 8461, 3",
+			Remedy: "as said; stsrelay publish status " + domain + " says whether it is done",
+		})
+	}
+	return out
 }

@@ -35,7 +35,7 @@ func (r *Relay) openPublisher(ctx context.Context, c *config.Config) error {
 		}
 	}
 	if c.Publisher.HTTPS != "" {
-		r.watch = &publisher.Watch{Publisher: r.publisher, View: r.publishView, After: r.o.After}
+		r.watch = &publisher.Watch{Publisher: r.publisher, View: r.publishView, After: r.o.After, Done: r.tellReady}
 	}
 	a := publisher.Addresses{HTTPS: c.Publisher.HTTPS, HTTP: c.Publisher.HTTP, ProxyFrom: prefixes(c.Publisher.ProxyProtocol)}
 	switch c.Publisher.TLS {

@@ -34,6 +34,17 @@ func certificateFile(t *testing.T, w *e2e.World, dir, host string) {
 	}
 }
 
+// findsPublisher has the relay of a world find the policy hosts that another one's serves, or
+// its own.
+func findsPublisher(w, of *e2e.World) {
+	w.Dial = func(ctx context.Context, network, address string) (net.Conn, error) {
+		if address == "127.0.0.1:443" {
+			return new(net.Dialer).DialContext(ctx, network, of.Relay.PublisherAddr().String())
+		}
+		return w.DialContext(ctx, network, address)
+	}
+}
+
 // The published mode changes while the record still has the old id: another relay goes on
 // with the policy that it holds, and asks for no other. It follows when the record does.
 func TestOthersFollowTheRecord(t *testing.T) {
@@ -60,13 +71,7 @@ func TestOthersFollowTheRecord(t *testing.T) {
 
 	peer := w.In(t)
 	peer.Dir = t.TempDir()
-	peer.Dial = func(ctx context.Context, network, address string) (net.Conn, error) {
-		if address == "127.0.0.1:443" {
-			address = w.Relay.PublisherAddr().String()
-			return new(net.Dialer).DialContext(ctx, network, address)
-		}
-		return w.DialContext(ctx, network, address)
-	}
+	findsPublisher(peer, w)
 	peer.Start("")
 	held := func() operator.Policy {
 		peer.Deliver("kurt@a.example")

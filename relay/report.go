@@ -69,7 +69,7 @@ func newSigner(c *config.Config, kind string) (*dkim.Signer, error) {
 // configuration has said it.
 func (r *Relay) warnUnsigned(c *config.Config) {
 	if w := c.UnsignedReports(); w != "" {
-		r.log.Warn(w)
+		r.log.Warn("the configuration has a warning", "warning", w)
 	}
 }
 

@@ -75,7 +75,7 @@ func TestTheWebPageChecksADomainForThoseWhoMayAct(t *testing.T) {
 		has  []string
 	}{
 		{"/check", []string{`<input name="domain" value="" required>`}},
-		{"/check?domain=anna@good.example", []string{"Check of good.example", "Mail would go", "mx1.good.example", "<dt>DANE</dt><dd><strong class=\"good\">fine</strong>", "_25._tcp.mx1.good.example", "mode enforce, kept for", "TLS 1.3"}},
+		{"/check?domain=anna@good.example", []string{"Check of good.example", "Mail would go", "mx1.good.example", "<dt>DANE</dt><dd><strong class=\"good\">fine</strong>", "_25._tcp.mx1.good.example", "mode enforce, kept for", "TLS 1.3", "takes TLS 1.3, TLS 1.2", "refuses TLS 1.1, TLS 1.0", "ECDSA P-256"}},
 		{"/check?domain=plain.example", []string{"Mail would wait", "<dt>rule</dt><dd>RFC 8461", "<dt>mend</dt>", "&lt;script&gt;alert(1)"}},
 		{"/check?domain=ruled.example&sender=anna@sender.example", []string{"Rule of this relay", "<dt>tls</dt><dd>secure</dd>", "None: the domain has no MTA-STS."}},
 		{"/check?domain=nothing.example", []string{"Mail would bounce"}},

@@ -313,19 +313,19 @@ func (r *Reporter) announce(k reportKey, before, s *submission) {
 			r.o.Ended(d.how(), d.Progress == Accepted)
 		}
 	}
-	level, msg := slog.LevelInfo, "TLS report delivered"
-	switch s.State {
-	case Skipped:
-		level, msg = slog.LevelDebug, "TLS report not wanted"
-	case Failed:
-		level, msg = slog.LevelWarn, "TLS report given up"
-	case Waiting:
-		msg = "TLS report queued"
-		if !s.Next.IsZero() {
-			msg = "TLS report is tried again later"
-		}
+	fields := []any{"domain", k.Domain, "day", k.Day, "report_id", r.id(k), "why", s.Why, "attempt", s.Attempts}
+	switch {
+	case s.State == Skipped:
+		r.log.Debug("TLS report not wanted", fields...)
+	case s.State == Failed:
+		r.log.Warn("TLS report given up", fields...)
+	case s.State == Waiting && s.Next.IsZero():
+		r.log.Info("TLS report queued", fields...)
+	case s.State == Waiting:
+		r.log.Info("TLS report is tried again later", fields...)
+	default:
+		r.log.Info("TLS report delivered", fields...)
 	}
-	r.log.Log(context.Background(), level, msg, "domain", k.Domain, "day", k.Day, "report_id", r.id(k), "why", s.Why, "attempt", s.Attempts)
 }
 
 // Mailed records the end of a queued mail of a report: why is "" where it was

@@ -64,6 +64,8 @@ func (c *checkMany) checkAll(ctx context.Context, domains []string, o check.Opti
 			}
 		}
 	}()
+	p := c.app.progress("check", int64(len(domains)), number)
+	defer p.end()
 	i := 0
 	for one := range pending {
 		r := <-one
@@ -71,7 +73,8 @@ func (c *checkMany) checkAll(ctx context.Context, domains []string, o check.Opti
 			return ctx.Err()
 		}
 		c.failed = c.failed || !r.Outcome.Deliverable || c.strict && r.Faulty()
-		if err := yield(i, r); err != nil {
+		p.add(1)
+		if err := p.print(func() error { return yield(i, r) }); err != nil {
 			return err
 		}
 		i++

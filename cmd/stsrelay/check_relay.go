@@ -1,7 +1,6 @@
 package main
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -9,12 +8,12 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
 	"github.com/stsrelay/stsrelay/config"
 	"github.com/stsrelay/stsrelay/internal/dnsclient"
+	"github.com/stsrelay/stsrelay/relay"
 	"github.com/stsrelay/stsrelay/relay/adminapi"
 	"github.com/stsrelay/stsrelay/relay/check"
 	"github.com/stsrelay/stsrelay/relay/operator"
@@ -60,7 +59,7 @@ func askQueue(client *adminapi.Client) func(ctx context.Context, domain string) 
 			var list []operator.DomainSummary
 			_ = client.Get(ctx, "/v1/summary", nil, &list) // it may not run
 			for i := range list {
-				waiting[list[i].Domain] = waitingOf(&list[i])
+				waiting[list[i].Domain] = list[i].Waiting()
 			}
 		})
 		return waiting[domain]
@@ -92,25 +91,7 @@ func publishedHere(client *adminapi.Client, c *config.Config, resolver *dnsclien
 		if seen != nil {
 			v.Fetch = func(context.Context, string) (string, error) { return publish.Text(seen), nil }
 		}
-		return publishedOf(lookAt(ctx, v, domains[i], served, running == nil))
+		s := lookAt(ctx, v, domains[i], served, running == nil)
+		return relay.PublishedHere(domain, s.Mode, s.ID, s.Served != nil && s.Served.ID == s.ID, s.Findings)
 	}, nil
-}
-
-func publishedOf(s publishStatus) *check.Published {
-	out := &check.Published{ID: s.ID, Mode: string(s.Mode), Served: s.Served != nil && s.Served.ID == s.ID}
-	for _, f := range s.Findings {
-		severity := map[publish.Grade]check.Severity{publish.Fault: check.Fault, publish.Waiting: check.Warning}[f.Grade]
-		out.Problems = append(out.Problems, check.Problem{
-			Severity: cmp.Or(severity, check.Note), Text: strings.TrimPrefix(f.Text, s.Domain+": "), Rule: "RFC 8461, 3", Remedy: "as said; stsrelay publish status " + s.Domain + " says whether it is done",
-		})
-	}
-	return out
-}
-
-func waitingOf(d *operator.DomainSummary) *check.Waiting {
-	w := &check.Waiting{Messages: d.Messages, OldestAt: d.OldestAt, NextAttemptAt: d.NextAttemptAt, Why: d.Reason.Code, Detail: d.Reason.Detail}
-	if d.Reason.Detail != "" {
-		w.Problems = []check.Problem{{Severity: check.Warning, Text: "the last attempt at this mail met: " + d.Reason.Detail, Rule: "docs/reasons.md, " + d.Reason.Code, Remedy: d.Reason.Remedy}}
-	}
-	return w
 }

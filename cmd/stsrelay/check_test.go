@@ -168,7 +168,7 @@ func TestCheckSaysWhatTheRelaysOwnAttemptMet(t *testing.T) {
 	}
 	r := checkCommand(t, n, "full.example", "--config", file)
 	page := strings.Join(strings.Fields(r.out), " ")
-	for _, want := range []string{"In the queue of the running relay 1 message, the oldest for ", "; next attempt in ", "warn the last attempt at this mail met: ", "452 4.2.2 mailbox full"} {
+	for _, want := range []string{"In the queue of the running relay 1 message, the oldest for ", "; next attempt in ", "warn the last attempt at this mail met: ", "452 4.2.2 mailbox full", "; but mail of the running relay waits, whose last attempt met: "} {
 		if r.status != 0 || !strings.Contains(page, want) {
 			t.Errorf("status %d, %q is not in:\n%s", r.status, want, r.out)
 		}

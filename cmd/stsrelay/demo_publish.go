@@ -1,11 +1,7 @@
 package main
 
 import (
-	"bytes"
 	"context"
-	"crypto/x509"
-	"encoding/json"
-	"encoding/pem"
 	"errors"
 	"fmt"
 	"io"
@@ -27,8 +23,12 @@ import (
 	"github.com/stsrelay/stsrelay/tlsrpt"
 )
 
-// ownDomain is the domain whose policy the first relay of the demo publishes.
-const ownDomain = "own.example"
+const (
+	// ownDomain is the domain whose policy the first relay of the demo publishes.
+	ownDomain = "own.example"
+	// ownHost is the first relay, which takes reports.
+	ownHost = "relay.own.example"
+)
 
 func (a *app) demoPublishCommand() *cobra.Command {
 	return &cobra.Command{
@@ -36,8 +36,8 @@ func (a *app) demoPublishCommand() *cobra.Command {
 		Long: `Start two relays and a fake Internet on loopback. The first one publishes a policy
 for a domain of its own, with a certificate of pebble where that program is
 installed. The second one delivers mail to that domain, enforces the policy
-under an attack, and reports the attack to the first one, which then withdraws
-the policy. The exit status is 0 only if everything went as it should.`,
+under an attack, and sends its report of the attack to the first one over HTTPS,
+which then withdraws the policy. The exit status is 0 only if everything went as it should.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			ctx, cancel := context.WithTimeout(cmd.Context(), demoTime)
 			defer cancel()
@@ -105,8 +105,8 @@ func (p *demoPublish) startFirst() (err error) {
 		return err
 	}
 	id := publish.RecordText(publish.ID(publish.Text((&config.Publish{Mode: "enforce", MX: []string{h.Name}, MaxAge: config.Duration(336 * time.Hour)}).Policy())))
-	if err := p.net.DNS.Add(ownDomain+". 60 IN MX 10 "+h.Name+".", "mta-sts."+ownDomain+". 60 IN A 127.0.0.1", "_mta-sts."+ownDomain+". 60 IN TXT \""+id+"\"",
-		"_smtp._tls."+ownDomain+". 60 IN TXT \"v=TLSRPTv1; rua=mailto:reports@"+ownDomain+"\""); err != nil {
+	if err := p.net.DNS.Add(ownDomain+". 60 IN MX 10 "+h.Name+".", "mta-sts."+ownDomain+". 60 IN A 127.0.0.1", ownHost+". 60 IN A 127.0.0.1", "_mta-sts."+ownDomain+". 60 IN TXT \""+id+"\"",
+		"_smtp._tls."+ownDomain+". 60 IN TXT \"v=TLSRPTv1; rua=https://"+ownHost+"/tlsrpt\""); err != nil {
 		return err
 	}
 	if err := p.configure(certificates, "[[publish]]\ndomains = [\""+ownDomain+"\"]\nmode = \"enforce\"\nmx = [\""+h.Name+"\"]\n"); err != nil {
@@ -135,46 +135,10 @@ func freePorts() (out [2]int, err error) {
 	return out, nil
 }
 
-// authority starts pebble, or has the authority of the fake Internet issue a file, and
-// returns the lines of the configuration about certificates.
-func (p *demoPublish) authority(ports [2]int) (toml string, err error) {
-	p.pebble, err = p.net.StartPebble(testnet.PebbleOptions{Dir: p.home, TLSPort: ports[0], HTTPPort: ports[1]})
-	if errors.Is(err, testnet.ErrNoPebble) {
-		return p.certificateFile()
-	}
-	if err != nil {
-		return "", err
-	}
-	root, err := p.pebble.Root()
-	if err != nil {
-		return "", err
-	}
-	p.roots.AppendCertsFromPEM(root)
-	return fmt.Sprintf("http = \"127.0.0.1:%d\"\n[acme]\ndirectory = %q\nagree = true\nca_file = %q\n", ports[1], p.pebble.Directory, p.pebble.CAFile), nil
-}
-
-func (p *demoPublish) certificateFile() (toml string, err error) {
-	name := publish.PolicyHost(ownDomain)
-	cert, err := p.net.CA.Issue(name, testnet.CertSpec{})
-	if err != nil {
-		return "", err
-	}
-	key, err := x509.MarshalPKCS8PrivateKey(cert.PrivateKey)
-	if err != nil {
-		return "", err
-	}
-	for file, block := range map[string]*pem.Block{name + ".pem": {Type: "CERTIFICATE", Bytes: cert.Certificate[0]}, name + ".key": {Type: "PRIVATE KEY", Bytes: key}} {
-		if err := os.WriteFile(filepath.Join(p.home, file), pem.EncodeToMemory(block), 0o600); err != nil {
-			return "", err
-		}
-	}
-	return fmt.Sprintf("tls = \"files\"\ncertificate_dir = %q\n", p.home), nil
-}
-
 // configure writes the first relay's configuration.
 func (p *demoPublish) configure(certificates, published string) error {
-	text := fmt.Sprintf("hostname = \"relay.own.example\"\ndata_dir = %q\n[[listen]]\naddress = \"127.0.0.1:0\"\n[dns]\nservers = [%q]\n[limits]\nfree_space = \"64MiB\"\n[delivery]\nprivate_addresses = \"allow\"\n[reports]\ndomains = [%q]\n[publisher]\nhttps = \"127.0.0.1:%d\"\naddresses = [\"127.0.0.1\"]\n%s%s",
-		p.home, p.net.DNS.Addr(), ownDomain, p.port, certificates, published)
+	text := fmt.Sprintf("hostname = %q\ndata_dir = %q\n[[listen]]\naddress = \"127.0.0.1:0\"\n[dns]\nservers = [%q]\n[limits]\nfree_space = \"64MiB\"\n[delivery]\nprivate_addresses = \"allow\"\n[reports]\ndomains = [%q]\nhttps = true\n[publisher]\nhttps = \"127.0.0.1:%d\"\naddresses = [\"127.0.0.1\"]\n%s%s",
+		ownHost, p.home, p.net.DNS.Addr(), ownDomain, p.port, certificates, published)
 	return os.WriteFile(p.firstFile(), []byte(text), 0o600)
 }
 
@@ -213,25 +177,21 @@ func (p *demoPublish) close() {
 
 func (p *demoPublish) publishes(ctx context.Context) error {
 	p.title("1. The first relay publishes a policy for own.example: enforce, only mx1.own.example")
-	for {
-		list, err := p.first.Operator().Published(ctx)
-		if err != nil {
+	for _, name := range []string{publish.PolicyHost(ownDomain), ownHost} {
+		if err := p.certified(ctx, name); err != nil {
 			return err
 		}
-		if c := list[0].Certificate; c != nil && c.NotAfter != nil {
-			from := "from a file"
-			if p.pebble != nil {
-				from = "from pebble, by ACME"
-			}
-			p.good("id %s, the certificate of mta-sts.own.example %s", list[0].ID, from)
-			return nil
-		}
-		select {
-		case <-ctx.Done():
-			return errors.New("there is no certificate of the policy host in time")
-		case <-time.After(50 * time.Millisecond):
-		}
 	}
+	list, err := p.first.Operator().Published(ctx)
+	if err != nil {
+		return err
+	}
+	from := "from a file"
+	if p.pebble != nil {
+		from = "from pebble, by ACME"
+	}
+	p.good("id %s, the certificate of mta-sts.own.example %s", list[0].ID, from)
+	return nil
 }
 
 func (p *demoPublish) enforced(ctx context.Context) error {
@@ -260,30 +220,47 @@ func (p *demoPublish) attacked(ctx context.Context) error {
 }
 
 func (p *demoPublish) reported(ctx context.Context) error {
-	p.title("4. The first relay reads what the second one reports (TLS-RPT)")
-	var text []byte
-	var err error
-	for len(text) == 0 || !bytes.Contains(text, []byte(tlsrpt.StartTLSNotSupported)) {
-		e := p.relay.Operator().PreviewReports(ctx, time.Now().UTC().Format(tlsrpt.DayFormat), ownDomain, func(r *tlsrpt.Report) bool {
-			text, err = json.Marshal(r)
-			return err == nil
+	p.title("4. The second relay reports the attack (TLS-RPT), and the first one reads it")
+	today := time.Now().UTC().Format(tlsrpt.DayFormat)
+	for { // what a session has failed for is counted when its attempt ends
+		failed := int64(0)
+		err := p.relay.Operator().PreviewReports(ctx, today, ownDomain, func(r *tlsrpt.Report) bool {
+			for _, policy := range r.Policies {
+				failed += policy.Summary.Failed
+			}
+			return true
 		})
-		if err = joinErrors(err, e, ctx.Err()); err != nil {
+		if err = joinErrors(err, ctx.Err()); err != nil {
 			return err
 		}
+		if failed > 0 {
+			break
+		}
+		time.Sleep(10 * time.Millisecond)
 	}
-	if _, err := p.first.Operator().ImportReports(ctx, operator.Actor{Via: "demo"}, bytes.NewReader(text), "report.json"); err != nil {
+	var sent []tlsrpt.Status
+	err := p.relay.Operator().SendReports(ctx, operator.Actor{Via: "demo"}, today, ownDomain, func(s tlsrpt.Status) bool {
+		sent = append(sent, s)
+		return true
+	})
+	if err != nil {
 		return err
 	}
+	if len(sent) != 1 || sent[0].State != tlsrpt.Sent {
+		return fmt.Errorf("the report was not taken: %+v", sent)
+	}
+	p.good("the report has gone to https://%s/tlsrpt, which the record _smtp._tls.own.example names", ownHost)
 	all, err := p.first.Operator().ReceivedSummaries(ctx, ownDomain, time.Now().UTC().AddDate(0, 0, -1).Format(time.DateOnly))
 	if err != nil {
 		return err
 	}
 	for _, s := range all {
-		if s.Domain == ownDomain && s.Failed > 0 {
-			p.good("%d session good, %d failed; that is why own.example is not ready for a step", s.Successful, s.Failed)
-			p.note("%s", s.Verdict.String())
-			return nil
+		for _, f := range s.Failures {
+			if s.Domain == ownDomain && f.Type == string(tlsrpt.StartTLSNotSupported) {
+				p.good("the first relay has read it: %d session good, %d failed: %s at %s", s.Successful, s.Failed, f.Type, f.MX)
+				p.note("%s", s.Verdict.String())
+				return nil
+			}
 		}
 	}
 	return errors.New("the first relay knows no failure")

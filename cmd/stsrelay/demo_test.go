@@ -14,7 +14,7 @@ func TestDemo(t *testing.T) {
 
 func TestDemoPublish(t *testing.T) {
 	r := command(t, "", "demo", "publish")
-	if r.status != 0 || strings.Count(r.out, "✓") != 5 || !strings.Contains(r.out, "All of it happened") {
+	if r.status != 0 || strings.Count(r.out, "✓") != 6 || !strings.Contains(r.out, "All of it happened") {
 		t.Errorf("%+v", r)
 	}
 }

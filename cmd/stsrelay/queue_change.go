@@ -62,7 +62,9 @@ minute forgets the order, and the messages stay.`
 				}
 			}
 			var done operator.Affected
-			if err := client.Do(cmd.Context(), http.MethodPost, "/v1/queue/"+action, sel, &done); err != nil {
+			p := a.progress(action, 0, nil)
+			err = client.Do(cmd.Context(), http.MethodPost, "/v1/queue/"+action, sel, &done)
+			if p.end(); err != nil {
 				return err
 			}
 			if a.json {
@@ -116,7 +118,9 @@ minute forgets the order, and the messages stay.`
 func (a *app) confirmChange(ctx context.Context, client *adminapi.Client, action string, sel operator.Selection) error {
 	sel.DryRun = true
 	var would operator.Affected
-	if err := client.Do(ctx, http.MethodPost, "/v1/queue/"+action, sel, &would); err != nil || would.Affected < 2 {
+	p := a.progress(action+": counting", 0, nil)
+	err := client.Do(ctx, http.MethodPost, "/v1/queue/"+action, sel, &would)
+	if p.end(); err != nil || would.Affected < 2 {
 		return err
 	}
 	if !a.interactive() {

@@ -46,14 +46,17 @@ exit status is 1 then.`,
 				return err
 			}
 			defer body.Close()
+			p := a.progress("export", 0, human.Size)
 			if args[0] == "-" {
-				t, err := copyExport(a.raw, body)
+				t, err := copyExport(a.raw, p.reader(body))
+				p.end()
 				if err != nil {
 					return err
 				}
 				return a.exported(a.err, t, "standard output")
 			}
-			t, err := saveExport(args[0], body)
+			t, err := saveExport(args[0], p.reader(body))
+			p.end()
 			if err != nil {
 				return err
 			}

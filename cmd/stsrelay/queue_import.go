@@ -26,7 +26,7 @@ What was delivered since the export is delivered a second time: with --hold
 nothing goes out before "queue release".`,
 		Example: "  stsrelay queue import --check /backup/queue.export\n  stsrelay queue import --hold /backup/queue.export",
 		RunE: func(cmd *cobra.Command, args []string) error {
-			in := a.in
+			in, size := a.in, int64(0)
 			if args[0] != "-" {
 				f, err := os.Open(args[0])
 				if err != nil {
@@ -34,8 +34,13 @@ nothing goes out before "queue release".`,
 				}
 				defer f.Close()
 				in = f
+				if info, err := f.Stat(); err == nil && info.Mode().IsRegular() {
+					size = info.Size()
+				}
 			}
-			t, err := a.importFrom(cmd.Context(), in, hold, check)
+			p := a.progress("import", size, human.Size)
+			t, err := a.importFrom(cmd.Context(), p.reader(in), hold, check)
+			p.end()
 			if err != nil {
 				return fmt.Errorf("%s: %w", args[0], err)
 			}

@@ -93,11 +93,13 @@ func (a *app) takeOut(dir, file string) (*badger.DamageError, queue.Rescued, err
 		found, err = queue.Rescue(s, w)
 		_ = w.CloseWithError(err)
 	}()
+	p := a.progress("export", 0, human.Size)
 	if file == "-" {
-		_, err = copyExport(a.raw, r)
+		_, err = copyExport(a.raw, p.reader(r))
 	} else {
-		_, err = saveExport(file, r)
+		_, err = saveExport(file, p.reader(r))
 	}
+	p.end()
 	_ = r.Close() // if the file could not be written
 	<-done
 	return s.Damage, found, err

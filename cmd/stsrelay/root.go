@@ -72,7 +72,7 @@ func (a *app) run(args []string) int {
 	root.SetArgs(args)
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	err := root.ExecuteContext(ctx)
+	cmd, err := root.ExecuteContextC(ctx)
 	switch {
 	case err == nil:
 		return exitDone
@@ -82,7 +82,7 @@ func (a *app) run(args []string) int {
 	writeError(a.err, err)
 	switch {
 	case isUsage(err):
-		fmt.Fprintln(a.err, "Try: stsrelay help")
+		fmt.Fprintln(a.err, "Try: "+helpOf(cmd))
 		return exitUsage
 	case errors.Is(err, adminapi.ErrNotRunning):
 		return exitNotRunning
@@ -117,7 +117,7 @@ recipient's domain asks for it.`,
 		SilenceUsage:  true,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if len(args) > 0 {
-				return usageError{fmt.Errorf("there is no command %q", args[0])}
+				return noCommand(cmd, args[0])
 			}
 			return cmd.Help()
 		},
@@ -128,7 +128,7 @@ recipient's domain asks for it.`,
 	root.SetOut(a.out)
 	root.SetErr(a.err)
 	root.SetIn(a.in)
-	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
+	root.SetFlagErrorFunc(flagError)
 	root.AddCommand(
 		a.serveCommand(),
 		a.setupCommand(),
@@ -163,8 +163,11 @@ func helpCommand() *cobra.Command {
 		Use: "help [COMMAND]", Short: "Help about any command", Example: "  stsrelay help queue list",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			found, rest, err := cmd.Root().Find(args)
-			if err != nil || len(rest) > 0 {
-				return usageError{fmt.Errorf("there is no command %q", strings.Join(args, " "))}
+			if err != nil {
+				return usageError{err}
+			}
+			if len(rest) > 0 {
+				return usageError{fmt.Errorf("there is no command %q%s", strings.Join(args, " "), didYouMean(found, rest[0]))}
 			}
 			found.InitDefaultHelpFlag()
 			return found.Help()
@@ -199,7 +202,7 @@ func group(use, short string, commands ...*cobra.Command) *cobra.Command {
 // belowOnly runs if the command below a group is missing or unknown.
 func belowOnly(cmd *cobra.Command, args []string) error {
 	if len(args) > 0 {
-		return usageError{fmt.Errorf("there is no command %q below %q", args[0], cmd.Name())}
+		return noCommand(cmd, args[0])
 	}
 	_ = cmd.Help()
 	return usageError{fmt.Errorf("%q needs a command", cmd.Name())}

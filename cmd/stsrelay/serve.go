@@ -55,7 +55,7 @@ func (a *app) serve(ctx context.Context) error {
 		_ = sink.Close(ctx)
 	}()
 	for _, w := range warnings {
-		log.Warn(string(w))
+		log.Warn("the configuration has a warning", "warning", string(w))
 	}
 	if container.Look(a.environ).Inside {
 		warnOfVolume(log, c.DataDir, container.VolumeOf(c.DataDir))
@@ -119,12 +119,12 @@ func (a *app) logFormat(set string) string {
 
 // warnOfVolume warns that a container's data does not outlive it.
 func warnOfVolume(log *slog.Logger, dataDir string, v container.Volume) {
-	const remedy = "mail is lost with it: run the container with a named volume, -v stsrelay:/var/lib/stsrelay, or with a folder of the host"
+	const remedy = "run the container with a named volume, -v stsrelay:/var/lib/stsrelay, or with a folder of the host"
 	switch v {
 	case container.Layer:
-		log.Warn("data_dir is in the container itself, and goes when the container is removed; "+remedy, "data_dir", dataDir)
+		log.Warn("data_dir is in the container itself, and goes when the container is removed: mail is lost with it", "data_dir", dataDir, "helps", remedy)
 	case container.Anonymous:
-		log.Warn("data_dir is in a volume without a name: a new container gets another one, and \"docker run --rm\" removes it; "+remedy, "data_dir", dataDir)
+		log.Warn("data_dir is in a volume without a name: a new container gets another one, and \"docker run --rm\" removes it: mail is lost with it", "data_dir", dataDir, "helps", remedy)
 	case container.Lasting:
 	}
 }

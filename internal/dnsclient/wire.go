@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/miekg/dns"
+
+	"github.com/stsrelay/stsrelay/internal/neterr"
 )
 
 const (
@@ -174,7 +176,9 @@ func unpack(wire []byte) (*dns.Msg, error) {
 // plain gives network errors words that a postmaster knows.
 func plain(err error) error {
 	if ne, ok := errors.AsType[net.Error](err); ok && ne.Timeout() {
-		return fmt.Errorf("timeout: %w", err)
+		if err = neterr.Plain(err); !strings.Contains(err.Error(), "timeout") {
+			err = fmt.Errorf("timeout: %w", err)
+		}
 	}
-	return err
+	return neterr.Plain(err)
 }

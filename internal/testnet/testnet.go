@@ -27,6 +27,8 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net"
+	"net/netip"
+	"os"
 	"strings"
 	"sync"
 	"syscall"
@@ -149,7 +151,11 @@ func (n *Net) DialContext(ctx context.Context, network, address string) (net.Con
 	to, ok := n.ports[address]
 	n.mu.Unlock()
 	if !ok {
-		return nil, &net.OpError{Op: "dial", Net: network, Err: fmt.Errorf("connect %s: %w", address, syscall.ECONNREFUSED)}
+		refused := &net.OpError{Op: "dial", Net: network, Err: os.NewSyscallError("connect", syscall.ECONNREFUSED)}
+		if addr, err := netip.ParseAddrPort(address); err == nil {
+			refused.Addr = net.TCPAddrFromAddrPort(addr)
+		}
+		return nil, refused
 	}
 	return new(net.Dialer).DialContext(ctx, network, to)
 }

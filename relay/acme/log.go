@@ -27,7 +27,7 @@ func (b bridge) Check(e zapcore.Entry, c *zapcore.CheckedEntry) *zapcore.Checked
 }
 
 func (b bridge) Write(e zapcore.Entry, fields []zapcore.Field) error {
-	b.log.LogAttrs(context.Background(), slog.LevelDebug, "certmagic: "+e.Message, attrs(fields)...)
+	b.log.LogAttrs(context.Background(), slog.LevelDebug, "certmagic", append(attrs(fields), slog.String("text", e.Message))...)
 	return nil
 }
 

@@ -19,6 +19,7 @@ import (
 
 	"github.com/stsrelay/stsrelay/internal/clienthello"
 	"github.com/stsrelay/stsrelay/internal/dnsclient"
+	"github.com/stsrelay/stsrelay/internal/human"
 	"github.com/stsrelay/stsrelay/relay/outbound"
 	"github.com/stsrelay/stsrelay/relay/smtpclient"
 	"github.com/stsrelay/stsrelay/sts"
@@ -128,6 +129,9 @@ func Run(ctx context.Context, domain string, o Options) *Report {
 	c.fallBack(ctx)
 	if o.Waiting != nil {
 		c.report.Waiting = o.Waiting(ctx, domain)
+	}
+	if w := c.report.Waiting; w != nil && w.Detail != "" && c.report.Outcome.Deliverable {
+		c.report.Outcome.Text += "; but mail of the running relay waits, whose last attempt met: " + human.Shorten(w.Detail, 200)
 	}
 	if o.Published != nil {
 		var seen *sts.Policy

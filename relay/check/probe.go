@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/stsrelay/stsrelay/internal/clienthello"
+	"github.com/stsrelay/stsrelay/internal/neterr"
 	"github.com/stsrelay/stsrelay/relay/outbound"
 	"github.com/stsrelay/stsrelay/relay/security"
 	"github.com/stsrelay/stsrelay/relay/smtpclient"
@@ -110,9 +111,9 @@ func smallHello(who string) Problem {
 }
 
 func (v *session) connectProblem(err error) {
-	p := Problem{Fault, "no connection: " + err.Error(), "RFC 5321, 5.1", "the host's owner: let the mail server listen on this port; on this side, see that the firewall and the provider of this machine let it reach port 25 (many block it)"}
+	p := Problem{Fault, "no connection: " + neterr.Plain(err).Error(), "RFC 5321, 5.1", "the host's owner: let the mail server listen on this port; on this side, see that the firewall and the provider of this machine let it reach port 25 (many block it)"}
 	if errors.Is(err, syscall.ENETUNREACH) || errors.Is(err, syscall.EHOSTUNREACH) {
-		p = Problem{Note, "no connection: " + err.Error(), "RFC 5321, 5.1", "nothing, if the host has other addresses: this machine has no way to this one (IPv6?)"}
+		p = Problem{Note, "no connection: " + neterr.Plain(err).Error(), "RFC 5321, 5.1", "nothing, if the host has other addresses: this machine has no way to this one (IPv6?)"}
 	}
 	v.Problems = append(v.Problems, p)
 }

@@ -272,9 +272,9 @@ func (l *listener) newSMTP(o *Options) *smtp.Server {
 type errorLog struct{ log *slog.Logger }
 
 func (e errorLog) Printf(format string, v ...any) {
-	e.log.Debug("smtp: " + fmt.Sprintf(format, v...))
+	e.log.Debug("go-smtp", "text", fmt.Sprintf(format, v...))
 }
-func (e errorLog) Println(v ...any) { e.log.Debug("smtp: " + fmt.Sprint(v...)) }
+func (e errorLog) Println(v ...any) { e.log.Debug("go-smtp", "text", fmt.Sprint(v...)) }
 
 // ctx returns a context that is canceled when the server cuts off its sessions.
 func (s *Server) ctx() context.Context { return s.stopped }
@@ -391,7 +391,7 @@ func (s *Server) admit(c *conn) (refusal string) {
 	k := s.clients.of(c.remote)
 	stranger := !allowed && s.now().Sub(k.known) > knownMemory
 	refuse := func(why string, limit int, reply string) string {
-		s.log.Warn("client refused: "+why, append(c.who(), "limit", limit, "status", "4.7.0")...)
+		s.log.Warn("client refused", append(c.who(), "why", why, "limit", limit, "status", "4.7.0")...)
 		return "421 4.7.0 " + reply + "; try again later"
 	}
 	switch most := max(limits.Connections/2, 1); {

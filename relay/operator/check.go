@@ -88,3 +88,12 @@ func (o *Operator) Check(ctx context.Context, actor Actor, domain, sender string
 
 // afterAt returns what stands after the last "@" of a text.
 func afterAt(s string) string { return s[strings.LastIndexByte(s, '@')+1:] }
+
+// Waiting is the mail of the domain as a check shows it, with what its last attempt met.
+func (d *DomainSummary) Waiting() *check.Waiting {
+	w := &check.Waiting{Messages: d.Messages, OldestAt: d.OldestAt, NextAttemptAt: d.NextAttemptAt, Why: d.Reason.Code, Detail: d.Reason.Detail}
+	if d.Reason.Detail != "" {
+		w.Problems = []check.Problem{{Severity: check.Warning, Text: "the last attempt at this mail met: " + d.Reason.Detail, Rule: "docs/reasons.md, " + d.Reason.Code, Remedy: d.Reason.Remedy}}
+	}
+	return w
+}

@@ -61,10 +61,13 @@ type Recipient struct {
 
 // DomainSummary is what waits for one domain.
 type DomainSummary struct {
-	Domain        string     `json:"domain"`
-	Messages      int        `json:"messages"`
-	Recipients    int        `json:"recipients"`
-	OldestAt      time.Time  `json:"oldest_at"`
+	Domain     string    `json:"domain"`
+	Messages   int       `json:"messages"`
+	Recipients int       `json:"recipients"`
+	OldestAt   time.Time `json:"oldest_at"`
+	// Ages is how many recipients wait for less than 5, 10, 20, 40, 80, 160, 320, 640, and
+	// 1,280 minutes, and longer.
+	Ages          queue.Ages `json:"ages"`
 	NextAttemptAt *time.Time `json:"next_attempt_at"`
 	LastError     string     `json:"last_error"`
 	Reason        Reason     `json:"why"`

@@ -3,9 +3,11 @@ package outbound
 import (
 	"errors"
 	"fmt"
+	"net"
 	"net/netip"
 	"strings"
 
+	"github.com/stsrelay/stsrelay/internal/neterr"
 	"github.com/stsrelay/stsrelay/relay/security"
 	"github.com/stsrelay/stsrelay/relay/smtpclient"
 )
@@ -48,11 +50,28 @@ type Failure struct {
 func (f *Failure) Error() string {
 	switch f.Stage {
 	case StageConnect:
-		return fmt.Sprintf("no connection to %s %v: %s", f.Host, f.Addrs, oneLine(f.Err))
+		return f.noConnection()
 	case StageReconnect:
-		return fmt.Sprintf("no second connection to %s: %s", f.Host, oneLine(f.Err))
+		return fmt.Sprintf("no second connection to %s: %s", f.Host, oneLine(neterr.Plain(f.Err)))
 	}
-	return fmt.Sprintf("%s [%s]: %v", f.Host, f.Addr, f.Err)
+	return fmt.Sprintf("%s [%s]: %v", f.Host, f.Addr, neterr.Plain(f.Err))
+}
+
+// noConnection says why no address of the host took a connection. An address is named once.
+func (f *Failure) noConnection() string {
+	joined, ok := f.Err.(interface{ Unwrap() []error }) //nolint:errorlint // that of happyeyeballs.Dial
+	if !ok || len(joined.Unwrap()) < 2 {
+		return fmt.Sprintf("no connection to %s %v: %s", f.Host, f.Addrs, oneLine(neterr.Plain(f.Err)))
+	}
+	var each []string
+	for _, err := range joined.Unwrap() {
+		text := oneLine(neterr.Plain(err))
+		if op, ok := errors.AsType[*net.OpError](err); ok && op.Addr != nil {
+			text = op.Addr.String() + ": " + text
+		}
+		each = append(each, text)
+	}
+	return fmt.Sprintf("no connection to %s: %s", f.Host, strings.Join(each, "; "))
 }
 
 func (f *Failure) Unwrap() error { return f.Err }

@@ -107,6 +107,8 @@ type Watch struct {
 	View      func() *View
 	// After is the clock; nil: time.After.
 	After func(time.Duration) <-chan time.Time
+	// Done is called after each round; nil: nobody is told.
+	Done func(ctx context.Context)
 
 	mu    sync.Mutex
 	found map[string][]Since
@@ -130,6 +132,9 @@ func (w *Watch) Run(ctx context.Context) {
 			return
 		case <-after(wait):
 			w.round(ctx)
+			if w.Done != nil {
+				w.Done(ctx)
+			}
 		}
 	}
 }
@@ -189,6 +194,14 @@ func (w *Watch) Faults(least time.Duration, now time.Time) map[string][]Since {
 		}
 	}
 	return out
+}
+
+// Fine reports whether a domain was looked at, and nothing is at fault or still to be done.
+func (w *Watch) Fine(domain string) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	found, looked := w.found[domain]
+	return looked && !slices.ContainsFunc(found, func(f Since) bool { return f.Grade != publish.Advice })
 }
 
 // States counts the domains: "ok", "waiting" or "fault" by the worst that was found.

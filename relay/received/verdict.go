@@ -59,7 +59,7 @@ func (v *Verdict) judge() {
 		v.Missing = append(v.Missing, fmt.Sprintf("%d more sessions that went well (%d of %d)", readySessions-v.Sessions, v.Sessions, readySessions))
 	}
 	if v.Own > 0 {
-		v.Missing = append(v.Missing, fmt.Sprintf("%d days without a failure of the domain's own: %d sessions failed, the last on %s; stsrelay received summary %s says what to mend", quietDays, v.Own, v.LastFailure, v.Domain))
+		v.Missing = append(v.Missing, fmt.Sprintf("%d days without a failure of the domain's own: %s failed, the last on %s; stsrelay received summary %s says what to mend", quietDays, human.Plural(int(v.Own), "session"), v.LastFailure, v.Domain))
 	}
 	v.Ready = len(v.Missing) == 0
 }

@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/stsrelay/stsrelay/internal/clienthello"
+	"github.com/stsrelay/stsrelay/internal/neterr"
 )
 
 // Timeouts bound the steps of a session. Zero values are those of RFC 5321,
@@ -81,7 +82,7 @@ type ConnError struct {
 	Err  error
 }
 
-func (e *ConnError) Error() string { return e.Step + ": " + e.Err.Error() }
+func (e *ConnError) Error() string { return e.Step + ": " + neterr.Plain(e.Err).Error() }
 
 func (e *ConnError) Unwrap() error { return e.Err }
 
@@ -373,7 +374,7 @@ func (c *Client) read(step string, timeout time.Duration) (Reply, error) {
 	if err != nil {
 		c.broken = true
 		if c.trace != nil {
-			c.trace(false, "(no reply: "+err.Error()+")")
+			c.trace(false, "(no reply: "+neterr.Plain(err).Error()+")")
 		}
 		return Reply{}, &ConnError{step, err}
 	}

@@ -36,7 +36,7 @@ func (l *failure) err() error {
 func (l *failure) Errorf(format string, args ...any) {
 	text := strings.TrimSpace(fmt.Sprintf(format, args...))
 	if aboutReading(format) {
-		l.log.Error("badger: " + text)
+		l.log.Error("badger", "text", text)
 		return
 	}
 	l.set(errors.New(text))
@@ -44,14 +44,14 @@ func (l *failure) Errorf(format string, args ...any) {
 
 // Warningf implements badger.Logger.
 func (l *failure) Warningf(format string, args ...any) {
-	l.log.Warn("badger: " + strings.TrimSpace(fmt.Sprintf(format, args...)))
+	l.log.Warn("badger", "text", strings.TrimSpace(fmt.Sprintf(format, args...)))
 }
 
 // Infof implements badger.Logger. Badger logs every compaction at this level, so the
 // lines are logged at debug level here.
 func (l *failure) Infof(format string, args ...any) {
 	if l.log.Enabled(nil, slog.LevelDebug) { //nolint:staticcheck // no context here, and none is needed
-		l.log.Debug("badger: " + strings.TrimSpace(fmt.Sprintf(format, args...)))
+		l.log.Debug("badger", "text", strings.TrimSpace(fmt.Sprintf(format, args...)))
 	}
 }
 
