@@ -24,7 +24,7 @@ type fleetView struct {
 
 	mu   sync.Mutex // held while PostgreSQL is asked
 	at   time.Time  // of last
-	last operator.Fleet
+	last operator.FleetStatus
 }
 
 // newFleetView returns the view of a fleet that a space is part of. It connects to nothing
@@ -38,9 +38,9 @@ func newFleetView(o *postgres.Options, away func() bool) (*fleetView, error) {
 }
 
 // read returns the state of the fleet, as of some seconds ago.
-func (v *fleetView) read(ctx context.Context) *operator.Fleet {
+func (v *fleetView) read(ctx context.Context) *operator.FleetStatus {
 	if v.away() {
-		return &operator.Fleet{Problem: "PostgreSQL does not answer", Relays: []operator.FleetRelay{}, Standbys: []operator.FleetStandby{}, Troubles: []string{}}
+		return &operator.FleetStatus{Problem: "PostgreSQL does not answer", Relays: []operator.FleetRelay{}, Standbys: []operator.FleetStandby{}, Troubles: []string{}}
 	}
 	v.mu.Lock()
 	defer v.mu.Unlock()
@@ -52,10 +52,10 @@ func (v *fleetView) read(ctx context.Context) *operator.Fleet {
 	return &last
 }
 
-func (v *fleetView) ask(ctx context.Context) operator.Fleet {
+func (v *fleetView) ask(ctx context.Context) operator.FleetStatus {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), fleetViewTime) // others wait for the answer, too
 	defer cancel()
-	out := operator.Fleet{Relays: []operator.FleetRelay{}, Standbys: []operator.FleetStandby{}, Troubles: []string{}}
+	out := operator.FleetStatus{Relays: []operator.FleetRelay{}, Standbys: []operator.FleetStandby{}, Troubles: []string{}}
 	f, err := v.directory.Fleet(ctx)
 	if err != nil {
 		out.Problem = err.Error()
@@ -79,7 +79,7 @@ func (v *fleetView) ask(ctx context.Context) operator.Fleet {
 }
 
 // seeFleet returns the function that shows the fleet, nil where this relay is alone.
-func (r *Relay) seeFleet() func(context.Context) *operator.Fleet {
+func (r *Relay) seeFleet() func(context.Context) *operator.FleetStatus {
 	if r.fleetView == nil {
 		return nil
 	}

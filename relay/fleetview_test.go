@@ -48,7 +48,7 @@ func TestARelayShowsItsFleet(t *testing.T) {
 	w.Send("anna@sender.example", "kurt@a.example")
 	w.WaitFor("the message is there", func(q *queue.Queue) bool { return q.Counts().Messages == 1 })
 
-	var f operator.Fleet
+	var f operator.FleetStatus
 	if err := w.Admin().Get(t.Context(), "/v1/fleet", nil, &f); err != nil {
 		t.Fatal(err)
 	}

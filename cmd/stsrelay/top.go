@@ -184,7 +184,7 @@ func writeLive(w io.Writer, l *operator.Live, width, height int) {
 
 // writeFleet prints a line for each relay that shares a PostgreSQL, and returns the number
 // of lines; f is nil where this relay is alone.
-func writeFleet(w io.Writer, f *operator.Fleet) (lines int) {
+func writeFleet(w io.Writer, f *operator.FleetStatus) (lines int) {
 	if f == nil {
 		return 0
 	}

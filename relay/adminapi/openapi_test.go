@@ -120,7 +120,7 @@ func schemaTypes() map[string]reflect.Type {
 		"DrainRequest":         reflect.TypeFor[operator.DrainRequest](),
 		"Evidence":             reflect.TypeFor[history.Evidence](),
 		"FailureDetail":        reflect.TypeFor[tlsrpt.FailureDetail](),
-		"Fleet":                reflect.TypeFor[operator.Fleet](),
+		"Fleet":                reflect.TypeFor[operator.FleetStatus](),
 		"FleetRelay":           reflect.TypeFor[operator.FleetRelay](),
 		"FleetStandby":         reflect.TypeFor[operator.FleetStandby](),
 		"HistoryRecord":        reflect.TypeFor[history.Record](),

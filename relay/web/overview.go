@@ -29,8 +29,8 @@ type overviewPage struct {
 	Traffic  *traffic // nil: there is no history
 	Policies policyCounts
 	Days     []reportDay
-	Fleet    *operator.Fleet // nil: this relay is alone
-	Reports  string          // why there are no days, "" where they are all there
+	Fleet    *operator.FleetStatus // nil: this relay is alone
+	Reports  string                // why there are no days, "" where they are all there
 }
 
 // ownerCount is how much waits for somebody to mend something.
@@ -58,7 +58,10 @@ func (g *reasonGroup) New() bool { return g.Reason.Code == failure.New.Code() }
 func (p *pages) overview(r *http.Request, v *view) error {
 	v.Tab, v.Title = "overview", v.T("Overview")
 	o := &overviewPage{}
-	domains := p.operator.Summary()
+	domains, err := p.operator.FleetSummary(r.Context())
+	if err != nil {
+		return err
+	}
 	for i := range domains {
 		if at := domains[i].OldestAt; o.OldestAt == nil || at.Before(*o.OldestAt) {
 			o.OldestAt = &at
@@ -67,7 +70,7 @@ func (p *pages) overview(r *http.Request, v *view) error {
 	o.Groups = groupByReason(domains)
 	o.Owners = countOwners(o.Groups)
 	o.Policies = p.countPolicies(domains)
-	o.Fleet, _ = p.operator.Fleet(r.Context()) // an error: there is none
+	o.Fleet, _ = p.operator.FleetStatus(r.Context()) // an error: there is none
 	hours, err := p.operator.Hours(r.Context(), overviewHours)
 	if hours != nil || err != nil {
 		o.Traffic = newTraffic(hours)
