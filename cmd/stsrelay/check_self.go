@@ -15,7 +15,7 @@ import (
 
 // checkSelf checks the relay itself, with the help of hosts of other domains.
 func (a *app) checkSelf(ctx context.Context, client *adminapi.Client, c *config.Config, o check.Options, args []string) error {
-	so := check.SelfOptions{Options: o, Senders: senderDomains(c), NoCertificate: c.TLS.Certificate == ""}
+	so := check.SelfOptions{Options: o, Senders: senderDomains(c), NoCertificate: c.TLS.Certificate == "" && !c.TLS.ACME}
 	for _, arg := range args {
 		domain, err := mailbox.ParseName(arg[strings.LastIndexByte(arg, '@')+1:])
 		if err != nil {

@@ -302,3 +302,14 @@ func TestCheckOfADomainThatThisRelayPublishes(t *testing.T) {
 		t.Errorf("a host of the policy counts as not covered:\n%s", r.out)
 	}
 }
+
+func TestCheckSelfKnowsACertificateOfAnAuthority(t *testing.T) {
+	for more, selfMade := range map[string]bool{"": true, "[tls]\nacme = true\n[acme]\nagree = true\n[publisher]\nhttps = \"127.0.0.1:0\"\n": false} {
+		n, file := internet(t, more)
+		enforcing(t, n, "good.example", testnet.Faults{})
+		r := checkCommand(t, n, "--self", "good.example", "--config", file)
+		if strings.Contains(r.out, "the relay's own certificate is self-made") != selfMade || !strings.Contains(r.out, "port 25 is open") {
+			t.Errorf("%q: %+v", more, r)
+		}
+	}
+}

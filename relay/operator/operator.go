@@ -28,7 +28,9 @@ import (
 // Options configures New. Queue and Status are required.
 type Options struct {
 	Queue *queue.Queue
-	// Store is what the relay keeps its state in, for a backup.
+	// Fleet is the other relays that share an engine with this one; nil: it is alone.
+	Fleet *Fleet
+	// Store is the relay's own disk, for a backup: a store that relays share has its own.
 	Store store.Reader
 	// Policies is the policy cache; nil: MTA-STS is off.
 	Policies *sts.Manager

@@ -56,7 +56,10 @@ func (g *reasonGroup) New() bool { return g.Reason.Code == failure.New.Code() }
 func (p *pages) overview(r *http.Request, v *view) error {
 	v.Tab, v.Title = "overview", v.T("Overview")
 	o := &overviewPage{}
-	domains := p.operator.Summary()
+	domains, err := p.operator.FleetSummary(r.Context())
+	if err != nil {
+		return err
+	}
 	for i := range domains {
 		if at := domains[i].OldestAt; o.OldestAt == nil || at.Before(*o.OldestAt) {
 			o.OldestAt = &at

@@ -64,6 +64,8 @@ type Directory struct {
 	config *pgconn.Config
 	name   string
 	conn   *conn
+	// listening reports whether conn gets notifications about orders.
+	listening bool
 }
 
 // NewDirectory opens nothing yet. name is that of the reader, for the server's list of
@@ -80,7 +82,7 @@ func NewDirectory(url, name string) (*Directory, error) {
 func (d *Directory) Close() {
 	if d.conn != nil {
 		d.conn.close()
-		d.conn = nil
+		d.conn, d.listening = nil, false
 	}
 }
 
