@@ -58,7 +58,8 @@ func (g *reasonGroup) New() bool { return g.Reason.Code == failure.New.Code() }
 func (p *pages) overview(r *http.Request, v *view) error {
 	v.Tab, v.Title = "overview", v.T("Overview")
 	o := &overviewPage{}
-	domains, err := p.operator.FleetSummary(r.Context())
+	o.Fleet, _ = p.operator.FleetStatus(r.Context()) // an error: there is none
+	domains, err := p.waiting(r.Context(), o.Fleet)
 	if err != nil {
 		return err
 	}
@@ -70,7 +71,6 @@ func (p *pages) overview(r *http.Request, v *view) error {
 	o.Groups = groupByReason(domains)
 	o.Owners = countOwners(o.Groups)
 	o.Policies = p.countPolicies(domains)
-	o.Fleet, _ = p.operator.FleetStatus(r.Context()) // an error: there is none
 	hours, err := p.operator.Hours(r.Context(), overviewHours)
 	if hours != nil || err != nil {
 		o.Traffic = newTraffic(hours)
@@ -81,6 +81,15 @@ func (p *pages) overview(r *http.Request, v *view) error {
 	o.Reports = p.lastReports(r.Context(), o, v)
 	v.Page = o
 	return nil
+}
+
+// waiting returns what waits by domain: at all relays of a fleet, or at this one where the
+// store of the others does not answer.
+func (p *pages) waiting(ctx context.Context, fleet *operator.FleetStatus) ([]operator.DomainSummary, error) {
+	if fleet != nil && fleet.Problem != "" {
+		return p.operator.Summary(), nil
+	}
+	return p.operator.FleetSummary(ctx)
 }
 
 // lastReports fills in the reports of the last days. It returns why there are none, or not
