@@ -107,6 +107,7 @@ type Relay struct {
 
 	disk      *badger.Store
 	space     *postgres.Store // nil: the queue is on the disk
+	fleetView *fleetView      // nil: there is no fleet
 	spaces    atomic.Int64    // that the fleet works on
 	adopted   sync.Map        // the *delivery.Delivery of spaces of other relays
 	troubles  fleetTroubles
@@ -237,7 +238,7 @@ func (r *Relay) open() error {
 	}
 	r.openMetrics()
 	r.operator = operator.New(operator.Options{
-		Queue: r.queue, Fleet: r.operatorFleet(), Store: r.disk, Policies: r.policies, Reports: r.reportsNow, History: r.history, Received: r.received, Published: r.publishedDomains, RenewPublished: r.renewPublished, Live: r.live, Trace: &r.trace, Hostname: c.Hostname, Version: r.o.Version, Status: r.status, ResolverSilent: func() bool { return r.alerts.Has(alert.ResolverSilent) }, Reload: r.reload, Check: r.check, Notice: r.removed, Logger: r.log,
+		Queue: r.queue, Fleet: r.operatorFleet(), Store: r.disk, Policies: r.policies, Reports: r.reportsNow, History: r.history, Received: r.received, Published: r.publishedDomains, RenewPublished: r.renewPublished, Live: r.live, Trace: &r.trace, Hostname: c.Hostname, Version: r.o.Version, Status: r.status, ResolverSilent: func() bool { return r.alerts.Has(alert.ResolverSilent) }, Reload: r.reload, Check: r.check, FleetStatus: r.seeFleet(), Notice: r.removed, Logger: r.log,
 	})
 	r.admin = adminapi.New(adminapi.Options{Operator: r.operator, Logger: r.log})
 	if err := r.admin.Listen(c.SocketPath()); err != nil {
@@ -359,6 +360,9 @@ func (r *Relay) close() error {
 	}
 	if r.resolver != nil {
 		err = r.resolver.Close()
+	}
+	if r.fleetView != nil {
+		r.fleetView.close()
 	}
 	if r.space != nil {
 		err = errors.Join(err, r.space.Close())

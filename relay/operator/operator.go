@@ -61,6 +61,8 @@ type Options struct {
 	// certificate for the policy host of one.
 	Published      func() []Published
 	RenewPublished func(ctx context.Context, domain string) error
+	// FleetStatus returns the relays that share a PostgreSQL with this one; nil: it is alone.
+	FleetStatus func(ctx context.Context) *FleetStatus
 	// Notice returns the notice to the sender of a message that the operator has
 	// bounced. If it is nil or returns nil, no notice is sent.
 	Notice func(m queue.Message, reason string) *queue.NewMessage
