@@ -110,8 +110,9 @@ type Relay struct {
 	fleetView *fleetView      // nil: there is no fleet
 	spaces    atomic.Int64    // that the fleet works on
 	adopted   sync.Map        // the *delivery.Delivery of spaces of other relays
-	executors sync.Map        // by space, the *operator.Operator that executes orders of other relays
-	store     store.Store     // where the queue is: disk or space
+	troubles  fleetTroubles
+	executors sync.Map    // by space, the *operator.Operator that executes orders of other relays
+	store     store.Store // where the queue is: disk or space
 	queue     *queue.Queue
 	resolver  *dnsclient.Client
 	policies  *sts.Manager
