@@ -126,11 +126,12 @@ func TestMailThatCannotBeReadIsHeldAndTheOperatorTold(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
+			w.Stop() // the queue has fresh messages in memory
 			if row.running {
+				w.Start("paused = true\n")
 				spoil(w, "*.vlog", "spoiled spoiled")
 				w.Relay.Queue().SetPaused(false)
 			} else {
-				w.Stop()
 				spoil(w, "*.vlog", "spoiled spoiled")
 				w.Start("delay_notice = \"1ms\"\nexpire = \"1h\"\n")
 			}
