@@ -1,5 +1,6 @@
-# The build needs the network for modules only; the result needs nothing.
-FROM golang:1.26 AS build
+# The build needs the network for modules only; the result needs nothing. It runs on this
+# machine's own processor, also for another one (--platform linux/arm64).
+FROM --platform=$BUILDPLATFORM golang:1.26 AS build
 WORKDIR /src
 # GOPROXY is where the modules come from; SITE_CA is a CA in PEM form that stands
 # between this build and the Internet. The image has the roots from before it:
@@ -12,7 +13,8 @@ COPY go.mod go.sum ./
 RUN go mod download
 COPY . .
 ARG VERSION=dev
-RUN CGO_ENABLED=0 go build -trimpath -ldflags "-s -w -X main.version=${VERSION}" -o /out/stsrelay ./cmd/stsrelay \
+ARG TARGETARCH
+RUN CGO_ENABLED=0 GOARCH=${TARGETARCH} go build -trimpath -ldflags "-s -w -X main.version=${VERSION}" -o /out/stsrelay ./cmd/stsrelay \
  && mkdir -p /out/data /out/etc/stsrelay /out/tmp \
  && cp config/container.toml /out/etc/stsrelay/stsrelay.toml
 

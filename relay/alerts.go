@@ -16,6 +16,9 @@ func (r *Relay) openAlerts() (err error) {
 		Queue: r.queue, Disk: r.disk, DataDir: r.config.Load().DataDir, LogDropped: r.o.LogDropped, History: func() (string, time.Time) { return r.history.Failure(), r.history.Shortened() }, Certificates: r.certs.State, Ordered: r.orderedCertificate,
 		LookupTXT: r.resolver.FreshTXT, Published: r.publishAlerts, Settings: r.alertSettings, Now: r.now, ResolverAnswers: r.resolver.Answers, Outage: r.traffic.Outage, Received: r.receivedTroubles,
 	}
+	if r.space != nil {
+		checks.Fleet = r.fleetAlerts
+	}
 	r.alerts, err = alert.New(alert.Options{
 		Hostname: r.config.Load().Hostname, To: func() string { return r.config.Load().Notices.Operator },
 		Language: func() string { return r.config.Load().Notices.Language }, Webhook: r.webhook,

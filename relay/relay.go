@@ -105,27 +105,30 @@ type Relay struct {
 	config  atomic.Pointer[config.Config]
 	started time.Time
 
-	disk     *badger.Store
-	space    *postgres.Store // nil: the queue is on the disk
-	spaces   atomic.Int64    // that the fleet works on
-	adopted  sync.Map        // the *delivery.Delivery of spaces of other relays
-	store    store.Store     // where the queue is: disk or space
-	queue    *queue.Queue
-	resolver *dnsclient.Client
-	policies *sts.Manager
-	delivery *delivery.Delivery
-	ingress  *ingress.Server
-	operator *operator.Operator
-	admin    *adminapi.Server
-	web      *httpserve.Server // nil: no HTTP address is configured
-	certs    *ingress.Certificates
-	notices  *notify.Reporter
-	alerts   *alert.Monitor
-	traffic  *alert.Traffic
-	metrics  *metrics.Metrics
-	totals   totals
-	live     *live.Meter
-	trace    trace.Tracer
+	disk      *badger.Store
+	space     *postgres.Store // nil: the queue is on the disk
+	fleetView *fleetView      // nil: there is no fleet
+	spaces    atomic.Int64    // that the fleet works on
+	adopted   sync.Map        // the *delivery.Delivery of spaces of other relays
+	troubles  fleetTroubles
+	executors sync.Map    // by space, the *operator.Operator that executes orders of other relays
+	store     store.Store // where the queue is: disk or space
+	queue     *queue.Queue
+	resolver  *dnsclient.Client
+	policies  *sts.Manager
+	delivery  *delivery.Delivery
+	ingress   *ingress.Server
+	operator  *operator.Operator
+	admin     *adminapi.Server
+	web       *httpserve.Server // nil: no HTTP address is configured
+	certs     *ingress.Certificates
+	notices   *notify.Reporter
+	alerts    *alert.Monitor
+	traffic   *alert.Traffic
+	metrics   *metrics.Metrics
+	totals    totals
+	live      *live.Meter
+	trace     trace.Tracer
 
 	publisher  *publisher.Publisher
 	publishing *publisher.Server  // its listeners, of which there may be none
@@ -235,7 +238,7 @@ func (r *Relay) open() error {
 	}
 	r.openMetrics()
 	r.operator = operator.New(operator.Options{
-		Queue: r.queue, Store: r.store, Policies: r.policies, Reports: r.reportsNow, History: r.history, Received: r.received, Published: r.publishedDomains, RenewPublished: r.renewPublished, Live: r.live, Trace: &r.trace, Hostname: c.Hostname, Version: r.o.Version, Status: r.status, ResolverSilent: func() bool { return r.alerts.Has(alert.ResolverSilent) }, Reload: r.reload, Check: r.check, Notice: r.removed, Logger: r.log,
+		Queue: r.queue, Fleet: r.operatorFleet(), Store: r.disk, Policies: r.policies, Reports: r.reportsNow, History: r.history, Received: r.received, Published: r.publishedDomains, RenewPublished: r.renewPublished, Live: r.live, Trace: &r.trace, Hostname: c.Hostname, Version: r.o.Version, Status: r.status, ResolverSilent: func() bool { return r.alerts.Has(alert.ResolverSilent) }, Reload: r.reload, Check: r.check, FleetStatus: r.seeFleet(), Notice: r.removed, Logger: r.log,
 	})
 	r.admin = adminapi.New(adminapi.Options{Operator: r.operator, Logger: r.log})
 	if err := r.admin.Listen(c.SocketPath()); err != nil {
@@ -265,7 +268,7 @@ func (r *Relay) Run(ctx context.Context, ready func()) error {
 	stopping, stopped := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopped()
 	var parts sync.WaitGroup
-	failed := make(chan error, 4)
+	failed := make(chan error, 8)
 	serve := func(fn func() error) {
 		parts.Go(func() {
 			if err := fn(); err != nil {
@@ -301,6 +304,8 @@ func (r *Relay) Run(ctx context.Context, ready func()) error {
 	parts.Go(func() { r.learnWebhook(stopping) })
 	parts.Go(func() { r.alerts.Run(stopping) })
 	if r.space != nil {
+		defer r.serveOrders(r.space.Space(), r.queue, r.notices, r.reporter)()
+		serve(func() error { return r.executeOrders(delivering) })
 		serve(func() error { return r.runFleet(delivering) })
 	}
 	parts.Go(func() { r.received.Run(stopping) })
@@ -355,6 +360,9 @@ func (r *Relay) close() error {
 	}
 	if r.resolver != nil {
 		err = r.resolver.Close()
+	}
+	if r.fleetView != nil {
+		r.fleetView.close()
 	}
 	if r.space != nil {
 		err = errors.Join(err, r.space.Close())
@@ -433,14 +441,7 @@ func (r *Relay) status() operator.Status {
 // removed returns the notice for a message, or recipients of it, that the operator has
 // bounced, nil for none. If it is a report, the reporter is told.
 func (r *Relay) removed(m queue.Message, reason string) *queue.NewMessage {
-	if m.Kind == queue.Report && r.reporter != nil {
-		r.reporter.Mailed(context.Background(), m.ID.String(), "the operator gave its mail up")
-	}
-	n, ok := r.notices.Removed(m, reason)
-	if !ok {
-		return nil
-	}
-	return &n
+	return gaveUp(r.notices, r.reporter, m, reason)
 }
 
 func queueLimits(c *config.Config) queue.Limits {

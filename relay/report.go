@@ -14,6 +14,7 @@ import (
 	"github.com/stsrelay/stsrelay/internal/dkim"
 	"github.com/stsrelay/stsrelay/internal/store"
 	"github.com/stsrelay/stsrelay/queue"
+	"github.com/stsrelay/stsrelay/relay/operator"
 	"github.com/stsrelay/stsrelay/relay/security"
 	"github.com/stsrelay/stsrelay/tlsrpt"
 )
@@ -125,5 +126,5 @@ func (r *Relay) reportsNow() (*tlsrpt.Reporter, error) {
 	if r.reporter == nil {
 		return nil, errors.New("TLS reports are switched off (tlsrpt.enabled)")
 	}
-	return nil, errors.New("another relay of the fleet makes the TLS reports: \"stsrelay fleet status\" says which; ask that one")
+	return nil, operator.ErrReportsElsewhere
 }

@@ -45,6 +45,9 @@ func (r *Relay) openStore(c *config.Config) error {
 		return fmt.Errorf("queue.engine = \"postgres\": %w", err)
 	}
 	r.store = r.space
+	if r.fleetView, err = newFleetView(&options, r.space.Away); err != nil {
+		return err
+	}
 	r.log.Info("the queue is in PostgreSQL", "space", options.Space, "term", r.space.Term())
 	return nil
 }

@@ -77,6 +77,7 @@ func (r *Relay) adopt(ctx context.Context, s *postgres.Store) error {
 	}
 	r.adopted.Store(mail.delivery, true)
 	defer r.adopted.Delete(mail.delivery)
+	defer r.serveOrders(s.Space(), mail.queue, mail.notices, mail.reporter)()
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
 	var parts sync.WaitGroup

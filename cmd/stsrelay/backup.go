@@ -72,6 +72,9 @@ func (a *app) backup(ctx context.Context, o backupOptions, file string) error {
 	if err != nil {
 		return fmt.Errorf("a backup needs a configuration without errors: it says which files belong to it: %w", err)
 	}
+	if o.queue && c.Shared() {
+		return errors.New("the mail is in PostgreSQL: back up the database with its own tools, or take the mail with \"stsrelay queue export FILE\"; leave --queue out")
+	}
 	recipients, err := a.recipients(o)
 	if err != nil {
 		return err

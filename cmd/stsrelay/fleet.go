@@ -87,9 +87,12 @@ something needs a person.`,
 			if err != nil {
 				return err
 			}
-			troubles := f.Troubles(postgres.Replication(c.Queue.Replication))
+			troubles := []string{}
+			for _, t := range f.Troubles(postgres.Replication(c.Queue.Replication)) {
+				troubles = append(troubles, t.Text)
+			}
 			if a.json {
-				err = a.printJSON(fleetShown{Fleet: f, ClockSeconds: f.Clock.Seconds(), Troubles: append([]string{}, troubles...)})
+				err = a.printJSON(fleetShown{Fleet: f, ClockSeconds: f.Clock.Seconds(), Troubles: troubles})
 			} else {
 				err = a.printFleet(&f, troubles)
 			}

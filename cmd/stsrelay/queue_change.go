@@ -91,6 +91,9 @@ minute forgets the order, and the messages stay.`
 			if len(done.Missing) > 0 {
 				err = errors.Join(err, fmt.Errorf("not in the queue: %s", strings.Join(done.Missing, ", ")))
 			}
+			if len(done.Unreached) > 0 {
+				err = errors.Join(err, fmt.Errorf("not done at all relays: %s", strings.Join(done.Unreached, "; ")))
+			}
 			if len(done.Ambiguous) > 0 {
 				err = errors.Join(err, fmt.Errorf("%w: %s", queue.ErrAmbiguous, strings.Join(done.Ambiguous, ", ")))
 			}

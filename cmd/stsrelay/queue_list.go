@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 	"time"
 
@@ -71,15 +72,23 @@ func (a *app) printMessages(r io.Reader) error {
 	if _, err := dec.Token(); err != nil {
 		return err
 	}
-	t := a.table("ID", "AGE", "FROM", "TO", "TRY", "NEXT", "WHY")
+	titles := []string{"ID", "AGE", "FROM", "TO", "TRY", "NEXT", "WHY"}
+	t := a.table(titles...)
 	n := 0
 	for dec.More() {
 		var m operator.Message
 		if err := dec.Decode(&m); err != nil {
 			return err
 		}
+		if n == 0 && m.Relay != "" { // a fleet
+			t = a.table(slices.Insert(titles, 1, "RELAY")...)
+		}
 		n++
-		t.add(m.ID, human.Span(time.Since(m.ReceivedAt)), m.Sender(), m.To(), strconv.Itoa(m.Attempts), m.Next(), m.Why())
+		row := []string{m.ID, human.Span(time.Since(m.ReceivedAt)), m.Sender(), m.To(), strconv.Itoa(m.Attempts), m.Next(), m.Why()}
+		if m.Relay != "" {
+			row = slices.Insert(row, 1, m.Relay)
+		}
+		t.add(row...)
 	}
 	if n == 0 {
 		fmt.Fprintln(a.out, "no messages")

@@ -71,6 +71,9 @@ func (a *app) printMessage(m *operator.Message) {
 	row := func(name, format string, args ...any) {
 		fmt.Fprintf(a.out, "%-9s %s\n", name, fmt.Sprintf(format, args...))
 	}
+	if m.Relay != "" {
+		row("relay", "%s", m.Relay)
+	}
 	row("from", "%s", m.Sender())
 	row("client", "%s, %s, at %s", m.Client, m.Received(), human.Clock(m.ReceivedAt))
 	if m.MessageID != "" {

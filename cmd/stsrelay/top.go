@@ -153,6 +153,7 @@ func writeLive(w io.Writer, l *operator.Live, width, height int) {
 		fmt.Fprintf(w, "trouble   %s\n", t.What)
 		lines++
 	}
+	lines += writeFleet(w, l.Fleet)
 	fmt.Fprintln(w)
 	lines += 1 + writeRates(w, l.Rates)
 
@@ -179,6 +180,33 @@ func writeLive(w io.Writer, l *operator.Live, width, height int) {
 		t.add(r.At.UTC().Format("15:04:05"), r.Verdict, r.Domain, r.Protection, resultText(r))
 	}
 	t.print(w)
+}
+
+// writeFleet prints a line for each relay that shares a PostgreSQL, and returns the number
+// of lines; f is nil where this relay is alone.
+func writeFleet(w io.Writer, f *operator.FleetStatus) (lines int) {
+	if f == nil {
+		return 0
+	}
+	if f.Problem != "" {
+		fmt.Fprintf(w, "fleet     %s\n", f.Problem)
+		return 1
+	}
+	for i := range f.Relays {
+		r := &f.Relays[i]
+		holder := "nobody holds it"
+		switch {
+		case r.Holder == r.Name:
+			holder = "runs"
+		case r.Holder != "":
+			holder = "taken over by " + r.Holder
+		}
+		fmt.Fprintf(w, "fleet     %s: %s, %s\n", r.Name, human.Plural(int(r.Messages), "message"), holder)
+	}
+	for _, t := range f.Troubles {
+		fmt.Fprintf(w, "trouble   %s\n", t)
+	}
+	return len(f.Relays) + len(f.Troubles)
 }
 
 // writeRates prints the rates side by side, and returns the number of lines.

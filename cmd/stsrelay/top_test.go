@@ -62,3 +62,29 @@ func TestTopFitsIntoTheTerminal(t *testing.T) {
 		}
 	}
 }
+
+func TestTopShowsTheFleet(t *testing.T) {
+	now := time.Date(2026, 11, 28, 12, 0, 0, 0, time.UTC)
+	l := operator.Live{At: now, Rates: []live.Rate{{Window: 10}, {Window: 60}, {Window: 900}}, Fleet: &operator.FleetStatus{
+		Relays:   []operator.FleetRelay{{Name: "a", Holder: "a", Messages: 1}, {Name: "b", Holder: "a", Messages: 2}, {Name: "c"}},
+		Troubles: []string{"no standby is in step"},
+	}}
+	for range 20 {
+		l.Domains = append(l.Domains, operator.LiveDomain{Domain: "a.example"})
+	}
+	var out bytes.Buffer
+	writeLive(&out, &l, 80, 24)
+	for _, want := range []string{"fleet     a: 1 message, runs\n", "fleet     b: 2 messages, taken over by a\n", "fleet     c: 0 messages, nobody holds it\n", "trouble   no standby is in step\n"} {
+		if !strings.Contains(out.String(), want) {
+			t.Errorf("no %q in\n%s", want, out.String())
+		}
+	}
+	if n := strings.Count(out.String(), "\n"); n > 24 {
+		t.Errorf("%d lines", n)
+	}
+	out.Reset()
+	l.Fleet = &operator.FleetStatus{Problem: "PostgreSQL does not answer"}
+	if writeLive(&out, &l, 80, 24); !strings.Contains(out.String(), "fleet     PostgreSQL does not answer\n") {
+		t.Error(out.String())
+	}
+}

@@ -17,6 +17,7 @@ import (
 	"github.com/stsrelay/stsrelay/internal/e2e"
 	"github.com/stsrelay/stsrelay/internal/testnet"
 	"github.com/stsrelay/stsrelay/queue"
+	"github.com/stsrelay/stsrelay/relay/history"
 	"github.com/stsrelay/stsrelay/relay/operator"
 )
 
@@ -31,7 +32,7 @@ func newWorld(t *testing.T) *e2e.World {
 	if err := os.WriteFile(file, []byte(token), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	w.Start("retry = [\"30m\"]\n[admin]\nhttp = \"127.0.0.1:0\"\nact_token_file = \"" + file + "\"\n")
+	w.Start("retry = [\"30m\"]\n[publisher]\nhttps = \"127.0.0.1:0\"\ntls = \"proxy\"\n[[publish]]\ndomains = [\"own.example\"]\nmode = \"testing\"\nmx = [\"mx1.own.example\"]\n[admin]\nhttp = \"127.0.0.1:0\"\nact_token_file = \"" + file + "\"\n")
 	return w
 }
 
@@ -213,6 +214,10 @@ func TestEveryPageIsForEverybody(t *testing.T) {
 	newInternet(t, w, 28, 400)
 	base := "http://" + w.Relay.HTTPAddr().String()
 	id := messages(t, w, operator.Selection{Domain: "busy5.example"})[0].ID
+	var gone string // a message that was delivered
+	if err := w.Relay.Operator().History(t.Context(), operator.HistoryQuery{Domain: "good0.example", Verdict: "delivered", Limit: 1}, func(r *history.Record) bool { gone = r.QueueID; return true }); err != nil {
+		t.Fatal(err)
+	}
 	receive(t, w)
 	for _, language := range []string{"en", "de"} {
 		b := start(t, base, language)
@@ -243,8 +248,8 @@ func TestEveryPageIsForEverybody(t *testing.T) {
 		b.login(token)
 		for _, page := range [][2]string{
 			{"overview", "/"}, {"queue", "/queue"}, {"reason", "/queue?why=rcpt&sort=-to"}, {"message", "/queue/" + id}, {"confirm", "/queue/confirm?action=bounce&scope=filter&why=rcpt"},
-			{"history", "/history"}, {"timeline", "/history/" + id}, {"policies", "/policies"}, {"reports", "/reports"}, {"day", "/reports/" + time.Now().UTC().Format(time.DateOnly)}, {"error", "/queue/nothing"},
-			{"live", "/live?refresh=0"}, {"check", "/check"}, {"checked", "/check?domain=none3.example"}, {"received", "/received"}, {"receiveddomain", "/received/own.example"},
+			{"history", "/history"}, {"timeline", "/history/" + gone}, {"policies", "/policies"}, {"reports", "/reports"}, {"day", "/reports/" + time.Now().UTC().Format(time.DateOnly)}, {"error", "/queue/nothing"},
+			{"live", "/live?refresh=0"}, {"check", "/check"}, {"checked", "/check?domain=none3.example"}, {"publish", "/publish"}, {"received", "/received"}, {"receiveddomain", "/received/own.example"},
 		} {
 			look(page[0], page[1])
 		}

@@ -17,7 +17,7 @@ func (s *Server) queueRoutes(mux *http.ServeMux) {
 	mux.HandleFunc("GET /v1/queue", s.list)
 	mux.HandleFunc("GET /v1/queue/{id}", func(w http.ResponseWriter, r *http.Request) { answer(w)(o.Message(r.PathValue("id"))) })
 	mux.HandleFunc("GET /v1/queue/{id}/content", s.content)
-	mux.HandleFunc("GET /v1/summary", func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, o.Summary()) })
+	mux.HandleFunc("GET /v1/summary", func(w http.ResponseWriter, r *http.Request) { answer(w)(o.FleetSummary(r.Context())) })
 	mux.HandleFunc("GET /v1/queue/export", s.exportQueue)
 	mux.HandleFunc("POST /v1/queue/import", func(w http.ResponseWriter, r *http.Request) {
 		answer(w)(o.Import(r.Context(), actorOf(r.Context()), r.Body, r.URL.Query().Get("hold") == "true"))

@@ -79,7 +79,8 @@ func (s *Server) Handler() http.Handler {
 	})
 	mux.HandleFunc("GET /v1/store", s.backupStore)
 	mux.HandleFunc("POST /v1/drain", s.drain)
-	mux.HandleFunc("GET /v1/live", func(w http.ResponseWriter, _ *http.Request) { writeJSON(w, o.Live()) })
+	mux.HandleFunc("GET /v1/live", func(w http.ResponseWriter, r *http.Request) { writeJSON(w, o.Live(r.Context())) })
+	mux.HandleFunc("GET /v1/fleet", func(w http.ResponseWriter, r *http.Request) { answer(w)(o.FleetStatus(r.Context())) })
 	mux.HandleFunc("GET /v1/openapi.yaml", func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "application/yaml")
 		_, _ = io.WriteString(w, docs.OpenAPI) // the client has gone if it fails

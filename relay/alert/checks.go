@@ -70,7 +70,10 @@ type Checks struct {
 	// Published returns what is wrong with the domains whose policies the relay publishes;
 	// nil: it publishes none.
 	Published func() []Alert
-	Now       func() time.Time
+	// Fleet returns what is wrong with the relays that share an engine; nil: this one is
+	// alone.
+	Fleet func() []Alert
+	Now   func() time.Time
 
 	// The DNS is asked for keys seldom, as reports are searched; Monitor runs one check at a time.
 	keyAlerts []Alert
@@ -110,6 +113,9 @@ func (c *Checks) Run(ctx context.Context, thorough bool) []Alert {
 	}
 	if c.Published != nil {
 		list = append(list, c.Published()...)
+	}
+	if c.Fleet != nil {
+		list = append(list, c.Fleet()...)
 	}
 	return append(append(list, c.keyAlerts...), c.mail(s.DelayNotice)...)
 }
@@ -213,6 +219,11 @@ func (c *Checks) ordered() []Alert {
 // Publish is the alert of a fault of a domain whose policy is published, in both languages.
 func Publish(domain, code, english, german string) Alert {
 	return say("publish "+domain+" "+code, "publish", words{english, german}, domain)
+}
+
+// Fleet is the alert about a trouble of the relays that share an engine, in two languages.
+func Fleet(key, english, german string) Alert {
+	return say("fleet "+key, "fleet", words{english, german})
 }
 
 // keys tells of DKIM keys whose record is not published as it must be. If the DNS

@@ -4,7 +4,7 @@ import "strings"
 
 // kinds are the kinds of alerts: each is the first word of a key.
 var kinds = []string{
-	NotAccepting, "certificate", "certificate-file", "certificate-acme", "disk", "dkim", "domain", "domains", "held", "history", "log", "outage", "publish", "received", ResolverSilent, "store", "unreadable",
+	NotAccepting, "certificate", "certificate-file", "certificate-acme", "disk", "dkim", "domain", "domains", "fleet", "held", "history", "log", "outage", "publish", "received", ResolverSilent, "store", "unreadable",
 }
 
 // kind is what an alert is about, in one word.

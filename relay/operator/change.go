@@ -97,10 +97,40 @@ type Affected struct {
 	Ambiguous []string `json:"ambiguous,omitempty"`
 	// UndoSeconds is for how long a bounce can be undone before its notice is sent.
 	UndoSeconds int `json:"undo_seconds,omitempty"`
+	// Unreached are the queues of other relays where nothing was changed, or nobody knows,
+	// each with the reason.
+	Unreached []string `json:"unreached,omitempty"`
 }
 
-// Change does an action to the selected messages.
+// Change does an action to the selected messages, in a fleet to those of all relays. An ID
+// that begins like those of several messages is ambiguous also where they are in the queues
+// of different relays.
 func (o *Operator) Change(ctx context.Context, actor Actor, action Action, sel Selection) (Affected, error) {
+	if o.o.Fleet == nil {
+		return o.change(ctx, actor, action, sel)
+	}
+	if _, err := sel.filter(); err != nil {
+		return Affected{}, failed(invalid, err)
+	}
+	shared, err := o.sharedPrefixes(ctx, sel.IDs)
+	if err != nil {
+		return Affected{}, err
+	}
+	asked := len(sel.IDs)
+	sel.IDs = slices.DeleteFunc(slices.Clone(sel.IDs), func(id string) bool { return slices.Contains(shared, id) })
+	out := Affected{Ambiguous: shared}
+	if asked > 0 && len(sel.IDs) == 0 {
+		return out, nil
+	}
+	if out, err = o.change(ctx, actor, action, sel); err == nil {
+		err = o.changeElsewhere(ctx, actor, action, sel, &out)
+	}
+	out.Ambiguous = append(out.Ambiguous, shared...)
+	return out, err
+}
+
+// change is Change for the own queue.
+func (o *Operator) change(ctx context.Context, actor Actor, action Action, sel Selection) (Affected, error) {
 	f, err := sel.filter()
 	if err != nil {
 		return Affected{}, failed(invalid, err)

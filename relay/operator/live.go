@@ -1,6 +1,7 @@
 package operator
 
 import (
+	"context"
 	"time"
 
 	"github.com/stsrelay/stsrelay/relay/live"
@@ -14,6 +15,9 @@ type Live struct {
 	Rates   []live.Rate   `json:"rates"`   // of the last 10 seconds, minute and 15 minutes
 	Domains []LiveDomain  `json:"domains"` // the busiest
 	Results []live.Result `json:"results"` // the last ones, the newest first
+	// Fleet is the relays that share a PostgreSQL with this one, as of some seconds ago; nil
+	// where it is alone.
+	Fleet *FleetStatus `json:"fleet,omitempty"`
 }
 
 // LiveState is what happens to the mail of a domain.
@@ -48,8 +52,8 @@ const liveDomains = 20
 
 // Live returns what the relay does at this moment. It takes no lock for longer than a
 // look at each domain takes, so that it may be asked every second.
-func (o *Operator) Live() Live {
-	l := Live{At: time.Now().UTC().Truncate(time.Millisecond), Status: o.Status(), Active: o.o.Queue.Active(), Rates: o.o.Live.Rates(), Results: o.o.Live.Results()}
+func (o *Operator) Live(ctx context.Context) Live {
+	l := Live{At: time.Now().UTC().Truncate(time.Millisecond), Status: o.Status(), Active: o.o.Queue.Active(), Rates: o.o.Live.Rates(), Results: o.o.Live.Results(), Fleet: o.fleetStatus(ctx)}
 	l.Domains = []LiveDomain{}
 	ours, pauses := o.sharedWithin(time.Minute), o.pausesNow()
 	for _, d := range o.o.Queue.Busiest(liveDomains) {

@@ -32,6 +32,8 @@ type Message struct {
 	EnvelopeID string `json:"envelope_id,omitempty"`
 	MessageID  string `json:"message_id"` // the content's, "" where it is not known
 	Reason     Reason `json:"why"`
+	// Relay is the relay of a fleet that has it, "" where there is one relay.
+	Relay string `json:"relay,omitempty"`
 	// WaitsFor is what the attempts under way wait for.
 	WaitsFor   []Awaited   `json:"waits_for,omitempty"`
 	Recipients []Recipient `json:"recipients"`

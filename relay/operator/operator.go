@@ -28,7 +28,9 @@ import (
 // Options configures New. Queue and Status are required.
 type Options struct {
 	Queue *queue.Queue
-	// Store is what the relay keeps its state in, for a backup.
+	// Fleet is the other relays that share an engine with this one; nil: it is alone.
+	Fleet *Fleet
+	// Store is the relay's own disk, for a backup: a store that relays share has its own.
 	Store store.Reader
 	// Policies is the policy cache; nil: MTA-STS is off.
 	Policies *sts.Manager
@@ -59,6 +61,8 @@ type Options struct {
 	// certificate for the policy host of one.
 	Published      func() []Published
 	RenewPublished func(ctx context.Context, domain string) error
+	// FleetStatus returns the relays that share a PostgreSQL with this one; nil: it is alone.
+	FleetStatus func(ctx context.Context) *FleetStatus
 	// Notice returns the notice to the sender of a message that the operator has
 	// bounced. If it is nil or returns nil, no notice is sent.
 	Notice func(m queue.Message, reason string) *queue.NewMessage

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"strings"
 	"time"
 
 	"github.com/stsrelay/stsrelay/internal/human"
@@ -57,8 +58,17 @@ func (p *PauseOrder) parsed() (domain string, d time.Duration, err error) {
 	return domain, d, nil
 }
 
-// Pause pauses the delivery to a domain or as a whole.
+// Pause pauses the delivery to a domain or as a whole, in a fleet that of all relays.
 func (o *Operator) Pause(ctx context.Context, actor Actor, order PauseOrder) (Pause, error) {
+	p, err := o.pause(ctx, actor, order)
+	if err == nil {
+		_, err = o.pauseElsewhere(ctx, actor, "pause", order)
+	}
+	return p, err
+}
+
+// pause is Pause for the own queue.
+func (o *Operator) pause(ctx context.Context, actor Actor, order PauseOrder) (Pause, error) {
 	domain, d, err := order.parsed()
 	if err != nil {
 		return Pause{}, failed(invalid, err)
@@ -82,18 +92,55 @@ type Resumed struct {
 	Pauses []Pause `json:"pauses"`
 }
 
-// Resume ends the pause of a domain, or that of delivery as a whole. The others stay.
+// Resume ends the pause of a domain, or that of delivery as a whole, in a fleet that of all
+// relays. The other pauses stay.
 func (o *Operator) Resume(ctx context.Context, actor Actor, order PauseOrder) (Resumed, error) {
-	domain, _, err := order.parsed()
-	if err != nil {
-		return Resumed{}, failed(invalid, err)
+	found, err := o.resume(ctx, actor, order)
+	if err == nil {
+		var there bool
+		there, err = o.pauseElsewhere(ctx, actor, "resume", order)
+		found = found || there
 	}
-	found, err := o.o.Queue.Resume(ctx, domain)
 	if err != nil {
 		return Resumed{}, err
 	}
-	o.log(ctx, actor, "delivery resumed by the operator", pauseAttrs(domain, time.Time{})...)
 	return Resumed{Resumed: found, Pauses: o.Pauses()}, nil
+}
+
+// resume is Resume for the own queue. It reports whether there was such a pause.
+func (o *Operator) resume(ctx context.Context, actor Actor, order PauseOrder) (bool, error) {
+	domain, _, err := order.parsed()
+	if err != nil {
+		return false, failed(invalid, err)
+	}
+	found, err := o.o.Queue.Resume(ctx, domain)
+	if err == nil {
+		o.log(ctx, actor, "delivery resumed by the operator", pauseAttrs(domain, time.Time{})...)
+	}
+	return found, err
+}
+
+// pauseElsewhere pauses or resumes the other queues of a fleet. It reports whether a pause
+// was ended. The error names those that were not reached.
+func (o *Operator) pauseElsewhere(ctx context.Context, actor Actor, do string, p PauseOrder) (resumed bool, err error) {
+	list, err := o.others(ctx)
+	orders := make(map[string]order)
+	for _, other := range list {
+		if other.Holder != "" { // what nobody works on delivers nothing
+			orders[other.Space] = order{Do: do, Pause: p}
+		}
+	}
+	if err != nil || len(orders) == 0 {
+		return false, err
+	}
+	answers, unreached := o.carry(ctx, orders, actor)
+	for _, a := range answers {
+		resumed = resumed || a.Resumed
+	}
+	if len(unreached) > 0 {
+		err = fmt.Errorf("done here, and not at other relays: %s", strings.Join(unreached, "; "))
+	}
+	return resumed, err
 }
 
 // Pauses returns the pauses that last: that of delivery as a whole first.

@@ -2,6 +2,7 @@ package operator
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"time"
@@ -12,14 +13,14 @@ import (
 
 // Messages calls yield with the selected messages, the oldest first, until it
 // returns false or has had limit of them. A negative limit is none. IDs that are not in
-// the queue are passed over.
+// the queue are passed over. In a fleet, those of the other relays follow, queue by queue.
 func (o *Operator) Messages(ctx context.Context, sel Selection, limit int, yield func(*Message) bool) error {
 	f, err := sel.filter()
 	if err != nil {
 		return failed(invalid, err)
 	}
-	o.resolve(&f, sel.IDs)
-	if limit == 0 || len(sel.IDs) > 0 && len(f.IDs) == 0 {
+	missing := o.resolve(&f, sel.IDs).Missing
+	if limit == 0 {
 		return nil
 	}
 	if sel.Why != "" && failure.Of(sel.Why).Reason == 0 {
@@ -27,24 +28,63 @@ func (o *Operator) Messages(ctx context.Context, sel Selection, limit int, yield
 	}
 	n, ours := 0, o.sharedNow()
 	waiting, pauses := o.underWay(), o.pausesNow()
-	return o.o.Queue.List(ctx, f, func(m queue.Message) bool {
-		out := newMessage(&m, ours)
+	more := true
+	show := func(relay string, m *queue.Message) bool {
+		out := newMessage(m, ours)
 		if sel.Why != "" && out.Reason.Code != sel.Why {
 			return true
 		}
 		n++
-		out.WaitsFor, out.Paused = waiting[out.ID], pauses.ofMessage(&m)
-		return yield(&out) && n != limit
-	})
+		out.Relay = relay
+		out.WaitsFor, out.Paused = waiting[out.ID], pauses.ofMessage(m)
+		more = yield(&out) && n != limit
+		return more
+	}
+	if len(sel.IDs) == 0 || len(f.IDs) > 0 {
+		err = o.o.Queue.List(ctx, f, func(m queue.Message) bool { return show(o.relay(), &m) })
+	}
+	if err != nil || !more || o.o.Fleet == nil || len(sel.IDs) > 0 && len(missing) == 0 {
+		return err
+	}
+	if len(sel.IDs) == 0 {
+		return o.elsewhere(ctx, f, func(other *Other, m *queue.Message) bool { return show(other.relay(), m) })
+	}
+	found, err := o.named(ctx, missing)
+	for _, id := range missing {
+		if at := found[id]; err == nil && more && len(at) == 1 {
+			show(at[0].in.relay(), &at[0].m)
+		}
+	}
+	return err
+}
+
+// relay is the name of this relay in its fleet, "" where it is alone.
+func (o *Operator) relay() string {
+	if o.o.Fleet == nil {
+		return ""
+	}
+	return o.o.Fleet.Name
 }
 
 // Message returns one message by its ID or a unique prefix of it.
 func (o *Operator) Message(id string) (Message, error) {
 	m, err := o.find(id)
+	if o.o.Fleet != nil && !errors.Is(err, queue.ErrAmbiguous) {
+		at, e := o.findElsewhere(id, err == nil)
+		if e != nil {
+			return Message{}, e
+		}
+		if at != nil {
+			out := newMessage(&at.m, o.sharedNow())
+			out.Relay = at.in.relay()
+			return out, nil
+		}
+	}
 	if err != nil {
 		return Message{}, err
 	}
 	out := newMessage(&m, o.sharedNow())
+	out.Relay = o.relay()
 	out.WaitsFor, out.Paused = o.underWay()[out.ID], o.pausesNow().ofMessage(&m)
 	return out, nil
 }

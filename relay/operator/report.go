@@ -10,12 +10,18 @@ import (
 	"github.com/stsrelay/stsrelay/tlsrpt"
 )
 
+// ErrReportsElsewhere means that another relay of the fleet makes the TLS reports.
+var ErrReportsElsewhere = errors.New("another relay of the fleet makes the TLS reports")
+
 // Reports calls yield with the state of the TLS reports, the newest day first,
 // until it returns false: those of one day or ("") all, for one domain or ("") all.
 func (o *Operator) Reports(ctx context.Context, day, domain string, yield func(tlsrpt.Status) bool) error {
 	reports, domain, err := o.reporter(day, domain)
 	if err != nil {
 		return err
+	}
+	if reports == nil {
+		return askReports(ctx, o, order{Do: "report list", Day: day, Domain: domain}, yield)
 	}
 	return reports.List(ctx, day, domain, yield)
 }
@@ -27,6 +33,9 @@ func (o *Operator) PreviewReports(ctx context.Context, day, domain string, yield
 	if err != nil {
 		return err
 	}
+	if reports == nil {
+		return askReports(ctx, o, order{Do: "report preview", Day: day, Domain: domain}, func(r tlsrpt.Report) bool { return yield(&r) })
+	}
 	return reports.Preview(ctx, day, domain, yield)
 }
 
@@ -37,6 +46,9 @@ func (o *Operator) SendReports(ctx context.Context, actor Actor, day, domain str
 	if err != nil {
 		return err
 	}
+	if reports == nil {
+		return askReports(ctx, o, order{Do: "report send", Day: day, Domain: domain, Actor: actor}, yield)
+	}
 	n := 0
 	err = reports.SendNow(ctx, day, domain, func(s tlsrpt.Status) bool { n++; return yield(s) })
 	o.log(ctx, actor, "TLS reports sent by the operator", slog.String("day", day), slog.String("domain", domain), slog.Int("reports", n))
@@ -46,13 +58,14 @@ func (o *Operator) SendReports(ctx context.Context, actor Actor, day, domain str
 	return err
 }
 
-// reporter returns the reporter of this relay, if it makes reports. It checks a day and a
+// reporter returns the reporter of this relay, nil if another relay of the fleet makes the
+// reports. It checks a day and a
 // domain that are asked for, "" for all, and returns the domain in the form of the reports.
 func (o *Operator) reporter(day, domain string) (r *tlsrpt.Reporter, ascii string, err error) {
 	if o.o.Reports == nil {
 		return nil, "", failed(conflict, errors.New("TLS reports are switched off (tlsrpt.enabled)"))
 	}
-	if r, err = o.o.Reports(); err != nil {
+	if r, err = o.o.Reports(); err != nil && (o.o.Fleet == nil || !errors.Is(err, ErrReportsElsewhere)) {
 		return nil, "", failed(conflict, err)
 	}
 	if day != "" {

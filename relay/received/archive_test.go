@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"slices"
 	"strings"
 	"testing"
@@ -209,11 +210,48 @@ func (h *harness) signed(t *testing.T, domain, mail string, services ...string) 
 	return string(fields) + mail
 }
 
-func TestAMailSaysWhoHasSignedIt(t *testing.T) {
-	mail := func(id string) string {
-		return "From: TLS <tls@sender.example>\r\nTo: drop@r.example\r\nSubject: Report\r\nMessage-ID: <1@sender.example>\r\nContent-Type: application/tlsrpt+json\r\n\r\n" +
-			strings.ReplaceAll(report("Sender", "2026-11-18", id, "r.example", 1, 0), "\n", "\r\n") + "\r\n"
+// reportMail is a mail with a report.
+func reportMail(id string) string {
+	return "From: TLS <tls@sender.example>\r\nTo: drop@r.example\r\nSubject: Report\r\nMessage-ID: <1@sender.example>\r\nContent-Type: application/tlsrpt+json\r\n\r\n" +
+		strings.ReplaceAll(report("Sender", "2026-11-18", id, "r.example", 1, 0), "\n", "\r\n") + "\r\n"
+}
+
+// Mails in files are verified, too: as they were sent, with the line ends of Unix, in an
+// mbox, and as the attachment of a mail that somebody has passed on.
+func TestAnImportedMailSaysWhoHasSignedIt(t *testing.T) {
+	h := newHarness(t)
+	unix := func(text string) string { return strings.ReplaceAll(text, "\r\n", "\n") }
+	signed := func(id string) string { return h.signed(t, "sender.example", reportMail(id), "tlsrpt") }
+	passedOn := "From: anna@r.example\r\nSubject: Fwd: Report\r\nContent-Type: multipart/mixed; boundary=b\r\n\r\n--b\r\nContent-Type: message/rfc822\r\n\r\n"
+	for _, file := range []func() string{ // each has a key of its own
+		func() string { return signed("1") },
+		func() string { return unix(signed("2")) },
+		func() string {
+			return "From x Fri Nov 20 00:00:00 2026\n" + unix(signed("3")) + "\nFrom x Fri Nov 20 00:00:00 2026\n" + unix(reportMail("4")) + "\n"
+		},
+		func() string { return passedOn + signed("5") + "\r\n--b--\r\n" },
+		func() string { return strings.Replace(signed("6"), "Subject: Report", "Subject: [EXT] Report", 1) },
+		func() string { return report("Sender", "2026-11-18", "7", "r.example", 1, 0) },
+	} {
+		if _, err := h.Add(t.Context(), strings.NewReader(file()), "", ByImport); err != nil {
+			t.Fatal(err)
+		}
 	}
+	if _, err := h.Add(t.Context(), strings.NewReader(signed("8")), "", ByHTTPS); err != nil {
+		t.Fatal(err)
+	}
+	got := make(map[string]string)
+	for _, r := range h.records(t) {
+		got[r.ReportID] = r.SignedBy
+	}
+	want := map[string]string{"1": "sender.example", "2": "sender.example", "3": "sender.example", "4": "", "5": "sender.example", "6": "", "7": "", "8": ""}
+	if !maps.Equal(got, want) {
+		t.Errorf("%v, want %v", got, want)
+	}
+}
+
+func TestAMailSaysWhoHasSignedIt(t *testing.T) {
+	mail := reportMail
 	h := newHarness(t)
 	h.take(t, "q1", h.signed(t, "sender.example", mail("1"), "tlsrpt", "email"))
 	h.take(t, "q2", "Received: from exchange by relay\r\n"+h.signed(t, "sender.example", mail("2"), "tlsrpt"))
@@ -312,7 +350,7 @@ func TestTheVerdictSaysWhatIsMissing(t *testing.T) {
 		{"a failure of its own", func(h *harness) {
 			ready(h)
 			h.add(t, report("c", day(2), "1", "r.example", 0, 1, "starttls-not-supported mx.r.example 1"))
-		}, []string{"14 days without a failure of the domain's own: 1 sessions failed, the last on 2026-11-18"}},
+		}, []string{"14 days without a failure of the domain's own: 1 session failed, the last on 2026-11-18"}},
 		{"a failure of its own that is long ago", func(h *harness) {
 			ready(h)
 			h.add(t, report("c", day(16), "1", "r.example", 0, 1, "certificate-expired mx.r.example 1"))
@@ -325,7 +363,7 @@ func TestTheVerdictSaysWhatIsMissing(t *testing.T) {
 			ready(h)
 			h.add(t, report("c", day(2), "1", "r.example", 0, 1, "validation-failure mx.r.example 1"))
 			h.add(t, report("d", day(20), "1", "r.example", 0, 1, "validation-failure mx.r.example 1"))
-		}, []string{"14 days without a failure of the domain's own: 1 sessions failed"}},
+		}, []string{"14 days without a failure of the domain's own: 1 session failed"}},
 		{"a failure of DANE", func(h *harness) {
 			ready(h)
 			h.add(t, report("c", day(2), "1", "r.example", 0, 1, "dnssec-invalid mx.r.example 1"))

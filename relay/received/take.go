@@ -43,7 +43,8 @@ type Result struct {
 	Why string `json:"why,omitempty"`
 }
 
-// Add reads a file and keeps the reports in it. It returns when they are durable. The
+// Add reads a file and keeps the reports in it. Mails in a file that is imported are verified.
+// It returns when they are durable. The
 // error says that it could not be read to its end, or that nothing can be stored; what
 // was kept before stays.
 func (a *Archive) Add(ctx context.Context, r io.Reader, name string, via Via) ([]Result, error) {
@@ -90,7 +91,11 @@ func (a *Archive) Take(ctx context.Context, queueID string, open func() (io.Read
 // read reads what came in, and stores each report. The mail is the header of the last
 // one that was seen.
 func (a *Archive) read(ctx context.Context, r io.Reader, name string, via Via, signed string) (results []Result, header *inbound.Mail, err error) {
-	failed := inbound.Read(r, name, func(f inbound.Found) bool {
+	var verify func(io.Reader) string // what came by mail is verified already
+	if via == ByImport {
+		verify = func(mail io.Reader) string { return a.verify(ctx, mail) }
+	}
+	failed := inbound.ReadVerified(r, name, verify, func(f inbound.Found) bool {
 		if f.Mail != nil {
 			header = f.Mail
 		}
@@ -102,7 +107,7 @@ func (a *Archive) read(ctx context.Context, r io.Reader, name string, via Via, s
 			}
 		} else {
 			record, sums := newRecord(f.Report, f.Original, a.o.Now())
-			record.Via, record.SignedBy = via, signed
+			record.Via, record.SignedBy = via, cmp.Or(f.SignedBy, signed)
 			if f.Mail != nil {
 				record.From = f.Mail.From
 			}

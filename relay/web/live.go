@@ -28,7 +28,7 @@ type rateRow struct {
 
 // live shows what the relay does at this moment, as "stsrelay top" does.
 func (p *pages) live(r *http.Request, v *view) error {
-	page := &livePage{Live: p.operator.Live()}
+	page := &livePage{Live: p.operator.Live(r.Context())}
 	v.Tab, v.Title, v.Page = "live", v.T("Live"), page
 	if !r.URL.Query().Has("refresh") {
 		v.Refresh = liveRefresh

@@ -2,6 +2,7 @@ package web
 
 import (
 	"cmp"
+	"context"
 	"net/http"
 	"slices"
 	"strings"
@@ -28,7 +29,8 @@ type overviewPage struct {
 	Traffic  *traffic // nil: there is no history
 	Policies policyCounts
 	Days     []reportDay
-	Reports  string // why there are no days, "" where they are all there
+	Fleet    *operator.FleetStatus // nil: this relay is alone
+	Reports  string                // why there are no days, "" where they are all there
 }
 
 // ownerCount is how much waits for somebody to mend something.
@@ -56,7 +58,11 @@ func (g *reasonGroup) New() bool { return g.Reason.Code == failure.New.Code() }
 func (p *pages) overview(r *http.Request, v *view) error {
 	v.Tab, v.Title = "overview", v.T("Overview")
 	o := &overviewPage{}
-	domains := p.operator.Summary()
+	o.Fleet, _ = p.operator.FleetStatus(r.Context()) // an error: there is none
+	domains, err := p.waiting(r.Context(), o.Fleet)
+	if err != nil {
+		return err
+	}
 	for i := range domains {
 		if at := domains[i].OldestAt; o.OldestAt == nil || at.Before(*o.OldestAt) {
 			o.OldestAt = &at
@@ -72,14 +78,33 @@ func (p *pages) overview(r *http.Request, v *view) error {
 	if err != nil {
 		v.Note = v.T("The history of the last %d hours could not be read in time; older hours are missing below.", overviewHours)
 	}
-	reports := &view{words: v.words}
-	if o.Days, err = p.days(r.Context(), overviewDays, reports); err != nil {
-		o.Reports = err.Error() // the rest is worth showing without them
-	} else {
-		o.Reports = reports.Note
-	}
+	o.Reports = p.lastReports(r.Context(), o, v)
 	v.Page = o
 	return nil
+}
+
+// waiting returns what waits by domain: at all relays of a fleet, or at this one where the
+// store of the others does not answer.
+func (p *pages) waiting(ctx context.Context, fleet *operator.FleetStatus) ([]operator.DomainSummary, error) {
+	if fleet != nil && fleet.Problem != "" {
+		return p.operator.Summary(), nil
+	}
+	return p.operator.FleetSummary(ctx)
+}
+
+// lastReports fills in the reports of the last days. It returns why there are none, or not
+// all: the rest of the page is worth showing without them. A store that does not answer is
+// not waited for.
+func (p *pages) lastReports(ctx context.Context, o *overviewPage, v *view) string {
+	if o.Fleet != nil && o.Fleet.Problem != "" {
+		return o.Fleet.Problem
+	}
+	reports := &view{words: v.words}
+	var err error
+	if o.Days, err = p.days(ctx, overviewDays, reports); err != nil {
+		return err.Error()
+	}
+	return reports.Note
 }
 
 // ownerOrder is the order in which people want to hear of what waits: what they can mend

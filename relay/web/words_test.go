@@ -21,7 +21,7 @@ func texts(t *testing.T) []string {
 	t.Helper()
 	all := make(map[string]bool)
 	for pattern, calls := range map[string]*regexp.Regexp{
-		"page/*.html": regexp.MustCompile(`\bt "([^"]+)"|\bn [^ "]+ "([^"]+)"`),
+		"page/*.html": regexp.MustCompile(`\bt "([^"]+)"|\bn (?:[^ "(]+|\([^)]*\)) "([^"]+)"`),
 		"*.go":        regexp.MustCompile(`\.T\("([^"]+)"|\.N\(.*, "([^"]+\|[^"]+)"`),
 	} {
 		files, err := filepath.Glob(pattern)

@@ -2,6 +2,8 @@ package inbound
 
 import (
 	"bufio"
+	"bytes"
+	"cmp"
 	"encoding/base64"
 	"errors"
 	"io"
@@ -42,12 +44,13 @@ func (s *scan) message(r io.Reader, nesting int) {
 	if nesting > maxNesting {
 		return
 	}
-	b := bufio.NewReaderSize(r, 4096)
+	outer, signed := s.mail, s.signed
+	defer func() { s.signed = signed }()
+	b := bufio.NewReaderSize(s.verified(r), 4096)
 	h := readHeader(b)
 	if len(h) == 0 {
 		return
 	}
-	outer := s.mail
 	s.mail = newMail(h)
 	if s.mail.ReportDomain == "" && outer != nil { // a report in a mail that was passed on
 		s.mail.ReportDomain = outer.ReportDomain
@@ -57,6 +60,22 @@ func (s *scan) message(r io.Reader, nesting int) {
 	if outer == nil && s.found == 0 { // what is told of a mail without a report needs its header
 		s.mail = newMail(h)
 	}
+}
+
+// maxVerified is the size of a mail that is verified, in octets: it lies in memory for that.
+const maxVerified = 8 << 20
+
+// verified has a mail verified, and returns a reader that begins where r has begun.
+func (s *scan) verified(r io.Reader) io.Reader {
+	if s.verify == nil {
+		return r
+	}
+	start, err := io.ReadAll(io.LimitReader(r, maxVerified+1))
+	if err != nil || len(start) > maxVerified {
+		return io.MultiReader(bytes.NewReader(start), r) // where it fails again, if it has
+	}
+	s.signed = cmp.Or(s.verify(bytes.NewReader(start)), s.signed)
+	return bytes.NewReader(start)
 }
 
 func newMail(h map[string]string) *Mail {

@@ -9,10 +9,10 @@ import (
 )
 
 // readMbox reads the mails of an mbox file (RFC 4155), each with bounds of its own.
-func readMbox(b *bufio.Reader, yield func(Found) bool) {
+func readMbox(b *bufio.Reader, verify func(io.Reader) string, yield func(Found) bool) {
 	for n := 1; ; n++ {
 		m := &mboxMail{from: b}
-		s := &scan{left: MaxSize, where: fmt.Sprintf("mail %d", n), yield: yield}
+		s := &scan{left: MaxSize, where: fmt.Sprintf("mail %d", n), verify: verify, yield: yield}
 		if !m.skipLine() {
 			if n == 1 {
 				s.nothing()

@@ -24,6 +24,8 @@ type Found struct {
 	Original []byte
 	// Mail is the header of the mail that the report came in; nil for files.
 	Mail *Mail
+	// SignedBy is what verify of ReadVerified says of that mail, or of one around it.
+	SignedBy string
 	// Where names the place inside what was read: a name in an archive, the number of a
 	// mail. "" where there is one only.
 	Where string
@@ -45,12 +47,18 @@ const maxEntries = 100
 // is called with each report that is found, until it returns false. The error is that of
 // r.
 func Read(r io.Reader, name string, yield func(Found) bool) error {
+	return ReadVerified(r, name, nil, yield)
+}
+
+// ReadVerified is Read, and has verify say which domain a mail is signed by, "" for none.
+// Mails of more than 8 MiB are not shown to it; nil: none are.
+func ReadVerified(r io.Reader, name string, verify func(mail io.Reader) string, yield func(Found) bool) error {
 	source := &errorReader{from: r}
 	b := bufio.NewReaderSize(source, 4096)
 	if start, _ := b.Peek(5); string(start) == "From " {
-		readMbox(b, yield)
+		readMbox(b, verify, yield)
 	} else {
-		s := &scan{left: MaxSize, yield: yield}
+		s := &scan{left: MaxSize, verify: verify, yield: yield}
 		s.file(b, name, 0)
 		s.nothing()
 	}
@@ -79,8 +87,11 @@ type scan struct {
 	mail  *Mail
 	where string
 	yield func(Found) bool
-	found int  // reports, and files that look like one
-	ended bool // yield does not want more
+	// verify is nil where nothing is verified; signed is what it has said.
+	verify func(mail io.Reader) string
+	signed string
+	found  int  // reports, and files that look like one
+	ended  bool // yield does not want more
 }
 
 // nothing yields ErrNoReport where nothing was found.
@@ -96,7 +107,7 @@ func (s *scan) give(f Found) {
 		return
 	}
 	s.found++
-	f.Mail = s.mail
+	f.Mail, f.SignedBy = s.mail, s.signed
 	if f.Where == "" {
 		f.Where = s.where
 	}

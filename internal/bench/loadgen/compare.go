@@ -3,7 +3,9 @@
 package main
 
 import (
+	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -34,36 +36,81 @@ func (l *load) startLeast(ctx context.Context) error {
 	return l.await(ctx, exec.Command(program, args...), filepath.Join(l.dir, "relay.log")) //nolint:gosec,noctx // stopped by a signal
 }
 
-// compare puts the same load on the three in turn, several rounds, and prints the
-// medians.
-func compare(ctx context.Context, o options) error {
-	relays := []string{"least", "stsrelay", "postfix"}
-	if _, err := exec.LookPath("postfix"); err != nil || o.accept {
-		relays = relays[:2] // Postfix delivers what it has accepted
+// variant is one of several loads that are compared.
+type variant struct {
+	name   string
+	change func(*options)
+}
+
+// compareRelays puts the same load on the three in turn.
+func compareRelays(ctx context.Context, o options) error {
+	var list []variant
+	for _, name := range []string{"least", "stsrelay", "postfix"} {
+		list = append(list, variant{name, func(o *options) { o.relay = name }})
 	}
+	if _, err := exec.LookPath("postfix"); err != nil || o.accept {
+		list = list[:2] // Postfix delivers what it has accepted
+	}
+	return compare(ctx, o, list)
+}
+
+// compareTop puts the same load on the relay, with and without somebody who watches it.
+func compareTop(ctx context.Context, o options) error {
+	return compare(ctx, o, []variant{{"without", func(*options) {}}, {"with top", func(o *options) { o.top = true }}})
+}
+
+// compare makes several rounds of the variants in turn, and prints the medians.
+func compare(ctx context.Context, o options, variants []variant) error {
 	results := make(map[string][]result)
 	for range o.rounds {
-		for _, name := range relays {
-			o.relay = name
-			r, err := run(ctx, o)
+		for _, v := range variants {
+			with := o
+			v.change(&with)
+			r, err := run(ctx, with)
 			if err != nil {
-				return fmt.Errorf("%s: %w", name, err)
+				return fmt.Errorf("%s: %w", v.name, err)
 			}
-			results[name] = append(results[name], r)
+			results[v.name] = append(results[v.name], r)
 		}
 	}
-	median := func(name string, of func(result) float64) float64 {
+	quartiles := func(name string, of func(result) float64) (low, median, high float64) {
 		var list []float64
 		for _, r := range results[name] {
 			list = append(list, of(r))
 		}
 		slices.Sort(list)
-		return list[len(list)/2]
+		return list[len(list)/4], list[len(list)/2], list[len(list)*3/4]
 	}
-	fmt.Printf("\nmedians of %d rounds\n%-10s %12s %12s %16s  %s\n", o.rounds, "", "accepted/s", "delivered/s", "CPU s/thousand", "memory of the last")
-	for _, name := range relays {
-		fmt.Printf("%-10s %12.0f %12.0f %16.3f  %s\n", name, median(name, func(r result) float64 { return r.accepted }),
-			median(name, func(r result) float64 { return r.delivered }), median(name, func(r result) float64 { return r.cpu }), results[name][len(results[name])-1].memory)
+	fmt.Printf("\nmedians of %d rounds, and the middle half of them\n%-10s %20s %20s %16s  %s\n", o.rounds, "", "accepted/s", "delivered/s", "CPU s/thousand", "memory of the last")
+	for _, v := range variants {
+		rate := func(of func(result) float64) string {
+			low, median, high := quartiles(v.name, of)
+			return fmt.Sprintf("%.0f (%.0f to %.0f)", median, low, high)
+		}
+		_, cpu, _ := quartiles(v.name, func(r result) float64 { return r.cpu })
+		fmt.Printf("%-10s %20s %20s %16.3f  %s\n", v.name, rate(func(r result) float64 { return r.accepted }), rate(func(r result) float64 { return r.delivered }),
+			cpu, results[v.name][len(results[v.name])-1].memory)
 	}
 	return nil
+}
+
+// watch runs "stsrelay top", which asks each second, until it is stopped. stop returns how often it
+// got an answer.
+func (l *load) watch(ctx context.Context) (stop func() (int, error), err error) {
+	ctx, cancel := context.WithCancel(ctx)
+	cmd := exec.CommandContext(ctx, l.binary, "top", "--json", "--count", "1000000", "--config", filepath.Join(l.dir, "stsrelay.toml")) //nolint:gosec // our own
+	var out bytes.Buffer
+	cmd.Stdout = &out
+	if err := cmd.Start(); err != nil {
+		cancel()
+		return nil, fmt.Errorf("top: %w", err)
+	}
+	return func() (int, error) {
+		cancel()
+		_ = cmd.Wait() // it was killed
+		if n := bytes.Count(out.Bytes(), []byte(`"rates"`)); n > 0 {
+			return n, nil
+		}
+		return 0, errors.New("top has shown nothing")
+	}, nil
 }

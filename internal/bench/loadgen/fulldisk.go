@@ -38,7 +38,7 @@ func fullDisk(ctx context.Context, o options, rounds int) (err error) {
 	}
 	o.kills = 1 // the senders go on until they are stopped
 	l := newLoad(o)
-	disk, unmount, err := smallDisk(ctx)
+	disk, unmount, err := smallDisk(ctx, diskSize)
 	if err != nil {
 		fmt.Println("full disk: skipped,", err)
 		return nil
@@ -197,15 +197,15 @@ func pause(ctx context.Context, d time.Duration) error {
 	}
 }
 
-// smallDisk mounts a file system of diskSize.
-func smallDisk(ctx context.Context) (dir string, unmount func(), err error) {
+// smallDisk mounts a file system of so many octets.
+func smallDisk(ctx context.Context, size int64) (dir string, unmount func(), err error) {
 	base, err := os.MkdirTemp("", "stsrelay-disk-")
 	if err != nil {
 		return "", nil, err
 	}
 	image, dir := filepath.Join(base, "image"), filepath.Join(base, "disk")
 	steps := [][]string{{"mkfs.ext4", "-q", "-m", "0", image}, {"mount", "-o", "loop", image, dir}}
-	err = errors.Join(os.Mkdir(dir, 0o700), os.WriteFile(image, nil, 0o600), os.Truncate(image, diskSize))
+	err = errors.Join(os.Mkdir(dir, 0o700), os.WriteFile(image, nil, 0o600), os.Truncate(image, size))
 	for _, s := range steps {
 		if err != nil {
 			break
@@ -255,6 +255,10 @@ func (f *filler) fill(leave int64) (err error) {
 			}
 			_ = unix.Fallocate(int(f.file.Fd()), 0, st.Size(), n)
 		}
+	}
+	if free, err := f.free(); err == nil && leave > 0 && free-leave > 64<<20 {
+		// Most of it in one step: a file system that cannot do it has it written below.
+		_ = unix.Fallocate(int(f.file.Fd()), 0, 0, free-leave-64<<20)
 	}
 	block := make([]byte, 1<<20)
 	for {

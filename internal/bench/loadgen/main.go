@@ -23,6 +23,10 @@
 //
 //	go run ./internal/bench/loadgen -binary ./stsrelay -relay all -messages 500
 //
+// With -top the relay is under the same load with and without "stsrelay top" in turn.
+//
+//	go run ./internal/bench/loadgen -binary ./stsrelay -top -rounds 9 -accept -messages 500
+//
 // With -strangers somebody owns so many domains, each with a policy of 64 KiB and
 // an id that changes at each query, and wants an enforced policy out of the cache.
 //
@@ -64,7 +68,7 @@ func main() {
 	flag.StringVar(&o.binary, "binary", "./stsrelay", "the program under load")
 	flag.StringVar(&o.relay, "relay", "stsrelay", "who is under load: stsrelay; postfix, with the same ways in and out; least, the least that a durable relay can do (internal/bench/least); all: the three in turn")
 	flag.BoolVar(&o.accept, "accept", false, "messages are accepted and not delivered")
-	flag.IntVar(&o.rounds, "rounds", 3, "of -relay all; the medians are printed")
+	flag.IntVar(&o.rounds, "rounds", 3, "of -relay all and -top; the medians are printed")
 	flag.StringVar(&o.client, "client", "builtin", "who sends: builtin, smtp-source (Postfix's), swaks (one message)")
 	flag.BoolVar(&o.lockstep, "lockstep", false, "the builtin client waits for the reply to each command")
 	flag.IntVar(&o.sessions, "sessions", 20, "SMTP sessions that send at the same time")
@@ -84,6 +88,7 @@ func main() {
 	silent := flag.Int("silent", 0, "domains whose hosts are silent")
 	oneAddress := flag.Bool("oneaddress", false, "the hosts of -silent have one address")
 	soakTime := flag.Duration("soak", 0, "load for so long, while one fault follows the other")
+	top := flag.Bool("top", false, "rounds with and without \"stsrelay top\", which asks each second, in turn; the medians are printed")
 	drains := flag.Int("drain", 0, "kills while a relay hands its mail to another one")
 	flag.BoolVar(&o.verbose, "v", false, "a line for every round")
 	flag.Parse()
@@ -98,12 +103,14 @@ func main() {
 		err = strange(ctx, o, *strangers)
 	} else if err == nil && *soakTime > 0 {
 		err = soak(ctx, o, *soakTime)
+	} else if err == nil && *top {
+		err = compareTop(ctx, o)
 	} else if err == nil && *drains > 0 {
 		err = drain(ctx, o, *drains)
 	} else if err == nil && *silent > 0 {
 		err = silence(ctx, o, *silent, *oneAddress)
 	} else if err == nil && o.relay == "all" {
-		err = compare(ctx, o)
+		err = compareRelays(ctx, o)
 	} else if err == nil {
 		_, err = run(ctx, o)
 	}

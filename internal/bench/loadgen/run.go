@@ -31,6 +31,7 @@ type options struct {
 	rounds                   int
 	accept                   bool
 	verbose, lockstep        bool
+	top                      bool // somebody watches
 	seed                     uint64
 }
 
@@ -76,7 +77,7 @@ type result struct {
 	memory              string
 }
 
-func run(ctx context.Context, o options) (result, error) {
+func run(ctx context.Context, o options) (_ result, err error) {
 	l := newLoad(o)
 	if err := l.prepare(); err != nil {
 		return result{}, err
@@ -94,6 +95,17 @@ func run(ctx context.Context, o options) (result, error) {
 	// What the start costs (a certificate is made) is no cost of messages.
 	l.startCPU = l.process.cpu()
 	start := time.Now()
+	if l.top {
+		stop, err := l.watch(ctx)
+		if err != nil {
+			return result{}, err
+		}
+		defer func() {
+			n, e := stop()
+			fmt.Printf("top          has asked %d times\n", n)
+			err = errors.Join(err, e)
+		}()
+	}
 	killed := make(chan error, 1)
 	killCtx, stopKilling := context.WithCancel(ctx)
 	go func() {
@@ -317,7 +329,7 @@ func (l *load) arrive(ctx context.Context) error {
 		}
 		select {
 		case <-ctx.Done():
-			return fmt.Errorf("%d of %d acknowledged messages have not arrived", missing, len(l.accepted))
+			return fmt.Errorf("%d of %d acknowledged messages have not arrived%s", missing, len(l.accepted), l.firstMissing())
 		case <-time.After(20 * time.Millisecond):
 		}
 	}
@@ -337,6 +349,28 @@ func (l *load) missing() (n int) {
 }
 
 var queueID = regexp.MustCompile(`(?s)^Received: .*?\sid ([0-9A-Z]{26})`)
+
+// firstMissing says what the relay knows of a message that has not come.
+func (l *load) firstMissing() string {
+	distinct, _ := l.arrived()
+	for id := range l.accepted {
+		if len(distinct[id]) == 0 {
+			known := ""
+			for _, command := range [][]string{{"history", "show", id}, {"queue", "show", id}, {"status"}} {
+				out, _ := exec.Command(l.binary, append(command, "--config", filepath.Join(l.dir, "stsrelay.toml"))...).CombinedOutput() //nolint:gosec,noctx // our own
+				known += string(out)
+			}
+			log, _ := os.ReadFile(filepath.Join(l.dir, "relay.log"))
+			for line := range strings.Lines(string(log)) {
+				if strings.Contains(line, id) {
+					known += line
+				}
+			}
+			return "; " + id + ", for example:\n" + known
+		}
+	}
+	return ""
+}
 
 // arrived counts the messages that have come by their queue ID.
 func (l *load) arrived() (distinct map[string][]time.Time, total int) {

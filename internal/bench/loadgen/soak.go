@@ -17,8 +17,6 @@ import (
 	"strings"
 	"syscall"
 	"time"
-
-	"github.com/stsrelay/stsrelay/internal/testnet"
 )
 
 // faultTime is how long one fault lasts, and then the calm after it.
@@ -31,13 +29,22 @@ type soaking struct {
 	config string
 	random *rand.Rand
 	made   map[string]int // faults
+	disk   *filler        // of the disk of the relay; nil: it has none of its own
 }
 
 // soak puts load on the relay for a time, while faults come and go, and checks that all
-// that was acknowledged has arrived in the end.
+// that was acknowledged has arrived in the end. The clock has no steps: a network namespace
+// has no clock of its own, and programs of Go do not ask the C library for the time, where
+// others could put a false one.
 func soak(ctx context.Context, o options, length time.Duration) error {
 	o.kills, o.domains, o.hosts = 1, 40, 8 // kills: the senders go on until they are stopped
 	s := &soaking{load: newLoad(o), random: rand.New(rand.NewPCG(o.seed, 1)), made: make(map[string]int)}
+	unmount, err := s.ownDisk(ctx)
+	if err != nil {
+		fmt.Println("soak: the faults of the disk are left out:", err)
+	} else {
+		defer unmount()
+	}
 	if err := s.prepare(); err != nil {
 		return err
 	}
@@ -57,7 +64,7 @@ func soak(ctx context.Context, o options, length time.Duration) error {
 		return err
 	}
 	first := s.measure(ctx)
-	err := s.disturb(ctx, began.Add(length))
+	err = s.disturb(ctx, began.Add(length))
 	s.stop.Store(true)
 	took := time.Since(began)
 	if err = errors.Join(err, <-sent); err != nil {
@@ -96,92 +103,6 @@ func (s *soaking) reconfigure() error {
 	return os.WriteFile(s.config, text, 0o600)
 }
 
-// disturb makes one fault after the other until the end.
-func (s *soaking) disturb(ctx context.Context, end time.Time) error {
-	faults := []struct {
-		name string
-		make func(context.Context) error
-	}{
-		{"MX host down", s.host(testnet.Faults{Down: true})},
-		{"kill -9", func(ctx context.Context) error { return s.restart(ctx, syscall.SIGKILL) }},
-		{"MX host stalls", s.host(testnet.Faults{Hang: "mail"})},
-		{"HUP with a good file", func(context.Context) error { return s.process.cmd.Process.Signal(syscall.SIGHUP) }},
-		{"policy host down", s.policyHost},
-		{"HUP with a bad file", s.badFile},
-		{"MX host without TLS", s.host(testnet.Faults{NoStartTLS: true})},
-		{"upgrade of the binary", s.upgrade},
-	}
-	for i := 0; time.Now().Before(end); i++ {
-		f := faults[i%len(faults)]
-		s.made[f.name]++
-		if err := f.make(ctx); err != nil {
-			return fmt.Errorf("%s: %w", f.name, err)
-		}
-		if err := wait(ctx, faultTime/3); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// host returns a fault of one host, which ends after a while.
-func (s *soaking) host(f testnet.Faults) func(context.Context) error {
-	return func(ctx context.Context) error {
-		h := s.hosts[s.random.IntN(len(s.hosts))]
-		if err := h.Set(f); err != nil {
-			return err
-		}
-		return errors.Join(wait(ctx, faultTime), h.Set(testnet.Faults{}))
-	}
-}
-
-func (s *soaking) policyHost(ctx context.Context) error {
-	h, err := s.net.PolicyHost(domainName(s.random.IntN(s.domains)))
-	if err != nil {
-		return err
-	}
-	if err := h.Set(testnet.PolicyFaults{Status: http.StatusInternalServerError}); err != nil {
-		return err
-	}
-	return errors.Join(wait(ctx, faultTime), h.Set(testnet.PolicyFaults{}))
-}
-
-// badFile reloads a file with an error; the relay goes on as it was.
-func (s *soaking) badFile(ctx context.Context) error {
-	good, err := os.ReadFile(s.config)
-	if err != nil {
-		return err
-	}
-	if err := os.WriteFile(s.config, append(bytes.Clone(good), "[nonsense\n"...), 0o600); err != nil {
-		return err
-	}
-	err = errors.Join(s.process.cmd.Process.Signal(syscall.SIGHUP), wait(ctx, faultTime/3))
-	return errors.Join(err, os.WriteFile(s.config, good, 0o600))
-}
-
-// upgrade puts a new file in the place of the program, stops it and starts it anew.
-func (s *soaking) upgrade(ctx context.Context) error {
-	program, err := os.ReadFile(s.binary)
-	if err != nil {
-		return err
-	}
-	s.binary = filepath.Join(s.dir, "stsrelay")
-	if err := os.WriteFile(s.binary+".new", program, 0o700); err != nil { //nolint:gosec // it is a program
-		return err
-	}
-	if err := os.Rename(s.binary+".new", s.binary); err != nil {
-		return err
-	}
-	return s.restart(ctx, syscall.SIGTERM)
-}
-
-func (s *soaking) restart(ctx context.Context, by syscall.Signal) error {
-	if err := s.process.stop(by); err != nil {
-		return err
-	}
-	return s.startRelay(ctx)
-}
-
 // measured is what the process uses.
 type measured struct{ memory, goroutines, descriptors int }
 
@@ -217,10 +138,11 @@ func (s *soaking) measure(ctx context.Context) measured {
 	return m
 }
 
-// report prints the result. Each kill may repeat the deliveries that were in flight.
+// report prints the result. Each kill, and each host that restarts, may repeat the deliveries
+// that were in flight.
 func (s *soaking) report(took time.Duration, first, last measured) error {
 	distinct, total := s.arrived()
-	twice, bound := total-len(distinct), s.made["kill -9"]*inFlight
+	twice, bound := total-len(distinct), (s.made["kill -9"]+s.made[stalls])*inFlight
 	fmt.Printf("soak %s, seed %d: %d acknowledged (%.0f a second), lost 0, twice %d (at most %d)\n", took.Round(time.Second), s.seed, len(s.accepted), float64(len(s.accepted))/took.Seconds(), twice, bound)
 	fmt.Printf("at the start: %d MiB of its own, %d goroutines, %d descriptors; at the end: %d MiB, %d, %d\n",
 		first.memory, first.goroutines, first.descriptors, last.memory, last.goroutines, last.descriptors)

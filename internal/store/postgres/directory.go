@@ -2,9 +2,7 @@ package postgres
 
 import (
 	"context"
-	"fmt"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
@@ -64,6 +62,8 @@ type Directory struct {
 	config *pgconn.Config
 	name   string
 	conn   *conn
+	// listening reports whether conn gets notifications about orders.
+	listening bool
 }
 
 // NewDirectory opens nothing yet. name is that of the reader, for the server's list of
@@ -80,7 +80,7 @@ func NewDirectory(url, name string) (*Directory, error) {
 func (d *Directory) Close() {
 	if d.conn != nil {
 		d.conn.close()
-		d.conn = nil
+		d.conn, d.listening = nil, false
 	}
 }
 
@@ -149,36 +149,4 @@ func (d *Directory) Want(ctx context.Context, space, who string) error {
 func duration(v []byte) time.Duration {
 	seconds, _ := strconv.ParseFloat(string(v), 64) // it comes from a number
 	return time.Duration(seconds * float64(time.Second))
-}
-
-// Troubles are what an operator should know of, a sentence each.
-func (f *Fleet) Troubles(replication Replication) (list []string) {
-	say := func(format string, args ...any) { list = append(list, fmt.Sprintf(format, args...)) }
-	for i := range f.Spaces {
-		if s := &f.Spaces[i]; !s.Held() && s.Messages > 0 {
-			say("nobody holds the messages of %s: %d wait; start it, or another relay, which takes them over", s.Name, s.Messages)
-		}
-	}
-	inStep := func(s Standby) bool {
-		return s.State == "streaming" && (s.Sync == "sync" || s.Sync == "quorum")
-	}
-	var names []string
-	for _, s := range f.Standbys {
-		if inStep(s) {
-			names = append(names, s.Name)
-		}
-	}
-	if replication == Required && len(names) == 0 {
-		say("no standby is in step: no mail is accepted until one is (others: %s)", strings.TrimSuffix(fmt.Sprint(f.Standbys), " "))
-	}
-	if d := f.Clock.Abs(); d > 2*time.Second {
-		say("the clock of PostgreSQL differs from this machine's by %s", d.Round(time.Millisecond))
-	}
-	if f.OldestTransaction > time.Hour {
-		say("a transaction of PostgreSQL is open for %s: deleted messages are not cleaned up meanwhile", f.OldestTransaction.Round(time.Minute))
-	}
-	if f.Dead > f.Live && f.Dead > 100000 {
-		say("the table of entries has %d dead rows and %d live ones: is autovacuum on?", f.Dead, f.Live)
-	}
-	return list
 }

@@ -7,7 +7,7 @@ import (
 	"github.com/stsrelay/stsrelay/internal/store"
 )
 
-// Neighbor is another space, as the one that reads it knows it, whoever holds it.
+// Neighbor is another space, which anybody may hold. It implements store.Reader.
 type Neighbor struct {
 	// Name is the name of the space.
 	Name string
@@ -84,4 +84,23 @@ func (p *pool) within(ctx context.Context, fn func(*conn) error) error {
 		return fmt.Errorf("read another space: %w", err)
 	}
 	return nil
+}
+
+// View implements store.Reader.
+func (n *Neighbor) View(key []byte, fn func(value []byte) error) error {
+	value, err := n.own.reads.get(n.id, key)
+	if err == nil && value != nil {
+		err = fn(value)
+	}
+	return err
+}
+
+// Scan implements store.Reader.
+func (n *Neighbor) Scan(prefix, from []byte, fn func(key, value []byte) error) error {
+	return n.own.reads.scan(n.id, "key, value", prefix, from, func(row [][]byte) error { return fn(row[0], row[1]) })
+}
+
+// ScanKeys implements store.Reader.
+func (n *Neighbor) ScanKeys(prefix, from []byte, fn func(key []byte) error) error {
+	return n.own.reads.scan(n.id, "key", prefix, from, func(row [][]byte) error { return fn(row[0]) })
 }

@@ -130,22 +130,22 @@ func (p *pool) get(space int64, key []byte) (value []byte, err error) {
 
 // Scan implements store.Store.
 func (s *Store) Scan(prefix, from []byte, fn func(key, value []byte) error) error {
-	return s.scan("key, value", prefix, from, func(row [][]byte) error { return fn(row[0], row[1]) })
+	return s.reads.scan(s.term.space, "key, value", prefix, from, func(row [][]byte) error { return fn(row[0], row[1]) })
 }
 
 // ScanKeys implements store.Store.
 func (s *Store) ScanKeys(prefix, from []byte, fn func(key []byte) error) error {
-	return s.scan("key", prefix, from, func(row [][]byte) error { return fn(row[0]) })
+	return s.reads.scan(s.term.space, "key", prefix, from, func(row [][]byte) error { return fn(row[0]) })
 }
 
 // scan reads by a cursor, in pages: what one statement sees is of one moment, and a
 // reader that stops early has not asked for the rest.
-func (s *Store) scan(columns string, prefix, from []byte, fn func(row [][]byte) error) error {
+func (p *pool) scan(space int64, columns string, prefix, from []byte, fn func(row [][]byte) error) error {
 	if from == nil {
 		from = prefix
 	}
-	return s.reads.read(func(c *conn) (repeat bool, err error) {
-		if err := s.declare(c, columns, prefix, from); err != nil {
+	return p.read(func(c *conn) (repeat bool, err error) {
+		if err := declare(c, space, columns, prefix, from); err != nil {
 			return true, err
 		}
 		repeat = true // until fn has seen something
@@ -171,11 +171,11 @@ func (s *Store) scan(columns string, prefix, from []byte, fn func(row [][]byte) 
 }
 
 // declare opens the cursor of a scan.
-func (s *Store) declare(c *conn, columns string, prefix, from []byte) error {
+func declare(c *conn, space int64, columns string, prefix, from []byte) error {
 	if err := c.exec(readTimeout, "begin read only"); err != nil {
 		return err
 	}
-	params := []param{number(s.term.space), octets(from)}
+	params := []param{number(space), octets(from)}
 	end := ""
 	if e := successor(prefix); e != nil {
 		params = append(params, octets(e))

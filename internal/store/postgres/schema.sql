@@ -96,3 +96,15 @@ begin
   end if;
   perform stsrelay.write(space_id, term_number, n, f, deletes, keys, vals);
 end $$;
+
+-- What operators order of the relay that holds a space, with its answer. The asker deletes
+-- the row. begun is set by the relay that executes the order: what has not begun can be
+-- withdrawn.
+create table stsrelay.orders (
+  id bigint generated always as identity primary key,
+  space int not null references stsrelay.spaces,
+  made timestamptz not null default clock_timestamp(),
+  content bytea not null,
+  begun bool not null default false,
+  answer bytea
+);
