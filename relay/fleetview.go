@@ -74,7 +74,9 @@ func (v *fleetView) ask(ctx context.Context) operator.FleetStatus {
 		out.Standbys = append(out.Standbys, operator.FleetStandby{Name: s.Name, State: s.State, Sync: s.Sync})
 	}
 	out.ClockSeconds = f.Clock.Seconds()
-	out.Troubles = append(out.Troubles, f.Troubles(v.replication)...)
+	for _, t := range f.Troubles(v.replication) {
+		out.Troubles = append(out.Troubles, t.Text)
+	}
 	return out
 }
 

@@ -145,3 +145,24 @@ func TestTheWebPageSaysWhatAnAttemptWaitsFor(t *testing.T) {
 		t.Errorf("%s", body)
 	}
 }
+
+func TestTheWebPageShowsWhatIsPublished(t *testing.T) {
+	w := e2e.New(t, actingConfig(t)+"[publisher]\nhttps = \"127.0.0.1:0\"\ntls = \"proxy\"\n[[publish]]\ndomains = [\"own.example\"]\nmode = \"testing\"\nmx = [\"mx1.own.example\"]\n")
+	if status, text := served(t, w, "own.example"); status != http.StatusOK {
+		t.Fatal(status, text)
+	}
+	body := page(w, "/publish")
+	for _, want := range []string{"<h3>own.example</h3>", "<dt>Mode</dt><dd>testing</dd>", "mx: mx1.own.example", "<dt>Fetches</dt><dd>one today"} {
+		if !strings.Contains(body, want) {
+			t.Errorf("no %s in\n%s", want, body)
+		}
+	}
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "http://"+w.Relay.HTTPAddr().String()+"/publish/renew", strings.NewReader("domain=own.example"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	if status, _, body := fetch(w, acting(w), req); status != http.StatusConflict || !strings.Contains(body, "this relay orders no certificates") {
+		t.Errorf("%d %s", status, body)
+	}
+}

@@ -19,7 +19,13 @@ import (
 // internet is a fake Internet and a configuration that lives in it.
 func internet(t *testing.T, more string) (n *testnet.Net, file string) {
 	t.Helper()
-	n, err := testnet.New(testnet.Options{})
+	return internetWith(t, testnet.Options{}, more)
+}
+
+// internetWith is internet with options.
+func internetWith(t *testing.T, o testnet.Options, more string) (n *testnet.Net, file string) {
+	t.Helper()
+	n, err := testnet.New(o)
 	if err != nil {
 		t.Fatal(err)
 	}

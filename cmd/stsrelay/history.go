@@ -28,6 +28,12 @@ type historyFlags struct {
 }
 
 func (f *historyFlags) add(c *cobra.Command) {
+	f.addFilter(c)
+	c.Flags().IntVar(&f.limit, "limit", 0, "at most so many")
+}
+
+// addFilter adds the flags that say which records are meant.
+func (f *historyFlags) addFilter(c *cobra.Command) {
 	for _, flag := range []struct {
 		value       *string
 		name, usage string
@@ -45,7 +51,6 @@ func (f *historyFlags) add(c *cobra.Command) {
 	} {
 		c.Flags().StringVar(flag.value, flag.name, "", flag.usage)
 	}
-	c.Flags().IntVar(&f.limit, "limit", 0, "at most so many")
 }
 
 // query returns the flags as the relay takes them.

@@ -18,11 +18,20 @@ import (
 )
 
 func (a *app) historyEvidence() *cobra.Command {
+	var f historyFlags
 	var language, file string
 	c := &cobra.Command{
-		Use: "evidence ID|MESSAGE-ID", Short: "Prove how a message travelled: to which hosts, over what TLS, and who vouched for them", Args: oneArg("ID"),
-		Example: "  stsrelay history evidence '<invoice-7@example.com>' --lang de -o invoice-7.html",
+		Use: "evidence [ID|MESSAGE-ID]", Short: "Prove how mail travelled: to which hosts, over what TLS, and who vouched for them",
+		Long: `Prove how a message travelled, or all messages that a search finds: to which hosts,
+over what TLS, and who vouched for them. A search is for deliveries; mail that was not
+delivered has no part in it.`,
+		Example: "  stsrelay history evidence '<invoice-7@example.com>' --lang de -o invoice-7.html\n" +
+			"  stsrelay history evidence --from invoices@example.com --since 2026-10-01 --until 2026-11-01 -o october.html",
 		RunE: func(cmd *cobra.Command, args []string) error {
+			path, q, err := f.evidencePath(args)
+			if err != nil {
+				return err
+			}
 			if !slices.Contains(history.Languages, language) {
 				return usageError{fmt.Errorf("--lang %q is not %s", language, strings.Join(history.Languages, " or "))}
 			}
@@ -31,7 +40,7 @@ func (a *app) historyEvidence() *cobra.Command {
 				return err
 			}
 			var all []history.Evidence
-			if err := client.Get(cmd.Context(), "/v1/history/"+url.PathEscape(args[0])+"/evidence", nil, &all); err != nil {
+			if err := client.Get(cmd.Context(), path, q, &all); err != nil {
 				return err
 			}
 			write := history.Text
@@ -52,12 +61,28 @@ func (a *app) historyEvidence() *cobra.Command {
 			if err := os.WriteFile(file, text, 0o600); err != nil {
 				return fmt.Errorf("write the evidence: %w", err)
 			}
+			fmt.Fprintf(a.err, "%s: how %s travelled\n", file, human.Plural(len(all), "message"))
 			return nil
 		},
 	}
+	f.addFilter(c)
 	c.Flags().StringVar(&language, "lang", "en", "language: "+strings.Join(history.Languages, ", "))
 	c.Flags().StringVarP(&file, "output", "o", "", "file to write; a name that ends in .html makes a page that prints on A4")
 	return c
+}
+
+// evidencePath returns where the evidence of a message is, or that of a search.
+func (f *historyFlags) evidencePath(args []string) (path string, q url.Values, err error) {
+	if q, err = f.query(time.Now()); err != nil {
+		return "", nil, err
+	}
+	switch {
+	case len(args) == 1 && len(q) == 0:
+		return "/v1/history/" + url.PathEscape(args[0]) + "/evidence", nil, nil
+	case len(args) == 0 && len(q) > 0:
+		return "/v1/history-evidence", q, nil
+	}
+	return "", nil, usageError{errors.New("give the ID of one message, or say what to search for, such as --from and --since")}
 }
 
 func (a *app) historySummary() *cobra.Command {

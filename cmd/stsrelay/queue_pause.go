@@ -43,7 +43,7 @@ func writePauses(w io.Writer, pauses []operator.Pause) {
 		if p.Until == nil {
 			fmt.Fprintf(w, "%s is paused: nothing is tried before %s\n", what, resume)
 		} else {
-			fmt.Fprintf(w, "%s is paused %s: nothing is tried before, or before %s\n", what, p, resume)
+			fmt.Fprintf(w, "%s is paused %s; to end it: %s\n", what, p, resume)
 		}
 	}
 }

@@ -19,7 +19,7 @@ func TestADomainIsPausedForATime(t *testing.T) {
 	}{
 		{"queue pause --domain one.example --for 2h", 0, `^delivery to one.example paused until 20\S+ \S+Z, for 1h 59m\n$`},
 		{"queue pause --domain two.example", 0, `^delivery to two.example paused until it is resumed\n$`},
-		{"queue resume", 0, `^delivery resumed\ndelivery to one.example is paused until 20.*before stsrelay queue resume --domain one.example\ndelivery to two.example is paused: nothing is tried before stsrelay queue resume --domain two.example\n$`},
+		{"queue resume", 0, `^delivery resumed\ndelivery to one.example is paused until 20\S+ \S+Z, for \S+ \S+; to end it: stsrelay queue resume --domain one.example\ndelivery to two.example is paused: nothing is tried before stsrelay queue resume --domain two.example\n$`},
 		{"status", 0, `up \S+: accepting, delivering\n(.*\n)*paused    one.example until 20.*, for 1h 59m\npaused    two.example until it is resumed\n`},
 		{"queue list --domain one.example", 0, `  0    paused 1h 59m  new\n`},
 		{"queue list --domain two.example", 0, `  0    paused  new\n`},
@@ -34,7 +34,7 @@ func TestADomainIsPausedForATime(t *testing.T) {
 		{"queue pause --for 9000h", 1, "at most a year"},
 		{"queue pause --domain one..example", 1, "one..example"},
 		{"queue pause --for 1h --json", 0, `"paused": true,\n  "domain": "",\n`},
-		{"queue summary", 0, `delivery is paused until 20.*, for 59m \d+s: nothing is tried before, or before stsrelay queue resume\n`},
+		{"queue summary", 0, `delivery is paused until 20.*, for 59m \d+s; to end it: stsrelay queue resume\n`},
 	} {
 		r := do(row.line)
 		if !regexp.MustCompile(row.want).MatchString(r.out+r.err) || r.status != row.status {

@@ -32,7 +32,7 @@ func newWorld(t *testing.T) *e2e.World {
 	if err := os.WriteFile(file, []byte(token), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	w.Start("retry = [\"30m\"]\n[admin]\nhttp = \"127.0.0.1:0\"\nact_token_file = \"" + file + "\"\n")
+	w.Start("retry = [\"30m\"]\n[publisher]\nhttps = \"127.0.0.1:0\"\ntls = \"proxy\"\n[[publish]]\ndomains = [\"own.example\"]\nmode = \"testing\"\nmx = [\"mx1.own.example\"]\n[admin]\nhttp = \"127.0.0.1:0\"\nact_token_file = \"" + file + "\"\n")
 	return w
 }
 
@@ -249,7 +249,7 @@ func TestEveryPageIsForEverybody(t *testing.T) {
 		for _, page := range [][2]string{
 			{"overview", "/"}, {"queue", "/queue"}, {"reason", "/queue?why=rcpt&sort=-to"}, {"message", "/queue/" + id}, {"confirm", "/queue/confirm?action=bounce&scope=filter&why=rcpt"},
 			{"history", "/history"}, {"timeline", "/history/" + gone}, {"policies", "/policies"}, {"reports", "/reports"}, {"day", "/reports/" + time.Now().UTC().Format(time.DateOnly)}, {"error", "/queue/nothing"},
-			{"live", "/live?refresh=0"}, {"check", "/check"}, {"checked", "/check?domain=none3.example"}, {"received", "/received"}, {"receiveddomain", "/received/own.example"},
+			{"live", "/live?refresh=0"}, {"check", "/check"}, {"checked", "/check?domain=none3.example"}, {"publish", "/publish"}, {"received", "/received"}, {"receiveddomain", "/received/own.example"},
 		} {
 			look(page[0], page[1])
 		}

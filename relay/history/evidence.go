@@ -127,11 +127,17 @@ func (l *Log) addChains(ctx context.Context, e *Evidence, known map[string]DayCh
 func (l *Log) EvidenceOf(ctx context.Context, q Query, most int, relay, version string) ([]Evidence, error) {
 	q.Kinds, q.Verdict, q.OldestFirst, q.Limit = []Kind{Attempt}, "delivered", true, 0
 	wanted, since := make(map[string]bool), l.o.Now()
+	from := func(at time.Time) {
+		if at.Before(since) {
+			since = at
+		}
+	}
 	err := l.Search(ctx, q, func(r Record) bool {
 		wanted[r.QueueID] = true
-		if id, err := ulid.ParseStrict(r.QueueID); err == nil && id.Timestamp().Before(since) {
-			since = id.Timestamp() // when it was accepted
+		if id, err := ulid.ParseStrict(r.QueueID); err == nil {
+			from(id.Timestamp()) // when it was accepted
 		}
+		from(r.At.Add(-24 * time.Hour)) // the clock may have been wrong then
 		return len(wanted) <= most
 	})
 	switch {

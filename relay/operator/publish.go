@@ -47,6 +47,9 @@ type PublishedCertificate struct {
 // Published returns the domains whose policies are served, with the verdicts of the
 // reports of others.
 func (o *Operator) Published(ctx context.Context) ([]Published, error) {
+	if o.o.Published == nil {
+		return []Published{}, nil
+	}
 	list := o.o.Published()
 	verdicts, err := o.o.Received.Verdicts(ctx)
 	if err != nil {

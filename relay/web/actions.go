@@ -26,6 +26,7 @@ func (p *pages) actions() map[string]http.Handler {
 		"/pause":            p.action(p.pause),
 		"/policies/refresh": p.action(p.refreshPolicy),
 		"/reports/send":     p.action(p.sendReports),
+		"/publish/renew":    p.action(p.renewPublished),
 	}
 }
 

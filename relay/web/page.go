@@ -15,7 +15,7 @@ import (
 const pageRows = 200
 
 // pageNames are the files of package folder page, without .html.
-var pageNames = []string{"overview", "queue", "message", "confirm", "history", "timeline", "policies", "reports", "day", "received", "receiveddomain", "check", "live", "login", "error"}
+var pageNames = []string{"overview", "queue", "message", "confirm", "history", "timeline", "policies", "reports", "day", "received", "receiveddomain", "check", "live", "publish", "login", "error"}
 
 // handlers returns the pages by their paths.
 func (p *pages) handlers() map[string]http.Handler {
@@ -29,6 +29,7 @@ func (p *pages) handlers() map[string]http.Handler {
 		"/reports/{day}": p.page("day", p.day),
 		"/check":         p.pageWithin(checkWait, "check", p.check),
 		"/live":          p.page("live", p.live),
+		"/publish":       p.page("publish", p.published),
 	}
 	maps.Copy(handlers, p.receivedPages())
 	maps.Copy(handlers, p.historyPages())
