@@ -127,6 +127,8 @@ func TestMailThatCannotBeReadIsHeldAndTheOperatorTold(t *testing.T) {
 				}
 			}
 			if row.running {
+				w.Stop() // what was accepted a moment ago is sent from memory
+				w.Start("paused = true\n")
 				spoil(w, "*.vlog", "spoiled spoiled")
 				w.Relay.Queue().SetPaused(false)
 			} else {
