@@ -61,6 +61,9 @@ func (r *Relay) fleetAlerts() (list []alert.Alert) {
 
 // lookForTroubles asks PostgreSQL. While it is away, other alerts say so.
 func (r *Relay) lookForTroubles() []postgres.Trouble {
+	if r.space.Away() {
+		return nil // to ask would hold up every other check
+	}
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
 	d, err := r.directory()
