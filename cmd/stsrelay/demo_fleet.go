@@ -15,6 +15,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/stsrelay/stsrelay/internal/human"
 	"github.com/stsrelay/stsrelay/internal/store/pgtest"
 	"github.com/stsrelay/stsrelay/internal/store/postgres"
 	"github.com/stsrelay/stsrelay/internal/testnet"
@@ -23,19 +24,21 @@ import (
 func (a *app) demoFleetCommand() *cobra.Command {
 	var rounds int
 	var senders int
+	var outage time.Duration
+	var other string
 	c := &cobra.Command{
 		Use: "fleet", Short: "Show three relays on one PostgreSQL, and what becomes of mail when they die", Args: noArgs,
 		Long: `Start PostgreSQL from this machine (a primary and two standbys, in temporary
-folders), three relays that share it, and senders. Kill one relay, suspend another, and
-kill the primary. Count what was accepted and what has arrived. The exit status is 0 only if
+folders), three relays that share it, and senders. Kill one relay, suspend another, let one
+leave and join again, and kill the primary. Count what was accepted and what has arrived. The exit status is 0 only if
 nothing was lost and the other relays took over in time.`,
 		Example: "  stsrelay demo fleet",
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			d := &fleetDemo{say: func(format string, args ...any) { fmt.Fprintf(a.out, format+"\n", args...) }, senders: senders}
+			d := &fleetDemo{say: func(format string, args ...any) { fmt.Fprintf(a.out, format+"\n", args...) }, senders: senders, outage: outage, other: other}
 			if a.json {
 				d.say = func(string, ...any) {}
 			}
-			ctx, cancel := context.WithTimeout(cmd.Context(), time.Duration(rounds+1)*time.Minute+time.Minute)
+			ctx, cancel := context.WithTimeout(cmd.Context(), time.Duration(rounds+1)*time.Minute+time.Minute+2*outage)
 			defer cancel()
 			err := d.play(ctx, rounds)
 			d.close(err != nil)
@@ -50,6 +53,8 @@ nothing was lost and the other relays took over in time.`,
 	}
 	c.Flags().IntVar(&rounds, "rounds", 1, "how often a relay is killed")
 	c.Flags().IntVar(&senders, "senders", 24, "how many clients send at the same time")
+	c.Flags().DurationVar(&outage, "outage", 0, "how long all of PostgreSQL is away, such as 2m")
+	c.Flags().StringVar(&other, "other", "", "the program of another version, which the relay that leaves runs when it joins again")
 	return c
 }
 
@@ -60,6 +65,8 @@ const fleetTerm = 10 * time.Second
 type fleetDemo struct {
 	say     func(format string, args ...any)
 	senders int
+	outage  time.Duration // 0: there is none
+	other   string        // a program; "": none
 	dir     string
 	cluster *pgtest.Cluster
 	net     *testnet.Net
@@ -67,6 +74,7 @@ type fleetDemo struct {
 	later   *testnet.Host // says 421 until the relay that has mail for it is dead
 	relays  []*fleetRelay
 	load    *fleetLoad
+	wal     int64 // position in the WAL before the load
 	shown   fleetDemoShown
 }
 
@@ -84,6 +92,12 @@ type fleetDemoShown struct {
 	// message that was accepted.
 	AdoptedSeconds  float64 `json:"adopted_seconds"`
 	FailoverSeconds float64 `json:"failover_seconds"`
+	// AgainSeconds is from the return of PostgreSQL after an outage to the next message
+	// that was accepted.
+	AgainSeconds float64 `json:"again_seconds,omitempty"`
+	// WALOctets is what a message costs in the WAL of PostgreSQL, all that happened to it
+	// included.
+	WALOctets int64 `json:"wal_octets"`
 }
 
 // play shows everything. It is an error if a message is lost.
@@ -106,8 +120,10 @@ func (d *fleetDemo) play(ctx context.Context, rounds int) (err error) {
 		}
 	}
 	err = d.suspendRelay(ctx)
-	if err == nil {
-		err = d.killPrimary(ctx)
+	for _, step := range []func(context.Context) error{d.leave, d.stopEngine, d.killPrimary} {
+		if err == nil {
+			err = step(ctx)
+		}
 	}
 	d.load.stop()
 	sending.Wait()
@@ -151,7 +167,8 @@ func (d *fleetDemo) start(ctx context.Context) (err error) {
 		}
 	}
 	d.say("Three relays share it; %d clients send through all of them.", d.senders)
-	return nil
+	d.wal, err = d.walPosition()
+	return err
 }
 
 func (d *fleetDemo) addresses() (list []string) {
@@ -305,6 +322,12 @@ func (d *fleetDemo) count(ctx context.Context) error {
 	}
 	d.say("accepted %d, delivered %d, lost %d, twice %d (of what was under way at a kill); %d were told to come again",
 		d.shown.Accepted, d.shown.Delivered, d.shown.Lost, d.shown.Twice, refused)
+	end, err := d.walPosition()
+	if err != nil {
+		return err
+	}
+	d.shown.WALOctets = (end - d.wal) / int64(max(1, len(accepted)))
+	d.say("a message of 4 KiB cost %s in the WAL of PostgreSQL", human.Size(d.shown.WALOctets))
 	if d.shown.Lost > 0 {
 		return fmt.Errorf("%d messages were lost", d.shown.Lost)
 	}

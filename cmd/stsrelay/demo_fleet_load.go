@@ -20,6 +20,7 @@ import (
 // fleetRelay is one relay of the demo, a process of its own.
 type fleetRelay struct {
 	name, file, address string
+	program             string // that it runs; "": this one
 	process             *exec.Cmd
 	ended               chan struct{}
 }
@@ -69,16 +70,20 @@ func (d *fleetDemo) newRelay(name string) (*fleetRelay, error) {
 
 // start starts the relay, and waits until it listens.
 func (r *fleetRelay) start(ctx context.Context) error {
-	self, err := os.Executable()
-	if err != nil {
-		return err
+	program := r.program
+	if program == "" {
+		self, err := os.Executable()
+		if err != nil {
+			return err
+		}
+		program = self
 	}
 	log, err := os.OpenFile(r.file+".log", os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
 		return err
 	}
 	defer log.Close()
-	cmd := exec.Command(self, "serve", "--config", r.file) //nolint:gosec // this program
+	cmd := exec.Command(program, "serve", "--config", r.file) //nolint:gosec // this program, or the one that the flag names
 	cmd.Stdout, cmd.Stderr = log, log
 	if err := cmd.Start(); err != nil {
 		return err
@@ -120,6 +125,7 @@ type fleetLoad struct {
 	once      sync.Once
 	next      atomic.Int64
 	refused   atomic.Int64
+	nowhere   atomic.Int64 // messages that no relay has taken
 	last      atomic.Int64 // when a message was accepted, in nanoseconds
 
 	mu       sync.Mutex
@@ -150,10 +156,22 @@ func (l *fleetLoad) send(ctx context.Context, client int) {
 			return
 		case <-time.After(30 * time.Millisecond):
 		}
-		if err := l.sendOne(l.addresses[n%len(l.addresses)], "demo.example"); err != nil {
-			l.refused.Add(1)
+		if !l.sendAnywhere(n) {
+			l.nowhere.Add(1)
 		}
 	}
+}
+
+// sendAnywhere sends one message as Exchange does: a relay that does not take it is
+// followed by the next one. It reports whether one has taken it.
+func (l *fleetLoad) sendAnywhere(n int) bool {
+	for i := range l.addresses {
+		if l.sendOne(l.addresses[(n+i)%len(l.addresses)], "demo.example") == nil {
+			return true
+		}
+		l.refused.Add(1)
+	}
+	return false
 }
 
 // sendOne sends one message, and remembers it if it was accepted.

@@ -62,3 +62,38 @@ func TestTheProblemOfAPolicy(t *testing.T) {
 		}
 	}
 }
+
+func TestWhyAMessageIsNotDeliveredYet(t *testing.T) {
+	m := operator.Message{State: "active", Reason: operator.Reason{Code: "new"}, WaitsFor: []operator.Awaited{
+		{Domain: "a.example", For: "the greeting of mx1.example", Since: time.Now().Add(-90 * time.Second), Sessions: 10, Limit: 10},
+		{Domain: "b.example", For: "the mail hosts of b.example", Since: time.Now()},
+	}}
+	if got := m.Why(); got != "waits for the greeting of mx1.example, 1m 30s, 10 of 10 sessions" {
+		t.Errorf("%q", got)
+	}
+	m.WaitsFor = m.WaitsFor[1:]
+	if got := m.Why(); got != "waits for the mail hosts of b.example, 0s" {
+		t.Errorf("%q", got)
+	}
+	m.WaitsFor = nil
+	if got := m.Why(); got != "new" {
+		t.Errorf("%q", got)
+	}
+}
+
+func TestWhenAMessageIsTriedNext(t *testing.T) {
+	soon := time.Now().Add(time.Minute + time.Second/2)
+	for _, row := range []struct {
+		m    operator.Message
+		want string
+	}{
+		{operator.Message{State: "held"}, "held"},
+		{operator.Message{State: "queued", NextAttemptAt: &soon}, "in 1m 0s"},
+		{operator.Message{State: "queued", NextAttemptAt: &soon, Paused: &operator.Pause{}}, "paused"},
+		{operator.Message{State: "queued", NextAttemptAt: &soon, Paused: &operator.Pause{Until: &soon}}, "paused 1m 0s"},
+	} {
+		if got := row.m.Next(); got != row.want {
+			t.Errorf("%q, want %q", got, row.want)
+		}
+	}
+}

@@ -24,7 +24,7 @@ func Init(ctx context.Context, url string, replication Replication) (made bool, 
 	if err := inspectServer(c, replication); err != nil {
 		return false, err
 	}
-	v, err := version(c)
+	v, _, err := version(c)
 	if err != nil {
 		return false, err
 	}

@@ -35,15 +35,15 @@ func inspect(c *conn, replication Replication) error {
 	if err := inspectServer(c, replication); err != nil {
 		return err
 	}
-	v, err := version(c)
+	v, least, err := version(c)
 	if err != nil {
 		return err
 	}
 	switch {
 	case v == 0:
 		return fmt.Errorf("%w: the database has no schema of stsrelay; make it with: stsrelay fleet init", ErrSettings)
-	case v > schemaVersion:
-		return fmt.Errorf("%w: the schema has version %d, made by a newer stsrelay, and this one knows %d; update this relay", ErrSettings, v, schemaVersion)
+	case least > schemaVersion:
+		return fmt.Errorf("%w: the schema has version %d, made by a newer stsrelay, and serves those that know %d or more; this one knows %d: update this relay", ErrSettings, v, least, schemaVersion)
 	}
 	return nil
 }
@@ -81,13 +81,14 @@ func inspectServer(c *conn, replication Replication) error {
 	return fmt.Errorf("%w: %s", ErrSettings, strings.Join(wrong, "; "))
 }
 
-// version returns the version of the schema, 0 for none.
-func version(c *conn) (v int64, err error) {
+// version returns the version of the schema, 0 for none, and the oldest one whose programs
+// can work with it.
+func version(c *conn) (v, least int64, err error) {
 	there := false
 	err = c.query(sqlTimeout, `select to_regclass('stsrelay.version') is not null`, nil, func(row [][]byte) { there = string(row[0]) == "t" })
 	if err != nil || !there {
-		return 0, err
+		return 0, 0, err
 	}
-	err = c.query(sqlTimeout, "select number from stsrelay.version", nil, func(row [][]byte) { v = integer(row[0]) })
-	return v, err
+	err = c.query(sqlTimeout, "select number, least from stsrelay.version", nil, func(row [][]byte) { v, least = integer(row[0]), integer(row[1]) })
+	return v, least, err
 }

@@ -142,6 +142,12 @@ func TestAServerThatMayLoseMailIsRefused(t *testing.T) {
 	if _, err := c.Nodes[0].Query("update stsrelay.version set number = 99"); err != nil {
 		t.Fatal(err)
 	}
+	if err := open(postgres.None); err != nil {
+		t.Errorf("a newer schema that this program can work with: %v", err)
+	}
+	if _, err := c.Nodes[0].Query("update stsrelay.version set least = 98"); err != nil {
+		t.Fatal(err)
+	}
 	if err := open(postgres.None); !errors.Is(err, postgres.ErrSettings) || !strings.Contains(err.Error(), "newer") {
 		t.Errorf("a newer schema: %v", err)
 	}
