@@ -152,7 +152,7 @@ func TestTheWebPageShowsWhatIsPublished(t *testing.T) {
 		t.Fatal(status, text)
 	}
 	body := page(w, "/publish")
-	for _, want := range []string{"<h3>own.example</h3>", "<dt>Mode</dt><dd>testing</dd>", "mx: mx1.own.example", "<dt>Fetches</dt><dd>one today"} {
+	for _, want := range []string{"<h2>own.example</h2>", "<dt>Mode</dt><dd>testing</dd>", "mx: mx1.own.example", "<dt>Fetches</dt><dd>one today"} {
 		if !strings.Contains(body, want) {
 			t.Errorf("no %s in\n%s", want, body)
 		}

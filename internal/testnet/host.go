@@ -1,6 +1,7 @@
 package testnet
 
 import (
+	"bytes"
 	"context"
 	"crypto/rand"
 	"crypto/tls"
@@ -120,6 +121,7 @@ type Host struct {
 	also     []string // other addresses that lead here, "IP:port"
 	cert     *tls.Certificate
 	discard  bool
+	keep     int // octets of each message; 0: all
 	messages []Message
 	breaches []string
 	mended   bool
@@ -315,6 +317,13 @@ func (h *Host) Discard() {
 	h.discard = true
 }
 
+// Keep lets the host keep the first octets of each message only, for a load that lasts.
+func (h *Host) Keep(octets int) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.keep = octets
+}
+
 func (h *Host) discards() bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -387,6 +396,9 @@ func (h *Host) received(m Message) {
 	h.counts.messages.Add(1)
 	if !h.discard {
 		m.At = time.Now()
+		if h.keep > 0 && len(m.Data) > h.keep {
+			m.Data = bytes.Clone(m.Data[:h.keep])
+		}
 		h.messages = append(h.messages, m)
 	}
 	close(h.changed)
