@@ -14,6 +14,9 @@ import (
 type Neighbor interface {
 	// Rows returns the first rows of a range, most of them at most.
 	Rows(ctx context.Context, r store.Range, most int) ([]store.Row, error)
+	// Fence lets the writer of that store begin anew what it has not written yet, which
+	// gives some milliseconds in which nothing changes.
+	Fence(ctx context.Context) error
 	// Move deletes what is in the ranges and makes the changes of b in the own store, in
 	// one transaction. The error wraps store.ErrChanged if the ranges do not have exactly these
 	// rows any more.
@@ -24,7 +27,7 @@ const (
 	// page is how many rows are moved at a time, if the counts of one policy are not more.
 	page = 2000
 	// gatherTries is how often a page is read again that changes all the time.
-	gatherTries = 20
+	gatherTries = 50
 )
 
 // gatherEnded moves the counts of the days before today into this store.
@@ -84,6 +87,9 @@ func (r *Reporter) gatherRange(ctx context.Context, n Neighbor, of store.Range) 
 		switch {
 		case errors.Is(err, store.ErrChanged) && try < gatherTries:
 			try++
+			if err := n.Fence(ctx); err != nil {
+				return err
+			}
 		case err != nil || end == nil:
 			return err
 		default:

@@ -60,6 +60,14 @@ func (n *Neighbor) Move(ctx context.Context, b *store.Batch, ranges []store.Rang
 	}
 }
 
+// Fence raises the fence of the other space: its writer is refused what it has not written
+// yet, and must ask the server before it writes again.
+func (n *Neighbor) Fence(ctx context.Context) error {
+	return n.own.reads.within(ctx, func(c *conn) error {
+		return c.query(readTimeout, "update stsrelay.commits set fence = fence + 1 where space = $1", []param{number(n.id)}, nil)
+	})
+}
+
 // move is what a transaction deletes in another space. A change of rows there raises their
 // number or the sum of their revs, because a later transaction has a higher number.
 type move struct {

@@ -28,6 +28,9 @@ type writer struct {
 	cache map[string][]byte
 }
 
+// fenceTries is how often a transaction is begun anew because the fence was raised.
+const fenceTries = 100
+
 // cacheEntries bounds the cache.
 const cacheEntries = 20000
 
@@ -105,9 +108,9 @@ func (w *writer) write(group []*request, deadline time.Time) error {
 		}
 	}
 	err := w.try(group, deadline)
-	if errors.Is(err, errNumber) {
-		// Another relay has moved rows from this space. What functions have read may be
-		// older than that.
+	for n := 0; n < fenceTries && errors.Is(err, errNumber); n++ {
+		// Another relay moves rows from this space. What functions have read may be older
+		// than that.
 		if err = w.confirm(deadline); err == nil {
 			err = w.try(group, deadline)
 		}
