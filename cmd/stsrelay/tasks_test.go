@@ -95,6 +95,20 @@ func queued(t *testing.T, r *relay.Relay, want int) {
 	}
 }
 
+// told waits until the history has so many records.
+func told(t *testing.T, file string, want int, args ...string) {
+	t.Helper()
+	for end := time.Now().Add(time.Minute); ; time.Sleep(10 * time.Millisecond) {
+		out := command(t, "", append(append([]string{"history", "--json"}, args...), "--config", file)...).out
+		if strings.Count(out, "\n") >= want {
+			return
+		}
+		if time.Now().After(end) {
+			t.Fatalf("the history has\n%s", out)
+		}
+	}
+}
+
 // task is what an operator wants to know or do, with at most three commands.
 type task struct {
 	t     *testing.T
@@ -138,7 +152,7 @@ func TestTheOperatorsTasks(t *testing.T) {
 	now := time.Now().UTC()
 	month := time.Date(now.Year(), now.Month()-1, 1, 0, 0, 0, 0, time.UTC)
 	// Certificates are of then, and still good.
-	n, file := internetWith(t, testnet.Options{Now: func() time.Time { return month.AddDate(0, 0, 14) }}, "retry = [\"1h\"]\n[[listen]]\naddress = \"127.0.0.1:0\"\ntls = \"none\"\n[limits]\nfree_space = \"64MiB\"\n")
+	n, file := internetWith(t, testnet.Options{Now: func() time.Time { return month.AddDate(0, 0, 14) }}, "retry = [\"1h\"]\n[[listen]]\naddress = \"127.0.0.1:0\"\ntls = \"none\"\n[limits]\nfree_space = \"64MiB\"\n[history]\nkeep = \"2400h\"\n")
 	enforcing(t, n, "partner.example", testnet.Faults{})
 	plain, err := n.AddHost("mx1.plain.example")
 	if err == nil {
@@ -193,18 +207,18 @@ func TestTheOperatorsTasks(t *testing.T) {
 			t.Fatal(err)
 		}
 		k.run("queue retry --domain down.example", `retry: 3 messages touched`)
-		for end := time.Now().Add(time.Minute); r.Queue().Counts().Messages > 0; time.Sleep(10 * time.Millisecond) {
-			if time.Now().After(end) {
-				t.Fatal("they are not delivered")
-			}
-		}
+		told(t, file, 3, "--domain", "down.example", "--verdict", "delivered")
 		k.run("history --domain down.example --verdict delivered", `user\d@down\.example`, `user\d@down\.example`, `user\d@down\.example`)
 		t.Logf("a domain that waits: %d commands, %s", k.count, k.took.Round(time.Millisecond))
 
 		// An auditor asks how the invoices of a month travelled.
 		k = newTask()
 		period := fmt.Sprintf("--since %s --until %s", month.Format(time.DateOnly), month.AddDate(0, 1, 0).Format(time.DateOnly))
-		k.run("history summary --month "+month.Format("2006-01"), `4   80\.0 %  MTA-STS`, `1  plain\.example`)
+		guarded := 4
+		if now.AddDate(0, 0, -1).Month() == month.Month() {
+			guarded += 2 // the mail from yesterday
+		}
+		k.run("history summary --month "+month.Format("2006-01"), fmt.Sprintf(`%d   %.1f %%  MTA-STS`, guarded, 100*float64(guarded)/float64(guarded+1)), `1  plain\.example`)
 		k.run("history evidence --from invoices@example.com "+period+" -o invoices.html", `invoices\.html: how 4 messages travelled`)
 		page, err := os.ReadFile(filepath.Join(k.dir, "invoices.html"))
 		if err != nil {
