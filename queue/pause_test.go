@@ -1,6 +1,7 @@
 package queue
 
 import (
+	"errors"
 	"slices"
 	"testing"
 	"time"
@@ -94,7 +95,7 @@ func TestNoMoreDomainsArePausedThanAreKept(t *testing.T) {
 	for i := range maxPauses {
 		b.Queue.pauses = append(b.Queue.pauses, Pause{Domain: numbered("x", i+1)[i]})
 	}
-	if _, err := b.Pause(t.Context(), "one.more", 0, ""); err != ErrTooManyPauses {
+	if _, err := b.Pause(t.Context(), "one.more", 0, ""); !errors.Is(err, ErrTooManyPauses) {
 		t.Errorf("%v", err)
 	}
 }

@@ -55,7 +55,7 @@ type buffers struct{ file, raw []byte }
 
 func newReader() (*reader, error) {
 	n := min(maxReaders, runtime.GOMAXPROCS(0))
-	dec, err := zstd.NewReader(nil, zstd.WithDecoderConcurrency(n), zstd.WithDecoderMaxMemory(maxFrame))
+	dec, err := zstd.NewReader(nil, zstd.WithDecoderConcurrency(n), zstd.WithDecoderMaxMemory(maxFrame), zstd.WithDecoderLowmem(true))
 	if err != nil {
 		return nil, fmt.Errorf("decompress: %w", err)
 	}
