@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"encoding/json"
 	"io"
 	"net/http"
@@ -33,6 +34,12 @@ func TestPlayingWithTheDemo(t *testing.T) {
 		if domain == "bank.example" && !strings.Contains(page, "verified by MTA-STS (enforce)") {
 			t.Error(r.out)
 		}
+	}
+	var self bytes.Buffer // not by command, whose environment has another hostname
+	if status := run([]string{"check", "--self", "--config", kept.Config}, strings.NewReader(""), &self, &self, nil); status != 0 ||
+		!strings.Contains(self.String(), "relay.demo.example has the address 127.0.0.1, which leads back to it") ||
+		strings.Contains(self.String(), "FAIL") || strings.Contains(self.String(), "warn") {
+		t.Errorf("check --self: status %d\n%s", status, &self)
 	}
 	res, err := http.Get(kept.Page)
 	if err != nil {
