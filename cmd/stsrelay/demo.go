@@ -189,7 +189,7 @@ func (d *demo) start() (err error) {
 		return err
 	}
 	log := slog.New(slog.NewTextHandler(logFile, nil))
-	d.relay, err = relay.New(relay.Options{Config: c, Version: version, Logger: log, Dial: d.dial, Roots: d.roots})
+	d.relay, err = relay.New(relay.Options{BounceDelay: bounceDelay, Config: c, Version: version, Logger: log, Dial: d.dial, Roots: d.roots})
 	if err != nil {
 		return err
 	}
