@@ -26,6 +26,9 @@ var version = "dev"
 // defaultConfig is read if it exists and no other file is named.
 const defaultConfig = "/etc/stsrelay/stsrelay.toml"
 
+// helpWidth is the width that the flags' texts of --help are folded to, in columns.
+const helpWidth = 80
+
 // Exit statuses.
 const (
 	exitDone       = 0
@@ -128,6 +131,8 @@ recipient's domain asks for it.`,
 	root.SetOut(a.out)
 	root.SetErr(a.err)
 	root.SetIn(a.in)
+	// cobra does not fold the flags' texts, and many are wider than a terminal.
+	root.SetUsageTemplate(strings.ReplaceAll(root.UsageTemplate(), "FlagUsages ", fmt.Sprintf("FlagUsagesWrapped %d ", helpWidth)))
 	root.SetFlagErrorFunc(flagError)
 	root.AddCommand(
 		a.serveCommand(),
