@@ -103,7 +103,7 @@ func writeError(w io.Writer, err error) {
 // isUsage reports whether an error is about how a command was called. The errors that
 // cobra makes itself have no type (v1.10.2).
 func isUsage(err error) bool {
-	if _, ok := errors.AsType[usageError](err); ok {
+	if _, ok := errors.AsType[usageError](err); ok || errors.Is(err, adminapi.ErrInvalid) {
 		return true
 	}
 	return slices.ContainsFunc([]string{"unknown command", "unknown flag", "unknown shorthand"}, func(s string) bool { return strings.HasPrefix(err.Error(), s) })
