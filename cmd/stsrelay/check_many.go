@@ -11,8 +11,6 @@ import (
 	"strings"
 	"unicode/utf8"
 
-	"golang.org/x/term"
-
 	"github.com/stsrelay/stsrelay/internal/human"
 	"github.com/stsrelay/stsrelay/internal/mailbox"
 	"github.com/stsrelay/stsrelay/internal/printable"
@@ -119,10 +117,8 @@ const briefRequirement = 16
 
 func (c *checkMany) printBrief(b *check.Brief, width int) error {
 	line := fmt.Sprintf("%-*s  %-*s  %s", width, b.Domain, briefRequirement, b.Requirement, b)
-	if f, ok := c.app.terminal(); ok {
-		if columns, _, err := term.GetSize(int(f.Fd())); err == nil {
-			line = human.Shorten(line, max(columns-6, width+briefRequirement))
-		}
+	if columns := c.app.columns(); columns > 0 {
+		line = human.Shorten(line, max(columns-6, width+briefRequirement))
 	}
 	_, err := fmt.Fprintf(c.app.raw, "%s  %s\n", check.Mark(b.Outcome.Deliverable, c.app.colour()), line)
 	return err

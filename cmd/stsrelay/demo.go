@@ -189,7 +189,7 @@ func (d *demo) start() (err error) {
 		return err
 	}
 	log := slog.New(slog.NewTextHandler(logFile, nil))
-	d.relay, err = relay.New(relay.Options{Config: c, Version: version, Logger: log, Dial: d.dial, Roots: d.roots})
+	d.relay, err = relay.New(relay.Options{BounceDelay: bounceDelay, Config: c, Version: version, Logger: log, Dial: d.dial, Roots: d.roots})
 	if err != nil {
 		return err
 	}
@@ -219,6 +219,11 @@ func runRelay(r *relay.Relay, ended func()) (stop func() error, err error) {
 // populate makes three domains: one that enforces its policy, one that tests
 // it on a host with a bad certificate, and one that publishes nothing.
 func (d *demo) populate() error {
+	// The relay's own name and the senders' domain, which check --self looks at.
+	if err := d.net.DNS.Add("relay.demo.example. 60 IN A 127.0.0.1", "1.0.0.127.in-addr.arpa. 60 IN PTR relay.demo.example.",
+		`demo.example. 60 IN TXT "v=spf1 a:relay.demo.example -all"`, `_dmarc.demo.example. 60 IN TXT "v=DMARC1; p=none"`); err != nil {
+		return err
+	}
 	for _, site := range []struct {
 		domain, mode string
 		faults       testnet.Faults

@@ -1,12 +1,14 @@
 package main
 
 import (
+	"bytes"
 	"encoding/json"
 	"io"
 	"net/http"
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 )
 
 // What a newcomer does beside `stsrelay demo --keep`, from another process: check its
@@ -33,6 +35,38 @@ func TestPlayingWithTheDemo(t *testing.T) {
 		if domain == "bank.example" && !strings.Contains(page, "verified by MTA-STS (enforce)") {
 			t.Error(r.out)
 		}
+	}
+	var self bytes.Buffer // not by command, whose environment has another hostname
+	if status := run([]string{"check", "--self", "--config", kept.Config}, strings.NewReader(""), &self, &self, nil); status != 0 ||
+		!strings.Contains(self.String(), "relay.demo.example has the address 127.0.0.1, which leads back to it") ||
+		strings.Contains(self.String(), "FAIL") || strings.Contains(self.String(), "warn") {
+		t.Errorf("check --self: status %d\n%s", status, &self)
+	}
+	// A message that bounced has left the queue, and its notice came after it.
+	do := func(args ...string) result { return command(t, "", append(args, "--config", kept.Config)...) }
+	mailedAt(t, kept.Relay, "anna@demo.example", "kurt@nowhere.example", "<lost@demo.example>")
+	var id string
+	for end := time.Now().Add(20 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+		_, id, _ = strings.Cut(do("history", "--to", "kurt@nowhere.example", "--json").out, `"queue_id":`)
+		_, id, _ = strings.Cut(id, `"`)
+		id, _, _ = strings.Cut(id, `"`)
+		if id != "" && strings.Contains(do("history", "show", id).out, "  notice ") {
+			break
+		}
+		if time.Now().After(end) {
+			t.Fatalf("no notice was made: %+v", do("history"))
+		}
+	}
+	if r := do("queue", "show", id); !strings.Contains(r.err, id+" has left the queue: bounced at ") || !strings.Contains(r.err, "to kurt@nowhere.example;") {
+		t.Errorf("queue show of a bounced message: %+v", r)
+	}
+	do("queue", "pause")
+	mailedAt(t, kept.Relay, "anna@demo.example", "kurt@plain.example", "<undone@demo.example>")
+	if r := do("queue", "bounce", "--domain", "plain.example", "--yes"); !strings.Contains(r.out, "the notices are sent in 60 s") {
+		t.Errorf("bounce: %+v", r)
+	}
+	if r := do("queue", "undo"); !strings.Contains(r.out, "undo: 1 message not bounced") {
+		t.Errorf("undo: %+v", r)
 	}
 	res, err := http.Get(kept.Page)
 	if err != nil {

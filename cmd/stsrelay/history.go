@@ -167,8 +167,16 @@ func (a *app) printHistory(body io.Reader) error {
 	return err
 }
 
-// printRecord prints one line.
+// printRecord prints one line, which fits into the terminal.
 func (a *app) printRecord(r *history.Record) {
+	line := recordLine(r)
+	if columns := a.columns(); columns > 0 {
+		line = human.Shorten(line, columns)
+	}
+	fmt.Fprintln(a.out, line)
+}
+
+func recordLine(r *history.Record) string {
 	at := r.At.UTC().Format("2006-01-02 15:04:05")
 	switch r.Kind {
 	case history.Gap:
@@ -176,27 +184,25 @@ func (a *app) printRecord(r *history.Record) {
 		if r.Lines > 0 {
 			missing = fmt.Sprintf(", %d are known", r.Lines)
 		}
-		fmt.Fprintf(a.out, "%s  gap       records may be missing from %s to %s%s\n", at, r.MissingFrom.UTC().Format(time.TimeOnly), r.MissingTo.UTC().Format("2006-01-02 15:04:05"), missing)
+		return fmt.Sprintf("%s  gap       records may be missing from %s to %s%s", at, r.MissingFrom.UTC().Format(time.TimeOnly), r.MissingTo.UTC().Format("2006-01-02 15:04:05"), missing)
 	case history.Forgot:
-		fmt.Fprintf(a.out, "%s  forgot    an address was taken out of %s of this day\n", at, human.Plural(int(r.Lines), "record"))
+		return fmt.Sprintf("%s  forgot    an address was taken out of %s of this day", at, human.Plural(int(r.Lines), "record"))
 	case history.Accepted:
-		fmt.Fprintf(a.out, "%s  accepted  %s  %s → %s  %s from %s\n", at, shortID(r.QueueID), operator.Sender(r.From), recipientsOf(r), human.Size(r.Size), r.Client)
+		return fmt.Sprintf("%s  accepted  %s  %s → %s  %s from %s", at, shortID(r.QueueID), operator.Sender(r.From), recipientsOf(r), human.Size(r.Size), r.Client)
 	case history.Operator:
 		if len(r.To) == 0 { // it is about no recipients of a message
-			fmt.Fprintf(a.out, "%s  operator  %s%s\n", at, strings.TrimSpace(shortID(r.QueueID)+"  "+r.What), by(r))
-			break
+			return fmt.Sprintf("%s  operator  %s%s", at, strings.TrimSpace(shortID(r.QueueID)+"  "+r.What), by(r))
 		}
-		fmt.Fprintf(a.out, "%s  operator  %s  %s → %s  %s%s\n", at, shortID(r.QueueID), operator.Sender(r.From), recipientsOf(r), r.What, by(r))
+		return fmt.Sprintf("%s  operator  %s  %s → %s  %s%s", at, shortID(r.QueueID), operator.Sender(r.From), recipientsOf(r), r.What, by(r))
 	case history.Notice:
-		fmt.Fprintf(a.out, "%s  notice    %s  to %s: message %s\n", at, shortID(r.QueueID), recipientsOf(r), r.Notice)
+		return fmt.Sprintf("%s  notice    %s  to %s: message %s", at, shortID(r.QueueID), recipientsOf(r), r.Notice)
 	case history.Refused:
 		if r.Lines > 0 {
-			fmt.Fprintf(a.out, "%s  refused   %d further commands of clients\n", at, r.Lines)
-			break
+			return fmt.Sprintf("%s  refused   %d further commands of clients", at, r.Lines)
 		}
-		fmt.Fprintf(a.out, "%s  refused   %s of %s, from %s: %s\n", at, cmp.Or(r.What, "session"), r.Client, operator.Sender(r.From), r.Reply)
+		return fmt.Sprintf("%s  refused   %s of %s, from %s: %s", at, cmp.Or(r.What, "session"), r.Client, operator.Sender(r.From), r.Reply)
 	default:
-		fmt.Fprintf(a.out, "%s  %-9s %s  %s → %s  %s\n", at, r.Verdict, shortID(r.QueueID), operator.Sender(r.From), recipientsOf(r), fate(r))
+		return fmt.Sprintf("%s  %-9s %s  %s → %s  %s", at, r.Verdict, shortID(r.QueueID), operator.Sender(r.From), recipientsOf(r), fate(r))
 	}
 }
 

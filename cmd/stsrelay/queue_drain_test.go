@@ -144,7 +144,7 @@ func TestADrainNeedsTheToken(t *testing.T) {
 	if r.status != 1 || !strings.Contains(r.err, "the other relay refuses") || len(a.queued()) != 1 || len(b.queued()) != 0 {
 		t.Errorf("a wrong token: %+v", r)
 	}
-	if r := command(t, "", "queue", "drain", "--config", a.config, "--to", "http://relay.example.com:80", "--token-file", wrong); r.status != 1 || !strings.Contains(r.err, "only https://") {
+	if r := command(t, "", "queue", "drain", "--config", a.config, "--to", "http://relay.example.com:80", "--token-file", wrong); r.status != 2 || !strings.Contains(r.err, "only https://") {
 		t.Errorf("without TLS: %+v", r)
 	}
 }

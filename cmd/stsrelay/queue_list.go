@@ -14,6 +14,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/stsrelay/stsrelay/internal/human"
+	"github.com/stsrelay/stsrelay/relay/failure"
 	"github.com/stsrelay/stsrelay/relay/operator"
 )
 
@@ -64,6 +65,11 @@ func selectionFlags(c *cobra.Command, sel *operator.Selection) {
 	c.Flags().StringVar(&sel.State, "state", "", "queued, active or held")
 	c.Flags().StringVar(&sel.Why, "why", "", "waiting for this reason, such as connect (docs/reasons.md lists the codes)")
 	c.Flags().StringVar(&sel.OlderThan, "older-than", "", "in the queue for longer, such as 2h")
+	var codes []cobra.Completion
+	for _, row := range failure.All() {
+		codes = append(codes, cobra.CompletionWithDesc(row.Code, row.Says))
+	}
+	_ = c.RegisterFlagCompletionFunc("why", cobra.FixedCompletions(codes, cobra.ShellCompDirectiveNoFileComp)) // the flag is there
 }
 
 // printMessages prints the messages of a list.

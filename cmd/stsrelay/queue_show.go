@@ -58,6 +58,13 @@ func (a *app) leftQueue(ctx context.Context, client *adminapi.Client, id string,
 	if slices.ContainsFunc(list, func(r history.Record) bool { return r.QueueID != last.QueueID }) {
 		return err // several messages have an ID that begins so
 	}
+	// A bounce is followed by the record of its notice, which says nothing of the message.
+	for i := len(list) - 1; i >= 0; i-- {
+		if list[i].Kind != history.Notice {
+			last = list[i]
+			break
+		}
+	}
 	what := last.Verdict
 	if what == "" {
 		what = last.What

@@ -264,7 +264,7 @@ func TestUndoTakesBackWhatWasRemovedAndBounced(t *testing.T) {
 		}
 	}
 	r = command(t, "", "queue", "undo", "--config", file)
-	if r.status != 0 || !strings.Contains(r.out, "undo: 0 messages not bounced, 0 messages back") {
+	if r.status != 0 || !strings.Contains(r.out, "undo: nothing was removed or bounced in the last 10m") {
 		t.Errorf("a second undo: %+v", r)
 	}
 	if r := command(t, "", "queue", "undo", "--within", "-1s", "--config", file); r.status != exitUsage {
@@ -291,13 +291,17 @@ func TestAFilterThatSelectsNothingSaysSo(t *testing.T) {
 
 func TestMessagesAreSelectedByTheCodeOfTheirReason(t *testing.T) {
 	file, _ := operated(t)
-	for args, want := range map[string]string{
-		"queue list --why connect":  "no messages",
-		"queue retry --why connect": "no message is selected",
-		"queue list --why bogus":    `why "bogus" is no code of a reason`,
+	for args, want := range map[string]result{
+		"queue list --why connect":  {out: "no messages"},
+		"queue retry --why connect": {out: "no message is selected"},
+		"queue list --why bogus":    {status: 2, err: `why "bogus" is no code of a reason`},
+		"history --proof bogus":     {status: 2, err: "bogus"},
 	} {
-		if r := command(t, "", append(strings.Fields(args), "--config", file)...); !strings.Contains(r.out+r.err, want) {
+		if r := command(t, "", append(strings.Fields(args), "--config", file)...); r.status != want.status || !strings.Contains(r.out, want.out) || !strings.Contains(r.err, want.err) {
 			t.Errorf("%s: %+v", args, r)
 		}
+	}
+	if r := command(t, "", "__complete", "queue", "list", "--why", "gree"); !strings.Contains(r.out, "greeting\tThe host refuses") {
+		t.Errorf("the codes are not completed: %+v", r)
 	}
 }

@@ -36,6 +36,10 @@ removed may arrive twice. queue trash restore brings single messages back.`,
 			if a.json {
 				return a.printJSON(done)
 			}
+			if done.Kept == 0 && len(done.IDs) == 0 {
+				fmt.Fprintf(a.out, "undo: nothing was removed or bounced in the last %s that could be taken back\n", human.Span(within))
+				return nil
+			}
 			fmt.Fprintf(a.out, "undo: %s not bounced, %s back in the queue\n", human.Plural(done.Kept, "message"), human.Plural(len(done.IDs), "message"))
 			return nil
 		},

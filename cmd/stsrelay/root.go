@@ -26,6 +26,9 @@ var version = "dev"
 // defaultConfig is read if it exists and no other file is named.
 const defaultConfig = "/etc/stsrelay/stsrelay.toml"
 
+// helpWidth is the width that the flags' texts of --help are folded to, in columns.
+const helpWidth = 80
+
 // Exit statuses.
 const (
 	exitDone       = 0
@@ -100,7 +103,7 @@ func writeError(w io.Writer, err error) {
 // isUsage reports whether an error is about how a command was called. The errors that
 // cobra makes itself have no type (v1.10.2).
 func isUsage(err error) bool {
-	if _, ok := errors.AsType[usageError](err); ok {
+	if _, ok := errors.AsType[usageError](err); ok || errors.Is(err, adminapi.ErrInvalid) {
 		return true
 	}
 	return slices.ContainsFunc([]string{"unknown command", "unknown flag", "unknown shorthand"}, func(s string) bool { return strings.HasPrefix(err.Error(), s) })
@@ -128,6 +131,8 @@ recipient's domain asks for it.`,
 	root.SetOut(a.out)
 	root.SetErr(a.err)
 	root.SetIn(a.in)
+	// cobra does not fold the flags' texts, and many are wider than a terminal.
+	root.SetUsageTemplate(strings.ReplaceAll(root.UsageTemplate(), "FlagUsages ", fmt.Sprintf("FlagUsagesWrapped %d ", helpWidth)))
 	root.SetFlagErrorFunc(flagError)
 	root.AddCommand(
 		a.serveCommand(),

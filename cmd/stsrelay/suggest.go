@@ -76,6 +76,9 @@ func flagError(cmd *cobra.Command, err error) error {
 
 // helpOf is the command that shows the help of cmd.
 func helpOf(cmd *cobra.Command) string {
+	if cmd.Name() == "help" {
+		cmd = cmd.Root()
+	}
 	root, path, _ := strings.Cut(cmd.CommandPath(), " ")
 	return strings.TrimSpace(root + " help " + path)
 }

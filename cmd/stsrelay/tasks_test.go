@@ -49,7 +49,13 @@ func during(t *testing.T, n *testnet.Net, file string, off time.Duration, fn fun
 // mailed hands one message in.
 func mailed(t *testing.T, r *relay.Relay, from, to, id string) {
 	t.Helper()
-	c, err := smtp.Dial(r.Addrs()[0].String())
+	mailedAt(t, r.Addrs()[0].String(), from, to, id)
+}
+
+// mailedAt hands one message to the relay at address.
+func mailedAt(t *testing.T, address, from, to, id string) {
+	t.Helper()
+	c, err := smtp.Dial(address)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -26,13 +26,17 @@ const narrowest = 6
 // table returns a table that fits into the terminal. Where standard output is none,
 // programs read it, and nothing is cut.
 func (a *app) table(header ...string) *table {
-	t := &table{rows: [][]string{header}}
+	return &table{rows: [][]string{header}, width: a.columns()}
+}
+
+// columns is the width of the terminal, 0 where standard output is none.
+func (a *app) columns() int {
 	if f, ok := a.terminal(); ok {
 		if width, _, err := term.GetSize(int(f.Fd())); err == nil {
-			t.width = width
+			return width
 		}
 	}
-	return t
+	return 0
 }
 
 func (t *table) add(cells ...string) { t.rows = append(t.rows, cells) }

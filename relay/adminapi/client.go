@@ -93,8 +93,20 @@ func (c *Client) send(ctx context.Context, method, path string, query url.Values
 	if json.NewDecoder(resp.Body).Decode(&refusal) != nil || refusal.Error == "" {
 		return nil, fmt.Errorf("the relay answered %s", resp.Status)
 	}
+	if resp.StatusCode == http.StatusBadRequest {
+		return nil, &invalidError{refusal.Error}
+	}
 	return nil, errors.New(refusal.Error)
 }
+
+// ErrInvalid is wrapped by the error of a request with a value that cannot be: a wrong ID,
+// time or word.
+var ErrInvalid = errors.New("the request is not valid")
+
+type invalidError struct{ text string }
+
+func (e *invalidError) Error() string        { return e.text }
+func (e *invalidError) Is(target error) bool { return target == ErrInvalid }
 
 func (c *Client) explain(err error) error {
 	switch {

@@ -214,6 +214,16 @@ func TestColoursAndCache(t *testing.T) {
 	}
 }
 
+// What a report shows of a certificate is escaped in the report alone.
+func TestEscapingChangesNothingOfOthers(t *testing.T) {
+	names := []string{"a\x1bb"}
+	r := &Report{Hosts: []Host{{Sessions: []Session{{Certificate: &Certificate{Names: names}}}}}}
+	r.escape()
+	if got := r.Hosts[0].Sessions[0].Certificate.Names[0]; got != `a\x1bb` || names[0] != "a\x1bb" {
+		t.Errorf("the report has %q, the certificate %q", got, names[0])
+	}
+}
+
 func TestEscape(t *testing.T) {
 	for in, want := range map[string]string{
 		"plain äöü": "plain äöü", "\x1b[31m": `\x1b[31m`, "a\r\nb": `a\x0d\x0ab`, "\xff": `\xff`, "\u202eabc": `\u202eabc`,

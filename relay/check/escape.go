@@ -15,7 +15,8 @@ const (
 )
 
 // escape makes a report safe to print: no text in it has control characters that a
-// terminal obeys. It covers the whole report, so that no field can be forgotten.
+// terminal obeys. It covers the whole report, so that no field can be forgotten. Lists and
+// what pointers lead to are copied: the names of a certificate are those of all who use it.
 func (r *Report) escape() { escapeValue(reflect.ValueOf(r).Elem()) }
 
 func escapeValue(v reflect.Value) {
@@ -24,12 +25,19 @@ func escapeValue(v reflect.Value) {
 		v.SetString(escape(v.String()))
 	case reflect.Pointer:
 		if !v.IsNil() {
-			escapeValue(v.Elem())
+			to := reflect.New(v.Type().Elem())
+			to.Elem().Set(v.Elem())
+			escapeValue(to.Elem())
+			v.Set(to)
 		}
 	case reflect.Slice:
-		if v.Len() > maxList {
-			v.Set(v.Slice(0, maxList))
+		if v.IsNil() {
+			return
 		}
+		n := min(v.Len(), maxList)
+		to := reflect.MakeSlice(v.Type(), n, n)
+		reflect.Copy(to, v)
+		v.Set(to)
 		for i := range v.Len() {
 			escapeValue(v.Index(i))
 		}

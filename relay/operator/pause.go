@@ -30,7 +30,11 @@ func (p Pause) String() string {
 	if p.Until == nil {
 		return "until it is resumed"
 	}
-	return fmt.Sprintf("until %s, for %s", human.Clock(*p.Until), human.Span(time.Until(*p.Until)))
+	left := time.Until(*p.Until).Round(time.Second)
+	if left > time.Hour {
+		left = left.Round(time.Minute) // what was just ordered for 2h is not for 1h 59m
+	}
+	return fmt.Sprintf("until %s, for %s", human.Clock(*p.Until), human.Span(left))
 }
 
 // PauseOrder is what is to be paused or resumed.
@@ -158,7 +162,7 @@ func pauseAttrs(domain string, until time.Time) (attrs []slog.Attr) {
 		attrs = append(attrs, slog.String("domain", domain))
 	}
 	if !until.IsZero() {
-		attrs = append(attrs, slog.Time("until", until))
+		attrs = append(attrs, slog.String("until", until.UTC().Format(time.RFC3339)))
 	}
 	return attrs
 }

@@ -3,6 +3,7 @@ package postgres_test
 import (
 	"context"
 	"errors"
+	"sync"
 	"testing"
 	"time"
 
@@ -39,30 +40,37 @@ func TestAnOrderIsAnsweredOrWithdrawn(t *testing.T) {
 	if err := relay.WaitForOrder(t.Context(), time.Millisecond); err != nil { // it listens from now on
 		t.Fatal(err)
 	}
-	go func() {
+	ctx, cancel := context.WithCancel(t.Context())
+	var work sync.WaitGroup
+	defer work.Wait()
+	defer cancel()
+	work.Go(func() {
 		for {
-			if err := relay.WaitForOrder(context.Background(), 10*time.Second); err != nil {
-				t.Error(err)
+			err := relay.WaitForOrder(ctx, 10*time.Second)
+			var list []postgres.Order
+			if err == nil {
+				list, err = relay.Orders(ctx, "the relay")
+			}
+			if ctx.Err() != nil {
 				return
 			}
-			list, err := relay.Orders(context.Background(), "the relay")
 			if err != nil {
 				t.Error(err)
 				return
 			}
 			for _, o := range list {
-				mine, err := relay.Begin(context.Background(), o)
-				again, err2 := second.Begin(context.Background(), o)
+				mine, err := relay.Begin(ctx, o)
+				again, err2 := second.Begin(ctx, o)
 				if !mine || again || err != nil || err2 != nil {
 					t.Errorf("begun %v, %v; again %v, %v", mine, err, again, err2)
 				}
-				if err := relay.Answer(context.Background(), o, append(o.Content, " done"...)); err != nil {
+				if err := relay.Answer(ctx, o, append(o.Content, " done"...)); err != nil {
 					t.Error(err)
 				}
 				return
 			}
 		}
-	}()
+	})
 	began := time.Now()
 	if text, err := ask(5 * time.Second); text != "do it done" || err != nil {
 		t.Errorf("the answer: %q, %v", text, err)
