@@ -34,6 +34,9 @@ type setupHost struct {
 	Name string `json:"name"`
 	// Problem is why senders that obey enforce would not use it, "" where they would.
 	Problem string `json:"problem,omitempty"`
+	// Unreached reports whether the host could not be reached from here: its certificate is
+	// not known then, and Problem says so.
+	Unreached bool `json:"unreached,omitempty"`
 }
 
 func (a *app) publishSetup() *cobra.Command {
@@ -114,7 +117,7 @@ func (a *app) mxHosts(ctx context.Context, c *config.Config, domain string, time
 		for _, session := range h.Sessions {
 			switch cert := session.Certificate; {
 			case session.STARTTLS == "":
-				host.Problem = "it could not be reached from here, at " + session.Address
+				host.Problem, host.Unreached = "port 25 cannot be reached from here, at "+session.Address, true
 			case cert == nil:
 				host.Problem = "STARTTLS is " + session.STARTTLS + ", at " + session.Address
 			case !cert.Trusted:
@@ -127,7 +130,7 @@ func (a *app) mxHosts(ctx context.Context, c *config.Config, domain string, time
 			break
 		}
 		if len(h.Sessions) == 0 {
-			host.Problem = "no session with it came about"
+			host.Problem, host.Unreached = "no session with it came about", true
 		}
 		out = append(out, host)
 	}
@@ -137,9 +140,12 @@ func (a *app) mxHosts(ctx context.Context, c *config.Config, domain string, time
 func (a *app) printPublishSetup(c *config.Config, s *publishSetup) {
 	fmt.Fprintf(a.out, "The MX hosts of %s:\n\n", s.Domain)
 	for _, h := range s.Hosts {
-		if h.Problem == "" {
+		switch {
+		case h.Problem == "":
 			fmt.Fprintf(a.out, "    %s: its certificate is good\n", h.Name)
-		} else {
+		case h.Unreached:
+			fmt.Fprintf(a.out, "    %s: %s. Whether its certificate is good is not known\n", h.Name, h.Problem)
+		default:
 			fmt.Fprintf(a.out, "    %s: %s. Senders that obey enforce would not use it\n", h.Name, h.Problem)
 		}
 	}
@@ -148,17 +154,37 @@ func (a *app) printPublishSetup(c *config.Config, s *publishSetup) {
 		fmt.Fprintf(a.out, "\n%d. "+format+"\n", append([]any{n}, args...)...)
 		n++
 	}
+	file := c.File
+	if file == "" {
+		file = "the configuration file"
+	}
 	if !s.Configured {
-		file := c.File
-		if file == "" {
-			file = "the configuration file"
-		}
-		step("Add this to %s, with rua where you read reports, then run: stsrelay reload\n\n%s", file, s.TOML)
+		step("Add this to %s, with rua where you read reports:\n\n%s", file, s.TOML)
 	}
 	if c.Publisher.HTTPS == "" {
-		step("Set [publisher] https, so that the relay serves the policy (docs/publishing.md), and start it anew;\n   or serve what stsrelay publish export writes with a web server of your own.")
+		step(serveLines, file, c.PublisherHost())
+		step("Start the relay anew.")
+	} else if !s.Configured {
+		step("Run: stsrelay reload")
 	}
-	step("Set these DNS records, in this order; the MX records stay as they are:\n")
-	_ = a.printRecords("table", s.Records) // to memory or a terminal
+	last := len(s.Records) - 1
+	step("Set these DNS records; the MX records stay as they are. stsrelay publish records %s --format bind\n   prints them as lines of a zone file:\n", s.Domain)
+	_ = a.printRecords("table", s.Records[:last]) // to memory or a terminal
+	step("When https://%s%s can be read in a browser, set the last\n   record. A certificate by ACME takes some minutes; stsrelay publish renew %s tries at once:\n", publish.PolicyHost(s.Domain), publish.Path, s.Domain)
+	_ = a.printRecords("table", s.Records[last:])
 	step("stsrelay publish status %s says what is missing, and when it is time for mode enforce.", s.Domain)
 }
+
+// serveLines are the step that makes the relay serve policies.
+const serveLines = `Set this in %s, too. The relay then serves the policy, with a certificate of
+   Let's Encrypt, to whose terms you agree by it:
+
+[publisher]
+https = "0.0.0.0:443"
+http = "0.0.0.0:80"
+
+[acme]
+agree = true
+
+   Ports 443 and 80 of %s must lead to the relay from the Internet. Where port 443 is that of another
+   server, or a web server of your own shall serve the policy, docs/publishing.md says how.`

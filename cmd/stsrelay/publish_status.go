@@ -165,7 +165,7 @@ func leaving(served []operator.Published) (out []publishStatus) {
 	for i, p := range served {
 		if p.Leaving && p.BindsUntil != nil {
 			out = append(out, publishStatus{Domain: p.Domain, State: "waiting", Mode: sts.Mode(p.Mode), ID: p.ID, Served: &served[i], Findings: []publish.Finding{},
-				Next: fmt.Sprintf("%s leaves on %s; keep %s until then, and set its record to id=%s", p.Domain, p.BindsUntil.UTC().Format(time.DateOnly), publish.PolicyHost(p.Domain), p.ID)})
+				Next: fmt.Sprintf("%s leaves on %s; keep %s until then, and set the record of _mta-sts.%s to %q", p.Domain, p.BindsUntil.UTC().Format(time.DateOnly), publish.PolicyHost(p.Domain), p.Domain, publish.RecordText(p.ID))})
 		}
 	}
 	return out

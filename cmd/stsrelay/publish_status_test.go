@@ -52,8 +52,15 @@ func TestFromADomainToAPublishedPolicy(t *testing.T) {
 	if r := publishCommandIn(n, file, "setup", "nowhere.example"); r.status != 1 || !strings.Contains(r.err, "has no MX host") {
 		t.Errorf("%+v", r)
 	}
+	// The record with the id comes in a step of its own, the last of them.
+	if rest := good.out[strings.Index(good.out, "can be read in a browser"):]; !strings.Contains(rest, "_mta-sts.own.example\n    TXT") || strings.Contains(rest, "_smtp._tls") {
+		t.Errorf("the record with the id is not the last:\n%s", good.out)
+	}
+	if !strings.Contains(good.out, "[publisher]\nhttps = \"0.0.0.0:443\"\nhttp = \"0.0.0.0:80\"\n\n[acme]\nagree = true\n") {
+		t.Errorf("setup does not say how the policy is served:\n%s", good.out)
+	}
 	// The lines that setup prints are good ones.
-	_, toml, _ := strings.Cut(good.out, "stsrelay reload\n\n")
+	_, toml, _ := strings.Cut(good.out, "where you read reports:\n\n")
 	toml, _, _ = strings.Cut(toml, "\n\n")
 	data, err := os.ReadFile(file)
 	if err != nil {

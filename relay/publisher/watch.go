@@ -47,14 +47,21 @@ func (v *View) Judge(ctx context.Context, s Served) []publish.Finding {
 		state.Seen.AddressError = fmt.Errorf("that of %s: %w", v.Host, err)
 	}
 	out := publish.Judge(state)
-	certificate, usable := v.judgeCertificate(s.Domain.Name)
-	out = append(out, certificate...)
 	leads := !slices.ContainsFunc(out, func(f publish.Finding) bool { return f.Code == "address" || f.Code == "address-unknown" })
+	certificate, usable := v.judgeCertificate(s.Domain.Name)
+	if leads || !v.lacksCertificate(s.Domain.Name) {
+		out = append(out, certificate...) // else the address is why there is none, and that is said
+	}
 	if v.Fetch != nil && usable && leads {
 		out = append(out, v.judgeFetch(ctx, s)...)
 	}
 	publish.Sort(out)
 	return out
+}
+
+// lacksCertificate reports whether there is no certificate of a policy host.
+func (v *View) lacksCertificate(domain string) bool {
+	return v.Certificate != nil && v.Certificate(publish.PolicyHost(domain)).NotAfter.IsZero()
 }
 
 // judgeCertificate looks at the certificate of a policy host. usable reports whether
@@ -68,12 +75,13 @@ func (v *View) judgeCertificate(domain string) (out []publish.Finding, usable bo
 	var next publish.Phrase
 	if !c.Next.IsZero() {
 		at := c.Next.UTC().Format("2006-01-02 15:04") + " UTC"
-		next = publish.Phrase{English: ": tried again " + at, German: ": nächster Versuch " + at}
+		next = publish.Phrase{English: ": tried again " + at + "; stsrelay publish renew " + domain + " tries at once",
+			German: ": nächster Versuch " + at + "; stsrelay publish renew " + domain + " versucht es sofort"}
 	}
 	ends := c.NotAfter.UTC().Format(time.DateTime)
 	switch {
 	case c.NotAfter.IsZero() && c.Problem == "":
-		return []publish.Finding{{Code: "certificate", Grade: publish.Waiting, Text: fmt.Sprintf("%s: the certificate waits its turn%s", name, next)}}, false
+		return []publish.Finding{{Code: "certificate", Grade: publish.Waiting, Text: fmt.Sprintf("%s: the certificate waits its turn%s", name, next.English)}}, false
 	case c.NotAfter.IsZero():
 		return []publish.Finding{publish.NewFault("certificate", "%s has no certificate: %s%s", "%s hat kein Zertifikat: %s%s", name, c.Problem, next)}, false
 	case !now.Before(c.NotAfter):

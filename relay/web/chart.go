@@ -20,12 +20,13 @@ func (d *chartDay) bad() (n int64) {
 }
 
 // chart is the picture of a time: a bar for each day, what went well above the axis and
-// what failed below, each half with a scale of its own.
+// what failed below, in one scale.
 type chart struct {
-	Width, Height, Axis int // of the picture, in its own units
-	Bars                []bar
-	MostGood, MostBad   int64 // of one day
-	First, Last         string
+	Width, Height     int // of the picture, in its own units
+	Axis              float64
+	Bars              []bar
+	MostGood, MostBad int64 // of one day
+	First, Last       string
 }
 
 // bar is one rectangle of a chart.
@@ -38,10 +39,10 @@ type bar struct {
 
 // The measures of a chart.
 const (
-	dayWidth   = 10
-	goodHeight = 100
-	badHeight  = 60
-	maxDays    = 100
+	dayWidth = 10
+	height   = 160
+	margin   = 10 // above and below: a bar is seen, however few its sessions are
+	maxDays  = 100
 )
 
 // newChart draws all days from the first to the last, those without a report too; nil
@@ -58,35 +59,33 @@ func newChart(days []chartDay, types []typeColour) *chart {
 	if from := last.AddDate(0, 0, 1-maxDays); from.After(first) {
 		first = from
 	}
-	c := &chart{Axis: goodHeight, Height: goodHeight + badHeight, Width: dayWidth * (int(last.Sub(first)/(24*time.Hour)) + 1), First: days[0].Day, Last: days[len(days)-1].Day}
+	c := &chart{Height: height, Width: dayWidth * (int(last.Sub(first)/(24*time.Hour)) + 1), First: days[0].Day, Last: days[len(days)-1].Day}
 	c.Width = max(c.Width, 30*dayWidth) // so that a few days do not fill the page
 	for i := range days {
 		c.MostGood, c.MostBad = max(c.MostGood, days[i].Good), max(c.MostBad, days[i].bad())
 	}
+	session := float64(height-2*margin) / float64(max(1, c.MostGood+c.MostBad))
+	c.Axis = margin + session*float64(c.MostGood)
 	for i := range days {
 		if at, err := time.Parse(time.DateOnly, days[i].Day); err == nil && !at.Before(first) {
-			c.day(&days[i], float64(dayWidth*int(at.Sub(first)/(24*time.Hour))), types)
+			c.day(&days[i], float64(dayWidth*int(at.Sub(first)/(24*time.Hour))), session, types)
 		}
 	}
 	return c
 }
 
-// day draws the bars of one day.
-func (c *chart) day(d *chartDay, x float64, types []typeColour) {
+// day draws the bars of one day, each session so high.
+func (c *chart) day(d *chartDay, x, session float64, types []typeColour) {
 	if d.Good > 0 {
-		h := scale(d.Good, c.MostGood, goodHeight)
-		c.Bars = append(c.Bars, bar{X: x, Y: float64(c.Axis) - h, Width: dayWidth - 2, Height: h, Colour: -1, Title: fmt.Sprintf("%s: %d", d.Day, d.Good)})
+		h := max(1, session*float64(d.Good))
+		c.Bars = append(c.Bars, bar{X: x, Y: c.Axis - h, Width: dayWidth - 2, Height: h, Colour: -1, Title: fmt.Sprintf("%s: %d", d.Day, d.Good)})
 	}
-	y := float64(c.Axis)
+	y := c.Axis
 	for _, t := range types {
 		if n := d.Bad[t.Type]; n > 0 {
-			h := scale(n, c.MostBad, badHeight)
+			h := max(1, session*float64(n))
 			c.Bars = append(c.Bars, bar{X: x, Y: y, Width: dayWidth - 2, Height: h, Colour: t.Colour, Title: fmt.Sprintf("%s: %d %s", d.Day, n, t.Type)})
 			y += h
 		}
 	}
 }
-
-// scale returns the height of n where most is as high as the half: at least 1, so that one
-// session is seen.
-func scale(n, most int64, half float64) float64 { return max(1, half*float64(n)/float64(most)) }

@@ -100,8 +100,8 @@ func TestRecords(t *testing.T) {
 		{"with one record for all", Domain{Name: "example.com", Policy: p, Record: "_mta-sts.provider.example"},
 			[]string{"mta-sts.example.com CNAME mta-sts.provider.example", "_mta-sts.example.com CNAME _mta-sts.provider.example"}},
 		{"the provider itself", Domain{Name: "provider.example", Policy: p, Record: "_mta-sts.provider.example", RUA: []string{"mailto:r@provider.example", "https://provider.example/tlsrpt"}},
-			[]string{"mta-sts.provider.example A 198.51.100.7", "mta-sts.provider.example AAAA 2001:db8::7", "_mta-sts.provider.example TXT " + id,
-				"_smtp._tls.provider.example TXT v=TLSRPTv1; rua=mailto:r@provider.example,https://provider.example/tlsrpt"}},
+			[]string{"mta-sts.provider.example A 198.51.100.7", "mta-sts.provider.example AAAA 2001:db8::7",
+				"_smtp._tls.provider.example TXT v=TLSRPTv1; rua=mailto:r@provider.example,https://provider.example/tlsrpt", "_mta-sts.provider.example TXT " + id}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			var got []string

@@ -28,19 +28,18 @@ type Host struct {
 	Addresses []netip.Addr
 }
 
-// Records are the records that d needs. The record with the id comes last but for that of
-// TLS-RPT: it is set when the policy is served (RFC 8461, 3.1).
+// Records are the records that d needs. The record with the id comes last: it is set
+// when the policy is served (RFC 8461, 3.1).
 func Records(d Domain, host Host) []Record {
 	out := hostRecords(d, host)
 	id := Record{Name: "_mta-sts." + d.Name, Type: "TXT", Value: RecordText(ID(Text(d.Policy))), Why: "announces the policy; its id changes when the policy does. Set it last, when the policy is served"}
 	if d.Record != "" && d.Record != id.Name {
 		id.Type, id.Value, id.Why = "CNAME", d.Record, "announces the policy by the record of its publisher, who changes the id there. Set it last, when the policy is served"
 	}
-	out = append(out, id)
 	if len(d.RUA) > 0 {
 		out = append(out, Record{Name: "_smtp._tls." + d.Name, Type: "TXT", Value: "v=TLSRPTv1; rua=" + strings.Join(d.RUA, ","), Why: "asks senders for reports of what fails (RFC 8460)"})
 	}
-	return out
+	return append(out, id)
 }
 
 // hostRecords are the records that lead to the policy host.

@@ -120,6 +120,10 @@ func (s *State) judgeHost(f *findings) {
 	if s.Host.Name == name {
 		set = Phrase{"set the A and AAAA records of " + name, "setzen Sie die A- und AAAA-Records von " + name}
 	}
+	if s.Host.Name != name && len(s.Host.Addresses) == 0 {
+		set.English += ", and the A and AAAA records of " + s.Host.Name + ", which has no address"
+		set.German += " und die A- und AAAA-Records von " + s.Host.Name + ", das keine Adresse hat"
+	}
 	switch {
 	case s.AnyAddress && len(s.Seen.Addresses) > 0:
 	case s.Seen.AddressError != nil:
@@ -153,6 +157,8 @@ func (s *State) judgeRecord(f *findings) {
 	}
 	record, err := sts.ParseRecord(s.Seen.TXT)
 	switch {
+	case errors.Is(err, sts.ErrNoRecord) && s.Domain.Record != "" && s.Domain.Record != where:
+		f.add("record-missing", Waiting, "%s does not exist: no sender asks for the policy; set %s CNAME %s, and there the TXT record %q", where, where, s.Domain.Record, RecordText(id))
 	case errors.Is(err, sts.ErrNoRecord):
 		f.add("record-missing", Waiting, "%s does not exist: no sender asks for the policy; %s", where, set)
 	case err != nil:
