@@ -46,15 +46,16 @@ type backedUp struct {
 func (a *app) backupCommand() *cobra.Command {
 	var o backupOptions
 	c := &cobra.Command{
-		Use: "backup FILE", Short: "Write everything that is not mail into one file, while the relay runs (- is standard output)", Args: oneArg("FILE"),
+		Use: "backup FILE", Short: "Write everything that is not mail into one file", Args: oneArg("FILE"),
 		Long: `Write what the relay needs to go on elsewhere into one file: the configuration,
 the files that it names (DKIM keys, passwords, certificates), the policy cache,
 the counts of TLS reports, and what was told to whom. With --history it has what
-became of mail, with --queue the mail too. The relay may run or not.
+became of mail, with --queue the mail too. The relay may run or not. The file -
+is standard output.
 
 There are keys and passwords in the file: it is made for your eyes only (0600).
-With --recipient or --passphrase it is encrypted with age (https://age-encryption.org).
-"stsrelay restore" makes a new data_dir from it.`,
+With --recipient or --passphrase it is encrypted with age
+(https://age-encryption.org). "stsrelay restore" makes a new data_dir from it.`,
 		Example: "  stsrelay backup /backup/relay.backup\n  stsrelay backup --queue --recipient age1… /backup/relay.backup.age",
 		RunE:    func(cmd *cobra.Command, args []string) error { return a.backup(cmd.Context(), o, args[0]) },
 	}

@@ -27,11 +27,12 @@ func (a *app) demoFleetCommand() *cobra.Command {
 	var outage time.Duration
 	var other string
 	c := &cobra.Command{
-		Use: "fleet", Short: "Show three relays on one PostgreSQL, and what becomes of mail when they die", Args: noArgs,
+		Use: "fleet", Short: "Show three relays on one PostgreSQL that are killed", Args: noArgs,
 		Long: `Start PostgreSQL from this machine (a primary and two standbys, in temporary
-folders), three relays that share it, and senders. Kill one relay, suspend another, let one
-leave and join again, and kill the primary. Count what was accepted and what has arrived. The exit status is 0 only if
-nothing was lost and the other relays took over in time.`,
+folders), three relays that share it, and senders. Kill one relay, suspend
+another, let one leave and join again, and kill the primary. Count what was
+accepted and what has arrived. The exit status is 0 only if nothing was lost and
+the other relays took over in time.`,
 		Example: "  stsrelay demo fleet",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			d := &fleetDemo{say: func(format string, args ...any) { fmt.Fprintf(a.out, format+"\n", args...) }, senders: senders, outage: outage, other: other}

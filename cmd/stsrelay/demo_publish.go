@@ -33,11 +33,12 @@ const (
 func (a *app) demoPublishCommand() *cobra.Command {
 	return &cobra.Command{
 		Use: "publish", Short: "Show how one relay publishes a policy, and another one enforces it", Args: noArgs,
-		Long: `Start two relays and a fake Internet on loopback. The first one publishes a policy
-for a domain of its own, with a certificate of pebble where that program is
-installed. The second one delivers mail to that domain, enforces the policy
+		Long: `Start two relays and a fake Internet on loopback. The first one publishes a
+policy for a domain of its own, with a certificate of pebble where that program
+is installed. The second one delivers mail to that domain, enforces the policy
 under an attack, and sends its report of the attack to the first one over HTTPS,
-which then withdraws the policy. The exit status is 0 only if everything went as it should.`,
+which then withdraws the policy. The exit status is 0 only if everything went as
+it should.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			ctx, cancel := context.WithTimeout(cmd.Context(), demoTime)
 			defer cancel()

@@ -37,8 +37,8 @@ func (a *app) sharedURL() (*config.Config, string, error) {
 func (a *app) fleetInit() *cobra.Command {
 	return &cobra.Command{
 		Use: "init", Short: "Make what the relays need in an empty database", Args: noArgs,
-		Long: `Make the schema "stsrelay" in the database of queue.url_file, if it is not there.
-Nothing that is there is changed. A server that may lose mail is refused.`,
+		Long: `Make the schema "stsrelay" in the database of queue.url_file, if it is not
+there. Nothing that is there is changed. A server that may lose mail is refused.`,
 		Example: "  stsrelay fleet init",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			c, url, err := a.sharedURL()
@@ -70,8 +70,8 @@ func (a *app) fleetStatus() *cobra.Command {
 	return &cobra.Command{
 		Use: "status", Short: "Show the relays, what waits in each, and the servers of PostgreSQL", Args: noArgs,
 		Long: `Show which relay holds what, since when, how many messages wait there, and the
-standbys of PostgreSQL. It asks PostgreSQL, not the relays. The exit status is 1 if
-something needs a person.`,
+standbys of PostgreSQL. It asks PostgreSQL, not the relays. The exit status is 1
+if something needs a person.`,
 		Example: "  stsrelay fleet status",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			c, url, err := a.sharedURL()

@@ -11,7 +11,7 @@ import (
 )
 
 // The flags of each command fit into a terminal of 80 columns.
-func TestFlagsInHelpFitIntoTheTerminal(t *testing.T) {
+func TestHelpFitsIntoTheTerminal(t *testing.T) {
 	n := 0
 	var visit func(c *cobra.Command)
 	visit = func(c *cobra.Command) {
@@ -24,11 +24,13 @@ func TestFlagsInHelpFitIntoTheTerminal(t *testing.T) {
 		if status := run(append(path, "--help"), strings.NewReader(""), &out, io.Discard, nil); status != 0 {
 			t.Errorf("%s --help: status %d", c.CommandPath(), status)
 		}
-		_, flags, found := strings.Cut(out.String(), "Flags:\n")
-		if !found {
+		if !strings.Contains(out.String(), "Flags:\n") {
 			t.Errorf("%s --help shows no flags:\n%s", c.CommandPath(), &out)
 		}
-		for line := range strings.Lines(flags) {
+		if strings.Contains(c.CommandPath(), " completion ") {
+			return // the text is cobra's
+		}
+		for line := range strings.Lines(out.String()) {
 			if line = strings.TrimRight(line, " \n"); utf8.RuneCountInString(line) > 80 && !strings.HasPrefix(line, "Use ") {
 				t.Errorf("%s --help: %s", c.CommandPath(), line)
 			}

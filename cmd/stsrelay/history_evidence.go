@@ -21,12 +21,12 @@ func (a *app) historyEvidence() *cobra.Command {
 	var f historyFlags
 	var language, file string
 	c := &cobra.Command{
-		Use: "evidence [ID|MESSAGE-ID]", Short: "Prove how mail travelled: to which hosts, over what TLS, and who vouched for them",
-		Long: `Prove how a message travelled, or all messages that a search finds: to which hosts,
-over what TLS, and who vouched for them. A search is for deliveries; mail that was not
-delivered has no part in it.`,
-		Example: "  stsrelay history evidence '<invoice-7@example.com>' --lang de -o invoice-7.html\n" +
-			"  stsrelay history evidence --from invoices@example.com --since 2026-10-01 --until 2026-11-01 -o october.html",
+		Use: "evidence [ID|MESSAGE-ID]", Short: "Prove to which hosts, and over what TLS, mail travelled",
+		Long: `Prove how a message travelled, or all messages that a search finds: to which
+hosts, over what TLS, and who vouched for them. A search is for deliveries; mail
+that was not delivered has no part in it.`,
+		Example: "  stsrelay history evidence '<invoice-7@example.com>' --lang de -o invoice.html\n" +
+			"  stsrelay history evidence --from invoices@example.com --since 2026-10-01 \\\n    --until 2026-11-01 -o october.html",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			path, q, err := f.evidencePath(args)
 			if err != nil {

@@ -15,9 +15,9 @@ import (
 func (a *app) manCommand() *cobra.Command {
 	return &cobra.Command{
 		Use: "man DIR", Short: "Write the man pages of all commands into a folder", Args: oneArg("DIR"), Hidden: true,
-		Long: `Write the man pages of all commands into a folder, which is made if it is not there.
-They come from the texts of "stsrelay help". The packages have them. Their date is that
-of SOURCE_DATE_EPOCH, if it is set.`,
+		Long: `Write the man pages of all commands into a folder, which is made if it is not
+there. They come from the texts of "stsrelay help". The packages have them.
+Their date is that of SOURCE_DATE_EPOCH, if it is set.`,
 		Example: "  stsrelay man ./man && man ./man/stsrelay-queue.1",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			date := time.Now()

@@ -19,8 +19,8 @@ func (a *app) publishRecords() *cobra.Command {
 		Use: "records [DOMAIN...]", Short: "Print the DNS records that the published policies need",
 		Long: `Print the DNS records that the published policies need: the policy host's, that
 with the policy's id, and that which asks for TLS reports. The MX records stay
-as they are. The addresses of [publisher] host are looked up where a record needs
-them, and CAA records where certificates come by ACME: one that keeps the
+as they are. The addresses of [publisher] host are looked up where a record
+needs them, and CAA records where certificates come by ACME: one that keeps the
 authority from issuing needs another one beside it.`,
 		Example: "  stsrelay publish records example.com\n  stsrelay publish records --format bind",
 		RunE: func(cmd *cobra.Command, args []string) error {

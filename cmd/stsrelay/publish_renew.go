@@ -12,7 +12,8 @@ import (
 
 func (a *app) publishRenew() *cobra.Command {
 	return &cobra.Command{
-		Use: "renew DOMAIN", Short: "Order a certificate for the policy host of a domain now, once an hour at most", Args: oneArg("domain"), Example: "  stsrelay publish renew example.com",
+		Use: "renew DOMAIN", Short: "Order a certificate for a policy host now",
+		Long: `Order a certificate for the policy host of a domain now, once an hour at most.`, Args: oneArg("domain"), Example: "  stsrelay publish renew example.com",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			domain, err := mailbox.ParseName(args[0])
 			if err != nil {

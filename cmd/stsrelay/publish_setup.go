@@ -42,7 +42,7 @@ type setupHost struct {
 func (a *app) publishSetup() *cobra.Command {
 	var timeout time.Duration
 	c := &cobra.Command{
-		Use: "setup DOMAIN", Short: "Look at a domain's MX hosts, and print the policy and the DNS records for it", Args: oneArg("domain"),
+		Use: "setup DOMAIN", Short: "Print the policy and the DNS records for a domain", Args: oneArg("domain"),
 		Long: `Look at the MX hosts of a domain and their certificates, and print the lines of
 the configuration and the DNS records that publish a policy for it, in the order
 in which they are set. Nothing is changed. Exit 1 where an MX host has no

@@ -37,7 +37,7 @@ type publishStatus struct {
 
 func (a *app) publishStatus() *cobra.Command {
 	return &cobra.Command{
-		Use: "status [DOMAIN...]", Short: "Say what the world sees of the published policies, and what the next step is",
+		Use: "status [DOMAIN...]", Short: "Say what the world sees, and what the next step is",
 		Long: `Say for each published domain what the DNS says, what the running relay serves,
 and what the next step is. It looks now; nothing is changed. Exit 1 where a
 domain is at fault, so that cron can run it.`,

@@ -22,21 +22,27 @@ func (a *app) queueChange(action, short, example string) *cobra.Command {
 	destructive := action == "remove" || action == "bounce"
 	long := short + `.
 
-A message is touched as a whole: with --domain, also for its recipients of other domains.`
+A message is touched as a whole: with --domain, also for its recipients of other
+domains.`
 	switch action {
 	case "remove":
-		long = short + `.
+		long = short + `. For 24 hours queue trash restore brings
+them back.
 
-With --domain only the recipients of that domain are removed, and the message stays for the others; those that are being tried
-are removed when the attempt has ended. A whole message goes at once; a delivery of it that is under way ends as it may.`
+With --domain only the recipients of that domain are removed, and the message
+stays for the others; those that are being tried are removed when the attempt
+has ended. A whole message goes at once; a delivery of it that is under way ends
+as it may.`
 	case "bounce":
 		long = short + `.
 
-With --domain only the recipients of that domain are given up, and the message stays for the others. What is being delivered is
-given up when the attempt under way has ended without ending it.
+With --domain only the recipients of that domain are given up, and the message
+stays for the others. What is being delivered is given up when the attempt under
+way has ended without ending it.
 
-The notices are sent a minute later; until then nothing is tried, and queue undo stops it. A restart of the relay within that
-minute forgets the order, and the messages stay.`
+The notices are sent a minute later; until then nothing is tried, and queue undo
+stops it. A restart of the relay within that minute forgets the order, and the
+messages stay.`
 	}
 	c := &cobra.Command{
 		Use: action + " [ID…]", Short: short, Long: long, Example: "  " + example,

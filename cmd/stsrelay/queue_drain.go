@@ -16,16 +16,16 @@ func (a *app) queueDrain() *cobra.Command {
 	var to, tokenFile, caFile string
 	c := &cobra.Command{
 		Use: "drain", Short: "Hand all mail to another relay, while both run", Args: noArgs,
-		Long: `Hand all mail to another relay, with its queue IDs, attempts, due times and holds,
-while both run. Each message is removed here when the other relay has it on its
-disk. Mail that comes in meanwhile goes too; the command ends when the queue is
-empty, and tries again and again where the other relay does not answer.
+		Long: `Hand all mail to another relay, with its queue IDs, attempts, due times and
+holds, while both run. Each message is removed here when the other relay has it
+on its disk. Mail that comes in meanwhile goes too; the command ends when the
+queue is empty, and tries again and again where the other relay does not answer.
 
-The other relay serves its web page over TLS ([admin] http, tls = true) and has an
-act_token_file, whose content is in --token-file here. After a crash of either
-relay, or where the command was cut off, give the command again: nothing is taken
-twice. Mail that is being delivered here is not handed over.`,
-		Example: "  stsrelay queue drain --to https://relay2.example.com:8025 --token-file /root/relay2.token --ca-file /root/relay2.pem",
+The other relay serves its web page over TLS ([admin] http, tls = true) and has
+an act_token_file, whose content is in --token-file here. After a crash of
+either relay, or where the command was cut off, give the command again: nothing
+is taken twice. Mail that is being delivered here is not handed over.`,
+		Example: "  stsrelay queue drain --to https://relay2.example.com:8025 \\\n    --token-file /root/relay2.token --ca-file /root/relay2.pem",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if to == "" || tokenFile == "" {
 				return usageError{fmt.Errorf("drain needs --to and --token-file")}

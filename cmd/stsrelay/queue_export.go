@@ -19,10 +19,11 @@ import (
 func (a *app) queueExport() *cobra.Command {
 	var dataDir string
 	c := &cobra.Command{
-		Use: "export FILE", Short: "Write all messages into one file, while the relay runs (- is standard output)", Args: oneArg("FILE"),
+		Use: "export FILE", Short: "Write all messages into one file", Args: oneArg("FILE"),
 		Long: `Write all messages with the state of their recipients into one file with
 checksums, while the relay runs: for a backup, or to move to another machine.
-The file holds mail; it is made for your eyes only (0600).
+The file holds mail; it is made for your eyes only (0600). The file - is
+standard output.
 
 To move: queue pause, queue export, stop the relay, queue import on the new one.
 What is delivered after the export is in the file all the same, and would be

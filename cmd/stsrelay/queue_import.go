@@ -17,10 +17,11 @@ import (
 func (a *app) queueImport() *cobra.Command {
 	var hold, check bool
 	c := &cobra.Command{
-		Use: "import FILE", Short: "Take the messages of an export into the queue, while the relay runs (- is standard input)", Args: oneArg("FILE"),
+		Use: "import FILE", Short: "Take the messages of an export into the queue", Args: oneArg("FILE"),
 		Long: `Take the messages of an export into the queue, with their IDs, attempts and due
 times. What is in the queue already is passed over, so that an import that was
 cut short can be made again. A damaged message costs itself and nothing else.
+The file - is standard input.
 
 What was delivered since the export is delivered a second time: with --hold
 nothing goes out before "queue release".`,

@@ -53,11 +53,12 @@ func (a *app) queuePause() *cobra.Command {
 	var d time.Duration
 	c := &cobra.Command{
 		Use: "pause", Short: "Pause delivery as a whole, or to one domain", Args: noArgs,
-		Long: `Pause delivery as a whole, or with --domain to one domain. Mail is taken in; none is
-tried, given up or warned of. What is being delivered goes on.
+		Long: `Pause delivery as a whole, or with --domain to one domain. Mail is taken in;
+none is tried, given up or warned of. What is being delivered goes on.
 
-With --for the pause ends by itself. Without it, that of a domain lasts until queue
-resume, and that of delivery as a whole until queue resume or the next start.`,
+With --for the pause ends by itself. Without it, that of a domain lasts until
+queue resume, and that of delivery as a whole until queue resume or the next
+start.`,
 		Example: "  stsrelay queue pause --domain partner.example --for 2h",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if cmd.Flags().Changed("for") {
@@ -93,8 +94,8 @@ func (a *app) queueResume() *cobra.Command {
 	var order operator.PauseOrder
 	c := &cobra.Command{
 		Use: "resume", Short: "Resume delivery as a whole, or to one domain", Args: noArgs,
-		Long: `Resume delivery as a whole, or with --domain to one domain. Domains that were paused
-by themselves stay so.`,
+		Long: `Resume delivery as a whole, or with --domain to one domain. Domains that were
+paused by themselves stay so.`,
 		Example: "  stsrelay queue resume",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			client, err := a.client()

@@ -35,7 +35,7 @@ type lostMessage struct {
 func (a *app) queueRescue() *cobra.Command {
 	var dataDir string
 	c := &cobra.Command{
-		Use: "rescue FILE", Short: "Take everything that is sound out of a store that cannot be opened; the relay is stopped", Args: oneArg("FILE"),
+		Use: "rescue FILE", Short: "Take what is sound out of a damaged store", Args: oneArg("FILE"),
 		Long: `Take every message that is sound out of the store of a relay that does not run,
 as a file that "queue import" reads, and list the messages that are not sound,
 with queue ID, sender and recipients where they can be read. Nothing in the

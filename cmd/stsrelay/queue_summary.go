@@ -17,10 +17,11 @@ func (a *app) queueSummary() *cobra.Command {
 		Use: "summary", Short: "Show what waits, by domain", Args: noArgs,
 		Long: `Show what waits, by domain, and why.
 
-With --ages it is shown by age, as Postfix's qshape does: how many recipients wait in
-all (T), and how many of them for less than 5, 10, 20, 40, 80, 160, 320, 640 and 1280
-minutes, and longer. Much on the left is a domain that has just begun to fail, or much
-new mail; much on the right is one that has failed for long.`,
+With --ages it is shown by age, as Postfix's qshape does: how many recipients
+wait in all (T), and how many of them for less than 5, 10, 20, 40, 80, 160, 320,
+640 and 1280 minutes, and longer. Much on the left is a domain that has just
+begun to fail, or much new mail; much on the right is one that has failed for
+long.`,
 		Example: "  stsrelay queue summary --ages",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			client, err := a.client()

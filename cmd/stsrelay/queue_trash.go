@@ -22,9 +22,10 @@ func (a *app) queueTrash() *cobra.Command {
 
 func (a *app) trashList() *cobra.Command {
 	return &cobra.Command{
-		Use: "list", Short: "List what was removed in the last 24 hours, the oldest removal first", Args: noArgs,
-		Long: `List what queue remove took away in the last 24 hours, as far as limits.trash_size
-has room for it. ACTIVE says that a delivery was under way: it may have arrived.`,
+		Use: "list", Short: "List what was removed in the last 24 hours", Args: noArgs,
+		Long: `List what queue remove took away in the last 24 hours, as far as
+limits.trash_size has room for it. ACTIVE says that a delivery was under way: it
+may have arrived.`,
 		Example: "  stsrelay queue trash list",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			client, err := a.client()
@@ -69,7 +70,8 @@ has room for it. ACTIVE says that a delivery was under way: it may have arrived.
 func (a *app) trashRestore() *cobra.Command {
 	var sel operator.Selection
 	c := &cobra.Command{
-		Use: "restore [ID…]", Short: "Put removed messages back into the queue, due now; held ones are held again",
+		Use: "restore [ID…]", Short: "Put removed messages back into the queue",
+		Long:    `Put removed messages back into the queue, due now; held ones are held again.`,
 		Example: "  stsrelay queue trash restore 01KAR7M3",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if sel.IDs = args; sel.All == (len(args) > 0) {

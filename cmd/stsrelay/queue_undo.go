@@ -16,10 +16,11 @@ func (a *app) queueUndo() *cobra.Command {
 	within := 10 * time.Minute
 	c := &cobra.Command{
 		Use: "undo", Short: "Take back what was removed or bounced in the last minutes", Args: noArgs,
-		Long: `Take back what was removed in the last 10 minutes (--within), and stop the bounces
-whose notices have not been sent: queue bounce gives messages up after a minute. What
-was removed is due at once again; a message that was being delivered when it was
-removed may arrive twice. queue trash restore brings single messages back.`,
+		Long: `Take back what was removed in the last 10 minutes (--within), and stop the
+bounces whose notices have not been sent: queue bounce gives messages up after a
+minute. What was removed is due at once again; a message that was being
+delivered when it was removed may arrive twice. queue trash restore brings
+single messages back.`,
 		Example: "  stsrelay queue undo --within 2m",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if within <= 0 {

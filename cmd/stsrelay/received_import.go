@@ -23,11 +23,12 @@ type importedFile struct {
 
 func (a *app) receivedImport() *cobra.Command {
 	return &cobra.Command{
-		Use: "import FILE…", Short: "Take TLS reports out of files, while the relay runs (- is standard input)", Args: cobra.MinimumNArgs(1),
+		Use: "import FILE…", Short: "Take TLS reports out of files", Args: cobra.MinimumNArgs(1),
 		Long: `Take TLS reports out of files, while the relay runs: JSON, gzip, zip, a mail
-(.eml), an mbox file, or a folder with such files, such as a maildir. The content
-says what a file is. A report that is there already is counted once only.`,
-		Example: "  stsrelay received import google.com!example.com!1793491200!1793577599!001.json.gz\n  stsrelay received import ~/Maildir\n  cat mail.eml | stsrelay received import -",
+(.eml), an mbox file, or a folder with such files, such as a maildir. The
+content says what a file is. A report that is there already is counted once
+only. The file - is standard input.`,
+		Example: "  stsrelay received import google.com!example.com!1793491200!1793577599.json.gz\n  stsrelay received import ~/Maildir\n  cat mail.eml | stsrelay received import -",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			client, err := a.client()
 			if err != nil {

@@ -11,7 +11,7 @@ import (
 
 func (a *app) reloadCommand() *cobra.Command {
 	return &cobra.Command{
-		Use: "reload", Short: "Let the running relay read its configuration and certificates again", Args: noArgs,
+		Use: "reload", Short: "Let the relay read its configuration again", Args: noArgs,
 		Long: `A configuration that is wrong changes nothing; what is wrong is printed. So are
 the keys that change with the next start only.`, Example: "  stsrelay reload",
 		RunE: func(cmd *cobra.Command, _ []string) error {

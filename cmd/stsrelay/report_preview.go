@@ -14,7 +14,7 @@ func (a *app) reportPreview() *cobra.Command {
 	var sel selection
 	c := &cobra.Command{
 		Use: "preview", Short: "Print the reports of a day as they would be sent, as JSON", Args: noArgs,
-		Long:    "Today (UTC) where no date is given. With --domain the one report is printed, without it an array.",
+		Long:    "Today (UTC) where no date is given. With --domain the one report is\nprinted, without it an array.",
 		Example: "  stsrelay report preview --domain example.com",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if err := sel.check(tlsrpt.DayOf(time.Now())); err != nil {

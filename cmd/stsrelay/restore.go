@@ -40,14 +40,15 @@ type restored struct {
 func (a *app) restoreCommand() *cobra.Command {
 	var o restoreOptions
 	c := &cobra.Command{
-		Use: "restore FILE", Short: "Make a new data_dir and the files of the configuration from a backup; the relay is stopped", Args: oneArg("FILE"),
+		Use: "restore FILE", Short: "Make data_dir and configuration files from a backup", Args: oneArg("FILE"),
 		Long: `Make a new data_dir from a backup, and the files that its configuration names
 where they lay. The whole backup is read and checked before anything is written.
-data_dir is that of the backup unless --data-dir names another; it must be empty.
+data_dir is that of the backup unless --data-dir names another; it must be
+empty.
 
-Mail that is in the backup comes with --queue, held: what was delivered since the
-backup would be delivered a second time. Look at "stsrelay queue list", remove
-what has arrived, and let the rest go with "stsrelay queue release".`,
+Mail that is in the backup comes with --queue, held: what was delivered since
+the backup would be delivered a second time. Look at "stsrelay queue list",
+remove what has arrived, and let the rest go with "stsrelay queue release".`,
 		Example: "  stsrelay restore --check /backup/relay.backup\n  stsrelay restore --queue --identity key.txt /backup/relay.backup.age",
 		RunE:    func(cmd *cobra.Command, args []string) error { return a.restore(cmd.Context(), o, args[0]) },
 	}

@@ -34,15 +34,15 @@ func (a *app) setupCommand() *cobra.Command {
 	var s setupAnswers
 	c := &cobra.Command{
 		Use: "setup", Short: "Write a first configuration, and say what else is to be done", Args: noArgs,
-		Long: `Write a first configuration with its DKIM key, and print the DNS records to publish
-and, for Exchange, the commands for its side. At a terminal it asks for what the
-flags do not say; elsewhere --hostname, --allow and --domain are needed. Root's
-files go to /etc/stsrelay, with the data in /var/lib/stsrelay; those of others to
-the present folder. Nothing is overwritten: where there is a stsrelay.toml, the
-new one is stsrelay.toml.new.
+		Long: `Write a first configuration with its DKIM key, and print the DNS records to
+publish and, for Exchange, the commands for its side. At a terminal it asks for
+what the flags do not say; elsewhere --hostname, --allow and --domain are
+needed. Root's files go to /etc/stsrelay, with the data in /var/lib/stsrelay;
+those of others to the present folder. Nothing is overwritten: where there is a
+stsrelay.toml, the new one is stsrelay.toml.new.
 
 At the end it checks the relay itself, as check --self does.`,
-		Example: "  stsrelay setup\n  stsrelay setup --hostname relay.example.com --allow 10.0.0.0/24 --domain example.com --exchange",
+		Example: "  stsrelay setup\n  stsrelay setup --hostname relay.example.com --allow 10.0.0.0/24 \\\n    --domain example.com --exchange",
 		RunE:    func(cmd *cobra.Command, _ []string) error { return a.setup(cmd, &s) },
 	}
 	f := c.Flags()

@@ -27,16 +27,17 @@ func (a *app) topCommand() *cobra.Command {
 	var count int
 	c := &cobra.Command{
 		Use: "top", Short: "Show what the relay does at this moment, again and again", Args: noArgs,
-		Long: `Show what the relay does at this moment: how fast mail comes in and goes out, the
-20 domains with the most mail and what happens to it, and the last 20 results.
+		Long: `Show what the relay does at this moment: how fast mail comes in and goes out,
+the 20 domains with the most mail and what happens to it, and the last 20
+results.
 
 On a terminal it is shown anew each second until Ctrl-C. Elsewhere it is printed
 once; with --count, more often.
 
-STATE is "going" while mail to the domain is under way, "resting" while it could not
-be reached and its mail waits for the next try, "paused" while the operator has
-paused delivery, else "waiting". ACTIVE is how many deliveries are under way, of
-those that may be at a time.`,
+STATE is "going" while mail to the domain is under way, "resting" while it could
+not be reached and its mail waits for the next try, "paused" while the operator
+has paused delivery, else "waiting". ACTIVE is how many deliveries are under
+way, of those that may be at a time.`,
 		Example: "  stsrelay top\n  stsrelay top --json --count 60 > minute.jsonl",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			switch {

@@ -30,12 +30,14 @@ func (a *app) traceCommand() *cobra.Command {
 		Use: "trace (ID | --domain D | --host H)", Short: "Show the next attempt to deliver as it happens, line by line",
 		Long: `Show the next attempt to deliver a message, or mail to a domain or a host, as it
 happens: DNS answers ("AD": DNSSEC vouches for them), the MTA-STS policy and its
-origin, each host and why it is taken or passed over, the SMTP dialogue, what the TLS
-handshake showed, what each source of demands says of it, and the results.
+origin, each host and why it is taken or passed over, the SMTP dialogue, what
+the TLS handshake showed, what each source of demands says of it, and the
+results.
 
-"->" is what the relay sends, "<-" what the host answers. Content is shown as its
-number of octets, passwords as ***. --retry makes the mail due now; else the trace
-waits for the next attempt. queue show ID --trace shows the last attempt that failed.`,
+"->" is what the relay sends, "<-" what the host answers. Content is shown as
+its number of octets, passwords as ***. --retry makes the mail due now; else the
+trace waits for the next attempt. queue show ID --trace shows the last attempt
+that failed.`,
 		Example: "  stsrelay trace 01KAR7M3 --retry\n  stsrelay trace --domain partner.example --attempts 3",
 		Args:    cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {

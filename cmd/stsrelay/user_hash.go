@@ -20,7 +20,7 @@ func (a *app) userCommand() *cobra.Command {
 func (a *app) userHash() *cobra.Command {
 	return &cobra.Command{
 		Use: "hash", Short: "Print the bcrypt hash of a password", Args: noArgs,
-		Long:    "The password is asked for, or read as one line from standard input when that is no terminal.",
+		Long:    "The password is asked for, or read as one line from standard input when that is\nno terminal.",
 		Example: "  stsrelay user hash",
 		RunE: func(*cobra.Command, []string) error {
 			password, err := a.readPassword()
