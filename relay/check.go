@@ -103,8 +103,12 @@ func PublishedHere(domain string, mode sts.Mode, id string, served bool, found [
 	out := &check.Published{ID: id, Mode: string(mode), Served: served}
 	for _, f := range found {
 		severity := map[publish.Grade]check.Severity{publish.Fault: check.Fault, publish.Waiting: check.Warning}[f.Grade]
+		rule := "RFC 8461, 3"
+		if f.Code == "tlsrpt" {
+			rule = "RFC 8460, 3"
+		}
 		out.Problems = append(out.Problems, check.Problem{
-			Severity: cmp.Or(severity, check.Note), Text: strings.TrimPrefix(f.Text, domain+": "), Rule: "RFC 8461, 3",
+			Severity: cmp.Or(severity, check.Note), Text: strings.TrimPrefix(f.Text, domain+": "), Rule: rule,
 			Remedy: "as said; stsrelay publish status " + domain + " says whether it is done",
 		})
 	}
