@@ -10,7 +10,7 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// The flags of each command fit into a terminal of 80 columns.
+// What --help of each command prints fits into a terminal of 80 columns.
 func TestHelpFitsIntoTheTerminal(t *testing.T) {
 	n := 0
 	var visit func(c *cobra.Command)

@@ -28,7 +28,7 @@ func (a *app) receivedImport() *cobra.Command {
 (.eml), an mbox file, or a folder with such files, such as a maildir. The
 content says what a file is. A report that is there already is counted once
 only. The file - is standard input.`,
-		Example: "  stsrelay received import 'google.com!example.com!1793491200!1793577599.json.gz'\n  stsrelay received import ~/Maildir\n  cat mail.eml | stsrelay received import -",
+		Example: "  stsrelay received import 'gmx.net!example.com!1793491200!1793577599.json.gz'\n  stsrelay received import ~/Maildir\n  cat mail.eml | stsrelay received import -",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			client, err := a.client()
 			if err != nil {
