@@ -7,6 +7,7 @@ import (
 	"crypto/x509"
 	"encoding/pem"
 	"fmt"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -18,8 +19,9 @@ import (
 	"github.com/stsrelay/stsrelay/sts"
 )
 
-// proxy starts a program with a configuration file, or skips the test.
-func proxy(t *testing.T, conf string, name string, args ...string) {
+// proxy starts a program with a configuration file, and waits until it listens at a port; where
+// there is no such program, the test is skipped.
+func proxy(t *testing.T, port int, conf string, name string, args ...string) {
 	t.Helper()
 	program, err := exec.LookPath(name)
 	if err != nil {
@@ -42,6 +44,13 @@ func proxy(t *testing.T, conf string, name string, args ...string) {
 			t.Log(out.String())
 		}
 	})
+	soon(t, name+" to listen", func() bool {
+		conn, err := net.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", port))
+		if err == nil {
+			conn.Close()
+		}
+		return err == nil
+	})
 }
 
 // fetchAt fetches the policy of a domain at a port.
@@ -60,7 +69,7 @@ func TestBehindHAProxyThatPassesTLSOn(t *testing.T) {
 	w := e2e.NewStopped(t)
 	front, before := freeTCPPort(t), freeTCPPort(t)
 	a := withPebble(t, w, testnet.PebbleOptions{TLSPort: front})
-	proxy(t, fmt.Sprintf(`defaults
+	proxy(t, front, fmt.Sprintf(`defaults
   mode tcp
   timeout connect 5s
   timeout client 30s
@@ -129,7 +138,7 @@ func TestBehindNginxThatDoesTLS(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	proxy(t, fmt.Sprintf(`daemon off;
+	proxy(t, front, fmt.Sprintf(`daemon off;
 master_process off;
 pid %[1]s/pid;
 error_log stderr;
