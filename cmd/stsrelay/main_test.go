@@ -146,6 +146,14 @@ func operatedWith(t *testing.T, o relay.Options) (file string, ids []string) {
 // started returns a relay that runs with a configuration until the test ends.
 func started(t *testing.T, file string, o relay.Options) *relay.Relay {
 	t.Helper()
+	r, stop := begun(t, file, o)
+	t.Cleanup(stop)
+	return r
+}
+
+// begun returns a relay that runs with a configuration until stop is called.
+func begun(t *testing.T, file string, o relay.Options) (r *relay.Relay, stop func()) {
+	t.Helper()
 	o.Load = func() (*config.Config, error) {
 		c, _, err := config.Load(file, nil)
 		return c, err
@@ -154,21 +162,19 @@ func started(t *testing.T, file string, o relay.Options) *relay.Relay {
 	if o.Config, err = o.Load(); err != nil {
 		t.Fatal(err)
 	}
-	r, err := relay.New(o)
-	if err != nil {
+	if r, err = relay.New(o); err != nil {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	done, ready := make(chan error, 1), make(chan struct{})
 	go func() { done <- r.Run(ctx, func() { close(ready) }) }()
-	t.Cleanup(func() {
+	<-ready
+	return r, func() {
 		cancel()
 		if err := <-done; err != nil {
 			t.Error(err)
 		}
-	})
-	<-ready
-	return r
+	}
 }
 
 func sendInClear(t *testing.T, addr, to string) {

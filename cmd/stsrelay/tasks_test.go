@@ -1,7 +1,6 @@
 package main
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"net/smtp"
@@ -13,7 +12,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/stsrelay/stsrelay/config"
 	"github.com/stsrelay/stsrelay/internal/testnet"
 	"github.com/stsrelay/stsrelay/queue"
 	"github.com/stsrelay/stsrelay/relay"
@@ -23,27 +21,9 @@ import (
 func during(t *testing.T, n *testnet.Net, file string, off time.Duration, fn func(r *relay.Relay)) {
 	t.Helper()
 	o := relay.Options{Dial: n.DialContext, Roots: n.CA.Roots(), Now: func() time.Time { return time.Now().Add(off) }}
-	o.Load = func() (*config.Config, error) {
-		c, _, err := config.Load(file, nil)
-		return c, err
-	}
-	var err error
-	if o.Config, err = o.Load(); err != nil {
-		t.Fatal(err)
-	}
-	r, err := relay.New(o)
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, cancel := context.WithCancel(context.Background())
-	done, ready := make(chan error, 1), make(chan struct{})
-	go func() { done <- r.Run(ctx, func() { close(ready) }) }()
-	<-ready
+	r, stop := begun(t, file, o)
+	defer stop()
 	fn(r)
-	cancel()
-	if err := <-done; err != nil {
-		t.Fatal(err)
-	}
 }
 
 // mailed hands one message in.
