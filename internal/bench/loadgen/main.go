@@ -70,6 +70,7 @@ func main() {
 	flag.BoolVar(&o.accept, "accept", false, "messages are accepted and not delivered")
 	flag.IntVar(&o.rounds, "rounds", 3, "of -relay all and -top; the medians are printed")
 	flag.StringVar(&o.client, "client", "builtin", "who sends: builtin, smtp-source (Postfix's), swaks (one message)")
+	flag.BoolVar(&o.dots, "dots", false, "the hosts do not offer CHUNKING: a message ends with a dot")
 	flag.BoolVar(&o.lockstep, "lockstep", false, "the builtin client waits for the reply to each command")
 	flag.IntVar(&o.sessions, "sessions", 20, "SMTP sessions that send at the same time")
 	flag.IntVar(&o.messages, "messages", 50, "messages a session")
