@@ -43,6 +43,7 @@ type load struct {
 	dir     string
 	addr    string
 	process *process
+	clock   *steppedClock // of the relay; nil: the real one
 
 	startCPU time.Duration // used before the load began
 
