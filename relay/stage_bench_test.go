@@ -3,10 +3,12 @@ package relay_test
 import (
 	"bytes"
 	"net"
+	"runtime"
 	"strings"
 	"testing"
 
 	"github.com/stsrelay/stsrelay/internal/e2e"
+	"github.com/stsrelay/stsrelay/internal/store/memory"
 	"github.com/stsrelay/stsrelay/internal/testnet"
 	"github.com/stsrelay/stsrelay/queue"
 )
@@ -15,16 +17,19 @@ import (
 var stageBody = []byte("From: anna@sender.example\r\nTo: kurt@load.example\r\nSubject: load\r\nDate: Mon, 4 May 2026 12:00:00 +0000\r\nMessage-ID: <1@sender.example>\r\n\r\n" +
 	strings.Repeat(strings.Repeat("x", 76)+"\r\n", 10<<10/78))
 
-// BenchmarkStageDelivery is the delivery of messages that are in the queue, with its log, its
-// history and the commit of its result: over an open session with a host that only reads and
-// answers with fixed octets, for a domain whose policy and MX are known.
+// BenchmarkStageDelivery is the delivery of messages that are in a queue in memory, with its
+// log, its history and the commit of its result: over an open session with a host that only
+// reads and answers with fixed octets, for a domain whose policy and MX are known.
 //
 //	go test -run - -bench StageDelivery -benchmem ./relay
 func BenchmarkStageDelivery(b *testing.B) {
 	for _, way := range []string{"DATA", "BDAT"} {
 		b.Run(way, func(b *testing.B) {
 			w, host := newStage(b, way == "BDAT")
-			q := w.Relay.Queue()
+			var place memory.Place
+			st := place.Open()
+			b.Cleanup(func() { _ = st.Close() })
+			q := w.Relay.DeliverFrom(b, st)
 			const together = 200
 			fill := func(n int) {
 				if _, err := q.Pause(b.Context(), "", 0, "the benchmark"); err != nil {
@@ -50,10 +55,12 @@ func BenchmarkStageDelivery(b *testing.B) {
 					b.Fatal(err)
 				}
 				host.Wait(taken + int64(n))
+				for q.Active() > 0 {
+					runtime.Gosched()
+				}
 			}
 			fill(together)
 			deliver(together)
-			w.WaitUntilEmpty()
 			b.ReportAllocs()
 			b.ResetTimer()
 			for left := b.N; left > 0; left -= together {

@@ -186,7 +186,7 @@ func (c *Client) readConf() error {
 func (c *Client) lookup(ctx context.Context, name string, qtype uint16, fresh bool) (*answer, error) {
 	a, err := c.find(ctx, name, qtype, fresh)
 	if tell, ok := ctx.Value(observerKey{}).(func(Observation)); ok {
-		tell(observation(canonical(name), qtype, a, err))
+		tell(Observation{name, qtype, a, err})
 	}
 	return a, err
 }
