@@ -222,12 +222,12 @@ func (c *Client) find(ctx context.Context, name string, qtype uint16, fresh bool
 }
 
 type question struct {
-	name  string
+	name  string // canonical
 	qtype uint16
 }
 
 func newQuestion(name string, qtype uint16) question {
-	return question{name: strings.ToLower(dns.Fqdn(name)), qtype: qtype}
+	return question{name: canonical(name), qtype: qtype}
 }
 
 func (q question) String() string { return fmt.Sprintf("%s %d", q.name, q.qtype) }
