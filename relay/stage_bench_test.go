@@ -123,7 +123,7 @@ func BenchmarkStageAll(b *testing.B) {
 
 // newStage is a relay that knows a domain, and its host. One session with it is open.
 func newStage(b *testing.B, chunking bool) (*e2e.World, *testnet.Sink) {
-	w := e2e.New(b, "concurrency_per_host = 1\n")
+	w := e2e.New(b, "concurrency = 1\n")
 	host, err := w.AddSink("mx.load.example", chunking)
 	if err != nil {
 		b.Fatal(err)
