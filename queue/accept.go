@@ -162,8 +162,8 @@ func (in *Incoming) submit(env *Envelope, imported *exportedMessage, done func(e
 	in.ended = true
 	b := in.batch
 	whole := in.chunks == 0 || in.fronts && in.chunks == 1 // what in.buf has
-	kept := freshMessage{chunk: in.chunks, body: in.buf}
-	kept.envelope = in.q.buildEnvelope(in.entry, env, in.buf, in.chunks, in.size, b)
+	kept := freshMessage{envelope: env, chunk: in.chunks, body: in.buf}
+	in.q.buildEnvelope(in.entry, env, in.buf, in.chunks, in.size, b)
 	if in.fronts {
 		b.Set(bodyKey(in.entry.Seq, 0), in.front)
 	}
@@ -205,9 +205,8 @@ func (in *Incoming) handedOver() {
 	in.q.discardLocked(in.entry)
 }
 
-// buildEnvelope completes the envelope, and adds it and the remainder of the body to b. It
-// returns the envelope as it is stored.
-func (q *Queue) buildEnvelope(e *scheduler.Entry, env *Envelope, rest []byte, chunks int, size int64, b *store.Batch) []byte {
+// buildEnvelope completes the envelope, and adds it and the remainder of the body to b.
+func (q *Queue) buildEnvelope(e *scheduler.Entry, env *Envelope, rest []byte, chunks int, size int64, b *store.Batch) {
 	env.ID = e.ID
 	if env.ReceivedAt.IsZero() {
 		env.ReceivedAt = q.clock.wall()
@@ -221,9 +220,7 @@ func (q *Queue) buildEnvelope(e *scheduler.Entry, env *Envelope, rest []byte, ch
 		chunks++
 	}
 	env.Chunks = chunks
-	encoded := encode(env)
-	b.Set(messageKey(e.Seq), encoded)
-	return encoded
+	b.Set(messageKey(e.Seq), encode(env))
 }
 
 // commitAccepted is called after the commit of a message: it enters the schedule, or, if

@@ -3,6 +3,7 @@ package queue
 import (
 	"context"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -147,6 +148,57 @@ func badgerUpdate(b *testing.B) func([]byte) error {
 				}
 			}
 			return txn.Set(messageKey(n), encode(&benchEnvelope))
+		})
+	}
+}
+
+// BenchmarkStageQueue is the way of a message of 10 KiB through the queue: accepted, claimed,
+// read and delivered, one after the other.
+//
+//	go test -run - -bench StageQueue -benchmem ./queue
+func BenchmarkStageQueue(b *testing.B) {
+	for _, engine := range []struct {
+		name string
+		open opener
+	}{{"memory", inMemory()}, {"badger", nil}} {
+		b.Run(engine.name, func(b *testing.B) {
+			bench := newBenchOn(b, engine.open, Options{DomainLimit: 1 << 20})
+			body := make([]byte, 10<<10)
+			delivered := []RecipientState{{State: Delivered}}
+			through := func() {
+				in, err := bench.Begin()
+				if err != nil {
+					b.Fatal(err)
+				}
+				if _, err := in.Write(body); err != nil {
+					b.Fatal(err)
+				}
+				if err := in.Commit(b.Context(), benchEnvelope); err != nil {
+					b.Fatal(err)
+				}
+				c, err := bench.Claim(b.Context())
+				if err != nil {
+					b.Fatal(err)
+				}
+				if !c.Load() {
+					b.Fatal("the message cannot be read")
+				}
+				if n, err := io.Copy(io.Discard, c.Body()); err != nil || n != int64(len(body)) {
+					b.Fatal(n, err)
+				}
+				c.Sending()
+				delivered[0] = RecipientState{State: Delivered}
+				bench.Finish(c, Outcome{Results: delivered})
+			}
+			for range 100 {
+				through()
+			}
+			b.ReportAllocs()
+			b.ResetTimer()
+			for range b.N {
+				through()
+			}
+			bench.sync()
 		})
 	}
 }

@@ -9,12 +9,18 @@ const keptBuffer = 64 << 10
 // buffers has memory for bodies. Nearly every message needs a buffer when it is
 // received and one when it is delivered; if these were allocated each time, they would
 // be most of the garbage of the process.
-type buffers struct{ pool sync.Pool }
+type buffers struct {
+	pool   sync.Pool // of *[]byte
+	places sync.Pool // of *[]byte without memory, so that put need not make one
+}
 
 // get returns an empty buffer.
 func (b *buffers) get() []byte {
 	if p, ok := b.pool.Get().(*[]byte); ok {
-		return (*p)[:0]
+		mem := *p
+		*p = nil
+		b.places.Put(p)
+		return mem[:0]
 	}
 	return make([]byte, 0, 16<<10)
 }
@@ -22,6 +28,11 @@ func (b *buffers) get() []byte {
 // put returns a buffer that is not used any more.
 func (b *buffers) put(mem []byte) {
 	if cap(mem) > 0 && cap(mem) <= keptBuffer {
-		b.pool.Put(&mem)
+		p, ok := b.places.Get().(*[]byte)
+		if !ok {
+			p = new([]byte)
+		}
+		*p = mem
+		b.pool.Put(p)
 	}
 }

@@ -57,6 +57,11 @@ type Claim struct {
 	loaded     bool
 	record     groupRecord // as it was read; States are complete, with those at their end
 	positions  []int       // of Recipients in record.States
+
+	// memory of the slices above, for a message to one recipient
+	recipient  [1]Recipient
+	index, pos [1]int
+	state, all [1]RecipientState
 }
 
 // newClaimLocked makes the Claim of what was claimed, nil for nothing.
@@ -75,8 +80,7 @@ const stalledPoll = 200 * time.Millisecond
 // Claim waits until something is due and claims it, from memory alone: the worker
 // calls Load first. Nothing is claimed once ctx has ended; the error is that of ctx.
 func (q *Queue) Claim(ctx context.Context) (*Claim, error) {
-	timer := time.NewTimer(time.Hour)
-	defer timer.Stop()
+	var timer *time.Timer
 	for {
 		if ctx.Err() != nil {
 			q.wake.raise() // the signal may have been for this worker: another one takes it
@@ -87,7 +91,12 @@ func (q *Queue) Claim(ctx context.Context) (*Claim, error) {
 			q.wake.raise() // more may be due, for another worker
 			return c, nil
 		}
-		timer.Reset(wait)
+		if timer == nil {
+			timer = time.NewTimer(wait)
+			defer timer.Stop()
+		} else {
+			timer.Reset(wait)
+		}
 		select {
 		case <-ctx.Done():
 			return nil, context.Cause(ctx)
@@ -172,13 +181,15 @@ func (c *Claim) read() error {
 		}
 	}
 	if len(rec.States) != len(members) {
-		rec.States = make([]RecipientState, len(members))
+		rec.States = append(c.all[:0], make([]RecipientState, len(members))...)
 		for i := range rec.States {
 			rec.States[i].State = Queued
 		}
 	}
 	all := c.Envelope.Recipients
-	c.Envelope.Recipients = nil // else hundreds of workers would each keep a thousand of other groups
+	// Else hundreds of workers would each keep a thousand of other groups.
+	c.Envelope.Recipients = c.recipient[:0]
+	c.Recipients, c.States, c.positions = c.index[:0], c.state[:0], c.pos[:0]
 	for i, r := range members {
 		if rec.States[i].State == Queued {
 			c.Recipients = append(c.Recipients, r)
@@ -193,7 +204,9 @@ func (c *Claim) read() error {
 func (c *Claim) readEnvelope() error {
 	seq := c.group.Entry.Seq
 	if kept := c.q.fresh.envelope(seq); kept != nil {
-		return decode(kept, &c.Envelope)
+		c.Envelope = *kept
+		c.Envelope.Subject = "" // as it is not stored
+		return nil
 	}
 	found := false
 	err := c.q.store.View(messageKey(seq), func(v []byte) error {

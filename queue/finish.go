@@ -57,14 +57,15 @@ func (q *Queue) Finish(c *Claim, o Outcome) {
 		o.Also(&b)
 	}
 	var generated []generatedMessage
+	durable := o.Durable
 	if !gone {
 		generated = q.addGeneratedLocked(o.Notices, &c.Envelope, &b)
 		q.writeResultsLocked(c, &b)
 	}
 	q.store.Submit(&b, func(err error) {
 		q.recorded(g, generated, err)
-		if err == nil && o.Durable != nil {
-			o.Durable()
+		if err == nil && durable != nil {
+			durable()
 		}
 	})
 	if o.Unreadable != nil && !e.Gone {

@@ -29,8 +29,8 @@ type fresh struct {
 
 // freshMessage is a message whose body has one chunk besides what is put before it.
 type freshMessage struct {
-	envelope []byte // encoded
-	chunk    int    // the number of body
+	envelope *Envelope // nobody changes it
+	chunk    int       // the number of body
 	body     []byte
 }
 
@@ -64,8 +64,9 @@ func (f *fresh) get(seq uint64) (m freshMessage, ok bool) {
 	return m, ok
 }
 
-// envelope returns the encoded envelope of a message, nil if the message is not kept.
-func (f *fresh) envelope(seq uint64) []byte {
+// envelope returns the envelope of a message, nil if the message is not kept. It must not be
+// changed.
+func (f *fresh) envelope(seq uint64) *Envelope {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	m, _ := f.get(seq)

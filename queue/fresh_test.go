@@ -26,8 +26,12 @@ func TestAFreshMessageIsNotReadFromTheStoreUntilItsFirstAttemptHasEnded(t *testi
 	if text, err := io.ReadAll(w.Body()); string(text) != "text" || err != nil {
 		t.Errorf("%q, %v", text, err)
 	}
+	w.Envelope.From, w.Envelope.Recipients[0].Address, w.States[0].Host = "changed", "changed", "changed"
 	b.Release(w) // that was no attempt
 	w = b.claim()
+	if w.Envelope.From == "changed" || w.Envelope.Recipients[0].Address == "changed" || w.States[0].Host != "" {
+		t.Errorf("a claim has changed what another one gets: %+v", w.Envelope)
+	}
 	if text, err := io.ReadAll(w.Body()); string(text) != "text" || err != nil {
 		t.Errorf("after a claim that was given back: %q, %v", text, err)
 	}
@@ -54,7 +58,7 @@ func TestARemovedMessageIsNotKept(t *testing.T) {
 
 func TestFreshMessagesHaveABoundInSizeAndTime(t *testing.T) {
 	f := new(fresh)
-	message := func() freshMessage { return freshMessage{envelope: []byte("e"), body: make([]byte, 64<<10)} }
+	message := func() freshMessage { return freshMessage{envelope: new(Envelope), body: make([]byte, 64<<10)} }
 	n := uint64(0)
 	for f.keep(n, message(), 0) {
 		n++

@@ -336,11 +336,14 @@ func (q *Queue) forgetLocked(e *scheduler.Entry) {
 	q.readableLocked(e)
 }
 
+// oneGroup is the result of split for one recipient. Nobody changes it.
+var oneGroup = [][]int{{0}}
+
 // split groups the recipients by domain, at most MaxGroup in a group. The result for an
-// envelope must never change: groups are known by number.
+// envelope must never change: groups are known by number. It must not be changed.
 func split(recipients []Recipient) [][]int {
 	if len(recipients) == 1 {
-		return [][]int{{0}}
+		return oneGroup
 	}
 	var groups [][]int
 	open := make(map[string]int) // domain → group with room

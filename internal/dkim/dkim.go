@@ -1,13 +1,12 @@
-// Package dkim signs mail (RFC 6376), by RSA and Ed25519 (RFC 8463). The
-// signature itself is go-msgauth's; here are the keys, the records that must be
-// published for them, and the choice of the key.
+// Package dkim signs mail (RFC 6376), by RSA and Ed25519 (RFC 8463): the keys, the
+// records that must be published for them, the choice of the key, and the signatures.
+// It does not verify; go-msgauth does, in relay/received and in the tests here.
 //
 // Signing streams: a message is written to a Signing once, and then sent with
 // the fields that Close gives in front of it.
 package dkim
 
 import (
-	"bytes"
 	"context"
 	"crypto"
 	"crypto/ed25519"
@@ -18,12 +17,9 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"slices"
 	"strings"
-
-	"github.com/emersion/go-msgauth/dkim"
 )
 
 // Key is a signing key and where its public half is published.
@@ -216,153 +212,4 @@ func (k *Key) Problem(ctx context.Context, lookup func(ctx context.Context, name
 		}
 	}
 	return Finding{}, nil
-}
-
-// Signer signs with the keys of one or several domains.
-type Signer struct{ keys []*Key }
-
-// NewSigner returns a signer with these keys. Of one domain there may be
-// several, such as an RSA and an Ed25519 key: each makes a signature.
-func NewSigner(keys ...*Key) *Signer { return &Signer{keys: keys} }
-
-// Keys are those of a domain.
-func (s *Signer) Keys(domain string) (out []*Key) {
-	for _, k := range s.keys {
-		if strings.EqualFold(k.Domain, domain) {
-			out = append(out, k)
-		}
-	}
-	return out
-}
-
-// oversigned are the fields that are signed once more than they are there, so that
-// nobody can add one that the signature seems to cover (RFC 6376, 5.4.2 and 8.15):
-// a program may show the second Subject, or read the body by the second
-// Content-Type.
-var oversigned = []string{"From", "Reply-To", "To", "Cc", "Subject", "Date", "MIME-Version", "Content-Type", "Content-Transfer-Encoding"}
-
-// headers are the other fields that are signed where they are there (RFC 6376,
-// 5.4.1).
-var headers = []string{
-	"Sender", "Message-ID", "In-Reply-To", "References", "List-Id", "List-Unsubscribe", "List-Unsubscribe-Post",
-	"TLS-Report-Domain", "TLS-Report-Submitter", "TLS-Required", "Auto-Submitted",
-}
-
-// maxHeader bounds the header of a message that is signed.
-const maxHeader = 1 << 20
-
-// Signing is a message that is being signed.
-type Signing struct {
-	keys    []*Key
-	header  []byte // until it is whole
-	signers []*dkim.Signer
-	err     error
-}
-
-// Begin starts the signatures of a domain. The error wraps ErrNoKey where there
-// is no key. Close must follow.
-func (s *Signer) Begin(domain string) (*Signing, error) {
-	keys := s.Keys(domain)
-	if len(keys) == 0 {
-		return nil, fmt.Errorf("%w of %s", ErrNoKey, domain)
-	}
-	return &Signing{keys: keys}, nil
-}
-
-// Write adds to the message, which has CRLF line ends. It never fails: what
-// goes wrong is told by Close, and is no reason to stop the message.
-func (s *Signing) Write(p []byte) (int, error) {
-	n := len(p)
-	if s.signers == nil && s.err == nil {
-		// Which fields there are must be known before they are signed.
-		before := max(len(s.header)-3, 0)
-		s.header = append(s.header, p...)
-		end := bytes.Index(s.header[before:], []byte("\r\n\r\n"))
-		switch {
-		case end >= 0:
-			s.err = s.start(s.header[:before+end+2])
-		case len(s.header) > maxHeader:
-			s.err = errors.New("the header is too long to be signed")
-		}
-		if s.signers == nil {
-			return n, nil
-		}
-		p, s.header = s.header, nil
-	}
-	for _, w := range s.signers {
-		if _, err := w.Write(p); err != nil && s.err == nil {
-			s.err = err
-		}
-	}
-	return n, nil
-}
-
-// start begins the signatures of a message with that header.
-func (s *Signing) start(header []byte) error {
-	for _, k := range s.keys {
-		signer, err := dkim.NewSigner(&dkim.SignOptions{
-			Domain: k.Domain, Selector: k.Selector, Signer: k.Signer, HeaderKeys: signed(header),
-			HeaderCanonicalization: dkim.CanonicalizationRelaxed, BodyCanonicalization: dkim.CanonicalizationRelaxed,
-		})
-		if err != nil {
-			return fmt.Errorf("DKIM key %s: %w", k.RecordName(), err)
-		}
-		s.signers = append(s.signers, signer)
-	}
-	return nil
-}
-
-// signed lists the fields of a header to sign, each as often as it is there, and
-// those of oversigned once more.
-func signed(header []byte) []string {
-	there := make(map[string]int)
-	for line := range bytes.Lines(header) {
-		if name, _, ok := bytes.Cut(line, []byte(":")); ok && line[0] != ' ' && line[0] != '\t' {
-			there[strings.ToLower(string(bytes.TrimRight(name, " \t")))]++
-		}
-	}
-	keys := slices.Clone(oversigned)
-	for _, h := range slices.Concat(oversigned, headers) {
-		for range there[strings.ToLower(h)] {
-			keys = append(keys, h)
-		}
-	}
-	return keys
-}
-
-// Close ends the message and returns the DKIM-Signature fields that go in front
-// of it. After a message that was cut off its error is to be expected.
-func (s *Signing) Close() (fields []byte, err error) {
-	var b bytes.Buffer
-	err = s.err
-	if s.signers == nil && err == nil {
-		err = errors.New("the message has no end of its header")
-	}
-	for _, w := range s.signers {
-		if e := w.Close(); e != nil {
-			err = errors.Join(err, e)
-			continue
-		}
-		b.WriteString(w.Signature())
-	}
-	if err != nil {
-		return nil, fmt.Errorf("sign by DKIM: %w", err)
-	}
-	return b.Bytes(), nil
-}
-
-// Sign signs the message that write writes, as the given domain, and returns
-// the fields that go in front of it. The error wraps ErrNoKey where there is no
-// key.
-func (s *Signer) Sign(domain string, write func(io.Writer) error) (fields []byte, err error) {
-	signing, err := s.Begin(domain)
-	if err != nil {
-		return nil, err
-	}
-	err = write(signing)
-	fields, closeErr := signing.Close()
-	if err != nil {
-		return nil, err
-	}
-	return fields, closeErr
 }

@@ -51,6 +51,13 @@ func (c *cache) get(q question) (*answer, bool) {
 	return e.answer, true
 }
 
+// has reports whether get may find the answer to q.
+func (c *cache) has(q question) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.entries[q] != nil
+}
+
 func (c *cache) put(q question, a *answer) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

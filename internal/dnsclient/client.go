@@ -188,7 +188,7 @@ func (c *Client) readConf() error {
 func (c *Client) lookup(ctx context.Context, name string, qtype uint16, fresh bool) (*answer, error) {
 	a, err := c.find(ctx, name, qtype, fresh)
 	if tell, ok := ctx.Value(observerKey{}).(func(Observation)); ok {
-		tell(observation(canonical(name), qtype, a, err))
+		tell(Observation{name, qtype, a, err})
 	}
 	return a, err
 }
@@ -224,12 +224,12 @@ func (c *Client) find(ctx context.Context, name string, qtype uint16, fresh bool
 }
 
 type question struct {
-	name  string
+	name  string // canonical
 	qtype uint16
 }
 
 func newQuestion(name string, qtype uint16) question {
-	return question{name: strings.ToLower(dns.Fqdn(name)), qtype: qtype}
+	return question{name: canonical(name), qtype: qtype}
 }
 
 func (q question) String() string { return fmt.Sprintf("%s %d", q.name, q.qtype) }

@@ -74,6 +74,11 @@ func (e *Error) Unwrap() []error {
 // exist: that is an answer. Where there is no answer now, it is false.
 func IsNotFound(err error) bool { return errors.Is(err, ErrNXDomain) || errors.Is(err, ErrNoData) }
 
+func isTemporary(err error) bool {
+	e, ok := errors.AsType[*Error](err)
+	return ok && e.Kind == ErrTemporary
+}
+
 func isSecureDenial(err error) bool {
 	e, ok := errors.AsType[*Error](err)
 	return ok && e.Secure

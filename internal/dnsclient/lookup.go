@@ -143,21 +143,11 @@ const (
 // Addrs looks up the A and AAAA records of a host, side by side. One family
 // that fails while the other has addresses is no error. The error is an *Error.
 func (c *Client) Addrs(ctx context.Context, host string) (Addrs, error) {
-	families := [2]struct {
-		qtype uint16
-		a     *answer
-		err   error
-	}{{qtype: dns.TypeAAAA}, {qtype: dns.TypeA}}
-	var wg sync.WaitGroup
-	for i := range families {
-		f := &families[i]
-		wg.Go(func() { f.a, f.err = c.lookup(ctx, host, f.qtype, false) })
-	}
-	wg.Wait()
+	families := c.bothFamilies(ctx, host)
 	out := Addrs{Secure: true}
 	for _, f := range families {
 		switch {
-		case errors.Is(f.err, ErrTemporary):
+		case isTemporary(f.err):
 			// Both families are in one zone: what is known of the other counts. An
 			// attacker who drops packets must not make a signed zone look unsigned.
 			continue
@@ -179,11 +169,44 @@ func (c *Client) Addrs(ctx context.Context, host string) (Addrs, error) {
 		return Addrs{}, worse(families[1].err, families[0].err)
 	}
 	for _, f := range families {
-		if errors.Is(f.err, ErrTemporary) {
+		if isTemporary(f.err) {
 			c.rememberSilence(host, f.qtype)
 		}
 	}
 	return out, nil
+}
+
+// family is the answer to a question for addresses of one family.
+type family struct {
+	qtype uint16
+	a     *answer
+	err   error
+}
+
+// bothFamilies looks up AAAA and A records, side by side where the cache does not have both.
+func (c *Client) bothFamilies(ctx context.Context, host string) [2]family {
+	types := [2]uint16{dns.TypeAAAA, dns.TypeA}
+	if !c.cache.has(newQuestion(host, types[0])) || !c.cache.has(newQuestion(host, types[1])) {
+		return c.askFamilies(ctx, host, types)
+	}
+	var out [2]family
+	for i, qtype := range types {
+		a, err := c.lookup(ctx, host, qtype, false)
+		out[i] = family{qtype, a, err}
+	}
+	return out
+}
+
+func (c *Client) askFamilies(ctx context.Context, host string, types [2]uint16) (out [2]family) {
+	var wg sync.WaitGroup
+	for i, qtype := range types {
+		wg.Go(func() {
+			a, err := c.lookup(ctx, host, qtype, false)
+			out[i] = family{qtype, a, err}
+		})
+	}
+	wg.Wait()
+	return out
 }
 
 // rememberSilence caches the lack of an answer after a long wait longer than other

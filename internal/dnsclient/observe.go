@@ -10,26 +10,26 @@ import (
 
 // Observation is the answer to a question, for those who watch a delivery.
 type Observation struct {
-	Name, Type string
-	// Secure reports whether DNSSEC vouches for the answer (the AD bit of a resolver
-	// that is believed).
-	Secure bool
-	// Records are the records in words; none where Err is set.
-	Records []string
-	Err     error
+	name   string
+	qtype  uint16
+	answer *answer // nil where there is an error
+	err    error
 }
 
-// String returns the answer in one line.
+// String returns the answer in one line: name, type, whether DNSSEC vouches for it (the AD
+// bit of a resolver that is believed), and the records in words or the error.
 func (o *Observation) String() string {
+	text, secure := "", false
+	if o.err != nil {
+		text, secure = o.err.Error(), isSecureDenial(o.err)
+	} else {
+		text, secure = strings.Join(o.answer.records.words(), ", "), o.answer.secure
+	}
 	guard := "not signed"
-	if o.Secure {
+	if secure {
 		guard = "AD"
 	}
-	text := strings.Join(o.Records, ", ")
-	if o.Err != nil {
-		text = o.Err.Error()
-	}
-	return fmt.Sprintf("%s %s [%s]: %s", o.Name, o.Type, guard, text)
+	return fmt.Sprintf("%s %s [%s]: %s", canonical(o.name), dns.TypeToString[o.qtype], guard, text)
 }
 
 type observerKey struct{}
@@ -40,24 +40,18 @@ func WithObserver(ctx context.Context, tell func(Observation)) context.Context {
 	return context.WithValue(ctx, observerKey{}, tell)
 }
 
-func observation(name string, qtype uint16, a *answer, err error) Observation {
-	o := Observation{Name: name, Type: dns.TypeToString[qtype], Err: err}
-	if err != nil {
-		o.Secure = isSecureDenial(err)
-		return o
-	}
-	o.Secure = a.secure
-	r := &a.records
-	o.Records = append(append(o.Records, r.txt...), r.names...)
+// words are the records as texts.
+func (r *records) words() []string {
+	all := append(append([]string(nil), r.txt...), r.names...)
 	for _, mx := range r.mx {
-		o.Records = append(o.Records, fmt.Sprintf("%d %s", mx.Preference, mx.Host))
+		all = append(all, fmt.Sprintf("%d %s", mx.Preference, mx.Host))
 	}
 	for _, addr := range r.addrs {
-		o.Records = append(o.Records, addr.String())
+		all = append(all, addr.String())
 	}
 	for i := range r.tlsa {
 		t := &r.tlsa[i]
-		o.Records = append(o.Records, fmt.Sprintf("%d %d %d %x", t.Usage, t.Selector, t.MatchingType, t.Data))
+		all = append(all, fmt.Sprintf("%d %d %d %x", t.Usage, t.Selector, t.MatchingType, t.Data))
 	}
-	return o
+	return all
 }

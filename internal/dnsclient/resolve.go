@@ -25,7 +25,8 @@ const (
 func (c *Client) resolve(ctx context.Context, q question) *answer {
 	result := &answer{secure: true, ttl: maxTTL}
 	began := time.Now()
-	name := q.name
+	first := dns.Fqdn(q.name)
+	name := first
 	for range maxAliases + 1 {
 		r, err := c.exchange(ctx, name, q.qtype)
 		result.took = time.Since(began)
@@ -39,7 +40,7 @@ func (c *Client) resolve(ctx context.Context, q question) *answer {
 		}
 		result.secure = result.secure && r.secure
 		end, more := result.read(msg, name, q.qtype)
-		if end != "" && end != q.name {
+		if end != "" && end != first {
 			result.alias = canonical(end)
 		}
 		switch {
@@ -59,7 +60,7 @@ func (c *Client) resolve(ctx context.Context, q question) *answer {
 }
 
 func (c *Client) failed(q question, result *answer, e *Error) *answer {
-	e.Name, e.Type = canonical(q.name), dns.TypeToString[q.qtype]
+	e.Name, e.Type = q.name, dns.TypeToString[q.qtype]
 	temporary := errors.Is(e.Kind, ErrTemporary)
 	e.Secure = result.secure && !temporary
 	ttl := time.Duration(0)

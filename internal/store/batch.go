@@ -3,9 +3,10 @@ package store
 // Batch is a set of changes that are made together or not at all. It is data: an
 // engine reads it with Ops, Check, RetriesWhenFull and IsDeferrable. It is not safe for
 // use by several goroutines, and must not be changed once submitted; the same holds for
-// the keys and values in it.
+// the keys and values in it. It must not be copied once it has a change.
 type Batch struct {
 	ops             []Op
+	few             [3]Op // memory of ops: most batches have no more
 	retriesWhenFull bool
 	deferrable      bool
 	check           func() error
@@ -43,11 +44,18 @@ func (b *Batch) Set(key, value []byte) {
 	if value == nil {
 		value = []byte{}
 	}
-	b.ops = append(b.ops, Op{Key: key, Value: value})
+	b.add(Op{Key: key, Value: value})
 }
 
 // Delete removes key; that it is not there is no error.
-func (b *Batch) Delete(key []byte) { b.ops = append(b.ops, Op{Key: key}) }
+func (b *Batch) Delete(key []byte) { b.add(Op{Key: key}) }
+
+func (b *Batch) add(o Op) {
+	if b.ops == nil {
+		b.ops = b.few[:0]
+	}
+	b.ops = append(b.ops, o)
+}
 
 // Update stores under key what fn makes of its present value (nil where there
 // is none); a nil result deletes it. Engines reckon with a value of 1 KiB. fn runs
@@ -55,7 +63,7 @@ func (b *Batch) Delete(key []byte) { b.ops = append(b.ops, Op{Key: key}) }
 // must be quick, must not call the store, and must not count on being the last call. A
 // present value that cannot be read counts as none.
 func (b *Batch) Update(key []byte, fn func(old []byte) []byte) {
-	b.ops = append(b.ops, Op{Key: key, Update: fn})
+	b.add(Op{Key: key, Update: fn})
 }
 
 // Do runs fn inside the transaction, where several keys depend on each other: it sees
@@ -63,7 +71,7 @@ func (b *Batch) Update(key []byte, fn func(old []byte) []byte) {
 // octets. What is said of Update's fn holds for it too; an error of it is the answer to
 // the whole batch, which then changes nothing.
 func (b *Batch) Do(entries, size int, fn func(Txn) error) {
-	b.ops = append(b.ops, Op{Do: fn, Entries: entries, Size: size})
+	b.add(Op{Do: fn, Entries: entries, Size: size})
 }
 
 // RetryWhenFull makes the batch wait while the disk is full instead of failing. It is

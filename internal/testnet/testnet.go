@@ -59,6 +59,7 @@ type Net struct {
 	hosts     map[string]*Host
 	web       *web
 	receivers []*ReportHost
+	sinks     []*Sink
 }
 
 // New starts the DNS server; hosts and domains are added later.
@@ -92,9 +93,13 @@ func (n *Net) Close() {
 	for _, h := range n.hosts {
 		hosts = append(hosts, h)
 	}
+	sinks := n.sinks
 	n.mu.Unlock()
 	for _, h := range hosts {
 		h.closeSessions()
+	}
+	for _, s := range sinks {
+		s.close()
 	}
 	n.web.close()
 	n.mu.Lock()

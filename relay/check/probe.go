@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/ecdsa"
 	"crypto/rsa"
-	"crypto/tls"
 	"crypto/x509"
 	"errors"
 	"fmt"
@@ -91,7 +90,7 @@ func (c *checker) describeSession(v *session, s *outbound.Session) {
 	if v.STARTTLS = startTLSWords[e.StartTLS]; e.StartTLS != security.Established {
 		return
 	}
-	v.TLS, v.Cipher, v.Group = e.TLSName(), tls.CipherSuiteName(e.Suite), e.GroupName()
+	v.TLS, v.Cipher, v.Group = e.TLSName(), e.SuiteName(), e.GroupName()
 	v.RequireTLS = e.OffersRequireTLS
 	v.Certificate = c.certificate(e)
 	if s.Unanswered != "" && !clienthello.WithRC4(e.Suite) { // else the suite was at fault, not the size

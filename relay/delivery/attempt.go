@@ -72,13 +72,13 @@ func (a *attempt) run(ctx context.Context) {
 		a.d.queue.Postpone(a.claim, wait)
 		return
 	}
-	if f == nil {
-		f = a.reason()
-	}
 	a.recipients.acceptDeclined(ctx.Err() != nil || a.busy > 0, a.record.tls)
 	if len(a.recipients.open) == 0 {
 		f = nil
 	} else {
+		if f == nil {
+			f = a.reason()
+		}
 		a.fail(f)
 	}
 	a.finish(f)

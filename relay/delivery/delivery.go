@@ -179,25 +179,29 @@ func (d *Delivery) Run(ctx context.Context, grace time.Duration) {
 	var attempts, janitor sync.WaitGroup
 	janitor.Go(func() { d.tend(ctx) })
 
+	deliver := func(claim *queue.Claim) {
+		for claim != nil {
+			if claim.Load() {
+				d.deliverSafely(attempting, sending, claim)
+			}
+			if ctx.Err() != nil {
+				return
+			}
+			claim = d.queue.ClaimFor(claim.Domain)
+		}
+	}
+	claims := make(chan *queue.Claim)
 	for d.waitForSlot(ctx) {
 		claim, err := d.queue.Claim(ctx)
 		if err != nil {
 			break
 		}
 		d.active.Add(1)
-		attempts.Go(func() {
-			defer d.free()
-			defer d.active.Add(-1)
-			for claim != nil {
-				if claim.Load() {
-					d.deliverSafely(attempting, sending, claim)
-				}
-				if ctx.Err() != nil {
-					return
-				}
-				claim = d.queue.ClaimFor(claim.Domain)
-			}
-		})
+		select {
+		case claims <- claim: // a worker waits for it
+		default:
+			attempts.Go(func() { d.work(ctx, deliver, claim, claims) })
+		}
 	}
 	timer := time.AfterFunc(grace, func() { cut(errStopping) })
 	defer timer.Stop()
@@ -206,6 +210,30 @@ func (d *Delivery) Run(ctx context.Context, grace time.Duration) {
 	janitor.Wait()
 	d.pool.closeIdle(d.now().Add(time.Hour))
 	d.pool.quits.Wait()
+}
+
+// workerTime is how long a worker waits for another claim. The stack of a new goroutine
+// grows in steps that copy it: 3 % of the relay's processor time, where each message had one.
+const workerTime = time.Second
+
+// work delivers a claim, and then those that come, until none has come for workerTime or ctx
+// ends.
+func (d *Delivery) work(ctx context.Context, deliver func(*queue.Claim), claim *queue.Claim, claims <-chan *queue.Claim) {
+	timer := time.NewTimer(workerTime)
+	defer timer.Stop()
+	for {
+		deliver(claim)
+		d.active.Add(-1)
+		d.free()
+		timer.Reset(workerTime)
+		select {
+		case claim = <-claims:
+		case <-timer.C:
+			return
+		case <-ctx.Done():
+			return
+		}
+	}
 }
 
 // waitForSlot waits until another attempt may begin, and reports whether it may.

@@ -2,7 +2,6 @@ package delivery
 
 import (
 	"context"
-	"crypto/tls"
 	"log/slog"
 	"time"
 
@@ -43,7 +42,7 @@ func (e *Event) facts(host string) slog.Value {
 			_, protection = s.Requirement.Describe(s.Evidence)
 		}
 		if s.Evidence.StartTLS == security.Established {
-			cipher, certificate = tls.CipherSuiteName(s.Evidence.Suite), s.Evidence.Fingerprint
+			cipher, certificate = s.Evidence.SuiteName(), s.Evidence.Fingerprint
 			if s.Evidence.Group != 0 {
 				group = s.Evidence.Group.String()
 			}

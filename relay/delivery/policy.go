@@ -73,7 +73,7 @@ func (a *attempt) lookupPolicy(ctx context.Context) *attemptError {
 	}
 	a.trace.WaitsFor("the MTA-STS policy of", a.to.PolicyDomain)
 	r, err := lookup(ctx, a.to.PolicyDomain)
-	a.tracePolicy(&r, err)
+	a.tracePolicy(r, err)
 	if err != nil {
 		return &attemptError{reason: failure.Internal, status: "3.2", domainWide: true, text: "the policy was not looked up: " + err.Error()}
 	}
@@ -120,7 +120,7 @@ func (a *attempt) refetchPolicy(ctx context.Context) bool {
 	// have been made for another message meanwhile.
 	a.trace.WaitsFor("the MTA-STS policy of", a.to.PolicyDomain)
 	r, _, err := a.d.policies.Refetch(ctx, a.to.PolicyDomain)
-	a.tracePolicy(&r, err)
+	a.tracePolicy(r, err)
 	if err != nil || r.Policy == nil || r.Policy.Text() == a.policy.Policy.Text() {
 		return false
 	}

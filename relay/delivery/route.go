@@ -62,7 +62,7 @@ const smtpPort = 25
 func (a *attempt) findHosts(ctx context.Context) (outbound.Plan, *attemptError) {
 	a.trace.WaitsFor("the mail hosts of", a.claim.Domain)
 	plan, err := a.d.finder.Find(ctx, &a.to)
-	a.tracePlan(&plan, err)
+	a.tracePlan(plan, err)
 	denied, ok := errors.AsType[*outbound.Denial](err)
 	switch {
 	case ok && denied.OfRoute:

@@ -1,9 +1,11 @@
 package delivery
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 	"time"
 
@@ -21,15 +23,25 @@ func (a *attempt) beginTrace(ctx context.Context) context.Context {
 	if a.d.trace == nil {
 		return ctx
 	}
-	env := &a.claim.Envelope
-	a.trace = a.d.trace.Begin(env.ID.String(), a.claim.Domain, fmt.Sprintf("attempt %d, from <%s>, recipients of %s: %d", a.claim.Attempts+1, env.From, a.claim.Domain, len(a.recipients.open)))
-	return dnsclient.WithObserver(ctx, func(o dnsclient.Observation) { a.trace.Add("", trace.DNS, o.String()) })
+	a.trace = a.d.trace.Begin(a.claim.Envelope.ID.String(), a.claim.Domain)
+	open := len(a.recipients.open)
+	a.trace.AddLate("", func() []trace.Said {
+		return said(trace.Began, fmt.Sprintf("attempt %d, from <%s>, recipients of %s: %d", a.claim.Attempts+1, a.claim.Envelope.From, a.claim.Domain, open))
+	})
+	return dnsclient.WithObserver(ctx, func(o dnsclient.Observation) {
+		a.trace.AddLate("", func() []trace.Said { return said(trace.DNS, o.String()) })
+	})
 }
 
-func (a *attempt) tracePolicy(r *sts.Result, err error) {
-	if a.trace == nil {
-		return
+func said(step trace.Step, text string) []trace.Said { return []trace.Said{{Step: step, Text: text}} }
+
+func (a *attempt) tracePolicy(r sts.Result, err error) {
+	if a.trace != nil {
+		a.trace.AddLate("", func() []trace.Said { return said(trace.Policy, policyText(&r, err)) })
 	}
+}
+
+func policyText(r *sts.Result, err error) string {
 	text := "no MTA-STS policy"
 	switch p := r.Policy; {
 	case err != nil:
@@ -46,16 +58,18 @@ func (a *attempt) tracePolicy(r *sts.Result, err error) {
 	if r.Failure != nil {
 		text += "; it could not be fetched now: " + r.Failure.Error()
 	}
-	a.trace.Add("", trace.Policy, text)
+	return text
 }
 
-func (a *attempt) tracePlan(p *outbound.Plan, err error) {
-	if a.trace == nil {
-		return
+func (a *attempt) tracePlan(p outbound.Plan, err error) {
+	if a.trace != nil {
+		a.trace.AddLate("", func() []trace.Said { return said(trace.Host, planText(&p, err)) })
 	}
+}
+
+func planText(p *outbound.Plan, err error) string {
 	if err != nil {
-		a.trace.Add("", trace.Host, "no host is known: "+err.Error())
-		return
+		return "no host is known: " + err.Error()
 	}
 	var b strings.Builder
 	fmt.Fprintf(&b, "the hosts come from: %s, ", p.From)
@@ -64,14 +78,18 @@ func (a *attempt) tracePlan(p *outbound.Plan, err error) {
 	} else {
 		b.WriteString("not protected by DNSSEC")
 	}
-	for i, h := range p.Hosts {
+	// They were in this order before they were shuffled.
+	hosts := slices.SortedStableFunc(slices.Values(p.Hosts), func(a, b outbound.Host) int {
+		return cmp.Or(cmp.Compare(a.Preference, b.Preference), strings.Compare(a.Name, b.Name))
+	})
+	for i, h := range hosts {
 		if i == outbound.MaxHosts {
-			fmt.Fprintf(&b, "; %d more", len(p.Hosts)-i)
+			fmt.Fprintf(&b, "; %d more", len(hosts)-i)
 			break
 		}
 		fmt.Fprintf(&b, "; %d %s", h.Preference, h.Name)
 	}
-	a.trace.Add("", trace.Host, b.String())
+	return b.String()
 }
 
 // traceDialogue returns who is told of the dialogue with a host, nil for nobody.
@@ -93,8 +111,11 @@ func (a *attempt) traceReused(h *hostTry, s *session) {
 	if a.trace == nil {
 		return
 	}
-	a.trace.Add(h.Name, trace.Connect, fmt.Sprintf("a session with %s that is open is used again, for its message %d", s.remoteIP, s.messages+1))
-	a.traceEvidence(h.req, &s.evidence, s.resumed)
+	ip, n, req, e, resumed := s.remoteIP, s.messages+1, h.req, &s.evidence, s.resumed // another attempt may have s by then
+	a.trace.AddLate(h.Name, func() []trace.Said {
+		reused := said(trace.Connect, fmt.Sprintf("a session with %s that is open is used again, for its message %d", ip, n))
+		return append(reused, evidenceTexts(req, e, resumed)...)
+	})
 	s.client.SetTrace(a.traceDialogue(h.Name))
 }
 
@@ -150,6 +171,11 @@ func (a *attempt) traceResults(e *Event) {
 	if a.trace == nil {
 		return
 	}
+	verdict := e.Verdict()
+	if verdict == "delivered" && !a.trace.Watched() {
+		a.trace.End(false, "")
+		return
+	}
 	for _, r := range e.Results() {
 		text := fmt.Sprintf("%s: %s", r.Verdict, strings.Join(r.To, ", "))
 		for _, more := range []string{r.Code, r.Reply, r.Text} {
@@ -159,6 +185,5 @@ func (a *attempt) traceResults(e *Event) {
 		}
 		a.trace.Add(r.Host, trace.Result, text)
 	}
-	verdict := e.Verdict()
 	a.trace.End(verdict != "delivered", fmt.Sprintf("%s after %s", verdict, e.Took.Round(time.Millisecond)))
 }

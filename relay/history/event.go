@@ -95,7 +95,7 @@ func (l *Log) sessionTLS(e *delivery.Event, host string) *TLS {
 	if s.Evidence.StartTLS != security.Established {
 		return out
 	}
-	out.Version, out.Cipher = tls.VersionName(s.Evidence.Version), tls.CipherSuiteName(s.Evidence.Suite)
+	out.Version, out.Cipher = tls.VersionName(s.Evidence.Version), s.Evidence.SuiteName()
 	if s.Evidence.Group != 0 {
 		out.Group = s.Evidence.Group.String()
 	}

@@ -142,7 +142,8 @@ func (c *raw) message(how, content string) string {
 	return c.reply()
 }
 
-// What no message may have, by both ways in; the session goes on after each.
+// What no message may have, by both ways in; the session goes on after each. No such
+// message costs a signature.
 func TestContentThatIsRefused(t *testing.T) {
 	for _, how := range []string{"DATA", "BDAT"} {
 		for _, tt := range []struct {
@@ -160,14 +161,26 @@ func TestContentThatIsRefused(t *testing.T) {
 			{"hops", strings.Repeat("Received: from a by b;\r\n\tdate\r\n", 50) + headers + "x\r\n", "554 5.4.6 ", nil},
 		} {
 			t.Run(how+" "+tt.name, func(t *testing.T) {
-				d := newServer(t, tt.change)
+				var last *seal
+				d := newServer(t, func(o *Options) {
+					if tt.change != nil {
+						tt.change(o)
+					}
+					o.Sign = func(string) Signing { last = new(seal); return last }
+				})
 				c := d.hello()
 				if got := c.message(how, tt.content); !strings.HasPrefix(got, tt.want) {
 					t.Fatalf("%s, want %s", got, tt.want)
 				}
+				if last != nil && last.made {
+					t.Error("it was signed")
+				}
 				c.do("NOOP", "250 ")
 				if got := c.message(how, headers+"fine\r\n"); !strings.HasPrefix(got, "250 ") {
 					t.Errorf("the next message: %s", got)
+				}
+				if !last.made {
+					t.Error("the next message was not signed")
 				}
 				if got := d.contents(); len(got) != 1 || body(got[0]) != "fine\r\n" {
 					t.Errorf("queued: %.200q", got)

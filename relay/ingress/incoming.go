@@ -51,7 +51,6 @@ func (m *incoming) read() error {
 	if err == nil && limits.LongLines == "convert" && c.long > 0 {
 		err = m.shorten()
 	}
-	m.sign(err == nil)
 	bare := s.conn.content.filter.bare
 	if bare > 0 {
 		s.server.log.Info("bare newlines in a message", "queue_id", m.in.ID().String(), "client", s.conn.remote.String(), "count", bare, "action", limits.BareNewline)
@@ -59,12 +58,16 @@ func (m *incoming) read() error {
 	if err == nil && bare > 0 && limits.BareNewline == "reject" {
 		err = reply(550, 5, 6, 11, "the message has %d bare CR or LF, which this relay refuses", bare)
 	}
+	if err == nil {
+		m.sign()
+	}
 	return err
 }
 
 // signed begins the signatures of the message, if there are any to make, and
-// returns where it is to be written.
+// returns where it is to be written. It is called again for a message that is written anew.
 func (m *incoming) signed() io.Writer {
+	m.signing = nil
 	sign := m.session.server.rules.Load().Sign
 	if sign == nil || m.domain == "" {
 		return m.in
@@ -76,16 +79,12 @@ func (m *incoming) signed() io.Writer {
 	return io.MultiWriter(m.in, m.signing)
 }
 
-// sign ends the signatures, and puts them into the message if it is whole.
-func (m *incoming) sign(whole bool) {
+// sign makes the signatures of the whole message, and puts them into it.
+func (m *incoming) sign() {
 	if m.signing == nil {
 		return
 	}
 	fields, err := m.signing.Close()
-	m.signing = nil
-	if !whole {
-		return
-	}
 	if err != nil {
 		m.session.server.log.Warn("a message goes out unsigned", "queue_id", m.in.ID().String(), "error", err)
 	}
@@ -118,7 +117,6 @@ func (m *incoming) shorten() error {
 	if err != nil {
 		return err
 	}
-	m.sign(false)
 	old := m.in
 	m.in = fresh
 	_, err = io.Copy(m.signed(), survey.Reader(r))

@@ -12,9 +12,15 @@ import (
 )
 
 // seal signs by noting what it was given.
-type seal struct{ bytes.Buffer }
+type seal struct {
+	bytes.Buffer
+	made bool
+}
 
-func (s *seal) Close() ([]byte, error) { return []byte("X-Seal: 1\r\n"), nil }
+func (s *seal) Close() ([]byte, error) {
+	s.made = true
+	return []byte("X-Seal: 1\r\n"), nil
+}
 
 func TestLongLinesAreConverted(t *testing.T) {
 	long := strings.Repeat("<td>a = b</td>", 400)
@@ -44,6 +50,9 @@ func TestLongLinesAreConverted(t *testing.T) {
 			signed, ok := strings.CutPrefix(got, "X-Seal: 1\r\n")
 			if last := seals[len(seals)-1].String(); !ok || signed != last {
 				t.Errorf("%s: what is signed is not what is sent: %.300q", how, got)
+			}
+			if len(seals) != 2 || seals[0].made {
+				t.Errorf("%s: %d signatures begun, of the message before it is written anew one is made: %v", how, len(seals), seals[0].made)
 			}
 			if all[0].Size != int64(len(got)) {
 				t.Errorf("size %d, it has %d octets", all[0].Size, len(got))

@@ -113,7 +113,8 @@ type Listener struct {
 }
 
 // Signing is a message that is being signed. The message is written to it once; Close
-// returns the header fields to put in front of the message.
+// returns the header fields to put in front of the message. A message that does not come
+// whole, or is written anew, needs no Close, and costs no signature.
 type Signing interface {
 	io.Writer
 	Close() (fields []byte, err error)

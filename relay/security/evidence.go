@@ -77,6 +77,8 @@ type Evidence struct {
 	OffersRequireTLS bool
 	// At is when the certificate was judged.
 	At time.Time
+
+	suite, cipher string // what SuiteName and Cipher return; "": not known yet
 }
 
 // TLSName is the version of TLS, "TLS 1.3", or "none".
@@ -95,6 +97,8 @@ func (e *Evidence) Observe(cs tls.ConnectionState, roots *x509.CertPool, now tim
 	e.Version, e.Suite, e.Group = cs.Version, cs.CipherSuite, cs.CurveID
 	e.Chain = cs.PeerCertificates
 	e.At = now
+	e.suite, e.cipher = tls.CipherSuiteName(e.Suite), ""
+	e.cipher = e.Cipher()
 	if len(e.Chain) == 0 {
 		e.Certificate, e.CertificateCode, e.CertificateText = Untrusted, CodeNoCertificate, phrase.New("was not shown")
 		return
@@ -157,9 +161,21 @@ func (e *Evidence) GroupName() string {
 	return strings.Replace(e.Group.String(), "CurveP", "P-", 1)
 }
 
+// SuiteName is the name of the cipher suite. It is made once: crypto/tls makes all its suites
+// to find a name.
+func (e *Evidence) SuiteName() string {
+	if e.suite != "" {
+		return e.suite
+	}
+	return tls.CipherSuiteName(e.Suite)
+}
+
 // Cipher is version, cipher suite and group.
 func (e *Evidence) Cipher() string {
-	c := e.TLSName() + ", " + tls.CipherSuiteName(e.Suite)
+	if e.cipher != "" {
+		return e.cipher
+	}
+	c := e.TLSName() + ", " + e.SuiteName()
 	if g := e.GroupName(); g != "" {
 		c += ", " + g
 	}

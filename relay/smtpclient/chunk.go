@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strconv"
 	"time"
 )
 
@@ -101,7 +102,7 @@ func (c *Client) oneChunk(t *Transaction, out *Outcome, content func() error) er
 
 // lastChunk sends n octets of content as the last chunk of a message.
 func (c *Client) lastChunk(content io.Reader, n int64, out *Outcome) error {
-	c.write(fmt.Sprintf("BDAT %d LAST", n))
+	c.write("BDAT " + strconv.FormatInt(n, 10) + " LAST")
 	sent, err := io.Copy(c.bw, content)
 	c.traceContent(sent)
 	if err == nil && sent != n {

@@ -12,8 +12,8 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
-	"fmt"
 	"net"
+	"strconv"
 	"strings"
 	"time"
 
@@ -145,6 +145,8 @@ type Client struct {
 	peer     string
 	trace    Trace
 	tls      *tls.ConnectionState
+	known    knownReplies
+	content  bodyWriter // used anew for each message
 
 	noChunks  bool
 	knowsBDAT bool      // the host has taken a message by BDAT
@@ -329,23 +331,15 @@ func (c *Client) traceReply(r Reply) {
 	if c.trace == nil {
 		return
 	}
-	enhanced := r.Enhanced
-	if enhanced != "" {
-		enhanced += " "
-	}
-	for i, line := range r.Lines {
-		mark := "-"
-		if i == len(r.Lines)-1 {
-			mark = " "
-		}
-		c.trace(false, fmt.Sprintf("%d%s%s%s", r.Code, mark, enhanced, line))
+	for i := range r.Lines {
+		c.trace(false, r.line(i))
 	}
 }
 
 // traceContent tells of n octets of content.
 func (c *Client) traceContent(n int64) {
 	if c.trace != nil {
-		c.trace(true, fmt.Sprintf("(%d octets of content)", n))
+		c.trace(true, "("+strconv.FormatInt(n, 10)+" octets of content)")
 	}
 }
 
@@ -392,7 +386,7 @@ func (c *Client) flush(step string) error {
 
 func (c *Client) read(step string, timeout time.Duration) (Reply, error) {
 	_ = c.conn.SetReadDeadline(time.Now().Add(timeout))
-	r, err := readReply(c.br)
+	r, err := c.known.read(c.br, step == "MAIL" || step == "RCPT" || step == "DATA")
 	if err != nil {
 		c.broken = true
 		if c.trace != nil {

@@ -2,9 +2,11 @@ package smtpclient
 
 import (
 	"bufio"
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
+	"strconv"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -34,6 +36,8 @@ type Reply struct {
 	// Lines are the texts behind code and enhanced code, valid UTF-8 (RFC 6531,
 	// 3.5), with all that cannot be printed escaped: "\xff".
 	Lines []string
+
+	whole string // the only line as it was said; "" for other replies
 }
 
 // Permanent reports a 5xx reply.
@@ -48,15 +52,66 @@ func (r Reply) String() string {
 	if r.Code == 0 {
 		return ""
 	}
-	s := fmt.Sprintf("%d ", r.Code)
-	if r.Enhanced != "" {
-		s += r.Enhanced + " "
+	s := r.whole
+	if s == "" {
+		s = strconv.Itoa(r.Code) + " " + strings.TrimSpace(r.Enhanced+" "+strings.Join(r.Lines, " "))
 	}
-	s = strings.TrimSpace(s + strings.Join(r.Lines, " "))
+	s = strings.TrimSpace(s)
 	if utf8.RuneCountInString(s) > maxReplyText {
 		s = string([]rune(s)[:maxReplyText-1]) + "…"
 	}
 	return s
+}
+
+// line returns a line of the reply as it is told.
+func (r *Reply) line(i int) string {
+	if r.whole != "" {
+		return r.whole
+	}
+	mark := "-"
+	if i == len(r.Lines)-1 {
+		mark = " "
+	}
+	enhanced := r.Enhanced
+	if enhanced != "" {
+		enhanced += " "
+	}
+	return strconv.Itoa(r.Code) + mark + enhanced + r.Lines[i]
+}
+
+// maxKnown bounds the replies of a host that are kept, and maxKnownLine the octets of each.
+const (
+	maxKnown     = 16
+	maxKnownLine = 200
+)
+
+// knownReplies are replies of one line that a host has given before, by their octets: to the
+// envelopes of most messages it says the same.
+type knownReplies map[string]Reply
+
+// read reads a reply like readReply. remember reports whether it may be kept.
+func (k *knownReplies) read(br *bufio.Reader, remember bool) (Reply, error) {
+	if _, err := br.Peek(1); err != nil {
+		return Reply{}, err
+	}
+	line, _ := br.Peek(br.Buffered())
+	line = line[:bytes.IndexByte(line, '\n')+1]
+	if r, ok := (*k)[string(line)]; ok {
+		_, _ = br.Discard(len(line))
+		return r, nil
+	}
+	key := ""
+	if remember && len(line) <= maxKnownLine && len(*k) < maxKnown {
+		key = string(line)
+	}
+	r, err := readReply(br)
+	if key != "" && err == nil && r.whole != "" {
+		if *k == nil {
+			*k = make(knownReplies)
+		}
+		(*k)[key] = r
+	}
+	return r, err
 }
 
 // ErrProtocol is wrapped by errors about octets that are not SMTP.
@@ -70,7 +125,8 @@ var ErrUnexpected = phrase.Errorf("the host says what does not belong there")
 // in what they put between the first line and the last one. The code of the last line
 // counts.
 func readReply(br *bufio.Reader) (Reply, error) {
-	var lines []replyLine
+	var first [1]replyLine
+	lines := first[:0]
 	for n, total := 0, 0; n < maxLines; n++ {
 		line, size, err := readLine(br, min(maxLine, maxReplyBytes-total))
 		if err != nil {
@@ -84,6 +140,7 @@ func readReply(br *bufio.Reader) (Reply, error) {
 		case !ok:
 			l = replyLine{text: line, more: true} // a line of text without a code
 		}
+		l.whole = line
 		if len(lines) < keptLines {
 			lines = append(lines, l)
 		}
@@ -103,6 +160,9 @@ func newReply(code int, lines []replyLine) Reply {
 			r.Enhanced = enhanced
 		}
 		r.Lines[i] = escape(text)
+	}
+	if len(lines) == 1 && len(lines[0].whole) > len("250 ") {
+		r.whole = escape(lines[0].whole)
 	}
 	return r
 }
@@ -132,6 +192,8 @@ type replyLine struct {
 	code int // 0: it has none
 	text string
 	more bool // another line follows
+
+	whole string // the line itself
 }
 
 // splitLine takes "250-text" or "250 text" or "250" apart.
@@ -155,11 +217,12 @@ func splitLine(line string) (l replyLine, ok bool) {
 // cutEnhanced takes an enhanced status code of the reply's class off the text.
 func cutEnhanced(text string, code int) (enhanced, rest string) {
 	first, rest, _ := strings.Cut(text, " ")
-	parts := strings.Split(first, ".")
-	if len(parts) != 3 || parts[0] != string(rune('0'+code/100)) {
+	class, detail, _ := strings.Cut(first, ".")
+	subject, detail, _ := strings.Cut(detail, ".")
+	if class != string(rune('0'+code/100)) {
 		return "", text
 	}
-	for _, p := range parts[1:] {
+	for _, p := range [...]string{subject, detail} {
 		if p == "" || len(p) > 3 || strings.Trim(p, "0123456789") != "" {
 			return "", text
 		}
@@ -170,6 +233,9 @@ func cutEnhanced(text string, code int) (enhanced, rest string) {
 // escape makes s readable: octets that are not printable characters in UTF-8 become
 // "\xff".
 func escape(s string) string {
+	if !strings.ContainsFunc(s, func(r rune) bool { return r < ' ' || r > '~' }) {
+		return s
+	}
 	var b strings.Builder
 	for len(s) > 0 {
 		r, n := utf8.DecodeRuneInString(s)

@@ -1,6 +1,7 @@
 package smtpclient
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -117,7 +118,7 @@ func (c *Client) Send(ctx context.Context, t Transaction) (Outcome, error) {
 }
 
 func (c *Client) check(t *Transaction) error {
-	if limit, err := strconv.ParseInt(strings.TrimSpace(c.ext["SIZE"]), 10, 64); err == nil && limit > 0 && t.Size > limit {
+	if limit, err := strconv.ParseInt(strings.TrimSpace(cmp.Or(c.ext["SIZE"], "0")), 10, 64); err == nil && limit > 0 && t.Size > limit {
 		return fmt.Errorf("%w: %d octets, it takes %d", ErrTooLarge, t.Size, limit)
 	}
 	for _, need := range []struct {
@@ -146,7 +147,7 @@ func (c *Client) dotted(t *Transaction, out *Outcome, content func() error) erro
 	if err != nil || c.broken || !c.pipelining() && !out.taken() {
 		return err
 	}
-	if out.Data, err = c.ask("DATA", c.timeouts.Data, "DATA"); err != nil || out.Data.Code != 354 {
+	if out.Data, err = c.ask("DATA", c.timeouts.Data, func() string { return "DATA" }); err != nil || out.Data.Code != 354 {
 		return err
 	}
 	switch {
@@ -195,7 +196,7 @@ func (c *Client) writeEnvelope(t *Transaction) {
 // the commands too. A host that refuses RSET is out of step, and the session ends.
 func (c *Client) envelope(t *Transaction, out *Outcome) error {
 	if c.unended {
-		r, err := c.ask("RSET", c.timeouts.Mail, "RSET")
+		r, err := c.ask("RSET", c.timeouts.Mail, func() string { return "RSET" })
 		if err == nil && r.Code != 250 {
 			err = &ReplyError{Step: "RSET", Reply: r}
 		}
@@ -204,14 +205,14 @@ func (c *Client) envelope(t *Transaction, out *Outcome) error {
 		}
 	}
 	var err error
-	if out.Mail, err = c.ask("MAIL", c.timeouts.Mail, c.mail(t)); err != nil || c.broken {
+	if out.Mail, err = c.ask("MAIL", c.timeouts.Mail, func() string { return c.mail(t) }); err != nil || c.broken {
 		return err
 	}
 	if !out.Mail.OK() && !c.pipelining() {
 		return nil
 	}
 	for i := range t.Recipients {
-		r, err := c.ask("RCPT", c.timeouts.Rcpt, c.rcpt(&t.Recipients[i]))
+		r, err := c.ask("RCPT", c.timeouts.Rcpt, func() string { return c.rcpt(&t.Recipients[i]) })
 		out.Recipients[i] = RecipientOutcome{Reply: r, Accepted: r.OK()}
 		if err != nil || c.broken {
 			return err
@@ -222,16 +223,17 @@ func (c *Client) envelope(t *Transaction, out *Outcome) error {
 
 // ask reads the reply to a command of the envelope. With PIPELINING the command was
 // sent with the others; else ask sends it.
-func (c *Client) ask(step string, timeout time.Duration, line string) (Reply, error) {
+func (c *Client) ask(step string, timeout time.Duration, line func() string) (Reply, error) {
 	if c.pipelining() {
 		return c.read(step, timeout)
 	}
-	return c.command(step, timeout, line)
+	return c.command(step, timeout, line())
 }
 
 // body writes the message with its final dot. The next flush sends the rest of it.
 func (c *Client) body(r io.Reader) error {
-	w := &bodyWriter{w: c.bw}
+	w := &c.content
+	*w = bodyWriter{w: c.bw}
 	n, err := io.Copy(w, r)
 	c.traceContent(n)
 	if err == nil {
@@ -256,29 +258,28 @@ func (d deadlineWriter) Write(p []byte) (int, error) {
 
 // mail is the MAIL command with the parameters that the host offers.
 func (c *Client) mail(t *Transaction) string {
-	var b strings.Builder
-	b.WriteString("MAIL FROM:<" + t.From + ">")
+	b := append(append(append(make([]byte, 0, 256), "MAIL FROM:<"...), t.From...), '>')
 	if _, ok := c.ext["SIZE"]; ok && t.Size > 0 {
-		b.WriteString(" SIZE=" + strconv.FormatInt(t.Size, 10))
+		b = strconv.AppendInt(append(b, " SIZE="...), t.Size, 10)
 	}
 	if t.Bit8 {
-		b.WriteString(" BODY=8BITMIME")
+		b = append(b, " BODY=8BITMIME"...)
 	}
 	if t.SMTPUTF8 {
-		b.WriteString(" SMTPUTF8")
+		b = append(b, " SMTPUTF8"...)
 	}
 	if t.RequireTLS {
-		b.WriteString(" REQUIRETLS")
+		b = append(b, " REQUIRETLS"...)
 	}
 	if _, ok := c.ext["DSN"]; ok {
 		if t.Ret != "" {
-			b.WriteString(" RET=" + t.Ret)
+			b = append(append(b, " RET="...), t.Ret...)
 		}
 		if t.EnvID != "" {
-			b.WriteString(" ENVID=" + xtext(t.EnvID))
+			b = append(append(b, " ENVID="...), xtext(t.EnvID)...)
 		}
 	}
-	return b.String()
+	return string(b)
 }
 
 func (c *Client) rcpt(r *Recipient) string {

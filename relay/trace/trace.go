@@ -84,11 +84,14 @@ type Attempt struct {
 	size    int // octets of their texts
 	dropped int
 	wait    wait
+	unread  [4]string // memory of wait.unread
 }
 
 // entry is an event, or a place for events whose texts nobody has asked for yet.
 type entry struct {
-	Event
+	at   time.Time
+	host string
+	Said
 	late func() []Said // nil: it is an event
 }
 
@@ -100,27 +103,30 @@ type Said struct {
 
 // Begin begins an attempt at the recipients in a domain of the message with an ID. It
 // returns nil if t is nil. End must follow.
-func (t *Tracer) Begin(id, domain, text string) *Attempt {
+func (t *Tracer) Begin(id, domain string) *Attempt {
 	if t == nil {
 		return nil
 	}
-	a := &Attempt{t: t, unit: unit{id, domain}, events: make([]entry, 0, 16)}
+	a := &Attempt{t: t, unit: unit{id, domain}, events: make([]entry, 0, 24)}
+	a.wait.unread = a.unread[:0]
 	t.mu.Lock()
 	if t.underWay == nil {
 		t.underWay = make(map[*Attempt]struct{})
 	}
 	t.underWay[a] = struct{}{}
 	t.mu.Unlock()
-	a.Add("", Began, text)
 	return a
 }
+
+// Watched reports whether anybody watches attempts now.
+func (a *Attempt) Watched() bool { return a != nil && a.t.watchers.Load() != nil }
 
 // Add adds an event about a host, "" for none.
 func (a *Attempt) Add(host string, step Step, text string) {
 	if a == nil {
 		return
 	}
-	e := a.event(host, step, text)
+	e := entry{at: time.Now(), host: host, Said: Said{step, clipped(text)}}
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.addLocked(e)
@@ -132,21 +138,20 @@ func (a *Attempt) AddLate(host string, texts func() []Said) {
 	if a == nil {
 		return
 	}
-	e := a.event(host, "", "")
+	now := time.Now()
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.t.watchers.Load() == nil {
-		a.events = append(a.events, entry{Event: e, late: texts})
+		a.events = append(a.events, entry{at: now, host: host, late: texts})
 		return
 	}
 	for _, s := range texts() {
-		e.Step, e.Text = s.Step, clipped(s.Text)
-		a.addLocked(e)
+		a.addLocked(entry{at: now, host: host, Said: Said{s.Step, clipped(s.Text)}})
 	}
 }
 
-func (a *Attempt) event(host string, step Step, text string) Event {
-	return Event{At: time.Now().UTC(), QueueID: a.unit.id, Domain: a.unit.domain, Host: host, Step: step, Text: clipped(text)}
+func (a *Attempt) event(e *entry) Event {
+	return Event{At: e.at.UTC(), QueueID: a.unit.id, Domain: a.unit.domain, Host: e.host, Step: e.Step, Text: e.Text}
 }
 
 // clipped is a text as an event has it.
@@ -157,19 +162,19 @@ func clipped(text string) string {
 	return strings.ToValidUTF8(text, "\uFFFD")
 }
 
-func (a *Attempt) addLocked(e Event) {
+func (a *Attempt) addLocked(e entry) {
 	if watchers := a.t.watchers.Load(); watchers != nil {
 		for _, w := range *watchers {
-			w.offer(a, e)
+			w.offer(a, a.event(&e))
 		}
 	}
 	switch e.Step {
 	case Sent:
-		a.wait.sent(e.Host, e.Text, e.At)
+		a.wait.sent(e.host, e.Text, e.at)
 	case Received:
-		a.wait.received(e.Host, e.Text, e.At)
+		a.wait.received(e.host, e.Text, e.at)
 	}
-	a.events = append(a.events, entry{Event: e})
+	a.events = append(a.events, e)
 	a.size += len(e.Text)
 	a.trimLocked()
 }
@@ -185,9 +190,9 @@ func (a *Attempt) allLocked() []Event {
 				continue
 			}
 			for _, s := range e.late() {
-				e.Step, e.Text = s.Step, clipped(s.Text)
-				all = append(all, entry{Event: e.Event})
-				a.size += len(e.Text)
+				said := entry{at: e.at, host: e.host, Said: Said{s.Step, clipped(s.Text)}}
+				all = append(all, said)
+				a.size += len(said.Text)
 			}
 		}
 		a.events = all
@@ -195,7 +200,7 @@ func (a *Attempt) allLocked() []Event {
 	}
 	out := make([]Event, len(a.events))
 	for i := range a.events {
-		out[i] = a.events[i].Event
+		out[i] = a.event(&a.events[i])
 	}
 	return out
 }
@@ -215,7 +220,9 @@ func (a *Attempt) End(failed bool, text string) {
 	if a == nil {
 		return
 	}
-	a.Add("", Ended, text)
+	if failed || a.Watched() {
+		a.Add("", Ended, text)
+	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.t.keep(a, failed)

@@ -41,12 +41,12 @@ func TestAWatcherGetsTheAttemptsThatItAsksFor(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		one, two := tracer.Begin("1", "a.test", "begin 1"), tracer.Begin("2", "b.test", "begin 2")
+		one, two := begin(tracer, "1", "a.test", "begin 1"), begin(tracer, "2", "b.test", "begin 2")
 		one.Add("mx1", Sent, "mx1")
 		one.Add("", DNS, "other")
 		one.Add("mx2", Sent, "mx2")
 		one.End(true, "end 1")
-		tracer.Begin("3", "c.test", "begin 3")
+		begin(tracer, "3", "c.test", "begin 3")
 		two.End(false, "end 2")
 		if got := strings.Join(texts(w), ", "); got != row.want {
 			t.Errorf("%+v: %s, want %s", row.filter, got, row.want)
@@ -61,7 +61,7 @@ func TestAWatcherGetsTheAttemptsThatItAsksFor(t *testing.T) {
 
 func TestAWatcherComesInTheMiddleOfAnAttempt(t *testing.T) {
 	tracer := new(Tracer)
-	a := tracer.Begin("1", "a.test", "begin")
+	a := begin(tracer, "1", "a.test", "begin")
 	w, _ := tracer.Watch(Filter{ID: "1"})
 	defer w.Close()
 	a.Add("", DNS, "dns")
@@ -89,7 +89,7 @@ func TestAnAttemptDoesNotWaitForAWatcher(t *testing.T) {
 	tracer := new(Tracer)
 	w, _ := tracer.Watch(Filter{})
 	defer w.Close()
-	a := tracer.Begin("1", "a.test", "begin")
+	a := begin(tracer, "1", "a.test", "begin")
 	for i := range buffered + 10 {
 		a.Add("", Sent, fmt.Sprint(i))
 	}
@@ -109,7 +109,7 @@ func TestAnAttemptDoesNotWaitForAWatcher(t *testing.T) {
 func TestTranscriptsAreBounded(t *testing.T) {
 	tracer := new(Tracer)
 	for i := range maxTranscripts + 5 {
-		a := tracer.Begin(fmt.Sprint(i), "a.test", "begin")
+		a := begin(tracer, fmt.Sprint(i), "a.test", "begin")
 		for range 100 {
 			a.Add("mx", Received, strings.Repeat("x\xff", 1000))
 		}
@@ -130,12 +130,12 @@ func TestTranscriptsAreBounded(t *testing.T) {
 		t.Errorf("%d octets, the last event is %+v", size, last)
 	}
 
-	tracer.Begin("5", "b.test", "begin").End(true, "other")
-	tracer.Begin("5", "a.test", "begin").End(true, "again")
+	begin(tracer, "5", "b.test", "begin").End(true, "other")
+	begin(tracer, "5", "a.test", "begin").End(true, "again")
 	if got := tracer.Transcripts("5"); len(got) != 2 || len(got[0].Events) != 2 || got[1].Domain != "b.test" {
 		t.Errorf("%+v", got)
 	}
-	tracer.Begin("5", "a.test", "begin").End(false, "delivered")
+	begin(tracer, "5", "a.test", "begin").End(false, "delivered")
 	if got := tracer.Transcripts("5"); len(got) != 1 || got[0].Domain != "b.test" {
 		t.Errorf("after a delivery: %+v", got)
 	}
@@ -143,7 +143,7 @@ func TestTranscriptsAreBounded(t *testing.T) {
 
 func TestNothingIsCollectedWithoutATracer(t *testing.T) {
 	var tracer *Tracer
-	a := tracer.Begin("1", "a.test", "begin")
+	a := begin(tracer, "1", "a.test", "begin")
 	a.Add("mx", Sent, "x")
 	a.End(true, "end")
 	if a != nil {
@@ -157,7 +157,7 @@ func TestWatchersComeAndGoWhileAttemptsRun(t *testing.T) {
 	for i := range 4 {
 		all.Go(func() {
 			for range 200 {
-				a := tracer.Begin(fmt.Sprint(i), "a.test", "begin")
+				a := begin(tracer, fmt.Sprint(i), "a.test", "begin")
 				a.Add("mx", Sent, "line")
 				a.End(true, "end")
 				tracer.Transcripts("1")
@@ -203,7 +203,7 @@ func TestTextsAreMadeWhereSomebodyReadsThem(t *testing.T) {
 			if row.before {
 				w = watch()
 			}
-			a := tracer.Begin("1", "a.test", "begin")
+			a := begin(tracer, "1", "a.test", "begin")
 			a.AddLate("mx", func() []Said { made++; return []Said{{TLS, "tls"}, {Judge, "judge"}} })
 			if row.between {
 				w = watch()
@@ -230,4 +230,11 @@ func TestTextsAreMadeWhereSomebodyReadsThem(t *testing.T) {
 			}
 		})
 	}
+}
+
+// begin begins an attempt, with an event.
+func begin(t *Tracer, id, domain, text string) *Attempt {
+	a := t.Begin(id, domain)
+	a.Add("", Began, text)
+	return a
 }

@@ -7,7 +7,7 @@ import (
 
 func TestAnAttemptSaysWhatItWaitsFor(t *testing.T) {
 	tracer := new(Tracer)
-	a := tracer.Begin("1", "a.test", "begin")
+	a := begin(tracer, "1", "a.test", "begin")
 	sent := func(lines ...string) func() {
 		return func() {
 			for _, line := range lines {

@@ -70,6 +70,7 @@ func main() {
 	flag.BoolVar(&o.accept, "accept", false, "messages are accepted and not delivered")
 	flag.IntVar(&o.rounds, "rounds", 3, "of -relay all and -top; the medians are printed")
 	flag.StringVar(&o.client, "client", "builtin", "who sends: builtin, smtp-source (Postfix's), swaks (one message)")
+	flag.BoolVar(&o.dots, "dots", false, "the hosts do not offer CHUNKING: a message ends with a dot")
 	flag.BoolVar(&o.lockstep, "lockstep", false, "the builtin client waits for the reply to each command")
 	flag.IntVar(&o.sessions, "sessions", 20, "SMTP sessions that send at the same time")
 	flag.IntVar(&o.messages, "messages", 50, "messages a session")
@@ -88,6 +89,7 @@ func main() {
 	silent := flag.Int("silent", 0, "domains whose hosts are silent")
 	oneAddress := flag.Bool("oneaddress", false, "the hosts of -silent have one address")
 	soakTime := flag.Duration("soak", 0, "load for so long, while one fault follows the other")
+	steps := flag.Bool("clock", false, "the faults of -soak are steps of the relay's clock; needs qemu-user and libfaketime")
 	top := flag.Bool("top", false, "rounds with and without \"stsrelay top\", which asks each second, in turn; the medians are printed")
 	drains := flag.Int("drain", 0, "kills while a relay hands its mail to another one")
 	flag.BoolVar(&o.verbose, "v", false, "a line for every round")
@@ -102,7 +104,7 @@ func main() {
 	} else if err = ownNetwork(); err == nil && *strangers > 0 {
 		err = strange(ctx, o, *strangers)
 	} else if err == nil && *soakTime > 0 {
-		err = soak(ctx, o, *soakTime)
+		err = soak(ctx, o, *soakTime, *steps)
 	} else if err == nil && *top {
 		err = compareTop(ctx, o)
 	} else if err == nil && *drains > 0 {

@@ -22,6 +22,11 @@ func (l *load) prepare() (err error) {
 			return fmt.Errorf("%w (ports 25 and 443 are needed: run as root, or allow user namespaces)", err)
 		}
 		h.Keep(4 << 10) // the header, which has the queue ID
+		if !l.dots {
+			if err := h.Set(testnet.Faults{With: []string{"CHUNKING"}}); err != nil {
+				return err
+			}
+		}
 		l.hosts = append(l.hosts, h)
 	}
 	for i := range l.domains {

@@ -40,6 +40,9 @@ func (l *load) await(ctx context.Context, cmd *exec.Cmd, logFile string) error {
 	}
 	defer log.Close()
 	cmd.Stderr = log
+	if l.clock != nil {
+		l.clock.under(cmd)
+	}
 	if err := cmd.Start(); err != nil {
 		return err
 	}

@@ -33,22 +33,29 @@ type soaking struct {
 }
 
 // soak puts load on the relay for a time, while faults come and go, and checks that all
-// that was acknowledged has arrived in the end. The clock has no steps: a network namespace
-// has no clock of its own, and programs of Go do not ask the C library for the time, where
-// others could put a false one.
-func soak(ctx context.Context, o options, length time.Duration) error {
+// that was acknowledged has arrived in the end. With steps, the faults are steps of the
+// relay's clock, and no others.
+func soak(ctx context.Context, o options, length time.Duration, steps bool) error {
 	o.kills, o.domains, o.hosts = 1, 40, 8 // kills: the senders go on until they are stopped
 	s := &soaking{load: newLoad(o), random: rand.New(rand.NewPCG(o.seed, 1)), made: make(map[string]int)}
-	unmount, err := s.ownDisk(ctx)
-	if err != nil {
-		fmt.Println("soak: the faults of the disk are left out:", err)
-	} else {
-		defer unmount()
+	if !steps {
+		unmount, err := s.ownDisk(ctx)
+		if err != nil {
+			fmt.Println("soak: the faults of the disk are left out:", err)
+		} else {
+			defer unmount()
+		}
 	}
 	if err := s.prepare(); err != nil {
 		return err
 	}
 	defer os.RemoveAll(s.dir)
+	if steps {
+		var err error
+		if s.clock, err = newSteppedClock(s.dir); err != nil {
+			return err
+		}
+	}
 	defer s.net.Close()
 	if err := s.reconfigure(); err != nil {
 		return err
@@ -64,7 +71,7 @@ func soak(ctx context.Context, o options, length time.Duration) error {
 		return err
 	}
 	first := s.measure(ctx)
-	err = s.disturb(ctx, began.Add(length))
+	err := s.disturb(ctx, began.Add(length))
 	s.stop.Store(true)
 	took := time.Since(began)
 	if err = errors.Join(err, <-sent); err != nil {
@@ -142,7 +149,13 @@ func (s *soaking) measure(ctx context.Context) measured {
 // that were in flight.
 func (s *soaking) report(took time.Duration, first, last measured) error {
 	distinct, total := s.arrived()
-	twice, bound := total-len(distinct), (s.made["kill -9"]+s.made[stalls])*inFlight
+	repeats := s.made[stalls]
+	for name, n := range s.made {
+		if strings.HasPrefix(name, killed) {
+			repeats += n
+		}
+	}
+	twice, bound := total-len(distinct), repeats*inFlight
 	fmt.Printf("soak %s, seed %d: %d acknowledged (%.0f a second), lost 0, twice %d (at most %d)\n", took.Round(time.Second), s.seed, len(s.accepted), float64(len(s.accepted))/took.Seconds(), twice, bound)
 	fmt.Printf("at the start: %d MiB of its own, %d goroutines, %d descriptors; at the end: %d MiB, %d, %d\n",
 		first.memory, first.goroutines, first.descriptors, last.memory, last.goroutines, last.descriptors)

@@ -16,8 +16,12 @@ import (
 	"github.com/stsrelay/stsrelay/internal/testnet"
 )
 
-// stalls is the fault at whose end a host cuts its sessions.
-const stalls = "MX host stalls, restarts"
+// Faults that may repeat what was in flight: at the end of stalls a host cuts its sessions,
+// and the names of those that kill the relay begin with killed.
+const (
+	stalls = "MX host stalls, restarts"
+	killed = "kill -9"
+)
 
 // fault is something that goes wrong for a while.
 type fault struct {
@@ -29,7 +33,7 @@ type fault struct {
 func (s *soaking) disturb(ctx context.Context, end time.Time) error {
 	faults := []fault{
 		{"MX host down", s.host(testnet.Faults{Down: true})},
-		{"kill -9", func(ctx context.Context) error { return s.restart(ctx, syscall.SIGKILL) }},
+		{killed, func(ctx context.Context) error { return s.restart(ctx, syscall.SIGKILL) }},
 		{stalls, s.stall},
 		{"HUP with a good file", func(context.Context) error { return s.process.cmd.Process.Signal(syscall.SIGHUP) }},
 		{"policy host down", s.policyHost},
@@ -37,6 +41,9 @@ func (s *soaking) disturb(ctx context.Context, end time.Time) error {
 		{"MX host without TLS", s.host(testnet.Faults{NoStartTLS: true})},
 		{"upgrade of the binary", s.upgrade},
 		{"DNS down", s.dnsDown},
+	}
+	if s.clock != nil {
+		faults = s.clockFaults()
 	}
 	if s.disk != nil {
 		faults = append(faults, fault{"disk below free_space", s.fillDisk(freeSpace - 32<<20)}, fault{"disk full", s.fillDisk(0)})
