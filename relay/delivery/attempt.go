@@ -9,6 +9,7 @@ import (
 	"github.com/stsrelay/stsrelay/queue"
 	"github.com/stsrelay/stsrelay/relay/failure"
 	"github.com/stsrelay/stsrelay/relay/outbound"
+	"github.com/stsrelay/stsrelay/relay/smtpclient"
 	"github.com/stsrelay/stsrelay/relay/trace"
 	"github.com/stsrelay/stsrelay/sts"
 )
@@ -30,7 +31,8 @@ type attempt struct {
 	hold       hold
 	recipients recipients
 	record     record
-	trace      *trace.Attempt // nil: nobody is told
+	trace      *trace.Attempt          // nil: nobody is told
+	recipient  [1]smtpclient.Recipient // memory for the recipients of a transaction
 	end        ending
 }
 

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/stsrelay/stsrelay/internal/dnsclient"
+	"github.com/stsrelay/stsrelay/queue"
 	"github.com/stsrelay/stsrelay/relay/outbound"
 	"github.com/stsrelay/stsrelay/relay/security"
 	"github.com/stsrelay/stsrelay/relay/smtpclient"
@@ -24,13 +25,15 @@ func (a *attempt) beginTrace(ctx context.Context) context.Context {
 		return ctx
 	}
 	a.trace = a.d.trace.Begin(a.id, a.claim.Domain)
-	open := len(a.recipients.open)
-	a.trace.AddLate("", func() []trace.Said {
-		return said(trace.Began, fmt.Sprintf("attempt %d, from <%s>, recipients of %s: %d", a.claim.Attempts+1, a.claim.Envelope.From, a.claim.Domain, open))
-	})
-	return dnsclient.WithObserver(ctx, func(o *dnsclient.Observation) {
-		a.trace.AddLate("", func() []trace.Said { return said(trace.DNS, o.String()) })
-	})
+	a.trace.AddText("", trace.Began, (*begun)(a.claim))
+	return dnsclient.WithObserver(ctx, func(o *dnsclient.Observation) { a.trace.AddText("", trace.DNS, o) })
+}
+
+// begun is a claim that is tried, for a trace.
+type begun queue.Claim
+
+func (c *begun) String() string {
+	return fmt.Sprintf("attempt %d, from <%s>, recipients of %s: %d", c.Attempts+1, c.Envelope.From, c.Domain, len(c.States))
 }
 
 func said(step trace.Step, text string) []trace.Said { return []trace.Said{{Step: step, Text: text}} }
