@@ -16,5 +16,6 @@ func (e *phrased) Unwrap() error { return e.error }
 
 // Errorf is fmt.Errorf for an error that has a phrase. The format is a literal, as that of New.
 func Errorf(format string, args ...any) error {
-	return &phrased{error: fmt.Errorf(format, args...), phrase: compose(format, args)}
+	err := fmt.Errorf(format, args...) // before compose changes args
+	return &phrased{err, compose(format, args)}
 }

@@ -36,12 +36,14 @@ func New(format string, args ...any) Phrase {
 	return compose(format, args)
 }
 
+// compose makes a phrase, and takes args over: sessions are judged for each message.
 func compose(format string, args []any) Phrase {
-	p := Phrase{format: format, args: make([]any, len(args))}
 	for i, a := range args {
-		p.args[i] = part(a)
+		if _, ok := a.(string); !ok {
+			args[i] = part(a)
+		}
 	}
-	return p
+	return Phrase{format: format, args: args}
 }
 
 // part returns an argument in one of the forms that a Phrase keeps.

@@ -110,7 +110,7 @@ func (a *attempt) send(ctx context.Context, h *hostTry, s *session) transactionR
 func (a *attempt) transaction(s *session) smtpclient.Transaction {
 	env := &a.claim.Envelope
 	t := smtpclient.Transaction{
-		From: env.From, Size: env.Size, Body: a.claim.Body(),
+		From: env.From, Size: env.Size, Body: a.claim.Body(), Recipients: a.recipient[:0],
 		Bit8: env.EightBit, SMTPUTF8: env.SMTPUTF8, RequireTLS: env.RequireTLS && s.evidence.OffersRequireTLS,
 		EnvID: env.EnvID, Ret: env.Ret,
 		Content: func() context.Context {

@@ -121,6 +121,9 @@ func (f *Finder) Lookup(ctx context.Context, host string, private bool) (dnsclie
 
 // holdsAddress reports whether a name is an address, with brackets or without.
 func holdsAddress(name string) bool {
+	if !strings.ContainsAny(name, `:[]\`) && (name == "" || name[len(name)-1] > '9') {
+		return false // the usual case
+	}
 	name = strings.ReplaceAll(name, `\`, "") // the dots of a single label
 	_, err := netip.ParseAddr(strings.TrimPrefix(strings.Trim(name, "[]"), "ipv6:"))
 	return err == nil

@@ -135,6 +135,7 @@ var ErrInjected = phrase.Errorf("clear text came in behind the answer to STARTTL
 // Client is an open session, used by one goroutine at a time.
 type Client struct {
 	conn     net.Conn
+	cut      func() // closes conn
 	br       *bufio.Reader
 	bw       *bufio.Writer
 	name     string
@@ -171,7 +172,7 @@ func New(ctx context.Context, conn net.Conn, o Options) (*Client, error) {
 }
 
 func (c *Client) use(conn net.Conn) {
-	c.conn = conn
+	c.conn, c.cut = conn, func() { conn.Close() }
 	c.br = bufio.NewReaderSize(conn, keptLine)
 	c.bw = bufio.NewWriterSize(deadlineWriter{conn, c.timeouts.Block}, 32<<10)
 }
@@ -180,8 +181,7 @@ func (c *Client) use(conn net.Conn) {
 // The returned function ends the watch, and reports whether the connection is still
 // open.
 func (c *Client) watch(ctx context.Context) func() bool {
-	conn := c.conn
-	return context.AfterFunc(ctx, func() { conn.Close() })
+	return context.AfterFunc(ctx, c.cut)
 }
 
 func ctxError(ctx context.Context, err error) error {
