@@ -327,7 +327,7 @@ func (r *Requirement) describe(e *Evidence) (phrase.Phrase, Protection) {
 	s := e.verified(Opportunistic)
 	switch {
 	case s == nil && r.Policy != nil && r.mxMismatch() == nil && e.encrypted(MTASTS) == nil:
-		return phrase.New("%s, verified by MTA-STS (%s)", version, r.Policy.Mode), ByMTASTS
+		return phrase.New("%s, verified by MTA-STS (%s)", version, string(r.Policy.Mode)), ByMTASTS
 	case s == nil:
 		return phrase.New("%s, verified certificate", version), Verified
 	case r.Level == Secure && e.pinned(Rule, r.Names) == nil:
