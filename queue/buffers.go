@@ -1,6 +1,9 @@
 package queue
 
-import "sync"
+import (
+	"sync"
+	"time"
+)
 
 // keptBuffer is the size of the largest buffer that is used again. Larger bodies are
 // rare, and the garbage collector may have their memory.
@@ -35,4 +38,21 @@ func (b *buffers) put(mem []byte) {
 		*p = mem
 		b.pool.Put(p)
 	}
+}
+
+// timers has timers for claims that wait.
+type timers struct{ pool sync.Pool }
+
+// get returns a timer to be reset.
+func (t *timers) get() *time.Timer {
+	if timer, ok := t.pool.Get().(*time.Timer); ok {
+		return timer
+	}
+	return time.NewTimer(time.Hour)
+}
+
+// put stops a timer, and keeps it.
+func (t *timers) put(timer *time.Timer) {
+	timer.Stop()
+	t.pool.Put(timer)
 }

@@ -92,11 +92,10 @@ func (q *Queue) Claim(ctx context.Context) (*Claim, error) {
 			return c, nil
 		}
 		if timer == nil {
-			timer = time.NewTimer(wait)
-			defer timer.Stop()
-		} else {
-			timer.Reset(wait)
+			timer = q.timers.get()
+			defer q.timers.put(timer)
 		}
+		timer.Reset(wait)
 		select {
 		case <-ctx.Done():
 			return nil, context.Cause(ctx)

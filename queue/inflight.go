@@ -13,6 +13,7 @@ type inFlight struct {
 	mu      sync.Mutex
 	groups  map[*scheduler.Group]uint16 // attempts made before
 	pending bool                        // a commit that records them was submitted
+	refs    []inFlightRef               // memory of encode
 }
 
 // inFlightRef is the record of a group in flight. If the number of attempts differs from
@@ -62,9 +63,13 @@ func (f *inFlight) encode() []byte {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.pending = false
-	refs := make([]inFlightRef, 0, len(f.groups))
+	if f.refs == nil {
+		f.refs = make([]inFlightRef, 0, 16)
+	}
+	refs := f.refs[:0]
 	for g, attempts := range f.groups {
 		refs = append(refs, inFlightRef{Seq: g.Entry.Seq, Group: g.Number, Attempts: attempts})
 	}
+	f.refs = refs
 	return encode(refs)
 }

@@ -78,7 +78,10 @@ func CleanMessageID(s string) string {
 		}
 		return r
 	}, s)
-	return strings.Clone(s[:min(len(s), maxMessageID)])
+	if len(s) > maxMessageID {
+		return strings.Clone(s[:maxMessageID])
+	}
+	return s
 }
 
 // maxMessageID is the length of the longest Message-ID of an envelope, in octets.

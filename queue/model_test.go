@@ -12,8 +12,8 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/stsrelay/stsrelay/internal/store"
-	"github.com/stsrelay/stsrelay/internal/store/pgtest"
 	"github.com/stsrelay/stsrelay/internal/store/postgres"
+	"github.com/stsrelay/stsrelay/internal/store/postgres/postgrestest"
 	"github.com/stsrelay/stsrelay/internal/store/storetest"
 )
 
@@ -140,17 +140,7 @@ func TestTheQueueAgreesWithItsModel(t *testing.T) {
 // It is not parallel to others: it makes fewer checks, since each operation takes as long
 // as the commits of a server.
 func TestTheQueueAgreesWithItsModelOnPostgreSQL(t *testing.T) {
-	if _, err := pgtest.Programs(); err != nil {
-		t.Skip(err)
-	}
-	cluster, err := pgtest.Start("", 1)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(cluster.Stop)
-	if _, err := postgres.Init(t.Context(), cluster.URL(), postgres.Required); err != nil {
-		t.Fatal(err)
-	}
+	cluster := postgrestest.Start(t, 1)
 	checks := flag.Lookup("rapid.checks")
 	before := checks.Value.String()
 	_ = checks.Value.Set("4")

@@ -107,6 +107,7 @@ type Queue struct {
 	clock      clock
 	wake       signal // a group may have become due
 	buffers    buffers
+	timers     timers
 	addresses  addressFilters
 	fresh      fresh
 	inFlight   inFlight

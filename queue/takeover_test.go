@@ -6,24 +6,14 @@ import (
 	"testing"
 	"time"
 
-	"github.com/stsrelay/stsrelay/internal/store/pgtest"
 	"github.com/stsrelay/stsrelay/internal/store/postgres"
+	"github.com/stsrelay/stsrelay/internal/store/postgres/postgrestest"
 	"github.com/stsrelay/stsrelay/internal/store/storetest"
 )
 
 // Who takes a space over does not deliver at once what its relay was delivering.
 func TestWhatWasInFlightAtATakeoverWaitsOneBackOff(t *testing.T) {
-	if _, err := pgtest.Programs(); err != nil {
-		t.Skip(err)
-	}
-	cluster, err := pgtest.Start("", 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(cluster.Stop)
-	if _, err := postgres.Init(t.Context(), cluster.URL(), postgres.None); err != nil {
-		t.Fatal(err)
-	}
+	cluster := postgrestest.Start(t, 0)
 	o := postgres.Options{URL: cluster.URL(), Space: "a", Token: "lets the second one take it at once", Replication: postgres.None}
 	b := newBenchOn(t, func() (storetest.Engine, error) { return postgres.Open(context.Background(), o) },
 		Options{Schedule: Schedule{Retry: []time.Duration{10 * time.Minute}}})

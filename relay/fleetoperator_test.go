@@ -3,17 +3,13 @@
 package relay_test
 
 import (
-	"context"
 	"fmt"
-	"os"
-	"path/filepath"
 	"slices"
 	"testing"
 	"time"
 
 	"github.com/stsrelay/stsrelay/internal/e2e"
-	"github.com/stsrelay/stsrelay/internal/store/pgtest"
-	"github.com/stsrelay/stsrelay/internal/store/postgres"
+	"github.com/stsrelay/stsrelay/internal/store/postgres/postgrestest"
 	"github.com/stsrelay/stsrelay/internal/testnet"
 	"github.com/stsrelay/stsrelay/queue"
 	"github.com/stsrelay/stsrelay/relay/operator"
@@ -23,23 +19,9 @@ import (
 // startFleet starts relays that share a PostgreSQL. Mail to wait.example waits in each.
 func startFleet(t *testing.T, names ...string) (relays []*e2e.World) {
 	t.Helper()
-	if _, err := pgtest.Programs(); err != nil {
-		t.Skip(err)
-	}
-	cluster, err := pgtest.Start("", 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(cluster.Stop)
-	if _, err := postgres.Init(context.Background(), cluster.URL(), postgres.None); err != nil {
-		t.Fatal(err)
-	}
+	url := postgrestest.URLFile(t, postgrestest.Start(t, 0))
 	for _, name := range names {
 		w := e2e.NewStopped(t)
-		url := filepath.Join(w.Dir, "url")
-		if err := os.WriteFile(url, []byte(cluster.URL()), 0o600); err != nil {
-			t.Fatal(err)
-		}
 		h := w.Host("mx.wait.example")
 		w.Domain("wait.example", testnet.Domain{MX: []string{h.Name}})
 		w.SetFaults(h, testnet.Faults{Replies: map[string]string{"greeting": "421 4.3.2 later"}})

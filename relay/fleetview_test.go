@@ -3,16 +3,14 @@
 package relay_test
 
 import (
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/stsrelay/stsrelay/internal/e2e"
 	"github.com/stsrelay/stsrelay/internal/store"
-	"github.com/stsrelay/stsrelay/internal/store/pgtest"
 	"github.com/stsrelay/stsrelay/internal/store/postgres"
+	"github.com/stsrelay/stsrelay/internal/store/postgres/postgrestest"
 	"github.com/stsrelay/stsrelay/queue"
 	"github.com/stsrelay/stsrelay/relay/operator"
 )
@@ -20,22 +18,8 @@ import (
 // A relay of a fleet shows the others, on the page, in the live view and by the API; and it
 // says at once that PostgreSQL is away, while reads of the store wait for it.
 func TestARelayShowsItsFleet(t *testing.T) {
-	if _, err := pgtest.Programs(); err != nil {
-		t.Skip(err)
-	}
-	cluster, err := pgtest.Start("", 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(cluster.Stop)
-	if _, err := postgres.Init(t.Context(), cluster.URL(), postgres.None); err != nil {
-		t.Fatal(err)
-	}
+	cluster := postgrestest.Start(t, 0)
 	w := e2e.NewStopped(t)
-	url := filepath.Join(t.TempDir(), "url")
-	if err := os.WriteFile(url, []byte(cluster.URL()), 0o600); err != nil {
-		t.Fatal(err)
-	}
 	other, err := postgres.Open(t.Context(), postgres.Options{URL: cluster.URL(), Space: "relay-b", Token: "b", Term: time.Hour, Replication: postgres.None})
 	if err != nil {
 		t.Fatal(err)
@@ -44,7 +28,7 @@ func TestARelayShowsItsFleet(t *testing.T) {
 	if err := store.Put(t.Context(), other, append([]byte("e"), 0, 0, 0, 0, 0, 0, 0, 1), []byte("mail")); err != nil {
 		t.Fatal(err)
 	}
-	w.Start("paused = true\n[queue]\nengine = \"postgres\"\nurl_file = \"" + url + "\"\nreplication = \"none\"\n[fleet]\nname = \"relay-a\"\n[admin]\nhttp = \"127.0.0.1:0\"\n")
+	w.Start("paused = true\n[queue]\nengine = \"postgres\"\nurl_file = \"" + postgrestest.URLFile(t, cluster) + "\"\nreplication = \"none\"\n[fleet]\nname = \"relay-a\"\n[admin]\nhttp = \"127.0.0.1:0\"\n")
 	w.Send("anna@sender.example", "kurt@a.example")
 	w.WaitFor("the message is there", func(q *queue.Queue) bool { return q.Counts().Messages == 1 })
 

@@ -23,7 +23,7 @@ func showLive(m *live.Meter) func(*delivery.Event) {
 		}
 		for _, r := range e.Results() {
 			m.Add(&live.Result{
-				At: e.At.UTC(), QueueID: e.Claim.Envelope.ID.String(), Domain: e.Claim.Domain, Recipients: len(r.To), Verdict: r.Verdict,
+				At: e.At.UTC(), QueueID: e.QueueID, Domain: e.Claim.Domain, Recipients: len(r.To), Verdict: r.Verdict,
 				Host: r.Host, IP: r.IP, Why: r.Code, Text: r.Text, Reply: r.Reply, Protection: string(e.Protection), Took: e.Took.Round(10 * time.Microsecond).Seconds(),
 			})
 		}

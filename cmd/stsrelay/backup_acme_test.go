@@ -8,15 +8,13 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
-	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/stsrelay/stsrelay/internal/e2e"
-	"github.com/stsrelay/stsrelay/internal/store/pgtest"
-	"github.com/stsrelay/stsrelay/internal/store/postgres"
+	"github.com/stsrelay/stsrelay/internal/store/postgres/postgrestest"
 	"github.com/stsrelay/stsrelay/internal/testnet"
 )
 
@@ -49,20 +47,7 @@ func portOf(t *testing.T, address string) int {
 func TestARestoredRelayHasTheSameAccountAtTheAuthority(t *testing.T) {
 	t.Run("badger", func(t *testing.T) { restoredAccount(t, "") })
 	t.Run("postgres", func(t *testing.T) {
-		cluster, err := pgtest.Start("", 0)
-		if errors.Is(err, pgtest.Missing) {
-			t.Skip("skipped: ", err)
-		} else if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(cluster.Stop)
-		if _, err := postgres.Init(t.Context(), cluster.URL(), postgres.None); err != nil {
-			t.Fatal(err)
-		}
-		url := filepath.Join(t.TempDir(), "url")
-		if err := os.WriteFile(url, []byte(cluster.URL()+"\n"), 0o600); err != nil {
-			t.Fatal(err)
-		}
+		url := postgrestest.URLFile(t, postgrestest.Start(t, 0))
 		restoredAccount(t, fmt.Sprintf("[queue]\nengine = \"postgres\"\nurl_file = %q\nreplication = \"none\"\n[fleet]\nname = \"one\"\n", url))
 	})
 }

@@ -216,12 +216,13 @@ func TestWhoMayKnowConfigurationAndWorld(t *testing.T) {
 		"config":       {"relay", "cmd/stsrelay", "internal/e2e"},
 		"internal/e2e": nil,
 		// An engine is known to those who open it. All others hold a store.Store.
-		"internal/store/badger":    {"relay", "cmd/stsrelay", "internal/bench/loadgen"},
-		"internal/store/postgres":  {"relay", "cmd/stsrelay", "relay/fleet"},
-		"internal/store/pgtest":    {"cmd/stsrelay"},
-		"internal/store/memory":    nil,
-		"internal/store/storetest": nil,
-		"internal/testnet":         {"cmd/stsrelay", "internal/bench/loadgen", "internal/dnslab", "internal/e2e", "internal/realhosts"},
+		"internal/store/badger":                {"relay", "cmd/stsrelay", "internal/bench/loadgen"},
+		"internal/store/postgres":              {"relay", "cmd/stsrelay", "relay/fleet", "internal/store/postgres/postgrestest"},
+		"internal/store/pgtest":                {"cmd/stsrelay", "internal/store/postgres/postgrestest"},
+		"internal/store/postgres/postgrestest": nil,
+		"internal/store/memory":                nil,
+		"internal/store/storetest":             nil,
+		"internal/testnet":                     {"cmd/stsrelay", "internal/bench/loadgen", "internal/dnslab", "internal/e2e", "internal/realhosts"},
 	} {
 		if _, ok := all[pkg]; !ok {
 			t.Errorf("there is no package %s", pkg)

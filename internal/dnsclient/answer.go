@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 	"unsafe"
 
@@ -38,6 +39,18 @@ type answer struct {
 	err     *Error
 	// took is the time that the servers took.
 	took time.Duration
+	// said is what observers are told of it; nil: nobody was told yet.
+	said atomic.Pointer[Observation]
+}
+
+// observation returns what observers are told of the answer to q. It is made once.
+func (a *answer) observation(q question) *Observation {
+	o := a.said.Load()
+	if o == nil {
+		o = &Observation{q, a}
+		a.said.Store(o)
+	}
+	return o
 }
 
 // records are the records of an answer, of one type.

@@ -21,6 +21,8 @@ import (
 
 	"github.com/miekg/dns"
 	"golang.org/x/sync/singleflight"
+
+	"github.com/stsrelay/stsrelay/internal/phrase"
 )
 
 // Options configures New. The zero value asks the servers of /etc/resolv.conf.
@@ -67,7 +69,7 @@ type ServerStatus struct {
 	Address  string
 	DoT      bool
 	Believed bool
-	Why      string // why it is believed, or not
+	Why      phrase.Phrase // why it is believed, or not
 	// Validation is the result of its last answer for the root zone.
 	Validation Validation
 }
@@ -184,20 +186,20 @@ func (c *Client) readConf() error {
 
 // lookup is find, and tells the observer of ctx.
 func (c *Client) lookup(ctx context.Context, name string, qtype uint16, fresh bool) (*answer, error) {
-	a, err := c.find(ctx, name, qtype, fresh)
-	if tell, ok := ctx.Value(observerKey{}).(func(Observation)); ok {
-		tell(Observation{name, qtype, a, err})
+	key := newQuestion(name, qtype)
+	a := c.find(ctx, key, fresh)
+	if tell, ok := ctx.Value(observerKey{}).(func(*Observation)); ok {
+		tell(a.observation(key))
 	}
-	return a, err
+	return a.result()
 }
 
 // find answers from the cache, or asks; callers with the same question share
 // one exchange, and a caller whose context ends does not end it for the others.
-func (c *Client) find(ctx context.Context, name string, qtype uint16, fresh bool) (*answer, error) {
-	key := newQuestion(name, qtype)
+func (c *Client) find(ctx context.Context, key question, fresh bool) *answer {
 	if !fresh {
 		if a, ok := c.cache.get(key); ok {
-			return a.result()
+			return a
 		}
 	}
 	ch := c.group.DoChan(key.String(), func() (any, error) {
@@ -215,9 +217,9 @@ func (c *Client) find(ctx context.Context, name string, qtype uint16, fresh bool
 	})
 	select {
 	case <-ctx.Done():
-		return nil, &Error{Name: canonical(name), Type: dns.TypeToString[qtype], Kind: ErrTemporary, Err: context.Cause(ctx)}
+		return &answer{err: &Error{Name: key.name, Type: dns.TypeToString[key.qtype], Kind: ErrTemporary, Err: context.Cause(ctx)}}
 	case r := <-ch:
-		return r.Val.(*answer).result()
+		return r.Val.(*answer)
 	}
 }
 

@@ -215,9 +215,7 @@ func (c *Client) askFamilies(ctx context.Context, host string, types [2]uint16) 
 func (c *Client) rememberSilence(host string, qtype uint16) {
 	q := newQuestion(host, qtype)
 	if a, ok := c.cache.get(q); ok && a.err != nil && a.took >= min(slow, c.o.Timeout) && a.ttl < silence {
-		longer := *a
-		longer.ttl = silence
-		c.cache.put(q, &longer)
+		c.cache.put(q, &answer{ttl: silence, alias: a.alias, err: a.err, took: a.took})
 	}
 }
 

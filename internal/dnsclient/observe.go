@@ -10,18 +10,16 @@ import (
 
 // Observation is the answer to a question, for those who watch a delivery.
 type Observation struct {
-	name   string
-	qtype  uint16
-	answer *answer // nil where there is an error
-	err    error
+	question question
+	answer   *answer
 }
 
 // String returns the answer in one line: name, type, whether DNSSEC vouches for it (the AD
 // bit of a resolver that is believed), and the records in words or the error.
 func (o *Observation) String() string {
 	text, secure := "", false
-	if o.err != nil {
-		text, secure = o.err.Error(), isSecureDenial(o.err)
+	if err := o.answer.err; err != nil {
+		text, secure = err.Error(), err.Secure
 	} else {
 		text, secure = strings.Join(o.answer.records.words(), ", "), o.answer.secure
 	}
@@ -29,14 +27,14 @@ func (o *Observation) String() string {
 	if secure {
 		guard = "AD"
 	}
-	return fmt.Sprintf("%s %s [%s]: %s", canonical(o.name), dns.TypeToString[o.qtype], guard, text)
+	return fmt.Sprintf("%s %s [%s]: %s", o.question.name, dns.TypeToString[o.question.qtype], guard, text)
 }
 
 type observerKey struct{}
 
 // WithObserver returns a context with which each look-up tells its answer to tell,
 // whether it comes from the cache or not. tell may be called from many goroutines.
-func WithObserver(ctx context.Context, tell func(Observation)) context.Context {
+func WithObserver(ctx context.Context, tell func(*Observation)) context.Context {
 	return context.WithValue(ctx, observerKey{}, tell)
 }
 

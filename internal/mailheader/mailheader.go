@@ -41,14 +41,35 @@ func Name(field []byte) string {
 	if !ok || len(name) == 0 || bytes.ContainsFunc(name, func(r rune) bool { return r <= ' ' || r > '~' }) {
 		return ""
 	}
+	for _, known := range names {
+		if len(name) == len(known) && strings.EqualFold(string(name), known) {
+			return known
+		}
+	}
 	return strings.ToLower(string(name))
+}
+
+// names are those that the relay asks for in every message. Name makes no copy of them.
+var names = [...]string{
+	"received", "from", "to", "subject", "date", "message-id", "tls-required", "mime-version", "content-type", "content-transfer-encoding",
 }
 
 // Value is the text behind the colon of a field, unfolded (RFC 5322, 2.2.3)
 // and without the blanks around it; "" where there is no colon.
 func Value(field []byte) string {
-	_, value, _ := strings.Cut(string(field), ":")
-	return strings.TrimSpace(unfold.Replace(value))
+	value := trimmed(field)
+	if bytes.IndexByte(value, '\n') < 0 && bytes.IndexByte(value, '\r') < 0 {
+		return string(value)
+	}
+	return strings.TrimSpace(unfold.Replace(string(value)))
+}
+
+// HasValue reports whether Value returns a text.
+func HasValue(field []byte) bool { return len(trimmed(field)) > 0 }
+
+func trimmed(field []byte) []byte {
+	_, value, _ := bytes.Cut(field, []byte(":"))
+	return bytes.TrimSpace(value)
 }
 
 var unfold = strings.NewReplacer("\r", "", "\n", "")

@@ -9,6 +9,7 @@ import (
 	"github.com/stsrelay/stsrelay/queue"
 	"github.com/stsrelay/stsrelay/relay/failure"
 	"github.com/stsrelay/stsrelay/relay/outbound"
+	"github.com/stsrelay/stsrelay/relay/smtpclient"
 	"github.com/stsrelay/stsrelay/relay/trace"
 	"github.com/stsrelay/stsrelay/sts"
 )
@@ -17,6 +18,7 @@ import (
 type attempt struct {
 	d        *Delivery
 	claim    *queue.Claim
+	id       string          // of the message
 	grace    context.Context // of its content: that of the attempt ends when the relay stops
 	settings *Settings
 	to       outbound.Destination
@@ -29,7 +31,8 @@ type attempt struct {
 	hold       hold
 	recipients recipients
 	record     record
-	trace      *trace.Attempt // nil: nobody is told
+	trace      *trace.Attempt          // nil: nobody is told
+	recipient  [1]smtpclient.Recipient // memory for the recipients of a transaction
 	end        ending
 }
 
@@ -43,7 +46,8 @@ type ending struct {
 }
 
 func newAttempt(grace context.Context, d *Delivery, claim *queue.Claim) *attempt {
-	a := &attempt{d: d, claim: claim, grace: grace, settings: d.settings.Load(), recipients: newRecipients(claim.States), end: ending{begun: d.now()}}
+	a := &attempt{d: d, claim: claim, grace: grace, settings: d.settings.Load(), id: claim.Envelope.ID.String(), end: ending{begun: d.now()}}
+	a.recipients.begin(claim.States)
 	a.to = destination(a.settings.Rules, claim.Domain, claim.Envelope.From)
 	a.alone = slices.ContainsFunc(claim.States, func(s queue.RecipientState) bool { return s.ReasonCode == failure.Unknown.Code() })
 	return a
@@ -121,18 +125,18 @@ func (a *attempt) policyAndHosts(ctx context.Context) *attemptError {
 	if f := a.lookupPolicy(ctx); f != nil {
 		return f
 	}
-	plan, f := a.findHosts(ctx)
-	if a.plan = plan; f != nil {
+	var f *attemptError
+	if a.plan, f = a.findHosts(ctx); f != nil {
 		return f
 	}
 	if f := a.passedOver(ctx); f != nil {
 		return f
 	}
-	a.tryHosts(ctx, &plan)
+	a.tryHosts(ctx, &a.plan)
 	if a.walk.Held() && len(a.recipients.open) > 0 && !a.end.reached && a.enforced() && !a.policy.Fresh && a.refetchPolicy(ctx) {
-		a.tryHosts(ctx, &plan)
+		a.tryHosts(ctx, &a.plan)
 	}
-	return a.homeless(ctx, plan)
+	return a.homeless(ctx, &a.plan)
 }
 
 func (a *attempt) enforced() bool {
@@ -197,7 +201,7 @@ func (a *attempt) noAttempt() {
 func (a *attempt) event(kind EventKind) *Event {
 	now := a.d.now()
 	return &Event{
-		Kind: kind, Claim: a.claim, At: now, Took: now.Sub(a.end.begun), Late: a.late(), Policy: a.policy,
+		Kind: kind, Claim: a.claim, QueueID: a.id, At: now, Took: now.Sub(a.end.begun), Late: a.late(), Policy: a.policy,
 		States: a.recipients.states, Relayed: a.recipients.relayed,
 		Sessions: a.record.sessions, TLS: a.record.tls, Protection: a.record.protection, contacts: a.record.contacts,
 	}

@@ -316,7 +316,7 @@ func (d *Delivery) notifyDelay(claim *queue.Claim) {
 		s.LastError, s.ReasonCode, s.Status, s.TLS = claim.BackoffReason.Text, claim.BackoffReason.Code, claim.BackoffReason.Status, ""
 		s.Earlier = s.LastReply != ""
 	}
-	e := &Event{Kind: EventDelay, Claim: claim, At: d.now(), Late: true, States: states, Relayed: make([]bool, len(states))}
+	e := &Event{Kind: EventDelay, Claim: claim, QueueID: claim.Envelope.ID.String(), At: d.now(), Late: true, States: states, Relayed: make([]bool, len(states))}
 	c := d.readers.changes(e)
 	d.readers.ended(e)
 	d.queue.DelayNotified(claim, c.Notices)

@@ -1,7 +1,6 @@
 package delivery
 
 import (
-	"net/netip"
 	"time"
 
 	"github.com/stsrelay/stsrelay/internal/store"
@@ -32,6 +31,8 @@ type Event struct {
 	// Claim has the message and its recipients, and how each of them stood before. Only
 	// its fields may be read: once the result is durable, the message may be gone.
 	Claim *queue.Claim
+	// QueueID is the message's ID as a text.
+	QueueID string
 	// At is the end of the attempt, Took its duration.
 	At   time.Time
 	Took time.Duration
@@ -148,16 +149,13 @@ func (r *Readers) durable(e *Event) func() {
 }
 
 // contact is one address of a host that an attempt has contacted.
-type contact struct {
-	host string
-	addr netip.Addr
-}
+type contact struct{ host, ip string }
 
 // ip is the address at which a host was contacted last, "" where it was not.
 func (e *Event) ip(host string) string {
 	for i := len(e.contacts) - 1; i >= 0; i-- {
 		if e.contacts[i].host == host {
-			return e.contacts[i].addr.String()
+			return e.contacts[i].ip
 		}
 	}
 	return ""

@@ -76,10 +76,10 @@ func (a *attempt) metHost() bool {
 // homeless returns the failure where the attempt met no host because the domain has no
 // mail host at all. Such a domain is looked at twice, and then its mail is given up. nil
 // means that the attempt's own reasons count.
-func (a *attempt) homeless(ctx context.Context, plan outbound.Plan) *attemptError {
+func (a *attempt) homeless(ctx context.Context, plan *outbound.Plan) *attemptError {
 	why := ""
 	if !a.metHost() {
-		why = a.d.finder.Homeless(ctx, &plan, a.reach().Private)
+		why = a.d.finder.Homeless(ctx, plan, a.reach().Private).String()
 	}
 	if why == "" {
 		a.d.homeless.found(a.to.Key())
@@ -92,12 +92,12 @@ func (a *attempt) homeless(ctx context.Context, plan outbound.Plan) *attemptErro
 			text: fmt.Sprintf("%s; it is looked at once more in %s, and the message is given up if there is still none", why, age(max(left, time.Second)))}
 	}
 	if now.Sub(s.confirmed) > homelessTrust {
-		a.d.finder.Forget(&plan)
+		a.d.finder.Forget(plan)
 		fresh, f := a.findHosts(ctx)
 		if f != nil {
 			return f
 		}
-		if why = a.d.finder.Homeless(ctx, &fresh, a.reach().Private); why == "" {
+		if why = a.d.finder.Homeless(ctx, &fresh, a.reach().Private).String(); why == "" {
 			a.d.homeless.found(a.to.Key())
 			a.tryHosts(ctx, &fresh)
 			return nil

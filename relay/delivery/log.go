@@ -21,10 +21,11 @@ func LogEvents(log *slog.Logger) func(*Event) {
 			policy, mode = e.Policy.ID, string(e.Policy.Policy.Mode)
 		}
 		for _, r := range e.Results() {
+			f := e.facts(r.Host)
 			log.LogAttrs(context.Background(), slog.LevelInfo, "attempt",
-				slog.String("queue_id", env.ID.String()), slog.String("message_id", env.MessageID), slog.String("from", env.From), slog.Any("to", r.To),
+				slog.String("queue_id", e.QueueID), slog.String("message_id", env.MessageID), slog.String("from", env.From), slog.Any("to", r.To),
 				slog.String("domain", e.Claim.Domain), slog.String("host", r.Host), slog.String("ip", r.IP), slog.String("tls", e.TLS),
-				slog.Any("", e.facts(r.Host)),
+				slog.String("protection", string(f.protection)), slog.String("cipher", f.cipher), slog.String("group", f.group), slog.String("certificate", f.certificate),
 				slog.String("policy", policy), slog.String("mode", mode), slog.String("verdict", r.Verdict),
 				slog.String("why", r.Code), slog.String("reply", r.Reply), slog.String("error", r.Text),
 				slog.Int("attempt", e.Claim.Attempts+1), slog.Float64("took_seconds", seconds(e.Took)), slog.Float64("age_seconds", seconds(e.Claim.Age)))
@@ -32,23 +33,28 @@ func LogEvents(log *slog.Logger) func(*Event) {
 	}
 }
 
-// facts returns what the session with a host proved, as fields of their own: the protection in
-// one word, and the cipher suite, the group and the certificate (SHA-256 of the whole of it);
-// "" for what there was none of.
-func (e *Event) facts(host string) slog.Value {
-	protection, cipher, group, certificate := e.Protection, "", "", ""
+// facts are what a session proved: the protection in one word, and the cipher suite, the group
+// and the certificate (SHA-256 of the whole of it); "" for what there was none of.
+type facts struct {
+	protection                 security.Protection
+	cipher, group, certificate string
+}
+
+// facts returns those of the session with a host.
+func (e *Event) facts(host string) facts {
+	f := facts{protection: e.Protection}
 	if s := e.Session(host); s != nil {
 		if s != &e.Sessions[len(e.Sessions)-1] {
-			_, protection = s.Requirement.Describe(s.Evidence)
+			_, f.protection = s.Requirement.Describe(s.Evidence)
 		}
 		if s.Evidence.StartTLS == security.Established {
-			cipher, certificate = s.Evidence.SuiteName(), s.Evidence.Fingerprint
+			f.cipher, f.certificate = s.Evidence.SuiteName(), s.Evidence.Fingerprint
 			if s.Evidence.Group != 0 {
-				group = s.Evidence.Group.String()
+				f.group = s.Evidence.Group.String()
 			}
 		}
 	}
-	return slog.GroupValue(slog.String("protection", string(protection)), slog.String("cipher", cipher), slog.String("group", group), slog.String("certificate", certificate))
+	return f
 }
 
 // seconds is a time for the log, to 10 µs.

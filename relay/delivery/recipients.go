@@ -15,14 +15,22 @@ type recipients struct {
 	open    []int                  // those without a result
 	// declined are refusals that count where no other host takes the message.
 	declined map[int]*attemptError
+
+	// memory of the slices above, for a message to one recipient
+	state  [1]queue.RecipientState
+	relay  [1]bool
+	number [1]int
 }
 
-func newRecipients(before []queue.RecipientState) recipients {
-	r := recipients{before: before, states: make([]queue.RecipientState, len(before)), relayed: make([]bool, len(before)), open: make([]int, len(before))}
+// begin is called before all else, with the states from before the attempt.
+func (r *recipients) begin(before []queue.RecipientState) {
+	r.before, r.states, r.relayed, r.open = before, r.state[:], r.relay[:], r.number[:]
+	if n := len(before); n != 1 {
+		r.states, r.relayed, r.open = make([]queue.RecipientState, n), make([]bool, n), make([]int, n)
+	}
 	for i := range r.open {
 		r.open[i] = i
 	}
-	return r
 }
 
 // fail makes f the result of the recipient at position i. tls describes the session.

@@ -2,7 +2,6 @@ package delivery
 
 import (
 	"net"
-	"net/netip"
 	"slices"
 
 	"github.com/stsrelay/stsrelay/relay/security"
@@ -13,6 +12,9 @@ import (
 type record struct {
 	sessions []Session
 	contacts []contact // in their order
+	// memory of the slices above: most attempts use one session
+	firstSession [1]Session
+	firstContact [1]contact
 	// tls is what the last session proved, in words, protection the same in one word;
 	// "" where there was none.
 	tls        string
@@ -20,13 +22,17 @@ type record struct {
 }
 
 // contacted records an address that the attempt has contacted.
-func (r *record) contacted(host string, addr netip.Addr) {
-	r.contacts = append(r.contacts, contact{host, addr})
+func (r *record) contacted(host, ip string) {
+	if r.contacts == nil {
+		r.contacts = r.firstContact[:0]
+	}
+	r.contacts = append(r.contacts, contact{host, ip})
 }
 
 // proved records the evidence of the session in use.
 func (r *record) proved(req *security.Requirement, e *security.Evidence) {
-	r.tls, r.protection = req.Describe(e)
+	words, protection := req.Describe(e)
+	r.tls, r.protection = words.String(), protection
 }
 
 // session records a session that is used for req, once, and returns its entry.
@@ -35,6 +41,9 @@ func (r *record) session(req *security.Requirement, s *session) *Session {
 		if known := &r.sessions[i]; known.Evidence == &s.evidence {
 			return known
 		}
+	}
+	if r.sessions == nil {
+		r.sessions = r.firstSession[:0]
 	}
 	r.sessions = append(r.sessions, Session{
 		Requirement: req, Evidence: &s.evidence,

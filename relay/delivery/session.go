@@ -33,7 +33,7 @@ func (a *attempt) session(ctx context.Context, h *hostTry) (*session, *attemptEr
 			return nil, contextFailure(ctx, h.Name)
 		}
 		if s != nil {
-			a.record.contacted(h.Name, s.addr)
+			a.record.contacted(h.Name, s.remoteIP)
 			a.record.session(h.req, s).Usable = true
 			a.traceReused(h, s)
 			return s, nil
@@ -106,7 +106,7 @@ func (a *attempt) openSession(ctx context.Context, h *hostTry) (*session, *attem
 		a.traceDial(h.Name, place.at, won, err)
 		if err != nil {
 			a.walk.InVain(place.at[:n]...)
-			a.record.contacted(h.Name, place.at[0].Addr()) // the text has the others
+			a.record.contacted(h.Name, place.at[0].Addr().String()) // the text has the others
 			place.end(a.d.now())
 			failed := outbound.Failure{Stage: outbound.StageConnect, Host: h.Name, Addrs: addrs, Err: err}
 			return nil, &attemptError{reason: failure.Connect, host: h.Name, domainWide: true, overload: true, text: failed.Error()}
@@ -131,7 +131,7 @@ func (a *attempt) openSession(ctx context.Context, h *hostTry) (*session, *attem
 // handshake broke and nobody asks for TLS.
 func (a *attempt) openOn(ctx context.Context, h *hostTry, conn net.Conn, addr netip.AddrPort) (*session, *attemptError) {
 	req := h.req
-	a.record.contacted(req.Host, addr.Addr())
+	a.record.contacted(req.Host, addr.Addr().String())
 	s := &session{host: req.Host, addr: addr.Addr()}
 	target := outbound.Target{
 		Requirement: req, Addr: addr, LegacyTLS: a.settings.LegacyTLS, NoChunking: !a.d.pool.mayUseBDAT(h.key), ConnectTimeout: a.settings.ConnectTimeout,

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/stsrelay/stsrelay/internal/dnsclient"
+	"github.com/stsrelay/stsrelay/queue"
 	"github.com/stsrelay/stsrelay/relay/outbound"
 	"github.com/stsrelay/stsrelay/relay/security"
 	"github.com/stsrelay/stsrelay/relay/smtpclient"
@@ -23,25 +24,27 @@ func (a *attempt) beginTrace(ctx context.Context) context.Context {
 	if a.d.trace == nil {
 		return ctx
 	}
-	a.trace = a.d.trace.Begin(a.claim.Envelope.ID.String(), a.claim.Domain)
-	open := len(a.recipients.open)
-	a.trace.AddLate("", func() []trace.Said {
-		return said(trace.Began, fmt.Sprintf("attempt %d, from <%s>, recipients of %s: %d", a.claim.Attempts+1, a.claim.Envelope.From, a.claim.Domain, open))
-	})
-	return dnsclient.WithObserver(ctx, func(o dnsclient.Observation) {
-		a.trace.AddLate("", func() []trace.Said { return said(trace.DNS, o.String()) })
-	})
+	a.trace = a.d.trace.Begin(a.id, a.claim.Domain)
+	a.trace.AddText("", trace.Began, (*begun)(a.claim))
+	return dnsclient.WithObserver(ctx, func(o *dnsclient.Observation) { a.trace.AddText("", trace.DNS, o) })
+}
+
+// begun is a claim that is tried, for a trace.
+type begun queue.Claim
+
+func (c *begun) String() string {
+	return fmt.Sprintf("attempt %d, from <%s>, recipients of %s: %d", c.Attempts+1, c.Envelope.From, c.Domain, len(c.States))
 }
 
 func said(step trace.Step, text string) []trace.Said { return []trace.Said{{Step: step, Text: text}} }
 
 func (a *attempt) tracePolicy(r sts.Result, err error) {
 	if a.trace != nil {
-		a.trace.AddLate("", func() []trace.Said { return said(trace.Policy, policyText(&r, err)) })
+		a.trace.AddLate("", func() []trace.Said { return said(trace.Policy, policyText(r, err)) })
 	}
 }
 
-func policyText(r *sts.Result, err error) string {
+func policyText(r sts.Result, err error) string {
 	text := "no MTA-STS policy"
 	switch p := r.Policy; {
 	case err != nil:
@@ -63,11 +66,11 @@ func policyText(r *sts.Result, err error) string {
 
 func (a *attempt) tracePlan(p outbound.Plan, err error) {
 	if a.trace != nil {
-		a.trace.AddLate("", func() []trace.Said { return said(trace.Host, planText(&p, err)) })
+		a.trace.AddLate("", func() []trace.Said { return said(trace.Host, planText(p, err)) })
 	}
 }
 
-func planText(p *outbound.Plan, err error) string {
+func planText(p outbound.Plan, err error) string {
 	if err != nil {
 		return "no host is known: " + err.Error()
 	}
@@ -136,8 +139,8 @@ func (a *attempt) traceEvidence(req *security.Requirement, e *security.Evidence,
 
 func evidenceTexts(req *security.Requirement, e *security.Evidence, resumed bool) (all []trace.Said) {
 	text := "STARTTLS is " + e.StartTLS.String()
-	if e.Failure != "" {
-		text += ": " + e.Failure
+	if !e.Failure.IsZero() {
+		text += ": " + e.Failure.String()
 	}
 	if e.StartTLS == security.Established {
 		text = e.Cipher()
@@ -149,16 +152,16 @@ func evidenceTexts(req *security.Requirement, e *security.Evidence, resumed bool
 	if e.StartTLS == security.Established && len(e.Chain) > 0 {
 		leaf, verdict := e.Chain[0], "is trusted"
 		if e.Certificate != security.Trusted {
-			verdict = e.CertificateText
+			verdict = e.CertificateText.String()
 		}
 		all = append(all, trace.Said{Step: trace.TLS, Text: fmt.Sprintf("certificate for %s, issued by %s, until %s, SHA-256 %s; it %s", strings.Join(leaf.DNSNames, " "), leaf.Issuer, leaf.NotAfter.UTC().Format(time.DateOnly), e.Fingerprint, verdict)})
 	}
 	for _, v := range req.Judge(e, nil) {
 		says := "satisfied"
 		if v.Shortfall != nil {
-			says = v.Shortfall.Text + "; this holds nothing"
+			says = v.Shortfall.Text.String() + "; this holds nothing"
 			if v.Binding {
-				says = v.Shortfall.Text + "; nothing may be sent"
+				says = v.Shortfall.Text.String() + "; nothing may be sent"
 			}
 		}
 		all = append(all, trace.Said{Step: trace.Judge, Text: v.Source.String() + ": " + says})

@@ -110,7 +110,7 @@ func (a *attempt) send(ctx context.Context, h *hostTry, s *session) transactionR
 func (a *attempt) transaction(s *session) smtpclient.Transaction {
 	env := &a.claim.Envelope
 	t := smtpclient.Transaction{
-		From: env.From, Size: env.Size, Body: a.claim.Body(),
+		From: env.From, Size: env.Size, Body: a.claim.Body(), Recipients: a.recipient[:0],
 		Bit8: env.EightBit, SMTPUTF8: env.SMTPUTF8, RequireTLS: env.RequireTLS && s.evidence.OffersRequireTLS,
 		EnvID: env.EnvID, Ret: env.Ret,
 		Content: func() context.Context {
@@ -267,7 +267,7 @@ func recipientFailure(s *session, out smtpclient.Outcome, err error, k int) (*at
 			l := rule(r.at, r.Reply, situation{tls: s.evidence.StartTLS})
 			f := l.failure(host, r.Reply)
 			if l.reason == failure.Handshake || l.reason == failure.TLSNone {
-				f.text = fmt.Sprintf("%s takes mail over TLS only, and gave none (%s)", f.text, cmp.Or(s.evidence.Failure, "STARTTLS is not offered"))
+				f.text = fmt.Sprintf("%s takes mail over TLS only, and gave none (%s)", f.text, cmp.Or(s.evidence.Failure.String(), "STARTTLS is not offered"))
 			}
 			return f, l.owner
 		}

@@ -56,7 +56,8 @@ func TestTheResultOfATransactionIsFoldedIntoTheAttempt(t *testing.T) {
 				}
 			}
 			s := &session{host: "mx.d.example", addr: netip.MustParseAddr("192.0.2.1"), evidence: security.Evidence{StartTLS: security.Established}}
-			a, h := &attempt{recipients: newRecipients(make([]queue.RecipientState, 2))}, &hostTry{}
+			a, h := &attempt{}, &hostTry{}
+			a.recipients.begin(make([]queue.RecipientState, 2))
 			r := judge(s, out, tt.err, 2)
 			r.capacity = 7
 			a.fold(h, s, r)

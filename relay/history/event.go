@@ -21,7 +21,7 @@ func (l *Log) AddEvent(e *delivery.Event) {
 	env := &e.Claim.Envelope
 	for _, r := range e.Results() {
 		l.Add(Record{
-			At: e.At, Kind: Attempt, QueueID: env.ID.String(), MessageID: env.MessageID, From: env.From, To: r.To, Domain: e.Claim.Domain, Size: env.Size,
+			At: e.At, Kind: Attempt, QueueID: e.QueueID, MessageID: env.MessageID, From: env.From, To: r.To, Domain: e.Claim.Domain, Size: env.Size,
 			Verdict: r.Verdict, Why: r.Code, Host: r.Host, IP: r.IP, Reply: r.Reply, Status: r.Status, Error: r.Text,
 			Number: e.Claim.Attempts + 1, Took: e.Took.Round(10 * time.Microsecond).Seconds(), TLS: l.sessionTLS(e, r.Host),
 		})

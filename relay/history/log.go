@@ -347,7 +347,7 @@ func (w *writer) end() {
 // add adds a record to the next frame.
 func (w *writer) add(r *Record) {
 	r.At = r.At.UTC().Round(0)
-	if day := r.At.Format(time.DateOnly); w.head.lines > 0 && day != w.head.to.Format(time.DateOnly) {
+	if w.head.lines > 0 && !sameDay(r.At, w.head.to) {
 		_ = w.flush() // a frame has records of one day only
 	}
 	s := w.l.Settings()
@@ -358,6 +358,9 @@ func (w *writer) add(r *Record) {
 		_ = w.flush()
 	}
 }
+
+// sameDay reports whether two times, both in UTC, are of one day.
+func sameDay(a, b time.Time) bool { return a.YearDay() == b.YearDay() && a.Year() == b.Year() }
 
 // note counts a record and includes its time.
 func (h *header) note(at time.Time) {

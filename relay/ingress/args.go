@@ -35,20 +35,26 @@ type args struct {
 
 // takeArgs parses the arguments of MAIL or RCPT into c.args. It returns the line for
 // go-smtp: a command with a placeholder for the path, or the line itself if it is
-// neither command.
+// neither command. It must not be changed.
 func (c *conn) takeArgs(line []byte) []byte {
 	c.args = args{}
-	keyword, placeholder := "FROM:", "MAIL FROM:<>\r\n"
+	keyword, placeholder := "FROM:", placeholderMail
 	if c.dialogue.verb == "RCPT" {
-		keyword, placeholder = "TO:", "RCPT TO:<x@x>\r\n"
+		keyword, placeholder = "TO:", placeholderRcpt
 	}
 	arg := strings.TrimLeft(string(line[len(c.dialogue.verb):]), blanks)
 	if len(arg) < len(keyword) || !strings.EqualFold(arg[:len(keyword)], keyword) {
 		return line
 	}
 	c.args = parseArgs(strings.TrimRight(arg[len(keyword):], "\r\n"))
-	return []byte(placeholder)
+	return placeholder
 }
+
+// The commands with a placeholder. Nobody changes them.
+var (
+	placeholderMail = []byte("MAIL FROM:<>\r\n")
+	placeholderRcpt = []byte("RCPT TO:<x@x>\r\n")
+)
 
 const blanks = " \t"
 

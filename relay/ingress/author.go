@@ -7,6 +7,7 @@ import (
 	"github.com/emersion/go-smtp"
 
 	"github.com/stsrelay/stsrelay/internal/mailbox"
+	"github.com/stsrelay/stsrelay/internal/mailheader"
 	"github.com/stsrelay/stsrelay/queue"
 )
 
@@ -60,13 +61,13 @@ func domainOf(address string) string {
 
 // checkAuthors returns the reply that refuses a message whose From fields claim a domain
 // that the listener or the user may not use (sender_domains); nil if all are allowed.
-func (s *session) checkAuthors(from []string) *smtp.SMTPError {
+func (s *session) checkAuthors(from [][]byte) *smtp.SMTPError {
 	rule := s.listener.rule()
 	if len(rule.SenderDomains) == 0 && len(s.user.SenderDomains) == 0 {
 		return nil
 	}
-	for _, value := range from {
-		for _, domain := range authors(value) {
+	for _, field := range from {
+		for _, domain := range authors(mailheader.Value(field)) {
 			if !mayClaim(rule.SenderDomains, domain) {
 				return reply(550, 5, 7, 1, "the From field is of %s, and senders of that may not use this listener (sender_domains)", domain)
 			}
@@ -95,7 +96,7 @@ func signingDomain(h *header, env *queue.Envelope) string {
 	switch len(h.from) {
 	case 0:
 	case 1:
-		value = h.from[0]
+		value = mailheader.Value(h.from[0])
 	default:
 		return ""
 	}

@@ -37,25 +37,28 @@ const triedVersion = "v0.25.1"
 
 // replies are those of go-smtp that are said otherwise, by how they begin: some
 // have another code by the RFCs, some are chatty.
-var replies = []struct{ theirs, ours string }{
-	{"250 2.0.0 Roger, accepting mail from", "250 2.1.0 sender ok"},
-	{"250 2.0.0 I'll make sure", "250 2.1.5 recipient ok"},
-	{"250 2.0.0 I have successfully done nothing", "250 2.0.0 ok"},
-	{"500 5.5.1 Too many errors. Quiting now", "421 4.7.0 too many unknown commands; goodbye"},
+var replies = []struct {
+	theirs string
+	ours   []byte // nobody changes it
+}{
+	{"250 2.0.0 Roger, accepting mail from", []byte("250 2.1.0 sender ok\r\n")},
+	{"250 2.0.0 I'll make sure", []byte("250 2.1.5 recipient ok\r\n")},
+	{"250 2.0.0 I have successfully done nothing", []byte("250 2.0.0 ok\r\n")},
+	{"500 5.5.1 Too many errors. Quiting now", []byte("421 4.7.0 too many unknown commands; goodbye\r\n")},
 	// RFC 4954, 4 and 6
-	{"454 4.7.0 Invalid base64 data", "501 5.5.2 that is not base64"},
-	{"502 5.5.4 Missing parameter", "501 5.5.4 AUTH takes a mechanism"},
-	{"235 2.0.0 ", "235 2.7.0 welcome"},
+	{"454 4.7.0 Invalid base64 data", []byte("501 5.5.2 that is not base64\r\n")},
+	{"502 5.5.4 Missing parameter", []byte("501 5.5.4 AUTH takes a mechanism\r\n")},
+	{"235 2.0.0 ", []byte("235 2.7.0 welcome\r\n")},
 }
 
-// rewrite is a line of go-smtp's replies as the client gets it.
+// rewrite is a line of go-smtp's replies as the client gets it. It must not be changed.
 func (c *conn) rewrite(p []byte) []byte {
 	if c.dialogue.answersHello() {
 		return c.rewriteHello(p)
 	}
 	for _, r := range replies {
-		if bytes.HasPrefix(p, []byte(r.theirs)) {
-			return []byte(r.ours + "\r\n")
+		if len(p) >= len(r.theirs) && string(p[:len(r.theirs)]) == r.theirs {
+			return r.ours
 		}
 	}
 	return asciiReply(p)

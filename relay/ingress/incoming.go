@@ -13,9 +13,12 @@ type incoming struct {
 	session *session
 	env     *queue.Envelope
 	in      *queue.Incoming
+	id      string // of in
 	domain  string // for which it is signed, "" for none
 	signing Signing
 	fields  []byte // of its signatures
+	header  headerReader
+	content contentWriter
 }
 
 // read streams the content into the queue. Only a message with lines that are too
@@ -23,21 +26,23 @@ type incoming struct {
 func (m *incoming) read() error {
 	s := m.session
 	limits := s.server.limits()
-	h := &headerReader{w: m.in, keep: s.server.rules.Load().Headers.keeps(s.server.hostname)}
+	h := &m.header
+	*h = headerReader{w: m.in, keep: s.server.rules.Load().Headers.keeps(s.server.hostname)}
 	if rewrite := s.server.rules.Load().Rewrite; len(rewrite) > 0 {
 		h.change = rewrite.field
 	}
-	h.complete = func(head header) (string, error) {
+	h.complete = func(head header) ([]byte, error) {
 		if e := s.checkAuthors(head.from); e != nil {
-			return "", e
+			return nil, e
 		}
 		if s.server.rules.Load().Sign != nil {
 			m.domain = signingDomain(&head, m.env)
 		}
 		h.w = m.signed()
-		return s.complete(head, m.env, m.in.ID().String())
+		return s.complete(head, m.env, m.id)
 	}
-	c := &contentWriter{w: h}
+	c := &m.content
+	*c = contentWriter{w: h}
 	switch limits.LongLines {
 	case "reject":
 		c.maxLine = smtpLine

@@ -3,6 +3,7 @@ package ingress
 import (
 	"fmt"
 	"io"
+	"log/slog"
 	"slices"
 	"strings"
 
@@ -42,7 +43,7 @@ func (m *incoming) journal() error {
 	if err := in.Commit(s.server.ctx(), env); err != nil {
 		return err
 	}
-	s.server.took(in, &env, "journal_of", m.in.ID().String())
+	s.server.took(in, in.ID().String(), &env, slog.String("journal_of", m.id))
 	return nil
 }
 

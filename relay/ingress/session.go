@@ -1,9 +1,12 @@
 package ingress
 
 import (
+	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"slices"
 	"strings"
 	"time"
@@ -36,6 +39,12 @@ type session struct {
 	conn     *conn
 	smtp     *smtp.Conn
 	helo     string // the name in the last EHLO or HELO
+	client   string // as envelopes have it: helo with the client's address
+	// described is the line of Received fields about the TLS session of.
+	described struct {
+		of   *tls.ConnectionState
+		text string
+	}
 
 	user     User // authenticated by AUTH; no name: nobody
 	attempts int  // of AUTH
@@ -51,7 +60,16 @@ func (l *listener) newSession(c *smtp.Conn) (smtp.Session, error) {
 	if !ok {
 		return nil, errors.New("internal error: not a connection of ours")
 	}
-	return &session{server: l.server, listener: l, conn: conn, smtp: c, helo: clean(c.Hostname())}, nil
+	s := &session{server: l.server, listener: l, conn: conn, smtp: c}
+	s.named(c.Hostname())
+	return s, nil
+}
+
+// named sets the client's name.
+func (s *session) named(hostname string) {
+	if helo := clean(hostname); helo != s.helo || s.client == "" {
+		s.helo, s.client = helo, fmt.Sprintf("%s [%s]", helo, s.conn.remote)
+	}
 }
 
 // clean makes a name that a client gave safe for headers and logs.
@@ -232,7 +250,7 @@ func (s *session) Data(io.Reader) error {
 	if err != nil {
 		return s.unavailable(err)
 	}
-	m := &incoming{session: s, env: &env, in: in}
+	m := &incoming{session: s, env: &env, in: in, id: in.ID().String()}
 	defer func() { m.in.Abort() }()
 	err = m.read()
 	in = m.in
@@ -248,10 +266,10 @@ func (s *session) Data(io.Reader) error {
 	}
 	if len(env.Recipients) == 0 { // the drop was the only one
 		s.conn.refusals, s.conn.fruitless = 0, 0
-		return reply(250, 2, 0, 0, "received as %s", in.ID())
+		return reply(250, 2, 0, 0, "received as %s", m.id)
 	}
 	env.ReceivedAt = s.server.now()
-	env.Client = fmt.Sprintf("%s [%s]", s.helo, s.conn.remote)
+	env.Client = s.client
 	env.Auth = s.user.Name
 	if s.conn.tls != nil {
 		env.TLS = tlsName(s.conn.tls)
@@ -265,22 +283,21 @@ func (s *session) Data(io.Reader) error {
 		return s.unavailable(err)
 	}
 	s.conn.refusals, s.conn.fruitless = 0, 0
-	s.server.took(in, &env)
-	return reply(250, 2, 0, 0, "queued as %s", in.ID())
+	s.server.took(in, m.id, &env)
+	return &smtp.SMTPError{Code: 250, EnhancedCode: smtp.EnhancedCode{2, 0, 0}, Message: "queued as " + m.id}
 }
 
 // took tells of a message that is in the queue. more are further attributes of its log
 // line.
-func (s *Server) took(in *queue.Incoming, env *queue.Envelope, more ...any) {
+func (s *Server) took(in *queue.Incoming, id string, env *queue.Envelope, more ...slog.Attr) {
 	if s.accepted != nil {
 		env.ID, env.Size = in.ID(), in.Size()
 		s.accepted(env)
 	}
-	attrs := []any{
-		"queue_id", in.ID().String(), "message_id", env.MessageID, "from", env.From, "recipients", len(env.Recipients),
-		"size", in.Size(), "client", env.Client, "tls", env.TLS, "user", env.Auth,
-	}
-	s.log.Info("accepted", append(attrs, more...)...)
+	s.log.LogAttrs(context.Background(), slog.LevelInfo, "accepted", append([]slog.Attr{
+		slog.String("queue_id", id), slog.String("message_id", env.MessageID), slog.String("from", env.From), slog.Int("recipients", len(env.Recipients)),
+		slog.Int64("size", in.Size()), slog.String("client", env.Client), slog.String("tls", env.TLS), slog.String("user", env.Auth),
+	}, more...)...)
 }
 
 func tooLarge(most int64) *smtp.SMTPError {
@@ -313,26 +330,28 @@ const maxSubject = 250
 
 // complete returns the header fields to add in front of the message, and sets the
 // parts of env that depend on its header.
-func (s *session) complete(h header, env *queue.Envelope, id string) (string, error) {
+func (s *session) complete(h header, env *queue.Envelope, id string) ([]byte, error) {
 	if hops := s.server.limits().Hops; h.received >= hops {
-		return "", reply(554, 5, 4, 6, "the message has passed %d servers: it runs in a loop", h.received)
+		return nil, reply(554, 5, 4, 6, "the message has passed %d servers: it runs in a loop", h.received)
 	}
 	env.TLSOptional = h.tlsRequiredNo && h.tlsRequiredAll == 1 && !env.RequireTLS && s.server.rules.Load().HonorTLSRequiredNo
 	// Some clients declare SMTPUTF8 wherever it is offered. The flag stays only on mail
 	// that needs it, because hosts without SMTPUTF8 refuse mail with the flag.
 	env.SMTPUTF8 = env.SMTPUTF8 && (h.nonASCII || needsUTF8(env))
 	now := s.server.now()
-	add := s.received(env, id, now)
+	add := s.received(make([]byte, 0, 512), env, id, now)
 	env.MessageID = queue.CleanMessageID(h.messageID)
-	env.Subject = strings.Clone(h.subject[:min(len(h.subject), maxSubject)])
+	if env.Subject = h.subject; len(h.subject) > maxSubject {
+		env.Subject = strings.Clone(h.subject[:maxSubject])
+	}
 	if h.messageID == "" {
 		env.MessageID = fmt.Sprintf("<%s@%s>", id, s.server.hostname)
-		add += "Message-ID: " + env.MessageID + "\r\n"
+		add = fmt.Appendf(add, "Message-ID: %s\r\n", env.MessageID)
 	}
 	if !h.hasDate {
-		add += "Date: " + now.Format(time.RFC1123Z) + "\r\n"
+		add = append(now.AppendFormat(append(add, "Date: "...), time.RFC1123Z), "\r\n"...)
 	}
-	return add + author(&h, env), nil
+	return append(add, author(&h, env)...), nil
 }
 
 func needsUTF8(env *queue.Envelope) bool {
@@ -341,7 +360,7 @@ func needsUTF8(env *queue.Envelope) bool {
 
 // Reset implements smtp.Session. EHLO is a reset too, and may change the client's name.
 func (s *session) Reset() {
-	s.helo = clean(s.smtp.Hostname())
+	s.named(s.smtp.Hostname())
 	s.conn.sender = ""
 	s.forget()
 }

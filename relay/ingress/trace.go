@@ -23,7 +23,7 @@ var errLongHeader = errors.New("the header of the message is larger than 256 KiB
 // the header until it is whole, adds the missing fields, and streams the rest.
 type headerReader struct {
 	w        io.Writer
-	complete func(h header) (add string, err error)
+	complete func(h header) (add []byte, err error)
 	keep     func(field []byte) bool   // reports whether a field stays; nil: all do
 	change   func(field []byte) []byte // returns what takes the place of a field; nil: none changes
 	buf      []byte
@@ -36,7 +36,7 @@ type header struct {
 	hasDate        bool
 	messageID      string   // "" if there is none
 	subject        string   // "" if there is none
-	from           []string // the From fields that are not empty, unfolded
+	from           [][]byte // the From fields that are not empty
 	tlsRequiredNo  bool
 	tlsRequiredAll int // number of TLS-Required fields
 	nonASCII       bool
@@ -92,14 +92,16 @@ func (h *headerReader) flush(head, rest []byte) error {
 	if err != nil {
 		return err
 	}
-	out := []byte(add)
-	for field := range mailheader.Fields(head) {
-		if !empty(field) && (h.keep == nil || h.keep(field)) {
-			out = append(out, field...)
-		}
-	}
-	if _, err := h.w.Write(out); err != nil {
+	if _, err := h.w.Write(add); err != nil {
 		return err
+	}
+	for field := range mailheader.Fields(head) {
+		if empty(field) || h.keep != nil && !h.keep(field) {
+			continue
+		}
+		if _, err := h.w.Write(field); err != nil {
+			return err
+		}
 	}
 	_, err = h.w.Write(rest)
 	return err
@@ -125,7 +127,7 @@ func parseHeader(b []byte) (h header) {
 			h.received++
 		case "from":
 			if !empty(field) {
-				h.from = append(h.from, mailheader.Value(field))
+				h.from = append(h.from, field)
 			}
 		case "date":
 			h.hasDate = h.hasDate || !empty(field)
@@ -150,7 +152,7 @@ func parseHeader(b []byte) (h header) {
 func empty(field []byte) bool {
 	switch mailheader.Name(field) {
 	case "from", "date", "message-id":
-		return mailheader.Value(field) == ""
+		return !mailheader.HasValue(field)
 	}
 	return false
 }
@@ -211,38 +213,42 @@ func isASCII(b []byte) bool {
 	return !slices.ContainsFunc(b, func(c byte) bool { return c >= 0x80 })
 }
 
-// received returns the Received field (RFC 5321, 4.4; RFC 3848 for the protocol).
-func (s *session) received(env *queue.Envelope, id string, now time.Time) string {
-	protocol := "SMTP"
-	if s.conn.dialogue.esmtp {
-		protocol = "ESMTP"
-		if env.SMTPUTF8 {
-			protocol = "UTF8SMTP"
-		}
-		if s.conn.tls != nil {
-			protocol += "S"
-		}
-		if s.user.Name != "" {
-			protocol += "A"
-		}
+// received appends the Received field (RFC 5321, 4.4; RFC 3848 for the protocol) to b.
+func (s *session) received(b []byte, env *queue.Envelope, id string, now time.Time) []byte {
+	b = append(append(append(b, "Received: from "...), s.helo...), " (["...)
+	if s.conn.remote.Is6() {
+		b = append(b, "IPv6:"...)
 	}
-	var b strings.Builder
-	fmt.Fprintf(&b, "Received: from %s ([%s])", s.helo, literal(s.conn.remote.String()))
-	if t := s.conn.tls; t != nil {
-		fmt.Fprintf(&b, "\r\n\t(using %s with cipher %s)", tls.VersionName(t.Version), tls.CipherSuiteName(t.CipherSuite))
+	b = append(s.conn.remote.AppendTo(b), "])"...)
+	b = append(b, s.overTLS()...)
+	b = append(append(append(b, "\r\n\tby "...), s.server.hostname...), " with "...)
+	switch {
+	case !s.conn.dialogue.esmtp:
+		b = append(b, "SMTP"...)
+	case env.SMTPUTF8:
+		b = append(b, "UTF8SMTP"...)
+	default:
+		b = append(b, "ESMTP"...)
 	}
-	fmt.Fprintf(&b, "\r\n\tby %s with %s id %s", s.server.hostname, protocol, id)
+	if s.conn.dialogue.esmtp && s.conn.tls != nil {
+		b = append(b, 'S')
+	}
+	if s.conn.dialogue.esmtp && s.user.Name != "" {
+		b = append(b, 'A')
+	}
+	b = append(append(b, " id "...), id...)
 	if len(env.Recipients) == 1 && len(env.Recipients[0].Address) <= longAddress {
-		fmt.Fprintf(&b, "\r\n\tfor <%s>", env.Recipients[0].Address)
+		b = append(append(append(b, "\r\n\tfor <"...), env.Recipients[0].Address...), '>')
 	}
-	fmt.Fprintf(&b, ";\r\n\t%s\r\n", now.Format(time.RFC1123Z))
-	return b.String()
+	return append(now.AppendFormat(append(b, ";\r\n\t"...), time.RFC1123Z), "\r\n"...)
 }
 
-// literal returns an IP address in the form for an address literal.
-func literal(addr string) string {
-	if strings.Contains(addr, ":") {
-		return "IPv6:" + addr
+// overTLS returns the line of the Received field about TLS, "" for a session in clear. It is
+// made once for a session.
+func (s *session) overTLS() string {
+	if t := s.conn.tls; t != s.described.of {
+		s.described.of = t
+		s.described.text = fmt.Sprintf("\r\n\t(using %s with cipher %s)", tls.VersionName(t.Version), tls.CipherSuiteName(t.CipherSuite))
 	}
-	return addr
+	return s.described.text
 }

@@ -77,7 +77,7 @@ func (r *Reporter) Delay(w *queue.Claim, states []queue.RecipientState) (queue.N
 // 5.2.2).
 func (r *Reporter) Success(w *queue.Claim, states []queue.RecipientState, relayed []bool) (queue.NewMessage, bool) {
 	return r.notice(Relayed, &w.Envelope, entries(w, states, func(i int) bool {
-		return states[i].State == queue.Delivered && i < len(relayed) && relayed[i]
+		return states[i].State == queue.Delivered && i < len(relayed) && relayed[i] && asked(w.Envelope.Recipients[i], Relayed)
 	}), "")
 }
 

@@ -38,7 +38,7 @@ type turn struct {
 // that earlier attempts have tried in vain come last. walk is nil, or the attempt's
 // walk through another plan before: the addresses that it has dialed count.
 func (r *Rotation) Begin(domain string, p *Plan, walk *Walk, now time.Time) *Walk {
-	w := &Walk{plan: p, earlier: r.of(domain, now), tried: make(tried)}
+	w := &Walk{plan: p, earlier: r.of(domain, now)}
 	if walk != nil {
 		w.dialed = walk.dialed
 	}

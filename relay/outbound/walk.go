@@ -55,7 +55,7 @@ func (w *Walk) Hosts(ctx context.Context, g Guide) iter.Seq[Step] {
 		if w.complete = true; len(w.earlier) == 0 {
 			return
 		}
-		w.earlier, w.tried, w.again = w.tried, make(tried), true
+		w.earlier, w.tried, w.again = w.tried, nil, true
 		w.pass(ctx, g, yield)
 	}
 }
@@ -118,12 +118,19 @@ func (w *Walk) Dial(n int) { w.dialed += n }
 // InVain takes note of addresses that were tried in vain.
 func (w *Walk) InVain(addrs ...netip.AddrPort) {
 	for _, a := range addrs {
-		w.tried[a.Addr().String()] = true
+		w.note(a.Addr().String())
 	}
 }
 
 // Done takes note of a host of which all was tried, in vain.
-func (w *Walk) Done(h Host) { w.tried[h.Name] = true }
+func (w *Walk) Done(h Host) { w.note(h.Name) }
+
+func (w *Walk) note(what string) {
+	if w.tried == nil {
+		w.tried = make(tried)
+	}
+	w.tried[what] = true
+}
 
 // Failed takes note of a host that could not be used. Hosts behind this relay are
 // ours, or lead back here, and are not tried (RFC 5321, 5.1). That mail goes round in

@@ -8,6 +8,7 @@
 package trace
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 	"sync"
@@ -93,6 +94,7 @@ type entry struct {
 	host string
 	Said
 	late func() []Said // nil: it is an event
+	text fmt.Stringer  // what Text will be; nil: it is there
 }
 
 // Said is a step and its text.
@@ -150,6 +152,21 @@ func (a *Attempt) AddLate(host string, texts func() []Said) {
 	}
 }
 
+// AddText is AddLate for one event.
+func (a *Attempt) AddText(host string, step Step, text fmt.Stringer) {
+	if a == nil {
+		return
+	}
+	now := time.Now()
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.t.watchers.Load() == nil {
+		a.events = append(a.events, entry{at: now, host: host, Said: Said{Step: step}, text: text})
+		return
+	}
+	a.addLocked(entry{at: now, host: host, Said: Said{step, clipped(text.String())}})
+}
+
 func (a *Attempt) event(e *entry) Event {
 	return Event{At: e.at.UTC(), QueueID: a.unit.id, Domain: a.unit.domain, Host: e.host, Step: e.Step, Text: e.Text}
 }
@@ -181,10 +198,14 @@ func (a *Attempt) addLocked(e entry) {
 
 // allLocked returns all events so far. Texts that were left for later are made now.
 func (a *Attempt) allLocked() []Event {
-	late := slices.ContainsFunc(a.events, func(e entry) bool { return e.late != nil })
+	late := slices.ContainsFunc(a.events, func(e entry) bool { return e.late != nil || e.text != nil })
 	if late {
 		var all []entry
 		for _, e := range a.events {
+			if e.text != nil {
+				e.Text, e.text = clipped(e.text.String()), nil
+				a.size += len(e.Text)
+			}
 			if e.late == nil {
 				all = append(all, e)
 				continue

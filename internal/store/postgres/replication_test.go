@@ -11,19 +11,13 @@ import (
 	"github.com/stsrelay/stsrelay/internal/store"
 	"github.com/stsrelay/stsrelay/internal/store/pgtest"
 	"github.com/stsrelay/stsrelay/internal/store/postgres"
+	"github.com/stsrelay/stsrelay/internal/store/postgres/postgrestest"
 )
 
 // pair is a cluster of its own, of a primary and one standby, with an open store.
 func pair(t *testing.T, patience time.Duration) (*pgtest.Cluster, *postgres.Store) {
 	t.Helper()
-	c, err := pgtest.Start("", 1)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(c.Stop)
-	if _, err := postgres.Init(context.Background(), c.URL(), postgres.Required); err != nil {
-		t.Fatal(err)
-	}
+	c := postgrestest.Start(t, 1)
 	s, err := postgres.Open(context.Background(), postgres.Options{URL: c.URL(), Space: "a", Patience: patience, Logger: logger(t)})
 	if err != nil {
 		t.Fatal(err)
