@@ -107,7 +107,7 @@ func (l *loader) checkPublished() {
 		for name, err := range publish.Problems(p.Policy()) {
 			l.fail(key(name), nil, "%v", err)
 		}
-		if w := publish.Warning(p.Policy()); w != "" {
+		if w := publish.Warning(p.Policy()); !w.IsZero() {
 			l.warn("publish[%d]: %s", i, w)
 		}
 		if p.Record != "" {

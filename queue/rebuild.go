@@ -53,7 +53,7 @@ func (q *Queue) rebuild() (sound bool, err error) {
 	if n := q.scheduler.Counts(); n.Messages > 0 {
 		q.log.Info("queue opened", "messages", n.Messages, "recipients", n.Recipients, "held", n.Held, "took_seconds", time.Since(start).Round(time.Millisecond).Seconds())
 	}
-	return !r.unsound, nil
+	return !r.unsound, q.readSeen(r.newest)
 }
 
 func (q *Queue) number(key []byte) (n uint64, err error) {
@@ -74,7 +74,8 @@ type rebuilder struct {
 	cur      *scheduler.Entry // the message whose records are being read
 	released bool             // cur was held, and is not any more
 	overdue  []*scheduler.Group
-	unsound  bool // something could not be read
+	newest   time.Time // when the last message came in, by the wall clock of then
+	unsound  bool      // something could not be read
 }
 
 func (r *rebuilder) readInFlight() error {
@@ -161,6 +162,9 @@ func (r *rebuilder) begin(seq uint64, env *Envelope) {
 	q.ids.after(env.ID)
 	q.scheduler.Enter(e)
 	q.acceptLocked(e, env, r.now)
+	if env.ReceivedAt.After(r.newest) {
+		r.newest = env.ReceivedAt
+	}
 	r.cur, r.released = e, false
 }
 
@@ -267,9 +271,11 @@ func (q *Queue) keepLow(ctx context.Context) {
 		select {
 		case <-ctx.Done():
 			q.writeLow()
+			q.noteSeen(true)
 			return
 		case <-t.C:
 			q.writeLow()
+			q.noteSeen(false)
 		}
 	}
 }

@@ -11,6 +11,7 @@ import (
 
 	"github.com/stsrelay/stsrelay/config"
 	"github.com/stsrelay/stsrelay/internal/dnsclient"
+	"github.com/stsrelay/stsrelay/internal/phrase"
 	"github.com/stsrelay/stsrelay/relay/check"
 	"github.com/stsrelay/stsrelay/relay/outbound"
 	"github.com/stsrelay/stsrelay/sts"
@@ -108,8 +109,9 @@ func PublishedHere(domain string, mode sts.Mode, id string, served bool, found [
 			rule = "RFC 8460, 3"
 		}
 		out.Problems = append(out.Problems, check.Problem{
-			Severity: cmp.Or(severity, check.Note), Text: strings.TrimPrefix(f.Text, domain+": "), Rule: rule,
-			Remedy: "as said; stsrelay publish status " + domain + " says whether it is done",
+			Severity: cmp.Or(severity, check.Note), Rule: rule,
+			Text:   f.Text.Filtered(func(s string) string { return strings.TrimPrefix(s, domain+": ") }),
+			Remedy: phrase.New("as said; stsrelay publish status %s says whether it is done", domain),
 		})
 	}
 	return out

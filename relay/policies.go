@@ -55,7 +55,7 @@ func (r *Relay) probeResolvers(ctx context.Context) {
 	r.resolver.Probe(ctx)
 	protected := false
 	for _, s := range r.resolver.Servers() {
-		r.log.Info("resolver", "address", s.Address, "ad_believed", s.Believed, "because", s.Why)
+		r.log.Info("resolver", "address", s.Address, "ad_believed", s.Believed, "because", s.Why.String())
 		protected = protected || s.Protects()
 	}
 	if r.config.Load().DANE.Enabled && !protected {

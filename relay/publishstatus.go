@@ -97,7 +97,7 @@ func (r *Relay) publishAlerts() (list []alert.Alert) {
 		if len(list) == maxPublishAlerts {
 			break
 		}
-		list = append(list, alert.Publish(domain, faults[0].Code, faults[0].Text, faults[0].German))
+		list = append(list, alert.Publish(domain, faults[0].Code, faults[0].Text))
 	}
 	return list
 }

@@ -6,11 +6,12 @@ import (
 	"compress/gzip"
 	"compress/zlib"
 	"errors"
-	"fmt"
 	"io"
 	"mime"
 	"net/http"
 	"strings"
+
+	"github.com/stsrelay/stsrelay/internal/phrase"
 )
 
 // maxBody is the most that a policy may be, in octets, as it comes and decoded;
@@ -19,26 +20,26 @@ const maxBody = 64 << 10
 
 // ErrContentCoding is wrapped by the error about an answer with a Content-Encoding
 // that is not known, or with which the body does not agree.
-var ErrContentCoding = errors.New("compressed answer that cannot be read")
+var ErrContentCoding = phrase.Errorf("compressed answer that cannot be read")
 
 // ErrContentType is wrapped by the error about an answer that is no text/plain.
-var ErrContentType = errors.New("not text/plain")
+var ErrContentType = phrase.Errorf("not text/plain")
 
 // readBody reads the policy out of an answer. What is tolerated becomes a warning.
 func readBody(resp *http.Response, warnings *Warnings) ([]byte, error) {
 	if resp.StatusCode != http.StatusOK {
 		if to := resp.Header.Get("Location"); to != "" {
-			return nil, fmt.Errorf("it answered %s to %q, and redirects must not be followed (RFC 8461, 3.3)", resp.Status, cut(to, 120))
+			return nil, phrase.Errorf("it answered %s to %q, and redirects must not be followed (RFC 8461, 3.3)", resp.Status, cut(to, 120))
 		}
-		return nil, fmt.Errorf("it answered %q instead of 200", resp.Status)
+		return nil, phrase.Errorf("it answered %q instead of 200", resp.Status)
 	}
 	if ct := resp.Header.Get("Content-Type"); ct == "" {
-		warnings.Add(WarnContentType, "the policy host sends no Content-Type; it should be text/plain")
+		warnings.Add(WarnContentType, phrase.New("the policy host sends no Content-Type; it should be text/plain"))
 	} else if mediaType, _, err := mime.ParseMediaType(ct); err != nil && mediaType == "" || !strings.EqualFold(mediaType, "text/plain") {
-		return nil, fmt.Errorf("its Content-Type is %q, %w", cut(ct, 80), ErrContentType)
+		return nil, phrase.Errorf("its Content-Type is %q, %w", cut(ct, 80), ErrContentType)
 	}
 	if resp.ContentLength > maxBody {
-		return nil, fmt.Errorf("it is %d octets long, more than %d", resp.ContentLength, maxBody)
+		return nil, phrase.Errorf("it is %d octets long, more than %d", resp.ContentLength, maxBody)
 	}
 	reader, err := decoder(resp, warnings)
 	if err != nil {
@@ -49,7 +50,7 @@ func readBody(resp *http.Response, warnings *Warnings) ([]byte, error) {
 		return nil, codingError(resp, err)
 	}
 	if len(body) > maxBody {
-		return nil, fmt.Errorf("it is longer than %d octets", maxBody)
+		return nil, phrase.Errorf("it is longer than %d octets", maxBody)
 	}
 	return body, nil
 }
@@ -87,12 +88,12 @@ func decoder(resp *http.Response, warnings *Warnings) (io.Reader, error) {
 	case coding == "deflate": // as some hosts understand the name
 		decoded, err = flate.NewReader(coded), nil
 	default:
-		return nil, fmt.Errorf("its Content-Encoding is %q, which was not asked for: %w", cut(coding, 80), ErrContentCoding)
+		return nil, phrase.Errorf("its Content-Encoding is %q, which was not asked for: %w", cut(coding, 80), ErrContentCoding)
 	}
 	if err != nil {
 		return nil, codingError(resp, err)
 	}
-	warnings.Add(WarnCompressed, "the policy host compresses its answer (%s) though nobody asked for it; not every sender can read that", coding)
+	warnings.Add(WarnCompressed, phrase.New("the policy host compresses its answer (%s) though nobody asked for it; not every sender can read that", coding))
 	return decoded, nil
 }
 
@@ -107,7 +108,7 @@ func codingError(resp *http.Response, err error) error {
 	coding := contentCoding(resp.Header)
 	_, corrupt := errors.AsType[flate.CorruptInputError](err)
 	if coding != "" && (corrupt || errors.Is(err, gzip.ErrHeader) || errors.Is(err, gzip.ErrChecksum) || errors.Is(err, zlib.ErrChecksum) || errors.Is(err, zlib.ErrHeader) || errors.Is(err, zlib.ErrDictionary)) {
-		return fmt.Errorf("its Content-Encoding is %s, and the body is something else: %w: %w", coding, ErrContentCoding, err)
+		return phrase.Errorf("its Content-Encoding is %s, and the body is something else: %w: %w", coding, ErrContentCoding, err)
 	}
 	return err
 }

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/stsrelay/stsrelay/internal/clienthello"
+	"github.com/stsrelay/stsrelay/internal/phrase"
 	"github.com/stsrelay/stsrelay/internal/webfetch"
 )
 
@@ -40,7 +41,7 @@ var ErrPrivateAddress = webfetch.ErrPrivateAddress
 
 // ErrNoHost is the error of FetcherOptions.LookupAddrs for a name that does not exist or
 // has no address. After any other error, it is not known whether it has one.
-var ErrNoHost = errors.New("the policy host does not exist")
+var ErrNoHost = phrase.Errorf("the policy host does not exist")
 
 // FetchError is why a policy could not be fetched.
 type FetchError struct {
@@ -124,7 +125,7 @@ func NewFetcher(o FetcherOptions) *Fetcher {
 // ErrNoHost where there is no policy host, and ErrPrivateAddress where it must
 // not be contacted.
 func (f *Fetcher) Fetch(ctx context.Context, domain string) (*Fetched, error) {
-	ctx, cancel := context.WithTimeoutCause(ctx, f.timeout, fmt.Errorf("no policy within %s", f.timeout))
+	ctx, cancel := context.WithTimeoutCause(ctx, f.timeout, phrase.Errorf("no policy within %s", f.timeout))
 	defer cancel()
 	out := &Fetched{}
 	body, err := f.get(ctx, domain, out)
@@ -138,7 +139,7 @@ func (f *Fetcher) Fetch(ctx context.Context, domain string) (*Fetched, error) {
 	}
 	out.Policy, out.Warnings = policy.Applied(), append(out.Warnings, warnings...)
 	if n := policy.leftOut(out.Policy); n > 0 {
-		out.Warnings.Add(WarnManyMX, "the policy has %d patterns, more than are applied: the last %d of them do not count", len(out.Policy.MX)+n, n)
+		out.Warnings.Add(WarnManyMX, phrase.New("the policy has %d patterns, more than are applied: the last %d of them do not count", len(out.Policy.MX)+n, n))
 	}
 	return out, nil
 }

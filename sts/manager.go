@@ -8,6 +8,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/stsrelay/stsrelay/internal/phrase"
 )
 
 // ErrNoTXT is the error of ManagerOptions.LookupTXT for a name that has no TXT records or
@@ -270,7 +272,7 @@ func (m *Manager) lookupRecord(ctx context.Context, domain string, fresh bool) (
 		return Record{}, ErrNoRecord
 	}
 	if err != nil {
-		return Record{}, fmt.Errorf("look up _mta-sts.%s: %w", domain, err)
+		return Record{}, phrase.Errorf("look up _mta-sts.%s: %w", domain, err)
 	}
 	return ParseRecord(txt)
 }

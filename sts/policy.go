@@ -2,7 +2,6 @@ package sts
 
 import (
 	"cmp"
-	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -10,6 +9,8 @@ import (
 	"time"
 
 	"golang.org/x/net/idna"
+
+	"github.com/stsrelay/stsrelay/internal/phrase"
 )
 
 // Mode is what a policy asks senders to do (RFC 8461, 5).
@@ -29,7 +30,7 @@ const (
 const MaxMaxAge = 31_557_600 * time.Second
 
 // ErrInvalidPolicy is wrapped by the errors of ParsePolicy.
-var ErrInvalidPolicy = errors.New("invalid MTA-STS policy")
+var ErrInvalidPolicy = phrase.Errorf("invalid MTA-STS policy")
 
 // Policy is a policy as it was read (RFC 8461, 3.2). The cache shares it with
 // all who ask: it is never changed.
@@ -53,13 +54,13 @@ const (
 // remedy of its own.
 var (
 	// ErrEmptyPolicy: nothing was received, or nothing but white space.
-	ErrEmptyPolicy = errors.New("it is empty")
+	ErrEmptyPolicy = phrase.Errorf("it is empty")
 	// ErrUTF16: the text is not in UTF-8.
-	ErrUTF16 = errors.New("its text is in UTF-16, not in UTF-8")
+	ErrUTF16 = phrase.Errorf("its text is in UTF-16, not in UTF-8")
 	// ErrGzip: a compressed file was served as if it were text.
-	ErrGzip = errors.New("it is a gzip file that was served as text")
+	ErrGzip = phrase.Errorf("it is a gzip file that was served as text")
 	// ErrHTML: a web page came.
-	ErrHTML = errors.New("it is a web page")
+	ErrHTML = phrase.Errorf("it is a web page")
 )
 
 // ParsePolicy reads a policy's text. Its error wraps ErrInvalidPolicy.
@@ -71,22 +72,22 @@ func ParsePolicy(body []byte) (*Policy, Warnings, error) { return parsePolicy(st
 
 func parsePolicy(text string) (*Policy, Warnings, error) {
 	if err := notText(text); err != nil {
-		return nil, nil, fmt.Errorf("%w: %w", ErrInvalidPolicy, err)
+		return nil, nil, phrase.Errorf("%w: %w", ErrInvalidPolicy, err)
 	}
 	r := policyReader{seen: make(map[string]bool)}
 	text, bom := strings.CutPrefix(text, "\ufeff")
 	if bom {
-		r.warnings.Add(WarnByteOrderMark, "the text begins with a byte order mark")
+		r.warnings.Add(WarnByteOrderMark, phrase.New("the text begins with a byte order mark"))
 	}
 	n := 0
 	for line := range strings.SplitSeq(text, "\n") {
 		n++
 		if err := r.line(n, strings.TrimSuffix(line, "\r")); err != nil {
-			return nil, r.warnings, fmt.Errorf("%w: %w", ErrInvalidPolicy, err)
+			return nil, r.warnings, phrase.Errorf("%w: %w", ErrInvalidPolicy, err)
 		}
 	}
 	if err := r.complete(); err != nil {
-		return nil, r.warnings, fmt.Errorf("%w: %w", ErrInvalidPolicy, err)
+		return nil, r.warnings, phrase.Errorf("%w: %w", ErrInvalidPolicy, err)
 	}
 	return &r.policy, r.warnings, nil
 }
@@ -95,7 +96,7 @@ func parsePolicy(text string) (*Policy, Warnings, error) {
 func notText(text string) error {
 	switch {
 	case strings.Trim(text, " \t\r\n") == "":
-		return fmt.Errorf("%w (%d octets)", ErrEmptyPolicy, len(text))
+		return phrase.Errorf("%w (%d octets)", ErrEmptyPolicy, len(text))
 	case strings.HasPrefix(text, "\xff\xfe") || strings.HasPrefix(text, "\xfe\xff") || strings.HasPrefix(text, "v\x00") || strings.HasPrefix(text, "\x00v"):
 		return ErrUTF16
 	case strings.HasPrefix(text, "\x1f\x8b"):
@@ -120,22 +121,22 @@ func (r *policyReader) line(n int, line string) error {
 	}
 	key, value, ok := strings.Cut(line, ":")
 	if !ok || key == "" || strings.ContainsFunc(key, func(r rune) bool { return !isAlnum(r) && r != '_' && r != '-' && r != '.' && r != ' ' && r != '\t' }) {
-		return fmt.Errorf("line %d, %q, is not a key and a value", n, cut(line, 80))
+		return phrase.Errorf("line %d, %q, is not a key and a value", n, cut(line, 80))
 	}
 	bare := strings.TrimLeft(key, " \t")
 	switch {
 	case !isPolicyKey(bare):
 		if isPolicyKey(strings.ToLower(strings.Trim(bare, " \t"))) {
-			r.warnings.Add(WarnMisspelt, "line %d, %q, does not count: a key is written in lower case, right before its colon", n, cut(line, 80))
+			r.warnings.Add(WarnMisspelt, phrase.New("line %d, %q, does not count: a key is written in lower case, right before its colon", n, cut(line, 80)))
 		} else {
-			r.warnings.Add(WarnUnknownKey, "the key %q is not known and is ignored", cut(key, 80))
+			r.warnings.Add(WarnUnknownKey, phrase.New("the key %q is not known and is ignored", cut(key, 80)))
 		}
 		return nil
 	case bare != key:
-		r.warnings.Add(WarnIndented, "line %d, %q, begins with white space; it counts all the same", n, cut(line, 80))
+		r.warnings.Add(WarnIndented, phrase.New("line %d, %q, begins with white space; it counts all the same", n, cut(line, 80)))
 	}
 	if bare != "mx" && r.seen[bare] {
-		r.warnings.Add(WarnRepeated, "%s stands there twice; the first one counts", bare)
+		r.warnings.Add(WarnRepeated, phrase.New("%s stands there twice; the first one counts", bare))
 		return nil
 	}
 	r.seen[bare] = true
@@ -150,7 +151,7 @@ func (r *policyReader) field(key, value string) (err error) {
 	switch key {
 	case "version":
 		if value != "STSv1" {
-			err = fmt.Errorf("the version is %q, not STSv1", cut(value, 80))
+			err = phrase.Errorf("the version is %q, not STSv1", cut(value, 80))
 		}
 	case "mode":
 		r.policy.Mode, err = parseMode(value)
@@ -160,7 +161,7 @@ func (r *policyReader) field(key, value string) (err error) {
 		pattern, ok := normalPattern(value)
 		if !ok {
 			r.badMX = cmp.Or(r.badMX, value, "nothing")
-			r.warnings.Add(WarnBadMX, "the mx %q is not a host name or *. and a host name; it names no host", cut(value, 80))
+			r.warnings.Add(WarnBadMX, phrase.New("the mx %q is not a host name or *. and a host name; it names no host", cut(value, 80)))
 			return nil
 		}
 		r.policy.MX = append(r.policy.MX, pattern)
@@ -172,14 +173,14 @@ func (r *policyReader) field(key, value string) (err error) {
 func (r *policyReader) complete() error {
 	for _, key := range []string{"version", "mode", "max_age"} {
 		if !r.seen[key] {
-			return fmt.Errorf("it has no %s", key)
+			return phrase.Errorf("it has no %s", key)
 		}
 	}
 	if len(r.policy.MX) == 0 && r.policy.Mode != ModeNone {
 		if r.badMX != "" {
-			return fmt.Errorf("no mx of it is valid; the first one is %q", cut(r.badMX, 80))
+			return phrase.Errorf("no mx of it is valid; the first one is %q", cut(r.badMX, 80))
 		}
-		return fmt.Errorf("the mode is %s and there is no mx", r.policy.Mode)
+		return phrase.Errorf("the mode is %s and there is no mx", r.policy.Mode)
 	}
 	return nil
 }
@@ -190,24 +191,24 @@ func parseMode(value string) (Mode, error) {
 			return m, nil // and not the value, which is a part of the whole text
 		}
 	}
-	return "", fmt.Errorf("the mode is %q, not enforce, testing or none", cut(value, 80))
+	return "", phrase.Errorf("the mode is %q, not enforce, testing or none", cut(value, 80))
 }
 
 func parseMaxAge(value string, warnings *Warnings) (time.Duration, error) {
 	if len(value) < 1 || len(value) > 10 || strings.Trim(value, "0123456789") != "" {
-		return 0, fmt.Errorf("the max_age %q is not a number of 1 to 10 digits", cut(value, 80))
+		return 0, phrase.Errorf("the max_age %q is not a number of 1 to 10 digits", cut(value, 80))
 	}
 	n, err := strconv.ParseInt(value, 10, 64)
 	if err != nil {
-		return 0, fmt.Errorf("the max_age %q is not a number", value)
+		return 0, phrase.Errorf("the max_age %q is not a number", value)
 	}
 	// Compared in seconds: ten digits of them are more than a Duration holds.
 	if longest := int64(MaxMaxAge / time.Second); n > longest {
-		warnings.Add(WarnLongAge, "max_age %s is longer than a year; %d counts", value, longest)
+		warnings.Add(WarnLongAge, phrase.New("max_age %s is longer than a year; %d counts", value, longest))
 		n = longest
 	}
 	if n > 0 && n < 24*60*60 {
-		warnings.Add(WarnShortAge, "max_age is less than a day: a short outage of the policy host ends the protection")
+		warnings.Add(WarnShortAge, phrase.New("max_age is less than a day: a short outage of the policy host ends the protection"))
 	}
 	return time.Duration(n) * time.Second, nil
 }

@@ -7,18 +7,18 @@
 package sts
 
 import (
-	"errors"
-	"fmt"
 	"strings"
+
+	"github.com/stsrelay/stsrelay/internal/phrase"
 )
 
 // ErrNoRecord means that a domain publishes no MTA-STS record: it does not
 // implement MTA-STS (RFC 8461, 3.1).
-var ErrNoRecord = errors.New("no MTA-STS record")
+var ErrNoRecord = phrase.Errorf("no MTA-STS record")
 
 // ErrInvalidRecord means that there is a record, or several, that cannot be
 // used; that counts as none.
-var ErrInvalidRecord = errors.New("invalid MTA-STS record")
+var ErrInvalidRecord = phrase.Errorf("invalid MTA-STS record")
 
 // Record is the TXT record at _mta-sts.DOMAIN (RFC 8461, 3.1).
 type Record struct {
@@ -42,7 +42,7 @@ func ParseRecord(txt []string) (Record, error) {
 	case 1:
 		return parseRecord(found[0])
 	}
-	return Record{}, fmt.Errorf("%w: %d records begin with v=STSv1, exactly one may", ErrInvalidRecord, len(found))
+	return Record{}, phrase.Errorf("%w: %d records begin with v=STSv1, exactly one may", ErrInvalidRecord, len(found))
 }
 
 // isCandidate reports whether t begins with the version tag. White space before the first ";" is not
@@ -53,8 +53,8 @@ func isCandidate(t string) bool {
 }
 
 func parseRecord(t string) (Record, error) {
-	invalid := func(format string, args ...any) (Record, error) {
-		return Record{}, fmt.Errorf("%w: %s", ErrInvalidRecord, fmt.Sprintf(format, args...))
+	invalid := func(why phrase.Phrase) (Record, error) {
+		return Record{}, phrase.Errorf("%w: %s", ErrInvalidRecord, why)
 	}
 	fields := strings.Split(t, ";")
 	if strings.Trim(fields[len(fields)-1], " \t") == "" {
@@ -65,18 +65,18 @@ func parseRecord(t string) (Record, error) {
 		name, value, ok := strings.Cut(strings.Trim(f, " \t"), "=")
 		switch {
 		case !ok || !isFieldName(name):
-			return invalid("%q is not a field", f)
+			return invalid(phrase.New("%q is not a field", f))
 		case name == "id" && r.ID == "": // of a repeated field the first counts
 			if !isID(value) {
-				return invalid("the id %q must be 1 to 32 letters and digits", value)
+				return invalid(phrase.New("the id %q must be 1 to 32 letters and digits", value))
 			}
 			r.ID = value
 		case !isFieldValue(value):
-			return invalid("the value of %q has a character that is not allowed", name)
+			return invalid(phrase.New("the value of %q has a character that is not allowed", name))
 		}
 	}
 	if r.ID == "" {
-		return invalid("it has no id")
+		return invalid(phrase.New("it has no id"))
 	}
 	return r, nil
 }

@@ -1,6 +1,6 @@
 package sts
 
-import "fmt"
+import "github.com/stsrelay/stsrelay/internal/phrase"
 
 // WarningCode is what a Warning is about.
 type WarningCode string
@@ -41,7 +41,7 @@ const maxWarnings = 5
 type Warning struct {
 	Code WarningCode
 	// Texts are the first ones, five at most, and More is the number of the others.
-	Texts []string
+	Texts []phrase.Phrase
 	More  int
 }
 
@@ -49,16 +49,16 @@ type Warning struct {
 type Warnings []Warning
 
 // Add adds a warning.
-func (w *Warnings) Add(code WarningCode, format string, args ...any) {
+func (w *Warnings) Add(code WarningCode, text phrase.Phrase) {
 	for i := range *w {
 		if old := &(*w)[i]; old.Code != code {
 			continue
 		} else if len(old.Texts) == maxWarnings {
 			old.More++
 		} else {
-			old.Texts = append(old.Texts, fmt.Sprintf(format, args...))
+			old.Texts = append(old.Texts, text)
 		}
 		return
 	}
-	*w = append(*w, Warning{Code: code, Texts: []string{fmt.Sprintf(format, args...)}})
+	*w = append(*w, Warning{Code: code, Texts: []phrase.Phrase{text}})
 }

@@ -1,21 +1,20 @@
 package tlsrpt
 
 import (
-	"errors"
-	"fmt"
 	"net/url"
 	"strings"
 
 	"github.com/stsrelay/stsrelay/internal/mailbox"
+	"github.com/stsrelay/stsrelay/internal/phrase"
 )
 
 // ErrNoRecord means that a domain publishes no TLS-RPT record: it wants no
 // reports.
-var ErrNoRecord = errors.New("no TLS-RPT record")
+var ErrNoRecord = phrase.Errorf("no TLS-RPT record")
 
 // ErrInvalidRecord means that there is a record, or several, that cannot be
 // used; that counts as none.
-var ErrInvalidRecord = errors.New("invalid TLS-RPT record")
+var ErrInvalidRecord = phrase.Errorf("invalid TLS-RPT record")
 
 // RecordName is where the record of a domain is (RFC 8460, 3).
 func RecordName(domain string) string { return "_smtp._tls." + domain }
@@ -26,7 +25,7 @@ type Record struct {
 	// that are not known are left out, so that it may be empty.
 	RUA []Destination
 	// Ignored are the URIs that were left out, with the reason in words.
-	Ignored []string
+	Ignored []phrase.Phrase
 }
 
 // Scheme is how a report is submitted.
@@ -73,7 +72,7 @@ func ParseRecord(txt []string) (Record, error) {
 	case 1:
 		return parseRecord(found[0])
 	}
-	return Record{}, fmt.Errorf("%w: %d records begin with v=TLSRPTv1, exactly one may", ErrInvalidRecord, len(found))
+	return Record{}, phrase.Errorf("%w: %d records begin with v=TLSRPTv1, exactly one may", ErrInvalidRecord, len(found))
 }
 
 func parseRecord(t string) (Record, error) {
@@ -91,7 +90,7 @@ func parseRecord(t string) (Record, error) {
 		}
 	}
 	if !found {
-		return Record{}, fmt.Errorf("%w: it has no rua", ErrInvalidRecord)
+		return Record{}, phrase.Errorf("%w: it has no rua", ErrInvalidRecord)
 	}
 	return r, nil
 }
@@ -99,10 +98,10 @@ func parseRecord(t string) (Record, error) {
 func (r *Record) add(uri string) {
 	d, err := parseDestination(uri)
 	if err == nil && len(r.RUA) == maxDestinations {
-		err = fmt.Errorf("only %d destinations are served", maxDestinations)
+		err = phrase.Errorf("only %d destinations are served", maxDestinations)
 	}
 	if err != nil {
-		r.Ignored = append(r.Ignored, fmt.Sprintf("%q: %v", uri, err))
+		r.Ignored = append(r.Ignored, phrase.New("%q: %v", uri, err))
 		return
 	}
 	for _, have := range r.RUA {
@@ -120,7 +119,7 @@ func parseDestination(uri string) (Destination, error) {
 	uri = withoutSize(uri)
 	scheme, rest, ok := strings.Cut(uri, ":")
 	if !ok {
-		return Destination{}, errors.New("it is no URI")
+		return Destination{}, phrase.Errorf("it is no URI")
 	}
 	switch strings.ToLower(scheme) {
 	case "mailto":
@@ -128,7 +127,7 @@ func parseDestination(uri string) (Destination, error) {
 	case "https":
 		return parseHTTPS("https:" + reserved.Replace(rest))
 	}
-	return Destination{}, errors.New("only mailto and https are known")
+	return Destination{}, phrase.Errorf("only mailto and https are known")
 }
 
 // withoutSize takes off the limit that DMARC knows, "!10m" (RFC 7489, 6.2), and
@@ -158,7 +157,7 @@ func parseMailto(s string) (Destination, error) {
 		return Destination{}, err
 	}
 	if strings.HasPrefix(m.Domain, "[") {
-		return Destination{}, errors.New("reports are not sent to address literals")
+		return Destination{}, phrase.Errorf("reports are not sent to address literals")
 	}
 	return Destination{Scheme: Mailto, Target: s[:strings.LastIndexByte(s, '@')+1] + m.Domain}, nil
 }
@@ -167,11 +166,11 @@ func parseHTTPS(s string) (Destination, error) {
 	u, err := url.Parse(s)
 	switch {
 	case err != nil:
-		return Destination{}, errors.New("it is no URL")
+		return Destination{}, phrase.Errorf("it is no URL")
 	case u.Hostname() == "":
-		return Destination{}, errors.New("it has no host")
+		return Destination{}, phrase.Errorf("it has no host")
 	case u.User != nil:
-		return Destination{}, errors.New("a user in a URL is not supported")
+		return Destination{}, phrase.Errorf("a user in a URL is not supported")
 	}
 	u.Fragment, u.RawFragment = "", ""
 	return Destination{Scheme: HTTPS, Target: u.String()}, nil

@@ -11,10 +11,10 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"strings"
 	"sync"
 	"time"
 
+	"github.com/stsrelay/stsrelay/internal/phrase"
 	"github.com/stsrelay/stsrelay/internal/store"
 )
 
@@ -243,7 +243,7 @@ func (r *Reporter) destinations(ctx context.Context, k reportKey) (rua []Destina
 	case err != nil:
 		return nil, err.Error(), nil //nolint:nilerr // an invalid record counts as none
 	case len(rec.RUA) == 0:
-		return nil, "the TLS-RPT record has no address that could be used: " + strings.Join(rec.Ignored, "; "), nil
+		return nil, "the TLS-RPT record has no address that could be used: " + phrase.Join(rec.Ignored, "; ").String(), nil
 	}
 	return rec.RUA, "", nil
 }

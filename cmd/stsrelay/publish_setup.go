@@ -109,19 +109,19 @@ func (a *app) mxHosts(ctx context.Context, c *config.Config, domain string, time
 	o.Rules = nil // others have no rules of ours
 	report := check.Run(ctx, domain, o)
 	if len(report.Hosts) == 0 {
-		return nil, fmt.Errorf("%s has no MX host: %w", domain, errors.New(report.Outcome.Text))
+		return nil, fmt.Errorf("%s has no MX host: %w", domain, errors.New(report.Outcome.Text.String()))
 	}
 	var out []setupHost
 	for _, h := range report.Hosts {
 		host := setupHost{Name: h.Name}
 		for _, session := range h.Sessions {
 			switch cert := session.Certificate; {
-			case session.STARTTLS == "":
+			case session.STARTTLS.IsZero():
 				host.Problem, host.Unreached = "port 25 cannot be reached from here, at "+session.Address, true
 			case cert == nil:
-				host.Problem = "STARTTLS is " + session.STARTTLS + ", at " + session.Address
+				host.Problem = "STARTTLS is " + session.STARTTLS.String() + ", at " + session.Address
 			case !cert.Trusted:
-				host.Problem = "its certificate is not trusted: " + cert.Why
+				host.Problem = "its certificate is not trusted: " + cert.Why.String()
 			case !cert.Named:
 				host.Problem = "its certificate is for " + strings.Join(cert.Names, ", ")
 			default:

@@ -13,6 +13,7 @@ import (
 	"github.com/stsrelay/stsrelay/config"
 	"github.com/stsrelay/stsrelay/internal/dnsclient"
 	"github.com/stsrelay/stsrelay/internal/human"
+	"github.com/stsrelay/stsrelay/internal/phrase"
 	"github.com/stsrelay/stsrelay/relay/adminapi"
 	"github.com/stsrelay/stsrelay/relay/operator"
 	"github.com/stsrelay/stsrelay/relay/publisher"
@@ -122,10 +123,10 @@ func lookAt(ctx context.Context, view publisher.View, d publish.Domain, served [
 	}
 	s.Findings = append(s.Findings, view.Judge(ctx, look)...)
 	if runs && (s.Served == nil || s.Served.ID != s.ID) {
-		s.Findings = append(s.Findings, publish.Finding{Code: "reload", Grade: publish.Waiting, Text: d.Name + ": the running relay does not serve this policy yet: stsrelay reload, or start it anew where [publisher] is new"})
+		s.Findings = append(s.Findings, publish.Finding{Code: "reload", Grade: publish.Waiting, Text: phrase.New("%s: the running relay does not serve this policy yet: stsrelay reload, or start it anew where [publisher] is new", d.Name)})
 	}
 	if len(s.Findings) > 0 {
-		s.Next = s.Findings[0].Text
+		s.Next = s.Findings[0].Text.String()
 		if g := s.Findings[0].Grade; g != publish.Advice {
 			s.State = string(g)
 		}

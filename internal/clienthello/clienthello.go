@@ -21,6 +21,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/stsrelay/stsrelay/internal/phrase"
 )
 
 // Silence is how long a host may take to begin its answer to a large
@@ -135,17 +137,17 @@ func WithRC4(suite uint16) bool {
 // maxReason is how much is told of an error that is not one of the usual ones.
 const maxReason = 160
 
-// Reason is why a handshake failed, in words for people and for reports. It has
-// no address and no port, which differ each time.
-func Reason(err error) string {
+// Reason is why a handshake failed, for people and for reports. It has no address and no
+// port, which differ each time.
+func Reason(err error) phrase.Phrase {
 	op, isOp := errors.AsType[*net.OpError](err)
 	switch {
 	case isOp && op.Op == "remote error":
-		return "the host sent the alert " + strings.TrimPrefix(op.Err.Error(), "tls: ")
+		return phrase.New("the host sent the alert %s", strings.TrimPrefix(op.Err.Error(), "tls: "))
 	case errors.Is(err, os.ErrDeadlineExceeded):
-		return "the host did not answer in time"
+		return phrase.New("the host did not answer in time")
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE):
-		return "the host closed the connection" // which of them is chance
+		return phrase.New("the host closed the connection") // which of them is chance
 	case isOp && op.Op == "local error":
 		err = op.Err
 	}
@@ -153,5 +155,5 @@ func Reason(err error) string {
 	if len(text) > maxReason {
 		text = strings.ToValidUTF8(text[:maxReason], "") + "…"
 	}
-	return text
+	return phrase.Of(errors.New(text))
 }

@@ -80,7 +80,7 @@ func TestUnanswered(t *testing.T) {
 					if got, want := Unanswered(err), tt.worth && large; err == nil || got != want {
 						t.Errorf("large %t: worth another try: %t, want %t (%v)", large, got, want, err)
 					}
-					if got := Reason(err); got != tt.reason {
+					if got := Reason(err).String(); got != tt.reason {
 						t.Errorf("%q, want %q", got, tt.reason)
 					}
 					want := tt.after

@@ -21,6 +21,8 @@ import (
 
 	"github.com/miekg/dns"
 	"golang.org/x/sync/singleflight"
+
+	"github.com/stsrelay/stsrelay/internal/phrase"
 )
 
 // Options configures New. The zero value asks the servers of /etc/resolv.conf.
@@ -67,7 +69,7 @@ type ServerStatus struct {
 	Address  string
 	DoT      bool
 	Believed bool
-	Why      string // why it is believed, or not
+	Why      phrase.Phrase // why it is believed, or not
 	// Validation is the result of its last answer for the root zone.
 	Validation Validation
 }

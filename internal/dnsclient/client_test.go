@@ -350,7 +350,7 @@ func TestWhoIsBelieved(t *testing.T) {
 		{"tls://192.0.2.1", "never", false},
 	} {
 		c := newTestClient(t, Options{Servers: []string{tt.server}, TrustAD: tt.trust})
-		if s := c.Servers()[0]; s.Believed != tt.want || s.Why == "" {
+		if s := c.Servers()[0]; s.Believed != tt.want || s.Why.IsZero() {
 			t.Errorf("%s, %s: %+v", tt.server, tt.trust, s)
 		}
 	}

@@ -2,10 +2,10 @@ package dnsclient
 
 import (
 	"errors"
-	"fmt"
-	"strings"
 
 	"github.com/miekg/dns"
+
+	"github.com/stsrelay/stsrelay/internal/phrase"
 )
 
 // The kinds of an *Error, for errors.Is.
@@ -39,26 +39,27 @@ type Error struct {
 	bogus bool
 }
 
-func (e *Error) Error() string {
-	var b strings.Builder
-	fmt.Fprintf(&b, "%s of %s: ", e.Type, e.Name)
+func (e *Error) Error() string { return e.Phrase().String() }
+
+// Phrase is the text of the error.
+func (e *Error) Phrase() phrase.Phrase {
+	what := phrase.Quote(dns.RcodeToString[e.Rcode])
 	switch {
 	case e.Err != nil:
-		b.WriteString(e.Err.Error())
+		what = phrase.Of(e.Err)
 	case errors.Is(e.Kind, ErrNXDomain):
-		b.WriteString("the name does not exist")
+		what = phrase.New("the name does not exist")
 	case errors.Is(e.Kind, ErrNoData):
-		b.WriteString("there is no such record")
-	default:
-		b.WriteString(dns.RcodeToString[e.Rcode])
+		what = phrase.New("there is no such record")
 	}
+	p := phrase.New("%s of %s: %s", e.Type, e.Name, what)
 	if e.Server != "" {
-		b.WriteString(" from " + e.Server)
+		p = phrase.New("%s from %s", p, e.Server)
 	}
 	if e.EDE != "" {
-		b.WriteString(" (EDE " + e.EDE + ")")
+		p = phrase.New("%s (EDE %s)", p, e.EDE)
 	}
-	return b.String()
+	return p
 }
 
 // Unwrap gives the kind and the cause.

@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/miekg/dns"
+
+	"github.com/stsrelay/stsrelay/internal/phrase"
 )
 
 const (
@@ -78,7 +80,7 @@ func (s *server) believed() bool {
 func (s *server) status() ServerStatus {
 	out := ServerStatus{Address: s.Address.String(), DoT: s.TLS, Believed: s.believed(), Why: s.why, Validation: s.known().validation}
 	if s.trusted && out.Validation == ValidatesNothing {
-		out.Why += ", but it does not validate DNSSEC: its answer for the root zone has no AD bit"
+		out.Why = phrase.New("%s, but it does not validate DNSSEC: its answer for the root zone has no AD bit", out.Why)
 	}
 	return out
 }

@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/miekg/dns"
+
+	"github.com/stsrelay/stsrelay/internal/phrase"
 )
 
 const (
@@ -48,13 +50,13 @@ func (c *Client) resolve(ctx context.Context, q question) *answer {
 			result.records.finish()
 			return result
 		case isReferral(msg):
-			return c.failed(q, result, &Error{Kind: ErrTemporary, Err: errors.New("a referral to other servers instead of an answer: this server does not resolve"), Server: r.server})
+			return c.failed(q, result, &Error{Kind: ErrTemporary, Err: phrase.Errorf("a referral to other servers instead of an answer: this server does not resolve"), Server: r.server})
 		case !more:
 			return c.failed(q, result, &Error{Kind: ErrNoData, Server: r.server}).deniedBy(msg)
 		}
 		name = end
 	}
-	return c.failed(q, result, &Error{Kind: ErrTemporary, Err: fmt.Errorf("more than %d aliases", maxAliases)})
+	return c.failed(q, result, &Error{Kind: ErrTemporary, Err: phrase.Errorf("more than %d aliases", maxAliases)})
 }
 
 func (c *Client) failed(q question, result *answer, e *Error) *answer {
@@ -138,7 +140,7 @@ type reply struct {
 func (c *Client) exchange(ctx context.Context, name string, qtype uint16) (last reply, err error) {
 	servers := c.current()
 	if len(servers) == 0 {
-		return last, errors.New("no DNS server is configured")
+		return last, phrase.Errorf("no DNS server is configured")
 	}
 	guarded := false
 	for range c.o.Attempts {

@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/miekg/dns"
+
+	"github.com/stsrelay/stsrelay/internal/phrase"
 )
 
 // Server is a DNS server as it is configured.
@@ -48,20 +50,20 @@ func ParseServer(s string) (Server, error) {
 
 // believe reports whether the AD bit of a server may count, by where it is:
 // an attacker who can change the answer on its way could set it.
-func believe(s Server, trust string) (bool, string) {
+func believe(s Server, trust string) (bool, phrase.Phrase) {
 	switch {
 	case trust == trustAlways:
-		return true, `trust_ad = "always"`
+		return true, phrase.Quote(`trust_ad = "always"`)
 	case trust == "never":
-		return false, `trust_ad = "never"`
+		return false, phrase.Quote(`trust_ad = "never"`)
 	case s.TLS:
-		return true, "DNS over TLS"
+		return true, phrase.Quote("DNS over TLS")
 	case s.Address.Addr().Unmap() == netip.AddrFrom4([4]byte{127, 0, 0, 11}):
-		return false, "127.0.0.11 is a container's forwarder and validates nothing"
+		return false, phrase.New("127.0.0.11 is a container's forwarder and validates nothing")
 	case s.Address.Addr().Unmap().IsLoopback():
-		return true, "it is on this machine"
+		return true, phrase.New("it is on this machine")
 	}
-	return false, "answers could be changed on the way from it; use a validating resolver on this machine, or DNS over TLS"
+	return false, phrase.New("answers could be changed on the way from it; use a validating resolver on this machine, or DNS over TLS")
 }
 
 // trustAlways is the value of Options.TrustAD by which every AD bit counts.
@@ -72,7 +74,7 @@ type server struct {
 	Server
 	// trusted reports whether the way to the server is safe; why explains it.
 	trusted bool
-	why     string
+	why     phrase.Phrase
 	// always reports whether the operator vouches for the server.
 	always   bool
 	timeout  time.Duration

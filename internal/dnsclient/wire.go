@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
-	"fmt"
 	"net"
 	"strings"
 	"time"
@@ -12,6 +11,7 @@ import (
 	"github.com/miekg/dns"
 
 	"github.com/stsrelay/stsrelay/internal/neterr"
+	"github.com/stsrelay/stsrelay/internal/phrase"
 )
 
 const (
@@ -28,10 +28,10 @@ const (
 
 // Why an answer was not read.
 var (
-	errTruncated  = errors.New("the answer was cut short")
-	errUnreadable = errors.New("the answer cannot be read")
+	errTruncated  = phrase.Errorf("the answer was cut short")
+	errUnreadable = phrase.Errorf("the answer cannot be read")
 	// errTooManyRecords is an answer all the same: asking again does not help.
-	errTooManyRecords = errors.New("the answer has too many records")
+	errTooManyRecords = phrase.Errorf("the answer has too many records")
 )
 
 // newQuery makes a question, with an OPT record (RFC 6891) or without.
@@ -127,7 +127,7 @@ func (s *server) exchange(ctx context.Context, conn *dns.Conn, m *dns.Msg) (*dns
 		case errors.Is(err, dns.ErrShortRead):
 			continue
 		case err != nil && dropped > 0:
-			return nil, fmt.Errorf("%w (%d answers to other questions were dropped)", err, dropped)
+			return nil, phrase.Errorf("%w (%d answers to other questions were dropped)", err, dropped)
 		case err != nil:
 			return nil, err
 		case answers(wire, m):
@@ -164,11 +164,11 @@ func unpack(wire []byte) (*dns.Msg, error) {
 		n += int(binary.BigEndian.Uint16(wire[6+2*section:]))
 	}
 	if n > maxRecords {
-		return nil, fmt.Errorf("%w (%d; %d are read)", errTooManyRecords, n, maxRecords)
+		return nil, phrase.Errorf("%w (%d; %d are read)", errTooManyRecords, n, maxRecords)
 	}
 	r := new(dns.Msg)
 	if err := r.Unpack(wire); err != nil {
-		return nil, fmt.Errorf("%w: %w", errUnreadable, err)
+		return nil, phrase.Errorf("%w: %w", errUnreadable, err)
 	}
 	return r, nil
 }
@@ -177,7 +177,7 @@ func unpack(wire []byte) (*dns.Msg, error) {
 func plain(err error) error {
 	if ne, ok := errors.AsType[net.Error](err); ok && ne.Timeout() {
 		if err = neterr.Plain(err); !strings.Contains(err.Error(), "timeout") {
-			err = fmt.Errorf("timeout: %w", err)
+			err = phrase.Errorf("timeout: %w", err)
 		}
 	}
 	return neterr.Plain(err)

@@ -11,6 +11,8 @@ import (
 	"unicode/utf8"
 
 	"golang.org/x/net/idna"
+
+	"github.com/stsrelay/stsrelay/internal/phrase"
 )
 
 // Mailbox is an address in parts.
@@ -97,21 +99,21 @@ func ParseDomain(s string) (string, error) {
 		return parseLiteral(s)
 	}
 	if s == "" || strings.HasSuffix(s, ".") {
-		return "", fmt.Errorf("%q is not a domain", s)
+		return "", phrase.Errorf("%q is not a domain", s)
 	}
 	d, err := profile.ToASCII(s)
 	if err == nil {
 		d, err = profile.ToASCII(d) // the result must be a domain as well
 	}
 	if err != nil {
-		return "", fmt.Errorf("%q is not a domain: %w", s, err)
+		return "", phrase.Errorf("%q is not a domain: %w", s, err)
 	}
 	if len(d) > maxDomain {
-		return "", errors.New("the domain is longer than 255 octets")
+		return "", phrase.Errorf("the domain is longer than %d octets", maxDomain)
 	}
 	for label := range strings.SplitSeq(d, ".") {
 		if !isLabel(label) {
-			return "", fmt.Errorf("%q is not a domain", s)
+			return "", phrase.Errorf("%q is not a domain", s)
 		}
 	}
 	return d, nil
@@ -138,7 +140,7 @@ func parseLiteral(s string) (string, error) {
 			return "[" + a.String() + "]", nil
 		}
 	}
-	return "", fmt.Errorf("%q is not an address literal", s)
+	return "", phrase.Errorf("%q is not an address literal", s)
 }
 
 // String is the address in the form of the wire, quoted where needed.

@@ -13,7 +13,6 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
-	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -23,6 +22,7 @@ import (
 
 	"github.com/stsrelay/stsrelay/internal/clienthello"
 	"github.com/stsrelay/stsrelay/internal/happyeyeballs"
+	"github.com/stsrelay/stsrelay/internal/phrase"
 	"github.com/stsrelay/stsrelay/internal/publicaddr"
 )
 
@@ -35,7 +35,7 @@ const (
 
 // ErrPrivateAddress is wrapped by the error about a name that leads to addresses that are
 // not public, and not contacted.
-var ErrPrivateAddress = errors.New("non-public address")
+var ErrPrivateAddress = phrase.Errorf("non-public address")
 
 // Options configures New. LookupAddrs is required.
 type Options struct {
@@ -210,7 +210,7 @@ func (c *Client) dial(ctx context.Context, address string) (net.Conn, netip.Addr
 		return nil, netip.AddrPort{}, err
 	}
 	if len(addrs) == 0 {
-		return nil, netip.AddrPort{}, fmt.Errorf("%s has no address", host)
+		return nil, netip.AddrPort{}, phrase.Errorf("%s has no address", host)
 	}
 	var targets []netip.AddrPort
 	var refused []error
@@ -219,7 +219,7 @@ func (c *Client) dial(ctx context.Context, address string) (net.Conn, netip.Addr
 		if anywhere || publicaddr.Public(a) {
 			targets = append(targets, netip.AddrPortFrom(a, uint16(port)))
 		} else {
-			refused = append(refused, fmt.Errorf("%s: %w, which is not contacted", a, ErrPrivateAddress))
+			refused = append(refused, phrase.Errorf("%s: %w, which is not contacted", a, ErrPrivateAddress))
 		}
 	}
 	if len(targets) == 0 {
@@ -247,7 +247,7 @@ type wholeConn struct{ net.Conn }
 
 // errCut is not io.EOF or io.ErrUnexpectedEOF itself, which crypto/tls takes for an orderly
 // end.
-var errCut = fmt.Errorf("the connection ended in the middle: %w", io.ErrUnexpectedEOF)
+var errCut = phrase.Errorf("the connection ended in the middle: %w", io.ErrUnexpectedEOF)
 
 func (c wholeConn) Read(p []byte) (int, error) {
 	n, err := c.Conn.Read(p)

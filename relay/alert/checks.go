@@ -12,6 +12,7 @@ import (
 
 	"github.com/stsrelay/stsrelay/internal/dkim"
 	"github.com/stsrelay/stsrelay/internal/logsink"
+	"github.com/stsrelay/stsrelay/internal/phrase"
 	"github.com/stsrelay/stsrelay/internal/store"
 	"github.com/stsrelay/stsrelay/queue"
 	"github.com/stsrelay/stsrelay/relay/failure"
@@ -217,8 +218,8 @@ func (c *Checks) ordered() []Alert {
 }
 
 // Publish is the alert of a fault of a domain whose policy is published, in both languages.
-func Publish(domain, code, english, german string) Alert {
-	return say("publish "+domain+" "+code, "publish", words{english, german}, domain)
+func Publish(domain, code string, text phrase.Phrase) Alert {
+	return say("publish "+domain+" "+code, "publish", words{text.String(), text.German()}, domain)
 }
 
 // Fleet is the alert about a trouble of the relays that share an engine, in two languages.

@@ -8,6 +8,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/stsrelay/stsrelay/internal/phrase"
 )
 
 // Every key in the source begins with a known kind, and the documentation has each kind.
@@ -50,7 +52,7 @@ func TestEveryAlertHasAKnownKind(t *testing.T) {
 
 func TestAlertsAreCountedByKind(t *testing.T) {
 	d := newHarness(t)
-	d.after(0, say("dkim a", "dkim", "a", "x"), say("dkim b", "dkim", "b", "x"), Publish("own.example", "id", "wrong", "falsch"))
+	d.after(0, say("dkim a", "dkim", "a", "x"), say("dkim b", "dkim", "b", "x"), Publish("own.example", "id", phrase.New("wrong")))
 	got := d.Kinds()
 	if got["dkim"] != 2 || got["publish"] != 1 || got["disk"] != 0 || len(got) != len(kinds) {
 		t.Errorf("%v", got)
@@ -88,6 +90,6 @@ func TestTheRelaysOwnCertificateOfAnAuthority(t *testing.T) {
 func TestAFaultOfAPublishedDomainIsToldInGerman(t *testing.T) {
 	d := newHarness(t)
 	d.language = "de"
-	a := Publish("own.example", "mx-none", "own.example: it has no MX record", "own.example: Sie hat keinen MX-Record")
-	d.says(d.after(0, a), "own.example: Sie hat keinen MX-Record", "Neu:\n\n* own.example: Sie hat keinen MX-Record\n  Was hilft: stsrelay publish status own.example\n")
+	a := Publish("own.example", "certificate", phrase.New("%s has no certificate: %s%s", "mta-sts.own.example", "port 80", ""))
+	d.says(d.after(0, a), "mta-sts.own.example hat kein Zertifikat: port 80", "Neu:\n\n* mta-sts.own.example hat kein Zertifikat: port 80\n  Was hilft: stsrelay publish status own.example\n")
 }

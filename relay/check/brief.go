@@ -32,9 +32,9 @@ func (b *Brief) String() string {
 	case b.Worst == nil && b.Outcome.Deliverable:
 		return b.Outcome.Action
 	case b.Worst == nil:
-		return b.Outcome.Action + "; " + b.Outcome.Text
+		return b.Outcome.Action + "; " + b.Outcome.Text.String()
 	}
-	return b.Outcome.Action + "; " + severityWords[b.Worst.Severity] + ": " + b.Worst.Text
+	return b.Outcome.Action + "; " + severityWords[b.Worst.Severity] + ": " + b.Worst.Text.String()
 }
 
 // Faulty reports whether anything on the page is a FAIL, also where mail goes.
@@ -95,7 +95,7 @@ func (r *Report) requirement() string {
 		}
 		for _, s := range h.Sessions {
 			for _, v := range s.Verdicts {
-				clear = clear && !(v.Binding && strings.HasPrefix(v.Source, "delivery.plaintext"))
+				clear = clear && !(v.Binding && strings.HasPrefix(v.Source.String(), "delivery.plaintext"))
 			}
 		}
 	}

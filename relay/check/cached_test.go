@@ -61,7 +61,7 @@ func TestACachedPolicyIsInForceUntilItExpires(t *testing.T) {
 			if r.Outcome.Deliverable != tt.deliverable || r.Cached == nil || r.Cached.InForce != tt.inForce {
 				t.Errorf("%s; cached: %+v", r.Outcome.Text, r.Cached)
 			}
-			if says := strings.HasSuffix(r.Outcome.Text, "; the running relay goes by the policy in its cache, whatever is published now"); says != tt.inForce {
+			if says := strings.HasSuffix(r.Outcome.Text.String(), "; the running relay goes by the policy in its cache, whatever is published now"); says != tt.inForce {
 				t.Error(r.Outcome.Text)
 			}
 		})

@@ -20,6 +20,7 @@ import (
 	"github.com/stsrelay/stsrelay/internal/clienthello"
 	"github.com/stsrelay/stsrelay/internal/dnsclient"
 	"github.com/stsrelay/stsrelay/internal/human"
+	"github.com/stsrelay/stsrelay/internal/phrase"
 	"github.com/stsrelay/stsrelay/relay/outbound"
 	"github.com/stsrelay/stsrelay/relay/smtpclient"
 	"github.com/stsrelay/stsrelay/sts"
@@ -131,7 +132,7 @@ func Run(ctx context.Context, domain string, o Options) *Report {
 		c.report.Waiting = o.Waiting(ctx, domain)
 	}
 	if w := c.report.Waiting; w != nil && w.Detail != "" && c.report.Outcome.Deliverable {
-		c.report.Outcome.Text += "; but mail of the running relay waits, whose last attempt met: " + human.Shorten(w.Detail, 200)
+		c.report.Outcome.Text = phrase.New("%s; but mail of the running relay waits, whose last attempt met: %s", c.report.Outcome.Text, human.Shorten(w.Detail, 200))
 	}
 	if o.Published != nil {
 		var seen *sts.Policy
@@ -165,15 +166,18 @@ func (c *checker) look(ctx context.Context) {
 		c.tryVersions(ctx)
 	}
 	if c.byCache {
-		c.report.Outcome.Text += "; the running relay goes by the policy in its cache, whatever is published now"
+		c.report.Outcome.Text = phrase.New("%s; the running relay goes by the policy in its cache, whatever is published now", c.report.Outcome.Text)
 	}
 }
 
 // timedOut is the cause of a check that took too long.
 type timedOut time.Duration
 
-func (t timedOut) Error() string {
-	return "no answer within " + time.Duration(t).String() + " (the relay itself would wait for longer; see --timeout)"
+func (t timedOut) Error() string { return t.Phrase().String() }
+
+// Phrase is the text of the error.
+func (t timedOut) Phrase() phrase.Phrase {
+	return phrase.New("no answer within %s (the relay itself would wait for longer; see --timeout)", time.Duration(t))
 }
 
 // checker is one run.
@@ -197,10 +201,10 @@ type checker struct {
 
 	// Set by findHosts.
 	plan     outbound.Plan
-	mxErr    error   // the lookup had no answer
-	mxDenial Outcome // set where there is no host
-	hosts    []*host // those of the plan, in its order
-	homeless string  // why the domain has no mail host at all
+	mxErr    error         // the lookup had no answer
+	mxDenial Outcome       // set where there is no host
+	hosts    []*host       // those of the plan, in its order
+	homeless phrase.Phrase // why the domain has no mail host at all
 
 	down bool // set by outcome: all hosts had their turn, and fail for no reason of policy
 }

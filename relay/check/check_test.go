@@ -16,6 +16,7 @@ import (
 	"unicode"
 
 	"github.com/stsrelay/stsrelay/internal/dnsclient"
+	"github.com/stsrelay/stsrelay/internal/phrase"
 	"github.com/stsrelay/stsrelay/internal/testnet"
 	"github.com/stsrelay/stsrelay/relay/outbound"
 	"github.com/stsrelay/stsrelay/relay/security"
@@ -185,7 +186,7 @@ func TestEveryShortfallIsExplained(t *testing.T) {
 							continue
 						}
 						seen[v.Shortfall.Code] = true
-						if p := problemOf(v.Shortfall, Fault); p.Rule == "" || p.Remedy == "" || strings.HasSuffix(p.Rule, "; ") {
+						if p := problemOf(v.Shortfall, Fault); p.Rule == "" || p.Remedy.IsZero() || strings.HasSuffix(p.Rule, "; ") {
 							t.Errorf("%s, %s: %+v", v.Source, v.Shortfall.Code, p)
 						}
 					}
@@ -200,7 +201,7 @@ func TestEveryShortfallIsExplained(t *testing.T) {
 
 func TestColoursAndCache(t *testing.T) {
 	expires := today.Add(time.Hour)
-	r := &Report{Domain: "example.org", At: today, Outcome: Outcome{Deliverable: true, Text: "mail goes"},
+	r := &Report{Domain: "example.org", At: today, Outcome: Outcome{Deliverable: true, Text: phrase.Quote("mail goes")},
 		Cached: &Cached{ID: "1", Mode: "enforce", MX: []string{"mx1.\x1b[31mexample.org"}, ExpiresAt: &expires}}
 	r.escape()
 	var plain, coloured bytes.Buffer
@@ -322,7 +323,7 @@ func TestConnectionsToHostsComeFromSourceIP(t *testing.T) {
 	w.options.SourceIPs = []netip.Addr{netip.MustParseAddr("2001:db8::1"), netip.MustParseAddr("127.9.8.7")}
 	w.options.Rules = outbound.Rules{"example.org": {Route: &outbound.Route{Host: "127.0.0.1", Port: uint16(l.Addr().(*net.TCPAddr).Port)}}}
 	r := Run(t.Context(), "example.org", w.options)
-	if got := <-from; got != "127.9.8.7" || !strings.Contains(r.Outcome.Text, "421 busy") {
+	if got := <-from; got != "127.9.8.7" || !strings.Contains(r.Outcome.Text.String(), "421 busy") {
 		t.Errorf("from %s: %s", got, r.Outcome.Text)
 	}
 }

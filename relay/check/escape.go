@@ -4,6 +4,7 @@ import (
 	"reflect"
 	"strings"
 
+	"github.com/stsrelay/stsrelay/internal/phrase"
 	"github.com/stsrelay/stsrelay/internal/printable"
 )
 
@@ -20,6 +21,12 @@ const (
 func (r *Report) escape() { escapeValue(reflect.ValueOf(r).Elem()) }
 
 func escapeValue(v reflect.Value) {
+	if p, ok := v.Addr().Interface().(*phrase.Phrase); ok {
+		if !p.IsZero() {
+			*p = p.Filtered(escape)
+		}
+		return
+	}
 	switch v.Kind() {
 	case reflect.String:
 		v.SetString(escape(v.String()))

@@ -5,6 +5,7 @@ import (
 	"net"
 	"strconv"
 
+	"github.com/stsrelay/stsrelay/internal/phrase"
 	"github.com/stsrelay/stsrelay/relay/outbound"
 	"github.com/stsrelay/stsrelay/sts"
 )
@@ -17,8 +18,8 @@ func (c *checker) fallBack(ctx context.Context) {
 	if !ok || out.Action != "wait" {
 		return
 	}
-	if why := c.keepsFromFallback(); why != "" {
-		out.Text += "; the fallback route is not taken, since " + why
+	if why := c.keepsFromFallback(); !why.IsZero() {
+		out.Text = phrase.New("%s; the fallback route is not taken, since %s", out.Text, why)
 		return
 	}
 	next := &checker{Options: c.Options, domain: c.domain, slots: c.slots, to: second, finder: c.finder, opener: c.opener}
@@ -26,35 +27,35 @@ func (c *checker) fallBack(ctx context.Context) {
 	c.report.Fallback = next.report
 	first, r := out.Text, second.Route()
 	*out = next.report.Outcome
-	out.Text += "; by the fallback route " + net.JoinHostPort(r.Host, strconv.Itoa(int(r.Port))) + ", since of the domain's own hosts: " + first
+	out.Text = phrase.New("%s; by the fallback route %s, since of the domain's own hosts: %s", out.Text, net.JoinHostPort(r.Host, strconv.Itoa(int(r.Port))), first)
 }
 
 // keepsFromFallback says why mail does not go by the fallback route though no host of the
-// domain takes it; "" where it goes.
-func (c *checker) keepsFromFallback() string {
+// domain takes it; no text where it goes.
+func (c *checker) keepsFromFallback() phrase.Phrase {
 	all := c.to.Rule.Fallback == outbound.FallbackAll
-	unless := func(why string) string {
+	unless := func(why phrase.Phrase) phrase.Phrase {
 		if all {
-			return ""
+			return phrase.Phrase{}
 		}
-		return why + ` (fallback = "unbound")`
+		return phrase.New(`%s (fallback = "unbound")`, why)
 	}
 	switch {
 	case c.policyErr != nil || c.policy.Unknown && !c.to.Overridden():
-		return "it is not known whether the domain has an MTA-STS policy"
+		return phrase.New("it is not known whether the domain has an MTA-STS policy")
 	case c.mxErr != nil:
-		return unless("where the mail goes, and under which policy, cannot be told")
+		return unless(phrase.New("where the mail goes, and under which policy, cannot be told"))
 	case !c.down:
-		return "what is asked of the domain's own hosts is not met, which no other way mends, or some have not had their turn"
+		return phrase.New("what is asked of the domain's own hosts is not met, which no other way mends, or some have not had their turn")
 	case c.to.Overridden():
-		return ""
+		return phrase.Phrase{}
 	case c.policy.Policy != nil && c.policy.Policy.Mode == sts.ModeEnforce:
-		return unless("the domain's MTA-STS policy is in mode enforce")
+		return unless(phrase.New("the domain's MTA-STS policy is in mode enforce"))
 	}
 	for _, h := range c.hosts {
 		if h.set != nil {
-			return unless(h.Name + " has TLSA records")
+			return unless(phrase.New("%s has TLSA records", h.Name))
 		}
 	}
-	return ""
+	return phrase.Phrase{}
 }

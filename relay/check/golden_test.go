@@ -7,10 +7,13 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"reflect"
 	"regexp"
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/stsrelay/stsrelay/internal/phrase"
 )
 
 var update = flag.Bool("update", false, "write the golden files anew")
@@ -37,6 +40,7 @@ func TestReports(t *testing.T) {
 				t.Errorf("deliverable: %t, want %t", r.Outcome.Deliverable, tt.deliverable)
 			}
 			everyProblemIsComplete(t, r)
+			everyTextIsGerman(t, reflect.ValueOf(r))
 			var page bytes.Buffer
 			w.ok(normal(t, r).Text(&page, Style{}))
 			golden(t, tt.name, page.String())
@@ -100,7 +104,7 @@ func everyProblemIsComplete(t *testing.T, r *Report) {
 	t.Helper()
 	faults := 0
 	for _, p := range r.AllProblems() {
-		if p.Text == "" || p.Rule == "" || p.Remedy == "" {
+		if p.Text.IsZero() || p.Rule == "" || p.Remedy.IsZero() {
 			t.Errorf("incomplete: %+v", p)
 		}
 		if p.Severity == Fault {
@@ -109,5 +113,39 @@ func everyProblemIsComplete(t *testing.T, r *Report) {
 	}
 	if !r.Outcome.Deliverable && faults == 0 {
 		t.Error("mail does not go, and nothing is said to be at fault")
+	}
+}
+
+var (
+	// What hosts have said, and keys of other programs.
+	quoted  = regexp.MustCompile(`"[^"]*"|„[^“]*“|\b[45]\d\d \d.*|\bAlert .*|no-gzip`)
+	english = regexp.MustCompile(`\b(the|and|is|are|not|of|with|for|from|no|it|its|mail host|cannot|could)\b`)
+)
+
+// everyTextIsGerman holds that what a report says can be told in German, but for what it
+// quotes.
+func everyTextIsGerman(t *testing.T, v reflect.Value) {
+	t.Helper()
+	if p, ok := v.Interface().(phrase.Phrase); ok {
+		if found := english.FindString(quoted.ReplaceAllString(p.German(), "")); found != "" {
+			t.Errorf("%q in %q", found, p.German())
+		}
+		return
+	}
+	switch v.Kind() {
+	case reflect.Pointer:
+		if !v.IsNil() {
+			everyTextIsGerman(t, v.Elem())
+		}
+	case reflect.Slice:
+		for i := range v.Len() {
+			everyTextIsGerman(t, v.Index(i))
+		}
+	case reflect.Struct:
+		for i := range v.NumField() {
+			if v.Type().Field(i).IsExported() {
+				everyTextIsGerman(t, v.Field(i))
+			}
+		}
 	}
 }

@@ -3,8 +3,8 @@ package check
 import (
 	"errors"
 	"slices"
-	"strings"
 
+	"github.com/stsrelay/stsrelay/internal/phrase"
 	"github.com/stsrelay/stsrelay/relay/security"
 	"github.com/stsrelay/stsrelay/sts"
 	"github.com/stsrelay/stsrelay/sts/dane"
@@ -55,8 +55,8 @@ func (c *checker) judgeName(h *host, req *security.Requirement) {
 		h.Pattern, _ = published.Policy.Match(h.Name)
 	}
 	if h.set != nil && len(h.set.Usable) > 0 && !req.HostAuthenticated() {
-		h.Problems = append(h.Problems, Problem{Note, "DANE verifies the host, but nobody vouches for the MX records that name it: whoever forges them can name another host",
-			"RFC 7672, 2.2.1", "the domain's owner: sign the domain's zone, or publish an MTA-STS policy in mode enforce"})
+		h.Problems = append(h.Problems, Problem{Note, phrase.New("DANE verifies the host, but nobody vouches for the MX records that name it: whoever forges them can name another host"),
+			"RFC 7672, 2.2.1", phrase.New("the domain's owner: sign the domain's zone, or publish an MTA-STS policy in mode enforce")})
 	}
 	if refused, ok := errors.AsType[*security.Shortfall](req.Admits()); ok {
 		h.Admitted, h.refused = false, refused
@@ -79,13 +79,13 @@ func (c *checker) judgeSession(h *host, v *session, req *security.Requirement) {
 		}
 	}
 	for _, verdict := range req.Judge(&v.evidence, nil) {
-		out := Verdict{Source: verdict.Source.String(), Binding: verdict.Binding, Met: verdict.Shortfall == nil}
+		out := Verdict{Source: verdict.Source.Phrase(), Binding: verdict.Binding, Met: verdict.Shortfall == nil}
 		if s := verdict.Shortfall; s != nil {
 			out.Type, out.Reason = string(s.Type), s.Text
 			if s.Code != security.CodeMXMismatch && (h.refused == nil || s.Code != h.refused.Code) { // the host has this problem already
 				p := *s
 				if !verdict.Binding && s.Source == security.MTASTS && v.TLSA != "" && req.Policy.Mode == sts.ModeEnforce && !c.to.Overridden() {
-					p.Text += "; DANE verifies it, so mail goes all the same, from those who know DANE"
+					p.Text = phrase.New("%s; DANE verifies it, so mail goes all the same, from those who know DANE", p.Text)
 				}
 				v.addShortfall(&p, verdict.Binding)
 			}
@@ -94,7 +94,7 @@ func (c *checker) judgeSession(h *host, v *session, req *security.Requirement) {
 	}
 	if s := c.logInRefused(v, req); s != nil {
 		p := problemOf(s, Fault)
-		p.Text = "the relay has to log in here, and its password is not sent: " + p.Text
+		p.Text = phrase.New("the relay has to log in here, and its password is not sent: %s", p.Text)
 		v.Problems = append(v.Problems, p)
 	}
 	c.remark(h, v)
@@ -120,7 +120,7 @@ func (v *session) addShortfall(s *security.Shortfall, binding bool) {
 	}
 	p := problemOf(s, severity)
 	for i := range v.Problems {
-		if old := &v.Problems[i]; old.Text == p.Text {
+		if old := &v.Problems[i]; old.Text.String() == p.Text.String() {
 			if binding && old.Severity != Fault {
 				*old = p
 			}
@@ -151,10 +151,18 @@ func (c *checker) remark(h *host, v *session) {
 }
 
 // protectionOf is how a session protects mail, in words.
-func protectionOf(req *security.Requirement, e *security.Evidence) string {
+func protectionOf(req *security.Requirement, e *security.Evidence) phrase.Phrase {
 	s, by := req.Describe(e)
-	if by == security.Clear {
-		return "no TLS" + strings.TrimPrefix(s, string(security.Clear))
+	if by != security.Clear {
+		return s
+	}
+	s = phrase.New("no TLS")
+	encrypted := security.Requirement{Host: e.Host, RefusePlaintext: true}
+	if lacks, ok := errors.AsType[*security.Shortfall](encrypted.Satisfied(e)); ok && e.StartTLS != security.NotOffered {
+		s = phrase.New("no TLS: %s", lacks.Text)
+	}
+	if req.Override && (req.TLSA != nil || req.Policy != nil) {
+		s = phrase.New("%s; the operator's rule overrides what the domain publishes", s)
 	}
 	return s
 }

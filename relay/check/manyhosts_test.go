@@ -271,7 +271,7 @@ func (w *world) compare(all []*sent) {
 			action = "deliver"
 		}
 		said := s.report.Outcome
-		if strings.HasSuffix(said.Text, "; after two attempts mail goes on without") && action == "deliver" {
+		if strings.HasSuffix(said.Text.String(), "; after two attempts mail goes on without") && action == "deliver" {
 			continue // it was tried that often
 		}
 		if said.Action != action || said.Address != at || s.action != "" && s.action != action {

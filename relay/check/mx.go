@@ -3,12 +3,11 @@ package check
 import (
 	"context"
 	"errors"
-	"fmt"
 	"net/netip"
 	"slices"
-	"strings"
 	"sync"
 
+	"github.com/stsrelay/stsrelay/internal/phrase"
 	"github.com/stsrelay/stsrelay/relay/failure"
 	"github.com/stsrelay/stsrelay/relay/outbound"
 	"github.com/stsrelay/stsrelay/relay/security"
@@ -29,10 +28,13 @@ type host struct {
 // hostFailure is why the relay cannot use a host, whatever its sessions show.
 type hostFailure struct {
 	kind outbound.Kind
-	text string
+	text phrase.Phrase
 }
 
-func (f *hostFailure) Error() string { return f.text }
+func (f *hostFailure) Error() string { return f.text.String() }
+
+// Phrase is the text of the error.
+func (f *hostFailure) Phrase() phrase.Phrase { return f.text }
 
 // session is what one address of a host showed.
 type session struct {
@@ -71,7 +73,7 @@ func (c *checker) findHosts(ctx context.Context, policy func()) {
 		}
 	}
 	if left > 0 {
-		c.report.MX.Problems = append(c.report.MX.Problems, Problem{Note, fmt.Sprintf("%d more hosts are not looked at", left), "RFC 5321, 5.1", "nothing"})
+		c.report.MX.Problems = append(c.report.MX.Problems, Problem{Note, phrase.New("%d more hosts are not looked at", left), "RFC 5321, 5.1", phrase.New("nothing")})
 	}
 }
 
@@ -114,18 +116,18 @@ func (c *checker) findPlan(ctx context.Context) {
 	}
 	if err != nil {
 		c.mxErr = err
-		m.Problems = append(m.Problems, c.lookupFault(ctx, "the MX records could not be looked up: ", err, "RFC 5321, 5.1", "the domain's owner"))
+		m.Problems = append(m.Problems, c.lookupFault(ctx, phrase.New("the MX records could not be looked up: %v", err), err, "RFC 5321, 5.1", ownerOfDomain))
 		return
 	}
 	if plan.Implicit {
-		m.Problems = append(m.Problems, Problem{Note, "there is no MX record: the domain itself is the mail host", "RFC 5321, 5.1",
-			"the domain's owner: publish an MX record; a domain that takes no mail says so with a null MX (RFC 7505)"})
+		m.Problems = append(m.Problems, Problem{Note, phrase.New("there is no MX record: the domain itself is the mail host"), "RFC 5321, 5.1",
+			phrase.New("the domain's owner: publish an MX record; a domain that takes no mail says so with a null MX (RFC 7505)")})
 	}
 	if plan.NullBeside {
-		m.Problems = append(m.Problems, Problem{Warning, "a null MX stands beside other MX records; it is passed over", "RFC 7505, 3", "the domain's owner: remove it, or all others"})
+		m.Problems = append(m.Problems, Problem{Warning, phrase.New("a null MX stands beside other MX records; it is passed over"), "RFC 7505, 3", phrase.New("the domain's owner: remove it, or all others")})
 	}
 	if plan.Self != nil {
-		m.Problems = append(m.Problems, Problem{Note, fmt.Sprintf("this relay is an MX host of the domain itself, with preference %d; only better ones are tried", plan.Self.Preference), "RFC 5321, 5.1", "nothing"})
+		m.Problems = append(m.Problems, Problem{Note, phrase.New("this relay is an MX host of the domain itself, with preference %d; only better ones are tried", plan.Self.Preference), "RFC 5321, 5.1", phrase.New("nothing")})
 	}
 	for _, h := range plan.Hosts {
 		c.hosts = append(c.hosts, &host{Host: Host{Name: h.Name, Preference: h.Preference, Port: h.Port}})
@@ -133,43 +135,43 @@ func (c *checker) findPlan(ctx context.Context) {
 }
 
 // denials are the rule and the remedy for an outbound.Denial, by its reason.
-var denials = map[failure.Reason][2]string{
-	failure.DNS:    {"RFC 5321, 5.1", "look for a slip of the pen in the name; the domain's owner: renew the domain"},
-	failure.NullMX: {"RFC 7505, 3", "nothing, if the domain is to have no mail; else the domain's owner: publish the hosts"},
-	failure.Loop:   {"RFC 5321, 5.1", "deliver the domain's mail locally, or set a route for it in a [[domain]] table"},
+var denials = map[failure.Reason]advice{
+	failure.DNS:    {"RFC 5321, 5.1", phrase.New("look for a slip of the pen in the name; the domain's owner: renew the domain")},
+	failure.NullMX: {"RFC 7505, 3", phrase.New("nothing, if the domain is to have no mail; else the domain's owner: publish the hosts")},
+	failure.Loop:   {"RFC 5321, 5.1", phrase.New("deliver the domain's mail locally, or set a route for it in a [[domain]] table")},
 }
 
 // deny notes that there is no host: mail bounces. Where the operator's route is at fault,
 // mail waits.
 func (c *checker) deny(d *outbound.Denial) {
-	c.report.MX.Problems = append(c.report.MX.Problems, Problem{Fault, d.Text, denials[d.Reason][0], denials[d.Reason][1]})
-	c.mxDenial = Outcome{Action: "bounce", Text: "mail bounces at once: " + d.Text}
+	c.report.MX.Problems = append(c.report.MX.Problems, Problem{Fault, d.Text, denials[d.Reason].rule, denials[d.Reason].remedy})
+	c.mxDenial = Outcome{Action: "bounce", Text: phrase.New("mail bounces at once: %s", d.Text)}
 	if d.OfRoute {
-		c.mxDenial = wait("the operator's route leads nowhere: " + d.Text)
+		c.mxDenial = wait(phrase.New("the operator's route leads nowhere: %s", d.Text))
 	}
 }
 
 // believed notes that DANE is off where no resolver is believed to validate DNSSEC.
 func (c *checker) believed() {
-	var why []string
+	var why []phrase.Phrase
 	for _, s := range c.Resolver.Servers() {
 		if s.Protects() {
 			return
 		}
-		why = append(why, s.Address+" ("+s.Why+")")
+		why = append(why, phrase.New("%s (%s)", s.Address, s.Why))
 	}
-	c.report.MX.Problems = append(c.report.MX.Problems, Problem{Note, "DANE is off: no resolver's word on DNSSEC is believed: " + strings.Join(why, ", "), "RFC 7672, 2.1.3",
-		"run a validating resolver on this machine (unbound), or ask one over TLS (tls://…), and name it in dns.servers"})
+	c.report.MX.Problems = append(c.report.MX.Problems, Problem{Note, phrase.New("DANE is off: no resolver's word on DNSSEC is believed: %s", phrase.Join(why, ", ")), "RFC 7672, 2.1.3",
+		phrase.New("run a validating resolver on this machine (unbound), or ask one over TLS (tls://…), and name it in dns.servers")})
 }
 
 // lookAt looks up a host's addresses and TLSA records, and opens sessions with it.
 func (c *checker) lookAt(ctx context.Context, h *host, planned outbound.Host) {
-	problem := func(severity Severity, rule, remedy, format string, args ...any) {
-		h.Problems = append(h.Problems, Problem{severity, fmt.Sprintf(format, args...), rule, remedy})
+	problem := func(severity Severity, rule string, remedy, text phrase.Phrase) {
+		h.Problems = append(h.Problems, Problem{severity, text, rule, remedy})
 	}
 	found, err := c.finder.Addresses(ctx, planned, c.to.Reach(c.Family, c.AllowPrivate))
 	if len(found.Addrs.Addrs) == 0 {
-		h.failed = &hostFailure{outbound.Down, err.Error()}
+		h.failed = &hostFailure{outbound.Down, phrase.Of(err)}
 		h.Problems = append(h.Problems, c.noAddress(ctx, err))
 		return
 	}
@@ -177,7 +179,8 @@ func (c *checker) lookAt(ctx context.Context, h *host, planned outbound.Host) {
 	if found.Name != h.Name {
 		h.CNAME = found.Name
 		if c.plan.From == outbound.FromMX {
-			problem(Warning, "RFC 2181, 10.3", "the domain's owner: put the name at the end of the alias into the MX record; the certificate and the policy still go by the name that stands there", "the MX record names an alias of %s", found.Name)
+			problem(Warning, "RFC 2181, 10.3", phrase.New("the domain's owner: put the name at the end of the alias into the MX record; the certificate and the policy still go by the name that stands there"),
+				phrase.New("the MX record names an alias of %s", found.Name))
 		}
 	}
 	if !planned.Addr.IsValid() {
@@ -187,8 +190,8 @@ func (c *checker) lookAt(ctx context.Context, h *host, planned outbound.Host) {
 		h.Addrs = append(h.Addrs, a.Unmap().String())
 	}
 	if _, ok := errors.AsType[*outbound.LoopError](err); ok {
-		h.failed = &hostFailure{outbound.Loop, err.Error()}
-		problem(Fault, "RFC 5321, 6.3", "deliver the domain's mail locally, or set a route for it in a [[domain]] table", "the host is this relay itself: mail would go round in a circle")
+		h.failed = &hostFailure{outbound.Loop, phrase.Of(err)}
+		problem(Fault, "RFC 5321, 6.3", phrase.New("deliver the domain's mail locally, or set a route for it in a [[domain]] table"), phrase.New("the host is this relay itself: mail would go round in a circle"))
 		return
 	}
 	c.leftOut(h, &found)
@@ -202,30 +205,32 @@ func (c *checker) noAddress(ctx context.Context, err error) Problem {
 	none, ok := errors.AsType[*outbound.NoAddress](err)
 	switch {
 	case !ok:
-		return c.lookupFault(ctx, "the host has no address: ", err, "RFC 5321, 5.1", "the host's owner")
+		return c.lookupFault(ctx, phrase.New("the host has no address: %v", err), err, "RFC 5321, 5.1", ownerOfHost)
 	case none.Err == nil:
-		return Problem{Fault, err.Error(), "RFC 5321, 5.1", "the domain's owner: give the host a name and put that into the MX record"}
+		return Problem{Fault, phrase.Of(err), "RFC 5321, 5.1", phrase.New("the domain's owner: give the host a name and put that into the MX record")}
 	}
-	remedy := "the domain's owner: give the host an A or AAAA record, or take it out of the MX records"
+	remedy := phrase.New("the domain's owner: give the host an A or AAAA record, or take it out of the MX records")
 	if c.plan.From == outbound.FromAddress {
-		remedy = "the domain's owner: publish an MX record with the name of a host, or a null MX if the domain is to have no mail"
+		remedy = phrase.New("the domain's owner: publish an MX record with the name of a host, or a null MX if the domain is to have no mail")
 	}
-	return Problem{Fault, "the host has no address: " + err.Error(), "RFC 5321, 5.1", remedy}
+	return Problem{Fault, phrase.New("the host has no address: %v", err), "RFC 5321, 5.1", remedy}
 }
 
 // leftOut notes the addresses that the configuration keeps the relay from.
 func (c *checker) leftOut(h *host, found *outbound.Addresses) {
-	tell := func(left []netip.Addr, none bool, key, what, remedy string) {
+	tell := func(left []netip.Addr, none bool, key string, what, remedy phrase.Phrase) {
 		if len(left) == 0 {
 			return
 		}
 		severity := Warning
 		if none {
-			severity, h.failed = Fault, &hostFailure{outbound.Down, "it has only addresses that are not contacted (" + key + ")"}
+			severity, h.failed = Fault, &hostFailure{outbound.Down, phrase.New("it has only addresses that are not contacted (%s)", key)}
 		}
-		h.Problems = append(h.Problems, Problem{severity, fmt.Sprintf("these of its addresses %s, and are not contacted: %v", what, left), key, remedy})
+		h.Problems = append(h.Problems, Problem{severity, what, key, remedy})
 	}
 	none := len(found.Admitted) == 0
-	tell(found.OtherFamily, none && len(found.Private) == 0, "delivery.ip_family", "are not "+string(c.Family), "set ip_family = \"any\", if this machine can reach both families")
-	tell(found.Private, none, "delivery.private_addresses", "are not public", "the host's owner: give it a public address; in a network of your own, set private_addresses = \"allow\" or a route")
+	tell(found.OtherFamily, none && len(found.Private) == 0, "delivery.ip_family",
+		phrase.New("these of its addresses are not %s, and are not contacted: %v", c.Family, found.OtherFamily), phrase.New("set ip_family = \"any\", if this machine can reach both families"))
+	tell(found.Private, none, "delivery.private_addresses",
+		phrase.New("these of its addresses are not public, and are not contacted: %v", found.Private), phrase.New("the host's owner: give it a public address; in a network of your own, set private_addresses = \"allow\" or a route"))
 }

@@ -3,10 +3,10 @@ package check
 import (
 	"context"
 	"errors"
-	"fmt"
 	"net/netip"
 	"slices"
 
+	"github.com/stsrelay/stsrelay/internal/phrase"
 	"github.com/stsrelay/stsrelay/relay/outbound"
 	"github.com/stsrelay/stsrelay/relay/security"
 	"github.com/stsrelay/stsrelay/sts"
@@ -16,14 +16,14 @@ import (
 func (c *checker) outcome() Outcome {
 	switch {
 	case c.policyErr != nil:
-		return wait("whether " + c.to.PolicyDomain + " asks for verified TLS could not be told: " + c.policyErr.Error())
+		return wait(phrase.New("whether %s asks for verified TLS could not be told: %v", c.to.PolicyDomain, c.policyErr))
 	case c.policy.Unknown && !c.to.Overridden():
-		return wait("whether " + c.to.PolicyDomain + " asks for verified TLS cannot be told now, as neither its record nor its policy can be had" + c.afterUnknown())
+		return wait(c.afterUnknown(phrase.New("whether %s asks for verified TLS cannot be told now, as neither its record nor its policy can be had", c.to.PolicyDomain)))
 	case c.mxErr != nil:
-		return wait("the MX records could not be looked up: " + c.mxErr.Error())
+		return wait(phrase.New("the MX records could not be looked up: %v", c.mxErr))
 	case c.mxDenial.Action != "":
 		return c.mxDenial
-	case c.homeless != "":
+	case !c.homeless.IsZero():
 		return c.noHost()
 	}
 	return c.walk()
@@ -50,7 +50,7 @@ func (c *checker) walk() Outcome {
 				return c.delivered(h, s, t)
 			}
 			if t.loops() {
-				return Outcome{Action: "bounce", Text: "mail bounces at once: " + h.Name + " is this relay itself"}
+				return Outcome{Action: "bounce", Text: phrase.New("mail bounces at once: %s", phrase.New("%s is this relay itself", h.Name))}
 			}
 			if t.walk.Left() > 0 && step.Refused == nil && (h.failed == nil || h.failed.kind != outbound.Loop) {
 				t.walk.Done(step.Host)
@@ -72,7 +72,7 @@ type trial struct {
 	more    bool             // some hosts or addresses are not looked at here
 }
 
-func (t *trial) failed(kind outbound.Kind, text string) {
+func (t *trial) failed(kind outbound.Kind, text phrase.Phrase) {
 	err := &hostFailure{kind, text}
 	t.walk.Failed(err, kind)
 	if kind != outbound.Loop {
@@ -97,7 +97,7 @@ func (t *trial) host(h *host) *session {
 		t.more = true
 		return nil
 	case h.failed != nil:
-		t.failed(h.failed.kind, h.Name+": "+h.failed.text)
+		t.failed(h.failed.kind, phrase.New("%s: %s", h.Name, h.failed.text))
 		return nil
 	}
 	for _, a := range t.walk.Untried(h.addrs) {
@@ -123,16 +123,16 @@ func (t *trial) host(h *host) *session {
 
 // waits is the outcome where no host takes the mail.
 func (t *trial) waits() Outcome {
-	text := "no host was found"
+	text := phrase.New("no host was found")
 	t.c.down = !t.reasons.Held() && !t.more
 	if err := t.reasons.Reason(false); err != nil {
-		text = err.Error()
+		text = phrase.Of(err)
 		if !t.reasons.Held() && len(t.c.hosts) > 1 {
-			text = "no host can be used; the last one is " + text
+			text = phrase.New("no host can be used; the last one is %s", text)
 		}
 	}
 	if t.more {
-		text += "; later attempts go on to hosts and addresses that are not looked at here"
+		text = phrase.New("%s; later attempts go on to hosts and addresses that are not looked at here", text)
 	}
 	return wait(text)
 }
@@ -152,40 +152,40 @@ func (h *host) session(a netip.Addr) *session {
 }
 
 // shortcoming is why mail does not go over a session.
-func (c *checker) shortcoming(h *host, v *session) (outbound.Kind, string) {
+func (c *checker) shortcoming(h *host, v *session) (outbound.Kind, phrase.Phrase) {
 	if !v.open {
-		return outbound.Down, h.Name + " [" + v.Address + "]: " + firstFault(v.Problems)
+		return outbound.Down, phrase.New("%s [%s]: %s", h.Name, v.Address, firstFault(v.Problems))
 	}
 	req := c.requirement(h)
 	if s, ok := errors.AsType[*security.Shortfall](req.Satisfied(&v.evidence)); ok {
-		return outbound.Held, s.Source.String() + " asks for more: " + s.Text
+		return outbound.Held, phrase.New("%s asks for more: %s", s.Source, s.Text)
 	}
 	if s := c.logInRefused(v, req); s != nil {
-		return outbound.Down, "the password for " + h.Name + " is not sent: " + s.Text
+		return outbound.Down, phrase.New("the password for %s is not sent: %s", h.Name, s.Text)
 	}
-	return outbound.Down, "no session"
+	return outbound.Down, phrase.New("no session")
 }
 
 // noHost is what becomes of mail to a domain that has no mail host at all.
 func (c *checker) noHost() Outcome {
-	return Outcome{Action: "bounce", Text: fmt.Sprintf("mail bounces after a second look %d minutes after the first: %s", int(outbound.SecondLook.Minutes()), c.homeless)}
+	return Outcome{Action: "bounce", Text: phrase.New("mail bounces after a second look %d minutes after the first: %s", int(outbound.SecondLook.Minutes()), c.homeless)}
 }
 
-// afterUnknown says what follows once the policy has been unknown for two
-// attempts: that mail goes on only where there is a host for it to go to.
-func (c *checker) afterUnknown() string {
+// afterUnknown adds to why the policy is unknown what follows after two attempts: that mail
+// goes on only where there is a host for it to go to.
+func (c *checker) afterUnknown(why phrase.Phrase) phrase.Phrase {
 	switch {
 	case c.mxErr != nil:
-		return "; its MX records could not be looked up either: " + c.mxErr.Error()
+		return phrase.New("%s; its MX records could not be looked up either: %v", why, c.mxErr)
 	case c.mxDenial.Action != "":
-		return "; after two attempts " + c.mxDenial.Text
-	case c.homeless != "":
-		return "; after two attempts " + c.noHost().Text
+		return phrase.New("%s; after two attempts %s", why, c.mxDenial.Text)
+	case !c.homeless.IsZero():
+		return phrase.New("%s; after two attempts %s", why, c.noHost().Text)
 	}
-	return "; after two attempts mail goes on without"
+	return phrase.New("%s; after two attempts mail goes on without", why)
 }
 
-func firstFault(problems []Problem) string {
+func firstFault(problems []Problem) phrase.Phrase {
 	for _, p := range problems {
 		if p.Severity == Fault {
 			return p.Text
@@ -194,38 +194,40 @@ func firstFault(problems []Problem) string {
 	if len(problems) > 0 {
 		return problems[0].Text
 	}
-	return "no session"
+	return phrase.New("no session")
 }
 
-func wait(why string) Outcome {
-	return Outcome{Action: "wait", Text: "mail waits, and nothing is sent: " + why}
+func wait(why phrase.Phrase) Outcome {
+	return Outcome{Action: "wait", Text: phrase.New("mail waits, and nothing is sent: %s", why)}
 }
 
 // delivered is the outcome where the mail goes over a session, after what was tried.
 func (c *checker) delivered(h *host, v *session, t *trial) Outcome {
 	out := Outcome{Deliverable: true, Action: "deliver", Host: h.Name, Address: v.Address, TLS: v.Protection}
-	over := "over " + v.Protection
-	if v.evidence.StartTLS != security.Established {
-		over = "in clear, since nobody insists on TLS and " + map[security.StartTLS]string{
-			security.NotOffered: "the host does not offer it", security.Refused: "the host refuses it: " + v.evidence.Failure,
-			security.Broken: "the handshake breaks: " + v.evidence.Failure,
-		}[v.evidence.StartTLS]
+	over := phrase.New("over %s", v.Protection)
+	switch v.evidence.StartTLS {
+	case security.NotOffered:
+		over = phrase.New("in clear, since nobody insists on TLS and the host does not offer it")
+	case security.Refused:
+		over = phrase.New("in clear, since nobody insists on TLS and the host refuses it: %s", v.evidence.Failure)
+	case security.Broken:
+		over = phrase.New("in clear, since nobody insists on TLS and the handshake breaks: %s", v.evidence.Failure)
 	}
-	out.Text = fmt.Sprintf("mail goes to %s [%s] %s", h.Name, v.Address, over)
+	out.Text = phrase.New("mail goes to %s [%s] %s", h.Name, v.Address, over)
 	switch {
 	case t.attempt > 1 && t.dials > 1:
-		out.Text += fmt.Sprintf("; but only in attempt %d, since the %d addresses before it fail", t.attempt, t.dials-1)
+		out.Text = phrase.New("%s; but only in attempt %d, since the %d addresses before it fail", out.Text, t.attempt, t.dials-1)
 	case t.attempt > 1:
-		out.Text += fmt.Sprintf("; but only in attempt %d, since the hosts before it fail", t.attempt)
+		out.Text = phrase.New("%s; but only in attempt %d, since the hosts before it fail", out.Text, t.attempt)
 	}
 	if c.policy.Failure != nil {
-		out.Text += "; without MTA-STS, since the policy that the record announces could not be had"
+		out.Text = phrase.New("%s; without MTA-STS, since the policy that the record announces could not be had", out.Text)
 	}
 	if p := c.policy.Policy; p != nil && p.Mode == sts.ModeTesting && h.Pattern == "" {
-		out.Text += "; the policy does not name the host, and is only being tested"
+		out.Text = phrase.New("%s; the policy does not name the host, and is only being tested", out.Text)
 	}
 	if c.to.Overridden() && v.evidence.StartTLS != security.Established {
-		out.Text += "; by override_policy, whatever the domain publishes"
+		out.Text = phrase.New("%s; by override_policy, whatever the domain publishes", out.Text)
 	}
 	return out
 }

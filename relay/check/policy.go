@@ -4,13 +4,13 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
-	"fmt"
 	"net"
 	"net/http"
 	"net/netip"
 	"strings"
 
 	"github.com/stsrelay/stsrelay/internal/dnsclient"
+	"github.com/stsrelay/stsrelay/internal/phrase"
 	"github.com/stsrelay/stsrelay/relay/security"
 	"github.com/stsrelay/stsrelay/sts"
 )
@@ -182,32 +182,32 @@ func (c *checker) describeCached() *Cached {
 
 func (c *checker) describeRecord(ctx context.Context, p *policyLookups) *Record {
 	r := &Record{Name: "_mta-sts." + c.to.PolicyDomain, TXT: p.txt.Records, CNAME: p.txt.CNAME}
-	fault := func(remedy, format string, args ...any) {
-		r.Problems = append(r.Problems, Problem{Fault, fmt.Sprintf(format, args...), "RFC 8461, 3.1", remedy})
+	fault := func(text, remedy phrase.Phrase) {
+		r.Problems = append(r.Problems, Problem{Fault, text, "RFC 8461, 3.1", remedy})
 	}
 	if p.txtErr != nil && !dnsclient.IsNotFound(p.txtErr) {
-		r.Problems = append(r.Problems, c.lookupFault(ctx, "the record could not be looked up: ", p.txtErr, "RFC 8461, 3.1", "the domain's owner"))
+		r.Problems = append(r.Problems, c.lookupFault(ctx, phrase.New("the record could not be looked up: %v", p.txtErr), p.txtErr, "RFC 8461, 3.1", ownerOfDomain))
 		return r
 	}
 	rec, err := sts.ParseRecord(p.txt.Records)
 	r.ID = rec.ID
 	switch {
 	case errors.Is(err, sts.ErrInvalidRecord) && candidates(p.txt.Records) > 1:
-		fault("the domain's owner: remove all records but one; with several, senders take it that there is no policy", "%v", err)
+		fault(phrase.Of(err), phrase.New("the domain's owner: remove all records but one; with several, senders take it that there is no policy"))
 	case errors.Is(err, sts.ErrInvalidRecord):
-		fault(fmt.Sprintf("the domain's owner: write it as in \"v=STSv1; id=%s\"", c.Now().UTC().Format("20060102150405")), "%v", err)
+		fault(phrase.Of(err), phrase.New("the domain's owner: write it as in \"v=STSv1; id=%s\"", c.Now().UTC().Format("20060102150405")))
 	case err != nil && p.fetched != nil:
-		fault(fmt.Sprintf("the domain's owner: publish a TXT record at %s, such as \"v=STSv1; id=%s\"", r.Name, c.Now().UTC().Format("20060102150405")),
-			"the policy host serves a policy, and no record announces it: senders do not look for it")
+		fault(phrase.New("the policy host serves a policy, and no record announces it: senders do not look for it"),
+			phrase.New("the domain's owner: publish a TXT record at %s, such as \"v=STSv1; id=%s\"", r.Name, c.Now().UTC().Format("20060102150405")))
 	}
 	if err != nil && !errors.Is(err, sts.ErrInvalidRecord) {
 		r.Problems = append(r.Problems, problemsOf(lookalikes(p.txt.Records, "stsv1"), func(t string) Problem {
-			return Problem{Fault, fmt.Sprintf("the record %q looks like one of MTA-STS, and does not begin with \"v=STSv1;\"", shorten(t, 80)), "RFC 8461, 3.1",
-				"the domain's owner: let the record begin with exactly v=STSv1; and in that case of letters"}
+			return Problem{Fault, phrase.New("the record %q looks like one of MTA-STS, and does not begin with \"v=STSv1;\"", shorten(t, 80)), "RFC 8461, 3.1",
+				phrase.New("the domain's owner: let the record begin with exactly v=STSv1; and in that case of letters")}
 		})...)
 	}
 	if c.NoSTS {
-		r.Problems = append(r.Problems, Problem{Warning, "MTA-STS is switched off: what follows is judged, and not applied", "sts.enabled", "switch it on"})
+		r.Problems = append(r.Problems, Problem{Warning, phrase.New("MTA-STS is switched off: what follows is judged, and not applied"), "sts.enabled", phrase.New("switch it on")})
 	}
 	return r
 }
@@ -252,13 +252,13 @@ func (c *checker) describePolicyHost(p *policyLookups) *PolicyHost {
 		out.Problems = append(out.Problems, c.fetchProblem(p.fetchErr, &e))
 	}
 	if seen != nil && seen.Status == http.StatusOK && seen.ContentType == "" {
-		out.Problems = append(out.Problems, Problem{Warning, "the answer has no Content-Type", "RFC 8461, 3.2", "the domain's owner: serve the policy as text/plain; some senders refuse anything else"})
+		out.Problems = append(out.Problems, Problem{Warning, phrase.New("the answer has no Content-Type"), "RFC 8461, 3.2", phrase.New("the domain's owner: serve the policy as text/plain; some senders refuse anything else")})
 	}
 	if seen != nil && p.fetchErr == nil && seen.ContentCoding != "" {
-		out.Problems = append(out.Problems, Problem{Warning, "the answer is compressed (" + shorten(seen.ContentCoding, 80) + "), which nobody asked for; not every sender can read it", "RFC 9110, 12.5.3", plainRemedy})
+		out.Problems = append(out.Problems, Problem{Warning, phrase.New("the answer is compressed (%s), which nobody asked for; not every sender can read it", shorten(seen.ContentCoding, 80)), "RFC 9110, 12.5.3", plainRemedy})
 	}
 	if seen != nil && seen.SmallHello {
-		out.Problems = append(out.Problems, smallHello("the policy host"))
+		out.Problems = append(out.Problems, smallHello(phrase.New("the policy host")))
 	}
 	if out.Certificate != nil {
 		out.Problems = append(out.Problems, c.endsSoon(host, out.Certificate)...)
@@ -276,7 +276,7 @@ func errorOf(err *sts.FetchError) error {
 
 // fetchProblem explains why there is no policy.
 func (c *checker) fetchProblem(err *sts.FetchError, e *security.Evidence) Problem {
-	p := Problem{Severity: Fault, Text: err.Err.Error(), Rule: "RFC 8461, 3.3"}
+	p := Problem{Severity: Fault, Text: phrase.Of(err.Err), Rule: "RFC 8461, 3.3"}
 	host := "mta-sts." + c.to.PolicyDomain
 	seen := err.Seen
 	if seen == nil {
@@ -284,40 +284,40 @@ func (c *checker) fetchProblem(err *sts.FetchError, e *security.Evidence) Proble
 	}
 	switch {
 	case errors.Is(err, sts.ErrNoHost):
-		p.Text = "the record announces a policy, and " + host + " does not exist"
-		p.Remedy = "the domain's owner: add an A, AAAA or CNAME record for the policy host and serve the policy there; or remove the record"
+		p.Text = phrase.New("the record announces a policy, and %s does not exist", host)
+		p.Remedy = phrase.New("the domain's owner: add an A, AAAA or CNAME record for the policy host and serve the policy there; or remove the record")
 	case errors.Is(err, sts.ErrPrivateAddress):
-		p.Text = host + " leads to addresses that are not public: " + err.Err.Error()
+		p.Text = phrase.New("%s leads to addresses that are not public: %v", host, err.Err)
 		p.Rule = "delivery.private_addresses"
-		p.Remedy = "the domain's owner: give the policy host a public address; in a network of your own, set private_addresses = \"allow\""
+		p.Remedy = phrase.New("the domain's owner: give the policy host a public address; in a network of your own, set private_addresses = \"allow\"")
 	case err.Type == sts.WebPKIInvalid:
 		req := security.Requirement{Host: host, Level: security.Verify}
 		if s, ok := errors.AsType[*security.Shortfall](req.Satisfied(e)); ok {
 			p.Text = s.Text
 		}
-		p.Remedy = "the domain's owner: give the policy host a certificate of a public authority for " + host + ", with its whole chain, and renew it in time"
+		p.Remedy = phrase.New("the domain's owner: give the policy host a certificate of a public authority for %s, with its whole chain, and renew it in time", host)
 	case seen.Location != "" && seen.Status/100 == 3:
-		p.Remedy = "the domain's owner: serve the policy itself at this address; where it is kept elsewhere, pass the request on (reverse proxy) or make mta-sts a CNAME to a host that has a certificate for it"
+		p.Remedy = phrase.New("the domain's owner: serve the policy itself at this address; where it is kept elsewhere, pass the request on (reverse proxy) or make mta-sts a CNAME to a host that has a certificate for it")
 	case seen.Status != 0 && seen.Status != http.StatusOK:
-		p.Remedy = "the domain's owner: serve the policy at exactly " + "https://" + host + "/.well-known/mta-sts.txt with status 200"
+		p.Remedy = phrase.New("the domain's owner: serve the policy at exactly https://%s/.well-known/mta-sts.txt with status 200", host)
 	case errors.Is(err, sts.ErrContentCoding):
 		p.Rule, p.Remedy = "RFC 9110, 12.5.3", plainRemedy
 	case errors.Is(err, sts.ErrContentType):
-		p.Rule, p.Remedy = "RFC 8461, 3.2", "the domain's owner: serve the policy as text/plain"
+		p.Rule, p.Remedy = "RFC 8461, 3.2", phrase.New("the domain's owner: serve the policy as text/plain")
 	case seen.Status == http.StatusOK:
-		p.Remedy = "the domain's owner: serve a text of at most 64 KiB, and all of it within seconds"
+		p.Remedy = phrase.New("the domain's owner: serve a text of at most 64 KiB, and all of it within seconds")
 	case isAlert(err, alertUnrecognizedName):
-		p.Text = "the policy could not be fetched: " + p.Text
-		p.Remedy = "the domain's owner: give the web server a site of the name " + host + " and a certificate for it; it runs, and knows no such name"
+		p.Text = phrase.New("the policy could not be fetched: %s", p.Text)
+		p.Remedy = phrase.New("the domain's owner: give the web server a site of the name %s and a certificate for it; it runs, and knows no such name", host)
 	case isAlert(err, alertHandshakeFailure), isAlert(err, alertInternalError):
-		p.Text = "the policy could not be fetched: " + p.Text
-		p.Remedy = "the domain's owner: see that the web server has a site of the name " + host + " and a certificate for it, and speaks TLS 1.2 or 1.3; its log says more"
+		p.Text = phrase.New("the policy could not be fetched: %s", p.Text)
+		p.Remedy = phrase.New("the domain's owner: see that the web server has a site of the name %s and a certificate for it, and speaks TLS 1.2 or 1.3; its log says more", host)
 	case seen.Addr != "":
-		p.Text = "the policy could not be fetched: " + p.Text
-		p.Remedy = "the domain's owner: let the policy host speak TLS 1.2 or 1.3 and HTTP on port 443, and answer within seconds"
+		p.Text = phrase.New("the policy could not be fetched: %s", p.Text)
+		p.Remedy = phrase.New("the domain's owner: let the policy host speak TLS 1.2 or 1.3 and HTTP on port 443, and answer within seconds")
 	default:
-		p.Text = "the policy could not be fetched: " + p.Text
-		p.Remedy = "the domain's owner: let the policy host answer on port 443; on this side, see that the firewall lets this machine reach port 443"
+		p.Text = phrase.New("the policy could not be fetched: %s", p.Text)
+		p.Remedy = phrase.New("the domain's owner: let the policy host answer on port 443; on this side, see that the firewall lets this machine reach port 443")
 	}
 	return p
 }

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/stsrelay/stsrelay/internal/phrase"
 	"github.com/stsrelay/stsrelay/sts"
 )
 
@@ -17,7 +18,7 @@ func (c *checker) describePolicy(p *policyLookups) *Policy {
 	case p.fetchErr == nil || p.fetchErr.Type != sts.PolicyInvalid:
 		return nil
 	}
-	out := &Policy{Problems: []Problem{{Fault, p.fetchErr.Err.Error(), "RFC 8461, 3.2", invalidRemedy(p.fetchErr)}}}
+	out := &Policy{Problems: []Problem{{Fault, phrase.Of(p.fetchErr.Err), "RFC 8461, 3.2", invalidRemedy(p.fetchErr)}}}
 	out.Lines, out.MoreLines = lines(p.fetchErr.Text)
 	out.Problems = append(out.Problems, lineEnds(p.fetchErr.Text)...)
 	return out
@@ -35,10 +36,10 @@ func (c *checker) describeValid(f *sts.Fetched) *Policy {
 	}
 	switch policy.Mode {
 	case sts.ModeTesting:
-		out.Problems = append(out.Problems, Problem{Warning, "the mode is testing: failures are reported, and mail goes on unprotected; for how long that has been so cannot be told from here",
-			"RFC 8461, 5", "the domain's owner: when TLS reports have been clean for some weeks, change the mode to enforce, and the id"})
+		out.Problems = append(out.Problems, Problem{Warning, phrase.New("the mode is testing: failures are reported, and mail goes on unprotected; for how long that has been so cannot be told from here"),
+			"RFC 8461, 5", phrase.New("the domain's owner: when TLS reports have been clean for some weeks, change the mode to enforce, and the id")})
 	case sts.ModeNone:
-		out.Problems = append(out.Problems, Problem{Note, "the mode is none: the domain has no policy any more, or not yet", "RFC 8461, 8.3", "nothing, if that is meant"})
+		out.Problems = append(out.Problems, Problem{Note, phrase.New("the mode is none: the domain has no policy any more, or not yet"), "RFC 8461, 8.3", phrase.New("nothing, if that is meant")})
 	}
 	out.Problems = append(out.Problems, lineEnds(f.Text)...)
 	return out
@@ -53,41 +54,41 @@ func warningProblems(w sts.Warning) (out []Problem) {
 	case sts.WarnContentType, sts.WarnCompressed:
 		return nil
 	case sts.WarnShortAge:
-		p.Remedy = "the domain's owner: raise max_age to weeks (1209600); mode testing is the place for short ones"
+		p.Remedy = phrase.New("the domain's owner: raise max_age to weeks (1209600); mode testing is the place for short ones")
 	case sts.WarnUnknownKey:
-		p.Severity, p.Remedy = Note, "the domain's owner: remove the line, if it was meant for senders"
+		p.Severity, p.Remedy = Note, phrase.New("the domain's owner: remove the line, if it was meant for senders")
 	case sts.WarnIndented:
-		p.Remedy = "the domain's owner: let each line begin with its key; other senders pass over the line, or refuse the policy"
+		p.Remedy = phrase.New("the domain's owner: let each line begin with its key; other senders pass over the line, or refuse the policy")
 	case sts.WarnManyMX:
-		p.Remedy = "the domain's owner: name hosts by wildcards, such as *.mail.example"
+		p.Remedy = phrase.New("the domain's owner: name hosts by wildcards, such as *.mail.example")
 	}
 	for _, text := range w.Texts {
 		p.Text = text
 		out = append(out, p)
 	}
 	if w.More > 0 {
-		p.Text = fmt.Sprintf("%d more of this kind", w.More)
+		p.Text = phrase.New("%d more of this kind", w.More)
 		out = append(out, p)
 	}
 	return out
 }
 
-const (
-	policyRemedy = "the domain's owner: correct the text, then change the id in the record"
-	plainRemedy  = "the domain's owner: let the web server send this file as it is (nginx: gzip off, gzip_static off; Apache: SetEnv no-gzip 1)"
+var (
+	policyRemedy = phrase.New("the domain's owner: correct the text, then change the id in the record")
+	plainRemedy  = phrase.New("the domain's owner: let the web server send this file as it is (nginx: gzip off, gzip_static off; Apache: SetEnv no-gzip 1)")
 )
 
 // invalidRemedy is the remedy for a text that is not a policy.
-func invalidRemedy(err error) string {
+func invalidRemedy(err error) phrase.Phrase {
 	switch {
 	case errors.Is(err, sts.ErrEmptyPolicy):
-		return "the domain's owner: put the policy into the file that the web server sends, and see that it has a site of this name (Caddy answers 200 and nothing where it has none)"
+		return phrase.New("the domain's owner: put the policy into the file that the web server sends, and see that it has a site of this name (Caddy answers 200 and nothing where it has none)")
 	case errors.Is(err, sts.ErrUTF16):
-		return "the domain's owner: save the file as UTF-8 without a byte order mark (in Notepad: UTF-8; in PowerShell: -Encoding ascii), then change the id in the record"
+		return phrase.New("the domain's owner: save the file as UTF-8 without a byte order mark (in Notepad: UTF-8; in PowerShell: -Encoding ascii), then change the id in the record")
 	case errors.Is(err, sts.ErrGzip):
-		return "the domain's owner: unpack the file on the web server (gunzip): it holds compressed data, and nothing says so"
+		return phrase.New("the domain's owner: unpack the file on the web server (gunzip): it holds compressed data, and nothing says so")
 	case errors.Is(err, sts.ErrHTML):
-		return "the domain's owner: serve the policy itself, as a plain text, at exactly this path; a web page was sent in its place, with status 200"
+		return phrase.New("the domain's owner: serve the policy itself, as a plain text, at exactly this path; a web page was sent in its place, with status 200")
 	}
 	return policyRemedy
 }
@@ -100,9 +101,9 @@ func lineEnds(text string) []Problem {
 	case strings.Contains(text, "\x00") || strings.HasPrefix(text, "\x1f\x8b"):
 		return nil // it is not text
 	case bareCR > 0:
-		return []Problem{{Fault, "the text has a CR without LF; that ends no line", "RFC 8461, 3.2", "the domain's owner: end every line with LF or CRLF"}}
+		return []Problem{{Fault, phrase.New("the text has a CR without LF; that ends no line"), "RFC 8461, 3.2", phrase.New("the domain's owner: end every line with LF or CRLF")}}
 	case crlf > 0 && bareLF > 0:
-		return []Problem{{Note, "some lines end with CRLF, some with LF; this relay takes both, others may not", "RFC 8461, 3.2", "the domain's owner: end every line in the same way"}}
+		return []Problem{{Note, phrase.New("some lines end with CRLF, some with LF; this relay takes both, others may not"), "RFC 8461, 3.2", phrase.New("the domain's owner: end every line in the same way")}}
 	}
 	return nil
 }
@@ -139,9 +140,13 @@ func (c *checker) patterns() {
 	if len(idle) == 0 {
 		return
 	}
-	n := len(idle)
-	p.Problems = append(p.Problems, Problem{Warning, "no MX host is covered by the mx " + strings.Join(idle[:min(n, 5)], ", ") + more(n-5), "RFC 8461, 3.2",
-		"the domain's owner: remove it, if it is not there for hosts to come; whoever can get such a name into the MX records may receive the mail"})
+	const most = 5
+	listed := phrase.Quote(strings.Join(idle[:min(len(idle), most)], ", "))
+	if n := len(idle) - most; n > 0 {
+		listed = phrase.New("%s and %d more", listed, n)
+	}
+	p.Problems = append(p.Problems, Problem{Warning, phrase.New("no MX host is covered by the mx %s", listed), "RFC 8461, 3.2",
+		phrase.New("the domain's owner: remove it, if it is not there for hosts to come; whoever can get such a name into the MX records may receive the mail")})
 }
 
 // maxOfAKind is how many problems of one kind are listed.
@@ -149,13 +154,13 @@ const maxOfAKind = 5
 
 // problemsOf makes a problem of each item, of maxOfAKind at most, and one with the number
 // of the others. Strangers decide how many items there are.
-func problemsOf(items []string, problem func(item string) Problem) (out []Problem) {
+func problemsOf[T any](items []T, problem func(item T) Problem) (out []Problem) {
 	for _, item := range items[:min(len(items), maxOfAKind)] {
 		out = append(out, problem(item))
 	}
 	if n := len(items) - maxOfAKind; n > 0 {
 		p := problem(items[0])
-		p.Text = fmt.Sprintf("%d more of this kind", n)
+		p.Text = phrase.New("%d more of this kind", n)
 		out = append(out, p)
 	}
 	return out

@@ -15,6 +15,7 @@ import (
 
 	"github.com/stsrelay/stsrelay/internal/clienthello"
 	"github.com/stsrelay/stsrelay/internal/neterr"
+	"github.com/stsrelay/stsrelay/internal/phrase"
 	"github.com/stsrelay/stsrelay/relay/outbound"
 	"github.com/stsrelay/stsrelay/relay/security"
 	"github.com/stsrelay/stsrelay/relay/smtpclient"
@@ -66,8 +67,8 @@ func (c *checker) open(ctx context.Context, h *host, v *session, addr netip.Addr
 	case f.Stage == outbound.StageReconnect:
 		v.connectProblem(causeOf(ctx, f.Err))
 	case f.Stage == outbound.StageHandshake: // a delivery would wait for longer
-		v.open, v.STARTTLS = true, "broken"
-		v.evidence.StartTLS, v.evidence.Failure = security.Broken, f.Err.Error()
+		v.open, v.STARTTLS = true, startTLSWords[security.Broken]
+		v.evidence.StartTLS, v.evidence.Failure = security.Broken, phrase.Of(f.Err)
 	default:
 		v.greetingProblem(f.Err)
 	}
@@ -94,34 +95,35 @@ func (c *checker) describeSession(v *session, s *outbound.Session) {
 	v.Certificate = c.certificate(e)
 	if s.Unanswered != "" && !clienthello.WithRC4(e.Suite) { // else the suite was at fault, not the size
 		v.SmallHello = true
-		v.Problems = append(v.Problems, smallHello("the host"))
+		v.Problems = append(v.Problems, smallHello(phrase.New("the host")))
 	}
 }
 
 // startTLSWords are the words of Session.STARTTLS.
-var startTLSWords = map[security.StartTLS]string{
-	security.NotOffered: "not offered", security.Refused: "refused", security.Broken: "broken", security.Established: "established",
+var startTLSWords = map[security.StartTLS]phrase.Phrase{
+	security.NotOffered: phrase.New("not offered"), security.Refused: phrase.New("refused"), security.Broken: phrase.New("broken"), security.Established: phrase.New("established"),
 }
 
 // smallHello is the problem of a host that does not answer the usual ClientHello.
-func smallHello(who string) Problem {
-	return Problem{Warning, who + " takes only a small ClientHello; most senders send one of more than a TCP segment now (1,500 octets), and may get no TLS", "RFC 8446, 4.1.2",
-		"the host's owner: update what ends TLS there, or the firewall before it. This relay tries once more with classical key exchange"}
+func smallHello(who phrase.Phrase) Problem {
+	return Problem{Warning, phrase.New("%s takes only a small ClientHello; most senders send one of more than a TCP segment now (1,500 octets), and may get no TLS", who), "RFC 8446, 4.1.2",
+		phrase.New("the host's owner: update what ends TLS there, or the firewall before it. This relay tries once more with classical key exchange")}
 }
 
 func (v *session) connectProblem(err error) {
-	p := Problem{Fault, "no connection: " + neterr.Plain(err).Error(), "RFC 5321, 5.1", "the host's owner: let the mail server listen on this port; on this side, see that the firewall and the provider of this machine let it reach port 25 (many block it)"}
+	p := Problem{Fault, phrase.New("no connection: %v", neterr.Plain(err)), "RFC 5321, 5.1",
+		phrase.New("the host's owner: let the mail server listen on this port; on this side, see that the firewall and the provider of this machine let it reach port 25 (many block it)")}
 	if errors.Is(err, syscall.ENETUNREACH) || errors.Is(err, syscall.EHOSTUNREACH) {
-		p = Problem{Note, "no connection: " + neterr.Plain(err).Error(), "RFC 5321, 5.1", "nothing, if the host has other addresses: this machine has no way to this one (IPv6?)"}
+		p = Problem{Note, phrase.New("no connection: %v", neterr.Plain(err)), "RFC 5321, 5.1", phrase.New("nothing, if the host has other addresses: this machine has no way to this one (IPv6?)")}
 	}
 	v.Problems = append(v.Problems, p)
 }
 
 func (v *session) greetingProblem(err error) {
-	p := Problem{Fault, err.Error(), "RFC 5321, 3.1", "the host's owner: let the mail server greet with 220 and know EHLO"}
+	p := Problem{Fault, phrase.Of(err), "RFC 5321, 3.1", phrase.New("the host's owner: let the mail server greet with 220 and know EHLO")}
 	if refused, ok := errors.AsType[*smtpclient.ReplyError](err); ok {
 		v.Greeting = refused.Reply.String()
-		p.Remedy = "look up in the reply why the host does not want to talk with this machine: often its address is on a block list, or its name does not lead back to it"
+		p.Remedy = phrase.New("look up in the reply why the host does not want to talk with this machine: often its address is on a block list, or its name does not lead back to it")
 	}
 	v.Problems = append(v.Problems, p)
 }
@@ -169,6 +171,6 @@ func (c *checker) endsSoon(host string, cert *Certificate) []Problem {
 	if !cert.Trusted || !security.EndsSoon(cert.NotBefore, cert.NotAfter, c.Now()) {
 		return nil
 	}
-	return []Problem{{Warning, "the certificate of " + host + " ends on " + cert.NotAfter.Format(time.DateTime) + " UTC", "RFC 5280, 4.1.2.5",
-		"the host's owner: renew it, and look why that has not happened by itself"}}
+	return []Problem{{Warning, phrase.New("the certificate of %s ends on %s UTC", host, cert.NotAfter.Format(time.DateTime)), "RFC 5280, 4.1.2.5",
+		phrase.New("the host's owner: renew it, and look why that has not happened by itself")}}
 }

@@ -1,6 +1,10 @@
 package check
 
-import "time"
+import (
+	"time"
+
+	"github.com/stsrelay/stsrelay/internal/phrase"
+)
 
 // Severity is what a Problem means for mail.
 type Severity string
@@ -18,12 +22,12 @@ const (
 type Problem struct {
 	Severity Severity `json:"severity"`
 	// Text says what it is.
-	Text string `json:"text"`
+	Text phrase.Phrase `json:"text"`
 	// Rule is where the demand is written, "RFC 8461, 4.1", or a key of the
 	// configuration.
 	Rule string `json:"rule"`
 	// Remedy says what to do about it.
-	Remedy string `json:"mend"`
+	Remedy phrase.Phrase `json:"mend"`
 }
 
 // Report is what was found out about a domain. It is plain data, and Text and JSON both
@@ -196,12 +200,12 @@ type Session struct {
 	Address string `json:"address"`
 	// Greeting is what the host said first.
 	Greeting string `json:"greeting,omitempty"`
-	// STARTTLS is "not offered", "refused", "broken" or "established", "" where
+	// STARTTLS is "not offered", "refused", "broken" or "established", no text where
 	// there was no session.
-	STARTTLS string `json:"starttls,omitempty"`
-	TLS      string `json:"tls,omitempty"` // "TLS 1.3"
-	Cipher   string `json:"cipher,omitempty"`
-	Group    string `json:"group,omitempty"` // of the key exchange; none where it is RSA
+	STARTTLS phrase.Phrase `json:"starttls,omitzero"`
+	TLS      string        `json:"tls,omitempty"` // "TLS 1.3"
+	Cipher   string        `json:"cipher,omitempty"`
+	Group    string        `json:"group,omitempty"` // of the key exchange; none where it is RSA
 	// Offers are the versions of TLS that the host takes, Refuses those that it does not,
 	// the newest first. They are tried at one address of the host that mail goes to, where
 	// Options.Versions asks for it. A version that could not be tried is in neither.
@@ -216,20 +220,20 @@ type Session struct {
 	// Verdicts are those of all who ask something of the session.
 	Verdicts []Verdict `json:"verdicts"`
 	// Usable reports whether mail may go over it. Protection is how it protects mail.
-	Usable     bool      `json:"usable"`
-	Protection string    `json:"worth,omitempty"`
-	Problems   []Problem `json:"problems,omitempty"`
+	Usable     bool          `json:"usable"`
+	Protection phrase.Phrase `json:"worth,omitzero"`
+	Problems   []Problem     `json:"problems,omitempty"`
 }
 
 // Verdict is what one source says of a session.
 type Verdict struct {
-	Source string `json:"source"`
+	Source phrase.Phrase `json:"source"`
 	// Binding reports whether it may hold mail.
 	Binding bool `json:"binding"`
 	Met     bool `json:"met"`
 	// Type is the result type of TLS reports where it is not met.
-	Type   string `json:"type,omitempty"`
-	Reason string `json:"reason,omitempty"`
+	Type   string        `json:"type,omitempty"`
+	Reason phrase.Phrase `json:"reason,omitzero"`
 }
 
 // Certificate is a host's own certificate and the verdict on its chain.
@@ -249,8 +253,8 @@ type Certificate struct {
 	Shown []ChainEntry `json:"chain_certificates"`
 	// Trusted reports whether the chain leads to a trusted root, with all certificates
 	// in date. Why is the reason where it does not.
-	Trusted bool   `json:"trusted"`
-	Why     string `json:"why,omitempty"`
+	Trusted bool          `json:"trusted"`
+	Why     phrase.Phrase `json:"why,omitzero"`
 	// Named reports whether it is for the host's name.
 	Named bool `json:"named"`
 }
@@ -278,9 +282,9 @@ type Outcome struct {
 	// Action is "deliver", "wait" or "bounce".
 	Action string `json:"action"`
 	// Host, Address and TLS are where it would go to, and over what.
-	Host    string `json:"host,omitempty"`
-	Address string `json:"address,omitempty"`
-	TLS     string `json:"tls,omitempty"`
+	Host    string        `json:"host,omitempty"`
+	Address string        `json:"address,omitempty"`
+	TLS     phrase.Phrase `json:"tls,omitzero"`
 	// Text says all that in a sentence.
-	Text string `json:"text"`
+	Text phrase.Phrase `json:"text"`
 }

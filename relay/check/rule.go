@@ -4,6 +4,7 @@ import (
 	"net"
 	"strconv"
 
+	"github.com/stsrelay/stsrelay/internal/phrase"
 	"github.com/stsrelay/stsrelay/relay/outbound"
 	"github.com/stsrelay/stsrelay/relay/security"
 )
@@ -15,41 +16,41 @@ func (c *checker) applyRule() {
 		return
 	}
 	out := &OperatorRule{Name: c.to.RuleName, TLS: levelName(&c.to), Override: rule.Override}
-	note := func(severity Severity, text, rule, remedy string) {
+	note := func(severity Severity, text phrase.Phrase, rule string, remedy phrase.Phrase) {
 		out.Problems = append(out.Problems, Problem{severity, text, rule, remedy})
 	}
 	if r := c.to.Route(); r != nil {
 		out.Route, out.MX, out.User = net.JoinHostPort(r.Host, strconv.Itoa(int(r.Port))), r.MX, r.User
-		note(Note, "mail goes to the operator's next hop, not to the domain's own MX hosts; what the next hop publishes counts, not what the domain does",
-			"RFC 8461, 3.4", "nothing, if that is meant; else remove route from the [[domain]] table")
+		note(Note, phrase.New("mail goes to the operator's next hop, not to the domain's own MX hosts; what the next hop publishes counts, not what the domain does"),
+			"RFC 8461, 3.4", phrase.New("nothing, if that is meant; else remove route from the [[domain]] table"))
 	}
 	if second, ok := c.to.Fallback(); ok {
 		r := second.Route()
 		out.Route, out.Fallback, out.MX, out.User = net.JoinHostPort(r.Host, strconv.Itoa(int(r.Port))), string(rule.Fallback), r.MX, r.User
 	}
 	if c.to.BySender {
-		from := "from " + c.Sender
+		text := phrase.New("some rules are for the mail of some senders only; this is the way of mail from %s", c.Sender)
 		if c.Sender == "" {
-			from = "without --from"
+			text = phrase.New("some rules are for the mail of some senders only; this is the way of mail without --from")
 		}
-		note(Note, "some rules are for the mail of some senders only; this is the way of mail "+from, "domain.senders", "give --from DOMAIN to see that of another sender")
+		note(Note, text, "domain.senders", phrase.New("give --from DOMAIN to see that of another sender"))
 	}
 	if out.User != "" {
-		note(Note, "the relay logs in there; a check does not, and cannot tell whether the password is right", "domain.user", "nothing")
+		note(Note, phrase.New("the relay logs in there; a check does not, and cannot tell whether the password is right"), "domain.user", phrase.New("nothing"))
 	}
 	if rule.Override {
-		note(Warning, "override_policy is set: what the domain publishes is judged and counted, but does not hold mail",
-			"domain.override_policy", "remove it as soon as what the domain publishes can be met again")
+		note(Warning, phrase.New("override_policy is set: what the domain publishes is judged and counted, but does not hold mail"),
+			"domain.override_policy", phrase.New("remove it as soon as what the domain publishes can be met again"))
 	}
 	if rule.Opportunistic && c.RefusePlaintext {
-		note(Note, `the rule lets mail go in clear, against delivery.plaintext = "refuse"`, "domain.tls", "nothing, if that is meant")
+		note(Note, phrase.New(`the rule lets mail go in clear, against delivery.plaintext = "refuse"`), "domain.tls", phrase.New("nothing, if that is meant"))
 	}
 	if rule.Level == security.Verify && (c.to.Route() == nil || c.to.Route().MX) {
-		note(Note, "the rule asks for a certificate for the MX host's name; whoever forges the MX records can name a host of their own, with a good certificate",
-			"domain.tls", "tls = \"secure\" pins the names of the certificate; nothing is needed where the zone is signed or an enforced policy names the hosts")
+		note(Note, phrase.New("the rule asks for a certificate for the MX host's name; whoever forges the MX records can name a host of their own, with a good certificate"),
+			"domain.tls", phrase.New("tls = \"secure\" pins the names of the certificate; nothing is needed where the zone is signed or an enforced policy names the hosts"))
 	}
 	if rule.Level == security.VerifyDANE && c.NoDANE {
-		note(Fault, "the rule asks for DANE, and DANE is switched off: all mail of the domain waits", "dane.enabled", "switch it on, or ask for tls = \"verify\"")
+		note(Fault, phrase.New("the rule asks for DANE, and DANE is switched off: all mail of the domain waits"), "dane.enabled", phrase.New("switch it on, or ask for tls = \"verify\""))
 	}
 	c.report.Rule = out
 }

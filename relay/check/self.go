@@ -16,6 +16,7 @@ import (
 
 	"github.com/stsrelay/stsrelay/internal/dkim"
 	"github.com/stsrelay/stsrelay/internal/dnsclient"
+	"github.com/stsrelay/stsrelay/internal/phrase"
 	"github.com/stsrelay/stsrelay/internal/publicaddr"
 	"github.com/stsrelay/stsrelay/internal/webfetch"
 )
@@ -84,10 +85,10 @@ func Self(ctx context.Context, o SelfOptions) *SelfReport {
 	defer cancel()
 	s := &self{SelfOptions: o}
 	if err := o.Resolver.Answers(ctx); err != nil {
-		return &SelfReport{Hostname: o.Hostname, At: o.Now().UTC(), Good: []string{}, Problems: []Problem{{
-			Severity: Fault, Text: "no resolver answers: " + err.Error() + ". Nothing else can be told without one, and no mail can leave", Rule: "RFC 1034, 5.3.1",
-			Remedy: "start the resolver, or name one that works in dns.servers; then check again",
-		}}}
+		var f findings
+		f.bad(Fault, "no resolver answers: "+err.Error()+". Nothing else can be told without one, and no mail can leave", "RFC 1034, 5.3.1",
+			"start the resolver, or name one that works in dns.servers; then check again")
+		return &SelfReport{Hostname: o.Hostname, At: o.Now().UTC(), Good: []string{}, Problems: f.problems}
 	}
 	addrs := s.name(ctx)
 	steps := []func() findings{
@@ -127,8 +128,9 @@ func (f *findings) ok(format string, args ...any) {
 	f.good = append(f.good, fmt.Sprintf(format, args...))
 }
 
+// bad notes a problem, in English alone: nothing but the command line shows it.
 func (f *findings) bad(s Severity, text, rule, remedy string) {
-	f.problems = append(f.problems, Problem{Severity: s, Text: text, Rule: rule, Remedy: remedy})
+	f.problems = append(f.problems, Problem{Severity: s, Text: phrase.Quote(text), Rule: rule, Remedy: phrase.Quote(remedy)})
 }
 
 // name checks the hostname as hosts do that get it in EHLO: it must have addresses, and
@@ -298,7 +300,7 @@ func (s *self) resolvers(ctx context.Context) (f findings) {
 		if r.Protects() {
 			protecting = append(protecting, r.Address)
 		}
-		why = append(why, r.Address+" ("+r.Why+")")
+		why = append(why, r.Address+" ("+r.Why.String()+")")
 		if r.Believed && r.Validation == dnsclient.NotKnown && !s.NoDANE {
 			f.bad(Warning, fmt.Sprintf("the resolver %s has no answer for the root zone: whether it validates DNSSEC cannot be told", r.Address), "RFC 7672, 2.1",
 				"see that it runs and reaches the Internet")

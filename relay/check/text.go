@@ -113,9 +113,9 @@ var severityWords = map[Severity]string{Fault: "FAIL", Warning: "warn", Note: "n
 
 func (t *text) problems(list []Problem) {
 	for _, p := range list {
-		t.mark(severityWords[p.Severity], p.Text)
+		t.mark(severityWords[p.Severity], p.Text.String())
 		t.wrap("        "+t.paint(faint, "rule")+"  ", "              ", p.Rule)
-		t.wrap("        "+t.paint(faint, "mend")+"  ", "              ", p.Remedy)
+		t.wrap("        "+t.paint(faint, "mend")+"  ", "              ", p.Remedy.String())
 	}
 }
 
@@ -165,7 +165,7 @@ func (t *text) outcome(o *Outcome) {
 	if o.Deliverable {
 		kind = "ok"
 	}
-	t.mark(kind, o.Text)
+	t.mark(kind, o.Text.String())
 }
 
 func (t *text) rule(r *OperatorRule) {
@@ -363,8 +363,8 @@ func (t *text) session(s *Session) {
 	}
 	t.certificate(s.Certificate, "        ")
 	for _, v := range s.Verdicts {
-		if v.Met && v.Source != "opportunistic TLS" {
-			t.mark("ok", v.Source+" is satisfied"+map[bool]string{true: ": the certificate matches TLSA " + shortMatch(s.TLSA)}[v.Source == "DANE" && s.TLSA != ""])
+		if source := v.Source.String(); v.Met && source != "opportunistic TLS" {
+			t.mark("ok", source+" is satisfied"+map[bool]string{true: ": the certificate matches TLSA " + shortMatch(s.TLSA)}[source == "DANE" && s.TLSA != ""])
 		}
 	}
 	t.problems(s.Problems)

@@ -7,6 +7,7 @@ import (
 	"slices"
 
 	"github.com/stsrelay/stsrelay/internal/dnsclient"
+	"github.com/stsrelay/stsrelay/internal/phrase"
 	"github.com/stsrelay/stsrelay/relay/outbound"
 	"github.com/stsrelay/stsrelay/relay/security"
 	"github.com/stsrelay/stsrelay/sts/dane"
@@ -23,9 +24,9 @@ func (c *checker) findTLSA(ctx context.Context, h *host, planned outbound.Host, 
 	switch {
 	case err != nil:
 		if !c.to.Overridden() {
-			h.failed = &hostFailure{outbound.Held, "its TLSA records could not be looked up: " + err.Error()}
+			h.failed = &hostFailure{outbound.Held, phrase.New("its TLSA records could not be looked up: %v", err)}
 		}
-		p := c.lookupFault(ctx, "the TLSA records could not be looked up, and a host of which they are not known gets no mail: ", err, security.CodeTLSALookup.Row().Rule, "the host's owner")
+		p := c.lookupFault(ctx, phrase.New("the TLSA records could not be looked up, and a host of which they are not known gets no mail: %v", err), err, security.CodeTLSALookup.Row().Rule, ownerOfHost)
 		h.Problems = append(h.Problems, p)
 	case set == nil:
 		c.unusedTLSA(ctx, h, a)
@@ -36,8 +37,8 @@ func (c *checker) findTLSA(ctx context.Context, h *host, planned outbound.Host, 
 			h.TLSA.Records = append(h.TLSA.Records, r.String())
 		}
 		if n := len(set.Records) - len(set.Usable); n > 0 && len(set.Usable) > 0 {
-			h.Problems = append(h.Problems, Problem{Note, fmt.Sprintf("%d of the %d TLSA records are not used: weaker digests beside stronger ones, or a usage that mail cannot use", n, len(set.Records)),
-				"RFC 7671, 9; RFC 7672, 3.1.3", "nothing, if one that is used matches"})
+			h.Problems = append(h.Problems, Problem{Note, phrase.New("%d of the %d TLSA records are not used: weaker digests beside stronger ones, or a usage that mail cannot use", n, len(set.Records)),
+				"RFC 7671, 9; RFC 7672, 3.1.3", phrase.New("nothing, if one that is used matches")})
 		}
 	}
 }
@@ -60,15 +61,15 @@ func (c *checker) unusedTLSA(ctx context.Context, h *host, a dnsclient.Addrs) {
 	h.TLSA.Usable = len(dane.NewRRset(h.Name, records).Usable)
 	switch {
 	case c.NoDANE:
-		h.Problems = append(h.Problems, Problem{Note, "DANE is switched off: the TLSA records are not used", "dane.enabled", "switch it on"})
+		h.Problems = append(h.Problems, Problem{Note, phrase.New("DANE is switched off: the TLSA records are not used"), "dane.enabled", phrase.New("switch it on")})
 	case t.Secure && !a.Secure:
-		h.tlsaProblem(adviceAddressInsecure, "the host has TLSA records, and its addresses are not validated by DNSSEC: the records are not used")
+		h.tlsaProblem(adviceAddressInsecure, phrase.New("the host has TLSA records, and its addresses are not validated by DNSSEC: the records are not used"))
 	default:
-		h.tlsaProblem(adviceTLSAInsecure, "the TLSA records are not validated by DNSSEC, and are not used")
+		h.tlsaProblem(adviceTLSAInsecure, phrase.New("the TLSA records are not validated by DNSSEC, and are not used"))
 	}
 }
 
-func (h *host) tlsaProblem(a advice, text string) {
+func (h *host) tlsaProblem(a advice, text phrase.Phrase) {
 	h.Problems = append(h.Problems, Problem{Warning, text, a.rule, a.remedy})
 }
 
@@ -89,7 +90,7 @@ func (c *checker) suggestTLSA(h *host) {
 		}
 	}
 	if len(h.PublishTLSA) > 0 && h.TLSA == nil {
-		h.Problems = append(h.Problems, Problem{Note, "the zone of the host is signed, and it has no TLSA record: DANE could vouch for it", "RFC 7672, 3.1.1",
-			"the host's owner: publish what is shown below, if that certificate is the host's own; before each change of the key publish the new key's record beside it, and take the old one away afterwards (RFC 7671, 8.1)"})
+		h.Problems = append(h.Problems, Problem{Note, phrase.New("the zone of the host is signed, and it has no TLSA record: DANE could vouch for it"), "RFC 7672, 3.1.1",
+			phrase.New("the host's owner: publish what is shown below, if that certificate is the host's own; before each change of the key publish the new key's record beside it, and take the old one away afterwards (RFC 7671, 8.1)")})
 	}
 }

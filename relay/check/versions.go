@@ -47,17 +47,23 @@ func (c *checker) tryVersionsAt() (host *Host, at *Session) {
 		for j := range h.Sessions {
 			s := &h.Sessions[j]
 			if h.Name == c.report.Outcome.Host && s.Address == c.report.Outcome.Address {
-				if s.STARTTLS == "established" || s.STARTTLS == "broken" {
+				if s.offeredTLS() {
 					return h, s
 				}
 				return nil, nil
 			}
-			if at == nil && (s.STARTTLS == "established" || s.STARTTLS == "broken") {
+			if at == nil && s.offeredTLS() {
 				host, at = h, s
 			}
 		}
 	}
 	return host, at
+}
+
+// offeredTLS reports whether the host began a handshake.
+func (s *Session) offeredTLS() bool {
+	word := s.STARTTLS.String()
+	return word == "established" || word == "broken"
 }
 
 // takesVersion reports whether a host completes a handshake with one version. known is

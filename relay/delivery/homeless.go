@@ -79,7 +79,7 @@ func (a *attempt) metHost() bool {
 func (a *attempt) homeless(ctx context.Context, plan *outbound.Plan) *attemptError {
 	why := ""
 	if !a.metHost() {
-		why = a.d.finder.Homeless(ctx, plan, a.reach().Private)
+		why = a.d.finder.Homeless(ctx, plan, a.reach().Private).String()
 	}
 	if why == "" {
 		a.d.homeless.found(a.to.Key())
@@ -97,7 +97,7 @@ func (a *attempt) homeless(ctx context.Context, plan *outbound.Plan) *attemptErr
 		if f != nil {
 			return f
 		}
-		if why = a.d.finder.Homeless(ctx, &fresh, a.reach().Private); why == "" {
+		if why = a.d.finder.Homeless(ctx, &fresh, a.reach().Private).String(); why == "" {
 			a.d.homeless.found(a.to.Key())
 			a.tryHosts(ctx, &fresh)
 			return nil

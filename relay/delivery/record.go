@@ -31,7 +31,8 @@ func (r *record) contacted(host, ip string) {
 
 // proved records the evidence of the session in use.
 func (r *record) proved(req *security.Requirement, e *security.Evidence) {
-	r.tls, r.protection = req.Describe(e)
+	words, protection := req.Describe(e)
+	r.tls, r.protection = words.String(), protection
 }
 
 // session records a session that is used for req, once, and returns its entry.

@@ -66,9 +66,9 @@ func (a *attempt) findHosts(ctx context.Context) (outbound.Plan, *attemptError) 
 	denied, ok := errors.AsType[*outbound.Denial](err)
 	switch {
 	case ok && denied.OfRoute:
-		return plan, &attemptError{reason: denied.Reason, status: "4.4", text: denied.Text, domainWide: true}
+		return plan, &attemptError{reason: denied.Reason, status: "4.4", text: denied.Error(), domainWide: true}
 	case ok:
-		return plan, &attemptError{permanent: true, reason: denied.Reason, status: denied.Status, text: denied.Text}
+		return plan, &attemptError{permanent: true, reason: denied.Reason, status: denied.Status, text: denied.Error()}
 	case err != nil:
 		return plan, &attemptError{reason: failure.DNS, text: err.Error(), domainWide: true}
 	}

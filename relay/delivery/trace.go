@@ -139,8 +139,8 @@ func (a *attempt) traceEvidence(req *security.Requirement, e *security.Evidence,
 
 func evidenceTexts(req *security.Requirement, e *security.Evidence, resumed bool) (all []trace.Said) {
 	text := "STARTTLS is " + e.StartTLS.String()
-	if e.Failure != "" {
-		text += ": " + e.Failure
+	if !e.Failure.IsZero() {
+		text += ": " + e.Failure.String()
 	}
 	if e.StartTLS == security.Established {
 		text = e.Cipher()
@@ -152,16 +152,16 @@ func evidenceTexts(req *security.Requirement, e *security.Evidence, resumed bool
 	if e.StartTLS == security.Established && len(e.Chain) > 0 {
 		leaf, verdict := e.Chain[0], "is trusted"
 		if e.Certificate != security.Trusted {
-			verdict = e.CertificateText
+			verdict = e.CertificateText.String()
 		}
 		all = append(all, trace.Said{Step: trace.TLS, Text: fmt.Sprintf("certificate for %s, issued by %s, until %s, SHA-256 %s; it %s", strings.Join(leaf.DNSNames, " "), leaf.Issuer, leaf.NotAfter.UTC().Format(time.DateOnly), e.Fingerprint, verdict)})
 	}
 	for _, v := range req.Judge(e, nil) {
 		says := "satisfied"
 		if v.Shortfall != nil {
-			says = v.Shortfall.Text + "; this holds nothing"
+			says = v.Shortfall.Text.String() + "; this holds nothing"
 			if v.Binding {
-				says = v.Shortfall.Text + "; nothing may be sent"
+				says = v.Shortfall.Text.String() + "; nothing may be sent"
 			}
 		}
 		all = append(all, trace.Said{Step: trace.Judge, Text: v.Source.String() + ": " + says})

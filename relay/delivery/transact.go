@@ -267,7 +267,7 @@ func recipientFailure(s *session, out smtpclient.Outcome, err error, k int) (*at
 			l := rule(r.at, r.Reply, situation{tls: s.evidence.StartTLS})
 			f := l.failure(host, r.Reply)
 			if l.reason == failure.Handshake || l.reason == failure.TLSNone {
-				f.text = fmt.Sprintf("%s takes mail over TLS only, and gave none (%s)", f.text, cmp.Or(s.evidence.Failure, "STARTTLS is not offered"))
+				f.text = fmt.Sprintf("%s takes mail over TLS only, and gave none (%s)", f.text, cmp.Or(s.evidence.Failure.String(), "STARTTLS is not offered"))
 			}
 			return f, l.owner
 		}

@@ -2,14 +2,13 @@ package operator
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"log/slog"
 	"strings"
 	"sync"
 	"time"
 
 	"github.com/stsrelay/stsrelay/internal/mailbox"
+	"github.com/stsrelay/stsrelay/internal/phrase"
 	"github.com/stsrelay/stsrelay/relay/check"
 )
 
@@ -22,9 +21,9 @@ const (
 
 // Errors of Check where it was asked for too often.
 var (
-	errChecksRun  = failed(tooMany, errors.New("other checks are under way; try again in some seconds"))
-	errManyChecks = failed(tooMany, errors.New("many domains were checked in the last minute; try again in a minute"))
-	errChecksOff  = failed(conflict, errors.New("this relay checks no domains"))
+	errChecksRun  = failed(tooMany, phrase.Errorf("other checks are under way; try again in some seconds"))
+	errManyChecks = failed(tooMany, phrase.Errorf("many domains were checked in the last minute; try again in a minute"))
+	errChecksOff  = failed(conflict, phrase.Errorf("this relay checks no domains"))
 )
 
 // checks bounds the checks that run.
@@ -71,7 +70,7 @@ func (o *Operator) Check(ctx context.Context, actor Actor, domain, sender string
 	}
 	if sender != "" {
 		if sender, err = mailbox.ParseName(afterAt(sender)); err != nil {
-			return nil, failed(invalid, fmt.Errorf("the sender: %w", err))
+			return nil, failed(invalid, phrase.Errorf("the sender: %w", err))
 		}
 	}
 	if err := o.checks.begin(time.Now()); err != nil {
@@ -93,7 +92,12 @@ func afterAt(s string) string { return s[strings.LastIndexByte(s, '@')+1:] }
 func (d *DomainSummary) Waiting() *check.Waiting {
 	w := &check.Waiting{Messages: d.Messages, OldestAt: d.OldestAt, NextAttemptAt: d.NextAttemptAt, Why: d.Reason.Code, Detail: d.Reason.Detail}
 	if d.Reason.Detail != "" {
-		w.Problems = []check.Problem{{Severity: check.Warning, Text: "the last attempt at this mail met: " + d.Reason.Detail, Rule: "docs/reasons.md, " + d.Reason.Code, Remedy: d.Reason.Remedy}}
+		// The table of reasons, and its translations, have DOMAIN in the place of the domain.
+		remedy := phrase.Text(strings.ReplaceAll(d.Reason.Remedy, d.Domain, "DOMAIN"))
+		w.Problems = []check.Problem{{
+			Severity: check.Warning, Text: phrase.New("the last attempt at this mail met: %s", d.Reason.Detail), Rule: "docs/reasons.md, " + d.Reason.Code,
+			Remedy: remedy.Filtered(func(s string) string { return strings.ReplaceAll(s, "DOMAIN", d.Domain) }),
+		}}
 	}
 	return w
 }

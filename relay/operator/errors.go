@@ -3,6 +3,8 @@ package operator
 import (
 	"errors"
 	"net/http"
+
+	"github.com/stsrelay/stsrelay/internal/phrase"
 )
 
 // kind is what kind of error keeps the operator from what was asked for.
@@ -27,6 +29,9 @@ type kindError struct {
 
 // Error implements error.
 func (e *kindError) Error() string { return e.err.Error() }
+
+// Phrase is the text of the error.
+func (e *kindError) Phrase() phrase.Phrase { return phrase.Of(e.err) }
 
 // Unwrap returns the error without its kind.
 func (e *kindError) Unwrap() error { return e.err }

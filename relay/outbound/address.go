@@ -4,12 +4,12 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"fmt"
 	"net/netip"
 	"slices"
 	"strings"
 
 	"github.com/stsrelay/stsrelay/internal/dnsclient"
+	"github.com/stsrelay/stsrelay/internal/phrase"
 )
 
 // NoAddress is a host that has no address. Another lookup would not help.
@@ -18,12 +18,15 @@ type NoAddress struct {
 	// Err is what the lookup said; nil where the name was not looked up.
 	Err error
 
-	why string
+	why phrase.Phrase
 }
 
-func (e *NoAddress) Error() string {
+func (e *NoAddress) Error() string { return e.Phrase().String() }
+
+// Phrase is the text of the error.
+func (e *NoAddress) Phrase() phrase.Phrase {
 	if e.Err != nil {
-		return e.Err.Error()
+		return phrase.Of(e.Err)
 	}
 	return e.why
 }
@@ -46,17 +49,23 @@ type NotContacted struct {
 	Family IPFamily // the only one that is contacted; "" where they are private
 }
 
-func (e *NotContacted) Error() string {
+func (e *NotContacted) Error() string { return e.Phrase().String() }
+
+// Phrase is the text of the error.
+func (e *NotContacted) Phrase() phrase.Phrase {
 	if e.Family != "" {
-		return fmt.Sprintf("%s has no %s address (%v), and no other is contacted (delivery.ip_family)", e.Host, e.Family, e.Addrs)
+		return phrase.New("%s has no %s address (%v), and no other is contacted (delivery.ip_family)", e.Host, e.Family, e.Addrs)
 	}
-	return fmt.Sprintf("%s has only private addresses (%v), which are not contacted (delivery.private_addresses)", e.Host, e.Addrs)
+	return phrase.New("%s has only private addresses (%v), which are not contacted (delivery.private_addresses)", e.Host, e.Addrs)
 }
 
 // LoopError is a host that is this relay itself, by its addresses.
 type LoopError struct{ Host string }
 
-func (e *LoopError) Error() string { return e.Host + " is this relay itself" }
+func (e *LoopError) Error() string { return e.Phrase().String() }
+
+// Phrase is the text of the error.
+func (e *LoopError) Phrase() phrase.Phrase { return phrase.New("%s is this relay itself", e.Host) }
 
 // Addresses finds the addresses of a host that may be contacted. The error is a
 // *NoAddress, a *NotContacted, a *LoopError, or a *dnsclient.Error where there is no
@@ -95,17 +104,17 @@ func (f *Finder) Addresses(ctx context.Context, h Host, reach Reach) (Addresses,
 // *dnsclient.Error where there is no answer now.
 func (f *Finder) Lookup(ctx context.Context, host string, private bool) (dnsclient.Addrs, error) {
 	if holdsAddress(host) { // RFC 5321, 5.1: an MX record names a host
-		return dnsclient.Addrs{}, &NoAddress{Host: host, why: "the MX record holds the address " + host + " instead of the name of a host"}
+		return dnsclient.Addrs{}, &NoAddress{Host: host, why: phrase.New("the MX record holds the address %s instead of the name of a host", host)}
 	}
 	if !private && (host == "localhost" || strings.HasSuffix(host, ".localhost")) { // RFC 6761, 6.3
-		return dnsclient.Addrs{}, &NoAddress{Host: host, why: host + " is every machine's name for itself, and of no mail host"}
+		return dnsclient.Addrs{}, &NoAddress{Host: host, why: phrase.New("%s is every machine's name for itself, and of no mail host", host)}
 	}
 	addrs, err := f.Resolver.Addrs(ctx, host)
 	switch {
 	case errors.Is(err, dnsclient.ErrNXDomain):
-		return addrs, &NoAddress{Host: host, Err: err, why: host + " does not exist"}
+		return addrs, &NoAddress{Host: host, Err: err, why: phrase.New("%s does not exist", host)}
 	case errors.Is(err, dnsclient.ErrNoData):
-		return addrs, &NoAddress{Host: host, Err: err, why: host + " has no address"}
+		return addrs, &NoAddress{Host: host, Err: err, why: phrase.New("%s has no address", host)}
 	}
 	return addrs, err
 }
@@ -129,32 +138,32 @@ const (
 )
 
 // Homeless tells why a domain has no mail host: none of the hosts that it publishes
-// has an address. It is "" where one has, or where that cannot be told now.
-func (f *Finder) Homeless(ctx context.Context, p *Plan, private bool) string {
+// has an address. It is no text where one has, or where that cannot be told now.
+func (f *Finder) Homeless(ctx context.Context, p *Plan, private bool) phrase.Phrase {
 	if p.From != FromMX && p.From != FromAddress || len(p.Hosts) == 0 || len(p.Hosts) > maxLookups {
-		return ""
+		return phrase.Phrase{}
 	}
 	// The text should not change where the plan was shuffled.
 	hosts := slices.SortedStableFunc(slices.Values(p.Hosts), func(a, b Host) int {
 		return cmp.Or(cmp.Compare(a.Preference, b.Preference), strings.Compare(a.Name, b.Name))
 	})
-	var whys []string
+	var whys []phrase.Phrase
 	for _, h := range hosts {
 		_, err := f.Lookup(ctx, h.Name, private)
 		none, ok := errors.AsType[*NoAddress](err)
 		if !ok {
-			return ""
+			return phrase.Phrase{}
 		}
 		whys = append(whys, none.why)
 	}
 	if p.Implicit {
-		return fmt.Sprintf("%s has no mail host: there is neither an MX record nor an address", p.Domain)
+		return phrase.New("%s has no mail host: there is neither an MX record nor an address", p.Domain)
 	}
-	text := strings.Join(whys[:min(len(whys), maxTold)], ", ")
+	text := phrase.Join(whys[:min(len(whys), maxTold)], ", ")
 	if n := len(whys) - maxTold; n > 0 {
-		text += fmt.Sprintf(" and %d more of the kind", n)
+		text = phrase.New("%s and %d more of the kind", text, n)
 	}
-	return fmt.Sprintf("%s has no mail host: %s", p.Domain, text)
+	return phrase.New("%s has no mail host: %s", p.Domain, text)
 }
 
 // Forget lets the next lookups of a plan's domain and hosts go past the DNS cache.

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/stsrelay/stsrelay/internal/clienthello"
+	"github.com/stsrelay/stsrelay/internal/phrase"
 	"github.com/stsrelay/stsrelay/relay/security"
 	"github.com/stsrelay/stsrelay/relay/smtpclient"
 )
@@ -159,7 +160,7 @@ func (o *Opener) withSmallHello(ctx context.Context, t Target, first *Session) (
 	case second.Evidence.StartTLS != security.Established:
 		second.Evidence = first.Evidence // TLS was offered and broke
 	default:
-		second.Unanswered = first.Evidence.Failure
+		second.Unanswered = first.Evidence.Failure.String()
 		if o.Hellos != nil {
 			o.Hellos.Remember(t.Addr.String())
 		}
@@ -196,7 +197,7 @@ func (o *Opener) begin(ctx context.Context, conn net.Conn, t Target, cache *sess
 	err := client.StartTLS(ctx, cfg)
 	switch refused, ok := errors.AsType[*smtpclient.ReplyError](err); {
 	case ok && refused.Step == "STARTTLS" && refused.Reply.Code != 421:
-		s.Evidence.StartTLS, s.Evidence.Failure = security.Refused, refused.Reply.String()
+		s.Evidence.StartTLS, s.Evidence.Failure = security.Refused, phrase.Quote(refused.Reply.String())
 		return s, nil
 	case ok: // the handshake is not at fault: it said goodbye, or refuses our EHLO within TLS
 		_ = client.Close()
@@ -205,7 +206,7 @@ func (o *Opener) begin(ctx context.Context, conn net.Conn, t Target, cache *sess
 		_ = client.Close()
 		return nil, t.failed(StageHandshake, context.Cause(ctx))
 	case err != nil:
-		s.Evidence.StartTLS, s.Evidence.Failure = security.Broken, err.Error()
+		s.Evidence.StartTLS, s.Evidence.Failure = security.Broken, phrase.Of(err)
 		s.unanswered = clienthello.Unanswered(err)
 		return s, nil
 	}

@@ -9,13 +9,13 @@ package outbound
 import (
 	"context"
 	"errors"
-	"fmt"
 	"math/rand/v2"
 	"net/netip"
 	"slices"
 	"time"
 
 	"github.com/stsrelay/stsrelay/internal/dnsclient"
+	"github.com/stsrelay/stsrelay/internal/phrase"
 	"github.com/stsrelay/stsrelay/relay/failure"
 )
 
@@ -86,13 +86,16 @@ type Plan struct {
 type Denial struct {
 	Reason failure.Reason
 	Status string // the end of the enhanced status code (RFC 3463); "" for that of Reason
-	Text   string
+	Text   phrase.Phrase
 	// OfRoute reports whether the operator's route leads to the domain. Then the route is
 	// at fault, not the recipients' domain, and the mail waits.
 	OfRoute bool
 }
 
-func (d *Denial) Error() string { return d.Text }
+func (d *Denial) Error() string { return d.Text.String() }
+
+// Phrase is the text of the error.
+func (d *Denial) Phrase() phrase.Phrase { return d.Text }
 
 // Finder finds hosts and their addresses. Resolver is required.
 type Finder struct {
@@ -139,7 +142,7 @@ func (f *Finder) findMX(ctx context.Context, domain string, port uint16) (Plan, 
 	}
 	switch {
 	case errors.Is(err, dnsclient.ErrNXDomain):
-		return p, &Denial{Reason: failure.DNS, Status: "1.2", Text: fmt.Sprintf("the domain %s does not exist", domain)}
+		return p, &Denial{Reason: failure.DNS, Status: "1.2", Text: phrase.New("the domain %s does not exist", domain)}
 	case errors.Is(err, dnsclient.ErrNoData):
 		p.From, p.Implicit, p.Hosts = FromAddress, true, []Host{{Name: domain, Port: port}}
 		return p, nil
@@ -148,10 +151,10 @@ func (f *Finder) findMX(ctx context.Context, domain string, port uint16) (Plan, 
 	}
 	p.add(mx.Records, port)
 	if len(p.Hosts) == 0 {
-		return p, &Denial{Reason: failure.NullMX, Text: fmt.Sprintf("the domain %s takes no mail: it has a null MX", domain)}
+		return p, &Denial{Reason: failure.NullMX, Text: phrase.New("the domain %s takes no mail: it has a null MX", domain)}
 	}
 	if p.leaveOutSelf(func(name string) bool { return name == f.Hostname && f.isSelf(name, port, nil) }); len(p.Hosts) == 0 {
-		return p, &Denial{Reason: failure.Loop, Text: fmt.Sprintf("mail for %s leads back to this relay, its best MX host", domain)}
+		return p, &Denial{Reason: failure.Loop, Text: phrase.New("mail for %s leads back to this relay, its best MX host", domain)}
 	}
 	p.From = FromMX
 	return p, nil

@@ -122,7 +122,7 @@ func TestHomeless(t *testing.T) {
 		{plan(many...), "d.example has no mail host: n00.example does not exist, n01.example does not exist, n02.example does not exist, n03.example does not exist, n04.example does not exist and 35 more of the kind"},
 		{plan(append(many, "one-more.example")...), ""},
 	} {
-		if got := f.Homeless(t.Context(), tt.plan, false); got != tt.want {
+		if got := f.Homeless(t.Context(), tt.plan, false).String(); got != tt.want {
 			t.Errorf("%v: %q", tt.plan.Hosts, got)
 		}
 	}

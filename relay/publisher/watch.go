@@ -2,13 +2,13 @@ package publisher
 
 import (
 	"context"
-	"fmt"
 	"net/netip"
 	"slices"
 	"sync"
 	"time"
 
 	"github.com/stsrelay/stsrelay/internal/dnsclient"
+	"github.com/stsrelay/stsrelay/internal/phrase"
 	"github.com/stsrelay/stsrelay/sts/publish"
 )
 
@@ -44,7 +44,7 @@ func (v *View) Judge(ctx context.Context, s Served) []publish.Finding {
 	host, err := LookHost(ctx, v.Ask, v.Host, v.Addresses)
 	state := publish.State{Domain: s.Domain, Host: host, Seen: Look(ctx, v.Ask, s.Domain.Name), KeptUntil: s.Binds, AnyAddress: v.Proxy}
 	if err != nil && state.Seen.AddressError == nil {
-		state.Seen.AddressError = fmt.Errorf("that of %s: %w", v.Host, err)
+		state.Seen.AddressError = phrase.Errorf("that of %s: %w", v.Host, err)
 	}
 	out := publish.Judge(state)
 	leads := !slices.ContainsFunc(out, func(f publish.Finding) bool { return f.Code == "address" || f.Code == "address-unknown" })
@@ -72,24 +72,21 @@ func (v *View) judgeCertificate(domain string) (out []publish.Finding, usable bo
 	}
 	name := publish.PolicyHost(domain)
 	c, now := v.Certificate(name), v.Now()
-	var next publish.Phrase
+	next := phrase.Quote("")
 	if !c.Next.IsZero() {
 		at := c.Next.UTC().Format("2006-01-02 15:04") + " UTC"
-		next = publish.Phrase{English: ": tried again " + at + "; stsrelay publish renew " + domain + " tries at once",
-			German: ": nächster Versuch " + at + "; stsrelay publish renew " + domain + " versucht es sofort"}
+		next = phrase.New(": tried again %s; stsrelay publish renew %s tries at once", at, domain)
 	}
 	ends := c.NotAfter.UTC().Format(time.DateTime)
 	switch {
 	case c.NotAfter.IsZero() && c.Problem == "":
-		return []publish.Finding{{Code: "certificate", Grade: publish.Waiting, Text: fmt.Sprintf("%s: the certificate waits its turn%s", name, next.English)}}, false
+		return []publish.Finding{{Code: "certificate", Grade: publish.Waiting, Text: phrase.New("%s: the certificate waits its turn%s", name, next)}}, false
 	case c.NotAfter.IsZero():
-		return []publish.Finding{publish.NewFault("certificate", "%s has no certificate: %s%s", "%s hat kein Zertifikat: %s%s", name, c.Problem, next)}, false
+		return []publish.Finding{{Code: "certificate", Grade: publish.Fault, Text: phrase.New("%s has no certificate: %s%s", name, c.Problem, next)}}, false
 	case !now.Before(c.NotAfter):
-		return []publish.Finding{publish.NewFault("certificate", "%s: its certificate ended on %s UTC: no sender reads the policy: %s%s",
-			"%s: Das Zertifikat endete am %s UTC, kein Absender liest die Policy: %s%s", name, ends, c.Problem, next)}, false
+		return []publish.Finding{{Code: "certificate", Grade: publish.Fault, Text: phrase.New("%s: its certificate ended on %s UTC: no sender reads the policy: %s%s", name, ends, c.Problem, next)}}, false
 	case c.NotAfter.Sub(now) < c.NotAfter.Sub(c.NotBefore)/4:
-		return []publish.Finding{publish.NewFault("certificate-ends", "%s: its certificate ends on %s UTC and is not renewed: %s%s",
-			"%s: Das Zertifikat endet am %s UTC und wird nicht erneuert: %s%s", name, ends, c.Problem, next)}, true
+		return []publish.Finding{{Code: "certificate-ends", Grade: publish.Fault, Text: phrase.New("%s: its certificate ends on %s UTC and is not renewed: %s%s", name, ends, c.Problem, next)}}, true
 	}
 	return nil, true
 }
@@ -99,11 +96,9 @@ func (v *View) judgeFetch(ctx context.Context, s Served) []publish.Finding {
 	text, err := v.Fetch(ctx, s.Domain.Name)
 	switch {
 	case err != nil:
-		return []publish.Finding{publish.NewFault("fetch", "%s: the policy cannot be fetched from here over its public name: %v; look at the firewall, and at what is before the relay",
-			"%s: Die Policy ist von hier über ihren öffentlichen Namen nicht abrufbar: %v; sehen Sie nach der Firewall und nach dem, was vor dem Relay steht", s.Domain.Name, err)}
+		return []publish.Finding{{Code: "fetch", Grade: publish.Fault, Text: phrase.New("%s: the policy cannot be fetched from here over its public name: %v; look at the firewall, and at what is before the relay", s.Domain.Name, err)}}
 	case text != s.Text:
-		return []publish.Finding{publish.NewFault("fetch", "%s: another policy is fetched over its public name, id %s, than is served here, %s: something before the relay keeps an old one",
-			"%s: Über den öffentlichen Namen kommt eine andere Policy, id %s, als hier veröffentlicht ist, %s: Etwas vor dem Relay hält eine alte vor", s.Domain.Name, publish.ID(text), s.ID)}
+		return []publish.Finding{{Code: "fetch", Grade: publish.Fault, Text: phrase.New("%s: another policy is fetched over its public name, id %s, than is served here, %s: something before the relay keeps an old one", s.Domain.Name, publish.ID(text), s.ID)}}
 	}
 	return nil
 }

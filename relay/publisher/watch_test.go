@@ -36,7 +36,7 @@ func TestAMissingCertificateIsToldOnce(t *testing.T) {
 	judge := func(grade publish.Grade, want string) {
 		t.Helper()
 		found := view.Judge(t.Context(), served)
-		if len(found) != 1 || found[0].Grade != grade || !strings.Contains(found[0].Text, want) || strings.ContainsAny(found[0].Text, "{}") {
+		if len(found) != 1 || found[0].Grade != grade || !strings.Contains(found[0].Text.String(), want) || strings.ContainsAny(found[0].Text.String(), "{}") {
 			t.Errorf("want one %s with %q, got %+v", grade, want, found)
 		}
 	}

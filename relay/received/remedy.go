@@ -31,7 +31,7 @@ func (f *Failure) explain() {
 	f.Own = own[kind] || kind == tlsrpt.ValidationFailure && len(f.Senders) > 1
 	code := codes[kind]
 	word, _, _ := strings.Cut(f.Reason, ":")
-	if said := security.Code(word); kind == tlsrpt.ValidationFailure && said.Row().Remedy != "" {
+	if said := security.Code(word); kind == tlsrpt.ValidationFailure && !said.Row().Remedy.IsZero() {
 		code = said // senders of the same make say what it was
 	}
 	switch kind {
@@ -45,7 +45,7 @@ func (f *Failure) explain() {
 		f.Rule, f.Remedy = "RFC 7672, 2.2", "nothing, unless several senders say so: the sender asks for DANE, and the host has no TLSA records that can be used"
 	default:
 		row := code.Row()
-		f.Rule, f.Remedy = row.Rule, row.Remedy
+		f.Rule, f.Remedy = row.Rule, row.Remedy.String()
 		for _, owner := range []string{"the host's owner: ", "the domain's owner: "} { // that is who reads this
 			f.Remedy = strings.TrimPrefix(f.Remedy, owner)
 		}

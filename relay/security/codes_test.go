@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/stsrelay/stsrelay/internal/phrase"
 	"github.com/stsrelay/stsrelay/relay/failure"
 	"github.com/stsrelay/stsrelay/tlsrpt"
 )
@@ -66,8 +67,8 @@ func TestEveryCodeHasARowAndIsMade(t *testing.T) {
 		t.Errorf("%d codes, and %d rows", len(names), len(codeTable))
 	}
 	for code, row := range codeTable {
-		s := newShortfall(MTASTS, code, "x")
-		if row.Reason == 0 || row.Rule == "" || row.Remedy == "" || s.Type == "" || s.Rule() == "" {
+		s := newShortfall(MTASTS, code, phrase.Quote("x"))
+		if row.Reason == 0 || row.Rule == "" || row.Remedy.IsZero() || s.Type == "" || s.Rule() == "" {
 			t.Errorf("%s: %+v", code, row)
 		}
 		// What the type does not say is said by the code, where it may stand in a report.
@@ -123,7 +124,7 @@ func TestTheReasonOfAShortfall(t *testing.T) {
 		{RequireTLS, CodeHandshake, failure.Handshake, tlsrpt.ValidationFailure},
 		{RequireTLS, CodeSelfSigned, failure.TLSCert, tlsrpt.CertificateNotTrusted},
 	} {
-		if s := newShortfall(tt.source, tt.code, "x"); s.Reason() != tt.want || s.Type != tt.kind {
+		if s := newShortfall(tt.source, tt.code, phrase.Quote("x")); s.Reason() != tt.want || s.Type != tt.kind {
 			t.Errorf("%s of %s: %s, %s; want %s, %s", tt.code, tt.source, s.Reason().Code(), s.Type, tt.want.Code(), tt.kind)
 		}
 	}

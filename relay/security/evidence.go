@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/stsrelay/stsrelay/internal/clienthello"
+	"github.com/stsrelay/stsrelay/internal/phrase"
 	"github.com/stsrelay/stsrelay/sts/dane"
 )
 
@@ -54,7 +55,7 @@ type Evidence struct {
 	// StartTLS is how far the session came towards TLS, and Failure the reason why it came
 	// no further.
 	StartTLS StartTLS
-	Failure  string
+	Failure  phrase.Phrase
 	// Version and Suite are as in crypto/tls, 0 where there is no TLS. Group is that
 	// of the key exchange, 0 where it is RSA.
 	Version uint16
@@ -67,7 +68,7 @@ type Evidence struct {
 	// Certificate is the verdict on the chain. Where it is not Trusted, CertificateText
 	// is the reason in words, "expired on …", and CertificateCode the reason in short.
 	Certificate     Certificate
-	CertificateText string
+	CertificateText phrase.Phrase
 	CertificateCode Code
 	// NameMatches reports whether the certificate names Host (RFC 8461, 4.2): a DNS
 	// name of the subject alternative names; the Common Name never counts.
@@ -99,7 +100,7 @@ func (e *Evidence) Observe(cs tls.ConnectionState, roots *x509.CertPool, now tim
 	e.suite, e.cipher = tls.CipherSuiteName(e.Suite), ""
 	e.cipher = e.Cipher()
 	if len(e.Chain) == 0 {
-		e.Certificate, e.CertificateCode, e.CertificateText = Untrusted, CodeNoCertificate, "was not shown"
+		e.Certificate, e.CertificateCode, e.CertificateText = Untrusted, CodeNoCertificate, phrase.New("was not shown")
 		return
 	}
 	leaf := e.Chain[0]
@@ -128,27 +129,27 @@ func EndsSoon(notBefore, notAfter, now time.Time) bool {
 	return notAfter.Sub(now) < left
 }
 
-func classify(leaf *x509.Certificate, err error, now time.Time) (verdict Certificate, code Code, why string) {
+func classify(leaf *x509.Certificate, err error, now time.Time) (verdict Certificate, code Code, why phrase.Phrase) {
 	if err == nil {
-		return Trusted, "", ""
+		return Trusted, "", phrase.Phrase{}
 	}
 	if invalid, ok := errors.AsType[x509.CertificateInvalidError](err); ok {
 		if invalid.Reason == x509.Expired {
 			c := invalid.Cert
 			if now.Before(c.NotBefore) {
-				return Outdated, CodeNotYetValid, "is valid only from " + c.NotBefore.UTC().Format(time.DateTime) + " UTC on"
+				return Outdated, CodeNotYetValid, phrase.New("is valid only from %s UTC on", c.NotBefore.UTC().Format(time.DateTime))
 			}
-			return Outdated, CodeExpired, "expired on " + c.NotAfter.UTC().Format(time.DateTime) + " UTC"
+			return Outdated, CodeExpired, phrase.New("expired on %s UTC", c.NotAfter.UTC().Format(time.DateTime))
 		}
-		return Untrusted, CodeInvalidChain, "has a chain that is not valid: " + err.Error()
+		return Untrusted, CodeInvalidChain, phrase.New("has a chain that is not valid: %v", err)
 	}
 	if _, ok := errors.AsType[x509.UnknownAuthorityError](err); ok {
 		if string(leaf.RawIssuer) == string(leaf.RawSubject) {
-			return Untrusted, CodeSelfSigned, "is self-signed"
+			return Untrusted, CodeSelfSigned, phrase.New("is self-signed")
 		}
-		return Untrusted, CodeUnknownAuthority, fmt.Sprintf("was issued by %q, which leads to no trusted authority (an intermediate certificate may be missing)", leaf.Issuer.String())
+		return Untrusted, CodeUnknownAuthority, phrase.New("was issued by %q, which leads to no trusted authority (an intermediate certificate may be missing)", leaf.Issuer.String())
 	}
-	return Untrusted, CodeUntrusted, "is not trusted: " + err.Error()
+	return Untrusted, CodeUntrusted, phrase.New("is not trusted: %v", err)
 }
 
 // GroupName is the group of the key exchange as people know it, "X25519MLKEM768"
@@ -186,17 +187,17 @@ func (e *Evidence) Cipher() string {
 func (e *Evidence) encrypted(by Source) *Shortfall {
 	switch {
 	case e.StartTLS == NotOffered:
-		return newShortfall(by, CodeNotOffered, e.Host+" does not offer STARTTLS")
+		return newShortfall(by, CodeNotOffered, phrase.New("%s does not offer STARTTLS", e.Host))
 	case e.StartTLS == Refused:
-		return newShortfall(by, CodeRefused, e.Host+" refused STARTTLS: "+e.Failure)
+		return newShortfall(by, CodeRefused, phrase.New("%s refused STARTTLS: %s", e.Host, e.Failure))
 	case e.StartTLS == Broken:
-		s := newShortfall(by, CodeHandshake, "the TLS handshake with "+e.Host+" failed: "+e.Failure)
-		s.Detail = e.Failure
+		s := newShortfall(by, CodeHandshake, phrase.New("the TLS handshake with %s failed: %s", e.Host, e.Failure))
+		s.Detail = e.Failure.String()
 		return s
 	case e.Version < tls.VersionTLS12:
-		return newShortfall(by, CodeTLSVersion, e.Host+" speaks only "+tls.VersionName(e.Version))
+		return newShortfall(by, CodeTLSVersion, phrase.New("%s speaks only %s", e.Host, tls.VersionName(e.Version)))
 	case clienthello.WithRC4(e.Suite):
-		return newShortfall(by, CodeWeakCipher, e.Host+" encrypts with RC4 only ("+tls.CipherSuiteName(e.Suite)+")")
+		return newShortfall(by, CodeWeakCipher, phrase.New("%s encrypts with RC4 only (%s)", e.Host, tls.CipherSuiteName(e.Suite)))
 	}
 	return nil
 }
@@ -208,7 +209,7 @@ func (e *Evidence) verified(by Source) *Shortfall {
 		return s
 	}
 	if !e.NameMatches {
-		return newShortfall(by, CodeName, fmt.Sprintf("the certificate of %s is for %s", e.Host, certificateNames(e.Chain)))
+		return newShortfall(by, CodeName, phrase.New("the certificate of %s is for %s", e.Host, certificateNames(e.Chain)))
 	}
 	return nil
 }
@@ -221,7 +222,7 @@ func (e *Evidence) pinned(by Source, names []string) *Shortfall {
 	if len(e.Chain) > 0 && slices.ContainsFunc(names, func(p string) bool { return MatchName(p, e.Chain[0]) }) {
 		return nil
 	}
-	return newShortfall(by, CodeNameNotPinned, fmt.Sprintf("the certificate of %s is for %s, not for %s", e.Host, certificateNames(e.Chain), strings.Join(names, " or ")))
+	return newShortfall(by, CodeNameNotPinned, phrase.New("the certificate of %s is for %s, not for %s", e.Host, certificateNames(e.Chain), oneOf(names)))
 }
 
 // trusted is nil where the certificate is of a trusted authority, and in date.
@@ -229,7 +230,7 @@ func (e *Evidence) trusted(by Source) *Shortfall {
 	if e.Certificate == Trusted {
 		return nil
 	}
-	return newShortfall(by, e.CertificateCode, "the certificate of "+e.Host+" "+e.CertificateText)
+	return newShortfall(by, e.CertificateCode, phrase.New("the certificate of %s %s", e.Host, e.CertificateText))
 }
 
 // MatchTLSA compares the chain of a session with the host's TLSA records, and
@@ -253,25 +254,31 @@ func (r *Requirement) references() []string {
 }
 
 // certificateNames lists the names of the leaf for people, three at most.
-func certificateNames(chain []*x509.Certificate) string {
+func certificateNames(chain []*x509.Certificate) phrase.Phrase {
 	if len(chain) == 0 {
-		return "nothing"
+		return phrase.New("nothing")
 	}
 	names := chain[0].DNSNames
 	if len(names) == 0 {
-		return fmt.Sprintf("no DNS name (Common Name %q does not count)", chain[0].Subject.CommonName)
+		return phrase.New("no DNS name (Common Name %q does not count)", chain[0].Subject.CommonName)
 	}
-	out := ""
+	const shown = 3
+	if len(names) > shown {
+		return phrase.New("%s and %d more", strings.Join(names[:shown], ", "), len(names)-shown)
+	}
+	return phrase.Quote(strings.Join(names, ", "))
+}
+
+// oneOf lists names of which one is enough.
+func oneOf(names []string) (all phrase.Phrase) {
 	for i, n := range names {
-		if i == 3 {
-			return fmt.Sprintf("%s and %d more", out, len(names)-i)
+		if i == 0 {
+			all = phrase.Quote(n)
+			continue
 		}
-		if i > 0 {
-			out += ", "
-		}
-		out += n
+		all = phrase.New("%s or %s", all, n)
 	}
-	return out
+	return all
 }
 
 // Protection is how well a session was protected, in one word.
@@ -289,20 +296,20 @@ const (
 // Describe returns how well a session is protected by a requirement: in words for logs
 // and the display of the queue, "TLS 1.3, TLS_AES_128_GCM_SHA256, X25519, verified by MTA-STS
 // (enforce)" or "none: mx.example.org refused STARTTLS: 454 …", and in one word.
-func (r *Requirement) Describe(e *Evidence) (string, Protection) {
+func (r *Requirement) Describe(e *Evidence) (phrase.Phrase, Protection) {
 	d, p := r.describe(e)
 	if r.Override && (r.TLSA != nil || r.Policy != nil) {
-		d += "; the operator's rule overrides what the domain publishes"
+		d = phrase.New("%s; the operator's rule overrides what the domain publishes", d)
 	}
 	return d, p
 }
 
-func (r *Requirement) describe(e *Evidence) (string, Protection) {
+func (r *Requirement) describe(e *Evidence) (phrase.Phrase, Protection) {
 	switch e.StartTLS {
 	case NotOffered:
-		return string(Clear), Clear
+		return phrase.New("none"), Clear
 	case Refused, Broken:
-		return string(Clear) + ": " + e.encrypted(Opportunistic).Text, Clear
+		return phrase.New("none: %s", e.encrypted(Opportunistic).Text), Clear
 	}
 	version := e.Cipher()
 	if r.TLSA != nil && len(r.TLSA.Usable) > 0 {
@@ -310,21 +317,21 @@ func (r *Requirement) describe(e *Evidence) (string, Protection) {
 		match := fmt.Sprintf("%d %d %d %.4x…", rec.Usage, rec.Selector, rec.MatchingType, rec.Data)
 		switch {
 		case err == nil && r.HostAuthenticated():
-			return fmt.Sprintf("%s, verified by DANE (%s)", version, match), ByDANE
+			return phrase.New("%s, verified by DANE (%s)", version, match), ByDANE
 		case err == nil:
 			// RFC 7672, 2.2.1: this must not be told as secure delivery to the domain.
-			return fmt.Sprintf("%s, the TLSA records of %s fit (%s), but its name comes from MX records that are not signed", version, r.Host, match), Verified
+			return phrase.New("%s, the TLSA records of %s fit (%s), but its name comes from MX records that are not signed", version, r.Host, match), Verified
 		}
-		return fmt.Sprintf("%s, not verified: the TLSA records do not fit: %v", version, err), Encrypted
+		return phrase.New("%s, not verified: the TLSA records do not fit: %v", version, err), Encrypted
 	}
 	s := e.verified(Opportunistic)
 	switch {
 	case s == nil && r.Policy != nil && r.mxMismatch() == nil && e.encrypted(MTASTS) == nil:
-		return version + ", verified by MTA-STS (" + string(r.Policy.Mode) + ")", ByMTASTS
+		return phrase.New("%s, verified by MTA-STS (%s)", version, string(r.Policy.Mode)), ByMTASTS
 	case s == nil:
-		return version + ", verified certificate", Verified
+		return phrase.New("%s, verified certificate", version), Verified
 	case r.Level == Secure && e.pinned(Rule, r.Names) == nil:
-		return version + ", verified certificate for a name that the operator pinned", Verified
+		return phrase.New("%s, verified certificate for a name that the operator pinned", version), Verified
 	}
-	return version + ", not verified: " + s.Text, Encrypted
+	return phrase.New("%s, not verified: %s", version, s.Text), Encrypted
 }

@@ -4,6 +4,8 @@ import (
 	"crypto/tls"
 	"testing"
 	"time"
+
+	"github.com/stsrelay/stsrelay/internal/phrase"
 )
 
 func TestEndsSoon(t *testing.T) {
@@ -33,15 +35,15 @@ func TestDescribeSaysHowASessionIsEncryptedAndWhyNot(t *testing.T) {
 		by   Protection
 	}{
 		{Evidence{StartTLS: NotOffered}, "none", Clear},
-		{Evidence{StartTLS: Refused, Failure: "454 4.7.0 no"}, "none: mx1.example.com refused STARTTLS: 454 4.7.0 no", Clear},
-		{Evidence{StartTLS: Broken, Failure: "the host closed the connection"}, "none: the TLS handshake with mx1.example.com failed: the host closed the connection", Clear},
+		{Evidence{StartTLS: Refused, Failure: phrase.Quote("454 4.7.0 no")}, "none: mx1.example.com refused STARTTLS: 454 4.7.0 no", Clear},
+		{Evidence{StartTLS: Broken, Failure: phrase.Quote("the host closed the connection")}, "none: the TLS handshake with mx1.example.com failed: the host closed the connection", Clear},
 		{Evidence{StartTLS: Established, Version: tls.VersionTLS13, Suite: tls.TLS_AES_128_GCM_SHA256, Group: tls.X25519MLKEM768, NameMatches: true}, "TLS 1.3, TLS_AES_128_GCM_SHA256, X25519MLKEM768, verified certificate", Verified},
 		{Evidence{StartTLS: Established, Version: tls.VersionTLS12, Suite: tls.TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256, Group: tls.CurveP256, NameMatches: true}, "TLS 1.2, TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256, P-256, verified certificate", Verified},
 		{Evidence{StartTLS: Established, Version: tls.VersionTLS12, Suite: tls.TLS_RSA_WITH_AES_128_GCM_SHA256, NameMatches: true}, "TLS 1.2, TLS_RSA_WITH_AES_128_GCM_SHA256, verified certificate", Verified},
 	} {
 		tt.e.Host = "mx1.example.com"
 		r := Requirement{Domain: "example.com", Host: tt.e.Host}
-		if got, by := r.Describe(&tt.e); got != tt.want || by != tt.by {
+		if got, by := r.Describe(&tt.e); got.String() != tt.want || by != tt.by {
 			t.Errorf("%q, %s; want %q, %s", got, by, tt.want, tt.by)
 		}
 	}

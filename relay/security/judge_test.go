@@ -5,9 +5,11 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"reflect"
 	"testing"
 	"time"
 
+	"github.com/stsrelay/stsrelay/internal/phrase"
 	"github.com/stsrelay/stsrelay/internal/testnet"
 	"github.com/stsrelay/stsrelay/sts"
 	"github.com/stsrelay/stsrelay/sts/dane"
@@ -32,13 +34,13 @@ func sessions(t *testing.T, chain []*x509.Certificate) (out []session) {
 	add := func(name string, e Evidence, encrypted, pkix bool, fails tlsrpt.ResultType) {
 		e.Host, e.At = host, time.Now()
 		if e.Certificate != Trusted {
-			e.CertificateCode, e.CertificateText = map[Certificate]Code{Untrusted: CodeUntrusted, Outdated: CodeExpired}[e.Certificate], "is bad"
+			e.CertificateCode, e.CertificateText = map[Certificate]Code{Untrusted: CodeUntrusted, Outdated: CodeExpired}[e.Certificate], phrase.Quote("is bad")
 		}
 		out = append(out, session{name, e, encrypted, pkix, fails})
 	}
 	add("no STARTTLS", Evidence{StartTLS: NotOffered}, false, false, tlsrpt.StartTLSNotSupported)
-	add("STARTTLS refused", Evidence{StartTLS: Refused, Failure: "454 no"}, false, false, tlsrpt.StartTLSNotSupported)
-	add("handshake broken", Evidence{StartTLS: Broken, Failure: "EOF"}, false, false, tlsrpt.ValidationFailure)
+	add("STARTTLS refused", Evidence{StartTLS: Refused, Failure: phrase.Quote("454 no")}, false, false, tlsrpt.StartTLSNotSupported)
+	add("handshake broken", Evidence{StartTLS: Broken, Failure: phrase.Quote("EOF")}, false, false, tlsrpt.ValidationFailure)
 	add("TLS 1.1", Evidence{StartTLS: Established, Version: tls.VersionTLS11, Chain: chain, NameMatches: true}, false, false, tlsrpt.ValidationFailure)
 	add("RC4", Evidence{StartTLS: Established, Version: tls.VersionTLS12, Suite: tls.TLS_ECDHE_RSA_WITH_RC4_128_SHA, Chain: chain, NameMatches: true}, false, false, tlsrpt.ValidationFailure)
 	for _, v := range []uint16{tls.VersionTLS12, tls.VersionTLS13} {
@@ -161,7 +163,7 @@ func checkVerdicts(t *testing.T, r *Requirement, s *session, err error) {
 		if v.Shortfall == nil {
 			continue
 		}
-		if v.Shortfall.Source != v.Source || v.Shortfall.Type == "" || v.Shortfall.Code == "" || v.Shortfall.Text == "" {
+		if v.Shortfall.Source != v.Source || v.Shortfall.Type == "" || v.Shortfall.Code == "" || v.Shortfall.Text.IsZero() {
 			t.Fatalf("incomplete shortfall %+v of %s", v.Shortfall, v.Source)
 		}
 		if v.Source == MTASTS && v.Shortfall.Code != CodeMXMismatch && v.Shortfall.Type != s.fails {
@@ -172,7 +174,7 @@ func checkVerdicts(t *testing.T, r *Requirement, s *session, err error) {
 		}
 	}
 	got, _ := errors.AsType[*Shortfall](err)
-	if first == nil != (got == nil) || first != nil && *first != *got {
+	if first == nil != (got == nil) || first != nil && !reflect.DeepEqual(first, got) {
 		t.Fatalf("Satisfied says %v, the verdicts %v", got, first)
 	}
 	hasPolicy := r.Policy != nil && r.Policy.Mode != sts.ModeNone
@@ -274,7 +276,7 @@ func TestObserve(t *testing.T) {
 		if e.StartTLS != Established || e.Certificate != tt.verdict || e.CertificateCode != tt.code || e.NameMatches != tt.named {
 			t.Errorf("%s: verdict %d (%s), name %t; want %d (%s), %t", tt.name, e.Certificate, e.CertificateCode, e.NameMatches, tt.verdict, tt.code, tt.named)
 		}
-		if (e.CertificateText == "") != (tt.verdict == Trusted) {
+		if e.CertificateText.IsZero() != (tt.verdict == Trusted) {
 			t.Errorf("%s: text is %q", tt.name, e.CertificateText)
 		}
 	}

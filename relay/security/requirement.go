@@ -14,8 +14,7 @@
 package security
 
 import (
-	"fmt"
-
+	"github.com/stsrelay/stsrelay/internal/phrase"
 	"github.com/stsrelay/stsrelay/relay/failure"
 	"github.com/stsrelay/stsrelay/sts"
 	"github.com/stsrelay/stsrelay/sts/dane"
@@ -45,22 +44,25 @@ const (
 	sources // their number
 )
 
-func (s Source) String() string {
+func (s Source) String() string { return s.Phrase().String() }
+
+// Phrase is the name of the source.
+func (s Source) Phrase() phrase.Phrase {
 	switch s {
 	case MTASTS:
-		return "MTA-STS"
+		return phrase.Quote("MTA-STS")
 	case DANE:
-		return "DANE"
+		return phrase.Quote("DANE")
 	case Plaintext:
-		return `delivery.plaintext = "refuse"`
+		return phrase.Quote(`delivery.plaintext = "refuse"`)
 	case Rule:
-		return "the operator's rule"
+		return phrase.New("the operator's rule")
 	case RequireTLS:
-		return "REQUIRETLS"
+		return phrase.Quote("REQUIRETLS")
 	case Password:
-		return "the password for the next hop"
+		return phrase.New("the password for the next hop")
 	}
-	return "opportunistic TLS"
+	return phrase.New("opportunistic TLS")
 }
 
 // Level is what an operator's rule asks for.
@@ -252,7 +254,7 @@ func (r *Requirement) mxMismatch() *Shortfall {
 	if _, ok := r.Policy.Match(r.Host); ok {
 		return nil
 	}
-	return newShortfall(MTASTS, CodeMXMismatch, fmt.Sprintf("the policy of %s does not name %s", r.Domain, r.Host))
+	return newShortfall(MTASTS, CodeMXMismatch, phrase.New("the policy of %s does not name %s", r.Domain, r.Host))
 }
 
 // judgePolicy is RFC 8461, 4.1 and 4.2: the MX name, then TLS, chain and name.
@@ -276,13 +278,13 @@ func (r *Requirement) judgeDANE(e *Evidence) *Shortfall {
 		return nil
 	}
 	if _, err := r.MatchTLSA(e); err != nil {
-		return newShortfall(DANE, CodeTLSAMismatch, fmt.Sprintf("the TLSA records of %s do not fit its certificate: %v", r.TLSA.Base, err))
+		return newShortfall(DANE, CodeTLSAMismatch, phrase.New("the TLSA records of %s do not fit its certificate: %v", r.TLSA.Base, err))
 	}
 	return nil
 }
 
 func (r *Requirement) unusableTLSA() *Shortfall {
-	return newShortfall(DANE, CodeNoUsableTLSA, fmt.Sprintf("none of the %d TLSA records of %s can be used", len(r.TLSA.Records), r.TLSA.Base))
+	return newShortfall(DANE, CodeNoUsableTLSA, phrase.New("none of the %d TLSA records of %s can be used", len(r.TLSA.Records), r.TLSA.Base))
 }
 
 // HostAuthenticated reports whether the choice of the host is protected from forgery: the
@@ -298,7 +300,7 @@ func (r *Requirement) mxForgeable(by Source) *Shortfall {
 	if r.HostAuthenticated() {
 		return nil
 	}
-	return newShortfall(by, CodeMXNotAuthenticated, fmt.Sprintf("neither DNSSEC nor an enforced MTA-STS policy vouches that %s is a mail host of %s", r.Host, r.Domain))
+	return newShortfall(by, CodeMXNotAuthenticated, phrase.New("neither DNSSEC nor an enforced MTA-STS policy vouches that %s is a mail host of %s", r.Host, r.Domain))
 }
 
 // admitsDANE is nil where the host can meet an operator's demand for DANE.
@@ -306,7 +308,7 @@ func (r *Requirement) admitsDANE() *Shortfall {
 	if r.TLSA != nil && len(r.TLSA.Usable) > 0 {
 		return r.mxForgeable(Rule)
 	}
-	s := newShortfall(Rule, CodeNoUsableTLSA, r.Host+" has no usable TLSA records in a signed zone")
+	s := newShortfall(Rule, CodeNoUsableTLSA, phrase.New("%s has no usable TLSA records in a signed zone", r.Host))
 	s.Type = failure.Rule.Row().Result
 	return s
 }
@@ -354,7 +356,7 @@ func (r *Requirement) judgeRequireTLS(e *Evidence, daneHolds bool) *Shortfall {
 		}
 	}
 	if !e.OffersRequireTLS {
-		return newShortfall(RequireTLS, CodeNoRequireTLS, r.Host+" does not offer REQUIRETLS")
+		return newShortfall(RequireTLS, CodeNoRequireTLS, phrase.New("%s does not offer REQUIRETLS", r.Host))
 	}
 	return nil
 }

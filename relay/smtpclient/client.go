@@ -12,7 +12,6 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
-	"fmt"
 	"net"
 	"strconv"
 	"strings"
@@ -20,6 +19,7 @@ import (
 
 	"github.com/stsrelay/stsrelay/internal/clienthello"
 	"github.com/stsrelay/stsrelay/internal/neterr"
+	"github.com/stsrelay/stsrelay/internal/phrase"
 )
 
 // Timeouts bound the steps of a session. Zero values are those of RFC 5321,
@@ -75,7 +75,20 @@ type ReplyError struct {
 	Reply Reply
 }
 
-func (e *ReplyError) Error() string { return fmt.Sprintf("%s answered with: %s", e.Step, e.Reply) }
+func (e *ReplyError) Error() string { return e.Phrase().String() }
+
+// Phrase is the text of the error.
+func (e *ReplyError) Phrase() phrase.Phrase {
+	return phrase.New("%s answered with: %s", stepPhrase(e.Step), e.Reply)
+}
+
+// stepPhrase is the name of a step: a command, or a word.
+func stepPhrase(step string) phrase.Phrase {
+	if step == "greeting" {
+		return phrase.New("greeting")
+	}
+	return phrase.Quote(step)
+}
 
 // ConnError is a connection that was lost at a step of the session.
 type ConnError struct {
@@ -83,7 +96,12 @@ type ConnError struct {
 	Err  error
 }
 
-func (e *ConnError) Error() string { return e.Step + ": " + neterr.Plain(e.Err).Error() }
+func (e *ConnError) Error() string { return e.Phrase().String() }
+
+// Phrase is the text of the error.
+func (e *ConnError) Phrase() phrase.Phrase {
+	return phrase.New("%s: %s", stepPhrase(e.Step), neterr.Plain(e.Err))
+}
 
 func (e *ConnError) Unwrap() error { return e.Err }
 
@@ -98,9 +116,12 @@ type TLSError struct {
 }
 
 // Error is the reason without addresses and ports.
-func (e *TLSError) Error() string {
+func (e *TLSError) Error() string { return e.Phrase().String() }
+
+// Phrase is the text of the error.
+func (e *TLSError) Phrase() phrase.Phrase {
 	if e.Behind {
-		return clienthello.Reason(e.Err) + ", right behind the handshake"
+		return phrase.New("%s, right behind the handshake", clienthello.Reason(e.Err))
 	}
 	return clienthello.Reason(e.Err)
 }
@@ -109,7 +130,7 @@ func (e *TLSError) Unwrap() error { return e.Err }
 
 // ErrInjected is returned where clear text came in behind the answer to STARTTLS:
 // somebody on the way may have written it (RFC 3207, 6).
-var ErrInjected = errors.New("clear text came in behind the answer to STARTTLS")
+var ErrInjected = phrase.Errorf("clear text came in behind the answer to STARTTLS")
 
 // Client is an open session, used by one goroutine at a time.
 type Client struct {
@@ -377,7 +398,7 @@ func (c *Client) read(step string, timeout time.Duration) (Reply, error) {
 	c.traceReply(r)
 	if !validReply(r, step) {
 		c.broken = true
-		return Reply{}, &ConnError{step, fmt.Errorf("%w: %s", ErrUnexpected, r)}
+		return Reply{}, &ConnError{step, phrase.Errorf("%w: %s", ErrUnexpected, r)}
 	}
 	if r.Code == 421 {
 		c.broken = true

@@ -10,6 +10,8 @@ import (
 	"strings"
 	"unicode"
 	"unicode/utf8"
+
+	"github.com/stsrelay/stsrelay/internal/phrase"
 )
 
 // The limits of a reply. RFC 5321 allows 512 octets a line, and hosts send more. What
@@ -113,11 +115,11 @@ func (k *knownReplies) read(br *bufio.Reader, remember bool) (Reply, error) {
 }
 
 // ErrProtocol is wrapped by errors about octets that are not SMTP.
-var ErrProtocol = errors.New("not an SMTP reply")
+var ErrProtocol = phrase.Errorf("not an SMTP reply")
 
 // ErrUnexpected is wrapped by errors about replies that a step cannot have, such as 250
 // to DATA.
-var ErrUnexpected = errors.New("the host says what does not belong there")
+var ErrUnexpected = phrase.Errorf("the host says what does not belong there")
 
 // readReply reads one reply, of one line or several. Hosts differ from RFC 5321, 4.2.1
 // in what they put between the first line and the last one. The code of the last line
@@ -134,7 +136,7 @@ func readReply(br *bufio.Reader) (Reply, error) {
 		l, ok := splitLine(line)
 		switch {
 		case !ok && len(lines) == 0:
-			return Reply{}, fmt.Errorf("%w: %q", ErrProtocol, cutText(line, 80))
+			return Reply{}, phrase.Errorf("%w: %q", ErrProtocol, cutText(line, 80))
 		case !ok:
 			l = replyLine{text: line, more: true} // a line of text without a code
 		}
@@ -146,7 +148,7 @@ func readReply(br *bufio.Reader) (Reply, error) {
 			return newReply(l.code, lines), nil
 		}
 	}
-	return Reply{}, fmt.Errorf("%w: more than %d lines", ErrProtocol, maxLines)
+	return Reply{}, phrase.Errorf("%w: more than %d lines", ErrProtocol, maxLines)
 }
 
 // newReply makes a reply of the given code from lines.
@@ -171,7 +173,7 @@ func readLine(br *bufio.Reader, limit int) (line string, size int, err error) {
 	for {
 		part, err := br.ReadSlice('\n')
 		if size += len(part); size > limit {
-			return "", 0, fmt.Errorf("%w: it is too long", ErrProtocol)
+			return "", 0, phrase.Errorf("%w: it is too long", ErrProtocol)
 		}
 		line += string(part[:min(len(part), keptLine-len(line))])
 		switch {

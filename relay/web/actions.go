@@ -44,7 +44,8 @@ func (p *pages) action(do func(context.Context, *http.Request, *words, operator.
 		done, to, err := do(ctx, r, words, operator.Actor{Via: "web", User: clientOf(r).String()})
 		if err != nil {
 			v := p.newView(r)
-			v.Here, v.Title, v.Page = backOf(r), words.T("That did not work"), err.Error()
+			v.Here, v.Title = backOf(r), words.T("That did not work")
+			v.fail(err)
 			p.write(w, operator.HTTPStatus(err), "error", v)
 			return
 		}

@@ -154,7 +154,8 @@ func (p *pages) document(of func(*http.Request) ([]history.Evidence, error)) htt
 		}
 		if err != nil {
 			v := p.newView(r)
-			v.Tab, v.Title, v.Page = "history", v.T("That did not work"), err.Error()
+			v.Tab, v.Title = "history", v.T("That did not work")
+			v.fail(err)
 			p.write(w, operator.HTTPStatus(err), "error", v)
 			return
 		}

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/stsrelay/stsrelay/internal/human"
+	"github.com/stsrelay/stsrelay/internal/phrase"
 	"github.com/stsrelay/stsrelay/internal/printable"
 	"github.com/stsrelay/stsrelay/relay/operator"
 )
@@ -89,10 +90,23 @@ func (p *pages) pageWithin(limit time.Duration, name string, fill func(*http.Req
 		status, show := http.StatusOK, name
 		if err := fill(r.WithContext(ctx), v); err != nil {
 			status, show = operator.HTTPStatus(err), "error"
-			v.Page = err.Error()
+			v.fail(err)
 		}
 		p.write(w, status, show, v)
 	})
+}
+
+// errorPage says what went wrong.
+type errorPage struct {
+	Text string
+	// English reports whether the text has no translation.
+	English bool
+}
+
+// fail makes the page one that says what went wrong.
+func (v *view) fail(err error) {
+	text := v.Say(phrase.Of(err))
+	v.Page = errorPage{text, v.Language != "en" && text == err.Error()}
 }
 
 // newView returns what every page has.

@@ -13,6 +13,7 @@ import (
 	"golang.org/x/text/language"
 
 	"github.com/stsrelay/stsrelay/internal/human"
+	"github.com/stsrelay/stsrelay/internal/phrase"
 	"github.com/stsrelay/stsrelay/relay/failure"
 	"github.com/stsrelay/stsrelay/relay/operator"
 )
@@ -24,7 +25,7 @@ var wordFiles embed.FS
 // that ask for none of them.
 // A language but English is a file of folder words: the English text, and its
 // translation. Texts with a plural are "one message|%d messages". The texts of reasons
-// come from the table of package failure.
+// come from the table of package failure, those of a check from package phrase.
 var languages = []language.Tag{language.English, language.German}
 
 var matcher = language.NewMatcher(languages)
@@ -33,6 +34,8 @@ var matcher = language.NewMatcher(languages)
 type words struct {
 	Language string // "en"
 	texts    map[string]string
+	// phrase returns the translation of a part of a phrase; nil: phrases are told in English.
+	phrase func(english string) (text string, ok bool)
 }
 
 // loadWords returns the texts of a language.
@@ -49,6 +52,7 @@ func loadWords(tag language.Tag) (*words, error) {
 		return nil, fmt.Errorf("the texts of the web page in %s: %w", w.Language, err)
 	}
 	if tag == language.German {
+		w.phrase = phrase.German
 		for _, row := range failure.All() {
 			says, remedy, shared := row.German()
 			maps.Copy(w.texts, map[string]string{row.Says: says, row.Remedy: remedy})
@@ -79,6 +83,19 @@ func (w *words) T(text string, args ...any) string {
 	return fmt.Sprintf(text, args...)
 }
 
+// Say returns a phrase in the language of w.
+func (w *words) Say(p phrase.Phrase) string {
+	if w.phrase == nil {
+		return p.String()
+	}
+	return p.In(func(english string) string {
+		if own, ok := w.phrase(english); ok {
+			return own
+		}
+		return w.T(english) // a reason
+	})
+}
+
 // N returns a text about n things: of "one message|%d messages" the first half for 1,
 // else the second, with n and then args filled in.
 func (w *words) N(n int, text string, args ...any) string {
@@ -92,7 +109,7 @@ func (w *words) N(n int, text string, args ...any) string {
 // functions are what templates can call.
 func (w *words) functions() template.FuncMap {
 	return template.FuncMap{
-		"t": w.T, "n": w.N, "size": human.Size, "span": human.Span, "clock": human.Clock, "join": strings.Join,
+		"t": w.T, "n": w.N, "say": w.Say, "size": human.Size, "span": human.Span, "clock": human.Clock, "join": strings.Join,
 		"language": func() string { return w.Language },
 		"seconds":  func(n int64) time.Duration { return time.Duration(n) * time.Second },
 		"age":      func(t time.Time) string { return human.Span(time.Since(t)) },

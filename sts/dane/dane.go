@@ -15,6 +15,8 @@ import (
 	"errors"
 	"fmt"
 	"time"
+
+	"github.com/stsrelay/stsrelay/internal/phrase"
 )
 
 // Certificate usages (RFC 6698, 2.1.1). 0 and 1 are unusable for SMTP (RFC
@@ -100,10 +102,10 @@ func NewRRset(base string, records []Record) *RRset {
 }
 
 // ErrMismatch says that no usable record matches the chain.
-var ErrMismatch = errors.New("no TLSA record matches the certificate")
+var ErrMismatch = phrase.Errorf("no TLSA record matches the certificate")
 
 // ErrNoCertificate says that the host showed none.
-var ErrNoCertificate = errors.New("the host showed no certificate")
+var ErrNoCertificate = phrase.Errorf("the host showed no certificate")
 
 // Verify checks chain, leaf first, against the usable records and returns the
 // record that matched. names are the reference identifiers for usage 2 (RFC
@@ -133,7 +135,7 @@ func (s *RRset) Verify(chain []*x509.Certificate, names []string, now time.Time)
 	if anchorErr != nil {
 		return Record{}, anchorErr
 	}
-	return Record{}, fmt.Errorf("%w (%d usable records)", ErrMismatch, len(s.Usable))
+	return Record{}, phrase.Errorf("%w (%d usable records)", ErrMismatch, len(s.Usable))
 }
 
 // matches reports whether the record is of cert.

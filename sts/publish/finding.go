@@ -1,8 +1,9 @@
 package publish
 
 import (
-	"fmt"
 	"slices"
+
+	"github.com/stsrelay/stsrelay/internal/phrase"
 )
 
 // Grade says how much a finding weighs.
@@ -25,27 +26,8 @@ type Finding struct {
 	Code  string `json:"code"`
 	Grade Grade  `json:"grade"`
 	// Text says what is wrong, where, and how to mend it.
-	Text string `json:"text"`
-	// German is Text in German. Only faults have it: the operator is told of these.
-	German string `json:"-"`
+	Text phrase.Phrase `json:"text"`
 }
-
-// NewFault makes a fault of formats for the same arguments.
-func NewFault(code, english, german string, args ...any) Finding {
-	inGerman := slices.Clone(args)
-	for i, a := range inGerman {
-		if p, ok := a.(Phrase); ok {
-			inGerman[i] = p.German
-		}
-	}
-	return Finding{Code: code, Grade: Fault, Text: fmt.Sprintf(english, args...), German: fmt.Sprintf(german, inGerman...)}
-}
-
-// Phrase is an argument of NewFault that differs by language.
-type Phrase struct{ English, German string }
-
-// String is the English phrase.
-func (p Phrase) String() string { return p.English }
 
 // Sort brings findings into order, faults first.
 func Sort(list []Finding) {
@@ -59,19 +41,10 @@ type findings struct {
 	list   []Finding
 }
 
-func (f *findings) prefix() string {
-	if f.domain == "" {
-		return ""
+// add adds a finding.
+func (f *findings) add(code string, g Grade, text phrase.Phrase) {
+	if f.domain != "" {
+		text = phrase.New("%s: %s", f.domain, text)
 	}
-	return f.domain + ": "
-}
-
-func (f *findings) add(code string, g Grade, format string, args ...any) {
-	f.list = append(f.list, Finding{Code: code, Grade: g, Text: f.prefix() + fmt.Sprintf(format, args...)})
-}
-
-func (f *findings) fault(code, english, german string, args ...any) {
-	one := NewFault(code, english, german, args...)
-	one.Text, one.German = f.prefix()+one.Text, f.prefix()+one.German
-	f.list = append(f.list, one)
+	f.list = append(f.list, Finding{Code: code, Grade: g, Text: text})
 }

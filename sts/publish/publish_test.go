@@ -79,10 +79,10 @@ func TestProblemsOfPolicies(t *testing.T) {
 			}
 		})
 	}
-	if w := Warning(policy(sts.ModeEnforce, 48*time.Hour, "mx.example.com")); !strings.Contains(w, "weeks") {
+	if w := Warning(policy(sts.ModeEnforce, 48*time.Hour, "mx.example.com")); !strings.Contains(w.String(), "weeks") {
 		t.Error(w)
 	}
-	if w := Warning(policy(sts.ModeEnforce, good, "mx.example.com")); w != "" {
+	if w := Warning(policy(sts.ModeEnforce, good, "mx.example.com")); !w.IsZero() {
 		t.Error(w)
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/stsrelay/stsrelay/internal/phrase"
 	"github.com/stsrelay/stsrelay/sts"
 )
 
@@ -56,10 +57,10 @@ func Problems(p *sts.Policy) map[string]error {
 	return out
 }
 
-// Warning says what works of a policy and is not as it should be, "" where all is.
-func Warning(p *sts.Policy) string {
+// Warning says what works of a policy and is not as it should be; no text where all is.
+func Warning(p *sts.Policy) phrase.Phrase {
 	if p.Mode != sts.ModeNone && p.MaxAge < goodAge {
-		return fmt.Sprintf("max_age is %s: the protection ends when the policy host cannot be reached for so long; RFC 8461, 3.2, asks for weeks (336h)", p.MaxAge)
+		return phrase.New("max_age is %s: the protection ends when the policy host cannot be reached for so long; RFC 8461, 3.2, asks for weeks (336h)", p.MaxAge)
 	}
-	return ""
+	return phrase.Phrase{}
 }

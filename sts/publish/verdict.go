@@ -2,12 +2,12 @@ package publish
 
 import (
 	"errors"
-	"fmt"
 	"net/netip"
 	"slices"
 	"strings"
 	"time"
 
+	"github.com/stsrelay/stsrelay/internal/phrase"
 	"github.com/stsrelay/stsrelay/sts"
 )
 
@@ -48,8 +48,8 @@ func Judge(s State) []Finding {
 	s.judgeHost(f)
 	s.judgeRecord(f)
 	s.judgeTLSRPT(f)
-	if w := Warning(s.Domain.Policy); w != "" {
-		f.add("max-age", Advice, "%s", w)
+	if w := Warning(s.Domain.Policy); !w.IsZero() {
+		f.add("max-age", Advice, w)
 	}
 	Sort(f.list)
 	return f.list
@@ -62,11 +62,10 @@ func (s *State) judgeMX(f *findings) {
 	case p.Mode == sts.ModeNone:
 		return
 	case s.Seen.MXError != nil:
-		f.add("mx-unknown", Waiting, "its MX records cannot be looked up now: %v", s.Seen.MXError)
+		f.add("mx-unknown", Waiting, phrase.New("its MX records cannot be looked up now: %v", s.Seen.MXError))
 		return
 	case len(s.Seen.MX) == 0:
-		f.fault("mx-none", "it has no MX record: no mail comes in, and there is nothing to protect; set the MX records",
-			"Sie hat keinen MX-Record: Es kommt keine Mail herein, und es gibt nichts zu schützen; setzen Sie die MX-Records")
+		f.add("mx-none", Fault, phrase.New("it has no MX record: no mail comes in, and there is nothing to protect; set the MX records"))
 		return
 	}
 	for _, host := range s.Seen.MX {
@@ -75,17 +74,15 @@ func (s *State) judgeMX(f *findings) {
 		}
 		if w := nearWildcard(p, host); w != "" {
 			_, parent, _ := strings.Cut(host, ".")
-			f.fault("mx-not-covered", "%q does not cover %s: * stands for one label (RFC 8461, 4.1); use *.%s",
-				"%q deckt %s nicht ab: * steht für ein Label (RFC 8461, 4.1); nehmen Sie *.%s", w, host, parent)
+			f.add("mx-not-covered", Fault, phrase.New("%q does not cover %s: * stands for one label (RFC 8461, 4.1); use *.%s", w, host, parent))
 			continue
 		}
-		f.fault("mx-not-covered", "mail host %s is in the DNS and not in the policy: senders that obey enforce will not use it; add it to mx, or take it out of the MX records",
-			"Der Mailserver %s steht im DNS und nicht in der Policy: Absender, die enforce befolgen, nutzen ihn nicht; nehmen Sie ihn in mx auf, oder nehmen Sie ihn aus den MX-Records", host)
+		f.add("mx-not-covered", Fault, phrase.New("mail host %s is in the DNS and not in the policy: senders that obey enforce will not use it; add it to mx, or take it out of the MX records", host))
 	}
 	for _, m := range p.MX {
 		one := sts.Policy{MX: []string{m}}
 		if !slices.ContainsFunc(s.Seen.MX, func(host string) bool { _, ok := one.Match(host); return ok }) {
-			f.add("mx-not-there", Advice, "%s is in the policy and matches no MX host; that does no harm, and it is right before a new host is set", m)
+			f.add("mx-not-there", Advice, phrase.New("%s is in the policy and matches no MX host; that does no harm, and it is right before a new host is set", m))
 		}
 	}
 }
@@ -108,7 +105,7 @@ func Unreachable(domain string, host Host, seen Seen) (why string) {
 	var f findings
 	s.judgeHost(&f)
 	if len(f.list) > 0 {
-		why = f.list[0].Text
+		why = f.list[0].Text.String()
 	}
 	return why
 }
@@ -116,27 +113,25 @@ func Unreachable(domain string, host Host, seen Seen) (why string) {
 // judgeHost looks at where the policy host leads.
 func (s *State) judgeHost(f *findings) {
 	name := PolicyHost(s.Domain.Name)
-	set := Phrase{"set " + name + " CNAME " + s.Host.Name, "setzen Sie " + name + " CNAME " + s.Host.Name}
+	set := phrase.New("set %s CNAME %s", name, s.Host.Name)
 	if s.Host.Name == name {
-		set = Phrase{"set the A and AAAA records of " + name, "setzen Sie die A- und AAAA-Records von " + name}
+		set = phrase.New("set the A and AAAA records of %s", name)
 	}
 	if s.Host.Name != name && len(s.Host.Addresses) == 0 {
-		set.English += ", and the A and AAAA records of " + s.Host.Name + ", which has no address"
-		set.German += " und die A- und AAAA-Records von " + s.Host.Name + ", das keine Adresse hat"
+		set = phrase.New("%s, and the A and AAAA records of %s, which has no address", set, s.Host.Name)
 	}
 	switch {
 	case s.AnyAddress && len(s.Seen.Addresses) > 0:
 	case s.Seen.AddressError != nil:
-		f.add("address-unknown", Waiting, "the address of %s cannot be looked up now: %v", name, s.Seen.AddressError)
+		f.add("address-unknown", Waiting, phrase.New("the address of %s cannot be looked up now: %v", name, s.Seen.AddressError))
 	case len(s.Seen.Addresses) == 0:
-		f.add("address", Waiting, "%s does not exist: no certificate is ordered; %s", name, set)
+		f.add("address", Waiting, phrase.New("%s does not exist: no certificate is ordered; %s", name, set))
 	case len(s.Host.Addresses) == 0:
-		f.add("address-unknown", Waiting, "the address of %s is not known, so that nobody can say whether %s leads there: set [publisher] addresses", s.Host.Name, name)
+		f.add("address-unknown", Waiting, phrase.New("the address of %s is not known, so that nobody can say whether %s leads there: set [publisher] addresses", s.Host.Name, name))
 	default:
 		for _, a := range s.Seen.Addresses {
 			if !slices.Contains(s.Host.Addresses, a) {
-				f.fault("address", "%s has the address %s, which is none of this relay's (%s): no certificate is ordered; %s",
-					"%s hat die Adresse %s, die keine dieses Relays ist (%s): Es wird kein Zertifikat bestellt; %s", name, a, list(s.Host.Addresses), set)
+				f.add("address", Fault, phrase.New("%s has the address %s, which is none of this relay's (%s): no certificate is ordered; %s", name, a, list(s.Host.Addresses), set))
 				return
 			}
 		}
@@ -146,30 +141,26 @@ func (s *State) judgeHost(f *findings) {
 // judgeRecord compares the id in the DNS with that of what is served.
 func (s *State) judgeRecord(f *findings) {
 	id := ID(Text(s.Domain.Policy))
-	where, set := "_mta-sts."+s.Domain.Name, Phrase{fmt.Sprintf("set the record to %q", RecordText(id)), fmt.Sprintf("setzen Sie den Record auf %q", RecordText(id))}
+	where, set := "_mta-sts."+s.Domain.Name, phrase.New("set the record to %q", RecordText(id))
 	if s.Domain.Record != "" {
-		set.English += " at " + s.Domain.Record + ", which it is a CNAME to"
-		set.German += " bei " + s.Domain.Record + ", worauf er ein CNAME ist"
+		set = phrase.New("%s at %s, which it is a CNAME to", set, s.Domain.Record)
 	}
 	if s.Seen.TXTError != nil {
-		f.add("record-unknown", Waiting, "%s cannot be looked up now: %v", where, s.Seen.TXTError)
+		f.add("record-unknown", Waiting, phrase.New("%s cannot be looked up now: %v", where, s.Seen.TXTError))
 		return
 	}
 	record, err := sts.ParseRecord(s.Seen.TXT)
 	switch {
 	case errors.Is(err, sts.ErrNoRecord) && s.Domain.Record != "" && s.Domain.Record != where:
-		f.add("record-missing", Waiting, "%s does not exist: no sender asks for the policy; set %s CNAME %s, and there the TXT record %q", where, where, s.Domain.Record, RecordText(id))
+		f.add("record-missing", Waiting, phrase.New("%s does not exist: no sender asks for the policy; set %s CNAME %s, and there the TXT record %q", where, where, s.Domain.Record, RecordText(id)))
 	case errors.Is(err, sts.ErrNoRecord):
-		f.add("record-missing", Waiting, "%s does not exist: no sender asks for the policy; %s", where, set)
+		f.add("record-missing", Waiting, phrase.New("%s does not exist: no sender asks for the policy; %s", where, set))
 	case err != nil:
-		f.fault("id", "%s is not valid, which counts as none: %v; %s",
-			"%s ist ungültig und zählt damit als nicht vorhanden: %v; %s", where, err, set)
+		f.add("id", Fault, phrase.New("%s is not valid, which counts as none: %v; %s", where, err, set))
 	case record.ID != id && !s.KeptUntil.IsZero():
-		f.fault("id", "%s says id=%s, what is served is %s: senders keep the policy they have until %s UTC; %s",
-			"%s sagt id=%s, veröffentlicht ist %s: Absender behalten die Policy, die sie haben, bis %s UTC; %s", where, record.ID, id, s.KeptUntil.UTC().Format("2006-01-02 15:04"), set)
+		f.add("id", Fault, phrase.New("%s says id=%s, what is served is %s: senders keep the policy they have until %s UTC; %s", where, record.ID, id, s.KeptUntil.UTC().Format("2006-01-02 15:04"), set))
 	case record.ID != id:
-		f.fault("id", "%s says id=%s, what is served is %s: senders keep the policy they have; %s",
-			"%s sagt id=%s, veröffentlicht ist %s: Absender behalten die Policy, die sie haben; %s", where, record.ID, id, set)
+		f.add("id", Fault, phrase.New("%s says id=%s, what is served is %s: senders keep the policy they have; %s", where, record.ID, id, set))
 	}
 }
 
@@ -183,7 +174,7 @@ func (s *State) judgeTLSRPT(f *findings) {
 			return
 		}
 	}
-	f.add("tlsrpt", Advice, "_smtp._tls.%s does not name %s: nobody reports what fails; set the record to \"v=TLSRPTv1; rua=%s\"", s.Domain.Name, s.Domain.RUA[0], strings.Join(s.Domain.RUA, ","))
+	f.add("tlsrpt", Advice, phrase.New("_smtp._tls.%s does not name %s: nobody reports what fails; set the record to \"v=TLSRPTv1; rua=%s\"", s.Domain.Name, s.Domain.RUA[0], strings.Join(s.Domain.RUA, ",")))
 }
 
 func list(addrs []netip.Addr) string {
