@@ -125,6 +125,7 @@ type Queue struct {
 	maxMessages int
 	unreadable  int // messages that the store cannot read
 	sequence    sequence
+	seen        seenRecord
 	ids         idSource
 	pauses      pauses
 }

@@ -23,12 +23,14 @@ import (
 //	q low             the lowest live sequence number
 //	q seq             the sequence numbers below are taken
 //	q inflight        the recipient groups that are being delivered
+//	q seen            seenRecord: when the queue ran last
 //	q pauses          the pauses of delivery that outlive a restart
 //	q drain           drainRecord, while all mail is handed to another relay
 //	q taken …         what was taken from another relay's drain, see taken.go
 var (
 	keyLow      = append(append([]byte{}, store.PrefixQueue...), "low"...)
 	keySeq      = append(append([]byte{}, store.PrefixQueue...), "seq"...)
+	keySeen     = append(append([]byte{}, store.PrefixQueue...), "seen"...)
 	keyInFlight = append(append([]byte{}, store.PrefixQueue...), "inflight"...)
 )
 

@@ -1,6 +1,7 @@
 package dnsclient
 
 import (
+	"context"
 	"fmt"
 	"net/netip"
 	"runtime"
@@ -177,5 +178,27 @@ func TestASilentFamilyIsRemembered(t *testing.T) {
 		if asked := z.asked.Load() > before; asked == remember {
 			t.Errorf("remembered %t: asked again %t", remember, asked)
 		}
+	}
+}
+
+// What is told of an answer is the same whether it was asked for or comes from the cache.
+func TestAnAnswerIsToldInWords(t *testing.T) {
+	z := newZone(t, nil)
+	z.records(t, "a.example.", "MX", "a.example. 60 IN MX 10 mx.example.")
+	c := newTestClient(t, Options{Servers: []string{z.addr}})
+	var told []string
+	ctx := WithObserver(t.Context(), func(o *Observation) { told = append(told, o.String()) })
+	for range 2 {
+		if _, err := c.MX(ctx, "A.example."); err != nil {
+			t.Fatal(err)
+		}
+	}
+	ended, end := context.WithCancel(ctx)
+	end()
+	if _, err := c.MX(ended, "b.example"); err == nil {
+		t.Error("an answer after the end")
+	}
+	if len(told) != 3 || told[0] != "a.example MX [AD]: 10 mx.example" || told[1] != told[0] || !strings.HasPrefix(told[2], "b.example MX [not signed]: ") {
+		t.Errorf("%q", told)
 	}
 }

@@ -76,7 +76,7 @@ func IsNotFound(err error) bool { return errors.Is(err, ErrNXDomain) || errors.I
 
 func isTemporary(err error) bool {
 	e, ok := errors.AsType[*Error](err)
-	return ok && e.Kind == ErrTemporary
+	return ok && e.Kind == ErrTemporary //nolint:errorlint // a kind wraps nothing, and errors.Is would make a list
 }
 
 func isSecureDenial(err error) bool {

@@ -17,11 +17,9 @@ type Observation struct {
 // String returns the answer in one line: name, type, whether DNSSEC vouches for it (the AD
 // bit of a resolver that is believed), and the records in words or the error.
 func (o *Observation) String() string {
-	text, secure := "", false
+	text, secure := strings.Join(o.answer.records.words(), ", "), o.answer.secure
 	if err := o.answer.err; err != nil {
 		text, secure = err.Error(), err.Secure
-	} else {
-		text, secure = strings.Join(o.answer.records.words(), ", "), o.answer.secure
 	}
 	guard := "not signed"
 	if secure {

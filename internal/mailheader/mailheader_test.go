@@ -47,3 +47,23 @@ func FuzzFields(f *testing.F) {
 		}
 	})
 }
+
+func TestNamesAndValues(t *testing.T) {
+	for _, tt := range []struct {
+		field, name, value string
+	}{
+		{"Message-ID: <1@a.example>\r\n", "message-id", "<1@a.example>"},
+		{"FROM :\t anna@a.example \r\n", "from", "anna@a.example"},
+		{"X-Other: x\r\n", "x-other", "x"},
+		{"Subject: one\r\n two\r\n", "subject", "one two"},
+		{"Date: \r\n \r\n", "date", ""},
+		{"Date:\n", "date", ""},
+		{"no field\r\n", "", ""},
+		{"two words: x\r\n", "", "x"},
+	} {
+		field := []byte(tt.field)
+		if name, value := Name(field), Value(field); name != tt.name || value != tt.value || HasValue(field) != (value != "") {
+			t.Errorf("%q: name %q, value %q, %t", tt.field, name, value, HasValue(field))
+		}
+	}
+}

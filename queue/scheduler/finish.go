@@ -79,10 +79,8 @@ func (s *Scheduler) nextDue(g *Group, o *Outcome, now Time) Time {
 		wait = s.Wait(int(g.Attempts))
 	}
 	due := now.Add(wait)
-	if limit := s.expiry(g.Entry); limit > 0 {
-		if expire := g.Entry.ReceivedAt.Add(limit); now < expire {
-			due = min(due, expire)
-		}
+	if expire, ok := s.ExpiresAt(g.Entry); ok && now < expire {
+		due = min(due, expire)
 	}
 	return due
 }

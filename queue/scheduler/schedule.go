@@ -34,10 +34,24 @@ func (s *Scheduler) expiry(e *Entry) time.Duration {
 	return s.schedule.Expire
 }
 
+// spared are messages that may be older before they are given up.
+type spared struct {
+	below uint64 // their numbers
+	by    time.Duration
+}
+
+// Spare lets messages whose number is below a number be older by a time before they are given
+// up: the time in which nobody could try them.
+func (s *Scheduler) Spare(below uint64, by time.Duration) { s.spared = spared{below, by} }
+
 // ExpiresAt returns when e is given up; ok is false if it never is.
 func (s *Scheduler) ExpiresAt(e *Entry) (at Time, ok bool) {
 	expire := s.expiry(e)
-	return e.ReceivedAt.Add(expire), expire > 0
+	at = e.ReceivedAt.Add(expire)
+	if e.Seq < s.spared.below {
+		at = at.Add(s.spared.by)
+	}
+	return at, expire > 0
 }
 
 // expired reports whether e is to be given up.

@@ -64,6 +64,7 @@ type Counts struct {
 // Scheduler has every message that waits or is being delivered.
 type Scheduler struct {
 	schedule Schedule
+	spared   spared
 	limits   Limits
 	rand     func() float64
 

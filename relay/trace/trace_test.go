@@ -191,7 +191,7 @@ func TestTextsAreMadeWhereSomebodyReadsThem(t *testing.T) {
 		{"somebody comes later", false, true, true, 1},
 	} {
 		t.Run(row.name, func(t *testing.T) {
-			tracer, made := new(Tracer), 0
+			tracer, made, asked := new(Tracer), 0, 0
 			watch := func() *Watcher {
 				w, err := tracer.Watch(Filter{})
 				if err != nil {
@@ -205,15 +205,16 @@ func TestTextsAreMadeWhereSomebodyReadsThem(t *testing.T) {
 			}
 			a := begin(tracer, "1", "a.test", "begin")
 			a.AddLate("mx", func() []Said { made++; return []Said{{TLS, "tls"}, {Judge, "judge"}} })
+			a.AddText("", DNS, counted{&asked})
 			if row.between {
 				w = watch()
 			}
 			a.Add("mx", Sent, "sent")
 			a.End(row.failed, "end")
-			if made != row.made {
-				t.Errorf("made %d times, want %d", made, row.made)
+			if made != row.made || asked != row.made {
+				t.Errorf("made %d and %d times, want %d", made, asked, row.made)
 			}
-			const want = "begin, tls, judge, sent, end"
+			const want = "begin, tls, judge, dns, sent, end"
 			if w != nil {
 				if got := strings.Join(texts(w), ", "); got != want {
 					t.Errorf("watched: %s", got)
@@ -230,6 +231,14 @@ func TestTextsAreMadeWhereSomebodyReadsThem(t *testing.T) {
 			}
 		})
 	}
+}
+
+// counted is the text "dns", and counts how often it is made.
+type counted struct{ n *int }
+
+func (c counted) String() string {
+	*c.n++
+	return "dns"
 }
 
 // begin begins an attempt, with an event.

@@ -12,6 +12,8 @@ import (
 	"runtime"
 	"syscall"
 	"time"
+
+	"github.com/stsrelay/stsrelay/internal/testnet"
 )
 
 // steppedClock gives the relay a wall clock of its own. Programs of Go ask the kernel for the
@@ -78,6 +80,14 @@ func (s *soaking) clockFaults() []fault {
 		}},
 		{killed + ", and the clock was a year back", func(ctx context.Context) error {
 			return errors.Join(s.clock.set(-365*day), wait(ctx, faultTime), s.clock.set(0), s.restart(ctx, syscall.SIGKILL))
+		}},
+		// What waits for a host that is down seems to be too old.
+		{killed + ", and a start with a clock a year ahead", func(ctx context.Context) error {
+			h := s.hosts[s.random.IntN(len(s.hosts))]
+			err := h.Set(testnet.Faults{Down: true})
+			h.Cut()
+			return errors.Join(err, wait(ctx, faultTime), s.clock.set(365*day),
+				s.restart(ctx, syscall.SIGKILL), wait(ctx, faultTime), s.clock.set(0), h.Set(testnet.Faults{}))
 		}},
 	}
 }
