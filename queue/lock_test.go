@@ -11,7 +11,7 @@ import (
 )
 
 // atStart are the functions that run before anything else uses the queue.
-var atStart = []string{"Open", "rebuild", "unreadable", "record", "begin", "group", "finish", "spread", "loadTrash", "readSeen"}
+var atStart = []string{"Open", "rebuild", "unreadable", "record", "begin", "group", "finish", "spread", "loadTrash", "spare"}
 
 // What Queue.mu guards is used by functions that lock it, or say in their name that
 // it is locked; those never lock it themselves.

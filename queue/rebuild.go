@@ -38,6 +38,9 @@ func (q *Queue) rebuild() (sound bool, err error) {
 	q.sequence.leased = q.sequence.next
 	q.sequence.low = low
 	r := rebuilder{q: q, now: q.clock.now(), wall: q.clock.wall()}
+	if r.last, err = q.readSeen(); err != nil {
+		return false, err
+	}
 	if err := r.readInFlight(); err != nil {
 		q.log.Error("the list of deliveries that were under way cannot be read", "error", err)
 		r.unsound = true
@@ -53,7 +56,8 @@ func (q *Queue) rebuild() (sound bool, err error) {
 	if n := q.scheduler.Counts(); n.Messages > 0 {
 		q.log.Info("queue opened", "messages", n.Messages, "recipients", n.Recipients, "held", n.Held, "took_seconds", time.Since(start).Round(time.Millisecond).Seconds())
 	}
-	return !r.unsound, q.readSeen(r.newest)
+	q.spare(r.last, r.newest)
+	return !r.unsound, nil
 }
 
 func (q *Queue) number(key []byte) (n uint64, err error) {
@@ -74,7 +78,8 @@ type rebuilder struct {
 	cur      *scheduler.Entry // the message whose records are being read
 	released bool             // cur was held, and is not any more
 	overdue  []*scheduler.Group
-	newest   time.Time // when the last message came in, by the wall clock of then
+	last     seenRecord
+	newest   time.Time // when the last message came in, by the wall clock of then, if that is not to come
 	unsound  bool      // something could not be read
 }
 
@@ -161,8 +166,9 @@ func (r *rebuilder) begin(seq uint64, env *Envelope) {
 	q.sequence.used(seq)
 	q.ids.after(env.ID)
 	q.scheduler.Enter(e)
+	env.ReceivedAt = r.last.received(seq, env.ReceivedAt, r.newest, r.wall)
 	q.acceptLocked(e, env, r.now)
-	if env.ReceivedAt.After(r.newest) {
+	if env.ReceivedAt.After(r.newest) && !env.ReceivedAt.After(r.wall) {
 		r.newest = env.ReceivedAt
 	}
 	r.cur, r.released = e, false

@@ -13,6 +13,9 @@ const (
 	// longestOutage is the most that counts as age of the mail that waits, of a time in which the
 	// queue did not run.
 	longestOutage = 24 * time.Hour
+	// clockBehind is how much older than the messages before it a message may seem. One that
+	// seems older came in while the clock was behind; imported ones are older by less.
+	clockBehind = 30 * 24 * time.Hour
 )
 
 // seenRecord is the last time at which the queue ran, by the wall clock. If the clock is
@@ -21,6 +24,8 @@ const (
 // expired. After a true outage mail deserves more than one attempt too.
 type seenRecord struct {
 	At time.Time `cbor:"1,keyasint"`
+	// Next is the number of the first message that came in after At.
+	Next uint64 `cbor:"4,keyasint,omitempty"`
 	// Spared is what messages whose number is below Below may be older before they are
 	// given up, if the queue is opened now.
 	Spared time.Duration `cbor:"2,keyasint,omitempty"`
@@ -38,18 +43,35 @@ func (r seenRecord) passed(now time.Time, next uint64) seenRecord {
 	case away < -longestOutage: // the clock was ahead, and is not any more
 		r.Spared = max(r.Spared+away, 0)
 	}
-	r.At = now
+	r.At, r.Next = now, next
 	return r
 }
 
-// readSeen compares the time with that of the last run, and spares what would expire by
-// the difference. newest is when the last message came in: the clock may have been behind
-// that when the queue ran last.
-func (q *Queue) readSeen(newest time.Time) error {
-	var last seenRecord
-	if err := q.store.View(keySeen, func(v []byte) error { return decode(v, &last) }); err != nil {
-		return fmt.Errorf("when the queue ran last: %w", err)
+// received returns when a message came in, which says that it was at a time: not much before
+// the newest of those before it, nor before the queue was seen without it.
+func (r *seenRecord) received(seq uint64, at, newest, now time.Time) time.Time {
+	earliest := newest
+	if seq >= r.Next && r.At.After(earliest) && !r.At.After(now) {
+		earliest = r.At
 	}
+	if earliest.Sub(at) > clockBehind {
+		return earliest
+	}
+	return at
+}
+
+// readSeen returns the record of the last run; it is empty if there is none.
+func (q *Queue) readSeen() (last seenRecord, err error) {
+	if err := q.store.View(keySeen, func(v []byte) error { return decode(v, &last) }); err != nil {
+		return last, fmt.Errorf("when the queue ran last: %w", err)
+	}
+	return last, nil
+}
+
+// spare compares the time with that of the last run, and spares what would expire by the
+// difference. newest is when the last message came in: the clock may have been behind that
+// when the queue ran last.
+func (q *Queue) spare(last seenRecord, newest time.Time) {
 	before := last.Spared
 	if !last.At.IsZero() && newest.After(last.At) {
 		last.At = newest
@@ -61,7 +83,6 @@ func (q *Queue) readSeen(newest time.Time) error {
 			"since", last.At, "later_seconds", later.Seconds())
 	}
 	q.writeSeen(q.seen)
-	return nil
 }
 
 // noteSeen notes the time if the last note is old, or if the queue is closed.

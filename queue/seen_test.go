@@ -49,6 +49,38 @@ func TestMailIsNotGivenUpForATimeInWhichNobodyTriedIt(t *testing.T) {
 	}
 }
 
+// What came in while the clock was a year back is as old as what is before it, or as the
+// time at which the queue was seen last.
+func TestAClockThatWasBehindMakesNoMailOld(t *testing.T) {
+	for name, others := range map[string]bool{"alone": false, "behind other mail": true} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			const year = 365 * 24 * time.Hour
+			b := newBench(t, Options{Schedule: Schedule{Retry: []time.Duration{time.Minute}, Expire: 5 * time.Hour}})
+			if others {
+				b.accept("x", to("a@x.test"))
+			}
+			b.noteSeen(true)
+			b.step(-year)
+			b.accept("x", to("b@y.test"))
+			b.step(year)
+			b.accept("x", to("c@z.test"))
+			b.sync()
+			b.crash()
+			n := 0
+			for w := b.try(); w != nil; w = b.try() {
+				if n++; w.Expired || w.Age > time.Hour {
+					t.Errorf("%s: expired %t, age %s", w.Domain, w.Expired, w.Age)
+				}
+				defer b.Release(w)
+			}
+			if n < 2 {
+				t.Errorf("%d messages", n)
+			}
+		})
+	}
+}
+
 // What came in after a long outage is not spared.
 func TestNewMailIsNotSpared(t *testing.T) {
 	t.Parallel()

@@ -37,6 +37,8 @@ func TestActionsOnTheWebPageHaveAnActor(t *testing.T) {
 		{"/policies/refresh", url.Values{"domain": {"a.example"}}, "", "policy refresh requested by the operator domain=a.example"},
 		{"/reports/send", url.Values{"day": {tlsrpt.DayOf(time.Now().AddDate(0, 0, -1))}}, "", "TLS reports sent by the operator day="},
 		{"/pause", url.Values{"paused": {"false"}}, "", "delivery resumed by the operator"},
+		{"/pause", url.Values{"paused": {"true"}, "domain": {"a.example"}, "for": {"2h"}, "confirm": {"yes"}}, "", "delivery paused by the operator domain=a.example until="},
+		{"/pause", url.Values{"paused": {"false"}, "domain": {"a.example"}}, "", "delivery resumed by the operator domain=a.example"},
 	} {
 		from := len(log.String())
 		req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "http://"+w.Relay.HTTPAddr().String()+row.path, strings.NewReader(row.form.Encode()))

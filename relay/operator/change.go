@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/stsrelay/stsrelay/internal/mailbox"
+	"github.com/stsrelay/stsrelay/internal/phrase"
 	"github.com/stsrelay/stsrelay/queue"
 	"github.com/stsrelay/stsrelay/relay/failure"
 	"github.com/stsrelay/stsrelay/relay/history"
@@ -74,16 +75,16 @@ func (s *Selection) filter() (queue.Filter, error) {
 	}
 	if s.OlderThan != "" {
 		d, err := time.ParseDuration(s.OlderThan)
-		if err != nil {
-			return f, fmt.Errorf("older_than %q is not a time such as 2h", s.OlderThan)
+		if err != nil || d < 0 { // a negative one would select all
+			return f, phrase.Errorf("older_than %q is not a time such as 2h", s.OlderThan)
 		}
 		f.OlderThan = d
 	}
 	if !slices.Contains([]queue.State{"", queue.Queued, queue.Active, queue.Held}, f.State) {
-		return f, fmt.Errorf("state %q is not queued, active or held", s.State)
+		return f, phrase.Errorf("state %q is not queued, active or held", s.State)
 	}
 	if len(s.IDs) == 0 && !s.All && f.Domain == "" && f.From == "" && f.To == "" && f.State == "" && f.OlderThan == 0 && s.Why == "" {
-		return f, errors.New("say which messages: IDs, a filter, or all")
+		return f, phrase.Errorf("say which messages: IDs, a filter, or all")
 	}
 	return f, nil
 }

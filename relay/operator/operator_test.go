@@ -215,6 +215,7 @@ func TestErrorsSayWhatKindTheyAre(t *testing.T) {
 		{change(operator.Hold, operator.Selection{Domain: ".."}), http.StatusBadRequest, ""},
 		{change(operator.Hold, operator.Selection{State: "asleep"}), http.StatusBadRequest, "not queued, active or held"},
 		{change(operator.Hold, operator.Selection{OlderThan: "long"}), http.StatusBadRequest, "not a time such as 2h"},
+		{change(operator.Hold, operator.Selection{OlderThan: "-2h"}), http.StatusBadRequest, "not a time such as 2h"},
 		{change(operator.Hold, operator.Selection{All: true, DryRun: true}), http.StatusBadRequest, "not for hold"},
 		{change("burn", operator.Selection{All: true}), http.StatusNotFound, `there is no action "burn"`},
 		{fmt.Errorf("reading: %w", noMessage), http.StatusNotFound, ""},

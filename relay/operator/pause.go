@@ -11,6 +11,7 @@ import (
 
 	"github.com/stsrelay/stsrelay/internal/human"
 	"github.com/stsrelay/stsrelay/internal/mailbox"
+	"github.com/stsrelay/stsrelay/internal/phrase"
 	"github.com/stsrelay/stsrelay/queue"
 )
 
@@ -47,6 +48,15 @@ type PauseOrder struct {
 // longestPause is longer than any that makes sense: mail expires before.
 const longestPause = 365 * 24 * time.Hour
 
+// Check returns the domain in the form of the queue, "" for delivery as a whole. The error
+// says what makes no sense.
+func (p *PauseOrder) Check() (domain string, err error) {
+	if domain, _, err = p.parsed(); err != nil {
+		return "", failed(invalid, err)
+	}
+	return domain, nil
+}
+
 // parsed returns the domain in the form of the queue, and how long the pause lasts.
 func (p *PauseOrder) parsed() (domain string, d time.Duration, err error) {
 	if p.Domain != "" {
@@ -56,7 +66,7 @@ func (p *PauseOrder) parsed() (domain string, d time.Duration, err error) {
 	}
 	if p.For != "" {
 		if d, err = time.ParseDuration(p.For); err != nil || d <= 0 || d > longestPause {
-			return "", 0, fmt.Errorf("for %q is not a time such as 2h, of at most a year", p.For)
+			return "", 0, phrase.Errorf("for %q is not a time such as 2h, of at most a year", p.For)
 		}
 	}
 	return domain, d, nil

@@ -219,9 +219,6 @@ func TestWhoHasTheTokenActsFromTheListAndTheMessage(t *testing.T) {
 	if status, _, _ := s.post("/pause", url.Values{"paused": {"false"}, "back": {"/"}}, nil); status != http.StatusSeeOther || s.queue.Paused() {
 		t.Error(status, s.queue.Paused())
 	}
-	if status, _, body := s.post("/queue/act", url.Values{"action": {"eat"}, "scope": {"filter"}}, nil); status != http.StatusNotFound {
-		t.Error(status, body)
-	}
 	if status, _, body := s.post("/policies/refresh", url.Values{"domain": {"b.example"}}, nil); status != http.StatusConflict || !strings.Contains(body, "MTA-STS is switched off") {
 		t.Error(status, body)
 	}

@@ -57,7 +57,17 @@ func (p *pages) action(do func(context.Context, *http.Request, *words, operator.
 // act does something to messages of the queue. What cannot be taken back goes by the
 // page that counts, and has the number there in "confirm".
 func (p *pages) act(ctx context.Context, r *http.Request, w *words, actor operator.Actor) (done, to string, err error) {
-	action, sel := operator.Action(r.PostForm.Get("action")), targetOf(r.PostForm)
+	action, err := actionOf(r.PostForm, operator.Retry, operator.Hold, operator.Release, operator.Bounce, operator.Remove)
+	if err == nil {
+		err = once(r.PostForm, "reason", "confirm")
+	}
+	if err != nil {
+		return "", "", err
+	}
+	sel, err := targetOf(r.PostForm)
+	if err != nil {
+		return "", "", err
+	}
 	back := backOf(r)
 	if len(sel.IDs) == 0 && !sel.All {
 		return w.T("Nothing was selected."), back, nil
@@ -85,6 +95,16 @@ func (p *pages) act(ctx context.Context, r *http.Request, w *words, actor operat
 		back = withSelection(back, sel.IDs)
 	}
 	return strings.TrimSpace(w.N(out.Affected, didWhat[action]) + " " + missing(w, out)), back, nil
+}
+
+// actionOf returns the action that a form asks for, one of those that there are.
+func actionOf(form url.Values, there ...operator.Action) (operator.Action, error) {
+	words := make([]string, len(there))
+	for i, a := range there {
+		words[i] = string(a)
+	}
+	action, err := field(form, "action", words...)
+	return operator.Action(action), err
 }
 
 // didWhat says what an action did.
@@ -130,24 +150,13 @@ func withSelection(back string, ids []string) string {
 	return u.String()
 }
 
-// pause pauses or resumes delivery.
-func (p *pages) pause(ctx context.Context, r *http.Request, w *words, actor operator.Actor) (done, to string, err error) {
-	order := operator.PauseOrder{Domain: r.PostForm.Get("domain"), For: r.PostForm.Get("for")}
-	if r.PostForm.Get("paused") == "true" {
-		if _, err := p.operator.Pause(ctx, actor, order); err != nil {
-			return "", "", err
-		}
-		return w.T("Delivery is paused."), backOf(r), nil
-	}
-	if _, err := p.operator.Resume(ctx, actor, order); err != nil {
-		return "", "", err
-	}
-	return w.T("Delivery goes on."), backOf(r), nil
-}
-
 // refreshPolicy fetches the policy of a domain.
 func (p *pages) refreshPolicy(ctx context.Context, r *http.Request, w *words, actor operator.Actor) (done, to string, err error) {
-	policy, err := p.operator.RefreshPolicy(ctx, actor, r.PostForm.Get("domain"))
+	domain, err := field(r.PostForm, "domain")
+	if err != nil {
+		return "", "", err
+	}
+	policy, err := p.operator.RefreshPolicy(ctx, actor, domain)
 	if err != nil {
 		return "", "", err
 	}
@@ -156,9 +165,17 @@ func (p *pages) refreshPolicy(ctx context.Context, r *http.Request, w *words, ac
 
 // sendReports sends the TLS reports of a day.
 func (p *pages) sendReports(ctx context.Context, r *http.Request, w *words, actor operator.Actor) (done, to string, err error) {
+	day, err := field(r.PostForm, "day")
+	if err != nil {
+		return "", "", err
+	}
+	domain, err := optional(r.PostForm, "domain")
+	if err != nil {
+		return "", "", err
+	}
 	n := 0
 	states := make(map[tlsrpt.State]int)
-	err = p.operator.SendReports(ctx, actor, r.PostForm.Get("day"), r.PostForm.Get("domain"), func(s tlsrpt.Status) bool {
+	err = p.operator.SendReports(ctx, actor, day, domain, func(s tlsrpt.Status) bool {
 		n++
 		states[s.State]++
 		return ctx.Err() == nil

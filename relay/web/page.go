@@ -15,7 +15,7 @@ import (
 const pageRows = 200
 
 // pageNames are the files of package folder page, without .html.
-var pageNames = []string{"overview", "queue", "message", "confirm", "history", "timeline", "policies", "reports", "day", "received", "receiveddomain", "check", "live", "publish", "login", "error"}
+var pageNames = []string{"overview", "queue", "message", "confirm", "pause", "history", "timeline", "policies", "reports", "day", "received", "receiveddomain", "check", "live", "publish", "login", "error"}
 
 // handlers returns the pages by their paths.
 func (p *pages) handlers() map[string]http.Handler {
@@ -24,6 +24,7 @@ func (p *pages) handlers() map[string]http.Handler {
 		"/queue":         p.page("queue", p.queue),
 		"/queue/{id}":    p.page("message", p.message),
 		"/queue/confirm": p.page("confirm", p.confirm),
+		"/pause":         p.page("pause", p.confirmPause),
 		"/policies":      p.page("policies", p.policies),
 		"/reports":       p.page("reports", p.reports),
 		"/reports/{day}": p.page("day", p.day),

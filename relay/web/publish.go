@@ -17,7 +17,10 @@ func (p *pages) published(r *http.Request, v *view) error {
 
 // renewPublished orders a certificate for the policy host of a domain.
 func (p *pages) renewPublished(ctx context.Context, r *http.Request, w *words, actor operator.Actor) (done, to string, err error) {
-	domain := r.PostForm.Get("domain")
+	domain, err := field(r.PostForm, "domain")
+	if err != nil {
+		return "", "", err
+	}
 	if err := p.operator.RenewPublished(ctx, actor, domain); err != nil {
 		return "", "", err
 	}

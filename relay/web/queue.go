@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/stsrelay/stsrelay/internal/mailbox"
+	"github.com/stsrelay/stsrelay/internal/phrase"
 	"github.com/stsrelay/stsrelay/relay/failure"
 	"github.com/stsrelay/stsrelay/relay/history"
 	"github.com/stsrelay/stsrelay/relay/operator"
@@ -39,6 +40,8 @@ type queuePage struct {
 	selected map[string]bool
 	// Waits is what waits for the domain that was asked for, nil: nothing, or another question.
 	Waits *operator.DomainSummary
+	// Pausable is that domain, "" where it is paused already, or none was asked for.
+	Pausable string
 }
 
 // Selected reports whether a message is selected.
@@ -129,6 +132,7 @@ func (p *pages) queue(r *http.Request, v *view) error {
 	}
 	v.Page = page
 	page.Waits = p.waits(page.Query.Get("domain"))
+	page.Pausable = p.pausable(page.Query.Get("domain"))
 	list, err := p.listed(r.Context(), selectionOf(page.Query), page)
 	if err = noteTimeout(err, v); err != nil {
 		return err
@@ -142,6 +146,15 @@ func (p *pages) queue(r *http.Request, v *view) error {
 	page.First = begin + 1
 	page.Messages = list[begin:min(begin+queueRows, len(list))]
 	return nil
+}
+
+// pausable returns a domain in the form of the queue, "" where it is paused already, or none.
+func (p *pages) pausable(domain string) string {
+	name, err := mailbox.ParseName(domain)
+	if err != nil || slices.ContainsFunc(p.operator.Pauses(), func(pause operator.Pause) bool { return pause.Domain == name }) {
+		return ""
+	}
+	return name
 }
 
 // waits returns what waits for a domain, nil for nothing.
@@ -266,13 +279,21 @@ var errTooMany = errors.New("these are more messages than a page can count: narr
 func (p *pages) confirm(r *http.Request, v *view) error {
 	v.Tab, v.Title = "queue", v.T("Are you sure?")
 	q := r.URL.Query()
-	page := &confirmPage{Action: operator.Action(q.Get("action")), Query: url.Values{}, Back: backOf(r), Reason: q.Get("reason")}
+	action, err := actionOf(q, operator.Bounce, operator.Remove)
+	if err != nil {
+		return err
+	}
+	page := &confirmPage{Action: action, Query: url.Values{}, Back: backOf(r), Reason: q.Get("reason")}
 	for _, key := range append(queueFilter, "id", "scope") {
 		if q.Has(key) {
 			page.Query[key] = q[key]
 		}
 	}
-	err := p.operator.Messages(r.Context(), targetOf(page.Query), -1, func(m *operator.Message) bool {
+	sel, err := targetOf(page.Query)
+	if err != nil {
+		return err
+	}
+	err = p.operator.Messages(r.Context(), sel, -1, func(m *operator.Message) bool {
 		if page.Count++; page.Oldest == nil {
 			page.Oldest = m
 		}
@@ -288,9 +309,16 @@ func (p *pages) confirm(r *http.Request, v *view) error {
 
 // targetOf returns the messages that a form names: its filter where the scope says so,
 // else the selected ones.
-func targetOf(q url.Values) operator.Selection {
-	if q.Get("scope") == "filter" {
-		return selectionOf(q)
+func targetOf(q url.Values) (operator.Selection, error) {
+	scope, err := optional(q, "scope", "selected", "filter")
+	if err != nil {
+		return operator.Selection{}, err
 	}
-	return operator.Selection{IDs: q["id"]}
+	if scope == "filter" {
+		return selectionOf(q), once(q, queueFilter...)
+	}
+	if slices.Contains(q["id"], "") {
+		return operator.Selection{}, operator.Invalid(phrase.Errorf("the form has a field %q without a value", "id"))
+	}
+	return operator.Selection{IDs: q["id"]}, nil
 }

@@ -77,7 +77,7 @@ func ask(t *testing.T, server *httptest.Server, method, path string, change func
 	return reply{res.StatusCode, res.Header}, string(body)
 }
 
-var guarded = []string{"/", "/queue", "/queue/01ABC", "/queue/confirm", "/policies", "/reports", "/reports/2026-11-23", "/metrics"}
+var guarded = []string{"/", "/queue", "/queue/01ABC", "/queue/confirm?action=remove", "/pause?domain=a.example", "/policies", "/reports", "/reports/2026-11-23", "/metrics"}
 
 func TestTheTokenIsAskedForAndTakenAsBrowsersAndScrapersShowIt(t *testing.T) {
 	serve, _ := newServer(t)
