@@ -384,6 +384,9 @@ func (q *Queue) Summary() []DomainSummary {
 		if s.next != 0 {
 			row.NextAttemptAt = q.clock.at(s.next)
 		}
+		if since, failing := d.FailingSince(); failing {
+			row.FailingSince = q.clock.at(since)
+		}
 		out = append(out, row)
 	}
 	slices.SortFunc(out, func(a, b DomainSummary) int {

@@ -201,10 +201,14 @@ type Wait struct {
 
 // DomainSummary is the mail that waits for one domain.
 type DomainSummary struct {
-	Domain        string
-	Messages      int
-	Recipients    int
-	OldestAt      time.Time
+	Domain     string
+	Messages   int
+	Recipients int
+	// OldestAt is when the oldest of the messages came in.
+	OldestAt time.Time
+	// FailingSince is since when the domain as a whole has failed in each attempt, as far as
+	// this process has seen it; zero: it has not, or was not tried.
+	FailingSince  time.Time
 	Ages          Ages
 	NextAttemptAt time.Time
 	// Last is why the last attempt that ended with mail still queued did not deliver it.

@@ -65,4 +65,13 @@ func TestARecipientSaysSinceWhenItWaitsWithItsDomain(t *testing.T) {
 	if d := w.BackoffSince.Sub(began); w.Backoff.Code != "connect" || d < -time.Second || d > time.Second || !w.LastAttemptAt.IsZero() {
 		t.Errorf("%+v; the back-off began at %s", m, began)
 	}
+	if s := b.Summary()[0]; s.FailingSince.Sub(w.BackoffSince).Abs() > time.Second {
+		t.Errorf("%+v", s)
+	}
+	b.advance(2 * time.Hour)
+	probe := b.claim()
+	b.Finish(probe, Outcome{Results: all(probe, Queued)}) // a host has answered
+	if s := b.Summary()[0]; !s.FailingSince.IsZero() {
+		t.Errorf("a host has answered: %+v", s)
+	}
 }

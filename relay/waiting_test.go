@@ -1,12 +1,15 @@
 package relay_test
 
 import (
+	"bytes"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/stsrelay/stsrelay/internal/e2e"
 	"github.com/stsrelay/stsrelay/internal/testnet"
 	"github.com/stsrelay/stsrelay/queue"
+	"github.com/stsrelay/stsrelay/relay/check"
 	"github.com/stsrelay/stsrelay/relay/operator"
 )
 
@@ -48,5 +51,40 @@ func TestAnActiveMessageSaysWhatItWaitsFor(t *testing.T) {
 			}
 			w.SetFaults(h, testnet.Faults{})
 		})
+	}
+}
+
+// The summary, the check and the page of a domain say since when it fails, which is another
+// thing than the age of its mail.
+func TestItIsSaidSinceWhenADomainFails(t *testing.T) {
+	w := e2e.New(t, "[admin]\nhttp = \"127.0.0.1:0\"\n")
+	down, slow := w.Host("mx.down.example"), w.Host("mx.slow.example")
+	w.Domain("down.example", testnet.Domain{MX: []string{down.Name}})
+	w.Domain("slow.example", testnet.Domain{MX: []string{slow.Name}})
+	w.SetFaults(down, testnet.Faults{Down: true})
+	w.SetFaults(slow, testnet.Faults{Replies: map[string]string{"rcpt": "450 4.2.0 greylisted"}})
+	began := time.Now().Add(-time.Second)
+	w.Attempted(w.Send("anna@sender.example", "kurt@down.example"))
+	w.Attempted(w.Send("anna@sender.example", "kurt@slow.example"))
+	since := make(map[string]*time.Time)
+	for _, d := range w.Relay.Operator().Summary() {
+		since[d.Domain] = d.FailingSince
+	}
+	if since["slow.example"] != nil || since["down.example"] == nil || since["down.example"].Before(began) {
+		t.Fatalf("since %v; the first attempt was after %s", since, began)
+	}
+	r, err := w.Relay.Operator().Check(t.Context(), operator.Actor{Via: "test"}, "down.example", "")
+	if err != nil || r.Waiting == nil || r.Waiting.FailingSince == nil || r.Waiting.FailingSince.Sub(*since["down.example"]).Abs() > time.Second {
+		t.Fatalf("%+v, %v", r, err)
+	}
+	var text bytes.Buffer
+	if err := r.Text(&text, check.Style{}); err != nil || !strings.Contains(text.String(), "every attempt has failed since "+r.Waiting.FailingSince.Format(time.DateTime)+" UTC") {
+		t.Errorf("%v\n%s", err, text.String())
+	}
+	if body := page(w, "/queue?domain=down.example"); !strings.Contains(body, "<dt>Fails since</dt>") || !strings.Contains(body, "<dt>Oldest</dt><dd>in the queue for ") {
+		t.Error(body)
+	}
+	if body := page(w, "/queue?domain=slow.example"); strings.Contains(body, "Fails since") {
+		t.Error(body)
 	}
 }

@@ -72,6 +72,8 @@ func TestTheGermanPageOfACheckIsGerman(t *testing.T) {
 		{"/check?domain=plain.example", "Mail wartet, und nichts wird gesendet: MTA-STS verlangt mehr: mx1.plain.example bietet kein STARTTLS an"},
 		{"/check?domain=plain.example", "der letzte Versuch mit dieser Mail endete so: „"},
 		{"/check?domain=plain.example", "Sagen Sie es dem Postmaster der Domain; stsrelay check plain.example sagt"},
+		{"/check?domain=plain.example", "Schlägt fehl seit <time"},
+		{"/pause?domain=plain.example&for=2h", "Eine Nachricht wartet darauf"},
 		{"/check?domain=ruled.example&sender=anna@sender.example", "die Ausweichroute"},
 		{"/check?domain=broken.example", "die Policy von broken.example nennt mx1.broken.example nicht"},
 		{"/check?domain=nothing.example", "Mail kommt sofort zurück: die Domain nothing.example existiert nicht"},

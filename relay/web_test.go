@@ -124,7 +124,7 @@ func TestTheWebPageShowsWhatTheCommandLineDoes(t *testing.T) {
 		{"/", `<a href="/history?proof=mta-sts">MTA-STS</a> 1 (50.0 %)`, ""},
 		{"/queue?why=rcpt", "the mailbox sleeps", ""},
 		{"/queue?why=dns", "No messages.", id},
-		{"/queue?domain=Busy.example", "the oldest is in the queue for", ""},
+		{"/queue?domain=Busy.example", "<dt>Oldest</dt><dd>in the queue for", ""},
 		{"/queue?domain=busy.example", "Nothing if it passes by itself; else read the reply.", ""},
 		{"/queue/" + id, "<em>Whose: theirs.</em>", ""},
 		{"/queue/" + id, "<dt>What helps</dt>", ""},

@@ -154,6 +154,15 @@ func TestAnOperatorsDayOnThePage(t *testing.T) {
 		t.Errorf("%d are ticked after a reload", n)
 	}
 
+	// The delivery to a domain is paused from its page, and goes on from any.
+	b.fill("main input[name=for]", "2h")
+	b.click(`main form.acts[action="/pause"] button`)
+	b.wants("Delivery to busy5.example pauses for 2h, and goes on by itself.")
+	b.click(`form:has(input[name=confirm]) button`)
+	b.wants("Delivery to busy5.example is paused.", "It goes on in")
+	b.click(`.banner form:has(input[name=domain]) button`)
+	b.wants("Delivery to busy5.example goes on.")
+
 	// Pages of other sites, also on this machine, can neither act nor show this one in a frame.
 	held := len(messages(t, w, operator.Selection{State: "held"}))
 	var form strings.Builder
@@ -247,7 +256,7 @@ func TestEveryPageIsForEverybody(t *testing.T) {
 		b.open("/")
 		b.login(token)
 		for _, page := range [][2]string{
-			{"overview", "/"}, {"queue", "/queue"}, {"reason", "/queue?why=rcpt&sort=-to"}, {"message", "/queue/" + id}, {"confirm", "/queue/confirm?action=bounce&scope=filter&why=rcpt"},
+			{"overview", "/"}, {"queue", "/queue"}, {"reason", "/queue?why=rcpt&sort=-to"}, {"message", "/queue/" + id}, {"confirm", "/queue/confirm?action=bounce&scope=filter&why=rcpt"}, {"pause", "/pause?domain=busy5.example&for=2h"},
 			{"history", "/history"}, {"timeline", "/history/" + gone}, {"policies", "/policies"}, {"reports", "/reports"}, {"day", "/reports/" + time.Now().UTC().Format(time.DateOnly)}, {"error", "/queue/nothing"},
 			{"live", "/live?refresh=0"}, {"check", "/check"}, {"checked", "/check?domain=none3.example"}, {"publish", "/publish"}, {"received", "/received"}, {"receiveddomain", "/received/own.example"},
 		} {

@@ -49,6 +49,10 @@ func (d *Domain) Backoff() (b DomainBackoff, step int) {
 	return d.backoff.DomainBackoff, d.backoff.step
 }
 
+// FailingSince returns when the first of the back-offs in a row began; ok is false where d is in
+// none.
+func (d *Domain) FailingSince() (since Time, ok bool) { return d.backoff.since, d.backoff.step > 0 }
+
 // backOff begins the next back-off of d. It lasts as long as the schedule says for this
 // number of failures in a row, but ends by the next retry in the domain. Groups that have
 // expired do not wait for its end.

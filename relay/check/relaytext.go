@@ -26,5 +26,8 @@ func (t *text) waiting(w *Waiting, now time.Time) {
 		line += "; next attempt in " + human.Span(w.NextAttemptAt.Sub(now))
 	}
 	t.line("  %s", line)
+	if w.FailingSince != nil {
+		t.line("  every attempt has failed since %s UTC, for %s", w.FailingSince.UTC().Format(time.DateTime), human.Span(now.Sub(*w.FailingSince)))
+	}
 	t.problems(w.Problems)
 }

@@ -94,8 +94,12 @@ type Published struct {
 // Waiting is mail that waits in the queue, and what its last attempt met. A check says
 // nothing of a message, so that it cannot meet all of that itself.
 type Waiting struct {
-	Messages      int        `json:"messages"`
-	OldestAt      time.Time  `json:"oldest_at"`
+	Messages int `json:"messages"`
+	// OldestAt is when the oldest of the messages came in.
+	OldestAt time.Time `json:"oldest_at"`
+	// FailingSince is since when the domain as a whole has failed in each attempt, as far as the
+	// running relay has seen it; nil: it has not.
+	FailingSince  *time.Time `json:"failing_since,omitempty"`
 	NextAttemptAt *time.Time `json:"next_attempt_at"`
 	// Why is the code of the reason, Detail what happened.
 	Why      string    `json:"why"`

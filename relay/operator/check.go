@@ -90,7 +90,7 @@ func afterAt(s string) string { return s[strings.LastIndexByte(s, '@')+1:] }
 
 // Waiting is the mail of the domain as a check shows it, with what its last attempt met.
 func (d *DomainSummary) Waiting() *check.Waiting {
-	w := &check.Waiting{Messages: d.Messages, OldestAt: d.OldestAt, NextAttemptAt: d.NextAttemptAt, Why: d.Reason.Code, Detail: d.Reason.Detail}
+	w := &check.Waiting{Messages: d.Messages, OldestAt: d.OldestAt, FailingSince: d.FailingSince, NextAttemptAt: d.NextAttemptAt, Why: d.Reason.Code, Detail: d.Reason.Detail}
 	if d.Reason.Detail != "" {
 		// The table of reasons, and its translations, have DOMAIN in the place of the domain.
 		remedy := phrase.Text(strings.ReplaceAll(d.Reason.Remedy, d.Domain, "DOMAIN"))

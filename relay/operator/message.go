@@ -61,10 +61,15 @@ type Recipient struct {
 
 // DomainSummary is what waits for one domain.
 type DomainSummary struct {
-	Domain     string    `json:"domain"`
-	Messages   int       `json:"messages"`
-	Recipients int       `json:"recipients"`
-	OldestAt   time.Time `json:"oldest_at"`
+	Domain     string `json:"domain"`
+	Messages   int    `json:"messages"`
+	Recipients int    `json:"recipients"`
+	// OldestAt is when the oldest of the messages came in.
+	OldestAt time.Time `json:"oldest_at"`
+	// FailingSince is since when the domain as a whole has failed in each attempt: no host could
+	// be reached, or none met what is asked of it. nil: that is not so, or not known, as of other
+	// relays and of the time before the start.
+	FailingSince *time.Time `json:"failing_since,omitempty"`
 	// Ages is how many recipients wait for less than 5, 10, 20, 40, 80, 160, 320, 640, and
 	// 1,280 minutes, and longer.
 	Ages          queue.Ages `json:"ages"`

@@ -130,7 +130,7 @@ func (o *Operator) Summary() []DomainSummary {
 	pauses := o.pausesNow()
 	for _, d := range list {
 		out = append(out, DomainSummary{Domain: d.Domain, Messages: d.Messages, Recipients: d.Recipients,
-			OldestAt: d.OldestAt.UTC().Truncate(time.Millisecond), Ages: d.Ages, NextAttemptAt: timePointer(d.NextAttemptAt), LastError: d.Last.Text, Reason: newReason(d.Last, d.Domain, "", ours), Paused: pauses.of(d.Domain)})
+			OldestAt: d.OldestAt.UTC().Truncate(time.Millisecond), FailingSince: timePointer(d.FailingSince), Ages: d.Ages, NextAttemptAt: timePointer(d.NextAttemptAt), LastError: d.Last.Text, Reason: newReason(d.Last, d.Domain, "", ours), Paused: pauses.of(d.Domain)})
 	}
 	return out
 }
