@@ -10,6 +10,7 @@ import (
 
 	"github.com/stsrelay/stsrelay/internal/dnsclient"
 	"github.com/stsrelay/stsrelay/internal/store"
+	"github.com/stsrelay/stsrelay/relay/outbound"
 	"github.com/stsrelay/stsrelay/sts"
 )
 
@@ -47,6 +48,14 @@ func (r *Relay) openPolicies(roots *x509.CertPool) (*sts.Manager, error) {
 			return fetched, err
 		},
 	})
+}
+
+// noHost tells why the DNS has no mail host for a domain, asked anew; nil where it has one, or
+// cannot tell now.
+func (r *Relay) noHost(ctx context.Context, domain string) error {
+	finder := outbound.Finder{Resolver: r.resolver}
+	finder.Forget(&outbound.Plan{Domain: domain})
+	return finder.NoHost(ctx, domain, r.config.Load().Delivery.PrivateAddresses == "allow")
 }
 
 // probeResolvers asks the resolvers whether they validate DNSSEC, and logs whether their

@@ -1,6 +1,7 @@
 package relay_test
 
 import (
+	"net/http"
 	"strings"
 	"testing"
 
@@ -152,4 +153,37 @@ func TestWhileNobodyKnowsWhetherThereIsAPolicyMailWaitsForTwoAttempts(t *testing
 	w.Edit(`retry = ["1s"]`, `retry = ["1h"]`)
 	w.Reload()
 	w.Deliver("two@a.example", "three@a.example")
+}
+
+// Where a domain has no record since it does not exist, or takes no mail, a refresh of its
+// policy says that: the name is mostly mistyped.
+func TestARefreshOfAPolicySaysThatThereIsNoSuchDomain(t *testing.T) {
+	w := e2e.New(t, actingConfig(t))
+	h := w.Host("mx.plain.example")
+	w.Domain("plain.example", testnet.Domain{MX: []string{h.Name}})
+	for _, record := range []string{`nohost.example. 60 IN TXT "x"`, "null.example. 60 IN MX 0 .", "nowhere.example. 60 IN MX 10 gone.example."} {
+		if err := w.DNS.Add(record); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for domain, want := range map[string]string{
+		"plain.example":   "no MTA-STS record",
+		"nosuch.example":  "no MTA-STS record: the domain nosuch.example does not exist",
+		"nohost.example":  "no MTA-STS record: nohost.example has no mail host: there is neither an MX record nor an address",
+		"null.example":    "no MTA-STS record: the domain null.example takes no mail: it has a null MX",
+		"nowhere.example": "no MTA-STS record: nowhere.example has no mail host: gone.example does not exist",
+	} {
+		if err := w.Admin().Do(t.Context(), http.MethodPost, "/v1/policies/"+domain+"/refresh", nil, nil); err == nil || err.Error() != want {
+			t.Errorf("%s: %v, want %s", domain, err, want)
+		}
+	}
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "http://"+w.Relay.HTTPAddr().String()+"/policies/refresh", strings.NewReader("domain=nosuch.example"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	req.Header.Set("Accept-Language", "de")
+	if status, _, body := fetch(w, acting(w), req); status != http.StatusBadGateway || !strings.Contains(body, "<p>kein MTA-STS-Record: die Domain nosuch.example existiert nicht</p>") {
+		t.Errorf("%d %s", status, body)
+	}
 }

@@ -34,6 +34,9 @@ type Options struct {
 	Store store.Reader
 	// Policies is the policy cache; nil: MTA-STS is off.
 	Policies *sts.Manager
+	// NoHost tells why the DNS has no mail host for a domain, nil where it has one, or that is
+	// not known; nil: it is not asked.
+	NoHost func(ctx context.Context, domain string) error
 	// Reports returns what makes and sends TLS reports. The error says why this relay
 	// makes none. nil: they are switched off.
 	Reports func() (*tlsrpt.Reporter, error)

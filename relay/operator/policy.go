@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/stsrelay/stsrelay/internal/mailbox"
+	"github.com/stsrelay/stsrelay/internal/phrase"
 	"github.com/stsrelay/stsrelay/sts"
 )
 
@@ -80,6 +81,11 @@ func (o *Operator) RefreshPolicy(ctx context.Context, actor Actor, name string) 
 	}
 	o.log(ctx, actor, "policy refresh requested by the operator", slog.String("domain", domain))
 	e, err := o.o.Policies.Refresh(ctx, domain)
+	if errors.Is(err, sts.ErrNoRecord) && o.o.NoHost != nil {
+		if why := o.o.NoHost(ctx, domain); why != nil { // a typing error, mostly
+			err = phrase.Errorf("%w: %w", err, why)
+		}
+	}
 	if err != nil {
 		return Policy{}, failed(upstream, err)
 	}

@@ -10,6 +10,7 @@ import (
 
 	"github.com/stsrelay/stsrelay/internal/dnsclient"
 	"github.com/stsrelay/stsrelay/internal/phrase"
+	"github.com/stsrelay/stsrelay/relay/failure"
 )
 
 // NoAddress is a host that has no address. Another lookup would not help.
@@ -164,6 +165,20 @@ func (f *Finder) Homeless(ctx context.Context, p *Plan, private bool) phrase.Phr
 		text = phrase.New("%s and %d more of the kind", text, n)
 	}
 	return phrase.New("%s has no mail host: %s", p.Domain, text)
+}
+
+// NoHost tells why no host takes mail for a domain: its name does not exist, it has a null MX,
+// or none of its hosts has an address. It is nil where there is a host, or where that cannot be
+// told now.
+func (f *Finder) NoHost(ctx context.Context, domain string, private bool) error {
+	plan, err := f.Find(ctx, &Destination{Domain: domain})
+	if denied, ok := errors.AsType[*Denial](err); ok {
+		return denied
+	}
+	if why := f.Homeless(ctx, &plan, private); err == nil && !why.IsZero() {
+		return &Denial{Reason: failure.NoHost, Text: why}
+	}
+	return nil
 }
 
 // Forget lets the next lookups of a plan's domain and hosts go past the DNS cache.
