@@ -75,7 +75,7 @@ func (b *content) reset(chunks bool) {
 // endContent signals the end of a message to go-smtp.
 func (c *conn) endContent(in input) {
 	if c.enter(in) {
-		c.out = append(c.out[:0], ".\r\n"...)
+		c.give([]byte(".\r\n"))
 	}
 }
 

@@ -53,6 +53,7 @@ type conn struct {
 
 	br  *bufio.Reader
 	out []byte // for go-smtp, not yet taken
+	mem []byte // memory of out
 	err error
 
 	dialogue dialogue
@@ -250,7 +251,13 @@ func (c *conn) answer(s step) error {
 // ask gives go-smtp a line of a command, which it answers next.
 func (c *conn) ask(in input, line []byte) {
 	c.dialogue.asked = in
-	c.out = append(c.out[:0], line...)
+	c.give(line)
+}
+
+// give lets go-smtp read a line, when it has read what was given before.
+func (c *conn) give(line []byte) {
+	c.mem = append(c.mem[:0], line...)
+	c.out = c.mem
 }
 
 // Write sends a line of a reply of go-smtp. The greeting is the moment to refuse
