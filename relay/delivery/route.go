@@ -62,7 +62,8 @@ const smtpPort = 25
 func (a *attempt) findHosts(ctx context.Context) (outbound.Plan, *attemptError) {
 	a.trace.WaitsFor("the mail hosts of", a.claim.Domain)
 	plan, err := a.d.finder.Find(ctx, &a.to)
-	a.tracePlan(plan, err)
+	plan.Shuffle()
+	a.tracePlan(plan, err) // its text may be made later: from here on nobody changes the plan
 	denied, ok := errors.AsType[*outbound.Denial](err)
 	switch {
 	case ok && denied.OfRoute:
@@ -72,7 +73,6 @@ func (a *attempt) findHosts(ctx context.Context) (outbound.Plan, *attemptError) 
 	case err != nil:
 		return plan, &attemptError{reason: failure.DNS, text: err.Error(), domainWide: true}
 	}
-	plan.Shuffle()
 	return plan, nil
 }
 
