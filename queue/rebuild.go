@@ -56,7 +56,7 @@ func (q *Queue) rebuild() (sound bool, err error) {
 	if n := q.scheduler.Counts(); n.Messages > 0 {
 		q.log.Info("queue opened", "messages", n.Messages, "recipients", n.Recipients, "held", n.Held, "took_seconds", time.Since(start).Round(time.Millisecond).Seconds())
 	}
-	q.spare(r.last, r.newest)
+	q.spare(r.last)
 	return !r.unsound, nil
 }
 

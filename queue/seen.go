@@ -23,27 +23,34 @@ const (
 // returned to its senders after one attempt, which fails because certificates seem to have
 // expired. After a true outage mail deserves more than one attempt too.
 type seenRecord struct {
+	// At is when this was noted, by the wall clock of then.
 	At time.Time `cbor:"1,keyasint"`
-	// Next is the number of the first message that came in after At.
-	Next uint64 `cbor:"4,keyasint,omitempty"`
+	// Latest is the latest time that was noted: the clock may have been set back since then.
+	// Next is the number of the first message that came in after that.
+	Latest time.Time `cbor:"5,keyasint"`
+	Next   uint64    `cbor:"4,keyasint,omitempty"`
 	// Spared is what messages whose number is below Below may be older before they are
 	// given up, if the queue is opened now.
 	Spared time.Duration `cbor:"2,keyasint,omitempty"`
 	Below  uint64        `cbor:"3,keyasint,omitempty"`
 }
 
-// passed returns the record of a later moment, at which messages have numbers below next. More
-// than longestOutage since the last one was an outage, or a step of the clock.
+// passed returns the record of a later moment, at which messages have numbers below next.
 func (r seenRecord) passed(now time.Time, next uint64) seenRecord {
-	away := now.Sub(r.At)
+	away, back := now.Sub(r.Latest), r.At.Sub(now)
 	switch {
 	case r.At.IsZero():
-	case away > longestOutage:
+		r.Latest, r.Next = now, next
+	case away > longestOutage: // an outage, or a step of the clock
 		r.Spared, r.Below = r.Spared+away-longestOutage, next
-	case away < -longestOutage: // the clock was ahead, and is not any more
-		r.Spared = max(r.Spared+away, 0)
+		r.Latest, r.Next = now, next
+	case back > longestOutage && r.Spared > 0: // the clock was ahead, and is not any more
+		r.Spared = max(r.Spared-back, 0)
+		r.Latest, r.Next = now, next
+	case away > 0:
+		r.Latest, r.Next = now, next
 	}
-	r.At, r.Next = now, next
+	r.At = now
 	return r
 }
 
@@ -51,8 +58,8 @@ func (r seenRecord) passed(now time.Time, next uint64) seenRecord {
 // the newest of those before it, nor before the queue was seen without it.
 func (r *seenRecord) received(seq uint64, at, newest, now time.Time) time.Time {
 	earliest := newest
-	if seq >= r.Next && r.At.After(earliest) && !r.At.After(now) {
-		earliest = r.At
+	if seq >= r.Next && r.Latest.After(earliest) && !r.Latest.After(now) {
+		earliest = r.Latest
 	}
 	if earliest.Sub(at) > clockBehind {
 		return earliest
@@ -69,18 +76,13 @@ func (q *Queue) readSeen() (last seenRecord, err error) {
 }
 
 // spare compares the time with that of the last run, and spares what would expire by the
-// difference. newest is when the last message came in: the clock may have been behind that
-// when the queue ran last.
-func (q *Queue) spare(last seenRecord, newest time.Time) {
-	before := last.Spared
-	if !last.At.IsZero() && newest.After(last.At) {
-		last.At = newest
-	}
+// difference.
+func (q *Queue) spare(last seenRecord) {
 	q.seen = last.passed(q.clock.utc(), q.sequence.next)
 	q.scheduler.Spare(q.seen.Below, q.seen.Spared)
-	if later := q.seen.Spared - before; later > 0 && q.scheduler.Counts().Messages > 0 {
+	if later := q.seen.Spared - last.Spared; later > 0 && q.scheduler.Counts().Messages > 0 {
 		q.log.Warn("the relay was away for long, or its clock is wrong; mail that waits is given up that much later",
-			"since", last.At, "later_seconds", later.Seconds())
+			"since", last.Latest, "later_seconds", later.Seconds())
 	}
 	q.writeSeen(q.seen)
 }

@@ -22,6 +22,8 @@ func TestMailIsNotGivenUpForATimeInWhichNobodyTriedIt(t *testing.T) {
 		"away for two weeks, twice":                    {{step: 14 * day}, {step: 14 * day, ran: 2 * day}, {ran: day + time.Hour, expired: true}},
 		"a clock a year back, then right":              {{step: -365 * day, ran: time.Hour}, {step: 365 * day, ran: 4 * day}, {ran: day, expired: true}},
 		"a clock a year ahead while it ran and after":  {{set: 365 * day}, {step: time.Hour}, {step: -365 * day, ran: 4 * day}, {ran: day, expired: true}},
+		"a clock a year back, set right while it ran":  {{set: -365 * day}, {}, {set: 365 * day}, {ran: 4 * day}, {step: time.Minute, ran: day, expired: true}},
+		"a clock a year ahead, twice":                  {{step: 365 * day}, {step: -365 * day, ran: day}, {step: 365 * day}, {step: -365 * day, ran: 3 * day}, {ran: day, expired: true}},
 		"a clock a year ahead, set right while it ran": {{step: 365 * day}, {set: -365 * day}, {ran: 4 * day}, {step: time.Minute, ran: day, expired: true}},
 	} {
 		t.Run(name, func(t *testing.T) {
