@@ -18,6 +18,7 @@ import (
 	"net/http"
 	"net/netip"
 	"strconv"
+	"sync"
 	"time"
 
 	"github.com/stsrelay/stsrelay/internal/clienthello"
@@ -114,14 +115,14 @@ type Exchange struct {
 // address of the host is public.
 func (c *Client) Do(req *http.Request) (*Exchange, error) {
 	ctx := req.Context()
-	out := &Exchange{}
+	var reached reached
 	cfg := &tls.Config{
 		ServerName: req.URL.Hostname(), RootCAs: c.o.Roots, MinVersion: tls.VersionTLS12, Time: c.o.Now,
 		InsecureSkipVerify: c.o.Insecure, //nolint:gosec // the caller's choice
 	}
 	transport := &http.Transport{
 		DialTLSContext: func(ctx context.Context, network, address string) (net.Conn, error) {
-			return c.dialTLS(ctx, network, address, cfg, out)
+			return c.dialTLS(ctx, network, address, cfg, &reached)
 		},
 		ResponseHeaderTimeout:  c.o.HeaderTimeout,
 		DisableCompression:     true,
@@ -136,6 +137,7 @@ func (c *Client) Do(req *http.Request) (*Exchange, error) {
 		transport.HTTP2 = &http.HTTP2Config{MaxReceiveBufferPerStream: most, MaxReceiveBufferPerConnection: most}
 	}
 	answer, err := transport.RoundTrip(req) //nolint:bodyclose // the caller closes it; a RoundTripper follows no redirect
+	out := reached.exchange()
 	if err != nil {
 		transport.CloseIdleConnections()
 		return out, causeOf(ctx, err)
@@ -143,6 +145,32 @@ func (c *Client) Do(req *http.Request) (*Exchange, error) {
 	answer.Body = &body{ctx: ctx, limited: io.LimitReader(answer.Body, c.o.MaxBody+1), whole: answer.Body, end: transport.CloseIdleConnections}
 	out.Answer = answer
 	return out, nil
+}
+
+// reached is what a connection has reached. Where the context of a request ends, Transport goes
+// on with the connection for a while, on a goroutine of its own.
+type reached struct {
+	mu         sync.Mutex
+	addr       string
+	smallHello bool
+}
+
+func (r *reached) address(addr string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.addr = addr
+}
+
+func (r *reached) handshake(smallHello bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.smallHello = smallHello
+}
+
+func (r *reached) exchange() *Exchange {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return &Exchange{Addr: r.addr, SmallHello: r.smallHello}
 }
 
 // body is the body of an answer, bounded.
@@ -176,21 +204,21 @@ func causeOf(ctx context.Context, err error) error {
 
 // dialTLS connects and makes the handshake, once more with a small ClientHello where the
 // host does not answer a large one.
-func (c *Client) dialTLS(ctx context.Context, network, address string, cfg *tls.Config, out *Exchange) (net.Conn, error) {
-	conn, to, err := c.dial(ctx, address)
+func (c *Client) dialTLS(ctx context.Context, network, address string, cfg *tls.Config, to *reached) (net.Conn, error) {
+	conn, addr, err := c.dial(ctx, address)
 	if err != nil {
 		return nil, err
 	}
-	out.Addr = to.Addr().String()
+	to.address(addr.Addr().String())
 	again := false
-	client, err := c.o.Hellos.Client(ctx, conn, to.String(), cfg, c.o.Handshake, func(ctx context.Context) (net.Conn, error) {
+	client, err := c.o.Hellos.Client(ctx, conn, addr.String(), cfg, c.o.Handshake, func(ctx context.Context) (net.Conn, error) {
 		again = true
-		return c.o.DialContext(ctx, network, to.String())
+		return c.o.DialContext(ctx, network, addr.String())
 	})
 	if err != nil {
 		return nil, err
 	}
-	out.SmallHello = again
+	to.handshake(again)
 	return client, nil
 }
 

@@ -11,6 +11,7 @@ import (
 	"net/http/httptest"
 	"net/netip"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 )
@@ -143,5 +144,38 @@ func TestWhereThereIsNoAnswer(t *testing.T) {
 	o.Roots = x509.NewCertPool()
 	if _, _, err := ask(t, t.Context(), o, "https://example.com/"); err == nil || !strings.Contains(err.Error(), "certificate") {
 		t.Errorf("a certificate that nobody trusts: %v", err)
+	}
+}
+
+// told is a connection that tells that it was closed.
+type told struct {
+	net.Conn
+	closed chan struct{}
+	once   *sync.Once
+}
+
+func (c told) Close() error {
+	c.once.Do(func() { close(c.closed) })
+	return c.Conn.Close()
+}
+
+// A request that has ended returns at once, while Transport goes on with the connection: what
+// that reaches changes nothing that the caller has.
+func TestAConnectionThatComesTooLateIsNotTold(t *testing.T) {
+	o, s := site(t, func(http.ResponseWriter, *http.Request) {})
+	ctx, cancel := context.WithCancel(t.Context())
+	returned, late := make(chan struct{}), told{closed: make(chan struct{}), once: new(sync.Once)}
+	o.DialContext = func(context.Context, string, string) (net.Conn, error) {
+		cancel()
+		<-returned
+		var err error
+		late.Conn, err = net.Dial("tcp", s.Listener.Addr().String())
+		return late, err
+	}
+	x, _, err := ask(t, ctx, o, "https://example.com/")
+	close(returned)
+	<-late.closed
+	if !errors.Is(err, context.Canceled) || x.Addr != "" || x.SmallHello {
+		t.Errorf("%v; it has reached %q", err, x.Addr)
 	}
 }
