@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/netip"
 	"strings"
+	"sync/atomic"
 
 	"github.com/stsrelay/stsrelay/internal/dnsclient"
 	"github.com/stsrelay/stsrelay/internal/phrase"
@@ -53,6 +54,7 @@ type policyLookups struct {
 // announces is a common mistake.
 func (c *checker) findPolicy(ctx context.Context) {
 	p := &c.lookups
+	var addrs atomic.Pointer[[]netip.Addr] // of the policy host: a fetch that has ended may still look them up
 	fetcher := sts.NewFetcher(sts.FetcherOptions{
 		Roots: c.Roots, DialContext: c.Dial, AllowPrivate: c.AllowPrivate, Now: c.Now,
 		Timeout: c.Timeout * 9 / 10, // so that the failure is the fetch's own
@@ -61,7 +63,7 @@ func (c *checker) findPolicy(ctx context.Context) {
 			if dnsclient.IsNotFound(err) {
 				return nil, sts.ErrNoHost
 			}
-			p.addrs = a.Addrs
+			addrs.Store(&a.Addrs)
 			return a.Addrs, err
 		},
 	})
@@ -69,6 +71,9 @@ func (c *checker) findPolicy(ctx context.Context) {
 		if !p.asked { // a check fetches once
 			f, err := fetcher.Fetch(ctx, domain)
 			p.asked, p.fetched = true, f
+			if a := addrs.Load(); a != nil {
+				p.addrs = *a
+			}
 			p.fetchErr, _ = errors.AsType[*sts.FetchError](err)
 		}
 		return p.fetched, errorOf(p.fetchErr)
