@@ -2,7 +2,6 @@ package relay_test
 
 import (
 	"bytes"
-	"net"
 	"runtime"
 	"strings"
 	"testing"
@@ -81,28 +80,16 @@ func BenchmarkStageDelivery(b *testing.B) {
 //	go test -run - -bench StageAll -benchmem ./relay
 func BenchmarkStageAll(b *testing.B) {
 	w, host := newStage(b, false)
-	conn, err := net.Dial("tcp", w.Addr)
+	client, err := testnet.NewSource(w.Addr)
 	if err != nil {
 		b.Fatal(err)
 	}
-	defer conn.Close()
-	var replies [4 << 10]byte
+	defer client.Close()
 	ask := func(part []byte, last string) {
-		if _, err := conn.Write(part); err != nil {
+		if err := client.Ask(part, last); err != nil {
 			b.Fatal(err)
 		}
-		for n := 0; ; {
-			k, err := conn.Read(replies[n:])
-			if n += k; err != nil {
-				b.Fatal(err)
-			}
-			if replies[n-1] == '\n' && bytes.HasPrefix(replies[bytes.LastIndexByte(replies[:n-1], '\n')+1:n], []byte(last)) {
-				return
-			}
-		}
 	}
-	ask(nil, "220 ")
-	ask([]byte("EHLO client.example\r\n"), "250 ")
 	envelope, content := []byte("MAIL FROM:<anna@sender.example>\r\nRCPT TO:<kurt@load.example>\r\nDATA\r\n"), append(bytes.Clone(stageBody), ".\r\n"...)
 	sent := int64(0)
 	send := func() {

@@ -1,16 +1,15 @@
 package ingress
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 	"io"
 	"log/slog"
-	"net"
 	"strings"
 	"testing"
 
 	"github.com/stsrelay/stsrelay/internal/store/memory"
+	"github.com/stsrelay/stsrelay/internal/testnet"
 	"github.com/stsrelay/stsrelay/queue"
 )
 
@@ -33,29 +32,16 @@ func BenchmarkStageDoor(b *testing.B) {
 // benchDoor sends a message in parts, each after the reply to the one before.
 func benchDoor(b *testing.B, parts ...[]byte) {
 	q, addr := benchServer(b)
-	conn, err := net.Dial("tcp", addr)
+	client, err := testnet.NewSource(addr)
 	if err != nil {
 		b.Fatal(err)
 	}
-	defer conn.Close()
-	var replies [4 << 10]byte
+	defer client.Close()
 	ask := func(part []byte, last string) {
-		if _, err := conn.Write(part); err != nil {
+		if err := client.Ask(part, last); err != nil {
 			b.Fatal(err)
 		}
-		n := 0
-		for {
-			k, err := conn.Read(replies[n:])
-			if n += k; err != nil {
-				b.Fatal(err)
-			}
-			if line := replies[bytes.LastIndexByte(replies[:n-1], '\n')+1 : n]; replies[n-1] == '\n' && bytes.HasPrefix(line, []byte(last)) {
-				return
-			}
-		}
 	}
-	ask(nil, "220 ")
-	ask([]byte("EHLO client.example\r\n"), "250 ")
 	send := func() {
 		for _, part := range parts[:len(parts)-1] {
 			ask(part, "354 ")
