@@ -27,27 +27,25 @@ type seenRecord struct {
 	At time.Time `cbor:"1,keyasint"`
 	// Latest is the latest time that was noted: the clock may have been set back since then.
 	// Next is the number of the first message that came in after that.
-	Latest time.Time `cbor:"5,keyasint"`
-	Next   uint64    `cbor:"4,keyasint,omitempty"`
+	Latest time.Time `cbor:"2,keyasint"`
+	Next   uint64    `cbor:"3,keyasint,omitempty"`
 	// Spared is what messages whose number is below Below may be older before they are
 	// given up, if the queue is opened now.
-	Spared time.Duration `cbor:"2,keyasint,omitempty"`
-	Below  uint64        `cbor:"3,keyasint,omitempty"`
+	Spared time.Duration `cbor:"4,keyasint,omitempty"`
+	Below  uint64        `cbor:"5,keyasint,omitempty"`
 }
 
 // passed returns the record of a later moment, at which messages have numbers below next.
 func (r seenRecord) passed(now time.Time, next uint64) seenRecord {
 	away, back := now.Sub(r.Latest), r.At.Sub(now)
+	wasAhead := back > longestOutage && r.Spared > 0 // the clock, and it is not any more
 	switch {
-	case r.At.IsZero():
-		r.Latest, r.Next = now, next
-	case away > longestOutage: // an outage, or a step of the clock
-		r.Spared, r.Below = r.Spared+away-longestOutage, next
-		r.Latest, r.Next = now, next
-	case back > longestOutage && r.Spared > 0: // the clock was ahead, and is not any more
+	case wasAhead:
 		r.Spared = max(r.Spared-back, 0)
-		r.Latest, r.Next = now, next
-	case away > 0:
+	case away > longestOutage && !r.At.IsZero(): // an outage, or a step of the clock
+		r.Spared, r.Below = r.Spared+away-longestOutage, next
+	}
+	if away > 0 || wasAhead {
 		r.Latest, r.Next = now, next
 	}
 	r.At = now

@@ -2,8 +2,8 @@
 // were made: each is a format in English, and what fills it in. A text that stands in another
 // one is translated with it, so errors keep what they wrap as parts.
 //
-// The package knows no language. Package relay/web has the translations, and a test there
-// that finds every format.
+// The tables german_*.go have the translations; a test finds every format, and fails where one
+// has none.
 package phrase
 
 import (

@@ -18,7 +18,7 @@ import (
 	"net/http"
 	"net/netip"
 	"strconv"
-	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/stsrelay/stsrelay/internal/clienthello"
@@ -150,27 +150,16 @@ func (c *Client) Do(req *http.Request) (*Exchange, error) {
 // reached is what a connection has reached. Where the context of a request ends, Transport goes
 // on with the connection for a while, on a goroutine of its own.
 type reached struct {
-	mu         sync.Mutex
-	addr       string
-	smallHello bool
-}
-
-func (r *reached) address(addr string) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.addr = addr
-}
-
-func (r *reached) handshake(smallHello bool) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.smallHello = smallHello
+	addr       atomic.Pointer[string]
+	smallHello atomic.Bool
 }
 
 func (r *reached) exchange() *Exchange {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return &Exchange{Addr: r.addr, SmallHello: r.smallHello}
+	x := &Exchange{SmallHello: r.smallHello.Load()}
+	if addr := r.addr.Load(); addr != nil {
+		x.Addr = *addr
+	}
+	return x
 }
 
 // body is the body of an answer, bounded.
@@ -209,7 +198,8 @@ func (c *Client) dialTLS(ctx context.Context, network, address string, cfg *tls.
 	if err != nil {
 		return nil, err
 	}
-	to.address(addr.Addr().String())
+	ip := addr.Addr().String()
+	to.addr.Store(&ip)
 	again := false
 	client, err := c.o.Hellos.Client(ctx, conn, addr.String(), cfg, c.o.Handshake, func(ctx context.Context) (net.Conn, error) {
 		again = true
@@ -218,7 +208,7 @@ func (c *Client) dialTLS(ctx context.Context, network, address string, cfg *tls.
 	if err != nil {
 		return nil, err
 	}
-	to.handshake(again)
+	to.smallHello.Store(again)
 	return client, nil
 }
 

@@ -58,8 +58,9 @@ func (c *steppedClock) under(cmd *exec.Cmd) {
 		"FAKETIME_NO_CACHE=1", "FAKETIME_DONT_FAKE_MONOTONIC=1", "NO_FAKE_STAT=1")
 }
 
-// clockFaults are steps of the clock. The certificates of the hosts are valid for less than a
-// year: with a clock a year ahead or back, mail waits until the clock is right again.
+// clockFaults are steps of the clock. The certificates of hosts and policy hosts are valid for
+// less than a year: with a clock a year ahead policies have expired and cannot be fetched, and
+// with one a year back new sessions wait.
 func (s *soaking) clockFaults() []fault {
 	step := func(by time.Duration) func(context.Context) error {
 		return func(ctx context.Context) error {
