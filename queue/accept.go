@@ -173,9 +173,6 @@ func (in *Incoming) submit(env *Envelope, imported *exportedMessage, done func(e
 	// An envelope is never written without its chunks: the committer calls failure after
 	// all of them have succeeded or failed.
 	b.Precondition(in.failure)
-	in.q.mu.Lock()
-	in.q.scheduler.SenderWaits(in.q.clock.now())
-	in.q.mu.Unlock()
 	in.q.store.Submit(b, func(err error) {
 		// Before it is due: the first attempt forgets it.
 		if err == nil && !(whole && in.q.fresh.keep(in.entry.Seq, kept, in.q.clock.now())) {
@@ -227,7 +224,6 @@ func (q *Queue) buildEnvelope(e *scheduler.Entry, env *Envelope, rest []byte, ch
 // there was an error, is discarded.
 func (q *Queue) commitAccepted(e *scheduler.Entry, env *Envelope, imported *exportedMessage, err error) {
 	q.mu.Lock()
-	q.scheduler.SenderAnswered(q.clock.now())
 	if err != nil {
 		q.discardLocked(e)
 		q.mu.Unlock()

@@ -216,7 +216,7 @@ func TestWhoMayKnowConfigurationAndWorld(t *testing.T) {
 		"config":       {"relay", "cmd/stsrelay", "internal/e2e"},
 		"internal/e2e": nil,
 		// An engine is known to those who open it. All others hold a store.Store.
-		"internal/store/badger":                {"relay", "cmd/stsrelay", "internal/bench/loadgen"},
+		"internal/store/badger":                {"relay", "cmd/stsrelay", "internal/bench/least", "internal/bench/loadgen"},
 		"internal/store/postgres":              {"relay", "cmd/stsrelay", "relay/fleet", "internal/store/postgres/postgrestest"},
 		"internal/store/pgtest":                {"cmd/stsrelay", "internal/store/postgres/postgrestest"},
 		"internal/store/postgres/postgrestest": nil,

@@ -65,7 +65,7 @@ func (s *Scheduler) NextOf(domain string, now Time) Claim {
 
 // claim claims the next group of d, if one may be claimed now.
 func (s *Scheduler) claim(d *Domain, now Time) (c Claim) {
-	if rank, at, ok := d.next(now, &s.inflow); ok && at <= now {
+	if rank, at, ok := d.next(now); ok && at <= now {
 		g := d.waiting[rank][0]
 		notice := d.claimsNotice(g.Priority, now)
 		if s.become(g, Claimed) == nil { // it was waiting, so it can be claimed

@@ -231,33 +231,6 @@ func TestPlacesAreShort(t *testing.T) {
 	}
 }
 
-// While many senders wait a delivery makes way, for a bounded time.
-func TestDeliveriesMakeWayForAnInflow(t *testing.T) {
-	w := newWorld(t, Options{})
-	e := w.mail("a.test")
-	for range inflowSenders - 1 {
-		w.SenderWaits(w.now)
-	}
-	w.ok(w.Release(w.claim().Group, w.now))
-	w.SenderWaits(w.now)
-	if wakeAt := w.nothing("in an inflow"); wakeAt != w.now.Add(inflowLinger) {
-		t.Errorf("wakes at %d, now is %d", wakeAt, w.now)
-	}
-	w.now = e.ReceivedAt.Add(maxInflowDelay)
-	w.ok(w.Release(w.claim().Group, w.now)) // it has made way long enough
-	w.now = e.ReceivedAt.Add(maxInflowDelay / 2)
-	w.nothing("in an inflow that goes on")
-	for range inflowSenders {
-		w.SenderAnswered(w.now)
-	}
-	w.nothing("right after it")
-	w.advance(inflowLinger)
-	w.claim()
-	if w.Senders() != 0 {
-		t.Errorf("%d senders wait", w.Senders())
-	}
-}
-
 func TestAPauseEndsByItself(t *testing.T) {
 	w := newWorld(t, Options{})
 	w.mail("a.test")

@@ -81,7 +81,7 @@ func (d *Domain) Groups() iter.Seq[*Group] {
 }
 
 // next returns the rank and the time of the domain's next claim.
-func (d *Domain) next(now Time, f *inflow) (rank int, at Time, ok bool) {
+func (d *Domain) next(now Time) (rank int, at Time, ok bool) {
 	for i, groups := range d.waiting {
 		if len(groups) == 0 {
 			continue
@@ -99,7 +99,7 @@ func (d *Domain) next(now Time, f *inflow) (rank int, at Time, ok bool) {
 		if !notice {
 			due = first.StartsAt()
 		}
-		due = max(f.delay(due, now), d.pausedUntil)
+		due = max(due, d.pausedUntil)
 		if !ok || due < at && at > now {
 			rank, at, ok = i, due, true
 		}
@@ -111,7 +111,7 @@ func (d *Domain) next(now Time, f *inflow) (rank int, at Time, ok bool) {
 // claimed now, among the sleeping domains if one will be due later, nowhere if it waits for
 // a claim to end; and removes it from memory if it has no mail.
 func (s *Scheduler) reschedule(d *Domain, now Time) {
-	_, at, ok := d.next(now, &s.inflow)
+	_, at, ok := d.next(now)
 	switch {
 	case ok && at <= now:
 		s.wake(d)

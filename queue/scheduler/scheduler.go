@@ -74,7 +74,6 @@ type Scheduler struct {
 	rings    rings      // domains that have something due now
 	proven   proven
 	claims   claimCounts
-	inflow   inflow
 	counts   Counts
 	reasons  reasonCounts
 

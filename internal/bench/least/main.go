@@ -8,7 +8,8 @@
 //
 //	go run ./internal/bench/least -listen 127.0.0.1:2525 -log /tmp/least.log -ca ca.pem -routes routes
 //
-// A line of the routes is: domain, host name, address.
+// A line of the routes is: domain, host name, address. With -badger the log is a Badger
+// database, one value a message, deleted when it is delivered.
 package main
 
 import (
@@ -25,7 +26,6 @@ import (
 	"os"
 	"strings"
 	"sync/atomic"
-	"syscall"
 )
 
 // perHost is how many sessions a host gets.
@@ -36,11 +36,13 @@ type mail struct {
 	from, to string
 	content  []byte
 	written  chan error
+	number   uint64 // in Badger
 }
 
 // relay is what its sessions share.
 type relay struct {
-	file   *os.File
+	log    func(batch []*mail) error // appends, and comes back when it is on the disk
+	done   func(m *mail)             // m is delivered
 	commit chan *mail
 	hosts  map[string]*host // by domain of the recipient
 	next   atomic.Uint64
@@ -52,17 +54,20 @@ type host struct {
 	name, addr string
 	roots      *x509.CertPool
 	mail       chan *mail
+	done       func(m *mail)
 }
 
 func main() {
 	listen := flag.String("listen", "127.0.0.1:2525", "address")
 	file := flag.String("log", "least.log", "the log of what was accepted")
 	ca := flag.String("ca", "", "file of the authorities of the hosts")
+	inBadger := flag.Bool("badger", false, "the log is a Badger database")
 	routes := flag.String("routes", "", "file of the hosts; none: mail is accepted and not sent")
 	flag.Parse()
 	r := &relay{commit: make(chan *mail, 4096), hosts: make(map[string]*host), prefix: strings.ToUpper(rand.Text())[:10]}
+	open := map[bool]func(string) (func([]*mail) error, func(*mail), error){false: openFile, true: openBadger}[*inBadger]
 	var err error
-	r.file, err = os.OpenFile(*file, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	r.log, r.done, err = open(*file)
 	l, err2 := net.Listen("tcp", *listen)
 	if err := errors.Join(err, err2, r.readRoutes(*routes, *ca)); err != nil {
 		log.Fatal(err)
@@ -91,7 +96,7 @@ func (r *relay) readRoutes(file, ca string) error {
 	for line := range strings.Lines(string(data)) {
 		f := strings.Fields(line)
 		if known[f[1]] == nil {
-			h := &host{name: f[1], addr: f[2], roots: roots, mail: make(chan *mail, 100_000)}
+			h := &host{name: f[1], addr: f[2], roots: roots, mail: make(chan *mail, 100_000), done: r.done}
 			known[f[1]] = h
 			for range perHost {
 				go h.send()
@@ -105,21 +110,17 @@ func (r *relay) readRoutes(file, ca string) error {
 // write appends all that waits to the log, with one fdatasync, and answers.
 func (r *relay) write() {
 	var batch []*mail
-	var buf []byte
 	for m := range r.commit {
-		batch, buf = append(batch[:0], m), append(buf[:0], m.content...)
+		batch = append(batch[:0], m)
 		for more := true; more; {
 			select {
 			case m := <-r.commit:
-				batch, buf = append(batch, m), append(buf, m.content...)
+				batch = append(batch, m)
 			default:
 				more = false
 			}
 		}
-		_, err := r.file.Write(buf)
-		if err == nil {
-			err = syscall.Fdatasync(int(r.file.Fd()))
-		}
+		err := r.log(batch)
 		for _, m := range batch {
 			m.written <- err
 		}
@@ -212,6 +213,7 @@ func (h *host) send() {
 			log.Print("lost: ", err)
 			c = nil
 		}
+		h.done(m)
 	}
 }
 

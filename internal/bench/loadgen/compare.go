@@ -14,6 +14,9 @@ import (
 	"strings"
 )
 
+// leastOnBadger is the name of the least whose log is a Badger database.
+const leastOnBadger = "least+badger"
+
 // startLeast starts the least that a durable relay can do (internal/bench/least).
 func (l *load) startLeast(ctx context.Context) error {
 	program := filepath.Join(l.dir, "least")
@@ -21,6 +24,9 @@ func (l *load) startLeast(ctx context.Context) error {
 		return fmt.Errorf("build least: %w: %s", err, out)
 	}
 	args := []string{"-listen", l.addr, "-log", filepath.Join(l.dir, "least.log")}
+	if l.relay == leastOnBadger {
+		args = append(args, "-badger")
+	}
 	if !l.accept {
 		var routes strings.Builder
 		for i := range l.domains {
@@ -42,14 +48,14 @@ type variant struct {
 	change func(*options)
 }
 
-// compareRelays puts the same load on the three in turn.
+// compareRelays puts the same load on each in turn.
 func compareRelays(ctx context.Context, o options) error {
 	var list []variant
-	for _, name := range []string{"least", "stsrelay", "postfix"} {
+	for _, name := range []string{"least", leastOnBadger, "stsrelay", "postfix"} {
 		list = append(list, variant{name, func(o *options) { o.relay = name }})
 	}
 	if _, err := exec.LookPath("postfix"); err != nil || o.accept {
-		list = list[:2] // Postfix delivers what it has accepted
+		list = list[:len(list)-1] // Postfix delivers what it has accepted
 	}
 	return compare(ctx, o, list)
 }
@@ -81,14 +87,14 @@ func compare(ctx context.Context, o options, variants []variant) error {
 		slices.Sort(list)
 		return list[len(list)/4], list[len(list)/2], list[len(list)*3/4]
 	}
-	fmt.Printf("\nmedians of %d rounds, and the middle half of them\n%-10s %20s %20s %16s  %s\n", o.rounds, "", "accepted/s", "delivered/s", "CPU s/thousand", "memory of the last")
+	fmt.Printf("\nmedians of %d rounds, and the middle half of them\n%-12s %20s %20s %16s  %s\n", o.rounds, "", "accepted/s", "delivered/s", "CPU s/thousand", "memory of the last")
 	for _, v := range variants {
 		rate := func(of func(result) float64) string {
 			low, median, high := quartiles(v.name, of)
 			return fmt.Sprintf("%.0f (%.0f to %.0f)", median, low, high)
 		}
 		_, cpu, _ := quartiles(v.name, func(r result) float64 { return r.cpu })
-		fmt.Printf("%-10s %20s %20s %16.3f  %s\n", v.name, rate(func(r result) float64 { return r.accepted }), rate(func(r result) float64 { return r.delivered }),
+		fmt.Printf("%-12s %20s %20s %16.3f  %s\n", v.name, rate(func(r result) float64 { return r.accepted }), rate(func(r result) float64 { return r.delivered }),
 			cpu, results[v.name][len(results[v.name])-1].memory)
 	}
 	return nil

@@ -18,8 +18,8 @@
 //
 //	go run ./internal/bench/loadgen -binary ./stsrelay -fulldisk 20
 //
-// With -relay all, stsrelay, the least that a durable relay can do, and Debian's Postfix
-// are under the same load in turn.
+// With -relay all, the least that a durable relay can do, the same with Badger as its log,
+// stsrelay, and Debian's Postfix are under the same load in turn.
 //
 //	go run ./internal/bench/loadgen -binary ./stsrelay -relay all -messages 500
 //
@@ -66,7 +66,7 @@ import (
 func main() {
 	var o options
 	flag.StringVar(&o.binary, "binary", "./stsrelay", "the program under load")
-	flag.StringVar(&o.relay, "relay", "stsrelay", "who is under load: stsrelay; postfix, with the same ways in and out; least, the least that a durable relay can do (internal/bench/least); all: the three in turn")
+	flag.StringVar(&o.relay, "relay", "stsrelay", "who is under load: stsrelay; postfix, with the same ways in and out; least, the least that a durable relay can do (internal/bench/least); least+badger, the same with a Badger database as its log; all: all in turn")
 	flag.BoolVar(&o.accept, "accept", false, "messages are accepted and not delivered")
 	flag.IntVar(&o.rounds, "rounds", 3, "of -relay all and -top; the medians are printed")
 	flag.StringVar(&o.client, "client", "builtin", "who sends: builtin, smtp-source (Postfix's), swaks (one message)")

@@ -26,7 +26,7 @@ func (l *load) startRelay(ctx context.Context) error {
 	switch l.relay {
 	case "postfix":
 		return l.startPostfix(ctx)
-	case "least":
+	case "least", leastOnBadger:
 		return l.startLeast(ctx)
 	}
 	return l.await(ctx, exec.Command(l.binary, "serve", "--config", filepath.Join(l.dir, "stsrelay.toml")), filepath.Join(l.dir, "relay.log"))

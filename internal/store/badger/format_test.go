@@ -17,7 +17,7 @@ import (
 // edit changes a store past the committer, as another version of the program may have left it.
 func edit(t *testing.T, dir string, fn func(*badger.Txn) error) {
 	t.Helper()
-	db, err := badger.Open(badgerOptions(dir, nil))
+	db, err := badger.Open(BadgerOptions(dir, nil))
 	if err != nil {
 		t.Fatal(err)
 	}

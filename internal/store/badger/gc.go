@@ -13,6 +13,9 @@ import (
 	"github.com/stsrelay/stsrelay/internal/badgerfile"
 )
 
+// idleIntervals is how many intervals without a commit make the store idle.
+const idleIntervals = 5
+
 // gc frees value-log files whose bodies were deleted. When the store is idle, it
 // compacts the tree first, because Badger learns only by compaction what is garbage.
 func (s *Store) gc(ctx context.Context, every time.Duration) {
@@ -20,7 +23,8 @@ func (s *Store) gc(ctx context.Context, every time.Duration) {
 	defer t.Stop()
 	tables := time.NewTicker(tablesEvery)
 	defer tables.Stop()
-	var lastCommits, flattened int64
+	var lastCommits int64
+	idle := 0 // intervals
 	for {
 		select {
 		case <-ctx.Done():
@@ -33,14 +37,15 @@ func (s *Store) gc(ctx context.Context, every time.Duration) {
 		if s.space.critical() != nil {
 			continue // a rewrite needs space before it frees any
 		}
-		commits := s.commits.Load()
-		if commits == lastCommits && commits != flattened {
+		idle++
+		if commits := s.commits.Load(); commits != lastCommits {
+			idle, lastCommits = 0, commits
+		}
+		if idle == idleIntervals {
 			if err := s.db.Flatten(1); err != nil {
 				s.log.Warn("compaction of the store failed", "error", err)
 			}
-			flattened = commits
 		}
-		lastCommits = commits
 		for ctx.Err() == nil && s.mayGC() && s.db.RunValueLogGC(collectRatio) == nil { //nolint:revive // every success may leave more to do
 		}
 	}

@@ -38,7 +38,7 @@ type Options struct {
 	// that the store can still be opened. 0: no ballast file.
 	Ballast int64
 	// GCInterval is the time between two garbage collections of the value log.
-	// Default 5 s.
+	// Default 1 s.
 	GCInterval time.Duration
 	// Committed is called after every transaction with the number of batches in it and
 	// the time that it took, fsync included. The committer calls it, so it must be
@@ -93,7 +93,7 @@ func Open(o Options) (*Store, error) {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
 	if o.GCInterval == 0 {
-		o.GCInterval = 5 * time.Second
+		o.GCInterval = time.Second
 	}
 	if o.Committed == nil {
 		o.Committed = func(int, time.Duration) {}
@@ -157,7 +157,7 @@ func (s *Store) openBadger() error {
 	for _, said := range v.said {
 		s.log.Error("the store is not as it should be", "dir", s.dir, "what", said)
 	}
-	if s.db, err = badger.Open(badgerOptions(s.dir, s.failure)); err != nil {
+	if s.db, err = badger.Open(BadgerOptions(s.dir, s.failure)); err != nil {
 		return openError(s.dir, err)
 	}
 	s.state = v.state
@@ -182,20 +182,20 @@ func (s *Store) openBadger() error {
 // Damage returns the damage that was found when the store was opened.
 func (s *Store) Damage() store.Damage { return s.damage }
 
-// badgerOptions returns the options chosen by the measurements in docs/store.md. Bodies
+// BadgerOptions returns the options chosen by the measurements in docs/store.md. Bodies
 // are in the value log and envelopes in the tree (threshold 1 KiB). The memtable is
-// small and there are few level-zero tables, because the garbage collection does not see
-// garbage until it is compacted. Value-log files are small, because the active one can
+// small and one level-zero table is compacted already, because the garbage collection does
+// not see garbage until it is compacted. Value-log files are small, because the active one can
 // never be collected. There is no cache or compression, because every body is written
 // once and read once. Checksums are verified on reading, because a damaged body must not
 // be sent.
-func badgerOptions(dir string, l badger.Logger) badger.Options {
+func BadgerOptions(dir string, l badger.Logger) badger.Options {
 	return badger.DefaultOptions(dir).
 		WithSyncWrites(true).
 		WithValueThreshold(valueThreshold).
 		WithValueLogFileSize(valueLogFileSize).
 		WithMemTableSize(memTableSize).
-		WithNumLevelZeroTables(2).
+		WithNumLevelZeroTables(1).
 		WithNumLevelZeroTablesStall(10).
 		WithNumMemtables(5).
 		WithNumCompactors(2).
