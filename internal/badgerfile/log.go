@@ -21,7 +21,9 @@ const (
 	// maxEntry is the most that one entry takes: values of this program have at
 	// most some hundred KiB.
 	maxEntry = 64 << 20
-	// maxStoredKey is the longest key of this program with its version, and more.
+	// MaxKey is the longest key that is no damage.
+	MaxKey = maxStoredKey - 8
+	// maxStoredKey is MaxKey with its version.
 	maxStoredKey = 1 << 10
 	// maxVersion is more than a database comes to, one for each commit. It lets
 	// what is no record be seen before its checksum is made.

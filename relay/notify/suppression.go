@@ -1,6 +1,7 @@
 package notify
 
 import (
+	"crypto/sha256"
 	"encoding/binary"
 	"fmt"
 	"maps"
@@ -22,6 +23,17 @@ const (
 
 // pair is a sender and a recipient domain whose mail is held by a TLS policy.
 type pair struct{ sender, domain string }
+
+// longSender is the size of an address from which on its hash stands for it: the store
+// takes no key that is longer than 1,016 octets.
+const longSender = 512
+
+func pairOf(sender, domain string) pair {
+	if len(sender) >= longSender {
+		sender = fmt.Sprintf("%x", sha256.Sum256([]byte(sender)))
+	}
+	return pair{sender, domain}
+}
 
 // key is the key under which the store has the time of the last notice.
 func (p pair) key() []byte { return slices.Concat(store.PrefixTold, []byte(p.sender+"\x00"+p.domain)) }
@@ -79,12 +91,12 @@ func (s *suppressor) filter(sender string, list []entry, now time.Time) (rest []
 		})
 	}
 	before := func(e entry) bool {
-		at, ok := s.at[pair{sender, e.recipient.Domain}]
+		at, ok := s.at[pairOf(sender, e.recipient.Domain)]
 		return ok && now.Sub(at) < suppressFor
 	}
 	rest = slices.DeleteFunc(list, func(e entry) bool { return e.protection && before(e) })
 	for _, e := range rest {
-		if p := (pair{sender, e.recipient.Domain}); e.protection && len(s.at) < maxPairs {
+		if p := pairOf(sender, e.recipient.Domain); e.protection && len(s.at) < maxPairs {
 			s.at[p] = now
 			fresh = append(fresh, p)
 		}

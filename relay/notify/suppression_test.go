@@ -2,6 +2,7 @@ package notify
 
 import (
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -11,11 +12,21 @@ import (
 
 // A notice that a sender gets once a day does not come again after a restart.
 func TestSuppressionOutlivesARestart(t *testing.T) {
+	for name, sender := range map[string]string{
+		"an address":                     "a@x.example",
+		"longer than a key of the store": strings.Repeat("a", 1500) + "@x.example",
+	} {
+		t.Run(name, func(t *testing.T) { outlives(t, sender) })
+	}
+}
+
+func outlives(t *testing.T, sender string) {
+	t.Helper()
 	r := &relayOf{t: t, dir: filepath.Join(t.TempDir(), "store"), now: now}
 	r.open()
 	told := func() bool {
 		t.Helper()
-		w, states := work(queue.Envelope{From: "a@x.example"}, queue.Recipient{Address: "k@bank.example", Domain: "bank.example"})
+		w, states := work(queue.Envelope{From: sender}, queue.Recipient{Address: "k@bank.example", Domain: "bank.example"})
 		states[0].State, states[0].ReasonCode, states[0].Status, states[0].LastError = queue.Queued, "tls-cert", "4.7.5", "4.7.5 no"
 		m, ok := r.Delay(w, states)
 		if ok {

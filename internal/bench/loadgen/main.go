@@ -84,6 +84,7 @@ func main() {
 	length := flag.Duration("steady", 0, "only queue and store, in = out for so long: what does the disk hold?")
 	rate := flag.Int("rate", 1000, "messages a second with -steady")
 	dir := flag.String("dir", "", "folder of the store with -steady; default a temporary one")
+	flag.Int64Var(&o.disk, "disk", 0, "the relay has a disk of its own of so many MiB, which may be less than all that it delivers (root)")
 	full := flag.Int("fulldisk", 0, "rounds in which the relay's disk, a small one of its own, is filled under load")
 	strangers := flag.Int("strangers", 0, "domains of somebody who wants an enforced policy out of the cache")
 	silent := flag.Int("silent", 0, "domains whose hosts are silent")

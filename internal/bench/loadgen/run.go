@@ -26,6 +26,7 @@ type options struct {
 	sessions, messages, size int
 	domains, hosts, kills    int
 	backlog                  int
+	disk                     int64 // size of the relay's own disk in MiB; 0: it has none
 	timeout                  time.Duration
 	rounds                   int
 	accept                   bool
@@ -80,6 +81,15 @@ type result struct {
 
 func run(ctx context.Context, o options) (_ result, err error) {
 	l := newLoad(o)
+	if o.disk > 0 {
+		disk, unmount, err := smallDisk(ctx, o.disk<<20)
+		if err != nil {
+			fmt.Println("small disk: skipped,", err)
+			return result{}, nil
+		}
+		defer unmount()
+		l.data = filepath.Join(disk, "data")
+	}
 	if err := l.prepare(); err != nil {
 		return result{}, err
 	}

@@ -8,6 +8,7 @@ import (
 
 	"github.com/dgraph-io/badger/v4"
 
+	"github.com/stsrelay/stsrelay/internal/badgerfile"
 	"github.com/stsrelay/stsrelay/internal/store"
 )
 
@@ -149,7 +150,9 @@ func (s *Store) drain() (closed bool) {
 		if len(group) == 0 {
 			return closed
 		}
-		s.reserve.ahead()
+		if s.reserve.ahead() {
+			s.filling.begun()
+		}
 		s.commit(group)
 		if s.patience() {
 			return false // the first of the remaining batches has signalled
@@ -270,11 +273,14 @@ var errNotWritten = errors.New("the change was not written")
 func (s *Store) write(group []*request) error {
 	txn := s.db.NewTransaction(true)
 	defer txn.Discard()
-	state, changes := s.state, group == nil
+	t := &transaction{Txn: txn, epoch: s.epoch, state: s.state}
+	changes := group == nil
+	var tree int64
 	for _, r := range group {
+		tree += int64(r.size.tree)
 		for _, o := range r.batch.Ops() {
 			changes = true
-			if err := s.apply(txn, o, &state); err != nil {
+			if err := t.apply(o); err != nil {
 				return fmt.Errorf("%w: %q: %w", errNotWritten, o.Key, err)
 			}
 		}
@@ -282,27 +288,57 @@ func (s *Store) write(group []*request) error {
 	if !changes {
 		return nil
 	}
-	state.Commits++
-	if err := txn.SetEntry(seal(keyState, state.encode())); err != nil {
+	if err := fill(txn, s.filling.add(t.deleted, tree)); err != nil {
+		return fmt.Errorf("%w: %w", errNotWritten, err)
+	}
+	t.state.Commits++
+	if err := txn.SetEntry(seal(keyState, t.state.encode())); err != nil {
 		return fmt.Errorf("%w: %w", errNotWritten, err)
 	}
 	if err := txn.Commit(); err != nil {
 		return fmt.Errorf("commit: %w", err)
 	}
-	s.state = state
+	s.state = t.state
 	return nil
 }
 
-// transaction implements store.Txn for the function of a Do.
+// transaction is one transaction, and store.Txn for the function of a Do.
 type transaction struct {
-	txn   *badger.Txn
-	epoch int
+	*badger.Txn
+	epoch   int
+	state   State // that results
+	deleted int64 // octets of the values that it deletes
 }
 
 func (t *transaction) Epoch() int                     { return t.epoch }
-func (t *transaction) Get(key []byte) ([]byte, error) { return present(t.txn, key) }
-func (t *transaction) Set(key, value []byte) error    { return t.txn.SetEntry(seal(key, value)) }
-func (t *transaction) Delete(key []byte) error        { return t.txn.Delete(key) }
+func (t *transaction) Get(key []byte) ([]byte, error) { return present(t.Txn, key) }
+
+func (t *transaction) Set(key, value []byte) error {
+	if len(key) > badgerfile.MaxKey { // after a crash it would be taken for damage
+		return fmt.Errorf("a key of %d octets is longer than %d", len(key), badgerfile.MaxKey)
+	}
+	return t.SetEntry(seal(key, value))
+}
+
+func (t *transaction) Delete(key []byte) error {
+	size, _, err := t.stored(key)
+	if err != nil {
+		return err
+	}
+	t.deleted += size
+	return t.Txn.Delete(key)
+}
+
+// stored returns the size of the value of key, and whether there is one.
+func (t *transaction) stored(key []byte) (size int64, there bool, err error) {
+	item, err := t.Txn.Get(key)
+	if errors.Is(err, badger.ErrKeyNotFound) {
+		return 0, false, nil
+	} else if err != nil {
+		return 0, false, err
+	}
+	return item.EstimatedSize(), true, nil
+}
 
 // present returns the value of key, nil if there is none or if it cannot be read.
 func present(txn *badger.Txn, key []byte) (value []byte, err error) {
@@ -316,35 +352,32 @@ func present(txn *badger.Txn, key []byte) (value []byte, err error) {
 	return value, err
 }
 
-func (s *Store) apply(txn *badger.Txn, o store.Op, state *State) error {
+func (t *transaction) apply(o store.Op) error {
 	if o.Do != nil {
-		return o.Do(&transaction{txn, s.epoch})
+		return o.Do(t)
 	}
 	value := o.Value
 	if o.Update != nil {
-		old, err := present(txn, o.Key)
+		old, err := t.Get(o.Key)
 		if err != nil {
 			return err
 		}
 		value = o.Update(old)
 	}
-	if n, ok := isMessage(o.Key); ok {
-		if there, err := has(txn, o.Key); err != nil {
-			return err
-		} else if there != (value != nil) {
-			state.add(n, !there)
-		}
+	n, message := isMessage(o.Key)
+	if value != nil && !message {
+		return t.Set(o.Key, value)
 	}
-	if value == nil {
-		return txn.Delete(o.Key)
+	size, there, err := t.stored(o.Key)
+	if err != nil {
+		return err
 	}
-	return txn.SetEntry(seal(o.Key, value))
-}
-
-func has(txn *badger.Txn, key []byte) (bool, error) {
-	_, err := txn.Get(key)
-	if errors.Is(err, badger.ErrKeyNotFound) {
-		return false, nil
+	if message && there != (value != nil) {
+		t.state.add(n, !there)
 	}
-	return err == nil, err
+	if value != nil {
+		return t.Set(o.Key, value)
+	}
+	t.deleted += size
+	return t.Txn.Delete(o.Key)
 }

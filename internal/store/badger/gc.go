@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/stsrelay/stsrelay/internal/badgerfile"
+	"github.com/stsrelay/stsrelay/internal/store"
 )
 
 // idleIntervals is how many intervals without a commit make the store idle.
@@ -42,11 +43,28 @@ func (s *Store) gc(ctx context.Context, every time.Duration) {
 			idle, lastCommits = 0, commits
 		}
 		if idle == idleIntervals {
+			s.fillMemtable(ctx)
 			if err := s.db.Flatten(1); err != nil {
 				s.log.Warn("compaction of the store failed", "error", err)
 			}
 		}
 		for ctx.Err() == nil && s.mayGC() && s.db.RunValueLogGC(collectRatio) == nil { //nolint:revive // every success may leave more to do
+		}
+	}
+}
+
+// fillMemtable makes Badger write the memtable to a table, if the deletions in it are
+// worth that. On a full disk nothing is done; it is tried again after the next change.
+func (s *Store) fillMemtable(ctx context.Context) {
+	before := s.filling.memtables.Load()
+	for s.filling.deleted.Load() >= worthFilling && s.filling.memtables.Load() == before {
+		var b store.Batch
+		b.Do(0, 0, func(store.Txn) error {
+			s.filling.forced = s.filling.memtables.Load() == before
+			return nil
+		})
+		if store.Commit(ctx, s, &b) != nil {
+			return
 		}
 	}
 }

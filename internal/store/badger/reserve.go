@@ -29,13 +29,13 @@ var reserved = [2]struct {
 	size      int64
 }{
 	{"%06d.vlog", ".vlog", valueLogFileSize + maxBodyBytes + 1<<20},
-	{"%05d.mem", ".mem", memTableSize + 2*maxTreeBytes},
+	{"%05d.mem", memtableExt, memTableSize + 2*maxTreeBytes},
 }
 
 // ahead reserves blocks for the files that Badger has created since the last call. A
 // failed reservation is ignored here: space.critical decides whether anything is
-// written.
-func (r *reserver) ahead() {
+// written. memtable reports whether a memtable has been begun.
+func (r *reserver) ahead() (memtable bool) {
 	for kind, f := range reserved {
 		for {
 			name := filepath.Join(r.dir, fmt.Sprintf(f.name, r.next[kind]))
@@ -47,9 +47,14 @@ func (r *reserver) ahead() {
 			_ = file.Close()
 			r.filling.Go(func() { populate(name, f.size) })
 			r.next[kind]++
+			memtable = memtable || f.ext == memtableExt
 		}
 	}
+	return memtable
 }
+
+// memtableExt is the ending of the name of a write-ahead log; each memtable has one.
+const memtableExt = ".mem"
 
 // newReserver returns a reserver that begins with the newest file of each kind.
 func newReserver(dir string) *reserver {

@@ -62,7 +62,8 @@ type Store struct {
 	space   space
 
 	reserve  *reserver // only the committer uses it
-	state    State     // only the committer uses it
+	filling  filling
+	state    State // only the committer uses it
 	identity *identity
 	damage   store.Damage
 	unsound  map[uint32]bool // damaged value logs, which are not collected; only gc uses it

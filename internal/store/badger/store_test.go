@@ -17,6 +17,7 @@ import (
 
 	"go.uber.org/goleak"
 
+	"github.com/stsrelay/stsrelay/internal/badgerfile"
 	"github.com/stsrelay/stsrelay/internal/store"
 )
 
@@ -51,6 +52,18 @@ func commit(t *testing.T, s *Store, b *store.Batch) {
 	if err := store.Commit(t.Context(), s, b); err != nil {
 		t.Fatal(err)
 	}
+}
+
+// A key that the check at the next start would take for damage is refused.
+func TestAKeyThatIsTooLongIsRefused(t *testing.T) {
+	s := open(t, Options{})
+	var long, longest store.Batch
+	long.Set(make([]byte, badgerfile.MaxKey+1), []byte("x"))
+	longest.Set(make([]byte, badgerfile.MaxKey), []byte("x"))
+	if err := store.Commit(t.Context(), s, &long); err == nil || s.Err() != nil {
+		t.Errorf("%v, the store: %v", err, s.Err())
+	}
+	commit(t, s, &longest)
 }
 
 // block keeps the committer inside a transaction until release is called, so that
