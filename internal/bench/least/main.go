@@ -8,8 +8,7 @@
 //
 //	go run ./internal/bench/least -listen 127.0.0.1:2525 -log /tmp/least.log -ca ca.pem -routes routes
 //
-// A line of the routes is: domain, host name, address. With -badger the log is a Badger
-// database, one value a message, deleted when it is delivered.
+// A line of the routes is: domain, host name, address.
 package main
 
 import (
@@ -64,10 +63,9 @@ func main() {
 	inBadger := flag.Bool("badger", false, "the log is a Badger database")
 	routes := flag.String("routes", "", "file of the hosts; none: mail is accepted and not sent")
 	flag.Parse()
-	r := &relay{commit: make(chan *mail, 4096), hosts: make(map[string]*host), prefix: strings.ToUpper(rand.Text())[:10]}
 	open := map[bool]func(string) (func([]*mail) error, func(*mail), error){false: openFile, true: openBadger}[*inBadger]
-	var err error
-	r.log, r.done, err = open(*file)
+	write, done, err := open(*file)
+	r := &relay{log: write, done: done, commit: make(chan *mail, 4096), hosts: make(map[string]*host), prefix: strings.ToUpper(rand.Text())[:10]}
 	l, err2 := net.Listen("tcp", *listen)
 	if err := errors.Join(err, err2, r.readRoutes(*routes, *ca)); err != nil {
 		log.Fatal(err)

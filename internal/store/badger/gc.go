@@ -57,7 +57,10 @@ func (s *Store) gc(ctx context.Context, every time.Duration) {
 // worth that. On a full disk nothing is done; it is tried again after the next change.
 func (s *Store) fillMemtable(ctx context.Context) {
 	before := s.filling.memtables.Load()
-	for s.filling.deleted.Load() >= worthFilling && s.filling.memtables.Load() == before {
+	for range 2 * memTableSize / maxTransaction {
+		if s.filling.deleted.Load() < worthFilling || s.filling.memtables.Load() != before {
+			return
+		}
 		var b store.Batch
 		b.Do(0, 0, func(store.Txn) error {
 			s.filling.forced = s.filling.memtables.Load() == before
