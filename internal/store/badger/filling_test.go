@@ -14,10 +14,7 @@ import (
 func TestDeletedBodiesLeaveTheDiskOfAnIdleStore(t *testing.T) {
 	s := open(t, Options{GCInterval: 20 * time.Millisecond})
 	comeAndGo(t, s, 200)
-	wait(t, "all value logs but the newest to go", func() bool {
-		files, err := filepath.Glob(filepath.Join(s.dir, "*.vlog"))
-		return err == nil && len(files) == 1
-	})
+	onlyTheNewestIsLeft(t, s)
 	var b store.Batch
 	b.Set(key(1), []byte("x"))
 	commit(t, s, &b)
@@ -40,6 +37,26 @@ func TestFillingIsNoDamage(t *testing.T) {
 	if d := open(t, Options{Dir: dir}).Damage(); len(d.Said) != 0 {
 		t.Errorf("%q", d.Said)
 	}
+}
+
+// What was deleted before a kill leaves the disk after the next start.
+func TestDeletedBodiesLeaveTheDiskAfterAKill(t *testing.T) {
+	s := open(t, Options{GCInterval: time.Hour})
+	comeAndGo(t, s, 100) // less than fills a memtable
+	dir := filepath.Join(t.TempDir(), "copy")
+	if err := os.CopyFS(dir, os.DirFS(s.dir)); err != nil {
+		t.Fatal(err)
+	}
+	onlyTheNewestIsLeft(t, open(t, Options{Dir: dir, GCInterval: 20 * time.Millisecond}))
+}
+
+// onlyTheNewestIsLeft waits until there is no value log but the newest.
+func onlyTheNewestIsLeft(t *testing.T, s *Store) {
+	t.Helper()
+	wait(t, "all value logs but the newest to go", func() bool {
+		files, err := filepath.Glob(filepath.Join(s.dir, "*.vlog"))
+		return err == nil && len(files) == 1
+	})
 }
 
 // A memtable is full when 128 MiB of bodies were deleted, also while more mail comes.
