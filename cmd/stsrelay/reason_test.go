@@ -1,53 +1,21 @@
 package main
 
 import (
-	"fmt"
-	"net"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
-	"github.com/miekg/dns"
-
+	"github.com/stsrelay/stsrelay/internal/testnet"
 	"github.com/stsrelay/stsrelay/relay"
 )
 
-// rootOnly starts a resolver that answers for the root zone and com, and for nothing else: the
-// relay is well, and its domains are not.
-func rootOnly(t *testing.T) (addr string) {
-	t.Helper()
-	conn, err := net.ListenPacket("udp", "127.0.0.1:0") //nolint:noctx // closed at the end
-	if err != nil {
-		t.Fatal(err)
-	}
-	s := &dns.Server{PacketConn: conn, Handler: dns.HandlerFunc(func(w dns.ResponseWriter, q *dns.Msg) {
-		m := new(dns.Msg).SetReply(q)
-		if name := q.Question[0].Name; name == "." || name == "com." {
-			m.Answer = []dns.RR{&dns.NS{Hdr: dns.RR_Header{Name: name, Rrtype: dns.TypeNS, Class: dns.ClassINET, Ttl: 60}, Ns: "a.root-servers.net."}}
-		} else {
-			m.Rcode = dns.RcodeServerFailure
-		}
-		_ = w.WriteMsg(m)
-	})}
-	done := make(chan error, 1)
-	go func() { done <- s.ActivateAndServe() }()
-	t.Cleanup(func() {
-		_ = conn.Close()
-		<-done
-	})
-	return conn.LocalAddr().String()
-}
-
 // If mail waits, the command line says why, whose matter that is, and the remedy.
 func TestTheCommandLineExplainsWhyMailWaits(t *testing.T) {
-	dir := t.TempDir()
-	file := filepath.Join(dir, "relay.toml")
-	text := fmt.Sprintf("hostname = \"relay.example.com\"\ndata_dir = %q\n[[listen]]\naddress = \"127.0.0.1:0\"\n[limits]\nfree_space = \"64MiB\"\n[dns]\nservers = [%q]\n", filepath.Join(dir, "data"), rootOnly(t))
-	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
-		t.Fatal(err)
+	n, file := internet(t, "[[listen]]\naddress = \"127.0.0.1:0\"\n[limits]\nfree_space = \"64MiB\"\n")
+	for _, rrtype := range []string{"A", "AAAA"} {
+		n.DNS.Fail("mta-sts.one.example", rrtype, testnet.ServFail)
 	}
+	n.DNS.Fail("_mta-sts.one.example", "TXT", testnet.ServFail)
 	r := started(t, file, relay.Options{Version: "1.2.3"})
 	sendInClear(t, r.Addrs()[0].String(), "kurt@one.example")
 	var list []struct {

@@ -14,6 +14,15 @@ import (
 	store "github.com/stsrelay/stsrelay/internal/store/badger"
 )
 
+// openLog opens the log: write appends, and comes back when it is on the disk; done forgets
+// what is delivered.
+func openLog(file string, inBadger bool) (write func(batch []*mail) error, done func(m *mail), err error) {
+	if inBadger {
+		return openBadger(file)
+	}
+	return openFile(file)
+}
+
 // openFile opens a log that all who wait append to with one fdatasync.
 func openFile(name string) (write func(batch []*mail) error, done func(m *mail), err error) {
 	file, err := os.OpenFile(name, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)

@@ -63,8 +63,7 @@ func main() {
 	inBadger := flag.Bool("badger", false, "the log is a Badger database")
 	routes := flag.String("routes", "", "file of the hosts; none: mail is accepted and not sent")
 	flag.Parse()
-	open := map[bool]func(string) (func([]*mail) error, func(*mail), error){false: openFile, true: openBadger}[*inBadger]
-	write, done, err := open(*file)
+	write, done, err := openLog(*file, *inBadger)
 	r := &relay{log: write, done: done, commit: make(chan *mail, 4096), hosts: make(map[string]*host), prefix: strings.ToUpper(rand.Text())[:10]}
 	l, err2 := net.Listen("tcp", *listen)
 	if err := errors.Join(err, err2, r.readRoutes(*routes, *ca)); err != nil {
