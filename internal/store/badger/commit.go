@@ -271,6 +271,8 @@ var errNotWritten = errors.New("the change was not written")
 // write makes the changes of group in one transaction, together with the resulting
 // State. If group is nil, it writes the State alone.
 func (s *Store) write(group []*request) error {
+	s.writing.Lock()
+	defer s.writing.Unlock()
 	txn := s.db.NewTransaction(true)
 	defer txn.Discard()
 	t := &transaction{Txn: txn, epoch: s.epoch, state: s.state}

@@ -1,6 +1,8 @@
 package badger
 
 import (
+	"bytes"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"testing"
@@ -10,9 +12,9 @@ import (
 )
 
 // Bodies that were deleted leave the disk, also where the deletions are few and nothing
-// more is written.
+// more is written. The race detector sees here what is written while Badger collects.
 func TestDeletedBodiesLeaveTheDiskOfAnIdleStore(t *testing.T) {
-	s := open(t, Options{GCInterval: 20 * time.Millisecond})
+	s := open(t, Options{GCInterval: time.Millisecond})
 	comeAndGo(t, s, 200)
 	onlyTheNewestIsLeft(t, s)
 	var b store.Batch
@@ -21,6 +23,40 @@ func TestDeletedBodiesLeaveTheDiskOfAnIdleStore(t *testing.T) {
 	if s.filling.forced {
 		t.Error("the next memtable is filled too")
 	}
+}
+
+// While Badger collects, no transaction is written: a key that it deletes could come back.
+func TestNothingIsWrittenWhileAValueLogIsCollected(t *testing.T) {
+	var s *Store
+	collected := false
+	log := writer(func(line []byte) {
+		if bytes.Contains(line, []byte("Rewriting")) { // Badger's word, before it reads anything
+			collected = true
+			if s.writing.TryLock() {
+				s.writing.Unlock()
+				t.Error("a transaction could be written now")
+			}
+		}
+	})
+	s = open(t, Options{
+		GCInterval: time.Hour,
+		Logger:     slog.New(slog.NewTextHandler(log, &slog.HandlerOptions{Level: slog.LevelDebug})),
+	})
+	comeAndGo(t, s, 80)
+	s.fillMemtable(t.Context())
+	wait(t, "a value log to be garbage", s.mayGC)
+	if err := s.collect(); err != nil || !collected {
+		t.Errorf("%v; collected: %t", err, collected)
+	}
+	comeAndGo(t, s, 1)
+}
+
+// writer is an io.Writer that calls it.
+type writer func([]byte)
+
+func (w writer) Write(p []byte) (int, error) {
+	w(p)
+	return len(p), nil
 }
 
 // A store that was killed with filling in its write-ahead log is sound.

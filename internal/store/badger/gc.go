@@ -48,9 +48,18 @@ func (s *Store) gc(ctx context.Context, every time.Duration) {
 				s.log.Warn("compaction of the store failed", "error", err)
 			}
 		}
-		for ctx.Err() == nil && s.mayGC() && s.db.RunValueLogGC(collectRatio) == nil { //nolint:revive // every success may leave more to do
+		for ctx.Err() == nil && s.mayGC() && s.collect() == nil { //nolint:revive // every success may leave more to do
 		}
 	}
+}
+
+// collect makes Badger collect a value log: some 0.1 s for 64 MiB, while no transaction is
+// written. Badger reads the version of the newest change without a lock, and takes all
+// changes of that version for written: a key that is being deleted could come back.
+func (s *Store) collect() error {
+	s.writing.Lock()
+	defer s.writing.Unlock()
+	return s.db.RunValueLogGC(collectRatio)
 }
 
 // fillMemtable makes Badger write the memtable to a table, if the deletions in it are

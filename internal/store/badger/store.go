@@ -63,7 +63,8 @@ type Store struct {
 
 	reserve  *reserver // only the committer uses it
 	filling  filling
-	state    State // only the committer uses it
+	writing  sync.Mutex // held for each transaction, and while a value log is collected
+	state    State      // only the committer uses it
 	identity *identity
 	damage   store.Damage
 	unsound  map[uint32]bool // damaged value logs, which are not collected; only gc uses it
