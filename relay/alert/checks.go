@@ -7,7 +7,6 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
-	"strings"
 	"time"
 
 	"github.com/stsrelay/stsrelay/internal/dkim"
@@ -285,7 +284,7 @@ func (c *Checks) waiting(domains []queue.DomainSummary, wait time.Duration) (lis
 		}
 		row := failure.Of(d.Last.Code)
 		helps := helpWith(&row, row.Code == shared)
-		helps.english, helps.german = strings.ReplaceAll(helps.english, "DOMAIN", d.Domain), strings.ReplaceAll(helps.german, "DOMAIN", d.Domain)
+		helps.english, helps.german = failure.Fill(helps.english, d.Domain, ""), failure.Fill(helps.german, d.Domain, "")
 		list = append(list, say("domain "+d.Domain+" "+row.Code, "domain", d.Domain, d.Messages, d.OldestAt.UTC().Format(time.DateTime), row.Code, d.Last.Text, helps))
 	}
 	if more > 0 {

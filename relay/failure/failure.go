@@ -6,6 +6,7 @@ package failure
 
 import (
 	"cmp"
+	"strings"
 
 	"github.com/stsrelay/stsrelay/tlsrpt"
 )
@@ -64,8 +65,8 @@ type Row struct {
 	Owner Owner
 	// Says is what it means, in one sentence.
 	Says string
-	// Remedy is what the operator can do. DOMAIN stands for the recipient's domain,
-	// ID for the message's.
+	// Remedy is what the operator can do. It has places that Fill fills in where it is told:
+	// DOMAIN is the recipient's domain, ID the message's.
 	Remedy string
 	// Shared is what the operator can do where most of the domains that mail waits for have
 	// this reason: then it is this relay's matter. "": that says nothing about this relay.
@@ -164,13 +165,28 @@ var table = [...]Row{
 }
 
 // WayOut says how mail that must go now can, and what that costs, where a policy of the domain
-// holds it; "" for other reasons. DOMAIN stands for the recipient's domain.
+// holds it; "" for other reasons. It has places as Remedy has.
 func (r *Row) WayOut() string {
 	if !r.Protection || r.Reason == Rule {
 		return ""
 	}
 	return `For mail that must go now: [[domain]] name = "DOMAIN", tls = "opportunistic", override_policy = true, then stsrelay reload and stsrelay queue retry --domain DOMAIN. ` +
 		"It costs the protection that the domain asks for: whoever is on the way can read and change the mail. Take it out again."
+}
+
+// Ours returns the row where most of the domains that mail waits for have the reason.
+func (r Row) Ours() Row {
+	if r.Shared != "" {
+		r.Owner, r.Remedy = Local, r.Shared
+	}
+	return r
+}
+
+// Fill returns a remedy or a way out, in any language, as it is told of a domain and a message.
+// The place of one that is "" stays. Translations are looked up before that: they have the
+// places too, and the name of a domain can be a word of the text.
+func Fill(text, domain, id string) string {
+	return strings.NewReplacer("DOMAIN", cmp.Or(domain, "DOMAIN"), "ID", cmp.Or(id, "ID")).Replace(text)
 }
 
 // Row returns what is known of r.

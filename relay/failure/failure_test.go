@@ -4,6 +4,7 @@ import (
 	"flag"
 	"fmt"
 	"os"
+	"regexp"
 	"strings"
 	"testing"
 )
@@ -71,6 +72,9 @@ func ways() string {
 	return strings.Join(codes, ", ")
 }
 
+// noWord finds what Fill would take for a place in the middle of a word.
+var noWord = regexp.MustCompile(`\pL(DOMAIN|ID)|(DOMAIN|ID)\pL`)
+
 func TestEveryReasonIsWhole(t *testing.T) {
 	seen := make(map[string]bool)
 	for _, r := range All() {
@@ -78,7 +82,15 @@ func TestEveryReasonIsWhole(t *testing.T) {
 			t.Errorf("%+v", r)
 		}
 		seen[r.Code] = true
+		if r.Shared != "" && r.Owner == Local {
+			t.Errorf("%s is this relay's matter already, and may not differ where most domains share it", r.Code)
+		}
 		says, remedy, shared := r.German()
+		for _, text := range []string{r.Remedy, r.Shared, r.WayOut(), remedy, shared} {
+			if noWord.MatchString(text) {
+				t.Errorf("%s: a place is a part of a word: %s", r.Code, text)
+			}
+		}
 		if says == "" || remedy == "" || (shared == "") != (r.Shared == "") {
 			t.Errorf("%s in German: %q, %q, %q", r.Code, says, remedy, shared)
 		}
@@ -94,6 +106,20 @@ func TestEveryReasonIsWhole(t *testing.T) {
 	}
 	if r := Of(""); r.Code != "" || r.Reason != 0 || r.Says == "" {
 		t.Errorf("%+v", r)
+	}
+}
+
+func TestARemedyIsFilledIn(t *testing.T) {
+	for _, tt := range []struct{ text, domain, id, want string }{
+		{"check DOMAIN, release ID", "a.example", "01A", "check a.example, release 01A"},
+		{"check DOMAIN, release ID", "", "01A", "check DOMAIN, release 01A"},
+		{"check DOMAIN, release ID", "a.example", "", "check a.example, release ID"},
+		{"DOMAIN and DOMAIN", "ID", "01A", "ID and ID"},
+		{"", "a.example", "01A", ""},
+	} {
+		if got := Fill(tt.text, tt.domain, tt.id); got != tt.want {
+			t.Errorf("%q, want %q", got, tt.want)
+		}
 	}
 }
 

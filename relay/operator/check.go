@@ -10,6 +10,7 @@ import (
 	"github.com/stsrelay/stsrelay/internal/mailbox"
 	"github.com/stsrelay/stsrelay/internal/phrase"
 	"github.com/stsrelay/stsrelay/relay/check"
+	"github.com/stsrelay/stsrelay/relay/failure"
 )
 
 const (
@@ -92,11 +93,9 @@ func afterAt(s string) string { return s[strings.LastIndexByte(s, '@')+1:] }
 func (d *DomainSummary) Waiting() *check.Waiting {
 	w := &check.Waiting{Messages: d.Messages, OldestAt: d.OldestAt, FailingSince: d.FailingSince, NextAttemptAt: d.NextAttemptAt, Why: d.Reason.Code, Detail: d.Reason.Detail}
 	if d.Reason.Detail != "" {
-		// The table of reasons, and its translations, have DOMAIN in the place of the domain.
-		remedy := phrase.Text(strings.ReplaceAll(d.Reason.Remedy, d.Domain, "DOMAIN"))
 		w.Problems = []check.Problem{{
 			Severity: check.Warning, Text: phrase.New("the last attempt at this mail met: %s", d.Reason.Detail), Rule: "docs/reasons.md, " + d.Reason.Code,
-			Remedy: remedy.Filtered(func(s string) string { return strings.ReplaceAll(s, "DOMAIN", d.Domain) }),
+			Remedy: phrase.Text(d.Reason.Row().Remedy).Filtered(func(s string) string { return failure.Fill(s, d.Domain, "") }),
 		}}
 	}
 	return w

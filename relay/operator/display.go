@@ -109,7 +109,7 @@ func Reasons(list []DomainSummary) []Reason {
 			continue
 		}
 		if reason.Detail = ""; len(of) > 1 {
-			reason.Remedy = strings.ReplaceAll(reason.Remedy, d.Domain, "DOMAIN")
+			reason.Remedy = reason.Row().Remedy
 		}
 		out = append(out, reason)
 	}

@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/stsrelay/stsrelay/relay/failure"
 	"github.com/stsrelay/stsrelay/relay/operator"
 )
 
@@ -36,10 +37,13 @@ func TestTheListNamesARecipientThatStillWaits(t *testing.T) {
 
 func TestASummaryExplainsEachReasonOnce(t *testing.T) {
 	row := func(domain, code string) operator.DomainSummary {
-		return operator.DomainSummary{Domain: domain, Reason: operator.Reason{Code: code, Detail: "said " + domain, Remedy: "check " + domain}}
+		return operator.DomainSummary{Domain: domain, Reason: operator.Reason{Code: code, Owner: "them", Detail: "said " + domain, Remedy: failure.Fill(failure.Of(code).Remedy, domain, "")}}
 	}
 	got := operator.Reasons([]operator.DomainSummary{row("a.test", "tls-name"), row("b.test", "new"), row("c.test", "dns"), row("d.test", "tls-name")})
-	want := []operator.Reason{{Code: "tls-name", Remedy: "check DOMAIN"}, {Code: "dns", Remedy: "check c.test"}}
+	want := []operator.Reason{
+		{Code: "tls-name", Owner: "them", Remedy: "Tell the domain's postmaster; stsrelay check DOMAIN says what to mend."},
+		{Code: "dns", Owner: "them", Remedy: "stsrelay check c.test shows which query fails."},
+	}
 	if !slices.Equal(got, want) {
 		t.Errorf("%+v", got)
 	}

@@ -3,7 +3,6 @@ package operator
 import (
 	"fmt"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/stsrelay/stsrelay/internal/human"
@@ -87,7 +86,8 @@ type Reason struct {
 	Detail string `json:"detail"`
 	// Owner is who can mend it: "them", "network" or "us".
 	Owner string `json:"owner"`
-	// Says is what the code means, Remedy what the operator can do.
+	// Says is what the code means, Remedy what the operator can do, with the names filled in.
+	// Row has the text that others can fill in, and translate.
 	Says   string `json:"says"`
 	Remedy string `json:"remedy"`
 	// WayOut is how mail that must go now can, and what that costs; "" where no policy holds
@@ -146,10 +146,19 @@ func newReason(why queue.Reason, domain, id string, ours []string) Reason {
 	}
 	row := failure.Of(why.Code)
 	if slices.Contains(ours, row.Code) {
-		row.Owner, row.Remedy = failure.Local, row.Shared
+		row = row.Ours()
 	}
-	fill := strings.NewReplacer("DOMAIN", domain, "ID", id).Replace
-	return Reason{Code: row.Code, Detail: why.Text, Owner: string(row.Owner), Says: row.Says, Remedy: fill(row.Remedy), WayOut: fill(row.WayOut())}
+	return Reason{Code: row.Code, Detail: why.Text, Owner: string(row.Owner), Says: row.Says,
+		Remedy: failure.Fill(row.Remedy, domain, id), WayOut: failure.Fill(row.WayOut(), domain, id)}
+}
+
+// Row returns the row of the reason in the table, as it was when the reason was made.
+func (r Reason) Row() failure.Row {
+	row := failure.Of(r.Code)
+	if failure.Owner(r.Owner) == failure.Local {
+		return row.Ours()
+	}
+	return row
 }
 
 // timePointer returns nil for the zero time, which JSON shows as null.

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/stsrelay/stsrelay/queue"
+	"github.com/stsrelay/stsrelay/relay/failure"
 )
 
 func TestTheLogNamesWhatIsSetOfASelection(t *testing.T) {
@@ -74,6 +75,60 @@ func TestWhyAMessageWaits(t *testing.T) {
 				t.Errorf("the error of its domain is not told apart from its own: %+v", to)
 			}
 		})
+	}
+}
+
+// The name of a domain, such as check, can be a word of the remedy.
+func TestARemedyWithTheNameOfADomainInIt(t *testing.T) {
+	for _, row := range []struct {
+		code           failure.Reason
+		ours           bool
+		remedy, german string // with %s for the domain
+	}{
+		{failure.TLSName, false, "Tell the domain's postmaster; stsrelay check %s says what to mend.",
+			"Sagen Sie es dem Postmaster der Domain; stsrelay check %s sagt, was zu beheben ist."},
+		{failure.TLSName, true, "Look for a firewall that puts its own certificate in the place of the hosts'.",
+			"Prüfen Sie, ob eine Firewall ihr eigenes Zertifikat an die Stelle derer der Hosts setzt."},
+		{failure.Handshake, true, "Look for a firewall with SMTP inspection on the way out, which breaks TLS.",
+			"Suchen Sie auf dem Weg hinaus nach einer Firewall, die SMTP mitliest und TLS zerbricht."},
+		{failure.Rule, false, "Loosen the rule in [[domain]] tls, or delivery.plaintext; or tell the domain's postmaster.",
+			"Lockern Sie die Regel in [[domain]] tls oder delivery.plaintext; oder sagen Sie es dem Postmaster der Domain."},
+	} {
+		for _, domain := range []string{"check", "domain", "tls", "delivery.plaintext", "firewall", "two.example"} {
+			var ours []string
+			if row.ours {
+				ours = append(ours, row.code.Code())
+			}
+			told := func(text, domain string) string { return strings.ReplaceAll(text, "%s", domain) }
+			here := DomainSummary{Domain: domain, Reason: newReason(queue.Reason{Code: row.code.Code(), Text: "why"}, domain, "", ours)}
+			var there DomainSummary // as the command line has it
+			if out, err := json.Marshal(here); err != nil || json.Unmarshal(out, &there) != nil {
+				t.Fatal(err)
+			}
+			for _, d := range []DomainSummary{here, there} {
+				if got, want := d.Reason.Remedy, told(row.remedy, domain); got != want {
+					t.Errorf("%s:\n%s, want\n%s", domain, got, want)
+				}
+				other := d
+				other.Domain = "other.example"
+				if got, want := Reasons([]DomainSummary{d, other})[0].Remedy, told(row.remedy, "DOMAIN"); got != want {
+					t.Errorf("%s, and another domain:\n%s, want\n%s", domain, got, want)
+				}
+				remedy := d.Waiting().Problems[0].Remedy
+				if got, want := remedy.String(), told(row.remedy, domain); got != want {
+					t.Errorf("a check of %s:\n%s, want\n%s", domain, got, want)
+				}
+				got := remedy.In(func(english string) string {
+					if english == told(row.remedy, "DOMAIN") {
+						return told(row.german, "DOMAIN")
+					}
+					return english
+				})
+				if want := told(row.german, domain); got != want {
+					t.Errorf("a check of %s, in German:\n%s, want\n%s", domain, got, want)
+				}
+			}
+		}
 	}
 }
 

@@ -392,12 +392,12 @@ func TestEveryFailureHasARemedy(t *testing.T) {
 		"something-new": false, Unexplained: false,
 	} {
 		f := &Failure{Type: kind, Senders: []string{"a"}}
-		if f.explain(); f.Remedy == "" || f.Rule == "" || strings.Contains(f.Remedy, "owner:") || f.Own != ownFailure {
+		if f.explain("r.example"); f.Remedy == "" || f.Rule == "" || strings.Contains(f.Remedy, "owner:") || strings.Contains(f.Remedy, "DOMAIN") || f.Own != ownFailure {
 			t.Errorf("%+v", f)
 		}
 	}
 	f := &Failure{Type: "validation-failure", Reason: "mta-sts-mx-mismatch: mx.r.example", Senders: []string{"a"}}
-	if f.explain(); !strings.HasSuffix(security.CodeMXMismatch.Row().Remedy.String(), f.Remedy) || f.Remedy == "" {
+	if f.explain("r.example"); !strings.HasSuffix(security.CodeMXMismatch.Row().Remedy.String(), f.Remedy) || f.Remedy == "" {
 		t.Errorf("a code of this relay: %+v", f)
 	}
 	if !slices.Contains([]string{"RFC 8461, 4.1"}, f.Rule) {
@@ -418,6 +418,9 @@ func TestANewFailureIsTold(t *testing.T) {
 	got := make(map[string]int64)
 	for _, f := range trouble.Failures {
 		got[f.Domain+" "+f.Type+" "+f.MX] = f.Sessions
+		if f.Type == "sts-policy-fetch-error" && !strings.HasPrefix(f.Remedy, "serve the policy at exactly https://mta-sts.s.example/.well-known/") {
+			t.Errorf("%+v", f)
+		}
 	}
 	if len(got) != 3 || got["r.example certificate-expired mx2.r.example"] != 10 || got["r.example unexplained "] != 14 || got["s.example sts-policy-fetch-error mx.s.example"] != 1 {
 		t.Errorf("%v", got)

@@ -25,8 +25,8 @@ var own = map[tlsrpt.ResultType]bool{
 	tlsrpt.STSPolicyFetchError: true, tlsrpt.STSPolicyInvalid: true, tlsrpt.STSWebPKIInvalid: true,
 }
 
-// explain fills in whose matter a failure is, and what to do about it.
-func (f *Failure) explain() {
+// explain fills in whose matter a failure of a domain is, and what to do about it.
+func (f *Failure) explain(domain string) {
 	kind := tlsrpt.ResultType(f.Type)
 	f.Own = own[kind] || kind == tlsrpt.ValidationFailure && len(f.Senders) > 1
 	code := codes[kind]
@@ -36,11 +36,11 @@ func (f *Failure) explain() {
 	}
 	switch kind {
 	case tlsrpt.STSPolicyFetchError:
-		f.Rule, f.Remedy = "RFC 8461, 3.3", "serve the policy at exactly https://mta-sts.DOMAIN/.well-known/mta-sts.txt with status 200, or take the _mta-sts record away; stsrelay check DOMAIN fetches it"
+		f.Rule, f.Remedy = "RFC 8461, 3.3", "serve the policy at exactly https://mta-sts."+domain+"/.well-known/mta-sts.txt with status 200, or take the _mta-sts record away; stsrelay check "+domain+" fetches it"
 	case tlsrpt.STSPolicyInvalid:
-		f.Rule, f.Remedy = "RFC 8461, 3.2", "mend the text of the policy; stsrelay check DOMAIN says which line is wrong"
+		f.Rule, f.Remedy = "RFC 8461, 3.2", "mend the text of the policy; stsrelay check "+domain+" says which line is wrong"
 	case tlsrpt.STSWebPKIInvalid:
-		f.Rule, f.Remedy = "RFC 8461, 3.3", "give the web server a certificate for mta-sts.DOMAIN from a public authority, and let it send the whole chain"
+		f.Rule, f.Remedy = "RFC 8461, 3.3", "give the web server a certificate for mta-sts."+domain+" from a public authority, and let it send the whole chain"
 	case tlsrpt.DANERequired:
 		f.Rule, f.Remedy = "RFC 7672, 2.2", "nothing, unless several senders say so: the sender asks for DANE, and the host has no TLSA records that can be used"
 	default:
@@ -51,7 +51,7 @@ func (f *Failure) explain() {
 		}
 	}
 	if f.Remedy == "" {
-		f.Rule, f.Remedy = "RFC 8460, 4.3", "ask the sender what the failure was: the report does not say; stsrelay check DOMAIN tries the hosts from here"
+		f.Rule, f.Remedy = "RFC 8460, 4.3", "ask the sender what the failure was: the report does not say; stsrelay check "+domain+" tries the hosts from here"
 	}
 	if kind == tlsrpt.ValidationFailure && word != string(code) {
 		f.Remedy += ". Or the policy does not name the host: senders have no other result type for that. * stands for one label only (RFC 8461, 4.1)"

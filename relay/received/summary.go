@@ -191,7 +191,7 @@ func (c *collected) summary() Summary {
 	})
 	for _, f := range c.failures {
 		slices.Sort(f.Senders)
-		f.explain()
+		f.explain(c.domain)
 		s.Failures = append(s.Failures, *f)
 	}
 	slices.SortFunc(s.Failures, func(a, b Failure) int {

@@ -5,7 +5,6 @@ import (
 	"context"
 	"net/http"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/stsrelay/stsrelay/relay/failure"
@@ -35,13 +34,13 @@ type overviewPage struct {
 
 // ownerCount is how much waits for somebody to mend something.
 type ownerCount struct {
-	Owner             string // of operator.Reason; "" is what has not failed yet
+	Owner             failure.Owner // "" is what has not failed yet
 	Messages, Domains int
 }
 
 // reasonGroup is what waits for one reason.
 type reasonGroup struct {
-	Reason            operator.Reason // without its detail
+	Reason            failure.Row
 	Messages, Domains int
 	OldestAt          time.Time
 	First             []operator.DomainSummary // the domains with most messages
@@ -109,7 +108,7 @@ func (p *pages) lastReports(ctx context.Context, o *overviewPage, v *view) strin
 
 // ownerOrder is the order in which people want to hear of what waits: what they can mend
 // themselves comes first.
-var ownerOrder = map[string]int{string(failure.Local): 0, string(failure.Network): 1, string(failure.Remote): 2}
+var ownerOrder = map[failure.Owner]int{failure.Local: 0, failure.Network: 1, failure.Remote: 2}
 
 // groupByReason returns what waits by its reason: ours first, what has not failed yet last.
 func groupByReason(domains []operator.DomainSummary) []reasonGroup {
@@ -119,9 +118,7 @@ func groupByReason(domains []operator.DomainSummary) []reasonGroup {
 		d := &domains[i]
 		g := byCode[d.Reason.Code]
 		if g == nil {
-			g = &reasonGroup{Reason: d.Reason, OldestAt: d.OldestAt}
-			g.Reason.Detail = ""
-			g.Reason.Remedy = strings.ReplaceAll(g.Reason.Remedy, d.Domain, "DOMAIN")
+			g = &reasonGroup{Reason: d.Reason.Row(), OldestAt: d.OldestAt}
 			byCode[d.Reason.Code] = g
 			groups = append(groups, g)
 		}
@@ -149,7 +146,7 @@ func groupByReason(domains []operator.DomainSummary) []reasonGroup {
 	}
 	out := make([]reasonGroup, len(groups))
 	for i, g := range groups {
-		g.Open = !g.New() && (i < openGroups || g.Reason.Owner == string(failure.Local))
+		g.Open = !g.New() && (i < openGroups || g.Reason.Owner == failure.Local)
 		g.Width = max(1, 100*g.Messages/most)
 		out[i] = *g
 	}
@@ -159,7 +156,7 @@ func groupByReason(domains []operator.DomainSummary) []reasonGroup {
 // countOwners returns how much waits for whom, in their order, and what has not failed
 // yet. A message with recipients of several domains counts for each.
 func countOwners(groups []reasonGroup) []ownerCount {
-	list := []ownerCount{{Owner: string(failure.Local)}, {Owner: string(failure.Network)}, {Owner: string(failure.Remote)}, {}}
+	list := []ownerCount{{Owner: failure.Local}, {Owner: failure.Network}, {Owner: failure.Remote}, {}}
 	for i := range groups {
 		at := len(list) - 1
 		if !groups[i].New() {

@@ -71,12 +71,12 @@ func (p *queuePage) Aria(column string) string {
 func (p *queuePage) Reasons() []failure.Row { return failure.All() }
 
 // Reason returns the reason that was asked for, nil for any.
-func (p *queuePage) Reason() *operator.Reason {
+func (p *queuePage) Reason() *failure.Row {
 	row := failure.Of(p.Query.Get("why"))
 	if row.Reason == 0 {
 		return nil
 	}
-	return &operator.Reason{Code: row.Code, Owner: string(row.Owner), Says: row.Says, Remedy: row.Remedy}
+	return &row
 }
 
 // By returns the address of the list sorted by a column, or the other way round where

@@ -164,16 +164,7 @@ func timeElement(at time.Time, text string) template.HTML {
 	return template.HTML(`<time datetime="` + at.UTC().Format(time.RFC3339) + `" title="` + human.Clock(at) + `">` + template.HTMLEscapeString(text) + `</time>`) //nolint:gosec // the text is escaped
 }
 
-// remedy returns what the operator can do about a reason, of a domain and a message where
-// they are given.
+// remedy returns what the operator can do about the reason of a domain or of a message.
 func (w *words) remedy(r operator.Reason, domain, id string) string {
-	text := r.Remedy
-	var back []string
-	for _, pair := range [][2]string{{domain, "DOMAIN"}, {id, "ID"}} {
-		if pair[0] != "" {
-			text = strings.ReplaceAll(text, pair[0], pair[1]) // as the translation has it
-			back = append(back, pair[1], pair[0])
-		}
-	}
-	return strings.NewReplacer(back...).Replace(w.T(text))
+	return failure.Fill(w.T(r.Row().Remedy), domain, id)
 }

@@ -14,6 +14,7 @@ import (
 	"golang.org/x/text/language"
 
 	"github.com/stsrelay/stsrelay/relay/failure"
+	"github.com/stsrelay/stsrelay/relay/operator"
 )
 
 // texts returns all texts that templates and Go files give to T and N.
@@ -72,6 +73,36 @@ func TestEveryTextHasATranslation(t *testing.T) {
 		if says, remedy, _ := row.German(); w.T(row.Says) != says || w.T(row.Remedy) != remedy || says == "" {
 			t.Errorf("the reason %s has no translation", row.Code)
 		}
+	}
+}
+
+// The name of a domain, such as check, can be a word of the remedy.
+func TestARemedyWithTheNameOfADomainInIt(t *testing.T) {
+	german, err := loadWords(language.German)
+	if err != nil {
+		t.Fatal(err)
+	}
+	english, err := loadWords(language.English)
+	if err != nil {
+		t.Fatal(err)
+	}
+	row, held := failure.TLSName.Row(), failure.Held.Row()
+	for _, domain := range []string{"check", "domain", "mend", "two.example"} {
+		why := operator.Reason{Code: row.Code, Owner: string(row.Owner), Says: row.Says, Remedy: failure.Fill(row.Remedy, domain, "")}
+		if got, want := english.remedy(why, domain, "1"), "Tell the domain's postmaster; stsrelay check "+domain+" says what to mend."; got != want {
+			t.Errorf("%q, want %q", got, want)
+		}
+		if got, want := german.remedy(why, domain, "1"), "Sagen Sie es dem Postmaster der Domain; stsrelay check "+domain+" sagt, was zu beheben ist."; got != want {
+			t.Errorf("%q, want %q", got, want)
+		}
+		groups := groupByReason([]operator.DomainSummary{{Domain: domain, Messages: 1, Reason: why}, {Domain: "other.example", Messages: 1, Reason: why}})
+		if len(groups) != 1 || groups[0].Reason != row {
+			t.Errorf("on the overview: %+v", groups)
+		}
+	}
+	why := operator.Reason{Code: held.Code, Owner: string(held.Owner), Remedy: failure.Fill(held.Remedy, "", "queue")}
+	if got := german.remedy(why, "", "queue"); got != "stsrelay queue release queue" {
+		t.Errorf("%q", got)
 	}
 }
 
