@@ -25,22 +25,29 @@ func (a *attempt) beginTrace(ctx context.Context) context.Context {
 		return ctx
 	}
 	a.trace = a.d.trace.Begin(a.id, a.claim.Domain)
-	a.trace.AddText("", trace.Began, (*begun)(a.claim))
-	return dnsclient.WithObserver(ctx, func(o *dnsclient.Observation) { a.trace.AddText("", trace.DNS, o) })
+	a.trace.AddLate("", (*begun)(a.claim))
+	return dnsclient.WithObserver(ctx, func(o *dnsclient.Observation) { a.trace.AddLate("", (*answered)(o)) })
 }
 
 // begun is a claim that is tried, for a trace.
 type begun queue.Claim
 
-func (c *begun) String() string {
-	return fmt.Sprintf("attempt %d, from <%s>, recipients of %s: %d", c.Attempts+1, c.Envelope.From, c.Domain, len(c.States))
+func (c *begun) Said() []trace.Said {
+	return said(trace.Began, fmt.Sprintf("attempt %d, from <%s>, recipients of %s: %d", c.Attempts+1, c.Envelope.From, c.Domain, len(c.States)))
+}
+
+// answered is what the DNS says, for a trace.
+type answered dnsclient.Observation
+
+func (o *answered) Said() []trace.Said {
+	return said(trace.DNS, (*dnsclient.Observation)(o).String())
 }
 
 func said(step trace.Step, text string) []trace.Said { return []trace.Said{{Step: step, Text: text}} }
 
 func (a *attempt) tracePolicy(r sts.Result, err error) {
 	if a.trace != nil {
-		a.trace.AddLate("", func() []trace.Said { return said(trace.Policy, policyText(r, err)) })
+		a.trace.AddLate("", trace.LateFunc(func() []trace.Said { return said(trace.Policy, policyText(r, err)) }))
 	}
 }
 
@@ -66,7 +73,7 @@ func policyText(r sts.Result, err error) string {
 
 func (a *attempt) tracePlan(p outbound.Plan, err error) {
 	if a.trace != nil {
-		a.trace.AddLate("", func() []trace.Said { return said(trace.Host, planText(p, err)) })
+		a.trace.AddLate("", trace.LateFunc(func() []trace.Said { return said(trace.Host, planText(p, err)) }))
 	}
 }
 
@@ -115,10 +122,10 @@ func (a *attempt) traceReused(h *hostTry, s *session) {
 		return
 	}
 	ip, n, req, e, resumed := s.remoteIP, s.messages+1, h.req, &s.evidence, s.resumed // another attempt may have s by then
-	a.trace.AddLate(h.Name, func() []trace.Said {
+	a.trace.AddLate(h.Name, trace.LateFunc(func() []trace.Said {
 		reused := said(trace.Connect, fmt.Sprintf("a session with %s that is open is used again, for its message %d", ip, n))
 		return append(reused, evidenceTexts(req, e, resumed)...)
-	})
+	}))
 	s.client.SetTrace(a.traceDialogue(h.Name))
 }
 
@@ -134,7 +141,7 @@ func (a *attempt) traceDial(host string, at []netip.AddrPort, won int, err error
 
 // traceEvidence tells what a session proved, and what each source says of that.
 func (a *attempt) traceEvidence(req *security.Requirement, e *security.Evidence, resumed bool) {
-	a.trace.AddLate(req.Host, func() []trace.Said { return evidenceTexts(req, e, resumed) })
+	a.trace.AddLate(req.Host, trace.LateFunc(func() []trace.Said { return evidenceTexts(req, e, resumed) }))
 }
 
 func evidenceTexts(req *security.Requirement, e *security.Evidence, resumed bool) (all []trace.Said) {

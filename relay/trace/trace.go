@@ -8,7 +8,6 @@
 package trace
 
 import (
-	"fmt"
 	"slices"
 	"strings"
 	"sync"
@@ -93,8 +92,7 @@ type entry struct {
 	at   time.Time
 	host string
 	Said
-	late func() []Said // nil: it is an event
-	text fmt.Stringer  // what Text will be; nil: it is there
+	late Late // nil: it is an event
 }
 
 // Said is a step and its text.
@@ -102,6 +100,16 @@ type Said struct {
 	Step Step
 	Text string
 }
+
+// Late is what makes texts where somebody reads them. Where it is a pointer to what is there
+// already, an event that nobody reads needs no memory of its own.
+type Late interface{ Said() []Said }
+
+// LateFunc is a function that makes texts.
+type LateFunc func() []Said
+
+// Said implements Late.
+func (f LateFunc) Said() []Said { return f() }
 
 // Begin begins an attempt at the recipients in a domain of the message with an ID. It
 // returns nil if t is nil. End must follow.
@@ -136,7 +144,7 @@ func (a *Attempt) Add(host string, step Step, text string) {
 
 // AddLate adds events about a host whose texts cost something to make. They are made for
 // those who watch, and for an attempt that fails.
-func (a *Attempt) AddLate(host string, texts func() []Said) {
+func (a *Attempt) AddLate(host string, texts Late) {
 	if a == nil {
 		return
 	}
@@ -147,24 +155,9 @@ func (a *Attempt) AddLate(host string, texts func() []Said) {
 		a.events = append(a.events, entry{at: now, host: host, late: texts})
 		return
 	}
-	for _, s := range texts() {
+	for _, s := range texts.Said() {
 		a.addLocked(entry{at: now, host: host, Said: Said{s.Step, clipped(s.Text)}})
 	}
-}
-
-// AddText is AddLate for one event.
-func (a *Attempt) AddText(host string, step Step, text fmt.Stringer) {
-	if a == nil {
-		return
-	}
-	now := time.Now()
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if a.t.watchers.Load() == nil {
-		a.events = append(a.events, entry{at: now, host: host, Said: Said{Step: step}, text: text})
-		return
-	}
-	a.addLocked(entry{at: now, host: host, Said: Said{step, clipped(text.String())}})
 }
 
 func (a *Attempt) event(e *entry) Event {
@@ -198,19 +191,15 @@ func (a *Attempt) addLocked(e entry) {
 
 // allLocked returns all events so far. Texts that were left for later are made now.
 func (a *Attempt) allLocked() []Event {
-	late := slices.ContainsFunc(a.events, func(e entry) bool { return e.late != nil || e.text != nil })
+	late := slices.ContainsFunc(a.events, func(e entry) bool { return e.late != nil })
 	if late {
 		var all []entry
 		for _, e := range a.events {
-			if e.text != nil {
-				e.Text, e.text = clipped(e.text.String()), nil
-				a.size += len(e.Text)
-			}
 			if e.late == nil {
 				all = append(all, e)
 				continue
 			}
-			for _, s := range e.late() {
+			for _, s := range e.late.Said() {
 				said := entry{at: e.at, host: e.host, Said: Said{s.Step, clipped(s.Text)}}
 				all = append(all, said)
 				a.size += len(said.Text)
