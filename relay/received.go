@@ -3,7 +3,6 @@ package relay
 import (
 	"context"
 	"io"
-	"strings"
 	"time"
 
 	"github.com/stsrelay/stsrelay/config"
@@ -54,7 +53,7 @@ func (r *Relay) receivedTroubles(ctx context.Context) (out alert.Received) {
 	out.Mails, out.Dropped = t.Mails, t.Dropped
 	for i := range t.Failures {
 		f := &t.Failures[i]
-		out.Failures = append(out.Failures, alert.ReceivedFailure{Domain: f.Domain, Type: f.Type, MX: f.MX, Sessions: f.Sessions, Remedy: strings.ReplaceAll(f.Remedy, "DOMAIN", f.Domain)})
+		out.Failures = append(out.Failures, alert.ReceivedFailure{Domain: f.Domain, Type: f.Type, MX: f.MX, Sessions: f.Sessions, Remedy: f.Remedy})
 	}
 	return out
 }

@@ -85,7 +85,7 @@ func (a *app) printReceived(s *received.Summary) {
 		if f.Reason != "" {
 			fmt.Fprintf(a.out, "    the sender says: %s\n", f.Reason)
 		}
-		fmt.Fprintf(a.out, "    mend (%s): %s\n", f.Rule, strings.ReplaceAll(f.Remedy, "DOMAIN", s.Domain))
+		fmt.Fprintf(a.out, "    mend (%s): %s\n", f.Rule, f.Remedy)
 	}
 	fmt.Fprintf(a.out, "  %s\n\n", s.Verdict.String())
 }

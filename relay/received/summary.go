@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/stsrelay/stsrelay/internal/phrase"
 )
 
 // Summary is what reports say of one domain in a time.
@@ -60,8 +62,8 @@ type Failure struct {
 	Own bool `json:"own"`
 	// Rule is where it is written that a session must not fail so; Remedy says what to
 	// do.
-	Rule   string `json:"rule"`
-	Remedy string `json:"mend"`
+	Rule   string        `json:"rule"`
+	Remedy phrase.Phrase `json:"mend"`
 }
 
 // Sighting is a policy that senders have seen.
@@ -191,7 +193,7 @@ func (c *collected) summary() Summary {
 	})
 	for _, f := range c.failures {
 		slices.Sort(f.Senders)
-		f.explain()
+		f.explain(c.domain)
 		s.Failures = append(s.Failures, *f)
 	}
 	slices.SortFunc(s.Failures, func(a, b Failure) int {

@@ -84,10 +84,6 @@ func (p *pages) receivedDomain(r *http.Request, v *view) error {
 	if len(list) == 1 {
 		page.Summary = list[0]
 	}
-	for i := range page.Failures {
-		f := &page.Failures[i]
-		f.Remedy = strings.ReplaceAll(f.Remedy, "DOMAIN", domain)
-	}
 	page.fill()
 	v.Page = page
 	return nil
