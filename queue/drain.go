@@ -27,7 +27,7 @@ const (
 )
 
 // ErrDrainRefused is wrapped by errors of DrainOptions.Send that no later attempt mends.
-var ErrDrainRefused = errors.New("the other relay refuses")
+var ErrDrainRefused = phrase.Errorf("the other relay refuses")
 
 // ErrDraining is returned if another drain is running.
 var ErrDraining = phrase.Errorf("another drain is running")

@@ -18,6 +18,8 @@ var germanOperator = map[string]string{
 	"%d domains are paused, and no more can be: resume some, or pause delivery as a whole": "%d Domains ruhen, und mehr können es nicht sein: Setzen Sie einige fort, oder halten Sie die Zustellung als Ganzes an",
 	"is not in the trash":                                                                  "ist nicht im Papierkorb",
 	"another drain is running":                                                             "eine andere Übergabe läuft schon",
+	"the message was removed":                                                              "die Nachricht wurde entfernt",
+	"the other relay refuses":                                                              "das andere Relay lehnt ab",
 	"another import is running":                                                            "ein anderer Import läuft schon",
 	"not a queue export that this version can read":                                        "kein Export einer Queue, den diese Version lesen kann",
 	"%w: its version is %q, this program reads 1":                                          "%w: Seine Version ist %q, dieses Programm liest 1",
@@ -32,6 +34,7 @@ var germanOperator = map[string]string{
 	"these are more messages than a page can count: narrow the filter, or use the command line": "das sind mehr Nachrichten, als eine Seite zählen kann: Filtern Sie enger, oder nehmen Sie die Kommandozeile",
 
 	// The history.
+	"the history is closed":                         "der Verlauf ist geschlossen",
 	"there is no history":                           "es gibt keinen Verlauf",
 	"%s: the history has nothing of such a message": "%s: Von einer solchen Nachricht steht nichts im Verlauf",
 	"the history has no delivery of this message":   "von dieser Nachricht steht keine Zustellung im Verlauf",
@@ -44,6 +47,8 @@ var germanOperator = map[string]string{
 
 	// Policies, and their certificates.
 	"MTA-STS is switched off (sts.enabled)":       "MTA-STS ist ausgeschaltet (sts.enabled)",
+	"no TXT record":                               "kein TXT-Record",
+	"the policy cache is closed":                  "der Policy-Cache ist geschlossen",
 	"no policy of %s is cached":                   "keine Policy von %s ist im Cache",
 	"it has expired, and is not applied any more": "sie ist abgelaufen und wird nicht mehr angewendet",
 	"this relay orders no certificates for policy hosts: [publisher] is off, or its tls is not \"acme\"": "dieses Relay bestellt keine Zertifikate für Policy-Hosts: [publisher] ist aus, oder sein tls ist nicht \"acme\"",
@@ -57,6 +62,8 @@ var germanOperator = map[string]string{
 	"TLS reports are switched off (tlsrpt.enabled)": "TLS-Berichte sind ausgeschaltet (tlsrpt.enabled)",
 	"%q is not a date such as 2026-11-23":           "%q ist kein Datum wie 2026-11-23",
 	"nothing was counted for %s on %s":              "für %s wurde am %s nichts gezählt",
+	"no DKIM key":                                   "kein DKIM-Schlüssel",
+	"refused":                                       "abgelehnt",
 	"nothing was sent: %w":                          "nichts wurde gesendet: %w",
 	"its mail is in the queue as %s":                "seine Mail ist in der Queue als %s",
 
@@ -106,8 +113,10 @@ var germanOperator = map[string]string{
 	"%w: %s has %s free, at least %s must stay free": "%w: %s hat %s frei, mindestens %s müssen frei bleiben",
 	"store failed": "der Speicher versagt",
 	"%w: %w; the relay takes no more mail until it is started anew": "%w: %w; das Relay nimmt keine Mail mehr an, bis es neu gestartet wird",
-	"store closed":                 "der Speicher ist geschlossen",
-	"the engine cannot be reached": "die Engine ist nicht zu erreichen",
+	"it is not known whether the change was written":                "ob die Änderung geschrieben ist, ist nicht bekannt",
+	"the rows of another store have changed":                        "die Zeilen eines anderen Speichers haben sich geändert",
+	"store closed":                                                  "der Speicher ist geschlossen",
+	"the engine cannot be reached":                                  "die Engine ist nicht zu erreichen",
 
 	// What an attempt waits for, after "waits for".
 	"the addresses of":                 "die Adressen von",

@@ -70,7 +70,7 @@ var ErrFailed = phrase.Errorf("store failed")
 // ErrUnknown is wrapped by the answer to a batch of which nobody knows whether it was
 // written: the engine was lost in the middle of the commit. If it was written, it was
 // written as a whole. The store goes on, and a later batch takes effect after it.
-var ErrUnknown = errors.New("it is not known whether the change was written")
+var ErrUnknown = phrase.Errorf("it is not known whether the change was written")
 
 // ErrAway is wrapped by the answer to a batch that was not written because the engine
 // could not be reached for as long as a batch may wait. The store goes on.
