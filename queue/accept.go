@@ -3,9 +3,9 @@ package queue
 import (
 	"context"
 	"errors"
-	"fmt"
 	"sync"
 
+	"github.com/stsrelay/stsrelay/internal/phrase"
 	"github.com/stsrelay/stsrelay/internal/store"
 	"github.com/stsrelay/stsrelay/queue/scheduler"
 )
@@ -63,7 +63,7 @@ func (q *Queue) Accepting() error {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if n := q.scheduler.Counts().Messages; q.maxMessages > 0 && n >= q.maxMessages {
-		return fmt.Errorf("%w: %d messages", ErrFull, n)
+		return phrase.Errorf("%w: %d messages", ErrFull, n)
 	}
 	return nil
 }

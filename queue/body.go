@@ -1,9 +1,10 @@
 package queue
 
 import (
-	"errors"
 	"fmt"
 	"io"
+
+	"github.com/stsrelay/stsrelay/internal/phrase"
 )
 
 // body reads the content of a message from the store.
@@ -22,7 +23,7 @@ func newBody(q *Queue, seq uint64, chunks int) *body {
 }
 
 // ErrBodyGone is returned if a body was removed while it was being read.
-var ErrBodyGone = errors.New("the message was removed")
+var ErrBodyGone = phrase.Errorf("the message was removed")
 
 // load reads the next chunk. It copies, because memory of the store must not be held
 // while a slow host receives the chunk.

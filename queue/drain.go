@@ -9,6 +9,7 @@ import (
 	"io"
 	"time"
 
+	"github.com/stsrelay/stsrelay/internal/phrase"
 	"github.com/stsrelay/stsrelay/internal/store"
 	"github.com/stsrelay/stsrelay/queue/scheduler"
 )
@@ -26,10 +27,10 @@ const (
 )
 
 // ErrDrainRefused is wrapped by errors of DrainOptions.Send that no later attempt mends.
-var ErrDrainRefused = errors.New("the other relay refuses")
+var ErrDrainRefused = phrase.Errorf("the other relay refuses")
 
 // ErrDraining is returned if another drain is running.
-var ErrDraining = errors.New("another drain is running")
+var ErrDraining = phrase.Errorf("another drain is running")
 
 // Taken is the answer of another relay to a part of a drain.
 type Taken struct {

@@ -13,6 +13,8 @@ import (
 	"io"
 	"slices"
 	"time"
+
+	"github.com/stsrelay/stsrelay/internal/phrase"
 )
 
 // The export file, described in docs/export-format.md: a line that names the
@@ -125,7 +127,7 @@ func headSum(nonce [8]byte, head []byte) uint32 {
 }
 
 // ErrNoExport is returned if a file is no queue export, or one of a newer version.
-var ErrNoExport = errors.New("not a queue export that this version can read")
+var ErrNoExport = phrase.Errorf("not a queue export that this version can read")
 
 // errDamaged is wrapped by errors about a record that is not as it was written. The
 // records after it can still be read.
@@ -150,9 +152,9 @@ func newExportReader(r io.Reader) (*exportReader, error) {
 	}
 	if string(line[:n]) != exportMagic {
 		if first, _, ok := bytes.Cut(line[:n], []byte("\n")); ok && bytes.HasPrefix(first, []byte(exportName)) {
-			return nil, fmt.Errorf("%w: its version is %q, this program reads 1", ErrNoExport, first[len(exportName):])
+			return nil, phrase.Errorf("%w: its version is %q, this program reads 1", ErrNoExport, first[len(exportName):])
 		}
-		return nil, fmt.Errorf("%w: it does not begin with %q", ErrNoExport, exportMagic[:len(exportMagic)-1])
+		return nil, phrase.Errorf("%w: it does not begin with %q", ErrNoExport, exportMagic[:len(exportMagic)-1])
 	}
 	if _, err := io.ReadFull(x.r, x.nonce[:]); err != nil {
 		return nil, cut(err)

@@ -3,7 +3,6 @@ package queue
 import (
 	"cmp"
 	"context"
-	"fmt"
 	"io"
 	"slices"
 	"strings"
@@ -11,6 +10,7 @@ import (
 
 	"github.com/oklog/ulid/v2"
 
+	"github.com/stsrelay/stsrelay/internal/phrase"
 	"github.com/stsrelay/stsrelay/queue/scheduler"
 )
 
@@ -184,7 +184,7 @@ func (q *Queue) Show(id ID) (Message, error) {
 	}
 	m, ok, err := q.message(e)
 	if err == nil && !ok {
-		err = fmt.Errorf("%s: %w", id, ErrNotFound)
+		err = phrase.Errorf("%s: %w", id, ErrNotFound)
 	}
 	return m, err
 }
@@ -209,11 +209,11 @@ func (q *Queue) Resolve(s string) (ID, error) {
 	s = strings.ToUpper(s)
 	rest := ulid.EncodedSize - len(s)
 	if s == "" || rest < 0 {
-		return ID{}, fmt.Errorf("%q: %w", s, ErrNotFound)
+		return ID{}, phrase.Errorf("%q: %w", s, ErrNotFound)
 	}
 	low, err := ulid.ParseStrict(s + strings.Repeat("0", rest))
 	if err != nil {
-		return ID{}, fmt.Errorf("%q: %w", s, ErrNotFound)
+		return ID{}, phrase.Errorf("%q: %w", s, ErrNotFound)
 	}
 	high := ulid.MustParse(s + strings.Repeat("Z", rest))
 	q.mu.Lock()
@@ -227,12 +227,12 @@ func (q *Queue) Resolve(s string) (ID, error) {
 			continue
 		}
 		if found != nil {
-			return ID{}, fmt.Errorf("%q: %w", s, ErrAmbiguous)
+			return ID{}, phrase.Errorf("%q: %w", s, ErrAmbiguous)
 		}
 		found = e
 	}
 	if found == nil {
-		return ID{}, fmt.Errorf("%q: %w", s, ErrNotFound)
+		return ID{}, phrase.Errorf("%q: %w", s, ErrNotFound)
 	}
 	return found.ID, nil
 }
@@ -243,7 +243,7 @@ func (q *Queue) find(id ID) (*scheduler.Entry, error) {
 	if e := q.byID[id]; e != nil {
 		return e, nil
 	}
-	return nil, fmt.Errorf("%s: %w", id, ErrNotFound)
+	return nil, phrase.Errorf("%s: %w", id, ErrNotFound)
 }
 
 // message reads the whole state of e; ok is false if it has left the queue. The state is

@@ -3,11 +3,11 @@ package queue
 import (
 	"context"
 	"errors"
-	"fmt"
 	"slices"
 	"strings"
 	"time"
 
+	"github.com/stsrelay/stsrelay/internal/phrase"
 	"github.com/stsrelay/stsrelay/internal/store"
 	"github.com/stsrelay/stsrelay/queue/scheduler"
 )
@@ -16,7 +16,7 @@ import (
 const maxPauses = 1000
 
 // ErrTooManyPauses is returned where no further domain can be paused.
-var ErrTooManyPauses = fmt.Errorf("%d domains are paused, and no more can be: resume some, or pause delivery as a whole", maxPauses)
+var ErrTooManyPauses = phrase.Errorf("%d domains are paused, and no more can be: resume some, or pause delivery as a whole", maxPauses)
 
 // Pause is a pause of delivery. While it lasts nothing is tried,
 // and no message is given up or warned of.

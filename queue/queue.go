@@ -18,13 +18,13 @@ package queue
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"sync"
 	"sync/atomic"
 	"time"
 
+	"github.com/stsrelay/stsrelay/internal/phrase"
 	"github.com/stsrelay/stsrelay/internal/store"
 	"github.com/stsrelay/stsrelay/queue/scheduler"
 )
@@ -33,13 +33,13 @@ import (
 const MaxGroup = 100
 
 // ErrNotFound is returned if no message in the queue has the given ID.
-var ErrNotFound = errors.New("no such message in the queue")
+var ErrNotFound = phrase.Errorf("no such message in the queue")
 
 // ErrAmbiguous is returned if the IDs of several messages begin as given.
-var ErrAmbiguous = errors.New("several messages have an ID that begins so")
+var ErrAmbiguous = phrase.Errorf("several messages have an ID that begins so")
 
 // ErrFull is returned if the queue holds as many messages as Options.MaxMessages.
-var ErrFull = errors.New("the queue is full")
+var ErrFull = phrase.Errorf("the queue is full")
 
 // Schedule is when attempts are made.
 type Schedule = scheduler.Schedule

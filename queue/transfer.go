@@ -8,6 +8,7 @@ import (
 	"io"
 	"sync"
 
+	"github.com/stsrelay/stsrelay/internal/phrase"
 	"github.com/stsrelay/stsrelay/internal/store"
 	"github.com/stsrelay/stsrelay/queue/scheduler"
 )
@@ -97,7 +98,7 @@ func exported(m *Message) *exportedMessage {
 }
 
 // ErrImporting is returned if another import is running.
-var ErrImporting = errors.New("another import is running")
+var ErrImporting = phrase.Errorf("another import is running")
 
 // Import adds the messages of an export file to the queue, with their IDs, attempts and due
 // times. Held messages stay held; if hold is not "", all are held, and hold is the reason.

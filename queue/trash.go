@@ -12,6 +12,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/stsrelay/stsrelay/internal/phrase"
 	"github.com/stsrelay/stsrelay/internal/store"
 	"github.com/stsrelay/stsrelay/queue/scheduler"
 )
@@ -26,7 +27,7 @@ const (
 )
 
 // ErrNotInTrash means that the trash does not hold a message.
-var ErrNotInTrash = errors.New("is not in the trash")
+var ErrNotInTrash = phrase.Errorf("is not in the trash")
 
 // Trashed is a message, or a part of one, that the operator has removed and can
 // restore.
@@ -265,9 +266,9 @@ func (q *Queue) Restore(ctx context.Context, name string) ([]ID, error) {
 	}
 	switch {
 	case len(found) == 0:
-		return nil, fmt.Errorf("%q %w", name, ErrNotInTrash)
+		return nil, phrase.Errorf("%q %w", name, ErrNotInTrash)
 	case slices.ContainsFunc(found, func(i trashItem) bool { return i.id != found[0].id }):
-		return nil, fmt.Errorf("%q: %w", name, ErrAmbiguous)
+		return nil, phrase.Errorf("%q: %w", name, ErrAmbiguous)
 	}
 	var ids []ID
 	for _, i := range found {

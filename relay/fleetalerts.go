@@ -54,7 +54,7 @@ func (t *fleetTroubles) lasting(now time.Time, look func() []postgres.Trouble) (
 // that makes the TLS reports, or else the first by name.
 func (r *Relay) fleetAlerts() (list []alert.Alert) {
 	for _, t := range r.troubles.lasting(r.now(), r.lookForTroubles) {
-		list = append(list, alert.Fleet(t.Key, t.Text, t.German))
+		list = append(list, alert.Fleet(t.Key, t.Text))
 	}
 	return list
 }

@@ -5,6 +5,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/stsrelay/stsrelay/internal/phrase"
 	"github.com/stsrelay/stsrelay/internal/store/postgres"
 	"github.com/stsrelay/stsrelay/relay/operator"
 )
@@ -40,7 +41,7 @@ func newFleetView(o *postgres.Options, away func() bool) (*fleetView, error) {
 // read returns the state of the fleet, as of some seconds ago.
 func (v *fleetView) read(ctx context.Context) *operator.FleetStatus {
 	if v.away() {
-		return &operator.FleetStatus{Problem: "PostgreSQL does not answer", Relays: []operator.FleetRelay{}, Standbys: []operator.FleetStandby{}, Troubles: []string{}}
+		return &operator.FleetStatus{Problem: phrase.New("PostgreSQL does not answer"), Relays: []operator.FleetRelay{}, Standbys: []operator.FleetStandby{}, Troubles: []phrase.Phrase{}}
 	}
 	v.mu.Lock()
 	defer v.mu.Unlock()
@@ -55,10 +56,10 @@ func (v *fleetView) read(ctx context.Context) *operator.FleetStatus {
 func (v *fleetView) ask(ctx context.Context) operator.FleetStatus {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), fleetViewTime) // others wait for the answer, too
 	defer cancel()
-	out := operator.FleetStatus{Relays: []operator.FleetRelay{}, Standbys: []operator.FleetStandby{}, Troubles: []string{}}
+	out := operator.FleetStatus{Relays: []operator.FleetRelay{}, Standbys: []operator.FleetStandby{}, Troubles: []phrase.Phrase{}}
 	f, err := v.directory.Fleet(ctx)
 	if err != nil {
-		out.Problem = err.Error()
+		out.Problem = phrase.Of(err)
 		return out
 	}
 	for i := range f.Spaces {

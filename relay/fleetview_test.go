@@ -51,7 +51,7 @@ func TestARelayShowsItsFleet(t *testing.T) {
 	}
 
 	cluster.Nodes[0].Kill()
-	for i := 0; f.Problem == ""; i++ {
+	for i := 0; f.Problem.IsZero(); i++ {
 		if i == 100 {
 			t.Fatalf("%+v", f)
 		}

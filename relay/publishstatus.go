@@ -2,11 +2,11 @@ package relay
 
 import (
 	"context"
-	"errors"
 	"maps"
 	"slices"
 	"time"
 
+	"github.com/stsrelay/stsrelay/internal/phrase"
 	"github.com/stsrelay/stsrelay/relay/alert"
 	"github.com/stsrelay/stsrelay/relay/metrics"
 	"github.com/stsrelay/stsrelay/relay/operator"
@@ -81,7 +81,7 @@ func timeOrNil(t time.Time) *time.Time {
 // renewPublished orders a certificate for the policy host of a domain now.
 func (r *Relay) renewPublished(ctx context.Context, domain string) error {
 	if r.acme == nil || !ordersPolicyHosts(r.config.Load()) {
-		return errors.New(`this relay orders no certificates for policy hosts: [publisher] is off, or its tls is not "acme"`)
+		return phrase.Errorf(`this relay orders no certificates for policy hosts: [publisher] is off, or its tls is not "acme"`)
 	}
 	return r.acme.Renew(ctx, publish.PolicyHost(domain))
 }

@@ -2,7 +2,6 @@ package relay
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"net/netip"
@@ -12,6 +11,7 @@ import (
 
 	"github.com/stsrelay/stsrelay/config"
 	"github.com/stsrelay/stsrelay/internal/dkim"
+	"github.com/stsrelay/stsrelay/internal/phrase"
 	"github.com/stsrelay/stsrelay/internal/store"
 	"github.com/stsrelay/stsrelay/queue"
 	"github.com/stsrelay/stsrelay/relay/operator"
@@ -124,7 +124,7 @@ func (r *Relay) reportsNow() (*tlsrpt.Reporter, error) {
 		return reporter, nil
 	}
 	if r.reporter == nil {
-		return nil, errors.New("TLS reports are switched off (tlsrpt.enabled)")
+		return nil, phrase.Errorf("TLS reports are switched off (tlsrpt.enabled)")
 	}
 	return nil, operator.ErrReportsElsewhere
 }

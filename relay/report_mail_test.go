@@ -204,7 +204,7 @@ func TestAMailThatBouncesIsNotAnsweredAndTheReportFails(t *testing.T) {
 	w.Deliver("b@a.example")
 	w.Clock.Tomorrow()
 	st := w.WaitForReport("a.example", tlsrpt.Failed)
-	if !strings.Contains(st.Why, "no such user") {
+	if !strings.Contains(st.Why.String(), "no such user") {
 		t.Errorf("%+v", st)
 	}
 	w.WaitUntilEmpty()
@@ -239,7 +239,7 @@ func TestAMailThatTheOperatorGivesUpEndsItsReport(t *testing.T) {
 		err := client.Do(t.Context(), http.MethodPost, "/v1/queue/bounce", operator.Selection{All: true}, &done)
 		return err == nil && q.Counts().Messages == 0
 	})
-	if st := w.WaitForReport("a.example", tlsrpt.Failed); !strings.Contains(st.Why, "operator") {
+	if st := w.WaitForReport("a.example", tlsrpt.Failed); !strings.Contains(st.Why.String(), "operator") {
 		t.Errorf("%+v", st)
 	}
 }
@@ -253,7 +253,7 @@ func TestWithoutAKeyNothingIsMailedUntilThereIsOne(t *testing.T) {
 	w.Clock.Tomorrow()
 	w.WaitFor("the first attempt", func(*queue.Queue) bool {
 		l := w.ReportList()
-		return len(l) == 1 && strings.Contains(l[0].Why, "no DKIM key of test.example")
+		return len(l) == 1 && strings.Contains(l[0].Why.String(), "no DKIM key of test.example")
 	})
 	w.Configure(w.PublishKeys(ourdkim.Ed25519))
 	if err := w.Relay.Reload(t.Context()); err != nil {

@@ -37,7 +37,7 @@ func TestAnActiveMessageSaysWhatItWaitsFor(t *testing.T) {
 						return false
 					}
 					found = m.WaitsFor[0]
-					return found.For == what
+					return found.For.String() == what
 				})
 				return found
 			}

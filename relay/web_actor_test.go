@@ -65,7 +65,7 @@ func TestActionsOnTheWebPageHaveAnActor(t *testing.T) {
 		}
 	}
 	for _, path := range []string{"/history/" + one, "/history"} {
-		if body := page(w, path); !strings.Contains(body, "held by the operator: by the operator, by web 127.0.0.1") {
+		if body := page(w, path); !strings.Contains(body, `<span lang="en">held by the operator: by the operator</span>, by web 127.0.0.1`) {
 			t.Errorf("%s does not say who:\n%s", path, body)
 		}
 	}

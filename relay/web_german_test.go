@@ -5,16 +5,20 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/net/html"
 
 	"github.com/stsrelay/stsrelay/internal/e2e"
 	"github.com/stsrelay/stsrelay/internal/testnet"
+	"github.com/stsrelay/stsrelay/queue"
+	"github.com/stsrelay/stsrelay/relay/operator"
+	"github.com/stsrelay/stsrelay/relay/received"
 )
 
-// englishWord matches what no German sentence has, and quotation what a text quotes.
+// englishWord matches what no German sentence has, but for codes such as dns-no-host, and quotation what a text quotes.
 var (
-	englishWord = regexp.MustCompile(`\b(the|and|is|are|not|of|with|for|from|no|its|which|cannot)\b`)
+	englishWord = regexp.MustCompile(`(^|[^-\w])(the|and|is|are|not|of|with|for|from|no|its|which|cannot)($|[^-\w])`)
 	quotation   = regexp.MustCompile(`„[^“]*“`)
 )
 
@@ -54,6 +58,113 @@ func untranslated(page string) (list []string) {
 	}
 }
 
+// inGerman is what a browser that asks for German is answered. The query of a POST is its form.
+func inGerman(w *e2e.World, browser *http.Client, method, path string) string {
+	w.T.Helper()
+	form := ""
+	if method == http.MethodPost {
+		path, form, _ = strings.Cut(path, "?")
+	}
+	req, err := http.NewRequestWithContext(w.T.Context(), method, "http://"+w.Relay.HTTPAddr().String()+path, strings.NewReader(form))
+	if err != nil {
+		w.T.Fatal(err)
+	}
+	req.Header.Set("Accept-Language", "de")
+	if form != "" {
+		req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	}
+	_, _, body := fetch(w, browser, req)
+	return body
+}
+
+// What the page finds and what it refuses is told in German, too. A text that the program
+// itself has made is not marked as English.
+func TestTheGermanPagesSayWhatIsWrongInGerman(t *testing.T) {
+	w := e2e.New(t, actingConfig(t)+"[publisher]\nhttps = \"127.0.0.1:0\"\ntls = \"proxy\"\n[[publish]]\ndomains = [\"own.example\"]\nmode = \"testing\"\nmx = [\"mx.own.example\"]\n")
+	silent := w.Host("mx1.silent.example")
+	w.Domain("silent.example", testnet.Domain{MX: []string{silent.Name}})
+	w.SetFaults(silent, testnet.Faults{Hang: "greeting"})
+	if _, err := w.Relay.Operator().Pause(t.Context(), operator.Actor{Via: "test"}, operator.PauseOrder{Domain: "held.example"}); err != nil {
+		t.Fatal(err)
+	}
+	held := w.Send("anna@sender.example", "kurt@held.example")
+	active := w.Send("anna@sender.example", "kurt@silent.example")
+	w.WaitFor("an attempt is under way", func(*queue.Queue) bool {
+		m, err := w.Relay.Operator().Message(active)
+		return err == nil && len(m.WaitsFor) > 0 && strings.HasPrefix(m.WaitsFor[0].For.String(), "the greeting")
+	})
+	importFailures(w, "own.example")
+
+	browser := acting(w)
+	inGerman(w, browser, http.MethodPost, "/queue/act?action=hold&id="+held)
+	for _, row := range []struct{ method, path, has string }{
+		{"GET", "/received", "weitere Tage mit Berichten: 13 (1 von 14); Berichte von einem weiteren Absender (1 von 2)"},
+		{"GET", "/received/own.example", "own.example ist nicht bereit für enforce; es fehlt: "},
+		{"GET", "/received/own.example", "das Zertifikat erneuern, in den Mailserver laden"},
+		{"GET", "/received/own.example", "bieten Sie die Policy unter genau https://mta-sts.own.example/"},
+		{"GET", "/received/own.example", "fragen Sie den Absender, was fehlschlug"},
+		{"GET", "/received/own.example", "Oder die Policy nennt den Host nicht"},
+		{"GET", "/publish", "own.example ist nicht bereit für enforce"},
+		{"GET", "/", "Was wartet"},
+		{"GET", "/queue/" + held, "<dd>durch den Administrator</dd>"},
+		{"GET", "/queue", "durch den Administrator <code>held"},
+		{"GET", "/queue/" + active, "die Begrüßung von mx1.silent.example"},
+		{"GET", "/queue/" + active, "unverschlüsselt"},
+		{"GET", "/queue/01ABC", "keine solche Nachricht in der Queue"},
+		{"GET", "/queue/0", "die IDs mehrerer Nachrichten beginnen so"},
+		{"GET", "/queue?domain=a..b", "ist keine Domain"},
+		{"GET", "/queue?older_than=soon", "older_than &#34;soon&#34; ist keine Zeit"},
+		{"GET", "/queue?state=gone", "state &#34;gone&#34; ist nicht"},
+		{"GET", "/queue?why=x", "ist kein Code eines Grundes"},
+		{"GET", "/queue/confirm?action=x", "das Feld &#34;action&#34;"},
+		{"GET", "/pause?domain=a..b", "ist keine Domain"},
+		{"GET", "/pause?domain=a.example&for=x", "ist keine Zeit wie 2h"},
+		{"GET", "/history?since=x", "ein Tag wird geschrieben wie 2026-11-28"},
+		{"GET", "/history?verdict=x", "verdict &#34;x&#34; ist nicht delivered, deferred oder bounced"},
+		{"GET", "/history/01ABC", "Von einer solchen Nachricht steht nichts im Verlauf"},
+		{"GET", "/history/01ABC/evidence", "von dieser Nachricht steht keine Zustellung im Verlauf"},
+		{"GET", "/history/evidence?to=x", "von dieser Nachricht steht keine Zustellung im Verlauf"},
+		{"GET", "/received/a..b", "ist keine Domain"},
+		{"GET", "/reports/x", "ist kein Datum wie 2026-11-23"},
+		{"GET", "/nothing", "eine solche Seite gibt es nicht"},
+		{"POST", "/queue/act?action=x", "das Feld &#34;action&#34;"},
+		{"POST", "/queue/act?action=retry&scope=filter&why=x", "ist kein Code eines Grundes"},
+		{"POST", "/queue/act?action=%zz", "das Formular lässt sich nicht lesen: "},
+		{"POST", "/pause?paused=true&domain=a..b", "ist keine Domain"},
+		{"POST", "/policies/refresh?domain=nothing.example", "die Domain nothing.example existiert nicht"},
+		{"POST", "/reports/send?day=2026-11-23&domain=x.example", "für x.example wurde am 2026-11-23 nichts gezählt"},
+		{"POST", "/publish/renew?domain=own.example", "dieses Relay bestellt keine Zertifikate"},
+		{"PUT", "/queue", "hier werden nur GET, HEAD und POST beantwortet"},
+	} {
+		body := inGerman(w, browser, row.method, row.path)
+		if !strings.Contains(body, row.has) {
+			t.Errorf("%s %s has no %s:\n%s", row.method, row.path, row.has, body)
+		}
+		if strings.Contains(body, ` lang="en"`) {
+			t.Errorf("%s %s has a text in English:\n%s", row.method, row.path, body)
+		}
+		for _, text := range untranslated(body) {
+			t.Errorf("%s %s: not German: %s", row.method, row.path, text)
+		}
+	}
+}
+
+// importFailures imports a report about a domain with several types of failures.
+func importFailures(w *e2e.World, domain string) {
+	w.T.Helper()
+	details := ""
+	for _, kind := range []string{"certificate-expired", "sts-policy-fetch-error", "sts-policy-invalid", "sts-webpki-invalid", "dane-required", "validation-failure", "something-new"} {
+		details += `,{"result-type":"` + kind + `","receiving-mx-hostname":"mx.` + domain + `","failed-session-count":1}`
+	}
+	day := time.Now().AddDate(0, 0, -1).UTC().Format(time.DateOnly)
+	report := `{"organization-name":"one.example","report-id":"1","date-range":{"start-datetime":"` + day + `T00:00:00Z","end-datetime":"` + day + `T23:59:59Z"},
+		"policies":[{"policy":{"policy-type":"sts","policy-domain":"` + domain + `"},"summary":{"total-successful-session-count":1,"total-failure-session-count":7},"failure-details":[` + details[1:] + `]}]}`
+	got, err := w.Relay.Operator().ImportReports(w.T.Context(), operator.Actor{Via: "test"}, strings.NewReader(report), "r.json")
+	if err != nil || len(got) != 1 || got[0].Outcome != received.Kept {
+		w.T.Fatal(got, err)
+	}
+}
+
 func TestTheGermanPageOfACheckIsGerman(t *testing.T) {
 	w := e2e.New(t, actingConfig(t)+"[[domain]]\nname = \"ruled.example\"\ntls = \"secure\"\nfallback = \"unbound\"\nroute = \"next.example\"\n")
 	good, plain, broken := w.DANEHost("mx1.good.example"), w.Host("mx1.plain.example"), w.Host("mx1.broken.example")
@@ -79,12 +190,7 @@ func TestTheGermanPageOfACheckIsGerman(t *testing.T) {
 		{"/check?domain=nothing.example", "Mail kommt sofort zurück: die Domain nothing.example existiert nicht"},
 		{"/check?domain=a..b", "&#34;a..b&#34; ist keine Domain"},
 	} {
-		req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "http://"+w.Relay.HTTPAddr().String()+row.path, http.NoBody)
-		if err != nil {
-			t.Fatal(err)
-		}
-		req.Header.Set("Accept-Language", "de")
-		_, _, body := fetch(w, browser, req)
+		body := inGerman(w, browser, http.MethodGet, row.path)
 		if !strings.Contains(body, row.has) {
 			t.Errorf("%s has no %s:\n%s", row.path, row.has, body)
 		}

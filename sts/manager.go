@@ -14,11 +14,11 @@ import (
 
 // ErrNoTXT is the error of ManagerOptions.LookupTXT for a name that has no TXT records or
 // does not exist. After any other error, it is not known whether there are records.
-var ErrNoTXT = errors.New("no TXT record")
+var ErrNoTXT = phrase.Errorf("no TXT record")
 
 // ErrClosed is the error of a closed Manager that would have to ask the DNS or a policy
 // host.
-var ErrClosed = errors.New("the policy cache is closed")
+var ErrClosed = phrase.Errorf("the policy cache is closed")
 
 // Store keeps the cache.
 type Store interface {

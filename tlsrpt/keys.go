@@ -8,6 +8,7 @@ import (
 
 	"github.com/fxamacker/cbor/v2"
 
+	"github.com/stsrelay/stsrelay/internal/phrase"
 	"github.com/stsrelay/stsrelay/internal/store"
 )
 
@@ -159,7 +160,7 @@ func isDay(s string) bool {
 func ParseDay(s string) (time.Time, error) {
 	t, err := time.ParseInLocation(DayFormat, s, time.UTC)
 	if err != nil {
-		return t, fmt.Errorf("%q is not a date such as 2026-11-23", s)
+		return t, phrase.Errorf("%q is not a date such as 2026-11-23", s)
 	}
 	return t, nil
 }

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/stsrelay/stsrelay/internal/phrase"
 	"github.com/stsrelay/stsrelay/internal/store"
 )
 
@@ -17,10 +18,10 @@ type Status struct {
 	ReportID string `json:"report_id"`
 	// Sessions and Failures count a session once, however many policies it was
 	// judged by.
-	Sessions int64  `json:"sessions"`
-	Failures int64  `json:"failures"`
-	State    State  `json:"state"`
-	Why      string `json:"why,omitempty"`
+	Sessions int64         `json:"sessions"`
+	Failures int64         `json:"failures"`
+	State    State         `json:"state"`
+	Why      phrase.Phrase `json:"why,omitzero"`
 	// NextAt is the time of the next attempt; nil where none is planned.
 	NextAt  *time.Time `json:"next_attempt_at"`
 	EndedAt *time.Time `json:"ended_at,omitempty"`
@@ -165,7 +166,7 @@ func (r *Reporter) complete(k reportKey, st *Status) error {
 		}
 		return nil
 	}
-	st.State, st.Why = s.State, s.Why
+	st.State, st.Why = s.State, phrase.Quote(s.Why)
 	if !s.Next.IsZero() {
 		st.NextAt = &s.Next
 	}
@@ -174,8 +175,8 @@ func (r *Reporter) complete(k reportKey, st *Status) error {
 	}
 	for _, d := range s.To {
 		st.To = append(st.To, DestinationStatus{URI: d.URI, State: d.Progress, Why: d.Why, QueueID: d.QueueID})
-		if s.State == Waiting && d.Progress == InQueue && st.Why == "" {
-			st.Why = "its mail is in the queue as " + d.QueueID
+		if s.State == Waiting && d.Progress == InQueue && s.Why == "" {
+			st.Why = phrase.New("its mail is in the queue as %s", d.QueueID)
 		}
 	}
 	return nil
@@ -203,7 +204,7 @@ func (r *Reporter) SendNow(ctx context.Context, day, domain string, yield func(S
 		return err
 	}
 	if len(reports) == 0 && domain != "" {
-		return fmt.Errorf("nothing was counted for %s on %s", domain, day)
+		return phrase.Errorf("nothing was counted for %s on %s", domain, day)
 	}
 	for i, k := range reports {
 		if last := i+1 == len(reports) || reports[i+1].Domain != k.Domain; !last {

@@ -57,10 +57,10 @@ type Options struct {
 
 // ErrNoKey means that there is no DKIM key of the sender's domain: receivers would
 // ignore its reports (RFC 8460, 3).
-var ErrNoKey = errors.New("no DKIM key")
+var ErrNoKey = phrase.Errorf("no DKIM key")
 
 // ErrRefused means that a receiver does not want a report.
-var ErrRefused = errors.New("refused")
+var ErrRefused = phrase.Errorf("refused")
 
 const (
 	// workers is the number of reports that are submitted at a time; they share

@@ -63,7 +63,7 @@ func TestReceiversThatDoNotTakeAReport(t *testing.T) {
 			o.publish("a.example", "v=TLSRPTv1; rua="+tt.record)
 			o.count(success)
 			o.at(nextDay)
-			if s := o.state(); s.State != tt.first || !strings.Contains(s.Why, tt.why) && tt.first == tt.last {
+			if s := o.state(); s.State != tt.first || !strings.Contains(s.Why.String(), tt.why) && tt.first == tt.last {
 				t.Errorf("first: %+v", s)
 			}
 			var before time.Time
@@ -77,7 +77,7 @@ func TestReceiversThatDoNotTakeAReport(t *testing.T) {
 				o.at(before)
 			}
 			s := o.state()
-			if s.State != tt.last || tt.last != Sent && !strings.Contains(s.Why, tt.why) {
+			if s.State != tt.last || tt.last != Sent && !strings.Contains(s.Why.String(), tt.why) {
 				t.Errorf("last: %+v", s)
 			}
 			if told := strings.Contains(o.log.String(), `level=WARN msg="TLS report given up"`); told != (s.State == Failed) {
@@ -118,7 +118,7 @@ func TestRecordsAreLookedUpWhenAReportIsMadeAndAgainWhenItIsTriedAgain(t *testin
 	o.dnsErr = errors.New("the name server is down")
 	o.at(nextDay)
 	for _, s := range o.list() {
-		if s.State != Waiting || !strings.Contains(s.Why, "name server is down") {
+		if s.State != Waiting || !strings.Contains(s.Why.String(), "name server is down") {
 			t.Errorf("%+v", s)
 		}
 	}
@@ -155,7 +155,7 @@ func TestAMailIsQueuedOnceAndWhatBecomesOfItIsTheReports(t *testing.T) {
 	o.noKey = true
 	o.count(success)
 	o.at(nextDay)
-	if s := o.state(); s.State != Waiting || !strings.Contains(s.Why, "no DKIM key of sender.example") {
+	if s := o.state(); s.State != Waiting || !strings.Contains(s.Why.String(), "no DKIM key of sender.example") {
 		t.Errorf("%+v", s)
 	}
 	o.noKey = false
@@ -170,7 +170,7 @@ func TestAMailIsQueuedOnceAndWhatBecomesOfItIsTheReports(t *testing.T) {
 	o.Mailed(t.Context(), "Q0", "550 5.1.1 gone")
 	o.Mailed(t.Context(), "unknown", "")
 	flush(t, o.store)
-	if s := o.state(); s.State != Waiting || !strings.Contains(s.Why, "gone") {
+	if s := o.state(); s.State != Waiting || !strings.Contains(s.Why.String(), "gone") {
 		t.Errorf("%+v", s)
 	}
 	for o.state().NextAt != nil {

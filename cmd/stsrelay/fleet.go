@@ -89,7 +89,7 @@ if something needs a person.`,
 			}
 			troubles := []string{}
 			for _, t := range f.Troubles(postgres.Replication(c.Queue.Replication)) {
-				troubles = append(troubles, t.Text)
+				troubles = append(troubles, t.Text.String())
 			}
 			if a.json {
 				err = a.printJSON(fleetShown{Fleet: f, ClockSeconds: f.Clock.Seconds(), Troubles: troubles})

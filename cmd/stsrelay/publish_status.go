@@ -154,7 +154,7 @@ func nextMode(d publish.Domain, served *operator.Published) string {
 		return d.Name + ": it is in mode testing, and no report of a sender has come yet that would show whether enforce is safe; see rua, and stsrelay received"
 	}
 	if !served.Reports.Ready {
-		return served.Report
+		return served.Report.String()
 	}
 	enforce := *d.Policy
 	enforce.Mode = sts.ModeEnforce

@@ -46,7 +46,7 @@ func (a *app) printReports(list []tlsrpt.Status) error {
 	}
 	t := a.table("DAY", "DOMAIN", "SESSIONS", "FAILURES", "STATE", "NEXT", "WHY")
 	for _, s := range list {
-		t.add(s.Day, s.Domain, fmt.Sprint(s.Sessions), fmt.Sprint(s.Failures), string(s.State), human.Until(s.NextAt), s.Why)
+		t.add(s.Day, s.Domain, fmt.Sprint(s.Sessions), fmt.Sprint(s.Failures), string(s.State), human.Until(s.NextAt), s.Why.String())
 	}
 	t.print(a.out)
 	return nil

@@ -61,7 +61,7 @@ func writeStatus(w io.Writer, s *operator.Status) {
 	if s.LogDropped > 0 {
 		fmt.Fprintf(w, "log       %s dropped: the reader of standard error does not keep up\n", human.Plural(int(min(s.LogDropped, math.MaxInt32)), "line"))
 	}
-	if s.Problem != "" && !slices.ContainsFunc(s.Alerts, tellsProblem) {
+	if !s.Problem.IsZero() && !slices.ContainsFunc(s.Alerts, tellsProblem) {
 		fmt.Fprintf(w, "problem   %s\n", s.Problem)
 	}
 	for _, t := range s.Alerts {

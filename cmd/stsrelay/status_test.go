@@ -4,6 +4,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/stsrelay/stsrelay/internal/phrase"
 	"github.com/stsrelay/stsrelay/relay/alert"
 	"github.com/stsrelay/stsrelay/relay/operator"
 )
@@ -22,7 +23,7 @@ func TestStatusSaysWhyNoMailIsTakenInOnce(t *testing.T) {
 		{"another alert that quotes it", []alert.Alert{{Key: "log", What: "lines were dropped: " + full}}, true},
 	} {
 		var b strings.Builder
-		writeStatus(&b, &operator.Status{Problem: full, Alerts: tt.alerts})
+		writeStatus(&b, &operator.Status{Problem: phrase.Quote(full), Alerts: tt.alerts})
 		if got := b.String(); strings.Contains(got, "problem   "+full) != tt.problem || !strings.Contains(got, "NOT accepting") {
 			t.Errorf("%s:\n%s", tt.name, got)
 		}

@@ -189,7 +189,7 @@ func writeFleet(w io.Writer, f *operator.FleetStatus) (lines int) {
 	if f == nil {
 		return 0
 	}
-	if f.Problem != "" {
+	if !f.Problem.IsZero() {
 		fmt.Fprintf(w, "fleet     %s\n", f.Problem)
 		return 1
 	}

@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/stsrelay/stsrelay/internal/phrase"
 	"github.com/stsrelay/stsrelay/relay/live"
 	"github.com/stsrelay/stsrelay/relay/operator"
 )
@@ -67,7 +68,7 @@ func TestTopShowsTheFleet(t *testing.T) {
 	now := time.Date(2026, 11, 28, 12, 0, 0, 0, time.UTC)
 	l := operator.Live{At: now, Rates: []live.Rate{{Window: 10}, {Window: 60}, {Window: 900}}, Fleet: &operator.FleetStatus{
 		Relays:   []operator.FleetRelay{{Name: "a", Holder: "a", Messages: 1}, {Name: "b", Holder: "a", Messages: 2}, {Name: "c"}},
-		Troubles: []string{"no standby is in step"},
+		Troubles: []phrase.Phrase{phrase.Quote("no standby is in step")},
 	}}
 	for range 20 {
 		l.Domains = append(l.Domains, operator.LiveDomain{Domain: "a.example"})
@@ -83,7 +84,7 @@ func TestTopShowsTheFleet(t *testing.T) {
 		t.Errorf("%d lines", n)
 	}
 	out.Reset()
-	l.Fleet = &operator.FleetStatus{Problem: "PostgreSQL does not answer"}
+	l.Fleet = &operator.FleetStatus{Problem: phrase.Quote("PostgreSQL does not answer")}
 	if writeLive(&out, &l, 80, 24); !strings.Contains(out.String(), "fleet     PostgreSQL does not answer\n") {
 		t.Error(out.String())
 	}

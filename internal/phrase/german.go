@@ -11,7 +11,7 @@ func (p Phrase) German() string {
 }
 
 // germanTexts are the tables of formats with their translations.
-var germanTexts = []map[string]string{germanCheck, germanPolicy, germanPublish, germanHost}
+var germanTexts = []map[string]string{germanCheck, germanPolicy, germanPublish, germanHost, germanOperator}
 
 // German returns the German of a format, or of the text of an error of Go or of the system. ok
 // is false where there is none.

@@ -147,7 +147,7 @@ var germanCheck = map[string]string{ //nolint:gosec // some are about passwords;
 	"the form has a field %q without a value":                       "das Formular hat ein Feld %q ohne Wert",
 	"the field %q has the value %q, and must have one of these: %s": "das Feld %q hat den Wert %q, und muss einen von diesen haben: %s",
 	"the field %q is for a pause, not for its end":                  "das Feld %q gehört zu einer Pause, nicht zu ihrem Ende",
-	"for %q is not a time such as 2h, of at most a year":            "for %q ist keine Zeit wie 2h, von höchstens einem Jahr",
+	"for %q is not a time such as 2h, of at most a year":            "„for“ %q ist keine Zeit wie 2h, von höchstens einem Jahr",
 	"older_than %q is not a time such as 2h":                        "older_than %q ist keine Zeit wie 2h",
 	"state %q is not queued, active or held":                        "state %q ist nicht queued, active oder held",
 	"say which messages: IDs, a filter, or all":                     "sagen Sie, welche Nachrichten: IDs, ein Filter, oder alle",

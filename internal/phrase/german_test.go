@@ -6,6 +6,7 @@ import (
 	"go/token"
 	"io/fs"
 	"maps"
+	"path"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -14,14 +15,16 @@ import (
 	"testing"
 )
 
+// sentinel matches the name of an exported error.
+var sentinel = regexp.MustCompile(`^Err[A-Z]`)
+
 // sentence matches text that a reader of another language would not understand.
 var sentence = regexp.MustCompile(`[a-z]{2,} [a-z]{2,}`)
 
-// formats are the formats of all calls of New and Errorf in the code, with the place of one.
-func formats(t *testing.T) map[string]string {
+// sources are all files of the module but tests, by their names, which begin with "../../".
+func sources(t *testing.T) (*token.FileSet, map[string]*ast.File) {
 	t.Helper()
-	all := make(map[string]string)
-	files := token.NewFileSet()
+	files, all := token.NewFileSet(), make(map[string]*ast.File)
 	err := filepath.WalkDir("../..", func(name string, d fs.DirEntry, err error) error {
 		switch {
 		case err != nil:
@@ -31,24 +34,48 @@ func formats(t *testing.T) map[string]string {
 		case d.IsDir() || !strings.HasSuffix(name, ".go") || strings.HasSuffix(name, "_test.go"):
 			return nil
 		}
-		file, err := parser.ParseFile(files, name, nil, parser.SkipObjectResolution)
-		if err != nil {
-			return err
+		all[filepath.ToSlash(name)], err = parser.ParseFile(files, name, nil, parser.SkipObjectResolution)
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return files, all
+}
+
+// called returns the package and the name of a function that is called, "" for others.
+func called(n ast.Node) (pkg, name string, args []ast.Expr) {
+	call, ok := n.(*ast.CallExpr)
+	if !ok {
+		return "", "", nil
+	}
+	pkg, name = selected(call.Fun)
+	return pkg, name, call.Args
+}
+
+// selected returns the parts of pkg.Name, "" for anything else.
+func selected(n ast.Node) (pkg, name string) {
+	if s, ok := n.(*ast.SelectorExpr); ok {
+		if x, ok := s.X.(*ast.Ident); ok {
+			return x.Name, s.Sel.Name
 		}
+	}
+	return "", ""
+}
+
+// formats are the formats of all calls of New and Errorf in the code, with the place of one.
+func formats(t *testing.T) map[string]string {
+	t.Helper()
+	all := make(map[string]string)
+	files, code := sources(t)
+	for _, file := range code {
 		ast.Inspect(file, func(n ast.Node) bool {
-			call, ok := n.(*ast.CallExpr)
-			if !ok {
+			pkg, name, args := called(n)
+			if pkg != "phrase" || len(args) == 0 {
 				return true
 			}
-			fun, ok := call.Fun.(*ast.SelectorExpr)
-			if !ok || len(call.Args) == 0 {
-				return true
-			}
-			if pkg, ok := fun.X.(*ast.Ident); !ok || pkg.Name != "phrase" {
-				return true
-			}
-			text, literal := literal(call.Args[0])
-			switch place := files.Position(call.Pos()).String(); fun.Sel.Name {
+			text, literal := literal(args[0])
+			switch place := files.Position(n.Pos()).String(); name {
 			case "New", "Errorf":
 				if !literal {
 					t.Errorf("%s: the format is no literal", place)
@@ -61,12 +88,37 @@ func formats(t *testing.T) map[string]string {
 			}
 			return true
 		})
-		return nil
-	})
-	if err != nil {
-		t.Fatal(err)
 	}
 	return all
+}
+
+// told are the packages whose exported errors the operator's methods pass on.
+var told = []string{"queue", "sts", "tlsrpt", "relay/history", "relay/received", "relay/trace", "internal/store"}
+
+// An error that the operator's methods or the web page make, or pass on, is told in the
+// language of the browser.
+func TestEveryErrorThatThePageTellsIsAPhrase(t *testing.T) {
+	files, code := sources(t)
+	found := 0
+	for name, file := range code {
+		folder := strings.TrimPrefix(path.Dir(name), "../../")
+		tells := folder == "relay/operator" || folder == "relay/web" && path.Base(name) != "web.go" && path.Base(name) != "words.go" // which make errors of the start
+		ast.Inspect(file, func(n ast.Node) bool {
+			if v, ok := n.(*ast.ValueSpec); ok && len(v.Values) == 1 && slices.Contains(told, folder) && sentinel.MatchString(v.Names[0].Name) {
+				found++
+				if pkg, f, _ := called(v.Values[0]); pkg != "" && (pkg != "phrase" || f != "Errorf") { // "": that of another package
+					t.Errorf("%s: use phrase.Errorf: the web page may tell this error", files.Position(n.Pos()))
+				}
+			}
+			if pkg, f, _ := called(n); tells && (pkg == "errors" && f == "New" || pkg == "fmt" && f == "Errorf") {
+				t.Errorf("%s: use phrase.Errorf: the web page tells this error", files.Position(n.Pos()))
+			}
+			return true
+		})
+	}
+	if found < 20 {
+		t.Fatalf("only %d exported errors were found", found)
+	}
 }
 
 // literal returns the value of a string literal, or of several with "+" between them.

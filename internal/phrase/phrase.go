@@ -138,11 +138,14 @@ func (p Phrase) MarshalText() ([]byte, error) { return []byte(p.String()), nil }
 
 // UnmarshalText implements encoding.TextUnmarshaler. What is read cannot be translated.
 func (p *Phrase) UnmarshalText(text []byte) error {
-	if *p = (Phrase{}); len(text) > 0 {
-		*p = Quote(string(text))
-	}
+	*p = Quote(string(text))
 	return nil
 }
 
-// Quote returns a text of somebody else as it is.
-func Quote(text string) Phrase { return Phrase{format: "%s", args: []any{text}} }
+// Quote returns a text of somebody else as it is; no text for "".
+func Quote(text string) Phrase {
+	if text == "" {
+		return Phrase{}
+	}
+	return Phrase{format: "%s", args: []any{text}}
+}

@@ -45,6 +45,7 @@ func TestAPhraseIsTranslatedWithWhatStandsInIt(t *testing.T) {
 		{name: "an error of another kind around it", p: Of(fmt.Errorf("x: %w", gone)), en: "x: the host mx1.example.org does not exist", de: "x: the host mx1.example.org does not exist"},
 		{name: "a text that looks like a format", p: New("mail waits: %s", "EOF 100% %s"), en: "mail waits: EOF 100% %s", de: "Mail wartet: EOF 100% %s"},
 		{name: "a quotation is not translated", p: Quote("EOF"), en: "EOF", de: "EOF"},
+		{name: "a quotation of nothing", p: Quote("")},
 		{name: "a list", p: Join([]Phrase{New("EOF"), Quote("b"), Quote("c")}, ", "), en: "EOF, b, c", de: "Ende der Daten, b, c"},
 		{name: "an address", p: New("mail waits: %s", netip.MustParseAddr("192.0.2.1")), en: "mail waits: 192.0.2.1", de: "Mail wartet: 192.0.2.1"},
 	} {

@@ -1,6 +1,6 @@
 package store
 
-import "errors"
+import "github.com/stsrelay/stsrelay/internal/phrase"
 
 // Row is a record of a store that somebody else may write, as of one moment.
 type Row struct {
@@ -14,4 +14,4 @@ type Range struct{ From, To []byte }
 
 // ErrChanged is wrapped by the error of a change that was not made because rows of another
 // writer have changed since they were read.
-var ErrChanged = errors.New("the rows of another store have changed")
+var ErrChanged = phrase.Errorf("the rows of another store have changed")

@@ -15,6 +15,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+
+	"github.com/stsrelay/stsrelay/internal/phrase"
 )
 
 // Store is an open store. Its methods are called from many goroutines. A value has at
@@ -63,22 +65,22 @@ type Reader interface {
 // ErrFailed is wrapped by every error of a store that has met a write or fsync
 // error. Such a store acknowledges nothing more until the process starts anew:
 // after a failed fsync nobody knows what the disk holds.
-var ErrFailed = errors.New("store failed")
+var ErrFailed = phrase.Errorf("store failed")
 
 // ErrUnknown is wrapped by the answer to a batch of which nobody knows whether it was
 // written: the engine was lost in the middle of the commit. If it was written, it was
 // written as a whole. The store goes on, and a later batch takes effect after it.
-var ErrUnknown = errors.New("it is not known whether the change was written")
+var ErrUnknown = phrase.Errorf("it is not known whether the change was written")
 
 // ErrAway is wrapped by the answer to a batch that was not written because the engine
 // could not be reached for as long as a batch may wait. The store goes on.
-var ErrAway = errors.New("the engine cannot be reached")
+var ErrAway = phrase.Errorf("the engine cannot be reached")
 
 // ErrClosed is the answer to a change that comes after Close.
-var ErrClosed = errors.New("store closed")
+var ErrClosed = phrase.Errorf("store closed")
 
 // ErrDiskFull is wrapped by the errors about missing space. It is temporary.
-var ErrDiskFull = errors.New("disk full")
+var ErrDiskFull = phrase.Errorf("disk full")
 
 // Stop ends a Scan early without an error.
 var Stop = errors.New("stop the scan")

@@ -12,8 +12,6 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
-	"errors"
-	"fmt"
 	"log/slog"
 	"net"
 	"net/http"
@@ -27,6 +25,7 @@ import (
 	"github.com/mholt/acmez/v3/acme"
 	"go.uber.org/zap"
 
+	"github.com/stsrelay/stsrelay/internal/phrase"
 	"github.com/stsrelay/stsrelay/internal/store"
 )
 
@@ -223,7 +222,7 @@ func (c *Certificates) State(of string) State {
 }
 
 // ErrRenewedLately is the answer to a Renew within an hour of the last one.
-var ErrRenewedLately = errors.New("it was renewed by hand less than an hour ago")
+var ErrRenewedLately = phrase.Errorf("it was renewed by hand less than an hour ago")
 
 // Renew orders a certificate for a name now, whatever is left of the one that there is. It
 // may be called once an hour, but again where the authority was not reached.
@@ -232,11 +231,11 @@ func (c *Certificates) Renew(ctx context.Context, of string) error {
 	n := c.names[of]
 	if n == nil {
 		c.mu.Unlock()
-		return fmt.Errorf("no certificate is wanted for %s", of)
+		return phrase.Errorf("no certificate is wanted for %s", of)
 	}
 	if last := n.forced; !last.IsZero() && time.Since(last) < time.Hour {
 		c.mu.Unlock()
-		return fmt.Errorf("%s: %w; again after %s UTC", of, ErrRenewedLately, last.Add(time.Hour).UTC().Format("15:04"))
+		return phrase.Errorf("%s: %w; again after %s UTC", of, ErrRenewedLately, last.Add(time.Hour).UTC().Format("15:04"))
 	}
 	n.forced = time.Now()
 	c.mu.Unlock()
@@ -250,7 +249,7 @@ func (c *Certificates) Renew(ctx context.Context, of string) error {
 			n.forced = time.Time{}
 			c.mu.Unlock()
 		}
-		return fmt.Errorf("the certificate of %s is not renewed: %s", of, text)
+		return phrase.Errorf("the certificate of %s is not renewed: %s", of, text)
 	}
 	c.o.Changed(of)
 	return nil

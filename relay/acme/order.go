@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/mholt/acmez/v3/acme"
+
+	"github.com/stsrelay/stsrelay/internal/phrase"
 )
 
 const (
@@ -28,7 +30,7 @@ const (
 // after five in an hour.
 var waits = []time.Duration{15 * time.Minute, 30 * time.Minute, time.Hour, 2 * time.Hour, 4 * time.Hour}
 
-var errNotAgreed = errors.New("acme.agree is not true: no certificate is ordered without your agreement to the authority's terms")
+var errNotAgreed = phrase.Errorf("acme.agree is not true: no certificate is ordered without your agreement to the authority's terms")
 
 // Set says which names have a certificate. Those of others are not renewed any more.
 func (c *Certificates) Set(names []string) {
@@ -241,7 +243,7 @@ func (c *Certificates) ready(ctx context.Context, of string) error {
 	c.mu.Unlock()
 	switch {
 	case !wanted:
-		return fmt.Errorf("no certificate is wanted for %s", of)
+		return phrase.Errorf("no certificate is wanted for %s", of)
 	case !c.o.Agreed:
 		return errNotAgreed
 	}

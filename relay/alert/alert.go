@@ -48,12 +48,12 @@ type Alert struct {
 	urgent bool // it stops all mail, and is told at once
 }
 
-// in returns the sentences in a language, those of What and Remedy where it has none.
-func (a *Alert) in(language string) text {
+// In returns the alert with its sentences in a language, as it is where it has none.
+func (a Alert) In(language string) Alert {
 	if language == "de" && a.german.what != "" {
-		return a.german
+		a.What, a.Remedy = a.german.what, a.german.helps
 	}
-	return text{a.What, a.Remedy}
+	return a
 }
 
 // Options configures New. All but Language, Webhook, Logger, Now and After are required.
@@ -189,7 +189,7 @@ func (m *Monitor) check(ctx context.Context) error {
 	l := m.letter(present, now)
 	after := make(map[string]told, len(present))
 	for i := range present {
-		after[present[i].Key] = told{At: now, What: present[i].in(l.language).what}
+		after[present[i].Key] = told{At: now, What: present[i].In(l.language).What}
 	}
 	value, err := cbor.Marshal(after)
 	if err != nil {

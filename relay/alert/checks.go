@@ -126,7 +126,7 @@ func (c *Checks) resolver(ctx context.Context) []Alert {
 	if err == nil {
 		return nil
 	}
-	a := say(ResolverSilent, "resolver", err.Error())
+	a := say(ResolverSilent, "resolver", wordsOf(phrase.Of(err)))
 	a.urgent = true
 	return []Alert{a}
 }
@@ -159,7 +159,7 @@ func (c *Checks) disk() []Alert {
 		if errors.Is(err, store.ErrDiskFull) {
 			name = "full"
 		}
-		a := say(NotAccepting, name, err.Error())
+		a := say(NotAccepting, name, wordsOf(phrase.Of(err)))
 		a.urgent = true
 		return []Alert{a}
 	}
@@ -218,12 +218,12 @@ func (c *Checks) ordered() []Alert {
 
 // Publish is the alert of a fault of a domain whose policy is published, in both languages.
 func Publish(domain, code string, text phrase.Phrase) Alert {
-	return say("publish "+domain+" "+code, "publish", words{text.String(), text.German()}, domain)
+	return say("publish "+domain+" "+code, "publish", wordsOf(text), domain)
 }
 
-// Fleet is the alert about a trouble of the relays that share an engine, in two languages.
-func Fleet(key, english, german string) Alert {
-	return say("fleet "+key, "fleet", words{english, german})
+// Fleet is the alert about a trouble of the relays that share an engine.
+func Fleet(key string, text phrase.Phrase) Alert {
+	return say("fleet "+key, "fleet", wordsOf(text))
 }
 
 // keys tells of DKIM keys whose record is not published as it must be. If the DNS

@@ -54,10 +54,10 @@ func (l *letter) mail(hostname, to string) []byte {
 		}
 		text.WriteString(title + ":\r\n\r\n")
 		for i := range list {
-			said := list[i].in(l.language)
-			text.WriteString("* " + oneLine(said.what) + "\r\n")
-			if said.helps != "" {
-				text.WriteString("  " + l.words.helps + oneLine(said.helps) + "\r\n")
+			said := list[i].In(l.language)
+			text.WriteString("* " + oneLine(said.What) + "\r\n")
+			if said.Remedy != "" {
+				text.WriteString("  " + l.words.helps + oneLine(said.Remedy) + "\r\n")
 			}
 			text.WriteString("\r\n")
 		}
@@ -81,7 +81,7 @@ func (l *letter) mail(hostname, to string) []byte {
 
 // subject says in a few words what there is.
 func (l *letter) subject() string {
-	first := func(list []Alert) string { return human.Shorten(oneLine(list[0].in(l.language).what), 100) }
+	first := func(list []Alert) string { return human.Shorten(oneLine(list[0].In(l.language).What), 100) }
 	switch fresh, still := len(l.fresh), len(l.still); {
 	case fresh+still == 0:
 		return l.words.well
@@ -140,8 +140,8 @@ func (l *letter) about() string {
 func (l *letter) posted(list []Alert) []postedAlert {
 	out := []postedAlert{}
 	for i := range list {
-		said := list[i].in(l.language)
-		out = append(out, postedAlert{list[i].Key, oneLine(said.what), oneLine(said.helps)})
+		said := list[i].In(l.language)
+		out = append(out, postedAlert{list[i].Key, oneLine(said.What), oneLine(said.Remedy)})
 	}
 	return out
 }

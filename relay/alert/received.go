@@ -4,6 +4,7 @@ import (
 	"context"
 
 	"github.com/stsrelay/stsrelay/internal/human"
+	"github.com/stsrelay/stsrelay/internal/phrase"
 )
 
 // Received is what came up in the last days in the TLS reports that others send.
@@ -19,7 +20,7 @@ type ReceivedFailure struct {
 	Domain, Type string
 	MX           string // "" where no host is named
 	Sessions     int64
-	Remedy       string
+	Remedy       phrase.Phrase
 }
 
 // received tells what came up in TLS reports.
@@ -36,7 +37,7 @@ func (c *Checks) received(ctx context.Context) (list []Alert) {
 		if f.MX != "" {
 			at += ", " + f.MX
 		}
-		list = append(list, say("received "+f.Domain+" "+f.Type+" "+f.MX, "received failure", human.Shorten(at, 200), human.Shorten(f.Type, 60), f.Sessions, f.Remedy))
+		list = append(list, say("received "+f.Domain+" "+f.Type+" "+f.MX, "received failure", human.Shorten(at, 200), human.Shorten(f.Type, 60), f.Sessions, wordsOf(f.Remedy)))
 	}
 	return list
 }

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/stsrelay/stsrelay/internal/phrase"
 	"github.com/stsrelay/stsrelay/relay/failure"
 )
 
@@ -67,7 +68,7 @@ var german = map[string]text{
 	"certificate-acme none": {"Das Relay bekommt kein Zertifikat von der Zertifizierungsstelle und zeigt ein selbst unterschriebenes: %[1]s",
 		"beheben Sie, was dort steht, etwa den Weg der Zertifizierungsstelle zu diesem Relay ([acme] challenge); es wird von selbst wieder versucht"},
 	"publish":        {"%[1]s", "stsrelay publish status %[2]s"},
-	"fleet":          {"Der Verbund: %[1]s", "stsrelay fleet status"},
+	"fleet":          {"Die Flotte: %[1]s", "stsrelay fleet status"},
 	"dkim":           {"Was mit dem DKIM-Schlüssel %[1]s signiert ist, wird nicht geglaubt: %[2]s", "stsrelay report setup zeigt den Record, den Sie veröffentlichen müssen"},
 	"dkim somewhere": {"Was mit dem DKIM-Schlüssel %[1]s signiert ist, wird nicht überall geglaubt: %[2]s", "stsrelay report setup zeigt den Record, den Sie veröffentlichen müssen"},
 	"domain":         {"Mail an %[1]s wartet, %[2]d Nachrichten, die älteste seit %[3]s UTC (%[4]s: %[5]s)", "%[6]s"},
@@ -104,6 +105,9 @@ var letters = map[string]letterText{
 
 // words is an argument of a text that differs by language.
 type words struct{ english, german string }
+
+// wordsOf returns a phrase as an argument.
+func wordsOf(p phrase.Phrase) words { return words{p.String(), p.German()} }
 
 // messages is a number of messages.
 func messages(n int) words {

@@ -71,7 +71,7 @@ func (a *attempt) lookupPolicy(ctx context.Context) *attemptError {
 		// The last attempt before the message is given up (RFC 8461, 5.1).
 		lookup = a.d.policies.Recheck
 	}
-	a.trace.WaitsFor("the MTA-STS policy of", a.to.PolicyDomain)
+	a.trace.WaitsFor(trace.MTASTSPolicy, a.to.PolicyDomain)
 	r, err := lookup(ctx, a.to.PolicyDomain)
 	a.tracePolicy(r, err)
 	if err != nil {
@@ -118,7 +118,7 @@ func (a *attempt) overridden() bool {
 func (a *attempt) refetchPolicy(ctx context.Context) bool {
 	// Whether it has changed is asked of the policy that was used: the fetch may
 	// have been made for another message meanwhile.
-	a.trace.WaitsFor("the MTA-STS policy of", a.to.PolicyDomain)
+	a.trace.WaitsFor(trace.MTASTSPolicy, a.to.PolicyDomain)
 	r, _, err := a.d.policies.Refetch(ctx, a.to.PolicyDomain)
 	a.tracePolicy(r, err)
 	if err != nil || r.Policy == nil || r.Policy.Text() == a.policy.Policy.Text() {

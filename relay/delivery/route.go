@@ -10,6 +10,7 @@ import (
 	"github.com/stsrelay/stsrelay/relay/failure"
 	"github.com/stsrelay/stsrelay/relay/outbound"
 	"github.com/stsrelay/stsrelay/relay/security"
+	"github.com/stsrelay/stsrelay/relay/trace"
 )
 
 // hostTry is the part of an attempt at one host.
@@ -60,7 +61,7 @@ const smtpPort = 25
 
 // findHosts finds the hosts that may take the message.
 func (a *attempt) findHosts(ctx context.Context) (outbound.Plan, *attemptError) {
-	a.trace.WaitsFor("the mail hosts of", a.claim.Domain)
+	a.trace.WaitsFor(trace.MailHosts, a.claim.Domain)
 	plan, err := a.d.finder.Find(ctx, &a.to)
 	plan.Shuffle()
 	a.tracePlan(plan, err) // its text may be made later: from here on nobody changes the plan

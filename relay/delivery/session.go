@@ -22,7 +22,7 @@ import (
 func (a *attempt) session(ctx context.Context, h *hostTry) (*session, *attemptError) {
 	reach := a.reach()
 	for range maxOpenings {
-		a.trace.WaitsFor("a free session with", h.Name)
+		a.trace.WaitsFor(trace.FreeSession, h.Name)
 		s, err := a.d.pool.get(ctx, h.key, h.limit, func(s *session) bool {
 			return !h.fresh && h.mayUse(s.addr) && reach.Admits(s.addr) && h.req.Satisfied(&s.evidence) == nil && (!s.resumed || h.req.Flawless(&s.evidence))
 		})
@@ -80,7 +80,7 @@ func busyFailure(host string, busy *errBusy) *attemptError {
 // openSession opens a session to the first address of the host that answers and is
 // good enough.
 func (a *attempt) openSession(ctx context.Context, h *hostTry) (*session, *attemptError) {
-	a.trace.WaitsFor("the addresses of", h.Name)
+	a.trace.WaitsFor(trace.Addresses, h.Name)
 	addrs, f := a.addresses(ctx, h.Host)
 	if f != nil {
 		return nil, f
@@ -100,7 +100,7 @@ func (a *attempt) openSession(ctx context.Context, h *hostTry) (*session, *attem
 			}
 			return nil, busyFailure(h.Name, busy)
 		}
-		a.trace.WaitsFor("a connection to", h.Name)
+		a.trace.WaitsFor(trace.Connection, h.Name)
 		conn, won, n, err := a.d.opener.Dialer.Dial(ctx, place.at, a.settings.ConnectTimeout)
 		a.walk.Dial(n)
 		a.traceDial(h.Name, place.at, won, err)
@@ -138,7 +138,7 @@ func (a *attempt) openOn(ctx context.Context, h *hostTry, conn net.Conn, addr ne
 		Trace: a.traceDialogue(req.Host),
 		Wrap: func(conn net.Conn) net.Conn {
 			s.conn = listenTo(conn)
-			a.trace.WaitsFor("the greeting of", req.Host)
+			a.trace.WaitsFor(trace.Greeting, req.Host)
 			a.hold.waits(s.conn, silentHello)
 			return s.conn
 		},

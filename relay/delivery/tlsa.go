@@ -6,6 +6,7 @@ import (
 
 	"github.com/stsrelay/stsrelay/relay/outbound"
 	"github.com/stsrelay/stsrelay/relay/security"
+	"github.com/stsrelay/stsrelay/relay/trace"
 	"github.com/stsrelay/stsrelay/sts/dane"
 )
 
@@ -15,7 +16,7 @@ func (a *attempt) addTLSA(ctx context.Context, h outbound.Host, req *security.Re
 	if !a.settings.DANE || h.Addr.IsValid() || !a.asksDomain() {
 		return nil
 	}
-	a.trace.WaitsFor("the TLSA records of", h.Name)
+	a.trace.WaitsFor(trace.TLSARecords, h.Name)
 	addrs, err := a.d.finder.Lookup(ctx, h.Name, a.reach().Private)
 	if err != nil && req.Admits() != nil {
 		return nil //nolint:nilerr // that the host is not admitted tells more

@@ -2,12 +2,12 @@ package history
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"slices"
 	"time"
 
 	"github.com/oklog/ulid/v2"
+
+	"github.com/stsrelay/stsrelay/internal/phrase"
 )
 
 // Evidence documents how one message was delivered from this relay to the hosts of its
@@ -53,10 +53,10 @@ type DayChain struct {
 }
 
 // ErrNothing is the error for a message without a delivery in the history.
-var ErrNothing = errors.New("the history has no delivery of this message")
+var ErrNothing = phrase.Errorf("the history has no delivery of this message")
 
 // ErrTooMany is the error for evidence of more messages than are wanted at once.
-var ErrTooMany = errors.New("these are too many messages for one document")
+var ErrTooMany = phrase.Errorf("these are too many messages for one document")
 
 // Evidence collects the evidence for a message. id is its queue ID or its Message-ID.
 // Several messages may have the same Message-ID, each with its own queue ID. The error
@@ -68,7 +68,7 @@ func (l *Log) Evidence(ctx context.Context, id, relay, version string) ([]Eviden
 	}
 	all, err := l.evidence(ctx, list, relay, version)
 	if err == nil && len(all) == 0 {
-		err = fmt.Errorf("%s: %w", id, ErrNothing)
+		err = phrase.Errorf("%s: %w", id, ErrNothing)
 	}
 	return all, err
 }
@@ -144,7 +144,7 @@ func (l *Log) EvidenceOf(ctx context.Context, q Query, most int, relay, version 
 	case err != nil:
 		return nil, err
 	case len(wanted) > most:
-		return nil, fmt.Errorf("%w: more than %d; narrow the search", ErrTooMany, most)
+		return nil, phrase.Errorf("%w: more than %d; narrow the search", ErrTooMany, most)
 	case len(wanted) == 0:
 		return nil, ErrNothing
 	}

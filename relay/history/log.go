@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"github.com/klauspost/compress/zstd"
+
+	"github.com/stsrelay/stsrelay/internal/phrase"
 )
 
 const (
@@ -77,7 +79,7 @@ type order struct {
 }
 
 // ErrClosed is the error after Close.
-var ErrClosed = errors.New("the history is closed")
+var ErrClosed = phrase.Errorf("the history is closed")
 
 // runningFile exists while a process writes the history, and has the time when that began. If
 // it exists at a start, the process before was killed.

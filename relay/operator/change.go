@@ -3,7 +3,6 @@ package operator
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"slices"
 	"time"
@@ -150,7 +149,7 @@ func (o *Operator) change(ctx context.Context, actor Actor, action Action, sel S
 	}
 	if sel.DryRun {
 		if action != Remove && action != Bounce {
-			return Affected{}, failed(invalid, fmt.Errorf("dry_run is for remove and bounce, not for %s", action))
+			return Affected{}, failed(invalid, phrase.Errorf("dry_run is for remove and bounce, not for %s", action))
 		}
 		err := o.o.Queue.List(ctx, f, func(queue.Message) bool { out.Affected++; return true })
 		return out, err
@@ -182,7 +181,7 @@ func (o *Operator) recordRetry(actor Actor, ids []queue.ID, touched int, sel Sel
 // that no reason has is an error.
 func (o *Operator) waitingFor(ctx context.Context, f queue.Filter, why string) (ids []queue.ID, err error) {
 	if failure.Of(why).Reason == 0 {
-		return nil, failed(invalid, fmt.Errorf("why %q is no code of a reason; docs/reasons.md lists them", why))
+		return nil, failed(invalid, phrase.Errorf("why %q is no code of a reason; docs/reasons.md lists them", why))
 	}
 	err = o.o.Queue.List(ctx, f, func(m queue.Message) bool {
 		if newMessage(&m, nil).Reason.Code == why {
@@ -217,7 +216,7 @@ func (o *Operator) apply(ctx context.Context, action Action, f queue.Filter, rea
 		return q.Retry(ctx, f)
 	case Hold:
 		if reason == "" {
-			reason = "by the operator"
+			reason = heldByOperator.String()
 		}
 		return q.Hold(ctx, f, reason)
 	case Release:
@@ -232,5 +231,5 @@ func (o *Operator) apply(ctx context.Context, action Action, f queue.Filter, rea
 			return o.o.Notice(m, reason)
 		})
 	}
-	return 0, failed(notFound, fmt.Errorf("there is no action %q", action))
+	return 0, failed(notFound, phrase.Errorf("there is no action %q", action))
 }

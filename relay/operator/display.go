@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/stsrelay/stsrelay/internal/human"
+	"github.com/stsrelay/stsrelay/internal/phrase"
 	"github.com/stsrelay/stsrelay/relay/failure"
 )
 
@@ -32,6 +33,22 @@ func (m *Message) To() string {
 		return m.Recipients[0].Address
 	}
 	return fmt.Sprintf("%s +%d", m.waiting().Address, len(m.Recipients)-1)
+}
+
+// Why messages are held where the operator gives no reason.
+var (
+	heldByOperator = phrase.New("by the operator")
+	importedOnHold = phrase.New("imported on hold")
+)
+
+// Held returns why the message is held, no text where it is not.
+func (m *Message) Held() phrase.Phrase {
+	for _, own := range []phrase.Phrase{heldByOperator, importedOnHold} {
+		if m.HeldFor == own.String() {
+			return own
+		}
+	}
+	return phrase.Quote(m.HeldFor)
 }
 
 // Next returns when the message is tried next, or why it is not.
@@ -116,12 +133,12 @@ func Reasons(list []DomainSummary) []Reason {
 	return out
 }
 
-// Problem returns what is wrong with a policy, "" for nothing.
-func (p *Policy) Problem() string {
+// Problem returns what is wrong with a policy, no text for nothing.
+func (p *Policy) Problem() phrase.Phrase {
 	if p.LastError == "" && p.ExpiresAt != nil && p.ExpiresAt.Before(time.Now()) {
-		return "it has expired, and is not applied any more"
+		return phrase.New("it has expired, and is not applied any more")
 	}
-	return p.LastError
+	return phrase.Quote(p.LastError)
 }
 
 // waiting returns the first queued recipient that was deferred, else the first

@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/stsrelay/stsrelay/internal/phrase"
 	"github.com/stsrelay/stsrelay/relay/failure"
 	"github.com/stsrelay/stsrelay/relay/operator"
 )
@@ -61,7 +62,7 @@ func TestTheProblemOfAPolicy(t *testing.T) {
 		{"it has expired", operator.Policy{ExpiresAt: &past}, "it has expired, and is not applied any more"},
 		{"it was never fetched", operator.Policy{LastError: "no answer"}, "no answer"},
 	} {
-		if got := c.policy.Problem(); got != c.want {
+		if got := c.policy.Problem().String(); got != c.want {
 			t.Errorf("%s: %q", c.name, got)
 		}
 	}
@@ -69,8 +70,8 @@ func TestTheProblemOfAPolicy(t *testing.T) {
 
 func TestWhyAMessageIsNotDeliveredYet(t *testing.T) {
 	m := operator.Message{State: "active", Reason: operator.Reason{Code: "new"}, WaitsFor: []operator.Awaited{
-		{Domain: "a.example", For: "the greeting of mx1.example", Since: time.Now().Add(-90 * time.Second), Sessions: 10, Limit: 10},
-		{Domain: "b.example", For: "the mail hosts of b.example", Since: time.Now()},
+		{Domain: "a.example", For: phrase.New("the greeting of mx1.example"), Since: time.Now().Add(-90 * time.Second), Sessions: 10, Limit: 10},
+		{Domain: "b.example", For: phrase.New("the mail hosts of b.example"), Since: time.Now()},
 	}}
 	if got := m.Why(); got != "waits for the greeting of mx1.example, 1m 30s, 10 of 10 sessions" {
 		t.Errorf("%q", got)

@@ -6,6 +6,7 @@ import (
 	"io"
 	"log/slog"
 
+	"github.com/stsrelay/stsrelay/internal/phrase"
 	"github.com/stsrelay/stsrelay/queue"
 	"github.com/stsrelay/stsrelay/relay/drain"
 )
@@ -60,7 +61,7 @@ func (o *Operator) Drain(ctx context.Context, actor Actor, r DrainRequest, progr
 // Take takes mail that another relay hands over, in a run of its drain.
 func (o *Operator) Take(ctx context.Context, actor Actor, run string, r io.Reader) (queue.Taken, error) {
 	if run == "" || len(run) > 64 {
-		return queue.Taken{}, failed(invalid, errors.New("a drain has the name of its run"))
+		return queue.Taken{}, failed(invalid, phrase.Errorf("a drain has the name of its run"))
 	}
 	t, err := o.o.Queue.Take(ctx, run, r)
 	if err != nil {
@@ -73,7 +74,7 @@ func (o *Operator) Take(ctx context.Context, actor Actor, run string, r io.Reade
 // ForgetTaken forgets what was taken in a run of another relay's drain.
 func (o *Operator) ForgetTaken(ctx context.Context, run string) error {
 	if run == "" {
-		return failed(invalid, errors.New("a drain has the name of its run"))
+		return failed(invalid, phrase.Errorf("a drain has the name of its run"))
 	}
 	return o.o.Queue.ForgetTaken(ctx, run)
 }

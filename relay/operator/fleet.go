@@ -10,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/stsrelay/stsrelay/internal/phrase"
 	"github.com/stsrelay/stsrelay/internal/store"
 	"github.com/stsrelay/stsrelay/tlsrpt"
 )
@@ -81,7 +82,7 @@ func (o *Operator) Execute(ctx context.Context, content []byte) []byte {
 	var out answer
 	err := json.Unmarshal(content, &in)
 	if err != nil {
-		err = failed(invalid, fmt.Errorf("the order of another relay cannot be read: %w", err))
+		err = failed(invalid, phrase.Errorf("the order of another relay cannot be read: %w", err))
 	} else {
 		switch in.Do {
 		case "change":
@@ -97,7 +98,7 @@ func (o *Operator) Execute(ctx context.Context, content []byte) []byte {
 		case "report send":
 			err = o.SendReports(ctx, in.Actor, in.Day, in.Domain, func(s tlsrpt.Status) bool { return out.add(s) })
 		default:
-			err = failed(conflict, fmt.Errorf("this relay does not know the order %q: update it", in.Do))
+			err = failed(conflict, phrase.Errorf("this relay does not know the order %q: update it", in.Do))
 		}
 	}
 	if err != nil {
@@ -130,7 +131,7 @@ func (o *Operator) others(ctx context.Context) ([]Other, error) {
 	}
 	list, err := o.o.Fleet.Others(ctx)
 	if err != nil {
-		return nil, fmt.Errorf("the queues of the other relays: %w", err)
+		return nil, phrase.Errorf("the queues of the other relays: %w", err)
 	}
 	return list, nil
 }
@@ -172,7 +173,7 @@ func (o *Operator) ask(ctx context.Context, space string, in order) (out answer,
 		err = json.Unmarshal(text, &out)
 	}
 	if err == nil && out.Error != "" {
-		err = failed(out.Kind, errors.New(out.Error))
+		err = failed(out.Kind, phrase.Errorf("%s", phrase.Text(out.Error)))
 	}
 	return out, err
 }
@@ -184,12 +185,12 @@ func askReports[T any](ctx context.Context, o *Operator, in order, yield func(T)
 	defer cancel()
 	out, err := o.ask(ctx, o.o.Fleet.Reports, in)
 	if err != nil {
-		return fmt.Errorf("the relay that makes the TLS reports: %w", err)
+		return phrase.Errorf("the relay that makes the TLS reports: %w", err)
 	}
 	for _, text := range out.Items {
 		var v T
 		if err := json.Unmarshal(text, &v); err != nil {
-			return fmt.Errorf("the answer of the relay that makes the TLS reports: %w", err)
+			return phrase.Errorf("the answer of the relay that makes the TLS reports: %w", err)
 		}
 		if !yield(v) {
 			return nil

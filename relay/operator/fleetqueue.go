@@ -2,11 +2,11 @@ package operator
 
 import (
 	"context"
-	"fmt"
 	"slices"
 	"strings"
 	"time"
 
+	"github.com/stsrelay/stsrelay/internal/phrase"
 	"github.com/stsrelay/stsrelay/queue"
 )
 
@@ -136,7 +136,7 @@ func (o *Operator) findElsewhere(id string, here bool) (*place, error) {
 	case len(at) == 0:
 		return nil, nil
 	case len(at) > 1 || here:
-		return nil, failed(notFound, fmt.Errorf("%q: %w", id, queue.ErrAmbiguous))
+		return nil, failed(notFound, phrase.Errorf("%q: %w", id, queue.ErrAmbiguous))
 	}
 	return &at[0], nil
 }

@@ -2,21 +2,22 @@ package operator
 
 import (
 	"context"
-	"errors"
 	"time"
+
+	"github.com/stsrelay/stsrelay/internal/phrase"
 )
 
 // FleetStatus is the relays that share a PostgreSQL.
 type FleetStatus struct {
 	// Problem is why PostgreSQL does not say more, "" where it does.
-	Problem string       `json:"problem,omitempty"`
-	Relays  []FleetRelay `json:"relays"`
+	Problem phrase.Phrase `json:"problem,omitzero"`
+	Relays  []FleetRelay  `json:"relays"`
 	// Standbys is empty where PostgreSQL does not show them to this user.
 	Standbys []FleetStandby `json:"standbys"`
 	// ClockSeconds is how far PostgreSQL's clock is ahead of this machine's.
 	ClockSeconds float64 `json:"clock_seconds"`
 	// Troubles are what needs a person, a sentence each.
-	Troubles []string `json:"troubles"`
+	Troubles []phrase.Phrase `json:"troubles"`
 }
 
 // FleetRelay is a relay of the fleet, and the mail that it has left or works on.
@@ -36,7 +37,7 @@ func (o *Operator) FleetStatus(ctx context.Context) (*FleetStatus, error) {
 	if f := o.fleetStatus(ctx); f != nil {
 		return f, nil
 	}
-	return nil, failed(conflict, errors.New(`queue.engine is not "postgres": this relay is alone`))
+	return nil, failed(conflict, phrase.Errorf(`queue.engine is not "postgres": this relay is alone`))
 }
 
 // fleetStatus is FleetStatus, nil where this relay is alone.

@@ -3,12 +3,12 @@ package operator
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"slices"
 	"strings"
 	"time"
 
+	"github.com/stsrelay/stsrelay/internal/phrase"
 	"github.com/stsrelay/stsrelay/relay/history"
 )
 
@@ -40,14 +40,14 @@ func (q *HistoryQuery) query() (history.Query, error) {
 		{"event", q.Event, texts(history.Kinds)},
 	} {
 		if c.value != "" && !slices.Contains(c.known, c.value) {
-			return out, fmt.Errorf("%s %q is not %s or %s", c.name, c.value, strings.Join(c.known[:len(c.known)-1], ", "), c.known[len(c.known)-1])
+			return out, phrase.Errorf("%s %q is not %s or %s", c.name, c.value, strings.Join(c.known[:len(c.known)-1], ", "), c.known[len(c.known)-1])
 		}
 	}
 	if q.Event != "" {
 		out.Kinds = []history.Kind{history.Kind(q.Event)}
 	}
 	if q.Limit < 0 {
-		return out, fmt.Errorf("limit %d is negative", q.Limit)
+		return out, phrase.Errorf("limit %d is negative", q.Limit)
 	}
 	return out, nil
 }
@@ -77,11 +77,11 @@ func (o *Operator) History(ctx context.Context, q HistoryQuery, yield func(*hist
 // Message-ID, the oldest first.
 func (o *Operator) Timeline(ctx context.Context, id string) ([]history.Record, error) {
 	if o.o.History == nil {
-		return nil, failed(conflict, errors.New("there is no history"))
+		return nil, failed(conflict, phrase.Errorf("there is no history"))
 	}
 	list, err := o.o.History.Timeline(ctx, id)
 	if err == nil && len(list) == 0 {
-		err = failed(notFound, fmt.Errorf("%s: the history has nothing of such a message", id))
+		err = failed(notFound, phrase.Errorf("%s: the history has nothing of such a message", id))
 	}
 	return list, err
 }
@@ -90,7 +90,7 @@ func (o *Operator) Timeline(ctx context.Context, id string) ([]history.Record, e
 // Message-ID.
 func (o *Operator) Evidence(ctx context.Context, id string) ([]history.Evidence, error) {
 	if o.o.History == nil {
-		return nil, failed(conflict, errors.New("there is no history"))
+		return nil, failed(conflict, phrase.Errorf("there is no history"))
 	}
 	all, err := o.o.History.Evidence(ctx, id, o.o.Hostname, o.o.Version)
 	if errors.Is(err, history.ErrNothing) {
@@ -110,7 +110,7 @@ func (o *Operator) EvidenceOf(ctx context.Context, q HistoryQuery) ([]history.Ev
 		return nil, failed(invalid, err)
 	}
 	if o.o.History == nil {
-		return nil, failed(conflict, errors.New("there is no history"))
+		return nil, failed(conflict, phrase.Errorf("there is no history"))
 	}
 	all, err := o.o.History.EvidenceOf(ctx, query, mostEvidence, o.o.Hostname, o.o.Version)
 	switch {
@@ -125,7 +125,7 @@ func (o *Operator) EvidenceOf(ctx context.Context, q HistoryQuery) ([]history.Ev
 // HistorySummary returns how the mail of a time was protected.
 func (o *Operator) HistorySummary(ctx context.Context, since, until time.Time) (history.Summary, error) {
 	if !since.Before(until) {
-		return history.Summary{}, failed(invalid, errors.New("since must be before until"))
+		return history.Summary{}, failed(invalid, phrase.Errorf("since must be before until"))
 	}
 	return o.o.History.Summary(ctx, since, until)
 }
@@ -133,7 +133,7 @@ func (o *Operator) HistorySummary(ctx context.Context, since, until time.Time) (
 // Forget takes a mail address out of the history, and returns how many records had it.
 func (o *Operator) Forget(ctx context.Context, actor Actor, address string, dryRun bool) (Affected, error) {
 	if !strings.Contains(address, "@") {
-		return Affected{}, failed(invalid, fmt.Errorf("%q is not a mail address", address))
+		return Affected{}, failed(invalid, phrase.Errorf("%q is not a mail address", address))
 	}
 	n, err := o.o.History.Forget(ctx, address, dryRun)
 	if err == nil && !dryRun {

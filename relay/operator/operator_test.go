@@ -237,7 +237,7 @@ func TestTheStatusIsThatOfTheQueue(t *testing.T) {
 		t.Fatal(err)
 	}
 	s := d.Status()
-	if s.Version != "test" || !s.Accepting || s.Delivering || s.Problem != "" || s.Alerts == nil || s.Queue != (operator.QueueStatus{Messages: 1, Recipients: 1, Held: 1}) {
+	if s.Version != "test" || !s.Accepting || s.Delivering || !s.Problem.IsZero() || s.Alerts == nil || s.Queue != (operator.QueueStatus{Messages: 1, Recipients: 1, Held: 1}) {
 		t.Errorf("%+v", s)
 	}
 	if r, err := d.Resume(t.Context(), operator.Actor{}, operator.PauseOrder{}); err != nil || !r.Resumed {

@@ -152,7 +152,7 @@ func (o *Operator) pauseElsewhere(ctx context.Context, actor Actor, do string, p
 		resumed = resumed || a.Resumed
 	}
 	if len(unreached) > 0 {
-		err = fmt.Errorf("done here, and not at other relays: %s", strings.Join(unreached, "; "))
+		err = phrase.Errorf("done here, and not at other relays: %s", strings.Join(unreached, "; "))
 	}
 	return resumed, err
 }

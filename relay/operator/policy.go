@@ -3,7 +3,6 @@ package operator
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"time"
 
@@ -31,7 +30,7 @@ type Policy struct {
 // switched off, nil where it is on.
 func (o *Operator) PoliciesOff() error {
 	if o.o.Policies == nil {
-		return failed(conflict, errors.New("MTA-STS is switched off (sts.enabled)"))
+		return failed(conflict, phrase.Errorf("MTA-STS is switched off (sts.enabled)"))
 	}
 	return nil
 }
@@ -122,7 +121,7 @@ func (o *Operator) policyDomain(name string) (string, error) {
 }
 
 func errNotCached(domain string) error {
-	return failed(notFound, fmt.Errorf("no policy of %s is cached", domain))
+	return failed(notFound, phrase.Errorf("no policy of %s is cached", domain))
 }
 
 func newPolicy(e sts.Entry) Policy {

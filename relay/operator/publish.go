@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/stsrelay/stsrelay/internal/mailbox"
+	"github.com/stsrelay/stsrelay/internal/phrase"
 	"github.com/stsrelay/stsrelay/relay/received"
 )
 
@@ -32,7 +33,7 @@ type Published struct {
 	// Reports is what the reports of others say of the step to enforce.
 	Reports *received.Verdict `json:"reports,omitempty"`
 	// Report is that in a sentence.
-	Report string `json:"report,omitempty"`
+	Report phrase.Phrase `json:"report,omitzero"`
 }
 
 // PublishedCertificate is that of a policy host.
@@ -57,7 +58,7 @@ func (o *Operator) Published(ctx context.Context) ([]Published, error) {
 	}
 	for i := range list {
 		if v, ok := verdicts[list[i].Domain]; ok {
-			list[i].Reports, list[i].Report = &v, v.String()
+			list[i].Reports, list[i].Report = &v, v.Phrase()
 		}
 	}
 	return list, nil

@@ -3,10 +3,10 @@ package operator
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"time"
 
+	"github.com/stsrelay/stsrelay/internal/phrase"
 	"github.com/stsrelay/stsrelay/queue"
 	"github.com/stsrelay/stsrelay/relay/failure"
 )
@@ -24,7 +24,7 @@ func (o *Operator) Messages(ctx context.Context, sel Selection, limit int, yield
 		return nil
 	}
 	if sel.Why != "" && failure.Of(sel.Why).Reason == 0 {
-		return failed(invalid, fmt.Errorf("why %q is no code of a reason; docs/reasons.md lists them", sel.Why))
+		return failed(invalid, phrase.Errorf("why %q is no code of a reason; docs/reasons.md lists them", sel.Why))
 	}
 	n, ours := 0, o.sharedNow()
 	waiting, pauses := o.underWay(), o.pausesNow()
@@ -114,7 +114,7 @@ func (o *Operator) Content(id string) (io.Reader, int64, error) {
 		return nil, 0, failed(notFound, err)
 	}
 	if _, err := io.Copy(io.Discard, body); err != nil {
-		return nil, 0, fmt.Errorf("message %s cannot be read from the disk of the relay: %w", m.ID, err)
+		return nil, 0, phrase.Errorf("message %s cannot be read from the disk of the relay: %w", m.ID, err)
 	}
 	if body, err = o.o.Queue.Open(m.ID); err != nil {
 		return nil, 0, failed(notFound, err)

@@ -3,12 +3,12 @@ package operator
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"log/slog"
 	"time"
 
 	"github.com/stsrelay/stsrelay/internal/mailbox"
+	"github.com/stsrelay/stsrelay/internal/phrase"
 	"github.com/stsrelay/stsrelay/relay/received"
 )
 
@@ -49,7 +49,7 @@ func (o *Operator) ReceivedMails(ctx context.Context, since string, yield func(*
 func (o *Operator) ReceivedReport(ctx context.Context, id string) (*received.Shown, error) {
 	shown, err := o.o.Received.Show(ctx, id)
 	if errors.Is(err, received.ErrNotFound) {
-		return nil, failed(notFound, fmt.Errorf("%s: %w", id, err))
+		return nil, failed(notFound, phrase.Errorf("%s: %w", id, err))
 	}
 	return shown, err
 }
@@ -73,7 +73,7 @@ func (o *Operator) receivedQuery(domain, since string) (string, string, error) {
 	if since == "" {
 		since = o.o.Received.Since(defaultReceived)
 	} else if _, err := time.Parse(time.DateOnly, since); err != nil {
-		return "", "", failed(invalid, fmt.Errorf("since %q is not a day such as 2026-11-23", since))
+		return "", "", failed(invalid, phrase.Errorf("since %q is not a day such as 2026-11-23", since))
 	}
 	if domain != "" {
 		name, err := mailbox.ParseName(domain)

@@ -3,15 +3,15 @@ package operator
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 
 	"github.com/stsrelay/stsrelay/internal/mailbox"
+	"github.com/stsrelay/stsrelay/internal/phrase"
 	"github.com/stsrelay/stsrelay/tlsrpt"
 )
 
 // ErrReportsElsewhere means that another relay of the fleet makes the TLS reports.
-var ErrReportsElsewhere = errors.New("another relay of the fleet makes the TLS reports")
+var ErrReportsElsewhere = phrase.Errorf("another relay of the fleet makes the TLS reports")
 
 // Reports calls yield with the state of the TLS reports, the newest day first,
 // until it returns false: those of one day or ("") all, for one domain or ("") all.
@@ -53,7 +53,7 @@ func (o *Operator) SendReports(ctx context.Context, actor Actor, day, domain str
 	err = reports.SendNow(ctx, day, domain, func(s tlsrpt.Status) bool { n++; return yield(s) })
 	o.log(ctx, actor, "TLS reports sent by the operator", slog.String("day", day), slog.String("domain", domain), slog.Int("reports", n))
 	if err != nil && n == 0 {
-		return fmt.Errorf("nothing was sent: %w", err)
+		return phrase.Errorf("nothing was sent: %w", err)
 	}
 	return err
 }
@@ -63,7 +63,7 @@ func (o *Operator) SendReports(ctx context.Context, actor Actor, day, domain str
 // domain that are asked for, "" for all, and returns the domain in the form of the reports.
 func (o *Operator) reporter(day, domain string) (r *tlsrpt.Reporter, ascii string, err error) {
 	if o.o.Reports == nil {
-		return nil, "", failed(conflict, errors.New("TLS reports are switched off (tlsrpt.enabled)"))
+		return nil, "", failed(conflict, phrase.Errorf("TLS reports are switched off (tlsrpt.enabled)"))
 	}
 	if r, err = o.o.Reports(); err != nil && (o.o.Fleet == nil || !errors.Is(err, ErrReportsElsewhere)) {
 		return nil, "", failed(conflict, err)

@@ -3,6 +3,7 @@ package operator
 import (
 	"context"
 
+	"github.com/stsrelay/stsrelay/internal/phrase"
 	"github.com/stsrelay/stsrelay/relay/alert"
 )
 
@@ -17,8 +18,8 @@ type Status struct {
 	Delivering bool `json:"delivering"`
 	// Pauses are those that the operator has ordered: of delivery as a whole, and by domain.
 	Pauses []Pause `json:"pauses"`
-	// Problem is why no mail is taken in, "" while it is.
-	Problem string `json:"problem,omitempty"`
+	// Problem is why no mail is taken in, no text while it is.
+	Problem phrase.Phrase `json:"problem,omitzero"`
 	// Alerts are what needs a person, as of now; DKIM keys as of the last minutes.
 	Alerts     []alert.Alert `json:"troubles"`
 	LogDropped uint64        `json:"log_dropped"` // lines that nobody has read
@@ -61,7 +62,7 @@ func (o *Operator) Status() Status {
 	s.Pauses = o.Pauses()
 	s.Accepting = true
 	if err := o.o.Queue.Accepting(); err != nil {
-		s.Accepting, s.Problem = false, err.Error()
+		s.Accepting, s.Problem = false, phrase.Of(err)
 	}
 	if s.Alerts == nil {
 		s.Alerts = []alert.Alert{}

@@ -7,6 +7,7 @@ import (
 
 	"github.com/stsrelay/stsrelay/internal/human"
 	"github.com/stsrelay/stsrelay/internal/mailbox"
+	"github.com/stsrelay/stsrelay/internal/phrase"
 	"github.com/stsrelay/stsrelay/relay/trace"
 )
 
@@ -14,7 +15,7 @@ import (
 // beginning of one. The caller closes what it returns.
 func (o *Operator) Trace(f trace.Filter) (*trace.Watcher, error) {
 	if f.ID == "" && f.Domain == "" && f.Host == "" {
-		return nil, failed(invalid, fmt.Errorf("say what to trace: a message, a domain or a host"))
+		return nil, failed(invalid, phrase.Errorf("say what to trace: a message, a domain or a host"))
 	}
 	if f.ID != "" {
 		m, err := o.find(f.ID)
@@ -44,8 +45,8 @@ func (o *Operator) Trace(f trace.Filter) (*trace.Watcher, error) {
 type Awaited struct {
 	Domain string `json:"domain"` // of the recipients
 	// For is what it waits for, such as "the greeting of mx1.example".
-	For   string    `json:"for"`
-	Since time.Time `json:"since"`
+	For   phrase.Phrase `json:"for"`
+	Since time.Time     `json:"since"`
 	// Sessions is how many sessions with the host are open or being opened, and Limit how
 	// many may be; 0 where it does not wait for a host.
 	Sessions int `json:"sessions,omitempty"`
@@ -54,7 +55,7 @@ type Awaited struct {
 
 // String returns what it waits for, for how long, and how many sessions the host has.
 func (w Awaited) String() string {
-	s := w.For + ", " + human.Span(time.Since(w.Since))
+	s := w.For.String() + ", " + human.Span(time.Since(w.Since))
 	if w.Limit > 0 {
 		s += fmt.Sprintf(", %d of %s", w.Sessions, human.Plural(w.Limit, "session"))
 	}
@@ -68,7 +69,7 @@ func (o *Operator) underWay() map[string][]Awaited {
 	}
 	out := make(map[string][]Awaited)
 	for _, w := range o.o.Trace.UnderWay() {
-		if w.For != "" {
+		if !w.For.IsZero() {
 			out[w.QueueID] = append(out[w.QueueID], Awaited{Domain: w.Domain, For: w.For, Since: w.Since.UTC().Truncate(time.Millisecond), Sessions: w.Sessions, Limit: w.Limit})
 		}
 	}

@@ -49,7 +49,7 @@ func (o *Operator) Export(ctx context.Context, actor Actor, w io.Writer) error {
 func (o *Operator) Import(ctx context.Context, actor Actor, r io.Reader, hold bool) (Transfer, error) {
 	reason := ""
 	if hold {
-		reason = "imported on hold"
+		reason = importedOnHold.String()
 	}
 	t, err := o.o.Queue.Import(ctx, r, reason)
 	out := NewTransfer(t)

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/stsrelay/stsrelay/internal/phrase"
 	"github.com/stsrelay/stsrelay/queue"
 )
 
@@ -49,7 +50,7 @@ func (o *Operator) Restore(ctx context.Context, actor Actor, sel Selection) (Res
 	out := Restored{IDs: []string{}}
 	ids := sel.IDs
 	if sel.All == (len(ids) > 0) {
-		return out, failed(invalid, errors.New("say which messages: ids, or all"))
+		return out, failed(invalid, phrase.Errorf("say which messages: ids, or all"))
 	}
 	if sel.All {
 		var err error
@@ -90,7 +91,7 @@ type Undone struct {
 func (o *Operator) Undo(ctx context.Context, actor Actor, within time.Duration) (Undone, error) {
 	out := Undone{IDs: []string{}}
 	if within <= 0 {
-		return out, failed(invalid, errors.New("the time must be more than 0, such as 10m"))
+		return out, failed(invalid, phrase.Errorf("the time must be more than 0, such as 10m"))
 	}
 	out.Kept = o.o.Queue.UndoBounces()
 	since := time.Now().Add(-within)

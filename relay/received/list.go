@@ -5,16 +5,16 @@ import (
 	"compress/gzip"
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"strings"
 
+	"github.com/stsrelay/stsrelay/internal/phrase"
 	"github.com/stsrelay/stsrelay/internal/store"
 	"github.com/stsrelay/stsrelay/tlsrpt/inbound"
 )
 
 // ErrNotFound is the error about an ID that no report and no mail has.
-var ErrNotFound = errors.New("no report and no mail has this ID")
+var ErrNotFound = phrase.Errorf("no report and no mail has this ID")
 
 // List calls yield with the reports about the days since one, the oldest day first, until
 // it returns false: those about a domain, "" for all.
@@ -90,7 +90,7 @@ func (a *Archive) Show(ctx context.Context, id string) (*Shown, error) {
 	case len(found) == 0:
 		return nil, ErrNotFound
 	case len(found) > 1:
-		return nil, fmt.Errorf("%w: %s is the beginning of %d", ErrNotFound, id, len(found))
+		return nil, phrase.Errorf("%w: %s is the beginning of %d", ErrNotFound, id, len(found))
 	}
 	shown := &found[0]
 	if shown.Record != nil {

@@ -3,6 +3,7 @@ package received
 import (
 	"strings"
 
+	"github.com/stsrelay/stsrelay/internal/phrase"
 	"github.com/stsrelay/stsrelay/relay/security"
 	"github.com/stsrelay/stsrelay/tlsrpt"
 )
@@ -25,6 +26,20 @@ var own = map[tlsrpt.ResultType]bool{
 	tlsrpt.STSPolicyFetchError: true, tlsrpt.STSPolicyInvalid: true, tlsrpt.STSWebPKIInvalid: true,
 }
 
+// owners are who a remedy of package security speaks to first.
+var owners = []phrase.Phrase{phrase.New("the host's owner"), phrase.New("the domain's owner")}
+
+// toOwner returns a remedy without whom it speaks to: that is who reads it.
+func toOwner(remedy phrase.Phrase) phrase.Phrase {
+	return remedy.Filtered(func(text string) string {
+		for _, owner := range owners {
+			text = strings.TrimPrefix(text, owner.String()+": ")
+			text = strings.TrimPrefix(text, owner.German()+": ")
+		}
+		return text
+	})
+}
+
 // explain fills in whose matter a failure of a domain is, and what to do about it.
 func (f *Failure) explain(domain string) {
 	kind := tlsrpt.ResultType(f.Type)
@@ -36,24 +51,20 @@ func (f *Failure) explain(domain string) {
 	}
 	switch kind {
 	case tlsrpt.STSPolicyFetchError:
-		f.Rule, f.Remedy = "RFC 8461, 3.3", "serve the policy at exactly https://mta-sts."+domain+"/.well-known/mta-sts.txt with status 200, or take the _mta-sts record away; stsrelay check "+domain+" fetches it"
+		f.Rule, f.Remedy = "RFC 8461, 3.3", phrase.New("serve the policy at exactly https://mta-sts.%s/.well-known/mta-sts.txt with status 200, or take the _mta-sts record away; stsrelay check %s fetches it", domain, domain)
 	case tlsrpt.STSPolicyInvalid:
-		f.Rule, f.Remedy = "RFC 8461, 3.2", "mend the text of the policy; stsrelay check "+domain+" says which line is wrong"
+		f.Rule, f.Remedy = "RFC 8461, 3.2", phrase.New("mend the text of the policy; stsrelay check %s says which line is wrong", domain)
 	case tlsrpt.STSWebPKIInvalid:
-		f.Rule, f.Remedy = "RFC 8461, 3.3", "give the web server a certificate for mta-sts."+domain+" from a public authority, and let it send the whole chain"
+		f.Rule, f.Remedy = "RFC 8461, 3.3", phrase.New("give the web server a certificate for mta-sts.%s from a public authority, and let it send the whole chain", domain)
 	case tlsrpt.DANERequired:
-		f.Rule, f.Remedy = "RFC 7672, 2.2", "nothing, unless several senders say so: the sender asks for DANE, and the host has no TLSA records that can be used"
+		f.Rule, f.Remedy = "RFC 7672, 2.2", phrase.New("nothing, unless several senders say so: the sender asks for DANE, and the host has no TLSA records that can be used")
 	default:
-		row := code.Row()
-		f.Rule, f.Remedy = row.Rule, row.Remedy.String()
-		for _, owner := range []string{"the host's owner: ", "the domain's owner: "} { // that is who reads this
-			f.Remedy = strings.TrimPrefix(f.Remedy, owner)
+		f.Rule, f.Remedy = "RFC 8460, 4.3", phrase.New("ask the sender what the failure was: the report does not say; stsrelay check %s tries the hosts from here", domain)
+		if row := code.Row(); !row.Remedy.IsZero() {
+			f.Rule, f.Remedy = row.Rule, toOwner(row.Remedy)
 		}
 	}
-	if f.Remedy == "" {
-		f.Rule, f.Remedy = "RFC 8460, 4.3", "ask the sender what the failure was: the report does not say; stsrelay check "+domain+" tries the hosts from here"
-	}
 	if kind == tlsrpt.ValidationFailure && word != string(code) {
-		f.Remedy += ". Or the policy does not name the host: senders have no other result type for that. * stands for one label only (RFC 8461, 4.1)"
+		f.Remedy = phrase.New("%s. Or the policy does not name the host: senders have no other result type for that. * stands for one label only (RFC 8461, 4.1)", f.Remedy)
 	}
 }

@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/stsrelay/stsrelay/internal/phrase"
 )
 
 // Summary is what reports say of one domain in a time.
@@ -60,8 +62,8 @@ type Failure struct {
 	Own bool `json:"own"`
 	// Rule is where it is written that a session must not fail so; Remedy says what to
 	// do.
-	Rule   string `json:"rule"`
-	Remedy string `json:"mend"`
+	Rule   string        `json:"rule"`
+	Remedy phrase.Phrase `json:"mend"`
 }
 
 // Sighting is a policy that senders have seen.

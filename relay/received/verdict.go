@@ -2,11 +2,10 @@ package received
 
 import (
 	"context"
-	"fmt"
 	"slices"
 	"time"
 
-	"github.com/stsrelay/stsrelay/internal/human"
+	"github.com/stsrelay/stsrelay/internal/phrase"
 )
 
 // What reports must show before a domain is ready for mode enforce.
@@ -36,7 +35,7 @@ type Verdict struct {
 	LastFailure string `json:"last_failure,omitempty"`
 	Ready       bool   `json:"ready"`
 	// Missing says what is missing, a phrase each; empty where the domain is ready.
-	Missing []string `json:"missing,omitempty"`
+	Missing []phrase.Phrase `json:"missing,omitempty"`
 }
 
 // newVerdict is the verdict on a domain without reports.
@@ -50,33 +49,37 @@ func newVerdict(domain string) Verdict {
 func (v *Verdict) judge() {
 	v.Missing = nil
 	if v.Days < readyDays {
-		v.Missing = append(v.Missing, fmt.Sprintf("reports of %d more days (%d of %d)", readyDays-v.Days, v.Days, readyDays))
+		v.Missing = append(v.Missing, phrase.New("reports of %d more days (%d of %d)", readyDays-v.Days, v.Days, readyDays))
 	}
 	if v.Senders < readySenders {
-		v.Missing = append(v.Missing, fmt.Sprintf("reports of %s (%d of %d)", human.Plural(readySenders-v.Senders, "more sender"), v.Senders, readySenders))
+		more := phrase.New("1 more sender")
+		if missing := readySenders - v.Senders; missing > 1 {
+			more = phrase.New("%d more senders", missing)
+		}
+		v.Missing = append(v.Missing, phrase.New("reports of %s (%d of %d)", more, v.Senders, readySenders))
 	}
 	if v.Sessions < readySessions {
-		v.Missing = append(v.Missing, fmt.Sprintf("%d more sessions that went well (%d of %d)", readySessions-v.Sessions, v.Sessions, readySessions))
+		v.Missing = append(v.Missing, phrase.New("%d more sessions that went well (%d of %d)", readySessions-v.Sessions, v.Sessions, readySessions))
 	}
 	if v.Own > 0 {
-		v.Missing = append(v.Missing, fmt.Sprintf("%d days without a failure of the domain's own: %s failed, the last on %s; stsrelay received summary %s says what to mend", quietDays, human.Plural(int(v.Own), "session"), v.LastFailure, v.Domain))
+		failed := phrase.New("1 session failed")
+		if v.Own > 1 {
+			failed = phrase.New("%d sessions failed", v.Own)
+		}
+		v.Missing = append(v.Missing, phrase.New("%d days without a failure of the domain's own: %s, the last on %s; stsrelay received summary %s says what to mend", quietDays, failed, v.LastFailure, v.Domain))
 	}
 	v.Ready = len(v.Missing) == 0
 }
 
 // String says the verdict in a sentence.
-func (v Verdict) String() string {
+func (v Verdict) String() string { return v.Phrase().String() }
+
+// Phrase is String for people who read another language.
+func (v Verdict) Phrase() phrase.Phrase {
 	if v.Ready {
-		return fmt.Sprintf("%s is ready for enforce: %d days, %d sessions of %d senders in their reports, no failure of its own in the last %d days", v.Domain, v.Days, v.Sessions, v.Senders, quietDays)
+		return phrase.New("%s is ready for enforce: %d days, %d sessions of %d senders in their reports, no failure of its own in the last %d days", v.Domain, v.Days, v.Sessions, v.Senders, quietDays)
 	}
-	text := v.Domain + " is not ready for enforce; missing: "
-	for i, m := range v.Missing {
-		if i > 0 {
-			text += "; "
-		}
-		text += m
-	}
-	return text
+	return phrase.New("%s is not ready for enforce; missing: %s", v.Domain, phrase.Join(v.Missing, "; "))
 }
 
 // Verdict returns the verdict on one domain.

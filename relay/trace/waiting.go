@@ -3,15 +3,17 @@ package trace
 import (
 	"strings"
 	"time"
+
+	"github.com/stsrelay/stsrelay/internal/phrase"
 )
 
 // Waiting is what an attempt under way waits for.
 type Waiting struct {
 	QueueID string
 	Domain  string // of the recipients
-	// For is what it waits for, "the greeting of mx1.example"; "" for nothing that takes
-	// long.
-	For   string
+	// For is what it waits for, "the greeting of mx1.example"; no text for nothing that
+	// takes long.
+	For   phrase.Phrase
 	Since time.Time
 	// Sessions is how many sessions with the host are open or being opened, and Limit how
 	// many may be; both are 0 where it does not wait for a host.
@@ -20,9 +22,9 @@ type Waiting struct {
 
 // wait is what an attempt waits for now. The texts are put together only for those who ask.
 type wait struct {
-	what     string // "the greeting of"; a command whose reply is awaited where reply is true
-	reply    bool
-	name     string // of the host or domain
+	what     phrase.Phrase // "the greeting of"; no text where a reply is awaited
+	command  string        // whose reply is awaited, "" for none
+	name     string        // of the host or domain
 	since    time.Time
 	sessions func() (open, limit int) // with the host; nil: it waits for no host
 	unread   []string                 // the commands that the host has not answered, the first one first
@@ -31,9 +33,22 @@ type wait struct {
 // content stands for the content of a message among the commands.
 const content = "the content"
 
-// WaitsFor takes note that the attempt waits for something of a host or a domain: "the
-// addresses of". What is sent and received after it says by itself what is awaited.
-func (a *Attempt) WaitsFor(what, name string) {
+// What an attempt can wait for, of a host or a domain.
+var (
+	Addresses    = phrase.New("the addresses of")
+	Connection   = phrase.New("a connection to")
+	FreeSession  = phrase.New("a free session with")
+	Greeting     = phrase.New("the greeting of")
+	MailHosts    = phrase.New("the mail hosts of")
+	MTASTSPolicy = phrase.New("the MTA-STS policy of")
+	TLSARecords  = phrase.New("the TLSA records of")
+	handshake    = phrase.New("the TLS handshake with")
+	sending      = phrase.New("the content to go to")
+)
+
+// WaitsFor takes note that the attempt waits for something of a host or a domain. What is sent
+// and received after it says by itself what is awaited.
+func (a *Attempt) WaitsFor(what phrase.Phrase, name string) {
 	if a == nil {
 		return
 	}
@@ -66,7 +81,7 @@ func (w *wait) sent(host, line string, now time.Time) {
 		command = "AUTH"
 	}
 	if w.unread = append(w.unread, command); len(w.unread) == 1 {
-		w.what, w.reply, w.name, w.since = command, true, host, now
+		w.what, w.command, w.name, w.since = phrase.Phrase{}, command, host, now
 	}
 }
 
@@ -80,26 +95,28 @@ func (w *wait) received(host, line string, now time.Time) {
 		command = w.unread[0]
 		w.unread = append(w.unread[:0], w.unread[1:]...)
 	}
-	w.what, w.reply, w.name, w.since = "", false, host, now
+	w.what, w.command, w.name, w.since = phrase.Phrase{}, "", host, now
 	switch {
 	case len(w.unread) > 0:
-		w.what, w.reply = w.unread[0], true
+		w.command = w.unread[0]
 	case command == "STARTTLS" && line[0] == '2':
-		w.what = "the TLS handshake with"
+		w.what = handshake
 	case command == "DATA" && line[0] == '3':
-		w.what = "the content to go to"
+		w.what = sending
 	}
 }
 
-// String returns what is awaited, "" for nothing.
-func (w *wait) String() string {
+// phrase returns what is awaited, no text for nothing.
+func (w *wait) phrase() phrase.Phrase {
 	switch {
-	case w.what == "":
-		return ""
-	case w.reply:
-		return "the reply to " + w.what + " from " + w.name
+	case w.command == content:
+		return phrase.New("the reply to the content from %s", w.name)
+	case w.command != "":
+		return phrase.New("the reply to %s from %s", w.command, w.name)
+	case w.what.IsZero():
+		return w.what
 	}
-	return w.what + " " + w.name
+	return phrase.New("%s %s", w.what, w.name)
 }
 
 // UnderWay returns what the attempts under way wait for, in no order.
@@ -113,10 +130,10 @@ func (t *Tracer) UnderWay() []Waiting {
 	out := make([]Waiting, len(attempts))
 	for i, a := range attempts {
 		a.mu.Lock()
-		out[i] = Waiting{QueueID: a.unit.id, Domain: a.unit.domain, For: a.wait.String(), Since: a.wait.since}
+		out[i] = Waiting{QueueID: a.unit.id, Domain: a.unit.domain, For: a.wait.phrase(), Since: a.wait.since}
 		sessions := a.wait.sessions
 		a.mu.Unlock()
-		if sessions != nil && out[i].For != "" {
+		if sessions != nil && !out[i].For.IsZero() {
 			out[i].Sessions, out[i].Limit = sessions()
 		}
 	}

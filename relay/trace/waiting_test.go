@@ -27,8 +27,8 @@ func TestAnAttemptSaysWhatItWaitsFor(t *testing.T) {
 		want string
 	}{
 		{func() {}, ""},
-		{func() { a.WaitsFor("the mail hosts of", "a.test") }, "the mail hosts of a.test"},
-		{func() { a.WaitsFor("the greeting of", "mx") }, "the greeting of mx"},
+		{func() { a.WaitsFor(MailHosts, "a.test") }, "the mail hosts of a.test"},
+		{func() { a.WaitsFor(Greeting, "mx") }, "the greeting of mx"},
 		{received("220-mx", "220 mx"), ""},
 		{sent("EHLO relay"), "the reply to EHLO from mx"},
 		{received("250-mx"), "the reply to EHLO from mx"},
@@ -50,17 +50,17 @@ func TestAnAttemptSaysWhatItWaitsFor(t *testing.T) {
 		{sent("MAIL FROM:<>", "RCPT TO:<a@a.test>", "BDAT 5 LAST", "(5 octets of content)"), "the reply to MAIL from mx"},
 		{received("250 ok", "250 ok"), "the reply to BDAT from mx"},
 		{received("(no reply: timeout)"), "the reply to BDAT from mx"},
-		{func() { a.WaitsFor("a connection to", "mx2") }, "a connection to mx2"},
+		{func() { a.WaitsFor(Connection, "mx2") }, "a connection to mx2"},
 		{received("220 mx"), ""},
 	} {
 		row.then()
-		if got := tracer.UnderWay(); len(got) != 1 || got[0].For != row.want || got[0].QueueID != "1" || got[0].Domain != "a.test" {
+		if got := tracer.UnderWay(); len(got) != 1 || got[0].For.String() != row.want || got[0].QueueID != "1" || got[0].Domain != "a.test" {
 			t.Errorf("%+v, want %q", got, row.want)
 		}
 	}
 	a.WaitsAt(func() (int, int) { return 3, 10 })
 	before := time.Now()
-	a.WaitsFor("the greeting of", "mx")
+	a.WaitsFor(Greeting, "mx")
 	if got := tracer.UnderWay()[0]; got.Sessions != 3 || got.Limit != 10 || got.Since.Before(before) {
 		t.Errorf("%+v", got)
 	}

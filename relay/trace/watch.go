@@ -1,9 +1,10 @@
 package trace
 
 import (
-	"errors"
 	"slices"
 	"sync"
+
+	"github.com/stsrelay/stsrelay/internal/phrase"
 )
 
 const (
@@ -12,7 +13,7 @@ const (
 )
 
 // ErrTooMany is returned where as many watch as may.
-var ErrTooMany = errors.New("4 traces run already; end one of them")
+var ErrTooMany = phrase.Errorf("4 traces run already; end one of them")
 
 // Filter selects attempts. What is "" selects all.
 type Filter struct {

@@ -20,10 +20,11 @@ type access struct {
 	sessions  sessions
 	brake     brake
 	log       *slog.Logger
+	words     map[string]*words // by language
 }
 
 func newAccess(o *Options) *access {
-	return &access{look: o.Token, act: o.ActToken, log: o.Logger,
+	return &access{look: o.Token, act: o.ActToken, log: o.Logger, words: allWords(),
 		sessions: sessions{all: make(map[[sha256.Size]byte]*session)}, brake: brake{first: cmp.Or(o.TokenDelay, time.Second), tries: make(map[netip.Addr]*tries)}}
 }
 
@@ -55,13 +56,13 @@ func (a *access) looking(challenge string, next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch {
 		case a.look == "" && !isLoopback(r.Host):
-			http.Error(w, "without admin.token_file the address must begin with 127.0.0.1, [::1] or localhost", http.StatusForbidden)
+			a.refuse(w, r, http.StatusForbidden, notLoopback)
 		case a.role(r) != nobody:
 			next.ServeHTTP(w, r)
 		case r.Header.Get("Authorization") != "":
 			a.byHeader(w, r, challenge, next)
 		case challenge != "":
-			refuseToken(w, challenge)
+			a.refuseToken(w, r, challenge)
 		default:
 			leadToLogin(w, r)
 		}
@@ -74,28 +75,35 @@ func (a *access) byHeader(w http.ResponseWriter, r *http.Request, challenge stri
 	ok, wait := a.brake.try(r.Context(), clientOf(r), func() bool { return sameToken(token, a.look) || sameToken(token, a.act) })
 	switch {
 	case wait > 0:
-		tooMany(w, wait)
+		a.tooMany(w, r, wait)
 	case !ok:
 		a.log.Warn("a wrong token was shown to the web page", "client", clientOf(r).String())
 		if challenge == "" {
 			challenge = `Basic realm="stsrelay"`
 		}
-		refuseToken(w, challenge)
+		a.refuseToken(w, r, challenge)
 	default:
 		next.ServeHTTP(w, r)
 	}
 }
 
-func refuseToken(w http.ResponseWriter, challenge string) {
-	w.Header().Set("WWW-Authenticate", challenge)
-	http.Error(w, "the token of admin.token_file is needed", http.StatusUnauthorized)
+// refuse answers with a line of text in the language of the browser.
+func (a *access) refuse(w http.ResponseWriter, r *http.Request, status int, text string, args ...any) {
+	http.Error(w, a.words[languageOf(r)].T(text, args...), status)
 }
 
-func tooMany(w http.ResponseWriter, wait time.Duration) {
-	seconds := strconv.Itoa(int(wait/time.Second) + 1)
-	w.Header().Set("Retry-After", seconds)
-	http.Error(w, "too many wrong tokens came from your address; try again in "+seconds+" seconds", http.StatusTooManyRequests)
+func (a *access) refuseToken(w http.ResponseWriter, r *http.Request, challenge string) {
+	w.Header().Set("WWW-Authenticate", challenge)
+	a.refuse(w, r, http.StatusUnauthorized, "the token of admin.token_file is needed")
 }
+
+func (a *access) tooMany(w http.ResponseWriter, r *http.Request, wait time.Duration) {
+	w.Header().Set("Retry-After", secondsOf(wait))
+	a.refuse(w, r, http.StatusTooManyRequests, tooManyTokens, secondsOf(wait))
+}
+
+// secondsOf returns a time in whole seconds, which is not less than the time.
+func secondsOf(wait time.Duration) string { return strconv.Itoa(int(wait/time.Second) + 1) }
 
 // leadToLogin sends a browser to the login form, and from there back to where it was.
 func leadToLogin(w http.ResponseWriter, r *http.Request) {
@@ -123,7 +131,7 @@ func (a *access) acting(next http.Handler) http.Handler {
 		r.Body = http.MaxBytesReader(w, r.Body, maxForm)
 		switch {
 		case a.act == "":
-			http.Error(w, "nothing can be changed here: set admin.act_token_file, or use the command line on the relay's machine", http.StatusForbidden)
+			a.refuse(w, r, http.StatusForbidden, "nothing can be changed here: set admin.act_token_file, or use the command line on the relay's machine")
 		case a.role(r) != acts:
 			leadToLogin(w, r)
 		default:
@@ -147,9 +155,8 @@ func (a *access) login(w http.ResponseWriter, r *http.Request) (problem string, 
 	})
 	switch {
 	case wait > 0:
-		seconds := strconv.Itoa(int(wait/time.Second) + 1)
-		w.Header().Set("Retry-After", seconds)
-		return "Too many wrong tokens came from your address. Try again in %s seconds.", http.StatusTooManyRequests
+		w.Header().Set("Retry-After", secondsOf(wait))
+		return tooManyTokens, http.StatusTooManyRequests
 	case !ok:
 		a.log.Warn("a wrong token was shown to the web page", "client", clientOf(r).String())
 		return "This is not a token of this relay.", http.StatusForbidden
@@ -162,8 +169,13 @@ func (a *access) login(w http.ResponseWriter, r *http.Request) (problem string, 
 	return "", 0
 }
 
-// withoutTLS is why nobody can act over a connection that others may read.
-const withoutTLS = "Without TLS the token could be read on the way: set admin.tls, or use the tunnel."
+// Why somebody is refused, for more than one place.
+const (
+	// withoutTLS is why nobody can act over a connection that others may read.
+	withoutTLS    = "Without TLS the token could be read on the way: set admin.tls, or use the tunnel."
+	notLoopback   = "without admin.token_file the address must begin with 127.0.0.1, [::1] or localhost"
+	tooManyTokens = "Too many wrong tokens came from your address. Try again in %s seconds." //nolint:gosec // no token
+)
 
 // logout ends the session of a request.
 func (a *access) logout(w http.ResponseWriter, r *http.Request) {

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/stsrelay/stsrelay/internal/phrase"
 	"github.com/stsrelay/stsrelay/relay/operator"
 	"github.com/stsrelay/stsrelay/tlsrpt"
 )
@@ -37,16 +38,15 @@ func (p *pages) action(do func(context.Context, *http.Request, *words, operator.
 		ctx, cancel := context.WithTimeout(r.Context(), actTime)
 		defer cancel()
 		if err := r.ParseForm(); err != nil {
-			http.Error(w, "the form cannot be read: "+err.Error(), http.StatusBadRequest)
+			p.fail(w, p.newView(r), operator.Invalid(phrase.Errorf("the form cannot be read: %w", err)))
 			return
 		}
 		words := p.words[languageOf(r)]
 		done, to, err := do(ctx, r, words, operator.Actor{Via: "web", User: clientOf(r).String()})
 		if err != nil {
 			v := p.newView(r)
-			v.Here, v.Title = backOf(r), words.T("That did not work")
-			v.fail(err)
-			p.write(w, operator.HTTPStatus(err), "error", v)
+			v.Here = backOf(r)
+			p.fail(w, v, err)
 			return
 		}
 		p.access.sessions.setDone(secretOf(r), done)
@@ -186,7 +186,7 @@ func (p *pages) sendReports(ctx context.Context, r *http.Request, w *words, acto
 	done = w.N(n, "One report was looked at|%d reports were looked at") + ": " +
 		w.T("%d sent, %d wait, %d failed.", states["sent"], states["waiting"], states["failed"])
 	if err != nil {
-		done += " " + err.Error()
+		done += " " + w.Say(phrase.Of(err))
 	}
 	return done, backOf(r), nil
 }

@@ -48,7 +48,7 @@ func (a *access) program(next http.Handler) http.Handler {
 		case !isPrivate(r):
 			http.Error(w, withoutTLS, http.StatusForbidden)
 		case wait > 0:
-			tooMany(w, wait)
+			a.tooMany(w, r, wait)
 		case !ok:
 			a.log.Warn("a wrong token was shown by another relay", "client", clientOf(r).String())
 			w.Header().Set("WWW-Authenticate", "Bearer")

@@ -2,13 +2,13 @@ package web
 
 import (
 	"context"
-	"errors"
 	"net/http"
 	"net/url"
 	"slices"
 	"strings"
 	"time"
 
+	"github.com/stsrelay/stsrelay/internal/phrase"
 	"github.com/stsrelay/stsrelay/relay/history"
 	"github.com/stsrelay/stsrelay/relay/operator"
 )
@@ -101,7 +101,7 @@ func parseDay(s string) (time.Time, error) {
 	}
 	t, err := time.Parse(time.DateOnly, s)
 	if err != nil {
-		return t, operator.Invalid(errors.New("a day is written as 2026-11-28"))
+		return t, operator.Invalid(phrase.Errorf("a day is written as 2026-11-28"))
 	}
 	return t, nil
 }
@@ -154,9 +154,8 @@ func (p *pages) document(of func(*http.Request) ([]history.Evidence, error)) htt
 		}
 		if err != nil {
 			v := p.newView(r)
-			v.Tab, v.Title = "history", v.T("That did not work")
-			v.fail(err)
-			p.write(w, operator.HTTPStatus(err), "error", v)
+			v.Tab = "history"
+			p.fail(w, v, err)
 			return
 		}
 		w.Header().Set("Content-Type", "text/html; charset=utf-8")

@@ -20,7 +20,7 @@ func (p *pages) loginRoutes(mux *http.ServeMux) {
 	mux.HandleFunc("POST /login", func(w http.ResponseWriter, r *http.Request) {
 		r.Body = http.MaxBytesReader(w, r.Body, maxForm)
 		if p.access.look == "" && !isLoopback(r.Host) {
-			http.Error(w, "without admin.token_file the address must begin with 127.0.0.1, [::1] or localhost", http.StatusForbidden)
+			p.access.refuse(w, r, http.StatusForbidden, notLoopback)
 			return
 		}
 		if problem, status := p.access.login(w, r); problem != "" {

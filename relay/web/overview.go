@@ -7,6 +7,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/stsrelay/stsrelay/internal/phrase"
 	"github.com/stsrelay/stsrelay/relay/failure"
 	"github.com/stsrelay/stsrelay/relay/operator"
 )
@@ -69,7 +70,7 @@ func (p *pages) overview(r *http.Request, v *view) error {
 	}
 	o.Groups = groupByReason(domains)
 	o.Owners = countOwners(o.Groups)
-	o.Policies = p.countPolicies(domains)
+	o.Policies = p.countPolicies(domains, v)
 	hours, err := p.operator.Hours(r.Context(), overviewHours)
 	if hours != nil || err != nil {
 		o.Traffic = newTraffic(hours)
@@ -85,7 +86,7 @@ func (p *pages) overview(r *http.Request, v *view) error {
 // waiting returns what waits by domain: at all relays of a fleet, or at this one where the
 // store of the others does not answer.
 func (p *pages) waiting(ctx context.Context, fleet *operator.FleetStatus) ([]operator.DomainSummary, error) {
-	if fleet != nil && fleet.Problem != "" {
+	if fleet != nil && !fleet.Problem.IsZero() {
 		return p.operator.Summary(), nil
 	}
 	return p.operator.FleetSummary(ctx)
@@ -95,13 +96,13 @@ func (p *pages) waiting(ctx context.Context, fleet *operator.FleetStatus) ([]ope
 // all: the rest of the page is worth showing without them. A store that does not answer is
 // not waited for.
 func (p *pages) lastReports(ctx context.Context, o *overviewPage, v *view) string {
-	if o.Fleet != nil && o.Fleet.Problem != "" {
-		return o.Fleet.Problem
+	if o.Fleet != nil && !o.Fleet.Problem.IsZero() {
+		return v.Say(o.Fleet.Problem)
 	}
 	reports := &view{words: v.words}
 	var err error
 	if o.Days, err = p.days(ctx, overviewDays, reports); err != nil {
-		return err.Error()
+		return v.Say(phrase.Of(err))
 	}
 	return reports.Note
 }
@@ -177,9 +178,9 @@ type policyCounts struct {
 	Problems int
 }
 
-func (p *pages) countPolicies(domains []operator.DomainSummary) (c policyCounts) {
+func (p *pages) countPolicies(domains []operator.DomainSummary, v *view) (c policyCounts) {
 	if err := p.operator.PoliciesOff(); err != nil {
-		c.Off = err.Error()
+		c.Off = v.Say(phrase.Of(err))
 	}
 	for _, row := range p.policyRows(domains) {
 		switch row.Mode {

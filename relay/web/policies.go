@@ -21,7 +21,7 @@ type policyRow struct {
 }
 
 // Wrong reports whether a policy has a problem, or mail waits because of it.
-func (p *policyRow) Wrong() bool { return p.Waits != nil || p.Problem() != "" }
+func (p *policyRow) Wrong() bool { return p.Waits != nil || !p.Problem().IsZero() }
 
 // policyRows returns the policy cache by domain, with what waits.
 func (p *pages) policyRows(domains []operator.DomainSummary) []policyRow {

@@ -273,7 +273,7 @@ type confirmPage struct {
 }
 
 // errTooMany is that the messages of a filter cannot be counted in time.
-var errTooMany = errors.New("these are more messages than a page can count: narrow the filter, or use the command line")
+var errTooMany = phrase.Errorf("these are more messages than a page can count: narrow the filter, or use the command line")
 
 // confirm is the page between a click on bounce or remove and its effect.
 func (p *pages) confirm(r *http.Request, v *view) error {

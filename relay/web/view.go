@@ -55,16 +55,11 @@ type view struct {
 	Refresh int
 }
 
-// newPages reads the templates and the texts, which are part of the program: it panics
-// where one of them is wrong.
+// newPages reads the templates, which are part of the program: it panics where one of them
+// is wrong.
 func newPages(o *Options, a *access) *pages {
-	p := &pages{operator: o.Operator, access: a, log: o.Logger, words: make(map[string]*words), templates: make(map[string]map[string]*template.Template)}
-	for _, tag := range languages {
-		w, err := loadWords(tag)
-		if err != nil {
-			panic(err)
-		}
-		p.words[w.Language] = w
+	p := &pages{operator: o.Operator, access: a, log: o.Logger, words: a.words, templates: make(map[string]map[string]*template.Template)}
+	for _, w := range p.words {
 		byName := make(map[string]*template.Template)
 		layout := template.Must(template.New("layout.html").Funcs(w.functions()).ParseFS(pageFiles, "page/layout.html"))
 		for _, name := range pageNames {
@@ -109,6 +104,13 @@ func (v *view) fail(err error) {
 	v.Page = errorPage{text, v.Language != "en" && text == err.Error()}
 }
 
+// fail answers with a page that says what went wrong.
+func (p *pages) fail(w http.ResponseWriter, v *view, err error) {
+	v.Title = v.T("That did not work")
+	v.fail(err)
+	p.write(w, operator.HTTPStatus(err), "error", v)
+}
+
 // newView returns what every page has.
 func (p *pages) newView(r *http.Request) *view {
 	role := p.access.role(r)
@@ -129,7 +131,7 @@ func (p *pages) write(w http.ResponseWriter, status int, name string, v *view) {
 	var b bytes.Buffer // whole, or an error that can still be told
 	if err := p.templates[v.Language][name].Execute(printable.NewWriter(&b), v); err != nil {
 		p.log.Error("a web page could not be made", "page", name, "error", err)
-		http.Error(w, "the page could not be made: see the log", http.StatusInternalServerError)
+		http.Error(w, v.T("the page could not be made: see the log"), http.StatusInternalServerError)
 		return
 	}
 	w.Header().Set("Content-Type", "text/html; charset=utf-8")

@@ -90,15 +90,18 @@ func Handler(o Options) http.Handler {
 	foreign := http.NewCrossOriginProtection()
 	foreign.SetDenyHandler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		o.Logger.Warn("a form that another site had sent was refused", "client", clientOf(r).String(), "origin", r.Header.Get("Origin"), "path", r.URL.Path)
-		http.Error(w, "this form was sent by another site: nothing was changed", http.StatusForbidden)
+		a.refuse(w, r, http.StatusForbidden, "this form was sent by another site: nothing was changed")
 	}))
-	return headers(foreign.Handler(mux))
+	mux.HandleFunc("GET /", func(w http.ResponseWriter, r *http.Request) {
+		a.refuse(w, r, http.StatusNotFound, "there is no such page")
+	})
+	return a.headers(foreign.Handler(mux))
 }
 
 // headers keeps browsers from doing anything with the answers but showing them: no
 // scripts, nothing from elsewhere, no frames, no copies. Methods that nothing here has
 // are refused.
-func headers(next http.Handler) http.Handler {
+func (a *access) headers(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		h := w.Header()
 		h.Set("Content-Security-Policy", "default-src 'none'; style-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'")
@@ -112,7 +115,7 @@ func headers(next http.Handler) http.Handler {
 			next.ServeHTTP(w, r)
 		default:
 			h.Set("Allow", "GET, HEAD, POST")
-			http.Error(w, "only GET, HEAD and POST are answered here", http.StatusMethodNotAllowed)
+			a.refuse(w, r, http.StatusMethodNotAllowed, "only GET, HEAD and POST are answered here")
 		}
 	})
 }

@@ -11,8 +11,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/stsrelay/stsrelay/internal/phrase"
 	"github.com/stsrelay/stsrelay/internal/store/badger"
 	"github.com/stsrelay/stsrelay/queue"
+	"github.com/stsrelay/stsrelay/relay/alert"
 	"github.com/stsrelay/stsrelay/relay/operator"
 	"github.com/stsrelay/stsrelay/relay/web"
 )
@@ -247,13 +249,27 @@ func TestPagesAreBoundedAndSaySo(t *testing.T) {
 	}
 }
 
+func TestAlertsAreInTheLanguageOfTheBrowser(t *testing.T) {
+	_, q := newServer(t)
+	alerts := []alert.Alert{alert.Fleet("x", phrase.New("PostgreSQL does not answer")), {Key: "y", What: "no other language"}}
+	o := operator.New(operator.Options{Queue: q, Status: func() operator.Status { return operator.Status{Hostname: "relay.example", Alerts: alerts} }})
+	server := httptest.NewServer(web.Handler(web.Options{Operator: o}))
+	defer server.Close()
+	for language, want := range map[string]string{"en": "<dt>the fleet: PostgreSQL does not answer</dt>", "de": "<dt>Die Flotte: PostgreSQL antwortet nicht</dt>"} {
+		_, body := ask(t, server, http.MethodGet, "/", func(r *http.Request) { r.Header.Set("Accept-Language", language) })
+		if !strings.Contains(body, want) || !strings.Contains(body, "<dt>no other language</dt>") {
+			t.Errorf("no %s in\n%s", want, body)
+		}
+	}
+}
+
 func TestWhatIsOffAndWhatIsWrongIsSaid(t *testing.T) {
 	serve, _ := newServer(t)
 	server := httptest.NewServer(serve(""))
 	defer server.Close()
 	for path, want := range map[string]string{
 		"/":         "MTA-STS is switched off (sts.enabled)",
-		"/queue":    "<strong>No mail is taken in:</strong> <span lang=\"en\">the disk is full</span>",
+		"/queue":    "<strong>No mail is taken in:</strong> the disk is full</p>",
 		"/policies": "MTA-STS is switched off (sts.enabled)",
 		"/reports":  "TLS reports are switched off (tlsrpt.enabled)",
 	} {

@@ -38,6 +38,20 @@ type words struct {
 	phrase func(english string) (text string, ok bool)
 }
 
+// allWords returns the texts of all languages, which are part of the program: it panics where
+// some are wrong.
+func allWords() map[string]*words {
+	all := make(map[string]*words)
+	for _, tag := range languages {
+		w, err := loadWords(tag)
+		if err != nil {
+			panic(err)
+		}
+		all[w.Language] = w
+	}
+	return all
+}
+
 // loadWords returns the texts of a language.
 func loadWords(tag language.Tag) (*words, error) {
 	w := &words{Language: tag.String()}

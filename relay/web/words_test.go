@@ -23,7 +23,7 @@ func texts(t *testing.T) []string {
 	all := make(map[string]bool)
 	for pattern, calls := range map[string]*regexp.Regexp{
 		"page/*.html": regexp.MustCompile(`\bt "([^"]+)"|\bn (?:[^ "(]+|\([^)]*\)) "([^"]+)"`),
-		"*.go":        regexp.MustCompile(`\.T\("([^"]+)"|\.N\(.*, "([^"]+\|[^"]+)"`),
+		"*.go":        regexp.MustCompile(`\.T\("([^"]+)"|\.refuse\(w, r, [\w.]+, "([^"]+)"|\.N\(.*, "([^"]+\|[^"]+)"`),
 	} {
 		files, err := filepath.Glob(pattern)
 		if err != nil || len(files) == 0 {
@@ -38,14 +38,16 @@ func texts(t *testing.T) []string {
 				continue
 			}
 			for _, m := range calls.FindAllStringSubmatch(string(data), -1) {
-				all[m[1]+m[2]] = true
+				all[strings.Join(m[1:], "")] = true
 			}
 		}
 	}
 	for _, text := range didWhat {
 		all[text] = true
 	}
-	all[withoutTLS] = true
+	for _, text := range []string{withoutTLS, notLoopback, tooManyTokens} {
+		all[text] = true
+	}
 	return slices.Sorted(maps.Keys(all))
 }
 

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"sync/atomic"
 
+	"github.com/stsrelay/stsrelay/internal/phrase"
 	"github.com/stsrelay/stsrelay/internal/store"
 )
 
@@ -18,7 +19,7 @@ type failure struct {
 }
 
 func (l *failure) set(err error) {
-	err = fmt.Errorf("%w: %w; the relay takes no more mail until it is started anew", store.ErrFailed, err)
+	err = phrase.Errorf("%w: %w; the relay takes no more mail until it is started anew", store.ErrFailed, err)
 	if l.first.CompareAndSwap(nil, &err) {
 		l.log.Error("the store has failed", "error", err)
 	}

@@ -11,6 +11,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/stsrelay/stsrelay/internal/phrase"
 	"github.com/stsrelay/stsrelay/internal/store"
 )
 
@@ -178,7 +179,7 @@ func (s *Store) CheckSpace(n int64) error {
 		return err
 	}
 	if free-n-s.space.inFlight.Load() < s.space.limit {
-		return fmt.Errorf("%w: %s has %s free, at least %s must stay free", store.ErrDiskFull, s.dir, mebibytes(free), mebibytes(s.space.limit))
+		return phrase.Errorf("%w: %s has %s free, at least %s must stay free", store.ErrDiskFull, s.dir, mebibytes(free), mebibytes(s.space.limit))
 	}
 	return nil
 }

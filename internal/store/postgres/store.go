@@ -27,6 +27,7 @@ import (
 
 	"github.com/jackc/pgx/v5/pgconn"
 
+	"github.com/stsrelay/stsrelay/internal/phrase"
 	"github.com/stsrelay/stsrelay/internal/store"
 )
 
@@ -206,7 +207,7 @@ func (s *Store) Holds() bool { return s.Err() == nil && s.term.holds() }
 // been away for so long that a message would be refused.
 func (s *Store) CheckSpace(int64) error {
 	if s.full.Load() {
-		return fmt.Errorf("%w: that of PostgreSQL", store.ErrDiskFull)
+		return phrase.Errorf("%w: that of PostgreSQL", store.ErrDiskFull)
 	}
 	if s.awayFor() > s.o.Patience {
 		return fmt.Errorf("%w: PostgreSQL cannot be reached", store.ErrAway)
