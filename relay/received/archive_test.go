@@ -427,3 +427,26 @@ func TestANewFailureIsTold(t *testing.T) {
 		t.Errorf("later: %+v, %v", trouble, err)
 	}
 }
+
+// Postfix and mox name the host as the policy domain of TLSA records (RFC 8460, 1.1). Such a
+// report is about the domain that its mail or its policies name, or that is above the host.
+func TestReportsOnTLSARecords(t *testing.T) {
+	tlsa := func(id, host string) string {
+		return strings.ReplaceAll(report("sender.example", "2026-11-18", id, host, 5, 0), `"sts"`, `"tlsa"`)
+	}
+	h := newHarness(t)
+	h.settings.Domains = []string{"r.example"}
+	h.take(t, "q1", "From: a@sender.example\r\nTLS-Report-Domain: r.example\r\nContent-Type: application/json\r\n\r\n"+tlsa("1", "mx.provider.example"))
+	if r := h.add(t, tlsa("2", "mx1.r.example")); r.Outcome != Kept {
+		t.Errorf("%+v", r)
+	}
+	for _, foreign := range []string{tlsa("3", "mx.provider.example"), report("sender.example", "2026-11-18", "4", "sub.r.example", 5, 0)} {
+		if r := h.add(t, foreign); r.Outcome != Foreign {
+			t.Errorf("%+v", r)
+		}
+	}
+	all, err := h.Summaries(t.Context(), "", "")
+	if err != nil || len(all) != 1 || all[0].Domain != "r.example" || all[0].Successful != 10 {
+		t.Errorf("%+v, %v", all, err)
+	}
+}
