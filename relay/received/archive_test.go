@@ -190,6 +190,31 @@ func TestOneReportAddsFewSums(t *testing.T) {
 	}
 }
 
+// The type of a policy is a stranger's text, too: 150 KiB made 10,000 sums of 1 KiB, which are
+// kept for 400 days.
+func TestManyTypesOfPoliciesAddFewSums(t *testing.T) {
+	h := newHarness(t)
+	var policies []string
+	for i := range 200 {
+		var details []string
+		for j := range maxKinds {
+			details = append(details, fmt.Sprintf("kind%d mx%d.r.example 1", j, i))
+		}
+		one := strings.Replace(report("a", "2026-11-18", "1", "r.example", 2, maxKinds, details...), `"sts"`, fmt.Sprintf(`"type%d"`, i), 1)
+		policies = append(policies, one[strings.Index(one, `[{"policy":`)+1:len(one)-len("]}")])
+	}
+	h.add(t, `{"organization-name":"a","report-id":"1","date-range":{"start-datetime":"2026-11-18T00:00:00Z"},"policies":[`+strings.Join(policies, ",")+`]}`)
+	n := 0
+	err := scan(h.Archive, kindSum, "", func([]byte, *Sum) error { n++; return nil })
+	if err != nil || n > maxSums+2 {
+		t.Errorf("%d sums, %v", n, err)
+	}
+	list, err := h.Summaries(t.Context(), "", "")
+	if err != nil || len(list) != 1 || list[0].Failed != 200*maxKinds || list[0].Successful != 400 {
+		t.Errorf("%v: %d failed, %d well", err, list[0].Failed, list[0].Successful)
+	}
+}
+
 // signed signs a mail with a key whose record is published.
 func (h *harness) signed(t *testing.T, domain, mail string, services ...string) string {
 	t.Helper()

@@ -128,8 +128,13 @@ func hash(texts ...string) string {
 	return hex.EncodeToString(h[:8])
 }
 
-// maxKinds bounds the kinds of failures that one report adds to the sums of a policy.
-const maxKinds = 50
+const (
+	// maxKinds bounds the kinds of failures that one report adds to the sums of a policy.
+	maxKinds = 50
+	// maxSums bounds the sums of one report that tell policies, kinds and hosts apart: sums
+	// are kept much longer than reports, and all texts in them are a stranger's.
+	maxSums = 500
+)
 
 // newRecord returns the record of a report and what it adds to the sums. original
 // stands for the report-id where there is none.
@@ -176,14 +181,25 @@ func newSums(r *Record) *sums {
 	return &sums{record: r, at: make(map[string]int), kinds: make(map[string]int)}
 }
 
+func (s *sums) has(sum *Sum) bool {
+	_, known := s.at[string(sum.key())]
+	return known
+}
+
 func (s *sums) add(domain, policy, kind, mx, reason string, sessions int64) {
 	if sessions <= 0 {
 		return
 	}
 	sum := Sum{Day: s.record.Day, Domain: domain, Organization: s.record.Organization, Policy: policy, Type: kind, MX: mx, Reason: reason, Sessions: sessions}
 	of := domain + "\x00" + policy
-	if _, known := s.at[string(sum.key())]; !known && kind != "" && s.kinds[of] >= maxKinds {
+	if kind != "" && s.kinds[of] >= maxKinds && !s.has(&sum) {
 		sum.Type, sum.MX, sum.Reason = Unexplained, "", ""
+	}
+	if len(s.list) >= maxSums && !s.has(&sum) {
+		sum.Policy, sum.MX, sum.Reason = "", "", ""
+		if kind != "" {
+			sum.Type = Unexplained
+		}
 	}
 	key := string(sum.key())
 	at, known := s.at[key]
