@@ -252,7 +252,7 @@ func (r *Reporter) destinations(ctx context.Context, k reportKey) (rua []Destina
 func (r *Reporter) submit(ctx context.Context, k reportKey, s *submission, rua []Destination) ([]destination, error) {
 	p := outgoing{r: r, key: k}
 	var out []destination
-	for _, d := range rua {
+	for i, d := range rua {
 		to := destination{URI: d.String(), Progress: Pending}
 		if before := s.find(to.URI); before != nil && before.Progress != Pending {
 			out = append(out, *before)
@@ -270,9 +270,26 @@ func (r *Reporter) submit(ctx context.Context, k reportKey, s *submission, rua [
 		if ctx.Err() != nil && to.Progress == Pending {
 			return nil, context.Cause(ctx) // the relay stops; that is no failure
 		}
+		if to.ended() && i+1 < len(rua) {
+			if err := r.note(ctx, k, to); err != nil {
+				return nil, err
+			}
+		}
 		out = append(out, to)
 	}
 	return out, nil
+}
+
+// note stores that a report is done at a destination while the others are tried: after a stop
+// or a crash it must not be sent there again.
+func (r *Reporter) note(ctx context.Context, k reportKey, d destination) error {
+	var b store.Batch
+	change(&b, k, func(s *submission) { s.set(d) })
+	if err := store.Commit(context.WithoutCancel(ctx), r.o.Store, &b); err != nil {
+		return err
+	}
+	r.o.Ended(d.how(), d.Progress == Accepted)
+	return nil
 }
 
 // finish stores the results of an attempt. The result of a mail that came meanwhile

@@ -106,6 +106,49 @@ func repeat(a testnet.Answer, n int) (out []testnet.Answer) {
 	return out
 }
 
+// A receiver that has accepted a report does not get it again where the relay stops before the
+// other receivers have answered.
+func TestAStopBetweenTwoReceivers(t *testing.T) {
+	o := newHarness(t)
+	o.publish("a.example", "v=TLSRPTv1; rua=https://r.example/1,https://r.example/2,https://r.example/3")
+	o.count(success)
+	var posts []string
+	ctx, stop := context.WithCancel(t.Context())
+	post := func(ctx context.Context, url string, _ []byte) error {
+		posts = append(posts, url[len(url)-1:])
+		switch url {
+		case "https://r.example/1":
+			return nil
+		case "https://r.example/2":
+			return fmt.Errorf("%w: 410", ErrRefused)
+		}
+		stop()
+		return ctx.Err()
+	}
+	o.o.Post = post
+	o.now = nextDay
+	if err := o.newDay(ctx, o.now); err != nil {
+		t.Fatal(err)
+	}
+	k, _, _ := o.due.next(o.now)
+	o.attempt(ctx, k)
+	if s := o.state(); s.State != Waiting {
+		t.Errorf("after the stop: %+v", s)
+	}
+	o.restart()
+	o.o.Post = post
+	o.at(nextDay)
+	if got := strings.Join(posts, ""); got != "1233" {
+		t.Errorf("posts to %s", got)
+	}
+	if s := o.state(); s.State != Sent || len(s.To) != 3 {
+		t.Errorf("after the restart: %+v", s)
+	}
+	if got := slices.Sorted(slices.Values(o.ends)); !slices.Equal(got, []string{"https false", "https true", "https true"}) {
+		t.Errorf("ends %q", got)
+	}
+}
+
 func TestRecordsAreLookedUpWhenAReportIsMadeAndAgainWhenItIsTriedAgain(t *testing.T) {
 	o := newHarness(t)
 	h := o.receiver("r.example")
