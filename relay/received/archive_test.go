@@ -453,6 +453,17 @@ func TestANewFailureIsTold(t *testing.T) {
 	}
 }
 
+func TestTheSameReportIDOnTwoDays(t *testing.T) {
+	h := newHarness(t)
+	for _, day := range []string{"2026-11-18", "2026-11-19"} {
+		r := h.add(t, report("sender.example", day, "tlsrpt", "r.example", 1, 0))
+		shown, err := h.Show(t.Context(), r.ID)
+		if err != nil || shown.Record.Day != day {
+			t.Errorf("%+v: %+v, %v", r, shown, err)
+		}
+	}
+}
+
 // Postfix and mox name the host as the policy domain of TLSA records (RFC 8460, 1.1). Such a
 // report is about the domain that its mail or its policies name, or that is above the host.
 func TestReportsOnTLSARecords(t *testing.T) {

@@ -24,8 +24,8 @@ const (
 
 // Record is a report that was taken in, without its details.
 type Record struct {
-	// ID names the report here: 16 hexadecimal digits made from domain, organization and
-	// report-id.
+	// ID names the report here: 16 hexadecimal digits made from day, domain, organization and
+	// report-id. Some senders give every day's report the same report-id.
 	ID           string    `cbor:"1,keyasint" json:"id"`
 	Day          string    `cbor:"2,keyasint" json:"day"` // that it is about, in UTC
 	Domain       string    `cbor:"3,keyasint" json:"domain"`
@@ -148,7 +148,7 @@ func newRecord(r *inbound.Report, original []byte, received time.Time) (*Record,
 		Contact: r.Contact, ReceivedAt: received.UTC(), Oddities: r.Oddities,
 	}
 	rec.Successful, rec.Failed = r.Sessions()
-	rec.ID = hash(rec.Domain, strings.ToLower(rec.Organization), cmp.Or(r.ID, string(original)))
+	rec.ID = hash(rec.Day, rec.Domain, strings.ToLower(rec.Organization), cmp.Or(r.ID, string(original)))
 	sums := newSums(rec)
 	for i := range r.Policies {
 		p := &r.Policies[i]

@@ -132,7 +132,7 @@ func (b bounded) Read(p []byte) (int, error) {
 }
 
 // maxNesting is how deep archives and mails may lie in each other.
-const maxNesting = 5
+const maxNesting = 8
 
 // file looks at one file, of which the first octets say what it is.
 func (s *scan) file(r io.Reader, name string, nesting int) {

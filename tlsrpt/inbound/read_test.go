@@ -109,6 +109,8 @@ func TestAReportIsReadFromEveryForm(t *testing.T) {
 		{"zip in a mail", mailOf(reportType, "Content-Type: application/zip", archive(map[string]string{"a.json": whole}))},
 		{"a mail that is the report alone", "From: a@sender.example\r\nContent-Type: application/tlsrpt+gzip\r\nContent-Transfer-Encoding: BASE64\r\n\r\n" + base64.StdEncoding.EncodeToString([]byte(compress(whole)))},
 		{"JSON as quoted-printable text", "Subject: x\n\n" + whole},
+		{"a mail with a list's footer that was passed on as an attachment of a signed mail", "From: me@r.example\r\nContent-Type: multipart/signed; boundary=b0\r\n\r\n--b0\r\nContent-Type: multipart/mixed; boundary=b2\r\n\r\n--b2\r\n\r\nSee below.\r\n--b2\r\nContent-Type: message/rfc822\r\n\r\n" +
+			"TLS-Report-Domain: r.example\r\nContent-Type: multipart/mixed; boundary=b3\r\n\r\n--b3\r\n" + mail[strings.Index(mail, "Content-Type: multipart/report"):] + "\r\n--b3\r\n\r\nThe list\r\n--b3--\r\n--b2--\r\n--b0--\r\n"},
 		{"a mail that was passed on as an attachment", "From: me@r.example\r\nContent-Type: multipart/mixed; boundary=b0\r\n\r\n--b0\r\n\r\nSee below.\r\n--b0\r\nContent-Type: message/rfc822\r\n\r\n" + mail + "\r\n--b0--\r\n"},
 		{"mail in a zip", archive(map[string]string{"report.eml": mail})},
 		{"mbox", "From noreply@sender.example Mon Nov  2 04:05:06 2026\n" + strings.ReplaceAll(mail, "\r\n", "\n")},
