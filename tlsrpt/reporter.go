@@ -37,6 +37,9 @@ type Options struct {
 	// the batch what must be durable together with the mail. nil: reports are not
 	// mailed.
 	Queue func(m *Mail, also func(b *store.Batch, queueID string)) error
+	// InQueue reports whether a mail is in the queue; nil: each is whose end Mailed was not
+	// told.
+	InQueue func(queueID string) bool
 	// Post submits a report to a URL. The error is that of the attempt; it wraps
 	// ErrRefused where no other attempt shall follow.
 	Post func(ctx context.Context, url string, report []byte) error
@@ -110,6 +113,9 @@ func New(o Options) (*Reporter, error) {
 	}
 	if o.Ended == nil {
 		o.Ended = func(string, bool) {}
+	}
+	if o.InQueue == nil {
+		o.InQueue = func(string) bool { return true }
 	}
 	if o.Skip == nil {
 		o.Skip = func(string) bool { return false }
