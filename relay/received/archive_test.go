@@ -453,6 +453,20 @@ func TestANewFailureIsTold(t *testing.T) {
 	}
 }
 
+// Two reports of a stranger made the failures of a domain negative, and so none.
+func TestHugeNumbersDoNotOverflow(t *testing.T) {
+	h := newHarness(t)
+	for i := range 2 {
+		one := report("a", "2026-11-18", fmt.Sprint(i), "r.example", 1<<62, 1<<62, fmt.Sprintf("certificate-expired mx.r.example %d", 1<<62))
+		policy := one[strings.Index(one, `[{"policy":`)+1 : len(one)-len("]}")]
+		h.add(t, strings.Replace(one, policy, strings.Repeat(policy+",", 999)+policy, 1))
+	}
+	list, err := h.Summaries(t.Context(), "", "")
+	if err != nil || len(list) != 1 || list[0].Successful < 1<<36 || list[0].Failed < 1<<36 || list[0].Verdict.Own < 1<<36 {
+		t.Errorf("%+v, %v", list, err)
+	}
+}
+
 func TestTheSameReportIDOnTwoDays(t *testing.T) {
 	h := newHarness(t)
 	for _, day := range []string{"2026-11-18", "2026-11-19"} {

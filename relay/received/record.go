@@ -211,7 +211,7 @@ func (s *sums) add(domain, policy, kind, mx, reason string, sessions int64) {
 		}
 		return
 	}
-	s.list[at].Sessions += sessions
+	s.list[at].Sessions = inbound.Sum(s.list[at].Sessions, sessions)
 	s.list[at].Reason = cmp.Or(reason, s.list[at].Reason)
 }
 

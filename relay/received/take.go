@@ -205,7 +205,7 @@ func (s *Sum) update(old []byte) []byte {
 	next := *s
 	var was Sum
 	if old != nil && cbor.Unmarshal(old, &was) == nil {
-		next.Sessions += was.Sessions
+		next.Sessions = inbound.Sum(next.Sessions, was.Sessions)
 		next.Reason = cmp.Or(next.Reason, was.Reason)
 	}
 	value, err := cbor.Marshal(&next)

@@ -121,7 +121,7 @@ func (p *parser) keep(policy Policy) {
 	r := p.report
 	var failed int64
 	for i := range policy.Details {
-		failed = sum(failed, policy.Details[i].Sessions)
+		failed = Sum(failed, policy.Details[i].Sessions)
 	}
 	if failed > policy.Failed {
 		r.odd("failure-details count more sessions than the summary")
@@ -137,7 +137,7 @@ func (p *parser) keep(policy Policy) {
 	p.details -= len(policy.Details)
 	r.odd("more policies than are kept")
 	r.Omitted.Policies++
-	r.Omitted.Successful, r.Omitted.Failed = sum(r.Omitted.Successful, policy.Successful), sum(r.Omitted.Failed, policy.Failed)
+	r.Omitted.Successful, r.Omitted.Failed = Sum(r.Omitted.Successful, policy.Successful), Sum(r.Omitted.Failed, policy.Failed)
 }
 
 func (p *parser) dateRange(key string) error {
@@ -257,7 +257,7 @@ func addRest(policy *Policy, d Detail) {
 			continue
 		}
 		if rest++; have.ResultType == d.ResultType || rest >= maxRest {
-			have.Sessions = sum(have.Sessions, d.Sessions)
+			have.Sessions = Sum(have.Sessions, d.Sessions)
 			return
 		}
 	}
@@ -357,7 +357,7 @@ func (p *parser) count(into *int64) error {
 			n = 0
 		}
 	}
-	*into = sum(*into, int64(n))
+	*into = Sum(*into, int64(n))
 	return nil
 }
 

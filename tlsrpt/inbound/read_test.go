@@ -405,7 +405,7 @@ func FuzzRead(f *testing.F) {
 						if d.Sessions < 0 || len(d.Reason) > maxText {
 							t.Fatalf("%+v", d)
 						}
-						sessions = sum(sessions, d.Sessions)
+						sessions = Sum(sessions, d.Sessions)
 					}
 					if sessions > p.Failed {
 						t.Fatalf("%+v", p)
