@@ -273,6 +273,7 @@ func (r *Reporter) submit(ctx context.Context, k reportKey, s *submission, rua [
 		if err != nil {
 			return nil, err
 		}
+		to.Why = iJSON(to.Why)
 		if ctx.Err() != nil && to.Progress == Pending {
 			return nil, context.Cause(ctx) // the relay stops; that is no failure
 		}
@@ -368,7 +369,7 @@ func (r *Reporter) Mailed(ctx context.Context, queueID, why string) {
 			if d := &s.To[i]; d.QueueID == queueID {
 				d.Progress, d.Why = Accepted, ""
 				if why != "" {
-					d.Progress, d.Why = Refused, why
+					d.Progress, d.Why = Refused, iJSON(why)
 				}
 			}
 		}

@@ -149,6 +149,30 @@ func TestAStopBetweenTwoReceivers(t *testing.T) {
 	}
 }
 
+// What a domain's owner or a receiver writes that is no UTF-8 does not damage the record of a
+// report, which would hide the reports of all domains.
+func TestTextsThatAreNoUTF8(t *testing.T) {
+	o := newHarness(t)
+	h := o.receiver("r.example")
+	h.Answer(testnet.Answer{Status: 301, Location: "https://evil.example/?\xff"})
+	for _, rua := range []string{"https://r.example/?\xff", "mailto:x@r.example", "https://r.example/"} {
+		domain := fmt.Sprintf("d%d.example", len(o.records))
+		o.publish(domain, "v=TLSRPTv1; rua="+rua)
+		o.count(Result{Domain: domain, Policy: Policy{Type: PolicyNone}, At: noon})
+	}
+	o.at(nextDay)
+	o.Mailed(t.Context(), "Q0", "550 Empf\xe4nger")
+	got := make(map[State]string)
+	for _, s := range o.list() {
+		got[s.State] = s.Why
+	}
+	for state, want := range map[State]string{Skipped: "it is no UTF-8", Failed: "550 Empf\uFFFDnger", Waiting: "redirects to https://evil.example/?\uFFFD"} {
+		if !strings.Contains(got[state], want) {
+			t.Errorf("%s: %q", state, got[state])
+		}
+	}
+}
+
 func TestRecordsAreLookedUpWhenAReportIsMadeAndAgainWhenItIsTriedAgain(t *testing.T) {
 	o := newHarness(t)
 	h := o.receiver("r.example")

@@ -119,6 +119,7 @@ var germanPolicy = map[string]string{ //nolint:gosec // some are about passwords
 	"no TLS-RPT record":                                                                             "kein TLS-RPT-Record",
 	"reports are not sent to address literals":                                                      "an Adressliterale werden keine Berichte gesendet",
 	"it is no URL":                     "es ist keine URL",
+	"it is no UTF-8":                   "es ist kein UTF-8",
 	"it has no host":                   "sie hat keinen Host",
 	"a user in a URL is not supported": "ein Benutzer in einer URL wird nicht unterstützt",
 	"invalid TLS-RPT record":           "ungültiger TLS-RPT-Record",

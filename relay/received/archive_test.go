@@ -453,6 +453,26 @@ func TestANewFailureIsTold(t *testing.T) {
 	}
 }
 
+// The header of a mail may be in another character set, and a report may have line ends in its
+// texts: what is kept can be found, and is one line.
+func TestTextsOfStrangers(t *testing.T) {
+	h := newHarness(t)
+	const from = "From: M\xfcller <a@sender.example>\r\n"
+	h.take(t, "q1", from+"Subject: Gr\xfc\xdfe\r\n\r\nhello")
+	odd := strings.NewReplacer(`"organization-name":"s"`, `"organization-name":"s\nr.example is ready"`, "mx.r.example", `mx.r.example\n\u001b[1m`)
+	h.take(t, "q2", from+"Content-Type: application/json\r\n\r\n"+odd.Replace(report("s", "2026-11-18", "1", "r.example", 1, 1, "certificate-expired mx.r.example 1")))
+	if m := h.mails(t); len(m) != 1 || m[0].From != "M\uFFFDller <a@sender.example>" || m[0].Subject != "Gr\uFFFD\uFFFDe" {
+		t.Errorf("%+v", m)
+	}
+	if r := h.records(t); len(r) != 1 || r[0].From != "M\uFFFDller <a@sender.example>" || r[0].Organization != "s r.example is ready" {
+		t.Errorf("%+v", r)
+	}
+	list, err := h.Summaries(t.Context(), "", "")
+	if err != nil || len(list) != 1 || list[0].Failures[0].MX != "mx.r.example  [1m" {
+		t.Errorf("%+v, %v", list, err)
+	}
+}
+
 // Two reports of a stranger made the failures of a domain negative, and so none.
 func TestHugeNumbersDoNotOverflow(t *testing.T) {
 	h := newHarness(t)

@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode"
 )
 
 const (
@@ -293,12 +294,18 @@ func (p *parser) text(into *string) error {
 	return nil
 }
 
-// short returns a text that does not keep the memory of a longer one.
+// short returns a text that does not keep the memory of a longer one: one line of UTF-8. A
+// header may be in another character set, and a line end would forge lines of what is shown.
 func short(s string) string {
 	if len(s) > maxText {
 		s = strings.ToValidUTF8(s[:maxText], "")
 	}
-	return strings.Clone(s)
+	return strings.Clone(strings.Map(func(r rune) rune {
+		if unicode.IsControl(r) || r == '\u2028' || r == '\u2029' {
+			return ' '
+		}
+		return r // strings.Map reads what is no UTF-8 as U+FFFD
+	}, s))
 }
 
 // texts reads an array of texts, or one text; that is said as single.
