@@ -34,6 +34,7 @@ func (r *Relay) newReporter(st store.Store, q *queue.Queue, neighbors func(conte
 	})
 	return tlsrpt.New(tlsrpt.Options{
 		Store: st, Neighbors: neighbors, Queue: func(m *tlsrpt.Mail, also func(*store.Batch, string)) error { return r.queueReport(q, m, also) }, Post: poster.Post, LookupTXT: r.resolver.FreshTXT,
+		InQueue:  func(id string) bool { _, err := q.Resolve(id); return err == nil },
 		Identity: func() tlsrpt.Identity { return identity(r.config.Load()) },
 		Sign: func(domain string, write func(io.Writer) error) ([]byte, error) {
 			return r.signer.Load().Sign(domain, write)

@@ -244,6 +244,44 @@ func TestAMailThatTheOperatorGivesUpEndsItsReport(t *testing.T) {
 	}
 }
 
+// A report whose mail the operator has removed is not said to be in the queue, and can be sent
+// anew.
+func TestAReportWhoseMailIsRemovedCanBeSentAnew(t *testing.T) {
+	w := e2e.NewWithKeys(t, ourdkim.Ed25519)
+	mx, box := w.Host("mx.a.example"), w.Host("mx.reports.example")
+	w.SetFaults(box, testnet.Faults{Down: true})
+	w.Domain("reports.example", testnet.Domain{MX: []string{box.Name}})
+	w.Domain("a.example", testnet.Domain{MX: []string{mx.Name}, TLSRPT: "mailto:x@reports.example"})
+	w.Deliver("b@a.example")
+	day := w.Clock.Day()
+	w.Clock.Tomorrow()
+	w.WaitFor("the mail", func(q *queue.Queue) bool { return q.Counts().Messages == 1 })
+	send := func() {
+		t.Helper()
+		err := w.Relay.Operator().SendReports(t.Context(), operator.Actor{}, day, "", func(tlsrpt.Status) bool { return true })
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	send()
+	client := adminapi.NewClient(filepath.Join(w.Dir, "stsrelay.sock"))
+	w.WaitFor("one message to be removed", func(q *queue.Queue) bool {
+		if n := q.Counts().Messages; n > 1 {
+			t.Fatalf("%d mails of a report", n)
+		}
+		var done operator.Affected
+		err := client.Do(t.Context(), http.MethodPost, "/v1/queue/remove", operator.Selection{All: true}, &done)
+		return err == nil && q.Counts().Messages == 0
+	})
+	if st := w.WaitForReport("a.example", tlsrpt.Waiting); !strings.Contains(st.Why, "is not in the queue any more") {
+		t.Errorf("%+v", st)
+	}
+	w.SetFaults(box, testnet.Faults{})
+	send()
+	w.Received(box, 1)
+	w.WaitForReport("a.example", tlsrpt.Sent)
+}
+
 func TestWithoutAKeyNothingIsMailedUntilThereIsOne(t *testing.T) {
 	w := e2e.NewWithKeys(t)
 	mx, box := w.Host("mx.a.example"), w.Host("mx.reports.example")

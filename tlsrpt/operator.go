@@ -175,7 +175,11 @@ func (r *Reporter) complete(k reportKey, st *Status) error {
 	}
 	for _, d := range s.To {
 		st.To = append(st.To, DestinationStatus{URI: d.URI, State: d.Progress, Why: d.Why, QueueID: d.QueueID})
-		if s.State == Waiting && d.Progress == InQueue && s.Why == "" {
+		switch {
+		case s.State != Waiting || d.Progress != InQueue || !st.Why.IsZero():
+		case r.lost(d):
+			st.Why = phrase.New("its mail is not in the queue any more; it can be sent anew: stsrelay report send")
+		default:
 			st.Why = phrase.New("its mail is in the queue as %s", d.QueueID)
 		}
 	}
@@ -185,7 +189,8 @@ func (r *Reporter) complete(k reportKey, st *Status) error {
 // SendNow sends the reports of a day at once, for one domain or ("") for all,
 // and calls yield with the state of each. Those of today have the counts up to now;
 // later counts are for another report. A report that a receiver has accepted, or that is
-// in the queue, is not sent again; one that was given up is tried once more.
+// in the queue, is not sent again; one that was given up is tried once more, and so is one
+// whose mail is not in the queue any more.
 func (r *Reporter) SendNow(ctx context.Context, day, domain string, yield func(Status) bool) error {
 	if _, err := ParseDay(day); err != nil {
 		return err
@@ -237,14 +242,21 @@ func (r *Reporter) SendNow(ctx context.Context, day, domain string, yield func(S
 	return nil
 }
 
-// reopen opens a report that was given up or skipped.
+// reopen opens a report that was given up or skipped, or whose mail is lost.
 func (r *Reporter) reopen(ctx context.Context, k reportKey) error {
 	var s submission
 	found, err := load(r.o.Store, submissionKey(k), &s)
-	if err != nil || !found || s.State != Failed && s.State != Skipped {
+	ended := s.State == Failed || s.State == Skipped
+	if err != nil || !found || !ended && !(s.State == Waiting && slices.ContainsFunc(s.To, r.lost)) {
 		return err
 	}
+	s.To = slices.DeleteFunc(s.To, func(d destination) bool { return r.lost(d) || ended && d.Progress != InQueue })
 	s.State, s.First, s.Ended, s.Attempts = Waiting, r.o.Now().UTC().Truncate(time.Second), time.Time{}, 0
-	s.To = slices.DeleteFunc(s.To, func(d destination) bool { return d.Progress != InQueue })
 	return store.Put(ctx, r.o.Store, submissionKey(k), encode(s))
+}
+
+// lost reports whether the mail to a destination has left the queue without an end: the
+// operator has removed it, or it was not in a backup.
+func (r *Reporter) lost(d destination) bool {
+	return d.Progress == InQueue && !r.o.InQueue(d.QueueID)
 }

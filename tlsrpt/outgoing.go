@@ -82,24 +82,16 @@ func (p *outgoing) mail(address string, to *destination) error {
 		to.Why = err.Error()
 		return nil //nolint:nilerr // it is tried again; a key may come
 	}
-	uri := to.URI
-	queued := func(id string) destination { return destination{URI: uri, Progress: InQueue, QueueID: id} }
-	var taken string
+	queued := destination{URI: to.URI, Progress: InQueue}
 	err = p.r.o.Queue(&Mail{From: p.identity.Sender, To: address, Body: append(fields, body...)}, func(b *store.Batch, id string) {
-		taken = id
+		queued.QueueID = id
 		b.Set(mailKey(id), encode(p.key))
-		change(b, p.key, func(s *submission) {
-			if d := s.find(uri); d != nil {
-				*d = queued(id)
-			} else {
-				s.To = append(s.To, queued(id))
-			}
-		})
+		change(b, p.key, func(s *submission) { s.set(queued) })
 	})
 	if err != nil {
 		to.Why = fmt.Sprintf("the queue does not take it: %v", err)
 		return nil //nolint:nilerr // it is tried again
 	}
-	*to = queued(taken)
+	*to = queued
 	return nil
 }

@@ -3,6 +3,7 @@ package tlsrpt
 import (
 	"net/url"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/stsrelay/stsrelay/internal/mailbox"
 	"github.com/stsrelay/stsrelay/internal/phrase"
@@ -97,6 +98,9 @@ func parseRecord(t string) (Record, error) {
 
 func (r *Record) add(uri string) {
 	d, err := parseDestination(uri)
+	if err == nil && !utf8.ValidString(d.Target) {
+		err = phrase.Errorf("it is no UTF-8")
+	}
 	if err == nil && len(r.RUA) == maxDestinations {
 		err = phrase.Errorf("only %d destinations are served", maxDestinations)
 	}

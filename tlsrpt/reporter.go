@@ -37,6 +37,9 @@ type Options struct {
 	// the batch what must be durable together with the mail. nil: reports are not
 	// mailed.
 	Queue func(m *Mail, also func(b *store.Batch, queueID string)) error
+	// InQueue reports whether a mail is in the queue; nil: each is whose end Mailed was not
+	// told.
+	InQueue func(queueID string) bool
 	// Post submits a report to a URL. The error is that of the attempt; it wraps
 	// ErrRefused where no other attempt shall follow.
 	Post func(ctx context.Context, url string, report []byte) error
@@ -110,6 +113,9 @@ func New(o Options) (*Reporter, error) {
 	}
 	if o.Ended == nil {
 		o.Ended = func(string, bool) {}
+	}
+	if o.InQueue == nil {
+		o.InQueue = func(string) bool { return true }
 	}
 	if o.Skip == nil {
 		o.Skip = func(string) bool { return false }
@@ -252,7 +258,7 @@ func (r *Reporter) destinations(ctx context.Context, k reportKey) (rua []Destina
 func (r *Reporter) submit(ctx context.Context, k reportKey, s *submission, rua []Destination) ([]destination, error) {
 	p := outgoing{r: r, key: k}
 	var out []destination
-	for _, d := range rua {
+	for i, d := range rua {
 		to := destination{URI: d.String(), Progress: Pending}
 		if before := s.find(to.URI); before != nil && before.Progress != Pending {
 			out = append(out, *before)
@@ -267,12 +273,30 @@ func (r *Reporter) submit(ctx context.Context, k reportKey, s *submission, rua [
 		if err != nil {
 			return nil, err
 		}
+		to.Why = iJSON(to.Why)
 		if ctx.Err() != nil && to.Progress == Pending {
 			return nil, context.Cause(ctx) // the relay stops; that is no failure
+		}
+		if to.ended() && i+1 < len(rua) {
+			if err := r.note(ctx, k, to); err != nil {
+				return nil, err
+			}
 		}
 		out = append(out, to)
 	}
 	return out, nil
+}
+
+// note stores that a report is done at a destination while the others are tried: after a stop
+// or a crash it must not be sent there again.
+func (r *Reporter) note(ctx context.Context, k reportKey, d destination) error {
+	var b store.Batch
+	change(&b, k, func(s *submission) { s.set(d) })
+	if err := store.Commit(context.WithoutCancel(ctx), r.o.Store, &b); err != nil {
+		return err
+	}
+	r.o.Ended(d.how(), d.Progress == Accepted)
+	return nil
 }
 
 // finish stores the results of an attempt. The result of a mail that came meanwhile
@@ -345,7 +369,7 @@ func (r *Reporter) Mailed(ctx context.Context, queueID, why string) {
 			if d := &s.To[i]; d.QueueID == queueID {
 				d.Progress, d.Why = Accepted, ""
 				if why != "" {
-					d.Progress, d.Why = Refused, why
+					d.Progress, d.Why = Refused, iJSON(why)
 				}
 			}
 		}

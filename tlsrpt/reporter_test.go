@@ -106,6 +106,73 @@ func repeat(a testnet.Answer, n int) (out []testnet.Answer) {
 	return out
 }
 
+// A receiver that has accepted a report does not get it again where the relay stops before the
+// other receivers have answered.
+func TestAStopBetweenTwoReceivers(t *testing.T) {
+	o := newHarness(t)
+	o.publish("a.example", "v=TLSRPTv1; rua=https://r.example/1,https://r.example/2,https://r.example/3")
+	o.count(success)
+	var posts []string
+	ctx, stop := context.WithCancel(t.Context())
+	post := func(ctx context.Context, url string, _ []byte) error {
+		posts = append(posts, url[len(url)-1:])
+		switch url {
+		case "https://r.example/1":
+			return nil
+		case "https://r.example/2":
+			return fmt.Errorf("%w: 410", ErrRefused)
+		}
+		stop()
+		return ctx.Err()
+	}
+	o.o.Post = post
+	o.now = nextDay
+	if err := o.newDay(ctx, o.now); err != nil {
+		t.Fatal(err)
+	}
+	k, _, _ := o.due.next(o.now)
+	o.attempt(ctx, k)
+	if s := o.state(); s.State != Waiting {
+		t.Errorf("after the stop: %+v", s)
+	}
+	o.restart()
+	o.o.Post = post
+	o.at(nextDay)
+	if got := strings.Join(posts, ""); got != "1233" {
+		t.Errorf("posts to %s", got)
+	}
+	if s := o.state(); s.State != Sent || len(s.To) != 3 {
+		t.Errorf("after the restart: %+v", s)
+	}
+	if got := slices.Sorted(slices.Values(o.ends)); !slices.Equal(got, []string{"https false", "https true", "https true"}) {
+		t.Errorf("ends %q", got)
+	}
+}
+
+// What a domain's owner or a receiver writes that is no UTF-8 does not damage the record of a
+// report, which would hide the reports of all domains.
+func TestTextsThatAreNoUTF8(t *testing.T) {
+	o := newHarness(t)
+	h := o.receiver("r.example")
+	h.Answer(testnet.Answer{Status: 301, Location: "https://evil.example/?\xff"})
+	for _, rua := range []string{"https://r.example/?\xff", "mailto:x@r.example", "https://r.example/"} {
+		domain := fmt.Sprintf("d%d.example", len(o.records))
+		o.publish(domain, "v=TLSRPTv1; rua="+rua)
+		o.count(Result{Domain: domain, Policy: Policy{Type: PolicyNone}, At: noon})
+	}
+	o.at(nextDay)
+	o.Mailed(t.Context(), "Q0", "550 Empf\xe4nger")
+	got := make(map[State]string)
+	for _, s := range o.list() {
+		got[s.State] = s.Why.String()
+	}
+	for state, want := range map[State]string{Skipped: "it is no UTF-8", Failed: "550 Empf\uFFFDnger", Waiting: "redirects to https://evil.example/?\uFFFD"} {
+		if !strings.Contains(got[state], want) {
+			t.Errorf("%s: %q", state, got[state])
+		}
+	}
+}
+
 func TestRecordsAreLookedUpWhenAReportIsMadeAndAgainWhenItIsTriedAgain(t *testing.T) {
 	o := newHarness(t)
 	h := o.receiver("r.example")

@@ -102,6 +102,15 @@ func (s *submission) find(uri string) *destination {
 	return nil
 }
 
+// set sets the state at a destination.
+func (s *submission) set(d destination) {
+	if have := s.find(d.URI); have != nil {
+		*have = d
+	} else {
+		s.To = append(s.To, d)
+	}
+}
+
 func (s *submission) end(state State, why string, now time.Time) {
 	s.State, s.Why, s.Next, s.Ended = state, why, time.Time{}, now
 }

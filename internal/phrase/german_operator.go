@@ -65,7 +65,8 @@ var germanOperator = map[string]string{
 	"no DKIM key":                                   "kein DKIM-Schlüssel",
 	"refused":                                       "abgelehnt",
 	"nothing was sent: %w":                          "nichts wurde gesendet: %w",
-	"its mail is in the queue as %s":                "seine Mail ist in der Queue als %s",
+	"its mail is not in the queue any more; it can be sent anew: stsrelay report send": "seine Mail ist nicht mehr in der Queue; er kann erneut gesendet werden: stsrelay report send",
+	"its mail is in the queue as %s": "seine Mail ist in der Queue als %s",
 
 	// TLS reports about own domains.
 	"since %q is not a day such as 2026-11-23": "since %q ist kein Tag wie 2026-11-23",

@@ -19,8 +19,10 @@ func (p *Publisher) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	host := hostOf(r)
 	e := (*p.served.Load())[host]
 	switch {
+	case host == p.o.Host && p.handler(r) != nil: // also where a policy is served under this name
+		p.handler(r).ServeHTTP(w, r)
 	case e == nil && host == p.o.Host:
-		p.mountedOr404(w, r)
+		p.notFound(w, "there is nothing at this path")
 	case e == nil:
 		p.notFound(w, "no policy of %s is published here", host)
 	case r.URL.Path != publish.Path || r.URL.RawPath != "":
@@ -60,14 +62,13 @@ func (p *Publisher) challenge(w http.ResponseWriter, r *http.Request) bool {
 	return true
 }
 
-// mountedOr404 hands a request for Host to the handler of its path.
-func (p *Publisher) mountedOr404(w http.ResponseWriter, r *http.Request) {
+// handler is what answers a request for Host beside the policies, nil for none.
+func (p *Publisher) handler(r *http.Request) http.Handler {
 	h, pattern := p.mounted.Handler(r)
 	if pattern == "" {
-		p.notFound(w, "there is nothing at this path")
-		return
+		return nil
 	}
-	h.ServeHTTP(w, r)
+	return h
 }
 
 // otherPath refuses another path of a policy host, and says which one is right: mostly it

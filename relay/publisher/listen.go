@@ -49,19 +49,19 @@ func (p *Publisher) Listen(a Addresses) (*Server, error) {
 		if a.Certificate != nil {
 			c = &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: a.Certificate, NextProtos: append([]string{"h2", "http/1.1"}, a.Protocols...)}
 		}
-		if s.https, err = p.listen("publisher.https", a.HTTPS, p, c, a.ProxyFrom); err != nil {
+		if s.https, err = p.listen("publisher.https", a.HTTPS, p, c, a); err != nil {
 			return nil, err
 		}
 	}
 	if a.HTTP != "" {
-		if s.http, err = p.listen("publisher.http", a.HTTP, http.HandlerFunc(p.challengeOnly), nil, a.ProxyFrom); err != nil {
+		if s.http, err = p.listen("publisher.http", a.HTTP, http.HandlerFunc(p.challengeOnly), nil, a); err != nil {
 			return nil, errors.Join(err, s.Close())
 		}
 	}
 	return s, nil
 }
 
-func (p *Publisher) listen(key, address string, h http.Handler, c *tls.Config, from []netip.Prefix) (*httpserve.Server, error) {
+func (p *Publisher) listen(key, address string, h http.Handler, c *tls.Config, a Addresses) (*httpserve.Server, error) {
 	ln, err := net.Listen("tcp", address)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", key, err)
@@ -71,7 +71,11 @@ func (p *Publisher) listen(key, address string, h http.Handler, c *tls.Config, f
 		ReadHeaderTimeout: 10 * time.Second, ReadTimeout: time.Minute, WriteTimeout: time.Minute, IdleTimeout: 2 * time.Minute,
 		ErrorLog: slog.NewLogLogger(p.o.Logger.Handler(), slog.LevelDebug), // strangers cause what it says
 	}
-	ln = proxied.Listener(netutil.LimitListener(ln, maxConnections), from)
+	ln = netutil.LimitListener(ln, maxConnections)
+	if a.Certificate != nil { // else all clients have the address of the proxy
+		ln = share(ln, a.ProxyFrom)
+	}
+	ln = proxied.Listener(ln, a.ProxyFrom)
 	if c != nil {
 		server.TLSConfig = c
 		ln = tls.NewListener(ln, c)

@@ -17,6 +17,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -200,6 +201,119 @@ func TestPort80AnswersChallengesOnly(t *testing.T) {
 	}
 	if b.count["challenge"] != 1 || b.count["not-found"] != 2 {
 		t.Error(b.count)
+	}
+}
+
+// One client that opens connections and says nothing keeps no other from the policies.
+func TestOneClientCannotTakeAllConnections(t *testing.T) {
+	b := newBench(t)
+	b.set(domain("a.example", sts.ModeEnforce, 2*week))
+	dir := t.TempDir()
+	roots := certificate(t, dir, "mta-sts.a.example", time.Now())
+	files := &Files{Dir: dir, Known: func(string) bool { return true }, Now: time.Now}
+	for _, tt := range []struct {
+		name      string
+		balancers []netip.Prefix
+		taken     bool
+	}{
+		{"a client", nil, false},
+		{"a proxy", []netip.Prefix{netip.MustParsePrefix("127.0.0.1/32")}, true},
+	} {
+		s := b.serve(Addresses{Certificate: files.Certificate, ProxyFrom: tt.balancers})
+		dial := func() net.Conn {
+			c, err := new(net.Dialer).DialContext(t.Context(), "tcp", s.HTTPSAddr().String())
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() { _ = c.Close() })
+			return c
+		}
+		for range freeConnections {
+			dial()
+		}
+		raw := dial()
+		if tt.taken {
+			fmt.Fprint(raw, "PROXY TCP4 192.0.2.1 198.51.100.7 12345 443\r\n")
+		}
+		c := tls.Client(raw, &tls.Config{RootCAs: roots, ServerName: "mta-sts.a.example"})
+		_ = c.SetDeadline(time.Now().Add(5 * time.Second))
+		if err := c.Handshake(); (err == nil) != tt.taken {
+			t.Errorf("%s: %v", tt.name, err)
+		}
+	}
+}
+
+// caller is a connection of a client.
+type caller struct {
+	net.Conn
+	from   string
+	closed bool
+}
+
+func (c *caller) RemoteAddr() net.Addr {
+	return net.TCPAddrFromAddrPort(netip.AddrPortFrom(netip.MustParseAddr(c.from), 5))
+}
+func (c *caller) Close() error { c.closed = true; return nil }
+
+// callers is a listener to which one after the other connects.
+type callers struct {
+	net.Listener
+	next []*caller
+}
+
+func (l *callers) Accept() (net.Conn, error) {
+	if len(l.next) == 0 {
+		return nil, io.EOF
+	}
+	c := l.next[0]
+	l.next = l.next[1:]
+	return c, nil
+}
+
+func TestConnectionsAreShared(t *testing.T) {
+	from := &callers{}
+	ln := share(from, []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")})
+	var open []net.Conn
+	for _, step := range []struct {
+		from string
+		n    int
+		want int // that are taken
+	}{
+		{"10.1.1.1", 50, 50},
+		{"192.0.2.1", freeConnections + 1, freeConnections},
+		{"::ffff:192.0.2.1", 1, 0},
+		{"192.0.2.2", networkShare + 5, networkShare},
+		{"2001:db8::1", networkShare, networkShare},
+		{"2001:db8::ffff:1", 1, 0},
+		{"2001:db8:0:1::1", 1, 1},
+		{"10.1.1.1", 50, 50},
+		{"", 0, 0}, // all are closed
+		{"192.0.2.1", freeConnections, freeConnections},
+	} {
+		if step.from == "" {
+			for _, c := range open {
+				_, _ = c.Close(), c.Close() // one that is closed twice counts once
+			}
+		}
+		var made []*caller
+		for range step.n {
+			made = append(made, &caller{from: step.from})
+		}
+		from.next = slices.Clone(made)
+		taken := 0
+		for c, err := ln.Accept(); err == nil; c, err = ln.Accept() {
+			open = append(open, c)
+			taken++
+		}
+		closed := 0
+		for _, c := range made {
+			if c.closed {
+				closed++
+			}
+		}
+		if taken != step.want || closed != step.n-step.want {
+			t.Errorf("%s: %d of %d taken, want %d; %d closed", step.from, taken, step.n, step.want, closed)
+		}
 	}
 }
 

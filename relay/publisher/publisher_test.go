@@ -185,3 +185,24 @@ func TestFetchesAreCountedByDayAndKept(t *testing.T) {
 		t.Errorf("%+v", s)
 	}
 }
+
+// The name at which reports are taken may be the policy host of a published domain, too.
+func TestReportsAreTakenAtAPolicyHost(t *testing.T) {
+	b := newBench(t)
+	b.o.Host = "mta-sts.a.example"
+	b.set(domain("a.example", sts.ModeTesting, 2*week), domain("b.example", sts.ModeTesting, 2*week))
+	b.Handle("POST /tlsrpt", http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusCreated) }))
+	for _, tt := range []struct {
+		method, host, path string
+		want               int
+	}{
+		{http.MethodPost, "mta-sts.a.example", "/tlsrpt", http.StatusCreated},
+		{http.MethodGet, "mta-sts.a.example", "/tlsrpt", http.StatusNotFound},
+		{http.MethodGet, "mta-sts.a.example", publish.Path, http.StatusOK},
+		{http.MethodPost, "mta-sts.b.example", "/tlsrpt", http.StatusNotFound},
+	} {
+		if got := b.get(tt.method, tt.host, tt.path).Code; got != tt.want {
+			t.Errorf("%s %s%s: %d, want %d", tt.method, tt.host, tt.path, got, tt.want)
+		}
+	}
+}

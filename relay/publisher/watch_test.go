@@ -2,6 +2,7 @@ package publisher
 
 import (
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -47,4 +48,27 @@ func TestAMissingCertificateIsToldOnce(t *testing.T) {
 	judge(publish.Fault, "tried again 2026-11-29 06:15 UTC; stsrelay publish renew own.example tries at once")
 	certificate.Problem = ""
 	judge(publish.Waiting, "waits its turn: tried again 2026-11-29 06:15 UTC")
+}
+
+func TestMailHostsOfADomain(t *testing.T) {
+	n, err := testnet.New(testnet.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(n.Close)
+	ask, err := dnsclient.New(dnsclient.Options{Servers: []string{n.DNS.Addr()}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = ask.Close() })
+	if err := n.DNS.Add("mx.example. 60 IN MX 10 mx1.mx.example.", "mx.example. 60 IN A 198.51.100.7", "address.example. 60 IN A 198.51.100.7", "null.example. 60 IN MX 0 .", "null.example. 60 IN A 198.51.100.7"); err != nil {
+		t.Fatal(err)
+	}
+	for domain, want := range map[string]publish.Seen{
+		"mx.example": {MX: []string{"mx1.mx.example"}}, "address.example": {MX: []string{"address.example"}}, "null.example": {NoMail: true}, "nowhere.example": {},
+	} {
+		if got := Look(t.Context(), ask, domain); !slices.Equal(got.MX, want.MX) || got.NoMail != want.NoMail || got.MXError != nil {
+			t.Errorf("%s: %+v", domain, got)
+		}
+	}
 }

@@ -190,6 +190,31 @@ func TestOneReportAddsFewSums(t *testing.T) {
 	}
 }
 
+// The type of a policy is a stranger's text, too: 150 KiB made 10,000 sums of 1 KiB, which are
+// kept for 400 days.
+func TestManyTypesOfPoliciesAddFewSums(t *testing.T) {
+	h := newHarness(t)
+	var policies []string
+	for i := range 200 {
+		var details []string
+		for j := range maxKinds {
+			details = append(details, fmt.Sprintf("kind%d mx%d.r.example 1", j, i))
+		}
+		one := strings.Replace(report("a", "2026-11-18", "1", "r.example", 2, maxKinds, details...), `"sts"`, fmt.Sprintf(`"type%d"`, i), 1)
+		policies = append(policies, one[strings.Index(one, `[{"policy":`)+1:len(one)-len("]}")])
+	}
+	h.add(t, `{"organization-name":"a","report-id":"1","date-range":{"start-datetime":"2026-11-18T00:00:00Z"},"policies":[`+strings.Join(policies, ",")+`]}`)
+	n := 0
+	err := scan(h.Archive, kindSum, "", func([]byte, *Sum) error { n++; return nil })
+	if err != nil || n > maxSums+2 {
+		t.Errorf("%d sums, %v", n, err)
+	}
+	list, err := h.Summaries(t.Context(), "", "")
+	if err != nil || len(list) != 1 || list[0].Failed != 200*maxKinds || list[0].Successful != 400 {
+		t.Errorf("%v: %d failed, %d well", err, list[0].Failed, list[0].Successful)
+	}
+}
+
 // signed signs a mail with a key whose record is published.
 func (h *harness) signed(t *testing.T, domain, mail string, services ...string) string {
 	t.Helper()
@@ -428,5 +453,73 @@ func TestANewFailureIsTold(t *testing.T) {
 	h.now = h.now.Add(5 * 24 * time.Hour)
 	if trouble, err = h.Troubles(t.Context()); err != nil || trouble.Mails != 0 || trouble.Failures != nil {
 		t.Errorf("later: %+v, %v", trouble, err)
+	}
+}
+
+// The header of a mail may be in another character set, and a report may have line ends in its
+// texts: what is kept can be found, and is one line.
+func TestTextsOfStrangers(t *testing.T) {
+	h := newHarness(t)
+	const from = "From: M\xfcller <a@sender.example>\r\n"
+	h.take(t, "q1", from+"Subject: Gr\xfc\xdfe\r\n\r\nhello")
+	odd := strings.NewReplacer(`"organization-name":"s"`, `"organization-name":"s\nr.example is ready"`, "mx.r.example", `mx.r.example\n\u001b[1m`)
+	h.take(t, "q2", from+"Content-Type: application/json\r\n\r\n"+odd.Replace(report("s", "2026-11-18", "1", "r.example", 1, 1, "certificate-expired mx.r.example 1")))
+	if m := h.mails(t); len(m) != 1 || m[0].From != "M\uFFFDller <a@sender.example>" || m[0].Subject != "Gr\uFFFD\uFFFDe" {
+		t.Errorf("%+v", m)
+	}
+	if r := h.records(t); len(r) != 1 || r[0].From != "M\uFFFDller <a@sender.example>" || r[0].Organization != "s r.example is ready" {
+		t.Errorf("%+v", r)
+	}
+	list, err := h.Summaries(t.Context(), "", "")
+	if err != nil || len(list) != 1 || list[0].Failures[0].MX != "mx.r.example  [1m" {
+		t.Errorf("%+v, %v", list, err)
+	}
+}
+
+// Two reports of a stranger made the failures of a domain negative, and so none.
+func TestHugeNumbersDoNotOverflow(t *testing.T) {
+	h := newHarness(t)
+	for i := range 2 {
+		one := report("a", "2026-11-18", fmt.Sprint(i), "r.example", 1<<62, 1<<62, fmt.Sprintf("certificate-expired mx.r.example %d", 1<<62))
+		policy := one[strings.Index(one, `[{"policy":`)+1 : len(one)-len("]}")]
+		h.add(t, strings.Replace(one, policy, strings.Repeat(policy+",", 999)+policy, 1))
+	}
+	list, err := h.Summaries(t.Context(), "", "")
+	if err != nil || len(list) != 1 || list[0].Successful < 1<<36 || list[0].Failed < 1<<36 || list[0].Verdict.Own < 1<<36 {
+		t.Errorf("%+v, %v", list, err)
+	}
+}
+
+func TestTheSameReportIDOnTwoDays(t *testing.T) {
+	h := newHarness(t)
+	for _, day := range []string{"2026-11-18", "2026-11-19"} {
+		r := h.add(t, report("sender.example", day, "tlsrpt", "r.example", 1, 0))
+		shown, err := h.Show(t.Context(), r.ID)
+		if err != nil || shown.Record.Day != day {
+			t.Errorf("%+v: %+v, %v", r, shown, err)
+		}
+	}
+}
+
+// Postfix and mox name the host as the policy domain of TLSA records (RFC 8460, 1.1). Such a
+// report is about the domain that its mail or its policies name, or that is above the host.
+func TestReportsOnTLSARecords(t *testing.T) {
+	tlsa := func(id, host string) string {
+		return strings.ReplaceAll(report("sender.example", "2026-11-18", id, host, 5, 0), `"sts"`, `"tlsa"`)
+	}
+	h := newHarness(t)
+	h.settings.Domains = []string{"r.example"}
+	h.take(t, "q1", "From: a@sender.example\r\nTLS-Report-Domain: r.example\r\nContent-Type: application/json\r\n\r\n"+tlsa("1", "mx.provider.example"))
+	if r := h.add(t, tlsa("2", "mx1.r.example")); r.Outcome != Kept {
+		t.Errorf("%+v", r)
+	}
+	for _, foreign := range []string{tlsa("3", "mx.provider.example"), report("sender.example", "2026-11-18", "4", "sub.r.example", 5, 0)} {
+		if r := h.add(t, foreign); r.Outcome != Foreign {
+			t.Errorf("%+v", r)
+		}
+	}
+	all, err := h.Summaries(t.Context(), "", "")
+	if err != nil || len(all) != 1 || all[0].Domain != "r.example" || all[0].Successful != 10 {
+		t.Errorf("%+v, %v", all, err)
 	}
 }

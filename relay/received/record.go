@@ -24,8 +24,8 @@ const (
 
 // Record is a report that was taken in, without its details.
 type Record struct {
-	// ID names the report here: 16 hexadecimal digits made from domain, organization and
-	// report-id.
+	// ID names the report here: 16 hexadecimal digits made from day, domain, organization and
+	// report-id. Some senders give every day's report the same report-id.
 	ID           string    `cbor:"1,keyasint" json:"id"`
 	Day          string    `cbor:"2,keyasint" json:"day"` // that it is about, in UTC
 	Domain       string    `cbor:"3,keyasint" json:"domain"`
@@ -128,8 +128,13 @@ func hash(texts ...string) string {
 	return hex.EncodeToString(h[:8])
 }
 
-// maxKinds bounds the kinds of failures that one report adds to the sums of a policy.
-const maxKinds = 50
+const (
+	// maxKinds bounds the kinds of failures that one report adds to the sums of a policy.
+	maxKinds = 50
+	// maxSums bounds the sums of one report that tell policies, kinds and hosts apart: sums
+	// are kept much longer than reports, and all texts in them are a stranger's.
+	maxSums = 500
+)
 
 // newRecord returns the record of a report and what it adds to the sums. original
 // stands for the report-id where there is none.
@@ -143,7 +148,7 @@ func newRecord(r *inbound.Report, original []byte, received time.Time) (*Record,
 		Contact: r.Contact, ReceivedAt: received.UTC(), Oddities: r.Oddities,
 	}
 	rec.Successful, rec.Failed = r.Sessions()
-	rec.ID = hash(rec.Domain, strings.ToLower(rec.Organization), cmp.Or(r.ID, string(original)))
+	rec.ID = hash(rec.Day, rec.Domain, strings.ToLower(rec.Organization), cmp.Or(r.ID, string(original)))
 	sums := newSums(rec)
 	for i := range r.Policies {
 		p := &r.Policies[i]
@@ -176,14 +181,25 @@ func newSums(r *Record) *sums {
 	return &sums{record: r, at: make(map[string]int), kinds: make(map[string]int)}
 }
 
+func (s *sums) has(sum *Sum) bool {
+	_, known := s.at[string(sum.key())]
+	return known
+}
+
 func (s *sums) add(domain, policy, kind, mx, reason string, sessions int64) {
 	if sessions <= 0 {
 		return
 	}
 	sum := Sum{Day: s.record.Day, Domain: domain, Organization: s.record.Organization, Policy: policy, Type: kind, MX: mx, Reason: reason, Sessions: sessions}
 	of := domain + "\x00" + policy
-	if _, known := s.at[string(sum.key())]; !known && kind != "" && s.kinds[of] >= maxKinds {
+	if kind != "" && s.kinds[of] >= maxKinds && !s.has(&sum) {
 		sum.Type, sum.MX, sum.Reason = Unexplained, "", ""
+	}
+	if len(s.list) >= maxSums && !s.has(&sum) {
+		sum.Policy, sum.MX, sum.Reason = "", "", ""
+		if kind != "" {
+			sum.Type = Unexplained
+		}
 	}
 	key := string(sum.key())
 	at, known := s.at[key]
@@ -195,7 +211,7 @@ func (s *sums) add(domain, policy, kind, mx, reason string, sessions int64) {
 		}
 		return
 	}
-	s.list[at].Sessions += sessions
+	s.list[at].Sessions = inbound.Sum(s.list[at].Sessions, sessions)
 	s.list[at].Reason = cmp.Or(reason, s.list[at].Reason)
 }
 

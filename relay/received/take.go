@@ -8,6 +8,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/fxamacker/cbor/v2"
@@ -106,6 +108,7 @@ func (a *Archive) read(ctx context.Context, r io.Reader, name string, via Via, s
 				err = a.count(ctx, func(i *Intake) { i.Damaged++ })
 			}
 		} else {
+			a.attribute(f.Report)
 			record, sums := newRecord(f.Report, f.Original, a.o.Now())
 			record.Via, record.SignedBy = via, cmp.Or(f.SignedBy, signed)
 			if f.Mail != nil {
@@ -118,6 +121,24 @@ func (a *Archive) read(ctx context.Context, r io.Reader, name string, via Via, s
 		return err == nil
 	})
 	return results, header, cmp.Or(err, failed)
+}
+
+// attribute finds the domain of a report that names mail hosts alone: the one above them that
+// is ours. The policy domain of TLSA records is their host (RFC 8460, 1.1), and what is posted
+// has neither header nor file name.
+func (a *Archive) attribute(r *inbound.Report) {
+	if a.Known(r.Domain) || slices.ContainsFunc(r.Policies, func(p inbound.Policy) bool { return p.Type != "tlsa" }) {
+		return
+	}
+	for above := r.Domain; above != ""; _, above, _ = strings.Cut(above, ".") {
+		if a.Known(above) {
+			for i := range r.Policies {
+				r.Policies[i].Domain = above
+			}
+			r.Domain = above
+			return
+		}
+	}
 }
 
 // keep stores a report, unless it is known, foreign or one too many.
@@ -184,7 +205,7 @@ func (s *Sum) update(old []byte) []byte {
 	next := *s
 	var was Sum
 	if old != nil && cbor.Unmarshal(old, &was) == nil {
-		next.Sessions += was.Sessions
+		next.Sessions = inbound.Sum(next.Sessions, was.Sessions)
 		next.Reason = cmp.Or(next.Reason, was.Reason)
 	}
 	value, err := cbor.Marshal(&next)

@@ -14,8 +14,10 @@ import (
 // Seen is what the DNS says of a domain. Each field that is nil or "" with an error beside
 // it is not known.
 type Seen struct {
-	// MX are the domain's MX hosts; none where it has no MX record.
+	// MX are the domain's MX hosts, itself where it has an address and no MX record; none
+	// where it has neither, and where NoMail is true: it says that it takes no mail (RFC 7505).
 	MX      []string
+	NoMail  bool
 	MXError error
 	// TXT are the records at _mta-sts.DOMAIN, each with its strings joined.
 	TXT      []string
@@ -63,6 +65,9 @@ func (s *State) judgeMX(f *findings) {
 		return
 	case s.Seen.MXError != nil:
 		f.add("mx-unknown", Waiting, phrase.New("its MX records cannot be looked up now: %v", s.Seen.MXError))
+		return
+	case s.Seen.NoMail:
+		f.add("mx-none", Advice, phrase.New("its MX record says that it takes no mail (RFC 7505): there is nothing to protect"))
 		return
 	case len(s.Seen.MX) == 0:
 		f.add("mx-none", Fault, phrase.New("it has no MX record: no mail comes in, and there is nothing to protect; set the MX records"))
@@ -169,10 +174,18 @@ func (s *State) judgeTLSRPT(f *findings) {
 	if len(s.Domain.RUA) == 0 || s.Seen.TLSRPTError != nil {
 		return
 	}
+	n, named := 0, false
 	for _, t := range s.Seen.TLSRPT {
-		if strings.HasPrefix(t, "v=TLSRPTv1") && strings.Contains(t, s.Domain.RUA[0]) {
-			return
+		if strings.HasPrefix(t, "v=TLSRPTv1") {
+			n, named = n+1, named || strings.Contains(t, s.Domain.RUA[0])
 		}
+	}
+	switch {
+	case n > 1:
+		f.add("tlsrpt", Advice, phrase.New("_smtp._tls.%s has %d records, of which senders take none (RFC 8460, 3): nobody reports what fails; name all addresses in one, with a comma between them", s.Domain.Name, n))
+		return
+	case named:
+		return
 	}
 	f.add("tlsrpt", Advice, phrase.New("_smtp._tls.%s does not name %s: nobody reports what fails; set the record to \"v=TLSRPTv1; rua=%s\"", s.Domain.Name, s.Domain.RUA[0], strings.Join(s.Domain.RUA, ",")))
 }

@@ -37,6 +37,7 @@ func TestVerdicts(t *testing.T) {
 			s.Seen.MX = append(s.Seen.MX, "example-com.h-v1.mx.microsoft", "x.mx.microsoft")
 		}, "mx-not-covered", Fault, `"*.mx.microsoft" does not cover example-com.h-v1.mx.microsoft: * stands for one label (RFC 8461, 4.1); use *.h-v1.mx.microsoft`},
 		{"no MX record", func(s *State) { s.Seen.MX = nil }, "mx-none", Fault, "no MX record"},
+		{"a null MX record", func(s *State) { s.Seen.MX, s.Seen.NoMail = nil, true }, "mx-none", Advice, "takes no mail"},
 		{"MX records that cannot be looked up", func(s *State) { s.Seen.MXError = lost }, "mx-unknown", Waiting, "no answer"},
 		{"a name of the policy that is no host", func(s *State) {
 			q := policy(sts.ModeEnforce, 336*time.Hour, "mx1.example.com", "old.example.com")
@@ -62,6 +63,9 @@ func TestVerdicts(t *testing.T) {
 		{"a record for reports", func(s *State) {
 			s.Domain.RUA, s.Seen.TLSRPT = []string{"mailto:r@example.com"}, []string{"v=TLSRPTv1; rua=mailto:r@example.com"}
 		}, "", "", ""},
+		{"two records for reports", func(s *State) {
+			s.Domain.RUA, s.Seen.TLSRPT = []string{"mailto:r@example.com"}, []string{"v=TLSRPTv1; rua=mailto:r@example.com", "v=TLSRPTv1; rua=mailto:x@service.example"}
+		}, "tlsrpt", Advice, "_smtp._tls.example.com has 2 records, of which senders take none"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			s := world()

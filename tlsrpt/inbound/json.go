@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode"
 )
 
 const (
@@ -121,7 +122,7 @@ func (p *parser) keep(policy Policy) {
 	r := p.report
 	var failed int64
 	for i := range policy.Details {
-		failed = sum(failed, policy.Details[i].Sessions)
+		failed = Sum(failed, policy.Details[i].Sessions)
 	}
 	if failed > policy.Failed {
 		r.odd("failure-details count more sessions than the summary")
@@ -137,7 +138,7 @@ func (p *parser) keep(policy Policy) {
 	p.details -= len(policy.Details)
 	r.odd("more policies than are kept")
 	r.Omitted.Policies++
-	r.Omitted.Successful, r.Omitted.Failed = sum(r.Omitted.Successful, policy.Successful), sum(r.Omitted.Failed, policy.Failed)
+	r.Omitted.Successful, r.Omitted.Failed = Sum(r.Omitted.Successful, policy.Successful), Sum(r.Omitted.Failed, policy.Failed)
 }
 
 func (p *parser) dateRange(key string) error {
@@ -257,7 +258,7 @@ func addRest(policy *Policy, d Detail) {
 			continue
 		}
 		if rest++; have.ResultType == d.ResultType || rest >= maxRest {
-			have.Sessions = sum(have.Sessions, d.Sessions)
+			have.Sessions = Sum(have.Sessions, d.Sessions)
 			return
 		}
 	}
@@ -293,12 +294,18 @@ func (p *parser) text(into *string) error {
 	return nil
 }
 
-// short returns a text that does not keep the memory of a longer one.
+// short returns a text that does not keep the memory of a longer one: one line of UTF-8. A
+// header may be in another character set, and a line end would forge lines of what is shown.
 func short(s string) string {
 	if len(s) > maxText {
 		s = strings.ToValidUTF8(s[:maxText], "")
 	}
-	return strings.Clone(s)
+	return strings.Clone(strings.Map(func(r rune) rune {
+		if unicode.IsControl(r) || r == '\u2028' || r == '\u2029' {
+			return ' '
+		}
+		return r // strings.Map reads what is no UTF-8 as U+FFFD
+	}, s))
 }
 
 // texts reads an array of texts, or one text; that is said as single.
@@ -357,7 +364,7 @@ func (p *parser) count(into *int64) error {
 			n = 0
 		}
 	}
-	*into = sum(*into, int64(n))
+	*into = Sum(*into, int64(n))
 	return nil
 }
 

@@ -4,6 +4,7 @@ import (
 	"archive/zip"
 	"bufio"
 	"bytes"
+	"cmp"
 	"compress/gzip"
 	"errors"
 	"fmt"
@@ -131,7 +132,7 @@ func (b bounded) Read(p []byte) (int, error) {
 }
 
 // maxNesting is how deep archives and mails may lie in each other.
-const maxNesting = 5
+const maxNesting = 8
 
 // file looks at one file, of which the first octets say what it is.
 func (s *scan) file(r io.Reader, name string, nesting int) {
@@ -203,20 +204,24 @@ func (l *limitedBuffer) Write(b []byte) (int, error) {
 // finish fills in what only the mail or the name of the file says.
 func (s *scan) finish(r *Report, name string) {
 	file := fileNameOf(name)
-	if r.Domain == "" && s.mail != nil {
+	if r.Domain = file.domain; s.mail != nil && s.mail.ReportDomain != "" {
 		r.Domain = domainName(s.mail.ReportDomain)
 	}
-	for i := range r.Policies {
-		if r.Domain == "" {
-			r.Domain = r.Policies[i].Domain
-		}
-	}
 	if r.Domain == "" {
-		r.Domain = file.domain
+		r.Domain = domainOf(r.Policies)
 	}
 	for i := range r.Policies {
-		if r.Policies[i].Domain == "" {
-			r.Policies[i].Domain = r.Domain
+		p := &r.Policies[i]
+		// A report is about one domain. The policy domain of TLSA records is their host
+		// (RFC 8460, 1.1), as Postfix and mox write it.
+		if p.Type == "tlsa" && p.Domain != r.Domain && p.Domain != "" {
+			if len(p.MXHosts) == 0 {
+				p.MXHosts = []string{p.Domain}
+			}
+			p.Domain = r.Domain
+		}
+		if p.Domain == "" {
+			p.Domain = r.Domain
 		}
 	}
 	if r.Organization == "" {
@@ -231,6 +236,19 @@ func (s *scan) finish(r *Report, name string) {
 	if r.End.IsZero() {
 		r.End = file.end
 	}
+}
+
+// domainOf returns the domain that policies are about: that of TLSA records may be their host.
+func domainOf(policies []Policy) (domain string) {
+	for i := range policies {
+		if p := &policies[i]; p.Type != "tlsa" && p.Domain != "" {
+			return p.Domain
+		}
+	}
+	for i := range policies {
+		domain = cmp.Or(domain, policies[i].Domain)
+	}
+	return domain
 }
 
 // namedFile is what a file name says (RFC 8460, 5.1).

@@ -109,6 +109,8 @@ func TestAReportIsReadFromEveryForm(t *testing.T) {
 		{"zip in a mail", mailOf(reportType, "Content-Type: application/zip", archive(map[string]string{"a.json": whole}))},
 		{"a mail that is the report alone", "From: a@sender.example\r\nContent-Type: application/tlsrpt+gzip\r\nContent-Transfer-Encoding: BASE64\r\n\r\n" + base64.StdEncoding.EncodeToString([]byte(compress(whole)))},
 		{"JSON as quoted-printable text", "Subject: x\n\n" + whole},
+		{"a mail with a list's footer that was passed on as an attachment of a signed mail", "From: me@r.example\r\nContent-Type: multipart/signed; boundary=b0\r\n\r\n--b0\r\nContent-Type: multipart/mixed; boundary=b2\r\n\r\n--b2\r\n\r\nSee below.\r\n--b2\r\nContent-Type: message/rfc822\r\n\r\n" +
+			"TLS-Report-Domain: r.example\r\nContent-Type: multipart/mixed; boundary=b3\r\n\r\n--b3\r\n" + mail[strings.Index(mail, "Content-Type: multipart/report"):] + "\r\n--b3\r\n\r\nThe list\r\n--b3--\r\n--b2--\r\n--b0--\r\n"},
 		{"a mail that was passed on as an attachment", "From: me@r.example\r\nContent-Type: multipart/mixed; boundary=b0\r\n\r\n--b0\r\n\r\nSee below.\r\n--b0\r\nContent-Type: message/rfc822\r\n\r\n" + mail + "\r\n--b0--\r\n"},
 		{"mail in a zip", archive(map[string]string{"report.eml": mail})},
 		{"mbox", "From noreply@sender.example Mon Nov  2 04:05:06 2026\n" + strings.ReplaceAll(mail, "\r\n", "\n")},
@@ -210,6 +212,12 @@ func TestReportsOfKnownSenders(t *testing.T) {
 			"failure-details":[{"result-type":"validation-failure","sending-mta-ip":"192.0.2.3","receiving-ip":"198.51.100.9","receiving-mx-hostname":"r-example.h-v1.mx.provider.example","failed-session-count":7}]}]}`, "r.example", "1", 0, 7, 1, 1, 0},
 		{"tlsrpt-reporter: no policy-domain where there is no policy", "sender.example!r.example!1793491200!1793577600!u.json.gz", `{"organization-name":"Sender","date-range":{"start-datetime":"2026-11-01T00:00:00Z","end-datetime":"2026-11-02T00:00:00Z"},"contact-info":"p@sender.example","report-id":"r@sender.example","policies":[{"policy":{"policy-type":"no-policy-found"},"summary":{"total-successful-session-count":2,"total-failure-session-count":0},"failure-details":[]},
 			{"policy":{"policy-type":"tlsa","policy-string":["3 1 1 ab"],"policy-domain":"r.example","mx-host":["mx.r.example"]},"summary":{"total-successful-session-count":1,"total-failure-session-count":1},"failure-details":[{"result-type":"dnssec-invalid","sending-mta-ip":"192.0.2.3","receiving-mx-hostname":"mx.r.example","failed-session-count":1}]}]}`, "r.example", "r@sender.example", 3, 1, 2, 1, 3},
+		{"Postfix: the policy domain of TLSA records is their host", "sender.example!r.example!1793491200!1793577599!u.json.gz", `{"organization-name":"Sender","date-range":{"start-datetime":"2026-11-01T00:00:00Z","end-datetime":"2026-11-01T23:59:59Z"},"contact-info":"p@sender.example","report-id":"1","policies":[
+			{"policy":{"policy-type":"tlsa","policy-string":["3 1 1 ab"],"policy-domain":"mx1.r.example"},"summary":{"total-successful-session-count":4,"total-failure-session-count":0}},
+			{"policy":{"policy-type":"tlsa","policy-string":["3 1 1 cd"],"policy-domain":"mx.provider.example"},"summary":{"total-successful-session-count":1,"total-failure-session-count":1},"failure-details":[{"result-type":"validation-failure","sending-mta-ip":"192.0.2.3","receiving-mx-hostname":"mx.provider.example","failed-session-count":1}]}]}`, "r.example", "1", 5, 1, 2, 1, 0},
+		{"mox: the host of TLSA records beside the MTA-STS policy, without a name", "", `{"organization-name":"Sender","date-range":{"start-datetime":"2026-11-01T00:00:00Z","end-datetime":"2026-11-01T23:59:59Z"},"contact-info":"p@sender.example","report-id":"1","policies":[
+			{"policy":{"policy-type":"tlsa","policy-string":["3 1 1 ab"],"policy-domain":"mx.provider.example","mx-host":[]},"summary":{"total-successful-session-count":4,"total-failure-session-count":0}},
+			{"policy":{"policy-type":"sts","policy-string":["version: STSv1"],"policy-domain":"r.example","mx-host":["mx.provider.example"]},"summary":{"total-successful-session-count":4,"total-failure-session-count":0}}]}`, "r.example", "1", 8, 0, 2, 0, 0},
 		{"nothing but the counts; the rest is in the file's name", "sender.example!r.example!1793491200!1793577599.json", `{"policies":[{"summary":{"total-successful-session-count":"2"}}]}`, "r.example", "", 2, 0, 1, 0, 5},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -397,7 +405,7 @@ func FuzzRead(f *testing.F) {
 						if d.Sessions < 0 || len(d.Reason) > maxText {
 							t.Fatalf("%+v", d)
 						}
-						sessions = sum(sessions, d.Sessions)
+						sessions = Sum(sessions, d.Sessions)
 					}
 					if sessions > p.Failed {
 						t.Fatalf("%+v", p)

@@ -110,13 +110,14 @@ func (r *Report) odd(what string) {
 func (r *Report) Sessions() (successful, failed int64) {
 	successful, failed = r.Omitted.Successful, r.Omitted.Failed
 	for i := range r.Policies {
-		successful, failed = sum(successful, r.Policies[i].Successful), sum(failed, r.Policies[i].Failed)
+		successful, failed = Sum(successful, r.Policies[i].Successful), Sum(failed, r.Policies[i].Failed)
 	}
 	return successful, failed
 }
 
-// maxCount bounds counts, so that sums of strangers' numbers cannot overflow.
-const maxCount = 1 << 53
+// maxCount bounds counts, so that sums of strangers' numbers cannot overflow: 69 billion
+// sessions are more than any domain has in a day, and 100 million such counts can be added.
+const maxCount = 1 << 36
 
-// sum adds two counts, at most maxCount.
-func sum(a, b int64) int64 { return min(a+b, maxCount) }
+// Sum adds two counts, at most maxCount.
+func Sum(a, b int64) int64 { return min(a+b, maxCount) }
