@@ -15,11 +15,10 @@ import (
 // host's owner how long its chain is. A signature by the largest key that a record can hold
 // takes a minute to check.
 const (
-	// maxRSABits is the largest RSA key that counts: crypto/tls takes no larger ones.
-	maxRSABits = 8192
-	// maxChecks is how many signatures are checked with keys in records. crypto/x509 checks
-	// as many more for a chain.
-	maxChecks = 100
+	// maxRSABits is the largest RSA key that counts: a handshake takes no larger ones.
+	maxRSABits = 16384
+	// maxChecks is how many signatures are checked with keys in records.
+	maxChecks = 20
 )
 
 // anchor is a trust anchor with the record that names it.
