@@ -110,23 +110,22 @@ func expect(w *e2e.World, h *testnet.Host, want outcome, why, domain string) {
 	}
 }
 
-// The name behind a secure alias is asked for TLSA records first, and is the
-// SNI (RFC 7672, 2.2.2).
+// The name behind a secure alias is asked for TLSA records first, and is the SNI where they
+// can be used (RFC 7672, 2.2.2). Where they cannot, it is the name of the MX record (RFC
+// 8461, 7.1).
 func TestTheTLSABaseDomainIsTheEndOfTheAlias(t *testing.T) {
-	w := e2e.New(t, "")
-	h := w.Host("real.alias.example")
-	if err := h.Set(testnet.Faults{Cert: testnet.CertSpec{SelfSigned: true}}); err != nil {
-		t.Fatal(err)
-	}
-	w.SecureHost(h, w.TLSA(h, 3, 1, 1))
-	w.DNS.Secure("mx.alias.example", true)
-	if err := w.DNS.Add("mx.alias.example. 60 IN CNAME real.alias.example."); err != nil {
-		t.Fatal(err)
-	}
-	w.Domain("alias.example", testnet.Domain{MX: []string{"mx.alias.example"}})
-	expect(w, h, verified, "", "alias.example")
-	if got := h.Messages()[0].SNI; got != "real.alias.example" {
-		t.Errorf("SNI %q", got)
+	for usage, sni := range map[uint8]string{3: "real.alias.example", 1: "mx.alias.example"} {
+		w := e2e.New(t, "")
+		h := w.Host("real.alias.example")
+		w.SetFaults(h, testnet.Faults{Cert: testnet.CertSpec{Names: []string{"mx.alias.example"}}})
+		w.SecureHost(h, w.TLSA(h, usage, 1, 1))
+		w.DNS.Secure("mx.alias.example", true)
+		w.AddRecords("mx.alias.example. 60 IN CNAME real.alias.example.")
+		w.Domain("alias.example", testnet.Domain{MX: []string{"mx.alias.example"}, Policy: e2e.PolicyFor("enforce", "mx.alias.example")})
+		expect(w, h, verified, "", "alias.example")
+		if got := h.Messages()[0].SNI; got != sni {
+			t.Errorf("usage %d: SNI %q", usage, got)
+		}
 	}
 }
 

@@ -412,3 +412,58 @@ func TestADeadSessionIsNotCounted(t *testing.T) {
 		}
 	}
 }
+
+// A host that answers a command twice is out of step: what it says then is about another
+// recipient, or another message.
+func TestAReplyTooManyIsNotThatOfTheNextCommand(t *testing.T) {
+	for _, f := range []testnet.Faults{{}, {NoStartTLS: true}, {Without: []string{"PIPELINING"}}} {
+		w := e2e.New(t, "")
+		h := w.Host("mx.a.example")
+		f.Replies = map[string]string{"dot": "250 2.0.0 taken\n250 2.0.0 taken"}
+		f.Recipients = map[string]string{"nobody@a.example": "550 5.1.1 nobody"}
+		w.SetFaults(h, f)
+		w.Domain("a.example", testnet.Domain{MX: []string{h.Name}})
+		w.Send("anna@sender.example", "a@a.example")
+		w.Received(h, 1)
+		w.WaitFor("the queue to be empty", func(q *queue.Queue) bool { return q.Counts().Messages == 0 })
+		w.Send("anna@sender.example", "b@a.example", "nobody@a.example")
+		if got := w.Received(h, 2); got[1].To != "b@a.example" {
+			t.Errorf("%+v: received for %s", f, got[1].To)
+		}
+	}
+}
+
+// Some hosts refuse a message when they have read enough of it, and close the connection.
+func TestARefusalInTheMiddleOfTheContentCounts(t *testing.T) {
+	long := "Subject: long\r\n\r\n" + strings.Repeat(strings.Repeat("x", 70)+"\r\n", 110_000)
+	w := e2e.New(t, "retry = [\"1h\"]\n")
+	for i, tt := range []struct {
+		said   string
+		way    testnet.Faults
+		state  queue.State
+		reason string
+	}{
+		{"552 5.3.4 too long", testnet.Faults{}, queue.Bounced, "552 5.3.4 too long"},
+		{"552 5.3.4 too long", testnet.Faults{NoStartTLS: true}, queue.Bounced, "552 5.3.4 too long"},
+		{"552 5.3.4 too long", testnet.Faults{Without: []string{"PIPELINING"}}, queue.Bounced, "552 5.3.4 too long"},
+		{"451 4.3.0 not now", testnet.Faults{}, queue.Queued, "451 4.3.0 not now"},
+		{"421 4.3.2 going down", testnet.Faults{}, queue.Queued, "421 4.3.2 going down"},
+		{"250 2.0.0 taken", testnet.Faults{}, queue.Queued, "was lost: DATA: "}, // it has not seen the end
+	} {
+		domain := fmt.Sprintf("d%d.example", i)
+		h := w.Host("mx." + domain)
+		f := tt.way
+		f.ContentOctets, f.TooLong = 100<<10, tt.said
+		f.Recipients = map[string]string{"later@" + domain: "450 4.2.1 later"}
+		w.SetFaults(h, f)
+		w.Domain(domain, testnet.Domain{MX: []string{h.Name}})
+		id, err := e2e.SendMail(w.Addr, "anna@sender.example", long, "b@"+domain, "later@"+domain)
+		if err != nil {
+			t.Fatal(err)
+		}
+		m, _ := w.Attempted(id)
+		if s := m.States[0]; s.State != tt.state || !strings.Contains(s.LastError, tt.reason) {
+			t.Errorf("%q: %+v", tt.said, s)
+		}
+	}
+}

@@ -9,10 +9,14 @@ package relay_test
 import (
 	"bytes"
 	"cmp"
+	"context"
 	"crypto/tls"
 	"encoding/json"
+	"net"
 	"os"
 	"strings"
+	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -101,6 +105,32 @@ func TestASmallClientHelloDoesNotHelpEverybody(t *testing.T) {
 		expect(w, h, want, why, "a.example")
 		if c, n := h.Counts(), map[string]int64{"": 3, "enforce": 2}[mode]; c.Connections < n {
 			t.Errorf("%q: %+v, want %d connections", mode, c, n)
+		}
+	}
+}
+
+// A handshake that broke is counted, also where the host takes no second connection.
+func TestABrokenHandshakeIsCountedWithoutASecondConnection(t *testing.T) {
+	for _, mode := range []string{"", "testing", "enforce"} {
+		w := e2e.NewStopped(t)
+		h := w.Host("mx.a.example")
+		w.SetFaults(h, testnet.Faults{Drop: "handshake"})
+		d := testnet.Domain{MX: []string{h.Name}}
+		if mode != "" {
+			d.Policy = e2e.PolicyFor(mode, h.Name)
+		}
+		w.Domain("a.example", d)
+		var connections atomic.Int64
+		w.Dial = func(ctx context.Context, network, address string) (net.Conn, error) {
+			if strings.HasSuffix(address, ":25") && connections.Add(1) > 1 {
+				return nil, syscall.ECONNREFUSED
+			}
+			return w.DialContext(ctx, network, address)
+		}
+		w.Start("retry = [\"1h\"]\n")
+		expect(w, h, held, "no second connection", "a.example")
+		if good, failed := w.Sessions("a.example"); good != 0 || failed != 1 {
+			t.Errorf("%q: %d sessions good, %d failed", mode, good, failed)
 		}
 	}
 }

@@ -63,6 +63,10 @@ type Faults struct {
 	// answered with TooMany, default "452 4.5.3 too many recipients".
 	TransactionRecipients int
 	TooMany               string
+	// ContentOctets is how much of a content the host reads before it answers with
+	// TooLong, default "552 5.3.4 too long", and closes the session.
+	ContentOctets int
+	TooLong       string
 	// DropBehindEnd throws away what was written behind the end of a message before
 	// that was answered, as chasquid does. Otherwise each line of it is answered with
 	// 503, as Haraka does.

@@ -3,6 +3,7 @@ package testnet
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"crypto/tls"
 	"encoding/base64"
 	"errors"
@@ -378,7 +379,10 @@ func (p *peer) data() bool {
 		if line[0] == '.' && (len(data) == 0 || data[len(data)-1] == '\n') {
 			line = line[1:]
 		}
-		data = append(data, line...)
+		if data = append(data, line...); p.f.ContentOctets > 0 && len(data) > p.f.ContentOctets {
+			p.write(cmp.Or(p.f.TooLong, "552 5.3.4 too long"))
+			return false
+		}
 	}
 	return p.taken(data, "dot")
 }

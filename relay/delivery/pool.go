@@ -149,15 +149,21 @@ func (p *pool) host(key string) *hostSessions {
 // add or cancel; the use of a session that get returned or add took ends with put. The
 // error is the cause of ctx, or an *errBusy.
 func (p *pool) get(ctx context.Context, key string, limit sessionLimit, fits func(*session) bool) (*session, error) {
-	var begun time.Time // of the wait
+	var begun time.Time  // of the wait
+	var unfit []*session // those that were looked at
 	for {
 		p.mu.Lock()
 		h := p.host(key)
 		window := h.allowed(limit)
-		if s := h.idle(fits); s != nil {
+		if s := h.idle(func(s *session) bool { return !slices.Contains(unfit, s) }); s != nil {
 			s.busy, s.since = true, time.Now()
 			p.mu.Unlock()
-			return s, nil
+			if fits(s) { // without the lock: it may verify certificates
+				return s, nil
+			}
+			unfit = append(unfit, s)
+			p.release(s)
+			continue
 		}
 		if h.total() < window && !h.preferWaiting(time.Now()) {
 			h.opening++
@@ -186,6 +192,14 @@ func (p *pool) get(ctx context.Context, key string, limit sessionLimit, fits fun
 			return nil, err
 		}
 	}
+}
+
+// release ends the use of a session with which nothing was done.
+func (p *pool) release(s *session) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	s.busy = false
+	p.host(s.key).wake()
 }
 
 // wait waits for a change of h. It is called with the lock held, and releases it.

@@ -218,6 +218,37 @@ func TestTooManyWhoWaitAreSentAway(t *testing.T) {
 	})
 }
 
+// Whether a session fits takes as long as its certificates take, which a stranger has made:
+// nobody else waits for that.
+func TestThePoolGoesOnWhileASessionIsLookedAt(t *testing.T) {
+	p := newPool()
+	for range 2 {
+		s, _ := take(t, p, "mx", 10)
+		defer p.put(s, time.Now())
+	}
+	for _, s := range p.host("mx").sessions {
+		s.busy = false
+	}
+	looked := 0
+	s, err := p.get(t.Context(), "mx", limitOf(10), func(s *session) bool {
+		if looked++; !p.mu.TryLock() {
+			t.Error("the pool is locked")
+			return true
+		}
+		defer p.mu.Unlock()
+		if !s.busy {
+			t.Error("another attempt may take it meanwhile")
+		}
+		return looked == 2
+	})
+	if err != nil || s == nil || looked != 2 {
+		t.Fatalf("%v, %v, looked at %d", s, err, looked)
+	}
+	if other, opened := take(t, p, "mx", 10); opened || other == s {
+		t.Error("the session that did not fit was lost")
+	}
+}
+
 // A host that is silent costs no worker of another domain.
 func TestNobodyWaitsLongForAHostThatIsSilent(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -145,13 +145,15 @@ func (a *attempt) openOn(ctx context.Context, h *hostTry, conn net.Conn, addr ne
 	}
 	opened, failed := a.d.opener.Open(ctx, conn, target)
 	if failed != nil {
-		if failed.Proved != nil {
-			a.record.proved(req, failed.Proved)
+		if failed.Broken != nil {
+			s.opened(failed.Broken)
+			a.record.session(req, s).Opened = true
+			a.judgeSession(req, s)
+			a.record.proved(req, &s.evidence)
 		}
 		return nil, openFailure(ctx, failed)
 	}
-	s.client, s.evidence, s.resumed = opened.Client, opened.Evidence, opened.Resumed
-	s.localIP, s.remoteIP = ip(s.client.LocalAddr()), s.addr.String()
+	s.opened(opened)
 	if opened.Unanswered != "" {
 		a.d.log.LogAttrs(ctx, slog.LevelInfo, "the host does not take the usual ClientHello; it gets a smaller one for a day, with classical key exchange",
 			slog.String("queue_id", a.claim.Envelope.ID.String()), slog.String("host", req.Host), slog.String("ip", addr.Addr().String()), slog.String("error", opened.Unanswered))
@@ -182,6 +184,12 @@ func (a *attempt) openOn(ctx context.Context, h *hostTry, conn net.Conn, addr ne
 		a.trace.Add(req.Host, trace.Connect, "the session goes on in clear, since the handshake broke and nobody asks for TLS")
 	}
 	return s, nil
+}
+
+// opened takes over what was opened.
+func (s *session) opened(o *outbound.Session) {
+	s.client, s.evidence, s.resumed = o.Client, o.Evidence, o.Resumed
+	s.localIP, s.remoteIP = ip(s.client.LocalAddr()), s.addr.String()
 }
 
 // authFailure is the failure of a next hop at which the relay could not log in. The

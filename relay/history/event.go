@@ -4,6 +4,8 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"mime"
+	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -101,7 +103,7 @@ func (l *Log) sessionTLS(e *delivery.Event, host string) *TLS {
 	}
 	if out.Proof == ProofDANE {
 		if record, err := s.Requirement.MatchTLSA(s.Evidence); err == nil {
-			out.TLSA = record.String()
+			out.TLSA = short(record.String())
 		}
 	}
 	if len(s.Evidence.Chain) > 0 {
@@ -110,30 +112,54 @@ func (l *Log) sessionTLS(e *delivery.Event, host string) *TLS {
 	return out
 }
 
-// maxCertificates bounds the certificates that are kept in memory.
-const maxCertificates = 256
+const (
+	// maxCertificates bounds the certificates that are kept in memory.
+	maxCertificates = 256
+	// maxNames bounds the names of a certificate that are kept, and maxText any other text
+	// that a host has made, in octets: there may be 200 KiB, and each delivery has them.
+	maxNames = 8 << 10
+	maxText  = 8 << 10
+)
 
-// certificates are those of hosts that took mail lately: a session carries many messages,
-// and its certificate is described once.
+// certificates are those of hosts that took mail lately, by fingerprint: a session carries
+// many messages, and its certificate is described once.
 type certificates struct {
 	mu    sync.Mutex
-	known map[*x509.Certificate]*Certificate
+	known map[string]*Certificate
 }
 
 func (c *certificates) of(leaf *x509.Certificate, fingerprint string) *Certificate {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if known := c.known[leaf]; known != nil {
+	if known := c.known[fingerprint]; known != nil {
 		return known
 	}
 	if c.known == nil || len(c.known) >= maxCertificates {
-		c.known = make(map[*x509.Certificate]*Certificate)
+		c.known = make(map[string]*Certificate)
 	}
 	out := &Certificate{
-		SHA256: fingerprint, Subject: leaf.Subject.String(), Names: leaf.DNSNames, Issuer: leaf.Issuer.String(),
-		Serial: leaf.SerialNumber.Text(16), NotBefore: leaf.NotBefore.UTC(), NotAfter: leaf.NotAfter.UTC(),
+		SHA256: fingerprint, Subject: short(leaf.Subject.String()), Names: firstNames(leaf.DNSNames), Issuer: short(leaf.Issuer.String()),
+		Serial: short(leaf.SerialNumber.Text(16)), NotBefore: leaf.NotBefore.UTC(), NotAfter: leaf.NotAfter.UTC(),
 	}
 	out.encoded = out.encode(nil)
-	c.known[leaf] = out
+	c.known[fingerprint] = out
 	return out
+}
+
+// firstNames are the first of a certificate's names, as many as are kept.
+func firstNames(names []string) []string {
+	left := maxNames
+	for i, n := range names {
+		if left -= len(n); left < 0 {
+			return slices.Clone(names[:i])
+		}
+	}
+	return names
+}
+
+func short(text string) string {
+	if len(text) > maxText {
+		return strings.ToValidUTF8(text[:maxText], "") + "…"
+	}
+	return text
 }

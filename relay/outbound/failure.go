@@ -8,7 +8,6 @@ import (
 	"strings"
 
 	"github.com/stsrelay/stsrelay/internal/neterr"
-	"github.com/stsrelay/stsrelay/relay/security"
 	"github.com/stsrelay/stsrelay/relay/smtpclient"
 )
 
@@ -43,8 +42,8 @@ type Failure struct {
 	// Err is what happened: a *smtpclient.ReplyError where the host has refused the
 	// session, a *security.Shortfall where it is not good enough for a password.
 	Err error
-	// Proved is what a connection before this one has proved; nil where there was none.
-	Proved *security.Evidence
+	// Broken is the session before this one, whose handshake broke; nil where there was none.
+	Broken *Session
 }
 
 func (f *Failure) Error() string {

@@ -148,13 +148,13 @@ func (o *Opener) reconnect(ctx context.Context, t Target) (net.Conn, *Failure) {
 func (o *Opener) withSmallHello(ctx context.Context, t Target, first *Session) (*Session, *Failure) {
 	conn, f := o.reconnect(ctx, t)
 	if f != nil {
-		f.Proved = &first.Evidence
+		f.Broken = first
 		return nil, f
 	}
 	second, f := o.begin(ctx, conn, t, o.newCache(false), true)
 	switch {
 	case f != nil:
-		f.Proved = &first.Evidence
+		f.Broken = first
 		return nil, f
 	case second.Evidence.StartTLS == security.Broken:
 	case second.Evidence.StartTLS != security.Established:

@@ -20,7 +20,7 @@ func tlsConfig(req *security.Requirement, legacy, small bool) *tls.Config {
 		// A message is waited for as a whole: small records would only cost system calls.
 		DynamicRecordSizingDisabled: true,
 	}
-	if req.TLSA != nil {
+	if req.TLSA != nil && len(req.TLSA.Usable) > 0 {
 		c.ServerName = req.TLSA.Base // RFC 7672, 8.1
 	}
 	if legacy {

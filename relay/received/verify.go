@@ -15,6 +15,10 @@ import (
 // lookup.
 const maxSignatures = 5
 
+// maxKeyRecord is the longest key record that is used, in octets: the time that a signature
+// takes grows with the square of its key.
+const maxKeyRecord = 4 << 10
+
 // serviceTag is the tag of a key record that says which services the key is for.
 var serviceTag = regexp.MustCompile(`(?i)(^|;)\s*s\s*=[^;]*`)
 
@@ -30,6 +34,7 @@ func (a *Archive) verify(ctx context.Context, content io.Reader) string {
 	list, err := dkim.VerifyWithOptions(io.TeeReader(content, header), &dkim.VerifyOptions{MaxVerifications: maxSignatures, LookupTXT: func(name string) ([]string, error) {
 		records, err := a.o.LookupTXT(ctx, name)
 		records = slices.Clone(records) // they may be those of a cache
+		records = slices.DeleteFunc(records, func(r string) bool { return len(r) > maxKeyRecord })
 		for i, r := range records {
 			// A key for reports may be for nothing else (s=tlsrpt, RFC 8460, 3), which the
 			// library does not know.

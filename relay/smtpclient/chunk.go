@@ -109,7 +109,7 @@ func (c *Client) lastChunk(content io.Reader, n int64, out *Outcome) error {
 		err = fmt.Errorf("it has %d octets, not %d as announced", sent, n)
 	}
 	if err != nil {
-		return fmt.Errorf("message body: %w", err)
+		return c.contentError("BDAT", err)
 	}
 	if err := c.flush("BDAT"); err != nil {
 		return err

@@ -134,3 +134,18 @@ func TestASessionThatEndsWithinAMessageInOneWrite(t *testing.T) {
 		})
 	}
 }
+
+// A host that answers twice gets no further message: its reply to RCPT would be taken for
+// that to the content.
+func TestAReplyTooManyEndsTheSession(t *testing.T) {
+	c, _ := connect(t, chunkGreeting+chunk+"250 ok\n250 ok\n250 go on\n<BDAT 3 LAST\n<y\n250 taken\r\n250 taken\n"+warm+"250 ok\n250 ok\n554 5.6.0 no\n")
+	if _, err := sendChunk(t, c); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.br.Peek(1); err != nil {
+		t.Fatal(err)
+	}
+	if out, err := sendChunk(t, c); !errors.Is(err, ErrUnexpected) || c.Usable() || out.BodySent {
+		t.Errorf("%+v, %v, usable %t", out, err, c.Usable())
+	}
+}

@@ -89,6 +89,11 @@ func (c *Client) Send(ctx context.Context, t Transaction) (Outcome, error) {
 		return Outcome{}, err
 	}
 	out := Outcome{Recipients: make([]RecipientOutcome, len(t.Recipients))}
+	if c.br.Buffered() > 0 {
+		// A reply too many: each that follows would be taken for that to the next command.
+		_ = c.Close()
+		return out, &ConnError{"MAIL", ErrUnexpected}
+	}
 	unwatch := c.watch(ctx)
 	defer func() { unwatch() }()
 	content := func() error {
@@ -107,6 +112,9 @@ func (c *Client) Send(ctx context.Context, t Transaction) (Outcome, error) {
 		err = c.chunked(&t, &out, content)
 	} else {
 		err = c.dotted(&t, &out, content)
+	}
+	if err != nil && out.taken() && !out.BodySent && c.refusedEarly(&out) {
+		err = nil
 	}
 	c.unended = !out.Final.OK()
 	out.Bye = c.bye
@@ -240,9 +248,39 @@ func (c *Client) body(r io.Reader) error {
 		err = w.end()
 	}
 	if err != nil {
-		return fmt.Errorf("message body: %w", err)
+		return c.contentError("DATA", err)
 	}
 	return nil
+}
+
+// writeError is why the connection takes nothing more, nil where it does.
+func (c *Client) writeError() error {
+	_, err := c.bw.Write(nil)
+	return err
+}
+
+// contentError is why content did not go out: the error of the connection, or else that of
+// the message.
+func (c *Client) contentError(step string, err error) error {
+	if lost := c.writeError(); lost != nil {
+		return &ConnError{step, lost}
+	}
+	return fmt.Errorf("message body: %w", err)
+}
+
+// refusedEarly reads the reply of a host that took no more of the content, and reports
+// whether it is a refusal: hosts say so when they have read enough, and close the connection.
+func (c *Client) refusedEarly(out *Outcome) bool {
+	if c.writeError() == nil {
+		return false // the message could not be read
+	}
+	r, err := c.read("final dot", c.timeouts.Quit)
+	if err != nil || r.Code < 400 {
+		return false
+	}
+	out.Final = r
+	_ = c.Close()
+	return true
 }
 
 // deadlineWriter sets a deadline for each write.

@@ -12,7 +12,6 @@ import (
 	"crypto/sha512"
 	"crypto/x509"
 	"encoding/hex"
-	"errors"
 	"fmt"
 	"time"
 
@@ -116,26 +115,16 @@ func (s *RRset) Verify(chain []*x509.Certificate, names []string, now time.Time)
 	if len(chain) == 0 {
 		return Record{}, ErrNoCertificate
 	}
-	var anchorErr error
 	for _, r := range s.Usable {
-		if r.Usage == UsageEE {
-			if r.matches(chain[0]) {
-				return r, nil
-			}
-			continue
-		}
-		err := r.verifyAnchor(chain, names, now)
-		if err == nil {
+		if r.Usage == UsageEE && r.matches(chain[0]) {
 			return r, nil
 		}
-		if !errors.Is(err, ErrMismatch) {
-			anchorErr = err
-		}
 	}
-	if anchorErr != nil {
-		return Record{}, anchorErr
+	anchors := s.anchors(chain)
+	if len(anchors) == 0 {
+		return Record{}, phrase.Errorf("%w (%d usable records)", ErrMismatch, len(s.Usable))
 	}
-	return Record{}, phrase.Errorf("%w (%d usable records)", ErrMismatch, len(s.Usable))
+	return verifyChain(chain, anchors, names, now)
 }
 
 // matches reports whether the record is of cert.
@@ -153,73 +142,4 @@ func (r Record) matches(cert *x509.Certificate) bool {
 		return bytes.Equal(sum[:], r.Data)
 	}
 	return bytes.Equal(data, r.Data)
-}
-
-// verifyAnchor checks that the chain leads to the anchor that the record names
-// (RFC 7671, 5.2): a certificate of the chain that matches, or the certificate
-// or key in the record itself.
-func (r Record) verifyAnchor(chain []*x509.Certificate, names []string, now time.Time) error {
-	var anchors []*x509.Certificate
-	for _, c := range chain {
-		if r.matches(c) {
-			anchors = append(anchors, c)
-		}
-	}
-	if r.MatchingType == MatchFull && r.Selector == SelectorCert {
-		if c, err := x509.ParseCertificate(r.Data); err == nil {
-			anchors = append(anchors, c)
-		}
-	}
-	if len(anchors) == 0 {
-		return r.verifyBareKey(chain, names, now)
-	}
-	roots := x509.NewCertPool()
-	for _, c := range anchors {
-		roots.AddCert(c)
-	}
-	return verifyChain(chain, roots, names, now)
-}
-
-// verifyBareKey handles "2 1 0": the record holds the anchor's key, and the
-// anchor itself need not be in the chain (RFC 7671, 5.2.3).
-func (r Record) verifyBareKey(chain []*x509.Certificate, names []string, now time.Time) error {
-	if r.MatchingType != MatchFull || r.Selector != SelectorSPKI {
-		return ErrMismatch
-	}
-	key, err := x509.ParsePKIXPublicKey(r.Data)
-	if err != nil {
-		return ErrMismatch
-	}
-	for _, c := range chain {
-		issuer := &x509.Certificate{PublicKey: key, PublicKeyAlgorithm: keyAlgorithm(key)}
-		if issuer.CheckSignature(c.SignatureAlgorithm, c.RawTBSCertificate, c.Signature) != nil {
-			continue
-		}
-		roots := x509.NewCertPool()
-		roots.AddCert(c) // signed by the anchor, so as good as the anchor
-		return verifyChain(chain, roots, names, now)
-	}
-	return ErrMismatch
-}
-
-func verifyChain(chain []*x509.Certificate, roots *x509.CertPool, names []string, now time.Time) error {
-	intermediates := x509.NewCertPool()
-	for _, c := range chain[1:] {
-		intermediates.AddCert(c)
-	}
-	_, err := chain[0].Verify(x509.VerifyOptions{
-		Roots:         roots,
-		Intermediates: intermediates,
-		CurrentTime:   now,
-		KeyUsages:     []x509.ExtKeyUsage{x509.ExtKeyUsageAny},
-	})
-	if err != nil {
-		return err
-	}
-	for _, n := range names {
-		if err = verifyName(chain[0], n); err == nil {
-			return nil
-		}
-	}
-	return err
 }
