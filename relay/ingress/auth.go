@@ -15,8 +15,6 @@ const (
 	maxAuthAttempts = 3
 	// maxAuthDelay bounds the delay of the reply to a wrong password.
 	maxAuthDelay = 30 * time.Second
-	// checksAtATime is how many passwords are checked at the same time.
-	checksAtATime = 2
 	// refusalsAtATime is how many TLS handshakes are made at the same time only to
 	// refuse a client.
 	refusalsAtATime = 50
@@ -96,9 +94,13 @@ func (s *session) tryPassword(name, password string) (User, passwordResult) {
 	if wait := s.server.passwordWait(s.conn.remote); wait > 0 {
 		return User{}, passwordResult{wait: wait}
 	}
-	if users := s.server.rules.Load().Users; users != nil && s.server.checking.enter(s.server.ctx()) {
+	checking := s.server.checking
+	if s.conn.stranger {
+		checking = s.server.checkingStrangers
+	}
+	if users := s.server.rules.Load().Users; users != nil && checking.enter(s.server.ctx()) {
 		user, right := users(s.server.ctx(), name, password)
-		s.server.checking.leave()
+		checking.leave()
 		if right {
 			s.server.rightPassword(s.conn.remote)
 			return user, passwordResult{right: true}

@@ -179,8 +179,10 @@ type Server struct {
 	stopped context.Context // canceled when the remaining sessions are cut off
 	stop    context.CancelFunc
 
-	checking semaphore // bounds concurrent password checks
-	refusing semaphore // bounds concurrent TLS handshakes with refused clients
+	// One password of a known client is checked at a time, and one of a stranger: however
+	// many strangers try passwords, a known client does not wait behind them.
+	checking, checkingStrangers semaphore
+	refusing                    semaphore // bounds concurrent TLS handshakes with refused clients
 
 	mu        sync.Mutex
 	draining  bool
@@ -213,7 +215,7 @@ func New(o Options) (*Server, error) {
 	o.Limits = o.Limits.withDefaults()
 	s := &Server{
 		queue: o.Queue, hostname: o.Hostname, now: o.Now, log: o.Logger,
-		checking: make(semaphore, checksAtATime), refusing: make(semaphore, refusalsAtATime),
+		checking: make(semaphore, 1), checkingStrangers: make(semaphore, 1), refusing: make(semaphore, refusalsAtATime),
 		conns: make(map[*conn]bool), clients: newClients(),
 	}
 	s.stopped, s.stop = context.WithCancel(context.Background())
