@@ -76,7 +76,7 @@ type Options struct {
 // Refusal is a reply that refuses a client's command.
 type Refusal struct {
 	// Client is the client's address, From the sender of its transaction, "" for none, and
-	// Command the verb that was refused, "" for the greeting.
+	// Command the verb that was refused, "" for the greeting, "unknown" for what is no command.
 	Client, From, Command string
 	// Code is the reply's code, Status its enhanced status code (RFC 3463), "" for none, and
 	// Reply the whole of it.
