@@ -41,7 +41,10 @@ type Options struct {
 	TLS func(minimum uint16) *tls.Config
 	// Users checks a name and a password; nil: there are no users. An unknown name
 	// must take as long as a wrong password.
-	Users   func(ctx context.Context, name, password string) (User, bool)
+	Users func(ctx context.Context, name, password string) (User, bool)
+	// Current returns what a user who has logged in may do now; false where that log-in
+	// counts no more. nil: users do not change.
+	Current func(User) (User, bool)
 	Limits  Limits
 	Headers Headers
 	// Rewrite replaces addresses, in the envelope and in the header.
@@ -88,6 +91,8 @@ type User struct {
 	Name string
 	// SenderDomains are the domains that the user may send as; empty: any.
 	SenderDomains []string
+
+	hash string // of the password with which the user has logged in
 }
 
 // Listener is an address to listen on, with the rules for the clients that may send

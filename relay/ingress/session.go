@@ -110,6 +110,9 @@ func (s *session) Mail(string, *smtp.MailOptions) error {
 	if rule.RequireTLS && s.conn.tls == nil {
 		return s.refuse(reply(530, 5, 7, 0, "this listener takes mail over TLS only: use STARTTLS"))
 	}
+	if !s.renewUser() {
+		return s.refuse(reply(421, 4, 7, 0, "the user or the password has changed since the log-in; log in again"))
+	}
 	if !s.mayRelay(rule) {
 		return s.refuse(s.mayNotRelay(rule))
 	}
@@ -161,9 +164,20 @@ func (s *session) Mail(string, *smtp.MailOptions) error {
 	return nil
 }
 
+// renewUser brings the user up to date after a reload. It reports false where the log-in
+// counts no more: whoever took a password must not send on in a session that is open.
+func (s *session) renewUser() (ok bool) {
+	current := s.server.rules.Load().Current
+	if s.user.Name == "" || current == nil {
+		return true
+	}
+	s.user, ok = current(s.user)
+	return ok
+}
+
 // mayRelay reports whether the client has proved that it may send.
 func (s *session) mayRelay(rule *Listener) bool {
-	return s.user.Name != "" || contains(rule.Allow, s.conn.remote) || s.conn.hasCertificate()
+	return s.user.Name != "" && rule.Auth || contains(rule.Allow, s.conn.remote) || s.conn.hasCertificate()
 }
 
 // mayNotRelay returns the reply to a client that has not proved that it may send.

@@ -2,6 +2,7 @@ package ingress
 
 import (
 	"bytes"
+	"crypto/x509"
 	"errors"
 	"io"
 	"net/netip"
@@ -125,9 +126,13 @@ func isForeign(line string) bool {
 func isLetter(b byte) bool { return 'a' <= b|0x20 && b|0x20 <= 'z' }
 
 // hasCertificate reports whether the client has presented a certificate with which it
-// may send.
+// may send. A reload may have taken its authority away since.
 func (c *conn) hasCertificate() bool {
-	return c.listener.rule().ClientCAs != nil && c.tls != nil && len(c.tls.VerifiedChains) > 0
+	authorities := c.listener.rule().ClientCAs
+	return authorities != nil && c.tls != nil && slices.ContainsFunc(c.tls.VerifiedChains, func(chain []*x509.Certificate) bool {
+		_, err := chain[len(chain)-1].Verify(x509.VerifyOptions{Roots: authorities, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageAny}})
+		return err == nil
+	})
 }
 
 // who returns the log attributes of a client.
