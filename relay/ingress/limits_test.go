@@ -119,7 +119,7 @@ func TestEveryRefusalIsInTheLogOnce(t *testing.T) {
 		{"MAIL FROM:<a@example.com> SIZE=999999", "552 5.3.4 "},
 		{"RCPT TO:<b@example.org>", "503 5.5.1 "},
 		{"MAIL FROM:<a@no domain>", "501 "},
-		{"BDAT x", "501 5.5.4 "},
+		{"BDAT 0", "503 5.5.1 "},
 		{"MAIL FROM:<a@example.com>", "250 "},
 		{"MAIL FROM:<a@example.com>", "503 5.5.1 "},
 		{"RCPT TO:<b@example.org>", "250 "},
