@@ -204,6 +204,8 @@ type listener struct {
 	tlsConfig *tls.Config
 	smtp      *smtp.Server
 	net       net.Listener
+
+	acceptFailed time.Time // when that was logged last; for the goroutine that accepts
 }
 
 // New returns a server that does not listen yet.
@@ -276,11 +278,16 @@ func (l *listener) newSMTP(o *Options) *smtp.Server {
 	return m
 }
 
-// errorLog receives go-smtp's own log, which is about broken connections.
+// errorLog receives go-smtp's own log, which is about broken connections, and about panics.
 type errorLog struct{ log *slog.Logger }
 
 func (e errorLog) Printf(format string, v ...any) {
-	e.log.Debug("go-smtp", "text", fmt.Sprintf(format, v...))
+	text := fmt.Sprintf(format, v...)
+	if strings.HasPrefix(format, "panic") {
+		e.log.Error("a session ended by a fault of the relay", "text", text)
+		return
+	}
+	e.log.Debug("go-smtp", "text", text)
 }
 func (e errorLog) Println(v ...any) { e.log.Debug("go-smtp", "text", fmt.Sprint(v...)) }
 
@@ -377,9 +384,24 @@ type acceptor struct{ l *listener }
 func (a acceptor) Accept() (net.Conn, error) {
 	c, err := a.l.net.Accept()
 	if err != nil {
+		a.l.noteAccept(err)
 		return nil, err
 	}
 	return newConn(c, a.l), nil
+}
+
+// acceptNoted is how often a listener logs at most that it cannot accept connections.
+const acceptNoted = time.Minute
+
+// noteAccept logs why no connection can be accepted, such as too many open files. go-smtp
+// goes on trying.
+func (l *listener) noteAccept(err error) {
+	now := l.server.now()
+	if errors.Is(err, net.ErrClosed) || now.Sub(l.acceptFailed) < acceptNoted {
+		return
+	}
+	l.acceptFailed = now
+	l.server.log.Error("no connection can be accepted", "listener", l.options.Address, "error", err)
 }
 
 func (a acceptor) Close() error   { return a.l.net.Close() }
