@@ -49,7 +49,7 @@ type session struct {
 	user     User // authenticated by AUTH; no name: nobody
 	attempts int  // of AUTH
 	env      queue.Envelope
-	// envelopeSize is the size of env's recipients, counted as for maxEnvelope.
+	// envelopeSize is the size of the recipients, counted as for maxEnvelope.
 	envelopeSize int
 	// drop is set where it is one of the recipients. It is not in env.
 	drop *Drop
@@ -236,6 +236,9 @@ func (s *session) Rcpt(string, *smtp.RcptOptions) error {
 		return s.refuse(reply(550, 5, 7, 1, "nobody may write to <%s> through this relay (limits.blocked_recipients)", clipped(given.String())))
 	}
 	if drop := rules.Drop; drop.is(m) {
+		if e := s.grow(recipientSize); e != nil {
+			return s.refuse(e)
+		}
 		s.drop = drop
 		return nil
 	}
@@ -247,13 +250,21 @@ func (s *session) Rcpt(string, *smtp.RcptOptions) error {
 	if rewritten && r.ORcpt == "" && !given.NeedsUTF8() {
 		r.ORcpt = "rfc822;" + given.String() // RFC 3461, 4.2: notices name what the sender wrote
 	}
-	// A recipient stays in memory for long; its strings must not keep command lines alive.
-	size := s.envelopeSize + recipientSize + len(r.Address) + len(r.ORcpt)
-	if size > maxEnvelope {
-		return s.refuse(reply(452, 4, 5, 3, "the recipients take more than %d octets together; send the rest in another message", maxEnvelope))
+	if e := s.grow(recipientSize + len(r.Address) + len(r.ORcpt)); e != nil {
+		return s.refuse(e)
 	}
-	s.envelopeSize = size
+	// A recipient stays in memory for long; its strings must not keep command lines alive.
 	s.env.Recipients = append(s.env.Recipients, r)
+	return nil
+}
+
+// grow counts the octets of a recipient, or returns the reply that refuses it. The drop
+// counts each time it is named: go-smtp keeps a list of all recipients.
+func (s *session) grow(octets int) *smtp.SMTPError {
+	if s.envelopeSize+octets > maxEnvelope {
+		return reply(452, 4, 5, 3, "the recipients take more than %d octets together; send the rest in another message", maxEnvelope)
+	}
+	s.envelopeSize += octets
 	return nil
 }
 
