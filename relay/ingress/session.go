@@ -51,6 +51,8 @@ type session struct {
 	env      queue.Envelope
 	// envelopeSize is the size of the recipients, counted as for maxEnvelope.
 	envelopeSize int
+	// refusedRecipients is how many of the message were refused.
+	refusedRecipients int
 	// drop is set where it is one of the recipients. It is not in env.
 	drop *Drop
 }
@@ -91,9 +93,7 @@ func reply(code int, class, subject, detail int, format string, args ...any) *sm
 // of them. Temporary refusals are not counted, because a client that tries again later
 // behaves correctly.
 func (s *session) refuse(e *smtp.SMTPError) error {
-	s.conn.outbox.logged = true
-	status := fmt.Sprintf("%d.%d.%d", e.EnhancedCode[0], e.EnhancedCode[1], e.EnhancedCode[2])
-	s.conn.refusal(fmt.Sprintf("%d %s %s", e.Code, status, e.Message), status, "helo", s.helo)
+	s.logRefusal(e)
 	if e.Code < 500 {
 		return e
 	}
@@ -101,6 +101,23 @@ func (s *session) refuse(e *smtp.SMTPError) error {
 		s.conn.fail(io.EOF)
 		return reply(421, 4, 7, 0, "too many refused commands; goodbye (%s)", e.Message)
 	}
+	return e
+}
+
+func (s *session) logRefusal(e *smtp.SMTPError) {
+	s.conn.outbox.logged = true
+	status := fmt.Sprintf("%d.%d.%d", e.EnhancedCode[0], e.EnhancedCode[1], e.EnhancedCode[2])
+	s.conn.refusal(fmt.Sprintf("%d %s %s", e.Code, status, e.Message), status, "helo", s.helo)
+}
+
+// refuseRecipient is refuse for one of a message's recipients. As many of them as a message
+// may have do not count: the others of a long list must get the message.
+func (s *session) refuseRecipient(e *smtp.SMTPError) error {
+	if s.refusedRecipients++; s.refusedRecipients > s.server.limits().Recipients {
+		return s.refuse(e)
+	}
+	s.logRefusal(e)
+	s.conn.uncounted = true
 	return e
 }
 
@@ -160,7 +177,7 @@ func (s *session) Mail(string, *smtp.MailOptions) error {
 	if free := s.server.queue.Room(size); free != nil {
 		return s.unavailable(free)
 	}
-	s.env, s.envelopeSize, s.drop = env, 0, nil
+	s.env, s.envelopeSize, s.refusedRecipients, s.drop = env, 0, 0, nil
 	return nil
 }
 
@@ -213,11 +230,11 @@ func (s *session) unavailable(err error) error {
 // Rcpt implements smtp.Session.
 func (s *session) Rcpt(string, *smtp.RcptOptions) error {
 	if len(s.env.Recipients) >= s.server.limits().Recipients {
-		return s.refuse(reply(452, 4, 5, 3, "too many recipients (%d at most); send the rest in another message", s.server.limits().Recipients))
+		return s.refuseRecipient(reply(452, 4, 5, 3, "too many recipients (%d at most); send the rest in another message", s.server.limits().Recipients))
 	}
 	a := &s.conn.args
 	if a.err != nil {
-		return s.refuse(reply(501, 5, 1, 3, "%s", short(a.err)))
+		return s.refuseRecipient(reply(501, 5, 1, 3, "%s", short(a.err)))
 	}
 	path := a.path
 	if strings.EqualFold(path, "postmaster") { // RFC 5321, 4.5.1
@@ -225,19 +242,19 @@ func (s *session) Rcpt(string, *smtp.RcptOptions) error {
 	}
 	m, err := mailbox.Parse(path)
 	if err != nil {
-		return s.refuse(reply(501, 5, 1, 3, "%s", short(err)))
+		return s.refuseRecipient(reply(501, 5, 1, 3, "%s", short(err)))
 	}
 	rules, given := s.server.rules.Load(), m
 	m, rewritten := rules.Rewrite.replace(m)
 	if m.NeedsUTF8() && !s.env.SMTPUTF8 {
-		return s.refuse(reply(553, 5, 6, 7, "the recipient's address needs SMTPUTF8"))
+		return s.refuseRecipient(reply(553, 5, 6, 7, "the recipient's address needs SMTPUTF8"))
 	}
 	if rules.Blocked.has(given) || rules.Blocked.has(m) {
-		return s.refuse(reply(550, 5, 7, 1, "nobody may write to <%s> through this relay (limits.blocked_recipients)", clipped(given.String())))
+		return s.refuseRecipient(reply(550, 5, 7, 1, "nobody may write to <%s> through this relay (limits.blocked_recipients)", clipped(given.String())))
 	}
 	if drop := rules.Drop; drop.is(m) {
 		if e := s.grow(recipientSize); e != nil {
-			return s.refuse(e)
+			return s.refuseRecipient(e)
 		}
 		s.drop = drop
 		return nil
@@ -245,13 +262,13 @@ func (s *session) Rcpt(string, *smtp.RcptOptions) error {
 	r := queue.Recipient{Address: m.String()}
 	r.Domain = r.Address[len(r.Address)-len(m.Domain):]
 	if e := s.rcptParams(&r); e != nil {
-		return s.refuse(e)
+		return s.refuseRecipient(e)
 	}
 	if rewritten && r.ORcpt == "" && !given.NeedsUTF8() {
 		r.ORcpt = "rfc822;" + given.String() // RFC 3461, 4.2: notices name what the sender wrote
 	}
 	if e := s.grow(recipientSize + len(r.Address) + len(r.ORcpt)); e != nil {
-		return s.refuse(e)
+		return s.refuseRecipient(e)
 	}
 	// A recipient stays in memory for long; its strings must not keep command lines alive.
 	s.env.Recipients = append(s.env.Recipients, r)

@@ -28,6 +28,7 @@ const (
 type standing struct {
 	stranger  bool   // the client has not proved that it may send; Server counts strangers
 	fruitless int    // unproductive commands since the last message
+	uncounted bool   // the refusal that goes out next is none of those
 	refusals  int    // permanent refusals since the last accepted message
 	sender    string // the path of the last MAIL, accepted or not; for the log
 	remote    netip.Addr
@@ -56,7 +57,7 @@ func (c *conn) isGone() bool {
 
 // account counts the command that reply answers if it was unproductive, and ends the
 // session after too many of them. RCPT does not count if the recipient was accepted, or
-// if the message has too many recipients (452).
+// is one of those that a list may have (refuseRecipient).
 func (c *conn) account(reply []byte) {
 	if len(reply) < 4 || reply[3] != ' ' {
 		return // not the last line of the reply
@@ -66,8 +67,9 @@ func (c *conn) account(reply []byte) {
 	case "NOOP", "RSET", "VRFY", "EXPN", "HELP":
 		accepted = false
 	case "RCPT":
-		accepted = accepted || bytes.HasPrefix(reply, []byte("452"))
+		accepted = accepted || c.uncounted || bytes.HasPrefix(reply, []byte("452"))
 	}
+	c.uncounted = false
 	if !accepted {
 		c.fruitless++
 	}
