@@ -156,7 +156,7 @@ func TestAStrangerDoesNotWaitWithoutEndForACheck(t *testing.T) {
 	for _, address := range []string{"192.0.2.1", "192.0.2.2"} { // for its turn, for the check
 		entered, release := make(chan bool, 2), make(chan bool)
 		d := behindBalancer(t, func(o *Options) {
-			o.Limits.ProofTime = 5 * time.Second
+			o.Limits.ProofTime = 3 * time.Second
 			o.Users = func(_ context.Context, name, _ string) (User, bool) {
 				entered <- true
 				<-release
