@@ -349,13 +349,24 @@ func (l *loader) checkAuthorities(key, file string) {
 	}
 }
 
+const (
+	// bcryptLength is the length of a bcrypt hash. bcrypt takes longer ones, and no
+	// password has them.
+	bcryptLength = 60
+	// maxBcryptCost takes some seconds; each further step doubles them.
+	maxBcryptCost = 16
+)
+
 func (l *loader) checkUsers() {
 	for i, u := range l.config.Users {
 		if u.Name == "" {
 			l.fail(fmt.Sprintf("user[%d].name", i), nil, "is missing")
 		}
-		if _, err := bcrypt.Cost([]byte(u.PasswordHash)); err != nil {
+		switch cost, err := bcrypt.Cost([]byte(u.PasswordHash)); {
+		case err != nil || len(u.PasswordHash) != bcryptLength:
 			l.fail(fmt.Sprintf("user[%d].password_hash", i), nil, "must be a bcrypt hash; make it with: stsrelay user hash")
+		case cost > maxBcryptCost:
+			l.fail(fmt.Sprintf("user[%d].password_hash", i), nil, "has cost %d: each log-in, of strangers too, would keep a processor busy for long; %d is the most", cost, maxBcryptCost)
 		}
 		for j := range u.SenderDomains {
 			l.domain(fmt.Sprintf("user[%d].sender_domains", i), &u.SenderDomains[j], "a list of domains")

@@ -7,6 +7,7 @@ import (
 	"crypto/x509"
 	"encoding/pem"
 	"fmt"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -76,6 +77,12 @@ func TestWrongValuesAreToldWithFileLineAndKey(t *testing.T) {
 		{"AUTH in clear", "[[listen]]\naddress = \":25\"\ntls = \"none\"\nauth = true\n", `stsrelay.toml:4: listen[0].auth: cannot be true`},
 		{"half a certificate", "[tls]\ncertificate = \"a.pem\"\n", `stsrelay.toml:1: tls: certificate and key must both be set`},
 		{"no hash", "[[user]]\nname = \"a\"\npassword_hash = \"secret\"\n", `stsrelay.toml:3: user[0].password_hash: must be a bcrypt hash`},
+		{"a hash with a blank behind it", "[[user]]\nname = \"a\"\npassword_hash = \"" + hash + " \"\n", `stsrelay.toml:3: user[0].password_hash: must be a bcrypt hash`},
+		{"a hash without its last character", "[[user]]\nname = \"a\"\npassword_hash = \"" + hash[:len(hash)-1] + "\"\n", `stsrelay.toml:3: user[0].password_hash: must be a bcrypt hash`},
+		{"a hash that takes hours", "[[user]]\nname = \"a\"\npassword_hash = \"$2a$31" + hash[len("$2a$10"):] + "\"\n", `stsrelay.toml:3: user[0].password_hash: has cost 31`},
+		{"IPv4 host bits in IPv6", "[[listen]]\naddress = \":25\"\nallow = [\"::ffff:10.0.0.1/104\"]\n", `stsrelay.toml:3: listen[0].allow = "::ffff:10.0.0.1/104": has bits behind its length set; did you mean 10.0.0.0/8?`},
+		{"IPv4 in IPv6, more than IPv4", "[[listen]]\naddress = \":25\"\nallow = [\"::ffff:0.0.0.0/80\"]\n", `stsrelay.toml:3: listen[0].allow = "::ffff:0.0.0.0/80": must be a network of IPv4 or of IPv6 addresses`},
+		{"all of IPv4 in IPv6", "[[listen]]\naddress = \":25\"\nallow = [\"::ffff:0.0.0.0/96\"]\n", `stsrelay.toml:3: listen[0].allow = "0.0.0.0/0": would let the whole Internet`},
 		{"user twice", "[[user]]\nname = \"a\"\npassword_hash = \"" + hash + "\"\n[[user]]\nname = \"A\"\npassword_hash = \"" + hash + "\"\n", `stsrelay.toml:5: user[1].name = "A": stands twice`},
 		{"DNS server", "[dns]\nservers = [\"resolver\"]\n", `stsrelay.toml:2: dns.servers = "resolver": "resolver" is not a DNS server`},
 		{"open admin page", "[admin]\nhttp = \"0.0.0.0:8025\"\n", `stsrelay.toml:2: admin.http = "0.0.0.0:8025": is reachable from other machines`},
@@ -468,6 +475,16 @@ func TestReportsAreSkippedForADomainOrForAllBelowIt(t *testing.T) {
 	} {
 		if got := c.Skips(domain); got != want {
 			t.Errorf("%q: %t", domain, got)
+		}
+	}
+}
+
+// Clients that come over IPv4 have IPv4 addresses, however the network is written.
+func TestANetworkOfIPv4InIPv6IsOneOfIPv4(t *testing.T) {
+	for in, want := range map[string]string{"::ffff:10.0.0.0/104": "10.0.0.0/8", "::ffff:192.0.2.1": "192.0.2.1/32", "::ffff:192.0.2.1/128": "192.0.2.1/32", "2001:db8::/32": "2001:db8::/32", "10.1.2.3": "10.1.2.3/32"} {
+		var n Network
+		if err := n.UnmarshalText([]byte(in)); err != nil || netip.Prefix(n).String() != want {
+			t.Errorf("%s: %s, %v; want %s", in, netip.Prefix(n), err, want)
 		}
 	}
 }

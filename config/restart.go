@@ -54,6 +54,7 @@ func (c *Config) keepListeners(running *Config) (changed bool) {
 		now := c.Listen[at]
 		changed = changed || now.TLS != old.TLS || now.MinTLS != old.MinTLS || !slices.Equal(now.ProxyProtocol, old.ProxyProtocol)
 		now.TLS, now.MinTLS, now.ProxyProtocol = old.TLS, old.MinTLS, old.ProxyProtocol
+		now.RequireTLS = now.RequireTLS && now.TLS != "none" // TLS comes with the next start, and nobody could send until then
 		listen[i] = now
 	}
 	c.Listen = listen

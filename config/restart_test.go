@@ -44,6 +44,8 @@ func TestListenersThatRunStay(t *testing.T) {
 		{"other rules", []Listen{{Address: "127.0.0.1:2", TLS: "starttls"}, {Address: "127.0.0.1:1", TLS: "none", Auth: true}},
 			[]Listen{{Address: "127.0.0.1:1", TLS: "none", Auth: true}, {Address: "127.0.0.1:2", TLS: "starttls"}}, false},
 		{"other TLS", []Listen{{Address: "127.0.0.1:1", TLS: "implicit"}, {Address: "127.0.0.1:2", TLS: "starttls"}}, running.Listen, true},
+		{"TLS where there was none, and no mail without", []Listen{{Address: "127.0.0.1:1", TLS: "starttls", RequireTLS: true}, {Address: "127.0.0.1:2", TLS: "starttls", RequireTLS: true}},
+			[]Listen{running.Listen[0], {Address: "127.0.0.1:2", TLS: "starttls", RequireTLS: true}}, true},
 		{"one less", running.Listen[:1], running.Listen, true},
 		{"another address", []Listen{{Address: "127.0.0.1:1", TLS: "none"}, {Address: "127.0.0.1:3", TLS: "starttls"}}, running.Listen, true},
 	} {

@@ -92,12 +92,19 @@ type Network netip.Prefix
 func (n *Network) UnmarshalText(text []byte) error {
 	t := strings.TrimSpace(string(text))
 	if a, err := netip.ParseAddr(t); err == nil && a.Zone() == "" {
+		a = a.Unmap()
 		*n = Network(netip.PrefixFrom(a, a.BitLen()))
 		return nil
 	}
 	p, err := netip.ParsePrefix(t)
 	if err != nil {
 		return errors.New(`must be a network such as "10.0.0.0/8" or an address`)
+	}
+	if p.Addr().Is4In6() { // clients over IPv4 have IPv4 addresses: it would hold nobody
+		if p.Bits() < 96 {
+			return errors.New(`must be a network of IPv4 or of IPv6 addresses, such as "10.0.0.0/8"`)
+		}
+		p = netip.PrefixFrom(p.Addr().Unmap(), p.Bits()-96)
 	}
 	if p.Masked() != p {
 		return fmt.Errorf("has bits behind its length set; did you mean %s?", p.Masked())

@@ -132,6 +132,7 @@ func (r *Relay) ingressOptions(c *config.Config) (ingress.Options, error) {
 		Postmaster:         c.Postmaster(),
 		HonorTLSRequiredNo: c.Delivery.HonorTLSRequiredNo,
 		Users:              r.passwords.Authenticate,
+		Current:            r.passwords.Current,
 		Sign:               sign,
 		Drop:               r.drop(c),
 		Accepted:           r.accepted,

@@ -1,6 +1,8 @@
 package ingress
 
 import (
+	"context"
+	"io"
 	"log/slog"
 	"slices"
 	"strings"
@@ -193,4 +195,34 @@ func FuzzArgs(f *testing.F) {
 			}
 		}
 	})
+}
+
+// The address of the drop may be named as often as other recipients, and not without end:
+// each time takes memory.
+func TestTheDropIsNotNamedWithoutEnd(t *testing.T) {
+	took := make(chan bool, 1)
+	d := newServer(t, func(o *Options) {
+		o.Drop = &Drop{Address: "reports@example.com", Take: func(context.Context, string, func() (io.Reader, error)) error { took <- true; return nil }}
+	})
+	c := d.hello()
+	c.do("MAIL FROM:<a@example.com>", "250 ")
+	const batch = 100
+	taken := 0
+	for range 2 * maxEnvelope / recipientSize / batch {
+		c.send(strings.Repeat("RCPT TO:<reports@example.com>\r\n", batch))
+		for range batch {
+			if got := c.reply(); strings.HasPrefix(got, "250 ") {
+				taken++
+			} else if !strings.HasPrefix(got, "452 4.5.3 ") {
+				t.Fatal(got)
+			}
+		}
+	}
+	if most := maxEnvelope / recipientSize; taken != most {
+		t.Errorf("taken %d times, want %d", taken, most)
+	}
+	c.do("DATA", "354 ")
+	c.send(headers + ".\r\n")
+	c.want("250 ")
+	<-took
 }

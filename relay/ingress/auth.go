@@ -15,8 +15,6 @@ const (
 	maxAuthAttempts = 3
 	// maxAuthDelay bounds the delay of the reply to a wrong password.
 	maxAuthDelay = 30 * time.Second
-	// checksAtATime is how many passwords are checked at the same time.
-	checksAtATime = 2
 	// refusalsAtATime is how many TLS handshakes are made at the same time only to
 	// refuse a client.
 	refusalsAtATime = 50
@@ -64,6 +62,8 @@ func (s *session) authenticate(name, password string) error {
 		s.server.recognize(s.conn)
 		s.user = user
 		return nil
+	case out.unchecked:
+		return s.refuse(reply(454, 4, 7, 0, "too many passwords are waiting to be checked; try again later"))
 	case out.wait > 0:
 		s.lastAttempt()
 		return s.refuse(reply(454, 4, 7, 0, "too many wrong passwords came from %s; try again in %d seconds", s.conn.remote, int(out.wait.Seconds())+1))
@@ -79,26 +79,36 @@ func (s *session) authenticate(name, password string) error {
 
 // passwordResult is the outcome of one try.
 type passwordResult struct {
-	right bool
-	wait  time.Duration // over 0: the password was not checked, and none is for so long
-	delay time.Duration // before a wrong one is answered
+	right     bool
+	unchecked bool          // its turn did not come in time, or the relay stops
+	wait      time.Duration // over 0: the password was not checked, and none is for so long
+	delay     time.Duration // before a wrong one is answered
 }
 
 // tryPassword checks a password after all that came from the same address before.
 // So many tries at once have no more of them without a delay than tries one after
-// the other.
+// the other. A stranger does not wait for longer than it may take to log in.
 func (s *session) tryPassword(name, password string) (User, passwordResult) {
+	ctx, cancel := context.WithDeadline(s.server.ctx(), s.conn.until(s.server.limits().SessionTime))
+	defer cancel()
 	turn := s.server.turnOf(s.conn.remote)
-	if !turn.enter(s.server.ctx()) {
-		return User{}, passwordResult{}
+	if !turn.enter(ctx) {
+		return User{}, passwordResult{unchecked: true}
 	}
 	defer turn.leave()
 	if wait := s.server.passwordWait(s.conn.remote); wait > 0 {
 		return User{}, passwordResult{wait: wait}
 	}
-	if users := s.server.rules.Load().Users; users != nil && s.server.checking.enter(s.server.ctx()) {
+	checking := s.server.checking
+	if s.conn.stranger {
+		checking = s.server.checkingStrangers
+	}
+	if users := s.server.rules.Load().Users; users != nil {
+		if !checking.enter(ctx) {
+			return User{}, passwordResult{unchecked: true}
+		}
 		user, right := users(s.server.ctx(), name, password)
-		s.server.checking.leave()
+		checking.leave()
 		if right {
 			s.server.rightPassword(s.conn.remote)
 			return user, passwordResult{right: true}

@@ -4,8 +4,11 @@ import (
 	"bufio"
 	"crypto/tls"
 	"encoding/base64"
+	"fmt"
 	"io"
+	"log/slog"
 	"strings"
+	"sync"
 	"testing"
 )
 
@@ -41,6 +44,7 @@ func TestAuth(t *testing.T) {
 
 	c = d.hello()
 	c.startTLS()
+	c.do("AUTH PLAIN =", "501 5.5.2 ")
 	c.do("AUTH LOGIN "+b64("exchange"), "334 UGFzc3dvcmQ6")
 	c.do("*", "501 ")
 	for range maxAuthAttempts {
@@ -52,6 +56,46 @@ func TestAuth(t *testing.T) {
 	c = d.hello()
 	c.startTLS()
 	c.do("AUTH PLAIN "+base64.StdEncoding.EncodeToString([]byte("boss\x00exchange\x00secret")), "535 ")
+}
+
+// What a client sends of its password where no response is expected is in neither log nor
+// metrics, and is not quoted.
+func TestAPasswordInTheWrongPlaceIsNotLogged(t *testing.T) {
+	response := plain("exchange", "correct-horse-battery")
+	for _, tt := range []struct{ name, lines string }{
+		{"a response in several lines", "AUTH PLAIN " + response[:24] + "\r\n" + response[24:] + "\r\n"},
+		{"AUTH LOGIN that is refused", "AUTH LOGIN not-base64\r\n" + b64("correct-horse-battery") + "\r\n"},
+		{"a short password", "AUTH LOGIN not-base64\r\n" + b64("abc") + "\r\n"},
+		{"two words", "AUTH CRAM-MD5\r\n" + b64("abc") + " " + b64("correct-horse") + "\r\n"},
+	} {
+		for _, secure := range []bool{true, false} {
+			var log logged
+			var mu sync.Mutex
+			told := ""
+			d := newServer(t, func(o *Options) {
+				o.Listeners[0].Auth = true
+				o.Logger = slog.New(slog.NewJSONHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug}))
+				o.Refused = func(r *Refusal) { mu.Lock(); defer mu.Unlock(); told += fmt.Sprintf("%+v\n", r) }
+			})
+			c := d.hello()
+			if secure {
+				c.startTLS()
+			}
+			c.send(tt.lines + "VRFY x\r\n")
+			heard, last := "", ""
+			for !strings.HasPrefix(last, "252 ") && last != "EOF" {
+				last = c.reply()
+				heard += last + "\n"
+			}
+			_, secret, _ := strings.Cut(tt.lines, "\r\n")
+			secret = strings.ToUpper(secret[:4])
+			mu.Lock()
+			if all := strings.ToUpper(log.String() + told + heard); strings.Contains(all, secret) || !strings.Contains(all, `"UNKNOWN"`) {
+				t.Errorf("%s, TLS %t: %s is in\n%s%s%s", tt.name, secure, secret, log.String(), told, heard)
+			}
+			mu.Unlock()
+		}
+	}
 }
 
 func TestClearTextBehindSTARTTLSIsThrownAway(t *testing.T) {

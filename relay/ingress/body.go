@@ -80,16 +80,19 @@ func (c *conn) endContent(in input) {
 }
 
 // takeChunkSize parses the arguments of BDAT (RFC 3030, 2), and reports whether they are
-// valid. The client sends the chunk after the command whatever the reply is.
+// valid. The client sends the chunk after the command whatever the reply is. So where the
+// arguments cannot be read the session ends: lines of a message must not become commands.
 func (c *conn) takeChunkSize(arg string) bool {
 	f := strings.Fields(arg)
 	if len(f) == 0 || len(f) > 2 || len(f) == 2 && !strings.EqualFold(f[1], "LAST") {
-		c.say("501 5.5.4 BDAT takes a size, and LAST for the last chunk")
+		c.say("501 5.5.4 BDAT takes a size, and LAST for the last chunk; goodbye")
+		c.enter(goodbye)
 		return false
 	}
-	n, err := strconv.ParseUint(f[0], 10, 32)
+	n, err := strconv.ParseUint(f[0], 10, 63)
 	if err != nil {
-		c.say("501 5.5.4 the size of the chunk is not a number")
+		c.say("501 5.5.4 the size of the chunk is not a number, or too large; goodbye")
+		c.enter(goodbye)
 		return false
 	}
 	c.content.left, c.content.last = int64(n), len(f) == 2

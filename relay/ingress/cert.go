@@ -25,7 +25,8 @@ const selfSignedLife = 10 * 365 * 24 * time.Hour
 
 // SelfSigned returns certificates for hostname that this relay has signed
 // itself, RSA (old devices know nothing else) and ECDSA. They are made once and
-// kept in dir; another hostname makes new ones.
+// kept in dir; another hostname makes new ones, and so does a file without a certificate,
+// which a power cut may leave.
 func SelfSigned(hostname, dir string) ([]tls.Certificate, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, err
@@ -39,8 +40,12 @@ func SelfSigned(hostname, dir string) ([]tls.Certificate, error) {
 		{"rsa", func() (crypto.Signer, error) { return rsa.GenerateKey(rand.Reader, 2048) }},
 	} {
 		file := filepath.Join(dir, "self-signed-"+kind.name+".pem")
-		cert, err := tls.LoadX509KeyPair(file, file)
-		if errors.Is(err, fs.ErrNotExist) || err == nil && (cert.Leaf.VerifyHostname(hostname) != nil || time.Now().After(cert.Leaf.NotAfter)) {
+		data, err := os.ReadFile(file)
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return nil, err
+		}
+		cert, err := tls.X509KeyPair(data, data)
+		if err != nil || cert.Leaf.VerifyHostname(hostname) != nil || time.Now().After(cert.Leaf.NotAfter) {
 			if err = makeSelfSigned(file, hostname, kind.key); err == nil {
 				cert, err = tls.LoadX509KeyPair(file, file)
 			}
@@ -82,9 +87,13 @@ func makeSelfSigned(file, hostname string, makeKey func() (crypto.Signer, error)
 	}
 	data := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
 	data = append(data, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: pkcs8})...)
-	temp := file + ".new"
-	if err := os.WriteFile(temp, data, 0o600); err != nil {
+	temp, err := os.OpenFile(file+".new", os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+	if err != nil {
 		return err
 	}
-	return os.Rename(temp, file)
+	_, err = temp.Write(data)
+	if err = errors.Join(err, temp.Sync(), temp.Close()); err != nil {
+		return err
+	}
+	return os.Rename(temp.Name(), file)
 }

@@ -160,3 +160,37 @@ func TestVersionsOfTLS(t *testing.T) {
 		}
 	}
 }
+
+// What a power cut has left of a certificate of the relay's own keeps it from no start. A
+// file that cannot be read does: it may be a good one.
+func TestABrokenSelfSignedCertificateIsMadeAnew(t *testing.T) {
+	dir := t.TempDir()
+	first, err := SelfSigned("relay.example.com", dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(dir, "self-signed-ecdsa.pem")
+	whole, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, left := range [][]byte{nil, whole[:100], whole[:len(whole)-100], make([]byte, len(whole))} {
+		write(t, file, left, time.Now())
+		certs, err := SelfSigned("relay.example.com", dir)
+		if err != nil || certs[0].Leaf.VerifyHostname("relay.example.com") != nil {
+			t.Fatalf("%d octets: %v", len(left), err)
+		}
+		if !bytes.Equal(certs[1].Certificate[0], first[1].Certificate[0]) {
+			t.Error("the other certificate is another one")
+		}
+	}
+	if err := os.Remove(file); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Mkdir(file, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := SelfSigned("relay.example.com", dir); err == nil {
+		t.Error("a file that cannot be read is no fault")
+	}
+}

@@ -1,6 +1,7 @@
 package ingress
 
 import (
+	"slices"
 	"strings"
 	"sync/atomic"
 )
@@ -78,6 +79,9 @@ var commandNames = map[string]input{
 	"EHLO": cmdEHLO, "HELO": cmdHELO, "MAIL": cmdMAIL, "RCPT": cmdRCPT, "DATA": cmdDATA, "BDAT": cmdBDAT, "RSET": cmdRSET,
 	"NOOP": cmdNOOP, "VRFY": cmdVRFY, "AUTH": cmdAUTH, "STARTTLS": cmdSTARTTLS, "QUIT": cmdQUIT,
 }
+
+// otherCommands are further ones that the log may name.
+var otherCommands = []string{"EXPN", "HELP", "SEND", "SOML", "SAML", "TURN", "ETRN", "LHLO", "XCLIENT"}
 
 // step is what an input leads to: the next state, or a reply that is given
 // without asking go-smtp. A step without either cannot happen.
@@ -199,13 +203,24 @@ func (d *dialogue) command(line string) (in input, arg string) {
 	return cmdOther, arg
 }
 
+// name is the verb of the last command, for log and metrics. A line that is no command
+// may be a password: a client whose AUTH was refused, or that breaks the response into
+// lines, sends it all the same. Such a line is not named.
+func (d *dialogue) name() string {
+	_, known := commandNames[d.verb]
+	if known || d.verb == "" || slices.Contains(otherCommands, d.verb) || slices.Contains(foreignWords, d.verb) {
+		return d.verb
+	}
+	return "unknown"
+}
+
 // enter changes the state. An input that cannot happen in it is a fault of this
 // relay: the session ends, whatever the client does.
 func (c *conn) enter(in input) bool {
 	if c.dialogue.enter(in) {
 		return true
 	}
-	c.server.log.Error("a session came where it cannot be, and ends", append(c.who(), "state", c.dialogue.state().String(), "command", clean(c.dialogue.verb), "input", int(in))...)
+	c.server.log.Error("a session came where it cannot be, and ends", append(c.who(), "state", c.dialogue.state().String(), "command", c.dialogue.name(), "input", int(in))...)
 	c.fail(errDialogue)
 	return false
 }

@@ -45,8 +45,10 @@ var replies = []struct {
 	{"250 2.0.0 I'll make sure", []byte("250 2.1.5 recipient ok\r\n")},
 	{"250 2.0.0 I have successfully done nothing", []byte("250 2.0.0 ok\r\n")},
 	{"500 5.5.1 Too many errors. Quiting now", []byte("421 4.7.0 too many unknown commands; goodbye\r\n")},
+	{"500 5.5.2 Syntax errors, ", []byte("500 5.5.2 that is no command\r\n")}, // it quotes a word that may be a password
 	// RFC 4954, 4 and 6
 	{"454 4.7.0 Invalid base64 data", []byte("501 5.5.2 that is not base64\r\n")},
+	{"454 4.7.0 sasl: invalid response", []byte("501 5.5.2 that is no response of AUTH PLAIN\r\n")},
 	{"502 5.5.4 Missing parameter", []byte("501 5.5.4 AUTH takes a mechanism\r\n")},
 	{"235 2.0.0 ", []byte("235 2.7.0 welcome\r\n")},
 }

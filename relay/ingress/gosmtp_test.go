@@ -155,7 +155,7 @@ func TestGoSMTPDoesWhatTheRelayReliesOn(t *testing.T) {
 		{"commands that are known and not implemented cost nothing", io.EOF,
 			strings.TrimSuffix(strings.Repeat("-> HELP|<- 502 5.5.1 HELP command not implemented|", 5), "|")},
 		{"AUTH: its mistakes, its second line, and that it is taken once", io.EOF,
-			hello + "-> AUTH|<- 502 5.5.4 Missing parameter|-> AUTH PLAIN x|<- 454 4.7.0 Invalid base64 data|-> AUTH PLAIN|<- 334 |-> *|<- 501 5.0.0 Negotiation cancelled|" +
+			hello + "-> AUTH|<- 502 5.5.4 Missing parameter|-> AUTH PLAIN x|<- 454 4.7.0 Invalid base64 data|-> AUTH PLAIN =|<- 454 4.7.0 sasl: invalid response|-> AUTH PLAIN|<- 334 |-> *|<- 501 5.0.0 Negotiation cancelled|" +
 				"-> AUTH PLAIN|<- 334 |-> AGEAYg==|<- 235 2.0.0 Authentication succeeded|-> AUTH PLAIN|<- 503 5.5.1 Already authenticated|-> RSET|Reset a|<- 250 2.0.0 Session reset|-> AUTH PLAIN|<- 503 5.5.1 Already authenticated"},
 	} {
 		t.Run(tt.relies, func(t *testing.T) {

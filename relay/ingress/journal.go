@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/stsrelay/stsrelay/internal/mailheader"
 	"github.com/stsrelay/stsrelay/queue"
 )
 
@@ -34,7 +35,7 @@ func (m *incoming) journal() error {
 		return err
 	}
 	defer in.Abort()
-	if _, err := in.Write(append(envelopeFields(m.env), m.fields...)); err != nil {
+	if _, err := in.Write(append(mailheader.Fold(envelopeFields(m.env)), m.fields...)); err != nil {
 		return err
 	}
 	if _, err := io.Copy(in, content); err != nil {

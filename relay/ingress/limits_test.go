@@ -48,6 +48,20 @@ func TestRefusalsThatEndNoSession(t *testing.T) {
 			message(c, slices.Repeat([]string{"501 5.1.3 "}, maxRefusals-1)...)
 		}
 	})
+	t.Run("more bad recipients", func(t *testing.T) {
+		d := newServer(t, func(o *Options) { o.Limits.Recipients = 2 * maxFruitless })
+		c := d.hello()
+		for range 2 {
+			message(c, slices.Repeat([]string{"501 5.1.3 "}, 2*maxFruitless)...)
+		}
+		// One list cannot be longer without end.
+		c.do("MAIL FROM:<a@example.com>", "250 ")
+		for range 2*maxFruitless + maxRefusals - 1 {
+			c.do("RCPT TO:<r@-bad-.example>", "501 5.1.3 ")
+		}
+		c.do("RCPT TO:<r@-bad-.example>", "421 4.7.0 ")
+		c.want("EOF")
+	})
 	t.Run("a rate", func(t *testing.T) {
 		now := newClock()
 		d := newServer(t, func(o *Options) { o.Now, o.Limits.Rate = now.now, 1 })
@@ -119,7 +133,7 @@ func TestEveryRefusalIsInTheLogOnce(t *testing.T) {
 		{"MAIL FROM:<a@example.com> SIZE=999999", "552 5.3.4 "},
 		{"RCPT TO:<b@example.org>", "503 5.5.1 "},
 		{"MAIL FROM:<a@no domain>", "501 "},
-		{"BDAT x", "501 5.5.4 "},
+		{"BDAT 0", "503 5.5.1 "},
 		{"MAIL FROM:<a@example.com>", "250 "},
 		{"MAIL FROM:<a@example.com>", "503 5.5.1 "},
 		{"RCPT TO:<b@example.org>", "250 "},

@@ -121,3 +121,34 @@ func TestALineOfAnyLengthTakesLittleMemory(t *testing.T) {
 		t.Errorf("%d octets", m.Size)
 	}
 }
+
+// The copy for the journal has no line that a host may refuse, however long the addresses
+// of the envelope are.
+func TestTheJournalsCopyHasNoLongLines(t *testing.T) {
+	from, to := strings.Repeat("a", 1500)+"@example.com", strings.Repeat("b", 1500)+"@example.org"
+	d := newServer(t, func(o *Options) { o.Journal, o.Postmaster = "archive@journal.example", "ops@example.com" })
+	c := d.hello()
+	c.do("MAIL FROM:<"+from+">", "250 ")
+	c.do("RCPT TO:<c@example.org>", "250 ")
+	c.do("RCPT TO:<"+to+">", "250 ")
+	c.do("DATA", "354 ")
+	c.send(headers + "x\r\n.\r\n")
+	c.want("250 ")
+	contents := d.contents()
+	if len(contents) != 2 {
+		t.Fatalf("%d messages", len(contents))
+	}
+	for _, content := range contents {
+		for line := range strings.Lines(content) {
+			if len(line) > smtpLine+len("\r\n") {
+				t.Errorf("a line of %d octets: %.40q", len(line), line)
+			}
+		}
+	}
+	unfolded := strings.NewReplacer("\r\n ", "", "\r\n\t", "").Replace(contents[0] + contents[1])
+	for _, want := range []string{"X-Envelope-From: <" + from + ">\r\n", "X-Envelope-To: <c@example.org>,<" + to + ">\r\n"} {
+		if !strings.Contains(unfolded, want) {
+			t.Errorf("%.60q is not there:\n%.5000q", want, unfolded)
+		}
+	}
+}

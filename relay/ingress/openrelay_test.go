@@ -11,9 +11,12 @@ import (
 	"fmt"
 	"math/big"
 	"net/netip"
+	"slices"
 	"strings"
 	"testing"
 	"time"
+
+	"golang.org/x/crypto/bcrypt"
 )
 
 // authority issues client certificates.
@@ -246,4 +249,79 @@ func TestARuleStaysWithItsAddress(t *testing.T) {
 	o.Listeners[1].ClientCAs = pool
 	d.server.Update(o)
 	mail(inner, "250 ", issue())
+}
+
+// What gives the right to send may be taken away by a reload. It counts no more then, also
+// in a session that is open.
+func TestARightThatIsTakenAwayEndsInOpenSessions(t *testing.T) {
+	hash := func(password string) string {
+		return string(must(bcrypt.GenerateFromPassword([]byte(password), bcrypt.MinCost)))
+	}
+	pool, issue := authority(t)
+	other, _ := authority(t)
+	for _, tt := range []struct {
+		name     string
+		now      []Account // from a reload on
+		options  func(*Listener)
+		password string // from a log-in, of a certificate where it is ""
+		want     string
+	}{
+		{"nothing changes", nil, func(*Listener) {}, "secret", "250 "},
+		{"the user is gone", []Account{}, func(*Listener) {}, "secret", "421 4.7.0 "},
+		{"another password", []Account{{User{Name: "exchange"}, hash("other")}}, func(*Listener) {}, "secret", "421 4.7.0 "},
+		{"no log-ins", nil, func(l *Listener) { l.Auth = false }, "secret", "550 5.7.1 "},
+		{"the certificate's authority stays", []Account{}, func(*Listener) {}, "", "250 "},
+		{"another authority", []Account{}, func(l *Listener) { l.ClientCAs = other }, "", "550 5.7.1 "},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			passwords := NewPasswords([]Account{{User{Name: "exchange"}, hash("secret")}})
+			var o Options
+			d := newServer(t, func(p *Options) {
+				p.Listeners[0].Allow, p.Listeners[0].Auth, p.Listeners[0].ClientCAs = nil, true, pool
+				p.Users, p.Current = passwords.Authenticate, passwords.Current
+				o = *p
+			})
+			c := d.hello()
+			c.do("STARTTLS", "220 ")
+			if tt.password == "" {
+				c.secure(issue())
+				c.do("EHLO x", "250 ")
+			} else {
+				c.secure()
+				c.do("EHLO x", "250 ")
+				c.do("AUTH PLAIN "+plain("exchange", tt.password), "235 ")
+			}
+			c.do("MAIL FROM:<a@example.com>", "250 ")
+			c.do("RSET", "250 ")
+			o.Listeners = slices.Clone(o.Listeners)
+			tt.options(&o.Listeners[0])
+			d.server.Update(o)
+			if tt.now != nil {
+				passwords.Set(tt.now)
+			}
+			c.do("MAIL FROM:<a@example.com>", tt.want)
+			if strings.HasPrefix(tt.want, "421") {
+				c.want("EOF")
+			}
+		})
+	}
+}
+
+// The domains that a user may send as are those of the last reload.
+func TestAUsersDomainsChangeInOpenSessions(t *testing.T) {
+	account := Account{User{Name: "exchange"}, string(must(bcrypt.GenerateFromPassword([]byte("secret"), bcrypt.MinCost)))}
+	passwords := NewPasswords([]Account{account})
+	d := newServer(t, func(o *Options) {
+		o.Listeners[0].Allow, o.Listeners[0].Auth = nil, true
+		o.Users, o.Current = passwords.Authenticate, passwords.Current
+	})
+	c := d.hello()
+	c.startTLS()
+	c.do("AUTH PLAIN "+plain("exchange", "secret"), "235 ")
+	c.do("MAIL FROM:<a@example.com>", "250 ")
+	c.do("RSET", "250 ")
+	account.SenderDomains = []string{"example.org"}
+	passwords.Set([]Account{account})
+	c.do("MAIL FROM:<a@example.com>", "550 5.7.1 the user exchange may not send as example.com")
+	c.do("MAIL FROM:<a@example.org>", "250 ")
 }

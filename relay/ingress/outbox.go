@@ -25,7 +25,7 @@ type outbox struct {
 func (c *conn) send(p []byte) error {
 	if c.server.refused != nil && len(p) > 4 && (p[0] == '4' || p[0] == '5') {
 		code, status := replyCodes(p)
-		c.server.refused(&Refusal{Client: c.remote.String(), From: c.sender, Command: clean(c.dialogue.verb[:min(len(c.dialogue.verb), 20)]), Code: code, Status: status, Reply: string(bytes.TrimSpace(p))})
+		c.server.refused(&Refusal{Client: c.remote.String(), From: c.sender, Command: c.dialogue.name(), Code: code, Status: status, Reply: string(bytes.TrimSpace(p))})
 	}
 	if c.holds(p) {
 		c.outbox.held = append(c.outbox.held, p...)
@@ -102,7 +102,7 @@ func (c *conn) note(p []byte) {
 
 // refusal is the log line of a reply that refuses something.
 func (c *conn) refusal(reply, status string, more ...any) {
-	attrs := append(c.who(), "command", clean(c.dialogue.verb[:min(len(c.dialogue.verb), 20)]), "from", c.sender, "status", status, "reply", reply)
+	attrs := append(c.who(), "command", c.dialogue.name(), "from", c.sender, "status", status, "reply", reply)
 	c.server.log.Info("refused", append(attrs, more...)...)
 }
 

@@ -26,6 +26,12 @@ type Account struct {
 	PasswordHash string
 }
 
+// user returns the user who logs in with the account's password.
+func (a Account) user() User {
+	a.hash = a.PasswordHash
+	return a.User
+}
+
 const (
 	// passwordMemory is how long a right password is remembered.
 	passwordMemory = 10 * time.Minute
@@ -64,7 +70,7 @@ func (p *Passwords) Authenticate(_ context.Context, name, password string) (User
 	hash, known, most := "", User{}, bcrypt.DefaultCost
 	for _, a := range *p.accounts.Load() {
 		if strings.EqualFold(a.Name, name) {
-			hash, known = a.PasswordHash, a.User
+			hash, known = a.PasswordHash, a.user()
 		}
 		if cost, err := bcrypt.Cost([]byte(a.PasswordHash)); err == nil {
 			most = max(most, cost)
@@ -78,6 +84,17 @@ func (p *Passwords) Authenticate(_ context.Context, name, password string) (User
 	}
 	for _, cost := range missingCosts(hash, most) {
 		_ = bcrypt.CompareHashAndPassword([]byte(nobodyOf(cost)), []byte(password))
+	}
+	return User{}, false
+}
+
+// Current returns a user who has logged in as the accounts have them now. It reports false
+// where the account is gone, or has another password since.
+func (p *Passwords) Current(u User) (User, bool) {
+	for _, a := range *p.accounts.Load() {
+		if strings.EqualFold(a.Name, u.Name) && a.PasswordHash == u.hash {
+			return a.user(), true
+		}
 	}
 	return User{}, false
 }

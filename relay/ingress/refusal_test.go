@@ -112,6 +112,78 @@ func TestManyPasswordsAtOnce(t *testing.T) {
 	}
 }
 
+// The check of a password takes time, and strangers can ask for many. A client that is
+// known does not wait behind them.
+func TestAKnownClientDoesNotWaitBehindThePasswordsOfStrangers(t *testing.T) {
+	entered, release := make(chan bool, 10), make(chan bool)
+	d := behindBalancer(t, func(o *Options) {
+		o.Users = func(_ context.Context, name, password string) (User, bool) {
+			if password == "secret" {
+				return User{Name: name}, true
+			}
+			entered <- true
+			<-release
+			return User{}, false
+		}
+	})
+	t.Cleanup(func() { close(release) })
+	login := func(address, password string) *raw {
+		c := d.from(address)
+		c.want("220 ")
+		c.do("EHLO x", "250 ")
+		c.startTLS()
+		c.send("AUTH PLAIN " + plain("exchange", password) + "\r\n")
+		return c
+	}
+	login("198.51.100.1", "secret").want("235 ")
+	for i := range 5 {
+		login(fmt.Sprintf("192.0.2.%d", i+1), "wrong")
+	}
+	<-entered
+	for i := range 5 { // the others wait for their turn
+		turn := d.server.turnOf(netip.MustParseAddr(fmt.Sprintf("192.0.2.%d", i+1)))
+		for end := time.Now().Add(time.Minute); len(turn) == 0 && time.Now().Before(end); <-time.After(time.Millisecond) {
+		}
+	}
+	c := login("198.51.100.1", "secret")
+	_ = c.conn.SetReadDeadline(time.Now().Add(10 * time.Second))
+	c.want("235 ")
+}
+
+// A stranger that waits for the check of its password keeps its session no longer than one
+// that is silent, and is not told that the password is wrong: nobody has looked at it.
+func TestAStrangerDoesNotWaitWithoutEndForACheck(t *testing.T) {
+	for _, address := range []string{"192.0.2.1", "192.0.2.2"} { // for its turn, for the check
+		entered, release := make(chan bool, 2), make(chan bool)
+		d := behindBalancer(t, func(o *Options) {
+			o.Limits.ProofTime = 3 * time.Second
+			o.Users = func(_ context.Context, name, _ string) (User, bool) {
+				entered <- true
+				<-release
+				return User{Name: name}, true
+			}
+		})
+		login := func(address string) *raw {
+			c := d.from(address)
+			c.want("220 ")
+			c.do("EHLO x", "250 ")
+			c.startTLS()
+			c.send("AUTH PLAIN " + plain("exchange", "secret") + "\r\n")
+			return c
+		}
+		first := login("192.0.2.1")
+		<-entered
+		c := login(address)
+		_ = c.conn.SetReadDeadline(time.Now().Add(20 * time.Second))
+		got, end := c.reply(), c.reply()
+		close(release)
+		if !strings.HasPrefix(got, "454 4.7.0 ") || !strings.HasPrefix(end, "421 4.7.0 ") {
+			t.Errorf("%s: %q, then %q", address, got, end)
+		}
+		first.want("235 ")
+	}
+}
+
 func TestAGatewayIsNamed(t *testing.T) {
 	var log logged
 	d := behindBalancer(t, func(o *Options) {

@@ -41,7 +41,10 @@ type Options struct {
 	TLS func(minimum uint16) *tls.Config
 	// Users checks a name and a password; nil: there are no users. An unknown name
 	// must take as long as a wrong password.
-	Users   func(ctx context.Context, name, password string) (User, bool)
+	Users func(ctx context.Context, name, password string) (User, bool)
+	// Current returns what a user who has logged in may do now; false where that log-in
+	// counts no more. nil: users do not change.
+	Current func(User) (User, bool)
 	Limits  Limits
 	Headers Headers
 	// Rewrite replaces addresses, in the envelope and in the header.
@@ -76,7 +79,7 @@ type Options struct {
 // Refusal is a reply that refuses a client's command.
 type Refusal struct {
 	// Client is the client's address, From the sender of its transaction, "" for none, and
-	// Command the verb that was refused, "" for the greeting.
+	// Command the verb that was refused, "" for the greeting, "unknown" for what is no command.
 	Client, From, Command string
 	// Code is the reply's code, Status its enhanced status code (RFC 3463), "" for none, and
 	// Reply the whole of it.
@@ -88,6 +91,8 @@ type User struct {
 	Name string
 	// SenderDomains are the domains that the user may send as; empty: any.
 	SenderDomains []string
+
+	hash string // of the password with which the user has logged in
 }
 
 // Listener is an address to listen on, with the rules for the clients that may send
@@ -179,8 +184,10 @@ type Server struct {
 	stopped context.Context // canceled when the remaining sessions are cut off
 	stop    context.CancelFunc
 
-	checking semaphore // bounds concurrent password checks
-	refusing semaphore // bounds concurrent TLS handshakes with refused clients
+	// One password of a known client is checked at a time, and one of a stranger: however
+	// many strangers try passwords, a known client does not wait behind them.
+	checking, checkingStrangers semaphore
+	refusing                    semaphore // bounds concurrent TLS handshakes with refused clients
 
 	mu        sync.Mutex
 	draining  bool
@@ -197,6 +204,8 @@ type listener struct {
 	tlsConfig *tls.Config
 	smtp      *smtp.Server
 	net       net.Listener
+
+	acceptFailed time.Time // when that was logged last; for the goroutine that accepts
 }
 
 // New returns a server that does not listen yet.
@@ -213,7 +222,7 @@ func New(o Options) (*Server, error) {
 	o.Limits = o.Limits.withDefaults()
 	s := &Server{
 		queue: o.Queue, hostname: o.Hostname, now: o.Now, log: o.Logger,
-		checking: make(semaphore, checksAtATime), refusing: make(semaphore, refusalsAtATime),
+		checking: make(semaphore, 1), checkingStrangers: make(semaphore, 1), refusing: make(semaphore, refusalsAtATime),
 		conns: make(map[*conn]bool), clients: newClients(),
 	}
 	s.stopped, s.stop = context.WithCancel(context.Background())
@@ -269,11 +278,16 @@ func (l *listener) newSMTP(o *Options) *smtp.Server {
 	return m
 }
 
-// errorLog receives go-smtp's own log, which is about broken connections.
+// errorLog receives go-smtp's own log, which is about broken connections, and about panics.
 type errorLog struct{ log *slog.Logger }
 
 func (e errorLog) Printf(format string, v ...any) {
-	e.log.Debug("go-smtp", "text", fmt.Sprintf(format, v...))
+	text := fmt.Sprintf(format, v...)
+	if strings.HasPrefix(format, "panic") {
+		e.log.Error("a session ended by a fault of the relay", "text", text)
+		return
+	}
+	e.log.Debug("go-smtp", "text", text)
 }
 func (e errorLog) Println(v ...any) { e.log.Debug("go-smtp", "text", fmt.Sprint(v...)) }
 
@@ -370,9 +384,24 @@ type acceptor struct{ l *listener }
 func (a acceptor) Accept() (net.Conn, error) {
 	c, err := a.l.net.Accept()
 	if err != nil {
+		a.l.noteAccept(err)
 		return nil, err
 	}
 	return newConn(c, a.l), nil
+}
+
+// acceptNoted is how often a listener logs at most that it cannot accept connections.
+const acceptNoted = time.Minute
+
+// noteAccept logs why no connection can be accepted, such as too many open files. go-smtp
+// goes on trying.
+func (l *listener) noteAccept(err error) {
+	now := l.server.now()
+	if errors.Is(err, net.ErrClosed) || now.Sub(l.acceptFailed) < acceptNoted {
+		return
+	}
+	l.acceptFailed = now
+	l.server.log.Error("no connection can be accepted", "listener", l.options.Address, "error", err)
 }
 
 func (a acceptor) Close() error   { return a.l.net.Close() }

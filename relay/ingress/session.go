@@ -49,8 +49,10 @@ type session struct {
 	user     User // authenticated by AUTH; no name: nobody
 	attempts int  // of AUTH
 	env      queue.Envelope
-	// envelopeSize is the size of env's recipients, counted as for maxEnvelope.
+	// envelopeSize is the size of the recipients, counted as for maxEnvelope.
 	envelopeSize int
+	// refusedRecipients is how many of the message were refused.
+	refusedRecipients int
 	// drop is set where it is one of the recipients. It is not in env.
 	drop *Drop
 }
@@ -91,9 +93,7 @@ func reply(code int, class, subject, detail int, format string, args ...any) *sm
 // of them. Temporary refusals are not counted, because a client that tries again later
 // behaves correctly.
 func (s *session) refuse(e *smtp.SMTPError) error {
-	s.conn.outbox.logged = true
-	status := fmt.Sprintf("%d.%d.%d", e.EnhancedCode[0], e.EnhancedCode[1], e.EnhancedCode[2])
-	s.conn.refusal(fmt.Sprintf("%d %s %s", e.Code, status, e.Message), status, "helo", s.helo)
+	s.logRefusal(e)
 	if e.Code < 500 {
 		return e
 	}
@@ -104,11 +104,31 @@ func (s *session) refuse(e *smtp.SMTPError) error {
 	return e
 }
 
+func (s *session) logRefusal(e *smtp.SMTPError) {
+	s.conn.outbox.logged = true
+	status := fmt.Sprintf("%d.%d.%d", e.EnhancedCode[0], e.EnhancedCode[1], e.EnhancedCode[2])
+	s.conn.refusal(fmt.Sprintf("%d %s %s", e.Code, status, e.Message), status, "helo", s.helo)
+}
+
+// refuseRecipient is refuse for one of a message's recipients. As many of them as a message
+// may have do not count: the others of a long list must get the message.
+func (s *session) refuseRecipient(e *smtp.SMTPError) error {
+	if s.refusedRecipients++; s.refusedRecipients > s.server.limits().Recipients {
+		return s.refuse(e)
+	}
+	s.logRefusal(e)
+	s.conn.uncounted = true
+	return e
+}
+
 // Mail implements smtp.Session.
 func (s *session) Mail(string, *smtp.MailOptions) error {
 	rule := s.listener.rule()
 	if rule.RequireTLS && s.conn.tls == nil {
 		return s.refuse(reply(530, 5, 7, 0, "this listener takes mail over TLS only: use STARTTLS"))
+	}
+	if !s.renewUser() {
+		return s.refuse(reply(421, 4, 7, 0, "the user or the password has changed since the log-in; log in again"))
 	}
 	if !s.mayRelay(rule) {
 		return s.refuse(s.mayNotRelay(rule))
@@ -157,13 +177,24 @@ func (s *session) Mail(string, *smtp.MailOptions) error {
 	if free := s.server.queue.Room(size); free != nil {
 		return s.unavailable(free)
 	}
-	s.env, s.envelopeSize, s.drop = env, 0, nil
+	s.env, s.envelopeSize, s.refusedRecipients, s.drop = env, 0, 0, nil
 	return nil
+}
+
+// renewUser brings the user up to date after a reload. It reports false where the log-in
+// counts no more: whoever took a password must not send on in a session that is open.
+func (s *session) renewUser() (ok bool) {
+	current := s.server.rules.Load().Current
+	if s.user.Name == "" || current == nil {
+		return true
+	}
+	s.user, ok = current(s.user)
+	return ok
 }
 
 // mayRelay reports whether the client has proved that it may send.
 func (s *session) mayRelay(rule *Listener) bool {
-	return s.user.Name != "" || contains(rule.Allow, s.conn.remote) || s.conn.hasCertificate()
+	return s.user.Name != "" && rule.Auth || contains(rule.Allow, s.conn.remote) || s.conn.hasCertificate()
 }
 
 // mayNotRelay returns the reply to a client that has not proved that it may send.
@@ -199,11 +230,11 @@ func (s *session) unavailable(err error) error {
 // Rcpt implements smtp.Session.
 func (s *session) Rcpt(string, *smtp.RcptOptions) error {
 	if len(s.env.Recipients) >= s.server.limits().Recipients {
-		return s.refuse(reply(452, 4, 5, 3, "too many recipients (%d at most); send the rest in another message", s.server.limits().Recipients))
+		return s.refuseRecipient(reply(452, 4, 5, 3, "too many recipients (%d at most); send the rest in another message", s.server.limits().Recipients))
 	}
 	a := &s.conn.args
 	if a.err != nil {
-		return s.refuse(reply(501, 5, 1, 3, "%s", short(a.err)))
+		return s.refuseRecipient(reply(501, 5, 1, 3, "%s", short(a.err)))
 	}
 	path := a.path
 	if strings.EqualFold(path, "postmaster") { // RFC 5321, 4.5.1
@@ -211,35 +242,46 @@ func (s *session) Rcpt(string, *smtp.RcptOptions) error {
 	}
 	m, err := mailbox.Parse(path)
 	if err != nil {
-		return s.refuse(reply(501, 5, 1, 3, "%s", short(err)))
+		return s.refuseRecipient(reply(501, 5, 1, 3, "%s", short(err)))
 	}
 	rules, given := s.server.rules.Load(), m
 	m, rewritten := rules.Rewrite.replace(m)
 	if m.NeedsUTF8() && !s.env.SMTPUTF8 {
-		return s.refuse(reply(553, 5, 6, 7, "the recipient's address needs SMTPUTF8"))
+		return s.refuseRecipient(reply(553, 5, 6, 7, "the recipient's address needs SMTPUTF8"))
 	}
 	if rules.Blocked.has(given) || rules.Blocked.has(m) {
-		return s.refuse(reply(550, 5, 7, 1, "nobody may write to <%s> through this relay (limits.blocked_recipients)", clipped(given.String())))
+		return s.refuseRecipient(reply(550, 5, 7, 1, "nobody may write to <%s> through this relay (limits.blocked_recipients)", clipped(given.String())))
 	}
 	if drop := rules.Drop; drop.is(m) {
+		if e := s.grow(recipientSize); e != nil {
+			return s.refuseRecipient(e)
+		}
 		s.drop = drop
 		return nil
 	}
 	r := queue.Recipient{Address: m.String()}
 	r.Domain = r.Address[len(r.Address)-len(m.Domain):]
 	if e := s.rcptParams(&r); e != nil {
-		return s.refuse(e)
+		return s.refuseRecipient(e)
 	}
 	if rewritten && r.ORcpt == "" && !given.NeedsUTF8() {
 		r.ORcpt = "rfc822;" + given.String() // RFC 3461, 4.2: notices name what the sender wrote
 	}
-	// A recipient stays in memory for long; its strings must not keep command lines alive.
-	size := s.envelopeSize + recipientSize + len(r.Address) + len(r.ORcpt)
-	if size > maxEnvelope {
-		return s.refuse(reply(452, 4, 5, 3, "the recipients take more than %d octets together; send the rest in another message", maxEnvelope))
+	if e := s.grow(recipientSize + len(r.Address) + len(r.ORcpt)); e != nil {
+		return s.refuseRecipient(e)
 	}
-	s.envelopeSize = size
+	// A recipient stays in memory for long; its strings must not keep command lines alive.
 	s.env.Recipients = append(s.env.Recipients, r)
+	return nil
+}
+
+// grow counts the octets of a recipient, or returns the reply that refuses it. The drop
+// counts each time it is named: go-smtp keeps a list of all recipients.
+func (s *session) grow(octets int) *smtp.SMTPError {
+	if s.envelopeSize+octets > maxEnvelope {
+		return reply(452, 4, 5, 3, "the recipients take more than %d octets together; send the rest in another message", maxEnvelope)
+	}
+	s.envelopeSize += octets
 	return nil
 }
 

@@ -2,6 +2,7 @@ package ingress
 
 import (
 	"bytes"
+	"crypto/x509"
 	"errors"
 	"io"
 	"net/netip"
@@ -27,6 +28,7 @@ const (
 type standing struct {
 	stranger  bool   // the client has not proved that it may send; Server counts strangers
 	fruitless int    // unproductive commands since the last message
+	uncounted bool   // the refusal that goes out next is none of those
 	refusals  int    // permanent refusals since the last accepted message
 	sender    string // the path of the last MAIL, accepted or not; for the log
 	remote    netip.Addr
@@ -55,7 +57,7 @@ func (c *conn) isGone() bool {
 
 // account counts the command that reply answers if it was unproductive, and ends the
 // session after too many of them. RCPT does not count if the recipient was accepted, or
-// if the message has too many recipients (452).
+// is one of those that a list may have (refuseRecipient).
 func (c *conn) account(reply []byte) {
 	if len(reply) < 4 || reply[3] != ' ' {
 		return // not the last line of the reply
@@ -65,8 +67,9 @@ func (c *conn) account(reply []byte) {
 	case "NOOP", "RSET", "VRFY", "EXPN", "HELP":
 		accepted = false
 	case "RCPT":
-		accepted = accepted || bytes.HasPrefix(reply, []byte("452"))
+		accepted = accepted || c.uncounted || bytes.HasPrefix(reply, []byte("452"))
 	}
+	c.uncounted = false
 	if !accepted {
 		c.fruitless++
 	}
@@ -125,9 +128,13 @@ func isForeign(line string) bool {
 func isLetter(b byte) bool { return 'a' <= b|0x20 && b|0x20 <= 'z' }
 
 // hasCertificate reports whether the client has presented a certificate with which it
-// may send.
+// may send. A reload may have taken its authority away since.
 func (c *conn) hasCertificate() bool {
-	return c.listener.rule().ClientCAs != nil && c.tls != nil && len(c.tls.VerifiedChains) > 0
+	authorities := c.listener.rule().ClientCAs
+	return authorities != nil && c.tls != nil && slices.ContainsFunc(c.tls.VerifiedChains, func(chain []*x509.Certificate) bool {
+		_, err := chain[len(chain)-1].Verify(x509.VerifyOptions{Roots: authorities, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageAny}})
+		return err == nil
+	})
 }
 
 // who returns the log attributes of a client.

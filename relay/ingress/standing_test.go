@@ -216,7 +216,7 @@ func TestCommandsThatBringNothingEndASession(t *testing.T) {
 	for _, tt := range []struct{ name, line, reply string }{
 		{"NOOP", "NOOP", "250 "}, {"RSET", "RSET", "250 "}, {"VRFY", "VRFY x", "252 "}, {"EHLO again", "EHLO x", "250 "},
 		{"HELO again", "HELO x", "250 "}, {"RCPT without MAIL", "RCPT TO:<b@example.org>", "503 "}, {"DATA without MAIL", "DATA", "503 "},
-		{"a bad BDAT", "BDAT x", "501 "}, {"HELP", "HELP", "502 "},
+		{"BDAT without MAIL", "BDAT 0 LAST", "503 "}, {"HELP", "HELP", "502 "},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			c := newServer(t, nil).hello()
