@@ -273,7 +273,7 @@ func TestAReportWhoseMailIsRemovedCanBeSentAnew(t *testing.T) {
 		err := client.Do(t.Context(), http.MethodPost, "/v1/queue/remove", operator.Selection{All: true}, &done)
 		return err == nil && q.Counts().Messages == 0
 	})
-	if st := w.WaitForReport("a.example", tlsrpt.Waiting); !strings.Contains(st.Why, "is not in the queue any more") {
+	if st := w.WaitForReport("a.example", tlsrpt.Waiting); !strings.Contains(st.Why.String(), "is not in the queue any more") {
 		t.Errorf("%+v", st)
 	}
 	w.SetFaults(box, testnet.Faults{})
