@@ -36,8 +36,8 @@ type Trashed struct {
 	States    []RecipientState // by index of Recipients
 	HeldFor   string           // why it was held, "" where it was not
 	RemovedAt time.Time
-	// Active reports whether a delivery was under way when it was removed: it may have
-	// been delivered.
+	// Active reports whether a delivery, or its handing over to another relay, was under
+	// way when it was removed: it may have been delivered.
 	Active bool
 
 	seq uint64
