@@ -75,8 +75,9 @@ func (r *Relay) adopt(ctx context.Context, s *postgres.Store) error {
 	if err != nil {
 		return err
 	}
-	r.adopted.Store(mail.delivery, true)
-	defer r.adopted.Delete(mail.delivery)
+	mail.queue.AddPauses(r.queue.Pauses()) // they are of all relays
+	r.adopted.Store(&mail, true)
+	defer r.adopted.Delete(&mail)
 	defer r.serveOrders(s.Space(), mail.queue, mail.notices, mail.reporter)()
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
@@ -106,6 +107,14 @@ func (r *Relay) adopt(ctx context.Context, s *postgres.Store) error {
 			return nil
 		}
 	}
+}
+
+// eachAdopted calls fn for each space that was taken over.
+func (r *Relay) eachAdopted(fn func(*spool)) {
+	r.adopted.Range(func(s, _ any) bool {
+		fn(s.(*spool))
+		return true
+	})
 }
 
 // handoverGrace bounds how long content that is going out delays the handing back of a
