@@ -37,7 +37,6 @@ func (r *Relay) openSpool(st store.Store, damage store.Damage) (s spool, err err
 	s.notices = &notify.Reporter{
 		Hostname: c.Hostname,
 		Language: func() string { return r.config.Load().Notices.Language },
-		Expire:   func() time.Duration { return time.Duration(r.config.Load().Delivery.Expire) },
 		Content:  s.queue.Open,
 	}
 	if s.notices.Digest, err = notify.NewDigest(s.notices, st); err != nil {
