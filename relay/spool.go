@@ -102,7 +102,7 @@ func (r *Relay) adopt(ctx context.Context, s *postgres.Store) error {
 		if err := s.Err(); err != nil {
 			return err
 		}
-		if s.WantedBy() != "" || !reports && mail.queue.Counts().Messages == 0 {
+		if s.WantedBy() != "" || !reports && mail.queue.Counts().Messages == 0 && !mail.notices.Digest.Waits() {
 			return nil
 		}
 	}

@@ -109,6 +109,18 @@ func (a *recipientWindow) hold(s summary) (listed bool) {
 	return true
 }
 
+// Waits reports whether notices are held back.
+func (d *Digest) Waits() bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for _, a := range d.senders {
+		if len(a.kept) > 0 {
+			return true
+		}
+	}
+	return false
+}
+
 // limit holds a notice back for the digest where the sender has had too many.
 func (d *Digest) limit(n *notice, m *queue.NewMessage) {
 	d.mu.Lock()

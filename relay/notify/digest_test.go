@@ -186,8 +186,14 @@ func TestNoticesAreNotHeldBackAfterTheClockWasAhead(t *testing.T) {
 	r.now = now
 	r.open()
 	defer r.close()
+	if !r.Digest.Waits() {
+		t.Error("no notice is held back")
+	}
 	if err := r.Digest.Send(r.queue); err != nil {
 		t.Fatal(err)
+	}
+	if r.Digest.Waits() {
+		t.Error("notices are held back after the digest")
 	}
 	r.fails("a@x.example", 1)
 	if got := len(r.notices("a@x.example")); got != maxNotices+2 {
