@@ -1,11 +1,11 @@
 package history
 
 import (
+	"bytes"
 	"errors"
 	"io/fs"
 	"os"
 	"path/filepath"
-	"bytes"
 	"testing"
 	"time"
 )
