@@ -74,9 +74,9 @@ func (r *Relay) adopt(ctx context.Context, s *postgres.Store) error {
 	if err != nil {
 		return err
 	}
-	mail.queue.AddPauses(r.queue.Pauses()) // they are of all relays
 	r.adopted.Store(&mail, true)
 	defer r.adopted.Delete(&mail)
+	mail.queue.AddPauses(r.queue.Pauses()) // they are of all relays; a reload in between is in them
 	defer r.serveOrders(s.Space(), mail.queue, mail.notices, mail.reporter)()
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
