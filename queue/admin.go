@@ -9,14 +9,15 @@ import (
 )
 
 // Retry makes the selected messages due now and ends the back-off of their
-// domains; one of them goes first as a probe. Held ones stay held. It returns
-// how many messages it touched.
+// domains; one of them goes first as a probe. Held ones stay held, and those that are to be
+// bounced are not tried. It returns how many messages it touched.
 func (q *Queue) Retry(ctx context.Context, f Filter) (int, error) {
 	return q.each(ctx, f, "", "", q.retryLocked)
 }
 
 func (q *Queue) retryLocked(e *scheduler.Entry, _ *Message) bool {
-	return !e.Held && q.permitted(e, q.scheduler.RetryNow(e, q.clock.now()))
+	tried := slices.ContainsFunc(e.Groups, func(g scheduler.Group) bool { return !g.State().Ended() && g.State() != scheduler.Canceled })
+	return !e.Held && tried && q.permitted(e, q.scheduler.RetryNow(e, q.clock.now()))
 }
 
 // Hold keeps the selected messages from being tried until Unhold, over

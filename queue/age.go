@@ -19,8 +19,8 @@ func AgeBounds() []time.Duration {
 	return bounds
 }
 
-// add counts recipients.
-func (a *Ages) add(age time.Duration, recipients int) {
+// Add counts recipients of an age.
+func (a *Ages) Add(age time.Duration, recipients int) {
 	i := 0
 	for bound := youngest; i < len(a)-1 && age >= bound; bound *= 2 {
 		i++

@@ -246,7 +246,7 @@ type progress int
 const (
 	nothingLeft progress = iota // it matches nothing, and is no longer on the list
 	early                       // its time has not come; it stays on the list
-	beingTried                  // a group that it matches is claimed; it stays on the list
+	beingTried                  // a group that it matches is claimed, or a drain is sending it; it stays on the list
 	changed                     // the message has changed since it was read
 	ready                       // it can be applied
 	applied
@@ -302,7 +302,7 @@ func (q *Queue) progressOf(c *cancellation, m *Message) ([]int, progress) {
 // progressLocked returns the groups that c matches now, by number.
 func (q *Queue) progressLocked(c *cancellation, m *Message) (groups []int, p progress) {
 	e := c.entry
-	busy := false
+	busy := q.handover.sending[e]
 	for i := range e.Groups {
 		if g := &e.Groups[i]; c.matches(g) {
 			groups = append(groups, i)
@@ -426,7 +426,7 @@ func (q *Queue) removeLocked(e *scheduler.Entry, m *Message) bool {
 	var trashed *trashItem
 	if left := m.waiting(groups); len(left.Recipients) > 0 && q.trash.takes(m.Size) {
 		deleteState(e, &b)
-		trashed = q.addTrashed(&left, e.Seq, m.Chunks, stateOf(e) == Active, &b)
+		trashed = q.addTrashed(&left, e.Seq, m.Chunks, stateOf(e) == Active || q.handover.sending[e], &b)
 	} else {
 		deleteRecords(e, m.Chunks, &b)
 	}

@@ -43,6 +43,8 @@ type Claim struct {
 	Age time.Duration
 	// Expired reports whether the message is older than Schedule.Expire.
 	Expired bool
+	// ExpiresAt is when the message is given up; zero: never.
+	ExpiresAt time.Time
 	// Kind is the purpose of the claim.
 	Kind ClaimKind
 	// BackoffStep is how many back-offs in a row the domain had when this was claimed.
@@ -70,8 +72,12 @@ func (q *Queue) newClaimLocked(c scheduler.Claim) *Claim {
 	if g == nil {
 		return nil
 	}
-	return &Claim{q: q, group: g, Domain: g.Domain.Name, Attempts: int(g.Attempts), Age: c.Age, Expired: c.Expired, Kind: c.Kind,
+	claim := &Claim{q: q, group: g, Domain: g.Domain.Name, Attempts: int(g.Attempts), Age: c.Age, Expired: c.Expired, Kind: c.Kind,
 		BackoffStep: c.BackoffStep, BackoffReason: c.BackoffReason, hasRecords: g.Entry.HasRecords}
+	if at, ok := q.scheduler.ExpiresAt(g.Entry); ok {
+		claim.ExpiresAt = q.clock.at(at)
+	}
+	return claim
 }
 
 // stalledPoll is how often Claim looks whether the store can write again.

@@ -62,7 +62,18 @@ type drain struct {
 	run     string
 	handed  int
 	skipped map[ID]string // that the other relay does not take, or that cannot be read
-	taken   map[*scheduler.Entry]bool
+}
+
+// handover has the messages that a drain is about to hand to another relay.
+type handover struct {
+	// reserved are those that it keeps from being tried here, by a hold in memory only.
+	reserved map[*scheduler.Entry]bool
+	// sending are those of the request under way: the other relay may have them already.
+	sending map[*scheduler.Entry]bool
+}
+
+func newHandover() handover {
+	return handover{reserved: make(map[*scheduler.Entry]bool), sending: make(map[*scheduler.Entry]bool)}
 }
 
 // Drain hands all messages to another relay, with their IDs, attempts, due times and holds,
@@ -75,7 +86,7 @@ func (q *Queue) Drain(ctx context.Context, o DrainOptions) (handed int, err erro
 		return 0, ErrDraining
 	}
 	defer q.draining.Store(false)
-	d := &drain{q: q, o: o, skipped: make(map[ID]string), taken: make(map[*scheduler.Entry]bool)}
+	d := &drain{q: q, o: o, skipped: make(map[ID]string)}
 	if d.run, err = q.drainRun(ctx, o.To); err != nil {
 		return 0, err
 	}
@@ -136,6 +147,7 @@ func (d *drain) all(ctx context.Context) error {
 			continue
 		}
 		err := d.handOver(ctx, batch)
+		d.answered()
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
@@ -186,22 +198,26 @@ func pause(ctx context.Context, d time.Duration) error {
 	}
 }
 
-// reserve keeps the next messages from being tried here, in memory only, and returns them.
-// Those that were reserved and not handed over come first.
+// reserve keeps the next messages from being tried here, in memory only, and returns those
+// of the next request. Those that were reserved and not handed over come first.
 func (d *drain) reserve() (batch []*scheduler.Entry) {
 	q := d.q
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	for e := range d.taken {
+	add := func(e *scheduler.Entry) {
+		batch = append(batch, e)
+		q.handover.sending[e] = true
+	}
+	for e := range q.handover.reserved {
 		switch {
 		case e.Gone:
-			delete(d.taken, e) // the operator has removed it
-		case len(batch) < drainMessages:
-			batch = append(batch, e)
+			delete(q.handover.reserved, e) // the operator has removed it
+		case len(batch) < drainMessages && !canceled(e):
+			add(e)
 		}
 	}
 	for e := q.scheduler.First(); e != nil && len(batch) < drainMessages; e = e.Next() {
-		if !e.Accepted || d.taken[e] || e.Busy() || canceled(e) {
+		if !e.Accepted || q.handover.reserved[e] || e.Busy() || canceled(e) {
 			continue
 		}
 		if _, skip := d.skipped[ID(e.ID)]; skip {
@@ -213,20 +229,29 @@ func (d *drain) reserve() (batch []*scheduler.Entry) {
 		}
 		if !e.Held {
 			q.permitted(e, q.scheduler.Hold(e, q.clock.now()))
-			d.taken[e] = true
+			q.handover.reserved[e] = true
 		}
-		batch = append(batch, e)
+		add(e)
 	}
 	return batch
+}
+
+// answered ends a request: what it had can be changed again.
+func (d *drain) answered() {
+	d.q.mu.Lock()
+	defer d.q.mu.Unlock()
+	clear(d.q.handover.sending)
+	d.q.cancellations.wake.raise() // some may have waited for the answer
 }
 
 // giveBack lets what was reserved and not handed over be tried here again, when it was due.
 func (d *drain) giveBack() {
 	d.q.mu.Lock()
 	defer d.q.mu.Unlock()
-	for e := range d.taken {
+	for e := range d.q.handover.reserved {
 		d.q.permitted(e, d.q.scheduler.EndHold(e, d.q.clock.now()))
 	}
+	clear(d.q.handover.reserved)
 	d.q.wake.raise()
 }
 
@@ -299,8 +324,8 @@ func (d *drain) skip(id ID, why string) {
 	d.q.mu.Lock()
 	defer d.q.mu.Unlock()
 	d.skipped[id] = why
-	if e := d.q.byID[id]; e != nil && d.taken[e] {
-		delete(d.taken, e)
+	if e := d.q.byID[id]; e != nil && d.q.handover.reserved[e] {
+		delete(d.q.handover.reserved, e)
 		d.q.permitted(e, d.q.scheduler.EndHold(e, d.q.clock.now()))
 	}
 }
@@ -313,7 +338,7 @@ func (d *drain) remove(m *Message) {
 	if e != nil {
 		var b store.Batch
 		deleteRecords(e, m.Chunks, &b)
-		delete(d.taken, e)
+		delete(q.handover.reserved, e)
 		q.forgetLocked(e)
 		q.write(&b)
 		d.handed++

@@ -7,11 +7,13 @@ import (
 	"github.com/stsrelay/stsrelay/queue/scheduler"
 )
 
-// holdLocked keeps e from being tried. It reports whether e was not held.
+// holdLocked keeps e from being tried. It reports whether e was not held; the hold of a
+// drain does not count. What a drain is sending stays as it is.
 func (q *Queue) holdLocked(e *scheduler.Entry, rec holdRecord) bool {
-	if e.Held {
+	if e.Held && !q.handover.reserved[e] || q.handover.sending[e] {
 		return false
 	}
+	delete(q.handover.reserved, e)
 	q.permitted(e, q.scheduler.Hold(e, q.clock.now()))
 	e.HasRecords = true
 	var b store.Batch
@@ -21,9 +23,10 @@ func (q *Queue) holdLocked(e *scheduler.Entry, rec holdRecord) bool {
 	return true
 }
 
-// unholdLocked releases e. It reports whether e was held.
+// unholdLocked releases e. It reports whether e was held, by anything but a drain. What a
+// drain is sending stays held: it would be delivered twice.
 func (q *Queue) unholdLocked(e *scheduler.Entry, _ *Message) bool {
-	if !e.Held {
+	if !e.Held || q.handover.reserved[e] || q.handover.sending[e] {
 		return false
 	}
 	q.readableLocked(e)

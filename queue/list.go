@@ -370,7 +370,7 @@ func (q *Queue) Summary() []DomainSummary {
 				s.messages++
 			}
 			s.recipients += int(g.Recipients)
-			s.ages.add(now.Sub(e.ReceivedAt), int(g.Recipients))
+			s.ages.Add(now.Sub(e.ReceivedAt), int(g.Recipients))
 			s.oldest = min(s.oldest, e.ReceivedAt)
 			if at := g.StartsAt(); !e.Held && at != scheduler.Forever && (s.next == 0 || at < s.next) {
 				s.next = at

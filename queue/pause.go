@@ -120,30 +120,53 @@ func (q *Queue) writePausesLocked() {
 	q.write(&b)
 }
 
+// ReadPauses returns the pauses in the store of a queue, also of one that another process
+// has open. That of delivery as a whole without an end is not among them.
+func ReadPauses(st store.Reader) (list []Pause, err error) {
+	err = st.View(keyPauses, func(v []byte) error {
+		if err := decode(v, &list); err != nil {
+			return fmt.Errorf("%w: %w", &store.ValueError{Key: keyPauses}, err)
+		}
+		return nil
+	})
+	return list, err
+}
+
 // readPauses reads the pauses when the queue is opened. paused reports whether the configuration
 // has paused delivery as a whole.
 func (q *Queue) readPauses(paused bool) error {
-	value, err := store.Get(q.store, keyPauses)
+	list, err := ReadPauses(q.store)
 	if _, damaged := errors.AsType[*store.ValueError](err); err != nil && !damaged {
 		return err
 	}
-	if err == nil && value != nil {
-		err = decode(value, &q.pauses)
-	}
 	if err != nil {
 		q.log.Error("the pauses of delivery cannot be read: nothing is paused", "error", err)
-		q.pauses = nil
+		list = nil
 	}
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	q.pauses = q.pausesLocked()
-	for i := range q.pauses {
-		q.applyPauseLocked(&q.pauses[i])
-	}
+	q.pauses = list
+	q.addPausesLocked(q.pausesLocked())
 	if paused {
 		q.pauseByConfigurationLocked()
 	}
 	return nil
+}
+
+// AddPauses adds the pauses of another queue: they count here as they do there.
+func (q *Queue) AddPauses(list []Pause) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.addPausesLocked(list)
+	q.writePausesLocked()
+}
+
+// addPausesLocked adds pauses; each takes the place of one of the same domain.
+func (q *Queue) addPausesLocked(list []Pause) {
+	for i := range list {
+		q.pauses = append(q.pausesLocked(list[i].Domain), list[i])
+		q.applyPauseLocked(&list[i])
+	}
 }
 
 // Paused reports whether delivery as a whole is paused.

@@ -128,6 +128,7 @@ type Queue struct {
 	seen        seenRecord
 	ids         idSource
 	pauses      pauses
+	handover    handover
 }
 
 // background is the work that goes on while the queue is open.
@@ -167,6 +168,7 @@ func Open(o Options) (*Queue, error) {
 		trash:         trash{limit: o.TrashSize},
 		bounceDelay:   o.BounceDelay,
 		cancellations: newCancellations(),
+		handover:      newHandover(),
 		scheduler: scheduler.New(scheduler.Options{
 			Schedule: o.Schedule,
 			Limits:   scheduler.Limits{Domain: o.DomainLimit, Claims: o.ClaimLimit},

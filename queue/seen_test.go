@@ -45,6 +45,9 @@ func TestMailIsNotGivenUpForATimeInWhichNobodyTriedIt(t *testing.T) {
 				if w.Expired != r.expired {
 					t.Errorf("run %d: expired %t, age %s", i, w.Expired, w.Age)
 				}
+				if w.ExpiresAt.After(b.o.Now()) == r.expired {
+					t.Errorf("run %d: it is given up at %s, and it is %s", i, w.ExpiresAt, b.o.Now())
+				}
 				b.Release(w)
 			}
 		})

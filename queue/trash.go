@@ -24,6 +24,9 @@ const (
 	maxTrash = 100_000
 	// trashEvery is how often the trash is looked through for what is to go.
 	trashEvery = time.Minute
+	// unreadableTime is how far in the future a record that cannot be read seems to be
+	// removed.
+	unreadableTime = 100 * 365 * 24 * time.Hour
 )
 
 // ErrNotInTrash means that the trash does not hold a message.
@@ -37,8 +40,8 @@ type Trashed struct {
 	States    []RecipientState // by index of Recipients
 	HeldFor   string           // why it was held, "" where it was not
 	RemovedAt time.Time
-	// Active reports whether a delivery was under way when it was removed: it may have
-	// been delivered.
+	// Active reports whether a delivery, or its handing over to another relay, was under
+	// way when it was removed: it may have been delivered.
 	Active bool
 
 	seq uint64
@@ -215,10 +218,10 @@ func (q *Queue) emptyTrash(before time.Time) int {
 	return len(gone)
 }
 
-// EmptyTrash deletes all that is in the trash and returns how many messages that
-// were.
+// EmptyTrash deletes all that is in the trash and can be read, and returns how many
+// messages that were.
 func (q *Queue) EmptyTrash(ctx context.Context) (int, error) {
-	n := q.emptyTrash(q.clock.wall().Add(time.Hour))
+	n := q.emptyTrash(q.clock.wall().Add(unreadableTime / 2)) // also what was removed while the clock was ahead
 	return n, store.Commit(ctx, q.store, new(store.Batch))
 }
 
@@ -253,14 +256,15 @@ func (q *Queue) trashed(seq uint64) (t Trashed, ok bool, err error) {
 
 // Restore puts a message of the trash back into the queue, due now, or held where
 // it was held. name is its ID or the beginning of it; a message that was removed
-// in parts comes back in as many messages. It returns the IDs that they have now:
+// in parts comes back in as many messages. What was removed before since stays in
+// the trash (zero: nothing). It returns the IDs that they have now:
 // their own, or a new one where that is in the queue. The error wraps
 // ErrNotInTrash or ErrAmbiguous.
-func (q *Queue) Restore(ctx context.Context, name string) ([]ID, error) {
+func (q *Queue) Restore(ctx context.Context, name string, since time.Time) ([]ID, error) {
 	name = strings.ToUpper(name)
 	var found []trashItem
 	for _, i := range q.trash.all() {
-		if name != "" && strings.HasPrefix(i.id.String(), name) {
+		if name != "" && strings.HasPrefix(i.id.String(), name) && !i.removedAt.Before(since) {
 			found = append(found, i)
 		}
 	}
@@ -297,7 +301,7 @@ func (q *Queue) restore(ctx context.Context, i trashItem) (ID, error) {
 	}
 	m := &exportedMessage{Envelope: t.Envelope, HeldFor: t.HeldFor, HeldAt: q.clock.wall().UTC()}
 	for _, s := range t.States {
-		m.States = append(m.States, exportedState{State: s, LastAttempt: q.clock.wall(), NextAttempt: q.clock.wall()})
+		m.States = append(m.States, exportedState{State: s, NextAttempt: q.clock.wall()}) // when it was tried last, the trash does not know
 	}
 	q.mu.Lock()
 	there := q.trash.remove(i.seq)
@@ -360,7 +364,7 @@ func (q *Queue) loadTrash() error {
 // unreadableTrash leaves a damaged record where it is, and the body with it.
 func (q *Queue) unreadableTrash(seq uint64, err error) {
 	q.log.Error("a record of the trash cannot be read; it is left where it is", "number", seq, "error", err)
-	q.trash.add(&trashItem{seq: seq, removedAt: q.clock.wall().AddDate(100, 0, 0)})
+	q.trash.add(&trashItem{seq: seq, removedAt: q.clock.wall().Add(unreadableTime)})
 }
 
 func trashSeq(key []byte) (uint64, bool) {

@@ -60,7 +60,7 @@ func TestWhatIsRemovedCanBeRestored(t *testing.T) {
 		}
 		ids := make(map[ID]ID)
 		for _, id := range []ID{whole, held, part} {
-			back, err := b.Restore(t.Context(), strings.ToLower(id.String()))
+			back, err := b.Restore(t.Context(), strings.ToLower(id.String()), time.Time{})
 			if err != nil || len(back) != 1 {
 				t.Fatal(back, err)
 			}
@@ -112,7 +112,7 @@ func TestTheTrashIsBounded(t *testing.T) {
 		t.Errorf("%d are kept", len(l))
 	}
 	for _, id := range []ID{ids[0], large} {
-		if _, err := b.Restore(t.Context(), id.String()); !errors.Is(err, ErrNotInTrash) {
+		if _, err := b.Restore(t.Context(), id.String(), time.Time{}); !errors.Is(err, ErrNotInTrash) {
 			t.Errorf("%s: %v", id, err)
 		}
 	}
@@ -173,11 +173,52 @@ func TestWhatWasDeliveredIsNotRestored(t *testing.T) {
 	id := b.accept("x", to("a@x.test", "b@y.test"))
 	b.finish(b.ClaimFor("x.test"), Delivered)
 	b.touched(1)(b.Remove(t.Context(), Filter{}))
-	if _, err := b.Restore(t.Context(), id.String()[:12]); err != nil {
+	if _, err := b.Restore(t.Context(), id.String()[:12], time.Time{}); err != nil {
 		t.Fatal(err)
 	}
 	if got := addresses(b.show(id).Recipients); !slices.Equal(got, []string{"b@y.test"}) {
 		t.Errorf("%v", got)
+	}
+}
+
+// A message that was removed in parts comes back without what was removed before a time. When
+// it was tried last is not known any more, and not said.
+func TestOnlyWhatWasRemovedSinceATimeIsRestored(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, Options{TrashSize: trashSize})
+	id := b.accept("x", to("a@x.test", "b@y.test"))
+	b.finish(b.ClaimFor("y.test"), Queued)
+	b.touched(1)(b.Remove(t.Context(), Filter{Domain: "x.test"}))
+	b.applyCanceled()
+	b.step(time.Hour)
+	b.touched(1)(b.Remove(t.Context(), Filter{Domain: "y.test"}))
+	b.applyCanceled()
+	back, err := b.Restore(t.Context(), id.String(), b.o.Now().Add(-10*time.Minute))
+	if err != nil || len(back) != 1 {
+		t.Fatal(back, err)
+	}
+	m := b.show(back[0])
+	if got := addresses(m.Recipients); !slices.Equal(got, []string{"b@y.test"}) {
+		t.Errorf("restored for %v", got)
+	}
+	if at := m.Waits[0].LastAttemptAt; m.Attempts != 1 || !at.IsZero() {
+		t.Errorf("after %d attempts, the last one at %v", m.Attempts, at)
+	}
+	if l := b.inTrash(); len(l) != 1 || l[0].Recipients[0].Address != "a@x.test" {
+		t.Errorf("in the trash: %+v", l)
+	}
+}
+
+// What was removed while the clock was ahead is deleted, too, when the trash is emptied.
+func TestTheTrashIsEmptiedAfterTheClockWasAhead(t *testing.T) {
+	t.Parallel()
+	b := newBench(t, Options{TrashSize: trashSize})
+	b.accept("x", to("a@x.test"))
+	b.step(365 * 24 * time.Hour)
+	b.touched(1)(b.Remove(t.Context(), Filter{}))
+	b.step(-365 * 24 * time.Hour)
+	if n, err := b.EmptyTrash(t.Context()); n != 1 || err != nil || b.chunks() != 0 {
+		t.Errorf("%d deleted, %v; %d chunks are left", n, err, b.chunks())
 	}
 }
 

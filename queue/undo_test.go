@@ -64,3 +64,24 @@ func TestAMessageThatIsRemovedIsNotBouncedLater(t *testing.T) {
 		}
 	})
 }
+
+// What is to be bounced has no next attempt, and a retry does not touch it, until the bounce is
+// undone.
+func TestWhatIsToBeBouncedIsNotTriedNext(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBenchOn(t, inMemory(), Options{BounceDelay: time.Minute})
+		id := b.accept("x", to("a@x.test", "b@y.test"))
+		b.touched(1)(b.Bounce(t.Context(), Filter{Domain: "x.test"}, "", none))
+		if w := b.show(id).Waits; !w[0].NextAttemptAt.IsZero() || w[1].NextAttemptAt.IsZero() {
+			t.Errorf("the next attempts: %+v", w)
+		}
+		b.touched(1)(b.Retry(t.Context(), Filter{}))
+		b.touched(1)(b.Bounce(t.Context(), Filter{}, "", none))
+		b.touched(0)(b.Retry(t.Context(), Filter{}))
+		b.UndoBounces()
+		b.touched(1)(b.Retry(t.Context(), Filter{}))
+		if at := b.show(id).NextAttemptAt; at.IsZero() {
+			t.Error("there is no next attempt after the undo")
+		}
+	})
+}

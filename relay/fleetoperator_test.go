@@ -64,7 +64,7 @@ func TestAnOperatorSeesAndChangesTheMessagesOfAllRelays(t *testing.T) {
 	if done, err := op.Change(t.Context(), actor, operator.Hold, operator.Selection{IDs: []string{here[:shared]}}); err != nil || done.Affected != 0 || len(done.Ambiguous) != 1 {
 		t.Errorf("hold by a shared beginning: %+v, %v", done, err)
 	}
-	if sum, err := op.FleetSummary(t.Context()); err != nil || len(sum) != 1 || sum[0].Messages != 2 || sum[0].Recipients != 2 {
+	if sum, err := op.FleetSummary(t.Context()); err != nil || len(sum) != 1 || sum[0].Messages != 2 || sum[0].Recipients != 2 || sum[0].Ages[0] != 2 {
 		t.Errorf("summary: %+v, %v", sum, err)
 	}
 

@@ -109,7 +109,7 @@ type Relay struct {
 	space     *postgres.Store // nil: the queue is on the disk
 	fleetView *fleetView      // nil: there is no fleet
 	spaces    atomic.Int64    // that the fleet works on
-	adopted   sync.Map        // the *delivery.Delivery of spaces of other relays
+	adopted   sync.Map        // the *spool of each space that was taken over
 	troubles  fleetTroubles
 	executors sync.Map    // by space, the *operator.Operator that executes orders of other relays
 	store     store.Store // where the queue is: disk or space

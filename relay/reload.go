@@ -5,7 +5,6 @@ import (
 	"errors"
 
 	"github.com/stsrelay/stsrelay/config"
-	"github.com/stsrelay/stsrelay/relay/delivery"
 )
 
 // Reload reads the configuration and the certificates again. If they are wrong, it
@@ -80,16 +79,16 @@ func (r *Relay) takeOver(ctx context.Context, c *config.Config) (restart []strin
 	r.passwords.Set(accounts(c))
 	r.signer.Store(signer)
 	r.warnUnsigned(c)
-	r.queue.SetSchedule(schedule(c))
-	r.queue.SetLimits(queueLimits(c))
-	if running.Delivery.Paused != c.Delivery.Paused { // else what the operator has set stays
-		r.queue.SetPaused(c.Delivery.Paused)
+	set := func(s *spool) {
+		s.queue.SetSchedule(schedule(c))
+		s.queue.SetLimits(queueLimits(c))
+		if running.Delivery.Paused != c.Delivery.Paused { // else what the operator has set stays
+			s.queue.SetPaused(c.Delivery.Paused)
+		}
+		s.delivery.Set(deliverySettings)
 	}
-	r.delivery.Set(deliverySettings)
-	r.adopted.Range(func(d, _ any) bool {
-		d.(*delivery.Delivery).Set(deliverySettings)
-		return true
-	})
+	set(&spool{queue: r.queue, delivery: r.delivery})
+	r.eachAdopted(set)
 	r.history.Set(historySettings(c))
 	if r.policies != nil && running.Delivery.PrivateAddresses != c.Delivery.PrivateAddresses {
 		// Another private_addresses may give another answer: the next delivery asks again.

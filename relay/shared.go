@@ -158,8 +158,5 @@ func (r *Relay) shareLimits(spaces int) {
 		return
 	}
 	r.delivery.Set(s)
-	r.adopted.Range(func(d, _ any) bool {
-		d.(*delivery.Delivery).Set(s)
-		return true
-	})
+	r.eachAdopted(func(other *spool) { other.delivery.Set(s) })
 }

@@ -37,7 +37,6 @@ func (r *Relay) openSpool(st store.Store, damage store.Damage) (s spool, err err
 	s.notices = &notify.Reporter{
 		Hostname: c.Hostname,
 		Language: func() string { return r.config.Load().Notices.Language },
-		Expire:   func() time.Duration { return time.Duration(r.config.Load().Delivery.Expire) },
 		Content:  s.queue.Open,
 	}
 	if s.notices.Digest, err = notify.NewDigest(s.notices, st); err != nil {
@@ -75,8 +74,9 @@ func (r *Relay) adopt(ctx context.Context, s *postgres.Store) error {
 	if err != nil {
 		return err
 	}
-	r.adopted.Store(mail.delivery, true)
-	defer r.adopted.Delete(mail.delivery)
+	r.adopted.Store(&mail, true)
+	defer r.adopted.Delete(&mail)
+	mail.queue.AddPauses(r.queue.Pauses()) // they are of all relays; a reload in between is in them
 	defer r.serveOrders(s.Space(), mail.queue, mail.notices, mail.reporter)()
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
@@ -102,10 +102,18 @@ func (r *Relay) adopt(ctx context.Context, s *postgres.Store) error {
 		if err := s.Err(); err != nil {
 			return err
 		}
-		if s.WantedBy() != "" || !reports && mail.queue.Counts().Messages == 0 {
+		if s.WantedBy() != "" || !reports && mail.queue.Counts().Messages == 0 && !mail.notices.Digest.Waits() {
 			return nil
 		}
 	}
+}
+
+// eachAdopted calls fn for each space that was taken over.
+func (r *Relay) eachAdopted(fn func(*spool)) {
+	r.adopted.Range(func(s, _ any) bool {
+		fn(s.(*spool))
+		return true
+	})
 }
 
 // handoverGrace bounds how long content that is going out delays the handing back of a

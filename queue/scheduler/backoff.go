@@ -26,6 +26,9 @@ func (d *Domain) blocks(p Priority) bool {
 
 // StartsAt returns when g may be tried; Forever where its domain is paused without an end.
 func (g *Group) StartsAt() Time {
+	if g.state == Canceled {
+		return Forever
+	}
 	d := g.Domain
 	at := max(g.Due, d.pausedUntil)
 	if d.blocks(g.Priority) {

@@ -245,7 +245,7 @@ func (m *Monitor) due(present []Alert, now time.Time) bool {
 	due, urgent, last := len(present) == 0 && len(m.told) > 0, false, time.Time{} // all is over, or
 	for _, t := range present {
 		was, known := m.told[t.Key]
-		due = due || !known || now.Sub(was.At) >= tellEvery
+		due = due || !known || now.Sub(was.At).Abs() >= tellEvery // it may have been told while the clock was ahead
 		urgent = urgent || t.urgent && !known
 	}
 	for _, t := range m.told {

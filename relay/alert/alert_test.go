@@ -130,6 +130,8 @@ func TestTheOperatorIsToldOnceADay(t *testing.T) {
 	d.says(d.after(time.Hour, disk), "still: the disk runs full", "Still so:\n\n* the disk runs full\n")
 	d.says(d.after(2*time.Hour, disk, cert), "the certificate ends", "New:\n\n* the certificate ends\n\nStill so:\n\n* the disk runs full\n")
 	d.says(d.after(24*time.Hour, disk, cert), "2 troubles are still there", "Still so:\n\n* the disk")
+	d.restart()
+	d.says(d.after(-365*24*time.Hour, disk, cert), "2 troubles are still there", "Still so:\n\n* the disk") // the clock was ahead
 }
 
 func TestMailsToTheOperatorAreAnHourApart(t *testing.T) {

@@ -137,7 +137,7 @@ func (m *member) look(ctx context.Context, d *postgres.Directory) {
 		if s.Held() || s.Name == m.Space.Space {
 			continue
 		}
-		if s.Name == ReportsSpace && !m.Reports || s.Name != ReportsSpace && s.Messages == 0 {
+		if s.Name == ReportsSpace && !m.Reports || s.Name != ReportsSpace && s.Messages == 0 && !s.Notices {
 			continue
 		}
 		if !s.GivenUp && time.Since(m.calm) < m.Own.Length() {

@@ -95,15 +95,33 @@ func (w *writer) forget(day, address string, dryRun bool) (int, error) {
 	return total, w.rewrite(name, list, changed, total)
 }
 
+// newSuffix is that of a file that will replace the one without it.
+const newSuffix = ".new"
+
+// removeUnfinished deletes the files that a process was writing anew when it was killed: nothing
+// else would ever delete what they have, or take an address out of them.
+func removeUnfinished(dir string) error {
+	list, err := os.ReadDir(dir)
+	for _, e := range list {
+		if strings.HasSuffix(e.Name(), fileSuffix+newSuffix) {
+			err = errors.Join(err, os.Remove(filepath.Join(dir, e.Name())))
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("open the history: %w", err)
+	}
+	return nil
+}
+
 // rewrite replaces a file: it writes a new one under a second name and renames it.
 func (w *writer) rewrite(name string, list []place, changed [][]byte, total int) (err error) {
-	f, err := os.OpenFile(name+".new", os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o600)
+	f, err := os.OpenFile(name+newSuffix, os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o600)
 	if err != nil {
 		return err
 	}
 	defer func() {
 		if err != nil {
-			err = errors.Join(err, f.Close(), os.Remove(name+".new"))
+			err = errors.Join(err, f.Close(), os.Remove(name+newSuffix))
 		}
 	}()
 	d := &dayFile{f: f, day: filepath.Base(name)}
@@ -120,7 +138,7 @@ func (w *writer) rewrite(name string, list []place, changed [][]byte, total int)
 	if err := f.Close(); err != nil {
 		return err
 	}
-	if err := os.Rename(name+".new", name); err != nil {
+	if err := os.Rename(name+newSuffix, name); err != nil {
 		return err
 	}
 	dir, err := os.Open(filepath.Dir(name))

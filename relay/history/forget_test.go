@@ -2,6 +2,10 @@ package history
 
 import (
 	"bytes"
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
 	"testing"
 	"time"
 )
@@ -63,5 +67,19 @@ func TestForget(t *testing.T) {
 		if got := find(t, l, Query{Kinds: []Kind{Forgot}}); len(got) != 2 || got[0].Lines != 1 {
 			t.Errorf("%+v", got)
 		}
+	}
+}
+
+// A file that was being written anew when the process was killed does not stay: nobody would
+// take an address out of it.
+func TestAFileOfAForgetThatWasCutOffIsDeleted(t *testing.T) {
+	dir := t.TempDir()
+	name := filepath.Join(dir, "2026-11-27"+fileSuffix+newSuffix)
+	if err := os.WriteFile(name, []byte("half a day"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	open(t, dir, newClock())
+	if _, err := os.Stat(name); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("the file after a start: %v", err)
 	}
 }

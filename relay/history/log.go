@@ -242,6 +242,9 @@ type writer struct {
 func (w *writer) begin() error {
 	o := w.l.o
 	now := o.Now().UTC()
+	if err := removeUnfinished(o.Dir); err != nil {
+		return err
+	}
 	marker := filepath.Join(o.Dir, runningFile)
 	before, err := os.ReadFile(marker)
 	killed := err == nil

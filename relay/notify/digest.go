@@ -109,15 +109,27 @@ func (a *recipientWindow) hold(s summary) (listed bool) {
 	return true
 }
 
+// Waits reports whether notices are held back.
+func (d *Digest) Waits() bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for _, a := range d.senders {
+		if len(a.kept) > 0 {
+			return true
+		}
+	}
+	return false
+}
+
 // limit holds a notice back for the digest where the sender has had too many.
 func (d *Digest) limit(n *notice, m *queue.NewMessage) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if len(d.senders) > maxSenders {
-		maps.DeleteFunc(d.senders, func(_ string, a *recipientWindow) bool { return len(a.kept) == 0 && n.now.Sub(a.begun) >= window })
+		maps.DeleteFunc(d.senders, func(_ string, a *recipientWindow) bool { return len(a.kept) == 0 && past(a.begun, n.now, window) })
 	}
 	a := d.window(n.env.From, n.now)
-	if len(a.kept) == 0 && n.now.Sub(a.begun) >= window {
+	if len(a.kept) == 0 && past(a.begun, n.now, window) {
 		a.begun, a.sent = n.now, 0
 	}
 	if a.sent < maxNotices {
@@ -177,7 +189,7 @@ func (d *Digest) send(q *queue.Queue, log *slog.Logger) error {
 	d.mu.Lock()
 	due := make(map[string]*recipientWindow)
 	for sender, a := range d.senders {
-		if len(a.kept) > 0 && now.Sub(a.begun) >= window {
+		if len(a.kept) > 0 && past(a.begun, now, window) {
 			due[sender] = a
 			d.senders[sender] = &recipientWindow{begun: now, sent: 1}
 		}

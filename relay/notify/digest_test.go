@@ -175,3 +175,28 @@ func TestNoticesThatAreOnlyCountedAreNotStored(t *testing.T) {
 		t.Errorf("%d notices, the last one is\n%.200s", len(got), got[len(got)-1])
 	}
 }
+
+// Notices that were held back while the clock was ahead do not wait until it is that time, and
+// neither do later ones.
+func TestNoticesAreNotHeldBackAfterTheClockWasAhead(t *testing.T) {
+	r := &relayOf{t: t, dir: filepath.Join(t.TempDir(), "store"), now: now.Add(365 * 24 * time.Hour)}
+	r.open()
+	r.fails("a@x.example", maxNotices+3)
+	r.close()
+	r.now = now
+	r.open()
+	defer r.close()
+	if !r.Digest.Waits() {
+		t.Error("no notice is held back")
+	}
+	if err := r.Digest.Send(r.queue); err != nil {
+		t.Fatal(err)
+	}
+	if r.Digest.Waits() {
+		t.Error("notices are held back after the digest")
+	}
+	r.fails("a@x.example", 1)
+	if got := len(r.notices("a@x.example")); got != maxNotices+2 {
+		t.Errorf("%d notices, want %d, the digest and one more", got, maxNotices)
+	}
+}

@@ -36,8 +36,6 @@ type Reporter struct {
 	// Language returns the language of the text, "en" or "de"; nil and others:
 	// English. It is called for each notice.
 	Language func() string
-	// Expire returns the time from its arrival after which a message is given up.
-	Expire func() time.Duration
 	// Now is the wall clock; nil: time.Now.
 	Now func() time.Time
 	// Content opens the message that the notice is about; it may be nil.
@@ -59,15 +57,15 @@ func (r *Reporter) now() time.Time {
 // Failure is the notice that recipients of w were given up; ok reports whether the
 // sender gets one. states are by position in w.Recipients.
 func (r *Reporter) Failure(w *queue.Claim, states []queue.RecipientState) (queue.NewMessage, bool) {
-	return r.notice(Failed, &w.Envelope, entries(w, states, func(i int) bool { return states[i].State == queue.Bounced }), "")
+	list := entries(w, states, func(i int) bool { return states[i].State == queue.Bounced })
+	return r.notice(notice{action: Failed, env: &w.Envelope, entries: list})
 }
 
 // Delay is the notice that recipients of w are still being tried; ok reports whether the
 // sender gets one.
 func (r *Reporter) Delay(w *queue.Claim, states []queue.RecipientState) (queue.NewMessage, bool) {
-	return r.notice(Delayed, &w.Envelope, entries(w, states, func(i int) bool {
-		return states[i].State == queue.Queued && !states[i].Delayed
-	}), "")
+	list := entries(w, states, func(i int) bool { return states[i].State == queue.Queued && !states[i].Delayed })
+	return r.notice(notice{action: Delayed, env: &w.Envelope, entries: list, until: w.ExpiresAt.UTC()})
 }
 
 // Success is the notice that recipients of w, for whom the sender asked for it,
@@ -76,9 +74,10 @@ func (r *Reporter) Delay(w *queue.Claim, states []queue.RecipientState) (queue.N
 // DSN. A host that offers it has the sender's parameters and sends the notice (RFC 3461,
 // 5.2.2).
 func (r *Reporter) Success(w *queue.Claim, states []queue.RecipientState, relayed []bool) (queue.NewMessage, bool) {
-	return r.notice(Relayed, &w.Envelope, entries(w, states, func(i int) bool {
+	list := entries(w, states, func(i int) bool {
 		return states[i].State == queue.Delivered && i < len(relayed) && relayed[i] && asked(w.Envelope.Recipients[i], Relayed)
-	}), "")
+	})
+	return r.notice(notice{action: Relayed, env: &w.Envelope, entries: list})
 }
 
 // Removed is the notice that the operator gave a message up; note, if any,
@@ -96,7 +95,7 @@ func (r *Reporter) Removed(m queue.Message, note string) (queue.NewMessage, bool
 		}
 		list = append(list, entry{recipient: m.Recipients[i], state: s, key: textRemoved})
 	}
-	return r.notice(Failed, &m.Envelope, list, note)
+	return r.notice(notice{action: Failed, env: &m.Envelope, entries: list, note: note})
 }
 
 // entry is one recipient of a notice.
@@ -127,34 +126,35 @@ func entries(w *queue.Claim, states []queue.RecipientState, choose func(int) boo
 	return out
 }
 
-func (r *Reporter) notice(action Action, env *queue.Envelope, list []entry, note string) (queue.NewMessage, bool) {
+// notice writes n, of which it sets the reporter and the time; ok reports whether the sender
+// gets it.
+func (r *Reporter) notice(n notice) (m queue.NewMessage, ok bool) {
 	// Nothing is ever sent to the null sender (RFC 5321, 4.5.5).
-	if env.From == "" || env.Kind != queue.Mail {
-		return queue.NewMessage{}, false
+	if n.env.From == "" || n.env.Kind != queue.Mail {
+		return m, false
 	}
-	list = slices.DeleteFunc(list, func(e entry) bool { return !asked(e.recipient, action) })
-	now := r.now()
+	n.reporter, n.now = r, r.now()
+	n.entries = slices.DeleteFunc(n.entries, func(e entry) bool { return !asked(e.recipient, n.action) })
 	var also func(*store.Batch)
-	if action == Delayed {
-		list, also = r.suppressor.filter(env.From, list, now)
+	if n.action == Delayed {
+		n.entries, also = r.suppressor.filter(n.env.From, n.entries, n.now)
 	}
-	if len(list) == 0 {
-		return queue.NewMessage{}, false
+	if len(n.entries) == 0 {
+		return m, false
 	}
-	to, err := mailbox.Parse(env.From)
+	to, err := mailbox.Parse(n.env.From)
 	if err != nil {
-		return queue.NewMessage{}, false // cannot be: it was checked when the message came in
+		return m, false // cannot be: it was checked when the message came in
 	}
-	n := notice{reporter: r, action: action, env: env, entries: list, note: note, now: now}
 	body := n.write()
-	m := queue.NewMessage{
+	m = queue.NewMessage{
 		Envelope: queue.Envelope{
 			Kind: queue.Notice, From: "",
-			Recipients: []queue.Recipient{{Address: env.From, Domain: to.Domain, Notify: []string{"NEVER"}}},
+			Recipients: []queue.Recipient{{Address: n.env.From, Domain: to.Domain, Notify: []string{"NEVER"}}},
 			Client:     r.Hostname + " (notice)",
 			EightBit:   !isASCII(body),
 			// The header has no other address than the sender's.
-			SMTPUTF8: !isASCII([]byte(env.From)),
+			SMTPUTF8: !isASCII([]byte(n.env.From)),
 		},
 		Body: body, Also: also,
 	}

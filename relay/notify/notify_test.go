@@ -21,14 +21,13 @@ const original = "Subject: grüße\r\nFrom: anna@example.com\r\n\r\nthe body\r\n
 func reporter() *Reporter {
 	return &Reporter{
 		Hostname: "relay.example.com", Now: func() time.Time { return now },
-		Expire:  func() time.Duration { return 120 * time.Hour },
 		Content: func(queue.ID) (io.Reader, error) { return strings.NewReader(original), nil },
 	}
 }
 
 func work(env queue.Envelope, recipients ...queue.Recipient) (*queue.Claim, []queue.RecipientState) {
 	env.Recipients, env.ReceivedAt, env.Size = recipients, now.Add(-5*time.Hour), int64(len(original))
-	w := &queue.Claim{Envelope: env}
+	w := &queue.Claim{Envelope: env, ExpiresAt: env.ReceivedAt.Add(120 * time.Hour)}
 	var states []queue.RecipientState
 	for i := range recipients {
 		w.Recipients = append(w.Recipients, i)
@@ -220,5 +219,21 @@ func TestOneNoticeADayAboutProtection(t *testing.T) {
 	states[0].ReasonCode = "tls-cert"
 	if _, ok := r.Failure(w, states); !ok {
 		t.Error("no notice of the failure")
+	}
+}
+
+// A message that waited while the relay was off is tried for longer than one that it had all the
+// time: the notice says until when.
+func TestADelayNoticeSaysUntilWhenItIsTried(t *testing.T) {
+	w, states := work(queue.Envelope{From: "anna@example.com"}, queue.Recipient{Address: "k@bank.example", Domain: "bank.example"})
+	w.Envelope.ReceivedAt, w.ExpiresAt = now.Add(-14*24*time.Hour), now.Add(20*time.Hour)
+	states[0].State = queue.Queued
+	m, ok := reporter().Delay(w, states)
+	if !ok {
+		t.Fatal("no notice")
+	}
+	_, _, bodies := parts(t, m)
+	if !strings.Contains(bodies[0], "24 November 2026") || !strings.Contains(bodies[1], "Will-Retry-Until: Tue, 24 Nov 2026 08:00:00 +0000") {
+		t.Errorf("%s\n%s", bodies[0], bodies[1])
 	}
 }

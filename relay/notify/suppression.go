@@ -21,6 +21,10 @@ const (
 	maxPairs = 10_000
 )
 
+// past reports whether a time d after at is over. A time that is as far in the future was
+// noted before the last start, while the clock was ahead: it counts no more.
+func past(at, now time.Time, d time.Duration) bool { return now.Sub(at).Abs() >= d }
+
 // pair is a sender and a recipient domain whose mail is held by a TLS policy.
 type pair struct{ sender, domain string }
 
@@ -57,7 +61,7 @@ func (r *Reporter) Load(s store.Store) error {
 		if !ok || len(value) != 8 {
 			return fmt.Errorf("%q is no record of a notice", key)
 		}
-		if at := time.Unix(int64(binary.BigEndian.Uint64(value)), 0); r.now().Sub(at) < suppressFor {
+		if at := time.Unix(int64(binary.BigEndian.Uint64(value)), 0); !past(at, r.now(), suppressFor) {
 			r.suppressor.at[pair{sender, domain}] = at
 		} else {
 			old.Delete(slices.Clone(key))
@@ -83,16 +87,16 @@ func (s *suppressor) filter(sender string, list []entry, now time.Time) (rest []
 	var old, fresh []pair
 	if len(s.at) >= maxPairs {
 		maps.DeleteFunc(s.at, func(p pair, at time.Time) bool {
-			past := now.Sub(at) >= suppressFor
-			if past {
+			over := past(at, now, suppressFor)
+			if over {
 				old = append(old, p)
 			}
-			return past
+			return over
 		})
 	}
 	before := func(e entry) bool {
 		at, ok := s.at[pairOf(sender, e.recipient.Domain)]
-		return ok && now.Sub(at) < suppressFor
+		return ok && !past(at, now, suppressFor)
 	}
 	rest = slices.DeleteFunc(list, func(e entry) bool { return e.protection && before(e) })
 	for _, e := range rest {

@@ -122,7 +122,7 @@ type page struct {
 
 func (n *notice) page(original []byte) page {
 	p := page{
-		Subject: subjectOf(original), Sent: n.env.ReceivedAt.UTC(), Until: n.until(),
+		Subject: subjectOf(original), Sent: n.env.ReceivedAt.UTC(), Until: n.until,
 		Hostname: n.reporter.Hostname, ID: n.env.ID.String(),
 	}
 	t := n.reporter.texts()

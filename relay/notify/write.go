@@ -24,7 +24,8 @@ type notice struct {
 	action   Action
 	env      *queue.Envelope
 	entries  []entry
-	note     string // of the operator
+	note     string    // of the operator
+	until    time.Time // when the message is given up; only of Delayed
 	now      time.Time
 }
 
@@ -103,7 +104,7 @@ func (n *notice) writeStatus(b *bytes.Buffer) {
 		}
 		fmt.Fprintf(b, "Final-Log-ID: %s\r\n", n.env.ID)
 		if n.action == Delayed {
-			fmt.Fprintf(b, "Will-Retry-Until: %s\r\n", n.until().Format(time.RFC1123Z))
+			fmt.Fprintf(b, "Will-Retry-Until: %s\r\n", n.until.Format(time.RFC1123Z))
 		}
 	}
 }
@@ -136,14 +137,6 @@ func escaped(s string) string {
 		}
 	}
 	return b.String()
-}
-
-func (n *notice) until() time.Time {
-	at := n.env.ReceivedAt.UTC()
-	if n.reporter.Expire == nil {
-		return at
-	}
-	return at.Add(n.reporter.Expire())
 }
 
 // status is the enhanced status code of the error in the class of the action

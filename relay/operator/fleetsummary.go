@@ -51,6 +51,7 @@ func (o *Operator) FleetSummary(ctx context.Context) ([]DomainSummary, error) {
 // the message is not counted for the domain yet.
 func (d *DomainSummary) add(m *queue.Message, i int, first bool, ours []string) {
 	d.Recipients++
+	d.Ages.Add(time.Since(m.ReceivedAt), 1)
 	if first {
 		d.Messages++
 	}

@@ -11,8 +11,11 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/stsrelay/stsrelay/internal/store/badger"
+	"github.com/stsrelay/stsrelay/internal/store/memory"
 	"github.com/stsrelay/stsrelay/queue"
 	"github.com/stsrelay/stsrelay/relay/operator"
 	"github.com/stsrelay/stsrelay/tlsrpt"
@@ -246,4 +249,36 @@ func TestTheStatusIsThatOfTheQueue(t *testing.T) {
 	if !d.Status().Delivering {
 		t.Error("it does not deliver after a resume")
 	}
+}
+
+// An undo leaves in the trash what was removed before its time, also of the same message.
+func TestAnUndoRestoresWhatWasRemovedInItsTime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		st := new(memory.Place).Open()
+		defer st.Close()
+		q, err := queue.Open(queue.Options{Store: st, Paused: true, TrashSize: 1 << 20})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer q.Close()
+		o := operator.New(operator.Options{Queue: q})
+		m := queue.NewMessage{Envelope: queue.Envelope{From: "a@a.example", Recipients: []queue.Recipient{
+			{Address: "b@one.example", Domain: "one.example"}, {Address: "b@two.example", Domain: "two.example"},
+		}}, Body: []byte("x\r\n")}
+		if err := q.Add([]queue.NewMessage{m}, nil); err != nil {
+			t.Fatal(err)
+		}
+		for _, domain := range []string{"one.example", "two.example"} {
+			time.Sleep(time.Hour)
+			if done, err := o.Change(t.Context(), operator.Actor{}, operator.Remove, operator.Selection{Domain: domain}); done.Affected != 1 || err != nil {
+				t.Fatal(done, err)
+			}
+		}
+		if done, err := o.Undo(t.Context(), operator.Actor{}, 10*time.Minute); len(done.IDs) != 1 || err != nil {
+			t.Errorf("undone: %+v, %v", done, err)
+		}
+		if list := o.Summary(); len(list) != 1 || list[0].Domain != "two.example" {
+			t.Errorf("in the queue: %+v", list)
+		}
+	})
 }

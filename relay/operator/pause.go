@@ -6,12 +6,14 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/stsrelay/stsrelay/internal/human"
 	"github.com/stsrelay/stsrelay/internal/mailbox"
 	"github.com/stsrelay/stsrelay/internal/phrase"
+	"github.com/stsrelay/stsrelay/internal/store"
 	"github.com/stsrelay/stsrelay/queue"
 )
 
@@ -139,15 +141,20 @@ func (o *Operator) resume(ctx context.Context, actor Actor, order PauseOrder) (b
 func (o *Operator) pauseElsewhere(ctx context.Context, actor Actor, do string, p PauseOrder) (resumed bool, err error) {
 	list, err := o.others(ctx)
 	orders := make(map[string]order)
+	var unreached []string
 	for _, other := range list {
-		if other.Holder != "" { // what nobody works on delivers nothing
+		switch { // what nobody works on delivers nothing, and who takes it over pauses it
+		case other.Holder != "":
 			orders[other.Space] = order{Do: do, Pause: p}
+		case do == "resume" && pausedIn(other.Store, p):
+			unreached = append(unreached, other.Space+": no relay works on it now, and it stays paused")
 		}
 	}
-	if err != nil || len(orders) == 0 {
+	if err != nil {
 		return false, err
 	}
-	answers, unreached := o.carry(ctx, orders, actor)
+	answers, silent := o.carry(ctx, orders, actor)
+	unreached = append(unreached, silent...)
 	for _, a := range answers {
 		resumed = resumed || a.Resumed
 	}
@@ -155,6 +162,18 @@ func (o *Operator) pauseElsewhere(ctx context.Context, actor Actor, do string, p
 		err = phrase.Errorf("done here, and not at other relays: %s", strings.Join(unreached, "; "))
 	}
 	return resumed, err
+}
+
+// pausedIn reports whether the queue in a store keeps a pause.
+func pausedIn(st store.Reader, p PauseOrder) bool {
+	domain, _, err := p.parsed()
+	if err != nil {
+		return false
+	}
+	list, err := queue.ReadPauses(st)
+	return err == nil && slices.ContainsFunc(list, func(kept queue.Pause) bool {
+		return kept.Domain == domain && (kept.Until.IsZero() || kept.Until.After(time.Now()))
+	})
 }
 
 // Pauses returns the pauses that last: that of delivery as a whole first.

@@ -58,10 +58,16 @@ func (o *Operator) Restore(ctx context.Context, actor Actor, sel Selection) (Res
 			return out, err
 		}
 	}
+	return o.restore(ctx, actor, ids, time.Time{})
+}
+
+// restore is Restore for IDs, without what was removed before a time.
+func (o *Operator) restore(ctx context.Context, actor Actor, ids []string, since time.Time) (Restored, error) {
+	out := Restored{IDs: []string{}}
 	var err error
 	for _, id := range ids {
 		var back []queue.ID
-		back, err = o.o.Queue.Restore(ctx, id)
+		back, err = o.o.Queue.Restore(ctx, id, since)
 		for _, i := range back {
 			out.IDs = append(out.IDs, i.String())
 		}
@@ -95,17 +101,17 @@ func (o *Operator) Undo(ctx context.Context, actor Actor, within time.Duration) 
 	}
 	out.Kept = o.o.Queue.UndoBounces()
 	since := time.Now().Add(-within)
-	var sel Selection
+	var ids []string
 	if err := o.o.Queue.Trash(ctx, func(t queue.Trashed) bool {
-		if id := t.ID.String(); !t.RemovedAt.Before(since) && !slices.Contains(sel.IDs, id) {
-			sel.IDs = append(sel.IDs, id)
+		if id := t.ID.String(); !t.RemovedAt.Before(since) && !slices.Contains(ids, id) {
+			ids = append(ids, id)
 		}
 		return true
 	}); err != nil {
 		return out, err
 	}
-	if len(sel.IDs) > 0 {
-		back, err := o.Restore(ctx, actor, sel)
+	if len(ids) > 0 {
+		back, err := o.restore(ctx, actor, ids, since)
 		out.IDs = back.IDs
 		if err != nil {
 			return out, err

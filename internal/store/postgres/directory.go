@@ -27,6 +27,8 @@ type Space struct {
 	WantedBy string `json:"wanted_by,omitempty"`
 	// Messages is how many messages wait in it.
 	Messages int64 `json:"messages"`
+	// Notices reports whether notices are held back in it.
+	Notices bool `json:"-"`
 }
 
 // Held reports whether a relay holds the space.
@@ -101,10 +103,11 @@ func (d *Directory) query(ctx context.Context, sql string, params []param, row f
 func (d *Directory) Spaces(ctx context.Context) (list []Space, err error) {
 	err = d.query(ctx, `select s.name, s.holder, s.term, coalesce(extract(epoch from nullif(s.since, '-infinity')), 0),
 			greatest(coalesce(extract(epoch from nullif(s.until, '-infinity') - clock_timestamp()), 0), 0), s.wanted_by,
-			(select count(*) from stsrelay.entries e where e.space = s.id and e.key >= $1 and e.key < $2 and length(e.key) = 9), s.until = '-infinity'
+			(select count(*) from stsrelay.entries e where e.space = s.id and e.key >= $1 and e.key < $2 and length(e.key) = 9), s.until = '-infinity',
+			exists (select from stsrelay.entries e where e.space = s.id and e.key >= $3 and e.key < $4)
 		from stsrelay.spaces s order by s.name`,
-		[]param{octets(store.PrefixMessage), octets(successor(store.PrefixMessage))}, func(row [][]byte) {
-			s := Space{Name: string(row[0]), Holder: string(row[1]), Term: integer(row[2]), Left: duration(row[4]), WantedBy: string(row[5]), Messages: integer(row[6]), GivenUp: string(row[7]) == "t"}
+		[]param{octets(store.PrefixMessage), octets(successor(store.PrefixMessage)), octets(store.PrefixNotice), octets(successor(store.PrefixNotice))}, func(row [][]byte) {
+			s := Space{Name: string(row[0]), Holder: string(row[1]), Term: integer(row[2]), Left: duration(row[4]), WantedBy: string(row[5]), Messages: integer(row[6]), GivenUp: string(row[7]) == "t", Notices: string(row[8]) == "t"}
 			if since := duration(row[3]); since > 0 {
 				s.Since = time.Unix(0, int64(since)).UTC()
 			}
