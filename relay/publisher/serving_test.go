@@ -1,5 +1,3 @@
-//go:build unix
-
 package publisher
 
 import (
@@ -26,12 +24,12 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"testing"
 	"time"
 
 	"github.com/caddyserver/certmagic"
 
+	"github.com/stsrelay/stsrelay/internal/bench/cputime"
 	"github.com/stsrelay/stsrelay/internal/store"
 	"github.com/stsrelay/stsrelay/internal/store/memory"
 	"github.com/stsrelay/stsrelay/relay/acme"
@@ -158,11 +156,7 @@ func TestServer(t *testing.T) {
 	fmt.Printf("ready %s %d\n", server.HTTPSAddr(), heap()-before)
 	fmt.Printf("root %x\n", i.root.Raw)
 	for in := bufio.NewScanner(os.Stdin); in.Scan(); {
-		var used syscall.Rusage
-		if err := syscall.Getrusage(syscall.RUSAGE_SELF, &used); err != nil {
-			t.Fatal(err)
-		}
-		fmt.Printf("cpu %d\n", used.Utime.Nano()+used.Stime.Nano())
+		fmt.Printf("cpu %d\n", cputime.Used())
 	}
 }
 
