@@ -59,8 +59,6 @@ func TestFiveThousandConnections(t *testing.T) {
 	for _, c := range open {
 		c.conn.Close()
 	}
-	for d.server.Sessions() > 0 {
-		time.Sleep(time.Millisecond)
-	}
+	d.sessions(0)
 	d.hello().do("QUIT", "221 ")
 }

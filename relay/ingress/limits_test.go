@@ -308,9 +308,7 @@ func TestSlowClients(t *testing.T) {
 	})
 	silent := d.dial()
 	defer silent.conn.Close()
-	for d.server.Sessions() == 0 { // it is counted before it has said anything
-		time.Sleep(time.Millisecond)
-	}
+	d.sessions(1) // it is counted before it has said anything
 	c = d.dial()
 	c.secure()
 	c.want("421 4.7.0 ")

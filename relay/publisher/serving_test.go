@@ -29,6 +29,7 @@ import (
 
 	"github.com/caddyserver/certmagic"
 
+	"github.com/stsrelay/stsrelay/internal/await"
 	"github.com/stsrelay/stsrelay/internal/bench/cputime"
 	"github.com/stsrelay/stsrelay/internal/store"
 	"github.com/stsrelay/stsrelay/internal/store/memory"
@@ -149,9 +150,7 @@ func TestServer(t *testing.T) {
 	running.Go(func() { _ = server.Serve() })
 	defer func() { _ = server.Shutdown(ctx) }()
 	for _, host := range hosts {
-		for c.Of(host) == nil {
-			time.Sleep(10 * time.Millisecond)
-		}
+		await.Until(t, "the certificate of "+host, func() bool { return c.Of(host) != nil })
 	}
 	fmt.Printf("ready %s %d\n", server.HTTPSAddr(), heap()-before)
 	fmt.Printf("root %x\n", i.root.Raw)
