@@ -15,8 +15,8 @@ import (
 
 	dgraph "github.com/dgraph-io/badger/v4"
 	"github.com/dgraph-io/badger/v4/options"
-	"golang.org/x/sys/unix"
 
+	"github.com/stsrelay/stsrelay/internal/bench/cputime"
 	"github.com/stsrelay/stsrelay/internal/store"
 	"github.com/stsrelay/stsrelay/internal/store/badger"
 	"github.com/stsrelay/stsrelay/queue/scheduler"
@@ -248,7 +248,7 @@ func BenchmarkDepth(b *testing.B) {
 				return nil
 			}
 			var next atomic.Int64
-			cpu := cpuTime(b)
+			cpu := cputime.Used()
 			b.ResetTimer()
 			var wg sync.WaitGroup
 			for range 16 {
@@ -264,20 +264,10 @@ func BenchmarkDepth(b *testing.B) {
 			wg.Wait()
 			bench.sync()
 			b.StopTimer()
-			b.ReportMetric(float64((cpuTime(b)-cpu).Microseconds())/float64(b.N), "cpu-µs/msg")
+			b.ReportMetric(float64((cputime.Used()-cpu).Microseconds())/float64(b.N), "cpu-µs/msg")
 			b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "msg/s")
 		})
 	}
-}
-
-// cpuTime is what the process has used.
-func cpuTime(b *testing.B) time.Duration {
-	b.Helper()
-	var u unix.Rusage
-	if err := unix.Getrusage(unix.RUSAGE_SELF, &u); err != nil {
-		b.Fatal(err)
-	}
-	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
 
 // fill writes n messages of 1,000 domains, without bodies, and opens the queue

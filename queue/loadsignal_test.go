@@ -5,6 +5,7 @@ import (
 	"errors"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stsrelay/stsrelay/internal/store"
@@ -13,31 +14,32 @@ import (
 // A claim that ends because its message cannot be read makes room for another
 // one, and whoever waits for that is told.
 func TestAClaimThatCannotBeReadMakesRoomForTheNext(t *testing.T) {
-	t.Parallel()
-	b := newBench(t, Options{ClaimLimit: 1})
-	bad := b.accept("bad", to("a@bad.test"))
-	good := b.accept("good", to("a@good.test"))
-	b.spoil(bad)
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
-	defer cancel()
-	w, err := b.Queue.Claim(ctx)
-	if err != nil || w.Domain != "bad.test" {
-		t.Fatalf("claimed %+v, %v", w, err)
-	}
-	next := make(chan *Claim, 1)
-	go func() {
-		w, _ := b.Queue.Claim(ctx)
-		next <- w
-	}()
-	time.Sleep(100 * time.Millisecond) // it waits now
-	if w.Load() {
-		t.Fatal("it was read")
-	}
-	w = <-next
-	if w == nil || !w.Load() || w.Envelope.ID != good {
-		t.Fatalf("claimed %+v", w)
-	}
-	b.Release(w)
+	synctest.Test(t, func(t *testing.T) {
+		b := newBenchOn(t, inMemory(), Options{ClaimLimit: 1})
+		bad := b.accept("bad", to("a@bad.test"))
+		good := b.accept("good", to("a@good.test"))
+		b.spoil(bad)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		w, err := b.Queue.Claim(ctx)
+		if err != nil || w.Domain != "bad.test" {
+			t.Fatalf("claimed %+v, %v", w, err)
+		}
+		next := make(chan *Claim, 1)
+		go func() {
+			w, _ := b.Queue.Claim(ctx)
+			next <- w
+		}()
+		synctest.Wait() // it waits now
+		if w.Load() {
+			t.Fatal("it was read")
+		}
+		w = <-next
+		if w == nil || !w.Load() || w.Envelope.ID != good {
+			t.Fatalf("claimed %+v", w)
+		}
+		b.Release(w)
+	})
 }
 
 // A message that an attempt could not read is shown as held when the results and

@@ -17,6 +17,7 @@ import (
 	"github.com/oklog/ulid/v2"
 
 	"github.com/stsrelay/stsrelay/config"
+	"github.com/stsrelay/stsrelay/internal/await"
 	"github.com/stsrelay/stsrelay/internal/e2e"
 	"github.com/stsrelay/stsrelay/internal/store/badger"
 	"github.com/stsrelay/stsrelay/internal/testnet"
@@ -208,7 +209,7 @@ func TestTheRelayDoesNotStartOnADamagedStore(t *testing.T) {
 func TestAnAuthorityThatGivesNoCertificateIsATrouble(t *testing.T) {
 	w := e2e.NewStopped(t)
 	w.Start(fmt.Sprintf("[publisher]\nhttps = \"127.0.0.1:%d\"\n[tls]\nacme = true\n[acme]\ndirectory = \"https://127.0.0.1:1/directory\"\nagree = true\n", freeTCPPort(t)))
-	soon(t, "the trouble", func() bool {
+	await.Until(t, "the trouble", func() bool {
 		var status operator.Status
 		if err := w.Admin().Get(t.Context(), "/v1/status", nil, &status); err != nil {
 			t.Fatal(err)

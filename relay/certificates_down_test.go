@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/stsrelay/stsrelay/internal/await"
 	"github.com/stsrelay/stsrelay/internal/e2e"
 	"github.com/stsrelay/stsrelay/internal/testnet"
 	"github.com/stsrelay/stsrelay/relay/operator"
@@ -118,7 +119,7 @@ func TestCertificatesWhileTheAuthorityIsDown(t *testing.T) {
 	outside(w, a)
 	w.Start("[notices]\noperator = \"root@operator.example\"\n" + a.toml("profile = \"shortlived\"\n"+domains(t, w, "testing", "a.example")))
 	var served []operator.Published
-	soon(t, "the certificate", func() bool { return a.leaf("mta-sts.a.example") != nil })
+	await.Until(t, "the certificate", func() bool { return a.leaf("mta-sts.a.example") != nil })
 	if err := w.Admin().Get(t.Context(), "/v1/publish", nil, &served); err != nil {
 		t.Fatal(err)
 	}
@@ -191,10 +192,10 @@ func TestACertificateIsShownWhileItsRenewalFails(t *testing.T) {
 	w.RenewCheck = 200 * time.Millisecond
 	a := withPebble(t, w, testnet.PebbleOptions{Life: 24 * time.Second})
 	w.Start(a.toml("profile = \"shortlived\"\n" + domains(t, w, "testing", "shown.example")))
-	soon(t, "the certificate", func() bool { return a.leaf("mta-sts.shown.example") != nil })
+	await.Until(t, "the certificate", func() bool { return a.leaf("mta-sts.shown.example") != nil })
 	first := a.leaf("mta-sts.shown.example")
 	a.Close()
-	soon(t, "a renewal that fails", func() bool { return strings.Contains(problem(t, w, "shown.example"), "connection refused") })
+	await.Until(t, "a renewal that fails", func() bool { return strings.Contains(problem(t, w, "shown.example"), "connection refused") })
 	if now := a.leaf("mta-sts.shown.example"); now == nil || !now.Equal(first) {
 		t.Error("the certificate is not shown any more")
 	}

@@ -17,6 +17,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/stsrelay/stsrelay/internal/await"
 	"github.com/stsrelay/stsrelay/internal/e2e"
 	"github.com/stsrelay/stsrelay/internal/testnet"
 	"github.com/stsrelay/stsrelay/relay/operator"
@@ -115,17 +116,6 @@ func (a *authority) leaf(name string) *x509.Certificate {
 	return conn.ConnectionState().PeerCertificates[0]
 }
 
-// soon waits until a condition holds.
-func soon(t *testing.T, what string, holds func() bool) {
-	t.Helper()
-	for end := time.Now().Add(30 * time.Second); time.Now().Before(end); time.Sleep(100 * time.Millisecond) {
-		if holds() {
-			return
-		}
-	}
-	t.Fatalf("%s: not within 30 seconds", what)
-}
-
 func TestCertificatesOfPolicyHosts(t *testing.T) {
 	for _, challenge := range []string{"http-01", "tls-alpn-01"} {
 		t.Run(challenge, func(t *testing.T) {
@@ -142,7 +132,7 @@ func TestCertificatesOfPolicyHosts(t *testing.T) {
 				"[[publish]]\ndomains = [\"elsewhere.example\", \"absent.example\"]\nmx = [\"mx.example\"]\n")
 			w.Start(text)
 			for _, name := range names {
-				soon(t, name, func() bool {
+				await.Until(t, name, func() bool {
 					got, err := a.fetch(t.Context(), name)
 					return err == nil && got.Policy.Mode == sts.ModeEnforce
 				})
@@ -190,7 +180,7 @@ func TestCertificatesOfPolicyHosts(t *testing.T) {
 			orders := strings.Count(log, "created new order") + strings.Count(log, "Issued certificate")
 			w.Stop()
 			w.Start(text)
-			soon(t, "the certificate after a start", func() bool { return a.leaf("mta-sts.a.example") != nil })
+			await.Until(t, "the certificate after a start", func() bool { return a.leaf("mta-sts.a.example") != nil })
 			if !a.leaf("mta-sts.a.example").Equal(before) || orders == 0 || strings.Count(a.Log(), "Issued certificate") != strings.Count(log, "Issued certificate") {
 				t.Error("the certificate was ordered again")
 			}
@@ -244,12 +234,12 @@ func TestACertificateIsRenewedWithoutAGap(t *testing.T) {
 	w.RenewCheck = 200 * time.Millisecond
 	a := withPebble(t, w, testnet.PebbleOptions{Life: 20 * time.Second})
 	w.Start(a.toml("profile = \"shortlived\"\n" + domains(t, w, "testing", "a.example")))
-	soon(t, "the first certificate", func() bool { return a.leaf("mta-sts.a.example") != nil })
+	await.Until(t, "the first certificate", func() bool { return a.leaf("mta-sts.a.example") != nil })
 	first := a.leaf("mta-sts.a.example")
 	if life := first.NotAfter.Sub(first.NotBefore); life > time.Minute {
 		t.Errorf("the profile has no effect: it lives %s", life)
 	}
-	soon(t, "the renewal", func() bool {
+	await.Until(t, "the renewal", func() bool {
 		now := a.leaf("mta-sts.a.example")
 		if now == nil {
 			t.Fatal("no certificate that holds is shown")
@@ -280,7 +270,7 @@ func TestTheRelaysOwnCertificate(t *testing.T) {
 		defer c.Close()
 		return c.StartTLS(&tls.Config{ServerName: "relay.test.example", RootCAs: a.roots}) == nil
 	}
-	soon(t, "the relay's certificate", holds)
+	await.Until(t, "the relay's certificate", holds)
 	w.Reload()
 	if !holds() {
 		t.Error("a reload has taken it away")
@@ -291,7 +281,7 @@ func TestNothingIsOrderedWithoutAnAgreement(t *testing.T) {
 	w := e2e.NewStopped(t)
 	a := withPebble(t, w, testnet.PebbleOptions{})
 	w.Start(strings.Replace(a.toml(domains(t, w, "testing", "a.example")), "agree = true", "agree = false", 1))
-	time.Sleep(time.Second)
+	await.Until(t, "an order that is not made", func() bool { return strings.Contains(problem(t, w, "a.example"), "acme.agree is not true") })
 	if log := a.Log(); strings.Contains(log, "POST") {
 		t.Errorf("the authority was asked:\n%s", log)
 	}

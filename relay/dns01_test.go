@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/stsrelay/stsrelay/internal/await"
 	"github.com/stsrelay/stsrelay/internal/e2e"
 	"github.com/stsrelay/stsrelay/internal/testnet"
 	"github.com/stsrelay/stsrelay/relay/operator"
@@ -36,7 +37,7 @@ func TestCertificatesByDynamicUpdates(t *testing.T) {
 		a.https, a.Directory, a.CAFile, knot.Addr, testnet.KnotKey, domains(t, w, "enforce", "a.example", "b.example"))
 	secret(testnet.KnotReadSecret)
 	w.Start(text)
-	soon(t, "the reason", func() bool {
+	await.Until(t, "the reason", func() bool {
 		var served []operator.Published
 		if err := w.Admin().Get(t.Context(), "/v1/publish", nil, &served); err != nil {
 			t.Fatal(err)
@@ -47,7 +48,7 @@ func TestCertificatesByDynamicUpdates(t *testing.T) {
 	secret(testnet.KnotSecret)
 	w.Start(text)
 	for _, name := range []string{"a.example", "b.example"} {
-		soon(t, name, func() bool {
+		await.Until(t, name, func() bool {
 			_, err := a.fetch(t.Context(), name)
 			return err == nil
 		})

@@ -1,5 +1,3 @@
-//go:build unix
-
 package relay_test
 
 import (
@@ -8,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/stsrelay/stsrelay/internal/await"
 	"github.com/stsrelay/stsrelay/internal/e2e"
 	"github.com/stsrelay/stsrelay/internal/store/postgres/postgrestest"
 	"github.com/stsrelay/stsrelay/internal/testnet"
@@ -118,17 +117,10 @@ func TestTheReportsOfAFleetAreOneAtEachRelay(t *testing.T) {
 	day := tlsrpt.DayOf(time.Now())
 	for i, w := range ws {
 		var list []tlsrpt.Status
-		for ctx := w.Context(); ; { // the space of the reports is taken a second after the start
+		await.Until(t, "the space of the reports, which is taken a second after the start", func() bool {
 			list = nil
-			err := w.Relay.Operator().Reports(ctx, day, "good.example", func(s tlsrpt.Status) bool { list = append(list, s); return true })
-			if err == nil {
-				break
-			}
-			if ctx.Err() != nil {
-				t.Fatal(err)
-			}
-			time.Sleep(100 * time.Millisecond)
-		}
+			return w.Relay.Operator().Reports(t.Context(), day, "good.example", func(s tlsrpt.Status) bool { list = append(list, s); return true }) == nil
+		})
 		if len(list) != 1 || list[0].Sessions != 2 {
 			t.Errorf("at relay %d: %+v", i, list)
 		}

@@ -39,7 +39,7 @@ func Roots(c *config.Config) (*x509.CertPool, error) {
 	return pool, nil
 }
 
-func settings(c *config.Config) (delivery.Settings, error) {
+func (r *Relay) settings(c *config.Config) (delivery.Settings, error) {
 	rules, err := Rules(c)
 	var sources []netip.Addr
 	for _, s := range c.Delivery.SourceIP {
@@ -52,7 +52,7 @@ func settings(c *config.Config) (delivery.Settings, error) {
 		}
 		sources = append(sources, addr)
 	}
-	signer, serr := newSigner(c, "mail")
+	signer, serr := r.newSigner(c, "mail")
 	return delivery.Settings{
 		Concurrency:     c.Delivery.Concurrency,
 		PerHost:         c.Delivery.ConcurrencyPerHost,
@@ -107,7 +107,7 @@ func (r *Relay) openIngress(c *config.Config) (*ingress.Server, error) {
 }
 
 func (r *Relay) ingressOptions(c *config.Config) (ingress.Options, error) {
-	sign, err := mailSigner(c)
+	sign, err := r.mailSigner(c)
 	if err != nil {
 		return ingress.Options{}, err
 	}
@@ -219,8 +219,8 @@ func prefixes(networks []config.Network) []netip.Prefix {
 }
 
 // mailSigner returns what signs relayed mail, nil if no key is for that.
-func mailSigner(c *config.Config) (func(domain string) ingress.Signing, error) {
-	signer, err := newSigner(c, "mail")
+func (r *Relay) mailSigner(c *config.Config) (func(domain string) ingress.Signing, error) {
+	signer, err := r.newSigner(c, "mail")
 	if err != nil || !slices.ContainsFunc(c.DKIM, func(k config.DKIM) bool { return slices.Contains(k.Sign, "mail") }) {
 		return nil, err
 	}

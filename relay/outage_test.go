@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/stsrelay/stsrelay/internal/await"
 	"github.com/stsrelay/stsrelay/internal/e2e"
 	"github.com/stsrelay/stsrelay/internal/testnet"
 	"github.com/stsrelay/stsrelay/queue"
@@ -31,9 +32,7 @@ func TestAResolverThatReachesNothingIsAnOutage(t *testing.T) {
 	}
 	w.Start("[notices]\nlanguage = \"de\"\nwebhook = \"https://alerts.operator.example/stsrelay\"\nwebhook_secret_file = \"secret\"\n")
 	w.Deliver("kurt@good.example")
-	for w.DNS.Asked("alerts.operator.example", "A") == 0 { // it is learnt at the start
-		time.Sleep(time.Millisecond)
-	}
+	await.Until(t, "the address of the webhook, which is learnt at the start", func() bool { return w.DNS.Asked("alerts.operator.example", "A") > 0 })
 	w.DNS.SetResolver(testnet.ResolverFaults{Down: testnet.ServFail})
 	for _, d := range domains {
 		w.Send("anna@sender.example", "kurt@"+d)
@@ -54,11 +53,11 @@ func TestAResolverThatReachesNothingIsAnOutage(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for len(posts) < 2 {
-		w.Clock.Set(w.Clock.Now().Add(30 * time.Second))
-		time.Sleep(10 * time.Millisecond)
+	await.Until(t, "the second try of the webhook", func() bool {
+		w.Clock.Set(w.Clock.Now().Add(time.Second)) // it may not have begun to wait for the try
 		posts = hook.Posts()
-	}
+		return len(posts) > 1
+	})
 	var told struct {
 		Text string
 		New  []struct{ Key, What, Helps string }

@@ -14,6 +14,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/stsrelay/stsrelay/internal/await"
 	"github.com/stsrelay/stsrelay/internal/e2e"
 	"github.com/stsrelay/stsrelay/internal/testnet"
 	"github.com/stsrelay/stsrelay/sts"
@@ -44,7 +45,7 @@ func proxy(t *testing.T, port int, conf string, name string, args ...string) {
 			t.Log(out.String())
 		}
 	})
-	soon(t, name+" to listen", func() bool {
+	await.Until(t, name+" to listen", func() bool {
 		conn, err := net.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", port))
 		if err == nil {
 			conn.Close()
@@ -106,7 +107,7 @@ backend exchange
 	}()
 	text := strings.Replace(a.toml("challenge = \"tls-alpn-01\"\n"+domains(t, w, "enforce", "a.example")), "addresses =", "proxy_protocol = [\"127.0.0.1\"]\naddresses =", 1)
 	w.Start(text)
-	soon(t, "the policy through HAProxy", func() bool {
+	await.Until(t, "the policy through HAProxy", func() bool {
 		got, err := fetchAt(t.Context(), a.roots, front, "a.example")
 		return err == nil && got.Policy.Mode == sts.ModeEnforce
 	})
@@ -154,7 +155,7 @@ http {
   }
 }
 `, dir, front, w.Relay.PublisherAddr()), "nginx", "-c")
-	soon(t, "the policy through nginx", func() bool {
+	await.Until(t, "the policy through nginx", func() bool {
 		got, err := fetchAt(t.Context(), w.CA.Roots(), front, "a.example")
 		return err == nil && got.Policy.Mode == sts.ModeTesting
 	})

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"testing"
 
+	"github.com/stsrelay/stsrelay/internal/await"
 	"github.com/stsrelay/stsrelay/internal/e2e"
 	"github.com/stsrelay/stsrelay/internal/testnet"
 	"github.com/stsrelay/stsrelay/relay/operator"
@@ -94,7 +95,7 @@ func TestOthersFollowTheRecord(t *testing.T) {
 		t.Errorf("the record is the old one: %+v, %d fetches", p, own().FetchesToday)
 	}
 	record()
-	soon(t, "the new policy", func() bool { return held().Mode == "enforce" })
+	await.Until(t, "the new policy", func() bool { return held().Mode == "enforce" })
 	if n := own().FetchesToday; n != 2 {
 		t.Errorf("it was fetched %d times", n)
 	}

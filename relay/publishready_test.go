@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/stsrelay/stsrelay/internal/await"
 	"github.com/stsrelay/stsrelay/internal/e2e"
 	"github.com/stsrelay/stsrelay/internal/testnet"
 	"github.com/stsrelay/stsrelay/relay/operator"
@@ -64,7 +65,7 @@ func TestTheOperatorIsToldOnceThatADomainIsReady(t *testing.T) {
 		}
 		w.WaitUntilEmpty()
 	}
-	soon(t, "the mail", func() bool { looked(1); return told() == 1 })
+	await.Until(t, "the mail", func() bool { looked(1); return told() == 1 })
 	enforce := "version: STSv1\r\nmode: enforce\r\nmx: mx.a.example\r\nmax_age: 1209600\r\n"
 	if mail := strings.ReplaceAll(string(back.Messages()[0].Data), "=\r\n", ""); !strings.Contains(mail, "15 days, 300 sessions of 2 senders") || !strings.Contains(mail, publish.ID(enforce)) {
 		t.Errorf("the mail is\n%s", mail)
@@ -81,5 +82,5 @@ func TestTheOperatorIsToldOnceThatADomainIsReady(t *testing.T) {
 	looked(6)
 	w.Configure(text("testing"))
 	w.Reload()
-	soon(t, "another mail", func() bool { looked(1); return told() == 2 })
+	await.Until(t, "another mail", func() bool { looked(1); return told() == 2 })
 }

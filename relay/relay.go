@@ -79,8 +79,8 @@ type Options struct {
 	Timeouts smtpclient.Timeouts
 	// Roots replaces the trusted authorities of the configuration.
 	Roots *x509.CertPool
-	// Now and After are the clock of reports, alerts and certificates; nil: time.Now
-	// and time.After.
+	// Now and After are the clock of reports, alerts, certificates and signatures; nil:
+	// time.Now and time.After.
 	Now   func() time.Time
 	After func(time.Duration) <-chan time.Time
 	// RenewCheck is how often certificates of the authority are looked at for their
@@ -209,7 +209,7 @@ func (r *Relay) open() error {
 		}
 	}
 	if c.TLSRPT.Enabled {
-		signer, err := newSigner(c, "reports")
+		signer, err := r.newSigner(c, "reports")
 		if err != nil {
 			return err
 		}

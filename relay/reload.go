@@ -57,7 +57,7 @@ func (r *Relay) takeOver(ctx context.Context, c *config.Config) (restart []strin
 	if err != nil {
 		return nil, err
 	}
-	signer, err := newSigner(c, "reports")
+	signer, err := r.newSigner(c, "reports")
 	if err != nil {
 		return nil, err
 	}

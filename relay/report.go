@@ -51,7 +51,7 @@ func identity(c *config.Config) tlsrpt.Identity {
 }
 
 // newSigner reads the DKIM keys that sign a kind of mail.
-func newSigner(c *config.Config, kind string) (*dkim.Signer, error) {
+func (r *Relay) newSigner(c *config.Config, kind string) (*dkim.Signer, error) {
 	var keys []*dkim.Key
 	for i, k := range c.DKIM {
 		if !slices.Contains(k.Sign, kind) {
@@ -63,7 +63,7 @@ func newSigner(c *config.Config, kind string) (*dkim.Signer, error) {
 		}
 		keys = append(keys, key)
 	}
-	return dkim.NewSigner(keys...), nil
+	return dkim.NewSigner(r.now, keys...), nil
 }
 
 // warnUnsigned logs that reports cannot be mailed, if so. At a start the check of the

@@ -103,8 +103,8 @@ func checkMail(w *e2e.World, m testnet.Message, day string, signatures int) {
 		w.T.Fatalf("%d signatures, %v", len(verified), err)
 	}
 	for _, v := range verified {
-		if v.Err != nil || v.Domain != "test.example" {
-			w.T.Errorf("signature of %s: %v", v.Domain, v.Err)
+		if v.Err != nil || v.Domain != "test.example" || !v.Time.Equal(w.Clock.Now()) {
+			w.T.Errorf("signature of %s at %s: %v", v.Domain, v.Time, v.Err)
 		}
 		keys := strings.ToLower(strings.Join(v.HeaderKeys, " "))
 		for _, k := range []string{"from", "tls-report-domain", "tls-report-submitter"} {

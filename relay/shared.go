@@ -127,7 +127,7 @@ func (r *Relay) runFleet(ctx context.Context) error {
 // sharedSettings are the settings of deliveries, with the limits of hosts divided by the
 // number of spaces that the fleet works on: each has sessions of its own.
 func (r *Relay) sharedSettings(c *config.Config) (delivery.Settings, error) {
-	s, err := settings(c)
+	s, err := r.settings(c)
 	divide(&s, int(r.spaces.Load()))
 	return s, err
 }

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"testing"
 
+	"github.com/stsrelay/stsrelay/internal/await"
 	"github.com/stsrelay/stsrelay/internal/e2e"
 	"github.com/stsrelay/stsrelay/internal/testnet"
 )
@@ -28,7 +29,7 @@ func TestCertificatesOfStepCA(t *testing.T) {
 	a.Pebble = &testnet.Pebble{Directory: ca.Directory, CAFile: ca.CAFile}
 	w.Start(a.toml("challenge = \"http-01\"\n" + domains(t, w, "enforce", "a.example", "b.example")))
 	for _, name := range []string{"a.example", "b.example"} {
-		soon(t, name, func() bool {
+		await.Until(t, name, func() bool {
 			_, err := a.fetch(t.Context(), name)
 			return err == nil
 		})

@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/stsrelay/stsrelay/internal/bench/cputime"
 	"github.com/stsrelay/stsrelay/internal/store"
 )
 
@@ -58,7 +59,7 @@ func BenchmarkReportsOfADay(b *testing.B) {
 		ctx, stop := context.WithCancel(b.Context())
 		done := make(chan error, 1)
 		b.StartTimer()
-		start, cpu := time.Now(), cpuTime(b)
+		start, cpu := time.Now(), cputime.Used()
 		go func() { done <- r.Run(ctx) }()
 		peak := before
 		for i := range domains {
@@ -68,7 +69,7 @@ func BenchmarkReportsOfADay(b *testing.B) {
 			}
 		}
 		b.ReportMetric(time.Since(start).Seconds(), "s/day")
-		b.ReportMetric((cpuTime(b) - cpu).Seconds(), "cpu-s/day")
+		b.ReportMetric((cputime.Used() - cpu).Seconds(), "cpu-s/day")
 		b.ReportMetric(float64(before)/1024, "MiB-before")
 		b.ReportMetric(float64(peak)/1024, "MiB-peak")
 		stop()

@@ -6,9 +6,11 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stsrelay/stsrelay/internal/store"
+	"github.com/stsrelay/stsrelay/internal/store/memory"
 	"github.com/stsrelay/stsrelay/internal/testnet"
 )
 
@@ -118,36 +120,45 @@ func TestCountsThatAreWrittenAfterMidnightAreReported(t *testing.T) {
 // A count that comes when its report is due already is waited for while it is
 // being written.
 func TestAReportThatIsDueBeforeItsCountIsWrittenWaitsForIt(t *testing.T) {
-	o := newHarness(t)
-	writing, write := make(chan bool), make(chan bool)
-	var b store.Batch
-	o.Count(&b, success)
-	b.Do(1, 0, func(store.Txn) error {
-		close(writing)
-		<-write
-		return nil
-	})
-	counted := make(chan error, 1)
-	o.store.Submit(&b, func(err error) { counted <- err })
-	<-writing
-	began := make(chan error, 1)
-	go func() {
-		s, err := o.closeCounts(t.Context(), reportKey{Day: DayOf(noon), Domain: success.Domain})
-		if err == nil && s.State != Waiting {
-			err = fmt.Errorf("the report is %s", s.State)
+	synctest.Test(t, func(t *testing.T) {
+		var place memory.Place
+		s := place.Open()
+		defer s.Close()
+		r, err := New(Options{Store: s, Now: func() time.Time { return nextDay }})
+		if err != nil {
+			t.Fatal(err)
 		}
-		began <- err
-	}()
-	select {
-	case err := <-began:
-		t.Errorf("it did not wait: %v", err)
-		began <- nil
-	case <-time.After(50 * time.Millisecond):
-	}
-	close(write)
-	if err := errors.Join(<-counted, <-began); err != nil {
-		t.Error(err)
-	}
+		writing, write := make(chan bool), make(chan bool)
+		var b store.Batch
+		r.Count(&b, success)
+		b.Do(1, 0, func(store.Txn) error {
+			close(writing)
+			<-write
+			return nil
+		})
+		counted := make(chan error, 1)
+		s.Submit(&b, func(err error) { counted <- err })
+		<-writing
+		began := make(chan error, 1)
+		go func() {
+			s, err := r.closeCounts(t.Context(), reportKey{Day: DayOf(noon), Domain: success.Domain})
+			if err == nil && s.State != Waiting {
+				err = fmt.Errorf("the report is %s", s.State)
+			}
+			began <- err
+		}()
+		synctest.Wait()
+		select {
+		case err := <-began:
+			t.Errorf("it did not wait: %v", err)
+			began <- nil
+		default:
+		}
+		close(write)
+		if err := errors.Join(<-counted, <-began); err != nil {
+			t.Error(err)
+		}
+	})
 }
 
 func TestMissedDaysAreSentAndOldOnesDropped(t *testing.T) {

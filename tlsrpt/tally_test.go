@@ -8,11 +8,11 @@ import (
 	"reflect"
 	"slices"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 	"unicode/utf8"
 
+	"github.com/stsrelay/stsrelay/internal/bench/cputime"
 	"github.com/stsrelay/stsrelay/internal/store"
 	"github.com/stsrelay/stsrelay/internal/store/badger"
 )
@@ -191,7 +191,7 @@ func BenchmarkCount(b *testing.B) {
 				domains[i] = fmt.Sprintf("d%d.example", i)
 			}
 			run := func(counting bool) time.Duration {
-				start := cpuTime(b)
+				start := cputime.Used()
 				var batch store.Batch
 				for i, d := range domains { // a hundred deliveries share a commit under load
 					batch.Set(fmt.Appendf(nil, "x%d", i), make([]byte, 200))
@@ -202,7 +202,7 @@ func BenchmarkCount(b *testing.B) {
 				if err := store.Commit(b.Context(), s, &batch); err != nil {
 					b.Fatal(err)
 				}
-				return cpuTime(b) - start
+				return cputime.Used() - start
 			}
 			var with, without time.Duration
 			for b.Loop() {
@@ -212,14 +212,6 @@ func BenchmarkCount(b *testing.B) {
 			b.ReportMetric(float64((with-without).Nanoseconds())/float64(b.N)/100, "cpu-ns/count")
 		})
 	}
-}
-
-func cpuTime(t testing.TB) time.Duration {
-	var u syscall.Rusage
-	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
-		t.Fatal(err)
-	}
-	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
 
 func TestBoundsAreKeptAndTold(t *testing.T) {

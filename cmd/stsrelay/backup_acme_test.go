@@ -1,5 +1,3 @@
-//go:build unix
-
 package main
 
 import (
@@ -11,8 +9,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
+	"github.com/stsrelay/stsrelay/internal/await"
 	"github.com/stsrelay/stsrelay/internal/e2e"
 	"github.com/stsrelay/stsrelay/internal/store/postgres/postgrestest"
 	"github.com/stsrelay/stsrelay/internal/testnet"
@@ -21,15 +19,13 @@ import (
 // ordered waits until a relay shows a certificate of an authority for a name.
 func ordered(t *testing.T, address, name string, roots *x509.CertPool) {
 	t.Helper()
-	var err error
-	for end := time.Now().Add(30 * time.Second); time.Now().Before(end); time.Sleep(100 * time.Millisecond) {
-		var conn *tls.Conn
-		if conn, err = tls.Dial("tcp", address, &tls.Config{ServerName: name, RootCAs: roots}); err == nil {
-			_ = conn.Close()
-			return
+	await.Until(t, "a certificate for "+name, func() bool {
+		conn, err := tls.Dial("tcp", address, &tls.Config{ServerName: name, RootCAs: roots})
+		if err != nil {
+			return false
 		}
-	}
-	t.Fatalf("no certificate for %s within 30 seconds: %v", name, err)
+		return conn.Close() == nil
+	})
 }
 
 func portOf(t *testing.T, address string) int {

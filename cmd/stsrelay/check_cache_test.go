@@ -5,8 +5,8 @@ import (
 	"fmt"
 	"strings"
 	"testing"
-	"time"
 
+	"github.com/stsrelay/stsrelay/internal/await"
 	"github.com/stsrelay/stsrelay/internal/testnet"
 	"github.com/stsrelay/stsrelay/queue"
 	"github.com/stsrelay/stsrelay/relay"
@@ -130,26 +130,17 @@ func TestACheckGoesByTheRunningRelaysCache(t *testing.T) {
 }
 
 // left waits for an attempt and reports whether the message has left the queue.
-func left(t *testing.T, q *queue.Queue) bool {
+func left(t *testing.T, q *queue.Queue) (gone bool) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
-	defer cancel()
-	tick := time.NewTicker(5 * time.Millisecond)
-	defer tick.Stop()
-	for {
-		gone, tried := true, false
-		err := q.List(ctx, queue.Filter{}, func(m queue.Message) bool {
+	await.Until(t, "an attempt", func() bool {
+		tried := false
+		gone = true
+		err := q.List(t.Context(), queue.Filter{}, func(m queue.Message) bool {
 			gone = false
 			tried = tried || m.Attempts > 0 && m.State == queue.Queued
 			return true
 		})
-		if err == nil && (gone || tried) {
-			return gone
-		}
-		select {
-		case <-tick.C:
-		case <-ctx.Done():
-			t.Fatal("the message was not tried")
-		}
-	}
+		return err == nil && (gone || tried)
+	})
+	return gone
 }

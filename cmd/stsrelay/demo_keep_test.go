@@ -8,7 +8,8 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"time"
+
+	"github.com/stsrelay/stsrelay/internal/await"
 )
 
 // What a newcomer does beside `stsrelay demo --keep`, from another process: check its
@@ -46,17 +47,12 @@ func TestPlayingWithTheDemo(t *testing.T) {
 	do := func(args ...string) result { return command(t, "", append(args, "--config", kept.Config)...) }
 	mailedAt(t, kept.Relay, "anna@demo.example", "kurt@nowhere.example", "<lost@demo.example>")
 	var id string
-	for end := time.Now().Add(20 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+	await.Until(t, "the notice of a bounce", func() bool {
 		_, id, _ = strings.Cut(do("history", "--to", "kurt@nowhere.example", "--json").out, `"queue_id":`)
 		_, id, _ = strings.Cut(id, `"`)
 		id, _, _ = strings.Cut(id, `"`)
-		if id != "" && strings.Contains(do("history", "show", id).out, "  notice ") {
-			break
-		}
-		if time.Now().After(end) {
-			t.Fatalf("no notice was made: %+v", do("history"))
-		}
-	}
+		return id != "" && strings.Contains(do("history", "show", id).out, "  notice ")
+	})
 	if r := do("queue", "show", id); !strings.Contains(r.err, id+" has left the queue: bounced at ") || !strings.Contains(r.err, "to kurt@nowhere.example;") {
 		t.Errorf("queue show of a bounced message: %+v", r)
 	}

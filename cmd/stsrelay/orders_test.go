@@ -11,8 +11,8 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 
+	"github.com/stsrelay/stsrelay/internal/await"
 	"github.com/stsrelay/stsrelay/internal/testnet"
 	"github.com/stsrelay/stsrelay/relay/adminapi"
 )
@@ -63,21 +63,18 @@ func TestEndsInTheMiddleOfOrders(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer log.Close()
-	wait := func(what string, holds func() bool) {
-		t.Helper()
-		for end := time.Now().Add(time.Minute); !holds(); time.Sleep(5 * time.Millisecond) {
-			if time.Now().After(end) {
-				said, _ := os.ReadFile(log.Name())
-				t.Fatalf("waited in vain for %s\n%s\n%s", what, said, pebble.Log())
-			}
+	defer func() {
+		if t.Failed() {
+			said, _ := os.ReadFile(log.Name())
+			t.Logf("the relay and the authority said:\n%s\n%s", said, pebble.Log())
 		}
-	}
+	}()
 	orders := func() int { return strings.Count(pebble.Log(), "Added order") }
 	issued := func() int { return strings.Count(pebble.Log(), "Issued certificate") }
 	for i, signal := range []os.Signal{syscall.SIGTERM, syscall.SIGKILL, syscall.SIGKILL} {
 		before, had := orders(), issued()
 		cmd := startProgram(t, dir, log, "serve", "--config", file)
-		wait("an order", func() bool { return orders() > before && (i == 0 || issued() > had) })
+		await.Until(t, "an order", func() bool { return orders() > before && (i == 0 || issued() > had) })
 		if err := cmd.Process.Signal(signal); err != nil {
 			t.Fatal(err)
 		}
@@ -93,7 +90,7 @@ func TestEndsInTheMiddleOfOrders(t *testing.T) {
 	roots.AppendCertsFromPEM(root)
 	for i := range names {
 		name := fmt.Sprintf("mta-sts.d%d.example", i)
-		wait("the certificate of "+name, func() bool {
+		await.Until(t, "the certificate of "+name, func() bool {
 			conn, err := tls.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", ports[0]), &tls.Config{ServerName: name, RootCAs: roots})
 			if err != nil {
 				return false

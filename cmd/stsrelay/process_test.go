@@ -2,7 +2,6 @@ package main
 
 import (
 	"bytes"
-	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -15,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/stsrelay/stsrelay/internal/await"
 	"github.com/stsrelay/stsrelay/relay/adminapi"
 	"github.com/stsrelay/stsrelay/relay/operator"
 )
@@ -201,9 +201,7 @@ func TestAStopWithSilentHosts(t *testing.T) {
 	}
 	hosts.Close()
 	start()
-	tick := time.NewTicker(20 * time.Millisecond)
-	defer tick.Stop()
-	for timeout = time.After(time.Minute); ; {
+	await.Until(t, "an attempt of each message by the next start", func() bool {
 		said, err := os.ReadFile(logName)
 		if err != nil {
 			t.Fatal(err)
@@ -211,15 +209,8 @@ func TestAStopWithSilentHosts(t *testing.T) {
 		if bytes.Contains(said, []byte("may have been delivered")) || bytes.Contains(said, []byte(`"attempt":2,`)) {
 			t.Fatal("mail that was cut by the stop counts as tried, or as delivered perhaps")
 		}
-		if bytes.Count(said, []byte(`"attempt":1,`)) == silent {
-			return
-		}
-		select {
-		case <-tick.C:
-		case <-timeout:
-			t.Fatalf("the next start has tried %d messages", bytes.Count(said, []byte(`"attempt":1,`)))
-		}
-	}
+		return bytes.Count(said, []byte(`"attempt":1,`)) == silent
+	})
 }
 
 // freeAddress returns an address of this machine on which nothing listens.
@@ -236,22 +227,10 @@ func freeAddress(t *testing.T) string {
 // running waits until the relay answers.
 func running(t *testing.T, client *adminapi.Client) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
-	defer cancel()
-	tick := time.NewTicker(20 * time.Millisecond)
-	defer tick.Stop()
-	for {
+	await.Until(t, "the relay to answer", func() bool {
 		var s operator.Status
-		err := client.Get(ctx, "/v1/status", nil, &s)
-		if err == nil {
-			return
-		}
-		select {
-		case <-tick.C:
-		case <-ctx.Done():
-			t.Fatal(err)
-		}
-	}
+		return client.Get(t.Context(), "/v1/status", nil, &s) == nil
+	})
 }
 
 // oneMessage hands in one message.

@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/stsrelay/stsrelay/internal/await"
 	"github.com/stsrelay/stsrelay/internal/testnet"
 	"github.com/stsrelay/stsrelay/queue"
 	"github.com/stsrelay/stsrelay/relay"
@@ -61,7 +62,7 @@ func mailedAt(t *testing.T, address, from, to, id string) {
 // queued waits until so many messages are in the queue, all of them tried.
 func queued(t *testing.T, r *relay.Relay, want int) {
 	t.Helper()
-	for end := time.Now().Add(time.Minute); ; time.Sleep(10 * time.Millisecond) {
+	await.Until(t, fmt.Sprintf("%d messages that were tried", want), func() bool {
 		messages, tried := 0, 0
 		if err := r.Queue().List(t.Context(), queue.Filter{}, func(m queue.Message) bool {
 			messages++
@@ -72,27 +73,17 @@ func queued(t *testing.T, r *relay.Relay, want int) {
 		}); err != nil {
 			t.Fatal(err)
 		}
-		if messages == want && tried == want {
-			return
-		}
-		if time.Now().After(end) {
-			t.Fatalf("%d messages in the queue, %d tried; want %d", messages, tried, want)
-		}
-	}
+		return messages == want && tried == want
+	})
 }
 
 // told waits until the history has so many records.
 func told(t *testing.T, file string, want int, args ...string) {
 	t.Helper()
-	for end := time.Now().Add(time.Minute); ; time.Sleep(10 * time.Millisecond) {
+	await.Until(t, fmt.Sprintf("%d records of the history", want), func() bool {
 		out := command(t, "", append(append([]string{"history", "--json"}, args...), "--config", file)...).out
-		if strings.Count(out, "\n") >= want {
-			return
-		}
-		if time.Now().After(end) {
-			t.Fatalf("the history has\n%s", out)
-		}
-	}
+		return strings.Count(out, "\n") >= want
+	})
 }
 
 // task is what an operator wants to know or do, with at most three commands.

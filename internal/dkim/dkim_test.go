@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/emersion/go-msgauth/dkim"
 )
@@ -60,7 +61,7 @@ func verify(t *testing.T, signed string, keys ...*Key) []*dkim.Verification {
 func TestEveryKeyOfTheDomainSigns(t *testing.T) {
 	rsa, ed := newKey(t, RSA, "example.com", "r1"), newKey(t, Ed25519, "Example.com", "e1")
 	other := newKey(t, Ed25519, "example.net", "e1")
-	s := NewSigner(rsa, other, ed)
+	s := NewSigner(func() time.Time { return time.Unix(1_780_000_000, 0) }, rsa, other, ed)
 	fields, err := s.Sign("example.com", func(w io.Writer) error {
 		for _, part := range []string{message[:10], message[10:70], message[70:]} { // it streams
 			if _, err := io.WriteString(w, part); err != nil {
@@ -71,6 +72,9 @@ func TestEveryKeyOfTheDomainSigns(t *testing.T) {
 	})
 	if err != nil {
 		t.Fatal(err)
+	}
+	if strings.Count(string(fields), " t=1780000000;") != 2 || strings.Contains(string(fields), "x=") {
+		t.Errorf("the time of the signer's clock is not in %s", fields)
 	}
 	if strings.Contains(string(fields), "l=") {
 		t.Errorf("a length stands in %s", fields)
@@ -102,7 +106,7 @@ func TestEveryKeyOfTheDomainSigns(t *testing.T) {
 }
 
 func TestWithoutAKeyNothingIsSigned(t *testing.T) {
-	s := NewSigner(newKey(t, Ed25519, "example.net", "e1"))
+	s := NewSigner(time.Now, newKey(t, Ed25519, "example.net", "e1"))
 	if _, err := s.Sign("example.com", func(io.Writer) error { return nil }); !errors.Is(err, ErrNoKey) {
 		t.Errorf("error %v", err)
 	}

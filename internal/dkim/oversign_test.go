@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	mox "github.com/mjl-/mox/dkim"
 	moxdns "github.com/mjl-/mox/dns"
@@ -26,7 +27,7 @@ var messages = map[string]string{
 // signedBy signs a message with an RSA and an Ed25519 key.
 func signedBy(t *testing.T, message string, keys ...*Key) string {
 	t.Helper()
-	fields, err := NewSigner(keys...).Sign("example.com", func(w io.Writer) error { _, err := io.WriteString(w, message); return err })
+	fields, err := NewSigner(time.Now, keys...).Sign("example.com", func(w io.Writer) error { _, err := io.WriteString(w, message); return err })
 	if err != nil {
 		t.Fatal(err)
 	}

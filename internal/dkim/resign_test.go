@@ -5,6 +5,7 @@ import (
 	"io"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/emersion/go-msgauth/dkim"
 )
@@ -26,7 +27,7 @@ func TestResign(t *testing.T) {
 		t.Fatal(err)
 	}
 	const message = "Received: by relay\r\nDKIM-Signature: v=1; d=other.example; b=x\r\nFrom: anna@sender.example\r\n\r\ntext\r\n"
-	s := NewSigner(k)
+	s := NewSigner(time.Now, k)
 	for _, tt := range []struct {
 		name, front string
 		signed      bool

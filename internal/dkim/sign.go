@@ -20,11 +20,15 @@ import (
 )
 
 // Signer signs with the keys of one or several domains.
-type Signer struct{ keys []*Key }
+type Signer struct {
+	now  func() time.Time
+	keys []*Key
+}
 
-// NewSigner returns a signer with these keys. Of one domain there may be
-// several, such as an RSA and an Ed25519 key: each makes a signature.
-func NewSigner(keys ...*Key) *Signer { return &Signer{keys: keys} }
+// NewSigner returns a signer with these keys, whose signatures have the time of now. Of
+// one domain there may be several keys, such as an RSA and an Ed25519 key: each makes a
+// signature.
+func NewSigner(now func() time.Time, keys ...*Key) *Signer { return &Signer{now, keys} }
 
 // Keys are those of a domain.
 func (s *Signer) Keys(domain string) (out []*Key) {
@@ -54,6 +58,7 @@ const maxHeader = 1 << 20
 
 // Signing is a message that is being signed.
 type Signing struct {
+	now    func() time.Time
 	keys   []*Key
 	header []byte       // until it is whole
 	names  string       // of the signed fields, as h= has them
@@ -69,7 +74,7 @@ func (s *Signer) Begin(domain string) (*Signing, error) {
 	if len(keys) == 0 {
 		return nil, fmt.Errorf("%w of %s", ErrNoKey, domain)
 	}
-	return &Signing{keys: keys}, nil
+	return &Signing{now: s.now, keys: keys}, nil
 }
 
 // Write adds to the message, which has CRLF line ends. It never fails: what
@@ -175,7 +180,7 @@ func (s *Signing) Close() (fields []byte, err error) {
 		return nil, fmt.Errorf("sign by DKIM: %w", err)
 	}
 	s.body.end()
-	bodyHash, now := base64.StdEncoding.EncodeToString(s.body.hash.Sum(nil)), time.Now()
+	bodyHash, now := base64.StdEncoding.EncodeToString(s.body.hash.Sum(nil)), s.now()
 	for _, k := range s.keys {
 		field, err := s.field(k, bodyHash, now)
 		if err != nil {

@@ -2,22 +2,17 @@ package e2e
 
 import (
 	"context"
-	"testing"
-	"time"
 
 	"github.com/oklog/ulid/v2"
 
+	"github.com/stsrelay/stsrelay/internal/await"
 	"github.com/stsrelay/stsrelay/internal/testnet"
 	"github.com/stsrelay/stsrelay/queue"
 )
 
 // Context ends when a test has waited for too long.
 func (w *World) Context() context.Context {
-	limit := time.Minute // a failure takes this long; a slow machine is none
-	if _, ok := w.T.(*testing.B); ok {
-		limit = 5 * time.Minute
-	}
-	ctx, cancel := context.WithTimeout(w.T.Context(), limit)
+	ctx, cancel := context.WithTimeout(w.T.Context(), await.Limit(w.T))
 	w.T.Cleanup(cancel)
 	return ctx
 }
@@ -25,15 +20,7 @@ func (w *World) Context() context.Context {
 // WaitFor polls the queue until ok says so.
 func (w *World) WaitFor(what string, ok func(*queue.Queue) bool) {
 	w.T.Helper()
-	tick := time.NewTicker(5 * time.Millisecond)
-	defer tick.Stop()
-	for ctx := w.Context(); !ok(w.Relay.Queue()); {
-		select {
-		case <-tick.C:
-		case <-ctx.Done():
-			w.T.Fatalf("waited in vain for %s", what)
-		}
-	}
+	await.Until(w.T, what, func() bool { return ok(w.Relay.Queue()) })
 }
 
 // Attempted waits until a message has had an attempt and returns it; gone reports

@@ -1,3 +1,5 @@
+//go:build linux
+
 // Command realhosts is the judge of deliveries to mail servers that nobody here
 // wrote. Each of them runs in a root of its own on a loopback address, with a
 // certificate of a test CA and an enforced MTA-STS policy. The built relay sends

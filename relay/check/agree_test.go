@@ -2,7 +2,6 @@ package check
 
 import (
 	"cmp"
-	"context"
 	"crypto/x509"
 	"fmt"
 	"maps"
@@ -16,6 +15,7 @@ import (
 
 	"github.com/oklog/ulid/v2"
 
+	"github.com/stsrelay/stsrelay/internal/await"
 	"github.com/stsrelay/stsrelay/queue"
 	"github.com/stsrelay/stsrelay/relay/failure"
 	"github.com/stsrelay/stsrelay/relay/outbound"
@@ -161,27 +161,22 @@ func send(t testing.TB, addr, to string) ulid.ULID {
 // Nobody is told of a bounce: its sender is null.
 func fate(t *testing.T, q *queue.Queue, id ulid.ULID) (action, why string) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
-	defer cancel()
-	tick := time.NewTicker(5 * time.Millisecond)
-	defer tick.Stop()
-	for {
+	await.Until(t, "an attempt of "+id.String(), func() bool {
 		m, err := q.Show(id)
-		if err != nil {
-			return "gone", ""
-		}
-		if m.Attempts > 0 && m.State == queue.Queued {
+		switch {
+		case err != nil:
+			action = "gone"
+		case m.Attempts == 0 || m.State != queue.Queued:
+			return false
+		default:
+			action, why = "wait", m.States[0].LastError
 			if m.States[0].ReasonCode == failure.NoHost.Code() { // it is looked at once more
-				return "bounce", m.States[0].LastError
+				action = "bounce"
 			}
-			return "wait", m.States[0].LastError
 		}
-		select {
-		case <-tick.C:
-		case <-ctx.Done():
-			t.Fatalf("%s was not tried", id)
-		}
-	}
+		return true
+	})
+	return action, why
 }
 
 // receiver is the address of the host that has a message for a domain.

@@ -12,6 +12,7 @@ import (
 
 	"github.com/oklog/ulid/v2"
 
+	"github.com/stsrelay/stsrelay/internal/await"
 	"github.com/stsrelay/stsrelay/internal/dnsclient"
 	"github.com/stsrelay/stsrelay/internal/testnet"
 	"github.com/stsrelay/stsrelay/queue"
@@ -249,7 +250,7 @@ func (w *world) compare(all []*sent) {
 	defer retries.Wait()
 	defer stop()
 	for _, s := range all {
-		w.waitFor(s.what, func() bool {
+		await.Until(t, s.what, func() bool {
 			m, err := r.Queue().Show(s.id)
 			return err != nil || m.Attempts >= patience || m.Attempts > 0 && m.States[0].ReasonCode == "dns-no-host"
 		})
@@ -257,7 +258,7 @@ func (w *world) compare(all []*sent) {
 	later.Store(int64(outbound.SecondLook))
 	for _, s := range all {
 		action, why := "wait", ""
-		w.waitFor(s.what, func() bool {
+		await.Until(t, s.what, func() bool {
 			m, err := r.Queue().Show(s.id)
 			if err != nil {
 				action = "bounce"
@@ -276,21 +277,6 @@ func (w *world) compare(all []*sent) {
 		}
 		if said.Action != action || said.Address != at || s.action != "" && s.action != action {
 			t.Errorf("%s: the check says %q, the relay does %q at %q (%s)", s.what, said.Text, action, at, why)
-		}
-	}
-}
-
-// waitFor polls until ok says so.
-func (w *world) waitFor(what string, ok func() bool) {
-	w.t.Helper()
-	tick := time.NewTicker(5 * time.Millisecond)
-	defer tick.Stop()
-	limit := time.After(2 * time.Minute)
-	for !ok() {
-		select {
-		case <-tick.C:
-		case <-limit:
-			w.t.Fatalf("waited in vain for %s", what)
 		}
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/stsrelay/stsrelay/internal/await"
 	"github.com/stsrelay/stsrelay/internal/store"
 	"github.com/stsrelay/stsrelay/internal/store/postgres"
 	"github.com/stsrelay/stsrelay/tlsrpt"
@@ -135,8 +136,17 @@ func TestAFleetSendsOneReportADomainAndDayWithAllThatWasCounted(t *testing.T) {
 		})
 	}
 	first, gathering, _ := reporting(t, "count-a", "reports-1", noon)
+	sessions := func() (n int64) {
+		mu.Lock()
+		defer mu.Unlock()
+		for _, sum := range counted {
+			n += sum[0] + sum[1]
+		}
+		return n
+	}
 	for round := range 12 {
-		time.Sleep(100 * time.Millisecond)
+		before := sessions()
+		await.Until(t, "more sessions that are counted", func() bool { return sessions() >= before+20 })
 		// The relay of this round dies: another process with its folder takes its space.
 		relays[round%3].open()
 		if err := gathering.Preview(t.Context(), "2026-11-23", "", func(*tlsrpt.Report) bool { return true }); err != nil {

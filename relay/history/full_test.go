@@ -1,5 +1,3 @@
-//go:build unix
-
 package history
 
 import (
@@ -10,9 +8,10 @@ import (
 	"runtime"
 	"strconv"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
+
+	"github.com/stsrelay/stsrelay/internal/bench/cputime"
 )
 
 // A search of 30 days is quick and small. By hand, in full size:
@@ -54,15 +53,6 @@ func TestASearchOfThirtyDays(t *testing.T) {
 	}
 }
 
-// cpuTime is what this process has had of the processors: the machine may be busy.
-func cpuTime(t *testing.T) time.Duration {
-	var u syscall.Rusage
-	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
-		t.Fatal(err)
-	}
-	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
-}
-
 // searchOnly searches for an address that is there and one that is not.
 func searchOnly(t *testing.T, dir string) {
 	c := newClock()
@@ -72,11 +62,11 @@ func searchOnly(t *testing.T, dir string) {
 		{To: "kurt77@partner77.example"}, {To: "nobody@nowhere.example"}, {From: "nobody@corp.example"}, {Domain: "nowhere.example"},
 		{MessageID: "12.7919.abcdef@exchange.example.com"}, {QueueID: "01KAR7M3QVJ0Z6000012000001"},
 	} {
-		begin, cpu, n := time.Now(), cpuTime(t), 0
+		begin, cpu, n := time.Now(), cputime.Used(), 0
 		if err := l.Search(context.Background(), q, func(Record) bool { n++; return true }); err != nil {
 			t.Fatal(err)
 		}
-		took := cpuTime(t) - cpu
+		took := cputime.Used() - cpu
 		what := q.To + q.From + q.Domain + q.MessageID + q.QueueID
 		t.Logf("%s: %d found in %s of the processors, %s", what, n, took.Round(time.Millisecond), time.Since(begin).Round(time.Millisecond))
 		if found := n > 0; found == strings.HasPrefix(what, "no") || took > 5*time.Second {

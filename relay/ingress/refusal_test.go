@@ -12,6 +12,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/stsrelay/stsrelay/internal/await"
 )
 
 // Clients that go away are refused nothing: neither log nor metrics say so.
@@ -79,11 +81,11 @@ func TestManyPasswordsAtOnce(t *testing.T) {
 		t.Run(tt.password, func(t *testing.T) {
 			now := newClock()
 			var mu sync.Mutex
-			looked := 0
+			looked, sent := 0, make(chan struct{})
 			d := newServer(t, func(o *Options) {
 				o.Listeners[0].Auth, o.Listeners[0].Allow, o.Now = true, nil, now.now
 				o.Users = func(_ context.Context, name, password string) (User, bool) {
-					<-time.After(20 * time.Millisecond) // the others come meanwhile
+					<-sent // the others come meanwhile
 					mu.Lock()
 					defer mu.Unlock()
 					looked++
@@ -98,6 +100,7 @@ func TestManyPasswordsAtOnce(t *testing.T) {
 			for _, c := range clients {
 				c.send("AUTH PLAIN " + plain("exchange", tt.password) + "\r\n")
 			}
+			close(sent)
 			got := make(map[string]int)
 			for _, c := range clients {
 				got[c.reply()[:4]]++
@@ -142,8 +145,7 @@ func TestAKnownClientDoesNotWaitBehindThePasswordsOfStrangers(t *testing.T) {
 	<-entered
 	for i := range 5 { // the others wait for their turn
 		turn := d.server.turnOf(netip.MustParseAddr(fmt.Sprintf("192.0.2.%d", i+1)))
-		for end := time.Now().Add(time.Minute); len(turn) == 0 && time.Now().Before(end); <-time.After(time.Millisecond) {
-		}
+		await.Until(t, "a password that waits", func() bool { return len(turn) > 0 })
 	}
 	c := login("198.51.100.1", "secret")
 	_ = c.conn.SetReadDeadline(time.Now().Add(10 * time.Second))

@@ -8,6 +8,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/stsrelay/stsrelay/internal/await"
 )
 
 // behindBalancer makes a server to which a client may come from any address.
@@ -35,11 +37,7 @@ func (c *raw) close() { c.conn.Close() }
 // sessions waits until so many are open.
 func (d *testServer) sessions(n int) {
 	d.t.Helper()
-	for end := time.Now().Add(time.Minute); d.server.Sessions() != n; <-time.After(time.Millisecond) {
-		if time.Now().After(end) {
-			d.t.Fatalf("%d sessions are open, want %d", d.server.Sessions(), n)
-		}
-	}
+	await.Until(d.t, fmt.Sprintf("%d open sessions", n), func() bool { return d.server.Sessions() == n })
 }
 
 func TestStrangersKeepNobodyOut(t *testing.T) {

@@ -228,7 +228,7 @@ func (h *harness) signed(t *testing.T, domain, mail string, services ...string) 
 		t.Fatalf("%s, %v", record, err)
 	}
 	h.txt[key.RecordName()] = []string{record}
-	fields, err := dkim.NewSigner(key).Sign(domain, func(w io.Writer) error { _, err := io.WriteString(w, mail); return err })
+	fields, err := dkim.NewSigner(time.Now, key).Sign(domain, func(w io.Writer) error { _, err := io.WriteString(w, mail); return err })
 	if err != nil {
 		t.Fatal(err)
 	}

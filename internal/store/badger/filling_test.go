@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/stsrelay/stsrelay/internal/await"
 	"github.com/stsrelay/stsrelay/internal/store"
 )
 
@@ -44,7 +45,7 @@ func TestNothingIsWrittenWhileAValueLogIsCollected(t *testing.T) {
 	})
 	comeAndGo(t, s, 80)
 	s.fillMemtable(t.Context())
-	wait(t, "a value log to be garbage", s.mayGC)
+	await.Until(t, "a value log to be garbage", s.mayGC)
 	if err := s.collect(); err != nil || !collected {
 		t.Errorf("%v; collected: %t", err, collected)
 	}
@@ -93,7 +94,7 @@ func TestDeletedBodiesLeaveTheDiskAfterAKill(t *testing.T) {
 // onlyTheNewestIsLeft waits until there is no value log but the newest.
 func onlyTheNewestIsLeft(t *testing.T, s *Store) {
 	t.Helper()
-	wait(t, "all value logs but the newest to go", func() bool {
+	await.Until(t, "all value logs but the newest to go", func() bool {
 		files, err := filepath.Glob(filepath.Join(s.dir, "*.vlog"))
 		return err == nil && len(files) == 1
 	})

@@ -11,6 +11,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/stsrelay/stsrelay/internal/await"
 	"github.com/stsrelay/stsrelay/internal/store"
 )
 
@@ -184,30 +185,16 @@ func TestBallastIsMadeGivenUpAndMadeAgain(t *testing.T) {
 		t.Error("the ballast was not given up at the start on a full disk")
 	}
 	free.Store(1 << 30)
-	wait(t, "the ballast to be made again", there)
+	await.Until(t, "the ballast to be made again", there)
 	free.Store(store.Floor - 1)
-	wait(t, "the ballast to be given up while the store is open", func() bool { return !there() })
+	await.Until(t, "the ballast to be given up while the store is open", func() bool { return !there() })
 	free.Store(1 << 30)
-	wait(t, "the ballast to be made once more", there)
+	await.Until(t, "the ballast to be made once more", there)
 	s.Close()
 	free.Store(criticalSpace - 1)
 	if s, err := Open(o); !errors.Is(err, store.ErrDiskFull) {
 		s.Close()
 		t.Errorf("a disk that is full without the ballast too: %v", err)
-	}
-}
-
-func wait(t *testing.T, what string, ok func() bool) {
-	t.Helper()
-	tick := time.NewTicker(5 * time.Millisecond)
-	defer tick.Stop()
-	deadline := time.After(time.Minute)
-	for !ok() {
-		select {
-		case <-tick.C:
-		case <-deadline:
-			t.Fatalf("waited in vain for %s", what)
-		}
 	}
 }
 
@@ -236,7 +223,7 @@ func TestCollectionGivesTheSpaceOfDeletedBodiesBack(t *testing.T) {
 		}
 		commit(t, s, &b)
 	}
-	wait(t, "value-log files to go", func() bool { return files() < before })
+	await.Until(t, "value-log files to go", func() bool { return files() < before })
 	if get(t, s, key(10000)) == nil {
 		t.Error("a live value went with the garbage")
 	}

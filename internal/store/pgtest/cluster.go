@@ -1,5 +1,3 @@
-//go:build unix
-
 // Package pgtest starts PostgreSQL for tests and the demo: a primary and synchronous
 // standbys, in temporary folders, reached by unix sockets. It uses the programs that the
 // machine has, and no system service.
@@ -48,10 +46,13 @@ func release(path string) int {
 type Cluster struct {
 	dir   string
 	bin   string
-	owner *syscall.Credential
+	owner *account // nil: the one of this process
 	// Nodes are all servers. Which of them is the primary changes by Promote.
 	Nodes []*Node
 }
+
+// account is the user of the system that servers run as.
+type account struct{ uid, gid int }
 
 // Node is one server.
 type Node struct {
@@ -127,7 +128,7 @@ func (c *Cluster) own() error {
 	if err := errors.Join(uerr, gerr); err != nil {
 		return err
 	}
-	c.owner = &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}
+	c.owner = &account{uid, gid}
 	return os.Chown(c.dir, uid, gid)
 }
 
@@ -209,7 +210,7 @@ func (n *Node) follow(primary *Node) error {
 	}
 	err = f.Close()
 	if o := n.c.owner; o != nil {
-		err = errors.Join(err, os.Chown(f.Name(), int(o.Uid), int(o.Gid)))
+		err = errors.Join(err, os.Chown(f.Name(), o.uid, o.gid))
 	}
 	return err
 }

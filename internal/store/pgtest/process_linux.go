@@ -5,5 +5,9 @@ import "syscall"
 // attributes are those of a server's process: it ends when the program that started it
 // does.
 func (c *Cluster) attributes() *syscall.SysProcAttr {
-	return &syscall.SysProcAttr{Credential: c.owner, Setpgid: true, Pdeathsig: syscall.SIGQUIT}
+	a := &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGQUIT}
+	if o := c.owner; o != nil {
+		a.Credential = &syscall.Credential{Uid: uint32(o.uid), Gid: uint32(o.gid)}
+	}
+	return a
 }

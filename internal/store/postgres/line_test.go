@@ -92,6 +92,7 @@ func (l *line) forward(client, server net.Conn) {
 			n, err := server.Read(buf)
 			select {
 			case <-silent:
+				return
 			default:
 				_, _ = client.Write(buf[:n])
 			}
@@ -115,7 +116,7 @@ func (l *line) forward(client, server net.Conn) {
 			if written {
 				close(silent)
 				_, _ = server.Write(data)
-				time.Sleep(100 * time.Millisecond)
+				<-answers // it is written
 			}
 			return
 		}

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/stsrelay/stsrelay/internal/await"
 	"github.com/stsrelay/stsrelay/internal/store"
 	"github.com/stsrelay/stsrelay/internal/store/pgtest"
 	"github.com/stsrelay/stsrelay/internal/store/postgres"
@@ -34,20 +35,9 @@ func submit(s *postgres.Store, key string) chan error {
 	return answer
 }
 
-func wait(t *testing.T, what string, is func() bool) {
-	t.Helper()
-	for range 600 {
-		if is() {
-			return
-		}
-		time.Sleep(50 * time.Millisecond)
-	}
-	t.Fatal("never seen: " + what)
-}
-
 func waitsForStandby(t *testing.T, n *pgtest.Node) {
 	t.Helper()
-	wait(t, "a commit that waits for the standby", func() bool {
+	await.Until(t, "a commit that waits for the standby", func() bool {
 		out, err := n.Query("select count(*) from pg_stat_activity where wait_event = 'SyncRep'")
 		return err == nil && out != "0"
 	})
@@ -72,7 +62,7 @@ func TestACancelledCommitIsNotAcknowledged(t *testing.T) {
 	if err := standby.Start(); err != nil {
 		t.Fatal(err)
 	}
-	wait(t, "a commit", func() bool { return <-submit(s, "k2") == nil })
+	await.Until(t, "a commit", func() bool { return <-submit(s, "k2") == nil })
 }
 
 // After a restart of the primary, a row is there that no standby has.
@@ -101,7 +91,7 @@ func TestACommitThatARestartHasMadeVisibleIsNotAcknowledgedBeforeTheStandbyHasIt
 	if err := <-answer; err != nil {
 		t.Error(err)
 	}
-	wait(t, "the row on the standby", func() bool {
+	await.Until(t, "the row on the standby", func() bool {
 		out, err := standby.Query("select count(*) from stsrelay.entries where key = 'k1'")
 		return err == nil && out == "1"
 	})
@@ -129,7 +119,7 @@ func TestACommitThatIsGivenUpIsNotCancelled(t *testing.T) {
 	if err := standby.Start(); err != nil {
 		t.Fatal(err)
 	}
-	wait(t, "a commit", func() bool { return <-submit(s, "k3") == nil })
+	await.Until(t, "a commit", func() bool { return <-submit(s, "k3") == nil })
 }
 
 func TestNothingThatWasAcknowledgedIsLostWithThePrimary(t *testing.T) {

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/stsrelay/stsrelay/internal/await"
 	"github.com/stsrelay/stsrelay/internal/store"
 	"github.com/stsrelay/stsrelay/internal/store/pgtest"
 	"github.com/stsrelay/stsrelay/internal/store/postgres"
@@ -163,7 +164,7 @@ func reload(t *testing.T, c *pgtest.Cluster) {
 	if _, err := c.Nodes[0].Query("select pg_reload_conf()"); err != nil {
 		t.Fatal(err)
 	}
-	wait(t, "the new configuration", func() bool {
+	await.Until(t, "the new configuration", func() bool {
 		now, err := c.Nodes[0].Query("select pg_conf_load_time()")
 		return err == nil && now != before
 	})

@@ -1,5 +1,3 @@
-//go:build unix
-
 // Package postgrestest starts PostgreSQL with the tables of the engine, for tests of what
 // stands on it.
 package postgrestest

@@ -1,5 +1,3 @@
-//go:build unix
-
 package publisher
 
 import (
@@ -26,12 +24,13 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"testing"
 	"time"
 
 	"github.com/caddyserver/certmagic"
 
+	"github.com/stsrelay/stsrelay/internal/await"
+	"github.com/stsrelay/stsrelay/internal/bench/cputime"
 	"github.com/stsrelay/stsrelay/internal/store"
 	"github.com/stsrelay/stsrelay/internal/store/memory"
 	"github.com/stsrelay/stsrelay/relay/acme"
@@ -151,18 +150,12 @@ func TestServer(t *testing.T) {
 	running.Go(func() { _ = server.Serve() })
 	defer func() { _ = server.Shutdown(ctx) }()
 	for _, host := range hosts {
-		for c.Of(host) == nil {
-			time.Sleep(10 * time.Millisecond)
-		}
+		await.Until(t, "the certificate of "+host, func() bool { return c.Of(host) != nil })
 	}
 	fmt.Printf("ready %s %d\n", server.HTTPSAddr(), heap()-before)
 	fmt.Printf("root %x\n", i.root.Raw)
 	for in := bufio.NewScanner(os.Stdin); in.Scan(); {
-		var used syscall.Rusage
-		if err := syscall.Getrusage(syscall.RUSAGE_SELF, &used); err != nil {
-			t.Fatal(err)
-		}
-		fmt.Printf("cpu %d\n", used.Utime.Nano()+used.Stime.Nano())
+		fmt.Printf("cpu %d\n", cputime.Used())
 	}
 }
 
