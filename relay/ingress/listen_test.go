@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/stsrelay/stsrelay/internal/await"
 	"github.com/stsrelay/stsrelay/queue"
 )
 
@@ -69,8 +70,7 @@ func TestAPanicIsAnError(t *testing.T) {
 	c := d.hello()
 	c.bdat(headers+"x\r\n", "421 ")
 	c.want("EOF")
-	for end := time.Now().Add(time.Minute); !strings.Contains(log.String(), "a fault") && time.Now().Before(end); <-time.After(time.Millisecond) {
-	} // go-smtp logs it after it has closed the connection
+	await.Until(t, "the line in the log", func() bool { return strings.Contains(log.String(), "a fault") }) // go-smtp writes it after it has closed the connection
 	if got := log.String(); !strings.Contains(got, `"level":"ERROR"`) || !strings.Contains(got, "a fault") || !strings.Contains(got, "listen_test.go") {
 		t.Error(got)
 	}
