@@ -186,11 +186,23 @@ func (r *Reporter) complete(k reportKey, st *Status) error {
 	return nil
 }
 
+// NothingCountedError means that nothing was counted for a domain on a day.
+type NothingCountedError struct{ Domain, Day string }
+
+// Error implements error.
+func (e *NothingCountedError) Error() string { return e.Phrase().String() }
+
+// Phrase is the text of the error.
+func (e *NothingCountedError) Phrase() phrase.Phrase {
+	return phrase.New("nothing was counted for %s on %s", e.Domain, e.Day)
+}
+
 // SendNow sends the reports of a day at once, for one domain or ("") for all,
 // and calls yield with the state of each. Those of today have the counts up to now;
 // later counts are for another report. A report that a receiver has accepted, or that is
 // in the queue, is not sent again; one that was given up is tried once more, and so is one
-// whose mail is not in the queue any more.
+// whose mail is not in the queue any more. The error wraps a *NothingCountedError where there
+// is nothing to send for the domain.
 func (r *Reporter) SendNow(ctx context.Context, day, domain string, yield func(Status) bool) error {
 	if _, err := ParseDay(day); err != nil {
 		return err
@@ -209,7 +221,7 @@ func (r *Reporter) SendNow(ctx context.Context, day, domain string, yield func(S
 		return err
 	}
 	if len(reports) == 0 && domain != "" {
-		return phrase.Errorf("nothing was counted for %s on %s", domain, day)
+		return &NothingCountedError{Domain: domain, Day: day}
 	}
 	for i, k := range reports {
 		if last := i+1 == len(reports) || reports[i+1].Domain != k.Domain; !last {

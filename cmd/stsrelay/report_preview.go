@@ -2,7 +2,6 @@ package main
 
 import (
 	"encoding/json"
-	"fmt"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -32,7 +31,7 @@ func (a *app) reportPreview() *cobra.Command {
 				return a.printJSON(reports)
 			}
 			if len(reports) == 0 {
-				return fmt.Errorf("nothing was counted for %s on %s", sel.domain, sel.date)
+				return &tlsrpt.NothingCountedError{Domain: sel.domain, Day: sel.date}
 			}
 			return a.printJSON(reports[0])
 		},

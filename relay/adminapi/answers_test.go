@@ -210,6 +210,7 @@ func TestAnswersAreThoseOfTheDocument(t *testing.T) {
 	j.ask("DELETE /v1/policies/{domain}", "/v1/policies/good.example", "", 200)
 	j.ask("DELETE /v1/policies/{domain}", "/v1/policies/good.example", "", 404)
 	j.ask("POST /v1/reports/{day}/send", "/v1/reports/yesterday/send", "", 400)
+	j.ask("POST /v1/reports/{day}/send", "/v1/reports/2026-11-23/send?domain=none.example", "", 404)
 	j.ask("POST /v1/publish/{domain}/renew", "/v1/publish/other.example/renew", "", 409)
 	j.ask("GET /v1/queue/{id}", "/v1/queue/01ZZZZZZZZZZZZZZZZZZZZZZZZ", "", 404)
 	j.ask("GET /v1/fleet", "/v1/fleet", "", 409) // package relay has a test with one

@@ -53,7 +53,10 @@ func (o *Operator) SendReports(ctx context.Context, actor Actor, day, domain str
 	err = reports.SendNow(ctx, day, domain, func(s tlsrpt.Status) bool { n++; return yield(s) })
 	o.log(ctx, actor, "TLS reports sent by the operator", slog.String("day", day), slog.String("domain", domain), slog.Int("reports", n))
 	if err != nil && n == 0 {
-		return phrase.Errorf("nothing was sent: %w", err)
+		err = phrase.Errorf("nothing was sent: %w", err)
+	}
+	if _, ok := errors.AsType[*tlsrpt.NothingCountedError](err); ok {
+		return failed(notFound, err)
 	}
 	return err
 }
