@@ -34,9 +34,7 @@ func New(o Options) *Server {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
-	s := &Server{operator: o.Operator, log: o.Logger}
-	s.HTTP = &http.Server{Handler: s.Handler(), ReadHeaderTimeout: 10 * time.Second, ConnContext: withPeer}
-	return s
+	return &Server{operator: o.Operator, log: o.Logger}
 }
 
 // Listen makes the socket, for the user of the process only. A stale socket is
@@ -65,7 +63,7 @@ func (s *Server) Listen(path string) error {
 		l.Close()
 		return fmt.Errorf("admin.socket: %w", err)
 	}
-	s.Listener = l
+	s.Server = *httpserve.New(l, &http.Server{Handler: s.Handler(), ReadHeaderTimeout: 10 * time.Second, ConnContext: withPeer}, s.log)
 	return nil
 }
 

@@ -1,14 +1,12 @@
 package ingress
 
 import (
-	"errors"
 	"log/slog"
 	"net"
 	"os"
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 
 	"github.com/stsrelay/stsrelay/internal/await"
 	"github.com/stsrelay/stsrelay/queue"
@@ -33,30 +31,6 @@ func TestAPortThatOnlySomeUsersMayBindNamesTheWaysOut(t *testing.T) {
 		if _, port, _ := net.SplitHostPort(tt.address); tt.waysOut && !strings.Contains(text, "ip_unprivileged_port_start="+port+" there") {
 			t.Errorf("%s: %s", tt.address, text)
 		}
-	}
-}
-
-// noFiles is a listener that has no file left for a connection.
-type noFiles struct{ net.Listener }
-
-func (noFiles) Accept() (net.Conn, error) {
-	return nil, &net.OpError{Op: "accept", Net: "tcp", Err: os.NewSyscallError("accept4", syscall.EMFILE)}
-}
-
-// A relay that takes no connections says so, and not with each try.
-func TestConnectionsThatCannotBeAcceptedAreLogged(t *testing.T) {
-	var log logged
-	now := newClock()
-	d := newServer(t, func(o *Options) { o.Now, o.Logger = now.now, slog.New(slog.NewJSONHandler(&log, nil)) })
-	a := acceptor{&listener{server: d.server, options: Listener{Address: "192.0.2.1:25"}, net: noFiles{}}}
-	for _, want := range []int{1, 1, 2, 2} {
-		if _, err := a.Accept(); !errors.Is(err, syscall.EMFILE) {
-			t.Error(err)
-		}
-		if got := strings.Count(log.String(), "too many open files"); got != want || !strings.Contains(log.String(), `"level":"ERROR","msg":"no connection can be accepted","listener":"192.0.2.1:25"`) {
-			t.Errorf("%d lines, want %d\n%s", got, want, log.String())
-		}
-		now.move(acceptNoted/2 + time.Second)
 	}
 }
 

@@ -28,6 +28,7 @@ import (
 
 	"github.com/emersion/go-smtp"
 
+	"github.com/stsrelay/stsrelay/internal/listenlog"
 	"github.com/stsrelay/stsrelay/internal/proxied"
 	"github.com/stsrelay/stsrelay/queue"
 )
@@ -204,8 +205,6 @@ type listener struct {
 	tlsConfig *tls.Config
 	smtp      *smtp.Server
 	net       net.Listener
-
-	acceptFailed time.Time // when that was logged last; for the goroutine that accepts
 }
 
 // New returns a server that does not listen yet.
@@ -329,7 +328,7 @@ func (s *Server) Listen() error {
 			}
 			return explainListen(l.options.Address, err)
 		}
-		l.net = proxied.Listener(ln, l.options.ProxyFrom)
+		l.net = proxied.Listener(listenlog.Listener(ln, s.log), l.options.ProxyFrom)
 	}
 	return nil
 }
@@ -384,24 +383,9 @@ type acceptor struct{ l *listener }
 func (a acceptor) Accept() (net.Conn, error) {
 	c, err := a.l.net.Accept()
 	if err != nil {
-		a.l.noteAccept(err)
 		return nil, err
 	}
 	return newConn(c, a.l), nil
-}
-
-// acceptNoted is how often a listener logs at most that it cannot accept connections.
-const acceptNoted = time.Minute
-
-// noteAccept logs why no connection can be accepted, such as too many open files. go-smtp
-// goes on trying.
-func (l *listener) noteAccept(err error) {
-	now := l.server.now()
-	if errors.Is(err, net.ErrClosed) || now.Sub(l.acceptFailed) < acceptNoted {
-		return
-	}
-	l.acceptFailed = now
-	l.server.log.Error("no connection can be accepted", "listener", l.options.Address, "error", err)
 }
 
 func (a acceptor) Close() error   { return a.l.net.Close() }

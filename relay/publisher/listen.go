@@ -5,7 +5,6 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
-	"log/slog"
 	"net"
 	"net/http"
 	"net/netip"
@@ -69,7 +68,6 @@ func (p *Publisher) listen(key, address string, h http.Handler, c *tls.Config, a
 	server := &http.Server{
 		Handler: h, MaxHeaderBytes: maxHeader,
 		ReadHeaderTimeout: 10 * time.Second, ReadTimeout: time.Minute, WriteTimeout: time.Minute, IdleTimeout: 2 * time.Minute,
-		ErrorLog: slog.NewLogLogger(p.o.Logger.Handler(), slog.LevelDebug), // strangers cause what it says
 	}
 	ln = netutil.LimitListener(ln, maxConnections)
 	if a.Certificate != nil { // else all clients have the address of the proxy
@@ -80,7 +78,7 @@ func (p *Publisher) listen(key, address string, h http.Handler, c *tls.Config, a
 		server.TLSConfig = c
 		ln = tls.NewListener(ln, c)
 	}
-	return &httpserve.Server{HTTP: server, Listener: ln}, nil
+	return httpserve.New(ln, server, p.o.Logger), nil
 }
 
 // HTTPSAddr and HTTPAddr are the addresses that are bound, nil for none.

@@ -43,13 +43,15 @@ func Listen(address string, o Options) (*httpserve.Server, error) {
 	if err != nil {
 		return nil, fmt.Errorf("admin.http: %w", err)
 	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
 	if o.TLS != nil {
 		l = tls.NewListener(l, o.TLS)
 	}
-	return &httpserve.Server{Listener: l, HTTP: &http.Server{
+	return httpserve.New(l, &http.Server{
 		Handler: Handler(o), ReadHeaderTimeout: 10 * time.Second, ReadTimeout: 10 * time.Second, WriteTimeout: writeTime, IdleTimeout: time.Minute,
-		ErrorLog: slog.NewLogLogger(slog.DiscardHandler, slog.LevelDebug), // handshakes that strangers break
-	}}, nil
+	}, o.Logger), nil
 }
 
 // writeTime is how long an answer may take, from the end of the request's header on.
