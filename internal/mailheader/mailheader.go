@@ -1,5 +1,5 @@
 // Package mailheader walks the header of a message as it is, octet for octet
-// (RFC 5322, 2.2): nothing is decoded, and lines that are no field are returned
+// (RFC 5322, 2.2): only Decoded decodes, and lines that are no field are returned
 // unchanged.
 package mailheader
 

@@ -3,12 +3,12 @@ package history
 import (
 	"crypto/tls"
 	"crypto/x509"
-	"mime"
 	"slices"
 	"strings"
 	"sync"
 	"time"
 
+	"github.com/stsrelay/stsrelay/internal/mailheader"
 	"github.com/stsrelay/stsrelay/queue"
 	"github.com/stsrelay/stsrelay/relay/delivery"
 	"github.com/stsrelay/stsrelay/relay/security"
@@ -43,19 +43,9 @@ func (l *Log) AddAccepted(env *queue.Envelope) {
 		r.To[i] = env.Recipients[i].Address
 	}
 	if l.settings.Load().Subject {
-		r.Subject = plainSubject(env.Subject)
+		r.Subject = mailheader.Decoded(env.Subject)
 	}
 	l.Add(r)
-}
-
-// plainSubject decodes a Subject (RFC 2047). One in a character set that is not known stays as
-// it is.
-func plainSubject(s string) string {
-	plain, err := new(mime.WordDecoder).DecodeHeader(s)
-	if err != nil {
-		return s
-	}
-	return plain
 }
 
 // AddAction adds a record of an operator's action on recipients of a message.

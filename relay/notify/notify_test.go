@@ -237,3 +237,20 @@ func TestADelayNoticeSaysUntilWhenItIsTried(t *testing.T) {
 		t.Errorf("%s\n%s", bodies[0], bodies[1])
 	}
 }
+
+// Outlook and Exchange write subjects in Windows-1252 as soon as they have a dash.
+func TestASubjectInAnotherCharacterSet(t *testing.T) {
+	w, states := work(queue.Envelope{From: "anna@example.com"}, queue.Recipient{Address: "kurt@example.org"})
+	r := reporter()
+	r.Content = func(queue.ID) (io.Reader, error) {
+		return strings.NewReader("Subject: =?Windows-1252?Q?Angebot_=96_M=E4rz?=\r\n\r\nthe body\r\n"), nil
+	}
+	m, _ := r.Failure(w, states)
+	h, _, bodies := parts(t, m)
+	if got, err := new(mime.WordDecoder).DecodeHeader(h.Get("Subject")); err != nil || got != "Undelivered: Angebot – März" {
+		t.Errorf("%q, %v", got, err)
+	}
+	if !strings.Contains(bodies[0], "Subject: Angebot =E2=80=93 M=C3=A4rz") {
+		t.Errorf("%s", bodies[0])
+	}
+}

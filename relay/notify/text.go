@@ -5,7 +5,6 @@ import (
 	"cmp"
 	"embed"
 	"fmt"
-	"mime"
 	"net/textproto"
 	"slices"
 	"strings"
@@ -226,10 +225,7 @@ func subjectOf(header []byte) string {
 }
 
 func decodeSubject(s string) string {
-	if d, err := new(mime.WordDecoder).DecodeHeader(s); err == nil {
-		s = d
-	}
-	s = strings.Join(strings.Fields(oneLine(strings.ToValidUTF8(s, "?"))), " ")
+	s = strings.Join(strings.Fields(oneLine(strings.ToValidUTF8(mailheader.Decoded(s), "?"))), " ")
 	if r := []rune(s); len(r) > maxSubject {
 		s = string(r[:maxSubject-1]) + "…"
 	}

@@ -13,6 +13,8 @@ import (
 	"net/mail"
 	"strings"
 	"time"
+
+	"github.com/stsrelay/stsrelay/internal/mailheader"
 )
 
 // Mail is what the header of a mail says of it. Texts are those of the sender, shortened to
@@ -91,10 +93,7 @@ func newMail(h map[string]string) *Mail {
 
 // word decodes a header text (RFC 2047).
 func word(text string) string {
-	if decoded, err := new(mime.WordDecoder).DecodeHeader(text); err == nil {
-		text = decoded
-	}
-	return short(text)
+	return short(mailheader.Decoded(text))
 }
 
 // readHeader reads the fields of a header, by their names in lower case: the first of each
