@@ -101,7 +101,7 @@ func (d *Digest) window(sender string, now time.Time) *recipientWindow {
 // hold adds a notice to the digest; listed reports whether it is listed and not only
 // counted.
 func (a *recipientWindow) hold(s summary) (listed bool) {
-	if len(a.kept) == maxKept {
+	if len(a.kept) >= maxKept {
 		a.more++
 		return false
 	}
@@ -195,6 +195,7 @@ func (d *Digest) send(q *queue.Queue, log *slog.Logger) error {
 		}
 	}
 	d.mu.Unlock()
+	var failed error
 	for sender, a := range due {
 		messages := []queue.NewMessage{d.message(sender, a, now)}
 		err := q.Add(messages, func(b *store.Batch) {
@@ -203,17 +204,22 @@ func (d *Digest) send(q *queue.Queue, log *slog.Logger) error {
 			}
 		})
 		if err != nil {
-			d.mu.Lock()
-			for _, s := range a.kept {
-				d.window(sender, a.begun).hold(s)
-			}
-			d.senders[sender].begun = a.begun
-			d.mu.Unlock()
-			return err
+			d.putBack(sender, a)
+			failed = err
+			continue
 		}
 		log.Info("digest of notices queued", "queue_id", messages[0].Envelope.ID.String(), "to", sender, "notices", len(a.kept)+a.more)
 	}
-	return nil
+	return failed
+}
+
+// putBack keeps a window whose digest could not be queued, with what came meanwhile.
+func (d *Digest) putBack(sender string, a *recipientWindow) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	meanwhile := d.window(sender, a.begun)
+	a.kept, a.more = append(a.kept, meanwhile.kept...), a.more+meanwhile.more
+	d.senders[sender] = a
 }
 
 // message is the mail of a digest.

@@ -200,3 +200,33 @@ func TestNoticesAreNotHeldBackAfterTheClockWasAhead(t *testing.T) {
 		t.Errorf("%d notices, want %d, the digest and one more", got, maxNotices)
 	}
 }
+
+// Digests that cannot be queued come later, each with all that it is to tell.
+func TestDigestsThatCannotBeQueuedAreSentLater(t *testing.T) {
+	r := &relayOf{t: t, dir: filepath.Join(t.TempDir(), "q"), now: now}
+	r.open()
+	defer r.close()
+	counts := map[string]int{"a@example.com": 3, "b@example.com": 3, "c@example.com": 3}
+	for sender, n := range counts {
+		r.fails(sender, maxNotices+n)
+	}
+	r.now = r.now.Add(window)
+	before := r.Reporter
+	r.close()
+	if err := r.Digest.Send(r.queue); err == nil {
+		t.Fatal("a store that is closed has taken the digests")
+	}
+	r.open()
+	r.Reporter = before
+	r.fails("a@example.com", 1)
+	counts["a@example.com"]++
+	if err := r.Digest.Send(r.queue); err != nil {
+		t.Fatal(err)
+	}
+	for sender, n := range counts {
+		got := r.notices(sender)
+		if len(got) != maxNotices+1 || !strings.Contains(got[len(got)-1], fmt.Sprintf("%d more notices", n)) {
+			t.Errorf("%s: %d notices, the last one is\n%.200s", sender, len(got), got[len(got)-1])
+		}
+	}
+}
