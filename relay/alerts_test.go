@@ -62,7 +62,7 @@ func TestTheOperatorIsToldOfTrouble(t *testing.T) {
 	}
 	text := m.Header.Get("Subject") + "\n" + string(body)
 	for _, want := range []string{
-		"relay.test.example: 2 new troubles", "mail for bad.example waits, 1 messages, the oldest since ", "(tls-none: 4.7.5 bad.example asks for verified TLS",
+		"relay.test.example: 2 new troubles", "mail for bad.example waits, 1 message, the oldest since ", "(tls-none: 4.7.5 bad.example asks for verified TLS",
 		"What helps: Tell the domain's postmaster; stsrelay check bad.example", "the DKIM key s0._domainkey.test.example is not believed: it is not published yet",
 	} {
 		if !strings.Contains(text, want) {

@@ -207,7 +207,7 @@ func parseMaxAge(value string, warnings *Warnings) (time.Duration, error) {
 		warnings.Add(WarnLongAge, phrase.New("max_age %s is longer than a year; %d counts", value, longest))
 		n = longest
 	}
-	if n > 0 && n < 24*60*60 {
+	if n < 24*60*60 {
 		warnings.Add(WarnShortAge, phrase.New("max_age is less than a day: a short outage of the policy host ends the protection"))
 	}
 	return time.Duration(n) * time.Second, nil

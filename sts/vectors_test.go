@@ -123,7 +123,7 @@ func TestPolicies(t *testing.T) {
 	}{
 		{"CRLF", "version: STSv1\r\nmode: enforce\r\nmx: a.example\r\nmax_age: 604800\r\n", true, 604800, "a.example", 0},
 		{"last end missing", head + "mx: a.example\nmax_age: 604800", true, 604800, "a.example", 0},
-		{"max_age 0", head + "mx: a.example\nmax_age: 0\n", true, 0, "a.example", 0},
+		{"max_age 0", head + "mx: a.example\nmax_age: 0\n", true, 0, "a.example", 1},
 		{"max_age of 11 digits", head + "mx: a.example\nmax_age: 99999999999\n", false, 0, "", 0},
 		{"max_age over a year", head + "mx: a.example\nmax_age: 40000000\n", true, 31557600, "a.example", 1},
 		{"max_age under a day", head + "mx: a.example\nmax_age: 3600\n", true, 3600, "a.example", 1},

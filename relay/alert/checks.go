@@ -260,7 +260,7 @@ func (c *Checks) mail(wait time.Duration) (list []Alert) {
 		list = c.waiting(c.Queue.Summary(), wait)
 	}
 	if n := c.Queue.Counts().Held; n > 0 {
-		list = append(list, say("held", "held", n))
+		list = append(list, say("held", "held", messages(n)))
 	}
 	return list
 }
@@ -285,7 +285,7 @@ func (c *Checks) waiting(domains []queue.DomainSummary, wait time.Duration) (lis
 		row := failure.Of(d.Last.Code)
 		helps := helpWith(&row, row.Code == shared)
 		helps.english, helps.german = failure.Fill(helps.english, d.Domain, ""), failure.Fill(helps.german, d.Domain, "")
-		list = append(list, say("domain "+d.Domain+" "+row.Code, "domain", d.Domain, d.Messages, d.OldestAt.UTC().Format(time.DateTime), row.Code, d.Last.Text, helps))
+		list = append(list, say("domain "+d.Domain+" "+row.Code, "domain", d.Domain, messages(d.Messages), d.OldestAt.UTC().Format(time.DateTime), row.Code, d.Last.Text, helps))
 	}
 	if more > 0 {
 		list = append(list, say("domains", "domains", more))

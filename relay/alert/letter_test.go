@@ -27,8 +27,20 @@ func TestWhatStopsAllMailIsToldAtOnce(t *testing.T) {
 func TestTheOperatorIsToldInTheirLanguage(t *testing.T) {
 	d := newHarness(t)
 	d.language = "de"
-	d.says(d.after(0, say("held", "held", 3)), "3 Nachrichten sind angehalten", "Neu:\n\n* 3 Nachrichten sind angehalten\n  Was hilft: stsrelay queue list --state held, dann queue release oder remove\n")
-	d.says(d.after(time.Hour), "alles ist wieder gut", "Vorbei seit der letzten Mail:\n\n* 3 Nachrichten sind angehalten\n")
+	d.says(d.after(0, say("held", "held", messages(3))), "3 Nachrichten angehalten", "Neu:\n\n* 3 Nachrichten angehalten\n  Was hilft: stsrelay queue list --state held, dann queue release oder remove\n")
+	d.says(d.after(time.Hour), "alles ist wieder gut", "Vorbei seit der letzten Mail:\n\n* 3 Nachrichten angehalten\n")
+}
+
+// A small site has one message that waits.
+func TestOneMessageIsNotSeveral(t *testing.T) {
+	for _, a := range []Alert{
+		say("held", "held", messages(1)),
+		say("domain a.example dns", "domain", "a.example", messages(1), "2026-11-25 12:00:00", "dns", "no answer", words{}),
+	} {
+		if !strings.Contains(a.What, "1 message") || strings.Contains(a.What, "1 messages") || !strings.Contains(a.german.what, "1 Nachricht") || strings.Contains(a.german.what, "1 Nachrichten") {
+			t.Errorf("%q, %q", a.What, a.german.what)
+		}
+	}
 }
 
 // Both languages have every text, with the same arguments.

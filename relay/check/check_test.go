@@ -327,3 +327,14 @@ func TestConnectionsToHostsComeFromSourceIP(t *testing.T) {
 		t.Errorf("from %s: %s", got, r.Outcome.Text)
 	}
 }
+
+func TestHowLongAPolicyIsKept(t *testing.T) {
+	for d, want := range map[time.Duration]string{
+		0: "0 days", 30 * time.Second: "30s", 90 * time.Second: "1m 30s", 10 * time.Minute: "10m 0s", time.Hour: "1h 0m", 20 * time.Hour: "20h 0m",
+		24 * time.Hour: "1 day", 30 * time.Hour: "1d 6h", 14 * 24 * time.Hour: "14 days", 31557600 * time.Second: "365 days",
+	} {
+		if got := age(d); got != want {
+			t.Errorf("%s: %q, want %q", d, got, want)
+		}
+	}
+}

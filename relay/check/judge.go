@@ -142,7 +142,12 @@ func (c *checker) remark(h *host, v *session) {
 	verified := security.Requirement{Domain: c.to.PolicyDomain, Host: h.Name, Level: security.Verify}
 	if s, ok := errors.AsType[*security.Shortfall](verified.Satisfied(&v.evidence)); ok && v.TLSA == "" {
 		p := problemOf(s, Note)
-		p.Rule, p.Remedy = adviceUnverified.rule, adviceUnverified.remedy
+		p.Rule = adviceUnverified.rule
+		if policy := c.policy.Policy; policy != nil && policy.Mode == sts.ModeEnforce {
+			p.Severity = Warning // it holds mail as soon as the policy names the host
+		} else {
+			p.Remedy = adviceUnverified.remedy
+		}
 		v.Problems = add(v.Problems, p)
 	}
 	if !v.endless {

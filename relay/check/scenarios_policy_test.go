@@ -167,6 +167,10 @@ var policyScenarios = []scenario{
 		w.host("mx1."+d, testnet.Faults{})
 		w.domain(d, "none", []string{"mx1." + d}, nil)
 	}},
+	{name: "mx-below-the-wildcard", setup: func(w *world, d string) {
+		w.host("a.mx."+d, testnet.Faults{Cert: testnet.CertSpec{Names: []string{"*." + d}}})
+		w.domain(d, "enforce", []string{"a.mx." + d}, []string{"*." + d})
+	}},
 	{name: "mx-not-in-policy", setup: func(w *world, d string) {
 		w.host("mx1.moved."+d, testnet.Faults{})
 		w.domain(d, "enforce", []string{"mx1.moved." + d}, []string{"mx1." + d, "*.backup." + d})

@@ -8,6 +8,8 @@ import (
 	"strings"
 	"time"
 	"unicode/utf8"
+
+	"github.com/stsrelay/stsrelay/internal/human"
 )
 
 // width is the length of lines of prose, in characters.
@@ -287,10 +289,11 @@ func (t *text) policy(p *Policy) {
 }
 
 func age(d time.Duration) string {
-	if d >= 48*time.Hour {
-		return fmt.Sprintf("%d days", int(d/(24*time.Hour)))
+	const day = 24 * time.Hour
+	if d%day == 0 || d >= 2*day {
+		return human.Plural(int(d/day), "day")
 	}
-	return strings.TrimSuffix(strings.TrimSuffix(d.String(), "0s"), "0m")
+	return human.Span(d)
 }
 
 func (t *text) cached(c *Cached, now time.Time) {

@@ -98,13 +98,8 @@ func verifyChain(chain []*x509.Certificate, anchors []anchor, names []string, no
 	if err != nil {
 		return Record{}, err
 	}
-	for _, n := range names {
-		if err = verifyName(chain[0], n); err == nil {
-			break
-		}
-	}
-	if err != nil {
-		return Record{}, err
+	if !slices.ContainsFunc(names, func(n string) bool { return verifyName(chain[0], n) == nil }) {
+		return Record{}, verifyName(chain[0], names[0]) // the host's own name tells the most
 	}
 	root := paths[0][len(paths[0])-1]
 	i := slices.IndexFunc(anchors, func(a anchor) bool { return a.cert.Equal(root) })

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"math/big"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 )
@@ -94,5 +95,16 @@ func TestTheRecordOfTheAnchorIsTold(t *testing.T) {
 		if got, err := set.Verify(chain, []string{"mx.example.com"}, now); err != nil || got.String() != want.String() {
 			t.Errorf("%.20s, %v, want %.20s", got, err, want)
 		}
+	}
+}
+
+// A certificate for none of the names is told by the name of the host, which comes first.
+func TestACertificateForAnotherName(t *testing.T) {
+	ca := issue(t, nil, "ca", nil, now.AddDate(1, 0, 0))
+	leaf := issue(t, ca, "leaf", []string{"other.example"}, now.AddDate(1, 0, 0))
+	set := NewRRset("mx.example.com", []Record{record(2, 1, 1, ca.Certificate)})
+	_, err := set.Verify([]*x509.Certificate{leaf.Certificate, ca.Certificate}, []string{"mx.example.com", "example.com"}, now)
+	if err == nil || !strings.HasSuffix(err.Error(), "other.example, not mx.example.com") {
+		t.Error(err)
 	}
 }
