@@ -11,6 +11,8 @@ import (
 	"mime/quotedprintable"
 	"strings"
 	"time"
+
+	"github.com/stsrelay/stsrelay/internal/mailheader"
 )
 
 // Field is a field of a header.
@@ -92,7 +94,9 @@ func (m *Message) Bytes() []byte {
 	return b.Bytes()
 }
 
-func field(b *bytes.Buffer, name, value string) { b.WriteString(name + ": " + value + "\r\n") }
+func field(b *bytes.Buffer, name, value string) {
+	b.Write(mailheader.Fold([]byte(name + ": " + value + "\r\n")))
+}
 
 // subject returns the value of a subject field.
 func subject(text string) string {

@@ -254,3 +254,26 @@ func TestASubjectInAnotherCharacterSet(t *testing.T) {
 		t.Errorf("%s", bodies[0])
 	}
 }
+
+// The relay takes addresses of nearly 2,000 octets. No line of a notice may be as long (RFC
+// 5322, 2.1.1): hosts refuse that, and the sender would hear nothing.
+func TestANoticeAboutLongAddressesHasNoLongLines(t *testing.T) {
+	to := strings.Repeat("r", 1100) + "@example.org"
+	w, states := work(queue.Envelope{From: strings.Repeat("s", 1100) + "@example.com"}, queue.Recipient{Address: to, Domain: "example.org"}, queue.Recipient{Address: "kurt@example.org", Domain: "example.org"})
+	m, ok := reporter().Failure(w, states)
+	if !ok {
+		t.Fatal("no notice is owed")
+	}
+	for line := range strings.Lines(string(m.Body)) {
+		if len(line) > 1000 {
+			t.Errorf("%d octets: %.40s", len(line), line)
+		}
+	}
+	_, _, bodies := parts(t, m)
+	status := strings.NewReplacer("\r\n ", "", " ", "").Replace(bodies[1])
+	for _, want := range []string{"Final-Recipient:rfc822;" + to + "\r\n", "\r\n\r\nFinal-Recipient:rfc822;kurt@example.org\r\n"} {
+		if !strings.Contains(status, want) {
+			t.Errorf("no %.40s in\n%s", want, bodies[1])
+		}
+	}
+}

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/stsrelay/stsrelay/internal/compose"
+	"github.com/stsrelay/stsrelay/internal/mailheader"
 	"github.com/stsrelay/stsrelay/queue"
 )
 
@@ -52,14 +53,15 @@ func (n *notice) write() []byte {
 			returned = "message/global"
 		}
 	}
-	var status bytes.Buffer
-	n.writeStatus(&status)
+	var b bytes.Buffer
+	n.writeStatus(&b)
+	status := mailheader.Fold(b.Bytes())
 	m := compose.Message{
 		From: sender(host), To: n.env.From, Subject: n.subject(p), Date: n.now, ID: fmt.Sprintf("%s.%d@%s", n.env.ID, n.now.UnixNano(), host),
 		AutoSubmitted: "auto-replied", Type: "multipart/report; report-type=" + strings.TrimPrefix(report, "message/"), Boundary: "=_" + n.env.ID.String(),
 		Parts: []compose.Part{
 			{Type: compose.Text, Encoding: compose.QuotedPrintable, Content: n.text(p)},
-			{Type: report, Encoding: encodingOf(status.Bytes()), Content: status.Bytes()},
+			{Type: report, Encoding: encodingOf(status), Content: status},
 			{Type: returned, Encoding: encodingOf(original), Content: original},
 		},
 	}
