@@ -48,8 +48,8 @@ func (a *app) checkSelf(ctx context.Context, client *adminapi.Client, c *config.
 
 // senderDomains returns the domains of senders that the configuration names.
 func senderDomains(c *config.Config) (out []string) {
-	add := func(d string) {
-		if d != "" && !slices.Contains(out, d) {
+	add := func(name string) {
+		if d, err := mailbox.ParseName(name); err == nil && !slices.Contains(out, d) {
 			out = append(out, d)
 		}
 	}

@@ -58,6 +58,9 @@ At the end it checks the relay itself, as check --self does.`,
 }
 
 func (a *app) setup(cmd *cobra.Command, s *setupAnswers) error {
+	if cmd.Flags().Changed("config") {
+		return usageError{errors.New("setup reads no configuration: the folder of the one that it writes is named by --dir")}
+	}
 	s.defaults(os.Geteuid() == 0)
 	file := filepath.Join(s.dir, "stsrelay.toml")
 	if exists(file) {
@@ -191,9 +194,6 @@ func (s *setupAnswers) check() (err error) {
 			return usageError{errors.New(needed.flag + " is missing, and there is no terminal to ask at")}
 		}
 	}
-	if s.postmaster == "" {
-		s.postmaster = "postmaster@" + s.domain
-	}
 	if s.networks, err = parseNetworks(s.allow); err != nil {
 		return usageError{fmt.Errorf("--allow: %w", err)}
 	}
@@ -206,10 +206,23 @@ func (s *setupAnswers) check() (err error) {
 	if err := checkName(s.domain); err != nil {
 		return usageError{fmt.Errorf("--domain: %w", err)}
 	}
+	if s.postmaster == "" {
+		s.postmaster = "postmaster@" + s.domain
+	}
 	if err := checkMailbox(s.postmaster); err != nil {
 		return usageError{fmt.Errorf("--postmaster: %w", err)}
 	}
+	s.normalize()
 	return nil
+}
+
+// normalize gives names the form that they have in the DNS: a zone file has no letters
+// outside ASCII, and an SPF record no final dot. They were checked.
+func (s *setupAnswers) normalize() {
+	s.hostname, _ = mailbox.ParseName(s.hostname)
+	s.domain, _ = mailbox.ParseName(s.domain)
+	m, _ := mailbox.Parse(s.postmaster)
+	s.postmaster = m.String()
 }
 
 func checkName(name string) error {

@@ -62,3 +62,37 @@ func TestSetupRefusesWhatCannotBeMeant(t *testing.T) {
 		t.Errorf("%+v", r)
 	}
 }
+
+// Names are printed and written as they stand in the DNS, however they were typed.
+func TestSetupWritesNamesAsTheDNSHasThem(t *testing.T) {
+	dir := t.TempDir()
+	r := command(t, "", "setup", "--dir", dir, "--hostname", "Relay.Example.com.", "--allow", "10.0.0.0/24", "--domain", "Bücher.example", "--exchange", "--no-check")
+	if r.status != 0 {
+		t.Fatalf("%+v", r)
+	}
+	for _, want := range []string{
+		"stsrelay._domainkey.xn--bcher-kva.example. IN TXT ", "\nxn--bcher-kva.example. IN TXT \"v=spf1 a:relay.example.com -all\"\n",
+		"_dmarc.xn--bcher-kva.example. IN TXT \"v=DMARC1; p=none; rua=mailto:postmaster@xn--bcher-kva.example\"\n", "-SmartHosts \"relay.example.com\" ",
+	} {
+		if !strings.Contains(r.out, want) {
+			t.Errorf("no %q in\n%s", want, r.out)
+		}
+	}
+	c, _, err := config.Load(filepath.Join(dir, "stsrelay.toml"), nil)
+	if err != nil || c.Hostname != "relay.example.com" || c.TLSRPT.Sender != "tls-reports@xn--bcher-kva.example" {
+		t.Errorf("%v, %q, %q", err, c.Hostname, c.TLSRPT.Sender)
+	}
+	c.TLSRPT.Sender = "tls-reports@Bücher.example"
+	if got := senderDomains(c); len(got) != 1 || got[0] != "xn--bcher-kva.example" {
+		t.Errorf("%q: a domain is one, however it is written", got)
+	}
+}
+
+// A flag that would have no effect is refused: what it names would not be written.
+func TestSetupTakesNoConfiguration(t *testing.T) {
+	dir := t.TempDir()
+	r := command(t, "", append([]string{"setup", "--dir", dir, "--config", filepath.Join(dir, "relay.toml")}, setupFlags...)...)
+	if left, _ := os.ReadDir(dir); r.status != 2 || !strings.Contains(r.err, "named by --dir") || len(left) > 0 {
+		t.Errorf("%+v, %d files", r, len(left))
+	}
+}
