@@ -152,6 +152,16 @@ func (l *loader) domain(key string, name *string, must string) {
 	*name = d
 }
 
+// address checks a mail address, and writes its domain as the DNS has it.
+func (l *loader) address(key string, a *string) {
+	m, err := mailbox.Parse(*a)
+	if err != nil {
+		l.fail(key, *a, "must be a mail address: %v", err)
+		return
+	}
+	*a = m.String()
+}
+
 // domainOrBelow is domain for values that may also be ".domain": all domains below it.
 func (l *loader) domainOrBelow(key string, name *string, must string) {
 	rest, below := strings.CutPrefix(*name, ".")
@@ -204,9 +214,7 @@ func (l *loader) check() {
 		l.fail("history.keep", c.History.Keep, "must be at least 24h: the history goes by whole days; \"0\" keeps none")
 	}
 	if c.Notices.Operator != "" {
-		if _, err := mailbox.Parse(c.Notices.Operator); err != nil {
-			l.fail("notices.operator", c.Notices.Operator, "must be a mail address: %v", err)
-		}
+		l.address("notices.operator", &c.Notices.Operator)
 	}
 	l.checkWebhook()
 	for i, s := range c.DNS.Servers {
@@ -216,11 +224,8 @@ func (l *loader) check() {
 	}
 	l.oneOf("dns.trust_ad", c.DNS.TrustAD, "auto", "always", "never")
 	l.checkDelivery()
-	for key, a := range map[string]string{"tlsrpt.contact": c.TLSRPT.Contact, "tlsrpt.sender": c.TLSRPT.Sender} {
-		if _, err := mailbox.Parse(a); err != nil {
-			l.fail(key, a, "must be a mail address")
-		}
-	}
+	l.address("tlsrpt.contact", &c.TLSRPT.Contact)
+	l.address("tlsrpt.sender", &c.TLSRPT.Sender)
 	for i := range c.TLSRPT.Skip {
 		l.domainOrBelow("tlsrpt.skip", &c.TLSRPT.Skip[i], "a list of domains, or .domain for all below one")
 	}

@@ -143,9 +143,7 @@ func (l *loader) checkACME() {
 		l.fail("acme.directory", a.Directory, "must be the https address of an ACME directory")
 	}
 	if a.Email != "" {
-		if _, err := mailbox.Parse(a.Email); err != nil {
-			l.fail("acme.email", a.Email, "must be a mail address: %v", err)
-		}
+		l.address("acme.email", &a.Email)
 	}
 	if a.CAFile != "" {
 		l.checkAuthorities("acme.ca_file", a.CAFile)

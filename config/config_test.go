@@ -303,6 +303,31 @@ route = "MX.example.:587"
 	}
 }
 
+func TestAddressesHaveTheirDomainsAsTheDNSHasThem(t *testing.T) {
+	c, _, err := loadText(t, `
+[notices]
+operator = "Op@Bücher.example"
+[acme]
+email = "acme@Bücher.example"
+[tlsrpt]
+contact = "postmaster@Bücher.example"
+sender = "\"TLS reports\"@Bücher.example."
+[reports]
+address = "op@Bücher.example"
+domains = ["Bücher.example"]
+`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const domain = "xn--bcher-kva.example"
+	if c.Notices.Operator != "Op@"+domain || c.ACME.Email != "acme@"+domain || c.TLSRPT.Contact != "postmaster@"+domain || c.TLSRPT.Sender != `"TLS reports"@`+domain || c.Reports.Address != "op@"+domain {
+		t.Errorf("%q, %q, %q, %q, %q", c.Notices.Operator, c.ACME.Email, c.TLSRPT.Contact, c.TLSRPT.Sender, c.Reports.Address)
+	}
+	if c.ReportDomain() != domain { // as the domain of a [[dkim]] key
+		t.Errorf("%q", c.ReportDomain())
+	}
+}
+
 func TestWrongVariablesAreNamed(t *testing.T) {
 	for env, want := range map[string]string{
 		"STSRELAY_DELIVERY_EXPIRED=1h":   "environment variable STSRELAY_DELIVERY_EXPIRED",

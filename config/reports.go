@@ -41,12 +41,7 @@ func (c *Config) ReportedDomains() (out []string, err error) {
 func (l *loader) checkReports() {
 	r := &l.config.Reports
 	if r.Address != "" {
-		m, err := mailbox.Parse(r.Address)
-		if err != nil {
-			l.fail("reports.address", r.Address, "must be a mail address such as tls-reports@tlsrpt.example.com: %v", err)
-		} else {
-			r.Address = m.String()
-		}
+		l.address("reports.address", &r.Address)
 		if r.Address == l.config.Notices.Operator {
 			l.fail("reports.address", r.Address, "is that of notices.operator, too: alerts would not leave this relay")
 		}
