@@ -49,6 +49,7 @@ func TestGolden(t *testing.T) {
 			[]queue.RecipientState{bounced("expired", "5.4.7 not delivered within 120h0m0s; the last reason was: 4.2.1 mx.example.org said: 450 4.2.1 busy", "450 4.2.1 busy")},
 			[]queue.RecipientState{waits("rcpt", "4.2.1 mx.example.org said: 450 4.2.1 busy")}, failure},
 		{"delayed-tls", queue.Envelope{From: "anna@example.com"}, []queue.Recipient{kurt, maria}, []queue.RecipientState{waits("tls-expired", tls), waits("tls-expired", tls)}, nil, delay},
+		{"delayed-greylisted", queue.Envelope{From: "anna@example.com"}, []queue.Recipient{kurt}, []queue.RecipientState{waits("rcpt", "4.7.1 mx.example.org said: 450 4.7.1 greylisted, try again later")}, nil, delay},
 		{"relayed", queue.Envelope{From: "anna@example.com"}, []queue.Recipient{{Address: "kurt@example.org", Domain: "example.org", Notify: []string{"SUCCESS"}}},
 			[]queue.RecipientState{{State: queue.Delivered, LastReply: "250 2.0.0 ok", Host: "mx.example.org"}}, nil,
 			func(r *Reporter, w *queue.Claim, s []queue.RecipientState) (queue.NewMessage, bool) {

@@ -119,6 +119,8 @@ func entries(w *queue.Claim, states []queue.RecipientState, choose func(int) boo
 		e.key, e.protection = textKey(states[i].ReasonCode, states[i].Status)
 		if e.expired = states[i].ReasonCode == failure.Expired.Code(); e.expired && i < len(w.States) {
 			e.key, e.protection = textKey(w.States[i].ReasonCode, w.States[i].Status) // the reason for which it waited
+		}
+		if e.expired || states[i].State == queue.Queued {
 			e.key = putOff(e.key)
 		}
 		out = append(out, e)
