@@ -52,8 +52,7 @@ type Traffic struct {
 	// before the last of them is known to be in trouble of its own.
 	deliveries int
 	failing    map[string]failing
-	first      time.Time // the first failure since the last delivery
-	attempts   int       // those that have failed since the last delivery
+	attempts   int // those that have failed since the last delivery
 }
 
 // minute counts for one minute, by its number since 1970.
@@ -65,8 +64,8 @@ type minute struct {
 // failing is a domain whose last attempt failed.
 type failing struct {
 	code       string
-	at         time.Time
-	deliveries int // Traffic.deliveries when it began to fail
+	since, at  time.Time // the first failure and the last one
+	deliveries int       // Traffic.deliveries when it began to fail
 }
 
 // NewTraffic returns a Traffic that knows of nothing; now is its clock.
@@ -91,7 +90,7 @@ func (t *Traffic) Add(domain, code string, n Counts) {
 	if n.Delivered > 0 {
 		if t.attempts > 0 {
 			t.deliveries++
-			t.attempts, t.first = 0, time.Time{}
+			t.attempts = 0
 		}
 		delete(t.failing, domain)
 		return
@@ -100,17 +99,14 @@ func (t *Traffic) Add(domain, code string, n Counts) {
 		return
 	}
 	f, known := t.failing[domain]
-	if !known {
-		if len(t.failing) >= maxFailing {
-			return
-		}
-		f.deliveries = t.deliveries
+	if !known && len(t.failing) >= maxFailing {
+		return
+	}
+	if !known || now.Sub(f.at) > failingFor {
+		f.since, f.deliveries = now, t.deliveries
 	}
 	f.code, f.at = code, now
 	t.failing[domain] = f
-	if f.deliveries == t.deliveries && t.first.IsZero() {
-		t.first = now
-	}
 	t.attempts++
 }
 
@@ -134,7 +130,7 @@ func (t *Traffic) Outage() *Outage {
 	now := t.now()
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	out := &Outage{Since: t.first, Attempts: t.attempts}
+	out := &Outage{Since: now, Attempts: t.attempts}
 	codes, silent := make(map[string]int), 0
 	for domain, f := range t.failing {
 		switch {
@@ -142,13 +138,16 @@ func (t *Traffic) Outage() *Outage {
 			delete(t.failing, domain)
 		case f.deliveries == t.deliveries:
 			out.Domains++
+			if f.since.Before(out.Since) {
+				out.Since = f.since
+			}
 			codes[f.code]++
 			if !failure.Of(f.code).Answered {
 				silent++
 			}
 		}
 	}
-	if t.first.IsZero() || now.Sub(t.first) < outageAfter || silent < silentDomains && out.Domains < refusingDomains {
+	if now.Sub(out.Since) < outageAfter || silent < silentDomains && out.Domains < refusingDomains {
 		return nil
 	}
 	for code, n := range codes {
