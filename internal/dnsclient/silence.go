@@ -1,0 +1,81 @@
+package dnsclient
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/miekg/dns"
+)
+
+const (
+	// silenceLook is the time between two looks at whether a server answers at all.
+	silenceLook = 10 * time.Second
+	// answersTimeout bounds each question of such a look.
+	answersTimeout = time.Second
+)
+
+// inOrder returns the servers as they are asked: a server that answers nothing is the
+// last. Each question would wait for it before it goes to the next one.
+func inOrder(ctx context.Context, servers []*server) []*server {
+	if len(servers) < 2 {
+		return servers
+	}
+	var answering, silent []*server
+	for _, s := range servers {
+		if s.known().silent {
+			s.look(ctx)
+		}
+		if s.known().silent {
+			silent = append(silent, s)
+		} else {
+			answering = append(answering, s)
+		}
+	}
+	return append(answering, silent...)
+}
+
+// look looks whether the server answers anything, unless that was done a moment ago, or
+// somebody does it now. A question without an answer does not show it: the owner of its
+// zone can see to that, and must not choose the server that is asked for other names.
+func (s *server) look(ctx context.Context) {
+	if !s.probing.TryLock() {
+		return
+	}
+	defer s.probing.Unlock()
+	if s.passed(s.known().looked, silenceLook) {
+		s.setSilent(s.answers(ctx) != nil)
+	}
+}
+
+func (s *server) setSilent(silent bool) {
+	var was bool
+	s.learn(func(k *state) { was, k.silent, k.looked = k.silent, silent, s.now() })
+	switch {
+	case silent && !was:
+		s.log.Warn("this resolver does not answer; the others are asked first until it does", "resolver", s.Address.String())
+	case was && !silent:
+		s.log.Info("this resolver answers again", "resolver", s.Address.String())
+	}
+}
+
+// answers asks for name servers, of the root zone and, as a server may keep that to itself, of
+// com: two questions, as one datagram may be lost.
+func (s *server) answers(ctx context.Context) (err error) {
+	for _, name := range []string{".", "com."} {
+		var r *dns.Msg
+		once, cancel := context.WithTimeout(ctx, min(answersTimeout, s.timeout))
+		r, err = s.plainQuery(once, name, dns.TypeNS)
+		cancel()
+		if answered(r, err) {
+			return nil
+		}
+		if err == nil {
+			err = fmt.Errorf("it answers %s", dns.RcodeToString[r.Rcode])
+		}
+		if ctx.Err() != nil {
+			break
+		}
+	}
+	return err
+}
