@@ -136,20 +136,21 @@ type reply struct {
 // exchange asks one server after the other until one has an answer, Options.Attempts
 // times. Where a server that is believed works and has no answer to this question, no
 // server that is not believed is asked: it would accept records that the first one has
-// found to be forged. A server that is silent is asked only where no other one says anything.
+// found to be forged. After a SERVFAIL, no server that is silent
+// is asked.
 func (c *Client) exchange(ctx context.Context, name string, qtype uint16) (last reply, err error) {
 	servers := inOrder(ctx, c.current())
 	if len(servers) == 0 {
 		return last, phrase.Errorf("no DNS server is configured")
 	}
-	guarded, said := false, false
+	guarded, failed := false, false
 	for range c.o.Attempts {
 		spoken := true
 		for _, s := range servers {
 			if ctx.Err() != nil {
 				return last, ctx.Err()
 			}
-			if said && s.known().silent {
+			if failed && s.known().silent {
 				continue
 			}
 			if guarded {
@@ -170,7 +171,7 @@ func (c *Client) exchange(ctx context.Context, name string, qtype uint16) (last 
 			case errors.Is(err, errTooManyRecords):
 				return last, err
 			}
-			said, spoken = said || err == nil, spoken && err == nil
+			failed, spoken = failed || err == nil && r.Rcode == dns.RcodeServerFailure, spoken && err == nil
 			if err != nil && len(servers) > 1 {
 				s.look(ctx)
 			}

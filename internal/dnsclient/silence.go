@@ -15,8 +15,8 @@ const (
 	answersTimeout = time.Second
 )
 
-// inOrder returns the servers as they are asked: a server that answers nothing is the
-// last. Each question would wait for it before it goes to the next one.
+// inOrder returns the servers as they are asked: a silent server is the last. Each question
+// would wait for it before it goes to the next one.
 func inOrder(ctx context.Context, servers []*server) []*server {
 	if len(servers) < 2 {
 		return servers
@@ -35,7 +35,7 @@ func inOrder(ctx context.Context, servers []*server) []*server {
 	return append(answering, silent...)
 }
 
-// look looks whether the server answers anything, unless that was done a moment ago, or
+// look looks whether the server says anything, unless that was done a moment ago, or
 // somebody does it now. A question without an answer does not show it: the owner of its
 // zone can see to that, and must not choose the server that is asked for other names.
 func (s *server) look(ctx context.Context) {
@@ -44,7 +44,7 @@ func (s *server) look(ctx context.Context) {
 	}
 	defer s.probing.Unlock()
 	if s.passed(s.known().looked, silenceLook) {
-		s.setSilent(s.answers(ctx) != nil)
+		s.setSilent(!s.replies(ctx))
 	}
 }
 
@@ -53,21 +53,30 @@ func (s *server) setSilent(silent bool) {
 	s.learn(func(k *state) { was, k.silent, k.looked = k.silent, silent, s.now() })
 	switch {
 	case silent && !was:
-		s.log.Warn("this resolver does not answer; the others are asked first until it does", "resolver", s.Address.String())
+		s.log.Warn("this resolver is silent; the others are asked first until it answers again", "resolver", s.Address.String())
 	case was && !silent:
 		s.log.Info("this resolver answers again", "resolver", s.Address.String())
 	}
 }
 
-// answers asks for name servers, of the root zone and, as a server may keep that to itself, of
-// com: two questions, as one datagram may be lost.
-func (s *server) answers(ctx context.Context) (err error) {
+// answers returns nil where the server answers, see askKnown.
+func (s *server) answers(ctx context.Context) error { return s.askKnown(ctx, answered) }
+
+// replies reports whether the server says anything at all. One for a site's own names may
+// refuse all others.
+func (s *server) replies(ctx context.Context) bool {
+	return s.askKnown(ctx, func(_ *dns.Msg, err error) bool { return err == nil }) == nil
+}
+
+// askKnown asks for name servers, of the root zone and, as a server may keep that to itself, of
+// com: two questions, as one datagram may be lost. It returns nil after the first that is good.
+func (s *server) askKnown(ctx context.Context, good func(*dns.Msg, error) bool) (err error) {
 	for _, name := range []string{".", "com."} {
 		var r *dns.Msg
 		once, cancel := context.WithTimeout(ctx, min(answersTimeout, s.timeout))
 		r, err = s.plainQuery(once, name, dns.TypeNS)
 		cancel()
-		if answered(r, err) {
+		if good(r, err) {
 			return nil
 		}
 		if err == nil {
