@@ -136,8 +136,8 @@ type reply struct {
 // exchange asks one server after the other until one has an answer, Options.Attempts
 // times. Where a server that is believed works and has no answer to this question, no
 // server that is not believed is asked: it would accept records that the first one has
-// found to be forged. After a SERVFAIL, no server that is silent
-// is asked.
+// found to be forged. After a
+// SERVFAIL, no server that is silent is asked.
 func (c *Client) exchange(ctx context.Context, name string, qtype uint16) (last reply, err error) {
 	servers := inOrder(ctx, c.current())
 	if len(servers) == 0 {
@@ -163,7 +163,7 @@ func (c *Client) exchange(ctx context.Context, name string, qtype uint16) (last 
 			switch {
 			case answered(r, err):
 				if s.known().silent {
-					s.setSilent(false)
+					s.setSilent(nil)
 				}
 				s.refresh(ctx)
 				last.secure = r.AuthenticatedData && s.believed()

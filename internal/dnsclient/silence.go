@@ -44,17 +44,18 @@ func (s *server) look(ctx context.Context) {
 	}
 	defer s.probing.Unlock()
 	if s.passed(s.known().looked, silenceLook) {
-		s.setSilent(!s.replies(ctx))
+		s.setSilent(s.replies(ctx))
 	}
 }
 
-func (s *server) setSilent(silent bool) {
+// setSilent takes note that the server is silent, and why, or that it answers: nil.
+func (s *server) setSilent(why error) {
 	var was bool
-	s.learn(func(k *state) { was, k.silent, k.looked = k.silent, silent, s.now() })
+	s.learn(func(k *state) { was, k.silent, k.looked = k.silent, why != nil, s.now() })
 	switch {
-	case silent && !was:
-		s.log.Warn("this resolver is silent; the others are asked first until it answers again", "resolver", s.Address.String())
-	case was && !silent:
+	case why != nil && !was:
+		s.log.Warn("this resolver is silent; the others are asked first until it answers again", "resolver", s.Address.String(), "error", why)
+	case was && why == nil:
 		s.log.Info("this resolver answers again", "resolver", s.Address.String())
 	}
 }
@@ -62,10 +63,10 @@ func (s *server) setSilent(silent bool) {
 // answers returns nil where the server answers, see askKnown.
 func (s *server) answers(ctx context.Context) error { return s.askKnown(ctx, answered) }
 
-// replies reports whether the server says anything at all. One for a site's own names may
+// replies returns nil where the server says anything at all. One for a site's own names may
 // refuse all others.
-func (s *server) replies(ctx context.Context) bool {
-	return s.askKnown(ctx, func(_ *dns.Msg, err error) bool { return err == nil }) == nil
+func (s *server) replies(ctx context.Context) error {
+	return s.askKnown(ctx, func(_ *dns.Msg, err error) bool { return err == nil })
 }
 
 // askKnown asks for name servers, of the root zone and, as a server may keep that to itself, of
