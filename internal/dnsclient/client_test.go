@@ -255,6 +255,18 @@ func TestTheCacheKeepsWhatItMay(t *testing.T) {
 		m.Rcode = dns.RcodeNameError
 		return true
 	})
+	for name, rcode := range map[string]int{"alias.example.": dns.RcodeNameError, "nodata.example.": dns.RcodeSuccess} {
+		z.set(name, "MX", func(m *dns.Msg, _ bool) bool {
+			m.Answer = []dns.RR{must(dns.NewRR(name + " 20 IN CNAME end.example."))}
+			m.Ns = []dns.RR{must(dns.NewRR("example. 300 IN SOA a. b. 1 1 1 1 300"))}
+			m.Rcode = rcode
+			return true
+		})
+	}
+	z.set("end.example.", "MX", func(m *dns.Msg, _ bool) bool {
+		m.Ns = []dns.RR{must(dns.NewRR("example. 300 IN SOA a. b. 1 1 1 1 300"))}
+		return true
+	})
 	z.rcode("fail.example.", "MX", dns.RcodeServerFailure)
 	now := time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC)
 	c := newTestClient(t, Options{Servers: []string{z.addr}, Attempts: 1, Now: func() time.Time { return now }})
@@ -268,6 +280,8 @@ func TestTheCacheKeepsWhatItMay(t *testing.T) {
 		{"nosoa.example", 0, true}, {"nosoa.example", 0, true},
 		{"fail.example", 0, true}, {"fail.example", 4 * time.Second, false}, {"fail.example", 2 * time.Second, true},
 		{"a.example", 0, false}, {"a.example", -time.Hour, true}, // the clock was set back
+		{"alias.example", 0, true}, {"alias.example", 19 * time.Second, false}, {"alias.example", 2 * time.Second, true},
+		{"nodata.example", 0, true}, {"nodata.example", 19 * time.Second, false}, {"nodata.example", 2 * time.Second, true},
 	} {
 		now = now.Add(tt.after)
 		before := z.asked.Load()

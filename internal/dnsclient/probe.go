@@ -3,7 +3,6 @@ package dnsclient
 import (
 	"context"
 	"errors"
-	"fmt"
 	"net"
 	"sync"
 	"time"
@@ -20,8 +19,6 @@ const (
 	// records, and probeTimeout that for the root zone, which a resolver in use knows.
 	confirmTimeout = 2 * time.Second
 	probeTimeout   = 3 * time.Second
-	// answersTimeout bounds each question of Answers.
-	answersTimeout = time.Second
 )
 
 // Validation is whether a server validates, by its answer for the root zone, which is
@@ -52,6 +49,8 @@ func (v Validation) goodFor() time.Duration {
 type state struct {
 	validation Validation
 	probed     time.Time // zero: never
+	silent     bool      // it did not answer anything when that was looked at last
+	looked     time.Time // when that was; zero: never
 	edns       time.Time // when it last answered a question with an OPT record
 	noEDNS     time.Time // until when it is asked without
 	ednsWarned bool
@@ -103,10 +102,12 @@ func (s *server) refresh(ctx context.Context) {
 }
 
 // outdated reports whether the last probe is as old as age, or was none.
-func (s *server) outdated(age time.Duration) bool {
-	probed := s.known().probed
-	since := s.now().Sub(probed)
-	return probed.IsZero() || since < 0 || since >= age
+func (s *server) outdated(age time.Duration) bool { return s.passed(s.known().probed, age) }
+
+// passed reports whether age has passed since t. It has where t is zero, or to come.
+func (s *server) passed(t time.Time, age time.Duration) bool {
+	since := s.now().Sub(t)
+	return t.IsZero() || since < 0 || since >= age
 }
 
 // stillValidates reports whether the server, which has just failed, answers for the
@@ -145,27 +146,6 @@ func (s *server) probe(ctx context.Context) {
 	case was == ValidatesNothing:
 		s.log.Info("this resolver validates DNSSEC now", "resolver", s.Address.String())
 	}
-}
-
-// answers asks for name servers, of the root zone and, as a server may keep that to itself, of
-// com: two questions, as one datagram may be lost.
-func (s *server) answers(ctx context.Context) (err error) {
-	for _, name := range []string{".", "com."} {
-		var r *dns.Msg
-		once, cancel := context.WithTimeout(ctx, min(answersTimeout, s.timeout))
-		r, err = s.plainQuery(once, name, dns.TypeNS)
-		cancel()
-		if answered(r, err) {
-			return nil
-		}
-		if err == nil {
-			err = fmt.Errorf("it answers %s", dns.RcodeToString[r.Rcode])
-		}
-		if ctx.Err() != nil {
-			break
-		}
-	}
-	return err
 }
 
 // query asks the server, without an OPT record where it cannot take one (RFC 6891,

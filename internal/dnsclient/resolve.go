@@ -45,14 +45,14 @@ func (c *Client) resolve(ctx context.Context, q question) *answer {
 		}
 		switch {
 		case msg.Rcode == dns.RcodeNameError:
-			return c.failed(q, result, &Error{Kind: ErrNXDomain, Rcode: msg.Rcode, Server: r.server}).deniedBy(msg)
+			return c.failed(q, result, &Error{Kind: ErrNXDomain, Rcode: msg.Rcode, Server: r.server}).deniedBy(msg, result.ttl)
 		case result.records.n > 0:
 			result.records.finish()
 			return result
 		case isReferral(msg):
 			return c.failed(q, result, &Error{Kind: ErrTemporary, Err: phrase.Errorf("a referral to other servers instead of an answer: this server does not resolve"), Server: r.server})
 		case !more:
-			return c.failed(q, result, &Error{Kind: ErrNoData, Server: r.server}).deniedBy(msg)
+			return c.failed(q, result, &Error{Kind: ErrNoData, Server: r.server}).deniedBy(msg, result.ttl)
 		}
 		name = end
 	}
@@ -70,12 +70,12 @@ func (c *Client) failed(q question, result *answer, e *Error) *answer {
 	return &answer{err: e, ttl: ttl, secure: e.Secure, took: result.took}
 }
 
-// deniedBy sets how long a denial is kept: by the SOA record that came with
-// it, not at all without one (RFC 2308, 5).
-func (a *answer) deniedBy(msg *dns.Msg) *answer {
+// deniedBy sets how long a denial is kept: by the SOA record that came with it, not at
+// all without one (RFC 2308, 5), and no longer than the aliases that lead to the name.
+func (a *answer) deniedBy(msg *dns.Msg, aliases time.Duration) *answer {
 	for _, rr := range msg.Ns {
 		if soa, ok := rr.(*dns.SOA); ok {
-			a.ttl = min(time.Duration(min(soa.Minttl, soa.Hdr.Ttl))*time.Second, maxTTL)
+			a.ttl = min(time.Duration(min(soa.Minttl, soa.Hdr.Ttl))*time.Second, aliases)
 		}
 	}
 	return a
@@ -136,18 +136,22 @@ type reply struct {
 // exchange asks one server after the other until one has an answer, Options.Attempts
 // times. Where a server that is believed works and has no answer to this question, no
 // server that is not believed is asked: it would accept records that the first one has
-// found to be forged.
+// found to be forged. After a
+// SERVFAIL, no server that is silent is asked.
 func (c *Client) exchange(ctx context.Context, name string, qtype uint16) (last reply, err error) {
-	servers := c.current()
+	servers := inOrder(ctx, c.current())
 	if len(servers) == 0 {
 		return last, phrase.Errorf("no DNS server is configured")
 	}
-	guarded := false
+	guarded, failed := false, false
 	for range c.o.Attempts {
 		spoken := true
 		for _, s := range servers {
 			if ctx.Err() != nil {
 				return last, ctx.Err()
+			}
+			if failed && s.known().silent {
+				continue
 			}
 			if guarded {
 				if s.refresh(ctx); !s.believed() {
@@ -158,13 +162,19 @@ func (c *Client) exchange(ctx context.Context, name string, qtype uint16) (last 
 			last, err = reply{msg: r, server: s.Address.String()}, qerr
 			switch {
 			case answered(r, err):
+				if s.known().silent {
+					s.setSilent(nil)
+				}
 				s.refresh(ctx)
 				last.secure = r.AuthenticatedData && s.believed()
 				return last, nil
 			case errors.Is(err, errTooManyRecords):
 				return last, err
 			}
-			spoken = spoken && err == nil
+			failed, spoken = failed || err == nil && r.Rcode == dns.RcodeServerFailure, spoken && err == nil
+			if err != nil && len(servers) > 1 {
+				s.look(ctx)
+			}
 			guarded = guarded || len(servers) > 1 && s.believed() && s.stillValidates(ctx)
 		}
 		if spoken {

@@ -8,6 +8,8 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -114,7 +116,7 @@ func TestAPlaceIsHeldForALimitedTime(t *testing.T) {
 	})
 }
 
-// While content is under way nothing is cut, and the time counts anew behind it.
+// Behind the content nothing is cut, and the time counts anew.
 func TestContentKeepsItsPlace(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var p places
@@ -125,6 +127,7 @@ func TestContentKeepsItsPlace(t *testing.T) {
 		conn := listenTo(near)
 		h.waits(conn, silentEnvelope)
 		h.sends()
+		h.sent()
 		time.Sleep(time.Hour)
 		p.reclaim(time.Now())
 		h.waits(conn, silentEnvelope)
@@ -143,6 +146,84 @@ func TestContentKeepsItsPlace(t *testing.T) {
 			t.Error("the place is not given back")
 		}
 	})
+}
+
+// slowHost takes one message at conn, at rate octets a second, and thinks about it before it answers.
+func slowHost(conn net.Conn, rate int, thinks time.Duration) {
+	r := bufio.NewReader(conn)
+	_, _ = io.WriteString(conn, "220 mx.a.example\r\n")
+	for _, reply := range []string{"250 mx.a.example", "250 ok", "250 ok", "354 go"} {
+		if _, err := r.ReadString('\n'); err != nil {
+			return
+		}
+		_, _ = io.WriteString(conn, reply+"\r\n")
+	}
+	for end := []byte(nil); string(end) != "\r\n.\r\n"; {
+		b, err := r.ReadByte()
+		if err != nil {
+			return
+		}
+		time.Sleep(time.Second / time.Duration(rate))
+		end = append(end[max(len(end)-4, 0):], b)
+	}
+	time.Sleep(thinks)
+	_, _ = io.WriteString(conn, "250 taken\r\n")
+}
+
+// While places are short, a host must read content at some rate. Once it has all of it, it
+// may think as long as RFC 5321, 4.5.3.2.6 says.
+func TestContentIsReadAtSomeRateWhilePlacesAreShort(t *testing.T) {
+	for _, tt := range []struct {
+		name  string
+		rate  int
+		short bool
+		taken bool
+		most  time.Duration
+	}{
+		{"slow", 250, true, false, 4 * longestHold},
+		{"slow, and places are not short", 250, false, true, 2 * time.Hour},
+		{"hardly at all", 1, true, false, longestHold + time.Second},
+		{"fast enough", 2 * leastRate, true, true, time.Hour},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				var p places
+				var h hold
+				ctx := h.begin(t.Context(), &p)
+				near, far := net.Pipe()
+				var others sync.WaitGroup
+				others.Go(func() { slowHost(far, tt.rate, 9*time.Minute) })
+				others.Go(func() {
+					for tt.short && ctx.Err() == nil {
+						time.Sleep(time.Second)
+						p.reclaim(time.Now())
+					}
+				})
+				conn := listenTo(near)
+				h.waits(conn, silentEnvelope)
+				c, err := smtpclient.New(ctx, conn, smtpclient.Options{Name: "relay.example.com"})
+				if err != nil {
+					t.Fatal(err)
+				}
+				start := time.Now()
+				out, err := c.Send(ctx, smtpclient.Transaction{
+					From: "a@b.example", Recipients: []smtpclient.Recipient{{Address: "c@a.example"}},
+					Body:    content{strings.NewReader(strings.Repeat(strings.Repeat("x", 70)+"\r\n", 15000)), &h},
+					Content: func() context.Context { h.sends(); return t.Context() },
+				})
+				took := time.Since(start)
+				if out.Final.OK() != tt.taken || (err == nil) != tt.taken || took > tt.most {
+					t.Errorf("after %s: %v, %+v", took, err, out.Final)
+				}
+				if !tt.taken && (!errors.Is(err, errSlow) || out.BodySent) {
+					t.Errorf("%v, the whole content was sent: %t", err, out.BodySent)
+				}
+				h.end()
+				_ = c.Close()
+				others.Wait()
+			})
+		})
+	}
 }
 
 func TestAHostIsBoundedByItsAddressToo(t *testing.T) {

@@ -129,6 +129,7 @@ func (a *attempt) transaction(s *session) smtpclient.Transaction {
 	if a.d.holds != nil {
 		t.Body = &heldBody{body: t.Body, left: t.Size, holds: a.d.holds}
 	}
+	t.Body = content{t.Body, &a.hold}
 	return t
 }
 

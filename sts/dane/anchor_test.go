@@ -108,3 +108,42 @@ func TestACertificateForAnotherName(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// An attempt asks several times about one session: its chain is verified once. Another
+// chain, name or date is verified anew.
+func TestAChainIsVerifiedOnce(t *testing.T) {
+	ca := issue(t, nil, "ca", nil, now.AddDate(1, 0, 0))
+	names := []string{"mx.example.com"}
+	leaf, ended := issue(t, ca, "leaf", names, now.AddDate(1, 0, 0)), issue(t, ca, "leaf", names, now.AddDate(0, 0, -1))
+	chain := []*x509.Certificate{leaf.Certificate, ca.Certificate}
+	for _, tt := range []struct {
+		name  string
+		set   *RRset
+		works bool
+	}{
+		{"a record that fits", NewRRset("mx.example.com", []Record{record(2, 0, 1, ca.Certificate)}), true},
+		{"a key that has signed nothing", NewRRset("mx.example.com", []Record{{UsageTA, SelectorSPKI, MatchFull, bigKey(t, 256)}}), false},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			if n := testing.AllocsPerRun(10, func() {
+				if _, err := tt.set.Verify(chain, names, now); (err == nil) != tt.works {
+					t.Error(err)
+				}
+			}); n > 0 {
+				t.Errorf("it was verified again, with %v allocations", n)
+			}
+			for what, verify := range map[string]func() (Record, error){
+				"another chain": func() (Record, error) {
+					return tt.set.Verify([]*x509.Certificate{ended.Certificate, ca.Certificate}, names, now)
+				},
+				"another name": func() (Record, error) { return tt.set.Verify(chain, []string{"mx.example.net"}, now) },
+				"another date": func() (Record, error) { return tt.set.Verify(chain, names, now.AddDate(2, 0, 0)) },
+			} {
+				_, _ = tt.set.Verify(chain, names, now)
+				if _, err := verify(); err == nil {
+					t.Errorf("%s: what was found before is told", what)
+				}
+			}
+		})
+	}
+}
