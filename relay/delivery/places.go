@@ -175,6 +175,9 @@ type heardConn struct {
 
 func listenTo(conn net.Conn) *heardConn { return &heardConn{Conn: conn, since: time.Now()} }
 
+// NetConn returns the connection below.
+func (c *heardConn) NetConn() net.Conn { return c.Conn }
+
 func (c *heardConn) heard(now time.Time) { c.last.Store(int64(now.Sub(c.since))) }
 
 // silence is how long nothing was received.

@@ -15,6 +15,7 @@ import (
 	"net"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/stsrelay/stsrelay/internal/clienthello"
@@ -135,7 +136,8 @@ var ErrInjected = phrase.Errorf("clear text came in behind the answer to STARTTL
 // Client is an open session, used by one goroutine at a time.
 type Client struct {
 	conn     net.Conn
-	cut      func() // closes conn
+	cut      func()          // closes conn
+	raw      syscall.RawConn // below conn; nil where that is not known
 	br       *bufio.Reader
 	bw       *bufio.Writer
 	name     string
@@ -151,6 +153,7 @@ type Client struct {
 
 	noChunks  bool
 	knowsBDAT bool      // the host has taken a message by BDAT
+	used      bool      // for a message
 	heard     time.Time // when the last reply came
 	unended   bool      // the last transaction did not end with accepted content
 	broken    bool      // the session is over
@@ -172,9 +175,21 @@ func New(ctx context.Context, conn net.Conn, o Options) (*Client, error) {
 }
 
 func (c *Client) use(conn net.Conn) {
-	c.conn, c.cut = conn, func() { conn.Close() }
+	c.conn, c.cut, c.raw = conn, func() { conn.Close() }, rawConn(conn)
 	c.br = bufio.NewReaderSize(conn, keptLine)
 	c.bw = bufio.NewWriterSize(deadlineWriter{conn, c.timeouts.Block}, 32<<10)
+}
+
+// rawConn returns the connection of the system below conn, nil where there is none.
+func rawConn(conn net.Conn) syscall.RawConn {
+	switch c := conn.(type) {
+	case syscall.Conn:
+		raw, _ := c.SyscallConn() // nil with an error
+		return raw
+	case interface{ NetConn() net.Conn }:
+		return rawConn(c.NetConn())
+	}
+	return nil
 }
 
 // watch closes the connection when ctx ends, so that reads and writes fail at once.

@@ -2,9 +2,12 @@ package smtpclient
 
 import (
 	"errors"
+	"io"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/stsrelay/stsrelay/internal/await"
 )
 
 const chunkGreeting = `220 mx.example.org ESMTP
@@ -147,5 +150,29 @@ func TestAReplyTooManyEndsTheSession(t *testing.T) {
 	}
 	if out, err := sendChunk(t, c); !errors.Is(err, ErrUnexpected) || c.Usable() || out.BodySent {
 		t.Errorf("%+v, %v, usable %t", out, err, c.Usable())
+	}
+}
+
+// A session that the host has closed, or in which it has said something more, gets no further
+// message: that is seen before anything goes out.
+func TestNothingIsSentOverASessionThatIsOver(t *testing.T) {
+	for _, tt := range []struct {
+		name, said string
+		want       error
+	}{
+		{"closed", "", io.EOF},
+		{"421 in between", "421 4.4.2 timeout\n", ErrUnexpected},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			c, done := connect(t, chunkGreeting+chunk+"250 ok\n250 ok\n250 go on\n<BDAT 3 LAST\n<y\n250 taken\n"+tt.said)
+			if _, err := sendChunk(t, c); err != nil {
+				t.Fatal(err)
+			}
+			finish(t, done)
+			await.Until(t, "the end", func() bool { return c.unasked() != nil })
+			if out, err := sendChunk(t, c); !errors.Is(err, tt.want) || c.Usable() || out.BodySent {
+				t.Errorf("%+v, %v, usable %t", out, err, c.Usable())
+			}
+		})
 	}
 }

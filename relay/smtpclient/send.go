@@ -89,11 +89,11 @@ func (c *Client) Send(ctx context.Context, t Transaction) (Outcome, error) {
 		return Outcome{}, err
 	}
 	out := Outcome{Recipients: make([]RecipientOutcome, len(t.Recipients))}
-	if c.br.Buffered() > 0 {
-		// A reply too many: each that follows would be taken for that to the next command.
+	if err := c.unasked(); err != nil {
 		_ = c.Close()
-		return out, &ConnError{"MAIL", ErrUnexpected}
+		return out, &ConnError{"MAIL", err}
 	}
+	c.used = true
 	unwatch := c.watch(ctx)
 	defer func() { unwatch() }()
 	content := func() error {
@@ -251,6 +251,21 @@ func (c *Client) body(r io.Reader) error {
 		return c.contentError("DATA", err)
 	}
 	return nil
+}
+
+// unasked returns why nothing may be sent: the host has said something too much, and each
+// reply that follows would be taken for that to the next command; or it has closed the
+// session, and it would not be known whether it took the message. What comes behind the
+// reply to EHLO may be a message of TLS itself: only in a session that was used is that enough
+// to open another one.
+func (c *Client) unasked() error {
+	if c.br.Buffered() > 0 {
+		return ErrUnexpected
+	}
+	if c.raw == nil || !c.used {
+		return nil
+	}
+	return unasked(c.raw)
 }
 
 // writeError is why the connection takes nothing more, nil where it does.
