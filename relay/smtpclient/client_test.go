@@ -320,6 +320,7 @@ func TestReplies(t *testing.T) {
 	for in, want := range map[string]string{
 		"250 ok\r\n":                           "250 ok",
 		"250\r\n":                              "250",
+		"550\t5.1.1 nobody\r\n":                `550\x095.1.1 nobody`,
 		"250 ok\n":                             "250 ok",
 		"250-a\r\n250-b\r\n250 c\r\n":          "250 a b c",
 		"550 5.1.1 no\r\n":                     "550 5.1.1 no",

@@ -196,7 +196,8 @@ type replyLine struct {
 	whole string // the line itself
 }
 
-// splitLine takes "250-text" or "250 text" or "250" apart.
+// splitLine takes "250-text" or "250 text" or "250" apart. Some hosts have a tab in the place of
+// the space.
 func splitLine(line string) (l replyLine, ok bool) {
 	if len(line) < 3 || line[0] < '2' || line[0] > '5' {
 		return l, false
@@ -211,7 +212,7 @@ func splitLine(line string) (l replyLine, ok bool) {
 		return l, true
 	}
 	l.text, l.more = line[4:], line[3] == '-'
-	return l, l.more || line[3] == ' '
+	return l, l.more || line[3] == ' ' || line[3] == '\t'
 }
 
 // cutEnhanced takes an enhanced status code of the reply's class off the text.
