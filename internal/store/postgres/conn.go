@@ -15,7 +15,7 @@ import (
 )
 
 const (
-	// connectTimeout bounds the opening of a connection to one server of the DSN.
+	// connectTimeout bounds the opening of a connection to one address of a server of the DSN.
 	connectTimeout = 5 * time.Second
 	// lockTimeout bounds the wait for a row that an older connection of this relay has
 	// locked, or another relay.
@@ -74,7 +74,9 @@ func connect(ctx context.Context, c *pgconn.Config, name string) (*conn, error) 
 			n.warned = notice.Message
 		}
 	}
-	ctx, cancel := context.WithTimeout(context.WithValue(ctx, dialing{}, true), 2*connectTimeout)
+	// Each server of the DSN has its turn, also where one before it is silent at two addresses.
+	servers := time.Duration(1 + len(c.Fallbacks))
+	ctx, cancel := context.WithTimeout(context.WithValue(ctx, dialing{}, true), 2*c.ConnectTimeout*servers)
 	defer cancel()
 	pg, err := pgconn.ConnectConfig(ctx, c)
 	if err != nil {

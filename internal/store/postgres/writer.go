@@ -52,12 +52,13 @@ func (w *writer) forget() {
 // With that, a transaction in doubt is decided: its batches are answered, or wait again.
 func (w *writer) confirm(deadline time.Time) (err error) {
 	if w.conn == nil {
-		ctx, cancel := context.WithDeadline(context.Background(), deadline)
-		defer cancel()
-		if w.conn, err = w.s.connect(ctx); err != nil {
+		// A server that is silent may use up all the time that is left, and the next one of
+		// the DSN has its turn only then: so the deadline does not count here.
+		if w.conn, err = w.s.connect(context.Background()); err != nil {
 			w.conn = nil
 			return err
 		}
+		deadline = w.s.deadline()
 	}
 	var last, fence int64
 	ask := func() error {
@@ -106,6 +107,7 @@ func (w *writer) write(group []*request, deadline time.Time) error {
 		if err := w.confirm(deadline); err != nil {
 			return err
 		}
+		deadline = w.s.deadline() // to connect may have taken what was left
 	}
 	err := w.try(group, deadline)
 	for n := 0; n < fenceTries && errors.Is(err, errNumber); n++ {
