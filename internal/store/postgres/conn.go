@@ -61,9 +61,13 @@ func parse(dsn string) (*pgconn.Config, error) {
 	return c, nil
 }
 
-// session is what each connection sets: with these, the server answers scans from the
-// index, in order and from the first row on.
-const session = `set lock_timeout = 3000; set enable_seqscan = off; set enable_sort = off; set enable_bitmapscan = off`
+// session is what each connection sets. Timeouts that an administrator has set for all
+// programs would end a slow commit again and again, and connections that are idle: this
+// package has its own (within). The last one is there from version 17 on. With what is off,
+// the server answers scans from the index, in order and from the first row on.
+const session = `set lock_timeout = 3000; set statement_timeout = 0; set idle_in_transaction_session_timeout = 0; set idle_session_timeout = 0;
+	select set_config(name, '0', false) from pg_settings where name = 'transaction_timeout';
+	set enable_seqscan = off; set enable_sort = off; set enable_bitmapscan = off`
 
 func connect(ctx context.Context, c *pgconn.Config, name string) (*conn, error) {
 	c = c.Copy()

@@ -81,8 +81,6 @@ func (w *writer) confirm(deadline time.Time) (err error) {
 	}
 	made := last == w.number+1
 	w.number, w.fence = last, fence
-	w.s.setAway(nil)
-	w.s.full.Store(false)
 	w.decide(made)
 	return nil
 }
