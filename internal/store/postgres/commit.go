@@ -131,15 +131,24 @@ func (s *Store) drain() (ended bool) {
 		}
 		group, closed := s.take()
 		if len(group) == 0 {
+			s.there()
 			return closed && len(s.write.doubt) == 0
 		}
 		if rest, err := s.commit(group); err != nil {
 			return s.trouble(err, rest)
 		}
+		s.there()
 		if s.patience() {
 			return false // the first of the remaining batches has signalled
 		}
 	}
+}
+
+// there ends an outage. That a connection can be opened is not enough: where the server
+// refuses each commit, or large ones do not get through, batches would wait without end.
+func (s *Store) there() {
+	s.setAway(nil)
+	s.full.Store(false)
 }
 
 // limit is how long a batch waits while the server is away.

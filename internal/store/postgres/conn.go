@@ -15,7 +15,7 @@ import (
 )
 
 const (
-	// connectTimeout bounds the opening of a connection to one server of the DSN.
+	// connectTimeout bounds the opening of a connection to one address of a server of the DSN.
 	connectTimeout = 5 * time.Second
 	// lockTimeout bounds the wait for a row that an older connection of this relay has
 	// locked, or another relay.
@@ -61,9 +61,13 @@ func parse(dsn string) (*pgconn.Config, error) {
 	return c, nil
 }
 
-// session is what each connection sets: with these, the server answers scans from the
-// index, in order and from the first row on.
-const session = `set lock_timeout = 3000; set enable_seqscan = off; set enable_sort = off; set enable_bitmapscan = off`
+// session is what each connection sets. Timeouts that an administrator has set for all
+// programs would end a slow commit again and again, and connections that are idle: this
+// package has its own (within). The last one is there from version 17 on. With what is off,
+// the server answers scans from the index, in order and from the first row on.
+const session = `set lock_timeout = 3000; set statement_timeout = 0; set idle_in_transaction_session_timeout = 0; set idle_session_timeout = 0;
+	select set_config(name, '0', false) from pg_settings where name = 'transaction_timeout';
+	set enable_seqscan = off; set enable_sort = off; set enable_bitmapscan = off`
 
 func connect(ctx context.Context, c *pgconn.Config, name string) (*conn, error) {
 	c = c.Copy()
@@ -74,7 +78,9 @@ func connect(ctx context.Context, c *pgconn.Config, name string) (*conn, error) 
 			n.warned = notice.Message
 		}
 	}
-	ctx, cancel := context.WithTimeout(context.WithValue(ctx, dialing{}, true), 2*connectTimeout)
+	// Each server of the DSN has its turn, also where one before it is silent at two addresses.
+	servers := time.Duration(1 + len(c.Fallbacks))
+	ctx, cancel := context.WithTimeout(context.WithValue(ctx, dialing{}, true), 2*c.ConnectTimeout*servers)
 	defer cancel()
 	pg, err := pgconn.ConnectConfig(ctx, c)
 	if err != nil {
@@ -120,33 +126,96 @@ func (n *conn) exec(timeout time.Duration, sql string) error {
 // values are valid only during the call.
 func (n *conn) query(timeout time.Duration, sql string, params []param, row func([][]byte)) error {
 	return n.within(timeout, func() error {
-		d, ok := n.prepared[sql]
-		if !ok {
+		q, err := n.prepare(statement{sql, params, row})
+		if err != nil {
+			return err
+		}
+		return q.read(n.pg.ExecPrepared(context.Background(), q.name, q.values, q.formats, q.results))
+	})
+}
+
+// queryThen runs first, and then, when first is committed, and in the same round trip.
+func (n *conn) queryThen(timeout time.Duration, first, then statement) error {
+	return n.within(timeout, func() error {
+		var list [2]prepared
+		for i, s := range []statement{first, then} {
 			var err error
-			if d, err = n.pg.Prepare(context.Background(), "s"+strconv.Itoa(len(n.prepared)), sql, nil); err != nil {
+			if list[i], err = n.prepare(s); err != nil {
 				return err
 			}
-			n.prepared[sql] = d
 		}
-		values, formats := make([][]byte, len(params)), make([]int16, len(params))
-		for i, p := range params {
-			values[i], formats[i] = p.value, p.format
+		p := n.pg.StartPipeline(context.Background())
+		for _, q := range list {
+			p.SendQueryPrepared(q.name, q.values, q.formats, q.results)
+			p.SendPipelineSync() // it ends the transaction
 		}
-		results := make([]int16, len(d.Fields))
-		for i, f := range d.Fields {
-			if f.DataTypeOID == oidBytea {
-				results[i] = binaryFormat
+		err := p.Flush()
+		i := 0
+		for i < len(list) && err == nil {
+			var result any
+			if result, err = p.GetResults(); err == nil {
+				switch r := result.(type) {
+				case *pgconn.ResultReader:
+					err = list[i].read(r)
+				case *pgconn.PipelineSync:
+					i++
+				}
 			}
 		}
-		r := n.pg.ExecPrepared(context.Background(), d.Name, values, formats, results)
-		for r.NextRow() {
-			if row != nil {
-				row(r.Values())
-			}
+		if closed := p.Close(); err == nil {
+			err = closed
 		}
-		_, err := r.Close()
+		if i > 0 && err != nil { // an error about the second one says nothing of the first
+			return errors.New("after the commit: " + err.Error())
+		}
 		return err
 	})
+}
+
+// statement is an SQL statement, its parameters, and what reads the rows of its result; nil:
+// nothing does.
+type statement struct {
+	sql    string
+	params []param
+	row    func([][]byte)
+}
+
+// prepared is a statement as it is sent.
+type prepared struct {
+	name             string
+	values           [][]byte
+	formats, results []int16
+	row              func([][]byte)
+}
+
+func (n *conn) prepare(s statement) (q prepared, err error) {
+	d, ok := n.prepared[s.sql]
+	if !ok {
+		if d, err = n.pg.Prepare(context.Background(), "s"+strconv.Itoa(len(n.prepared)), s.sql, nil); err != nil {
+			return q, err
+		}
+		n.prepared[s.sql] = d
+	}
+	q = prepared{name: d.Name, values: make([][]byte, len(s.params)), formats: make([]int16, len(s.params)), results: make([]int16, len(d.Fields)), row: s.row}
+	for i, p := range s.params {
+		q.values[i], q.formats[i] = p.value, p.format
+	}
+	for i, f := range d.Fields {
+		if f.DataTypeOID == oidBytea {
+			q.results[i] = binaryFormat
+		}
+	}
+	return q, nil
+}
+
+func (q *prepared) read(r *pgconn.ResultReader) error {
+	for r.NextRow() {
+		if q.row != nil {
+			q.row(r.Values())
+		}
+	}
+	_, err := r.Close()
+	return err
 }
 
 const (

@@ -50,29 +50,42 @@ func inspect(c *conn, replication Replication) error {
 
 // inspectServer returns an error if the server may lose what it has acknowledged.
 func inspectServer(c *conn, replication Replication) error {
-	var server int64
-	var fsync, fullPages, commit, standbys string
-	err := c.query(sqlTimeout, `select current_setting('server_version_num'), current_setting('fsync'), current_setting('full_page_writes'),
-		current_setting('synchronous_commit'), current_setting('synchronous_standby_names')`, nil, func(row [][]byte) {
-		server, fsync, fullPages, commit, standbys = integer(row[0]), string(row[1]), string(row[2]), string(row[3]), string(row[4])
-	})
-	if err != nil {
+	var is settings
+	if err := c.query(sqlTimeout, sqlSettings, nil, is.read); err != nil {
 		return err
 	}
+	return is.check(replication)
+}
+
+// settings are those of a server that decide what a commit is worth.
+type settings struct {
+	server                             int64
+	fsync, fullPages, commit, standbys string
+}
+
+const sqlSettings = `select current_setting('server_version_num'), current_setting('fsync'), current_setting('full_page_writes'),
+	current_setting('synchronous_commit'), current_setting('synchronous_standby_names')`
+
+func (s *settings) read(row [][]byte) {
+	s.server, s.fsync, s.fullPages, s.commit, s.standbys = integer(row[0]), string(row[1]), string(row[2]), string(row[3]), string(row[4])
+}
+
+// check returns an error if a server with these settings may lose what it has acknowledged.
+func (s *settings) check(replication Replication) error {
 	var wrong []string
-	if server < leastServer {
-		wrong = append(wrong, fmt.Sprintf("the server has version %d, and 15 is the least", server/10000))
+	if s.server < leastServer {
+		wrong = append(wrong, fmt.Sprintf("the server has version %d, and 15 is the least", s.server/10000))
 	}
-	if fsync != "on" {
+	if s.fsync != "on" {
 		wrong = append(wrong, "fsync is off: set fsync = on")
 	}
-	if fullPages != "on" {
+	if s.fullPages != "on" {
 		wrong = append(wrong, "full_page_writes is off: set full_page_writes = on")
 	}
-	if commit != "on" && commit != "remote_apply" {
-		wrong = append(wrong, fmt.Sprintf("synchronous_commit is %s: set synchronous_commit = on", commit))
+	if s.commit != "on" && s.commit != "remote_apply" {
+		wrong = append(wrong, fmt.Sprintf("synchronous_commit is %s: set synchronous_commit = on", s.commit))
 	}
-	if strings.TrimSpace(standbys) == "" && replication == Required {
+	if strings.TrimSpace(s.standbys) == "" && replication == Required {
 		wrong = append(wrong, `synchronous_standby_names is empty, so that one disk has the mail: set it, such as 'ANY 1 (*)', or set queue.replication to "managed" if your provider replicates, or to "none" if one disk is enough`)
 	}
 	if wrong == nil {

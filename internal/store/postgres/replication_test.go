@@ -152,3 +152,32 @@ func TestNothingThatWasAcknowledgedIsLostWithThePrimary(t *testing.T) {
 		t.Errorf("%d of 500, %v", n, err)
 	}
 }
+
+// Where no standby is in step, tools such as Patroni may take synchronous replication off. The
+// commits that wait are then released, and one disk alone has them.
+func TestACommitThatWasReleasedWithoutAStandbyIsNotAcknowledged(t *testing.T) {
+	c, s := pair(t, 2*time.Second)
+	primary, standby := c.Nodes[0], c.Nodes[1]
+	set := func(names string) {
+		t.Helper()
+		if _, err := primary.Query("alter system set synchronous_standby_names = '" + names + "'"); err != nil {
+			t.Fatal(err)
+		}
+		reload(t, c)
+	}
+	standby.Shutdown()
+	answer := submit(s, "k1")
+	waitsForStandby(t, primary)
+	set("")
+	if err := <-answer; !errors.Is(err, store.ErrUnknown) {
+		t.Errorf("answered with %v, want %v", err, store.ErrUnknown)
+	}
+	if err := <-submit(s, "k2"); !errors.Is(err, store.ErrAway) {
+		t.Errorf("while no standby is asked for: %v", err)
+	}
+	if err := standby.Start(); err != nil {
+		t.Fatal(err)
+	}
+	set("ANY 1 (*)")
+	await.Until(t, "a commit", func() bool { return <-submit(s, "k3") == nil })
+}

@@ -10,10 +10,11 @@
 // transaction. Each transaction has the next number of the space. When a connection is
 // lost during a commit, the number tells whether it was made.
 //
-// PostgreSQL says in two cases that a commit is done while one disk alone has it: when a
-// commit that waits for the standbys is cancelled, and when a row is read again that was
-// written before a restart of the primary. So this package never cancels, takes a warning
-// as an outcome that nobody knows, and reads the number only together with a write.
+// PostgreSQL says in three cases that a commit is done while one disk alone has it: when a
+// commit that waits for the standbys is cancelled, when a row is read again that was
+// written before a restart of the primary, and when replication is switched off meanwhile.
+// So this package never cancels, takes a warning as an outcome that nobody knows, reads the
+// number only together with a write, and asks for the settings after each commit.
 package postgres
 
 import (

@@ -52,17 +52,21 @@ func (w *writer) forget() {
 // With that, a transaction in doubt is decided: its batches are answered, or wait again.
 func (w *writer) confirm(deadline time.Time) (err error) {
 	if w.conn == nil {
-		ctx, cancel := context.WithDeadline(context.Background(), deadline)
-		defer cancel()
-		if w.conn, err = w.s.connect(ctx); err != nil {
+		// A server that is silent may use up all the time that is left, and the next one of
+		// the DSN has its turn only then: so the deadline does not count here.
+		if w.conn, err = w.s.connect(context.Background()); err != nil {
 			w.conn = nil
 			return err
 		}
+		deadline = w.s.deadline()
 	}
 	var last, fence int64
 	ask := func() error {
-		return w.conn.query(time.Until(deadline), "select last, new_fence from stsrelay.confirm($1, $2)",
-			[]param{number(w.s.term.space), number(w.s.term.number)}, func(row [][]byte) { last, fence = integer(row[0]), integer(row[1]) })
+		return w.commit(deadline, statement{
+			sql:    "select last, new_fence from stsrelay.confirm($1, $2)",
+			params: []param{number(w.s.term.space), number(w.s.term.number)},
+			row:    func(row [][]byte) { last, fence = integer(row[0]), integer(row[1]) },
+		})
 	}
 	if err = ask(); errors.Is(err, errTerm) {
 		if err = w.s.renewNow(context.Background()); err == nil {
@@ -77,8 +81,6 @@ func (w *writer) confirm(deadline time.Time) (err error) {
 	}
 	made := last == w.number+1
 	w.number, w.fence = last, fence
-	w.s.setAway(nil)
-	w.s.full.Store(false)
 	w.decide(made)
 	return nil
 }
@@ -106,6 +108,7 @@ func (w *writer) write(group []*request, deadline time.Time) error {
 		if err := w.confirm(deadline); err != nil {
 			return err
 		}
+		deadline = w.s.deadline() // to connect may have taken what was left
 	}
 	err := w.try(group, deadline)
 	for n := 0; n < fenceTries && errors.Is(err, errNumber); n++ {
@@ -172,13 +175,28 @@ func (w *writer) send(t *transaction, deadline time.Time) error {
 			values = append(values, v)
 		}
 	}
-	params := []param{number(w.s.term.space), number(w.s.term.number), number(w.number + 1), number(w.fence), list(deletes), list(keys), list(values)}
-	m := t.move
-	if m == nil {
-		return w.conn.query(time.Until(deadline), "select stsrelay.write($1, $2, $3, $4, $5, $6, $7)", params, nil)
+	write := statement{
+		sql:    "select stsrelay.write($1, $2, $3, $4, $5, $6, $7)",
+		params: []param{number(w.s.term.space), number(w.s.term.number), number(w.number + 1), number(w.fence), list(deletes), list(keys), list(values)},
 	}
-	params = append(params, number(m.space), list(m.from), list(m.to), number(m.count), number(m.revs))
-	return w.conn.query(time.Until(deadline), "select stsrelay.move($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)", params, nil)
+	if m := t.move; m != nil {
+		write.sql = "select stsrelay.move($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)"
+		write.params = append(write.params, number(m.space), list(m.from), list(m.to), number(m.count), number(m.revs))
+	}
+	return w.commit(deadline, write)
+}
+
+// commit runs a statement that writes. Then it looks at the settings, which may have changed
+// while the commit waited for a standby: it was released without one then.
+func (w *writer) commit(deadline time.Time, write statement) error {
+	var is settings
+	if err := w.conn.queryThen(time.Until(deadline), write, statement{sql: sqlSettings, row: is.read}); err != nil {
+		return err
+	}
+	if err := is.check(w.s.o.Replication); err != nil {
+		return fmt.Errorf("%w: %w", errLost, err)
+	}
+	return nil
 }
 
 // remember keeps what functions have read or written, for the next transactions.
