@@ -141,6 +141,10 @@ func (s *Store) openBadger() error {
 	if err != nil {
 		return openError(s.dir, err)
 	}
+	if err := mayOpen(s.dir, os.O_RDWR); err != nil {
+		unlock()
+		return err
+	}
 	v, err := verify(s.dir)
 	if err == nil {
 		err = v.refusal(s.dir, s.version)
@@ -214,7 +218,7 @@ func BadgerOptions(dir string, l badger.Logger) badger.Options {
 
 func openError(dir string, err error) error {
 	if errors.Is(err, os.ErrPermission) {
-		return fmt.Errorf("the store in %s cannot be opened: %w; the user that runs the relay must own the folder", dir, err)
+		return fmt.Errorf("the store in %s cannot be opened: %w; the user that runs the relay must own the folder and all files in it", dir, err)
 	}
 	if isLocked(err) {
 		return fmt.Errorf("the store in %s is in use by another process; stop that one, or give this one a data_dir of its own: %w", dir, err)
