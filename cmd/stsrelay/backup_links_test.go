@@ -54,7 +54,8 @@ mx = ["mail.example.com"]
 		t.Fatalf("%+v", r)
 	}
 	target := path("restored")
-	if r := command(t, "", "restore", "--data-dir", target, path("saved/backup")); r.status != 0 {
+	t.Chdir(dir) // a data_dir in the configuration is relative to another folder
+	if r := command(t, "", "restore", "--data-dir", "restored", path("saved/backup")); r.status != 0 || !strings.Contains(r.out, "set data_dir = \""+target+"\"") {
 		t.Fatalf("%+v", r)
 	}
 	entries, err := os.ReadDir(target)

@@ -240,10 +240,20 @@ func (s *Store) Close() error {
 	s.reserve.filling.Wait()
 	s.stop()
 	s.background.Wait()
-	if err := errors.Join(s.db.Close(), s.identity.close()); err != nil {
+	if err := errors.Join(s.closeBadger(), s.identity.close()); err != nil {
 		return fmt.Errorf("close the store in %s: %w", s.dir, err)
 	}
 	return nil
+}
+
+// closeBadger closes Badger, which writes a table through a memory map then, and may merge it
+// with others. Where the disk has no room for that, SIGBUS would end the process: Badger stays
+// open, as after a kill, until the process has ended. All that was committed is in its logs.
+func (s *Store) closeBadger() error {
+	if free, err := s.space.free(s.dir); err == nil && free < closingSpace {
+		return fmt.Errorf("%w: %s has %s free; what was accepted is in its logs, which the next start reads", store.ErrDiskFull, s.dir, mebibytes(free))
+	}
+	return s.db.Close()
 }
 
 // Err returns the error that made the store fail, nil while it works.
