@@ -3,6 +3,7 @@ package config
 import (
 	"cmp"
 	"crypto/rsa"
+	"crypto/sha256"
 	"fmt"
 	"net"
 	"net/netip"
@@ -344,6 +345,8 @@ func (l *loader) checkFiles() {
 	}
 	if f := l.config.Delivery.CAFile; f != "" {
 		l.checkAuthorities("delivery.ca_file", f)
+		data, _ := os.ReadFile(f) // that it cannot be read was told
+		l.config.Delivery.CASum = sha256.Sum256(data)
 	}
 	l.checkTokens()
 }

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"crypto/sha256"
 	"net"
 	"net/netip"
 	"os"
@@ -49,7 +50,7 @@ func (l *loader) checkAdmin() {
 // act otherwise.
 func (l *loader) checkTokens() {
 	a := &l.config.Admin
-	read := func(key, file string) (token string) {
+	read := func(key, file string, sum *[sha256.Size]byte) (token string) {
 		if file == "" {
 			return ""
 		}
@@ -57,9 +58,11 @@ func (l *loader) checkTokens() {
 		if err != nil {
 			l.fail(key, file, "%v: it must hold the token", err)
 		}
-		return strings.TrimSpace(token)
+		token = strings.TrimSpace(token)
+		*sum = sha256.Sum256([]byte(token))
+		return token
 	}
-	look, act := read("admin.token_file", a.TokenFile), read("admin.act_token_file", a.ActTokenFile)
+	look, act := read("admin.token_file", a.TokenFile, &a.TokenSums[0]), read("admin.act_token_file", a.ActTokenFile, &a.TokenSums[1])
 	if act != "" && act == look {
 		l.fail("admin.act_token_file", a.ActTokenFile, "holds the same token as token_file: who may look could act; make another one")
 	}

@@ -5,6 +5,7 @@
 package config
 
 import (
+	"crypto/sha256"
 	"fmt"
 	"net/netip"
 	"os"
@@ -240,9 +241,11 @@ type Delivery struct {
 	// far away that takes more mail over more sessions.
 	ConcurrencyPerHost int `toml:"concurrency_per_host" json:"concurrency_per_host"`
 	// Plaintext is "allow" or "refuse".
-	Plaintext      string   `toml:"plaintext" json:"plaintext"`
-	CAFile         string   `toml:"ca_file" json:"ca_file" restart:""`
-	ConnectTimeout Duration `toml:"connect_timeout" json:"connect_timeout"`
+	Plaintext string `toml:"plaintext" json:"plaintext"`
+	CAFile    string `toml:"ca_file" json:"ca_file" restart:""`
+	// CASum is the SHA-256 of CAFile's content.
+	CASum          [sha256.Size]byte `toml:"-" json:"-" restart:"delivery.ca_file"`
+	ConnectTimeout Duration          `toml:"connect_timeout" json:"connect_timeout"`
 	// PrivateAddresses is "refuse" or "allow".
 	PrivateAddresses string `toml:"private_addresses" json:"private_addresses"`
 	Paused           bool   `toml:"paused" json:"paused"`
@@ -358,6 +361,8 @@ type Admin struct {
 	// something there; "": nothing can be changed there.
 	TokenFile    string `toml:"token_file" json:"token_file"`
 	ActTokenFile string `toml:"act_token_file" json:"act_token_file"`
+	// TokenSums are the SHA-256 of the two tokens: new ones count from the next start.
+	TokenSums [2][sha256.Size]byte `toml:"-" json:"-"`
 }
 
 // Log is what is written to standard error.

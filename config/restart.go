@@ -17,7 +17,7 @@ func (c *Config) KeepRunning(running *Config) (changed []string) {
 		changed = append(changed, "listen (address, tls, min_tls, proxy_protocol)")
 	}
 	slices.Sort(changed)
-	return changed
+	return slices.Compact(changed) // a file may have another name and other content
 }
 
 // keepTagged is KeepRunning for the keys of one table.

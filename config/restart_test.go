@@ -1,6 +1,11 @@
 package config
 
 import (
+	"crypto/ed25519"
+	"crypto/x509"
+	"encoding/pem"
+	"math/big"
+	"os"
 	"reflect"
 	"slices"
 	"testing"
@@ -55,4 +60,62 @@ func TestListenersThatRunStay(t *testing.T) {
 			t.Errorf("%s: %q, %+v", tt.name, changed, next.Listen)
 		}
 	}
+}
+
+// New tokens and authorities in the files that are named already are told too: who changes a
+// token wants the old one to end.
+func TestNewContentOfFilesThatCountFromTheNextStart(t *testing.T) {
+	t.Chdir(t.TempDir())
+	load := func(look, act string, pem []byte) *Config {
+		t.Helper()
+		for name, content := range map[string][]byte{
+			"look": []byte(look + "\n"), "act": []byte(act), "ca.pem": pem,
+			"stsrelay.toml": []byte("[delivery]\nca_file = \"ca.pem\"\n[admin]\ntoken_file = \"look\"\nact_token_file = \"act\"\n"),
+		} {
+			if err := os.WriteFile(name, content, 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		c, _, err := Load("stsrelay.toml", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return c
+	}
+	ca, other := authority(t), authority(t)
+	running := load("one", "two", ca)
+	for _, tt := range []struct {
+		name      string
+		look, act string
+		ca        []byte
+		want      []string
+	}{
+		{"nothing", "one", "two", ca, nil},
+		{"a final line break", "one", "two\n", ca, nil},
+		{"a new token to look", "new", "two", ca, []string{"admin"}},
+		{"a new token to act", "one", "new", ca, []string{"admin"}},
+		{"another authority", "one", "two", other, []string{"delivery.ca_file"}},
+	} {
+		next := load(tt.look, tt.act, tt.ca)
+		for _, when := range []string{"", ", told again at the next reload"} {
+			if changed := next.KeepRunning(running); !slices.Equal(changed, tt.want) {
+				t.Errorf("%s%s: %q", tt.name, when, changed)
+			}
+			next = load(tt.look, tt.act, tt.ca)
+		}
+	}
+}
+
+// authority is the certificate of a new authority in a PEM file.
+func authority(t *testing.T) []byte {
+	t.Helper()
+	public, private, err := ed25519.GenerateKey(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	der, err := x509.CreateCertificate(nil, &x509.Certificate{SerialNumber: big.NewInt(1), IsCA: true}, &x509.Certificate{}, public, private)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
 }

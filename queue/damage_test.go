@@ -15,7 +15,6 @@ import (
 	"strconv"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/oklog/ulid/v2"
 
@@ -313,7 +312,7 @@ func (k *knownStore) rescue(dir string, damage *badger.DamageError) error {
 		return err
 	}
 	into := &collecting{bodies: make(map[ID][]byte)}
-	if t, err := readExport(&file, time.Now(), into); err != nil || !t.Whole() || t.Messages != r.Messages {
+	if t, err := readExport(&file, into); err != nil || !t.Whole() || t.Messages != r.Messages {
 		return fmt.Errorf("the export: %+v, %v", t, err) //nolint:errorlint // it may be nil
 	}
 	found := 0

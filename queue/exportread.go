@@ -9,7 +9,6 @@ import (
 	"hash"
 	"io"
 	"strings"
-	"time"
 	"unicode"
 
 	"github.com/oklog/ulid/v2"
@@ -58,7 +57,7 @@ var errPresent = errors.New("present already")
 
 // CheckExport reads an export file to its end and returns what it contains. The error is
 // one of reading, or ErrNoExport; damage is in the Transfer.
-func CheckExport(r io.Reader) (Transfer, error) { return readExport(r, time.Now(), discard{}) }
+func CheckExport(r io.Reader) (Transfer, error) { return readExport(r, discard{}) }
 
 type discard struct{}
 
@@ -71,7 +70,6 @@ func (discard) abort()                            {}
 type exportParser struct {
 	t      Transfer
 	sink   exportSink
-	now    time.Time
 	open   *exportedMessage // the message whose body is being read
 	sum    hash.Hash
 	size   int64
@@ -81,12 +79,12 @@ type exportParser struct {
 }
 
 // readExport gives the messages of a file to sink. An error of sink ends it.
-func readExport(r io.Reader, now time.Time, sink exportSink) (Transfer, error) {
+func readExport(r io.Reader, sink exportSink) (Transfer, error) {
 	x, err := newExportReader(r)
 	if err != nil {
 		return Transfer{}, err
 	}
-	p := &exportParser{sink: sink, now: now, sum: sha256.New()}
+	p := &exportParser{sink: sink, sum: sha256.New()}
 	for err == nil {
 		var kind byte
 		var content []byte
@@ -165,7 +163,7 @@ func (p *exportParser) message(content []byte) error {
 		p.damaged(err)
 		return nil
 	}
-	if err := m.check(p.now); err != nil {
+	if err := m.check(); err != nil {
 		p.damaged(fmt.Errorf("message %s: %w", m.Envelope.ID, err))
 		return nil
 	}
@@ -251,13 +249,17 @@ func (p *exportParser) close() {
 	p.open, p.begun = nil, false
 }
 
+// latestID bounds the time that the ID of a message says, in milliseconds: all IDs after it are
+// later, and there is an end. The clock that it comes from may have been ahead by years.
+const latestID = 1 << 47
+
 // check returns an error if no queue can hold the message. The file may come from
 // elsewhere: nothing in it may break a session or the next start.
-func (m *exportedMessage) check(now time.Time) error {
+func (m *exportedMessage) check() error {
 	e := &m.Envelope
 	switch {
-	case e.ID == ulid.Zero || e.ID.Timestamp().After(now.Add(24*time.Hour)):
-		return errors.New("its ID is not one of this time")
+	case e.ID == ulid.Zero || e.ID.Time() >= latestID:
+		return errors.New("its ID is none of a queue")
 	case len(e.Recipients) == 0 || len(m.States) != len(e.Recipients):
 		return fmt.Errorf("%d recipients and %d states", len(e.Recipients), len(m.States))
 	case e.Kind > Report || e.Size < 0 || e.ReceivedAt.IsZero():

@@ -32,7 +32,7 @@ func (q *Queue) Take(ctx context.Context, run string, r io.Reader) (Taken, error
 	defer q.importing.Store(false)
 	in := newImporter(ctx, q)
 	in.run = run
-	t, err := readExport(r, q.clock.wall(), in)
+	t, err := readExport(r, in)
 	in.wait()
 	if err == nil {
 		err = in.err

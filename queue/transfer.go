@@ -112,7 +112,7 @@ func (q *Queue) Import(ctx context.Context, r io.Reader, hold string) (Transfer,
 	defer q.importing.Store(false)
 	in := newImporter(ctx, q)
 	in.hold = hold
-	t, err := readExport(r, q.clock.wall(), in)
+	t, err := readExport(r, in)
 	in.wait()
 	t.Messages -= in.failed
 	if err = errors.Join(err, in.err); err != nil {

@@ -95,21 +95,20 @@ func (r *Relay) setPublished(ctx context.Context, c *config.Config) error {
 }
 
 // watchDomains reads the files with published domains again when they change, until ctx
-// ends. One that cannot be read leaves what is published as it is.
+// ends. One that cannot be read leaves what is published as it is, and so does one that is
+// still being written.
 func (r *Relay) watchDomains(ctx context.Context) {
 	t := time.NewTicker(domainsCheck)
 	defer t.Stop()
-	seen := changedFiles(r.config.Load())
+	files := settling{used: changedFiles(r.config.Load())}
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-t.C:
-			now := changedFiles(r.config.Load())
-			if slices.Equal(seen, now) {
+			if !files.changed(changedFiles(r.config.Load())) {
 				continue
 			}
-			seen = now
 			r.reloading.Lock()
 			err := r.setPublished(ctx, r.config.Load())
 			r.reloading.Unlock()
@@ -120,6 +119,21 @@ func (r *Relay) watchDomains(ctx context.Context) {
 			}
 		}
 	}
+}
+
+// settling tells when files that are looked at now and then have changed and stay as they are:
+// half a file of domains would take back the policies of the other half.
+type settling struct{ used, last []string }
+
+// changed reports whether files are to be read, which are as now says.
+func (s *settling) changed(now []string) bool {
+	settled := slices.Equal(s.last, now)
+	s.last = now
+	if !settled || slices.Equal(s.used, now) {
+		return false
+	}
+	s.used = now
+	return true
 }
 
 // changedFiles is what tells that a file with domains has changed.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -134,7 +135,7 @@ func (a *app) writeBackup(ctx context.Context, c *config.Config, o backupOptions
 		return err
 	}
 	out.Records, out.Unreadable = found.Records, found.Unreadable
-	if err := b.Data(dataDir, inBackup(dataDir, file, o.history)); err != nil {
+	if err := b.Data(dataDir, inBackup(dataDir, a.ownFile(file), o.history)); err != nil {
 		return err
 	}
 	if o.queue {
@@ -174,8 +175,9 @@ func addFiles(m *backup.Manifest, path string) error {
 		return err
 	}
 	for _, e := range entries {
-		if e.Type().IsRegular() {
-			m.Files = append(m.Files, backup.File{Path: filepath.Join(path, e.Name())})
+		file := filepath.Join(path, e.Name())
+		if st, err := os.Stat(file); err == nil && st.Mode().IsRegular() { // it may be a link, as those of certbot are
+			m.Files = append(m.Files, backup.File{Path: file})
 		}
 	}
 	return nil
@@ -184,20 +186,34 @@ func addFiles(m *backup.Manifest, path string) error {
 func below(dir, path string) bool { return strings.HasPrefix(path, dir+string(filepath.Separator)) }
 
 // inBackup returns which files of data_dir are in a backup: not the store, which comes by its
-// records, and not the backup itself.
-func inBackup(dataDir, file string, history bool) func(name string) bool {
-	own, _ := filepath.Abs(file)
+// records, and not those in own, which are the backup itself.
+func inBackup(dataDir string, own []fs.FileInfo, history bool) func(name string, info fs.FileInfo) bool {
 	store := filepath.Base(relay.StoreDir(dataDir))
-	return func(name string) bool {
+	return func(name string, info fs.FileInfo) bool {
 		switch first, _, _ := strings.Cut(name, "/"); first {
 		case store, store + ".identity":
 			return false
 		case "history":
 			return history
 		}
-		full := filepath.Join(dataDir, filepath.FromSlash(name))
-		return full != own && full != own+partSuffix
+		return !slices.ContainsFunc(own, func(o fs.FileInfo) bool { return os.SameFile(o, info) })
 	}
+}
+
+// ownFile returns what file a backup is written to, by whatever name; nothing for a pipe.
+func (a *app) ownFile(file string) (own []fs.FileInfo) {
+	if file == "-" {
+		if out, ok := a.raw.(*os.File); ok {
+			if info, err := out.Stat(); err == nil {
+				own = append(own, info)
+			}
+		}
+		return own
+	}
+	if info, err := os.Stat(file + partSuffix); err == nil {
+		own = append(own, info)
+	}
+	return own
 }
 
 // backupSource is where the records and the mail come from: the relay, or the store of one

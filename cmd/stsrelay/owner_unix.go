@@ -34,6 +34,10 @@ func (o owner) give(dir string) error {
 	if !o.known {
 		return nil
 	}
+	dir, err := filepath.EvalSymlinks(dir) // the folder may be a link, which WalkDir does not follow
+	if err != nil {
+		return err
+	}
 	return filepath.WalkDir(dir, func(name string, _ fs.DirEntry, err error) error {
 		if err != nil {
 			return err

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"path/filepath"
 	"strings"
 
 	"filippo.io/age"
@@ -83,6 +84,9 @@ func (a *app) restore(ctx context.Context, o restoreOptions, file string) error 
 	out.DataDir = o.dataDir
 	if out.DataDir == "" {
 		out.DataDir = b.Manifest.DataDir
+	}
+	if out.DataDir, err = filepath.Abs(out.DataDir); err != nil {
+		return err
 	}
 	owner := ownerOf(out.DataDir)
 	done, err := b.Restore(ctx, backup.RestoreOptions{

@@ -45,6 +45,7 @@ func (a *app) serve(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	defer private()()
 	level := new(slog.LevelVar)
 	_ = level.UnmarshalText([]byte(c.Log.Level)) // checked by config
 	sink, log := newLogSink(printable.NewJSONWriter(a.rawErr), a.logFormat(c.Log.Format), level)

@@ -121,7 +121,7 @@ func (b *Backup) planFiles(o RestoreOptions, out *Restored) (plan []plannedFile,
 	contents := make(map[string][]byte)
 	if err := b.walk(func(name string, r io.Reader) (err error) {
 		if strings.HasPrefix(name, nameFiles+"/") {
-			contents[name], err = io.ReadAll(io.LimitReader(r, maxText))
+			contents[name], err = io.ReadAll(r)
 		}
 		return err
 	}); err != nil {

@@ -13,6 +13,7 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"slices"
 	"time"
 )
 
@@ -112,35 +113,57 @@ func (b *Writer) Store(r io.Reader) (Records, error) {
 func (b *Writer) Queue(r io.Reader) error { return b.stream(nameQueue, r) }
 
 // Data adds the files below data_dir for which want returns true, by their names relative to
-// it. What is no regular file is passed over, and so is a file that goes away meanwhile.
-func (b *Writer) Data(dataDir string, want func(name string) bool) error {
-	return filepath.WalkDir(dataDir, func(file string, d fs.DirEntry, err error) error {
+// it. Links are followed: data_dir, or a part of it, may lie on another disk. What is neither
+// a file nor a folder is passed over, and so is what goes away meanwhile.
+func (b *Writer) Data(dataDir string, want func(name string, info fs.FileInfo) bool) error {
+	info, err := os.Stat(dataDir)
+	if err != nil {
+		return err
+	}
+	return b.folder(dataDir, "", []fs.FileInfo{info}, want)
+}
+
+// folder is Data for one folder with a name. way are the folders on the way to it, itself
+// included: a link to one of them would lead round and round.
+func (b *Writer) folder(dir, name string, way []fs.FileInfo, want func(string, fs.FileInfo) bool) error {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		file, name := filepath.Join(dir, e.Name()), path.Join(name, e.Name())
+		info, err := os.Stat(file)
+		switch {
+		case errors.Is(err, fs.ErrNotExist):
+			continue
+		case err != nil:
+			return err
+		case !want(name, info):
+			continue
+		case info.Mode().IsRegular():
+			err = b.file(file, name, info.Size())
+		case info.IsDir() && !slices.ContainsFunc(way, func(above fs.FileInfo) bool { return os.SameFile(above, info) }):
+			err = b.folder(file, name, append(slices.Clone(way), info), want)
+		}
 		if err != nil {
 			return err
 		}
-		name, err := filepath.Rel(dataDir, file)
-		if err != nil || name == "." {
-			return err
-		}
-		if !want(filepath.ToSlash(name)) {
-			if d.IsDir() {
-				return filepath.SkipDir
-			}
-			return nil
-		}
-		if !d.Type().IsRegular() {
-			return nil
-		}
-		f, err := os.Open(file) //nolint:gosec // whoever may write to data_dir may do this program all harm anyway
-		if errors.Is(err, fs.ErrNotExist) {
-			return nil
-		}
-		if err != nil {
-			return err
-		}
-		defer f.Close()
-		return b.stream(path.Join(nameData, filepath.ToSlash(name)), f)
-	})
+	}
+	return nil
+}
+
+// file adds the first size octets of a file in data_dir. What others append meanwhile has no
+// end where the two write into each other.
+func (b *Writer) file(file, name string, size int64) error {
+	f, err := os.Open(file) //nolint:gosec // whoever may write to data_dir may do this program all harm anyway
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	return b.stream(path.Join(nameData, name), io.LimitReader(f, size))
 }
 
 // Close writes the sums and ends the backup.

@@ -172,7 +172,9 @@ func (a *access) login(w http.ResponseWriter, r *http.Request) (problem string, 
 // Why somebody is refused, for more than one place.
 const (
 	// withoutTLS is why nobody can act over a connection that others may read.
-	withoutTLS    = "Without TLS the token could be read on the way: set admin.tls, or use the tunnel."
+	withoutTLS = "Without TLS the token could be read on the way: set admin.tls, or use the tunnel."
+	// notAccepting is for strangers, too.
+	notAccepting  = "no mail is taken in: stsrelay status has the reason"
 	notLoopback   = "without admin.token_file the address must begin with 127.0.0.1, [::1] or localhost"
 	tooManyTokens = "Too many wrong tokens came from your address. Try again in %s seconds." //nolint:gosec // no token
 )

@@ -69,9 +69,9 @@ func Handler(o Options) http.Handler {
 	p := newPages(&o, a)
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "ok\n") })
-	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
-		if err := o.Operator.Accepting(); err != nil {
-			http.Error(w, err.Error(), http.StatusServiceUnavailable)
+	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, r *http.Request) {
+		if o.Operator.Accepting() != nil { // the reason names folders and numbers
+			a.refuse(w, r, http.StatusServiceUnavailable, notAccepting)
 			return
 		}
 		_, _ = io.WriteString(w, "ok\n")

@@ -133,8 +133,9 @@ func TestTheTokenIsAskedForAndTakenAsBrowsersAndScrapersShowIt(t *testing.T) {
 		})
 	}
 	for path, want := range map[string]int{"/healthz": 200, "/readyz": 503} { // for those who have no token
-		if res, _ := ask(t, server, http.MethodGet, path, nil); res.status != want {
-			t.Errorf("%s: %d", path, res.status)
+		res, body := ask(t, server, http.MethodGet, path, nil)
+		if res.status != want || want == 503 && body != "no mail is taken in: stsrelay status has the reason\n" {
+			t.Errorf("%s: %d %s", path, res.status, body)
 		}
 	}
 	// With the token, the name that the page is reached by may be any.

@@ -3,6 +3,7 @@ package badger
 import (
 	"bytes"
 	"fmt"
+	"os"
 
 	"github.com/stsrelay/stsrelay/internal/badgerfile"
 
@@ -28,6 +29,10 @@ func OpenSalvage(dir, version string) (*Salvage, error) {
 		return nil, openError(dir, err)
 	}
 	s := &Salvage{unlock: unlock}
+	if err := mayOpen(dir, os.O_RDONLY); err != nil {
+		s.Close()
+		return nil, err
+	}
 	v, err := verify(dir)
 	if err == nil {
 		err = v.newer(dir, version)

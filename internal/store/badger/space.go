@@ -20,6 +20,9 @@ const (
 	// deletions: Badger writes through memory maps, and a full disk ends the process
 	// with SIGBUS instead of an error.
 	criticalSpace = 24 << 20
+	// closingSpace is the free space that closing Badger needs at most: a memtable as a
+	// table, and once more where it is merged.
+	closingSpace = 2 * (memTableSize + 2*maxTreeBytes)
 	// watchEvery is the interval at which the free space is checked in the background.
 	watchEvery = 200 * time.Millisecond
 )

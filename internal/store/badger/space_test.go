@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -13,6 +14,7 @@ import (
 
 	"github.com/stsrelay/stsrelay/internal/await"
 	"github.com/stsrelay/stsrelay/internal/store"
+	"github.com/stsrelay/stsrelay/internal/store/badger/badgertest"
 )
 
 // disk is a file system whose free space is set by the test.
@@ -140,20 +142,32 @@ func TestAFullDiskRefusesChangesKeepsThoseThatRetryAndHealsByItself(t *testing.T
 	}
 }
 
-func TestCloseOnAFullDiskDoesNotWait(t *testing.T) {
-	d := newDisk(1 << 30)
-	s := open(t, Options{Free: d.measure})
+// A stop with a full disk does not wait, and writes nothing: Badger's last table would be
+// written through a memory map, which a full disk answers with SIGBUS.
+func TestCloseOnAFullDiskDoesNotWaitAndWritesNothing(t *testing.T) {
+	d, dir := newDisk(1<<30), t.TempDir()
+	s := open(t, Options{Dir: dir, Free: d.measure})
+	t.Cleanup(func() { s.db.Close() })
+	if err := store.Put(t.Context(), s, key(1), []byte("kept")); err != nil {
+		t.Fatal(err)
+	}
 	d.free.Store(0)
 	answer := make(chan error, 1)
 	var b store.Batch
 	b.RetryWhenFull()
-	b.Set(key(1), nil)
+	b.Set(key(2), nil)
 	s.Submit(&b, func(err error) { answer <- err })
-	if err := s.Close(); err != nil {
-		t.Fatal(err)
+	if err := s.Close(); !errors.Is(err, store.ErrDiskFull) || !strings.Contains(err.Error(), "what was accepted is in its logs") {
+		t.Errorf("close: %v", err)
 	}
 	if err := <-answer; !errors.Is(err, store.ErrDiskFull) {
 		t.Errorf("got %v", err)
+	}
+	if tables, err := filepath.Glob(filepath.Join(dir, "*.sst")); err != nil || len(tables) > 0 {
+		t.Errorf("%v were written, %v", tables, err)
+	}
+	if got := get(t, open(t, Options{Dir: badgertest.Copy(t, dir)}), key(1)); string(got) != "kept" {
+		t.Errorf("the next start reads %q", got)
 	}
 }
 

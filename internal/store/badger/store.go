@@ -141,6 +141,10 @@ func (s *Store) openBadger() error {
 	if err != nil {
 		return openError(s.dir, err)
 	}
+	if err := mayOpen(s.dir, os.O_RDWR); err != nil {
+		unlock()
+		return err
+	}
 	v, err := verify(s.dir)
 	if err == nil {
 		err = v.refusal(s.dir, s.version)
@@ -214,7 +218,7 @@ func BadgerOptions(dir string, l badger.Logger) badger.Options {
 
 func openError(dir string, err error) error {
 	if errors.Is(err, os.ErrPermission) {
-		return fmt.Errorf("the store in %s cannot be opened: %w; the user that runs the relay must own the folder", dir, err)
+		return fmt.Errorf("the store in %s cannot be opened: %w; the user that runs the relay must own the folder and all files in it", dir, err)
 	}
 	if isLocked(err) {
 		return fmt.Errorf("the store in %s is in use by another process; stop that one, or give this one a data_dir of its own: %w", dir, err)
@@ -236,10 +240,20 @@ func (s *Store) Close() error {
 	s.reserve.filling.Wait()
 	s.stop()
 	s.background.Wait()
-	if err := errors.Join(s.db.Close(), s.identity.close()); err != nil {
+	if err := errors.Join(s.closeBadger(), s.identity.close()); err != nil {
 		return fmt.Errorf("close the store in %s: %w", s.dir, err)
 	}
 	return nil
+}
+
+// closeBadger closes Badger, which writes a table through a memory map then, and may merge it
+// with others. Where the disk has no room for that, SIGBUS would end the process: Badger stays
+// open, as after a kill, until the process has ended. All that was committed is in its logs.
+func (s *Store) closeBadger() error {
+	if free, err := s.space.free(s.dir); err == nil && free < closingSpace {
+		return fmt.Errorf("%w: %s has %s free; what was accepted is in its logs, which the next start reads", store.ErrDiskFull, s.dir, mebibytes(free))
+	}
+	return s.db.Close()
 }
 
 // Err returns the error that made the store fail, nil while it works.
