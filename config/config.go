@@ -50,6 +50,8 @@ type Config struct {
 
 	// File is the file that was read, "" where there was none.
 	File string `toml:"-" json:"-"`
+	// Empty reports whether the file has not one octet.
+	Empty bool `toml:"-" json:"-"`
 	// Named are the absolute paths of the files and folders that the configuration names,
 	// DataDir left out.
 	Named []string `toml:"-" json:"-"`

@@ -42,7 +42,6 @@ func TestWrongValuesAreToldWithFileLineAndKey(t *testing.T) {
 		{"retry", "[delivery]\nretry = []\n", `stsrelay.toml:2: delivery.retry: must have at least one time`},
 		{"a byte order mark", "\uFEFFhostname = 5\n", `stsrelay.toml:1: hostname: must be a text`},
 		{"UTF-16", "\xff\xfeh\x00", `stsrelay.toml:1: it is written in UTF-16; save it as UTF-8`},
-		{"emptied", "", `stsrelay.toml: is empty, as a full disk`},
 		{"no TOML", "hostname = \n", `stsrelay.toml:1: column`},
 		{"second listener", "[[listen]]\naddress = \"127.0.0.1:25\"\n[[listen]]\naddress = \"127.0.0.1:26\"\ntls = \"tls\"\n", `stsrelay.toml:5: listen[1].tls = "tls": must be "none", "starttls" or "implicit"`},
 		{"open relay", "[[listen]]\naddress = \":25\"\nallow = [\"0.0.0.0/0\"]\n", `stsrelay.toml:3: listen[0].allow = "0.0.0.0/0": would let the whole Internet, or a great part of it, send`},

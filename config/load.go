@@ -134,12 +134,6 @@ func read(path string, environ []string) (*loader, error) {
 	return l, nil
 }
 
-// isFile reports whether a path is that of a file, and not of /dev/null.
-func isFile(path string) bool {
-	info, err := os.Stat(path)
-	return err == nil && info.Mode().IsRegular()
-}
-
 type loader struct {
 	config  *Config
 	network container.Network
@@ -187,11 +181,10 @@ func (l *loader) warn(format string, args ...any) {
 }
 
 // file reads TOML. The lines before a syntax error count. A byte order mark, which
-// editors on Windows write, is skipped. A file without an octet was not written to its end:
-// all rules would be gone.
+// editors on Windows write, is skipped.
 func (l *loader) file(data []byte) {
-	if len(data) == 0 && isFile(l.path) {
-		l.errs = append(l.errs, &Error{File: l.path, Problem: "is empty, as a full disk, a crash or an editor leaves it; a comment in it says that all defaults are meant"})
+	if l.config.Empty = len(data) == 0; l.config.Empty {
+		l.warn("%s is empty: all values are the defaults", l.path)
 	}
 	data = bytes.TrimPrefix(data, []byte("\uFEFF"))
 	if bytes.HasPrefix(data, []byte{0xff, 0xfe}) || bytes.HasPrefix(data, []byte{0xfe, 0xff}) {

@@ -83,7 +83,7 @@ func TestWhatIsPublished(t *testing.T) {
 	if err != nil || !strings.Contains(all, "acme.agree is not true") || !strings.Contains(all, "publish[0]: max_age is 48h") {
 		t.Errorf("%s, %v", all, err)
 	}
-	c, _, err = loadText(t, "# environment only\n", "STSRELAY_PUBLISH_0_DOMAINS=example.com", "STSRELAY_PUBLISH_0_MX=mx.example.com", "STSRELAY_HOSTNAME=a.example")
+	c, _, err = loadText(t, "", "STSRELAY_PUBLISH_0_DOMAINS=example.com", "STSRELAY_PUBLISH_0_MX=mx.example.com", "STSRELAY_HOSTNAME=a.example")
 	if err != nil || len(c.Publish) != 1 || c.Publish[0].Mode != "testing" {
 		t.Errorf("%+v, %v", c, err)
 	}

@@ -3,6 +3,7 @@ package relay
 import (
 	"context"
 	"errors"
+	"fmt"
 
 	"github.com/stsrelay/stsrelay/config"
 )
@@ -26,6 +27,9 @@ func (r *Relay) reload(ctx context.Context) (restart []string, err error) {
 		return nil, errors.New("this relay has no configuration file to read again")
 	}
 	c, err := r.o.Load()
+	if err == nil && c.Empty && !r.config.Load().Empty {
+		err = fmt.Errorf("%s is empty, as a full disk, a crash or an editor leaves it: all rules would be gone; a comment in it says that all defaults are meant", c.File)
+	}
 	if err == nil {
 		restart, err = r.takeOver(ctx, c)
 	}

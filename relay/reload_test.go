@@ -2,6 +2,7 @@ package relay_test
 
 import (
 	"context"
+	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -23,6 +24,12 @@ func TestReloadTakesOverWhatIsRightAndNothingThatIsWrong(t *testing.T) {
 	}
 	if _, err := e2e.SendMail(w.Addr, "a@sender.example", "x", "b@a.example"); err != nil {
 		t.Errorf("after a refused reload: %v", err)
+	}
+	if err := os.Truncate(w.Configure(""), 0); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.Relay.Reload(t.Context()); err == nil || !strings.Contains(err.Error(), "is empty, as a full disk") {
+		t.Errorf("an emptied file was taken over: %v", err)
 	}
 	w.Listener = "allow = [\"192.0.2.1\"]\n"
 	w.Configure("")
