@@ -28,6 +28,8 @@ type conn struct {
 	// warned is set by a warning of the server. No statement of this package has a reason
 	// for one, but a commit has: it was made without the standbys.
 	warned string
+	// notified is set by a notification, which may come with the answer to a query.
+	notified bool
 	// prepared are the statements that were prepared on this connection.
 	prepared map[string]*pgconn.StatementDescription
 }
@@ -78,6 +80,7 @@ func connect(ctx context.Context, c *pgconn.Config, name string) (*conn, error) 
 			n.warned = notice.Message
 		}
 	}
+	c.OnNotification = func(*pgconn.PgConn, *pgconn.Notification) { n.notified = true }
 	// Each server of the DSN has its turn, also where one before it is silent at two addresses.
 	servers := time.Duration(1 + len(c.Fallbacks))
 	ctx, cancel := context.WithTimeout(context.WithValue(ctx, dialing{}, true), 2*c.ConnectTimeout*servers)
@@ -92,6 +95,15 @@ func connect(ctx context.Context, c *pgconn.Config, name string) (*conn, error) 
 		return nil, err
 	}
 	return n, nil
+}
+
+// notification waits for a notification, unless one has come since the last call.
+func (n *conn) notification(ctx context.Context) (err error) {
+	if !n.notified {
+		err = n.pg.WaitForNotification(ctx)
+	}
+	n.notified = false
+	return err
 }
 
 // close drops the connection. What the server does with a statement under way is not

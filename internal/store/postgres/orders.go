@@ -115,7 +115,7 @@ func (d *Directory) WaitForOrder(ctx context.Context, most time.Duration) error 
 	}
 	ctx, cancel := context.WithTimeout(ctx, most)
 	defer cancel()
-	err := d.conn.pg.WaitForNotification(ctx)
+	err := d.conn.notification(ctx)
 	if err == nil || ctx.Err() != nil && !d.conn.pg.IsClosed() {
 		return nil
 	}

@@ -82,3 +82,24 @@ func TestAnOrderIsAnsweredOrWithdrawn(t *testing.T) {
 		t.Errorf("%s orders are left", n)
 	}
 }
+
+// A notification that comes while something is asked counts, too: the order may not have been
+// there yet when that was read.
+func TestANotificationThatComesWithAnAnswerCounts(t *testing.T) {
+	relay, err := postgres.NewDirectory(cluster.URL(), "test")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(relay.Close)
+	if err := relay.WaitForOrder(t.Context(), time.Millisecond); err != nil { // it listens from now on
+		t.Fatal(err)
+	}
+	query(t, "select pg_notify('stsrelay_orders', '')")
+	if _, err := relay.Orders(t.Context(), "the relay"); err != nil {
+		t.Fatal(err)
+	}
+	began := time.Now()
+	if err := relay.WaitForOrder(t.Context(), 10*time.Second); err != nil || time.Since(began) > 5*time.Second {
+		t.Errorf("%v, after %s", err, time.Since(began))
+	}
+}
