@@ -4,6 +4,8 @@ import (
 	"net/netip"
 	"strings"
 	"time"
+
+	"github.com/stsrelay/stsrelay/internal/clientnet"
 )
 
 const (
@@ -53,14 +55,10 @@ func newClients() clients {
 	return clients{byAddr: make(map[netip.Addr]*client), users: make(map[string]*rate)}
 }
 
-// of returns the client with address a, and creates it if needed. All addresses of an
-// IPv6 /64 are one client.
+// of returns the client with address a, and creates it if needed. All addresses of a
+// network are one client.
 func (c *clients) of(a netip.Addr) *client {
-	if a.Is6() {
-		if p, err := a.Prefix(64); err == nil && !a.IsLoopback() {
-			a = p.Addr()
-		}
-	}
+	a = clientnet.Of(a)
 	k := c.byAddr[a]
 	if k == nil {
 		k = &client{turn: make(semaphore, 1)}

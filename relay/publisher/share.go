@@ -5,6 +5,8 @@ import (
 	"net/netip"
 	"slices"
 	"sync"
+
+	"github.com/stsrelay/stsrelay/internal/clientnet"
 )
 
 const (
@@ -15,8 +17,7 @@ const (
 	networkShare    = 20
 )
 
-// shared is a listener whose connections are shared among the networks (an IPv4 address, an
-// IPv6 /64) of its clients. Those of load balancers count for nobody.
+// shared is a listener whose connections are shared among the networks of its clients. Those of load balancers count for nobody.
 type shared struct {
 	net.Listener
 	balancers []netip.Prefix
@@ -45,10 +46,7 @@ func (s *shared) Accept() (net.Conn, error) {
 		if slices.ContainsFunc(s.balancers, func(p netip.Prefix) bool { return p.Contains(a) }) {
 			return c, nil
 		}
-		if p, err := a.Prefix(64); err == nil && a.Is6() {
-			a = p.Addr()
-		}
-		if s.enter(a) {
+		if a = clientnet.Of(a); s.enter(a) {
 			return &sharedConn{Conn: c, leave: sync.OnceFunc(func() { s.leave(a) })}, nil
 		}
 		_ = c.Close() // nothing was written

@@ -13,9 +13,9 @@ import (
 	"github.com/stsrelay/stsrelay/sts/publish"
 )
 
-// What is found of a policy host without a certificate: while its address is why, that is
-// said once, and it is no fault.
-func TestAMissingCertificateIsToldOnce(t *testing.T) {
+// fakeInternet returns a fake Internet, and a resolver that asks its name server.
+func fakeInternet(t *testing.T) (*testnet.Net, *dnsclient.Client) {
+	t.Helper()
 	n, err := testnet.New(testnet.Options{})
 	if err != nil {
 		t.Fatal(err)
@@ -26,6 +26,13 @@ func TestAMissingCertificateIsToldOnce(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = ask.Close() })
+	return n, ask
+}
+
+// What is found of a policy host without a certificate: while its address is why, that is
+// said once, and it is no fault.
+func TestAMissingCertificateIsToldOnce(t *testing.T) {
+	n, ask := fakeInternet(t)
 	policy := &sts.Policy{Mode: sts.ModeTesting, MaxAge: 14 * 24 * time.Hour, MX: []string{"mx.own.example"}}
 	text := publish.Text(policy)
 	served := Served{Domain: publish.Domain{Name: "own.example", Policy: policy}, Text: text, ID: publish.ID(text)}
@@ -51,16 +58,7 @@ func TestAMissingCertificateIsToldOnce(t *testing.T) {
 }
 
 func TestMailHostsOfADomain(t *testing.T) {
-	n, err := testnet.New(testnet.Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(n.Close)
-	ask, err := dnsclient.New(dnsclient.Options{Servers: []string{n.DNS.Addr()}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = ask.Close() })
+	n, ask := fakeInternet(t)
 	if err := n.DNS.Add("mx.example. 60 IN MX 10 mx1.mx.example.", "mx.example. 60 IN A 198.51.100.7", "address.example. 60 IN A 198.51.100.7", "null.example. 60 IN MX 0 .", "null.example. 60 IN A 198.51.100.7"); err != nil {
 		t.Fatal(err)
 	}

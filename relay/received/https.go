@@ -5,10 +5,12 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"net/netip"
 	"os"
 	"sync"
 	"time"
 
+	"github.com/stsrelay/stsrelay/internal/clientnet"
 	"github.com/stsrelay/stsrelay/tlsrpt/inbound"
 )
 
@@ -128,9 +130,9 @@ func networkOf(address string) string {
 	if err != nil {
 		return address
 	}
-	ip := net.ParseIP(host)
-	if ip == nil || ip.To4() != nil {
+	a, err := netip.ParseAddr(host)
+	if err != nil || a.Zone() != "" {
 		return host
 	}
-	return ip.Mask(net.CIDRMask(64, 128)).String()
+	return clientnet.Of(a.Unmap()).String()
 }

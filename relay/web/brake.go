@@ -5,6 +5,8 @@ import (
 	"net/netip"
 	"sync"
 	"time"
+
+	"github.com/stsrelay/stsrelay/internal/clientnet"
 )
 
 const (
@@ -64,13 +66,9 @@ func (b *brake) try(ctx context.Context, a netip.Addr, right func() bool) (ok bo
 	return false, 0
 }
 
-// of returns the tries of an address; all addresses of an IPv6 /64 are one.
+// of returns the tries of an address; all addresses of a network are one.
 func (b *brake) of(a netip.Addr) *tries {
-	if a.Is6() && !a.IsLoopback() {
-		if p, err := a.Prefix(64); err == nil {
-			a = p.Addr()
-		}
-	}
+	a = clientnet.Of(a)
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if len(b.tries) > mostAddresses {
